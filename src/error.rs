@@ -1,0 +1,158 @@
+//! What a client may see of a failure: one stable code, a sentence, and details where they help.
+//!
+//! Every module has its own error type; they become an [`Error`] in `commands`, in one place. The table below is the
+//! only list of codes: the HTTP status and the CLI's exit code hang on it.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, http $http:literal, exit $exit:literal;)*) => {
+        /// A stable name for one kind of failure.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant),*];
+
+            /// The code as it stands on the wire.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $text,)* }
+            }
+
+            /// The HTTP status an answer with this code has.
+            #[must_use]
+            pub fn http_status(self) -> u16 {
+                match self { $(ErrorCode::$variant => $http,)* }
+            }
+
+            /// The exit code of the command line for this code.
+            #[must_use]
+            pub fn exit_code(self) -> u8 {
+                match self { $(ErrorCode::$variant => $exit,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// A field is missing, has the wrong type or an impossible value.
+    InvalidRequest = "INVALID_REQUEST", http 400, exit 2;
+    /// The command byte names no command.
+    UnknownCommand = "UNKNOWN_COMMAND", http 400, exit 2;
+    /// A frame, body or answer is over its limit.
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", http 413, exit 2;
+    /// The caller has not said who it is.
+    Unauthorized = "UNAUTHORIZED", http 401, exit 8;
+    /// The caller may not do this.
+    Forbidden = "FORBIDDEN", http 403, exit 8;
+    /// No function has this id or name.
+    FunctionNotFound = "FUNCTION_NOT_FOUND", http 404, exit 3;
+    /// The function has no version that takes traffic.
+    FunctionNotDeployed = "FUNCTION_NOT_DEPLOYED", http 409, exit 4;
+    /// The function has no version of this label or number.
+    VersionNotFound = "VERSION_NOT_FOUND", http 404, exit 3;
+    /// The label is taken by a version with other code.
+    VersionExists = "VERSION_EXISTS", http 409, exit 4;
+    /// An alias points at the version.
+    VersionInUse = "VERSION_IN_USE", http 409, exit 4;
+    /// The function has no alias of this name.
+    AliasNotFound = "ALIAS_NOT_FOUND", http 404, exit 3;
+    /// The request contradicts what is there.
+    Conflict = "CONFLICT", http 409, exit 4;
+    /// The bundle is not where the request says.
+    BundleNotFound = "BUNDLE_NOT_FOUND", http 400, exit 9;
+    /// The bundle cannot be a function: syntax, encoding, size, or no handler.
+    BundleInvalid = "BUNDLE_INVALID", http 400, exit 9;
+    /// The bundle failed while it was imported.
+    BundleLoadError = "BUNDLE_LOAD_ERROR", http 422, exit 9;
+    /// The build of the bundle failed.
+    BuildFailed = "BUILD_FAILED", http 422, exit 9;
+    /// The handler threw, rejected, or returned no Response.
+    HandlerError = "HANDLER_ERROR", http 502, exit 5;
+    /// The invocation took longer than it may.
+    Timeout = "TIMEOUT", http 504, exit 6;
+    /// The worker died during the invocation.
+    WorkerCrashed = "WORKER_CRASHED", http 502, exit 5;
+    /// The worker was over its memory limit.
+    OutOfMemory = "OUT_OF_MEMORY", http 502, exit 5;
+    /// The queue is full, or the wait for a worker was too long.
+    Overloaded = "OVERLOADED", http 429, exit 7;
+    /// No worker could be started.
+    WorkerUnavailable = "WORKER_UNAVAILABLE", http 503, exit 7;
+    /// The deployment waits for somebody's approval.
+    ApprovalRequired = "APPROVAL_REQUIRED", http 202, exit 8;
+    /// The daemon is stopping.
+    ShuttingDown = "SHUTTING_DOWN", http 503, exit 7;
+    /// The daemon itself failed; its log says more.
+    Internal = "INTERNAL", http 500, exit 1;
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A failure as a client sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What was wrong and what to do next.
+    #[serde(rename = "error")]
+    pub message: String,
+    /// Which kind of failure it is.
+    pub code: ErrorCode,
+    /// Facts about this failure, such as a stack, a position or a boot log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<serde_json::Value>,
+}
+
+impl Error {
+    /// A failure of the given kind.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { message: message.into(), code, details: None }
+    }
+
+    /// The same failure with facts about it.
+    #[must_use]
+    pub fn with_details(mut self, details: serde_json::Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    /// `INVALID_REQUEST`.
+    #[must_use]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidRequest, message)
+    }
+
+    /// `INTERNAL`, for what the client can do nothing about; the cause goes into the daemon's log.
+    #[must_use]
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        tracing::error!(%cause, "internal error");
+        Self::new(ErrorCode::Internal, format!("the daemon failed: {cause}; its log says more"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_are_unique_and_serialise_as_their_text() {
+        let texts: BTreeSet<_> = ErrorCode::ALL.iter().map(|it| it.as_str()).collect();
+        assert_eq!(texts.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            let json = serde_json::to_string(code).expect("a unit variant");
+            assert_eq!(json, format!("\"{code}\""));
+            assert!(code.exit_code() != 0, "{code} must not look like success");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Levain.
+pub mod error;
+pub mod model;
+pub mod protocol;

@@ -1,0 +1,61 @@
+//! The audit trail: every act that pointed, or tried to point, an alias at a version.
+
+use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Timestamp, VersionLabel};
+use serde::{Deserialize, Serialize};
+
+/// What kind of act it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentKind {
+    /// A version was deployed.
+    Deploy,
+    /// An alias went back to an earlier version.
+    Rollback,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentStatus {
+    /// The version was published; no alias was moved because none was asked for.
+    Built,
+    /// The alias points at its version.
+    Active,
+    /// A later deployment moved the alias on.
+    Superseded,
+    /// It did not pass; the alias stayed where it was.
+    Failed,
+}
+
+/// One row of the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// Its identity.
+    pub id: DeploymentId,
+    /// The function.
+    pub function_id: FunctionId,
+    /// The version's label; for a failed deployment the label that was asked for.
+    pub label: VersionLabel,
+    /// The version's number; absent where the version was never published.
+    pub number: Option<u32>,
+    /// The alias it was about.
+    pub alias: AliasName,
+    /// The environment that alias runs in.
+    pub environment: EnvironmentName,
+    /// What kind of act it was.
+    pub kind: DeploymentKind,
+    /// How it ended.
+    pub status: DeploymentStatus,
+    /// The label the alias pointed at before.
+    pub previous: Option<VersionLabel>,
+    /// Who asked, as far as the daemon knows: `uid:1000` for the command socket.
+    pub actor: String,
+    /// Why, in the client's or the daemon's words.
+    pub reason: Option<String>,
+    /// What checking and loading said.
+    pub build_log: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}

@@ -1,0 +1,20 @@
+//! The things Levain talks about, as plain data: no I/O, no clock, no lock.
+//!
+//! Values that a client sends are parsed once, at the edge, into the newtypes of [`name`] and [`id`]; further in, an
+//! invalid name or identity cannot exist.
+
+pub mod deployment;
+pub mod function;
+pub mod id;
+pub mod invocation;
+pub mod name;
+pub mod time;
+pub mod version;
+
+pub use deployment::{Deployment, DeploymentKind, DeploymentStatus};
+pub use function::{Function, FunctionStatus, Settings, SettingsPatch};
+pub use id::{DeploymentId, FunctionId, InvocationId, VersionId, WorkerId};
+pub use invocation::{ColdStart, Invocation, Timing};
+pub use name::{AliasName, EnvironmentName, FunctionName, NameError, VersionLabel};
+pub use time::Timestamp;
+pub use version::{Digest, Source, Version};

@@ -1,0 +1,149 @@
+//! Names people choose: functions, version labels, aliases, environments.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr, sync::Arc};
+
+/// The longest name, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// A text that cannot be the wanted kind of name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} `{found}` is not valid: use 1 to {NAME_BYTES_MAX} of {allowed}")]
+pub struct NameError {
+    kind: &'static str,
+    found: String,
+    allowed: &'static str,
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $allowed:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                let valid: fn(&str) -> bool = $valid;
+                if !text.is_empty() && text.len() <= NAME_BYTES_MAX && valid(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    let found = text.chars().take(NAME_BYTES_MAX + 1).collect();
+                    Err(NameError { kind: $kind, found, allowed: $allowed })
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.to_string()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+name!(
+    /// A function's name, unique among the functions that are not deleted.
+    ///
+    /// A text that reads as a function id is refused, because commands accept either.
+    FunctionName,
+    "function name",
+    "letters, digits, `_` and `-` (and not the form of an id)",
+    |text| text.bytes().all(is_word) && text.parse::<super::FunctionId>().is_err()
+);
+name!(
+    /// A version's label. It names a folder, so `.` and `..` are refused.
+    VersionLabel,
+    "version label",
+    "letters, digits, `.`, `_` and `-` (and not `.` or `..`)",
+    |text| text.bytes().all(|it| is_word(it) || it == b'.') && text != "." && text != ".."
+);
+name!(
+    /// A movable name for a version, such as `LIVE`.
+    AliasName,
+    "alias",
+    "letters, digits, `_` and `-`",
+    |text| text.bytes().all(is_word)
+);
+name!(
+    /// A set of variables that an alias runs with, such as `production`.
+    EnvironmentName,
+    "environment",
+    "letters, digits, `_` and `-`",
+    |text| text.bytes().all(is_word)
+);
+
+impl AliasName {
+    /// The alias an invocation without a qualifier goes to.
+    #[must_use]
+    pub fn live() -> Self {
+        Self("LIVE".into())
+    }
+}
+
+impl EnvironmentName {
+    /// The environment of `LIVE`.
+    #[must_use]
+    pub fn production() -> Self {
+        Self("production".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_cannot_leave_their_folder() {
+        assert!("hello-World_1".parse::<FunctionName>().is_ok());
+        for bad in ["", "a b", "a/b", "a:b", "ü", &"x".repeat(65)] {
+            assert!(bad.parse::<FunctionName>().is_err(), "{bad}");
+        }
+        let id = super::super::FunctionId::new().to_string();
+        assert!(id.parse::<FunctionName>().is_err(), "an id as a name would be ambiguous");
+        for bad in [".", "..", "a/../b", ""] {
+            assert!(bad.parse::<VersionLabel>().is_err(), "{bad}");
+        }
+        assert!("1.0.0".parse::<VersionLabel>().is_ok());
+    }
+
+    #[test]
+    fn the_error_says_what_is_allowed() {
+        let error = "a b".parse::<FunctionName>().expect_err("a blank is not allowed").to_string();
+        assert!(error.contains("`a b`") && error.contains("letters, digits"), "{error}");
+    }
+}

@@ -1,0 +1,103 @@
+//! An immutable version of a function's code.
+
+use super::{FunctionId, Settings, Timestamp, VersionId, VersionLabel};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// SHA-256 of a bundle, as 64 hexadecimal digits in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is not 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a SHA-256 digest: 64 hexadecimal digits are expected")]
+pub struct DigestError;
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let text = text.as_bytes();
+        if text.len() != 64 || !text.iter().all(u8::is_ascii_hexdigit) {
+            return Err(DigestError);
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| DigestError)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| DigestError)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = DigestError;
+
+    fn try_from(text: String) -> Result<Self, DigestError> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+/// How a version's code came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The bytes came with the command.
+    Upload,
+    /// A file or folder on the daemon's machine was named.
+    Path,
+}
+
+/// A published version: it never changes after its row is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Its identity.
+    pub id: VersionId,
+    /// The function it belongs to.
+    pub function_id: FunctionId,
+    /// What people call it, unique within the function.
+    pub label: VersionLabel,
+    /// 1, 2, 3 … in the order of publishing.
+    pub number: u32,
+    /// What the bundle's bytes hash to.
+    pub digest: Digest,
+    /// Bytes of all files of the bundle.
+    pub size: u64,
+    /// The file of the bundle that is imported, relative to its folder.
+    pub entry: String,
+    /// How the code came in.
+    pub source: Source,
+    /// The commit it was built from, if the client said so.
+    pub git_commit: Option<String>,
+    /// The branch it was built from, if the client said so.
+    pub git_branch: Option<String>,
+    /// Free text of the client.
+    pub description: Option<String>,
+    /// Free labels of the client.
+    pub tags: Vec<String>,
+    /// The Bun version it was checked with.
+    pub bun_version: String,
+    /// The function's settings at that moment, for the record; the present ones apply.
+    pub settings: Settings,
+    /// When it was published.
+    pub created_at: Timestamp,
+}

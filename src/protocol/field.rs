@@ -1,0 +1,202 @@
+//! Two field types whose form differs between JSON and MessagePack, or between one value and several.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// Bytes: `bin` in MessagePack, a base64 string in JSON.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Body(pub Bytes);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&STANDARD.encode(&self.0))
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Base64Visitor)
+        } else {
+            deserializer.deserialize_byte_buf(BytesVisitor)
+        }
+    }
+}
+
+struct Base64Visitor;
+
+impl Visitor<'_> for Base64Visitor {
+    type Value = Body;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a base64 string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Body, E> {
+        STANDARD.decode(text).map(Body::from).map_err(|error| E::custom(format_args!("not base64: {error}")))
+    }
+}
+
+struct BytesVisitor;
+
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = Body;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Body, E> {
+        Ok(Body(Bytes::copy_from_slice(bytes)))
+    }
+
+    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Body, E> {
+        Ok(Body(bytes.into()))
+    }
+
+    /// A text is taken as its UTF-8 bytes: some MessagePack libraries have one type for both.
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Body, E> {
+        self.visit_bytes(text.as_bytes())
+    }
+}
+
+/// Headers or query parameters: a map whose values are a string or an array of strings. Order is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(pub Vec<(String, String)>);
+
+impl Fields {
+    /// The first value under `name`, compared without regard to case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_first = |index: usize| self.0[..index].iter().all(|(key, _)| *key != self.0[index].0);
+        let names = (0..self.0.len()).filter(|&index| is_first(index)).count();
+        let mut map = serializer.serialize_map(Some(names))?;
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            if !is_first(index) {
+                continue;
+            }
+            let values: Vec<&str> =
+                self.0[index..].iter().filter(|(key, _)| key == name).map(|(_, it)| it.as_str()).collect();
+            if let [_] = values[..] {
+                map.serialize_entry(name, value)?;
+            } else {
+                map.serialize_entry(name, &values)?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of names to a string or an array of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Vec::with_capacity(map.size_hint().unwrap_or(0).min(64));
+        while let Some((name, OneOrMany(values))) = map.next_entry::<String, OneOrMany>()? {
+            let mut values = values.into_iter();
+            let last = values.next_back();
+            fields.extend(values.map(|value| (name.clone(), value)));
+            fields.extend(last.map(|value| (name, value)));
+        }
+        Ok(Fields(fields))
+    }
+}
+
+struct OneOrMany(Vec<String>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrManyVisitor)
+    }
+}
+
+struct OneOrManyVisitor;
+
+impl<'de> Visitor<'de> for OneOrManyVisitor {
+    type Value = OneOrMany;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an array of strings")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+        Ok(OneOrMany(vec![text.to_owned()]))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<OneOrMany, E> {
+        Ok(OneOrMany(vec![text]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<OneOrMany, A::Error> {
+        let mut many = Vec::with_capacity(values.size_hint().unwrap_or(0).min(64));
+        while let Some(value) = values.next_element()? {
+            many.push(value);
+        }
+        Ok(OneOrMany(many))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_base64_in_json_and_bin_in_messagepack() {
+        let body = Body::from(vec![0, 255, 7]);
+        assert_eq!(serde_json::to_string(&body).expect("bytes"), "\"AP8H\"");
+        let packed = rmp_serde::to_vec_named(&body).expect("bytes");
+        assert_eq!(packed, [0xc4, 3, 0, 255, 7]);
+        assert_eq!(rmp_serde::from_slice::<Body>(&packed).expect("bin"), body);
+        assert_eq!(serde_json::from_str::<Body>("\"AP8H\"").expect("base64"), body);
+        assert!(serde_json::from_str::<Body>("\"!\"").is_err());
+    }
+
+    #[test]
+    fn repeated_fields_become_an_array_and_come_back() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let fields = Fields(vec![pair("set-cookie", "a=1"), pair("x", "y"), pair("set-cookie", "b=2")]);
+        let json = serde_json::to_string(&fields).expect("a map");
+        assert_eq!(json, r#"{"set-cookie":["a=1","b=2"],"x":"y"}"#);
+        let back: Fields = serde_json::from_str(&json).expect("a map");
+        assert_eq!(back.0, [pair("set-cookie", "a=1"), pair("set-cookie", "b=2"), pair("x", "y")]);
+        assert!(serde_json::from_str::<Fields>(r#"{"x": 1}"#).is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! The commands: which byte means what, and how a payload becomes a request.
+//!
+//! [`COMMANDS`] is the one table: the dispatch, the command line's `--help` and the documentation come from it.
+
+use super::message::*;
+use crate::error::{Error, ErrorCode};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The answer is complete and the command worked.
+pub const SUCCESS: u8 = 0x00;
+/// The command failed; the payload is an [`Error`].
+pub const ERROR: u8 = 0x01;
+/// A part of the answer; more frames with this id follow.
+pub const PARTIAL: u8 = 0x02;
+
+/// How a payload is written. An answer uses the encoding of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// A JSON object; bodies are base64 strings.
+    Json,
+    /// A MessagePack map with field names as keys; bodies are `bin`.
+    MessagePack,
+}
+
+impl Encoding {
+    /// Tells the encoding by the payload's first byte. An empty payload counts as an empty JSON object.
+    #[must_use]
+    pub fn of(payload: &[u8]) -> Self {
+        match payload.first() {
+            None | Some(b'{') => Self::Json,
+            Some(_) => Self::MessagePack,
+        }
+    }
+
+    /// Writes a payload.
+    pub fn write<T: Serialize>(self, value: &T) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Json => serde_json::to_vec(value).map_err(Error::internal),
+            Self::MessagePack => rmp_serde::to_vec_named(value).map_err(Error::internal),
+        }
+    }
+
+    /// Reads a payload.
+    pub fn read<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, Error> {
+        let payload = if payload.is_empty() { b"{}" } else { payload };
+        match self {
+            Self::Json => serde_json::from_slice(payload).map_err(|error| Error::invalid(format!("payload: {error}"))),
+            Self::MessagePack => {
+                rmp_serde::from_slice(payload).map_err(|error| Error::invalid(format!("payload: {error}")))
+            }
+        }
+    }
+}
+
+/// A row of the command table.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandRow {
+    /// The byte in the frame.
+    pub byte: u8,
+    /// The name in the documentation.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub does: &'static str,
+}
+
+macro_rules! commands {
+    ($($byte:literal $name:literal $variant:ident($request:ty) -> $response:ty: $does:literal;)*) => {
+        /// Every command, in the order of its byte.
+        pub const COMMANDS: &[CommandRow] = &[$(CommandRow { byte: $byte, name: $name, does: $does }),*];
+
+        /// A decoded request.
+        #[derive(Debug, Clone)]
+        pub enum Request {
+            $(#[doc = $does] $variant($request),)*
+        }
+
+        impl Request {
+            /// Reads the request behind a command byte.
+            pub fn decode(command: u8, payload: &[u8]) -> Result<Self, Error> {
+                let encoding = Encoding::of(payload);
+                match command {
+                    $($byte => encoding.read(payload).map(Self::$variant),)*
+                    _ => Err(unknown_command(command)),
+                }
+            }
+        }
+
+        $(
+            impl Call for $request {
+                const COMMAND: u8 = $byte;
+                type Response = $response;
+            }
+        )*
+    };
+}
+
+/// A request type: it knows its command and what answers it.
+pub trait Call: Serialize {
+    /// The command byte.
+    const COMMAND: u8;
+    /// What a successful answer holds.
+    type Response: Serialize + DeserializeOwned;
+}
+
+commands! {
+    0x01 "INVOKE" Invoke(InvokeRequest) -> InvokeResponse: "calls a function";
+    0x02 "GET_LOGS" GetLogs(LogsRequest) -> LogsResponse: "reads or follows what a function logged";
+    0x03 "GET_METRICS" GetMetrics(MetricsRequest) -> MetricsResponse: "counts and durations of a function and its versions";
+    0x04 "REGISTER_FUNCTION" Register(RegisterRequest) -> RegisterResponse: "makes a function";
+    0x05 "DEPLOY_FUNCTION" Deploy(DeployRequest) -> DeployResponse: "publishes a version and points LIVE at it";
+    0x06 "DELETE_FUNCTION" Delete(DeleteRequest) -> DeleteResponse: "ends a function's workers and frees its name; bundles are kept";
+    0x07 "DELETE_VERSION" DeleteVersion(DeleteVersionRequest) -> DeleteVersionResponse: "removes a version that no alias points at";
+    0x08 "GET_FUNCTION_VERSIONS" Versions(VersionsRequest) -> VersionsResponse: "lists a function's versions, newest first";
+    0x09 "WARMUP_FUNCTION" Warmup(WarmupRequest) -> WarmupResponse: "starts workers ahead of traffic";
+    0x0A "LIST_FUNCTIONS" List(ListRequest) -> ListResponse: "lists the functions by name";
+    0x0B "GET_FUNCTION" Get(GetRequest) -> FunctionInfo: "one function with its settings, aliases and workers";
+    0x0C "UPDATE_FUNCTION" Update(UpdateRequest) -> FunctionInfo: "changes settings; they apply to running workers at once";
+    0x0D "ROLLBACK" Rollback(RollbackRequest) -> DeployResponse: "points LIVE back at an earlier version";
+    0x0E "GET_DEPLOYMENTS" Deployments(DeploymentsRequest) -> DeploymentsResponse: "a function's deployments, newest first";
+    0x0F "STATUS" Status(StatusRequest) -> StatusResponse: "the daemon: versions, uptime, workers, memory";
+}
+
+fn unknown_command(command: u8) -> Error {
+    let last = COMMANDS.last().map_or(0, |row| row.byte);
+    let message = format!("no command has the byte 0x{command:02x}; commands are 0x01 to 0x{last:02x}");
+    Error::new(ErrorCode::UnknownCommand, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_without_gaps() {
+        for (index, row) in COMMANDS.iter().enumerate() {
+            assert_eq!(usize::from(row.byte), index + 1, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn both_encodings_give_the_same_request() {
+        let request = RegisterRequest { name: "hello".into(), ..RegisterRequest::default() };
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let payload = encoding.write(&request).expect("plain data");
+            assert_eq!(Encoding::of(&payload), encoding);
+            match Request::decode(0x04, &payload) {
+                Ok(Request::Register(back)) => assert_eq!(back, request),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_commands_and_malformed_payloads_are_told_apart() {
+        let code = |command, payload: &[u8]| Request::decode(command, payload).map_err(|error| error.code);
+        assert!(matches!(code(0xEE, b"{}"), Err(ErrorCode::UnknownCommand)));
+        assert!(matches!(code(0x04, b"{"), Err(ErrorCode::InvalidRequest)));
+        assert!(matches!(code(0x04, b"\xc1"), Err(ErrorCode::InvalidRequest)));
+        assert!(matches!(code(0x04, b"{}"), Err(ErrorCode::InvalidRequest)), "name is required");
+        assert!(code(0x0F, b"").is_ok(), "an empty payload is an empty object");
+        assert!(code(0x0F, br#"{"later": true}"#).is_ok(), "unknown fields are ignored");
+    }
+}

@@ -1,0 +1,603 @@
+//! Requests and responses of the command protocol, field by field as they stand on the wire.
+//!
+//! Times are RFC 3339 in UTC, durations are milliseconds. Where a field is called `function_id` it takes the id or the
+//! name. Unknown fields are ignored.
+
+use super::field::{Body, Fields};
+use super::worker::LogLevel;
+use crate::error::ErrorCode;
+use crate::model::{
+    ColdStart, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Settings, SettingsPatch, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+macro_rules! messages {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+        )*
+    };
+}
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        messages! { $($(#[$doc])* #[derive(Default)] $name {
+            $($(#[$field_doc])* $field: $type,)*
+        })* }
+    };
+}
+
+requests! {
+    /// INVOKE.
+    InvokeRequest {
+        /// Id or name; a qualifier may follow after a colon.
+        function_id: String,
+        /// HTTP method; `POST` when there is a body, else `GET`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        method: Option<String>,
+        /// Path, with or without a query; `/` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// Request headers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        headers: Option<Fields>,
+        /// Query parameters, added to those in `path`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        query: Option<Fields>,
+        /// Request body.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<Body>,
+        /// Shortens the function's timeout; it cannot lengthen it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+        /// Alias or version label; `LIVE` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        qualifier: Option<String>,
+        /// Whether the body comes in partial frames as it is produced.
+        #[serde(default)]
+        stream: bool,
+    }
+    /// GET_LOGS.
+    LogsRequest {
+        /// Id or name.
+        function_id: String,
+        /// Lines at most; 100 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+        /// Lines to skip, counted from the newest.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u32>,
+        /// The least level.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        level: Option<LogLevel>,
+        /// Only this invocation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        execution_id: Option<String>,
+        /// Not older than this: a time, or an age such as `15m`.
+        #[serde(default, alias = "start_date", skip_serializing_if = "Option::is_none")]
+        since: Option<String>,
+        /// Not newer than this.
+        #[serde(default, alias = "until", skip_serializing_if = "Option::is_none")]
+        end_date: Option<String>,
+        /// Whether new lines follow in partial frames until the client disconnects.
+        #[serde(default)]
+        follow: bool,
+    }
+    /// GET_METRICS.
+    MetricsRequest {
+        /// Id or name.
+        function_id: String,
+        /// `1m`, `5m`, `15m`, `1h`, `6h`, `24h`, `7d` or `all`; `24h` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        period: Option<String>,
+    }
+    /// REGISTER_FUNCTION.
+    RegisterRequest {
+        /// The function's name.
+        name: String,
+        /// `bun`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        runtime: Option<String>,
+        /// The export to call; `default` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        handler: Option<String>,
+        /// Settings that differ from the configured defaults.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settings: Option<SettingsPatch>,
+    }
+    /// DEPLOY_FUNCTION. At most one of `bundle_path`, `bundle` and `files`; none re-activates the label.
+    DeployRequest {
+        /// Id or name.
+        function_id: String,
+        /// The label; `v<number>` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+        /// A file or folder on the daemon's machine, absolute.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bundle_path: Option<String>,
+        /// The text of a one-file bundle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bundle: Option<Body>,
+        /// The files of a bundle by their relative path.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        files: Option<BTreeMap<String, Body>>,
+        /// The file to import, for several files; `bundle` and `index` are found by themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entry: Option<String>,
+        /// `LIVE`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        /// Whether the alias is moved; true when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        activate: Option<bool>,
+        /// Workers to start before the alias moves; at least one is started by the check of the bundle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        warm: Option<u32>,
+        /// Free text kept with the version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+        /// Free labels kept with the version.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tags: Vec<String>,
+        /// The commit it was built from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        git_commit: Option<String>,
+        /// The branch it was built from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        git_branch: Option<String>,
+        /// Why, for the audit trail.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Check everything, keep nothing.
+        #[serde(default)]
+        dry_run: bool,
+    }
+    /// DELETE_FUNCTION.
+    DeleteRequest {
+        /// Id or name.
+        function_id: String,
+    }
+    /// GET_FUNCTION_VERSIONS.
+    VersionsRequest {
+        /// Id or name.
+        function_id: String,
+    }
+    /// GET_FUNCTION.
+    GetRequest {
+        /// Id or name.
+        function_id: String,
+    }
+    /// DELETE_VERSION.
+    DeleteVersionRequest {
+        /// Id or name.
+        function_id: String,
+        /// The label.
+        version: String,
+    }
+    /// WARMUP_FUNCTION.
+    WarmupRequest {
+        /// Id or name.
+        function_id: String,
+        /// Workers to have ready.
+        count: u32,
+        /// Alias or version label; `LIVE` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        qualifier: Option<String>,
+    }
+    /// LIST_FUNCTIONS.
+    ListRequest {
+        /// Functions at most; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+        /// Functions to skip.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u32>,
+    }
+    /// UPDATE_FUNCTION.
+    UpdateRequest {
+        /// Id or name.
+        function_id: String,
+        /// The settings to change.
+        settings: SettingsPatch,
+    }
+    /// ROLLBACK.
+    RollbackRequest {
+        /// Id or name.
+        function_id: String,
+        /// A label, or a number; the previous target when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<VersionRef>,
+        /// `LIVE`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        /// Why, for the audit trail.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+    /// GET_DEPLOYMENTS.
+    DeploymentsRequest {
+        /// Id or name.
+        function_id: String,
+        /// Deployments at most; 100 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+        /// Deployments to skip.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u32>,
+    }
+    /// STATUS.
+    StatusRequest {}
+}
+
+/// A version named by its number or its label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VersionRef {
+    /// The number: 1, 2, 3 …
+    Number(u32),
+    /// The label.
+    Label(String),
+}
+
+messages! {
+    /// What answers INVOKE. Where the function failed, `success` is false, `error` and `code` are set and `status` is 0.
+    InvokeResponse {
+        /// Whether the function gave an answer.
+        success: bool,
+        /// The answer's HTTP status.
+        status: u16,
+        /// The answer's headers.
+        headers: Fields,
+        /// The answer's body; empty when it came in partial frames.
+        body: Body,
+        /// From the daemon's receipt of the command until the answer was complete.
+        execution_time_ms: f64,
+        /// The invocation, as logs name it.
+        execution_id: String,
+        /// The label of the version that ran.
+        version: String,
+        /// `none`, or `spawned` when a worker process was started for it.
+        cold_start: ColdStart,
+        /// Waiting for a free worker.
+        queue_ms: f64,
+        /// Waiting for a worker's start.
+        start_ms: f64,
+        /// What the function did wrong.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        /// `HANDLER_ERROR`, `TIMEOUT`, `WORKER_CRASHED` or `OUT_OF_MEMORY`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<ErrorCode>,
+        /// Stack, exit status, last words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        details: Option<serde_json::Value>,
+    }
+    /// The first partial frame of a streamed INVOKE.
+    StreamHead {
+        /// The answer's HTTP status.
+        status: u16,
+        /// The answer's headers.
+        headers: Fields,
+        /// The invocation, as logs name it.
+        execution_id: String,
+        /// The label of the version that runs.
+        version: String,
+        /// See [`InvokeResponse::cold_start`].
+        cold_start: ColdStart,
+        /// Waiting for a free worker.
+        queue_ms: f64,
+        /// Waiting for a worker's start.
+        start_ms: f64,
+    }
+    /// The partial frames after it.
+    StreamChunk {
+        /// The next bytes of the body.
+        body: Body,
+    }
+    /// One log line.
+    LogLine {
+        /// When it was written.
+        timestamp: Timestamp,
+        /// `debug`, `info`, `warn` or `error`.
+        level: LogLevel,
+        /// `console`, `stdout`, `stderr`, or `system` for the daemon's own words.
+        stream: String,
+        /// The text.
+        message: String,
+        /// The version that wrote it.
+        version: String,
+        /// The invocation it belongs to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        execution_id: Option<String>,
+    }
+    /// GET_LOGS. Lines are oldest first. While following, each partial frame is one of these too.
+    LogsResponse {
+        /// The lines.
+        logs: Vec<LogLine>,
+        /// How many there are besides paging.
+        total: u64,
+        /// Lines the daemon dropped since its start because the function wrote faster than they could be kept.
+        dropped: u64,
+    }
+    /// GET_METRICS, for the function as a whole.
+    MetricsResponse {
+        /// The function's name.
+        function: String,
+        /// The period the figures are about.
+        period: String,
+        /// All versions together.
+        #[serde(flatten)]
+        total: MetricsFigures,
+        /// Each version by itself.
+        versions: Vec<VersionMetrics>,
+    }
+    /// GET_METRICS, for one version.
+    VersionMetrics {
+        /// The label.
+        version: String,
+        /// Its figures.
+        #[serde(flatten)]
+        figures: MetricsFigures,
+    }
+    /// Counts and durations.
+    MetricsFigures {
+        /// Invocations that ended.
+        invocations: u64,
+        /// Those that ended in an error.
+        errors: u64,
+        /// Errors by their code.
+        errors_by_code: BTreeMap<String, u64>,
+        /// Mean time from receipt to the complete answer.
+        average_duration_ms: f64,
+        /// Median.
+        p50_ms: f64,
+        /// 90th percentile.
+        p90_ms: f64,
+        /// 99th percentile.
+        p99_ms: f64,
+        /// The longest.
+        max_ms: f64,
+        /// Invocations that waited for a worker's start.
+        cold_starts: u64,
+        /// The last one.
+        last_invoked: Option<Timestamp>,
+    }
+    /// REGISTER_FUNCTION.
+    RegisterResponse {
+        /// The function's id.
+        function_id: String,
+        /// Its name.
+        name: String,
+        /// `bun`.
+        runtime: String,
+        /// The export to call.
+        handler: String,
+        /// `registered`, or further if it existed.
+        status: FunctionStatus,
+        /// False when the same function was there already.
+        created: bool,
+    }
+    /// DEPLOY_FUNCTION and ROLLBACK.
+    DeployResponse {
+        /// The deployment; empty in a dry run.
+        deployment_id: String,
+        /// The function's id.
+        function_id: String,
+        /// The label.
+        version: String,
+        /// The number.
+        number: u32,
+        /// `deployed`, `built` when the alias was not moved, or `checked` in a dry run.
+        status: String,
+        /// The label the alias pointed at before.
+        previous_version: Option<String>,
+        /// Whether a new version was published; false when an existing one was re-activated.
+        published: bool,
+        /// The bundle's digest.
+        digest: Digest,
+        /// Bytes of the bundle.
+        size: u64,
+        /// How long the command took.
+        duration_ms: f64,
+    }
+    /// DELETE_FUNCTION.
+    DeleteResponse {
+        /// The function's id.
+        function_id: String,
+        /// `deleted`.
+        status: FunctionStatus,
+    }
+    /// DELETE_VERSION.
+    DeleteVersionResponse {
+        /// The function's id.
+        function_id: String,
+        /// The label that is gone.
+        version: String,
+    }
+    /// GET_FUNCTION_VERSIONS.
+    VersionsResponse {
+        /// Newest first.
+        versions: Vec<VersionInfo>,
+    }
+    /// One version.
+    VersionInfo {
+        /// Its id.
+        id: String,
+        /// Its label.
+        version: String,
+        /// 1, 2, 3 …
+        number: u32,
+        /// When it was published.
+        created_at: Timestamp,
+        /// The file that is imported.
+        bundle_path: String,
+        /// SHA-256 of the bundle.
+        digest: Digest,
+        /// Bytes of the bundle.
+        size: u64,
+        /// Free text.
+        description: Option<String>,
+        /// Free labels.
+        tags: Vec<String>,
+        /// Aliases that point at it.
+        aliases: Vec<String>,
+        /// The commit it was built from.
+        git_commit: Option<String>,
+        /// The branch it was built from.
+        git_branch: Option<String>,
+        /// The Bun version it was checked with.
+        bun_version: String,
+    }
+    /// WARMUP_FUNCTION.
+    WarmupResponse {
+        /// Workers that are ready.
+        warm: u32,
+        /// Starts that failed.
+        failed: u32,
+    }
+    /// LIST_FUNCTIONS.
+    ListResponse {
+        /// By name.
+        functions: Vec<FunctionSummary>,
+        /// How many there are besides paging.
+        total: u64,
+    }
+    /// A function in a list.
+    FunctionSummary {
+        /// Its id.
+        function_id: String,
+        /// Its name.
+        name: String,
+        /// How far it has come.
+        status: FunctionStatus,
+        /// LIVE's target.
+        active_version: Option<String>,
+        /// How many versions it has.
+        versions: u32,
+        /// Workers that are ready.
+        warm: u32,
+        /// When anything about it last changed.
+        updated_at: Timestamp,
+    }
+    /// GET_FUNCTION and UPDATE_FUNCTION.
+    FunctionInfo {
+        /// Its id.
+        function_id: String,
+        /// Its name.
+        name: String,
+        /// `bun`.
+        runtime: String,
+        /// The export to call.
+        handler: String,
+        /// How far it has come.
+        status: FunctionStatus,
+        /// LIVE's target.
+        active_version: Option<String>,
+        /// The id of LIVE's target.
+        active_version_id: Option<String>,
+        /// Its settings.
+        settings: Settings,
+        /// Its aliases.
+        aliases: Vec<AliasInfo>,
+        /// How many versions it has.
+        versions: u32,
+        /// Its workers, a row for each version that has any.
+        pools: Vec<PoolInfo>,
+        /// When it was registered.
+        created_at: Timestamp,
+        /// When anything about it last changed.
+        updated_at: Timestamp,
+    }
+    /// An alias.
+    AliasInfo {
+        /// Its name.
+        name: String,
+        /// The environment it runs in.
+        environment: String,
+        /// The label it points at.
+        version: String,
+    }
+    /// The workers of one version.
+    PoolInfo {
+        /// The function's name.
+        function: String,
+        /// The version's label.
+        version: String,
+        /// The environment.
+        environment: String,
+        /// Workers on their way up.
+        starting: u32,
+        /// Workers waiting for work.
+        idle: u32,
+        /// Workers that run an invocation.
+        busy: u32,
+        /// Workers on their way down.
+        stopping: u32,
+        /// Invocations waiting for a worker.
+        queued: u32,
+    }
+    /// GET_DEPLOYMENTS.
+    DeploymentsResponse {
+        /// Newest first.
+        deployments: Vec<DeploymentInfo>,
+    }
+    /// One deployment.
+    DeploymentInfo {
+        /// Its id.
+        deployment_id: String,
+        /// The label.
+        version: String,
+        /// The number; absent where nothing was published.
+        number: Option<u32>,
+        /// The alias it was about.
+        alias: String,
+        /// The environment of that alias.
+        environment: String,
+        /// What kind of act it was.
+        kind: DeploymentKind,
+        /// How it ended.
+        status: DeploymentStatus,
+        /// Whether the alias points at it now.
+        is_active: bool,
+        /// The label the alias pointed at before.
+        previous_version: Option<String>,
+        /// When it was asked for.
+        created_at: Timestamp,
+        /// When it ended.
+        finished_at: Timestamp,
+        /// Who asked.
+        actor: String,
+        /// Why.
+        reason: Option<String>,
+        /// What checking and loading said.
+        build_log: Option<String>,
+    }
+    /// STATUS.
+    StatusResponse {
+        /// The daemon's version.
+        version: String,
+        /// The Bun version of its workers.
+        bun_version: String,
+        /// The Bun binary.
+        bun_path: String,
+        /// The daemon's process.
+        pid: u32,
+        /// Since its start.
+        uptime_ms: u64,
+        /// The data directory.
+        data_dir: String,
+        /// Functions that are not deleted.
+        functions: u32,
+        /// All pools that have a worker or a waiting invocation.
+        pools: Vec<PoolInfo>,
+        /// The daemon's own memory that it shares with nobody, in bytes.
+        memory_bytes: u64,
+        /// Private memory of all workers, in bytes.
+        workers_memory_bytes: u64,
+        /// Log lines dropped since the start.
+        logs_dropped: u64,
+    }
+}

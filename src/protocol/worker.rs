@@ -1,0 +1,207 @@
+//! What the daemon and a worker say to each other; `worker-shim/src/protocol.ts` mirrors it.
+//!
+//! Invocations are plain HTTP/1.1 on the worker's own Unix socket. Beside them a worker writes [`FromWorker`], one JSON
+//! object a line, on its control channel. Everything a worker says is hostile input: the reader bounds it, and a field
+//! that names an invocation is checked against what that worker runs.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The route that gives a worker its function; it does not exist any more once that has worked.
+pub const ASSIGN_PATH: &str = "/assign";
+
+/// Request header with the invocation's id; the function sees it.
+pub const INVOCATION_HEADER: &str = "x-invocation-id";
+
+/// Request header with the milliseconds left; the shim takes it off.
+pub const DEADLINE_HEADER: &str = "x-levain-deadline";
+
+/// Response header of an answer the shim made because the handler failed; the body is a [`HandlerFailure`].
+pub const ERROR_HEADER: &str = "x-levain-error";
+
+/// Response header: promises given to `waitUntil` are pending, a `settled` message follows.
+pub const PENDING_HEADER: &str = "x-levain-pending";
+
+/// Names that begin with this are the protocol's own; a client's headers of that kind are dropped.
+pub const RESERVED_PREFIX: &str = "x-levain-";
+
+/// What makes a worker the worker of one function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The function's name.
+    pub function: String,
+    /// The function's id.
+    pub function_id: String,
+    /// The version's label.
+    pub version: String,
+    /// The environment the worker runs in.
+    pub environment: String,
+    /// The file to import, absolute.
+    pub entry: String,
+    /// The export to call.
+    pub handler: String,
+    /// Environment variables of the function.
+    pub variables: BTreeMap<String, String>,
+    /// Log messages are cut to this many bytes.
+    pub log_line_bytes_max: u32,
+    /// The daemon's version.
+    pub levain: String,
+}
+
+/// The answer to an assignment that worked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Which form the handler has: `default`, `fetch`, `named` or `commonjs`.
+    pub kind: String,
+    /// Time of the import, in milliseconds.
+    pub import_ms: f64,
+    /// The worker's Bun version.
+    pub bun: String,
+}
+
+/// The answer to an assignment that failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AssignFailed {
+    /// Why.
+    pub error: LoadError,
+}
+
+/// Why a bundle could not be loaded.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadError {
+    /// `syntax`, `missing_module`, `no_handler`, `throw` or `not_found`.
+    pub kind: String,
+    /// The error's class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it says.
+    pub message: String,
+    /// Where it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<String>,
+    /// The file it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The column, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// The text of that line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_text: Option<String>,
+    /// What the module does export, for `no_handler`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exports: Option<Vec<String>>,
+}
+
+/// The body of an answer with [`ERROR_HEADER`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HandlerFailure {
+    /// The error's class.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it says.
+    pub message: String,
+    /// Where it was thrown.
+    #[serde(default)]
+    pub stack: Option<String>,
+}
+
+/// One line on the control channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromWorker {
+    /// The shim serves its socket.
+    Ready {
+        /// The worker's Bun version.
+        bun: String,
+    },
+    /// The function wrote with `console`.
+    Log {
+        /// `debug`, `info`, `warn` or `error`.
+        level: LogLevel,
+        /// The invocation it belongs to; none for output at import.
+        invocation: Option<String>,
+        /// The text, which may have several lines.
+        message: String,
+        /// Messages lost before this one because the channel was full.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dropped: Option<u64>,
+    },
+    /// A promise was rejected, or an error thrown, with nobody to catch it.
+    Rejection {
+        /// The invocation it belongs to, as far as that can be known.
+        invocation: Option<String>,
+        /// What it says.
+        message: String,
+        /// Where it was thrown.
+        #[serde(default)]
+        stack: Option<String>,
+    },
+    /// An invocation that ended for its caller has now ended in the worker too.
+    Settled {
+        /// The invocation.
+        invocation: String,
+    },
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// Detail for the author.
+    Debug,
+    /// What happened.
+    Info,
+    /// What looks wrong.
+    Warn,
+    /// What went wrong.
+    Error,
+}
+
+impl LogLevel {
+    /// The level as it stands on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What the syntax check of a file prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyntaxCheck {
+    /// Whether the file parses.
+    pub ok: bool,
+    /// The names it exports.
+    #[serde(default)]
+    pub exports: Vec<String>,
+    /// Whether it is a CommonJS file, whose exports are known only after it has run.
+    #[serde(default)]
+    pub commonjs: bool,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub errors: Vec<SyntaxProblem>,
+}
+
+/// One place where a file does not parse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyntaxProblem {
+    /// What is wrong.
+    pub message: String,
+    /// The line, from 1.
+    #[serde(default)]
+    pub line: Option<u32>,
+    /// The column, from 1.
+    #[serde(default)]
+    pub column: Option<u32>,
+    /// The text of that line.
+    #[serde(default)]
+    pub line_text: Option<String>,
+}
