@@ -1,4 +1,21 @@
 //! Levain.
+pub mod bundle;
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod config;
+pub mod crash_point;
+pub mod daemon;
+pub mod deploy;
 pub mod error;
+pub mod ipc;
+pub mod logging;
 pub mod model;
 pub mod protocol;
+pub mod router;
+pub mod scheduler;
+pub mod sqlite;
+pub mod store;
+pub mod telemetry;
+pub mod watch;
+pub mod worker;

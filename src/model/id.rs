@@ -26,6 +26,18 @@ macro_rules! identity {
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
+
+            /// The UUID alone, as a database keeps it where the column tells the kind.
+            #[must_use]
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
+
+            /// The identity that [`Self::to_bytes`] gave.
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
         }
 
         impl fmt::Display for $name {
@@ -106,6 +118,7 @@ mod tests {
     fn an_id_survives_its_text_form_and_other_kinds_are_refused() {
         let id = FunctionId::new();
         assert_eq!(id.to_string().parse::<FunctionId>(), Ok(id));
+        assert_eq!(FunctionId::from_bytes(id.to_bytes()), id);
         assert!(id.to_string().parse::<VersionId>().is_err());
         assert!("func-".parse::<FunctionId>().is_err());
     }

@@ -2,24 +2,35 @@
 
 use super::InvocationId;
 use bytes::Bytes;
+use http::{HeaderMap, Method, uri::PathAndQuery};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A call on its way to a worker.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// Its identity, in every log line and answer about it.
     pub id: InvocationId,
-    /// The HTTP method, upper case.
-    pub method: String,
-    /// Path and query, beginning with `/`.
-    pub target: String,
-    /// Header names and values in order; a name may come more than once.
-    pub headers: Vec<(String, String)>,
+    /// The HTTP method.
+    pub method: Method,
+    /// Path and query.
+    pub target: PathAndQuery,
+    /// Headers; a name may come more than once.
+    pub headers: HeaderMap,
     /// The request body.
     pub body: Bytes,
-    /// How long it may take, the wait for a worker included.
+    /// When the daemon got it.
+    pub received: Instant,
+    /// How long it may take from then on, the wait for a worker included.
     pub timeout: Duration,
+}
+
+impl Invocation {
+    /// When it must have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.received + self.timeout
+    }
 }
 
 /// What a call had to wait for besides its own run.

@@ -90,7 +90,7 @@ requests! {
     MetricsRequest {
         /// Id or name.
         function_id: String,
-        /// `1m`, `5m`, `15m`, `1h`, `6h`, `24h`, `7d` or `all`; `24h` when absent.
+        /// `1m`, `5m`, `15m`, `1h`, `6h`, `24h`, `7d` or `all`; `1h` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         period: Option<String>,
     }
@@ -350,7 +350,7 @@ messages! {
         errors: u64,
         /// Errors by their code.
         errors_by_code: BTreeMap<String, u64>,
-        /// Mean time from receipt to the complete answer.
+        /// Mean run time of those that reached a worker; the percentiles are of the same.
         average_duration_ms: f64,
         /// Median.
         p50_ms: f64,
@@ -360,6 +360,10 @@ messages! {
         p99_ms: f64,
         /// The longest.
         max_ms: f64,
+        /// Mean wait for a free worker.
+        average_queue_ms: f64,
+        /// Mean wait for a start, of those that waited for one.
+        average_start_ms: f64,
         /// Invocations that waited for a worker's start.
         cold_starts: u64,
         /// The last one.

@@ -94,7 +94,7 @@ impl Pool {
             limits,
             workers: BTreeMap::new(),
             waiting: VecDeque::new(),
-            next_id: 0,
+            next_id: 1,
             start_failed: false,
             closed: false,
         }
@@ -178,7 +178,7 @@ impl Pool {
             Event::Warm(count) => return count,
             Event::SetLimits(limits) => {
                 self.limits = limits;
-                return self.workers_min();
+                return self.limits.workers_min;
             }
             Event::Close => {
                 self.closed = true;
@@ -187,7 +187,7 @@ impl Pool {
             Event::Tick => {
                 self.stop_expired(now, actions);
                 // Without this condition, a version that cannot start would be started at every tick for ever.
-                return if self.start_failed { 0 } else { self.workers_min() };
+                return if self.start_failed { 0 } else { self.limits.workers_min };
             }
         }
         0
@@ -221,7 +221,7 @@ impl Pool {
 
     /// Stops idle workers whose time is over, the oldest first, down to the floor.
     fn stop_expired(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.counts().alive() > self.workers_min()
+        while self.counts().alive() > self.limits.workers_min
             && let Some((since, id)) = self.idle().min()
             && now.saturating_duration_since(since) >= self.limits.idle_timeout
         {
@@ -238,9 +238,10 @@ impl Pool {
         }
     }
 
-    /// Hands waiting invocations to idle workers, the most recently used first.
+    /// Hands the first invocation to the worker used most recently. Because of I3, an event brings together one pair at
+    /// most: a caller that comes, or a worker that becomes idle.
     fn dispatch(&mut self, actions: &mut Vec<Action>) {
-        while !self.waiting.is_empty()
+        if !self.waiting.is_empty()
             && let Some((_, worker)) = self.idle().max()
             && let Some(invocation) = self.waiting.pop_front()
         {
@@ -252,12 +253,11 @@ impl Pool {
     /// Starts the workers that are waited for, and those that make `alive_min`, as far as there is room.
     fn start_missing(&mut self, alive_min: usize, actions: &mut Vec<Action>) {
         let counts = self.counts();
-        let starting_wanted = if self.start_failed { counts.queued.min(1) } else { counts.queued };
-        let missing = starting_wanted
-            .saturating_sub(counts.starting)
-            .max(alive_min.saturating_sub(counts.alive()));
+        let starting_min = if self.start_failed { counts.queued.min(1) } else { counts.queued };
+        let for_callers = starting_min.saturating_sub(counts.starting);
+        let for_alive_min = alive_min.saturating_sub(counts.alive());
         let room = self.workers_max().saturating_sub(self.workers.len());
-        for _ in 0..missing.min(room) {
+        for _ in 0..for_callers.max(for_alive_min).min(room) {
             let id = WorkerId(self.next_id);
             self.next_id += 1;
             self.workers.insert(id, WorkerState::Starting);
@@ -289,10 +289,6 @@ impl Pool {
 
     fn workers_max(&self) -> usize {
         if self.closed { 0 } else { self.limits.workers_max.max(1) }
-    }
-
-    fn workers_min(&self) -> usize {
-        self.limits.workers_min.min(self.workers_max())
     }
 
     fn assert_invariants(&self) {

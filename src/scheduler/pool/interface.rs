@@ -11,7 +11,7 @@ pub struct Limits {
     pub workers_max: usize,
     /// Most callers that wait beyond those for whom a slot is not busy.
     pub queue_max: usize,
-    /// Workers that idle expiry leaves alive: the floor. What exceeds `workers_max` does not count.
+    /// The floor: workers that idle expiry leaves alive. Where it exceeds `workers_max`, that holds.
     pub workers_min: usize,
     /// How long a worker stays idle before a `Tick` may stop it.
     pub idle_timeout: Duration,

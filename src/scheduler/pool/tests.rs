@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use super::*;
 
 mod properties;
@@ -11,7 +9,7 @@ mod properties;
 const LIMITS: Limits = Limits { workers_max: 3, queue_max: 2, workers_min: 0, idle_timeout: Duration::from_secs(10) };
 
 fn inv(number: u128) -> InvocationId {
-    InvocationId(Uuid::from_u128(number))
+    InvocationId::from_bytes(number.to_be_bytes())
 }
 
 fn dispatch(worker: u64, invocation: u128) -> Action {
@@ -41,11 +39,11 @@ impl Bench {
         Bench { pool: Pool::new(limits), now: Instant::now() }
     }
 
-    /// A pool with this many idle workers: 0 is the one used least recently.
+    /// A pool with this many idle workers: 1 is the one used least recently.
     fn warm(limits: Limits, workers: u64) -> Bench {
         let mut bench = Bench::new(limits);
         bench.on(Event::Warm(workers as usize));
-        for worker in 0..workers {
+        for worker in 1..=workers {
             bench.wait(1);
             bench.ready(worker);
         }
@@ -100,35 +98,35 @@ impl Bench {
 #[test]
 fn a_call_goes_through_start_dispatch_and_release() {
     let mut bench = Bench::new(LIMITS);
-    assert_eq!(bench.invoke(1), [start(0)]);
+    assert_eq!(bench.invoke(1), [start(1)]);
     assert_eq!(bench.counts(), [1, 0, 0, 0, 1]);
-    assert_eq!(bench.ready(0), [dispatch(0, 1)]);
+    assert_eq!(bench.ready(1), [dispatch(1, 1)]);
     assert_eq!(bench.counts(), [0, 0, 1, 0, 0]);
-    assert_eq!(bench.release(0), []);
+    assert_eq!(bench.release(1), []);
     assert_eq!(bench.counts(), [0, 1, 0, 0, 0]);
-    assert_eq!(bench.invoke(2), [dispatch(0, 2)]);
+    assert_eq!(bench.invoke(2), [dispatch(1, 2)]);
 }
 
 #[test]
 fn the_most_recently_used_worker_takes_the_call() {
     let mut bench = Bench::warm(LIMITS, 3);
-    assert_eq!(bench.invoke(1), [dispatch(2, 1)]);
-    assert_eq!(bench.invoke(2), [dispatch(1, 2)]);
+    assert_eq!(bench.invoke(1), [dispatch(3, 1)]);
+    assert_eq!(bench.invoke(2), [dispatch(2, 2)]);
+    bench.wait(1);
+    bench.release(3);
     bench.wait(1);
     bench.release(2);
-    bench.wait(1);
-    bench.release(1);
-    assert_eq!(bench.invoke(3), [dispatch(1, 3)]);
+    assert_eq!(bench.invoke(3), [dispatch(2, 3)]);
 }
 
 #[test]
 fn workers_used_at_the_same_time_are_chosen_by_id() {
     let mut bench = Bench::new(LIMITS);
     bench.on(Event::Warm(3));
-    for worker in [1, 2, 0] {
+    for worker in [2, 3, 1] {
         bench.ready(worker);
     }
-    assert_eq!(bench.invoke(1), [dispatch(2, 1)]);
+    assert_eq!(bench.invoke(1), [dispatch(3, 1)]);
 }
 
 #[test]
@@ -137,17 +135,17 @@ fn callers_are_served_in_the_order_they_came() {
     bench.invoke(1);
     bench.invoke(2);
     bench.invoke(3);
-    assert_eq!(bench.ready(0), [dispatch(0, 1)]);
-    assert_eq!(bench.release(0), [dispatch(0, 2)]);
-    assert_eq!(bench.release(0), [dispatch(0, 3)]);
+    assert_eq!(bench.ready(1), [dispatch(1, 1)]);
+    assert_eq!(bench.release(1), [dispatch(1, 2)]);
+    assert_eq!(bench.release(1), [dispatch(1, 3)]);
 }
 
 #[test]
 fn one_worker_starts_for_each_waiting_caller_up_to_the_limit() {
     let mut bench = Bench::new(LIMITS);
-    assert_eq!(bench.invoke(1), [start(0)]);
-    assert_eq!(bench.invoke(2), [start(1)]);
-    assert_eq!(bench.invoke(3), [start(2)]);
+    assert_eq!(bench.invoke(1), [start(1)]);
+    assert_eq!(bench.invoke(2), [start(2)]);
+    assert_eq!(bench.invoke(3), [start(3)]);
     assert_eq!(bench.invoke(4), []);
     assert_eq!(bench.counts(), [3, 0, 0, 0, 4]);
 }
@@ -158,7 +156,7 @@ fn a_start_under_way_serves_the_next_caller_when_the_first_one_leaves() {
     bench.invoke(1);
     assert_eq!(bench.cancel(1), []);
     assert_eq!(bench.invoke(2), []);
-    assert_eq!(bench.ready(0), [dispatch(0, 2)]);
+    assert_eq!(bench.ready(1), [dispatch(1, 2)]);
 }
 
 #[test]
@@ -168,7 +166,7 @@ fn a_cancelled_caller_is_neither_served_nor_counted() {
     assert_eq!(bench.invoke(2), [fail(2, Failure::QueueFull)]);
     bench.cancel(1);
     assert_eq!(bench.invoke(3), []);
-    assert_eq!(bench.ready(0), [dispatch(0, 3)]);
+    assert_eq!(bench.ready(1), [dispatch(1, 3)]);
 }
 
 #[test]
@@ -189,32 +187,32 @@ fn the_queue_is_bounded_beyond_the_slots_that_are_not_busy() {
         assert!(!bench.invoke(invocation).contains(&fail(invocation, Failure::QueueFull)));
     }
     assert_eq!(bench.invoke(5), [fail(5, Failure::QueueFull)]);
-    bench.ready(0);
     bench.ready(1);
+    bench.ready(2);
     assert_eq!(bench.counts(), [0, 0, 2, 0, 2]);
     assert_eq!(bench.invoke(6), [fail(6, Failure::QueueFull)]);
-    bench.release(0);
+    bench.release(1);
     assert_eq!(bench.invoke(7), []);
 }
 
 #[test]
 fn without_a_queue_a_call_may_wait_for_its_own_start_only() {
     let mut bench = Bench::new(Limits { workers_max: 1, queue_max: 0, ..LIMITS });
-    assert_eq!(bench.invoke(1), [start(0)]);
+    assert_eq!(bench.invoke(1), [start(1)]);
     assert_eq!(bench.invoke(2), [fail(2, Failure::QueueFull)]);
-    assert_eq!(bench.ready(0), [dispatch(0, 1)]);
+    assert_eq!(bench.ready(1), [dispatch(1, 1)]);
     assert_eq!(bench.invoke(3), [fail(3, Failure::QueueFull)]);
-    bench.release(0);
-    assert_eq!(bench.invoke(4), [dispatch(0, 4)]);
+    bench.release(1);
+    assert_eq!(bench.invoke(4), [dispatch(1, 4)]);
 }
 
 #[test]
 fn without_a_queue_a_call_may_wait_for_a_slot_that_is_being_freed() {
     let mut bench = Bench::warm(Limits { workers_max: 1, queue_max: 0, ..LIMITS }, 1);
     bench.wait(10);
-    assert_eq!(bench.on(Event::Tick), [stop(0)]);
+    assert_eq!(bench.on(Event::Tick), [stop(1)]);
     assert_eq!(bench.invoke(1), []);
-    assert_eq!(bench.exited(0), [start(1)]);
+    assert_eq!(bench.exited(1), [start(2)]);
 }
 
 // Failed starts
@@ -224,9 +222,9 @@ fn callers_fail_when_the_last_start_fails() {
     let mut bench = Bench::new(LIMITS);
     bench.invoke(1);
     bench.invoke(2);
-    assert_eq!(bench.start_failed(1), []);
+    assert_eq!(bench.start_failed(2), []);
     assert_eq!(bench.counts(), [1, 0, 0, 0, 2]);
-    assert_eq!(bench.start_failed(0), [fail(1, Failure::StartFailed), fail(2, Failure::StartFailed)]);
+    assert_eq!(bench.start_failed(1), [fail(1, Failure::StartFailed), fail(2, Failure::StartFailed)]);
     assert!(bench.pool.is_empty());
 }
 
@@ -234,16 +232,16 @@ fn callers_fail_when_the_last_start_fails() {
 fn a_process_that_exits_before_it_is_ready_is_a_failed_start() {
     let mut bench = Bench::new(LIMITS);
     bench.invoke(1);
-    assert_eq!(bench.exited(0), [fail(1, Failure::StartFailed)]);
+    assert_eq!(bench.exited(1), [fail(1, Failure::StartFailed)]);
 }
 
 #[test]
 fn a_failed_start_leaves_callers_waiting_for_a_busy_worker() {
     let mut bench = Bench::warm(LIMITS, 1);
     bench.invoke(1);
-    assert_eq!(bench.invoke(2), [start(1)]);
-    assert_eq!(bench.start_failed(1), []);
-    assert_eq!(bench.release(0), [dispatch(0, 2)]);
+    assert_eq!(bench.invoke(2), [start(2)]);
+    assert_eq!(bench.start_failed(2), []);
+    assert_eq!(bench.release(1), [dispatch(1, 2)]);
 }
 
 #[test]
@@ -251,8 +249,8 @@ fn a_worker_that_stops_does_not_keep_callers_waiting_after_a_failed_start() {
     let mut bench = Bench::warm(LIMITS, 1);
     bench.invoke(1);
     bench.invoke(2);
-    bench.kill(0);
-    assert_eq!(bench.start_failed(1), [fail(2, Failure::StartFailed)]);
+    bench.kill(1);
+    assert_eq!(bench.start_failed(2), [fail(2, Failure::StartFailed)]);
 }
 
 #[test]
@@ -260,12 +258,12 @@ fn after_a_failed_start_one_probe_at_a_time_until_a_success() {
     let mut bench = Bench::warm(Limits { workers_max: 4, queue_max: 9, ..LIMITS }, 1);
     bench.invoke(1);
     bench.invoke(2);
-    bench.start_failed(1);
-    assert_eq!(bench.invoke(3), [start(2)], "a probe");
+    bench.start_failed(2);
+    assert_eq!(bench.invoke(3), [start(3)], "a probe");
     assert_eq!(bench.invoke(4), [], "one at a time");
-    assert_eq!(bench.start_failed(2), []);
-    assert_eq!(bench.on(Event::Tick), [start(3)]);
-    assert_eq!(bench.ready(3), [dispatch(3, 2), start(4), start(5)], "a success lets all start");
+    assert_eq!(bench.start_failed(3), []);
+    assert_eq!(bench.on(Event::Tick), [start(4)]);
+    assert_eq!(bench.ready(4), [dispatch(4, 2), start(5), start(6)], "a success lets all start");
 }
 
 // Workers that end
@@ -274,21 +272,21 @@ fn after_a_failed_start_one_probe_at_a_time_until_a_success() {
 fn a_killed_worker_keeps_its_slot_until_it_is_gone() {
     let mut bench = Bench::new(Limits { workers_max: 1, ..LIMITS });
     bench.invoke(1);
-    bench.ready(0);
+    bench.ready(1);
     bench.invoke(2);
-    assert_eq!(bench.kill(0), [stop(0)]);
+    assert_eq!(bench.kill(1), [stop(1)]);
     assert_eq!(bench.counts(), [0, 0, 0, 1, 1]);
-    assert_eq!(bench.exited(0), [start(1)]);
+    assert_eq!(bench.exited(1), [start(2)]);
 }
 
 #[test]
 fn a_crash_fails_nobody_and_frees_the_slot() {
     let mut bench = Bench::new(Limits { workers_max: 1, ..LIMITS });
     bench.invoke(1);
-    bench.ready(0);
+    bench.ready(1);
     bench.invoke(2);
-    assert_eq!(bench.exited(0), [start(1)]);
-    assert_eq!(bench.ready(1), [dispatch(1, 2)]);
+    assert_eq!(bench.exited(1), [start(2)]);
+    assert_eq!(bench.ready(2), [dispatch(2, 2)]);
 }
 
 #[test]
@@ -298,24 +296,24 @@ fn late_events_change_nothing() {
     let before = bench.counts();
     assert_eq!(before, [0, 1, 1, 0, 0]);
     for event in [
-        Event::Ready(WorkerId(0)),
         Event::Ready(WorkerId(1)),
-        Event::Release(WorkerId(0)),
-        Event::Kill(WorkerId(0)),
-        Event::StartFailed(WorkerId(0)),
+        Event::Ready(WorkerId(2)),
+        Event::Release(WorkerId(1)),
+        Event::Kill(WorkerId(1)),
         Event::StartFailed(WorkerId(1)),
-        Event::Ready(WorkerId(9)),
-        Event::Release(WorkerId(9)),
-        Event::Kill(WorkerId(9)),
-        Event::StartFailed(WorkerId(9)),
-        Event::Exited(WorkerId(9)),
+        Event::StartFailed(WorkerId(2)),
+        Event::Ready(WorkerId(10)),
+        Event::Release(WorkerId(10)),
+        Event::Kill(WorkerId(10)),
+        Event::StartFailed(WorkerId(10)),
+        Event::Exited(WorkerId(10)),
     ] {
         assert_eq!(bench.on(event), [], "{event:?}");
         assert_eq!(bench.counts(), before, "{event:?}");
     }
-    bench.kill(1);
-    assert_eq!(bench.release(1), []);
-    assert_eq!(bench.ready(1), []);
+    bench.kill(2);
+    assert_eq!(bench.release(2), []);
+    assert_eq!(bench.ready(2), []);
     assert_eq!(bench.counts(), [0, 1, 0, 1, 0]);
 }
 
@@ -324,11 +322,11 @@ fn a_start_told_to_stop_may_end_as_ready_failed_or_exited() {
     let mut bench = Bench::new(LIMITS);
     bench.on(Event::Warm(3));
     bench.on(Event::Close);
-    assert_eq!(bench.ready(0), []);
+    assert_eq!(bench.ready(1), []);
     assert_eq!(bench.counts(), [0, 0, 0, 3, 0]);
-    bench.exited(0);
     bench.exited(1);
-    bench.start_failed(2);
+    bench.exited(2);
+    bench.start_failed(3);
     assert!(bench.pool.is_empty());
 }
 
@@ -337,12 +335,12 @@ fn a_start_told_to_stop_may_end_as_ready_failed_or_exited() {
 #[test]
 fn idle_workers_expire_oldest_first_down_to_the_floor() {
     let mut bench = Bench::warm(Limits { workers_min: 1, ..LIMITS }, 3);
-    bench.wait(8);
+    bench.wait(7);
     assert_eq!(bench.on(Event::Tick), [], "nine seconds at most");
     bench.wait(1);
-    assert_eq!(bench.on(Event::Tick), [stop(0)]);
-    bench.wait(60);
     assert_eq!(bench.on(Event::Tick), [stop(1)]);
+    bench.wait(60);
+    assert_eq!(bench.on(Event::Tick), [stop(2)]);
     assert_eq!(bench.counts(), [0, 1, 0, 2, 0]);
 }
 
@@ -353,7 +351,7 @@ fn busy_and_starting_workers_count_for_the_floor() {
     bench.on(Event::Warm(3));
     bench.wait(60);
     assert_eq!(bench.counts(), [1, 1, 1, 0, 0]);
-    assert_eq!(bench.on(Event::Tick), [stop(0)]);
+    assert_eq!(bench.on(Event::Tick), [stop(1)]);
     bench.wait(60);
     assert_eq!(bench.on(Event::Tick), [], "one busy, one starting");
 }
@@ -361,12 +359,12 @@ fn busy_and_starting_workers_count_for_the_floor() {
 #[test]
 fn a_tick_refills_the_floor_within_the_limit() {
     let mut bench = Bench::new(Limits { workers_min: 9, ..LIMITS });
-    assert_eq!(bench.on(Event::Tick), [start(0), start(1), start(2)]);
-    for worker in 0..3 {
+    assert_eq!(bench.on(Event::Tick), [start(1), start(2), start(3)]);
+    for worker in 1..=3 {
         bench.ready(worker);
     }
-    assert_eq!(bench.exited(1), [], "not at once: a worker that dies young would be restarted in a loop");
-    assert_eq!(bench.on(Event::Tick), [start(3)]);
+    assert_eq!(bench.exited(2), [], "not at once: a worker that dies young would be restarted in a loop");
+    assert_eq!(bench.on(Event::Tick), [start(4)]);
     assert_eq!(bench.on(Event::Tick), []);
 }
 
@@ -374,32 +372,34 @@ fn a_tick_refills_the_floor_within_the_limit() {
 fn the_floor_is_not_refilled_after_a_failed_start_until_one_succeeds() {
     let mut bench = Bench::new(Limits { workers_min: 1, ..LIMITS });
     bench.on(Event::Tick);
-    bench.start_failed(0);
+    bench.start_failed(1);
     assert_eq!(bench.on(Event::Tick), []);
-    assert_eq!(bench.invoke(1), [start(1)], "a caller is a reason to try");
-    bench.ready(1);
-    bench.exited(1);
-    assert_eq!(bench.on(Event::Tick), [start(2)]);
+    assert_eq!(bench.invoke(1), [start(2)], "a caller is a reason to try");
+    bench.ready(2);
+    bench.exited(2);
+    assert_eq!(bench.on(Event::Tick), [start(3)]);
 }
 
 #[test]
 fn warm_starts_what_is_missing_within_the_limit() {
     let mut bench = Bench::warm(LIMITS, 1);
-    assert_eq!(bench.on(Event::Warm(2)), [start(1)]);
+    assert_eq!(bench.on(Event::Warm(2)), [start(2)]);
     assert_eq!(bench.on(Event::Warm(2)), []);
-    assert_eq!(bench.on(Event::Warm(99)), [start(2)]);
-    bench.start_failed(1);
+    assert_eq!(bench.on(Event::Warm(99)), [start(3)]);
     bench.start_failed(2);
-    assert_eq!(bench.on(Event::Warm(3)), [start(3), start(4)], "an explicit wish is no probe");
+    bench.start_failed(3);
+    assert_eq!(bench.on(Event::Warm(3)), [start(4), start(5)], "an explicit wish is no probe");
 }
 
 #[test]
-fn warm_and_waiting_callers_do_not_add_up() {
-    let mut bench = Bench::new(Limits { workers_max: 9, ..LIMITS });
+fn one_start_serves_a_waiting_caller_and_a_wish_for_warm_workers() {
+    let mut bench = Bench::warm(LIMITS, 1);
     bench.invoke(1);
-    assert_eq!(bench.on(Event::Warm(2)), [start(1)]);
-    assert_eq!(bench.invoke(2), []);
-    assert_eq!(bench.invoke(3), [start(2)]);
+    bench.invoke(2);
+    bench.start_failed(2);
+    assert_eq!(bench.on(Event::Warm(2)), [start(3)]);
+    bench.ready(3);
+    assert_eq!(bench.invoke(3), [start(4)]);
 }
 
 // Limits
@@ -412,12 +412,12 @@ fn a_lowered_limit_stops_starting_then_idle_then_released_workers() {
     bench.on(Event::Warm(6));
     assert_eq!(bench.counts(), [2, 2, 2, 0, 0]);
     let lower = |workers_max| Event::SetLimits(Limits { workers_max, ..LIMITS });
-    assert_eq!(bench.on(lower(5)), [stop(5)]);
-    assert_eq!(bench.on(lower(3)), [stop(4), stop(0)]);
-    assert_eq!(bench.on(lower(1)), [stop(1)]);
+    assert_eq!(bench.on(lower(5)), [stop(6)]);
+    assert_eq!(bench.on(lower(3)), [stop(5), stop(1)]);
+    assert_eq!(bench.on(lower(1)), [stop(2)]);
     assert_eq!(bench.counts(), [0, 0, 2, 4, 0]);
-    assert_eq!(bench.release(3), [stop(3)]);
-    assert_eq!(bench.release(2), []);
+    assert_eq!(bench.release(4), [stop(4)]);
+    assert_eq!(bench.release(3), []);
     assert_eq!(bench.counts(), [0, 1, 0, 5, 0]);
 }
 
@@ -427,13 +427,13 @@ fn callers_outlast_a_lowered_limit() {
     for invocation in 1..=5 {
         bench.invoke(invocation);
     }
-    bench.ready(0);
     bench.ready(1);
+    bench.ready(2);
     assert_eq!(bench.counts(), [1, 0, 2, 0, 3]);
-    assert_eq!(bench.on(Event::SetLimits(Limits { workers_max: 1, queue_max: 0, ..LIMITS })), [stop(2)]);
+    assert_eq!(bench.on(Event::SetLimits(Limits { workers_max: 1, queue_max: 0, ..LIMITS })), [stop(3)]);
     assert_eq!(bench.invoke(6), [fail(6, Failure::QueueFull)]);
-    assert_eq!(bench.release(0), [stop(0)]);
-    assert_eq!(bench.release(1), [dispatch(1, 3)]);
+    assert_eq!(bench.release(1), [stop(1)]);
+    assert_eq!(bench.release(2), [dispatch(2, 3)]);
 }
 
 #[test]
@@ -442,19 +442,19 @@ fn a_raised_limit_starts_workers_for_those_who_wait() {
     for invocation in 1..=3 {
         bench.invoke(invocation);
     }
-    assert_eq!(bench.on(Event::SetLimits(LIMITS)), [start(1), start(2)]);
+    assert_eq!(bench.on(Event::SetLimits(LIMITS)), [start(2), start(3)]);
 }
 
 #[test]
 fn a_raised_floor_starts_workers_at_once() {
     let mut bench = Bench::warm(LIMITS, 1);
-    assert_eq!(bench.on(Event::SetLimits(Limits { workers_min: 2, ..LIMITS })), [start(1)]);
+    assert_eq!(bench.on(Event::SetLimits(Limits { workers_min: 2, ..LIMITS })), [start(2)]);
 }
 
 #[test]
 fn a_limit_of_no_workers_is_one_worker() {
     let mut bench = Bench::new(Limits { workers_max: 0, queue_max: usize::MAX, ..LIMITS });
-    assert_eq!(bench.invoke(1), [start(0)]);
+    assert_eq!(bench.invoke(1), [start(1)]);
     assert_eq!(bench.invoke(2), []);
 }
 
@@ -466,22 +466,22 @@ fn close_fails_callers_and_stops_all_but_the_busy_workers() {
     for invocation in 1..=3 {
         bench.invoke(invocation);
     }
-    bench.ready(0);
-    assert_eq!(bench.on(Event::Close), [fail(2, Failure::Closed), fail(3, Failure::Closed), stop(1)]);
+    bench.ready(1);
+    assert_eq!(bench.on(Event::Close), [fail(2, Failure::Closed), fail(3, Failure::Closed), stop(2)]);
     assert!(bench.pool.is_closed());
     assert_eq!(bench.invoke(4), [fail(4, Failure::Closed)]);
-    assert_eq!(bench.release(0), [stop(0)]);
-    bench.exited(0);
+    assert_eq!(bench.release(1), [stop(1)]);
     bench.exited(1);
+    bench.exited(2);
     assert!(bench.pool.is_empty());
 }
 
 #[test]
 fn a_closed_pool_starts_nothing() {
     let mut bench = Bench::warm(LIMITS, 1);
-    assert_eq!(bench.on(Event::Close), [stop(0)]);
+    assert_eq!(bench.on(Event::Close), [stop(1)]);
     let raise = Limits { workers_max: 9, workers_min: 9, ..LIMITS };
-    for event in [Event::Warm(3), Event::SetLimits(raise), Event::Tick, Event::Exited(WorkerId(0)), Event::Close] {
+    for event in [Event::Warm(3), Event::SetLimits(raise), Event::Tick, Event::Exited(WorkerId(1)), Event::Close] {
         assert_eq!(bench.on(event), [], "{event:?}");
     }
     assert!(bench.pool.is_empty());

@@ -1,0 +1,4 @@
+export default () => {
+  console.error("about to exit");
+  process.exit(3);
+};

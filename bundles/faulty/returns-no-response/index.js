@@ -1,0 +1,1 @@
+export default () => ({ message: "a plain object is not a Response" });

@@ -1,0 +1,4 @@
+export default () => {
+  const answer = ;
+  return new Response(answer);
+};

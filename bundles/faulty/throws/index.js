@@ -1,0 +1,3 @@
+export default () => {
+  throw new TypeError("this function always throws");
+};

@@ -1,0 +1,251 @@
+//! A bundle on its way in: checked, written, hashed and on disk, but without its final name.
+
+use super::{folder, tree, BundleError, INCOMING};
+use crate::crash_point::crash_point;
+use crate::model::{Digest, FunctionId, VersionLabel};
+use bytes::Bytes;
+use std::collections::{btree_map, BTreeMap};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// The longest path inside a bundle, in bytes; with the store's own folders it stays under the system's 4096.
+const PATH_BYTES_MAX: usize = 1_024;
+
+/// The longest name of a file or folder, in bytes: what file systems take.
+const NAME_BYTES_MAX: usize = 255;
+
+/// How many folders deep a file may be.
+const DEPTH_MAX: usize = 32;
+
+/// One file of a bundle.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Its bytes.
+    Bytes(Bytes),
+    /// The regular file to copy them from. A link is refused: whoever means its target names that.
+    File(PathBuf),
+}
+
+/// How large a bundle may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BundleLimits {
+    /// Bytes of all files together.
+    pub bytes_max: u64,
+    /// Files.
+    pub files_max: usize,
+}
+
+/// A bundle under a temporary name. Dropping it removes it.
+#[derive(Debug)]
+pub struct Staged {
+    root: PathBuf,
+    /// Where it is at present.
+    folder: PathBuf,
+    entry: String,
+    fingerprint: tree::Fingerprint,
+    published: bool,
+}
+
+impl Staged {
+    pub(super) fn write(
+        root: &Path,
+        files: impl IntoIterator<Item = (String, Content)>,
+        entry: &str,
+        limits: BundleLimits,
+    ) -> Result<Self, BundleError> {
+        let files = check(files, entry, limits)?;
+        let folder = root.join(format!("{INCOMING}{}", Uuid::now_v7()));
+        let fingerprint = tree::Fingerprint { digest: Digest([0; 32]), size: 0 };
+        let at_folder = BundleError::io(&folder);
+        fs::create_dir(&folder).map_err(at_folder)?;
+        // From here on every way out removes the folder.
+        let mut staged = Self {
+            root: root.to_owned(),
+            folder: folder.clone(),
+            entry: entry.to_owned(),
+            fingerprint,
+            published: false,
+        };
+        tree::make_writable(&folder).map_err(at_folder)?;
+        let mut room = limits.bytes_max;
+        for (path, content) in &files {
+            let written = copy(content, &folder.join(path), room)?;
+            room = room.checked_sub(written).ok_or(BundleError::TooLarge(limits.bytes_max))?;
+            crash_point("bundle.staging");
+        }
+        tree::seal_folders(&folder).map_err(at_folder)?;
+        // Read back rather than hashed on the way: the digest is of what is stored, and there is one way to compute it.
+        staged.fingerprint = tree::fingerprint(&folder).map_err(at_folder)?;
+        crash_point("bundle.staged");
+        Ok(staged)
+    }
+
+    /// What its files hash to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.fingerprint.digest
+    }
+
+    /// Bytes of its files.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.fingerprint.size
+    }
+
+    /// The file to import, relative to the folder.
+    #[must_use]
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+
+    /// Where its files are until it is published, for checks that have to read or run them.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Gives the bundle its final name, which is on disk when this returns, and makes it read-only.
+    ///
+    /// [`BundleError::Exists`] if there is a bundle of that name; this one is removed then, as after any error.
+    pub fn publish(mut self, function: FunctionId, label: &VersionLabel) -> Result<PathBuf, BundleError> {
+        let target = folder(&self.root, function, label);
+        let parent = self.root.join(function.to_string());
+        match fs::create_dir(&parent) {
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+            outcome => outcome.map_err(BundleError::io(&parent))?,
+        }
+        // A rename replaces nothing but an empty folder, and a bundle has a file.
+        fs::rename(&self.folder, &target).map_err(|cause| match cause.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory => {
+                BundleError::Exists(target.clone())
+            }
+            _ => BundleError::Io { path: target.clone(), cause },
+        })?;
+        self.folder.clone_from(&target);
+        crash_point("bundle.renamed");
+        // Not before the rename: a folder has to be writable to change its parent.
+        tree::make_read_only(&target).map_err(BundleError::io(&target))?;
+        for folder in [&target, &parent, &self.root] {
+            tree::sync_folder(folder).map_err(BundleError::io(folder))?;
+        }
+        self.published = true;
+        crash_point("bundle.published");
+        Ok(target)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        if let Err(cause) = tree::remove(&self.folder) {
+            tracing::warn!(folder = %self.folder.display(), %cause, "an unfinished bundle stays until the next start");
+        }
+    }
+}
+
+/// Checks everything that can be known before a file is written.
+fn check(
+    files: impl IntoIterator<Item = (String, Content)>,
+    entry: &str,
+    limits: BundleLimits,
+) -> Result<BTreeMap<String, Content>, BundleError> {
+    let mut checked = BTreeMap::new();
+    for (path, content) in files {
+        check_path(&path).map_err(|reason| refused(&path, reason))?;
+        if checked.len() == limits.files_max {
+            return Err(BundleError::TooManyFiles(limits.files_max));
+        }
+        match checked.entry(path) {
+            btree_map::Entry::Vacant(vacant) => drop(vacant.insert(content)),
+            btree_map::Entry::Occupied(occupied) => return Err(refused(occupied.key(), "it comes twice".into())),
+        }
+    }
+    for path in checked.keys() {
+        let mut folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+        if let Some(folder) = folders.find(|it| checked.contains_key(*it)) {
+            return Err(refused(folder, "it is the folder of another file".into()));
+        }
+    }
+    if checked.contains_key(entry) {
+        Ok(checked)
+    } else {
+        Err(BundleError::EntryMissing(entry.to_owned()))
+    }
+}
+
+fn refused(path: &str, reason: String) -> BundleError {
+    BundleError::Path { path: path.chars().take(NAME_BYTES_MAX).collect(), reason }
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    if path.is_empty() {
+        return Err("it has no name".into());
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!("its path is longer than {PATH_BYTES_MAX} bytes"));
+    }
+    if path.starts_with('/') {
+        return Err("its path must be relative".into());
+    }
+    if path.chars().any(char::is_control) {
+        return Err("its path has control characters".into());
+    }
+    if path.matches('/').count() > DEPTH_MAX {
+        return Err(format!("it is more than {DEPTH_MAX} folders deep"));
+    }
+    for name in path.split('/') {
+        match name {
+            "" => return Err("a name in its path is empty".into()),
+            "." | ".." => return Err("its path must not have `.` or `..`".into()),
+            name if name.len() > NAME_BYTES_MAX => {
+                return Err(format!("a name in its path is longer than {NAME_BYTES_MAX} bytes"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes one file and forces it to disk; stops one byte over `room`. Returns the bytes written.
+fn copy(content: &Content, target: &Path, room: u64) -> Result<u64, BundleError> {
+    let at_target = BundleError::io(target);
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(at_target)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map_err(at_target)?;
+    let written = match content {
+        Content::Bytes(bytes) if bytes.len() as u64 > room => room.saturating_add(1),
+        Content::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64).map_err(at_target)?,
+        Content::File(path) => {
+            let source = tree::open_file(path).map_err(|cause| match cause.kind() {
+                io::ErrorKind::InvalidData => BundleError::NotAFile(path.clone()),
+                _ => BundleError::Source { path: path.clone(), cause },
+            })?;
+            copy_file(source, path, &mut file, target, room.saturating_add(1))?
+        }
+    };
+    // Set rather than given at creation, because the umask has no say in it.
+    file.set_permissions(Permissions::from_mode(0o444)).and_then(|()| file.sync_all()).map_err(at_target)?;
+    Ok(written)
+}
+
+/// Copies at most `bytes_max`, by hand to tell which side failed.
+fn copy_file(source: File, path: &Path, file: &mut File, target: &Path, bytes_max: u64) -> Result<u64, BundleError> {
+    let mut source = source.take(bytes_max);
+    let (mut buffer, mut written) = (vec![0; tree::CHUNK_BYTES], 0);
+    loop {
+        let length = match source.read(&mut buffer) {
+            Ok(0) => return Ok(written),
+            Ok(length) => length,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+            Err(cause) => return Err(BundleError::Source { path: path.to_owned(), cause }),
+        };
+        file.write_all(&buffer[..length]).map_err(BundleError::io(target))?;
+        written += length as u64;
+    }
+}

@@ -1,0 +1,216 @@
+//! The command tree and the parsers of single values.
+
+use super::{bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, versions};
+use crate::client::EXIT_NO_DAEMON;
+use crate::error::ErrorCode;
+use crate::model::SettingsPatch;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Functions on one machine: immutable versions, warm Bun workers, answers that explain themselves.
+#[derive(Debug, Parser)]
+#[command(name = "levain", version, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Default, Args)]
+pub(super) struct Global {
+    /// The daemon's socket [env: LEVAIN_SOCKET] [default: the one the configuration names]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
+    pub(super) socket: Option<PathBuf>,
+    /// Print answers as JSON, one line each
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(super) json: bool,
+    /// The configuration file [default: ./config.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon until it is told to stop (SIGINT or SIGTERM)
+    Serve(serve::Serve),
+    /// Run the daemon with sample functions, call one, and show what to try next
+    Demo(demo::Demo),
+    /// Show the daemon: versions, uptime, workers, memory
+    Status,
+    /// Install or show the Bun that runs the workers
+    #[command(subcommand)]
+    Runtime(runtime::Runtime),
+    /// Make a function
+    Register(functions::Register),
+    /// List the functions
+    #[command(visible_alias = "ls")]
+    List(functions::List),
+    /// Show a function with its settings, aliases and workers
+    Show(functions::Show),
+    /// Show or change a function's settings; changes apply to running workers at once
+    ConfigOf(functions::ConfigOf),
+    /// Delete a function: its workers end and its name is free again
+    Delete(functions::Delete),
+    /// Have workers ready ahead of traffic
+    Warmup(functions::Warmup),
+    /// Publish a version and point LIVE at it
+    Deploy(deploy::Deploy),
+    /// List a function's versions, or delete one
+    Versions(versions::Versions),
+    /// List a function's deployments, newest first
+    Deployments(versions::Deployments),
+    /// Point LIVE back at an earlier version
+    Rollback(versions::Rollback),
+    /// Call a function; its answer's body goes to standard output as it is
+    Invoke(invoke::Invoke),
+    /// Print or follow what a function logged
+    Logs(logs::Logs),
+    /// Show counts and durations of a function and its versions
+    Metrics(metrics::Metrics),
+    /// Put load on a function and measure its answers
+    Bench(bench::Bench),
+    /// Check or print the configuration
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Print the completion script of a shell
+    #[command(after_help = "Example:\n  levain completions bash > ~/.local/share/bash-completion/completions/levain")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The command tree with the table of exit codes under its help.
+pub(super) fn command() -> clap::Command {
+    Cli::command().after_help(exit_code_help())
+}
+
+fn exit_code_help() -> String {
+    let mut classes: BTreeMap<u8, Vec<&str>> = BTreeMap::from([(EXIT_NO_DAEMON, vec!["no daemon answers"])]);
+    classes.entry(0).or_default().push("success");
+    classes.entry(2).or_default().push("wrong usage");
+    for code in ErrorCode::ALL {
+        classes.entry(code.exit_code()).or_default().push(code.as_str());
+    }
+    let mut help = String::from("Exit codes:\n");
+    for (code, names) in classes {
+        let _ = writeln!(help, "  {code:>2}  {}", names.join(", "));
+    }
+    help.truncate(help.trim_end().len());
+    help
+}
+
+/// A header as `Name: value`.
+pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is `Name: value`")?;
+    let (name, value) = (name.trim(), value.trim());
+    http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` cannot be a header's name"))?;
+    http::HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be a header's value"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A query parameter as `name=value`; the value may be empty.
+pub(super) fn parse_query(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a query parameter is `name=value`".into()),
+    }
+}
+
+/// A duration in seconds, fractions allowed, as it bounds a measurement.
+pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
+    let seconds =
+        text.strip_suffix('s').unwrap_or(text).parse::<f64>().ok().filter(|it| (0.01..=86_400.0).contains(it));
+    let duration = seconds.and_then(|it| std::time::Duration::try_from_secs_f64(it).ok());
+    duration.ok_or_else(|| "a duration is a number of seconds from 0.01 to 86400".into())
+}
+
+/// Settings as flags.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub(super) struct SettingsArgs {
+    /// Memory of one worker, in MiB
+    #[arg(long, value_name = "N")]
+    memory_mb: Option<u32>,
+    /// Time of one invocation, the wait for a worker included
+    #[arg(long, value_name = "N")]
+    timeout_seconds: Option<u32>,
+    /// Workers of one version at once
+    #[arg(long, value_name = "N")]
+    max_concurrent_executions: Option<u32>,
+    /// Workers that stay when the function is idle
+    #[arg(long, value_name = "N")]
+    warm_workers: Option<u32>,
+    /// How long a worker above that stays idle before it stops
+    #[arg(long, value_name = "N")]
+    idle_timeout_seconds: Option<u32>,
+    /// Invocations that may wait for a worker
+    #[arg(long, value_name = "N")]
+    queue_max: Option<u32>,
+}
+
+impl SettingsArgs {
+    /// The settings given, or nothing when none was.
+    pub(super) fn patch(self) -> Option<SettingsPatch> {
+        let Self {
+            memory_mb,
+            timeout_seconds,
+            max_concurrent_executions,
+            warm_workers,
+            idle_timeout_seconds,
+            queue_max,
+        } = self;
+        let patch = SettingsPatch {
+            memory_mb,
+            timeout_seconds,
+            max_concurrent_executions,
+            warm_workers,
+            idle_timeout_seconds,
+            queue_max,
+        };
+        (patch != SettingsPatch::default()).then_some(patch)
+    }
+}
+
+/// A setting as `key=value`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Assignment {
+    key: &'static str,
+    value: u32,
+}
+
+const SETTINGS: [&str; 6] =
+    ["memory_mb", "timeout_seconds", "max_concurrent_executions", "warm_workers", "idle_timeout_seconds", "queue_max"];
+
+/// Reads `key=value`; `-` and `_` are the same in a key.
+pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
+    let (key, value) = text.split_once('=').ok_or("a setting is `key=value`")?;
+    let wanted = key.trim().replace('-', "_");
+    let key = SETTINGS.into_iter().find(|it| *it == wanted);
+    let key = key.ok_or_else(|| format!("no setting is called `{wanted}`; there are {}", SETTINGS.join(", ")))?;
+    let value = value.trim().parse().map_err(|_| format!("{key} is a whole number, not `{value}`"))?;
+    Ok(Assignment { key, value })
+}
+
+impl Assignment {
+    /// Puts the value into its place.
+    pub(super) fn apply(self, patch: &mut SettingsPatch) {
+        let place = match self.key {
+            "memory_mb" => &mut patch.memory_mb,
+            "timeout_seconds" => &mut patch.timeout_seconds,
+            "max_concurrent_executions" => &mut patch.max_concurrent_executions,
+            "warm_workers" => &mut patch.warm_workers,
+            "idle_timeout_seconds" => &mut patch.idle_timeout_seconds,
+            _ => &mut patch.queue_max,
+        };
+        *place = Some(self.value);
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

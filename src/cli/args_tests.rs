@@ -1,0 +1,106 @@
+use super::*;
+use clap::error::ErrorKind;
+
+fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(["levain"].iter().chain(line))
+}
+
+fn refused(line: &[&str]) -> ErrorKind {
+    parse(line).expect_err("it makes no sense").kind()
+}
+
+#[test]
+fn the_command_tree_is_sound() {
+    command().debug_assert();
+}
+
+#[test]
+fn the_help_lists_every_exit_code() {
+    let help = exit_code_help();
+    for code in ErrorCode::ALL {
+        assert!(help.contains(code.as_str()), "{code} is missing");
+    }
+    assert!(help.contains("10  no daemon answers") && help.contains(" 2  wrong usage"), "{help}");
+}
+
+#[test]
+fn global_options_may_stand_on_either_side_of_the_command() {
+    for line in [["--json", "--socket", "/s", "list"], ["list", "--json", "--socket", "/s"]] {
+        let cli = parse(&line).expect("valid");
+        assert!(cli.global.json && cli.global.socket.as_deref() == Some("/s".as_ref()), "{line:?}");
+    }
+}
+
+#[test]
+fn headers_are_split_at_the_first_colon_and_checked() {
+    let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+    assert_eq!(parse_header("Host: a:80"), pair("Host", "a:80"));
+    assert_eq!(parse_header("x-empty:"), pair("x-empty", ""));
+    for bad in ["no colon", ": value", "a b: c", "x: a\nb"] {
+        assert!(parse_header(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn query_parameters_keep_everything_after_the_first_equals_sign() {
+    let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+    assert_eq!(parse_query("a=b=c"), pair("a", "b=c"));
+    assert_eq!(parse_query("a="), pair("a", ""));
+    assert!(parse_query("a").is_err() && parse_query("=b").is_err());
+}
+
+#[test]
+fn settings_are_known_keys_with_whole_numbers() {
+    let mut patch = SettingsPatch::default();
+    for text in ["memory-mb=512", "warm_workers = 2"] {
+        parse_assignment(text).expect(text).apply(&mut patch);
+    }
+    assert_eq!(patch, SettingsPatch { memory_mb: Some(512), warm_workers: Some(2), ..SettingsPatch::default() });
+    let error = parse_assignment("memory=1").expect_err("no such setting");
+    assert!(error.contains("`memory`") && error.contains("memory_mb, timeout_seconds"), "{error}");
+    assert!(parse_assignment("memory_mb=-1").is_err() && parse_assignment("memory_mb").is_err());
+    for key in SETTINGS {
+        let mut patch = SettingsPatch::default();
+        parse_assignment(&format!("{key}=7")).expect(key).apply(&mut patch);
+        let json = serde_json::to_string(&patch).expect("plain data");
+        assert_eq!(json, format!("{{\"{key}\":7}}"), "a setting must land in its own place");
+    }
+}
+
+#[test]
+fn seconds_may_have_a_fraction_and_a_unit() {
+    assert_eq!(parse_seconds("0.5"), Ok(std::time::Duration::from_millis(500)));
+    assert_eq!(parse_seconds("30s"), Ok(std::time::Duration::from_secs(30)));
+    for bad in ["0", "-1", "NaN", "1e9", "x"] {
+        assert!(parse_seconds(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn versions_takes_a_name_or_an_action() {
+    assert!(parse(&["versions", "hello"]).is_ok());
+    assert!(parse(&["versions", "delete", "hello", "v1", "--yes"]).is_ok());
+    assert_eq!(refused(&["versions"]), ErrorKind::MissingRequiredArgument);
+    assert_eq!(refused(&["versions", "delete", "hello"]), ErrorKind::MissingRequiredArgument);
+}
+
+#[test]
+fn a_deploy_needs_a_path_or_a_published_version() {
+    assert!(parse(&["deploy", "hello", "./hello.ts", "--tag", "a", "--tag", "b"]).is_ok());
+    assert!(parse(&["deploy", "hello", "-"]).is_ok());
+    assert!(parse(&["deploy", "hello", "--version", "v1"]).is_ok());
+    assert_eq!(refused(&["deploy", "hello"]), ErrorKind::MissingRequiredArgument);
+}
+
+#[test]
+fn a_bench_is_bounded_by_time_or_by_number() {
+    assert!(parse(&["bench", "hello", "-c", "4", "--in-flight", "2", "--duration", "0.5"]).is_ok());
+    assert_eq!(refused(&["bench", "hello", "--duration", "1", "--requests", "5"]), ErrorKind::ArgumentConflict);
+    assert_eq!(refused(&["bench", "hello", "--connections", "0"]), ErrorKind::ValueValidation);
+}
+
+#[test]
+fn data_that_begins_with_a_dash_needs_the_equals_form_and_a_lone_dash_does_not() {
+    assert!(parse(&["invoke", "hello", "--data", "-"]).is_ok());
+    assert!(parse(&["invoke", "hello", "--data=-5"]).is_ok());
+}

@@ -1,0 +1,167 @@
+//! The load generator: closed loops of calls through the client, and what they measured.
+//!
+//! Every loop sends its next call when the last one has ended, so the load follows the daemon: a slow daemon gets fewer
+//! calls, and the percentiles say nothing about a fixed rate of arrivals.
+
+mod report;
+
+use super::args::parse_seconds;
+use super::error::CliError;
+use super::invoke::RequestArgs;
+use super::session::Session;
+use crate::client::{Client, ClientError};
+use crate::error::ErrorCode;
+use crate::model::ColdStart;
+use crate::protocol::message::InvokeRequest;
+use clap::Args;
+use report::{Report, Tally};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often the terminal shows how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// A loop whose calls are refused waits this long, so that it does not spin.
+const REFUSED_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a shell reports for a process that SIGINT has ended.
+const EXIT_INTERRUPTED: u8 = 130;
+
+const EXAMPLES: &str = "Examples:
+  levain bench hello
+  levain bench hello --connections 16 --duration 30
+  levain bench echo --requests 10000 --connections 4 --in-flight 8 --data '{\"a\": 1}' --json";
+
+/// `levain bench`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Bench {
+    #[command(flatten)]
+    request: RequestArgs,
+    /// Connections at once
+    #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// Calls at once on each connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    in_flight: u32,
+    /// How long, in seconds [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "requests")]
+    duration: Option<Duration>,
+    /// How many calls in all, instead of how long
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+}
+
+/// What all loops share.
+#[derive(Debug)]
+struct Load {
+    request: InvokeRequest,
+    /// Calls that may still begin.
+    remaining: AtomicU64,
+    /// Calls that have ended.
+    done: AtomicU64,
+    stop: CancellationToken,
+}
+
+impl Bench {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let load = Arc::new(Load {
+            request: self.request.request()?,
+            remaining: AtomicU64::new(self.requests.unwrap_or(u64::MAX)),
+            done: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+        });
+        let mut clients = Vec::new();
+        for _ in 0..self.connections {
+            clients.push(session.client().await?);
+        }
+        let began = Instant::now();
+        let mut loops = JoinSet::new();
+        for client in clients {
+            for _ in 0..self.in_flight {
+                loops.spawn(one_loop(client.clone(), Arc::clone(&load)));
+            }
+        }
+        let duration =
+            if self.requests.is_some() { None } else { Some(self.duration.unwrap_or(Duration::from_secs(10))) };
+        let mut total = Tally::default();
+        let mut failure = None;
+        let mut progress = tokio::time::interval(PROGRESS_EVERY);
+        let mut end = pin!(tokio::time::sleep(duration.unwrap_or(Duration::MAX)));
+        let mut interrupts = signal(SignalKind::interrupt()).map_err(CliError::System)?;
+        loop {
+            tokio::select! {
+                ended = loops.join_next() => match ended {
+                    Some(Ok((tally, error))) => {
+                        total.add(&tally);
+                        failure = failure.or(error);
+                    }
+                    Some(Err(panic)) => return Err(CliError::System(panic.into())),
+                    None => break,
+                },
+                () = &mut end, if !load.stop.is_cancelled() => load.stop.cancel(),
+                _ = interrupts.recv() => {
+                    // The second one does not wait for the calls that run.
+                    if load.stop.is_cancelled() {
+                        return Err(CliError::Failed { message: "interrupted".into(), exit_code: EXIT_INTERRUPTED });
+                    }
+                    load.stop.cancel();
+                }
+                _ = progress.tick() => session.out.progress(&load.progress(began.elapsed())),
+            }
+        }
+        session.out.progress("");
+        if !total.is_empty() {
+            let report = Report::new(&total, began.elapsed(), self.connections, self.in_flight);
+            session.out.response(&report, Report::text)?;
+        }
+        match (failure, total.only_failures()) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(code)) => Err(CliError::Function(code)),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl Load {
+    fn takes_one(&self) -> bool {
+        let take = |left: u64| left.checked_sub(1);
+        !self.stop.is_cancelled() && self.remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn progress(&self, elapsed: Duration) -> String {
+        let done = self.done.load(Ordering::Relaxed);
+        let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
+        format!("{:.0} s, {done} calls, {rate:.0} a second (Ctrl-C stops)", elapsed.as_secs_f64())
+    }
+}
+
+/// Calls until the load is used up. A call that runs when it stops is waited for, so that every call that was sent
+/// counts. Ends early, with the reason, when the connection has ended or the request can never work.
+async fn one_loop(client: Client, load: Arc<Load>) -> (Tally, Option<ClientError>) {
+    let mut tally = Tally::default();
+    while load.takes_one() {
+        let sent = Instant::now();
+        match client.call(&load.request).await {
+            Ok(response) if response.success => {
+                tally.answer(sent.elapsed(), response.status, response.cold_start == ColdStart::Spawned);
+            }
+            Ok(response) => tally.error(response.code.unwrap_or(ErrorCode::Internal)),
+            Err(ClientError::Refused(error)) => match error.code {
+                ErrorCode::Overloaded | ErrorCode::WorkerUnavailable => {
+                    tally.error(error.code);
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+                _ => return (tally, Some(ClientError::Refused(error))),
+            },
+            Err(error) => return (tally, Some(error)),
+        }
+        load.done.fetch_add(1, Ordering::Relaxed);
+    }
+    (tally, None)
+}

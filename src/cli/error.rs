@@ -1,0 +1,91 @@
+//! Why a command failed, and what a program is told of it.
+
+use crate::client::ClientError;
+use crate::error::{Error, ErrorCode};
+use std::io;
+use std::path::PathBuf;
+
+/// The exit code for arguments that make no sense, as clap has it too.
+const EXIT_USAGE: u8 = 2;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The arguments make no sense together; the text says what would.
+    #[error("{0}")]
+    Usage(String),
+    /// The daemon refused, or does not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The function failed; the command has said so.
+    #[error("the function failed with {0}")]
+    Function(ErrorCode),
+    /// A file that an argument names cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Input { path: PathBuf, source: io::Error },
+    /// Standard output is closed or full.
+    #[error("cannot write the output: {0}")]
+    Output(io::Error),
+    /// The system gives no threads or signals.
+    #[error("the system refuses what levain needs: {0}")]
+    System(io::Error),
+    /// The command has printed what is wrong and chose its exit code.
+    #[error("{message}")]
+    Failed { message: String, exit_code: u8 },
+}
+
+impl CliError {
+    /// A mistake in the arguments.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    /// The exit code. Somebody who stops reading the output (`| head`) has what they wanted.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Input { .. } => EXIT_USAGE,
+            Self::Client(error) => error.exit_code(),
+            Self::Function(code) => code.exit_code(),
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Output(_) | Self::System(_) => ErrorCode::Internal.exit_code(),
+            Self::Failed { exit_code, .. } => *exit_code,
+        }
+    }
+
+    /// Whether there is nothing more to say.
+    pub(super) fn is_silent(&self) -> bool {
+        match self {
+            Self::Function(_) => true,
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            _ => false,
+        }
+    }
+
+    /// The daemon's own words, when it refused.
+    pub(super) fn refusal(&self) -> Option<&Error> {
+        match self {
+            Self::Client(ClientError::Refused(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_follow_the_class_of_the_error() {
+        let refused = |code| CliError::from(ClientError::Refused(Error::new(code, "no"))).exit_code();
+        assert_eq!(refused(ErrorCode::FunctionNotFound), 3);
+        assert_eq!(refused(ErrorCode::Timeout), 6);
+        assert_eq!(CliError::from(ClientError::Disconnected).exit_code(), 10);
+        assert_eq!(CliError::Function(ErrorCode::HandlerError).exit_code(), 5);
+        assert_eq!(CliError::usage("no").exit_code(), 2);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let error = CliError::Output(io::ErrorKind::BrokenPipe.into());
+        assert_eq!((error.exit_code(), error.is_silent()), (0, true));
+    }
+}

@@ -1,0 +1,268 @@
+//! Functions: register, list, show, settings, delete, warm up.
+
+use super::args::{Assignment, SettingsArgs, parse_assignment};
+use super::error::CliError;
+use super::print::{DIM, GREEN, facts, styled, table};
+use super::session::Session;
+use super::text;
+use crate::model::{FunctionStatus, Settings, Timestamp};
+use crate::protocol::message::{
+    DeleteRequest, FunctionInfo, GetRequest, ListRequest, ListResponse, PoolInfo, RegisterRequest, UpdateRequest,
+    WarmupRequest,
+};
+use clap::Args;
+use std::io::{self, BufRead, IsTerminal};
+
+/// `levain register`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  levain register resize --memory-mb 512 --timeout-seconds 10")]
+pub(super) struct Register {
+    /// Letters, digits, `_` and `-`
+    name: String,
+    /// The export to call
+    #[arg(long, value_name = "EXPORT")]
+    handler: Option<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl Register {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let Self { name, handler, settings } = self;
+        let request = RegisterRequest { name, runtime: None, handler, settings: settings.patch() };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| {
+            let what = if it.created { "registered" } else { "is registered already" };
+            let next = format!("next: levain deploy {} ./index.ts", it.name);
+            format!("{} {what} {}\n{}", it.name, styled(DIM, &it.function_id), styled(DIM, &next))
+        })
+    }
+}
+
+/// `levain list`.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Functions at most [default: all]
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// Functions to skip
+    #[arg(long, value_name = "N")]
+    offset: Option<u32>,
+}
+
+impl List {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let response = session.call(&ListRequest { limit: self.limit, offset: self.offset }).await?;
+        session.out.response(&response, |it| list_text(it, Timestamp::now()))
+    }
+}
+
+fn list_text(response: &ListResponse, now: Timestamp) -> String {
+    if response.total == 0 {
+        return "no functions yet: try `levain deploy hello ./hello.ts`".into();
+    }
+    let rows = response.functions.iter().map(|it| {
+        [
+            it.name.clone(),
+            status_word(it.status).into(),
+            text::or_dash(it.active_version.as_deref()),
+            it.versions.to_string(),
+            it.warm.to_string(),
+            text::age(it.updated_at, now),
+        ]
+    });
+    let mut text = table(["NAME", "STATUS", "LIVE", ">VERSIONS", ">WARM", "CHANGED"], rows);
+    if (response.functions.len() as u64) < response.total {
+        text.push_str(&styled(DIM, &format!("{} of {} functions", response.functions.len(), response.total)));
+    }
+    text
+}
+
+fn status_word(status: FunctionStatus) -> &'static str {
+    match status {
+        FunctionStatus::Registered => "registered",
+        FunctionStatus::Built => "built",
+        FunctionStatus::Deployed => "deployed",
+        FunctionStatus::Deleted => "deleted",
+    }
+}
+
+/// `levain show`.
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The function's name or id
+    name: String,
+}
+
+impl Show {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let response = session.call(&GetRequest { function_id: self.name }).await?;
+        session.out.response(&response, |it| function_text(it, Timestamp::now()))
+    }
+}
+
+fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
+    let mut text = facts([
+        ("name", function.name.clone()),
+        ("id", function.function_id.clone()),
+        ("status", status_word(function.status).into()),
+        ("live", text::or_dash(function.active_version.as_deref())),
+        ("versions", function.versions.to_string()),
+        ("handler", function.handler.clone()),
+        ("runtime", function.runtime.clone()),
+        ("registered", format!("{} ({})", function.created_at, text::age(function.created_at, now))),
+        ("changed", format!("{} ({})", function.updated_at, text::age(function.updated_at, now))),
+    ]);
+    text.push('\n');
+    text.push_str(&settings_text(&function.settings));
+    if !function.aliases.is_empty() {
+        let rows = function.aliases.iter().map(|it| [it.name.clone(), it.version.clone(), it.environment.clone()]);
+        text.push('\n');
+        text.push_str(&table(["ALIAS", "VERSION", "ENVIRONMENT"], rows));
+    }
+    if !function.pools.is_empty() {
+        text.push('\n');
+        text.push_str(&pools_text(&function.pools));
+    }
+    text
+}
+
+/// Workers by version.
+pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
+    let heads = ["FUNCTION", "VERSION", "ENVIRONMENT", ">STARTING", ">IDLE", ">BUSY", ">STOPPING", ">QUEUED"];
+    let rows = pools.iter().map(|it| {
+        let [starting, idle, busy, stopping, queued] =
+            [it.starting, it.idle, it.busy, it.stopping, it.queued].map(|count| count.to_string());
+        [it.function.clone(), it.version.clone(), it.environment.clone(), starting, idle, busy, stopping, queued]
+    });
+    table(heads, rows)
+}
+
+fn settings_text(settings: &Settings) -> String {
+    facts([
+        ("memory_mb", settings.memory_mb.to_string()),
+        ("timeout_seconds", settings.timeout_seconds.to_string()),
+        ("max_concurrent_executions", settings.max_concurrent_executions.to_string()),
+        ("warm_workers", settings.warm_workers.to_string()),
+        ("idle_timeout_seconds", settings.idle_timeout_seconds.to_string()),
+        ("queue_max", settings.queue_max.to_string()),
+    ])
+}
+
+/// `levain config-of`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  levain config-of hello\n  levain config-of hello timeout_seconds=5 warm_workers=2"
+)]
+pub(super) struct ConfigOf {
+    /// The function's name or id
+    name: String,
+    /// Settings to change; none shows them
+    #[arg(value_name = "KEY=VALUE", value_parser = parse_assignment)]
+    assignments: Vec<Assignment>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl ConfigOf {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let function_id = self.name;
+        let mut settings = self.settings.patch().unwrap_or_default();
+        self.assignments.into_iter().for_each(|it| it.apply(&mut settings));
+        let response = if settings == crate::model::SettingsPatch::default() {
+            session.call(&GetRequest { function_id }).await?
+        } else {
+            session.call(&UpdateRequest { function_id, settings }).await?
+        };
+        session.out.response(&response, |it| settings_text(&it.settings))
+    }
+}
+
+/// `levain delete`.
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// The function's name or id
+    name: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Delete {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        if !self.yes && !confirm(&format!("Delete {} and end its workers?", self.name))? {
+            return Err(CliError::usage("nothing deleted"));
+        }
+        let response = session.call(&DeleteRequest { function_id: self.name.clone() }).await?;
+        session.out.response(&response, |it| format!("{} deleted {}", self.name, styled(DIM, &it.function_id)))
+    }
+}
+
+/// Asks on the terminal; without one the answer has to come as `--yes`.
+pub(super) fn confirm(question: &str) -> Result<bool, CliError> {
+    if !io::stdin().is_terminal() {
+        return Err(CliError::usage("there is no terminal to ask on: confirm with --yes"));
+    }
+    let mut stderr = anstream::stderr();
+    let _ = io::Write::write_all(&mut stderr, format!("{question} [y/N] ").as_bytes());
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|source| CliError::Input { path: "the terminal".into(), source })?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// `levain warmup`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  levain warmup hello 4")]
+pub(super) struct Warmup {
+    /// The function's name or id
+    name: String,
+    /// Workers to have ready
+    count: u32,
+    /// Alias or version label [default: LIVE]
+    #[arg(long)]
+    qualifier: Option<String>,
+}
+
+impl Warmup {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let Self { name, count, qualifier } = self;
+        let response = session.call(&WarmupRequest { function_id: name, count, qualifier }).await?;
+        session.out.response(&response, |it| {
+            let warm = styled(GREEN, &format!("{} warm", it.warm));
+            if it.failed == 0 { warm } else { format!("{warm}, {} failed to start", it.failed) }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::protocol::message::FunctionSummary;
+
+    #[test]
+    fn a_list_shows_each_function_on_a_line() {
+        let at = Timestamp::from_millis;
+        let functions = vec![FunctionSummary {
+            function_id: "func-1".into(),
+            name: "hello".into(),
+            status: FunctionStatus::Deployed,
+            active_version: Some("v2".into()),
+            versions: 2,
+            warm: 1,
+            updated_at: at(0),
+        }];
+        let text = plain(&list_text(&ListResponse { functions, total: 3 }, at(120_000)));
+        let expected = "NAME   STATUS    LIVE  VERSIONS  WARM  CHANGED\n\
+                        hello  deployed  v2           2     1  2m ago\n\
+                        1 of 3 functions";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_empty_list_says_what_to_do() {
+        let text = list_text(&ListResponse { functions: Vec::new(), total: 0 }, Timestamp::from_millis(0));
+        assert!(text.contains("levain deploy"), "{text}");
+    }
+}

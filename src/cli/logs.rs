@@ -1,0 +1,133 @@
+//! What a function logged: one record a line, oldest first, followed on request.
+
+use super::error::CliError;
+use super::print::{DIM, RED, YELLOW, styled};
+use super::session::Session;
+use super::text;
+use crate::protocol::message::{LogLine, LogsRequest, LogsResponse};
+use crate::protocol::worker::LogLevel;
+use clap::{Args, ValueEnum};
+use std::pin::pin;
+
+const EXAMPLES: &str = "Examples:
+  levain logs hello
+  levain logs hello -f --level warn
+  levain logs hello --since 15m --limit 1000
+  levain logs hello --execution exec-0190c1d2-…";
+
+/// `levain logs`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Logs {
+    /// The function's name or id
+    name: String,
+    /// Print new records as they come, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// The least level
+    #[arg(long, value_enum)]
+    level: Option<Level>,
+    /// Only this invocation
+    #[arg(long, value_name = "ID")]
+    execution: Option<String>,
+    /// Not older than this: RFC 3339, or an age such as 15m, 2h or 1d
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Not newer than this
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    until: Option<String>,
+    /// Records at most, the newest ones [default: 100]
+    #[arg(long, short = 'n', value_name = "N")]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Error => Self::Error,
+        }
+    }
+}
+
+impl Logs {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let request = LogsRequest {
+            function_id: self.name,
+            limit: self.limit,
+            offset: None,
+            level: self.level.map(LogLevel::from),
+            execution_id: self.execution,
+            since: self.since,
+            end_date: self.until,
+            follow: self.follow,
+        };
+        let client = session.client().await?;
+        if !self.follow {
+            return print(session, &client.call(&request).await?);
+        }
+        let mut answer = client.call_streaming(&request)?;
+        let mut stop = pin!(tokio::signal::ctrl_c());
+        loop {
+            let part = tokio::select! {
+                part = answer.next_partial::<LogsResponse>() => part?,
+                stopped = &mut stop => return stopped.map_err(CliError::System),
+            };
+            match part {
+                Some(part) => print(session, &part)?,
+                None => return print(session, &answer.finish().await?),
+            }
+        }
+    }
+}
+
+fn print(session: &Session, response: &LogsResponse) -> Result<(), CliError> {
+    session.out.response(response, |it| it.logs.iter().map(line_text).collect())
+}
+
+/// One record on a line; further lines of its message are indented.
+fn line_text(line: &LogLine) -> String {
+    let style = match line.level {
+        LogLevel::Debug | LogLevel::Info => DIM,
+        LogLevel::Warn => YELLOW,
+        LogLevel::Error => RED,
+    };
+    let level = styled(style, &format!("{:5}", line.level.as_str()));
+    let head = styled(DIM, &line.timestamp.to_string());
+    let execution = styled(DIM, &format!("{:8}", line.execution_id.as_deref().map_or("-", text::short_id)));
+    let message = text::harmless(line.message.trim_end()).replace('\n', "\n    ");
+    format!("{head} {level} {execution} {message}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn a_record_is_a_line_and_its_further_lines_are_indented() {
+        let mut line = LogLine {
+            timestamp: Timestamp::from_millis(1_769_508_000_123),
+            level: LogLevel::Warn,
+            stream: "console".into(),
+            message: "a\nb\u{1b}[31m\n".into(),
+            version: "v1".into(),
+            execution_id: Some("exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into()),
+        };
+        let expected = "2026-01-27T10:00:00.123Z warn  456789ab a\n    b\\u{1b}[31m\n";
+        assert_eq!(plain(&line_text(&line)), expected);
+        line.execution_id = None;
+        assert!(plain(&line_text(&line)).starts_with("2026-01-27T10:00:00.123Z warn  -        a\n"));
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line: one file per noun, each with its arguments, its calls and how it prints the answers.
+//!
+//! [`args`] has the command tree and the parsers of single values, `print` what goes to the terminal, `session` the
+//! connection to the daemon. A command returns [`CliError`] or nothing; this file turns that into an exit code, which is
+//! the error code's ([`crate::error::ErrorCode::exit_code`]), 2 for wrong usage or 10 when no daemon answers.
+
+mod args;
+mod bench;
+mod config;
+mod demo;
+mod deploy;
+mod error;
+mod functions;
+mod git;
+mod invoke;
+mod logs;
+mod metrics;
+mod print;
+mod runtime;
+mod serve;
+mod session;
+mod status;
+mod text;
+mod versions;
+
+use args::{Cli, Command};
+use clap::{CommandFactory, FromArgMatches};
+use error::CliError;
+use session::Session;
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// Parses the arguments of this process, runs the command and gives the exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    // clap ends the process itself for `--help`, `--version` and wrong usage.
+    let matches = args::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut session = Session::new(&cli.global);
+    match run_command(cli.command, &mut session) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(session.out.failure(&error)),
+    }
+}
+
+fn run_command(command: Command, session: &mut Session) -> Result<(), CliError> {
+    match command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "levain", &mut script);
+            session.out.bytes(&script)
+        }
+        Command::Config(command) => command.run(session),
+        command => {
+            let is_threaded = matches!(command, Command::Serve(_) | Command::Demo(_) | Command::Bench(_));
+            let runtime = tokio_runtime(is_threaded)?;
+            let result = runtime.block_on(run_async(command, session));
+            // A read of the terminal cannot be cancelled; nothing else is left that should hold up the exit.
+            runtime.shutdown_background();
+            result
+        }
+    }
+}
+
+/// One call starts faster on one thread; the daemon and the load generator use all processors.
+fn tokio_runtime(is_threaded: bool) -> Result<Runtime, CliError> {
+    let mut builder = if is_threaded { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    builder.enable_all().build().map_err(CliError::System)
+}
+
+async fn run_async(command: Command, session: &mut Session) -> Result<(), CliError> {
+    match command {
+        Command::Serve(command) => command.run(session).await,
+        Command::Demo(command) => command.run(session).await,
+        Command::Status => status::run(session).await,
+        Command::Runtime(command) => command.run(session).await,
+        Command::Register(command) => command.run(session).await,
+        Command::List(command) => command.run(session).await,
+        Command::Show(command) => command.run(session).await,
+        Command::ConfigOf(command) => command.run(session).await,
+        Command::Delete(command) => command.run(session).await,
+        Command::Warmup(command) => command.run(session).await,
+        Command::Deploy(command) => command.run(session).await,
+        Command::Versions(command) => command.run(session).await,
+        Command::Deployments(command) => command.run(session).await,
+        Command::Rollback(command) => command.run(session).await,
+        Command::Invoke(command) => command.run(session).await,
+        Command::Logs(command) => command.run(session).await,
+        Command::Metrics(command) => command.run(session).await,
+        Command::Bench(command) => command.run(session).await,
+        Command::Config(_) | Command::Completions { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,169 @@
+//! What goes to standard output and standard error: text and tables for people, JSON lines for programs.
+//!
+//! Colours are written always and taken off again where the stream is no terminal (anstream). Every write can fail with
+//! a closed pipe, which ends the command quietly instead of with a panic, so nothing here uses `println!`.
+
+use super::error::CliError;
+use super::text;
+use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+use std::io::{self, IsTerminal, Write};
+
+/// Heads of tables, names of facts.
+pub(super) const BOLD: Style = Style::new().bold();
+/// What is less important.
+pub(super) const DIM: Style = Style::new().dimmed();
+/// Failures.
+pub(super) const RED: Style = AnsiColor::Red.on_default().bold();
+/// What looks wrong.
+pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
+/// What went well.
+pub(super) const GREEN: Style = AnsiColor::Green.on_default();
+
+/// `text` in a style.
+pub(super) fn styled(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// The command's output.
+#[derive(Debug)]
+pub(super) struct Out {
+    /// Whether a program reads it.
+    pub(super) is_json: bool,
+}
+
+impl Out {
+    /// Prints a response: as one line of JSON, or as `text` makes it.
+    pub(super) fn response<T: Serialize>(&self, response: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
+        if self.is_json { self.json(response) } else { self.text(&text(response)) }
+    }
+
+    /// Prints one line of JSON.
+    pub(super) fn json<T: Serialize>(&self, value: &T) -> Result<(), CliError> {
+        let mut line = serde_json::to_vec(value).map_err(|error| CliError::Output(error.into()))?;
+        line.push(b'\n');
+        self.bytes(&line)
+    }
+
+    /// Prints text and ends its line.
+    pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+        let mut stdout = anstream::stdout().lock();
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        write!(stdout, "{text}{end}").and_then(|()| stdout.flush()).map_err(CliError::Output)
+    }
+
+    /// Prints bytes as they are.
+    pub(super) fn bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(CliError::Output)
+    }
+
+    /// Says something beside the output. A closed standard error is nobody's loss.
+    pub(super) fn note(&self, text: &str) {
+        let mut stderr = anstream::stderr().lock();
+        let _ = writeln!(stderr, "{text}");
+    }
+
+    /// Replaces the last line of a terminal, for progress; nothing where there is none.
+    pub(super) fn progress(&self, text: &str) {
+        if !self.is_json && io::stderr().is_terminal() {
+            let mut stderr = anstream::stderr().lock();
+            let _ = write!(stderr, "\r\x1b[K{text}");
+            let _ = stderr.flush();
+        }
+    }
+
+    /// Says why the command failed and gives its exit code. A program gets the wire form of the error on standard
+    /// output.
+    pub(super) fn failure(&self, error: &CliError) -> u8 {
+        if !error.is_silent() {
+            if self.is_json {
+                let _ = match error.refusal() {
+                    Some(refusal) => self.json(refusal),
+                    None => self.json(&serde_json::json!({ "error": error.to_string() })),
+                };
+            } else {
+                self.note(&failure_text(error));
+            }
+        }
+        error.exit_code()
+    }
+}
+
+fn failure_text(error: &CliError) -> String {
+    let message = error.to_string();
+    let message = text::harmless(&message);
+    let Some(refusal) = error.refusal() else { return format!("{RED}error{RED:#}: {message}") };
+    let mut text = format!("{RED}error[{}]{RED:#}: {message}", refusal.code);
+    let details = refusal.details.as_ref().map(text::details).filter(|it| !it.is_empty());
+    if let Some(details) = details {
+        text.push('\n');
+        text.push_str(&text::harmless(&details));
+    }
+    text
+}
+
+/// A table without lines; columns whose head begins with `>` are aligned to the right.
+pub(super) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(heads.map(|it| it.trim_start_matches('>')));
+    for row in rows {
+        table.add_row(row.map(|cell| text::harmless(&cell).replace('\n', " ")));
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        let is_right = heads[index].starts_with('>');
+        column.set_cell_alignment(if is_right { CellAlignment::Right } else { CellAlignment::Left });
+        column.set_padding((0, 2));
+    }
+    let mut text = String::new();
+    for (index, line) in table.lines().enumerate() {
+        let line = line.trim_end();
+        text.push_str(&if index == 0 { styled(BOLD, line) } else { line.to_owned() });
+        text.push('\n');
+    }
+    text
+}
+
+/// Names and values below each other. Empty values are left out.
+pub(super) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let facts: Vec<_> = facts.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let line = |(name, value): &(&str, String)| {
+        format!("{BOLD}{name}{BOLD:#}{:1$}{2}\n", "", width + 2 - name.len(), text::harmless(value))
+    };
+    facts.iter().map(line).collect()
+}
+
+/// `text` without its colours, as a pipe gets it.
+#[cfg(test)]
+pub(super) fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::ClientError;
+    use crate::error::{Error, ErrorCode};
+
+    #[test]
+    fn a_table_aligns_its_columns_and_has_no_trailing_blanks() {
+        let rows = [["hello".into(), "7".into(), "-".into()], ["a".into(), "1234".into(), "two\nlines".into()]];
+        let expected = "NAME   COUNT  NOTE\nhello      7  -\na       1234  two lines\n";
+        assert_eq!(plain(&table(["NAME", ">COUNT", "NOTE"], rows)), expected);
+    }
+
+    #[test]
+    fn facts_stand_below_each_other_and_empty_ones_fall_away() {
+        let text = facts([("id", "1".to_owned()), ("handler", "default".to_owned()), ("none", String::new())]);
+        assert_eq!(plain(&text), "id       1\nhandler  default\n");
+    }
+
+    #[test]
+    fn a_failure_names_its_code_and_shows_its_details() {
+        let error = Error::new(ErrorCode::BundleInvalid, "no handler").with_details(serde_json::json!({"line": 3}));
+        let text = failure_text(&ClientError::Refused(error).into());
+        assert_eq!(plain(&text), "error[BUNDLE_INVALID]: no handler\nline: 3");
+    }
+}

@@ -1,0 +1,61 @@
+//! Serve: the daemon in this process, until SIGINT or SIGTERM.
+
+use super::config;
+use super::error::CliError;
+use super::session::Session;
+use crate::config::LogFormat;
+use crate::daemon::{Daemon, Options, Reload, StartError};
+use crate::error::ErrorCode;
+use crate::logging;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const EXAMPLES: &str = "Examples:
+  levain serve
+  levain serve --config /etc/levain/config.toml
+  levain serve --data-dir /var/lib/levain --log-level debug
+
+A flag stands for its key in the configuration: --data-dir, --socket and --log-level come before the LEVAIN_*
+variables, which come before the file.";
+
+/// `levain serve`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Serve {
+    /// Where everything is kept [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let flags = config::flags(self.data_dir.as_deref(), session.socket.as_deref(), self.log_level.as_deref());
+        let effective = config::load(session.config.as_deref(), &flags)?;
+        let format = match effective.config.daemon.log_format {
+            LogFormat::Auto => logging::Format::Auto,
+            LogFormat::Text => logging::Format::Text,
+            LogFormat::Json => logging::Format::Json,
+        };
+        let log_level = logging::init(format, &effective.config.daemon.log_level);
+        let log_level = log_level.map_err(|error| CliError::usage(error.to_string()))?;
+        let watched = effective.file().map(Path::to_owned);
+        let file = session.config.clone();
+        let reload: Reload = Arc::new(move || crate::config::load(file.as_deref(), &flags));
+        let options = Options { config: effective.config, reload: Some((watched, reload)), log_level: Some(log_level) };
+        Daemon::start(options).await.map_err(failed)?.run().await.map_err(failed)
+    }
+}
+
+/// Why the daemon did not start.
+pub(super) fn failed(error: StartError) -> CliError {
+    let code = match &error {
+        StartError::Locked { .. } | StartError::Bind(_) => ErrorCode::Conflict,
+        StartError::Runtime(_) => ErrorCode::WorkerUnavailable,
+        _ => ErrorCode::Internal,
+    };
+    CliError::Failed { message: error.to_string(), exit_code: code.exit_code() }
+}

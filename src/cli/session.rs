@@ -1,0 +1,46 @@
+//! What a command works with: its output and the daemon.
+
+use super::args::Global;
+use super::config;
+use super::error::CliError;
+use super::print::Out;
+use crate::client::Client;
+use crate::protocol::ipc::Call;
+use std::path::PathBuf;
+
+/// The configuration knows it too, for the daemon.
+const SOCKET_VARIABLE: &str = "LEVAIN_SOCKET";
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) out: Out,
+    pub(super) config: Option<PathBuf>,
+    /// As an argument names it.
+    pub(super) socket: Option<PathBuf>,
+}
+
+impl Session {
+    pub(super) fn new(global: &Global) -> Self {
+        Self { out: Out { is_json: global.json }, config: global.config.clone(), socket: global.socket.clone() }
+    }
+
+    /// The daemon's socket: named by an argument or a variable, else as the configuration says. The configuration is
+    /// read only then, so that a file that is wrong does not come between a client and a daemon that runs.
+    pub(super) fn socket(&self) -> Result<PathBuf, CliError> {
+        let variable = || std::env::var_os(SOCKET_VARIABLE).filter(|it| !it.is_empty()).map(PathBuf::from);
+        match self.socket.clone().or_else(variable) {
+            Some(socket) => Ok(socket),
+            None => Ok(config::socket_path(&config::load(self.config.as_deref(), &[])?)),
+        }
+    }
+
+    /// A connection to the daemon.
+    pub(super) async fn client(&self) -> Result<Client, CliError> {
+        Ok(Client::connect(self.socket()?).await?)
+    }
+
+    /// Connects, sends one request and waits for its answer.
+    pub(super) async fn call<R: Call>(&self, request: &R) -> Result<R::Response, CliError> {
+        Ok(self.client().await?.call(request).await?)
+    }
+}

@@ -1,0 +1,78 @@
+//! Status of the daemon.
+
+use super::error::CliError;
+use super::functions::pools_text;
+use super::print::facts;
+use super::session::Session;
+use super::text::{duration_ms, size};
+use crate::protocol::message::{StatusRequest, StatusResponse};
+
+/// `levain status`.
+pub(super) async fn run(session: &mut Session) -> Result<(), CliError> {
+    let response = session.call(&StatusRequest {}).await?;
+    session.out.response(&response, text)
+}
+
+fn text(status: &StatusResponse) -> String {
+    let dropped = if status.logs_dropped == 0 { String::new() } else { format!("{} lines", status.logs_dropped) };
+    let mut text = facts([
+        ("daemon", format!("levain {}, process {}", status.version, status.pid)),
+        ("uptime", duration_ms(status.uptime_ms as f64)),
+        ("data", status.data_dir.clone()),
+        ("bun", format!("{} at {}", status.bun_version, status.bun_path)),
+        ("functions", status.functions.to_string()),
+        ("memory", format!("{} daemon, {} workers", size(status.memory_bytes), size(status.workers_memory_bytes))),
+        ("logs dropped", dropped),
+    ]);
+    if !status.pools.is_empty() {
+        text.push('\n');
+        text.push_str(&pools_text(&status.pools));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::protocol::message::PoolInfo;
+
+    #[test]
+    fn the_status_shows_the_daemon_and_its_pools() {
+        let pool = PoolInfo {
+            function: "hello".into(),
+            version: "v1".into(),
+            environment: "production".into(),
+            starting: 0,
+            idle: 2,
+            busy: 1,
+            stopping: 0,
+            queued: 0,
+        };
+        let status = StatusResponse {
+            version: "0.1.0".into(),
+            bun_version: "1.3.0".into(),
+            bun_path: "/bun".into(),
+            pid: 7,
+            uptime_ms: 65_000,
+            data_dir: "/data".into(),
+            functions: 1,
+            pools: vec![pool],
+            memory_bytes: 20 << 20,
+            workers_memory_bytes: 90 << 20,
+            logs_dropped: 0,
+        };
+        let expected = "\
+daemon     levain 0.1.0, process 7
+uptime     1m 05s
+data       /data
+bun        1.3.0 at /bun
+functions  1
+memory     20 MiB daemon, 90 MiB workers
+
+FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  STOPPING  QUEUED
+hello     v1       production          0     2     1         0       0
+";
+        assert_eq!(plain(&text(&status)), expected);
+    }
+}

@@ -1,0 +1,162 @@
+//! Values as people read them. Pure: the present is an argument.
+
+use crate::model::Timestamp;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Milliseconds with three digits that matter: `421 µs`, `1.42 ms`, `12.3 ms`, `1.20 s`, `2m 05s`, `3h 20m`, `4d 6h`.
+pub(super) fn duration_ms(ms: f64) -> String {
+    // Whole seconds from a minute on; the cast saturates, which is what is wanted for nonsense.
+    let seconds = (ms / 1000.0).round() as u64;
+    match ms {
+        _ if ms < 0.9995 => format!("{:.0} µs", ms * 1000.0),
+        _ if ms < 9.995 => format!("{ms:.2} ms"),
+        _ if ms < 99.95 => format!("{ms:.1} ms"),
+        _ if ms < 999.5 => format!("{ms:.0} ms"),
+        _ if ms < 9_995.0 => format!("{:.2} s", ms / 1000.0),
+        _ if seconds < 60 => format!("{:.1} s", ms / 1000.0),
+        _ if seconds < 3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ if seconds < 86_400 => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// Bytes in binary units: `812 B`, `1.2 KiB`, `34 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    for larger in units {
+        if value < 1023.5 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" || value >= 9.95 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}
+
+/// How long ago something was: `now`, `12s ago`, `5m ago`, `3h ago`, `2d ago`.
+pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_millis().saturating_sub(then.as_millis()) / 1000;
+    match seconds {
+        ..=0 => "now".into(),
+        1..=59 => format!("{seconds}s ago"),
+        60..=3_599 => format!("{}m ago", seconds / 60),
+        3_600..=86_399 => format!("{}h ago", seconds / 3_600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+/// The end of an id, which is its random part: enough to tell invocations apart on a screen.
+pub(super) fn short_id(id: &str) -> &str {
+    id.len().checked_sub(8).and_then(|at| id.get(at..)).unwrap_or(id)
+}
+
+/// The text, or `-` for none.
+pub(super) fn or_dash(text: Option<&str>) -> String {
+    text.filter(|it| !it.is_empty()).unwrap_or("-").to_owned()
+}
+
+/// Text of a function without control characters, except tabs and line ends: what a function says must not steer the
+/// terminal of whoever reads it.
+pub(super) fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |it: char| it.is_control() && !matches!(it, '\n' | '\t');
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut harmless = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_harmful(character) {
+            let _ = write!(harmless, "{}", character.escape_default());
+        } else {
+            harmless.push(character);
+        }
+    }
+    Cow::Owned(harmless)
+}
+
+/// Facts about a failure: a stack by itself and first, several lines under their name, short ones beside it. Nested
+/// ones are for programs.
+pub(super) fn details(details: &serde_json::Value) -> String {
+    let Some(facts) = details.as_object() else { return details.to_string() };
+    let mut text = String::new();
+    let (stack, others): (Vec<_>, Vec<_>) = facts.iter().partition(|(name, _)| *name == "stack");
+    for (name, value) in stack.into_iter().chain(others) {
+        let value = match value {
+            serde_json::Value::String(value) => value.trim_end().to_owned(),
+            serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
+                items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(", ")
+            }
+            serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => continue,
+            scalar => scalar.to_string(),
+        };
+        let _ = match name.as_str() {
+            "stack" => writeln!(text, "{value}"),
+            _ if value.contains('\n') => writeln!(text, "{name}:\n  {}", value.replace('\n', "\n  ")),
+            _ => writeln!(text, "{name}: {value}"),
+        };
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_keep_three_digits_and_roll_over_cleanly() {
+        let cases = [
+            (0.0, "0 µs"),
+            (0.4213, "421 µs"),
+            (0.9996, "1.00 ms"),
+            (9.996, "10.0 ms"),
+            (123.4, "123 ms"),
+            (999.6, "1.00 s"),
+            (12_340.0, "12.3 s"),
+            (59_600.0, "1m 00s"),
+            (125_000.0, "2m 05s"),
+            (12_000_000.0, "3h 20m"),
+            (367_200_000.0, "4d 6h"),
+        ];
+        for (ms, expected) in cases {
+            assert_eq!(duration_ms(ms), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        for (bytes, expected) in
+            [(0, "0 B"), (812, "812 B"), (1024, "1.0 KiB"), (35_651_584, "34 MiB"), (u64::MAX, "16777216 TiB")]
+        {
+            assert_eq!(size(bytes), expected, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn ages_are_in_the_largest_whole_unit() {
+        let at = Timestamp::from_millis;
+        let ages = [0, 12_000, 300_000, 7_200_000, 200_000_000].map(|ms| age(at(0), at(ms)));
+        assert_eq!(ages, ["now", "12s ago", "5m ago", "2h ago", "2d ago"]);
+        assert_eq!(age(at(5_000), at(0)), "now", "clocks may differ");
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_sent() {
+        assert_eq!(harmless("plain\n\ttext ü"), "plain\n\ttext ü");
+        assert_eq!(harmless("\u{1b}[2Jgone\r"), "\\u{1b}[2Jgone\\r");
+    }
+
+    #[test]
+    fn details_show_the_stack_as_it_is_and_other_facts_by_name() {
+        let facts = serde_json::json!({"names": ["a", "b"], "exit": 1, "last_words": "a\nb", "stack": "Error: x\n  at y", "none": null, "tree": {}});
+        assert_eq!(details(&facts), "Error: x\n  at y\nexit: 1\nlast_words:\n  a\n  b\nnames: a, b");
+    }
+
+    #[test]
+    fn a_short_id_is_its_end() {
+        assert_eq!(short_id("exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab"), "456789ab");
+        assert_eq!(short_id("x"), "x");
+    }
+}

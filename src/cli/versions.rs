@@ -1,0 +1,200 @@
+//! Versions and the deployments that pointed LIVE at them.
+
+use super::error::CliError;
+use super::functions::confirm;
+use super::print::{DIM, styled, table};
+use super::session::Session;
+use super::{deploy, text};
+use crate::model::{DeploymentKind, DeploymentStatus, Timestamp};
+use crate::protocol::message::{
+    DeleteVersionRequest, DeploymentsRequest, DeploymentsResponse, RollbackRequest, VersionRef, VersionsRequest,
+    VersionsResponse,
+};
+use clap::{Args, Subcommand};
+
+/// `levain versions`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  levain versions hello\n  levain versions delete hello v1"
+)]
+pub(super) struct Versions {
+    /// The function's name or id
+    #[arg(required = true)]
+    name: Option<String>,
+    #[command(subcommand)]
+    action: Option<VersionAction>,
+}
+
+#[derive(Debug, Subcommand)]
+enum VersionAction {
+    /// Remove a version that no alias points at, with its bundle
+    Delete {
+        /// The function's name or id
+        name: String,
+        /// The version's label
+        label: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+impl Versions {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        if let Some(VersionAction::Delete { name, label, yes }) = self.action {
+            if !yes && !confirm(&format!("Delete version {label} of {name} with its bundle?"))? {
+                return Err(CliError::usage("nothing deleted"));
+            }
+            let response = session.call(&DeleteVersionRequest { function_id: name.clone(), version: label }).await?;
+            return session.out.response(&response, |it| format!("{name} {} deleted", it.version));
+        }
+        let response = session.call(&VersionsRequest { function_id: self.name.unwrap_or_default() }).await?;
+        session.out.response(&response, |it| versions_text(it, Timestamp::now()))
+    }
+}
+
+fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
+    if response.versions.is_empty() {
+        return "no versions yet: publish one with `levain deploy`".into();
+    }
+    let rows = response.versions.iter().map(|it| {
+        let note = it.description.iter().cloned().chain(it.tags.iter().map(|tag| format!("#{tag}")));
+        let commit = it.git_commit.as_deref().map(|commit| commit.get(..9).unwrap_or(commit));
+        let commit = [commit, it.git_branch.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        [
+            it.version.clone(),
+            it.number.to_string(),
+            text::or_dash(Some(&it.aliases.join(","))),
+            text::age(it.created_at, now),
+            text::size(it.size),
+            it.digest.to_string()[..12].to_owned(),
+            text::or_dash(Some(&commit)),
+            text::or_dash(Some(&note.collect::<Vec<_>>().join(" "))),
+        ]
+    });
+    table(["VERSION", ">NUMBER", "ALIASES", "PUBLISHED", ">SIZE", "DIGEST", "COMMIT", "NOTE"], rows)
+}
+
+/// `levain deployments`.
+#[derive(Debug, Args)]
+pub(super) struct Deployments {
+    /// The function's name or id
+    name: String,
+    /// Deployments at most [default: 100]
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// Deployments to skip
+    #[arg(long, value_name = "N")]
+    offset: Option<u32>,
+}
+
+impl Deployments {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let Self { name, limit, offset } = self;
+        let response = session.call(&DeploymentsRequest { function_id: name, limit, offset }).await?;
+        session.out.response(&response, |it| deployments_text(it, Timestamp::now()))
+    }
+}
+
+fn deployments_text(response: &DeploymentsResponse, now: Timestamp) -> String {
+    let rows = response.deployments.iter().map(|it| {
+        let status = match it.status {
+            DeploymentStatus::Built => "built",
+            DeploymentStatus::Active => "active",
+            DeploymentStatus::Superseded => "superseded",
+            DeploymentStatus::Failed => "failed",
+        };
+        let kind = match it.kind {
+            DeploymentKind::Deploy => "deploy",
+            DeploymentKind::Rollback => "rollback",
+        };
+        [
+            text::age(it.created_at, now),
+            kind.into(),
+            status.into(),
+            it.version.clone(),
+            text::or_dash(it.previous_version.as_deref()),
+            it.alias.clone(),
+            it.actor.clone(),
+            text::or_dash(it.reason.as_deref()),
+            it.deployment_id.clone(),
+        ]
+    });
+    let mut text = table(["WHEN", "KIND", "STATUS", "VERSION", "BEFORE", "ALIAS", "ACTOR", "REASON", "ID"], rows);
+    let failed = response.deployments.iter().find(|it| it.status == DeploymentStatus::Failed);
+    if let Some((failed, log)) = failed.and_then(|it| it.build_log.as_ref().map(|log| (it, log))) {
+        text.push_str(&format!("\n{}\n", styled(DIM, &format!("last failure, {}:", failed.deployment_id))));
+        text.push_str(&text::harmless(log));
+    }
+    text
+}
+
+/// `levain rollback`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  levain rollback hello         to what was live before\n  levain rollback hello 1.3.0"
+)]
+pub(super) struct Rollback {
+    /// The function's name or id
+    name: String,
+    /// A label or a number [default: what was live before]
+    version: Option<String>,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Rollback {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let Self { name, version, reason } = self;
+        let version = version.map(version_ref);
+        let request = RollbackRequest { function_id: name.clone(), version, alias: None, reason };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| deploy::text(&name, it))
+    }
+}
+
+/// A whole number is a version's number, anything else a label.
+fn version_ref(text: String) -> VersionRef {
+    text.parse().map_or(VersionRef::Label(text), VersionRef::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::model::Digest;
+    use crate::protocol::message::VersionInfo;
+
+    #[test]
+    fn a_number_and_a_label_are_told_apart() {
+        assert_eq!(version_ref("3".into()), VersionRef::Number(3));
+        assert_eq!(version_ref("v3".into()), VersionRef::Label("v3".into()));
+        assert_eq!(version_ref("1.0".into()), VersionRef::Label("1.0".into()));
+    }
+
+    #[test]
+    fn versions_show_where_they_come_from() {
+        let version = VersionInfo {
+            id: "version-1".into(),
+            version: "v1".into(),
+            number: 1,
+            created_at: Timestamp::from_millis(0),
+            bundle_path: "bundle.js".into(),
+            digest: Digest([1; 32]),
+            size: 100,
+            description: Some("first".into()),
+            tags: vec!["stable".into()],
+            aliases: vec!["LIVE".into()],
+            git_commit: Some("0123456789abcdef".into()),
+            git_branch: Some("main".into()),
+            bun_version: "1.3".into(),
+        };
+        let text = versions_text(&VersionsResponse { versions: vec![version] }, Timestamp::from_millis(60_000));
+        let expected = "VERSION  NUMBER  ALIASES  PUBLISHED   SIZE  DIGEST        COMMIT          NOTE\n\
+                        v1            1  LIVE     1m ago     100 B  010101010101  012345678 main  first #stable\n";
+        assert_eq!(plain(&text), expected);
+    }
+}

@@ -1,0 +1,295 @@
+//! One connection and the calls that wait on it.
+//!
+//! Who reads the socket depends on how many calls wait:
+//!
+//! ```text
+//!            second call begins                  last call ends
+//!   direct ----------------------> driven ---------------------------> direct
+//!   the one waiting call reads     a task reads, and wakes the calls
+//! ```
+//!
+//! A lone caller so sees its answer without a task hand-over, which is most of what a client adds to the latency of a
+//! warm call. With several calls the reading cannot be left to one of them, because a caller may stop polling its
+//! future without dropping it; the driver task cannot.
+//!
+//! Invariants:
+//! - Direct means at most one slot; a second slot and the driver appear under the same lock.
+//! - Whoever polls the socket holds `input` and has checked under it that it is the one to read, so the waker that the
+//!   socket keeps belongs to the present reader.
+//! - A frame is appended to `output` whole. A call that is dropped half-written leaves the rest to the next writer.
+//! - Locks nest in the order `input`, `state`; no waker is woken and nothing is spawned under `state`.
+
+use super::{ClientError, ProtocolError};
+use crate::protocol::frame::{self, Frame};
+use bytes::{Buf, BytesMut};
+use interprocess::local_socket::tokio::Stream;
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+/// Room made in the input buffer before a read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// An output buffer that has grown beyond this is given back once it is written.
+const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
+
+/// Reads in one poll, so that a flood of frames leaves room for other tasks of the same thread.
+const READS_PER_POLL: u32 = 64;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    /// The largest frame taken from the daemon, in bytes.
+    pub(super) frame_bytes_max: AtomicUsize,
+    input: Mutex<BytesMut>,
+    output: Mutex<Output>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    buffer: BytesMut,
+    /// Writing has failed. What the daemon said before is still read.
+    broken: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_id: u64,
+    slots: HashMap<u64, Slot>,
+    drivers: u64,
+    driver: Option<Driver>,
+    closed: Option<Closed>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    frames: VecDeque<Frame>,
+    waker: Option<Waker>,
+}
+
+/// The task that reads while several calls wait; a task with another number has been dismissed.
+#[derive(Debug)]
+struct Driver {
+    number: u64,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone)]
+enum Closed {
+    Disconnected,
+    Malformed(frame::FrameError),
+}
+
+impl From<Closed> for ClientError {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Disconnected => Self::Disconnected,
+            Closed::Malformed(error) => Self::Protocol(ProtocolError::Frame(error)),
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, frame_bytes_max: usize) -> Self {
+        Self {
+            stream,
+            frame_bytes_max: AtomicUsize::new(frame_bytes_max),
+            input: Mutex::default(),
+            output: Mutex::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Sends a request, as far as the socket takes it at once, and gives what waits for the answer.
+    pub(super) fn start(self: &Arc<Self>, command: u8, payload: &[u8]) -> Result<Pending, ClientError> {
+        if payload.len() > u32::MAX as usize - frame::HEADER_BYTES {
+            return Err(ClientError::Protocol(ProtocolError::PayloadTooLarge(payload.len())));
+        }
+        let (pending, driver) = {
+            let mut state = self.state.lock();
+            if let Some(closed) = &state.closed {
+                return Err(closed.clone().into());
+            }
+            state.last_id += 1;
+            let id = state.last_id;
+            state.slots.insert(id, Slot::default());
+            let is_driver_needed = state.slots.len() > 1 && state.driver.is_none();
+            let driver = is_driver_needed.then(|| {
+                state.drivers += 1;
+                let number = state.drivers;
+                state.driver = Some(Driver { number, waker: None });
+                number
+            });
+            (Pending { connection: Arc::clone(self), id }, driver)
+        };
+        if let Some(number) = driver {
+            let connection = Arc::clone(self);
+            // The waiting calls own this task: it ends when the last of them does.
+            tokio::spawn(async move { poll_fn(|cx| connection.poll_drive(cx, number)).await });
+        }
+        {
+            let mut output = self.output.lock();
+            if !output.broken {
+                frame::encode(pending.id, command, payload, &mut output.buffer);
+            }
+        }
+        let flushed = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+        if flushed.is_pending() {
+            // The socket now keeps a waker that wakes nobody; the driver puts its own there again. Without a driver
+            // the call itself does so when it is first polled.
+            let waker = self.state.lock().driver.as_ref().and_then(|it| it.waker.clone());
+            waker.into_iter().for_each(Waker::wake);
+        }
+        Ok(pending)
+    }
+
+    fn poll_drive(&self, cx: &mut Context<'_>, number: u64) -> Poll<()> {
+        let mut input = self.input.lock();
+        match &mut self.state.lock().driver {
+            Some(driver) if driver.number == number => driver.waker = Some(cx.waker().clone()),
+            _ => return Poll::Ready(()),
+        }
+        let _ = self.poll_flush(cx);
+        self.poll_read(cx, &mut input, None)
+    }
+
+    /// Writes what is to be written. A failure is left for the reading side to report.
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut output = self.output.lock();
+        let output = &mut *output;
+        while !output.buffer.is_empty() {
+            match Pin::new(&mut &self.stream).poll_write(cx, &output.buffer) {
+                Poll::Ready(Ok(written)) if written > 0 => output.buffer.advance(written),
+                Poll::Ready(_) => {
+                    output.broken = true;
+                    output.buffer.clear();
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if output.buffer.capacity() > OUTPUT_BYTES_KEPT {
+            output.buffer = BytesMut::new();
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads and hands out frames: until `lone`'s has come, else until the connection ends.
+    fn poll_read(&self, cx: &mut Context<'_>, input: &mut BytesMut, lone: Option<u64>) -> Poll<()> {
+        for _ in 0..READS_PER_POLL {
+            if input.capacity() - input.len() < READ_BYTES / 4 {
+                input.reserve(READ_BYTES);
+            }
+            let mut stream = &self.stream;
+            match pin!(stream.read_buf(input)).poll(cx) {
+                Poll::Ready(Ok(read)) if read > 0 => match self.hand_out(input, lone) {
+                    Ok(true) => return Poll::Ready(()),
+                    Ok(false) => {}
+                    Err(closed) => return self.close(closed),
+                },
+                Poll::Ready(_) => return self.close(Closed::Disconnected),
+                Poll::Pending if self.output.lock().broken => return self.close(Closed::Disconnected),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gives the frames that have arrived to their calls; true when `lone` has got one. Frames of calls that were
+    /// dropped fall away.
+    fn hand_out(&self, input: &mut BytesMut, lone: Option<u64>) -> Result<bool, Closed> {
+        let bytes_max = self.frame_bytes_max.load(Ordering::Relaxed);
+        let mut has_lone = false;
+        while let Some(frame) = frame::decode(input, bytes_max).map_err(Closed::Malformed)? {
+            let is_lone = lone == Some(frame.request_id);
+            has_lone |= is_lone;
+            let waker = {
+                let mut state = self.state.lock();
+                state.slots.get_mut(&frame.request_id).and_then(|slot| {
+                    slot.frames.push_back(frame);
+                    if is_lone { None } else { slot.waker.take() }
+                })
+            };
+            waker.into_iter().for_each(Waker::wake);
+        }
+        Ok(has_lone)
+    }
+
+    fn close(&self, closed: Closed) -> Poll<()> {
+        let wakers: Vec<_> = {
+            let mut state = self.state.lock();
+            state.closed = Some(closed);
+            state.driver = None;
+            state.slots.values_mut().filter_map(|slot| slot.waker.take()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        Poll::Ready(())
+    }
+}
+
+impl State {
+    /// What `id` has got, if anything. Frames that came before the connection ended are not lost.
+    fn take(&mut self, id: u64) -> Option<Result<Frame, ClientError>> {
+        let frame = self.slots.get_mut(&id).and_then(|slot| slot.frames.pop_front());
+        frame.map(Ok).or_else(|| self.closed.clone().map(|closed| Err(closed.into())))
+    }
+}
+
+/// A call that waits for its frames.
+#[derive(Debug)]
+pub(super) struct Pending {
+    connection: Arc<Connection>,
+    id: u64,
+}
+
+impl Pending {
+    /// The next frame of the answer.
+    pub(super) async fn frame(&mut self) -> Result<Frame, ClientError> {
+        poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, ClientError>> {
+        let connection = &*self.connection;
+        {
+            let mut state = connection.state.lock();
+            if let Some(result) = state.take(self.id) {
+                return Poll::Ready(result);
+            }
+            // Kept in the direct case too: a driver may take over while this call waits.
+            if let Some(slot) = state.slots.get_mut(&self.id) {
+                slot.waker = Some(cx.waker().clone());
+            }
+            if state.driver.is_some() {
+                return Poll::Pending;
+            }
+        }
+        let mut input = connection.input.lock();
+        if connection.state.lock().driver.is_some() {
+            return Poll::Pending;
+        }
+        let _ = connection.poll_flush(cx);
+        match connection.poll_read(cx, &mut input, Some(self.id)) {
+            Poll::Ready(()) => connection.state.lock().take(self.id).map_or(Poll::Pending, Poll::Ready),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let (slot, driver) = {
+            let mut state = self.connection.state.lock();
+            let slot = state.slots.remove(&self.id);
+            (slot, if state.slots.is_empty() { state.driver.take() } else { None })
+        };
+        drop(slot);
+        // A dismissed driver must be polled once more to see that it is.
+        driver.and_then(|it| it.waker).into_iter().for_each(Waker::wake);
+    }
+}

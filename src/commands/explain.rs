@@ -1,0 +1,166 @@
+//! Where the errors of the layers below become what a client sees. No other place makes an [`Error`] of them.
+
+use crate::{
+    bundle::BundleError,
+    deploy::{BundleProblem, SourceError},
+    error::{Error, ErrorCode},
+    model::NameError,
+    protocol::worker::LoadError,
+    scheduler::InvokeError,
+    store::StoreError,
+    telemetry::TelemetryError,
+    worker::{Exit, StartError},
+};
+use serde_json::{Map, Value, json};
+
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<crate::model::function::SettingsError> for Error {
+    fn from(error: crate::model::function::SettingsError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::NameTaken(_) | StoreError::NumberTaken(_) => ErrorCode::Conflict,
+            StoreError::LabelTaken(_) => ErrorCode::VersionExists,
+            StoreError::VersionInUse { .. } => ErrorCode::VersionInUse,
+            StoreError::FunctionNotFound(_) => ErrorCode::FunctionNotFound,
+            StoreError::VersionNotFound(_) => ErrorCode::VersionNotFound,
+            StoreError::EnvironmentNotFound(_)
+            | StoreError::Open(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::Sqlite(_) => return Self::internal(error),
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<BundleError> for Error {
+    fn from(error: BundleError) -> Self {
+        let code = match &error {
+            BundleError::Path { .. }
+            | BundleError::EntryMissing(_)
+            | BundleError::TooManyFiles(_)
+            | BundleError::NotAFile(_) => ErrorCode::BundleInvalid,
+            BundleError::TooLarge(_) => ErrorCode::PayloadTooLarge,
+            BundleError::Source { .. } | BundleError::Missing { .. } => ErrorCode::BundleNotFound,
+            BundleError::Exists(_) => ErrorCode::VersionExists,
+            BundleError::Changed { .. } => ErrorCode::BundleInvalid,
+            BundleError::Io { .. } => return Self::internal(error),
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<SourceError> for Error {
+    fn from(error: SourceError) -> Self {
+        let code = match &error {
+            SourceError::NotFound { .. } => ErrorCode::BundleNotFound,
+            SourceError::Relative(_) => ErrorCode::InvalidRequest,
+            SourceError::Empty
+            | SourceError::Extension(_)
+            | SourceError::NoEntry
+            | SourceError::Name(_)
+            | SourceError::TooManyFiles { .. } => ErrorCode::BundleInvalid,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<BundleProblem> for Error {
+    fn from(error: BundleProblem) -> Self {
+        let details = match &error {
+            BundleProblem::Syntax { entry, problems } => Some(json!({ "file": entry, "errors": problems })),
+            BundleProblem::NoHandler { exports, .. } => Some(json!({ "exports": exports })),
+            BundleProblem::NotText(_) => None,
+            BundleProblem::Check(_) | BundleProblem::Read(_) => return Self::internal(error),
+        };
+        Self { message: error.to_string(), code: ErrorCode::BundleInvalid, details }
+    }
+}
+
+impl From<TelemetryError> for Error {
+    fn from(error: TelemetryError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<&StartError> for Error {
+    fn from(error: &StartError) -> Self {
+        let details = json!({ "boot_log": error.boot_log() });
+        match error {
+            StartError::Load { error: load, boot_log } => load_error(load, boot_log),
+            // Loading the bundle is all a start does that the function's code can bring down.
+            StartError::Exited(_) | StartError::Timeout { .. } => {
+                Self::new(ErrorCode::BundleLoadError, format!("the bundle cannot be loaded: {error}")).with_details(details)
+            }
+            StartError::Launch(_) | StartError::Prepare(_) | StartError::Protocol(_) => {
+                Self::new(ErrorCode::WorkerUnavailable, error.to_string()).with_details(details)
+            }
+        }
+    }
+}
+
+fn load_error(load: &LoadError, boot_log: &[String]) -> Error {
+    let place = match (&load.file, load.line, load.column) {
+        (Some(file), Some(line), Some(column)) => {
+            let file = file.rsplit('/').next().unwrap_or(file);
+            format!(" ({file}:{line}:{column})")
+        }
+        _ => String::new(),
+    };
+    let code = match load.kind.as_str() {
+        "syntax" | "no_handler" => ErrorCode::BundleInvalid,
+        _ => ErrorCode::BundleLoadError,
+    };
+    let mut details = match serde_json::to_value(load) {
+        Ok(Value::Object(details)) => details,
+        _ => Map::new(),
+    };
+    details.insert("boot_log".into(), json!(boot_log));
+    let name = load.name.as_deref().filter(|_| load.kind == "throw").map_or(String::new(), |name| format!("{name}: "));
+    Error::new(code, format!("the bundle cannot be loaded: {name}{}{place}", load.message))
+        .with_details(Value::Object(details))
+}
+
+fn exit_details(exit: &Exit) -> Value {
+    use std::os::unix::process::ExitStatusExt;
+    json!({ "exit_code": exit.status.code(), "signal": exit.status.signal(), "last_words": exit.last_words })
+}
+
+/// Codes that say what the function did wrong: they are an answer, not a refusal.
+pub(super) fn is_functions_fault(code: ErrorCode) -> bool {
+    use ErrorCode::{HandlerError, OutOfMemory, Timeout, WorkerCrashed};
+    matches!(code, HandlerError | Timeout | WorkerCrashed | OutOfMemory)
+}
+
+impl From<&InvokeError> for Error {
+    fn from(error: &InvokeError) -> Self {
+        let message = error.to_string();
+        match error {
+            InvokeError::QueueFull { retry_after } | InvokeError::QueueTimeout { retry_after, .. } => {
+                let details = json!({ "retry_after_ms": retry_after.as_millis() as u64 });
+                Self::new(ErrorCode::Overloaded, message).with_details(details)
+            }
+            InvokeError::Closed => Self::new(ErrorCode::FunctionNotFound, "the function was deleted meanwhile"),
+            InvokeError::Start(Some(error)) => error.as_ref().into(),
+            InvokeError::Start(None) | InvokeError::Unreachable => Self::new(ErrorCode::WorkerUnavailable, message),
+            InvokeError::Timeout { .. } => Self::new(ErrorCode::Timeout, message),
+            InvokeError::Crashed(exit) => Self::new(ErrorCode::WorkerCrashed, message).with_details(exit_details(exit)),
+            InvokeError::OutOfMemory(exit) => Self::new(ErrorCode::OutOfMemory, message).with_details(exit_details(exit)),
+            InvokeError::Handler(failure) => {
+                let name = failure.name.as_deref().unwrap_or("Error");
+                let details = json!({ "name": failure.name, "stack": failure.stack });
+                Self::new(ErrorCode::HandlerError, format!("{name}: {}", failure.message)).with_details(details)
+            }
+            InvokeError::BrokenAnswer(_) => Self::new(ErrorCode::HandlerError, message),
+        }
+    }
+}

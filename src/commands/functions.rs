@@ -1,0 +1,103 @@
+//! LIST_FUNCTIONS, GET_FUNCTION and UPDATE_FUNCTION.
+
+use super::Context;
+use crate::{
+    error::Error,
+    model::Timestamp,
+    protocol::message::{AliasInfo, FunctionInfo, FunctionSummary, ListRequest, ListResponse, PoolInfo, UpdateRequest},
+    router::Entry,
+    scheduler::PoolSnapshot,
+};
+use std::sync::Arc;
+
+pub(super) fn list(context: &Context, request: &ListRequest) -> ListResponse {
+    let functions = context.router.functions();
+    let page = functions.iter().skip(request.offset.unwrap_or(0) as usize);
+    let page = page.take(request.limit.map_or(usize::MAX, |limit| limit as usize));
+    let summary = |entry: &Arc<Entry>| FunctionSummary {
+        function_id: entry.function.id.to_string(),
+        name: entry.function.name.to_string(),
+        status: entry.function.status,
+        active_version: entry.live().map(|it| it.label.to_string()),
+        versions: entry.versions.len() as u32,
+        warm: pools(context, entry).iter().map(|it| it.idle + it.busy).sum(),
+        updated_at: entry.function.updated_at,
+    };
+    ListResponse { functions: page.map(summary).collect(), total: functions.len() as u64 }
+}
+
+pub(super) fn get(context: &Context, function_id: &str) -> Result<FunctionInfo, Error> {
+    let entry = context.router.function(function_id)?;
+    let function = &entry.function;
+    let aliases = entry.aliases.iter().filter_map(|alias| {
+        let version = entry.version(alias.version)?.label.to_string();
+        Some(AliasInfo { name: alias.name.to_string(), environment: alias.environment.to_string(), version })
+    });
+    Ok(FunctionInfo {
+        function_id: function.id.to_string(),
+        name: function.name.to_string(),
+        runtime: function.runtime.clone(),
+        handler: function.handler.clone(),
+        status: function.status,
+        active_version: entry.live().map(|it| it.label.to_string()),
+        active_version_id: entry.live().map(|it| it.id.to_string()),
+        settings: function.settings,
+        aliases: aliases.collect(),
+        versions: entry.versions.len() as u32,
+        pools: pools(context, &entry),
+        created_at: function.created_at,
+        updated_at: function.updated_at,
+    })
+}
+
+pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Result<FunctionInfo, Error> {
+    let entry = context.router.function(&request.function_id)?;
+    let id = entry.function.id;
+    let owner = Arc::clone(context);
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing.lock(id).await;
+            let entry = owner.router.function(&id.to_string())?;
+            let settings = entry.function.settings.with(&request.settings)?;
+            owner
+                .blocking(move |context| {
+                    context.store.update_settings(id, &settings, Timestamp::now())?;
+                    context.refresh(id)
+                })
+                .await?;
+            let live = entry.live().map(|version| version.id);
+            for version in &entry.versions {
+                if let Some(pool) = owner.scheduler.existing(version.id) {
+                    if Some(version.id) == live { pool.set_settings(&settings) } else { pool.retire(&settings) }
+                }
+            }
+            get(&owner, &id.to_string())
+        })
+        .await
+}
+
+/// The pools of one function that have a worker or a waiting invocation.
+fn pools(context: &Context, entry: &Entry) -> Vec<PoolInfo> {
+    let pools = entry.versions.iter().filter_map(|version| context.scheduler.existing(version.id));
+    pools.map(|pool| pool_info(&pool.snapshot())).filter(is_in_use).collect()
+}
+
+/// Whether a pool has anything in it.
+pub(super) fn is_in_use(pool: &PoolInfo) -> bool {
+    pool.starting + pool.idle + pool.busy + pool.stopping + pool.queued > 0
+}
+
+/// A pool as it stands on the wire.
+pub(super) fn pool_info(pool: &PoolSnapshot) -> PoolInfo {
+    let PoolSnapshot { blueprint, counts } = pool;
+    PoolInfo {
+        function: blueprint.function.to_string(),
+        version: blueprint.version.to_string(),
+        environment: blueprint.environment.to_string(),
+        starting: counts.starting as u32,
+        idle: counts.idle as u32,
+        busy: counts.busy as u32,
+        stopping: counts.stopping as u32,
+        queued: counts.queued as u32,
+    }
+}

@@ -1,0 +1,322 @@
+//! INVOKE.
+
+use super::{Context, Partials, explain::is_functions_fault, shutting_down};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{Invocation, InvocationId, Settings, Timestamp, Timing},
+    protocol::{
+        field::{Body, Fields},
+        message::{InvokeRequest, InvokeResponse, StreamChunk, StreamHead},
+        worker::{LogLevel, RESERVED_PREFIX},
+    },
+    router::Route,
+    scheduler::{Failed, InvokeError, Reply},
+    telemetry::{LogRecord, Observation, Stream},
+};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use std::{
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+use tokio::time::timeout_at;
+
+/// What an answer's frame holds besides the body.
+const ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
+
+pub(super) async fn run(
+    context: &Arc<Context>,
+    request: InvokeRequest,
+    partials: &Partials,
+) -> Result<InvokeResponse, Error> {
+    let received = Instant::now();
+    let route = context.router.resolve(&request.function_id, request.qualifier.as_deref())?;
+    let stream = request.stream.then_some(partials);
+    let invocation = invocation(request, &route.entry.function.settings, received)?;
+    let outcome = call(context, &route, &invocation, stream).await;
+    if let Err(CallFailed { error: CallError::CallerGone, .. }) = outcome {
+        return Err(Error::invalid("the caller has left"));
+    }
+    let (timing, failure) = match &outcome {
+        Ok(answer) => (answer.timing, None),
+        Err(failed) => (failed.timing, Some(refine(context, &failed.error))),
+    };
+    observe(context, &route, invocation.id, timing, failure.as_ref());
+    let mut response = InvokeResponse {
+        success: true,
+        status: 0,
+        headers: Fields::default(),
+        body: Body::default(),
+        execution_time_ms: milliseconds(received.elapsed()),
+        execution_id: invocation.id.to_string(),
+        version: route.version.label.to_string(),
+        cold_start: timing.cold_start,
+        queue_ms: milliseconds(timing.queue),
+        start_ms: milliseconds(timing.start),
+        error: None,
+        code: None,
+        details: None,
+    };
+    match (outcome, failure) {
+        (_, Some(error)) if is_functions_fault(error.code) => {
+            response.success = false;
+            (response.error, response.code, response.details) = (Some(error.message), Some(error.code), error.details);
+        }
+        (_, Some(error)) => return Err(error),
+        (Ok(answer), None) => {
+            response.status = answer.status;
+            response.headers = answer.headers;
+            response.body = Body(answer.body);
+        }
+        (Err(failed), None) => return Err(Error::internal(failed.error)),
+    }
+    Ok(response)
+}
+
+/// A complete answer; the body is empty if it was streamed.
+struct Answered {
+    status: u16,
+    headers: Fields,
+    body: Bytes,
+    timing: Timing,
+}
+
+/// Why a call has no complete answer, and where its time went.
+struct CallFailed {
+    error: CallError,
+    timing: Timing,
+}
+
+enum CallError {
+    Invoke(InvokeError),
+    AnswerTooLarge { max: usize },
+    CallerGone,
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Invoke(error) => error.fmt(f),
+            Self::AnswerTooLarge { max } => write!(
+                f,
+                "the answer has more than {max} bytes, which do not fit into one frame; invoke with `stream`, or raise \
+                 limits.frame_bytes_max"
+            ),
+            Self::CallerGone => f.write_str("the caller has left"),
+        }
+    }
+}
+
+impl From<Failed> for CallFailed {
+    fn from(failed: Failed) -> Self {
+        Self { error: CallError::Invoke(failed.error), timing: failed.timing }
+    }
+}
+
+async fn call(
+    context: &Context,
+    route: &Route,
+    invocation: &Invocation,
+    stream: Option<&Partials>,
+) -> Result<Answered, CallFailed> {
+    let pool = context.pool(&route.entry, &route.version, &route.environment);
+    let mut reply = pool.invoke(invocation).await?;
+    let status = reply.status().as_u16();
+    let headers = fields(reply.headers());
+    let body = match stream {
+        Some(partials) => {
+            let wait = reply.wait();
+            let head = StreamHead {
+                status,
+                headers: headers.clone(),
+                execution_id: invocation.id.to_string(),
+                version: route.version.label.to_string(),
+                cold_start: wait.cold_start,
+                queue_ms: milliseconds(wait.queue),
+                start_ms: milliseconds(wait.start),
+            };
+            // A caller that does not read holds the worker no longer than the invocation may take.
+            let forwarded = timeout_at(invocation.deadline().into(), forward(&mut reply, partials, &head)).await;
+            forwarded.unwrap_or_else(|_| {
+                let error = CallError::Invoke(InvokeError::Timeout { limit: invocation.timeout });
+                Err(CallFailed { error, timing: reply.timing() })
+            })?;
+            Bytes::new()
+        }
+        None => collect(&mut reply, context.config.load().limits.frame_bytes_max as usize).await?,
+    };
+    Ok(Answered { status, headers, body, timing: reply.timing() })
+}
+
+async fn collect(reply: &mut Reply, frame_bytes_max: usize) -> Result<Bytes, CallFailed> {
+    // A body in JSON takes four bytes for three.
+    let max = frame_bytes_max.saturating_sub(ANSWER_OVERHEAD_BYTES) / 4 * 3;
+    let Some(first) = reply.chunk().await? else { return Ok(Bytes::new()) };
+    let Some(second) = reply.chunk().await? else {
+        return if first.len() > max { Err(too_large(reply, max)) } else { Ok(first) };
+    };
+    let mut body = BytesMut::from(first);
+    body.extend_from_slice(&second);
+    while let Some(chunk) = reply.chunk().await? {
+        body.extend_from_slice(&chunk);
+        if body.len() > max {
+            return Err(too_large(reply, max));
+        }
+    }
+    if body.len() > max { Err(too_large(reply, max)) } else { Ok(body.freeze()) }
+}
+
+fn too_large(reply: &Reply, max: usize) -> CallFailed {
+    CallFailed { error: CallError::AnswerTooLarge { max }, timing: reply.timing() }
+}
+
+async fn forward(reply: &mut Reply, partials: &Partials, head: &StreamHead) -> Result<(), CallFailed> {
+    let gone = |reply: &Reply| CallFailed { error: CallError::CallerGone, timing: reply.timing() };
+    if partials.send(head).await.is_err() {
+        return Err(gone(reply));
+    }
+    while let Some(chunk) = reply.chunk().await? {
+        if partials.send(&StreamChunk { body: Body(chunk) }).await.is_err() {
+            return Err(gone(reply));
+        }
+    }
+    Ok(())
+}
+
+/// What the client sees of a failure.
+fn refine(context: &Context, error: &CallError) -> Error {
+    match error {
+        CallError::Invoke(InvokeError::Closed) if context.stopping.load(Ordering::Relaxed) => shutting_down(),
+        CallError::Invoke(error) => error.into(),
+        CallError::AnswerTooLarge { .. } => Error::new(ErrorCode::PayloadTooLarge, error.to_string()),
+        CallError::CallerGone => Error::new(ErrorCode::InvalidRequest, error.to_string()),
+    }
+}
+
+fn observe(context: &Context, route: &Route, id: InvocationId, timing: Timing, failure: Option<&Error>) {
+    let (function_id, version) = (route.entry.function.id, &route.version);
+    let at = Timestamp::now();
+    let code = failure.map(|error| error.code);
+    let observation = Observation { function_id, version_id: version.id, version: &version.label, code, timing, at };
+    context.telemetry.metrics().record(&observation);
+    if let Some(error) = failure {
+        let stack = error.details.as_ref().and_then(|details| details.get("stack")?.as_str());
+        let message = match stack {
+            Some(stack) => format!("{}: {}\n{stack}", error.code, error.message),
+            None => format!("{}: {}", error.code, error.message),
+        };
+        context.telemetry.logs().push(LogRecord {
+            at,
+            function_id,
+            version: version.label.clone(),
+            invocation: Some(id),
+            worker: 0,
+            stream: Stream::System,
+            level: LogLevel::Error,
+            message,
+        });
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    // Microseconds are what the clock is good for, and what is worth reading.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) -> Result<Invocation, Error> {
+    let body = request.body.unwrap_or_default().0;
+    let method = match &request.method {
+        Some(method) => Method::from_bytes(method.to_ascii_uppercase().as_bytes())
+            .map_err(|_| Error::invalid(format!("method `{method}` is no HTTP method")))?,
+        None if body.is_empty() => Method::GET,
+        None => Method::POST,
+    };
+    let limit = Duration::from_secs(settings.timeout_seconds.into());
+    let timeout = request.timeout_ms.map_or(limit, |own| limit.min(Duration::from_millis(own)));
+    if timeout.is_zero() {
+        return Err(Error::invalid("timeout_ms is 0: it must be at least 1"));
+    }
+    Ok(Invocation {
+        id: InvocationId::new(),
+        method,
+        target: target(request.path.as_deref().unwrap_or("/"), request.query.as_ref())?,
+        headers: headers(request.headers.as_ref())?,
+        body,
+        received,
+        timeout,
+    })
+}
+
+fn target(path: &str, query: Option<&Fields>) -> Result<PathAndQuery, Error> {
+    let mut target = String::with_capacity(path.len() + 1);
+    if !path.starts_with('/') {
+        target.push('/');
+    }
+    // A fragment is the client's own business and never part of a request.
+    target.push_str(path.split('#').next().unwrap_or_default());
+    for (name, value) in query.map_or(&[][..], |query| &query.0) {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        percent_encode(name, &mut target);
+        target.push('=');
+        percent_encode(value, &mut target);
+    }
+    target.parse().map_err(|error| Error::invalid(format!("path `{path}` is not valid: {error}; encode it")))
+}
+
+/// Everything but letters, digits and `-._~` as `%XX`, which every parser of queries reads back.
+fn percent_encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a String takes all that is written");
+        }
+    }
+}
+
+fn headers(fields: Option<&Fields>) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields.map_or(&[][..], |fields| &fields.0) {
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| Error::invalid(format!("header name `{name}` is not valid")))?;
+        // The daemon's own headers are not for clients to set.
+        if parsed.as_str().starts_with(RESERVED_PREFIX) {
+            continue;
+        }
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| Error::invalid(format!("the value of header `{name}` has a character that headers cannot carry")))?;
+        headers.append(parsed, value);
+    }
+    Ok(headers)
+}
+
+fn fields(headers: &HeaderMap) -> Fields {
+    let text = |value: &HeaderValue| match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        // Bytes that are not UTF-8 are Latin-1 by the old rule of HTTP.
+        Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
+    };
+    Fields(headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_encoded_and_added_to_those_of_the_path() {
+        let query = Fields(vec![("a b".into(), "c&d=é".into()), ("x".into(), String::new())]);
+        let target = target("p?q=1#top", Some(&query)).expect("a path");
+        assert_eq!(target.as_str(), "/p?q=1&a%20b=c%26d%3D%C3%A9&x=");
+    }
+
+    #[test]
+    fn header_names_and_values_are_checked_and_reserved_ones_dropped() {
+        let field = |name: &str, value: &str| Fields(vec![(name.into(), value.into())]);
+        assert!(headers(Some(&field("a b", "c"))).is_err());
+        assert!(headers(Some(&field("a", "c\r\nd: e"))).is_err());
+        assert!(headers(Some(&field("X-Levain-Deadline", "1"))).is_ok_and(|it| it.is_empty()));
+        assert_eq!(headers(Some(&field("A", "ü"))).expect("UTF-8 is allowed").len(), 1);
+    }
+}

@@ -1,0 +1,87 @@
+//! GET_LOGS.
+
+use super::{Context, Partials};
+use crate::{
+    error::Error,
+    model::{FunctionId, InvocationId, Timestamp},
+    protocol::message::{LogLine, LogsRequest, LogsResponse},
+    telemetry::{LogEntry, LogPage, LogQuery},
+};
+use std::sync::Arc;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Lines in an answer when the request does not say.
+const LINES_DEFAULT: u32 = 100;
+
+pub(super) async fn run(
+    context: &Arc<Context>,
+    request: LogsRequest,
+    partials: &Partials,
+) -> Result<LogsResponse, Error> {
+    let query = query(context, &request)?;
+    let id = query.function_id;
+    // Following begins before the first read, so that no line falls between the two.
+    let mut follower = request.follow.then(|| context.telemetry.logs().follow());
+    let read = query.clone();
+    let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&read)?)).await?;
+    let mut seen = page.entries.iter().map(|entry| entry.id).max().unwrap_or(0);
+    let mut response = response(context, id, page);
+    let Some(follower) = &mut follower else { return Ok(response) };
+    loop {
+        if partials.send(&response).await.is_err() {
+            return Ok(response);
+        }
+        let line = loop {
+            match follower.recv().await {
+                Ok(entry) if entry.id > seen && query.matches(&entry.record) => {
+                    seen = entry.id;
+                    break Some(line(&entry));
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::debug!(missed, "a follower of logs is too slow");
+                }
+                Err(RecvError::Closed) => break None,
+            }
+        };
+        let dropped = context.telemetry.logs().dropped(id);
+        match line {
+            Some(line) => response = LogsResponse { logs: vec![line], total: 1, dropped },
+            None => return Ok(LogsResponse { logs: Vec::new(), total: 0, dropped }),
+        }
+    }
+}
+
+fn query(context: &Context, request: &LogsRequest) -> Result<LogQuery, Error> {
+    let function_id = context.router.function(&request.function_id)?.function.id;
+    let time = |text: &Option<String>| -> Result<Option<Timestamp>, Error> {
+        text.as_deref().map(str::parse).transpose().map_err(|error: crate::model::time::TimeError| Error::invalid(error.to_string()))
+    };
+    let invocation = request.execution_id.as_deref().map(str::parse::<InvocationId>).transpose();
+    Ok(LogQuery {
+        function_id,
+        invocation: invocation.map_err(|error| Error::invalid(format!("execution_id: {error}")))?,
+        level_min: request.level,
+        since: time(&request.since)?,
+        until: time(&request.end_date)?,
+        limit: request.limit.unwrap_or(LINES_DEFAULT),
+        offset: request.offset.unwrap_or(0).into(),
+    })
+}
+
+fn response(context: &Context, id: FunctionId, page: LogPage) -> LogsResponse {
+    let logs = page.entries.iter().rev().map(line).collect();
+    LogsResponse { logs, total: page.total, dropped: context.telemetry.logs().dropped(id) }
+}
+
+fn line(entry: &LogEntry) -> LogLine {
+    let record = &entry.record;
+    LogLine {
+        timestamp: record.at,
+        level: record.level,
+        stream: record.stream.as_str().into(),
+        message: record.message.clone(),
+        version: record.version.to_string(),
+        execution_id: record.invocation.map(|it| it.to_string()),
+    }
+}

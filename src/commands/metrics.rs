@@ -1,0 +1,50 @@
+//! GET_METRICS.
+
+use super::Context;
+use crate::{
+    error::Error,
+    model::Timestamp,
+    protocol::message::{MetricsFigures, MetricsRequest, MetricsResponse, VersionMetrics},
+    telemetry::{Figures, Period},
+};
+use std::sync::Arc;
+
+pub(super) async fn run(context: &Arc<Context>, request: MetricsRequest) -> Result<MetricsResponse, Error> {
+    let entry = context.router.function(&request.function_id)?;
+    let period: Period = match request.period.as_deref() {
+        Some(period) => period.parse().map_err(|error: crate::telemetry::PeriodError| Error::invalid(error.to_string()))?,
+        None => Period::default(),
+    };
+    let id = entry.function.id;
+    let report = context
+        .blocking(move |context| Ok(context.telemetry.metrics().report(id, period, Timestamp::now())?))
+        .await?;
+    let versions = report.versions.into_iter().map(|it| VersionMetrics {
+        version: it.version.to_string(),
+        figures: figures(it.figures),
+    });
+    Ok(MetricsResponse {
+        function: entry.function.name.to_string(),
+        period: report.period.to_string(),
+        total: figures(report.figures),
+        versions: versions.collect(),
+    })
+}
+
+fn figures(figures: Figures) -> MetricsFigures {
+    let errors_by_code = figures.errors_by_code.into_iter().map(|(code, count)| (code.to_string(), count)).collect();
+    MetricsFigures {
+        invocations: figures.invocations,
+        errors: figures.errors,
+        errors_by_code,
+        average_duration_ms: figures.average_duration_ms,
+        p50_ms: figures.p50_ms,
+        p90_ms: figures.p90_ms,
+        p99_ms: figures.p99_ms,
+        max_ms: figures.max_ms,
+        average_queue_ms: figures.average_queue_ms,
+        average_start_ms: figures.average_start_ms,
+        cold_starts: figures.cold_starts,
+        last_invoked: figures.last_invoked,
+    }
+}

@@ -1,0 +1,234 @@
+//! What each command does, whoever asks: the command socket today, other faces later.
+//!
+//! [`execute`] is one match on [`Request`]; each command has its file, and a test file of the same name. Commands that
+//! change something run to their end once they have begun, even when the caller leaves.
+
+mod delete;
+mod deploy;
+mod explain;
+mod functions;
+mod invoke;
+mod logs;
+mod metrics;
+mod register;
+mod rollback;
+mod status;
+mod versions;
+mod warmup;
+
+use crate::{
+    bundle::BundleStore,
+    config::Config,
+    error::{Error, ErrorCode},
+    model::{FunctionId, Settings, Version},
+    protocol::ipc::{Encoding, Request},
+    router::{Alias, Entry, Router},
+    scheduler::{PoolHandle, Scheduler},
+    store::{FunctionRecord, Store},
+    telemetry::Telemetry,
+    worker::Blueprint,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    path::PathBuf,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+
+/// Everything a command works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The effective configuration, swapped at a reload.
+    pub config: ArcSwap<Config>,
+    /// Where everything lives on disk.
+    pub data_dir: PathBuf,
+    /// Functions, versions, aliases and deployments on disk.
+    pub store: Store,
+    /// The code of the versions.
+    pub bundles: BundleStore,
+    /// The same metadata in memory.
+    pub router: Router,
+    /// The workers.
+    pub scheduler: Scheduler,
+    /// Logs and metrics.
+    pub telemetry: Telemetry,
+    /// Owns the commands that run to their end.
+    pub tasks: TaskTracker,
+    /// When the daemon started.
+    pub started: Instant,
+    /// Set when the daemon begins to stop.
+    pub stopping: AtomicBool,
+    /// One lock for each function that is being changed.
+    pub changing: ChangeLocks,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// As the audit trail names it: `uid:1000`.
+    pub actor: String,
+}
+
+/// Where a command sends parts of its answer.
+pub struct Partials {
+    encoding: Encoding,
+    send: Box<dyn Fn(Bytes) -> BoxFuture<'static, bool> + Send + Sync>,
+}
+
+impl fmt::Debug for Partials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partials").field("encoding", &self.encoding).finish_non_exhaustive()
+    }
+}
+
+/// The caller has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallerGone;
+
+impl Partials {
+    /// Parts are written in the given encoding and handed to `send`, which waits while the caller is slow and says
+    /// whether there still is a caller.
+    pub fn new(encoding: Encoding, send: impl Fn(Bytes) -> BoxFuture<'static, bool> + Send + Sync + 'static) -> Self {
+        Self { encoding, send: Box::new(send) }
+    }
+
+    /// Sends one part.
+    pub async fn send<T: Serialize>(&self, part: &T) -> Result<(), CallerGone> {
+        let payload = self.encoding.write(part).map_err(|_| CallerGone)?;
+        if (self.send)(payload.into()).await { Ok(()) } else { Err(CallerGone) }
+    }
+}
+
+/// Carries out a command. The answer's payload comes back in the request's encoding.
+pub async fn execute(
+    context: &Arc<Context>,
+    request: Request,
+    encoding: Encoding,
+    caller: &Caller,
+    partials: &Partials,
+) -> Result<Vec<u8>, Error> {
+    if context.stopping.load(Ordering::Relaxed) && !matches!(request, Request::Status(_)) {
+        return Err(shutting_down());
+    }
+    match request {
+        Request::Invoke(request) => encoding.write(&invoke::run(context, request, partials).await?),
+        Request::GetLogs(request) => encoding.write(&logs::run(context, request, partials).await?),
+        Request::GetMetrics(request) => encoding.write(&metrics::run(context, request).await?),
+        Request::Register(request) => encoding.write(&register::run(context, request).await?),
+        Request::Deploy(request) => encoding.write(&deploy::run(context, request, caller).await?),
+        Request::Delete(request) => encoding.write(&delete::function(context, request).await?),
+        Request::DeleteVersion(request) => encoding.write(&delete::version(context, request).await?),
+        Request::Versions(request) => encoding.write(&versions::run(context, &request)?),
+        Request::Warmup(request) => encoding.write(&warmup::run(context, &request).await?),
+        Request::List(request) => encoding.write(&functions::list(context, &request)),
+        Request::Get(request) => encoding.write(&functions::get(context, &request.function_id)?),
+        Request::Update(request) => encoding.write(&functions::update(context, request).await?),
+        Request::Rollback(request) => encoding.write(&rollback::run(context, request, caller).await?),
+        Request::Deployments(request) => encoding.write(&versions::deployments(context, request).await?),
+        Request::Status(_) => encoding.write(&status::run(context).await?),
+    }
+}
+
+fn shutting_down() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the daemon is stopping; try again when it is back")
+}
+
+impl Context {
+    /// Runs blocking work, such as SQL, on a thread for it.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let context = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&context)).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::internal(error)),
+        }
+    }
+
+    /// Runs a command to its end, whether or not anybody still waits for it.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        command: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.tasks.spawn(command).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::internal(error)),
+        }
+    }
+
+    /// Takes a function's committed picture into the router. Blocks on SQLite.
+    fn refresh(&self, id: FunctionId) -> Result<(), Error> {
+        self.router.put(entry(self.store.record(id)?));
+        Ok(())
+    }
+
+    /// The pool of a version.
+    fn pool(&self, entry: &Entry, version: &Version, environment: &crate::model::EnvironmentName) -> PoolHandle {
+        self.scheduler.pool(version.id, || {
+            let blueprint = Blueprint {
+                function_id: entry.function.id,
+                function: entry.function.name.clone(),
+                version: version.label.clone(),
+                environment: environment.clone(),
+                entry: self.bundles.folder(entry.function.id, &version.label).join(&version.entry),
+                handler: entry.function.handler.clone(),
+            };
+            (blueprint, entry.function.settings)
+        })
+    }
+}
+
+/// A record of the store as the router keeps it.
+#[must_use]
+pub fn entry(record: FunctionRecord) -> Entry {
+    let alias = |it: crate::store::AliasRecord| Alias { name: it.name, environment: it.environment, version: it.version_id };
+    Entry {
+        function: record.function,
+        versions: record.versions.into_iter().map(Arc::new).collect(),
+        aliases: record.aliases.into_iter().map(alias).collect(),
+    }
+}
+
+/// The settings new functions get where their registration names none.
+#[must_use]
+pub fn default_settings(config: &Config) -> Settings {
+    let defaults = &config.functions;
+    Settings {
+        memory_mb: defaults.memory_mb,
+        timeout_seconds: defaults.timeout_seconds,
+        max_concurrent_executions: defaults.max_concurrent_executions,
+        warm_workers: defaults.warm_workers,
+        idle_timeout_seconds: defaults.idle_timeout_seconds,
+        queue_max: defaults.queue_max,
+    }
+}
+
+/// Lets one command at a time change a function, and commands about different functions run side by side.
+#[derive(Debug, Default)]
+pub struct ChangeLocks(Mutex<HashMap<FunctionId, Weak<tokio::sync::Mutex<()>>>>);
+
+impl ChangeLocks {
+    /// Waits until nobody else changes the function.
+    async fn lock(&self, id: FunctionId) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock();
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            let lock = locks.get(&id).and_then(Weak::upgrade).unwrap_or_default();
+            locks.insert(id, Arc::downgrade(&lock));
+            lock
+        };
+        lock.lock_owned().await
+    }
+}

@@ -1,0 +1,87 @@
+//! REGISTER_FUNCTION.
+
+use super::{Context, default_settings};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{Function, FunctionId, FunctionName, FunctionStatus, Timestamp},
+    protocol::message::{RegisterRequest, RegisterResponse},
+};
+use std::sync::Arc;
+
+/// The only runtime.
+const RUNTIME: &str = "bun";
+
+/// The export that is called when none is named.
+const DEFAULT_HANDLER: &str = "default";
+
+/// The longest name of an export.
+const HANDLER_BYTES_MAX: usize = 128;
+
+pub(super) async fn run(context: &Arc<Context>, request: RegisterRequest) -> Result<RegisterResponse, Error> {
+    let function = function(context, request)?;
+    let owner = Arc::clone(context);
+    context
+        .to_its_end(async move {
+            owner.blocking(move |context| register(context, function)).await
+        })
+        .await
+}
+
+fn function(context: &Context, request: RegisterRequest) -> Result<Function, Error> {
+    let name: FunctionName = request.name.parse()?;
+    let runtime = request.runtime.unwrap_or_else(|| RUNTIME.into());
+    if runtime != RUNTIME {
+        return Err(Error::invalid(format!("runtime `{runtime}` does not exist: `{RUNTIME}` is the only one")));
+    }
+    let handler = request.handler.unwrap_or_else(|| DEFAULT_HANDLER.into());
+    let valid = |it: char| it.is_alphanumeric() || it == '_' || it == '$';
+    if handler.is_empty() || handler.len() > HANDLER_BYTES_MAX || !handler.chars().all(valid) {
+        return Err(Error::invalid(format!("handler `{handler}` is not the name of an export")));
+    }
+    let settings = default_settings(&context.config.load()).with(&request.settings.unwrap_or_default())?;
+    let now = Timestamp::now();
+    let (id, status) = (FunctionId::new(), FunctionStatus::Registered);
+    Ok(Function { id, name, runtime, handler, status, settings, created_at: now, updated_at: now })
+}
+
+/// Makes the function, or finds that it is there already.
+fn register(context: &Context, function: Function) -> Result<RegisterResponse, Error> {
+    if let Ok(existing) = context.router.function(function.name.as_str()) {
+        return same(&existing.function, &function);
+    }
+    match context.store.insert_function(&function) {
+        Ok(()) => {
+            context.refresh(function.id)?;
+            Ok(response(&function, true))
+        }
+        // Somebody else has just made it.
+        Err(crate::store::StoreError::NameTaken(name)) => {
+            let functions = context.store.functions()?;
+            let existing = functions.iter().find(|it| it.name == name);
+            same(existing.ok_or_else(|| Error::internal("a taken name belongs to nobody"))?, &function)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn same(existing: &Function, wanted: &Function) -> Result<RegisterResponse, Error> {
+    if existing.handler == wanted.handler && existing.settings == wanted.settings {
+        return Ok(response(existing, false));
+    }
+    let name = &existing.name;
+    Err(Error::new(
+        ErrorCode::Conflict,
+        format!("`{name}` exists with another handler or other settings; `levain config-of {name}` shows and changes settings"),
+    ))
+}
+
+fn response(function: &Function, created: bool) -> RegisterResponse {
+    RegisterResponse {
+        function_id: function.id.to_string(),
+        name: function.name.to_string(),
+        runtime: function.runtime.clone(),
+        handler: function.handler.clone(),
+        status: function.status,
+        created,
+    }
+}

@@ -1,0 +1,331 @@
+//! The configuration: what can be set, what it is when nobody sets it, and where each value comes from.
+//!
+//! The table below is the one list of keys. The structs, the checks, the names of the environment variables,
+//! `config.toml` and what can be reloaded all come from it: a new key is one line here.
+//!
+//! Layers, the later ones win: the defaults, the file, `LEVAIN_<SECTION>_<KEY>` variables, flags.
+
+mod load;
+mod value;
+
+pub use load::{ConfigError, Effective, Origin, Problem, load, load_from};
+pub use value::{LogFormat, Verify};
+
+use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use value::{Raw, Rule, Value};
+
+/// When a changed value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// At once, when the file changes or SIGHUP comes.
+    Live,
+    /// At the next start.
+    Restart,
+}
+
+/// One key of the configuration.
+pub struct Key {
+    /// The part of the file it is in.
+    pub section: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// What it is for, in a sentence.
+    pub doc: &'static str,
+    /// When a change takes effect.
+    pub reload: Reload,
+    rule: Rule,
+    set: fn(&mut Config, Raw<'_>, &Rule) -> Option<()>,
+    show: fn(&Config) -> String,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.path())
+    }
+}
+
+impl Key {
+    /// The key as errors and flags name it: `daemon.socket`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("LEVAIN_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+
+    /// Its value in a configuration, as TOML.
+    #[must_use]
+    pub fn value(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+}
+
+macro_rules! schema {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $Section:ident {
+            $($key:ident: $type:ty = $default:expr, $rule:expr, $reload:ident, $doc:literal;)*
+        }
+    )*) => {
+        /// Every value the daemon can be configured with.
+        #[derive(Debug, Clone, PartialEq, Serialize, Default)]
+        pub struct Config {
+            $($(#[doc = $section_doc])+ pub $section: $Section,)*
+        }
+
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone, PartialEq, Serialize)]
+            pub struct $Section {
+                $(#[doc = $doc] pub $key: $type,)*
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $($key: <$type>::from($default),)* }
+                }
+            }
+        )*
+
+        /// Every key, in the order of `config.toml`.
+        pub static KEYS: &[Key] = &[$($(Key {
+            section: stringify!($section),
+            name: stringify!($key),
+            doc: $doc,
+            reload: Reload::$reload,
+            rule: $rule,
+            set: |config, raw, rule| {
+                config.$section.$key = <$type as Value>::read(raw, rule)?;
+                Some(())
+            },
+            show: |config| config.$section.$key.show(),
+        },)*)*];
+
+        const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($section_doc),+))),*];
+    };
+}
+
+schema! {
+    /// The process itself.
+    daemon: DaemonConfig {
+        data_dir: String = "data", Rule::Text, Restart,
+            "Folder of everything the daemon keeps; relative to the folder it is started in.";
+        socket: String = "", Rule::Text, Restart,
+            "Path of the command socket, at most 107 bytes; empty: levain.sock in the data directory.";
+        allowed_uids: Vec<u32> = [], Rule::Numbers, Restart,
+            "Users besides the daemon's own and root that may use the command socket.";
+        allowed_gids: Vec<u32> = [], Rule::Numbers, Restart,
+            "Groups whose members (by their primary group) may use the command socket.";
+        log_level: String = "info", Rule::Text, Live,
+            "error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug.";
+        log_format: LogFormat = LogFormat::Auto, Rule::Choice(LogFormat::NAMES), Restart,
+            "text, json, or auto: text on a terminal and JSON otherwise.";
+        shutdown_grace_ms: u32 = 10_000_u32, Rule::Number(0, 3_600_000), Live,
+            "How long running invocations may take to finish when the daemon is told to stop.";
+    }
+    /// The Bun that workers run on.
+    runtime: RuntimeConfig {
+        bun: String = "", Rule::Text, Restart,
+            "Path of the Bun binary; empty: LEVAIN_BUN, the data directory's own install, then PATH.";
+    }
+    /// The settings a function gets where its registration names none.
+    functions: FunctionsConfig {
+        memory_mb: u32 = 256_u32, Rule::Number(32, 65_536), Live,
+            "Private memory of one worker; one over it is ended with OUT_OF_MEMORY.";
+        timeout_seconds: u32 = 30_u32, Rule::Number(1, 86_400), Live,
+            "How long one invocation may take, the wait for a worker included.";
+        max_concurrent_executions: u32 = 10_u32, Rule::Number(1, 1_000), Live,
+            "Workers of one version at once, and so invocations running at once.";
+        warm_workers: u32 = 0_u32, Rule::Number(0, 1_000), Live,
+            "Workers of the live version that stay when nothing is invoked.";
+        idle_timeout_seconds: u32 = 300_u32, Rule::Number(1, 86_400), Live,
+            "How long a worker above warm_workers may be idle before it is stopped.";
+        queue_max: u32 = 128_u32, Rule::Number(0, 100_000), Live,
+            "Invocations that may wait when all workers are busy; one more is refused with OVERLOADED.";
+    }
+    /// All workers of this machine.
+    workers: WorkersConfig {
+        starts_max: u32 = 0_u32, Rule::Number(0, 1_024), Live,
+            "Worker starts going on at once; 0: twice the number of cores.";
+        start_timeout_ms: u32 = 10_000_u32, Rule::Number(100, 600_000), Live,
+            "From the spawn of a worker until its function must be loaded.";
+        queue_timeout_ms: u32 = 10_000_u32, Rule::Number(1, 3_600_000), Live,
+            "How long an invocation waits for a worker before it is refused with OVERLOADED.";
+        memory_poll_ms: u32 = 100_u32, Rule::Number(10, 60_000), Live,
+            "How often the memory of workers is looked at.";
+    }
+    /// What one client can make the daemon hold.
+    limits: LimitsConfig {
+        frame_bytes_max: u32 = 16_777_216_u32, Rule::Number(65_536 * 2, 1_073_741_824), Live,
+            "The largest frame on the command socket, either way.";
+        frame_timeout_ms: u32 = 10_000_u32, Rule::Number(10, 600_000), Live,
+            "A frame that was begun must be complete within this time; the wait for its first byte never counts.";
+        connections_max: u32 = 1_024_u32, Rule::Number(1, 65_536), Restart,
+            "Open connections on the command socket.";
+        requests_per_connection_max: u32 = 1_024_u32, Rule::Number(1, 65_536), Live,
+            "Requests in flight on one connection; further ones are not read until others are answered.";
+        bundle_bytes_max: u32 = 67_108_864_u32, Rule::Number(1_024, 2_147_483_648), Live,
+            "Bytes of all files of one bundle.";
+        bundle_files_max: u32 = 2_000_u32, Rule::Number(1, 100_000), Live,
+            "Files of one bundle.";
+    }
+    /// How versions come to be.
+    versioning: VersioningConfig {
+        verify: Verify = Verify::Load, Rule::Choice(Verify::NAMES), Live,
+            "load: a version must load in a worker before it takes traffic; syntax: its syntax is checked only.";
+    }
+    /// What functions log.
+    logs: LogsConfig {
+        buffer_records_max: u32 = 10_000_u32, Rule::Number(100, 1_000_000), Live,
+            "Lines that may wait to be written; further ones are dropped and counted.";
+        flush_interval_ms: u32 = 200_u32, Rule::Number(1, 60_000), Live,
+            "How long a line waits for others to be written with it.";
+        line_bytes_max: u32 = 16_384_u32, Rule::Number(256, 1_048_576), Live,
+            "A longer line is cut; applies to workers that start from then on.";
+        lines_per_second_max: u32 = 5_000_u32, Rule::Number(1, 1_000_000), Live,
+            "Lines of one worker that are kept in a second; applies to workers that start from then on.";
+        retention_hours: u32 = 168_u32, Rule::Number(1, 87_600), Live,
+            "How long lines and metrics are kept.";
+        database_mb_max: u32 = 256_u32, Rule::Number(16, 1_048_576), Live,
+            "How large the log database may get before the oldest lines go.";
+    }
+}
+
+impl Config {
+    /// Where everything is kept.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        Path::new(&self.daemon.data_dir)
+    }
+
+    /// Where the command socket is.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        match self.daemon.socket.as_str() {
+            "" => self.data_dir().join("levain.sock"),
+            socket => socket.into(),
+        }
+    }
+
+    /// The Bun that is named, if one is.
+    #[must_use]
+    pub fn bun_path(&self) -> Option<&Path> {
+        Some(Path::new(&self.runtime.bun)).filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
+const fn milliseconds(number: u32) -> Duration {
+    Duration::from_millis(number as u64)
+}
+
+impl DaemonConfig {
+    /// See [`Self::shutdown_grace_ms`].
+    #[must_use]
+    pub fn shutdown_grace(&self) -> Duration {
+        milliseconds(self.shutdown_grace_ms)
+    }
+}
+
+impl WorkersConfig {
+    /// See [`Self::start_timeout_ms`].
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        milliseconds(self.start_timeout_ms)
+    }
+
+    /// See [`Self::queue_timeout_ms`].
+    #[must_use]
+    pub fn queue_timeout(&self) -> Duration {
+        milliseconds(self.queue_timeout_ms)
+    }
+
+    /// See [`Self::memory_poll_ms`].
+    #[must_use]
+    pub fn memory_poll(&self) -> Duration {
+        milliseconds(self.memory_poll_ms)
+    }
+}
+
+impl LimitsConfig {
+    /// See [`Self::frame_timeout_ms`].
+    #[must_use]
+    pub fn frame_timeout(&self) -> Duration {
+        milliseconds(self.frame_timeout_ms)
+    }
+}
+
+impl LogsConfig {
+    /// See [`Self::flush_interval_ms`].
+    #[must_use]
+    pub fn flush_interval(&self) -> Duration {
+        milliseconds(self.flush_interval_ms)
+    }
+
+    /// See [`Self::retention_hours`].
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.retention_hours) * 3_600)
+    }
+
+    /// See [`Self::database_mb_max`].
+    #[must_use]
+    pub fn database_bytes_max(&self) -> u64 {
+        u64::from(self.database_mb_max) << 20
+    }
+}
+
+/// The keys whose values differ, by when the difference takes effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// At once.
+    pub live: Vec<String>,
+    /// At the next start.
+    pub restart: Vec<String>,
+}
+
+/// What has changed between two configurations.
+#[must_use]
+pub fn diff(old: &Config, new: &Config) -> Changes {
+    let mut changes = Changes::default();
+    for key in KEYS.iter().filter(|key| key.value(old) != key.value(new)) {
+        match key.reload {
+            Reload::Live => changes.live.push(key.path()),
+            Reload::Restart => changes.restart.push(key.path()),
+        }
+    }
+    changes
+}
+
+/// `config.toml`: every key with its default and what it is for.
+#[must_use]
+pub fn reference_toml() -> String {
+    let mut text = String::from(
+        "# Every key with its default. What is left out here keeps it.\n\
+         # An environment variable LEVAIN_<SECTION>_<KEY> comes before this file, a flag before that.\n\
+         # Keys marked (restart) take effect at the next start, all others when this file changes or SIGHUP comes.\n",
+    );
+    let defaults = Config::default();
+    for (section, doc) in SECTIONS {
+        text += &format!("\n#{doc}\n[{section}]\n");
+        for key in KEYS.iter().filter(|key| key.section == *section) {
+            let restart = if key.reload == Reload::Restart { " (restart)" } else { "" };
+            let range = match key.rule.range() {
+                Some((min, max)) => format!(" {min} to {max}."),
+                None => String::new(),
+            };
+            text += &format!("# {}{range}{restart}\n{} = {}\n", key.doc, key.name, key.value(&defaults));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

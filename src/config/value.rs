@@ -1,0 +1,154 @@
+//! What a value may be, and how it is read from TOML or from the text of a variable or flag.
+
+use serde::Serialize;
+use toml::de::DeValue;
+
+/// A value as it was given.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Raw<'a> {
+    /// In the file.
+    Toml(&'a DeValue<'a>),
+    /// In a variable or a flag.
+    Text(&'a str),
+}
+
+/// What is allowed.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rule {
+    /// Any text.
+    Text,
+    /// A whole number from the first to the second.
+    Number(u32, u32),
+    /// A list of whole numbers.
+    Numbers,
+    /// One of these.
+    Choice(&'static [&'static str]),
+}
+
+impl Rule {
+    /// The least and the greatest number.
+    pub(super) fn range(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::Number(min, max) => Some((*min, *max)),
+            _ => None,
+        }
+    }
+
+    /// The end of the sentence «expected …».
+    pub(super) fn allowed(&self) -> String {
+        match self {
+            Self::Text => "a text".into(),
+            Self::Number(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Numbers => "a list of whole numbers".into(),
+            Self::Choice(names) => names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or "),
+        }
+    }
+}
+
+/// A type that configuration values can have.
+pub(super) trait Value: Sized {
+    /// The value, if it is allowed.
+    fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self>;
+
+    /// The value as TOML.
+    fn show(&self) -> String;
+}
+
+impl Value for String {
+    fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
+        match raw {
+            Raw::Toml(value) => value.as_str().map(Into::into),
+            Raw::Text(text) => Some(text.into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        toml::Value::String(self.clone()).to_string()
+    }
+}
+
+fn number(value: &DeValue<'_>) -> Option<u32> {
+    let integer = value.as_integer()?;
+    u32::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+impl Value for u32 {
+    fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self> {
+        let number = match raw {
+            Raw::Toml(value) => number(value)?,
+            Raw::Text(text) => text.trim().replace('_', "").parse().ok()?,
+        };
+        let (min, max) = rule.range()?;
+        (min..=max).contains(&number).then_some(number)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for Vec<u32> {
+    fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
+        match raw {
+            Raw::Toml(value) => value.as_array()?.iter().map(|item| number(item.get_ref())).collect(),
+            Raw::Text(text) if text.trim().is_empty() => Some(Vec::new()),
+            Raw::Text(text) => text.split(',').map(|item| item.trim().parse().ok()).collect(),
+        }
+    }
+
+    fn show(&self) -> String {
+        let items: Vec<String> = self.iter().map(u32::to_string).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)* }
+
+        impl $name {
+            pub(super) const NAMES: &[&str] = &[$($text),*];
+        }
+
+        impl Value for $name {
+            fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
+                let text = match raw {
+                    Raw::Toml(value) => value.as_str()?,
+                    Raw::Text(text) => text,
+                };
+                match text {
+                    $($text => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            fn show(&self) -> String {
+                match self { $(Self::$variant => concat!('"', $text, '"').into(),)* }
+            }
+        }
+    };
+}
+
+choice! {
+    /// How the daemon's own log looks.
+    LogFormat {
+        /// Text on a terminal, JSON otherwise.
+        Auto = "auto",
+        /// Text.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// What a bundle must pass before it takes traffic.
+    Verify {
+        /// It loads in a worker.
+        Load = "load",
+        /// Its syntax is right.
+        Syntax = "syntax",
+    }
+}

@@ -1,0 +1,322 @@
+//! The daemon: opens everything in order, owns every task, and stops them in the opposite order.
+//!
+//! ```text
+//! start: folder → lock → Bun → store → bundles → logs → workers → router → socket
+//! stop:  socket closes → running invocations finish (shutdown_grace) → workers end → logs are written → lock is freed
+//! ```
+//!
+//! **Invariant.** Dropping or killing the daemon at any instant leaves no worker (the kernel ends them with their
+//! parent) and no state but what was committed.
+
+use crate::{
+    bundle::{BundleError, BundleStore},
+    commands::{self, ChangeLocks, Context},
+    config::{Config, ConfigError, Effective},
+    ipc::{self, BindError},
+    logging::LevelHandle,
+    router::Router,
+    scheduler::{self, Scheduler},
+    store::{Store, StoreError},
+    telemetry::{LogOptions, Telemetry, TelemetryError},
+    watch,
+    worker::{
+        Runtime, SpawnLimits, Spawner,
+        runtime::{self, RuntimeError},
+    },
+};
+use arc_swap::ArcSwap;
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The file whose lock says that a data directory is in use.
+const LOCK_FILE: &str = "levain.lock";
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or folder of the data directory is not usable.
+    #[error("cannot use the data directory: {}: {source}; check its owner and permissions, or set daemon.data_dir", path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another daemon has the data directory.
+    #[error("the data directory {} is in use by another daemon{holder}: stop it, or set daemon.data_dir to another", path.display())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+        /// Its process, if it says so.
+        holder: String,
+    },
+    /// There is no Bun to run workers on.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bundles cannot be opened.
+    #[error(transparent)]
+    Bundles(#[from] BundleError),
+    /// The log database cannot be opened.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The socket cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Workers cannot be made.
+    #[error("cannot prepare the workers: {0}")]
+    Workers(#[source] io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[source] io::Error),
+}
+
+/// How to read the configuration again.
+pub type Reload = Arc<dyn Fn() -> Result<Effective, ConfigError> + Send + Sync>;
+
+/// What a daemon is started with.
+pub struct Options {
+    /// The effective configuration.
+    pub config: Config,
+    /// The file to watch, and how to read it again; without it SIGHUP does nothing.
+    pub reload: Option<(Option<PathBuf>, Reload)>,
+    /// The log whose level follows the configuration.
+    pub log_level: Option<LevelHandle>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl From<Config> for Options {
+    fn from(config: Config) -> Self {
+        Self { config, reload: None, log_level: None }
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    context: Arc<Context>,
+    socket: PathBuf,
+    stop: CancellationToken,
+    /// The command socket's server.
+    server: JoinSet<()>,
+    /// What ticks and watches.
+    helpers: JoinSet<()>,
+    /// Held until everything has ended.
+    _lock: Flock<File>,
+}
+
+impl Daemon {
+    /// Starts a daemon within the current tokio runtime. Whatever fails, nothing is left running.
+    pub async fn start(options: impl Into<Options>) -> Result<Self, StartError> {
+        let Options { config, reload, log_level } = options.into();
+        let data_dir = config.data_dir().to_owned();
+        let lock = lock(&data_dir)?;
+        let socket = config.socket_path();
+        // Bound before anything slow, so that a second daemon on the same socket learns it at once.
+        let shared = !(config.daemon.allowed_uids.is_empty() && config.daemon.allowed_gids.is_empty());
+        let server = ipc::Server::bind(&socket, shared).await?;
+        let found = runtime::find(config.bun_path(), &data_dir).await?;
+        let runtime = Runtime::new(found, &data_dir)?;
+        tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
+        let context = open(config, data_dir, runtime)?;
+        let stop = CancellationToken::new();
+        let mut helpers = JoinSet::new();
+        helpers.spawn(tick(Arc::clone(&context)));
+        helpers.spawn(enforce_memory(Arc::clone(&context)));
+        if let Some((file, reload)) = reload {
+            let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+            let apply = {
+                let context = Arc::clone(&context);
+                move || reload_config(&context, &reload, log_level.as_ref())
+            };
+            helpers.spawn(watch::config(file, hangup, apply));
+        }
+        let mut servers = JoinSet::new();
+        servers.spawn(server.run(Arc::clone(&context), stop.clone()));
+        tracing::info!(socket = %socket.display(), functions = context.router.functions().len(), pid = std::process::id(), "ready");
+        Ok(Self { context, socket, stop, server: servers, helpers, _lock: lock })
+    }
+
+    /// Where the command socket is.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Serves until SIGTERM or SIGINT, then shuts down.
+    pub async fn run(self) -> Result<(), StartError> {
+        let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping");
+        self.shutdown().await;
+        Ok(())
+    }
+
+    /// Takes no more requests, lets running ones finish within the grace period, and ends everything.
+    pub async fn shutdown(mut self) {
+        let grace = self.context.config.load().daemon.shutdown_grace();
+        self.context.stopping.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+        self.context.scheduler.shutdown(grace).await;
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+        // What is left of a connection now is a client that does not read its answers.
+        if tokio::time::timeout(FLUSH_GRACE, self.server.join_next()).await.is_err() {
+            self.server.shutdown().await;
+        }
+        self.helpers.shutdown().await;
+        let context = Arc::clone(&self.context);
+        let _ = tokio::task::spawn_blocking(move || context.telemetry.close()).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// How long clients may take to read their last answers.
+const FLUSH_GRACE: Duration = Duration::from_secs(2);
+
+/// Makes the data directory and takes its lock.
+fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StartError::DataDir { path, source }
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
+    let path = data_dir.join(LOCK_FILE);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(at(&path))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+            written.map_err(at(&path))?;
+            Ok(lock)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            let holder = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
+            Err(StartError::Locked { path: data_dir.to_owned(), holder })
+        }
+        Err((_, error)) => Err(at(&path)(error.into())),
+    }
+}
+
+/// Opens what is on disk and builds what is in memory from it.
+fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Context>, StartError> {
+    let store = Store::open(&data_dir.join("levain.db"))?;
+    let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
+    let reconciled = bundles.reconcile(&store.published()?)?;
+    for (function, version) in &reconciled.removed {
+        tracing::warn!(%function, %version, "removed a bundle that an interrupted deployment left behind");
+    }
+    for (function, version) in &reconciled.missing {
+        tracing::error!(%function, %version, "the bundle of a version is missing: restore it from a backup");
+    }
+    let telemetry = Telemetry::open(&data_dir.join("logs.db"), log_options(&config))?;
+    let logs = Arc::clone(telemetry.logs());
+    let spawner = Spawner::new(runtime, &data_dir.join("run"), logs, spawn_limits(&config)).map_err(StartError::Workers)?;
+    let catalogue = store.catalogue()?;
+    Ok(Arc::new(Context {
+        router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
+        scheduler: Scheduler::new(spawner, scheduler_limits(&config)),
+        config: ArcSwap::from_pointee(config),
+        data_dir,
+        store,
+        bundles,
+        telemetry,
+        tasks: TaskTracker::new(),
+        started: Instant::now(),
+        stopping: AtomicBool::new(false),
+        changing: ChangeLocks::default(),
+    }))
+}
+
+async fn tick(context: Arc<Context>) {
+    let mut interval = tokio::time::interval(scheduler::TICK);
+    loop {
+        interval.tick().await;
+        context.scheduler.tick();
+    }
+}
+
+async fn enforce_memory(context: Arc<Context>) {
+    loop {
+        let interval = context.config.load().workers.memory_poll();
+        tokio::time::sleep(interval).await;
+        context.scheduler.enforce_memory();
+    }
+}
+
+/// Reads the configuration again and applies what can change while the daemon runs.
+fn reload_config(context: &Context, reload: &Reload, log_level: Option<&LevelHandle>) {
+    let config = match reload() {
+        Ok(effective) => effective.config,
+        Err(error) => return tracing::error!("the configuration is not reloaded, the old one stays: {error}"),
+    };
+    let changes = crate::config::diff(&context.config.load(), &config);
+    if let Some(log_level) = log_level
+        && let Err(error) = log_level.set(&config.daemon.log_level)
+    {
+        return tracing::error!("the configuration is not reloaded, the old one stays: {error}");
+    }
+    context.scheduler.set_limits(scheduler_limits(&config));
+    context.scheduler.spawner().set_limits(spawn_limits(&config));
+    context.telemetry.logs().set_options(log_options(&config));
+    context.config.store(Arc::new(config));
+    if !changes.live.is_empty() {
+        tracing::info!(keys = changes.live.join(", "), "the configuration is reloaded");
+    }
+    if !changes.restart.is_empty() {
+        tracing::warn!(keys = changes.restart.join(", "), "these changes take effect at the next start");
+    }
+}
+
+fn scheduler_limits(config: &Config) -> scheduler::Limits {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let starts_max = match config.workers.starts_max as usize {
+        0 => 2 * cores,
+        given => given,
+    };
+    scheduler::Limits { starts_max, queue_timeout: config.workers.queue_timeout() }
+}
+
+fn spawn_limits(config: &Config) -> SpawnLimits {
+    SpawnLimits {
+        start_timeout: config.workers.start_timeout(),
+        line_bytes_max: config.logs.line_bytes_max as usize,
+        lines_per_second_max: config.logs.lines_per_second_max,
+    }
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions {
+        buffer_records_max: config.logs.buffer_records_max as usize,
+        flush_interval: config.logs.flush_interval(),
+        retention: config.logs.retention(),
+        database_bytes_max: config.logs.database_bytes_max(),
+        ..LogOptions::default()
+    }
+}

@@ -1,0 +1,91 @@
+//! What can be known of a bundle without running it.
+
+use crate::{
+    bundle::Staged,
+    protocol::worker::SyntaxProblem,
+    worker::{Runtime, runtime::RuntimeError},
+};
+
+/// Names of `handler` that mean the default export.
+const DEFAULT_HANDLERS: [&str; 2] = ["default", "handler"];
+
+/// A bundle that cannot be a function.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleProblem {
+    /// The file to import is not text.
+    #[error("{0} is not UTF-8 text")]
+    NotText(String),
+    /// The file to import does not parse.
+    #[error("{}", describe(.entry, .problems))]
+    Syntax {
+        /// The file.
+        entry: String,
+        /// The places, in order.
+        problems: Vec<SyntaxProblem>,
+    },
+    /// Nothing in it can be called.
+    #[error(
+        "{entry} exports no handler: export a default function (`export default async function handler(req) {{ … }}`){}",
+        also(.handler, .exports)
+    )]
+    NoHandler {
+        /// The file.
+        entry: String,
+        /// The export the function is registered with.
+        handler: String,
+        /// What it does export.
+        exports: Vec<String>,
+    },
+    /// The file cannot be read, or Bun cannot be run.
+    #[error(transparent)]
+    Check(#[from] RuntimeError),
+    /// The staged file cannot be read.
+    #[error("the staged bundle cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+}
+
+fn describe(entry: &str, problems: &[SyntaxProblem]) -> String {
+    let Some(first) = problems.first() else { return format!("{entry} does not parse") };
+    let place = match (first.line, first.column) {
+        (Some(line), Some(column)) => format!("{entry}:{line}:{column}"),
+        (Some(line), None) => format!("{entry}:{line}"),
+        _ => entry.to_owned(),
+    };
+    let code = first.line_text.as_deref().map_or(String::new(), |it| format!("\n  {}", it.trim()));
+    let more = match problems.len() {
+        1 => String::new(),
+        count => format!("\n  and {} more", count - 1),
+    };
+    format!("syntax error at {place}: {}{code}{more}", first.message)
+}
+
+fn also(handler: &str, exports: &[String]) -> String {
+    let wanted = if DEFAULT_HANDLERS.contains(&handler) {
+        String::new()
+    } else {
+        format!(", or `{handler}`, which the function is registered with")
+    };
+    let found = if exports.is_empty() { "nothing".into() } else { exports.join(", ") };
+    format!("{wanted}; it exports {found}")
+}
+
+/// Checks a staged bundle: its entry is text, parses, and exports something that can be the handler.
+pub async fn check(runtime: &Runtime, staged: &Staged, handler: &str) -> Result<(), BundleProblem> {
+    let entry = staged.entry().to_owned();
+    let path = staged.folder().join(&entry);
+    if std::str::from_utf8(&tokio::fs::read(&path).await?).is_err() {
+        return Err(BundleProblem::NotText(entry));
+    }
+    let check = runtime.check_syntax(&path).await?;
+    if !check.ok {
+        return Err(BundleProblem::Syntax { entry, problems: check.errors });
+    }
+    let exports = |name: &str| check.exports.iter().any(|it| it == name);
+    let has_handler = exports(handler) || (DEFAULT_HANDLERS.contains(&handler) && exports("default"));
+    // What CommonJS exports is known only once it has run, and `export *` may export anything.
+    let may_have = has_handler || check.commonjs || exports("*");
+    if !may_have {
+        return Err(BundleProblem::NoHandler { entry, handler: handler.into(), exports: check.exports });
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! One connection: frames in, commands side by side, frames out.
+//!
+//! All requests of a connection run in its one task, polled next to its reads and writes: an invocation is handed to
+//! nobody, and its wake-ups are those of its worker's socket. Answers go out in the order in which they are ready.
+//!
+//! A client that sends faster than it is served is not read from; a client that does not read its answers slows down
+//! the streams it has asked for, and is cut off when too much is waiting for it.
+
+use crate::{
+    commands::{self, Caller, Context, Partials},
+    config::Config,
+    error::{Error, ErrorCode},
+    protocol::{
+        frame::{self, Frame, FrameError},
+        ipc::{self, Encoding, Request},
+    },
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use interprocess::local_socket::tokio::Stream;
+use std::{collections::HashSet, future::Future, io, panic::AssertUnwindSafe, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes waiting to be written above which streams have to wait.
+const BACKLOG_SOFT_BYTES: usize = 256 * 1024;
+
+/// Bytes waiting to be written, in frames of the greatest size, above which the client is cut off.
+const BACKLOG_FRAMES_MAX: usize = 4;
+
+/// Parts of streamed answers on their way from a command to the connection.
+const PARTIALS_MAX: usize = 8;
+
+/// The buffer a connection begins with; one that has grown beyond the second number is not kept.
+const BUFFER_BYTES: usize = 8 * 1024;
+const BUFFER_KEPT_BYTES: usize = 256 * 1024;
+
+/// The state of one connection.
+pub(super) struct Connection {
+    context: Arc<Context>,
+    caller: Caller,
+    stop: CancellationToken,
+    /// The configuration at the time the connection was made.
+    config: Arc<Config>,
+    incoming: BytesMut,
+    outgoing: BytesMut,
+    /// Ids whose final answer is still to come.
+    open: HashSet<u64>,
+    /// When the frame that is half here must be complete.
+    frame_deadline: Option<Instant>,
+    /// Nothing more is read: the peer has closed its side, broken the protocol, or the daemon stops.
+    done_reading: bool,
+}
+
+/// A frame for the client, not encoded yet.
+struct Outgoing {
+    request_id: u64,
+    status: u8,
+    payload: Bytes,
+}
+
+impl Connection {
+    pub(super) fn new(context: Arc<Context>, caller: Caller, stop: CancellationToken) -> Self {
+        let config = context.config.load_full();
+        Self {
+            context,
+            caller,
+            stop,
+            config,
+            incoming: BytesMut::with_capacity(BUFFER_BYTES),
+            outgoing: BytesMut::with_capacity(BUFFER_BYTES),
+            open: HashSet::new(),
+            frame_deadline: None,
+            done_reading: false,
+        }
+    }
+
+    /// Serves the connection to its end. Requests that run when the client leaves are cancelled.
+    pub(super) async fn run(mut self, stream: Stream) -> io::Result<()> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let (partials, mut parts) = mpsc::channel::<Outgoing>(PARTIALS_MAX);
+        let mut running = FuturesUnordered::new();
+        loop {
+            while let Some(frame) = self.next_frame() {
+                running.extend(self.begin(frame, &partials));
+            }
+            if self.done_reading && running.is_empty() && self.outgoing.is_empty() {
+                return writer.shutdown().await;
+            }
+            let may_read = !self.done_reading
+                && self.outgoing.len() < BACKLOG_SOFT_BYTES
+                && self.open.len() < self.config.limits.requests_per_connection_max as usize;
+            let deadline = self.frame_deadline.filter(|_| may_read);
+            tokio::select! {
+                biased;
+                written = writer.write_buf(&mut self.outgoing), if !self.outgoing.is_empty() => {
+                    written?;
+                    self.trim();
+                }
+                Some(answer) = running.next(), if !running.is_empty() => {
+                    // What a command has sent as parts precedes its end.
+                    while let Ok(part) = parts.try_recv() {
+                        self.enqueue(&part);
+                    }
+                    self.finish(answer)?;
+                }
+                Some(part) = parts.recv(), if self.outgoing.len() < BACKLOG_SOFT_BYTES => self.enqueue(&part),
+                read = reader.read_buf(&mut self.incoming), if may_read => {
+                    if read? == 0 {
+                        self.on_end_of_input(running.is_empty())?;
+                    }
+                }
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.on_frame_timeout(),
+                () = self.stop.cancelled(), if !self.done_reading => self.done_reading = true,
+            }
+        }
+    }
+
+    fn on_end_of_input(&mut self, idle: bool) -> io::Result<()> {
+        self.done_reading = true;
+        // Nobody waits for the answers any more: what runs is cancelled by dropping it.
+        if idle { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// Takes the next whole frame off the buffer.
+    fn next_frame(&mut self) -> Option<Frame> {
+        if self.done_reading || self.open.len() >= self.config.limits.requests_per_connection_max as usize {
+            return None;
+        }
+        match frame::decode(&mut self.incoming, self.config.limits.frame_bytes_max as usize) {
+            Ok(Some(frame)) => {
+                self.frame_deadline = None;
+                Some(frame)
+            }
+            Ok(None) => {
+                let begun = !self.incoming.is_empty();
+                let deadline = || Instant::now() + self.config.limits.frame_timeout();
+                self.frame_deadline = begun.then(|| self.frame_deadline.unwrap_or_else(deadline));
+                None
+            }
+            Err(error) => {
+                self.on_malformed(&error);
+                None
+            }
+        }
+    }
+
+    fn on_malformed(&mut self, error: &FrameError) {
+        let code = match error {
+            FrameError::TooLarge { .. } => ErrorCode::PayloadTooLarge,
+            FrameError::LengthMismatch { .. } => ErrorCode::InvalidRequest,
+        };
+        self.refuse(error.request_id(), Encoding::Json, &Error::new(code, error.to_string()));
+        self.done_reading = true;
+    }
+
+    fn on_frame_timeout(&mut self) {
+        let limit = self.config.limits.frame_timeout().as_millis();
+        self.refuse(0, Encoding::Json, &Error::invalid(format!("a frame was begun and not completed within {limit} ms")));
+        self.done_reading = true;
+    }
+
+    /// Starts a request, or answers at once what cannot be one.
+    fn begin(
+        &mut self,
+        frame: Frame,
+        partials: &mpsc::Sender<Outgoing>,
+    ) -> Option<impl Future<Output = Outgoing> + use<>> {
+        let Frame { request_id, tag, payload } = frame;
+        let encoding = Encoding::of(&payload);
+        if self.open.contains(&request_id) {
+            let message = format!("request id {request_id} is in use on this connection: wait for its answer, or use another");
+            self.refuse(request_id, encoding, &Error::invalid(message));
+            return None;
+        }
+        let request = match Request::decode(tag, &payload) {
+            Ok(request) => request,
+            Err(error) => {
+                self.refuse(request_id, encoding, &error);
+                return None;
+            }
+        };
+        drop(payload);
+        self.open.insert(request_id);
+        let (context, caller) = (Arc::clone(&self.context), self.caller.clone());
+        let partials = partials.clone();
+        Some(async move {
+            let parts = Partials::new(encoding, move |payload| {
+                let partials = partials.clone();
+                async move { partials.send(Outgoing { request_id, status: ipc::PARTIAL, payload }).await.is_ok() }.boxed()
+            });
+            let command = commands::execute(&context, request, encoding, &caller, &parts);
+            // One command that panics must not take its neighbours on the connection with it.
+            let outcome = match AssertUnwindSafe(command).catch_unwind().await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Error::internal("a command panicked")),
+            };
+            match outcome {
+                Ok(payload) => Outgoing { request_id, status: ipc::SUCCESS, payload: payload.into() },
+                Err(error) => {
+                    let payload = encoding.write(&error).unwrap_or_default().into();
+                    Outgoing { request_id, status: ipc::ERROR, payload }
+                }
+            }
+        })
+    }
+
+    fn finish(&mut self, answer: Outgoing) -> io::Result<()> {
+        self.open.remove(&answer.request_id);
+        self.enqueue(&answer);
+        let max = BACKLOG_FRAMES_MAX * self.config.limits.frame_bytes_max as usize;
+        if self.outgoing.len() > max {
+            tracing::warn!(waiting = self.outgoing.len(), "a client that does not read its answers is cut off");
+            return Err(io::Error::other("the client does not read its answers"));
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, request_id: u64, encoding: Encoding, error: &Error) {
+        let payload = encoding.write(error).unwrap_or_default().into();
+        self.enqueue(&Outgoing { request_id, status: ipc::ERROR, payload });
+    }
+
+    fn enqueue(&mut self, outgoing: &Outgoing) {
+        frame::encode(outgoing.request_id, outgoing.status, &outgoing.payload, &mut self.outgoing);
+    }
+
+    /// Gives back what one large frame has made the buffers grow to.
+    fn trim(&mut self) {
+        if self.outgoing.is_empty() && self.outgoing.capacity() > BUFFER_KEPT_BYTES {
+            self.outgoing = BytesMut::with_capacity(BUFFER_BYTES);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The command socket: its file, who may connect, and a task for each connection.
+//!
+//! **Invariants.** A socket file is removed only when nobody answers on it, or by the daemon that made it. A peer is let
+//! in by its kernel-checked user id, never by what it says. Everything a peer can make the daemon hold is bounded.
+
+mod connection;
+
+use crate::{
+    commands::{Caller, Context},
+    error::{Error, ErrorCode},
+    protocol::{frame, ipc},
+};
+use bytes::BytesMut;
+use connection::Connection;
+use interprocess::{
+    local_socket::{
+        GenericFilePath, ListenerOptions, ToFsName,
+        tokio::{Listener, Stream},
+        traits::{StreamCommon, tokio::Listener as _},
+    },
+    os::unix::local_socket::ListenerOptionsExt,
+};
+use std::{
+    fs, io,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{io::AsyncWriteExt, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What `sockaddr_un` has room for, its final zero byte apart.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// How long a refused peer may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long to wait before accepting again when the system is out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why there is no command socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The path does not fit into a socket address.
+    #[error(
+        "the socket path {} has {} bytes and the system allows {SOCKET_PATH_BYTES_MAX}: set daemon.socket to a shorter one",
+        .0.display(), .0.as_os_str().len()
+    )]
+    TooLong(PathBuf),
+    /// Somebody answers on it.
+    #[error("a daemon answers on {} already: stop it, or give this one another data directory or socket", .0.display())]
+    Live(PathBuf),
+    /// It is something else.
+    #[error("{} exists and is not a socket: remove it, or set daemon.socket to another path", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refuses.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A socket that is bound; connections wait until [`Server::run`].
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Binds the socket. `shared` opens the file to all users, for a daemon that checks its peers by an allow-list.
+    pub async fn bind(path: &Path, shared: bool) -> Result<Self, BindError> {
+        let path = path.to_owned();
+        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(BindError::TooLong(path));
+        }
+        let fail = |source| BindError::Io { path: path.clone(), source };
+        remove_stale(&path).await?;
+        let mode = if shared { 0o666 } else { 0o600 };
+        let name = path.as_path().to_fs_name::<GenericFilePath>().map_err(fail)?;
+        let listener = ListenerOptions::new().name(name).mode(mode).create_tokio().map_err(fail)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Serves connections until `stop`, then lets those there are finish what they run. The socket file goes at once.
+    pub async fn run(self, context: Arc<Context>, stop: CancellationToken) {
+        let connections = TaskTracker::new();
+        let room = Arc::new(Semaphore::new(context.config.load().limits.connections_max as usize));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(stream) => {
+                    let (context, room, stop) = (Arc::clone(&context), Arc::clone(&room), stop.clone());
+                    connections.spawn(serve(stream, context, room, stop));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+/// Removes a socket file that nobody answers on.
+async fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let fail = |source| BindError::Io { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fail(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+        Ok(_) => {}
+    }
+    match tokio::net::UnixStream::connect(path).await {
+        Ok(_) => Err(BindError::Live(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
+            _ => Ok(()),
+        },
+        Err(error) => Err(fail(error)),
+    }
+}
+
+async fn serve(mut stream: Stream, context: Arc<Context>, room: Arc<Semaphore>, stop: CancellationToken) {
+    let caller = match admit(&stream, &context) {
+        Ok(caller) => caller,
+        Err(refusal) => return refuse(&mut stream, &refusal).await,
+    };
+    let Ok(_place) = room.try_acquire() else {
+        let max = context.config.load().limits.connections_max;
+        let message = format!("{max} connections are open, which is the limit; close some, or raise limits.connections_max");
+        return refuse(&mut stream, &Error::new(ErrorCode::Overloaded, message)).await;
+    };
+    if let Err(error) = Connection::new(context, caller, stop).run(stream).await {
+        tracing::debug!(%error, "a connection broke off");
+    }
+}
+
+/// Lets in the daemon's own user, root, and whom the configuration names.
+fn admit(stream: &Stream, context: &Context) -> Result<Caller, Error> {
+    let refusal = |message: String| Error::new(ErrorCode::Forbidden, message);
+    let peer = stream.peer_creds().map_err(|error| refusal(format!("the system does not say who you are: {error}")))?;
+    let (uid, gid) = (peer.euid(), peer.egid());
+    let config = context.config.load();
+    let own = nix::unistd::geteuid().as_raw();
+    let allowed = uid.is_some_and(|uid| uid == own || uid == 0 || config.daemon.allowed_uids.contains(&uid))
+        || gid.is_some_and(|gid| config.daemon.allowed_gids.contains(&gid));
+    let uid = uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string());
+    if !allowed {
+        tracing::warn!(uid, "a peer that may not use the command socket was refused");
+        return Err(refusal(format!("user {uid} may not use this socket; add it to daemon.allowed_uids")));
+    }
+    Ok(Caller { actor: format!("uid:{uid}") })
+}
+
+/// Says why and closes the connection.
+async fn refuse(stream: &mut Stream, error: &Error) {
+    let mut answer = BytesMut::new();
+    if let Ok(payload) = ipc::Encoding::Json.write(error) {
+        frame::encode(0, ipc::ERROR, &payload, &mut answer);
+    }
+    // A peer that does not read it has had its chance.
+    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.write_all(&answer)).await;
+}

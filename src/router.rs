@@ -1,0 +1,196 @@
+//! From `name[:qualifier]` to the version that answers.
+//!
+//! It owns the in-memory picture of functions, versions and aliases. Readers take an immutable snapshot without a lock
+//! and without SQLite; a command that has committed a change puts the function's new picture in with [`Router::put`].
+//!
+//! **Invariant**: what the snapshot says has been committed before. A reader may see the past, never a future that a
+//! crash could take back.
+
+use crate::{
+    error::{Error, ErrorCode},
+    model::{AliasName, EnvironmentName, Function, FunctionId, FunctionName, Version, VersionId},
+};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc};
+
+/// A function with everything that is known of it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The function itself.
+    pub function: Function,
+    /// Its versions, newest first.
+    pub versions: Vec<Arc<Version>>,
+    /// Where its aliases point.
+    pub aliases: Vec<Alias>,
+}
+
+/// A movable name for a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// Its name.
+    pub name: AliasName,
+    /// The environment it runs in.
+    pub environment: EnvironmentName,
+    /// What it points at.
+    pub version: VersionId,
+}
+
+/// Where an invocation goes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The function.
+    pub entry: Arc<Entry>,
+    /// The version that answers.
+    pub version: Arc<Version>,
+    /// The environment it runs in.
+    pub environment: EnvironmentName,
+}
+
+impl Entry {
+    /// The version with this id.
+    #[must_use]
+    pub fn version(&self, id: VersionId) -> Option<&Arc<Version>> {
+        self.versions.iter().find(|it| it.id == id)
+    }
+
+    /// The version with this label.
+    #[must_use]
+    pub fn labelled(&self, label: &str) -> Option<&Arc<Version>> {
+        self.versions.iter().find(|it| it.label.as_str() == label)
+    }
+
+    /// The alias with this name.
+    #[must_use]
+    pub fn alias(&self, name: &str) -> Option<&Alias> {
+        self.aliases.iter().find(|it| it.name.as_str() == name)
+    }
+
+    /// What `LIVE` points at.
+    #[must_use]
+    pub fn live(&self) -> Option<&Arc<Version>> {
+        self.alias(AliasName::live().as_str()).and_then(|alias| self.version(alias.version))
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Snapshot {
+    by_name: HashMap<FunctionName, Arc<Entry>>,
+    by_id: HashMap<FunctionId, Arc<Entry>>,
+}
+
+/// The functions that are not deleted, and where their aliases point.
+#[derive(Debug, Default)]
+pub struct Router {
+    snapshot: ArcSwap<Snapshot>,
+    /// Keeps two changes from losing one another.
+    change: Mutex<()>,
+}
+
+impl Router {
+    /// A router that knows these functions.
+    #[must_use]
+    pub fn new(entries: Vec<Entry>) -> Self {
+        let mut snapshot = Snapshot::default();
+        for entry in entries.into_iter().map(Arc::new) {
+            snapshot.by_name.insert(entry.function.name.clone(), Arc::clone(&entry));
+            snapshot.by_id.insert(entry.function.id, entry);
+        }
+        Self { snapshot: ArcSwap::from_pointee(snapshot), change: Mutex::default() }
+    }
+
+    /// Takes in a function's new picture.
+    pub fn put(&self, entry: Entry) {
+        self.change(|snapshot| {
+            let entry = Arc::new(entry);
+            snapshot.by_name.insert(entry.function.name.clone(), Arc::clone(&entry));
+            snapshot.by_id.insert(entry.function.id, entry);
+        });
+    }
+
+    /// Forgets a deleted function.
+    pub fn remove(&self, id: FunctionId) {
+        self.change(|snapshot| {
+            if let Some(entry) = snapshot.by_id.remove(&id) {
+                snapshot.by_name.remove(&entry.function.name);
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        let _one_at_a_time = self.change.lock();
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        change(&mut snapshot);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The function with this id or name.
+    pub fn function(&self, id_or_name: &str) -> Result<Arc<Entry>, Error> {
+        self.lookup(id_or_name).ok_or_else(|| {
+            let shown: String = id_or_name.chars().take(80).collect();
+            Error::new(
+                ErrorCode::FunctionNotFound,
+                format!("no function is called `{shown}`; `levain list` shows those there are"),
+            )
+        })
+    }
+
+    fn lookup(&self, id_or_name: &str) -> Option<Arc<Entry>> {
+        let snapshot = self.snapshot.load();
+        match id_or_name.parse::<FunctionId>() {
+            Ok(id) => snapshot.by_id.get(&id).cloned(),
+            Err(_) => snapshot.by_name.get(id_or_name).cloned(),
+        }
+    }
+
+    /// All functions, by name.
+    #[must_use]
+    pub fn functions(&self) -> Vec<Arc<Entry>> {
+        let mut functions: Vec<_> = self.snapshot.load().by_id.values().cloned().collect();
+        functions.sort_by(|a, b| a.function.name.cmp(&b.function.name));
+        functions
+    }
+
+    /// Resolves `function`, which may carry its qualifier after a colon. No qualifier means `LIVE`.
+    pub fn resolve(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
+        let (function, own_qualifier) = match function.split_once(':') {
+            Some((function, own)) => (function, Some(own)),
+            None => (function, None),
+        };
+        let qualifier = match (own_qualifier, qualifier) {
+            (Some(own), Some(other)) if own != other => {
+                return Err(Error::invalid(format!("two qualifiers are given, `{own}` and `{other}`: give one")));
+            }
+            (own, other) => own.or(other),
+        };
+        let entry = self.function(function)?;
+        let live = AliasName::live();
+        let qualifier = qualifier.unwrap_or(live.as_str());
+        if let Some(alias) = entry.alias(qualifier)
+            && let Some(version) = entry.version(alias.version)
+        {
+            let (version, environment) = (Arc::clone(version), alias.environment.clone());
+            return Ok(Route { entry, version, environment });
+        }
+        if let Some(version) = entry.labelled(qualifier) {
+            let version = Arc::clone(version);
+            return Ok(Route { entry, version, environment: EnvironmentName::production() });
+        }
+        Err(unresolved(&entry, qualifier))
+    }
+}
+
+fn unresolved(entry: &Entry, qualifier: &str) -> Error {
+    let name = &entry.function.name;
+    if qualifier == AliasName::live().as_str() {
+        return Error::new(
+            ErrorCode::FunctionNotDeployed,
+            format!("`{name}` has no version that takes traffic; deploy one with `levain deploy {name} <path>`"),
+        );
+    }
+    let shown: String = qualifier.chars().take(80).collect();
+    Error::new(
+        ErrorCode::AliasNotFound,
+        format!("`{name}` has no alias and no version called `{shown}`; `levain versions {name}` shows those there are"),
+    )
+}

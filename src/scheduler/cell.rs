@@ -1,0 +1,297 @@
+//! A pool behind its lock, and what is done about its actions once the lock is released.
+
+use super::{
+    PoolSnapshot, Shared,
+    lease::Lease,
+    pool::{self, Action, Event, Failure, Pool},
+};
+use crate::{
+    model::{InvocationId, Settings, WorkerId},
+    worker::{Blueprint, KillReason, StartError, Worker},
+};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What a waiting caller gets.
+pub(super) type Grant = Result<Lease, Refusal>;
+
+/// Why a caller gets no worker.
+#[derive(Debug, Clone)]
+pub(super) enum Refusal {
+    QueueFull,
+    StartFailed(Option<Arc<StartError>>),
+    Closed,
+}
+
+/// One pool with the things its decisions are about.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) blueprint: Blueprint,
+    state: Mutex<State>,
+    /// Bytes of private memory a worker may have.
+    memory_max: AtomicU64,
+    /// Rises with every start that ends.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    pool: Pool,
+    /// Ready ones, the busy included.
+    workers: HashMap<WorkerId, Arc<Worker>>,
+    /// Cancelling a token ends the start.
+    starting: HashMap<WorkerId, CancellationToken>,
+    waiting: HashMap<InvocationId, oneshot::Sender<Grant>>,
+    failures: usize,
+    last_failure: Option<Arc<StartError>>,
+}
+
+/// Something to do once the lock is released.
+enum Effect {
+    Start(WorkerId, CancellationToken),
+    Stop(Arc<Worker>),
+    CancelStart(CancellationToken),
+    Answer(oneshot::Sender<Grant>, Grant),
+}
+
+/// The limits of a pool under these settings.
+pub(super) fn pool_limits(settings: &Settings) -> pool::Limits {
+    pool::Limits {
+        workers_max: settings.max_concurrent_executions as usize,
+        workers_min: settings.warm_workers as usize,
+        queue_max: settings.queue_max as usize,
+        idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.into()),
+    }
+}
+
+fn memory_max(settings: &Settings) -> u64 {
+    u64::from(settings.memory_mb) << 20
+}
+
+impl Cell {
+    pub(super) fn new(blueprint: Blueprint, settings: &Settings) -> Self {
+        Self {
+            blueprint,
+            state: Mutex::new(State {
+                pool: Pool::new(pool_limits(settings)),
+                workers: HashMap::new(),
+                starting: HashMap::new(),
+                waiting: HashMap::new(),
+                failures: 0,
+                last_failure: None,
+            }),
+            memory_max: AtomicU64::new(memory_max(settings)),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> PoolSnapshot {
+        PoolSnapshot { blueprint: self.blueprint.clone(), counts: self.state.lock().pool.counts() }
+    }
+
+    pub(super) fn workers(&self) -> Vec<Arc<Worker>> {
+        self.state.lock().workers.values().cloned().collect()
+    }
+
+    pub(super) fn memory_max(&self) -> u64 {
+        self.memory_max.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_memory_max(&self, settings: &Settings) {
+        self.memory_max.store(memory_max(settings), Ordering::Relaxed);
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(super) fn failures(&self) -> usize {
+        self.state.lock().failures
+    }
+
+    pub(super) fn last_failure(&self) -> Option<Arc<StartError>> {
+        self.state.lock().last_failure.clone()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl State {
+    /// Looks up what an action is about.
+    fn effect(&mut self, shared: &Arc<Shared>, cell: &Arc<Cell>, action: Action) -> Option<Effect> {
+        match action {
+            Action::Start(id) => {
+                let cancelled = CancellationToken::new();
+                self.starting.insert(id, cancelled.clone());
+                Some(Effect::Start(id, cancelled))
+            }
+            Action::Stop(id) => match self.workers.get(&id) {
+                Some(worker) => Some(Effect::Stop(Arc::clone(worker))),
+                None => self.starting.get(&id).cloned().map(Effect::CancelStart),
+            },
+            Action::Dispatch { worker, invocation } => {
+                let waiting = self.waiting.remove(&invocation)?;
+                let lease = self.lease(shared, cell, worker, invocation);
+                Some(Effect::Answer(waiting, Ok(lease)))
+            }
+            Action::Fail { invocation, reason } => {
+                let waiting = self.waiting.remove(&invocation)?;
+                Some(Effect::Answer(waiting, Err(self.refusal(reason))))
+            }
+        }
+    }
+
+    fn lease(&self, shared: &Arc<Shared>, cell: &Arc<Cell>, id: WorkerId, invocation: InvocationId) -> Lease {
+        let worker = self.workers.get(&id).expect("the pool dispatches to workers that are ready");
+        Lease::new(Arc::clone(shared), Arc::clone(cell), id, Arc::clone(worker), invocation)
+    }
+
+    fn refusal(&self, reason: Failure) -> Refusal {
+        match reason {
+            Failure::QueueFull => Refusal::QueueFull,
+            Failure::StartFailed => Refusal::StartFailed(self.last_failure.clone()),
+            Failure::Closed => Refusal::Closed,
+        }
+    }
+}
+
+impl Shared {
+    /// Tells a pool what happened and does what it wants.
+    pub(super) fn apply(self: &Arc<Self>, cell: &Arc<Cell>, event: Event) {
+        self.change(cell, event, |_| {});
+    }
+
+    /// The same, with a change to the things around the pool that belongs to the event.
+    fn change(self: &Arc<Self>, cell: &Arc<Cell>, event: Event, change: impl FnOnce(&mut State)) {
+        let effects: Vec<Effect> = {
+            let mut state = cell.state.lock();
+            change(&mut state);
+            let actions = state.pool.handle(event, Self::now());
+            actions.into_iter().filter_map(|action| state.effect(self, cell, action)).collect()
+        };
+        self.perform(cell, effects);
+    }
+
+    fn perform(self: &Arc<Self>, cell: &Arc<Cell>, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Start(id, cancelled) => {
+                    let worker = run_worker(Arc::clone(self), Arc::clone(cell), id, cancelled);
+                    self.tasks.spawn_on(worker, &self.runtime);
+                }
+                Effect::Stop(worker) => worker.kill(KillReason::Stop),
+                Effect::CancelStart(cancelled) => cancelled.cancel(),
+                // A caller that has just left drops the lease, and so gives the worker back.
+                Effect::Answer(waiting, grant) => drop(waiting.send(grant)),
+            }
+        }
+    }
+
+    /// Asks for a worker: an idle one at once, or a place in the queue.
+    pub(super) fn request(self: &Arc<Self>, cell: &Arc<Cell>, invocation: InvocationId) -> Result<Grant, Waiting> {
+        let mut outcome = None;
+        let effects: Vec<Effect> = {
+            let mut state = cell.state.lock();
+            let actions = state.pool.handle(Event::Invoke(invocation), Self::now());
+            let mut effects = Vec::new();
+            for action in actions {
+                match action {
+                    Action::Dispatch { worker, invocation: own } if own == invocation => {
+                        outcome = Some(Ok(Ok(state.lease(self, cell, worker, invocation))));
+                    }
+                    Action::Fail { invocation: own, reason } if own == invocation => {
+                        outcome = Some(Ok(Err(state.refusal(reason))));
+                    }
+                    other => effects.extend(state.effect(self, cell, other)),
+                }
+            }
+            if outcome.is_none() {
+                let (sender, grant) = oneshot::channel();
+                state.waiting.insert(invocation, sender);
+                let (shared, cell) = (Arc::clone(self), Arc::clone(cell));
+                outcome = Some(Err(Waiting { shared, cell, invocation, grant }));
+            }
+            effects
+        };
+        self.perform(cell, effects);
+        outcome.expect("it was just filled")
+    }
+}
+
+/// A place in the queue; dropping it leaves the queue.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    shared: Arc<Shared>,
+    cell: Arc<Cell>,
+    invocation: InvocationId,
+    grant: oneshot::Receiver<Grant>,
+}
+
+impl Waiting {
+    /// Waits for a worker.
+    pub(super) async fn granted(&mut self) -> Grant {
+        (&mut self.grant).await.unwrap_or(Err(Refusal::Closed))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let invocation = self.invocation;
+        self.shared.change(&self.cell, Event::Cancel(invocation), |state| {
+            state.waiting.remove(&invocation);
+        });
+    }
+}
+
+/// A worker's life, as its pool sees it.
+async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
+    let start = async {
+        let _permit = shared.starts.acquire().await.expect("the semaphore is never closed");
+        shared.spawner.spawn(&cell.blueprint).await
+    };
+    let started = tokio::select! {
+        () = cancelled.cancelled() => None,
+        started = start => Some(started),
+    };
+    let forget = |state: &mut State| {
+        state.starting.remove(&id);
+        state.workers.remove(&id);
+    };
+    match started {
+        None => shared.change(&cell, Event::Exited(id), forget),
+        Some(Err(error)) => {
+            tracing::info!(function = %cell.blueprint.function, version = %cell.blueprint.version, "a worker did not start: {error}");
+            shared.change(&cell, Event::StartFailed(id), |state| {
+                forget(state);
+                state.failures += 1;
+                state.last_failure = Some(Arc::new(error));
+            });
+        }
+        Some(Ok(worker)) => {
+            let worker = Arc::new(worker);
+            shared.change(&cell, Event::Ready(id), |state| {
+                state.starting.remove(&id);
+                state.workers.insert(id, Arc::clone(&worker));
+            });
+            // The pool may have given up on it in the last moment of its start.
+            if cancelled.is_cancelled() {
+                worker.kill(KillReason::Stop);
+            }
+            cell.changed();
+            worker.exited().await;
+            shared.change(&cell, Event::Exited(id), forget);
+        }
+    }
+    cell.changed();
+}

@@ -1,0 +1,253 @@
+//! Which worker runs which invocation, and how many workers there are.
+//!
+//! Decisions are made by [`pool::Pool`], a pure state machine, one for each version. This module acts on them: a pool
+//! sits behind a short lock in its cell ([`cell`]); an event goes in, the lock is released, and what the pool wants is
+//! done outside it. Nothing is spawned, awaited or written under the lock.
+//!
+//! ```text
+//! Scheduler::pool ─▶ PoolHandle::invoke ─▶ lease of a worker ─▶ Worker::exchange ─▶ Reply
+//! ```
+//!
+//! **Invariants.** A worker that the pool gave away is held by exactly one [`lease::Lease`], whose drop gives it back or
+//! ends it, so a caller that goes away loses nothing. Each worker has one task, from its start to its end.
+
+mod cell;
+mod invoke;
+mod lease;
+pub mod pool;
+
+pub use invoke::{Failed, InvokeError, Reply, Wait};
+
+use crate::{
+    model::{Settings, VersionId},
+    worker::{Blueprint, KillReason, Spawner, StartError},
+};
+use arc_swap::ArcSwap;
+use cell::Cell;
+use parking_lot::RwLock;
+use pool::{Counts, Event};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::task::TaskTracker;
+
+/// How often pools are told that time has passed.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// What bounds starts and waits on this node.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Starts going on at once.
+    pub starts_max: usize,
+    /// How long an invocation waits for a worker.
+    pub queue_timeout: Duration,
+}
+
+/// All pools of the node.
+#[derive(Debug, Clone)]
+pub struct Scheduler(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    spawner: Spawner,
+    pools: RwLock<HashMap<VersionId, Arc<Cell>>>,
+    limits: ArcSwap<Limits>,
+    /// One permit for each start that may go on.
+    starts: Semaphore,
+    starts_max: AtomicUsize,
+    /// Owns a task for each worker, and one for each invocation whose caller has left.
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+/// One pool, to invoke and to steer.
+#[derive(Debug, Clone)]
+pub struct PoolHandle {
+    shared: Arc<Shared>,
+    cell: Arc<Cell>,
+}
+
+/// A pool as STATUS shows it.
+#[derive(Debug, Clone)]
+pub struct PoolSnapshot {
+    /// What its workers run.
+    pub blueprint: Blueprint,
+    /// How many workers are in which state.
+    pub counts: Counts,
+}
+
+/// What a warm-up has come to.
+#[derive(Debug)]
+pub struct Warmed {
+    /// Workers that are ready now.
+    pub ready: usize,
+    /// Starts that failed meanwhile.
+    pub failed: usize,
+    /// Why the last of them failed.
+    pub failure: Option<Arc<StartError>>,
+}
+
+impl Scheduler {
+    /// A scheduler without pools. Must be called within the runtime that its tasks shall run on.
+    #[must_use]
+    pub fn new(spawner: Spawner, limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            spawner,
+            pools: RwLock::default(),
+            starts: Semaphore::new(limits.starts_max),
+            starts_max: AtomicUsize::new(limits.starts_max),
+            limits: ArcSwap::from_pointee(limits),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+        }))
+    }
+
+    /// What makes the workers.
+    #[must_use]
+    pub fn spawner(&self) -> &Spawner {
+        &self.0.spawner
+    }
+
+    /// The pool of a version. `make` is asked only if there is none yet.
+    pub fn pool(&self, version: VersionId, make: impl FnOnce() -> (Blueprint, Settings)) -> PoolHandle {
+        if let Some(pool) = self.existing(version) {
+            return pool;
+        }
+        let mut pools = self.0.pools.write();
+        let cell = pools.entry(version).or_insert_with(|| {
+            let (blueprint, settings) = make();
+            Arc::new(Cell::new(blueprint, &settings))
+        });
+        PoolHandle { shared: Arc::clone(&self.0), cell: Arc::clone(cell) }
+    }
+
+    /// The pool of a version, if it has ever been needed.
+    #[must_use]
+    pub fn existing(&self, version: VersionId) -> Option<PoolHandle> {
+        let cell = self.0.pools.read().get(&version).cloned()?;
+        Some(PoolHandle { shared: Arc::clone(&self.0), cell })
+    }
+
+    /// Ends a version's pool: waiting invocations fail, running ones finish.
+    pub fn remove(&self, version: VersionId) {
+        let cell = self.0.pools.write().remove(&version);
+        if let Some(cell) = cell {
+            self.0.apply(&cell, Event::Close);
+        }
+    }
+
+    /// Changes the limits; starts that go on are not interrupted.
+    pub fn set_limits(&self, limits: Limits) {
+        let before = self.0.starts_max.swap(limits.starts_max, Ordering::Relaxed);
+        if limits.starts_max > before {
+            self.0.starts.add_permits(limits.starts_max - before);
+        } else {
+            self.0.starts.forget_permits(before - limits.starts_max);
+        }
+        self.0.limits.store(Arc::new(limits));
+    }
+
+    /// All pools that have a worker or a waiting invocation, or that once had.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<PoolSnapshot> {
+        self.0.cells().iter().map(|cell| cell.snapshot()).collect()
+    }
+
+    /// Private memory of all workers, in bytes.
+    #[must_use]
+    pub fn workers_memory(&self) -> u64 {
+        let workers = self.0.cells().into_iter().flat_map(|cell| cell.workers());
+        workers.filter_map(|worker| worker.private_memory()).sum()
+    }
+
+    /// Tells every pool that time has passed. To be called every [`TICK`].
+    pub fn tick(&self) {
+        for cell in self.0.cells() {
+            self.0.apply(&cell, Event::Tick);
+        }
+    }
+
+    /// Ends workers that have more memory than their function may have.
+    pub fn enforce_memory(&self) {
+        for cell in self.0.cells() {
+            let max = cell.memory_max();
+            for worker in cell.workers() {
+                if let Some(found) = worker.private_memory().filter(|found| *found > max) {
+                    worker.kill(KillReason::OutOfMemory { found, max });
+                }
+            }
+        }
+    }
+
+    /// Takes no more invocations, waits up to `grace` for those that run, ends what is left and waits for its end.
+    pub async fn shutdown(&self, grace: Duration) {
+        let cells = self.0.cells();
+        for cell in &cells {
+            self.0.apply(cell, Event::Close);
+        }
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("invocations are still running after the grace period; their workers are ended");
+            for worker in cells.iter().flat_map(|cell| cell.workers()) {
+                worker.kill(KillReason::Stop);
+            }
+            self.0.tasks.wait().await;
+        }
+        self.0.spawner.drained().await;
+    }
+}
+
+impl PoolHandle {
+    /// Has at least `count` workers ready, as far as the function's settings allow, and waits for their starts.
+    pub async fn warm(&self, count: usize) -> Warmed {
+        let mut changes = self.cell.changes();
+        let before = self.cell.failures();
+        self.shared.apply(&self.cell, Event::Warm(count));
+        loop {
+            let counts = self.cell.snapshot().counts;
+            let ready = counts.idle + counts.busy;
+            if ready >= count || counts.starting == 0 {
+                let failed = self.cell.failures() - before;
+                let failure = self.cell.last_failure().filter(|_| failed > 0);
+                return Warmed { ready, failed, failure };
+            }
+            if changes.changed().await.is_err() {
+                return Warmed { ready, failed: 0, failure: None };
+            }
+        }
+    }
+
+    /// The pool as STATUS shows it.
+    #[must_use]
+    pub fn snapshot(&self) -> PoolSnapshot {
+        self.cell.snapshot()
+    }
+
+    /// Applies a function's present settings.
+    pub fn set_settings(&self, settings: &Settings) {
+        self.cell.set_memory_max(settings);
+        self.shared.apply(&self.cell, Event::SetLimits(cell::pool_limits(settings)));
+    }
+
+    /// No alias points at the version any more: its workers finish what they run and then idle out, all of them.
+    pub fn retire(&self, settings: &Settings) {
+        let limits = pool::Limits { workers_min: 0, ..cell::pool_limits(settings) };
+        self.shared.apply(&self.cell, Event::SetLimits(limits));
+    }
+}
+
+impl Shared {
+    fn cells(&self) -> Vec<Arc<Cell>> {
+        self.pools.read().values().cloned().collect()
+    }
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+}

@@ -1,0 +1,269 @@
+//! Opening an SQLite database and bringing its schema up to date; what the store and the log database share.
+//!
+//! A schema is an append-only list of migrations. `user_version` counts those that a file has seen; each of the others
+//! runs in one transaction of its own, so a start that is interrupted goes on where it stopped. A file that has seen
+//! more migrations than this program knows is refused, because an older program would break what a newer one wrote.
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a statement waits for a lock that another process holds, such as a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the write-ahead log is cut back to after a checkpoint, in bytes.
+const WAL_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS_MAX: usize = 64;
+
+/// What a commit promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A commit is on disk when it returns: for what is acknowledged to a client. Such a file is read through once when
+    /// it is opened, so that damage stops the start and not a later command.
+    Full,
+    /// A power cut may take the last commits, never their order: for logs, which are many and large.
+    Normal,
+}
+
+/// A database that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SqliteError {
+    /// The file cannot be created or reached.
+    #[error("the database {} cannot be opened: {cause}", path.display())]
+    Unreachable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The file holds something else, or was damaged.
+    #[error("the database {} is damaged or no database ({detail}): restore it from a backup, or move it away", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        detail: String,
+    },
+    /// A newer program has written the file.
+    #[error(
+        "the database {} has schema {found}, and this program knows schemas up to {known}: start the newer program that wrote it",
+        path.display()
+    )]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema this program knows.
+        known: usize,
+    },
+    /// A migration did not run; the file is as it was before it.
+    #[error("the database {} cannot be brought from schema {from} to the next: {cause}", path.display())]
+    Migration {
+        /// The file.
+        path: PathBuf,
+        /// The schema it has.
+        from: usize,
+        /// What SQLite says.
+        #[source]
+        cause: rusqlite::Error,
+    },
+    /// Anything else, such as a full disk.
+    #[error("the database {} failed: {cause}", path.display())]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        cause: rusqlite::Error,
+    },
+}
+
+/// Opens the database at `path`, creates it if there is none, and runs the migrations it has not seen.
+///
+/// The file is readable by its owner only. The connection enforces foreign keys.
+pub fn open(path: &Path, durability: Durability, migrations: &[&str]) -> Result<Connection, SqliteError> {
+    let failed = |cause| classify(path, cause);
+    create_private(path).map_err(|cause| SqliteError::Unreachable { path: path.to_owned(), cause })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    configure(&connection, durability).map_err(failed)?;
+    if durability == Durability::Full {
+        check(&connection, path)?;
+    }
+    migrate(&mut connection, path, migrations)?;
+    // Only now: a migration that builds a table anew has to drop the old one while others refer to it.
+    connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    Ok(connection)
+}
+
+/// SQLite would create the file readable by everybody the umask lets in; the files beside it copy its mode.
+fn create_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+fn configure(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    let synchronous = match durability {
+        Durability::Full => "full",
+        Durability::Normal => "normal",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_MAX, |_| Ok(()))?;
+    connection.pragma_update(None, "foreign_keys", false)
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), SqliteError> {
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|cause| classify(path, cause))?;
+    if verdict == "ok" {
+        Ok(())
+    } else {
+        Err(SqliteError::Corrupt { path: path.to_owned(), detail: verdict })
+    }
+}
+
+fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), SqliteError> {
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(|cause| classify(path, cause))?;
+    let seen = usize::try_from(found).ok().filter(|&it| it <= migrations.len()).ok_or_else(|| SqliteError::TooNew {
+        path: path.to_owned(),
+        found,
+        known: migrations.len(),
+    })?;
+    for (from, migration) in migrations.iter().enumerate().skip(seen) {
+        apply(connection, migration, from + 1).map_err(|cause| match classify(path, cause) {
+            SqliteError::Failed { path, cause } => SqliteError::Migration { path, from, cause },
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
+fn apply(connection: &mut Connection, migration: &str, version: usize) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(migration)?;
+    if transaction.prepare("PRAGMA foreign_key_check")?.exists([])? {
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY);
+        return Err(rusqlite::Error::SqliteFailure(error, None));
+    }
+    transaction.pragma_update(None, "user_version", i64::try_from(version).unwrap_or(i64::MAX))?;
+    transaction.commit()
+}
+
+fn classify(path: &Path, cause: rusqlite::Error) -> SqliteError {
+    let path = path.to_owned();
+    match cause.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            SqliteError::Corrupt { path, detail: cause.to_string() }
+        }
+        _ => SqliteError::Failed { path, cause },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const FIRST: &str = "CREATE TABLE parent (id INTEGER PRIMARY KEY) STRICT; INSERT INTO parent VALUES (1);";
+    const SECOND: &str = "CREATE TABLE child (parent INTEGER NOT NULL REFERENCES parent(id)) STRICT;";
+
+    fn scratch() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("test.db");
+        (folder, path)
+    }
+
+    fn pragma(connection: &Connection, name: &str) -> String {
+        let text = |row: &rusqlite::Row<'_>| row.get_ref(0).map(|it| format!("{it:?}"));
+        connection.pragma_query_value(None, name, text).expect("a pragma")
+    }
+
+    #[test]
+    fn a_database_is_private_and_configured() {
+        let (_folder, path) = scratch();
+        for (durability, synchronous) in [(Durability::Full, "Integer(2)"), (Durability::Normal, "Integer(1)")] {
+            let connection = open(&path, durability, &[FIRST]).expect("opens");
+            assert_eq!(pragma(&connection, "synchronous"), synchronous);
+            assert_eq!(pragma(&connection, "foreign_keys"), "Integer(1)");
+            assert!(pragma(&connection, "journal_mode").starts_with("Text"), "a mode");
+            let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).expect("a mode");
+            assert_eq!(mode, "wal");
+            assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_migration_runs_once_and_those_that_are_new_follow() {
+        let (_folder, path) = scratch();
+        for migrations in [&[FIRST][..], &[FIRST], &[FIRST, SECOND], &[FIRST, SECOND]] {
+            let connection = open(&path, Durability::Full, migrations).expect("opens");
+            assert_eq!(pragma(&connection, "user_version"), format!("Integer({})", migrations.len()));
+            let rows: i64 = connection.query_row("SELECT count(*) FROM parent", [], |row| row.get(0)).expect("rows");
+            assert_eq!(rows, 1);
+        }
+        let connection = open(&path, Durability::Full, &[FIRST, SECOND]).expect("opens");
+        assert!(connection.execute("INSERT INTO child VALUES (7)", []).is_err(), "foreign keys are enforced");
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_schema_before_it() {
+        let (_folder, path) = scratch();
+        for broken in [
+            "CREATE TABLE half (id); SELECT nonsense;",
+            "CREATE TABLE half (id INTEGER REFERENCES parent(id)); INSERT INTO half VALUES (9);",
+        ] {
+            let error = open(&path, Durability::Full, &[FIRST, broken]).expect_err("the second one is broken");
+            assert!(matches!(error, SqliteError::Migration { from: 1, .. }), "{error}");
+            let connection = open(&path, Durability::Full, &[FIRST]).expect("the first one holds");
+            assert!(connection.prepare("SELECT * FROM half").is_err(), "nothing of the second one is left");
+        }
+    }
+
+    #[test]
+    fn a_newer_database_is_refused_by_name() {
+        let (_folder, path) = scratch();
+        drop(open(&path, Durability::Full, &[FIRST, SECOND]).expect("opens"));
+        let error = open(&path, Durability::Full, &[FIRST]).expect_err("it has seen two migrations");
+        assert!(matches!(error, SqliteError::TooNew { found: 2, known: 1, .. }), "{error}");
+        assert!(error.to_string().contains("test.db"), "{error}");
+    }
+
+    #[test]
+    fn damage_is_found_at_the_start_and_named() {
+        let (_folder, path) = scratch();
+        fs::write(&path, "this is no database, however long it is read ".repeat(100)).expect("writes");
+        let error = open(&path, Durability::Normal, &[FIRST]).expect_err("no database");
+        assert!(matches!(error, SqliteError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("test.db"), "{error}");
+
+        fs::remove_file(&path).expect("removes");
+        let connection = open(&path, Durability::Full, &[FIRST]).expect("opens");
+        connection
+            .execute_batch("CREATE TABLE filler (text); INSERT INTO filler VALUES (hex(zeroblob(100000)))")
+            .expect("fills");
+        drop(connection);
+        let mut bytes = fs::read(&path).expect("reads");
+        bytes[4096..4096 + 512].fill(0xa5);
+        fs::write(&path, bytes).expect("writes");
+        let error = open(&path, Durability::Full, &[FIRST]).expect_err("a page is damaged");
+        assert!(matches!(error, SqliteError::Corrupt { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_said_to_be_missing() {
+        let (folder, _) = scratch();
+        let error = open(&folder.path().join("absent/test.db"), Durability::Full, &[]).expect_err("no folder");
+        assert!(matches!(error, SqliteError::Unreachable { .. }), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+//! The table `aliases`.
+
+use super::value::{Columns, Millis, Text};
+use super::{deployments, StoreError};
+use crate::model::{AliasName, Deployment, EnvironmentName, FunctionId, Timestamp, VersionId};
+use rusqlite::{params, Connection, Row};
+
+/// Where an alias points.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasRecord {
+    /// Its name.
+    pub name: AliasName,
+    /// The environment it runs in.
+    pub environment: EnvironmentName,
+    /// The version it points at.
+    pub version_id: VersionId,
+    /// The version it pointed at before; see [`super::Store::previous_target`].
+    pub previous: Option<VersionId>,
+    /// When it was last pointed at a version.
+    pub updated_at: Timestamp,
+}
+
+/// The aliases of a function, by name.
+pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Vec<AliasRecord>, StoreError> {
+    let sql = "SELECT name, environment, version_id, updated_at FROM aliases WHERE function_id = ?1 ORDER BY name";
+    let read = |row: &Row<'_>| -> Result<AliasRecord, StoreError> {
+        let columns = Columns { table: "aliases", row };
+        let name = columns.text("name")?;
+        Ok(AliasRecord {
+            environment: columns.text("environment")?,
+            version_id: columns.text("version_id")?,
+            previous: deployments::previous_target(connection, function_id, &name)?,
+            updated_at: columns.time("updated_at")?,
+            name,
+        })
+    };
+    connection.prepare_cached(sql)?.query_and_then([Text(function_id)], read)?.collect()
+}
+
+/// The aliases that point at a version, by name.
+pub(super) fn pointing_at(
+    connection: &Connection,
+    function_id: FunctionId,
+    version_id: VersionId,
+) -> Result<Vec<AliasName>, StoreError> {
+    let sql = "SELECT name FROM aliases WHERE function_id = ?1 AND version_id = ?2 ORDER BY name";
+    let read = |row: &Row<'_>| Columns { table: "aliases", row }.text("name");
+    connection.prepare_cached(sql)?.query_and_then(params![Text(function_id), Text(version_id)], read)?.collect()
+}
+
+/// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none.
+pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id: VersionId) -> Result<(), StoreError> {
+    let mut environment = connection.prepare_cached("SELECT 1 FROM environments WHERE name = ?1")?;
+    if !environment.exists([Text(&deployment.environment)])? {
+        return Err(StoreError::EnvironmentNotFound(deployment.environment.clone()));
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO aliases (function_id, name, environment, version_id, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT DO UPDATE SET environment = ?3, version_id = ?4, updated_at = ?5",
+    )?;
+    statement.execute(params![
+        Text(deployment.function_id),
+        Text(&deployment.alias),
+        Text(&deployment.environment),
+        Text(version_id),
+        Millis(deployment.finished_at),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn delete_all(connection: &Connection, function_id: FunctionId) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM aliases WHERE function_id = ?1")?.execute([Text(function_id)])?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The table `function_deployments`: the audit trail, and with it the history of every alias.
+
+use super::value::{Columns, Millis, Text};
+use super::StoreError;
+use crate::model::{AliasName, Deployment, FunctionId, VersionId};
+use rusqlite::{params, Connection, OptionalExtension, Row};
+
+const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, previous_version, actor, \
+     reason, build_log, created_at, finished_at";
+
+fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
+    let columns = Columns { table: "function_deployments", row };
+    Ok(Deployment {
+        id: columns.text("id")?,
+        function_id: columns.text("function_id")?,
+        label: columns.text("version")?,
+        number: columns.plain("number")?,
+        alias: columns.text("alias")?,
+        environment: columns.text("environment")?,
+        kind: columns.text("kind")?,
+        status: columns.text("status")?,
+        previous: columns.text_or_null("previous_version")?,
+        actor: columns.plain("actor")?,
+        reason: columns.plain("reason")?,
+        build_log: columns.plain("build_log")?,
+        created_at: columns.time("created_at")?,
+        finished_at: columns.time("finished_at")?,
+    })
+}
+
+/// Some deployments of a function, the latest first.
+pub(super) fn page(
+    connection: &Connection,
+    function_id: FunctionId,
+    limit: u32,
+    offset: u32,
+) -> Result<Vec<Deployment>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM function_deployments WHERE function_id = ?1 ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
+    );
+    connection.prepare_cached(&sql)?.query_and_then(params![Text(function_id), limit, offset], read)?.collect()
+}
+
+pub(super) fn insert(
+    connection: &Connection,
+    deployment: &Deployment,
+    version_id: Option<VersionId>,
+) -> Result<(), StoreError> {
+    let sql = format!(
+        "INSERT INTO function_deployments ({COLUMNS}, version_id) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        Text(deployment.id),
+        Text(deployment.function_id),
+        Text(&deployment.label),
+        deployment.number,
+        Text(&deployment.alias),
+        Text(&deployment.environment),
+        Text(deployment.kind),
+        Text(deployment.status),
+        Text(&deployment.previous),
+        deployment.actor,
+        deployment.reason,
+        deployment.build_log,
+        Millis(deployment.created_at),
+        Millis(deployment.finished_at),
+        version_id.map(Text),
+    ])?;
+    Ok(())
+}
+
+/// Marks the alias's active deployment as passed on from.
+pub(super) fn supersede(connection: &Connection, function_id: FunctionId, alias: &AliasName) -> Result<(), StoreError> {
+    let sql = "UPDATE function_deployments SET status = 'superseded' \
+         WHERE function_id = ?1 AND alias = ?2 AND status = 'active'";
+    connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(alias)])?;
+    Ok(())
+}
+
+/// The same for all aliases of a function.
+pub(super) fn supersede_all(connection: &Connection, function_id: FunctionId) -> Result<(), StoreError> {
+    let sql = "UPDATE function_deployments SET status = 'superseded' WHERE function_id = ?1 AND status = 'active'";
+    connection.prepare_cached(sql)?.execute([Text(function_id)])?;
+    Ok(())
+}
+
+/// See [`super::Store::previous_target`].
+pub(super) fn previous_target(
+    connection: &Connection,
+    function_id: FunctionId,
+    alias: &AliasName,
+) -> Result<Option<VersionId>, StoreError> {
+    // Without an alias the comparison is with NULL, which no row passes. A deleted version's rows have lost their link.
+    let sql = "SELECT version_id FROM function_deployments \
+         WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded') \
+           AND version_id <> (SELECT version_id FROM aliases WHERE function_id = ?1 AND name = ?2) \
+         ORDER BY sequence DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let id = statement.query_row(params![Text(function_id), Text(alias)], |row| row.get::<_, Text<VersionId>>(0));
+    Ok(id.optional()?.map(|it| it.0))
+}

@@ -1,0 +1,135 @@
+//! The table `functions`.
+
+use super::value::{Columns, Millis, Text};
+use super::StoreError;
+use crate::model::{Function, FunctionId, FunctionStatus, Settings, Timestamp, VersionId};
+use rusqlite::{params, Connection, OptionalExtension, Row};
+
+const COLUMNS: &str = "id, name, runtime, handler, status, memory_mb, timeout_seconds, max_concurrent_executions, \
+     warm_workers, idle_timeout_seconds, queue_max, created_at, updated_at";
+
+fn read(row: &Row<'_>) -> Result<Function, StoreError> {
+    let columns = Columns { table: "functions", row };
+    Ok(Function {
+        id: columns.text("id")?,
+        name: columns.text("name")?,
+        runtime: columns.plain("runtime")?,
+        handler: columns.plain("handler")?,
+        status: columns.text("status")?,
+        settings: Settings {
+            memory_mb: columns.plain("memory_mb")?,
+            timeout_seconds: columns.plain("timeout_seconds")?,
+            max_concurrent_executions: columns.plain("max_concurrent_executions")?,
+            warm_workers: columns.plain("warm_workers")?,
+            idle_timeout_seconds: columns.plain("idle_timeout_seconds")?,
+            queue_max: columns.plain("queue_max")?,
+        },
+        created_at: columns.time("created_at")?,
+        updated_at: columns.time("updated_at")?,
+    })
+}
+
+pub(super) fn all(connection: &Connection) -> Result<Vec<Function>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM functions WHERE status <> 'deleted' ORDER BY name");
+    connection.prepare_cached(&sql)?.query_and_then([], read)?.collect()
+}
+
+pub(super) fn one(connection: &Connection, id: FunctionId) -> Result<Function, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM functions WHERE id = ?1 AND status <> 'deleted'");
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_and_then([Text(id)], read)?.next().unwrap_or(Err(StoreError::FunctionNotFound(id)))
+}
+
+pub(super) fn insert(connection: &Connection, function: &Function) -> Result<(), StoreError> {
+    let mut taken = connection.prepare_cached("SELECT 1 FROM functions WHERE name = ?1 AND status <> 'deleted'")?;
+    if taken.exists([Text(&function.name)])? {
+        return Err(StoreError::NameTaken(function.name.clone()));
+    }
+    let settings = &function.settings;
+    let sql =
+        format!("INSERT INTO functions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
+    connection.prepare_cached(&sql)?.execute(params![
+        Text(function.id),
+        Text(&function.name),
+        function.runtime,
+        function.handler,
+        Text(function.status),
+        settings.memory_mb,
+        settings.timeout_seconds,
+        settings.max_concurrent_executions,
+        settings.warm_workers,
+        settings.idle_timeout_seconds,
+        settings.queue_max,
+        Millis(function.created_at),
+        Millis(function.updated_at),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn set_settings(
+    connection: &Connection,
+    id: FunctionId,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE functions SET memory_mb = ?2, timeout_seconds = ?3, max_concurrent_executions = ?4, warm_workers = ?5, \
+         idle_timeout_seconds = ?6, queue_max = ?7, updated_at = ?8 WHERE id = ?1 AND status <> 'deleted'",
+    )?;
+    let changed = statement.execute(params![
+        Text(id),
+        settings.memory_mb,
+        settings.timeout_seconds,
+        settings.max_concurrent_executions,
+        settings.warm_workers,
+        settings.idle_timeout_seconds,
+        settings.queue_max,
+        Millis(now),
+    ])?;
+    found(changed, id)
+}
+
+/// Sets how far the function has come and what `LIVE` points at.
+pub(super) fn set_target(
+    connection: &Connection,
+    id: FunctionId,
+    status: FunctionStatus,
+    target: Option<VersionId>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE functions SET status = ?2, active_version_id = ?3, updated_at = ?4 WHERE id = ?1 AND status <> 'deleted'",
+    )?;
+    found(statement.execute(params![Text(id), Text(status), target.map(Text), Millis(now)])?, id)
+}
+
+/// Notes that something about the function has changed.
+pub(super) fn touch(connection: &Connection, id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE functions SET updated_at = ?2 WHERE id = ?1 AND status <> 'deleted'";
+    found(connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now)])?, id)
+}
+
+pub(super) fn next_number(connection: &Connection, id: FunctionId) -> Result<u32, StoreError> {
+    let sql = "SELECT last_version_number + 1 FROM functions WHERE id = ?1 AND status <> 'deleted'";
+    let number = connection.prepare_cached(sql)?.query_row([Text(id)], |row| row.get(0)).optional()?;
+    number.ok_or(StoreError::FunctionNotFound(id))
+}
+
+/// Uses up a version number, which must be above all that were used before.
+pub(super) fn take_number(connection: &Connection, id: FunctionId, number: u32) -> Result<(), StoreError> {
+    let sql = "UPDATE functions SET last_version_number = ?2 WHERE id = ?1 AND last_version_number < ?2";
+    let changed = connection.prepare_cached(sql)?.execute(params![Text(id), number])?;
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::NumberTaken(number))
+    }
+}
+
+fn found(changed: usize, id: FunctionId) -> Result<(), StoreError> {
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::FunctionNotFound(id))
+    }
+}

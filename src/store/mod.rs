@@ -1,0 +1,242 @@
+//! The store: functions, versions, aliases and the audit trail of deployments, in one SQLite database.
+//!
+//! [`Store`] is the list of what can be asked of it; the modules below hold the SQL of one table each. A method that
+//! writes is one transaction, on disk when the method returns. All methods block: an asynchronous caller gives them a
+//! thread (`spawn_blocking`). Invocations never come here: the router serves them from what [`Store::catalogue`] says at
+//! the start and [`Store::record`] after a change.
+//!
+//! Invariants, most of them also constraints and triggers of the schema, so that no program can break them:
+//! - A version never changes, and its number is never used again within its function.
+//! - An alias points at a version of its own function that exists.
+//! - `functions.active_version_id` is what `LIVE` points at, and a function is `deployed` if and only if there is one.
+//! - An alias has at most one active deployment, the one that made it point where it points.
+//! - A row of the audit trail stays when its version or function is deleted.
+//! - A deleted function has no alias, does not change and keeps its versions.
+
+mod aliases;
+mod deployments;
+mod error;
+mod functions;
+mod value;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+pub use aliases::AliasRecord;
+pub use error::StoreError;
+
+use crate::crash_point::crash_point;
+use crate::model::{
+    AliasName, Deployment, DeploymentStatus, Function, FunctionId, FunctionStatus, Settings, Timestamp, Version,
+    VersionId, VersionLabel,
+};
+use crate::sqlite::{self, Durability};
+use parking_lot::Mutex;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// The schema; append only.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/001_functions.sql")];
+
+/// The database of functions; see the module.
+#[derive(Debug)]
+pub struct Store {
+    /// One connection, because one writer is all SQLite has, and reads are rare and short.
+    connection: Mutex<Connection>,
+}
+
+/// A function with everything that is about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionRecord {
+    /// The function.
+    pub function: Function,
+    /// Its versions, the newest number first.
+    pub versions: Vec<Version>,
+    /// Its aliases by name.
+    pub aliases: Vec<AliasRecord>,
+}
+
+/// Which version a deployment is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// One that is published with this deployment; its bundle is in place.
+    New(&'a Version),
+    /// One that is published already.
+    Existing(VersionId),
+}
+
+/// A deployment that passed its checks.
+#[derive(Debug, Clone, Copy)]
+pub struct DeploymentCommit<'a> {
+    /// Its version.
+    pub target: Target<'a>,
+    /// Its row. `Active` points its alias at the version; `Built` publishes the version and leaves the alias alone.
+    pub deployment: &'a Deployment,
+}
+
+impl Store {
+    /// Opens the database at `path` and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = sqlite::open(path, Durability::Full, MIGRATIONS)?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// Adds a function; its name must be free ([`StoreError::NameTaken`]).
+    pub fn insert_function(&self, function: &Function) -> Result<(), StoreError> {
+        self.write(|it| functions::insert(it, function))
+    }
+
+    /// The functions that are not deleted, by name.
+    pub fn functions(&self) -> Result<Vec<Function>, StoreError> {
+        self.read(functions::all)
+    }
+
+    /// One function that is not deleted.
+    pub fn function(&self, id: FunctionId) -> Result<Function, StoreError> {
+        self.read(|it| functions::one(it, id))
+    }
+
+    /// Replaces a function's settings.
+    pub fn update_settings(&self, id: FunctionId, settings: &Settings, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| functions::set_settings(it, id, settings, now))
+    }
+
+    /// Marks a function as deleted: its name is free again and its aliases are gone; versions and deployments stay.
+    pub fn delete_function(&self, id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| {
+            functions::set_target(it, id, FunctionStatus::Deleted, None, now)?;
+            aliases::delete_all(it, id)?;
+            deployments::supersede_all(it, id)
+        })
+    }
+
+    /// Every function that is not deleted, by name, with its versions and aliases, as of one instant.
+    pub fn catalogue(&self) -> Result<Vec<FunctionRecord>, StoreError> {
+        self.read(|it| functions::all(it)?.into_iter().map(|function| complete(it, function)).collect())
+    }
+
+    /// What [`Self::catalogue`] says about one function.
+    pub fn record(&self, id: FunctionId) -> Result<FunctionRecord, StoreError> {
+        self.read(|it| complete(it, functions::one(it, id)?))
+    }
+
+    /// A function's versions, the newest number first; also those of a deleted function.
+    pub fn versions(&self, function_id: FunctionId) -> Result<Vec<Version>, StoreError> {
+        self.read(|it| versions::all(it, function_id))
+    }
+
+    /// The labels of every function, deleted ones included: what must have a bundle, and what may have one.
+    ///
+    /// A function without versions is in it with no label.
+    pub fn published(&self) -> Result<HashMap<FunctionId, HashSet<VersionLabel>>, StoreError> {
+        self.read(versions::labels)
+    }
+
+    /// The number the function's next version gets.
+    pub fn next_number(&self, function_id: FunctionId) -> Result<u32, StoreError> {
+        self.read(|it| functions::next_number(it, function_id))
+    }
+
+    /// Publishes the version if it is new, points the alias at it if the deployment is active, and records it: all of
+    /// it or nothing.
+    ///
+    /// Errors a caller can do something about: [`StoreError::FunctionNotFound`] (it may have been deleted meanwhile),
+    /// [`StoreError::VersionNotFound`], [`StoreError::LabelTaken`], [`StoreError::NumberTaken`] (ask
+    /// [`Self::next_number`] again) and [`StoreError::EnvironmentNotFound`].
+    pub fn commit_deployment(&self, commit: &DeploymentCommit<'_>) -> Result<(), StoreError> {
+        let deployment = commit.deployment;
+        let (function_id, now) = (deployment.function_id, deployment.finished_at);
+        self.write(|it| {
+            let function = functions::one(it, function_id)?;
+            let version_id = match commit.target {
+                Target::New(version) => {
+                    functions::take_number(it, function_id, version.number)?;
+                    versions::insert(it, version)?;
+                    version.id
+                }
+                Target::Existing(version_id) => versions::one(it, function_id, version_id)?.id,
+            };
+            let moves_alias = deployment.status == DeploymentStatus::Active;
+            if moves_alias {
+                deployments::supersede(it, function_id, &deployment.alias)?;
+                aliases::point(it, deployment, version_id)?;
+            }
+            deployments::insert(it, deployment, Some(version_id))?;
+            if moves_alias && deployment.alias == AliasName::live() {
+                functions::set_target(it, function_id, FunctionStatus::Deployed, Some(version_id), now)
+            } else if function.status == FunctionStatus::Registered {
+                functions::set_target(it, function_id, FunctionStatus::Built, None, now)
+            } else {
+                functions::touch(it, function_id, now)
+            }
+        })
+    }
+
+    /// Records a deployment that did not pass; nothing else changes.
+    pub fn insert_failed_deployment(&self, deployment: &Deployment) -> Result<(), StoreError> {
+        self.write(|it| {
+            let version_id = versions::by_number(it, deployment.function_id, deployment.number)?;
+            deployments::insert(it, deployment, version_id)
+        })
+    }
+
+    /// The version an alias pointed at before the one it points at now, if it still exists.
+    ///
+    /// After a rollback from v2 to v1 that is v2. Versions that are deleted since, and deployments of the present one,
+    /// are passed over.
+    pub fn previous_target(&self, function_id: FunctionId, alias: &AliasName) -> Result<Option<VersionId>, StoreError> {
+        self.read(|it| deployments::previous_target(it, function_id, alias))
+    }
+
+    /// Deletes a version no alias points at ([`StoreError::VersionInUse`]); its deployments stay without the link.
+    ///
+    /// The caller removes the bundle afterwards: a crash in between leaves a bundle no row refers to, which the next
+    /// start removes, and never a row without its bundle.
+    pub fn delete_version(&self, function_id: FunctionId, id: VersionId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| {
+            functions::one(it, function_id)?;
+            let version = versions::one(it, function_id, id)?;
+            let aliases = aliases::pointing_at(it, function_id, id)?;
+            if !aliases.is_empty() {
+                return Err(StoreError::VersionInUse { label: version.label, aliases });
+            }
+            versions::delete(it, id)?;
+            if versions::all(it, function_id)?.is_empty() {
+                functions::set_target(it, function_id, FunctionStatus::Registered, None, now)
+            } else {
+                functions::touch(it, function_id, now)
+            }
+        })
+    }
+
+    /// A function's deployments, the latest first; also those of a deleted function.
+    pub fn deployments(&self, function_id: FunctionId, limit: u32, offset: u32) -> Result<Vec<Deployment>, StoreError> {
+        self.read(|it| deployments::page(it, function_id, limit, offset))
+    }
+
+    /// One instant of the database: what happens meanwhile is not seen.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        work(&transaction)
+    }
+
+    /// All of `work` or nothing; dropping the transaction takes everything back.
+    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let outcome = work(&transaction)?;
+        crash_point("store.before_commit");
+        transaction.commit()?;
+        crash_point("store.committed");
+        Ok(outcome)
+    }
+}
+
+fn complete(connection: &Connection, function: Function) -> Result<FunctionRecord, StoreError> {
+    let versions = versions::all(connection, function.id)?;
+    let aliases = aliases::all(connection, function.id)?;
+    Ok(FunctionRecord { function, versions, aliases })
+}

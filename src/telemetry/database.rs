@@ -1,0 +1,306 @@
+//! The SQL of `logs.db`.
+//!
+//! Ids are kept as their 16 UUID bytes: a line has up to two of them, each once in the row and once in an index, and as
+//! text they would take more room than the line itself. `select hex(function_id)` shows one by hand.
+
+use super::TelemetryError;
+use super::logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Stream};
+use super::minute::MinuteRow;
+use crate::model::{FunctionId, InvocationId, Timestamp, VersionId, VersionLabel};
+use crate::protocol::worker::LogLevel;
+use crate::sqlite::{self, Durability};
+use rusqlite::types::{Type, Value};
+use rusqlite::{Connection, OpenFlags, Row, params, params_from_iter};
+use std::path::Path;
+use std::time::Duration;
+
+/// Append only: the number of those applied is the file's `user_version`.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/001_logs_and_metrics.sql")];
+
+/// Rows that one step of [`Database::retain`] deletes: few enough that lines do not wait long behind it, and twice a
+/// batch, for there is a step after each batch and deleting must outpace writing.
+const DELETE_ROWS: u32 = 2_000;
+
+/// Pages that one step of [`Database::retain`] gives back to the file system.
+const VACUUM_PAGES: u32 = 1_000;
+
+/// Text that one page of lines holds, so that it fits a frame of the command protocol in either encoding.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// How long a statement waits for somebody else's lock, such as that of a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connection that writes; the writer thread has the only one.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    next_id: i64,
+}
+
+impl Database {
+    pub(super) fn open(path: &Path) -> Result<Self, TelemetryError> {
+        let connection = sqlite::open(path, Durability::Normal, MIGRATIONS)?;
+        let auto_vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+        if auto_vacuum != INCREMENTAL {
+            // Takes effect with a VACUUM, which costs nothing on the new file this is.
+            connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+            connection.execute_batch("VACUUM")?;
+        }
+        let next_id = connection.query_row("SELECT ifnull(max(id), 0) + 1 FROM logs", [], |row| row.get(0))?;
+        Ok(Self { connection, next_id })
+    }
+
+    /// Writes a batch in one transaction and returns the id of its first line; the others follow it.
+    pub(super) fn append(&mut self, records: &[LogRecord]) -> rusqlite::Result<i64> {
+        let first_id = self.next_id;
+        let transaction = self.connection.transaction()?;
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO logs (id, at, function_id, version, invocation, worker, stream, level, message)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?;
+        for (id, record) in (first_id..).zip(records) {
+            insert.execute(params![
+                id,
+                record.at.as_millis(),
+                record.function_id.to_bytes(),
+                record.version.as_str(),
+                record.invocation.map(InvocationId::to_bytes),
+                record.worker,
+                record.stream as u8,
+                record.level as u8,
+                record.message,
+            ])?;
+            self.next_id = id + 1;
+        }
+        drop(insert);
+        transaction.commit()?;
+        Ok(first_id)
+    }
+
+    /// Writes finished minutes in one transaction.
+    pub(super) fn append_minutes(&mut self, rows: &[MinuteRow]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO metrics_minutes (function_id, version_id, version, minute, invocations, errors_by_code,
+                 cold_starts_by_kind, queue_us_sum, start_us_sum, run_us_sum, run_us_max, run_histogram, last_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?;
+        for row in rows {
+            insert.execute(params![
+                row.function_id.to_bytes(),
+                row.version_id.to_bytes(),
+                row.version.as_str(),
+                row.minute,
+                signed(row.invocations),
+                row.errors_by_code,
+                row.cold_starts_by_kind,
+                signed(row.queue_us_sum),
+                signed(row.start_us_sum),
+                signed(row.run_us_sum),
+                signed(row.run_us_max),
+                row.run_histogram,
+                row.last_at.as_millis(),
+            ])?;
+        }
+        drop(insert);
+        transaction.commit()
+    }
+
+    /// One step of keeping the log within its limits; true if there is more to do.
+    pub(super) fn retain(&mut self, options: &LogOptions, now: Timestamp) -> rusqlite::Result<bool> {
+        let retention = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
+        let oldest = now.as_millis().saturating_sub(retention);
+        let transaction = self.connection.transaction()?;
+        let mut deleted = 0;
+        // The oldest rows come first in either table; a clock that was set back delays a row's end, no more.
+        for (sql, bound) in [
+            ("DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?1) AND at < ?2", oldest),
+            (
+                "DELETE FROM metrics_minutes
+                 WHERE id IN (SELECT id FROM metrics_minutes ORDER BY id LIMIT ?1) AND minute < ?2",
+                oldest.div_euclid(60_000),
+            ),
+        ] {
+            deleted += transaction.prepare_cached(sql)?.execute(params![DELETE_ROWS, bound])?;
+        }
+        if deleted == 0 && Size::of(&transaction)?.used_bytes() > options.database_bytes_max {
+            // Lines go first: they are most of the file, and a minute of metrics says more a byte.
+            for sql in [
+                "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?1)",
+                "DELETE FROM metrics_minutes WHERE id IN (SELECT id FROM metrics_minutes ORDER BY id LIMIT ?1)",
+            ] {
+                if deleted == 0 {
+                    deleted = transaction.prepare_cached(sql)?.execute([DELETE_ROWS])?;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(self.give_back_pages()? || deleted > 0)
+    }
+
+    /// Shrinks the file by a step if a good part of it is unused; less is left for the lines to come.
+    fn give_back_pages(&self) -> rusqlite::Result<bool> {
+        let size = Size::of(&self.connection)?;
+        if size.free_pages < 64 || size.free_pages < size.pages / 8 {
+            return Ok(false);
+        }
+        // Gives back one page each time it is stepped.
+        let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(true)
+    }
+}
+
+/// The value of `PRAGMA auto_vacuum` under which pages are given back on request.
+const INCREMENTAL: i64 = 2;
+
+/// How large the database is, without its write-ahead log.
+struct Size {
+    pages: u64,
+    free_pages: u64,
+    page_bytes: u64,
+}
+
+impl Size {
+    fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let value = |name| connection.pragma_query_value(None, name, |row| unsigned(row, 0));
+        Ok(Self { pages: value("page_count")?, free_pages: value("freelist_count")?, page_bytes: value("page_size")? })
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.pages.saturating_sub(self.free_pages) * self.page_bytes
+    }
+}
+
+/// A connection that reads; the file must be there.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// The lines a query asks for.
+pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite::Result<LogPage> {
+    let mut values: Vec<Value> = vec![query.function_id.to_bytes().to_vec().into()];
+    // The plus sign keeps the planner off the function's index where that of the invocation finds far fewer lines.
+    let mut filter = String::from(if query.invocation.is_some() { "+function_id = ?1" } else { "function_id = ?1" });
+    let mut and = |condition: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            values.push(value);
+            filter.push_str(&format!(" AND {condition} ?{}", values.len()));
+        }
+    };
+    and("invocation =", query.invocation.map(|it| it.to_bytes().to_vec().into()));
+    and("level >=", query.level_min.map(|it| i64::from(it as u8).into()));
+    and("at >=", query.since.map(|it| it.as_millis().into()));
+    and("at <=", query.until.map(|it| it.as_millis().into()));
+
+    // One snapshot for both statements, so that the total fits the page.
+    let transaction = connection.unchecked_transaction()?;
+    let total = transaction
+        .prepare_cached(&format!("SELECT count(*) FROM logs WHERE {filter}"))?
+        .query_row(params_from_iter(&values), |row| unsigned(row, 0))?;
+    let mut select = transaction.prepare_cached(&format!(
+        "SELECT id, at, function_id, version, invocation, worker, stream, level, message FROM logs
+         WHERE {filter} ORDER BY id DESC LIMIT ?{} OFFSET ?{}",
+        values.len() + 1,
+        values.len() + 2,
+    ))?;
+    values.push(query.limit.min(LogQuery::LIMIT_MAX).into());
+    values.push(signed(query.offset).into());
+    let mut rows = select.query(params_from_iter(&values))?;
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let entry = log_entry(row)?;
+        bytes += entry.record.message.len();
+        if bytes > PAGE_BYTES_MAX && !entries.is_empty() {
+            break;
+        }
+        entries.push(entry);
+    }
+    Ok(LogPage { entries, total })
+}
+
+fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
+    let record = LogRecord {
+        at: Timestamp::from_millis(row.get(1)?),
+        function_id: FunctionId::from_bytes(row.get(2)?),
+        version: label(row, 3)?,
+        invocation: row.get::<_, Option<[u8; 16]>>(4)?.map(InvocationId::from_bytes),
+        worker: row.get(5)?,
+        stream: one_of(row, 6, &Stream::ALL)?,
+        level: one_of(row, 7, &[LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error])?,
+        message: row.get(8)?,
+    };
+    Ok(LogEntry { id: row.get(0)?, record })
+}
+
+/// The member of `all` whose place a column holds.
+fn one_of<T: Copy>(row: &Row<'_>, column: usize, all: &[T]) -> rusqlite::Result<T> {
+    let place: i64 = row.get(column)?;
+    let member = usize::try_from(place).ok().and_then(|place| all.get(place));
+    member.copied().ok_or(rusqlite::Error::IntegralValueOutOfRange(column, place))
+}
+
+fn label(row: &Row<'_>, column: usize) -> rusqlite::Result<VersionLabel> {
+    let text = row.get_ref(column)?.as_str()?;
+    text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
+/// A count as SQLite has it, which knows no unsigned 64 bits.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+/// Hands out the written minutes of a function from minute `since` on.
+pub(super) fn select_minutes(
+    connection: &Connection,
+    function_id: FunctionId,
+    since: i64,
+    mut each: impl FnMut(&MinuteRow),
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT version_id, version, minute, invocations, errors_by_code, cold_starts_by_kind, queue_us_sum,
+             start_us_sum, run_us_sum, run_us_max, run_histogram, last_at
+         FROM metrics_minutes WHERE function_id = ?1 AND minute >= ?2",
+    )?;
+    let mut rows = select.query(params![function_id.to_bytes(), since])?;
+    while let Some(row) = rows.next()? {
+        each(&MinuteRow {
+            function_id,
+            version_id: VersionId::from_bytes(row.get(0)?),
+            version: label(row, 1)?,
+            minute: row.get(2)?,
+            invocations: unsigned(row, 3)?,
+            errors_by_code: row.get(4)?,
+            cold_starts_by_kind: row.get(5)?,
+            queue_us_sum: unsigned(row, 6)?,
+            start_us_sum: unsigned(row, 7)?,
+            run_us_sum: unsigned(row, 8)?,
+            run_us_max: unsigned(row, 9)?,
+            run_histogram: row.get(10)?,
+            last_at: Timestamp::from_millis(row.get(11)?),
+        });
+    }
+    Ok(())
+}
+
+/// When a function was last invoked, as far as the written minutes know.
+pub(super) fn last_invoked(connection: &Connection, function_id: FunctionId) -> rusqlite::Result<Option<Timestamp>> {
+    let mut select = connection.prepare_cached(
+        "SELECT max(last_at) FROM metrics_minutes WHERE function_id = ?1
+             AND minute = (SELECT max(minute) FROM metrics_minutes WHERE function_id = ?1)",
+    )?;
+    let last: Option<i64> = select.query_row([function_id.to_bytes()], |row| row.get(0))?;
+    Ok(last.map(Timestamp::from_millis))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+use super::*;
+use crate::telemetry::testing::line;
+use std::path::PathBuf;
+
+fn database() -> (tempfile::TempDir, PathBuf, Database) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("logs.db");
+    let database = Database::open(&path).expect("opens");
+    (folder, path, database)
+}
+
+fn kept(path: &Path, function_id: FunctionId) -> LogPage {
+    select_logs(&open_reader(path).expect("opens"), &LogQuery::new(function_id)).expect("reads")
+}
+
+fn retain_all(database: &mut Database, options: &LogOptions, now: Timestamp) -> usize {
+    let steps = (1..1_000).find(|_| !database.retain(options, now).expect("deletes"));
+    steps.expect("it comes to an end")
+}
+
+#[test]
+fn rows_go_when_they_are_too_old_in_small_steps() {
+    let (_folder, path, mut database) = database();
+    let function = FunctionId::new();
+    let at = |number: u32| Timestamp::from_millis(i64::from(number) * 1_000);
+    let records: Vec<_> = (0..5_000).map(|it| LogRecord { at: at(it), ..line(function, "x") }).collect();
+    database.append(&records).expect("writes");
+    let options = LogOptions { retention: Duration::from_secs(1_000), ..LogOptions::default() };
+
+    assert!(database.retain(&options, at(5_500)).expect("deletes"));
+    assert_eq!(kept(&path, function).total, 5_000 - u64::from(DELETE_ROWS), "one step deletes so many");
+    retain_all(&mut database, &options, at(5_500));
+    let page = kept(&path, function);
+    assert_eq!(page.total, 500);
+    assert_eq!(page.entries[0].record.at, at(4_999), "the newest stay");
+}
+
+#[test]
+fn the_oldest_lines_go_when_the_database_is_too_large_and_the_file_shrinks() {
+    let (_folder, path, mut database) = database();
+    let function = FunctionId::new();
+    let bytes = |path: &Path| std::fs::metadata(path).expect("the file").len();
+    for _ in 0..10 {
+        let records: Vec<_> = (0..1_000).map(|it| line(function, format!("{it}{}", "x".repeat(1_000)))).collect();
+        database.append(&records).expect("writes");
+    }
+    let options = LogOptions { database_bytes_max: 4 << 20, ..LogOptions::default() };
+    let checkpoint = |it: &Database| it.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    checkpoint(&database).expect("is written");
+    assert!(bytes(&path) > 8 << 20, "{}", bytes(&path));
+
+    retain_all(&mut database, &options, Timestamp::now());
+    checkpoint(&database).expect("is written");
+    assert!(bytes(&path) < 5 << 20, "{}", bytes(&path));
+    let page = kept(&path, function);
+    assert!((1_000..5_000).contains(&page.total), "{}", page.total);
+    assert_eq!(page.entries[0].id, 10_000, "the newest stay");
+
+    let next = database.append(&[line(function, "later")]).expect("writes");
+    assert_eq!(next, 10_001, "ids are not given again");
+}
+
+#[test]
+fn retention_ends_when_there_is_nothing_left_to_delete() {
+    let (_folder, path, mut database) = database();
+    let function = FunctionId::new();
+    database.append(&[line(function, "x")]).expect("writes");
+    let options = LogOptions { database_bytes_max: 0, ..LogOptions::default() };
+    retain_all(&mut database, &options, Timestamp::now());
+    assert_eq!(kept(&path, function).total, 0);
+}
+
+#[test]
+fn a_query_walks_an_index_in_the_order_of_its_answer() {
+    let (_folder, _, database) = database();
+    for (filter, index) in [
+        ("function_id = x'00' AND level >= 2", "logs_by_function"),
+        ("+function_id = x'00' AND invocation = x'00'", "logs_by_invocation"),
+    ] {
+        let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM logs WHERE {filter} ORDER BY id DESC LIMIT 10");
+        let mut plan = database.connection.prepare(&sql).expect("a statement");
+        let steps = plan.query_map([], |row| row.get(3)).expect("a plan");
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().expect("steps");
+        assert!(steps.len() == 1 && steps[0].contains(index), "neither a scan nor a sort: {steps:?}");
+    }
+}

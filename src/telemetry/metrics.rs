@@ -1,0 +1,315 @@
+//! How calls go, per version: counted in memory, kept by the minute, reported over a period.
+//!
+//! ```text
+//!   record ──> minute in progress ──> finished ──> leaving ──> metrics_minutes
+//!              └──── one lock per version ────┘   └── one lock, the writer's ──┘
+//! ```
+//!
+//! It owns the minutes until the writer has written them. A version's counts never mix with another's: a function's
+//! percentiles come from the histograms of its versions added up.
+
+use super::minute::{Figures, Minute, MinuteRow, Tally, minute_of};
+use super::{TelemetryError, database};
+use crate::error::ErrorCode;
+use crate::model::{FunctionId, Timestamp, Timing, VersionId, VersionLabel};
+use parking_lot::{Mutex, RwLock};
+use rusqlite::Connection;
+use std::collections::{BTreeMap, HashMap};
+use std::{fmt, str::FromStr};
+
+/// Minutes of one version that may wait for the writer; beyond, the oldest is lost.
+const FINISHED_MAX: usize = 60;
+
+/// Rows that may wait for the disk to work again; beyond, the oldest are lost.
+const LEAVING_MAX: usize = 10_000;
+
+/// One call that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
+    /// The function.
+    pub function_id: FunctionId,
+    /// The version that was called.
+    pub version_id: VersionId,
+    /// Its label.
+    pub version: &'a VersionLabel,
+    /// What was wrong; none for a success.
+    pub code: Option<ErrorCode>,
+    /// Where its time went; a `run` of zero says that it reached no worker.
+    pub timing: Timing,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+/// How far back a report looks. It begins with a whole minute, and so reaches up to one minute further.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Period {
+    /// `1m`
+    OneMinute,
+    /// `5m`
+    FiveMinutes,
+    /// `15m`
+    FifteenMinutes,
+    /// `1h`
+    #[default]
+    OneHour,
+    /// `6h`
+    SixHours,
+    /// `24h`
+    OneDay,
+    /// `7d`
+    SevenDays,
+    /// `all`: as far back as metrics are kept.
+    All,
+}
+
+impl Period {
+    /// Every period, the shortest first.
+    pub const ALL: [Self; 8] = [
+        Self::OneMinute,
+        Self::FiveMinutes,
+        Self::FifteenMinutes,
+        Self::OneHour,
+        Self::SixHours,
+        Self::OneDay,
+        Self::SevenDays,
+        Self::All,
+    ];
+
+    /// The period as it stands on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.text_and_minutes().0
+    }
+
+    fn text_and_minutes(self) -> (&'static str, Option<i64>) {
+        match self {
+            Self::OneMinute => ("1m", Some(1)),
+            Self::FiveMinutes => ("5m", Some(5)),
+            Self::FifteenMinutes => ("15m", Some(15)),
+            Self::OneHour => ("1h", Some(60)),
+            Self::SixHours => ("6h", Some(6 * 60)),
+            Self::OneDay => ("24h", Some(24 * 60)),
+            Self::SevenDays => ("7d", Some(7 * 24 * 60)),
+            Self::All => ("all", None),
+        }
+    }
+
+    /// The first minute of a report made at `now`.
+    fn first_minute(self, now: Timestamp) -> i64 {
+        self.text_and_minutes().1.map_or(i64::MIN, |minutes| minute_of(now) - minutes)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no period.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a period: use 1m, 5m, 15m, 1h, 6h, 24h, 7d or all")]
+pub struct PeriodError(String);
+
+impl FromStr for Period {
+    type Err = PeriodError;
+
+    fn from_str(text: &str) -> Result<Self, PeriodError> {
+        let found = Self::ALL.into_iter().find(|period| period.as_str() == text);
+        found.ok_or_else(|| PeriodError(text.chars().take(64).collect()))
+    }
+}
+
+/// How the calls of a function went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricsReport {
+    /// How far back it looks.
+    pub period: Period,
+    /// All versions together; `last_invoked` alone looks as far back as metrics are kept.
+    pub figures: Figures,
+    /// The versions that were called within the period, in the order they were published.
+    pub versions: Vec<VersionReport>,
+}
+
+/// How the calls of one version went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionReport {
+    /// The version.
+    pub version_id: VersionId,
+    /// Its label.
+    pub version: VersionLabel,
+    /// The numbers.
+    pub figures: Figures,
+}
+
+/// A version's calls since the daemon started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionTotals {
+    /// The function.
+    pub function_id: FunctionId,
+    /// The version.
+    pub version_id: VersionId,
+    /// Its label.
+    pub version: VersionLabel,
+    /// Calls that ended, well or not.
+    pub invocations: u64,
+    /// Calls that failed.
+    pub errors: u64,
+}
+
+impl VersionTotals {
+    fn row(&self, minute: &Minute) -> MinuteRow {
+        minute.row(self.function_id, self.version_id, &self.version)
+    }
+}
+
+/// The metrics of all functions.
+#[derive(Debug)]
+pub struct Metrics {
+    /// A version gets an entry with its first call, and has a histogram only in minutes in which it is called.
+    versions: RwLock<HashMap<VersionId, Mutex<Live>>>,
+    /// Minutes on their way to the database. Whoever holds this lock sees each minute in exactly one place: the writer
+    /// holds it until its transaction is committed, a report while it looks at memory and pins its snapshot.
+    leaving: Mutex<Vec<MinuteRow>>,
+    reader: Mutex<Connection>,
+}
+
+/// What memory holds of one version.
+#[derive(Debug)]
+struct Live {
+    totals: VersionTotals,
+    current: Option<Box<Minute>>,
+    finished: Vec<Minute>,
+}
+
+impl Live {
+    fn record(&mut self, observation: &Observation<'_>) {
+        let minute = minute_of(observation.at);
+        // A call that comes late over the turn of a minute counts into the new one. Further back lies only a clock that
+        // was set back.
+        let in_progress = |it: &Minute| minute == it.minute || minute == it.minute - 1;
+        if !self.current.as_deref().is_some_and(in_progress) {
+            self.finish(i64::MAX);
+        }
+        let current = self.current.get_or_insert_with(|| Box::new(Minute::new(minute)));
+        current.record(observation.code, &observation.timing, observation.at);
+        self.totals.invocations += 1;
+        self.totals.errors += u64::from(observation.code.is_some());
+    }
+
+    /// Ends the minute in progress if it lies before the given one.
+    fn finish(&mut self, before: i64) {
+        if let Some(minute) = self.current.take_if(|it| it.minute < before) {
+            if self.finished.len() >= FINISHED_MAX {
+                self.finished.remove(0);
+            }
+            self.finished.push(*minute);
+        }
+    }
+}
+
+impl Metrics {
+    pub(super) fn new(reader: Connection) -> Self {
+        Self { versions: RwLock::default(), leaving: Mutex::default(), reader: Mutex::new(reader) }
+    }
+
+    /// Counts a call. Takes two short locks, and allocates with the first call of a version in a minute only.
+    pub fn record(&self, observation: &Observation<'_>) {
+        if let Some(live) = self.versions.read().get(&observation.version_id) {
+            return live.lock().record(observation);
+        }
+        let &Observation { function_id, version_id, version, .. } = observation;
+        let first_call = || {
+            let version = version.clone();
+            let totals = VersionTotals { function_id, version_id, version, invocations: 0, errors: 0 };
+            Mutex::new(Live { totals, current: None, finished: Vec::new() })
+        };
+        self.versions.write().entry(version_id).or_insert_with(first_call).get_mut().record(observation);
+    }
+
+    /// How a function's calls went over a period that ends at `now`.
+    ///
+    /// Blocks on the disk: over weeks of calls for a good part of a second.
+    pub fn report(
+        &self,
+        function_id: FunctionId,
+        period: Period,
+        now: Timestamp,
+    ) -> Result<MetricsReport, TelemetryError> {
+        let first_minute = period.first_minute(now);
+        let mut function = Tally::new();
+        let mut versions: BTreeMap<VersionId, (VersionLabel, Tally)> = BTreeMap::new();
+        let mut add = |row: &MinuteRow| {
+            function.add(row);
+            versions.entry(row.version_id).or_insert_with(|| (row.version.clone(), Tally::new())).1.add(row);
+        };
+
+        let reader = self.reader.lock();
+        let snapshot = reader.unchecked_transaction()?;
+        let (rows, last_written) = {
+            let leaving = self.leaving.lock();
+            // The first statement pins the snapshot.
+            let last_written = database::last_invoked(&snapshot, function_id)?;
+            (self.rows_in_memory(&leaving, function_id), last_written)
+        };
+        database::select_minutes(&snapshot, function_id, first_minute, &mut add)?;
+        drop(snapshot);
+        drop(reader);
+        rows.iter().filter(|row| row.minute >= first_minute).for_each(add);
+
+        let last_invoked = rows.iter().map(|row| row.last_at).chain(last_written).max();
+        let report = |(version_id, (version, tally)): (_, (_, Tally))| {
+            let figures = tally.figures();
+            VersionReport { version_id, version, figures }
+        };
+        Ok(MetricsReport {
+            period,
+            figures: Figures { last_invoked, ..function.figures() },
+            versions: versions.into_iter().map(report).collect(),
+        })
+    }
+
+    fn rows_in_memory(&self, leaving: &[MinuteRow], function_id: FunctionId) -> Vec<MinuteRow> {
+        let mut rows: Vec<_> = leaving.iter().filter(|row| row.function_id == function_id).cloned().collect();
+        for live in self.versions.read().values() {
+            let live = live.lock();
+            if live.totals.function_id == function_id {
+                rows.extend(live.finished.iter().chain(live.current.as_deref()).map(|it| live.totals.row(it)));
+            }
+        }
+        rows
+    }
+
+    /// The calls of each version since the daemon started, in no particular order.
+    #[must_use]
+    pub fn totals(&self) -> Vec<VersionTotals> {
+        self.versions.read().values().map(|live| live.lock().totals.clone()).collect()
+    }
+
+    /// For the writer: has the minutes before the given one written, and forgets them once that has worked.
+    pub(super) fn hand_over<E>(&self, before: i64, write: impl FnOnce(&[MinuteRow]) -> Result<(), E>) -> Result<(), E> {
+        let mut leaving = self.leaving.lock();
+        let mut finished = Vec::new();
+        for live in self.versions.read().values() {
+            let mut live = live.lock();
+            live.finish(before);
+            if !live.finished.is_empty() {
+                finished.push((live.totals.clone(), std::mem::take(&mut live.finished)));
+            }
+        }
+        // Callers do not wait for this part.
+        for (version, minutes) in finished {
+            leaving.extend(minutes.iter().map(|it| version.row(it)));
+        }
+        let excess = leaving.len().saturating_sub(LEAVING_MAX);
+        leaving.drain(..excess);
+        if !leaving.is_empty() {
+            write(&leaving)?;
+            leaving.clear();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! The bounded queue between those who log and the writer thread.
+//!
+//! It owns the lines that wait for the disk and the counts of those that found no room. It knows nothing of a
+//! database. Its lock is held for a push of one line or a swap of two buffers, never longer.
+
+use super::logs::{LogOptions, LogRecord};
+use crate::model::{FunctionId, Timestamp, VersionLabel};
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Lines that make a batch worth writing before its time.
+const BATCH_RECORDS: usize = 1_000;
+
+/// What the writer takes at a time.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Lines in the order they were pushed.
+    pub(super) records: Vec<LogRecord>,
+    /// What found no room since the last batch.
+    pub(super) lost: Vec<Lost>,
+    /// Nothing is accepted any more: this is the last batch.
+    pub(super) last: bool,
+}
+
+/// Lines of one function that were not kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Lost {
+    pub(super) function_id: FunctionId,
+    /// The version of the latest of them.
+    pub(super) version: VersionLabel,
+    /// When the latest of them was said.
+    pub(super) at: Timestamp,
+    pub(super) lines: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// The writer waits here for something to do.
+    work: Condvar,
+    /// Those who flush wait here for the writer.
+    done: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    options: LogOptions,
+    records: Vec<LogRecord>,
+    /// What `records` take in memory, near enough.
+    bytes: usize,
+    /// Per function that ever lost a line; the map grows with the first such line of a function only.
+    lost: HashMap<FunctionId, LostSoFar>,
+    /// Whether any entry of `lost` has unreported lines.
+    unreported: bool,
+    /// The writer should not wait for the interval to pass.
+    hurry: bool,
+    /// `options` changed since the writer last looked.
+    options_changed: bool,
+    closed: bool,
+    /// The writer is gone.
+    ended: bool,
+    /// Batches the writer has taken, and those it is done with.
+    taken: u64,
+    finished: u64,
+}
+
+#[derive(Debug)]
+struct LostSoFar {
+    version: VersionLabel,
+    at: Timestamp,
+    unreported: u64,
+    total: u64,
+}
+
+impl State {
+    fn lose(&mut self, function_id: FunctionId, version: &VersionLabel, at: Timestamp, lines: u64) {
+        let fresh = || LostSoFar { version: version.clone(), at, unreported: 0, total: 0 };
+        let lost = self.lost.entry(function_id).or_insert_with(fresh);
+        if lost.version != *version {
+            lost.version = version.clone();
+        }
+        lost.at = at;
+        lost.unreported += lines;
+        lost.total += lines;
+        self.unreported = true;
+    }
+
+    /// Half full at the latest, so that there is room left while the writer comes.
+    fn is_worth_a_batch(&self) -> bool {
+        let records = BATCH_RECORDS.min(self.options.buffer_records_max / 2);
+        self.records.len() >= records || self.bytes >= self.options.buffer_bytes_max / 2
+    }
+
+    fn is_due(&self) -> bool {
+        self.hurry || self.closed || self.options_changed
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && !self.unreported
+    }
+}
+
+impl Queue {
+    pub(super) fn new(options: LogOptions) -> Self {
+        let state = State {
+            options,
+            records: Vec::with_capacity(options.buffer_records_max),
+            bytes: 0,
+            lost: HashMap::new(),
+            unreported: false,
+            hurry: false,
+            options_changed: false,
+            closed: false,
+            ended: false,
+            taken: 0,
+            finished: 0,
+        };
+        Self { state: Mutex::new(state), work: Condvar::new(), done: Condvar::new() }
+    }
+
+    /// Takes a line, or counts it when there is no room.
+    pub(super) fn push(&self, record: LogRecord) {
+        let mut state = self.state.lock();
+        let bytes = size_of::<LogRecord>() + record.message.len();
+        let options = &state.options;
+        let full = state.records.len() >= options.buffer_records_max || state.bytes + bytes > options.buffer_bytes_max;
+        if full || state.closed {
+            state.lose(record.function_id, &record.version, record.at, 1);
+            drop(state); // before the line's memory is given back
+            return;
+        }
+        state.bytes += bytes;
+        state.records.push(record);
+        let hurry = state.is_worth_a_batch();
+        let wake = state.records.len() == 1 || (hurry && !state.hurry);
+        state.hurry |= hurry;
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    /// Counts lines that were not kept before they came here.
+    pub(super) fn count_lost(&self, function_id: FunctionId, version: &VersionLabel, at: Timestamp, lines: u64) {
+        let mut state = self.state.lock();
+        let wake = state.is_empty();
+        state.lose(function_id, version, at, lines);
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+    }
+
+    /// For the writer: waits until a batch is due, or until `idle_until` when nothing comes, and takes it.
+    ///
+    /// `batch` gives its empty buffer and gets the full one. [`finish`](Self::finish) must follow.
+    pub(super) fn take(&self, batch: &mut Batch, idle_until: Instant) -> LogOptions {
+        let mut state = self.state.lock();
+        while state.is_empty() && !state.is_due() {
+            if self.work.wait_until(&mut state, idle_until).timed_out() {
+                break;
+            }
+        }
+        if !state.is_empty() {
+            let batch_until = Instant::now() + state.options.flush_interval;
+            while !state.is_due() && !self.work.wait_until(&mut state, batch_until).timed_out() {}
+        }
+        state.hurry = false;
+        state.options_changed = false;
+        state.taken += 1;
+        state.bytes = 0;
+        std::mem::swap(&mut state.records, &mut batch.records);
+        batch.last = state.closed;
+        if std::mem::take(&mut state.unreported) {
+            let lost = state.lost.iter_mut().filter(|(_, lost)| lost.unreported > 0);
+            batch.lost.extend(lost.map(|(&function_id, lost)| Lost {
+                function_id,
+                version: lost.version.clone(),
+                at: lost.at,
+                lines: std::mem::take(&mut lost.unreported),
+            }));
+        }
+        state.options
+    }
+
+    /// For the writer: it is done with the batch it took.
+    pub(super) fn finish(&self) {
+        let mut state = self.state.lock();
+        state.finished = state.taken;
+        drop(state);
+        self.done.notify_all();
+    }
+
+    /// For the writer: it is gone, nobody needs to wait for it.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.ended = true;
+        drop(state);
+        self.done.notify_all();
+    }
+
+    /// For the writer: the disk did not take this batch. Its lines are lost; what it said was lost is still to be said.
+    pub(super) fn lose(&self, batch: &Batch) {
+        let mut state = self.state.lock();
+        for lost in &batch.lost {
+            if let Some(so_far) = state.lost.get_mut(&lost.function_id) {
+                so_far.unreported += lost.lines;
+                state.unreported = true;
+            }
+        }
+        for record in &batch.records {
+            state.lose(record.function_id, &record.version, record.at, 1);
+        }
+    }
+
+    /// Waits until the writer is done with everything pushed before; false if that takes longer than `patience`.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut state = self.state.lock();
+        let target = if state.is_empty() { state.taken } else { state.taken + 1 };
+        while state.finished < target && !state.ended {
+            if !state.is_empty() {
+                state.hurry = true;
+                self.work.notify_one();
+            }
+            if self.done.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.finished >= target
+    }
+
+    /// Accepts nothing more; the writer takes what is there as its last batch.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.work.notify_one();
+    }
+
+    pub(super) fn set_options(&self, options: LogOptions) {
+        let mut state = self.state.lock();
+        state.options = options;
+        state.options_changed = true;
+        drop(state);
+        self.work.notify_one();
+    }
+
+    pub(super) fn options(&self) -> LogOptions {
+        self.state.lock().options
+    }
+
+    /// Lines of one function that were not kept since the start.
+    pub(super) fn lost(&self, function_id: FunctionId) -> u64 {
+        self.state.lock().lost.get(&function_id).map_or(0, |lost| lost.total)
+    }
+
+    /// Lines of all functions that were not kept since the start.
+    pub(super) fn lost_total(&self) -> u64 {
+        self.state.lock().lost.values().map(|lost| lost.total).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+use super::*;
+use crate::telemetry::testing::{label, line, patient};
+
+fn numbers(batch: &Batch) -> Vec<&str> {
+    batch.records.iter().map(|it| it.message.as_str()).collect()
+}
+
+fn take(queue: &Queue) -> Batch {
+    let mut batch = Batch::default();
+    queue.take(&mut batch, Instant::now());
+    batch
+}
+
+/// Nothing is waited for, as if the interval had always just passed.
+fn hasty(buffer_records_max: usize) -> LogOptions {
+    LogOptions { buffer_records_max, flush_interval: Duration::ZERO, ..LogOptions::default() }
+}
+
+#[test]
+fn a_full_queue_keeps_the_first_lines_and_counts_the_rest() {
+    let queue = Queue::new(hasty(10));
+    let (one, two) = (FunctionId::new(), FunctionId::new());
+    (0..13).for_each(|it| queue.push(line(one, it.to_string())));
+    let last = LogRecord { version: label("v2"), at: Timestamp::from_millis(5), ..line(one, "13") };
+    queue.push(last);
+    queue.push(line(two, "0"));
+    assert_eq!((queue.lost(one), queue.lost(two), queue.lost_total()), (4, 1, 5));
+
+    let batch = take(&queue);
+    assert_eq!(numbers(&batch), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    let of_one = Lost { function_id: one, version: label("v2"), at: Timestamp::from_millis(5), lines: 4 };
+    assert!(batch.lost.len() == 2 && batch.lost.contains(&of_one), "{:?}", batch.lost);
+
+    queue.push(line(one, "there is room again"));
+    let batch = take(&queue);
+    assert_eq!(numbers(&batch), ["there is room again"]);
+    assert_eq!(batch.lost, [], "a loss is said once");
+    assert_eq!(queue.lost(one), 4, "and counted on");
+}
+
+#[test]
+fn the_queue_is_bounded_in_bytes_too() {
+    let queue = Queue::new(LogOptions { buffer_bytes_max: 10_000, ..hasty(1_000) });
+    let function = FunctionId::new();
+    (0..20).for_each(|_| queue.push(line(function, "x".repeat(1_000))));
+    assert_eq!(take(&queue).records.len() as u64 + queue.lost(function), 20);
+    assert!((10..14).contains(&queue.lost(function)), "{}", queue.lost(function));
+    (0..5).for_each(|_| queue.push(line(function, "x".repeat(1_000))));
+    assert_eq!(take(&queue).records.len(), 5, "a taken batch makes room");
+}
+
+#[test]
+fn a_line_waits_for_others_until_the_batch_is_worth_it() {
+    let queue = Queue::new(patient());
+    let function = FunctionId::new();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| take_when_due(&queue));
+        (0..BATCH_RECORDS).for_each(|it| queue.push(line(function, it.to_string())));
+        assert_eq!(writer.join().expect("takes").records.len(), BATCH_RECORDS, "all in one");
+    });
+}
+
+fn take_when_due(queue: &Queue) -> Batch {
+    let mut batch = Batch::default();
+    queue.take(&mut batch, Instant::now() + Duration::from_secs(60));
+    batch
+}
+
+#[test]
+fn whoever_flushes_waits_for_the_batch_on_its_way() {
+    let queue = Queue::new(patient());
+    assert!(queue.flush(Duration::ZERO), "there is nothing to wait for");
+    queue.push(line(FunctionId::new(), "0"));
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| queue.flush(Duration::from_secs(60)));
+        let batch = take_when_due(&queue);
+        assert_eq!(numbers(&batch), ["0"], "it did not wait for the interval");
+        assert!(!queue.flush(Duration::from_millis(1)), "taken is not written");
+        assert!(!flush.is_finished());
+        queue.finish();
+        assert!(flush.join().expect("ends"));
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_writer_that_is_gone() {
+    let queue = Queue::new(patient());
+    queue.push(line(FunctionId::new(), "0"));
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| queue.flush(Duration::from_secs(3_600)));
+        queue.end();
+        assert!(!flush.join().expect("ends"), "and it is said that the line is not written");
+    });
+}
+
+#[test]
+fn a_push_does_not_grow_the_buffer() {
+    let queue = Queue::new(hasty(100));
+    let mut batch = Batch { records: Vec::with_capacity(100), ..Batch::default() };
+    for _ in 0..4 {
+        let buffer = queue.state.lock().records.as_ptr();
+        (0..150).for_each(|it| queue.push(line(FunctionId::new(), it.to_string())));
+        assert_eq!(queue.state.lock().records.as_ptr(), buffer);
+        queue.take(&mut batch, Instant::now());
+        batch.records.clear();
+    }
+}
+
+#[test]
+fn a_loss_elsewhere_is_said_even_if_no_line_comes() {
+    let queue = Queue::new(LogOptions { flush_interval: Duration::ZERO, ..patient() });
+    let function = FunctionId::new();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| take_when_due(&queue));
+        queue.count_lost(function, &label("v1"), Timestamp::from_millis(0), 7);
+        let lost = writer.join().expect("takes").lost;
+        assert_eq!(lost.iter().map(|it| (it.function_id, it.lines)).collect::<Vec<_>>(), [(function, 7)]);
+    });
+    assert_eq!(queue.lost(function), 7);
+}

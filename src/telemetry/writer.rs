@@ -1,0 +1,158 @@
+//! The thread that writes the database: lines in batches, minutes of metrics when they are over, and retention.
+
+use super::database::Database;
+use super::logs::{LogRecord, Logs, Stream};
+use super::metrics::Metrics;
+use super::minute::minute_of;
+use super::queue::{Batch, Lost};
+use super::{LogOptions, TelemetryError};
+use crate::model::Timestamp;
+use crate::protocol::worker::LogLevel;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Bytes that a line takes in the database besides its text: the row's other columns and two index entries.
+const ROW_BYTES: usize = 120;
+
+/// The running thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    pub(super) fn start(database: Database, logs: Arc<Logs>, metrics: Arc<Metrics>) -> Result<Self, TelemetryError> {
+        let options = logs.options();
+        let work = Work { database, logs, metrics, options, retain: true, unchecked_bytes: 0, failing: false };
+        let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || work.run());
+        Ok(Self { thread: Mutex::new(Some(thread.map_err(TelemetryError::Thread)?)) })
+    }
+
+    /// Has it write what is waiting, and waits for its end; so does everybody who calls this in the meantime.
+    pub(super) fn stop(&self, logs: &Logs) {
+        let mut thread = self.thread.lock();
+        logs.queue().close();
+        if thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the log writer panicked; the latest log lines and metrics are lost");
+        }
+    }
+}
+
+/// What the thread works on.
+struct Work {
+    database: Database,
+    logs: Arc<Logs>,
+    metrics: Arc<Metrics>,
+    /// As of the latest batch.
+    options: LogOptions,
+    /// Whether there may be something to delete.
+    retain: bool,
+    /// What was written since the database's size was last looked at.
+    unchecked_bytes: usize,
+    /// Whether the latest attempt to write failed, so that one failure is not said a hundred times.
+    failing: bool,
+}
+
+impl Drop for Work {
+    /// Also when it panics: nobody may wait for a thread that is gone.
+    fn drop(&mut self) {
+        self.logs.queue().end();
+    }
+}
+
+impl Work {
+    fn run(mut self) {
+        let mut batch = Batch::default();
+        let mut minute = minute_of(Timestamp::now());
+        while !batch.last {
+            batch.records.reserve(self.options.buffer_records_max);
+            let idle_until = Instant::now() + if self.retain { Duration::ZERO } else { until_next_minute() };
+            let options = self.logs.queue().take(&mut batch, idle_until);
+            self.retain |= options != self.options;
+            self.options = options;
+            self.write_lines(&mut batch);
+            self.logs.queue().finish();
+
+            let present_minute = minute_of(Timestamp::now());
+            if present_minute != minute || batch.last {
+                minute = present_minute;
+                self.retain = true;
+                self.write_minutes(if batch.last { i64::MAX } else { minute });
+            }
+            if self.retain && !batch.last {
+                self.retain();
+            }
+        }
+    }
+
+    /// Writes a batch, gives it to the followers, and leaves an empty buffer.
+    fn write_lines(&mut self, batch: &mut Batch) {
+        let lines = batch.records.len();
+        batch.records.extend(batch.lost.iter().map(notice));
+        if !batch.records.is_empty() {
+            let result = self.database.append(&batch.records);
+            match &result {
+                Ok(first_id) => {
+                    let bytes = |it: &LogRecord| it.message.len() + ROW_BYTES;
+                    self.unchecked_bytes += batch.records.iter().map(bytes).sum::<usize>();
+                    self.logs.publish(*first_id, batch.records.drain(..));
+                }
+                Err(_) => {
+                    batch.records.truncate(lines);
+                    self.logs.queue().lose(batch);
+                }
+            }
+            self.note(result);
+        }
+        batch.records.clear();
+        batch.lost.clear();
+        // Without this, a flood between two minutes could take the database far over its limit.
+        self.retain |= self.unchecked_bytes as u64 > self.options.database_bytes_max / 16;
+    }
+
+    fn write_minutes(&mut self, before: i64) {
+        let result = self.metrics.hand_over(before, |rows| self.database.append_minutes(rows));
+        self.note(result);
+    }
+
+    fn retain(&mut self) {
+        self.unchecked_bytes = 0;
+        let result = self.database.retain(&self.options, Timestamp::now());
+        self.retain = matches!(result, Ok(true));
+        self.note(result);
+    }
+
+    /// Says so when the database begins to fail and when it works again.
+    fn note<T>(&mut self, result: rusqlite::Result<T>) {
+        match &result {
+            Err(error) if !self.failing => {
+                tracing::error!(%error, "the log database cannot be written; log lines are dropped until it can");
+            }
+            Ok(_) if self.failing => tracing::info!("the log database can be written again"),
+            _ => {}
+        }
+        self.failing = result.is_err();
+    }
+}
+
+/// What a function's log says in place of the lines it lacks.
+fn notice(lost: &Lost) -> LogRecord {
+    let lines = if lost.lines == 1 { "1 line was".to_owned() } else { format!("{} lines were", lost.lines) };
+    LogRecord {
+        at: lost.at,
+        function_id: lost.function_id,
+        version: lost.version.clone(),
+        invocation: None,
+        worker: 0,
+        stream: Stream::System,
+        level: LogLevel::Warn,
+        message: format!("{lines} dropped: they came faster than they may be kept"),
+    }
+}
+
+fn until_next_minute() -> Duration {
+    let into_minute = Timestamp::now().as_millis().rem_euclid(60_000);
+    Duration::from_millis(60_000 - into_minute.unsigned_abs())
+}

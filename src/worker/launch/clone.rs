@@ -1,0 +1,253 @@
+//! The `clone` call, and what its child does before it becomes the program.
+#![allow(unsafe_code, reason = "clone, and the system calls of a child that may not allocate, have no safe wrapper")]
+
+use super::process::Child;
+use super::{LaunchError, LaunchSpec, Limit, Resource};
+use nix::sys::resource::getrlimit;
+use nix::unistd::Pid;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, c_char, c_int, c_uint, c_ulong, c_void};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::{io, mem, ptr};
+
+/// Stack of the child; it runs one shallow function and no signal handler.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// Signals are numbered from 1 to this on Linux.
+const SIGNAL_MAX: c_int = 64;
+
+/// The kernel's `sigset_t`, a bit for each signal.
+const SIGNAL_SET_BYTES: usize = 8;
+
+/// The kernel's `struct sigaction` for the default action: no handler, flags, restorer or mask.
+const DEFAULT_ACTION: &[usize; 4] = &[0; 4];
+
+/// The system calls between `clone` and the program.
+#[derive(Clone, Copy)]
+enum Step {
+    Session,
+    Stdio,
+    WorkingDir,
+    Limit(Resource),
+    NoNewPrivileges,
+    CloseFiles,
+    ParentDeathSignal,
+    ParentIsGone,
+    SignalMask,
+    Execute,
+}
+
+/// What the child reads, and the one thing it writes.
+struct Order<'a> {
+    program: *const c_char,
+    args: *const *const c_char,
+    environment: *const *const c_char,
+    working_dir: *const c_char,
+    stdio: [RawFd; 3],
+    limits: &'a [Limit],
+    daemon: libc::pid_t,
+    failure: Cell<Option<(Step, i32)>>,
+}
+
+/// Starts the process; called on the launching thread, which has blocked all signals.
+pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, LaunchError> {
+    let program = spec.program;
+    let failed = |step: &str, source| LaunchError::Step { program: program.clone(), step: step.into(), source };
+    let text = |what, text: &OsStr| {
+        CString::new(text.as_bytes()).map_err(|_| LaunchError::ZeroByte { program: program.clone(), what })
+    };
+    // Everything the child points at stays alive in this frame until `clone` returns.
+    let mut args = vec![text("path", program.as_os_str())?];
+    for arg in &spec.args {
+        args.push(text("argument", arg)?);
+    }
+    let mut environment = Vec::with_capacity(spec.environment.len());
+    for (name, value) in &spec.environment {
+        environment.push(text("environment", OsStr::new(&format!("{name}={value}")))?);
+    }
+    let working_dir = text("working directory", spec.working_dir.as_os_str())?;
+    let (arg_pointers, environment_pointers) = (null_terminated(&args), null_terminated(&environment));
+    let limits = effective(spec.limits).map_err(|it| failed("getrlimit", it))?;
+    let stdin = above_stdio(spec.stdin).map_err(|it| failed("dup of stdin", it))?;
+    let stdout = above_stdio(spec.stdout).map_err(|it| failed("dup of stdout", it))?;
+    let stderr = above_stdio(spec.stderr).map_err(|it| failed("dup of stderr", it))?;
+    let order = Order {
+        program: args[0].as_ptr(),
+        args: arg_pointers.as_ptr(),
+        environment: environment_pointers.as_ptr(),
+        working_dir: working_dir.as_ptr(),
+        stdio: [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
+        limits: &limits,
+        daemon: Pid::this().as_raw(),
+        failure: Cell::new(None),
+    };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: RawFd = -1;
+    let argument = ptr::from_ref(&order).cast_mut().cast::<c_void>();
+    // SAFETY: the stack is mapped, unused and exclusively borrowed. `CLONE_VFORK` suspends this thread until the child
+    // has executed its program or ended, so `order` and all it points at outlive the child's use of them, and nobody
+    // else writes there. Signals are blocked, so that no handler runs in the shared memory.
+    let pid = unsafe { libc::clone(child_main, stack.top(), flags, argument, &raw mut pidfd) };
+    if pid == -1 {
+        return Err(failed("clone", io::Error::last_os_error()));
+    }
+    // SAFETY: with `CLONE_PIDFD` the kernel has put a new descriptor there, which nobody else knows.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let child = Child::new(Pid::from_raw(pid), pidfd);
+    let Some((step, errno)) = order.failure.get() else { return Ok(child) };
+    child.reap_blocking();
+    let step = match step {
+        Step::Session => "setsid".into(),
+        Step::Stdio => "dup2".into(),
+        Step::WorkingDir => format!("chdir {}", spec.working_dir.display()),
+        Step::Limit(resource) => format!("setrlimit {resource:?}"),
+        Step::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
+        Step::CloseFiles => "close_range".into(),
+        Step::ParentDeathSignal => "prctl PR_SET_PDEATHSIG".into(),
+        Step::ParentIsGone => "getppid".into(),
+        Step::SignalMask => "sigprocmask".into(),
+        Step::Execute => "execve".into(),
+    };
+    Err(failed(&step, io::Error::from_raw_os_error(errno)))
+}
+
+fn null_terminated(texts: &[CString]) -> Vec<*const c_char> {
+    texts.iter().map(|it| it.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// The limits as they can be set: nobody but root may exceed a hard limit, and none is worth a failed start.
+fn effective(limits: Vec<Limit>) -> io::Result<Vec<Limit>> {
+    let no_core = Limit { resource: Resource::RLIMIT_CORE, soft: 0, hard: 0 };
+    let lowered = |limit: Limit| {
+        let hard = limit.hard.min(getrlimit(limit.resource)?.1);
+        Ok(Limit { hard, soft: limit.soft.min(hard), ..limit })
+    };
+    limits.into_iter().chain([no_core]).map(lowered).collect()
+}
+
+/// The same file at a descriptor that `dup2` to 0, 1 and 2 does not overwrite.
+fn above_stdio(file: OwnedFd) -> io::Result<OwnedFd> {
+    // The standard library duplicates to 3 and above.
+    if file.as_raw_fd() > 2 { Ok(file) } else { file.try_clone() }
+}
+
+/// The child: it executes the program, or leaves word of what failed.
+extern "C" fn child_main(order: *mut c_void) -> c_int {
+    // SAFETY: `launch` passes an `Order` and waits while this runs.
+    let order = unsafe { &*order.cast::<Order<'_>>() };
+    // SAFETY: this is the child, and the order is complete.
+    let Err(step) = unsafe { become_program(order) };
+    order.failure.set(Some((step, nix::errno::Errno::last_raw())));
+    // SAFETY: ends the child only, without running the daemon's exit handlers.
+    unsafe { libc::_exit(127) }
+}
+
+/// # Safety
+/// Only for the child of `launch`: it shares the memory of a process with other threads and may therefore only make
+/// system calls, on what `order` points at.
+unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Step> {
+    fn check(result: c_int, step: Step) -> Result<(), Step> {
+        if result == -1 { Err(step) } else { Ok(()) }
+    }
+    const NONE: c_ulong = 0;
+    // SAFETY: the caller's promise covers the pointers of `order`; the others are to locals.
+    unsafe {
+        check(libc::setsid(), Step::Session)?;
+        for (target, file) in (0..).zip(order.stdio) {
+            check(libc::dup2(file, target), Step::Stdio)?;
+        }
+        check(libc::chdir(order.working_dir), Step::WorkingDir)?;
+        for limit in order.limits {
+            let value = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
+            check(libc::setrlimit(limit.resource as _, &raw const value), Step::Limit(limit.resource))?;
+        }
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, NONE, NONE, NONE), Step::NoNewPrivileges)?;
+        let closed = libc::syscall(libc::SYS_close_range, 3 as c_uint, c_uint::MAX, 0 as c_uint);
+        check(closed as c_int, Step::CloseFiles)?;
+        // Ignored signals outlive `execve`, and Rust ignores SIGPIPE. The table of handlers is the child's own. The C
+        // library refuses to touch the signals it keeps for itself, so this asks the kernel; SIGKILL and SIGSTOP fail.
+        for signal in 1..=SIGNAL_MAX {
+            let default = DEFAULT_ACTION.as_ptr();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default, ptr::null::<c_void>(), SIGNAL_SET_BYTES);
+        }
+        // Last, because a change of identity clears it. A daemon that has died before this line sends nothing any more,
+        // but has left the child to another parent.
+        check(
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, NONE, NONE, NONE),
+            Step::ParentDeathSignal,
+        )?;
+        if libc::getppid() != order.daemon {
+            return Err(Step::ParentIsGone);
+        }
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()), Step::SignalMask)?;
+        libc::execve(order.program, order.args, order.environment);
+    }
+    Err(Step::Execute)
+}
+
+/// The stack of the child, with a page below it that ends an overflow. One is enough: launches follow each other.
+pub(super) struct Stack {
+    mapping: ptr::NonNull<c_void>,
+    bytes: usize,
+}
+
+// SAFETY: it owns its mapping, which is bound to no thread.
+unsafe impl Send for Stack {}
+
+impl Stack {
+    pub(super) fn new() -> io::Result<Self> {
+        let guard = page_bytes();
+        let bytes = guard + STACK_BYTES;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let mapping = ptr::NonNull::new(start).ok_or(io::ErrorKind::OutOfMemory)?;
+        let stack = Self { mapping, bytes };
+        // SAFETY: the first page of the mapping above; a stack grows down towards it.
+        if unsafe { libc::mprotect(start, guard, libc::PROT_NONE) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+
+    /// Its upper end, where it begins.
+    fn top(&mut self) -> *mut c_void {
+        // SAFETY: one past the end of the mapping, which is page-aligned.
+        unsafe { self.mapping.as_ptr().byte_add(self.bytes) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: its own mapping, which no child uses any more.
+        unsafe { libc::munmap(self.mapping.as_ptr(), self.bytes) };
+    }
+}
+
+/// Bytes of a page of memory.
+pub(super) fn page_bytes() -> usize {
+    // SAFETY: a query without memory.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
+}
+
+/// Makes the kernel keep the exit status of children: a daemon inherits `SIGCHLD` ignored from some of its parents.
+pub(super) fn keep_exit_statuses() -> io::Result<()> {
+    // SAFETY: all zeroes is a valid `sigaction`, which means the default action; both pointers are valid.
+    unsafe {
+        let default: libc::sigaction = mem::zeroed();
+        let mut present: libc::sigaction = mem::zeroed();
+        let mut result = libc::sigaction(libc::SIGCHLD, ptr::null(), &raw mut present);
+        if result == 0 && present.sa_sigaction == libc::SIG_IGN {
+            result = libc::sigaction(libc::SIGCHLD, &raw const default, ptr::null_mut());
+        }
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}

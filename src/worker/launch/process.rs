@@ -1,0 +1,176 @@
+//! A process that was launched: waiting for it, ending it, and what it costs.
+#![allow(unsafe_code, reason = "the safe wrappers of waitid refuse statuses with a real-time signal")]
+
+use super::Job;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use std::ffi::c_int;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Arc, LazyLock, mpsc};
+use std::{io, mem};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// A started process. Dropped, it is killed with its group, and reaped in the background.
+#[derive(Debug)]
+pub struct Process {
+    exit: AsyncFd<Arc<Child>>,
+    child: KillOnDrop,
+}
+
+impl Process {
+    /// Must be called in the context of the runtime that will wait for the process.
+    pub(super) fn new(child: KillOnDrop) -> io::Result<Self> {
+        let descriptor = Arc::clone(&child.child);
+        // SAFETY: the descriptor belongs to the `Child`, which never changes it and closes it when its last owner is
+        // gone; the `AsyncFd` is one of them.
+        let exit = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?;
+        Ok(Self { exit, child })
+    }
+
+    /// Its process id, which is also the id of its session and group.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.child.pid.as_raw().unsigned_abs()
+    }
+
+    /// Kills it and what it started, except what has left its group. After its end this does nothing.
+    pub fn kill_tree(&self) {
+        self.child.child.kill_tree();
+    }
+
+    /// Waits for its end; what is left of its group is killed then. May be called again, and by several tasks.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down, or other code of the daemon has taken the exit status.
+    pub async fn wait(&self) -> io::Result<ExitStatus> {
+        loop {
+            let mut ready = self.exit.readable().await?;
+            if let Some(status) = self.child.child.try_reap()? {
+                return Ok(status);
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+/// What makes sure that a child does not outlive the value that stands for it.
+#[derive(Debug)]
+pub(super) struct KillOnDrop {
+    child: Arc<Child>,
+    reaper: mpsc::Sender<Job>,
+}
+
+impl KillOnDrop {
+    pub(super) fn new(child: Child, reaper: mpsc::Sender<Job>) -> Self {
+        Self { child: Arc::new(child), reaper }
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.child.kill_tree();
+        // Dying takes a moment, which must not be spent on a thread of the runtime; a launcher that is gone is the
+        // exception, and has killed everything already.
+        if !matches!(self.child.try_reap(), Ok(None)) {
+            return;
+        }
+        if self.reaper.send(Job::Reap(Arc::clone(&self.child))).is_err() {
+            self.child.reap_blocking();
+        }
+    }
+}
+
+/// A child process until it is reaped.
+#[derive(Debug)]
+pub(super) struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Set when it is reaped. The lock keeps a signal to the group and the reaping apart.
+    status: Mutex<Option<ExitStatus>>,
+}
+
+impl AsRawFd for Child {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+impl Child {
+    /// A child of this process, which leads a group, and its descriptor.
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd, status: Mutex::new(None) }
+    }
+
+    fn kill_tree(&self) {
+        let status = self.status.lock();
+        // The second condition holds unless foreign code has reaped the process: then its number may be another's.
+        if status.is_none() && self.waitid(libc::WNOHANG | libc::WNOWAIT).is_ok() {
+            // Includes the process itself: the leader of a session cannot leave its group.
+            let _ = killpg(self.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Reaps the process if it has ended, after its group: the zombie holds the group's number until then.
+    pub(super) fn try_reap(&self) -> io::Result<Option<ExitStatus>> {
+        let mut status = self.status.lock();
+        if status.is_none() && self.waitid(libc::WNOHANG | libc::WNOWAIT)?.is_some() {
+            let _ = killpg(self.pid, Signal::SIGKILL);
+            *status = self.waitid(libc::WNOHANG)?;
+        }
+        Ok(*status)
+    }
+
+    /// Waits for a process that is certain to end, and reaps it.
+    pub(super) fn reap_blocking(&self) {
+        let _ = self.waitid(libc::WNOWAIT);
+        let _ = self.try_reap();
+    }
+
+    fn waitid(&self, flags: c_int) -> io::Result<Option<ExitStatus>> {
+        // SAFETY: all zeroes is a valid `siginfo_t`.
+        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        let id = self.as_raw_fd().unsigned_abs();
+        loop {
+            // SAFETY: `info` is valid for writes, and the descriptor is open.
+            if unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | flags) } == 0 {
+                break;
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        // SAFETY: `waitid` fills the fields of a child's state change, or leaves the zeroes.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        Ok((pid != 0).then(|| {
+            // Back to the form of `wait`, which `ExitStatus` is made of.
+            ExitStatus::from_raw(match info.si_code {
+                libc::CLD_EXITED => (status & 0xff) << 8,
+                libc::CLD_DUMPED => status | 0x80,
+                _ => status,
+            })
+        }))
+    }
+}
+
+static PAGE_BYTES: LazyLock<u64> = LazyLock::new(|| super::clone::page_bytes() as u64);
+
+/// The resident bytes of a process that it shares with no other, or nothing where there is no such process.
+///
+/// The resident size alone counts Bun's own pages, which all workers share, in full for each of them. Reading this costs
+/// about a microsecond, so it may be polled.
+#[must_use]
+pub fn private_memory_bytes(pid: u32) -> Option<u64> {
+    let mut text = [0; 128];
+    let length = File::open(format!("/proc/{pid}/statm")).ok()?.read(&mut text).ok()?;
+    let text = std::str::from_utf8(&text[..length]).ok()?;
+    // Pages: total, resident, shared, and more.
+    let mut pages = text.split_ascii_whitespace().skip(1).map_while(|it| it.parse::<u64>().ok());
+    let (resident, shared) = (pages.next()?, pages.next()?);
+    Some(resident.saturating_sub(shared) * *PAGE_BYTES)
+}

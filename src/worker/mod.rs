@@ -1,0 +1,197 @@
+//! One Bun process that runs one function, from its spawn to its death.
+//!
+//! [`Spawner::spawn`] makes a process ([`launch`]), waits for the shim's `ready`, assigns the function and hands out a
+//! [`Worker`]. From then on:
+//!
+//! - [`link`] carries invocations to it, as HTTP/1.1 on the worker's own Unix socket;
+//! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;
+//! - [`Worker::kill`] ends it, with everything it has started, and remembers why.
+//!
+//! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its process.
+//! Everything a worker says is bounded, and a message that names an invocation counts only while that worker runs it.
+//!
+//! This module decides nothing about how many workers there are: that is `scheduler`.
+
+pub mod launch;
+mod lines;
+pub mod link;
+pub mod runtime;
+mod spawn;
+mod supervise;
+
+pub use launch::Launcher;
+pub use link::{Answer, ExchangeError};
+pub use runtime::Runtime;
+pub use spawn::{Blueprint, SpawnLimits, Spawner, StartError};
+
+use crate::model::{Invocation, InvocationId};
+use link::Link;
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+use tokio::sync::{oneshot, watch};
+
+/// Lines of output kept for the report of a crash.
+const LAST_WORDS_MAX: usize = 20;
+
+/// A process with a function in it.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    link: Link,
+    /// From the spawn until the function was loaded.
+    pub start_time: Duration,
+    /// When the function was loaded.
+    pub ready_at: Instant,
+}
+
+/// What a worker and its supervisor both see.
+#[derive(Debug)]
+struct Shared {
+    process: launch::Process,
+    /// The invocations it runs.
+    running: Mutex<HashMap<InvocationId, Running>>,
+    last_words: Mutex<VecDeque<String>>,
+    /// Why it was killed, if it was: set before the signal is sent.
+    kill_reason: OnceLock<KillReason>,
+    /// Set once, when the process has been reaped.
+    exit: watch::Sender<Option<Exit>>,
+}
+
+/// How an invocation stands with its worker.
+#[derive(Debug)]
+enum Running {
+    /// Its caller waits for the answer.
+    Called,
+    /// Its caller is gone; somebody waits for it to settle.
+    Awaited(oneshot::Sender<()>),
+    /// The worker has said that it is over.
+    Settled,
+}
+
+/// Why the daemon ended a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillReason {
+    /// It is not needed any more.
+    Stop,
+    /// Its invocation took too long.
+    Deadline,
+    /// It had more memory than its function may have.
+    OutOfMemory {
+        /// Private memory it had, in bytes.
+        found: u64,
+        /// Private memory it may have, in bytes.
+        max: u64,
+    },
+    /// It did not start in time.
+    StartTimeout,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// What the kernel said.
+    pub status: ExitStatus,
+    /// Why the daemon ended it, if it did.
+    pub reason: Option<KillReason>,
+    /// The last lines it wrote.
+    pub last_words: Vec<String>,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(KillReason::OutOfMemory { found, max }) = self.reason {
+            return write!(f, "it had {} MiB of memory and may have {} MiB", found >> 20, max >> 20);
+        }
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => write!(f, "it exited with code {code}"),
+            (_, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
+                Ok(name) => write!(f, "it was ended by {name}"),
+                Err(_) => write!(f, "it was ended by signal {signal}"),
+            },
+            _ => write!(f, "it ended with status {:#x}", self.status.into_raw()),
+        }
+    }
+}
+
+impl Worker {
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.shared.process.pid()
+    }
+
+    /// Sends an invocation and waits for the head of its answer.
+    ///
+    /// The invocation counts as running, for logs and settling, until [`Self::ended`] is called for it.
+    pub async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
+        self.shared.running.lock().insert(invocation.id, Running::Called);
+        self.link.exchange(invocation).await
+    }
+
+    /// The invocation is over, as far as this worker is concerned.
+    pub fn ended(&self, invocation: InvocationId) {
+        self.shared.running.lock().remove(&invocation);
+    }
+
+    /// Resolves, with a value or without, when the worker has said that this invocation, which its caller is done with,
+    /// is over there too; or when the worker has died.
+    pub fn settled(&self, invocation: InvocationId) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut running = self.shared.running.lock();
+        // Settled or gone already: the dropped sender says so.
+        if let Some(state @ Running::Called) = running.get_mut(&invocation) {
+            *state = Running::Awaited(sender);
+        }
+        receiver
+    }
+
+    /// Ends the process and all it has started, at once. The first reason stands.
+    pub fn kill(&self, reason: KillReason) {
+        self.shared.kill(reason);
+    }
+
+    /// Waits for the end of the process.
+    pub async fn exited(&self) -> Exit {
+        let mut exit = self.shared.exit.subscribe();
+        let exit = exit.wait_for(Option::is_some).await.expect("the sender lives in the same Arc");
+        exit.clone().expect("it was waited for")
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        self.shared.exit.borrow().clone()
+    }
+
+    /// Memory that it shares with nobody, in bytes; none once it is gone.
+    #[must_use]
+    pub fn private_memory(&self) -> Option<u64> {
+        launch::private_memory_bytes(self.pid())
+    }
+}
+
+impl Shared {
+    fn kill(&self, reason: KillReason) {
+        let _ = self.kill_reason.set(reason);
+        self.process.kill_tree();
+    }
+
+    fn say_last(&self, line: &str) {
+        let mut last_words = self.last_words.lock();
+        if last_words.len() == LAST_WORDS_MAX {
+            last_words.pop_front();
+        }
+        last_words.push_back(line.to_owned());
+    }
+
+    fn last_words(&self) -> Vec<String> {
+        self.last_words.lock().iter().cloned().collect()
+    }
+}

@@ -1,0 +1,733 @@
+// @bun
+var __defProp = Object.defineProperty;
+var __returnValue = (v) => v;
+function __exportSetter(name, newValue) {
+  this[name] = __returnValue.bind(null, newValue);
+}
+var __export = (target, all) => {
+  for (var name in all)
+    __defProp(target, name, {
+      get: all[name],
+      enumerable: true,
+      configurable: true,
+      set: __exportSetter.bind(all, name)
+    });
+};
+
+// dataurl:data:text/javascript,export default () => Response.json({})
+var exports_javascript_export_default_Response = {};
+__export(exports_javascript_export_default_Response, {
+  default: () => javascript_export_default_Response_default
+});
+var javascript_export_default_Response_default = () => Response.json({});
+
+// src/context.ts
+import { AsyncLocalStorage } from "async_hooks";
+
+// src/protocol.ts
+var ASSIGN_METHOD = "PUT";
+var ASSIGN_PATH = "/assign";
+var HEADER_INVOCATION_ID = "x-invocation-id";
+var HEADER_DEADLINE = "x-levain-deadline";
+var HEADER_ERROR = "x-levain-error";
+var HEADER_PENDING = "x-levain-pending";
+var LOG_LINE_BYTES_DEFAULT = 16384;
+var LOG_LINE_BYTES_FLOOR = 256;
+var ERROR_TEXT_BYTES_MAX = 16384;
+var REQUEST_BODY_BYTES_MAX = 2 ** 40;
+
+// src/text.ts
+var { inspect } = Bun;
+var NativeError = Error;
+var NativeString = String;
+var byteLength = Buffer.byteLength;
+var stringify = JSON.stringify;
+var encoder = new TextEncoder;
+var encodeInto = encoder.encodeInto.bind(encoder);
+var decoder = new TextDecoder;
+var decode = decoder.decode.bind(decoder);
+var shimFile = import.meta.path;
+var quiet = { colors: false, depth: 2 };
+function show(value, options = quiet) {
+  try {
+    return inspect(value, options);
+  } catch {
+    return "[a value that cannot be shown]";
+  }
+}
+function quote(text) {
+  return stringify(text.toWellFormed());
+}
+function cut(text, bytes) {
+  if (text.length * 3 <= bytes)
+    return text;
+  const length = byteLength(text);
+  if (length <= bytes)
+    return text;
+  const marker = `\u2026 [cut, ${length} bytes]`;
+  const kept = new Uint8Array(bytes - byteLength(marker));
+  const { written } = encodeInto(text.slice(0, bytes), kept);
+  return decode(kept.subarray(0, written)) + marker;
+}
+function read(value, key) {
+  try {
+    const found = value[key];
+    return typeof found === "string" ? found : undefined;
+  } catch {
+    return;
+  }
+}
+function isErrorLike(value) {
+  try {
+    return value instanceof NativeError || typeof value === "object" && value !== null && read(value, "message") !== undefined;
+  } catch {
+    return false;
+  }
+}
+function stackOf(error, depth = 0) {
+  let stack = read(error, "stack");
+  if (stack === undefined)
+    return;
+  if (stack.includes(shimFile)) {
+    let kept = "";
+    for (const line of stack.split(`
+`))
+      if (!line.includes(shimFile))
+        kept += (kept && `
+`) + line;
+    stack = kept;
+  }
+  let cause;
+  try {
+    cause = error.cause;
+  } catch {}
+  if (cause !== undefined && depth < 4)
+    stack += `
+caused by: ${stackOf(cause, depth + 1) ?? brief(cause)}`;
+  return stack;
+}
+function brief(value) {
+  if (typeof value === "string")
+    return value;
+  return (isErrorLike(value) ? read(value, "message") : undefined) ?? show(value);
+}
+function errorParts(value) {
+  if (!isErrorLike(value)) {
+    const message = typeof value === "string" ? value : `${show(value)} was thrown; throw an Error to get a stack`;
+    return { name: "ThrownValue", message: cut(message, ERROR_TEXT_BYTES_MAX), stack: null };
+  }
+  const stack = stackOf(value);
+  return {
+    name: cut(read(value, "name") || "Error", 256),
+    message: cut(read(value, "message") ?? "", ERROR_TEXT_BYTES_MAX),
+    stack: stack ? cut(stack, ERROR_TEXT_BYTES_MAX) : null
+  };
+}
+function errorJson({ name, message, stack }) {
+  return `{"name":${quote(name)},"message":${quote(message)},"stack":${stack === null ? "null" : quote(stack)}}`;
+}
+function showError(error) {
+  const stack = stackOf(error);
+  if (!stack)
+    return show(error);
+  const extra = {};
+  let any = false;
+  try {
+    for (const key of Object.keys(error)) {
+      if (hiddenErrorKeys.has(key))
+        continue;
+      extra[key] = error[key];
+      any = true;
+    }
+  } catch {}
+  return any ? `${stack} ${show(extra)}` : stack;
+}
+var hiddenErrorKeys = new Set(["name", "message", "stack", "cause", "line", "column", "sourceURL", "originalLine", "originalColumn"]);
+function showArgument(value) {
+  if (typeof value === "string")
+    return value;
+  let isError = false;
+  try {
+    isError = value instanceof NativeError;
+  } catch {}
+  return isError ? showError(value) : show(value);
+}
+function format(args) {
+  const first = args[0];
+  if (args.length === 1)
+    return showArgument(first);
+  let text = "";
+  let next = 0;
+  if (typeof first === "string") {
+    next = 1;
+    text = first.includes("%") ? first.replace(/%[sdifjoOc%]/g, (placeholder) => {
+      if (placeholder === "%%")
+        return "%";
+      if (next >= args.length)
+        return placeholder;
+      return fill(placeholder, args[next++]);
+    }) : first;
+  }
+  for (let i = next;i < args.length; i++)
+    text += (i === 0 ? "" : " ") + showArgument(args[i]);
+  return text;
+}
+function fill(placeholder, value) {
+  try {
+    switch (placeholder) {
+      case "%s":
+        return typeof value === "bigint" ? `${value}n` : typeof value === "object" && value !== null ? showArgument(value) : NativeString(value);
+      case "%d":
+        return typeof value === "bigint" ? `${value}n` : NativeString(typeof value === "symbol" ? NaN : Number(value));
+      case "%i":
+        return typeof value === "bigint" ? `${value}n` : NativeString(parseInt(value));
+      case "%f":
+        return NativeString(parseFloat(value));
+      case "%j":
+        return stringify(value) ?? "undefined";
+      case "%c":
+        return "";
+      case "%o":
+        return show(value, { colors: false, depth: 4 });
+      default:
+        return show(value);
+    }
+  } catch {
+    return show(value);
+  }
+}
+
+// src/control.ts
+var STALL_MS_MAX = 50;
+var { sleepSync } = Bun;
+var encoder2 = new TextEncoder;
+var encode = encoder2.encode.bind(encoder2);
+var decoder2 = new TextDecoder;
+var decode2 = (bytes) => decoder2.decode(bytes);
+var parse = JSON.parse;
+var kill = process.kill.bind(process);
+var exit = (process.reallyExit ?? process.exit).bind(process);
+var pid = process.pid;
+var write;
+var backlog = [];
+var stalled = false;
+var dropped = 0;
+function leave() {
+  try {
+    kill(pid, "SIGKILL");
+  } catch {}
+  return exit(1);
+}
+var partial = "";
+function read2(bytes, onDropped) {
+  const lines = (partial + decode2(bytes)).split(`
+`);
+  partial = lines.pop();
+  for (const line of lines) {
+    try {
+      const message = parse(line);
+      if (message.type === "dropped")
+        onDropped(message.invocation);
+    } catch {}
+  }
+}
+async function openControl(onDropped) {
+  const socket = await Bun.connect({
+    fd: 0,
+    socket: { data: (_, bytes) => read2(bytes, onDropped), end: leave, close: leave, error: leave, drain: flush }
+  });
+  write = socket.write.bind(socket);
+}
+function flush() {
+  while (backlog.length > 0) {
+    const bytes = backlog[0];
+    const written = write(bytes);
+    if (written < 0)
+      leave();
+    if (written < bytes.length) {
+      backlog[0] = bytes.subarray(written);
+      return false;
+    }
+    backlog.shift();
+  }
+  stalled = false;
+  return true;
+}
+function flushPatiently() {
+  if (flush())
+    return true;
+  if (stalled)
+    return false;
+  for (let waited = 0;waited < STALL_MS_MAX; waited++) {
+    sleepSync(1);
+    if (flush())
+      return true;
+  }
+  stalled = true;
+  return false;
+}
+function send(line, droppable) {
+  if (backlog.length > 0 && !flushPatiently() && droppable) {
+    dropped++;
+    return false;
+  }
+  backlog.push(encode(line));
+  if (!flush())
+    flushPatiently();
+  return true;
+}
+function sendDroppable(head) {
+  const count = dropped;
+  if (send(count === 0 ? `${head}}
+` : `${head},"dropped":${count}}
+`, true))
+    dropped -= count;
+}
+var quoteId = (invocation) => invocation === null ? "null" : quote(invocation);
+function sendReady() {
+  send(`{"type":"ready","bun":${quote(Bun.version)}}
+`, false);
+}
+function sendLog(level, invocation, message) {
+  sendDroppable(`{"type":"log","level":"${level}","invocation":${quoteId(invocation)},"message":${quote(message)}`);
+}
+function sendRejection(invocation, guessed, message, stack) {
+  sendDroppable(`{"type":"rejection","invocation":${quoteId(invocation)}${guessed ? ',"guessed":true' : ""},"message":${quote(message)},"stack":${stack === null ? "null" : quote(stack)}`);
+}
+function sendSettled(invocation) {
+  send(`{"type":"settled","invocation":${quote(invocation)}}
+`, false);
+}
+
+// src/context.ts
+var now = performance.now.bind(performance);
+var timeOrigin = performance.timeOrigin;
+var NativePromise = Promise;
+var currentInvocation = new AsyncLocalStorage;
+var running = new Set;
+var lastId = null;
+function guessInvocation() {
+  if (running.size === 0)
+    return lastId;
+  if (running.size > 1)
+    return null;
+  for (const context of running)
+    return Context.id(context);
+  return null;
+}
+function reportUnhandled(error) {
+  const context = currentInvocation.getStore();
+  const id = context ? Context.id(context) : guessInvocation();
+  report(id, !context && id !== null, error);
+}
+function report(id, guessed, error) {
+  const { name, message, stack } = errorParts(error);
+  sendRejection(id, guessed, message === "" ? name : message, stack);
+}
+
+class Context {
+  #id;
+  #info;
+  #request;
+  #endsAt;
+  #pending = 0;
+  #returned = false;
+  #awaited = false;
+  constructor(id, leftMs, request, info) {
+    this.#id = id;
+    this.#info = info;
+    this.#request = request;
+    this.#endsAt = leftMs === null ? Infinity : now() + +leftMs;
+    lastId = id === "" ? null : id;
+  }
+  get invocationId() {
+    return this.#id;
+  }
+  get functionName() {
+    return this.#info.name;
+  }
+  get version() {
+    return this.#info.version;
+  }
+  get environment() {
+    return this.#info.environment;
+  }
+  get deadline() {
+    return Math.round(timeOrigin + this.#endsAt);
+  }
+  get remainingMs() {
+    return () => Math.max(0, Math.round(this.#endsAt - now()));
+  }
+  get signal() {
+    return this.#request.signal;
+  }
+  get env() {
+    return process.env;
+  }
+  get waitUntil() {
+    return (promise) => this.#waitUntil(promise);
+  }
+  #waitUntil(promise) {
+    this.#pending++;
+    running.add(this);
+    NativePromise.resolve(promise).catch((error) => report(this.#id, false, error)).then(() => {
+      this.#pending--;
+      this.#settleIfDone();
+    });
+  }
+  #settleIfDone() {
+    if (!this.#returned || this.#pending > 0)
+      return;
+    running.delete(this);
+    if (!this.#awaited)
+      return;
+    this.#awaited = false;
+    sendSettled(this.#id);
+  }
+  static id(context) {
+    return context.#id;
+  }
+  static began(context) {
+    running.add(context);
+  }
+  static returned(context) {
+    context.#returned = true;
+    const pending = context.#pending > 0;
+    if (pending)
+      context.#awaited = true;
+    return pending;
+  }
+  static returnedLate(context) {
+    const pending = Context.returned(context);
+    if (context.#request.signal.aborted)
+      context.#awaited = true;
+    context.#settleIfDone();
+    return pending;
+  }
+  static dropped(id) {
+    for (const context of running)
+      if (context.#id === id)
+        return void (context.#awaited = true);
+    sendSettled(id);
+  }
+}
+
+// src/console.ts
+var { inspect: inspect2 } = Bun;
+var now2 = performance.now.bind(performance);
+var bytesMax = LOG_LINE_BYTES_DEFAULT;
+var indent = "";
+function setLogLineBytesMax(bytes) {
+  if (typeof bytes === "number" && bytes >= 0)
+    bytesMax = Math.max(LOG_LINE_BYTES_FLOOR, Math.floor(bytes));
+}
+function print(level, text) {
+  const context = currentInvocation.getStore();
+  if (indent !== "")
+    text = indent + text.replaceAll(`
+`, `
+${indent}`);
+  sendLog(level, context ? Context.id(context) : null, cut(text, bytesMax));
+}
+var at = (level) => (...args) => print(level, format(args));
+function captureConsole() {
+  const counts = new Map;
+  const timers = new Map;
+  const elapsed = (label, rest) => {
+    const since = timers.get(label);
+    if (since === undefined)
+      return print("warn", `Timer '${label}' does not exist`);
+    const text = `${label}: ${(now2() - since).toFixed(3)}ms`;
+    print("info", rest.length === 0 ? text : `${text} ${format(rest)}`);
+  };
+  const group = (...args) => {
+    if (args.length > 0)
+      print("info", format(args));
+    indent += "  ";
+  };
+  Object.assign(console, {
+    log: at("info"),
+    info: at("info"),
+    debug: at("debug"),
+    warn: at("warn"),
+    error: at("error"),
+    dirxml: at("info"),
+    trace(...args) {
+      const frames = stackOf(new Error("trace"))?.split(`
+`).slice(1).join(`
+`) ?? "";
+      print("debug", `Trace${args.length > 0 ? `: ${format(args)}` : ""}
+${frames}`);
+    },
+    assert(condition, ...args) {
+      if (!condition)
+        print("error", args.length > 0 ? `Assertion failed: ${format(args)}` : "Assertion failed");
+    },
+    dir(value, options) {
+      print("info", show(value, { depth: 2, ...options, colors: false }));
+    },
+    table(data, columns) {
+      try {
+        print("info", typeof data === "object" && data !== null ? inspect2.table(data, columns, { colors: false }).trimEnd() : format([data]));
+      } catch {
+        print("info", format([data]));
+      }
+    },
+    count(label = "default") {
+      const key = String(label);
+      const count = (counts.get(key) ?? 0) + 1;
+      counts.set(key, count);
+      print("info", `${key}: ${count}`);
+    },
+    countReset(label = "default") {
+      counts.delete(String(label));
+    },
+    time(label = "default") {
+      timers.set(String(label), now2());
+    },
+    timeLog(label = "default", ...rest) {
+      elapsed(String(label), rest);
+    },
+    timeEnd(label = "default") {
+      elapsed(String(label), []);
+      timers.delete(String(label));
+    },
+    group,
+    groupCollapsed: group,
+    groupEnd() {
+      indent = indent.slice(2);
+    }
+  });
+}
+
+// src/handler.ts
+var NativeResponse = Response;
+var NativePromise2 = Promise;
+var { peek } = Bun;
+var isFunction = (value) => typeof value === "function";
+function findHandler(module, name) {
+  const exported = module.default;
+  const levels = [exported, exported?.default, exported?.default?.default];
+  if (name === "default" || name === "handler") {
+    for (const [depth, value] of levels.entries()) {
+      const kind = depth === 0 ? undefined : "commonjs";
+      if (isFunction(value))
+        return { handler: value, kind: kind ?? "default" };
+      if (isFunction(value?.fetch))
+        return { handler: value.fetch.bind(value), kind: kind ?? "fetch" };
+    }
+    if (name === "default")
+      return;
+  }
+  for (const [depth, owner] of [module, ...levels].entries()) {
+    const value = owner?.[name];
+    const kind = depth === 0 ? "named" : "commonjs";
+    if (isFunction(value))
+      return { handler: value, kind };
+    if (isFunction(value?.fetch))
+      return { handler: value.fetch.bind(value), kind };
+  }
+  return;
+}
+function failure(sort, body) {
+  return new NativeResponse(body, { status: 500, headers: { [HEADER_ERROR]: sort, "content-type": "application/json" } });
+}
+function thrown(error) {
+  return failure("throw", errorJson(errorParts(error)));
+}
+function notAResponse(value) {
+  const message = `the handler returned ${describe(value)}; return a Response, for example Response.json(value)`;
+  return failure("not_a_response", errorJson({ name: "TypeError", message, stack: null }));
+}
+function describe(value) {
+  if (value === undefined || value === null)
+    return String(value);
+  if (Array.isArray(value))
+    return "an array";
+  if (typeof value !== "object")
+    return `a ${typeof value}`;
+  try {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype === null || prototype === Object.prototype)
+      return "a plain object";
+    const name = prototype.constructor?.name;
+    if (typeof name === "string" && name !== "")
+      return `an instance of ${name === "Response" ? "another Response class than Bun's" : name}`;
+  } catch {}
+  return "an object";
+}
+function serveWith(handler, info) {
+  return function invoke(request) {
+    const headers = request.headers;
+    const context = new Context(headers.get(HEADER_INVOCATION_ID) ?? "", headers.get(HEADER_DEADLINE), request, info);
+    headers.delete(HEADER_DEADLINE);
+    let result;
+    try {
+      result = currentInvocation.run(context, handler, request, context);
+    } catch (error) {
+      return finish(Context.returned(context), thrown(error));
+    }
+    if (result instanceof NativeResponse)
+      return finish(Context.returned(context), result);
+    if (result instanceof NativePromise2 && peek.status(result) === "fulfilled")
+      result = peek(result);
+    if (result instanceof NativeResponse)
+      return finish(Context.returned(context), result);
+    if (isFunction(result?.then)) {
+      Context.began(context);
+      return later(context, result);
+    }
+    return finish(Context.returned(context), notAResponse(result));
+  };
+}
+async function later(context, promise) {
+  let answer;
+  try {
+    const result = await promise;
+    answer = result instanceof NativeResponse ? result : notAResponse(result);
+  } catch (error) {
+    answer = thrown(error);
+  }
+  return finish(Context.returnedLate(context), answer);
+}
+function finish(pending, answer) {
+  if (!pending)
+    return answer;
+  if (answer.body === null)
+    answer = new NativeResponse(null, answer);
+  answer.headers.set(HEADER_PENDING, "1");
+  return answer;
+}
+
+// src/load-error.ts
+var LINE_TEXT_BYTES_MAX = 512;
+function loadError(error, entry) {
+  try {
+    const first = error?.errors?.[0] ?? error;
+    const more = error?.errors?.length > 1 ? ` (and ${error.errors.length - 1} more)` : "";
+    if (first?.code === "ERR_MODULE_NOT_FOUND" || first?.code === "MODULE_NOT_FOUND")
+      return missing(first, entry, more);
+    if (first?.position || first?.name === "BuildMessage")
+      return syntax(first, entry, more);
+    if (error instanceof SyntaxError && error.stack === undefined)
+      return engineSyntax(error);
+  } catch {}
+  return topLevelThrow(error);
+}
+function missing(message, entry, more) {
+  if (message.specifier === entry) {
+    return { kind: "not_found", name: "ModuleNotFoundError", message: "the entry file of the bundle does not exist", file: entry };
+  }
+  const found = { kind: "missing_module", name: "ModuleNotFoundError", message: cut(message.message, ERROR_TEXT_BYTES_MAX) + more };
+  if (message.referrer)
+    found.file = message.referrer;
+  if (message.position)
+    place(found, message.position);
+  return found;
+}
+function syntax(message, entry, more) {
+  const found = { kind: "syntax", name: "SyntaxError", message: cut(message.message, ERROR_TEXT_BYTES_MAX) + more, file: entry };
+  if (message.position)
+    place(found, message.position);
+  return found;
+}
+function engineSyntax(error) {
+  const found = { kind: "syntax", name: "SyntaxError", message: cut(error.message, ERROR_TEXT_BYTES_MAX) };
+  if (error.sourceURL)
+    found.file = error.sourceURL;
+  if (error.line)
+    found.line = error.line;
+  if (error.column)
+    found.column = error.column;
+  return found;
+}
+function topLevelThrow(error) {
+  const { name, message, stack } = errorParts(error);
+  const found = { kind: "throw", name, message };
+  if (stack === null)
+    return found;
+  found.stack = stack;
+  const frame = /^\s+at (?:.*\()?(\/.*?):(\d+):(\d+)\)?$/m.exec(stack);
+  if (frame) {
+    found.file = frame[1];
+    found.line = Number(frame[2]);
+    found.column = Number(frame[3]);
+  }
+  return found;
+}
+function place(found, position) {
+  if (position.file)
+    found.file = position.file;
+  if (position.line)
+    found.line = position.line;
+  if (position.column)
+    found.column = position.column;
+  if (position.lineText)
+    found.line_text = cut(position.lineText, LINE_TEXT_BYTES_MAX);
+}
+
+// src/entry.ts
+var json = Response.json;
+var socketPath = process.argv[2];
+var assigned = false;
+async function unassigned(request) {
+  if (assigned || request.method !== ASSIGN_METHOD || new URL(request.url).pathname !== ASSIGN_PATH) {
+    return new Response("this worker has no function", { status: 503 });
+  }
+  assigned = true;
+  clearTimeout(rehearsal);
+  const outcome = await assign(await request.json());
+  return "error" in outcome ? json(outcome, { status: 422 }) : json(outcome);
+}
+async function assign(order) {
+  setLogLineBytesMax(order.log_line_bytes_max);
+  if (order.variables)
+    Object.assign(process.env, order.variables);
+  process.argv = [process.execPath, order.entry];
+  const started = performance.now();
+  let module;
+  try {
+    module = await import(order.entry);
+  } catch (error) {
+    return { error: loadError(error, order.entry) };
+  }
+  const import_ms = Math.round((performance.now() - started) * 1000) / 1000;
+  const found = findHandler(module, order.handler);
+  if (!found)
+    return { error: noHandler(module, order) };
+  const info = { name: order.function, version: order.version, environment: order.environment };
+  server.reload({ ...options, fetch: serveWith(found.handler, info) });
+  return { kind: found.kind, import_ms, bun: Bun.version };
+}
+function noHandler(module, { entry, handler }) {
+  const exports = Object.keys(module);
+  const wanted = handler === "default" || handler === "handler" ? "export a default function (req, ctx) => Response, or a default object with a fetch method" : `export a function named ${handler}, or an object of that name with a fetch method`;
+  const has = exports.length === 0 ? "the module exports nothing" : `the module exports ${exports.join(", ")}`;
+  return { kind: "no_handler", name: "Error", message: `no handler found: ${has}; ${wanted}`, file: entry, exports };
+}
+async function rehearse() {
+  const request = new Request("http://rehearsal/", { method: "PUT", body: "{}" });
+  Object.assign(process.env, await request.json());
+  const module = await Promise.resolve().then(() => exports_javascript_export_default_Response);
+  const { handler } = findHandler(module, "default");
+  const info = { name: "", version: "", environment: "" };
+  await (await serveWith(handler, info)(new Request("http://rehearsal/", { headers: { [HEADER_DEADLINE]: "1" } }))).text();
+  if (!assigned)
+    server.reload({ ...options, fetch: unassigned });
+}
+var REHEARSAL_DELAY_MS = 15;
+process.on("unhandledRejection", reportUnhandled);
+process.on("uncaughtException", reportUnhandled);
+await openControl(Context.dropped);
+captureConsole();
+var options = {
+  unix: socketPath,
+  development: false,
+  idleTimeout: 0,
+  maxRequestBodySize: REQUEST_BODY_BYTES_MAX,
+  error: thrown,
+  fetch: unassigned
+};
+var server = Bun.serve(options);
+var rehearsal = setTimeout(rehearse, REHEARSAL_DELAY_MS);
+sendReady();

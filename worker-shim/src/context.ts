@@ -1,0 +1,161 @@
+// One invocation: what the function gets as `ctx`, and what the shim has to remember about it.
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import { sendRejection, sendSettled } from "./control.ts";
+import { errorParts } from "./text.ts";
+
+const now = performance.now.bind(performance);
+const timeOrigin = performance.timeOrigin;
+const NativePromise = Promise;
+
+/** What the invocations of one worker have in common. */
+export interface FunctionInfo {
+  name: string;
+  version: string;
+  environment: string;
+}
+
+/** Ties console output and errors to the invocation whose code, however deferred, is running. */
+export const currentInvocation = new AsyncLocalStorage<Context>();
+
+/** Invocations whose handler or `waitUntil` promises have not ended. Those that answer at once never enter. */
+const running = new Set<Context>();
+let lastId: string | null = null;
+
+/**
+ * The invocation an unhandled rejection belongs to. Bun calls the listener outside every asynchronous context, so this is an
+ * inference: the only invocation running, or, when none is, the last one, whose late work it most likely is.
+ */
+export function guessInvocation(): string | null {
+  if (running.size === 0) return lastId;
+  if (running.size > 1) return null;
+  for (const context of running) return Context.id(context);
+  return null;
+}
+
+/** Reports an error nobody handled, with the invocation where it is known or can be inferred. */
+export function reportUnhandled(error: unknown): void {
+  const context = currentInvocation.getStore();
+  const id = context ? Context.id(context) : guessInvocation();
+  report(id, !context && id !== null, error);
+}
+
+function report(id: string | null, guessed: boolean, error: unknown): void {
+  const { name, message, stack } = errorParts(error);
+  sendRejection(id, guessed, message === "" ? name : message, stack);
+}
+
+/**
+ * The second argument of a handler. Everything is a getter on the prototype, so an invocation that ignores `ctx` pays for one small
+ * object. The state is private: a function can neither rename its invocation nor settle it.
+ */
+export class Context {
+  readonly #id: string;
+  readonly #info: FunctionInfo;
+  readonly #request: Request;
+  /** On the monotonic clock, so that setting the system's clock changes nothing. */
+  readonly #endsAt: number;
+  /** `waitUntil` promises that have not settled. */
+  #pending = 0;
+  #returned = false;
+  /** The daemon waits for `settled`: the answer said so, or it dropped the connection before there was one. */
+  #awaited = false;
+
+  constructor(id: string, leftMs: string | null, request: Request, info: FunctionInfo) {
+    this.#id = id;
+    this.#info = info;
+    this.#request = request;
+    this.#endsAt = leftMs === null ? Infinity : now() + +leftMs;
+    lastId = id === "" ? null : id;
+  }
+
+  get invocationId(): string {
+    return this.#id;
+  }
+  get functionName(): string {
+    return this.#info.name;
+  }
+  get version(): string {
+    return this.#info.version;
+  }
+  get environment(): string {
+    return this.#info.environment;
+  }
+  /** When the invocation times out: milliseconds since the epoch, as `Date.now()` counts; Infinity when there is no deadline. */
+  get deadline(): number {
+    return Math.round(timeOrigin + this.#endsAt);
+  }
+  /** Milliseconds left, never negative. A function, bound: it may be taken out of the object. */
+  get remainingMs(): () => number {
+    return () => Math.max(0, Math.round(this.#endsAt - now()));
+  }
+  /** Aborts when the caller went away or the deadline passed. The same as `req.signal`. */
+  get signal(): AbortSignal {
+    return this.#request.signal;
+  }
+  /** The variables of this function: `process.env`. */
+  get env(): Record<string, string | undefined> {
+    return process.env;
+  }
+  /** Keeps the invocation alive after its answer until the promise settles. Bound: it may be taken out of the object. */
+  get waitUntil(): (promise: unknown) => void {
+    return (promise) => this.#waitUntil(promise);
+  }
+
+  #waitUntil(promise: unknown): void {
+    this.#pending++;
+    running.add(this);
+    NativePromise.resolve(promise)
+      .catch((error) => report(this.#id, false, error))
+      .then(() => {
+        this.#pending--;
+        this.#settleIfDone();
+      });
+  }
+
+  #settleIfDone(): void {
+    if (!this.#returned || this.#pending > 0) return;
+    running.delete(this);
+    if (!this.#awaited) return;
+    this.#awaited = false;
+    sendSettled(this.#id);
+  }
+
+  // The shim's side. Static, so that a function finds none of it on its `ctx`.
+
+  static id(context: Context): string {
+    return context.#id;
+  }
+
+  /** The handler returned a promise that is not settled. */
+  static began(context: Context): void {
+    running.add(context);
+  }
+
+  /** The handler has ended. True when `waitUntil` promises are pending, so that the answer must say so. */
+  static returned(context: Context): boolean {
+    context.#returned = true;
+    const pending = context.#pending > 0;
+    if (pending) context.#awaited = true;
+    return pending;
+  }
+
+  /** The handler has ended, some time after it was called. As `returned`, and the connection may have been dropped meanwhile. */
+  static returnedLate(context: Context): boolean {
+    const pending = Context.returned(context);
+    // A signal that is first looked at after the connection was dropped says so too: no listener is needed for each call.
+    if (context.#request.signal.aborted) context.#awaited = true;
+    context.#settleIfDone();
+    return pending;
+  }
+
+  /**
+   * The daemon asks about a connection it dropped. Nothing else would tell it when the handler had returned by then: Bun sends the head of
+   * a stream with its first chunk, which can be much later, and an answer may be lost on its way. A listener on each signal would tell,
+   * and cost every call a microsecond.
+   */
+  static dropped(id: string): void {
+    for (const context of running) if (context.#id === id) return void (context.#awaited = true);
+    sendSettled(id);
+  }
+}

@@ -1,0 +1,115 @@
+// Finding the handler in a module, calling it, and turning whatever it does into an answer.
+
+import { Context, currentInvocation, type FunctionInfo } from "./context.ts";
+import { HEADER_DEADLINE, HEADER_ERROR, HEADER_INVOCATION_ID, HEADER_PENDING, type ErrorSort, type HandlerKind } from "./protocol.ts";
+import { errorJson, errorParts } from "./text.ts";
+
+// Captured before any function runs: a polyfill that replaces the globals must not confuse the shim.
+const NativeResponse = Response;
+const NativePromise = Promise;
+const { peek } = Bun;
+
+export type Handler = (request: Request, context: Context) => unknown;
+
+const isFunction = (value: unknown): value is (...args: any[]) => any => typeof value === "function";
+
+/**
+ * The handler called `name` in a module, or undefined.
+ *
+ * `default` is the default export, or its `fetch` method. `handler` means the same and, failing that, an export of that name: that is
+ * how functions are registered whose configuration names no export. CommonJS shows its `module.exports` as the default
+ * export, and a transpiled ES module in CommonJS keeps its own default export one or two levels further down.
+ */
+export function findHandler(module: any, name: string): { handler: Handler; kind: HandlerKind } | undefined {
+  const exported = module.default;
+  const levels = [exported, exported?.default, exported?.default?.default];
+  if (name === "default" || name === "handler") {
+    for (const [depth, value] of levels.entries()) {
+      const kind = depth === 0 ? undefined : "commonjs";
+      if (isFunction(value)) return { handler: value, kind: kind ?? "default" };
+      if (isFunction(value?.fetch)) return { handler: value.fetch.bind(value), kind: kind ?? "fetch" };
+    }
+    if (name === "default") return undefined;
+  }
+  for (const [depth, owner] of [module, ...levels].entries()) {
+    const value = owner?.[name];
+    const kind = depth === 0 ? "named" : "commonjs";
+    if (isFunction(value)) return { handler: value, kind };
+    if (isFunction(value?.fetch)) return { handler: value.fetch.bind(value), kind };
+  }
+  return undefined;
+}
+
+/** The answer the daemon turns into HANDLER_ERROR. */
+function failure(sort: ErrorSort, body: string): Response {
+  return new NativeResponse(body, { status: 500, headers: { [HEADER_ERROR]: sort, "content-type": "application/json" } });
+}
+
+/** The answer for a thrown value. Also Bun's own hook, for a Response it cannot send, such as one whose body was read. */
+export function thrown(error: unknown): Response {
+  return failure("throw", errorJson(errorParts(error)));
+}
+
+function notAResponse(value: unknown): Response {
+  const message = `the handler returned ${describe(value)}; return a Response, for example Response.json(value)`;
+  return failure("not_a_response", errorJson({ name: "TypeError", message, stack: null }));
+}
+
+/** What a value is, in words, without running any of its code where that can be avoided. */
+function describe(value: unknown): string {
+  if (value === undefined || value === null) return String(value);
+  if (Array.isArray(value)) return "an array";
+  if (typeof value !== "object") return `a ${typeof value}`;
+  try {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype === null || prototype === Object.prototype) return "a plain object";
+    const name = prototype.constructor?.name;
+    if (typeof name === "string" && name !== "") return `an instance of ${name === "Response" ? "another Response class than Bun's" : name}`;
+  } catch {}
+  return "an object";
+}
+
+/** What Bun calls for each request once the worker has its function. */
+export function serveWith(handler: Handler, info: FunctionInfo): (request: Request) => Response | Promise<Response> {
+  return function invoke(request) {
+    const headers = request.headers;
+    const context = new Context(headers.get(HEADER_INVOCATION_ID) ?? "", headers.get(HEADER_DEADLINE), request, info);
+    headers.delete(HEADER_DEADLINE);
+    let result: unknown;
+    try {
+      result = currentInvocation.run(context, handler, request, context);
+    } catch (error) {
+      return finish(Context.returned(context), thrown(error));
+    }
+    if (result instanceof NativeResponse) return finish(Context.returned(context), result);
+    // An async handler that awaited nothing is done already: no need to wait for another turn.
+    if (result instanceof NativePromise && peek.status(result) === "fulfilled") result = peek(result);
+    if (result instanceof NativeResponse) return finish(Context.returned(context), result);
+    if (isFunction((result as any)?.then)) {
+      Context.began(context);
+      return later(context, result as PromiseLike<unknown>);
+    }
+    return finish(Context.returned(context), notAResponse(result));
+  };
+}
+
+async function later(context: Context, promise: PromiseLike<unknown>): Promise<Response> {
+  let answer: Response;
+  try {
+    const result = await promise;
+    answer = result instanceof NativeResponse ? result : notAResponse(result);
+  } catch (error) {
+    answer = thrown(error);
+  }
+  return finish(Context.returnedLate(context), answer);
+}
+
+/** The function's answer, untouched unless it must say that something is pending. */
+function finish(pending: boolean, answer: Response): Response {
+  if (!pending) return answer;
+  // An answer without a body can be sent again: the mark must not stay on the function's own object, and Bun does not send
+  // headers that are set on it after its first use.
+  if (answer.body === null) answer = new NativeResponse(null, answer);
+  answer.headers.set(HEADER_PENDING, "1");
+  return answer;
+}
