@@ -91,6 +91,9 @@ pub(super) fn details(details: &serde_json::Value) -> String {
             serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => continue,
             scalar => scalar.to_string(),
         };
+        if value.is_empty() {
+            continue;
+        }
         let _ = match name.as_str() {
             "stack" => writeln!(text, "{value}"),
             _ if value.contains('\n') => writeln!(text, "{name}:\n  {}", value.replace('\n', "\n  ")),
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn details_show_the_stack_as_it_is_and_other_facts_by_name() {
-        let facts = serde_json::json!({"names": ["a", "b"], "exit": 1, "last_words": "a\nb", "stack": "Error: x\n  at y", "none": null, "tree": {}});
+        let facts = serde_json::json!({"names": ["a", "b"], "exit": 1, "last_words": "a\nb", "stack": "Error: x\n  at y", "none": null, "empty": "", "tree": {}});
         assert_eq!(details(&facts), "Error: x\n  at y\nexit: 1\nlast_words:\n  a\n  b\nnames: a, b");
     }
 

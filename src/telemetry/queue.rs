@@ -155,8 +155,9 @@ impl Queue {
 
     /// For the writer: waits until a batch is due, or until `idle_until` when nothing comes, and takes it.
     ///
-    /// `batch` gives its empty buffer and gets the full one. [`finish`](Self::finish) must follow.
-    pub(super) fn take(&self, batch: &mut Batch, idle_until: Instant) -> LogOptions {
+    /// `batch` gives its empty buffer and gets the full one. [`finish`](Self::finish) must follow. Lines wait for
+    /// others for the interval of the options, or for `interval_min` if that is longer.
+    pub(super) fn take(&self, batch: &mut Batch, idle_until: Instant, interval_min: Duration) -> LogOptions {
         let mut state = self.state.lock();
         while state.is_empty() && !state.is_due() {
             if self.work.wait_until(&mut state, idle_until).timed_out() {
@@ -164,7 +165,7 @@ impl Queue {
             }
         }
         if !state.is_empty() {
-            let batch_until = Instant::now() + state.options.flush_interval;
+            let batch_until = Instant::now() + state.options.flush_interval.max(interval_min);
             while !state.is_due() && !self.work.wait_until(&mut state, batch_until).timed_out() {}
         }
         state.hurry = false;

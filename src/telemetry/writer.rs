@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 /// Bytes that a line takes in the database besides its text: the row's other columns and two index entries.
 const ROW_BYTES: usize = 120;
 
+/// How long the writer lets a disk rest that has refused a batch. A loss that is still to be said would otherwise be
+/// tried again at once.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The running thread.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -69,7 +73,8 @@ impl Work {
         while !batch.last {
             batch.records.reserve(self.options.buffer_records_max);
             let idle_until = Instant::now() + if self.retain { Duration::ZERO } else { until_next_minute() };
-            let options = self.logs.queue().take(&mut batch, idle_until);
+            let interval_min = if self.failing { RETRY_INTERVAL } else { Duration::ZERO };
+            let options = self.logs.queue().take(&mut batch, idle_until, interval_min);
             self.retain |= options != self.options;
             self.options = options;
             self.write_lines(&mut batch);

@@ -1,4 +1,24 @@
-//! The integration tests: one file for each command, and one for what only a real process or a hostile peer can show.
+//! The integration tests: one file for each command, and one each for what only a real process, a hostile peer or heavy
+//! traffic can show. All of them run real Bun workers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_docs, reason = "a test that cannot go on fails")]
 
 mod harness;
 
+mod delete;
+mod deploy;
+mod faulty;
+mod functions;
+mod hostile;
+mod invoke;
+mod logs;
+mod metrics;
+mod process;
+mod protocol;
+mod register;
+mod rollback;
+mod status;
+mod storm;
+mod versions;
+mod warmup;
+mod worker;

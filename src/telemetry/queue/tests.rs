@@ -7,7 +7,7 @@ fn numbers(batch: &Batch) -> Vec<&str> {
 
 fn take(queue: &Queue) -> Batch {
     let mut batch = Batch::default();
-    queue.take(&mut batch, Instant::now());
+    queue.take(&mut batch, Instant::now(), Duration::ZERO);
     batch
 }
 
@@ -39,6 +39,18 @@ fn a_full_queue_keeps_the_first_lines_and_counts_the_rest() {
 }
 
 #[test]
+fn a_loss_that_could_not_be_written_is_said_with_the_next_one() {
+    let queue = Queue::new(hasty(2));
+    let function = FunctionId::new();
+    (0..5).for_each(|it| queue.push(line(function, it.to_string())));
+    let refused = take(&queue);
+    assert_eq!((refused.records.len(), refused.lost[0].lines), (2, 3));
+    queue.lose(&refused);
+    assert_eq!(take(&queue).lost[0].lines, 5);
+    assert_eq!(queue.lost(function), 5, "each line is counted once");
+}
+
+#[test]
 fn the_queue_is_bounded_in_bytes_too() {
     let queue = Queue::new(LogOptions { buffer_bytes_max: 10_000, ..hasty(1_000) });
     let function = FunctionId::new();
@@ -62,7 +74,7 @@ fn a_line_waits_for_others_until_the_batch_is_worth_it() {
 
 fn take_when_due(queue: &Queue) -> Batch {
     let mut batch = Batch::default();
-    queue.take(&mut batch, Instant::now() + Duration::from_secs(60));
+    queue.take(&mut batch, Instant::now() + Duration::from_secs(60), Duration::ZERO);
     batch
 }
 
@@ -101,7 +113,7 @@ fn a_push_does_not_grow_the_buffer() {
         let buffer = queue.state.lock().records.as_ptr();
         (0..150).for_each(|it| queue.push(line(FunctionId::new(), it.to_string())));
         assert_eq!(queue.state.lock().records.as_ptr(), buffer);
-        queue.take(&mut batch, Instant::now());
+        queue.take(&mut batch, Instant::now(), Duration::ZERO);
         batch.records.clear();
     }
 }

@@ -1,7 +1,5 @@
 //! What every test begins with: a daemon in this process, or the real binary; a client; the sample functions.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
-
 mod bun;
 mod daemon;
 mod process;
@@ -9,7 +7,7 @@ pub mod samples;
 mod wait;
 
 pub use bun::bun;
-pub use daemon::TestDaemon;
+pub use daemon::{TestDaemon, is_refused, refused, text};
 pub use process::DaemonProcess;
 pub use wait::until;
 
