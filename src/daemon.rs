@@ -239,9 +239,10 @@ fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Conte
     let logs = Arc::clone(telemetry.logs());
     let spawner = Spawner::new(runtime, &data_dir.join("run"), logs, spawn_limits(&config)).map_err(StartError::Workers)?;
     let catalogue = store.catalogue()?;
+    let bundles = Arc::new(bundles);
     Ok(Arc::new(Context {
         router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
-        scheduler: Scheduler::new(spawner, scheduler_limits(&config)),
+        scheduler: Scheduler::new(spawner, Arc::clone(&bundles), scheduler_limits(&config)),
         config: ArcSwap::from_pointee(config),
         data_dir,
         store,
@@ -285,7 +286,7 @@ fn reload_config(context: &Context, reload: &Reload, log_level: Option<&LevelHan
     context.scheduler.set_limits(scheduler_limits(&config));
     context.scheduler.spawner().set_limits(spawn_limits(&config));
     context.telemetry.logs().set_options(log_options(&config));
-    context.config.store(Arc::new(config));
+    context.config.store(Arc::new(context.config.load().reloaded(&config)));
     if !changes.live.is_empty() {
         tracing::info!(keys = changes.live.join(", "), "the configuration is reloaded");
     }

@@ -33,7 +33,7 @@ impl Config {
             Self::Print => {
                 let effective = load(session.config.as_deref(), &flags(None, session.socket.as_deref(), None))?;
                 if session.out.is_json {
-                    return session.out.json(&effective.config);
+                    return session.out.json(&effective.rows());
                 }
                 session.out.text(&effective.render())
             }

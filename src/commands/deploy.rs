@@ -254,12 +254,7 @@ impl Act {
         if entry.live().is_some_and(|live| live.id == version.id) {
             return self.unchanged(entry, version).await;
         }
-        let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
-        let ready = async {
-            self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
-            self.warm(entry, version, 0).await
-        };
-        match ready.await {
+        match self.warm(entry, version, 0).await {
             Ok(()) => self.commit(entry, version, false, true).await,
             Err(error) => {
                 self.record_failure(entry, &version.label, &error).await;

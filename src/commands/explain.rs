@@ -44,18 +44,25 @@ impl From<StoreError> for Error {
 
 impl From<BundleError> for Error {
     fn from(error: BundleError) -> Self {
-        let code = match &error {
-            BundleError::Path { .. }
-            | BundleError::EntryMissing(_)
-            | BundleError::TooManyFiles(_)
-            | BundleError::NotAFile(_) => ErrorCode::BundleInvalid,
-            BundleError::TooLarge(_) => ErrorCode::PayloadTooLarge,
-            BundleError::Source { .. } | BundleError::Missing { .. } => ErrorCode::BundleNotFound,
-            BundleError::Exists(_) => ErrorCode::VersionExists,
-            BundleError::Changed { .. } => ErrorCode::BundleInvalid,
-            BundleError::Io { .. } => return Self::internal(error),
-        };
-        Self::new(code, error.to_string())
+        match bundle_code(&error) {
+            Some(code) => Self::new(code, error.to_string()),
+            None => Self::internal(error),
+        }
+    }
+}
+
+/// The code of what is wrong with a bundle; none where the disk failed.
+fn bundle_code(error: &BundleError) -> Option<ErrorCode> {
+    match error {
+        BundleError::Path { .. }
+        | BundleError::EntryMissing(_)
+        | BundleError::TooManyFiles(_)
+        | BundleError::NotAFile(_)
+        | BundleError::Changed { .. } => Some(ErrorCode::BundleInvalid),
+        BundleError::TooLarge(_) => Some(ErrorCode::PayloadTooLarge),
+        BundleError::Source { .. } | BundleError::Missing { .. } => Some(ErrorCode::BundleNotFound),
+        BundleError::Exists(_) => Some(ErrorCode::VersionExists),
+        BundleError::Io { .. } => None,
     }
 }
 
@@ -100,6 +107,9 @@ impl From<&StartError> for Error {
             // Loading the bundle is all a start does that the function's code can bring down.
             StartError::Exited(_) | StartError::Timeout { .. } => {
                 Self::new(ErrorCode::BundleLoadError, format!("the bundle cannot be loaded: {error}")).with_details(details)
+            }
+            StartError::Bundle(error) => {
+                Self::new(bundle_code(error).unwrap_or(ErrorCode::Internal), error.to_string())
             }
             StartError::Launch(_) | StartError::Prepare(_) | StartError::Protocol(_) => {
                 Self::new(ErrorCode::WorkerUnavailable, error.to_string()).with_details(details)

@@ -137,11 +137,13 @@ async fn call(
                 start_ms: milliseconds(wait.start),
             };
             // A caller that does not read holds the worker no longer than the invocation may take.
-            let forwarded = timeout_at(invocation.deadline().into(), forward(&mut reply, partials, &head)).await;
-            forwarded.unwrap_or_else(|_| {
-                let error = CallError::Invoke(InvokeError::Timeout { limit: invocation.timeout });
-                Err(CallFailed { error, timing: reply.timing() })
-            })?;
+            match timeout_at(invocation.deadline().into(), forward(&mut reply, partials, &head)).await {
+                Ok(forwarded) => forwarded?,
+                Err(_) => {
+                    let error = CallError::Invoke(InvokeError::Timeout { limit: invocation.timeout });
+                    return Err(CallFailed { error, timing: reply.timing() });
+                }
+            }
             Bytes::new()
         }
         None => collect(&mut reply, context.config.load().limits.frame_bytes_max as usize).await?,

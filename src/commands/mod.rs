@@ -56,7 +56,7 @@ pub struct Context {
     /// Functions, versions, aliases and deployments on disk.
     pub store: Store,
     /// The code of the versions.
-    pub bundles: BundleStore,
+    pub bundles: Arc<BundleStore>,
     /// The same metadata in memory.
     pub router: Router,
     /// The workers.
@@ -182,6 +182,7 @@ impl Context {
                 function: entry.function.name.clone(),
                 version: version.label.clone(),
                 environment: environment.clone(),
+                digest: version.digest,
                 entry: self.bundles.folder(entry.function.id, &version.label).join(&version.entry),
                 handler: entry.function.handler.clone(),
             };

@@ -1,12 +1,17 @@
 //! Puts the layers on top of one another and says everything that is wrong with them.
 
-use super::{Config, KEYS, SECTIONS, value::Raw};
+use super::{Config, KEYS, Key, SECTIONS, suggest, value::Raw};
+use serde::Serialize;
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
-use toml::de::DeTable;
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "config.toml";
@@ -61,6 +66,16 @@ impl Effective {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
+    /// Every value with its origin, in the order of `config.toml`.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Row> {
+        let row = |key: &Key| {
+            let origin = self.origin(&key.path()).to_string();
+            Row { key: key.path(), value: key.value(&self.config), origin }
+        };
+        KEYS.iter().map(row).collect()
+    }
+
     /// Every value as TOML, with its origin behind it.
     #[must_use]
     pub fn render(&self) -> String {
@@ -76,6 +91,17 @@ impl Effective {
         text.truncate(text.trim_end().len());
         text
     }
+}
+
+/// One value that applies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Section and name: `daemon.socket`.
+    pub key: String,
+    /// The value as TOML.
+    pub value: String,
+    /// `default`, the file and line, the variable, or the flag.
+    pub origin: String,
 }
 
 /// One thing that is wrong.
@@ -119,15 +145,15 @@ fn list(problems: &[Problem]) -> String {
 /// Reads the configuration of this process: `file`, or `config.toml` of the working directory if there is one; the
 /// environment; and flags, as pairs of a key such as `daemon.socket` and its value.
 pub fn load(file: Option<&Path>, flags: &[(&'static str, String)]) -> Result<Effective, ConfigError> {
-    // A name or value that is not Unicode cannot be meant for Levain.
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    // A name that is not Unicode cannot be meant for Levain.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     load_from(file, variables, flags)
 }
 
 /// The same with the environment given.
 pub fn load_from(
     file: Option<&Path>,
-    variables: impl IntoIterator<Item = (String, String)>,
+    variables: impl IntoIterator<Item = (String, OsString)>,
     flags: &[(&'static str, String)],
 ) -> Result<Effective, ConfigError> {
     let mut layers = Layers::default();
@@ -152,73 +178,78 @@ struct Layers {
 
 impl Layers {
     fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
-        let syntax = |error: toml::de::Error| ConfigError::Syntax { path: path.into(), message: error.to_string() };
-        let document = DeTable::parse(text).map_err(syntax)?;
+        let (document, errors) = DeTable::parse_recoverable(text);
+        // The later ones are often only what the first one leads to.
+        if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
+            let message = error.to_string().trim_end().to_owned();
+            return Err(ConfigError::Syntax { path: path.into(), message });
+        }
         let origin = |at: usize| Origin::File(path.into(), text[..at].matches('\n').count() + 1);
-        for (section, content) in document.get_ref() {
+        for (section, content) in in_order(document.get_ref()) {
             let (name, place) = (section.get_ref().as_ref(), origin(section.span().start));
             let known = SECTIONS.iter().any(|(section, _)| *section == name);
             match content.get_ref().as_table() {
                 Some(table) if known => {
-                    for (key, value) in table {
-                        let place = origin(key.span().start);
-                        self.set(name, key.get_ref(), Raw::Toml(value.get_ref()), place);
+                    for (key, value) in in_order(table) {
+                        let raw = Raw::Toml(value.get_ref(), &text[value.span()]);
+                        self.set(name, key.get_ref(), raw, origin(key.span().start));
                     }
                 }
-                _ => self.unknown(place, &format!("section [{name}]"), SECTIONS.iter().map(|(name, _)| (*name).to_owned())),
+                Some(_) => self.problem(place, suggest::section(name)),
+                None if known => self.problem(place, format!("{name} is a section: write [{name}] and its keys below")),
+                None => self.problem(place, suggest::key("", name)),
             }
         }
         Ok(())
     }
 
-    fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+    fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) {
+        let short = |name: &str| SHORT_VARIABLES.iter().find(|(short, _)| *short == name).map(|(_, path)| *path);
+        let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with("LEVAIN_")).collect();
+        // The environment has no order: the long name wins, and messages come in the same order every time.
+        variables.sort_by_cached_key(|(name, _)| (short(name).is_none(), name.clone()));
         for (name, value) in variables {
+            let path = short(&name).map(str::to_owned);
+            let path = path.or_else(|| KEYS.iter().find(|key| key.variable() == name).map(Key::path));
             let origin = Origin::Environment(name.clone());
-            if let Some((_, key)) = SHORT_VARIABLES.iter().find(|(short, _)| *short == name) {
-                self.set_path(key, Raw::Text(&value), origin);
-            } else if let Some(rest) = name.strip_prefix("LEVAIN_").map(str::to_ascii_lowercase)
-                && let Some((section, key)) = rest.split_once('_')
-                && SECTIONS.iter().any(|(known, _)| *known == section)
-            {
-                self.set(section, key, Raw::Text(&value), origin);
+            match (path, value.to_str()) {
+                (Some(path), Some(text)) => self.set_path(&path, Raw::Text(text), origin),
+                (Some(path), None) => self.problem(origin, format!("{path} = {value:?}: expected text in UTF-8")),
+                (None, _) if is_meant_for_a_section(&name) => self.problem(origin, suggest::variable(&name)),
+                (None, _) => {}
             }
         }
     }
 
     fn set_path(&mut self, path: &str, raw: Raw<'_>, origin: Origin) {
-        let (section, key) = path.split_once('.').unwrap_or((path, ""));
+        let (section, key) = path.split_once('.').unwrap_or(("", path));
         self.set(section, key, raw, origin);
     }
 
     fn set(&mut self, section: &str, name: &str, raw: Raw<'_>, origin: Origin) {
-        let siblings = || KEYS.iter().filter(|key| key.section == section);
-        let Some(key) = siblings().find(|key| key.name == name) else {
-            let allowed = siblings().map(|key| key.name.to_owned());
-            return self.unknown(origin, &format!("key {section}.{name}"), allowed);
+        let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name) else {
+            return self.problem(origin, suggest::key(section, name));
         };
         match (key.set)(&mut self.config, raw, &key.rule) {
             Some(()) => {
                 self.origins.insert(key.path(), origin);
             }
-            None => {
-                let message = format!("{} = {}: expected {}", key.path(), found(raw), key.rule.allowed());
-                self.problems.push(Problem { origin, message });
-            }
+            None => self.problem(origin, format!("{} = {}: expected {}", key.path(), found(raw), key.rule.allowed())),
         }
     }
 
-    fn unknown(&mut self, origin: Origin, what: &str, allowed: impl Iterator<Item = String>) {
-        let allowed: Vec<String> = allowed.collect();
-        let message = format!("unknown {what}; there are {}", allowed.join(", "));
+    fn problem(&mut self, origin: Origin, message: String) {
         self.problems.push(Problem { origin, message });
     }
 
     fn finish(mut self, file: Option<PathBuf>) -> Result<Effective, ConfigError> {
         let functions = &self.config.functions;
-        if functions.warm_workers > functions.max_concurrent_executions {
+        // A refused value has left its default behind, with which nothing can be compared.
+        if self.problems.is_empty() && functions.warm_workers > functions.max_concurrent_executions {
             let key = "functions.warm_workers";
             let (warm, max) = (functions.warm_workers, functions.max_concurrent_executions);
-            let message = format!("{key} = {warm}: expected at most functions.max_concurrent_executions, which is {max}");
+            let message =
+                format!("{key} = {warm}: expected at most functions.max_concurrent_executions, which is {max}");
             let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
             self.problems.push(Problem { origin, message });
         }
@@ -229,17 +260,28 @@ impl Layers {
     }
 }
 
+/// The entries of a table as the file has them; the table itself sorts them by name.
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+/// Other variables that begin with `LEVAIN_` belong to somebody else.
+fn is_meant_for_a_section(name: &str) -> bool {
+    let rest = name.trim_start_matches("LEVAIN_").to_ascii_lowercase();
+    rest.split_once('_').is_some_and(|(section, _)| SECTIONS.iter().any(|(known, _)| *known == section))
+}
+
 /// A value that is not allowed, as it was written.
 fn found(raw: Raw<'_>) -> String {
     const SHOWN_MAX: usize = 80;
     let text = match raw {
         Raw::Text(text) => format!("{text:?}"),
-        Raw::Toml(value) => match (value.as_str(), value.as_integer()) {
-            (Some(text), _) => format!("{text:?}"),
-            (_, Some(integer)) => integer.as_str().to_owned(),
-            _ => format!("a value of type {}", value.type_str()),
-        },
+        Raw::Toml(_, written) => written.replace(['\n', '\r'], " "),
     };
-    text.chars().take(SHOWN_MAX).collect()
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
 }
-

@@ -3,12 +3,14 @@
 //! The table below is the one list of keys. The structs, the checks, the names of the environment variables,
 //! `config.toml` and what can be reloaded all come from it: a new key is one line here.
 //!
-//! Layers, the later ones win: the defaults, the file, `LEVAIN_<SECTION>_<KEY>` variables, flags.
+//! Layers, the later ones win: the defaults, the file, `LEVAIN_<SECTION>_<KEY>` variables, flags. `LEVAIN_SOCKET` and
+//! `LEVAIN_DATA_DIR` are short for two of them, and give way to the long name.
 
 mod load;
+mod suggest;
 mod value;
 
-pub use load::{ConfigError, Effective, Origin, Problem, load, load_from};
+pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
 pub use value::{LogFormat, Verify};
 
 use serde::Serialize;
@@ -40,6 +42,7 @@ pub struct Key {
     rule: Rule,
     set: fn(&mut Config, Raw<'_>, &Rule) -> Option<()>,
     show: fn(&Config) -> String,
+    copy: fn(&mut Config, &Config),
 }
 
 impl std::fmt::Debug for Key {
@@ -107,6 +110,7 @@ macro_rules! schema {
                 Some(())
             },
             show: |config| config.$section.$key.show(),
+            copy: |config, from| config.$section.$key.clone_from(&from.$section.$key),
         },)*)*];
 
         const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($section_doc),+))),*];
@@ -116,7 +120,7 @@ macro_rules! schema {
 schema! {
     /// The process itself.
     daemon: DaemonConfig {
-        data_dir: String = "data", Rule::Text, Restart,
+        data_dir: String = "data", Rule::Path, Restart,
             "Folder of everything the daemon keeps; relative to the folder it is started in.";
         socket: String = "", Rule::Text, Restart,
             "Path of the command socket, at most 107 bytes; empty: levain.sock in the data directory.";
@@ -124,7 +128,7 @@ schema! {
             "Users besides the daemon's own and root that may use the command socket.";
         allowed_gids: Vec<u32> = [], Rule::Numbers, Restart,
             "Groups whose members (by their primary group) may use the command socket.";
-        log_level: String = "info", Rule::Text, Live,
+        log_level: String = "info", Rule::LogLevel, Live,
             "error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug.";
         log_format: LogFormat = LogFormat::Auto, Rule::Choice(LogFormat::NAMES), Restart,
             "text, json, or auto: text on a terminal and JSON otherwise.";
@@ -213,6 +217,17 @@ impl Config {
             "" => self.data_dir().join("levain.sock"),
             socket => socket.into(),
         }
+    }
+
+    /// This configuration with the live keys of another: what applies after a reload. The keys that wait for the next
+    /// start keep their values, so nothing of them takes effect halfway, and [`diff`] goes on naming them.
+    #[must_use]
+    pub fn reloaded(&self, new: &Self) -> Self {
+        let mut config = self.clone();
+        for key in KEYS.iter().filter(|key| key.reload == Reload::Live) {
+            (key.copy)(&mut config, new);
+        }
+        config
     }
 
     /// The Bun that is named, if one is.

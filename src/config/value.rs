@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use toml::de::DeValue;
+use tracing_subscriber::EnvFilter;
 
 /// A value as it was given.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Raw<'a> {
-    /// In the file.
-    Toml(&'a DeValue<'a>),
+    /// In the file, and how it is written there.
+    Toml(&'a DeValue<'a>, &'a str),
     /// In a variable or a flag.
     Text(&'a str),
 }
@@ -17,6 +18,10 @@ pub(super) enum Raw<'a> {
 pub(super) enum Rule {
     /// Any text.
     Text,
+    /// A path, which cannot be empty.
+    Path,
+    /// A level of the log, or directives of one.
+    LogLevel,
     /// A whole number from the first to the second.
     Number(u32, u32),
     /// A list of whole numbers.
@@ -38,8 +43,12 @@ impl Rule {
     pub(super) fn allowed(&self) -> String {
         match self {
             Self::Text => "a text".into(),
+            Self::Path => "a path".into(),
+            Self::LogLevel => format!("{}, or directives such as info,levain::scheduler=debug", LEVELS.join(", ")),
             Self::Number(min, max) => format!("a whole number from {min} to {max}"),
-            Self::Numbers => "a list of whole numbers".into(),
+            Self::Numbers => {
+                format!("a list of whole numbers from 0 to {}, in a variable with commas between them", u32::MAX)
+            }
             Self::Choice(names) => names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or "),
         }
     }
@@ -55,16 +64,31 @@ pub(super) trait Value: Sized {
 }
 
 impl Value for String {
-    fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
-        match raw {
-            Raw::Toml(value) => value.as_str().map(Into::into),
-            Raw::Text(text) => Some(text.into()),
-        }
+    fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self> {
+        let text = match raw {
+            Raw::Toml(value, _) => value.as_str()?,
+            Raw::Text(text) => text,
+        };
+        let allowed = match rule {
+            Rule::Path => !text.is_empty(),
+            Rule::LogLevel => is_log_level(text),
+            _ => true,
+        };
+        allowed.then(|| text.into())
     }
 
     fn show(&self) -> String {
         toml::Value::String(self.clone()).to_string()
     }
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Stricter than the filter itself, which takes a misspelt level for the name of a target, and so turns the log off.
+fn is_log_level(text: &str) -> bool {
+    let words = text.split(',').map(str::trim).filter(|part| !part.contains(['=', '[', ']', '{', '}']));
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    words.into_iter().all(is_level) && EnvFilter::try_new(text).is_ok()
 }
 
 fn number(value: &DeValue<'_>) -> Option<u32> {
@@ -75,7 +99,7 @@ fn number(value: &DeValue<'_>) -> Option<u32> {
 impl Value for u32 {
     fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self> {
         let number = match raw {
-            Raw::Toml(value) => number(value)?,
+            Raw::Toml(value, _) => number(value)?,
             Raw::Text(text) => text.trim().replace('_', "").parse().ok()?,
         };
         let (min, max) = rule.range()?;
@@ -90,7 +114,7 @@ impl Value for u32 {
 impl Value for Vec<u32> {
     fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
         match raw {
-            Raw::Toml(value) => value.as_array()?.iter().map(|item| number(item.get_ref())).collect(),
+            Raw::Toml(value, _) => value.as_array()?.iter().map(|item| number(item.get_ref())).collect(),
             Raw::Text(text) if text.trim().is_empty() => Some(Vec::new()),
             Raw::Text(text) => text.split(',').map(|item| item.trim().parse().ok()).collect(),
         }
@@ -115,7 +139,7 @@ macro_rules! choice {
         impl Value for $name {
             fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
                 let text = match raw {
-                    Raw::Toml(value) => value.as_str()?,
+                    Raw::Toml(value, _) => value.as_str()?,
                     Raw::Text(text) => text,
                 };
                 match text {

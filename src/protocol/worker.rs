@@ -139,9 +139,23 @@ pub enum FromWorker {
         /// Where it was thrown.
         #[serde(default)]
         stack: Option<String>,
+        /// Whether the invocation is inferred: the only one that runs, else the last one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        guessed: bool,
     },
     /// An invocation that ended for its caller has now ended in the worker too.
     Settled {
+        /// The invocation.
+        invocation: String,
+    },
+}
+
+/// One line on the control channel, the other way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToWorker {
+    /// The daemon has dropped the connection of an invocation and wants to hear when it has settled.
+    Dropped {
         /// The invocation.
         invocation: String,
     },

@@ -18,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What a waiting caller gets.
@@ -37,6 +37,8 @@ pub(super) enum Refusal {
 pub(super) struct Cell {
     pub(super) blueprint: Blueprint,
     state: Mutex<State>,
+    /// Set when the bundle was seen to be what was published, before its first use.
+    verified: OnceCell<()>,
     /// Bytes of private memory a worker may have.
     memory_max: AtomicU64,
     /// Rises with every start that ends.
@@ -89,6 +91,7 @@ impl Cell {
                 failures: 0,
                 last_failure: None,
             }),
+            verified: OnceCell::new(),
             memory_max: AtomicU64::new(memory_max(settings)),
             changes: watch::Sender::new(0),
         }
@@ -198,6 +201,18 @@ impl Shared {
         }
     }
 
+    /// Reads a bundle through and compares it with its digest.
+    async fn verify(&self, blueprint: &Blueprint) -> Result<(), StartError> {
+        let (bundles, blueprint) = (Arc::clone(&self.bundles), blueprint.clone());
+        let verified = self.runtime.spawn_blocking(move || {
+            bundles.verify(blueprint.function_id, &blueprint.version, &blueprint.digest)
+        });
+        match verified.await {
+            Ok(verified) => Ok(verified?),
+            Err(_) => Err(StartError::Prepare(std::io::Error::other("the check of the bundle panicked"))),
+        }
+    }
+
     /// Asks for a worker: an idle one at once, or a place in the queue.
     pub(super) fn request(self: &Arc<Self>, cell: &Arc<Cell>, invocation: InvocationId) -> Result<Grant, Waiting> {
         let mut outcome = None;
@@ -257,7 +272,9 @@ impl Drop for Waiting {
 /// A worker's life, as its pool sees it.
 async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
     let start = async {
-        let _permit = shared.starts.acquire().await.expect("the semaphore is never closed");
+        let starts = shared.starts.load_full();
+        let _permit = starts.acquire().await.expect("the semaphore is never closed");
+        cell.verified.get_or_try_init(|| shared.verify(&cell.blueprint)).await?;
         shared.spawner.spawn(&cell.blueprint).await
     };
     let started = tokio::select! {

@@ -74,6 +74,7 @@ impl Drop for Lease {
                 // The caller has left, or the function has promises pending. The handler may run on: the worker is
                 // free when it says so, and ended when it does not say so in time.
                 let settled = self.worker.settled(self.invocation);
+                self.worker.dropped(self.invocation);
                 let (shared, cell) = (Arc::clone(&self.shared), Arc::clone(&self.cell));
                 let (id, worker, invocation) = (self.id, Arc::clone(&self.worker), self.invocation);
                 let settle = async move {

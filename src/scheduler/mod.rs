@@ -19,6 +19,7 @@ pub mod pool;
 pub use invoke::{Failed, InvokeError, Reply, Wait};
 
 use crate::{
+    bundle::BundleStore,
     model::{Settings, VersionId},
     worker::{Blueprint, KillReason, Spawner, StartError},
 };
@@ -28,10 +29,7 @@ use parking_lot::RwLock;
 use pool::{Counts, Event};
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{runtime::Handle, sync::Semaphore};
@@ -56,11 +54,12 @@ pub struct Scheduler(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     spawner: Spawner,
+    bundles: Arc<BundleStore>,
     pools: RwLock<HashMap<VersionId, Arc<Cell>>>,
     limits: ArcSwap<Limits>,
-    /// One permit for each start that may go on.
-    starts: Semaphore,
-    starts_max: AtomicUsize,
+    /// One permit for each start that may go on. Replaced when the limit changes: starts that wait or go on then keep to
+    /// the old one.
+    starts: ArcSwap<Semaphore>,
     /// Owns a task for each worker, and one for each invocation whose caller has left.
     tasks: TaskTracker,
     runtime: Handle,
@@ -96,12 +95,12 @@ pub struct Warmed {
 impl Scheduler {
     /// A scheduler without pools. Must be called within the runtime that its tasks shall run on.
     #[must_use]
-    pub fn new(spawner: Spawner, limits: Limits) -> Self {
+    pub fn new(spawner: Spawner, bundles: Arc<BundleStore>, limits: Limits) -> Self {
         Self(Arc::new(Shared {
             spawner,
+            bundles,
             pools: RwLock::default(),
-            starts: Semaphore::new(limits.starts_max),
-            starts_max: AtomicUsize::new(limits.starts_max),
+            starts: ArcSwap::from_pointee(Semaphore::new(limits.starts_max)),
             limits: ArcSwap::from_pointee(limits),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
@@ -144,11 +143,8 @@ impl Scheduler {
 
     /// Changes the limits; starts that go on are not interrupted.
     pub fn set_limits(&self, limits: Limits) {
-        let before = self.0.starts_max.swap(limits.starts_max, Ordering::Relaxed);
-        if limits.starts_max > before {
-            self.0.starts.add_permits(limits.starts_max - before);
-        } else {
-            self.0.starts.forget_permits(before - limits.starts_max);
+        if limits.starts_max != self.0.limits.load().starts_max {
+            self.0.starts.store(Arc::new(Semaphore::new(limits.starts_max)));
         }
         self.0.limits.store(Arc::new(limits));
     }

@@ -111,6 +111,11 @@ impl Link {
             });
             return Err(ExchangeError::Handler(failure));
         }
+        // Bun lets a handler return 101, and nothing could follow that here.
+        if answer.status.is_informational() {
+            let message = format!("the handler returned status {}; an answer has a status from 200 on", answer.status.as_u16());
+            return Err(ExchangeError::Handler(HandlerFailure { name: None, message, stack: None }));
+        }
         Ok(answer)
     }
 

@@ -24,7 +24,10 @@ pub use link::{Answer, ExchangeError};
 pub use runtime::Runtime;
 pub use spawn::{Blueprint, SpawnLimits, Spawner, StartError};
 
-use crate::model::{Invocation, InvocationId};
+use crate::{
+    model::{Invocation, InvocationId},
+    protocol::worker::ToWorker,
+};
 use link::Link;
 use parking_lot::Mutex;
 use std::{
@@ -35,7 +38,10 @@ use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    net::UnixStream,
+    sync::{oneshot, watch},
+};
 
 /// Lines of output kept for the report of a crash.
 const LAST_WORDS_MAX: usize = 20;
@@ -55,6 +61,8 @@ pub struct Worker {
 #[derive(Debug)]
 struct Shared {
     process: launch::Process,
+    /// The daemon's end of the control channel.
+    control: Arc<UnixStream>,
     /// The invocations it runs.
     running: Mutex<HashMap<InvocationId, Running>>,
     last_words: Mutex<VecDeque<String>>,
@@ -150,6 +158,17 @@ impl Worker {
             *state = Running::Awaited(sender);
         }
         receiver
+    }
+
+    /// Asks the worker to say when an invocation has settled whose connection was dropped.
+    pub fn dropped(&self, invocation: InvocationId) {
+        let message = ToWorker::Dropped { invocation: invocation.to_string() };
+        let mut line = serde_json::to_vec(&message).expect("plain data serialises");
+        line.push(b'\n');
+        // A channel that is full belongs to a worker that does not read it; the deadline ends that one.
+        if let Err(error) = self.shared.control.try_write(&line) {
+            tracing::debug!(pid = self.pid(), %error, "cannot write to a worker's control channel");
+        }
     }
 
     /// Ends the process and all it has started, at once. The first reason stands.

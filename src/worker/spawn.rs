@@ -7,7 +7,8 @@ use super::{
     supervise::{Streams, Supervisor},
 };
 use crate::{
-    model::{EnvironmentName, FunctionId, FunctionName, VersionLabel},
+    bundle::BundleError,
+    model::{Digest, EnvironmentName, FunctionId, FunctionName, VersionLabel},
     protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, LoadError},
     telemetry::Logs,
 };
@@ -50,6 +51,8 @@ pub struct Blueprint {
     pub version: VersionLabel,
     /// The environment they run in.
     pub environment: EnvironmentName,
+    /// What its bundle hashes to.
+    pub digest: Digest,
     /// The file they import, absolute.
     pub entry: PathBuf,
     /// The export they call.
@@ -95,6 +98,9 @@ pub enum StartError {
         /// The last lines the worker wrote.
         boot_log: Vec<String>,
     },
+    /// The bundle is not what was published.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// The worker said what it must not say.
     #[error("the worker broke the protocol: {0}")]
     Protocol(String),
@@ -107,7 +113,7 @@ impl StartError {
         match self {
             Self::Load { boot_log, .. } | Self::Timeout { boot_log, .. } => boot_log,
             Self::Exited(exit) => &exit.last_words,
-            Self::Launch(_) | Self::Prepare(_) | Self::Protocol(_) => &[],
+            Self::Launch(_) | Self::Prepare(_) | Self::Bundle(_) | Self::Protocol(_) => &[],
         }
     }
 }
@@ -210,8 +216,9 @@ impl Spawner {
         let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
         let (stdout, child_stdout) = pipe()?;
         let (stderr, child_stderr) = pipe()?;
+        let control = Arc::new(UnixStream::from_std(control)?);
         let streams = Streams {
-            control: UnixStream::from_std(control)?,
+            control: Arc::clone(&control),
             stdout: pipe::Receiver::from_owned_fd(stdout)?,
             stderr: pipe::Receiver::from_owned_fd(stderr)?,
         };
@@ -230,6 +237,7 @@ impl Spawner {
             .await?;
         let shared = Arc::new(Shared {
             process,
+            control,
             running: Mutex::default(),
             last_words: Mutex::new(VecDeque::with_capacity(LAST_WORDS_MAX)),
             kill_reason: OnceLock::new(),

@@ -32,7 +32,7 @@ const CONTROL_OVERHEAD_BYTES: usize = 32 * 1024;
 
 /// The daemon's ends of what a worker writes on.
 pub(super) struct Streams {
-    pub(super) control: UnixStream,
+    pub(super) control: Arc<UnixStream>,
     pub(super) stdout: pipe::Receiver,
     pub(super) stderr: pipe::Receiver,
 }
@@ -169,7 +169,7 @@ impl Supervisor {
                 let invocation = self.shared.known(invocation);
                 self.log(Stream::Console, level, invocation, message);
             }
-            Ok(FromWorker::Rejection { invocation, message, stack }) => {
+            Ok(FromWorker::Rejection { invocation, message, stack, guessed: _ }) => {
                 let text = format!("unhandled: {}", stack.unwrap_or(message));
                 self.shared.say_last(&text);
                 let invocation = self.shared.known(invocation);

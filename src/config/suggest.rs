@@ -1,0 +1,84 @@
+//! What to say about a name that does not exist: the nearest one that does, and all that could stand there.
+
+use super::{KEYS, Key, SECTIONS};
+
+/// A key that is unknown; its section is known or empty.
+pub(super) fn key(section: &str, name: &str) -> String {
+    // A key in the wrong section is one step away from the same key in the right one.
+    let distance = |key: &Key| distance(name, key.name) + usize::from(key.section != section);
+    let nearest = nearest(KEYS.iter().map(|key| (distance(key), key.path())), name);
+    if section.is_empty() {
+        return describe(&format!("key {name} outside of a section"), nearest, sections());
+    }
+    let siblings = KEYS.iter().filter(|key| key.section == section).map(|key| key.name.to_owned());
+    describe(&format!("key {section}.{name}"), nearest, siblings.collect())
+}
+
+/// A section that is unknown.
+pub(super) fn section(name: &str) -> String {
+    let candidates = SECTIONS.iter().map(|(section, _)| (distance(name, section), format!("[{section}]")));
+    describe(&format!("section [{name}]"), nearest(candidates, name), sections())
+}
+
+/// A variable that begins like those of a section and is none.
+pub(super) fn variable(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
+    let nearest = nearest(variables.iter().map(|it| (distance(&upper, it), it.clone())), name);
+    let section = upper.splitn(3, '_').take(2).collect::<Vec<_>>().join("_") + "_";
+    describe("variable", nearest, variables.into_iter().filter(|it| it.starts_with(&section)).collect())
+}
+
+fn sections() -> Vec<String> {
+    SECTIONS.iter().map(|(section, _)| format!("[{section}]")).collect()
+}
+
+fn describe(what: &str, nearest: Option<String>, allowed: Vec<String>) -> String {
+    let nearest = nearest.map(|it| format!("did you mean {it}? ")).unwrap_or_default();
+    format!("unknown {what} ({nearest}allowed: {})", allowed.join(", "))
+}
+
+/// The candidate at the least distance, if `name` can have been meant for it.
+fn nearest(candidates: impl Iterator<Item = (usize, String)>, name: &str) -> Option<String> {
+    let (distance, candidate) = candidates.min_by_key(|(distance, _)| *distance)?;
+    (distance <= (name.len() / 4).max(2)).then_some(candidate)
+}
+
+/// How many characters to insert, remove or replace to get from one to the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (above, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
+        for (column, b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_of_the_textbook() {
+        for (from, to, expected) in
+            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("a", "a", 0)]
+        {
+            assert_eq!(distance(from, to), expected, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_suggested_only_when_it_is_near() {
+        assert!(key("daemon", "sockett").contains("(did you mean daemon.socket? allowed: data_dir, socket,"));
+        assert!(key("daemon", "starts_max").contains("did you mean workers.starts_max?"));
+        assert!(key("", "socket").contains("did you mean daemon.socket?"));
+        assert!(!key("daemon", "colour_of_the_sky").contains("did you mean"));
+        assert!(section("worker").contains("did you mean [workers]?"));
+        assert!(variable("LEVAIN_workers_starts_max").contains("did you mean LEVAIN_WORKERS_STARTS_MAX?"));
+    }
+}
