@@ -237,7 +237,8 @@ fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Conte
     }
     let telemetry = Telemetry::open(&data_dir.join("logs.db"), log_options(&config))?;
     let logs = Arc::clone(telemetry.logs());
-    let spawner = Spawner::new(runtime, &data_dir.join("run"), logs, spawn_limits(&config)).map_err(StartError::Workers)?;
+    let spawner =
+        Spawner::new(runtime, &data_dir.join("run"), logs, spawn_limits(&config)).map_err(StartError::Workers)?;
     let catalogue = store.catalogue()?;
     let bundles = Arc::new(bundles);
     Ok(Arc::new(Context {

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal, http $http:literal, exit $exit:literal;)*) => {
+    ($(#[doc = $meaning:literal] $variant:ident = $text:literal, http $http:literal, exit $exit:literal;)*) => {
         /// A stable name for one kind of failure.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum ErrorCode {
-            $($(#[$doc])* #[serde(rename = $text)] $variant,)*
+            $(#[doc = $meaning] #[serde(rename = $text)] $variant,)*
         }
 
         impl ErrorCode {
@@ -22,6 +22,12 @@ macro_rules! error_codes {
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$variant => $text,)* }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $meaning.trim_ascii(),)* }
             }
 
             /// The HTTP status an answer with this code has.

@@ -1,4 +1,58 @@
-//! Levain.
+//! Levain: a functions runtime for one machine.
+//!
+//! A daemon takes commands over a Unix socket, keeps functions and their immutable versions in SQLite, and runs each
+//! version in a pool of Bun processes. The `levain` binary is the daemon and its command line; this crate is both, and
+//! the [`client`] for other programs.
+//!
+//! # The life of an invocation
+//!
+//! ```text
+//! client ─frame─▶ ipc::connection ─▶ commands::invoke ─▶ router ─▶ scheduler ─▶ worker::link ─HTTP/1.1─▶ Bun
+//!                 one task for all    Invocation          version   a lease of   one kept-alive
+//!                 of a connection                         + pool    a worker     connection
+//! ```
+//!
+//! 1. [`ipc`] reads a frame, [`protocol::ipc`] decodes it, and the request's future joins those of its connection: no
+//!    task is spawned for it.
+//! 2. [`commands`] parses names, headers and limits once; [`router`] resolves `name:qualifier` in an immutable snapshot.
+//! 3. [`scheduler`] asks the version's pool, a pure state machine behind a short lock, for a worker: an idle one at once,
+//!    else a place in the queue while a worker starts.
+//! 4. [`worker::link`] writes the request to the worker's own socket and drives that connection inside the same future.
+//! 5. The answer goes back as one frame, or in parts as it is produced. The lease gives the worker back, whatever became
+//!    of the caller.
+//!
+//! A warm invocation thus wakes one task twice, takes two short locks, and touches neither SQLite nor a file.
+//!
+//! # Modules, from the ground up
+//!
+//! A module uses itself and those on lower lines, never a neighbour on its own line (`tests/tidy.rs` checks it).
+//!
+//! | modules | own |
+//! |---|---|
+//! | [`model`], [`error`], [`config`], [`crash_point`] | plain data; what a client may see of a failure; every setting; where tests may kill the process |
+//! | [`protocol`], [`sqlite`], [`logging`] | the bytes on both sockets; opening and migrating a database; the daemon's own log |
+//! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; what functions log and how they do; the other end of the command socket |
+//! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |
+//! | [`router`], [`scheduler`], [`deploy`] | which version answers; which worker, and how many; from a source to a checked bundle |
+//! | [`commands`] | what each command does |
+//! | [`ipc`], [`watch`] | who may ask and how; when the configuration is read again |
+//! | [`daemon`] | opens everything in order and stops it in the opposite order |
+//! | [`cli`] | the command line |
+//!
+//! # What always holds
+//!
+//! | invariant | where | shown by |
+//! |---|---|---|
+//! | A version never changes; its bundle is on disk before its row, and its row is gone before its bundle | [`store`], [`bundle`] | `tests/it/process.rs` kills the daemon at every step |
+//! | An alias moves only to a version that has loaded | [`commands`] | `tests/it/deploy.rs` |
+//! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |
+//! | Every invocation ends exactly once, and no worker is given to two | [`scheduler::pool`] | property tests beside it |
+//! | A worker dies with the daemon, and its process group with it | [`worker::launch`] | `tests/it/process.rs`, `tests/it/worker.rs` |
+//! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("Levain runs on Linux: it relies on pidfds, parent-death signals and /proc");
+
 pub mod bundle;
 pub mod cli;
 pub mod client;

@@ -24,7 +24,9 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The level is no filter.
-    #[error("log level `{level}` is not valid ({cause}): use error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug")]
+    #[error(
+        "log level `{level}` is not valid ({cause}): use error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug"
+    )]
     Level {
         /// What was given.
         level: String,
@@ -58,7 +60,8 @@ pub fn init(format: Format, level: &str) -> Result<LevelHandle, LoggingError> {
     let text = format == Format::Text || (format == Format::Auto && terminal);
     let registry = tracing_subscriber::registry().with(filter);
     let done = if text {
-        let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(terminal).with_target(false).with_timer(SystemTime);
+        let layer =
+            fmt::layer().with_writer(std::io::stderr).with_ansi(terminal).with_target(false).with_timer(SystemTime);
         registry.with(layer).try_init()
     } else {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()

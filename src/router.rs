@@ -191,6 +191,8 @@ fn unresolved(entry: &Entry, qualifier: &str) -> Error {
     let shown: String = qualifier.chars().take(80).collect();
     Error::new(
         ErrorCode::AliasNotFound,
-        format!("`{name}` has no alias and no version called `{shown}`; `levain versions {name}` shows those there are"),
+        format!(
+            "`{name}` has no alias and no version called `{shown}`; `levain versions {name}` shows those there are"
+        ),
     )
 }

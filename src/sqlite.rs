@@ -124,11 +124,7 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
 fn check(connection: &Connection, path: &Path) -> Result<(), SqliteError> {
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|cause| classify(path, cause))?;
-    if verdict == "ok" {
-        Ok(())
-    } else {
-        Err(SqliteError::Corrupt { path: path.to_owned(), detail: verdict })
-    }
+    if verdict == "ok" { Ok(()) } else { Err(SqliteError::Corrupt { path: path.to_owned(), detail: verdict }) }
 }
 
 fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), SqliteError> {

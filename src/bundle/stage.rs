@@ -1,10 +1,10 @@
 //! A bundle on its way in: checked, written, hashed and on disk, but without its final name.
 
-use super::{folder, tree, BundleError, INCOMING};
+use super::{BundleError, INCOMING, folder, tree};
 use crate::crash_point::crash_point;
 use crate::model::{Digest, FunctionId, VersionLabel};
 use bytes::Bytes;
-use std::collections::{btree_map, BTreeMap};
+use std::collections::{BTreeMap, btree_map};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -171,11 +171,7 @@ fn check(
             return Err(refused(folder, "it is the folder of another file".into()));
         }
     }
-    if checked.contains_key(entry) {
-        Ok(checked)
-    } else {
-        Err(BundleError::EntryMissing(entry.to_owned()))
-    }
+    if checked.contains_key(entry) { Ok(checked) } else { Err(BundleError::EntryMissing(entry.to_owned())) }
 }
 
 fn refused(path: &str, reason: String) -> BundleError {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::crash_point::{CRASH_AT_VARIABLE, STEPS};
 use sha2::{Digest as _, Sha256};
-use std::os::unix::fs::{symlink, PermissionsExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 

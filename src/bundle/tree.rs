@@ -86,11 +86,7 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
         Err(cause) if matches!(cause.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => return Err(foreign()),
         outcome => outcome?,
     };
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(foreign())
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(foreign()) }
 }
 
 /// Forces the names in a folder to disk.

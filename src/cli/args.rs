@@ -42,7 +42,6 @@ pub(super) enum Command {
     /// Show the daemon: versions, uptime, workers, memory
     Status,
     /// Install or show the Bun that runs the workers
-    #[command(subcommand)]
     Runtime(runtime::Runtime),
     /// Make a function
     Register(functions::Register),

@@ -6,12 +6,22 @@ use super::print::facts;
 use super::session::Session;
 use crate::error::ErrorCode;
 use crate::worker::runtime::{self, FoundBun, RuntimeError};
-use clap::Subcommand;
-use std::path::Path;
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
 
 /// `levain runtime`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  levain runtime install --data-dir /var/lib/levain")]
+pub(super) struct Runtime {
+    #[command(subcommand)]
+    action: Action,
+    /// The daemon's data directory [default: ./data]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
-pub(super) enum Runtime {
+enum Action {
     /// Install the Bun this version is tested with into the data directory
     Install,
     /// Show which Bun runs the workers, and where it was found
@@ -20,14 +30,15 @@ pub(super) enum Runtime {
 
 impl Runtime {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let effective = config::load(session.config.as_deref(), &[])?;
+        let flags = config::flags(self.data_dir.as_deref(), None, None);
+        let effective = config::load(session.config.as_deref(), &flags)?;
         let data_dir = config::data_dir(&effective);
-        let found = match self {
-            Self::Install => {
+        let found = match self.action {
+            Action::Install => {
                 let installed = runtime::install(&data_dir, |line| session.out.note(line)).await;
                 installed.map_err(failed)?
             }
-            Self::Show => runtime::find(config::bun_path(&effective).as_deref(), &data_dir).await.map_err(failed)?,
+            Action::Show => runtime::find(config::bun_path(&effective).as_deref(), &data_dir).await.map_err(failed)?,
         };
         if session.out.is_json {
             return session.out.json(&serde_json::json!({

@@ -11,17 +11,14 @@ use crate::{
     deploy::{self, Source},
     error::{Error, ErrorCode},
     model::{
-        self, AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Timestamp, Version,
-        VersionId, VersionLabel,
+        self, AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Timestamp,
+        Version, VersionId, VersionLabel,
     },
     protocol::message::{DeployRequest, DeployResponse},
     router::Entry,
     store::{DeploymentCommit, Target},
 };
-use std::{
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 /// Free text that is kept with a version or deployment.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -53,9 +50,9 @@ pub(super) async fn run(
                     let version = version.ok_or_else(|| not_found(entry.function.name.as_str(), label.as_str()))?;
                     act.activate(&entry, &version).await
                 }
-                (None, None) => {
-                    Err(Error::invalid("nothing to deploy: give `bundle_path`, `bundle` or `files`, or the `version` to re-activate"))
-                }
+                (None, None) => Err(Error::invalid(
+                    "nothing to deploy: give `bundle_path`, `bundle` or `files`, or the `version` to re-activate",
+                )),
             }
         })
         .await
@@ -65,7 +62,9 @@ pub(super) async fn run(
 pub(super) fn check_alias(alias: Option<&str>) -> Result<(), Error> {
     match alias {
         None | Some("LIVE") => Ok(()),
-        Some(other) => Err(Error::new(ErrorCode::AliasNotFound, format!("there is no alias `{other}`: LIVE is the only one"))),
+        Some(other) => {
+            Err(Error::new(ErrorCode::AliasNotFound, format!("there is no alias `{other}`: LIVE is the only one")))
+        }
     }
 }
 
@@ -121,7 +120,10 @@ async fn publish(
         if version.digest != staged.digest() || version.entry != staged.entry() {
             return Err(Error::new(
                 ErrorCode::VersionExists,
-                format!("version `{}` exists with other code: a version does not change, choose another label", version.label),
+                format!(
+                    "version `{}` exists with other code: a version does not change, choose another label",
+                    version.label
+                ),
             ));
         }
         drop(staged);
@@ -276,7 +278,13 @@ impl Act {
     }
 
     /// Writes the deployment, and the version if it is new; then moves the traffic.
-    async fn commit(self, entry: &Entry, version: &Version, is_new: bool, activate: bool) -> Result<DeployResponse, Error> {
+    async fn commit(
+        self,
+        entry: &Entry,
+        version: &Version,
+        is_new: bool,
+        activate: bool,
+    ) -> Result<DeployResponse, Error> {
         let status = if activate { DeploymentStatus::Active } else { DeploymentStatus::Built };
         let deployment = self.deployment(entry, &version.label, Some(version.number), status, None);
         let (row, new_version) = (deployment.clone(), version.clone());

@@ -106,7 +106,8 @@ impl From<&StartError> for Error {
             StartError::Load { error: load, boot_log } => load_error(load, boot_log),
             // Loading the bundle is all a start does that the function's code can bring down.
             StartError::Exited(_) | StartError::Timeout { .. } => {
-                Self::new(ErrorCode::BundleLoadError, format!("the bundle cannot be loaded: {error}")).with_details(details)
+                Self::new(ErrorCode::BundleLoadError, format!("the bundle cannot be loaded: {error}"))
+                    .with_details(details)
             }
             StartError::Bundle(error) => {
                 Self::new(bundle_code(error).unwrap_or(ErrorCode::Internal), error.to_string())
@@ -164,7 +165,9 @@ impl From<&InvokeError> for Error {
             InvokeError::Start(None) | InvokeError::Unreachable => Self::new(ErrorCode::WorkerUnavailable, message),
             InvokeError::Timeout { .. } => Self::new(ErrorCode::Timeout, message),
             InvokeError::Crashed(exit) => Self::new(ErrorCode::WorkerCrashed, message).with_details(exit_details(exit)),
-            InvokeError::OutOfMemory(exit) => Self::new(ErrorCode::OutOfMemory, message).with_details(exit_details(exit)),
+            InvokeError::OutOfMemory(exit) => {
+                Self::new(ErrorCode::OutOfMemory, message).with_details(exit_details(exit))
+            }
             InvokeError::Handler(failure) => {
                 let name = failure.name.as_deref().unwrap_or("Error");
                 let details = json!({ "name": failure.name, "stack": failure.stack });

@@ -286,8 +286,9 @@ fn headers(fields: Option<&Fields>) -> Result<HeaderMap, Error> {
         if parsed.as_str().starts_with(RESERVED_PREFIX) {
             continue;
         }
-        let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| Error::invalid(format!("the value of header `{name}` has a character that headers cannot carry")))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+            Error::invalid(format!("the value of header `{name}` has a character that headers cannot carry"))
+        })?;
         headers.append(parsed, value);
     }
     Ok(headers)

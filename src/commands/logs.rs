@@ -55,7 +55,10 @@ pub(super) async fn run(
 fn query(context: &Context, request: &LogsRequest) -> Result<LogQuery, Error> {
     let function_id = context.router.function(&request.function_id)?.function.id;
     let time = |text: &Option<String>| -> Result<Option<Timestamp>, Error> {
-        text.as_deref().map(str::parse).transpose().map_err(|error: crate::model::time::TimeError| Error::invalid(error.to_string()))
+        text.as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error: crate::model::time::TimeError| Error::invalid(error.to_string()))
     };
     let invocation = request.execution_id.as_deref().map(str::parse::<InvocationId>).transpose();
     Ok(LogQuery {

@@ -194,7 +194,8 @@ impl Context {
 /// A record of the store as the router keeps it.
 #[must_use]
 pub fn entry(record: FunctionRecord) -> Entry {
-    let alias = |it: crate::store::AliasRecord| Alias { name: it.name, environment: it.environment, version: it.version_id };
+    let alias =
+        |it: crate::store::AliasRecord| Alias { name: it.name, environment: it.environment, version: it.version_id };
     Entry {
         function: record.function,
         versions: record.versions.into_iter().map(Arc::new).collect(),

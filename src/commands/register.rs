@@ -20,11 +20,7 @@ const HANDLER_BYTES_MAX: usize = 128;
 pub(super) async fn run(context: &Arc<Context>, request: RegisterRequest) -> Result<RegisterResponse, Error> {
     let function = function(context, request)?;
     let owner = Arc::clone(context);
-    context
-        .to_its_end(async move {
-            owner.blocking(move |context| register(context, function)).await
-        })
-        .await
+    context.to_its_end(async move { owner.blocking(move |context| register(context, function)).await }).await
 }
 
 fn function(context: &Context, request: RegisterRequest) -> Result<Function, Error> {
@@ -71,7 +67,9 @@ fn same(existing: &Function, wanted: &Function) -> Result<RegisterResponse, Erro
     let name = &existing.name;
     Err(Error::new(
         ErrorCode::Conflict,
-        format!("`{name}` exists with another handler or other settings; `levain config-of {name}` shows and changes settings"),
+        format!(
+            "`{name}` exists with another handler or other settings; `levain config-of {name}` shows and changes settings"
+        ),
     ))
 }
 

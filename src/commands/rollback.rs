@@ -51,8 +51,7 @@ fn named(entry: &Entry, wanted: &VersionRef) -> Result<Arc<Version>, Error> {
 
 async fn previous(context: &Arc<Context>, entry: &Entry) -> Result<Arc<Version>, Error> {
     let id = entry.function.id;
-    let previous =
-        context.blocking(move |context| Ok(context.store.previous_target(id, &AliasName::live())?)).await?;
+    let previous = context.blocking(move |context| Ok(context.store.previous_target(id, &AliasName::live())?)).await?;
     previous.and_then(|id| entry.version(id)).cloned().ok_or_else(|| {
         let name = &entry.function.name;
         Error::new(

@@ -46,7 +46,9 @@ pub enum SourceError {
     #[error("the bundle has no files")]
     Empty,
     /// A file has no ending Bun can import.
-    #[error("`{0}` is not JavaScript or TypeScript: the file to import must end in .js, .mjs, .cjs, .ts, .mts, .cts, .jsx or .tsx")]
+    #[error(
+        "`{0}` is not JavaScript or TypeScript: the file to import must end in .js, .mjs, .cjs, .ts, .mts, .cts, .jsx or .tsx"
+    )]
     Extension(String),
     /// It is not clear what to import.
     #[error("the bundle has no `bundle` or `index` file to import (such as index.ts): name one with `entry`")]
@@ -66,7 +68,11 @@ pub enum SourceError {
 
 impl Source {
     /// The files of the bundle and the one to import. Blocks on the disk for [`Source::Path`].
-    pub fn files(self, entry: Option<String>, files_max: usize) -> Result<(Vec<(String, Content)>, String), SourceError> {
+    pub fn files(
+        self,
+        entry: Option<String>,
+        files_max: usize,
+    ) -> Result<(Vec<(String, Content)>, String), SourceError> {
         let files = match self {
             Self::Bytes(bytes) => {
                 let name = entry.clone().unwrap_or_else(|| UPLOADED_NAME.into());

@@ -160,7 +160,11 @@ impl Connection {
 
     fn on_frame_timeout(&mut self) {
         let limit = self.config.limits.frame_timeout().as_millis();
-        self.refuse(0, Encoding::Json, &Error::invalid(format!("a frame was begun and not completed within {limit} ms")));
+        self.refuse(
+            0,
+            Encoding::Json,
+            &Error::invalid(format!("a frame was begun and not completed within {limit} ms")),
+        );
         self.done_reading = true;
     }
 
@@ -173,7 +177,8 @@ impl Connection {
         let Frame { request_id, tag, payload } = frame;
         let encoding = Encoding::of(&payload);
         if self.open.contains(&request_id) {
-            let message = format!("request id {request_id} is in use on this connection: wait for its answer, or use another");
+            let message =
+                format!("request id {request_id} is in use on this connection: wait for its answer, or use another");
             self.refuse(request_id, encoding, &Error::invalid(message));
             return None;
         }
@@ -191,7 +196,8 @@ impl Connection {
         Some(async move {
             let parts = Partials::new(encoding, move |payload| {
                 let partials = partials.clone();
-                async move { partials.send(Outgoing { request_id, status: ipc::PARTIAL, payload }).await.is_ok() }.boxed()
+                async move { partials.send(Outgoing { request_id, status: ipc::PARTIAL, payload }).await.is_ok() }
+                    .boxed()
             });
             let command = commands::execute(&context, request, encoding, &caller, &parts);
             // One command that panics must not take its neighbours on the connection with it.

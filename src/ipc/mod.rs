@@ -144,7 +144,8 @@ async fn serve(mut stream: Stream, context: Arc<Context>, room: Arc<Semaphore>, 
     };
     let Ok(_place) = room.try_acquire() else {
         let max = context.config.load().limits.connections_max;
-        let message = format!("{max} connections are open, which is the limit; close some, or raise limits.connections_max");
+        let message =
+            format!("{max} connections are open, which is the limit; close some, or raise limits.connections_max");
         return refuse(&mut stream, &Error::new(ErrorCode::Overloaded, message)).await;
     };
     if let Err(error) = Connection::new(context, caller, stop).run(stream).await {

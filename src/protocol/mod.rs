@@ -9,3 +9,6 @@ pub mod frame;
 pub mod ipc;
 pub mod message;
 pub mod worker;
+
+#[cfg(test)]
+mod reference_tests;

@@ -204,9 +204,9 @@ impl Shared {
     /// Reads a bundle through and compares it with its digest.
     async fn verify(&self, blueprint: &Blueprint) -> Result<(), StartError> {
         let (bundles, blueprint) = (Arc::clone(&self.bundles), blueprint.clone());
-        let verified = self.runtime.spawn_blocking(move || {
-            bundles.verify(blueprint.function_id, &blueprint.version, &blueprint.digest)
-        });
+        let verified = self
+            .runtime
+            .spawn_blocking(move || bundles.verify(blueprint.function_id, &blueprint.version, &blueprint.digest));
         match verified.await {
             Ok(verified) => Ok(verified?),
             Err(_) => Err(StartError::Prepare(std::io::Error::other("the check of the bundle panicked"))),

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::{ColdStart, Invocation, Timing},
     protocol::worker::HandlerFailure,
-    worker::{Answer, Exit, ExchangeError, KillReason, StartError},
+    worker::{Answer, ExchangeError, Exit, KillReason, StartError},
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};

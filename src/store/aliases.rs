@@ -1,9 +1,9 @@
 //! The table `aliases`.
 
 use super::value::{Columns, Millis, Text};
-use super::{deployments, StoreError};
+use super::{StoreError, deployments};
 use crate::model::{AliasName, Deployment, EnvironmentName, FunctionId, Timestamp, VersionId};
-use rusqlite::{params, Connection, Row};
+use rusqlite::{Connection, Row, params};
 
 /// Where an alias points.
 #[derive(Debug, Clone, PartialEq, Eq)]

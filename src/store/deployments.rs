@@ -1,9 +1,9 @@
 //! The table `function_deployments`: the audit trail, and with it the history of every alias.
 
-use super::value::{Columns, Millis, Text};
 use super::StoreError;
+use super::value::{Columns, Millis, Text};
 use crate::model::{AliasName, Deployment, FunctionId, VersionId};
-use rusqlite::{params, Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, previous_version, actor, \
      reason, build_log, created_at, finished_at";

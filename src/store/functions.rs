@@ -1,9 +1,9 @@
 //! The table `functions`.
 
-use super::value::{Columns, Millis, Text};
 use super::StoreError;
+use super::value::{Columns, Millis, Text};
 use crate::model::{Function, FunctionId, FunctionStatus, Settings, Timestamp, VersionId};
-use rusqlite::{params, Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, name, runtime, handler, status, memory_mb, timeout_seconds, max_concurrent_executions, \
      warm_workers, idle_timeout_seconds, queue_max, created_at, updated_at";
@@ -119,17 +119,9 @@ pub(super) fn next_number(connection: &Connection, id: FunctionId) -> Result<u32
 pub(super) fn take_number(connection: &Connection, id: FunctionId, number: u32) -> Result<(), StoreError> {
     let sql = "UPDATE functions SET last_version_number = ?2 WHERE id = ?1 AND last_version_number < ?2";
     let changed = connection.prepare_cached(sql)?.execute(params![Text(id), number])?;
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::NumberTaken(number))
-    }
+    if changed == 1 { Ok(()) } else { Err(StoreError::NumberTaken(number)) }
 }
 
 fn found(changed: usize, id: FunctionId) -> Result<(), StoreError> {
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::FunctionNotFound(id))
-    }
+    if changed == 1 { Ok(()) } else { Err(StoreError::FunctionNotFound(id)) }
 }

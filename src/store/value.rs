@@ -7,8 +7,8 @@ use super::StoreError;
 use crate::model::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Error, Row};
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// A value whose serialised form is one text.
 pub(super) struct Text<T>(pub(super) T);

@@ -1,9 +1,9 @@
 //! The table `function_versions`.
 
-use super::value::{Columns, Json, Millis, Text};
 use super::StoreError;
+use super::value::{Columns, Json, Millis, Text};
 use crate::model::{FunctionId, Version, VersionId, VersionLabel};
-use rusqlite::{params, Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::{HashMap, HashSet};
 
 const COLUMNS: &str = "id, function_id, version, number, digest, size, entry, source, git_commit, git_branch, \

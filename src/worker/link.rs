@@ -92,7 +92,11 @@ impl Link {
     }
 
     /// Sends a request that is not an invocation and collects its answer.
-    pub(super) async fn call(&self, request: Request<RequestBody>, bytes_max: usize) -> Result<(StatusCode, Bytes), ExchangeError> {
+    pub(super) async fn call(
+        &self,
+        request: Request<RequestBody>,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), ExchangeError> {
         let mut answer = self.send(request).await?;
         let status = answer.status;
         let body = answer.collect(bytes_max).await?;
@@ -113,7 +117,8 @@ impl Link {
         }
         // Bun lets a handler return 101, and nothing could follow that here.
         if answer.status.is_informational() {
-            let message = format!("the handler returned status {}; an answer has a status from 200 on", answer.status.as_u16());
+            let message =
+                format!("the handler returned status {}; an answer has a status from 200 on", answer.status.as_u16());
             return Err(ExchangeError::Handler(HandlerFailure { name: None, message, stack: None }));
         }
         Ok(answer)
@@ -299,12 +304,8 @@ fn request(invocation: &Invocation) -> Request<RequestBody> {
 /// Removes what is about one connection, and what only this protocol may say.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if let Some(connection) = headers.get(header::CONNECTION) {
-        let named: Vec<HeaderName> = connection
-            .to_str()
-            .unwrap_or_default()
-            .split(',')
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
+        let named: Vec<HeaderName> =
+            connection.to_str().unwrap_or_default().split(',').filter_map(|name| name.trim().parse().ok()).collect();
         for name in named {
             headers.remove(name);
         }

@@ -185,7 +185,12 @@ impl Spawner {
         match tokio::time::timeout(limits.start_timeout, assigned).await {
             Ok(Ok(())) => {
                 std::mem::forget(guard);
-                Ok(Worker { shared: Arc::clone(&shared), link, start_time: started.elapsed(), ready_at: Instant::now() })
+                Ok(Worker {
+                    shared: Arc::clone(&shared),
+                    link,
+                    start_time: started.elapsed(),
+                    ready_at: Instant::now(),
+                })
             }
             Ok(Err(Some(StartError::Load { error, .. }))) => {
                 shared.kill(KillReason::Stop);
@@ -193,10 +198,14 @@ impl Spawner {
                 Err(StartError::Load { error, boot_log })
             }
             // Without an answer the process has ended, or is about to; if not, it is of no use.
-            Ok(Err(None | Some(StartError::Protocol(_)))) if tokio::time::timeout(EXIT_GRACE, wait_for_exit(exit.clone())).await.is_ok() => {
+            Ok(Err(None | Some(StartError::Protocol(_))))
+                if tokio::time::timeout(EXIT_GRACE, wait_for_exit(exit.clone())).await.is_ok() =>
+            {
                 Err(StartError::Exited(wait_for_exit(exit).await))
             }
-            Ok(Err(other)) => Err(other.unwrap_or_else(|| StartError::Protocol("it closed its control channel".into()))),
+            Ok(Err(other)) => {
+                Err(other.unwrap_or_else(|| StartError::Protocol("it closed its control channel".into())))
+            }
             Err(_) => {
                 shared.kill(KillReason::StartTimeout);
                 let boot_log = wait_for_exit(exit).await.last_words;
@@ -302,7 +311,8 @@ async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Res
     *request.uri_mut() = http::Uri::from_static(ASSIGN_PATH);
     request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
     let protocol = |error: &dyn std::fmt::Display| StartError::Protocol(error.to_string());
-    let (status, answer) = link.call(request, ASSIGN_ANSWER_BYTES_MAX).await.map_err(|error: ExchangeError| protocol(&error))?;
+    let (status, answer) =
+        link.call(request, ASSIGN_ANSWER_BYTES_MAX).await.map_err(|error: ExchangeError| protocol(&error))?;
     if status == StatusCode::OK {
         let _: Assigned = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
         return Ok(());

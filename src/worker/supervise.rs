@@ -116,27 +116,39 @@ impl Supervisor {
     /// Returns whether there may be more to read, as do its two siblings below.
     fn read_control(&mut self, streams: &Streams, bytes_max: usize) -> bool {
         let mut lines = std::mem::replace(&mut self.control, Lines::new(0));
-        let open = read(bytes_max, |buffer| streams.control.try_read(buffer), |bytes| {
-            lines.push(bytes, |line| self.on_message(line));
-        });
+        let open = read(
+            bytes_max,
+            |buffer| streams.control.try_read(buffer),
+            |bytes| {
+                lines.push(bytes, |line| self.on_message(line));
+            },
+        );
         self.control = lines;
         open
     }
 
     fn read_stdout(&mut self, streams: &Streams, bytes_max: usize) -> bool {
         let mut lines = std::mem::replace(&mut self.stdout, Lines::new(0));
-        let open = read(bytes_max, |buffer| streams.stdout.try_read(buffer), |bytes| {
-            lines.push(bytes, |line| self.on_output(Stream::Stdout, LogLevel::Info, line));
-        });
+        let open = read(
+            bytes_max,
+            |buffer| streams.stdout.try_read(buffer),
+            |bytes| {
+                lines.push(bytes, |line| self.on_output(Stream::Stdout, LogLevel::Info, line));
+            },
+        );
         self.stdout = lines;
         open
     }
 
     fn read_stderr(&mut self, streams: &Streams, bytes_max: usize) -> bool {
         let mut lines = std::mem::replace(&mut self.stderr, Lines::new(0));
-        let open = read(bytes_max, |buffer| streams.stderr.try_read(buffer), |bytes| {
-            lines.push(bytes, |line| self.on_output(Stream::Stderr, LogLevel::Warn, line));
-        });
+        let open = read(
+            bytes_max,
+            |buffer| streams.stderr.try_read(buffer),
+            |bytes| {
+                lines.push(bytes, |line| self.on_output(Stream::Stderr, LogLevel::Warn, line));
+            },
+        );
         self.stderr = lines;
         open
     }
@@ -245,7 +257,11 @@ impl Shared {
 }
 
 /// Reads what is there, at most `bytes_max`. False when the stream has ended.
-fn read(bytes_max: usize, mut try_read: impl FnMut(&mut [u8]) -> io::Result<usize>, mut take: impl FnMut(&[u8])) -> bool {
+fn read(
+    bytes_max: usize,
+    mut try_read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    mut take: impl FnMut(&[u8]),
+) -> bool {
     // Made anew at each read: a worker that says nothing holds no buffer.
     let mut buffer = vec![0; READ_BYTES];
     let mut total = 0;

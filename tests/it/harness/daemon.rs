@@ -1,18 +1,24 @@
 //! A daemon inside the test's process, on a data directory of its own.
 
-use super::{bun, samples, workers_of};
+use super::{bun, samples, until, workers_of};
 use levain::{
     client::{Client, ClientError},
     config::Config,
     daemon::Daemon,
     error::{Error, ErrorCode},
+    model::SettingsPatch,
     protocol::{
         field::Body,
-        message::{DeployRequest, DeployResponse, InvokeRequest, InvokeResponse, RegisterRequest},
+        ipc::Call,
+        message::{
+            DeployRequest, DeployResponse, DeploymentInfo, DeploymentsRequest, FunctionInfo, GetRequest, InvokeRequest,
+            InvokeResponse, LogLine, LogsRequest, PoolInfo, RegisterRequest, UpdateRequest, VersionInfo, VersionsRequest,
+        },
     },
 };
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 /// A running daemon and a client of it.
 pub struct TestDaemon {
@@ -98,6 +104,92 @@ impl TestDaemon {
         self.client.call(&request).await.map_err(refused)
     }
 
+    /// Any call.
+    pub async fn call<R: Call>(&self, request: &R) -> Result<R::Response, Error> {
+        self.client.call(request).await.map_err(refused)
+    }
+
+    /// Registers a function with settings of its own.
+    pub async fn register_with(&self, name: &str, settings: SettingsPatch) {
+        let settings = Some(settings);
+        let request = RegisterRequest { name: name.into(), settings, ..RegisterRequest::default() };
+        self.call(&request).await.expect("the name is free");
+    }
+
+    /// Changes a function's settings.
+    pub async fn update(&self, name: &str, settings: SettingsPatch) -> Result<FunctionInfo, Error> {
+        self.call(&UpdateRequest { function_id: name.into(), settings }).await
+    }
+
+    /// Deploys a folder or file of this machine.
+    pub async fn deploy_path(&self, name: &str, path: &Path) -> Result<DeployResponse, Error> {
+        let bundle_path = Some(path.to_str().unwrap().to_owned());
+        self.call(&DeployRequest { function_id: name.into(), bundle_path, ..DeployRequest::default() }).await
+    }
+
+    /// Invokes with `GET` and a path that may have a query.
+    pub async fn get(&self, name: &str, path: &str) -> InvokeResponse {
+        let outcome = self.invoke_with(get(name, path)).await;
+        outcome.unwrap_or_else(|error| panic!("{name} {path}: {error:?}"))
+    }
+
+    /// The same, beside the test and on a connection of its own. Aborting it disconnects the client.
+    pub async fn get_beside(&self, name: &str, path: &str) -> JoinHandle<Result<InvokeResponse, Error>> {
+        let (client, request) = (self.connect().await, get(name, path));
+        tokio::spawn(async move { client.call(&request).await.map_err(refused) })
+    }
+
+    pub async fn info(&self, name: &str) -> FunctionInfo {
+        self.call(&GetRequest { function_id: name.into() }).await.expect("the function is there")
+    }
+
+    /// The workers of a function's versions.
+    pub async fn pools(&self, name: &str) -> Vec<PoolInfo> {
+        self.info(name).await.pools
+    }
+
+    /// Waits until the function's only pool, or none, satisfies a condition.
+    pub async fn until_pool(&self, name: &str, what: &str, condition: impl Fn(&PoolInfo) -> bool) -> PoolInfo {
+        let condition = &condition;
+        until(what, || async move { self.pools(name).await.into_iter().find(condition) }).await
+    }
+
+    pub async fn versions(&self, name: &str) -> Vec<VersionInfo> {
+        self.call(&VersionsRequest { function_id: name.into() }).await.expect("the function is there").versions
+    }
+
+    pub async fn deployments(&self, name: &str) -> Vec<DeploymentInfo> {
+        let request = DeploymentsRequest { function_id: name.into(), ..DeploymentsRequest::default() };
+        self.call(&request).await.expect("the function is there").deployments
+    }
+
+    /// All that a function has logged so far.
+    pub async fn logs(&self, name: &str) -> Vec<LogLine> {
+        let request = LogsRequest { function_id: name.into(), limit: Some(1_000), ..LogsRequest::default() };
+        self.call(&request).await.expect("the function is there").logs
+    }
+
+    /// Waits for a log line that contains a text.
+    pub async fn until_logged(&self, name: &str, part: &str) -> LogLine {
+        let what = format!("{name} logs «{part}»");
+        until(&what, || async { self.logs(name).await.into_iter().find(|line| line.message.contains(part)) }).await
+    }
+
+    /// The processes of all workers.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        workers_of(self.data.path())
+    }
+
+    /// Waits for the end of the last worker.
+    pub async fn until_no_workers(&self) {
+        until("the last worker ends", || async { self.worker_pids().is_empty().then_some(()) }).await;
+    }
+
+    /// Where the bundle of a version is.
+    pub fn bundle_folder(&self, function_id: &str, version: &str) -> PathBuf {
+        self.data.path().join("bundles").join(function_id).join(version)
+    }
+
     /// Stops the daemon and checks that it leaves no process and no socket behind.
     pub async fn stop(mut self) {
         let socket = self.socket();
@@ -105,6 +197,16 @@ impl TestDaemon {
         assert!(!socket.exists(), "the socket file is left");
         assert_eq!(workers_of(self.data.path()), [] as [u32; 0], "workers are left");
     }
+}
+
+/// A `GET`, whose path may have a query.
+pub fn get(name: &str, path: &str) -> InvokeRequest {
+    InvokeRequest { function_id: name.into(), path: Some(path.into()), ..InvokeRequest::default() }
+}
+
+/// The body of an answer as JSON.
+pub fn json(answer: &InvokeResponse) -> serde_json::Value {
+    serde_json::from_slice(&answer.body.0).unwrap_or_else(|error| panic!("{error}: {answer:?} {}", text(answer)))
 }
 
 /// The daemon's refusal; anything else that can go wrong with a call fails the test.

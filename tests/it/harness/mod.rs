@@ -7,7 +7,7 @@ pub mod samples;
 mod wait;
 
 pub use bun::bun;
-pub use daemon::{TestDaemon, is_refused, refused, text};
+pub use daemon::{TestDaemon, get, is_refused, json, refused, text};
 pub use process::DaemonProcess;
 pub use wait::until;
 

@@ -3,14 +3,21 @@
 use super::{bun, until, workers_of};
 use levain::client::Client;
 use std::{
+    fs::File,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
+
+/// How long a command of the command line may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A `levain serve` on a data directory that may outlive it.
 pub struct DaemonProcess {
     child: Child,
     data_dir: PathBuf,
+    stderr: File,
 }
 
 impl DaemonProcess {
@@ -22,26 +29,48 @@ impl DaemonProcess {
         command
     }
 
-    /// Starts `levain serve` and waits until it answers.
-    pub async fn start(data_dir: &Path) -> Self {
+    /// The same with `serve` on this data directory.
+    pub async fn serve(data_dir: &Path) -> Command {
         let mut command = Self::command(data_dir).await;
         command.arg("serve").arg("--data-dir").arg(data_dir);
-        Self::spawn(command, data_dir).await
+        command
+    }
+
+    /// Starts `levain serve` and waits until it answers.
+    pub async fn start(data_dir: &Path) -> Self {
+        Self::spawn(Self::serve(data_dir).await, data_dir).await
     }
 
     /// Starts a prepared `levain serve` and waits until it answers.
     pub async fn spawn(mut command: Command, data_dir: &Path) -> Self {
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut daemon = Self { child, data_dir: data_dir.to_owned() };
+        let stderr = tempfile::tempfile().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();
+        let mut daemon = Self { child, data_dir: data_dir.to_owned(), stderr };
         let socket = daemon.socket();
         until("the daemon answers", || {
             let ended = daemon.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon ended while it was starting: {ended:?}");
+            assert!(ended.is_none(), "the daemon ended while it was starting: {ended:?}\n{}", daemon.stderr());
             let socket = socket.clone();
             async move { Client::connect(&socket).await.ok() }
         })
         .await;
         daemon
+    }
+
+    /// Runs a command to its end; one that hangs fails the test.
+    pub async fn output(command: Command) -> Output {
+        let mut command = tokio::process::Command::from(command);
+        let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+        let output = output.unwrap_or_else(|_| panic!("{command:?} hangs")).unwrap();
+        let text = |bytes| String::from_utf8(bytes).expect("what is printed is text");
+        Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// One command of the command line, for this daemon.
+    pub async fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = Self::command(&self.data_dir).await;
+        command.args(arguments).env("LEVAIN_SOCKET", self.socket());
+        Self::output(command).await
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -50,6 +79,13 @@ impl DaemonProcess {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn stderr(&self) -> String {
+        let mut bytes = vec![0; self.stderr.metadata().unwrap().len() as usize];
+        self.stderr.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     pub async fn client(&self) -> Client {
@@ -92,5 +128,27 @@ impl Drop for DaemonProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What a command of the command line did.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Standard output of a command that worked.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    /// Standard output as one line of JSON.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.stdout.lines().count(), 1, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }

@@ -12,6 +12,17 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// A folder with these files, which goes with the value.
+pub fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
 /// What `request.json` of a sample says.
 pub fn request(name: &str) -> serde_json::Value {
     let text = fs::read_to_string(folder(name).join("request.json")).expect("every sample has a test request");

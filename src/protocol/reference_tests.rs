@@ -1,0 +1,33 @@
+//! Keeps the tables of `docs/protocol.md` equal to those of the code.
+
+use super::ipc::COMMANDS;
+use crate::error::ErrorCode;
+use std::{fs, path::Path};
+
+/// Replaces what stands between `<!-- name -->` and `<!-- /name -->`.
+fn replace(text: &str, name: &str, table: &str) -> String {
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let start = text.find(&begin).expect("the marker is there") + begin.len();
+    let stop = text.find(&end).expect("the marker is there");
+    format!("{}{table}{}", &text[..start], &text[stop..])
+}
+
+#[test]
+fn the_tables_of_the_documentation_are_those_of_the_code() {
+    let mut commands = String::from("| byte | command | does |\n|---|---|---|\n");
+    for row in COMMANDS {
+        commands += &format!("| `0x{:02X}` | `{}` | {} |\n", row.byte, row.name, row.does);
+    }
+    let mut codes = String::from("| code | meaning | HTTP status | CLI exit code |\n|---|---|---|---|\n");
+    for code in ErrorCode::ALL {
+        codes += &format!("| `{code}` | {} | {} | {} |\n", code.meaning(), code.http_status(), code.exit_code());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
+    let text = fs::read_to_string(&path).expect("the document is there");
+    let wanted = replace(&replace(&text, "commands", &commands), "codes", &codes);
+    if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
+        fs::write(&path, wanted).expect("the document can be written");
+    } else {
+        assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the tables anew");
+    }
+}

@@ -1,0 +1,223 @@
+//! The command protocol as its documentation has it, written by hand: nothing here knows the daemon's types.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+pub const INVOKE: u8 = 0x01;
+pub const GET_LOGS: u8 = 0x02;
+pub const GET_METRICS: u8 = 0x03;
+pub const REGISTER_FUNCTION: u8 = 0x04;
+pub const DEPLOY_FUNCTION: u8 = 0x05;
+pub const DELETE_FUNCTION: u8 = 0x06;
+pub const DELETE_VERSION: u8 = 0x07;
+pub const GET_FUNCTION_VERSIONS: u8 = 0x08;
+pub const WARMUP_FUNCTION: u8 = 0x09;
+pub const LIST_FUNCTIONS: u8 = 0x0A;
+pub const GET_FUNCTION: u8 = 0x0B;
+pub const UPDATE_FUNCTION: u8 = 0x0C;
+pub const ROLLBACK: u8 = 0x0D;
+pub const GET_DEPLOYMENTS: u8 = 0x0E;
+pub const STATUS: u8 = 0x0F;
+
+pub const SUCCESS: u8 = 0x00;
+pub const ERROR: u8 = 0x01;
+pub const PARTIAL: u8 = 0x02;
+
+/// One frame: `u32 length | u64 id | u8 command | u32 payload length | payload`, little-endian.
+pub fn frame(id: u64, command: u8, payload: &[u8]) -> Vec<u8> {
+    let payload_length = u32::try_from(payload.len()).unwrap();
+    let mut frame = (payload_length + 13).to_le_bytes().to_vec();
+    frame.extend(id.to_le_bytes());
+    frame.push(command);
+    frame.extend(payload_length.to_le_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// A frame from the daemon.
+#[derive(Debug)]
+pub struct Answer {
+    pub id: u64,
+    pub status: u8,
+    pub payload: Vec<u8>,
+}
+
+impl Answer {
+    /// The payload, and the language it is in.
+    pub fn read(&self) -> (Language, Value) {
+        let language = if self.payload.first() == Some(&b'{') { Language::Json } else { Language::MessagePack };
+        (language, language.read(&self.payload))
+    }
+
+    /// The code of an answer that is an error.
+    pub fn code(&self) -> String {
+        let (_, value) = self.read();
+        assert_eq!(self.status, ERROR, "{value}");
+        assert!(value["error"].as_str().is_some_and(|it| !it.is_empty()), "{value}");
+        value["code"].as_str().expect("an error has a code").to_owned()
+    }
+}
+
+/// A connection.
+pub struct Wire {
+    stream: UnixStream,
+    last_id: u64,
+}
+
+impl Wire {
+    pub fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { stream, last_id: 0 }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next frame, or nothing when the daemon has closed the connection.
+    pub fn receive(&mut self) -> Option<Answer> {
+        let mut header = [0; 17];
+        match self.stream.read_exact(&mut header) {
+            Ok(()) => {}
+            Err(error) => {
+                assert!(error.kind() != std::io::ErrorKind::WouldBlock, "no answer comes");
+                return None;
+            }
+        }
+        let length = u32::from_le_bytes(header[..4].try_into().unwrap());
+        let payload_length = u32::from_le_bytes(header[13..].try_into().unwrap());
+        assert_eq!(length, payload_length + 13, "both lengths agree");
+        let mut payload = vec![0; payload_length as usize];
+        self.stream.read_exact(&mut payload).unwrap();
+        Some(Answer { id: u64::from_le_bytes(header[4..12].try_into().unwrap()), status: header[12], payload })
+    }
+
+    /// The next frame.
+    pub fn answer(&mut self) -> Answer {
+        self.receive().expect("the connection is open")
+    }
+
+    /// Sends a request and gives the one frame that answers it, in the same language.
+    pub fn ask(&mut self, language: Language, command: u8, request: &Value) -> Answer {
+        self.last_id += 1;
+        self.send(&frame(self.last_id, command, &language.write(request)));
+        let answer = self.answer();
+        assert_eq!(answer.id, self.last_id);
+        assert_eq!(answer.read().0, language, "the answer is in the request's language");
+        answer
+    }
+
+    /// The same for a request that works.
+    pub fn call(&mut self, language: Language, command: u8, request: &Value) -> Value {
+        let answer = self.ask(language, command, request);
+        let (_, value) = answer.read();
+        assert_eq!(answer.status, SUCCESS, "{request} -> {value}");
+        value
+    }
+
+    /// Checks that the connection still serves.
+    pub fn serves(&mut self) {
+        let status = self.call(Language::Json, STATUS, &json!({}));
+        assert!(status["pid"].is_u64(), "{status}");
+    }
+
+    /// Checks that the daemon closes the connection.
+    pub fn is_closed(&mut self) {
+        let more = self.receive();
+        assert!(more.is_none(), "{more:?}");
+    }
+}
+
+/// What payloads are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    Json,
+    MessagePack,
+}
+
+impl Language {
+    /// Bytes as the value of a field: base64 in JSON, `bin` in MessagePack.
+    pub fn bytes(self, bytes: &[u8]) -> Value {
+        match self {
+            Self::Json => STANDARD.encode(bytes).into(),
+            Self::MessagePack => json!({ BIN: STANDARD.encode(bytes) }),
+        }
+    }
+
+    /// The bytes of such a field.
+    pub fn unbytes(self, value: &Value) -> Vec<u8> {
+        let text = if self == Self::Json { value } else { &value[BIN] };
+        STANDARD.decode(text.as_str().expect("bytes")).unwrap()
+    }
+
+    pub fn write(self, value: &Value) -> Vec<u8> {
+        match self {
+            Self::Json => value.to_string().into_bytes(),
+            Self::MessagePack => {
+                let mut out = Vec::new();
+                pack(value, &mut out);
+                out
+            }
+        }
+    }
+
+    fn read(self, payload: &[u8]) -> Value {
+        match self {
+            Self::Json => serde_json::from_slice(payload).unwrap(),
+            Self::MessagePack => {
+                let mut rest = payload;
+                let value = unpack(&mut rest);
+                assert!(rest.is_empty(), "{} bytes are left over", rest.len());
+                value
+            }
+        }
+    }
+}
+
+/// How `bin` stands in a [`Value`]: an object with this one key.
+const BIN: &str = "$bin";
+
+fn pack(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.push(0xc0),
+        Value::Bool(value) => out.push(0xc2 + u8::from(*value)),
+        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) if number < 0x80 => out.push(number as u8),
+            (Some(number), _) => [&[0xcf][..], &number.to_be_bytes()].concat().iter().for_each(|it| out.push(*it)),
+            (None, Some(number)) => [&[0xd3][..], &number.to_be_bytes()].concat().iter().for_each(|it| out.push(*it)),
+            _ => {
+                out.push(0xcb);
+                out.extend(number.as_f64().unwrap().to_be_bytes());
+            }
+        },
+        Value::String(text) => {
+            length(text.len(), [Some((0xa0, 32)), None], 0xdb, out);
+            out.extend(text.as_bytes());
+        }
+        Value::Array(items) => {
+            length(items.len(), [Some((0x90, 16)), None], 0xdd, out);
+            items.iter().for_each(|item| pack(item, out));
+        }
+        Value::Object(fields) => {
+            if let (1, Some(Value::String(text))) = (fields.len(), fields.get(BIN)) {
+                let bytes = STANDARD.decode(text).unwrap();
+                length(bytes.len(), [None, Some(0xc4)], 0xc6, out);
+                out.extend(bytes);
+                return;
+            }
+            length(fields.len(), [Some((0x80, 16)), None].map(|it: Option<(u8, usize)>| it), 0xdf, out);
+            for (name, value) in fields {
+                pack(&Value::String(name.clone()), out);
+                pack(value, out);
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the compiler cannot check: the direction of imports, the length of files, a test file for each command.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Reading order from the ground up. A module may use itself and anything on a lower layer.
+const LAYERS: &[&[&str]] = &[
+    &["model", "error", "config", "crash_point"],
+    &["protocol", "sqlite", "logging"],
+    &["store", "bundle", "telemetry", "client"],
+    &["worker"],
+    &["router", "scheduler", "deploy"],
+    &["commands"],
+    &["ipc", "watch"],
+    &["daemon"],
+    &["cli"],
+];
+
+/// Lines a source file may have before its tests.
+const LINES_MAX: usize = 400;
+
+/// Files of `src/commands/` that hold no command.
+const NO_COMMANDS: [&str; 2] = ["mod", "explain"];
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(!files.is_empty());
+    files
+}
+
+fn is_test_file(path: &Path) -> bool {
+    path.components().any(|it| it.as_os_str().to_string_lossy().trim_end_matches(".rs").ends_with("tests"))
+}
+
+/// The names of the crate's modules that a line of code uses: `crate::a::…` and each name in `crate::{a::…, b}`.
+fn imports(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        match rest.strip_prefix('{') {
+            None => names.push(identifier(rest)),
+            Some(group) => {
+                let mut depth = 1;
+                let mut at_name = true;
+                for (index, character) in group.char_indices() {
+                    match character {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        ',' if depth == 1 => at_name = true,
+                        it if at_name && depth == 1 && it.is_alphabetic() => {
+                            names.push(identifier(&group[index..]));
+                            at_name = false;
+                        }
+                        _ => {}
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    names
+}
+
+fn identifier(text: &str) -> String {
+    text.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect()
+}
+
+/// The code of a file without its comments and without the tests at its end.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let layer = |name: &str| LAYERS.iter().position(|layer| layer.contains(&name));
+    let mut errors = Vec::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for path in rust_files("src").iter().filter(|path| !is_test_file(path)) {
+        let relative = path.strip_prefix(&source).unwrap();
+        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let Some(own) = layer(&module) else {
+            errors.push(format!("{}: the module `{module}` is on no layer", relative.display()));
+            continue;
+        };
+        for target in imports(&code(path)) {
+            if target != module && layer(&target).is_none_or(|it| it >= own) {
+                errors.push(format!("{}: `{module}` uses `{target}`", relative.display()));
+            }
+        }
+    }
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+#[test]
+fn the_check_of_imports_sees_nested_groups() {
+    let code = "use crate::{\n    a::{b, c::d},\n    e,\n};\nuse crate::f::g; let x = crate::h::i();";
+    assert_eq!(imports(code), ["a", "e", "f", "h"]);
+}
+
+#[test]
+fn source_files_stay_short() {
+    let files = rust_files("src");
+    let lines = |path: &PathBuf| code(path).lines().count();
+    let long: Vec<_> = files.iter().filter(|path| !is_test_file(path) && lines(path) > LINES_MAX).collect();
+    assert!(long.is_empty(), "over {LINES_MAX} lines: {long:?}");
+}
+
+#[test]
+fn every_command_has_a_test_file() {
+    for command in rust_files("src/commands") {
+        let name = command.file_stem().unwrap().to_str().unwrap().to_owned();
+        let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(format!("{name}.rs"));
+        assert!(NO_COMMANDS.contains(&name.as_str()) || test.exists(), "{} is missing", test.display());
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let silent = |path: &&PathBuf| !fs::read_to_string(path).unwrap().starts_with("//!") && !is_test_file(path);
+    let files = rust_files("src");
+    let silent: Vec<_> = files.iter().filter(silent).collect();
+    assert!(silent.is_empty(), "no module docs: {silent:?}");
+}
