@@ -139,6 +139,7 @@ impl Daemon {
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
         let context = open(config, data_dir, runtime)?;
+        context.prepare_floors();
         let stop = CancellationToken::new();
         let mut helpers = JoinSet::new();
         helpers.spawn(tick(Arc::clone(&context)));

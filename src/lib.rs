@@ -73,3 +73,9 @@ pub mod store;
 pub mod telemetry;
 pub mod watch;
 pub mod worker;
+
+/// The README's examples compile.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+#[derive(Debug)]
+pub struct Readme;

@@ -1,1 +1,88 @@
-fn main() {}
+//! Levain beside its floors: the real daemon with real Bun workers, and the bare hops and processes it is made of.
+//!
+//! ```text
+//! cargo bench --bench invoke                      about two minutes
+//! cargo bench --bench invoke -- --quick           about fifteen seconds
+//! cargo bench --bench invoke -- --json FILE       the same figures for programs
+//! ```
+//!
+//! Every figure is taken in rounds (A B C, A B C, …), so that whatever else the machine does falls on all of them
+//! alike, and a ratio is formed within its round. What is shown are medians over the rounds with the least and the
+//! greatest value. Only ratios travel from one machine to another.
+//!
+//! Modules, from the ground up:
+//! - `load`: closed loops of callers, and the latencies they see;
+//! - `process`: CPU time and private memory of a process, and its end;
+//! - `floor`: a bare socket pair, and bare frames on a Unix socket;
+//! - `bun`: Bun processes without a daemon, with the shim or with nothing but `Bun.serve`;
+//! - `daemon`: `levain serve` and its callers;
+//! - `rounds`: what is measured, in which order;
+//! - `report`: the table, the ratios against their targets, the JSON.
+//!
+//! Another platform to compare with is one more module whose callers implement [`load::Caller`].
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is for whoever runs it")]
+
+mod bun;
+mod daemon;
+mod floor;
+mod load;
+mod process;
+mod report;
+mod rounds;
+
+use clap::Parser;
+use rounds::Plan;
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+/// Whatever makes a measurement worthless ends it.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Measures Levain beside its floors.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// A few short rounds: about fifteen seconds, with a wider spread
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// What `cargo bench` says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    if let Some(served) = floor::serve_if_asked() {
+        return exit_code(served);
+    }
+    // `cargo test --benches` runs this without `--bench`: that it was built is all there is to test.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        eprintln!("nothing is measured without --bench: run `cargo bench --bench invoke`");
+        return ExitCode::SUCCESS;
+    }
+    exit_code(measure(&Arguments::parse()))
+}
+
+fn measure(arguments: &Arguments) -> Result<()> {
+    let plan = if arguments.quick { Plan::QUICK } else { Plan::FULL };
+    // One thread makes the load: it then takes one processor at most, and no call is handed between threads.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(rounds::run(&plan))?;
+    println!("{}", report.text());
+    if let Some(file) = &arguments.json {
+        std::fs::write(file, report.json()?).map_err(|error| format!("{}: {error}", file.display()))?;
+        eprintln!("wrote {}", file.display());
+    }
+    Ok(())
+}
+
+fn exit_code(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -180,7 +180,7 @@ fn free_label(entry: &Entry, number: u32) -> Result<VersionLabel, Error> {
 pub(super) struct Act {
     context: Arc<Context>,
     kind: DeploymentKind,
-    actor: String,
+    actor: Arc<str>,
     reason: Option<String>,
     at: Timestamp,
     started: Instant,
@@ -189,7 +189,7 @@ pub(super) struct Act {
 impl Act {
     pub(super) fn new(context: &Arc<Context>, kind: DeploymentKind, caller: &Caller, reason: Option<String>) -> Self {
         let (at, started) = (Timestamp::now(), Instant::now());
-        Self { context: Arc::clone(context), kind, actor: caller.actor.clone(), reason, at, started }
+        Self { context: Arc::clone(context), kind, actor: Arc::clone(&caller.actor), reason, at, started }
     }
 
     async fn stage(&self, source: Source, entry: Option<String>) -> Result<Staged, Error> {
@@ -318,7 +318,7 @@ impl Act {
             pool.set_settings(settings);
         }
         let (function, version, kind) = (&entry.function.name, &version.label, self.kind);
-        tracing::info!(%function, %version, ?kind, activate, actor = self.actor, "deployed");
+        tracing::info!(%function, %version, ?kind, activate, actor = &*self.actor, "deployed");
     }
 
     async fn record_failure(&self, entry: &Entry, label: &VersionLabel, error: &Error) {
@@ -351,7 +351,7 @@ impl Act {
             kind: self.kind,
             status,
             previous: entry.live().map(|live| live.label.clone()),
-            actor: self.actor.clone(),
+            actor: self.actor.to_string(),
             reason: self.reason.clone(),
             build_log,
             created_at: self.at,

@@ -30,12 +30,10 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::{
     collections::HashMap,
-    fmt,
     future::Future,
     path::PathBuf,
     sync::{
@@ -44,6 +42,7 @@ use std::{
     },
     time::Instant,
 };
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 /// Everything a command works with.
@@ -77,19 +76,24 @@ pub struct Context {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// As the audit trail names it: `uid:1000`.
-    pub actor: String,
+    pub actor: Arc<str>,
 }
 
 /// Where a command sends parts of its answer.
+#[derive(Debug)]
 pub struct Partials {
     encoding: Encoding,
-    send: Box<dyn Fn(Bytes) -> BoxFuture<'static, bool> + Send + Sync>,
+    request_id: u64,
+    sender: mpsc::Sender<Part>,
 }
 
-impl fmt::Debug for Partials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Partials").field("encoding", &self.encoding).finish_non_exhaustive()
-    }
+/// A part of an answer.
+#[derive(Debug)]
+pub struct Part {
+    /// The request it belongs to.
+    pub request_id: u64,
+    /// The part, in the request's encoding.
+    pub payload: Bytes,
 }
 
 /// The caller has left.
@@ -97,16 +101,16 @@ impl fmt::Debug for Partials {
 pub struct CallerGone;
 
 impl Partials {
-    /// Parts are written in the given encoding and handed to `send`, which waits while the caller is slow and says
-    /// whether there still is a caller.
-    pub fn new(encoding: Encoding, send: impl Fn(Bytes) -> BoxFuture<'static, bool> + Send + Sync + 'static) -> Self {
-        Self { encoding, send: Box::new(send) }
+    /// Parts are written in the given encoding and sent in order; a full channel makes the command wait.
+    #[must_use]
+    pub fn new(encoding: Encoding, request_id: u64, sender: mpsc::Sender<Part>) -> Self {
+        Self { encoding, request_id, sender }
     }
 
     /// Sends one part.
     pub async fn send<T: Serialize>(&self, part: &T) -> Result<(), CallerGone> {
-        let payload = self.encoding.write(part).map_err(|_| CallerGone)?;
-        if (self.send)(payload.into()).await { Ok(()) } else { Err(CallerGone) }
+        let payload = self.encoding.write(part).map_err(|_| CallerGone)?.into();
+        self.sender.send(Part { request_id: self.request_id, payload }).await.map_err(|_| CallerGone)
     }
 }
 
@@ -123,20 +127,21 @@ pub async fn execute(
     }
     match request {
         Request::Invoke(request) => encoding.write(&invoke::run(context, request, partials).await?),
-        Request::GetLogs(request) => encoding.write(&logs::run(context, request, partials).await?),
-        Request::GetMetrics(request) => encoding.write(&metrics::run(context, request).await?),
-        Request::Register(request) => encoding.write(&register::run(context, request).await?),
-        Request::Deploy(request) => encoding.write(&deploy::run(context, request, caller).await?),
-        Request::Delete(request) => encoding.write(&delete::function(context, request).await?),
-        Request::DeleteVersion(request) => encoding.write(&delete::version(context, request).await?),
+        // Boxed, so that the future of an invocation is not as large as that of a deployment.
+        Request::GetLogs(request) => encoding.write(&Box::pin(logs::run(context, request, partials)).await?),
+        Request::GetMetrics(request) => encoding.write(&Box::pin(metrics::run(context, request)).await?),
+        Request::Register(request) => encoding.write(&Box::pin(register::run(context, request)).await?),
+        Request::Deploy(request) => encoding.write(&Box::pin(deploy::run(context, request, caller)).await?),
+        Request::Delete(request) => encoding.write(&Box::pin(delete::function(context, request)).await?),
+        Request::DeleteVersion(request) => encoding.write(&Box::pin(delete::version(context, request)).await?),
         Request::Versions(request) => encoding.write(&versions::run(context, &request)?),
-        Request::Warmup(request) => encoding.write(&warmup::run(context, &request).await?),
+        Request::Warmup(request) => encoding.write(&Box::pin(warmup::run(context, &request)).await?),
         Request::List(request) => encoding.write(&functions::list(context, &request)),
         Request::Get(request) => encoding.write(&functions::get(context, &request.function_id)?),
-        Request::Update(request) => encoding.write(&functions::update(context, request).await?),
-        Request::Rollback(request) => encoding.write(&rollback::run(context, request, caller).await?),
-        Request::Deployments(request) => encoding.write(&versions::deployments(context, request).await?),
-        Request::Status(_) => encoding.write(&status::run(context).await?),
+        Request::Update(request) => encoding.write(&Box::pin(functions::update(context, request)).await?),
+        Request::Rollback(request) => encoding.write(&Box::pin(rollback::run(context, request, caller)).await?),
+        Request::Deployments(request) => encoding.write(&Box::pin(versions::deployments(context, request)).await?),
+        Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }
 
@@ -172,6 +177,15 @@ impl Context {
     fn refresh(&self, id: FunctionId) -> Result<(), Error> {
         self.router.put(entry(self.store.record(id)?));
         Ok(())
+    }
+
+    /// Makes the pools of live versions that keep workers warm; the scheduler's next tick fills them.
+    pub fn prepare_floors(&self) {
+        for entry in self.router.functions().iter().filter(|it| it.function.settings.warm_workers > 0) {
+            if let Ok(route) = self.router.resolve(entry.function.name.as_str(), None) {
+                self.pool(entry, &route.version, &route.environment);
+            }
+        }
     }
 
     /// The pool of a version.

@@ -7,7 +7,7 @@
 //! the streams it has asked for, and is cut off when too much is waiting for it.
 
 use crate::{
-    commands::{self, Caller, Context, Partials},
+    commands::{self, Caller, Context, Part, Partials},
     config::Config,
     error::{Error, ErrorCode},
     protocol::{
@@ -18,7 +18,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use interprocess::local_socket::tokio::Stream;
-use std::{collections::HashSet, future::Future, io, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::HashSet, future::Future, io, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
@@ -82,8 +82,9 @@ impl Connection {
     /// Serves the connection to its end. Requests that run when the client leaves are cancelled.
     pub(super) async fn run(mut self, stream: Stream) -> io::Result<()> {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let (partials, mut parts) = mpsc::channel::<Outgoing>(PARTIALS_MAX);
+        let (partials, mut parts) = mpsc::channel::<Part>(PARTIALS_MAX);
         let mut running = FuturesUnordered::new();
+        let mut stopped = pin!(self.stop.clone().cancelled_owned());
         loop {
             while let Some(frame) = self.next_frame() {
                 running.extend(self.begin(frame, &partials));
@@ -104,18 +105,18 @@ impl Connection {
                 Some(answer) = running.next(), if !running.is_empty() => {
                     // What a command has sent as parts precedes its end.
                     while let Ok(part) = parts.try_recv() {
-                        self.enqueue(&part);
+                        self.enqueue_part(part);
                     }
                     self.finish(answer)?;
                 }
-                Some(part) = parts.recv(), if self.outgoing.len() < BACKLOG_SOFT_BYTES => self.enqueue(&part),
+                Some(part) = parts.recv(), if self.outgoing.len() < BACKLOG_SOFT_BYTES => self.enqueue_part(part),
                 read = reader.read_buf(&mut self.incoming), if may_read => {
                     if read? == 0 {
                         self.on_end_of_input(running.is_empty())?;
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.on_frame_timeout(),
-                () = self.stop.cancelled(), if !self.done_reading => self.done_reading = true,
+                () = &mut stopped, if !self.done_reading => self.done_reading = true,
             }
         }
     }
@@ -169,11 +170,7 @@ impl Connection {
     }
 
     /// Starts a request, or answers at once what cannot be one.
-    fn begin(
-        &mut self,
-        frame: Frame,
-        partials: &mpsc::Sender<Outgoing>,
-    ) -> Option<impl Future<Output = Outgoing> + use<>> {
+    fn begin(&mut self, frame: Frame, partials: &mpsc::Sender<Part>) -> Option<impl Future<Output = Outgoing> + use<>> {
         let Frame { request_id, tag, payload } = frame;
         let encoding = Encoding::of(&payload);
         if self.open.contains(&request_id) {
@@ -194,11 +191,7 @@ impl Connection {
         let (context, caller) = (Arc::clone(&self.context), self.caller.clone());
         let partials = partials.clone();
         Some(async move {
-            let parts = Partials::new(encoding, move |payload| {
-                let partials = partials.clone();
-                async move { partials.send(Outgoing { request_id, status: ipc::PARTIAL, payload }).await.is_ok() }
-                    .boxed()
-            });
+            let parts = Partials::new(encoding, request_id, partials);
             let command = commands::execute(&context, request, encoding, &caller, &parts);
             // One command that panics must not take its neighbours on the connection with it.
             let outcome = match AssertUnwindSafe(command).catch_unwind().await {
@@ -229,6 +222,11 @@ impl Connection {
     fn refuse(&mut self, request_id: u64, encoding: Encoding, error: &Error) {
         let payload = encoding.write(error).unwrap_or_default().into();
         self.enqueue(&Outgoing { request_id, status: ipc::ERROR, payload });
+    }
+
+    fn enqueue_part(&mut self, part: Part) {
+        let Part { request_id, payload } = part;
+        self.enqueue(&Outgoing { request_id, status: ipc::PARTIAL, payload });
     }
 
     fn enqueue(&mut self, outgoing: &Outgoing) {

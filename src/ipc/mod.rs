@@ -167,7 +167,7 @@ fn admit(stream: &Stream, context: &Context) -> Result<Caller, Error> {
         tracing::warn!(uid, "a peer that may not use the command socket was refused");
         return Err(refusal(format!("user {uid} may not use this socket; add it to daemon.allowed_uids")));
     }
-    Ok(Caller { actor: format!("uid:{uid}") })
+    Ok(Caller { actor: format!("uid:{uid}").into() })
 }
 
 /// Says why and closes the connection.

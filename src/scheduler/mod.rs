@@ -55,7 +55,7 @@ pub struct Scheduler(Arc<Shared>);
 struct Shared {
     spawner: Spawner,
     bundles: Arc<BundleStore>,
-    pools: RwLock<HashMap<VersionId, Arc<Cell>>>,
+    pools: RwLock<Pools>,
     limits: ArcSwap<Limits>,
     /// One permit for each start that may go on. Replaced when the limit changes: starts that wait or go on then keep to
     /// the old one.
@@ -63,6 +63,13 @@ struct Shared {
     /// Owns a task for each worker, and one for each invocation whose caller has left.
     tasks: TaskTracker,
     runtime: Handle,
+}
+
+#[derive(Debug, Default)]
+struct Pools {
+    cells: HashMap<VersionId, Arc<Cell>>,
+    /// The daemon is stopping: a pool that is made now is closed at once.
+    closed: bool,
 }
 
 /// One pool, to invoke and to steer.
@@ -118,24 +125,30 @@ impl Scheduler {
         if let Some(pool) = self.existing(version) {
             return pool;
         }
-        let mut pools = self.0.pools.write();
-        let cell = pools.entry(version).or_insert_with(|| {
-            let (blueprint, settings) = make();
-            Arc::new(Cell::new(blueprint, &settings))
-        });
-        PoolHandle { shared: Arc::clone(&self.0), cell: Arc::clone(cell) }
+        let (cell, closed) = {
+            let mut pools = self.0.pools.write();
+            let cell = pools.cells.entry(version).or_insert_with(|| {
+                let (blueprint, settings) = make();
+                Arc::new(Cell::new(blueprint, &settings))
+            });
+            (Arc::clone(cell), pools.closed)
+        };
+        if closed {
+            self.0.apply(&cell, Event::Close);
+        }
+        PoolHandle { shared: Arc::clone(&self.0), cell }
     }
 
     /// The pool of a version, if it has ever been needed.
     #[must_use]
     pub fn existing(&self, version: VersionId) -> Option<PoolHandle> {
-        let cell = self.0.pools.read().get(&version).cloned()?;
+        let cell = self.0.pools.read().cells.get(&version).cloned()?;
         Some(PoolHandle { shared: Arc::clone(&self.0), cell })
     }
 
     /// Ends a version's pool: waiting invocations fail, running ones finish.
     pub fn remove(&self, version: VersionId) {
-        let cell = self.0.pools.write().remove(&version);
+        let cell = self.0.pools.write().cells.remove(&version);
         if let Some(cell) = cell {
             self.0.apply(&cell, Event::Close);
         }
@@ -183,14 +196,14 @@ impl Scheduler {
 
     /// Takes no more invocations, waits up to `grace` for those that run, ends what is left and waits for its end.
     pub async fn shutdown(&self, grace: Duration) {
-        let cells = self.0.cells();
-        for cell in &cells {
-            self.0.apply(cell, Event::Close);
+        self.0.pools.write().closed = true;
+        for cell in self.0.cells() {
+            self.0.apply(&cell, Event::Close);
         }
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!("invocations are still running after the grace period; their workers are ended");
-            for worker in cells.iter().flat_map(|cell| cell.workers()) {
+            for worker in self.0.cells().into_iter().flat_map(|cell| cell.workers()) {
                 worker.kill(KillReason::Stop);
             }
             self.0.tasks.wait().await;
@@ -240,7 +253,7 @@ impl PoolHandle {
 
 impl Shared {
     fn cells(&self) -> Vec<Arc<Cell>> {
-        self.pools.read().values().cloned().collect()
+        self.pools.read().cells.values().cloned().collect()
     }
 
     fn now() -> Instant {

@@ -1,1 +1,116 @@
-//! To be written.
+//! DELETE_FUNCTION and DELETE_VERSION.
+
+use crate::harness::{TestDaemon, is_refused, text, until};
+use levain::{
+    error::ErrorCode,
+    model::{FunctionStatus, SettingsPatch},
+    protocol::message::{
+        DeleteRequest, DeleteVersionRequest, DeployRequest, GetRequest, ListRequest, RollbackRequest, VersionsRequest,
+    },
+};
+
+const V1: &str = "export default () => new Response('v1');";
+const V2: &str = "export default () => new Response('v2');";
+
+fn function(name: &str) -> DeleteRequest {
+    DeleteRequest { function_id: name.into() }
+}
+
+fn version(label: &str) -> DeleteVersionRequest {
+    DeleteVersionRequest { function_id: "f".into(), version: label.into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_function_is_gone_and_its_name_is_free() {
+    let daemon = TestDaemon::start().await;
+    let deployed = daemon.deploy_text("f", V1).await;
+    let deleted = daemon.call(&function("f")).await.unwrap();
+    assert_eq!((deleted.function_id.clone(), deleted.status), (deployed.function_id.clone(), FunctionStatus::Deleted));
+    daemon.until_no_workers().await;
+    for name in ["f", &deployed.function_id] {
+        assert!(is_refused(&daemon.invoke(name).await, ErrorCode::FunctionNotFound));
+        let get = GetRequest { function_id: name.into() };
+        assert!(is_refused(&daemon.call(&get).await, ErrorCode::FunctionNotFound));
+        let versions = VersionsRequest { function_id: name.into() };
+        assert!(is_refused(&daemon.call(&versions).await, ErrorCode::FunctionNotFound));
+        assert!(is_refused(&daemon.call(&function(name)).await, ErrorCode::FunctionNotFound));
+    }
+    assert_eq!(daemon.call(&ListRequest::default()).await.unwrap().total, 0);
+    assert!(daemon.bundle_folder(&deployed.function_id, "v1").join("bundle.js").exists(), "bundles are kept");
+
+    let again = daemon.deploy_text("f", V2).await;
+    assert_ne!(again.function_id, deployed.function_id);
+    assert_eq!((again.number, text(&daemon.invoke("f").await.unwrap())), (1, "v2"));
+    assert_eq!(daemon.deployments("f").await.len(), 1);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_deletion_waiting_calls_fail_and_running_ones_finish() {
+    let daemon = TestDaemon::start().await;
+    let one = SettingsPatch { max_concurrent_executions: Some(1), ..SettingsPatch::default() };
+    daemon.deploy_sample("sleep").await.unwrap();
+    daemon.update("sleep", one).await.unwrap();
+    let running = daemon.get_beside("sleep", "/?ms=500").await;
+    daemon.until_pool("sleep", "it runs", |pool| pool.busy == 1).await;
+    let waiting = daemon.get_beside("sleep", "/?ms=1").await;
+    daemon.until_pool("sleep", "it waits", |pool| pool.queued == 1).await;
+    daemon.call(&function("sleep")).await.unwrap();
+    let refused = waiting.await.unwrap();
+    assert!(is_refused(&refused, ErrorCode::FunctionNotFound), "{refused:?}");
+    assert!(refused.unwrap_err().message.contains("deleted"));
+    let answer = running.await.unwrap().unwrap();
+    assert!(answer.success && text(&answer).contains("\"woken\":\"timer\""), "{answer:?}");
+    daemon.until_no_workers().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_in_use_stays_and_another_goes_for_good() {
+    let daemon = TestDaemon::start().await;
+    let deployed = daemon.deploy_text("f", V1).await;
+    daemon.redeploy_text("f", None, V2).await.unwrap();
+    let outcome = daemon.call(&version("v2")).await;
+    assert!(is_refused(&outcome, ErrorCode::VersionInUse), "{outcome:?}");
+    assert!(outcome.unwrap_err().message.contains("LIVE"));
+    assert!(is_refused(&daemon.call(&version("v9")).await, ErrorCode::VersionNotFound));
+
+    let deleted = daemon.call(&version("v1")).await.unwrap();
+    assert_eq!((deleted.function_id, deleted.version.as_str()), (deployed.function_id.clone(), "v1"));
+    assert!(!daemon.bundle_folder(&deployed.function_id, "v1").exists());
+    let labels: Vec<_> = daemon.versions("f").await.into_iter().map(|it| it.version).collect();
+    assert_eq!(labels, ["v2"]);
+    assert!(is_refused(&daemon.call(&version("v1")).await, ErrorCode::VersionNotFound));
+    assert!(is_refused(&daemon.invoke("f:v1").await, ErrorCode::AliasNotFound));
+    let rollback = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
+    assert!(is_refused(&daemon.call(&rollback).await, ErrorCode::VersionNotFound));
+    assert_eq!(text(&daemon.invoke("f").await.unwrap()), "v2");
+    until("the workers of v1 end", || async { (daemon.worker_pids().len() == 1).then_some(()) }).await;
+    // The history stays; neither number comes again, even when the newest version goes.
+    assert_eq!(daemon.deployments("f").await.len(), 2);
+    let v3 = DeployRequest {
+        function_id: "f".into(),
+        bundle: Some(V1.as_bytes().to_vec().into()),
+        activate: Some(false),
+        ..DeployRequest::default()
+    };
+    assert_eq!(daemon.call(&v3).await.unwrap().version, "v3");
+    daemon.call(&version("v3")).await.unwrap();
+    let next = daemon.redeploy_text("f", None, V1).await.unwrap();
+    assert_eq!((next.version.as_str(), next.number), ("v4", 4));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_runs_on_a_deleted_version_finishes() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_sample("sleep").await.unwrap();
+    let running = daemon.get_beside("sleep", "/?ms=500").await;
+    daemon.until_pool("sleep", "it runs", |pool| pool.busy == 1).await;
+    daemon.redeploy_text("sleep", None, V2).await.unwrap();
+    daemon.call(&DeleteVersionRequest { function_id: "sleep".into(), version: "v1".into() }).await.unwrap();
+    let answer = running.await.unwrap().unwrap();
+    assert!(answer.success && answer.version == "v1", "{answer:?}");
+    until("the worker of v1 ends", || async { (daemon.worker_pids().len() == 1).then_some(()) }).await;
+    daemon.stop().await;
+}

@@ -58,7 +58,7 @@ async fn code_comes_as_a_file_a_folder_bytes_or_several_files() {
         assert_eq!((deployed.status.as_str(), deployed.published), ("deployed", true));
         assert_eq!(deployed.previous_version, (number > 1).then(|| format!("v{}", number - 1)));
         let answer = daemon.invoke("f").await.unwrap();
-        assert_eq!((text(&answer), answer.version), (word, deployed.version));
+        assert_eq!((text(&answer), &answer.version), (word, &deployed.version));
     }
     let info = daemon.info("f").await;
     assert_eq!((info.status, info.active_version.as_deref()), (FunctionStatus::Deployed, Some("v5")));

@@ -1,1 +1,137 @@
-//! To be written.
+//! ROLLBACK.
+
+use crate::harness::{TestDaemon, is_refused, text};
+use levain::{
+    error::ErrorCode,
+    model::{DeploymentKind, DeploymentStatus},
+    protocol::{
+        ipc::Encoding,
+        message::{DeployRequest, RollbackRequest, VersionRef},
+    },
+};
+use std::{fs, os::unix::fs::PermissionsExt};
+
+fn request() -> RollbackRequest {
+    RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() }
+}
+
+fn to_label(label: &str) -> RollbackRequest {
+    RollbackRequest { version: Some(VersionRef::Label(label.into())), ..request() }
+}
+
+/// A function `f` with three versions that say their own label; the last is live.
+async fn with_three_versions() -> TestDaemon {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    for label in ["one", "two", "three"] {
+        let code = format!("export default () => new Response({label:?});");
+        daemon.redeploy_text("f", Some(label), &code).await.unwrap();
+    }
+    daemon
+}
+
+async fn live(daemon: &TestDaemon) -> String {
+    let answer = daemon.invoke("f").await.unwrap();
+    assert_eq!(text(&answer), answer.version);
+    answer.version
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_version_it_goes_to_the_previous_one_and_back() {
+    let daemon = with_three_versions().await;
+    let back = daemon.call(&RollbackRequest { reason: Some("too slow".into()), ..request() }).await.unwrap();
+    assert_eq!((back.version.as_str(), back.number, back.published), ("two", 2, false));
+    assert_eq!((back.status.as_str(), back.previous_version.as_deref()), ("deployed", Some("three")));
+    assert_eq!(live(&daemon).await, "two");
+
+    let deployments = daemon.deployments("f").await;
+    let last = &deployments[0];
+    assert_eq!((last.kind, last.status, last.is_active), (DeploymentKind::Rollback, DeploymentStatus::Active, true));
+    assert_eq!((&last.deployment_id, last.previous_version.as_deref()), (&back.deployment_id, Some("three")));
+    assert_eq!((last.actor.clone(), last.reason.as_deref()), (format!("uid:{}", nix::unistd::geteuid()), Some("too slow")));
+    assert_eq!((last.alias.as_str(), last.environment.as_str()), ("LIVE", "production"));
+    assert_eq!(deployments.iter().filter(|it| it.is_active).count(), 1);
+
+    assert_eq!(daemon.call(&request()).await.unwrap().version, "three");
+    assert_eq!(live(&daemon).await, "three");
+    assert_eq!(daemon.call(&request()).await.unwrap().version, "two");
+    assert_eq!(live(&daemon).await, "two");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_named_by_label_or_number() {
+    let daemon = with_three_versions().await;
+    for (version, label) in [
+        (VersionRef::Label("one".into()), "one"),
+        (VersionRef::Number(3), "three"),
+        (VersionRef::Label("2".into()), "two"),
+        (VersionRef::Number(1), "one"),
+    ] {
+        let named = RollbackRequest { version: Some(version), ..request() };
+        assert_eq!(daemon.call(&named).await.unwrap().version, label, "{named:?}");
+        assert_eq!(live(&daemon).await, label);
+    }
+    let json = daemon.connect().await.with_encoding(Encoding::Json);
+    let (status, payload) = json.call_raw(0x0D, br#"{"function_id": "f", "version": 2}"#).await.unwrap();
+    assert_eq!((status, live(&daemon).await.as_str()), (0, "two"), "{payload:?}");
+    for version in [VersionRef::Number(9), VersionRef::Label("nine".into()), VersionRef::Number(0)] {
+        let outcome = daemon.call(&RollbackRequest { version: Some(version), ..request() }).await;
+        assert!(is_refused(&outcome, ErrorCode::VersionNotFound), "{outcome:?}");
+    }
+    let outcome = daemon.call(&RollbackRequest { alias: Some("STAGING".into()), ..request() }).await;
+    assert!(is_refused(&outcome, ErrorCode::AliasNotFound), "{outcome:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_to_what_is_live_changes_nothing() {
+    let daemon = with_three_versions().await;
+    let before = daemon.deployments("f").await;
+    let same = daemon.call(&to_label("three")).await.unwrap();
+    assert_eq!((same.version.as_str(), same.deployment_id.as_str()), ("three", before[0].deployment_id.as_str()));
+    assert_eq!(daemon.deployments("f").await.len(), before.len());
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_previous_version_there_is_nothing_to_go_back_to() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    assert!(is_refused(&daemon.call(&request()).await, ErrorCode::VersionNotFound));
+    daemon.redeploy_text("f", None, "export default () => new Response('v1');").await.unwrap();
+    // A version that failed was never live.
+    daemon.redeploy_text("f", None, "throw 1; export default () => {};").await.unwrap_err();
+    assert!(is_refused(&daemon.call(&request()).await, ErrorCode::VersionNotFound));
+    assert_eq!(live(&daemon).await, "v1");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_code_was_changed_on_disk_is_refused() {
+    let daemon = with_three_versions().await;
+    let version = daemon.versions("f").await.into_iter().find(|it| it.version == "one").unwrap();
+    let file = &version.bundle_path;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(file, "export default () => new Response('changed');").unwrap();
+    let outcome = daemon.call(&to_label("one")).await;
+    assert!(is_refused(&outcome, ErrorCode::BundleInvalid), "{outcome:?}");
+    assert!(outcome.unwrap_err().message.contains("changed after it was published"));
+    assert_eq!(live(&daemon).await, "three");
+    let failed = daemon.deployments("f").await.remove(0);
+    assert_eq!((failed.kind, failed.status), (DeploymentKind::Rollback, DeploymentStatus::Failed));
+    // The same by a deployment of the label.
+    let deploy = DeployRequest { function_id: "f".into(), version: Some("one".into()), ..DeployRequest::default() };
+    assert!(is_refused(&daemon.call(&deploy).await, ErrorCode::BundleInvalid));
+    assert_eq!(live(&daemon).await, "three");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_target_is_warm_before_the_traffic_moves() {
+    let daemon = with_three_versions().await;
+    daemon.call(&to_label("one")).await.unwrap();
+    let answer = daemon.invoke("f").await.unwrap();
+    assert_eq!((answer.version.as_str(), answer.cold_start), ("one", levain::model::ColdStart::None));
+    daemon.stop().await;
+}

@@ -1,1 +1,51 @@
-//! To be written.
+//! GET_FUNCTION_VERSIONS and GET_DEPLOYMENTS.
+
+use crate::harness::{TestDaemon, is_refused};
+use levain::{
+    error::ErrorCode,
+    protocol::message::{DeploymentsRequest, RollbackRequest, VersionsRequest},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_come_newest_first_with_where_they_are_used() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    assert!(daemon.versions("f").await.is_empty());
+    for label in ["a", "b", "c"] {
+        daemon.redeploy_text("f", Some(label), &format!("export default () => new Response({label:?});")).await.unwrap();
+    }
+    let versions = daemon.versions("f").await;
+    let rows: Vec<_> = versions.iter().map(|it| (it.version.as_str(), it.number, it.aliases.join(","))).collect();
+    assert_eq!(rows, [("c", 3, "LIVE".into()), ("b", 2, String::new()), ("a", 1, String::new())]);
+    assert!(versions.iter().all(|it| it.id.len() > 8 && !it.bun_version.is_empty() && it.size > 0));
+    assert!(versions[0].created_at >= versions[2].created_at && versions[0].digest != versions[1].digest);
+    let by_id = VersionsRequest { function_id: daemon.info("f").await.function_id };
+    assert_eq!(daemon.call(&by_id).await.unwrap().versions, versions);
+    let unknown = VersionsRequest { function_id: "nobody".into() };
+    assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::FunctionNotFound));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deployments_come_newest_first_and_in_pages() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    for label in ["a", "b"] {
+        daemon.redeploy_text("f", Some(label), &format!("export default () => new Response({label:?});")).await.unwrap();
+    }
+    for _ in 0..3 {
+        let rollback = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
+        daemon.call(&rollback).await.unwrap();
+    }
+    let all = daemon.deployments("f").await;
+    let labels: Vec<_> = all.iter().map(|it| it.version.as_str()).collect();
+    assert_eq!(labels, ["a", "b", "a", "b", "a"]);
+    assert_eq!(all.iter().map(|it| it.is_active).collect::<Vec<_>>(), [true, false, false, false, false]);
+    let page = DeploymentsRequest { function_id: "f".into(), limit: Some(2), offset: Some(1) };
+    assert_eq!(daemon.call(&page).await.unwrap().deployments, all[1..3]);
+    let none = DeploymentsRequest { offset: Some(9), ..page };
+    assert!(daemon.call(&none).await.unwrap().deployments.is_empty());
+    let unknown = DeploymentsRequest { function_id: "nobody".into(), ..DeploymentsRequest::default() };
+    assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::FunctionNotFound));
+    daemon.stop().await;
+}

@@ -190,34 +190,115 @@ fn pack(value: &Value, out: &mut Vec<u8>) {
         Value::Null => out.push(0xc0),
         Value::Bool(value) => out.push(0xc2 + u8::from(*value)),
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(number), _) if number < 0x80 => out.push(number as u8),
-            (Some(number), _) => [&[0xcf][..], &number.to_be_bytes()].concat().iter().for_each(|it| out.push(*it)),
-            (None, Some(number)) => [&[0xd3][..], &number.to_be_bytes()].concat().iter().for_each(|it| out.push(*it)),
-            _ => {
+            (Some(small), _) if small < 0x80 => out.push(small as u8),
+            (Some(large), _) => {
+                out.push(0xcf);
+                out.extend(large.to_be_bytes());
+            }
+            (None, Some(negative)) => {
+                out.push(0xd3);
+                out.extend(negative.to_be_bytes());
+            }
+            (None, None) => {
                 out.push(0xcb);
                 out.extend(number.as_f64().unwrap().to_be_bytes());
             }
         },
         Value::String(text) => {
-            length(text.len(), [Some((0xa0, 32)), None], 0xdb, out);
+            head(text.len(), Some((0xa0, 32)), 0xdb, out);
             out.extend(text.as_bytes());
         }
         Value::Array(items) => {
-            length(items.len(), [Some((0x90, 16)), None], 0xdd, out);
+            head(items.len(), Some((0x90, 16)), 0xdd, out);
             items.iter().for_each(|item| pack(item, out));
         }
-        Value::Object(fields) => {
-            if let (1, Some(Value::String(text))) = (fields.len(), fields.get(BIN)) {
+        Value::Object(fields) => match (fields.len(), fields.get(BIN)) {
+            (1, Some(Value::String(text))) => {
                 let bytes = STANDARD.decode(text).unwrap();
-                length(bytes.len(), [None, Some(0xc4)], 0xc6, out);
+                head(bytes.len(), None, 0xc6, out);
                 out.extend(bytes);
-                return;
             }
-            length(fields.len(), [Some((0x80, 16)), None].map(|it: Option<(u8, usize)>| it), 0xdf, out);
-            for (name, value) in fields {
-                pack(&Value::String(name.clone()), out);
-                pack(value, out);
+            _ => {
+                head(fields.len(), Some((0x80, 16)), 0xdf, out);
+                for (name, value) in fields {
+                    pack(&Value::String(name.clone()), out);
+                    pack(value, out);
+                }
             }
+        },
+    }
+}
+
+/// A type and a length: in one byte if the type has such a form and the length is below its limit, else in five.
+fn head(length: usize, short: Option<(u8, usize)>, long: u8, out: &mut Vec<u8>) {
+    match short {
+        Some((base, below)) if length < below => out.push(base + length as u8),
+        _ => {
+            out.push(long);
+            out.extend((length as u32).to_be_bytes());
         }
     }
+}
+
+fn unpack(rest: &mut &[u8]) -> Value {
+    let [tag] = take(rest);
+    match tag {
+        0x00..=0x7f => tag.into(),
+        0x80..=0x8f => map(usize::from(tag & 0x0f), rest),
+        0x90..=0x9f => list(usize::from(tag & 0x0f), rest),
+        0xa0..=0xbf => text(usize::from(tag & 0x1f), rest),
+        0xc0 => Value::Null,
+        0xc2 | 0xc3 => (tag == 0xc3).into(),
+        0xc4 => bin(u8::from_be_bytes(take(rest)).into(), rest),
+        0xc5 => bin(u16::from_be_bytes(take(rest)).into(), rest),
+        0xc6 => bin(u32::from_be_bytes(take(rest)) as usize, rest),
+        0xca => f32::from_be_bytes(take(rest)).into(),
+        0xcb => f64::from_be_bytes(take(rest)).into(),
+        0xcc => u8::from_be_bytes(take(rest)).into(),
+        0xcd => u16::from_be_bytes(take(rest)).into(),
+        0xce => u32::from_be_bytes(take(rest)).into(),
+        0xcf => u64::from_be_bytes(take(rest)).into(),
+        0xd0 => i8::from_be_bytes(take(rest)).into(),
+        0xd1 => i16::from_be_bytes(take(rest)).into(),
+        0xd2 => i32::from_be_bytes(take(rest)).into(),
+        0xd3 => i64::from_be_bytes(take(rest)).into(),
+        0xd9 => text(u8::from_be_bytes(take(rest)).into(), rest),
+        0xda => text(u16::from_be_bytes(take(rest)).into(), rest),
+        0xdb => text(u32::from_be_bytes(take(rest)) as usize, rest),
+        0xdc => list(u16::from_be_bytes(take(rest)).into(), rest),
+        0xdd => list(u32::from_be_bytes(take(rest)) as usize, rest),
+        0xde => map(u16::from_be_bytes(take(rest)).into(), rest),
+        0xdf => map(u32::from_be_bytes(take(rest)) as usize, rest),
+        0xe0..=0xff => tag.cast_signed().into(),
+        _ => panic!("0x{tag:02x} begins nothing that an answer holds"),
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (taken, left) = rest.split_first_chunk().expect("the payload goes on");
+    *rest = left;
+    *taken
+}
+
+fn some<'a>(length: usize, rest: &mut &'a [u8]) -> &'a [u8] {
+    let (taken, left) = rest.split_at(length);
+    *rest = left;
+    taken
+}
+
+fn text(length: usize, rest: &mut &[u8]) -> Value {
+    std::str::from_utf8(some(length, rest)).expect("a text is UTF-8").into()
+}
+
+fn bin(length: usize, rest: &mut &[u8]) -> Value {
+    json!({ BIN: STANDARD.encode(some(length, rest)) })
+}
+
+fn list(length: usize, rest: &mut &[u8]) -> Value {
+    (0..length).map(|_| unpack(rest)).collect()
+}
+
+fn map(length: usize, rest: &mut &[u8]) -> Value {
+    let field = |rest: &mut &[u8]| (unpack(rest).as_str().expect("a field has a name").to_owned(), unpack(rest));
+    (0..length).map(|_| field(rest)).collect::<Map<_, _>>().into()
 }

@@ -1,0 +1,210 @@
+//! Bun processes without a daemon: Levain's shim driven by hand, and `Bun.serve` with nothing around it.
+
+use crate::{
+    Result,
+    load::Caller,
+    process::{self, Running},
+};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use levain::{
+    protocol::worker::{ASSIGN_PATH, Assignment, DEADLINE_HEADER, FromWorker, INVOCATION_HEADER},
+    worker::{Runtime, runtime},
+};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    future::{Future, poll_fn},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    pin::{Pin, pin},
+    process::{Command, Stdio},
+    task::Poll,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::UnixStream,
+};
+
+/// A worker's socket, in its folder.
+const SOCKET: &str = "s";
+
+/// What hosts a function when Levain does not.
+const BARE_SCRIPT: &str = r#"
+const [, , unix, entry] = process.argv;
+const { default: handler } = await import(entry);
+const context = { invocationId: "exec-00000000-0000-7000-8000-000000000000", version: "v1" };
+Bun.serve({ unix, idleTimeout: 0, development: false, fetch: (req) => handler(req, context) });
+"#;
+
+/// Bun and the two scripts that it runs here.
+#[derive(Debug)]
+pub(crate) struct Bun {
+    runtime: Runtime,
+    bare_script: PathBuf,
+    folder: TempDir,
+}
+
+impl Bun {
+    /// The Bun that Levain finds, installed if there is none.
+    pub(crate) async fn prepare() -> Result<Self> {
+        let data_dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let found = match runtime::find(None, data_dir).await {
+            Ok(found) => found,
+            Err(_) => runtime::install(data_dir, |line| eprintln!("{line}")).await?,
+        };
+        let folder = TempDir::new()?;
+        let bare_script = folder.path().join("bare.ts");
+        fs::write(&bare_script, BARE_SCRIPT)?;
+        Ok(Self { runtime: Runtime::new(found, folder.path())?, bare_script, folder })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.runtime.bun
+    }
+
+    pub(crate) fn version(&self) -> String {
+        self.runtime.version.to_string()
+    }
+
+    /// A worker as the daemon starts it, ready and with its function loaded.
+    pub(crate) async fn worker(&self, entry: &Path) -> Result<Process> {
+        let (control, stdin) = UnixStream::pair()?;
+        let stdin = OwnedFd::from(stdin.into_std()?);
+        let arguments = self.runtime.worker_args(SOCKET);
+        let mut process = self.spawn(arguments, stdin.into())?;
+        let mut control = BufReader::new(control);
+        let mut line = String::new();
+        control.read_line(&mut line).await?;
+        let FromWorker::Ready { .. } = serde_json::from_str(&line)? else {
+            return Err(format!("the worker said `{line}` where it should be ready").into());
+        };
+        process.control = Some(control.into_inner());
+        process.assign(entry).await?;
+        Ok(process)
+    }
+
+    /// The function under `Bun.serve`, listening.
+    pub(crate) async fn bare(&self, entry: &Path) -> Result<Process> {
+        let mut arguments = self.runtime.worker_args(SOCKET);
+        // The same options of Bun, and another script.
+        arguments.truncate(arguments.len() - 2);
+        let rest: [OsString; 3] = [self.bare_script.as_os_str().into(), SOCKET.into(), entry.into()];
+        arguments.extend(rest);
+        let process = self.spawn(arguments, Stdio::null())?;
+        process::retry(|| UnixStream::connect(process.socket())).await?;
+        Ok(process)
+    }
+
+    fn spawn(&self, arguments: Vec<OsString>, stdin: Stdio) -> Result<Process> {
+        let folder = TempDir::new_in(self.folder.path())?;
+        let mut command = Command::new(self.path());
+        command.args(arguments).current_dir(folder.path()).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", folder.path()).env("TMPDIR", folder.path());
+        command.env("BUN_RUNTIME_TRANSPILER_CACHE_PATH", "0").env("DO_NOT_TRACK", "1");
+        Ok(Process { _process: Running::spawn(&mut command)?, folder, control: None })
+    }
+}
+
+/// A Bun process with a function in it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    _process: Running,
+    folder: TempDir,
+    /// A worker ends when this is closed.
+    control: Option<UnixStream>,
+}
+
+impl Process {
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
+    }
+
+    async fn assign(&self, entry: &Path) -> Result<()> {
+        let assignment = Assignment {
+            function: "bench".into(),
+            function_id: "func-00000000-0000-7000-8000-000000000000".into(),
+            version: "v1".into(),
+            environment: "production".into(),
+            entry: entry.to_string_lossy().into_owned(),
+            handler: "default".into(),
+            variables: BTreeMap::new(),
+            log_line_bytes_max: 16_384,
+            levain: env!("CARGO_PKG_VERSION").into(),
+        };
+        let body = serde_json::to_vec(&assignment)?.into();
+        self.caller(Call { method: Method::PUT, target: ASSIGN_PATH, body, answer_bytes_min: 2 }).await?.call().await
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn caller(&self, call: Call) -> Result<HttpCaller> {
+        let stream = UnixStream::connect(self.socket()).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(HttpCaller { sender, connection: Box::pin(connection), call })
+    }
+}
+
+/// A request that is made over and over.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) target: &'static str,
+    pub(crate) body: Bytes,
+    /// A shorter answer is a wrong one.
+    pub(crate) answer_bytes_min: usize,
+}
+
+type Body = Full<Bytes>;
+
+/// One kept-alive HTTP connection, moved by whoever waits for its answers.
+pub(crate) struct HttpCaller {
+    sender: http1::SendRequest<Body>,
+    connection: Pin<Box<http1::Connection<TokioIo<UnixStream>, Body>>>,
+    call: Call,
+}
+
+impl Caller for HttpCaller {
+    async fn call(&mut self) -> Result<()> {
+        let request = Request::builder()
+            .method(self.call.method.clone())
+            .uri(self.call.target)
+            .header("host", "localhost")
+            .header(INVOCATION_HEADER, "exec-00000000-0000-7000-8000-000000000000")
+            .header(DEADLINE_HEADER, "30000")
+            .body(Full::new(self.call.body.clone()))?;
+        let connection = &mut self.connection;
+        moving(connection, self.sender.ready()).await?;
+        let mut answer = moving(connection, self.sender.send_request(request)).await?;
+        let mut bytes = 0;
+        while let Some(part) = moving(connection, answer.frame()).await {
+            bytes += part?.data_ref().map_or(0, Bytes::len);
+        }
+        match answer.status() {
+            StatusCode::OK if bytes >= self.call.answer_bytes_min => Ok(()),
+            status => Err(format!("Bun answered {status} with {bytes} bytes").into()),
+        }
+    }
+}
+
+/// Waits for something that needs the connection to make progress.
+async fn moving<C: Future + ?Sized, F: Future>(connection: &mut Pin<Box<C>>, wait: F) -> F::Output
+where
+    Pin<Box<C>>: Unpin,
+{
+    let mut wait = pin!(wait);
+    let mut is_open = true;
+    poll_fn(|context| {
+        if let Poll::Ready(output) = wait.as_mut().poll(context) {
+            return Poll::Ready(output);
+        }
+        // A connection that has ended says so through what waits for it.
+        is_open = is_open && connection.as_mut().poll(context).is_pending();
+        wait.as_mut().poll(context)
+    })
+    .await
+}

@@ -1,0 +1,168 @@
+//! `levain serve` as a process of its own, and those who call it.
+
+use crate::{
+    Result,
+    load::Caller,
+    process::{self, Running},
+};
+use futures_util::future::try_join_all;
+use levain::{
+    client::Client,
+    model::ColdStart,
+    protocol::{
+        field::Body,
+        frame::HEADER_BYTES,
+        ipc::{Call, Encoding},
+        message::{
+            DeleteRequest, DeployRequest, InvokeRequest, InvokeResponse, RegisterRequest, WarmupRequest,
+        },
+    },
+};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+use tempfile::TempDir;
+
+use crate::floor::Sizes;
+
+/// Deployments that go on at once.
+const DEPLOYS_AT_ONCE: usize = 8;
+
+/// A daemon on a data directory of its own.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    process: Running,
+    client: Client,
+    data_dir: TempDir,
+}
+
+impl Daemon {
+    /// Starts one with the default configuration, save that a deployment starts no worker: nothing is warm before its
+    /// first call.
+    pub(crate) async fn start(bun: &Path) -> Result<Self> {
+        let data_dir = TempDir::new()?;
+        let log = data_dir.path().join("daemon.log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_levain"));
+        command.arg("serve").arg("--data-dir").arg(data_dir.path()).current_dir(data_dir.path());
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", data_dir.path());
+        command.env("LEVAIN_BUN", bun).env("LEVAIN_VERSIONING_VERIFY", "syntax");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        let mut process = Running::spawn(&mut command)?;
+        let socket = data_dir.path().join("levain.sock");
+        match process::retry(|| Client::connect(&socket)).await {
+            Ok(client) => Ok(Self { process, client, data_dir }),
+            Err(error) => {
+                let ended = if process.has_ended()? { "the daemon has ended" } else { "the daemon does not answer" };
+                Err(format!("{ended}: {error}\n{}", fs::read_to_string(&log)?).into())
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The processes of its workers.
+    pub(crate) fn workers(&self) -> Result<Vec<u32>> {
+        process::working_below(&self.data_dir.path().join("run"))
+    }
+
+    /// Another connection.
+    pub(crate) async fn connect(&self) -> Result<Client> {
+        Ok(Client::connect(self.data_dir.path().join("levain.sock")).await?)
+    }
+
+    /// Registers a function and deploys a sample as its first version.
+    pub(crate) async fn deploy(&self, name: &str, sample: &Path) -> Result<()> {
+        self.client.call(&RegisterRequest { name: name.into(), ..RegisterRequest::default() }).await?;
+        let bundle = Some(Body::from(fs::read(sample)?));
+        let entry = sample.file_name().map(|it| it.to_string_lossy().into_owned());
+        let request = DeployRequest { function_id: name.into(), bundle, entry, ..DeployRequest::default() };
+        self.client.call(&request).await?;
+        Ok(())
+    }
+
+    /// Deploys a sample under many names.
+    pub(crate) async fn deploy_all(&self, names: &[String], sample: &Path) -> Result<()> {
+        for names in names.chunks(DEPLOYS_AT_ONCE) {
+            try_join_all(names.iter().map(|name| self.deploy(name, sample))).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a function, and so ends its workers.
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        self.client.call(&DeleteRequest { function_id: name.into() }).await?;
+        Ok(())
+    }
+
+    /// Starts a worker of a function.
+    pub(crate) async fn warm(&self, name: &str) -> Result<()> {
+        let request = WarmupRequest { function_id: name.into(), count: 1, qualifier: None };
+        self.client.call(&request).await?;
+        Ok(())
+    }
+
+    /// Calls a function once that has no worker.
+    pub(crate) async fn call_cold(&self, name: &str) -> Result<()> {
+        match invoke(&self.client, &get(name)).await?.cold_start {
+            ColdStart::None => Err(format!("{name} was warm already").into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many bytes a call and its answer take in their frames.
+    pub(crate) async fn sizes(&self, request: &InvokeRequest) -> Result<Sizes> {
+        let payload = Encoding::MessagePack.write(request)?;
+        let (_, answer) = self.client.call_raw(InvokeRequest::COMMAND, &payload).await?;
+        Ok(Sizes { request: HEADER_BYTES + payload.len(), answer: HEADER_BYTES + answer.len() })
+    }
+
+    /// Callers with a connection each.
+    pub(crate) async fn callers(&self, request: &InvokeRequest, count: usize) -> Result<Vec<IpcCaller>> {
+        let clients = try_join_all((0..count).map(|_| self.connect())).await?;
+        Ok(clients.into_iter().map(|client| IpcCaller { client, request: request.clone() }).collect())
+    }
+
+    /// Callers that share a connection.
+    pub(crate) async fn callers_on_one(&self, request: &InvokeRequest, count: usize) -> Result<Vec<IpcCaller>> {
+        let client = self.connect().await?;
+        Ok((0..count).map(|_| IpcCaller { client: client.clone(), request: request.clone() }).collect())
+    }
+}
+
+/// `GET /` of a function.
+pub(crate) fn get(name: &str) -> InvokeRequest {
+    InvokeRequest { function_id: name.into(), ..InvokeRequest::default() }
+}
+
+/// A sample function of the repository.
+pub(crate) fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles").join(name).join("index.ts")
+}
+
+/// Calls one function through the command socket, as every client does.
+#[derive(Debug)]
+pub(crate) struct IpcCaller {
+    client: Client,
+    request: InvokeRequest,
+}
+
+impl Caller for IpcCaller {
+    async fn call(&mut self) -> Result<()> {
+        invoke(&self.client, &self.request).await?;
+        Ok(())
+    }
+}
+
+async fn invoke(client: &Client, request: &InvokeRequest) -> Result<InvokeResponse> {
+    let answer = client.call(request).await?;
+    let sent = request.body.as_ref().map_or(1, |body| body.0.len());
+    if answer.status == 200 && answer.body.0.len() >= sent {
+        return Ok(answer);
+    }
+    let InvokeResponse { status, error, .. } = answer;
+    Err(format!("{} answered {status} {}", request.function_id, error.unwrap_or_default()).into())
+}

@@ -1,0 +1,157 @@
+//! The hops by themselves: bytes between two processes, with nothing done about them.
+//!
+//! The other process is this program again, started with a hidden argument.
+
+use crate::{
+    Result,
+    load::Caller,
+    process::{self, Running},
+};
+use bytes::{Bytes, BytesMut};
+use levain::protocol::{
+    frame::{self, Frame},
+    ipc,
+};
+use std::{
+    env,
+    io::{ErrorKind, Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream as BlockingStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+};
+
+/// Answers on its standard input, a socket.
+const SERVE_PAIR: &str = "--serve-pair";
+
+/// Answers frames on a Unix socket.
+const SERVE_FRAMES: &str = "--serve-frames";
+
+/// Frames are bounded by what the two ends have agreed on.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// How many bytes a call and its answer have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Of a request's payload.
+    pub(crate) request: usize,
+    /// Of an answer's payload.
+    pub(crate) answer: usize,
+}
+
+/// Is the other process, if that is what this one was started for.
+pub(crate) fn serve_if_asked() -> Option<Result<()>> {
+    let mut arguments = env::args().skip(1);
+    let what = arguments.next()?;
+    let mut number = || arguments.next().unwrap_or_default().parse::<usize>();
+    match what.as_str() {
+        SERVE_PAIR => Some((|| serve_pair(number()?, number()?))()),
+        SERVE_FRAMES => Some((|| serve_frames(number()?, &PathBuf::from(arguments.next().unwrap_or_default())))()),
+        _ => None,
+    }
+}
+
+fn peer(arguments: &[&str], stdin: Stdio) -> Result<Running> {
+    let mut command = Command::new(env::current_exe()?);
+    Ok(Running::spawn(command.args(arguments).stdin(stdin))?)
+}
+
+/// The least there is: blocking reads and writes on a socket pair.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    stream: BlockingStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+    _peer: Running,
+}
+
+impl Pair {
+    pub(crate) fn start(sizes: Sizes) -> Result<Self> {
+        let (request, answer) = (frame::HEADER_BYTES + sizes.request, frame::HEADER_BYTES + sizes.answer);
+        let (stream, theirs) = BlockingStream::pair()?;
+        let arguments = [SERVE_PAIR, &request.to_string(), &answer.to_string()];
+        let peer = peer(&arguments, Stdio::from(std::os::fd::OwnedFd::from(theirs)))?;
+        Ok(Self { stream, request: vec![1; request], answer: vec![0; answer], _peer: peer })
+    }
+}
+
+impl Caller for Pair {
+    async fn call(&mut self) -> Result<()> {
+        self.stream.write_all(&self.request)?;
+        Ok(self.stream.read_exact(&mut self.answer)?)
+    }
+}
+
+fn serve_pair(request: usize, answer: usize) -> Result<()> {
+    let mut stream = BlockingStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let (mut request, answer) = (vec![0; request], vec![1; answer]);
+    loop {
+        match stream.read_exact(&mut request) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
+        stream.write_all(&answer)?;
+    }
+}
+
+/// The hop between a client and a daemon: the same frames, both ends asynchronous, no payload ever looked at.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    stream: UnixStream,
+    buffer: BytesMut,
+    request: Bytes,
+    last_id: u64,
+    _peer: Running,
+}
+
+impl Frames {
+    /// `socket` is a path where nothing is yet.
+    pub(crate) async fn start(sizes: Sizes, socket: &Path) -> Result<Self> {
+        let path = socket.to_str().ok_or("the temporary directory's name is not UTF-8")?;
+        let peer = peer(&[SERVE_FRAMES, &sizes.answer.to_string(), path], Stdio::null())?;
+        let stream = process::retry(|| UnixStream::connect(socket)).await?;
+        let request = vec![0; sizes.request].into();
+        Ok(Self { stream, buffer: BytesMut::new(), request, last_id: 0, _peer: peer })
+    }
+}
+
+impl Caller for Frames {
+    async fn call(&mut self) -> Result<()> {
+        self.last_id += 1;
+        let mut out = BytesMut::new();
+        frame::encode(self.last_id, 0x01, &self.request, &mut out);
+        self.stream.write_all(&out).await?;
+        match next_frame(&mut self.stream, &mut self.buffer).await? {
+            Some(frame) if frame.request_id == self.last_id => Ok(()),
+            other => Err(format!("not the awaited frame: {other:?}").into()),
+        }
+    }
+}
+
+async fn next_frame(stream: &mut UnixStream, buffer: &mut BytesMut) -> Result<Option<Frame>> {
+    loop {
+        if let Some(frame) = frame::decode(buffer, FRAME_BYTES_MAX)? {
+            return Ok(Some(frame));
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+fn serve_frames(answer: usize, socket: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut stream, _) = UnixListener::bind(socket)?.accept().await?;
+        let (mut buffer, answer) = (BytesMut::new(), vec![0; answer]);
+        let mut out = BytesMut::new();
+        while let Some(frame) = next_frame(&mut stream, &mut buffer).await? {
+            frame::encode(frame.request_id, ipc::SUCCESS, &answer, &mut out);
+            stream.write_all_buf(&mut out).await?;
+        }
+        Ok(())
+    })
+}

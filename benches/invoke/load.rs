@@ -1,0 +1,72 @@
+//! Closed loops: each caller sends its next call when the last one has ended.
+
+use crate::Result;
+use futures_util::future::try_join_all;
+use std::time::{Duration, Instant};
+
+/// Somebody who calls, one call at a time.
+pub(crate) trait Caller {
+    /// Makes one call and checks its answer.
+    async fn call(&mut self) -> Result<()>;
+}
+
+/// What the callers of one slice of time saw.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// Sorted.
+    latencies: Vec<Duration>,
+    elapsed: Duration,
+}
+
+/// Has all callers call, side by side on this thread, until the time is over.
+pub(crate) async fn run<C: Caller>(callers: &mut [C], time: Duration) -> Result<Load> {
+    let began = Instant::now();
+    let latencies = try_join_all(callers.iter_mut().map(|caller| until(began + time, caller))).await?;
+    Ok(Load::new(latencies.concat(), began.elapsed()))
+}
+
+async fn until<C: Caller>(end: Instant, caller: &mut C) -> Result<Vec<Duration>> {
+    let mut latencies = Vec::new();
+    let mut sent = Instant::now();
+    while sent < end {
+        caller.call().await?;
+        let answered = Instant::now();
+        latencies.push(answered - sent);
+        sent = answered;
+    }
+    Ok(latencies)
+}
+
+impl Load {
+    /// From latencies in any order.
+    pub(crate) fn new(mut latencies: Vec<Duration>, elapsed: Duration) -> Self {
+        latencies.sort_unstable();
+        Self { latencies, elapsed }
+    }
+
+    /// How many calls were answered.
+    pub(crate) fn calls(&self) -> usize {
+        self.latencies.len()
+    }
+
+    /// Answers in a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.calls() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The median latency in microseconds.
+    pub(crate) fn p50_us(&self) -> f64 {
+        self.quantile_us(0.5)
+    }
+
+    /// The latency that one call in a hundred exceeds, in microseconds.
+    pub(crate) fn p99_us(&self) -> f64 {
+        self.quantile_us(0.99)
+    }
+
+    fn quantile_us(&self, quantile: f64) -> f64 {
+        let index = (self.latencies.len() as f64 * quantile) as usize;
+        let latency = self.latencies.get(index.min(self.latencies.len().saturating_sub(1)));
+        latency.map_or(f64::NAN, |it| it.as_secs_f64() * 1e6)
+    }
+}

@@ -1,0 +1,199 @@
+//! Frames as bytes in `tests/golden/ipc`: a change of the layout or of a field's name shows as a changed file.
+//!
+//! With `LEVAIN_BLESS` set the files are written anew.
+
+use super::wire::{SUCCESS, Wire};
+use crate::harness::TestDaemon;
+use bytes::BytesMut;
+use levain::{
+    error::{Error, ErrorCode},
+    model::{ColdStart, Digest, FunctionStatus, SettingsPatch},
+    protocol::{
+        field::{Body, Fields},
+        frame,
+        ipc::{self, Call, Encoding, Request},
+        message::*,
+    },
+};
+use serde::Serialize;
+use serde_json::json;
+use std::{fs, path::PathBuf};
+
+const ENCODINGS: [(Encoding, &str); 2] = [(Encoding::Json, "json"), (Encoding::MessagePack, "msgpack")];
+
+/// The id in every golden frame: each of its bytes is another.
+const ID: u64 = 0x0102_0304_0506_0708;
+
+fn path(name: &str, encoding: &str) -> PathBuf {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/ipc");
+    PathBuf::from(format!("{folder}/{name}.{encoding}.frame"))
+}
+
+fn bytes<T: Serialize>(encoding: Encoding, tag: u8, message: &T) -> BytesMut {
+    let mut out = BytesMut::new();
+    frame::encode(ID, tag, &encoding.write(message).unwrap(), &mut out);
+    out
+}
+
+fn check<T: Serialize>(name: &str, tag: u8, message: &T) {
+    for (encoding, suffix) in ENCODINGS {
+        let (path, bytes) = (path(name, suffix), bytes(encoding, tag, message));
+        if std::env::var_os("LEVAIN_BLESS").is_some() {
+            fs::write(&path, &bytes).unwrap();
+        }
+        let golden = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(golden == bytes, "{name}.{suffix}\n golden: {}\npresent: {}", shown(&golden), shown(&bytes));
+    }
+}
+
+fn request<R: Call>(name: &str, request: &R) {
+    check(&format!("{name}.request"), R::COMMAND, request);
+}
+
+fn response<R: Call<Response = T>, T: Serialize>(name: &str, response: &T) {
+    check(&format!("{name}.answer"), ipc::SUCCESS, response);
+}
+
+fn fields(fields: &[(&str, &str)]) -> Fields {
+    Fields(fields.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+}
+
+fn register() -> RegisterRequest {
+    let settings = SettingsPatch { memory_mb: Some(128), timeout_seconds: Some(5), ..SettingsPatch::default() };
+    RegisterRequest {
+        name: "hello".into(),
+        runtime: Some("bun".into()),
+        handler: Some("handler".into()),
+        settings: Some(settings),
+    }
+}
+
+#[test]
+fn requests_are_these_bytes() {
+    request("register", &register());
+    request(
+        "deploy",
+        &DeployRequest {
+            function_id: "hello".into(),
+            version: Some("v1".into()),
+            bundle: Some(Body::from(b"export default () => new Response('hello')".to_vec())),
+            tags: vec!["first".into()],
+            ..DeployRequest::default()
+        },
+    );
+    request(
+        "invoke",
+        &InvokeRequest {
+            function_id: "hello".into(),
+            method: Some("POST".into()),
+            path: Some("/a?b=c".into()),
+            headers: Some(fields(&[("content-type", "text/plain"), ("x-many", "1"), ("x-many", "2")])),
+            query: Some(fields(&[("d", "e")])),
+            body: Some(Body::from(vec![0, 1, 254, 255])),
+            timeout_ms: Some(5000),
+            ..InvokeRequest::default()
+        },
+    );
+    request("list", &ListRequest::default());
+}
+
+#[test]
+fn answers_are_these_bytes() {
+    let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
+    response::<RegisterRequest, _>(
+        "register",
+        &RegisterResponse {
+            function_id: function_id.clone(),
+            name: "hello".into(),
+            runtime: "bun".into(),
+            handler: "handler".into(),
+            status: FunctionStatus::Registered,
+            created: true,
+        },
+    );
+    response::<DeployRequest, _>(
+        "deploy",
+        &DeployResponse {
+            deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+            function_id,
+            version: "v1".into(),
+            number: 1,
+            status: "deployed".into(),
+            previous_version: None,
+            published: true,
+            digest: Digest([0xab; 32]),
+            size: 42,
+            duration_ms: 12.5,
+        },
+    );
+    let answered = InvokeResponse {
+        success: true,
+        status: 201,
+        headers: fields(&[("set-cookie", "a=1"), ("set-cookie", "b=2")]),
+        body: Body::from(vec![0, 1, 254, 255]),
+        execution_time_ms: 1.25,
+        execution_id: "exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        version: "v1".into(),
+        cold_start: ColdStart::Spawned,
+        queue_ms: 0.5,
+        start_ms: 0.25,
+        error: None,
+        code: None,
+        details: None,
+    };
+    response::<InvokeRequest, _>("invoke", &answered);
+    let failed = InvokeResponse {
+        success: false,
+        status: 0,
+        headers: Fields::default(),
+        body: Body::default(),
+        cold_start: ColdStart::None,
+        error: Some("TypeError: asked for".into()),
+        code: Some(ErrorCode::HandlerError),
+        ..answered
+    };
+    response::<InvokeRequest, _>("invoke-failed", &failed);
+    check("stream-chunk.partial", ipc::PARTIAL, &StreamChunk { body: Body::from(b"chunk".to_vec()) });
+    let error = Error::new(ErrorCode::FunctionNotFound, "there is no function `hello`");
+    check("error", ipc::ERROR, &error.with_details(json!({ "nearest": "hallo" })));
+    response::<ListRequest, _>("list-empty", &ListResponse { functions: Vec::new(), total: 0 });
+}
+
+#[test]
+fn golden_requests_are_read_as_what_they_are() {
+    for (_, suffix) in ENCODINGS {
+        let mut golden = BytesMut::from(&fs::read(path("register.request", suffix)).unwrap()[..]);
+        let frame = frame::decode(&mut golden, 1 << 20).unwrap().unwrap();
+        assert!(golden.is_empty() && frame.request_id == ID);
+        match Request::decode(frame.tag, &frame.payload) {
+            Ok(Request::Register(read)) => assert_eq!(read, register()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The files are what a daemon really takes and gives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_takes_and_gives_golden_bytes() {
+    for (_, suffix) in ENCODINGS {
+        let daemon = TestDaemon::start().await;
+        let mut wire = Wire::connect(&daemon.socket());
+        wire.send(&fs::read(path("list.request", suffix)).unwrap());
+        let answer = wire.answer();
+        let golden = fs::read(path("list-empty.answer", suffix)).unwrap();
+        assert_eq!(super::wire::frame(answer.id, answer.status, &answer.payload), golden);
+        for name in ["register", "deploy", "invoke"] {
+            wire.send(&fs::read(path(&format!("{name}.request"), suffix)).unwrap());
+            let answer = wire.answer();
+            let (_, value) = answer.read();
+            assert_eq!((answer.id, answer.status), (ID, SUCCESS), "{name}: {value}");
+            // The same fields in the same order; what they hold differs from run to run.
+            let golden = fs::read(path(&format!("{name}.answer"), suffix)).unwrap();
+            let golden = super::wire::Answer { id: ID, status: SUCCESS, payload: golden[17..].to_vec() };
+            let names = |value: &serde_json::Value| Vec::from_iter(value.as_object().unwrap().keys().cloned());
+            assert_eq!(names(&value), names(&golden.read().1), "{name}");
+        }
+        daemon.stop().await;
+    }
+}
