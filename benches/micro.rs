@@ -1,1 +1,331 @@
-fn main(){}
+//! The parts of a call and of a deployment by themselves, without a process or a socket.
+//!
+//! `cargo bench --bench micro`, or with `-- pool` the benchmarks whose name has `pool` in it.
+
+#![allow(missing_docs, reason = "criterion_group makes undocumented functions")]
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use levain::{
+    model::{
+        AliasName, ColdStart, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName,
+        Function, FunctionId, FunctionStatus, InvocationId, Settings, Source, Timestamp, Timing, Version, VersionId,
+        WorkerId,
+    },
+    protocol::{
+        field::{Body, Fields},
+        frame,
+        ipc::{Call, Encoding, Request},
+        message::{InvokeRequest, InvokeResponse},
+        worker::LogLevel,
+    },
+    router::{Alias, Entry, Router},
+    scheduler::pool::{Action, Event, Limits, Pool},
+    store::{DeploymentCommit, Store, Target},
+    telemetry::{LogOptions, LogRecord, Observation, Stream, Telemetry},
+};
+use std::{
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// What every parse of a constant here says.
+const VALID: &str = "a valid constant";
+
+const SETTINGS: Settings = Settings {
+    memory_mb: 256,
+    timeout_seconds: 30,
+    max_concurrent_executions: 10,
+    warm_workers: 0,
+    idle_timeout_seconds: 300,
+    queue_max: 128,
+};
+
+const WARM: Timing = Timing {
+    queue: Duration::from_micros(3),
+    start: Duration::ZERO,
+    run: Duration::from_micros(40),
+    cold_start: ColdStart::None,
+};
+
+fn frames(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("frame");
+    for (name, bytes) in [("300 B", 300), ("64 KiB", 64 << 10)] {
+        let payload = vec![7; bytes];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        let mut out = BytesMut::new();
+        group.bench_function(BenchmarkId::new("encode", name), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                frame::encode(1, 0, black_box(&payload), &mut out);
+            });
+        });
+        let encoded = out.freeze();
+        group.bench_function(BenchmarkId::new("decode", name), |bencher| {
+            let input = || BytesMut::from(&encoded[..]);
+            bencher.iter_batched_ref(input, |it| frame::decode(it, FRAME_BYTES_MAX), BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
+/// A call with the usual headers and a small body.
+fn invoke_request() -> InvokeRequest {
+    let fields = |pairs: &[(&str, &str)]| Fields(pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect());
+    InvokeRequest {
+        function_id: "hello".into(),
+        method: Some("POST".into()),
+        path: Some("/greet".into()),
+        headers: Some(fields(&[("content-type", "application/json"), ("accept", "*/*"), ("user-agent", "bench/1")])),
+        query: Some(fields(&[("name", "world")])),
+        body: Some(Body::from(br#"{"message":"hello"}"#.to_vec())),
+        ..InvokeRequest::default()
+    }
+}
+
+fn invoke_response() -> InvokeResponse {
+    let headers = [("content-type", "application/json;charset=utf-8"), ("date", "Sat, 01 Jan 2000 00:00:00 GMT"), ("content-length", "92")];
+    InvokeResponse {
+        success: true,
+        status: 200,
+        headers: Fields(headers.map(|(name, value)| (name.into(), value.into())).into()),
+        body: Body(Bytes::from(vec![b'x'; 92])),
+        execution_time_ms: 0.051,
+        execution_id: InvocationId::new().to_string(),
+        version: "v1".into(),
+        cold_start: ColdStart::None,
+        queue_ms: 0.001,
+        start_ms: 0.0,
+        error: None,
+        code: None,
+        details: None,
+    }
+}
+
+fn payloads(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("payload");
+    for (name, encoding) in [("JSON", Encoding::Json), ("MessagePack", Encoding::MessagePack)] {
+        let payload = encoding.write(&invoke_request()).expect("plain data");
+        group.bench_function(BenchmarkId::new("read INVOKE", name), |bencher| {
+            bencher.iter(|| Request::decode(InvokeRequest::COMMAND, black_box(&payload)));
+        });
+        let response = invoke_response();
+        group.bench_function(BenchmarkId::new("write its answer", name), |bencher| {
+            bencher.iter(|| encoding.write(black_box(&response)));
+        });
+    }
+    group.finish();
+}
+
+/// A pool with this many idle workers.
+fn warm_pool(workers: usize, now: Instant) -> Pool {
+    let idle_timeout = Duration::from_secs(300);
+    let mut pool = Pool::new(Limits { workers_max: workers, queue_max: 128, workers_min: 0, idle_timeout });
+    let started = pool.handle(Event::Warm(workers), now);
+    assert_eq!(started.len(), workers, "a start for each worker");
+    for action in started {
+        if let Action::Start(id) = action {
+            let _ = pool.handle(Event::Ready(id), now);
+        }
+    }
+    pool
+}
+
+fn dispatched(actions: &[Action]) -> WorkerId {
+    match actions {
+        [Action::Dispatch { worker, .. }] => *worker,
+        other => panic!("an idle worker takes the call, and nothing else happens: {other:?}"),
+    }
+}
+
+fn pools(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("pool");
+    let (now, invocation) = (Instant::now(), InvocationId::new());
+    for workers in [1, 10, 100] {
+        let mut pool = warm_pool(workers, now);
+        group.bench_function(BenchmarkId::new("take a worker and give it back, of", workers), |bencher| {
+            bencher.iter(|| {
+                let worker = dispatched(&pool.handle(Event::Invoke(black_box(invocation)), now));
+                pool.handle(Event::Release(worker), now)
+            });
+        });
+    }
+    // All workers are busy and callers wait: a release hands the worker to the first of them.
+    let mut pool = warm_pool(10, now);
+    let mut busy: Vec<WorkerId> = (0..10).map(|_| dispatched(&pool.handle(Event::Invoke(InvocationId::new()), now))).collect();
+    for _ in 0..54 {
+        let _ = pool.handle(Event::Invoke(InvocationId::new()), now);
+    }
+    group.bench_function("a busy worker to the next of 54 waiting, and one more waits", |bencher| {
+        bencher.iter(|| {
+            let worker = dispatched(&pool.handle(Event::Release(busy[0]), now));
+            busy[0] = worker;
+            pool.handle(Event::Invoke(black_box(invocation)), now)
+        });
+    });
+    group.finish();
+}
+
+fn function(name: &str) -> Function {
+    let now = Timestamp::now();
+    Function {
+        id: FunctionId::new(),
+        name: name.parse().expect(VALID),
+        runtime: "bun".into(),
+        handler: "default".into(),
+        status: FunctionStatus::Registered,
+        settings: SETTINGS,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn version(function_id: FunctionId, number: u32) -> Version {
+    Version {
+        id: VersionId::new(),
+        function_id,
+        label: format!("v{number}").parse().expect(VALID),
+        number,
+        digest: Digest([7; 32]),
+        size: 300,
+        entry: "index.ts".into(),
+        source: Source::Upload,
+        git_commit: None,
+        git_branch: None,
+        description: None,
+        tags: Vec::new(),
+        bun_version: "1.4.5".into(),
+        settings: SETTINGS,
+        created_at: Timestamp::now(),
+    }
+}
+
+/// A function with five versions, the last of them live.
+fn entry(name: &str) -> Entry {
+    let function = function(name);
+    let versions: Vec<_> = (1..=5).rev().map(|number| Arc::new(version(function.id, number))).collect();
+    let live = Alias { name: AliasName::live(), environment: EnvironmentName::production(), version: versions[0].id };
+    Entry { function, versions, aliases: vec![live] }
+}
+
+fn routes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("router");
+    for functions in [10, 2_000] {
+        let entries: Vec<_> = (0..functions).map(|number| entry(&format!("function-{number}"))).collect();
+        let (changed, id) = (entries[7].clone(), entries[7].function.id.to_string());
+        let router = Router::new(entries);
+        group.bench_function(BenchmarkId::new("resolve a name, of", functions), |bencher| {
+            bencher.iter(|| router.resolve(black_box("function-7"), None));
+        });
+        group.bench_function(BenchmarkId::new("resolve an id, of", functions), |bencher| {
+            bencher.iter(|| router.resolve(black_box(&id), None));
+        });
+        group.bench_function(BenchmarkId::new("take in a change, of", functions), |bencher| {
+            bencher.iter_batched(|| changed.clone(), |entry| router.put(entry), BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
+/// The commit of a version's deployment, on disk.
+fn stores(criterion: &mut Criterion) {
+    let folder = TempDir::new().expect("a folder");
+    let store = Store::open(&folder.path().join("levain.db")).expect("a new database");
+    let function = function("hello");
+    store.insert_function(&function).expect("its name is free");
+    let mut number = 0;
+    let mut next = || {
+        number += 1;
+        let version = version(function.id, number);
+        let deployment = Deployment {
+            id: DeploymentId::new(),
+            function_id: function.id,
+            label: version.label.clone(),
+            number: Some(number),
+            alias: AliasName::live(),
+            environment: EnvironmentName::production(),
+            kind: DeploymentKind::Deploy,
+            status: DeploymentStatus::Active,
+            previous: None,
+            actor: "uid:0".into(),
+            reason: None,
+            build_log: None,
+            created_at: version.created_at,
+            finished_at: version.created_at,
+        };
+        (version, deployment)
+    };
+    let mut group = criterion.benchmark_group("store");
+    group.sample_size(20);
+    group.bench_function("commit a deployment", |bencher| {
+        bencher.iter_batched(
+            &mut next,
+            |(version, deployment)| {
+                let commit = DeploymentCommit { target: Target::New(&version), deployment: &deployment };
+                store.commit_deployment(&commit).expect("numbers rise");
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+/// Lines pushed between two flushes: fewer than the queue takes, so that none is dropped, which would be cheaper.
+const LINES: u64 = 5_000;
+
+fn telemetry(criterion: &mut Criterion) {
+    let folder = TempDir::new().expect("a folder");
+    let telemetry = Telemetry::open(&folder.path().join("logs.db"), LogOptions::default()).expect("a new database");
+    let version = version(FunctionId::new(), 1);
+    let at = Timestamp::now();
+
+    let observation = Observation {
+        function_id: version.function_id,
+        version_id: version.id,
+        version: &version.label,
+        code: None,
+        timing: WARM,
+        at,
+    };
+    criterion.bench_function("metrics/record a call", |bencher| {
+        bencher.iter(|| telemetry.metrics().record(black_box(&observation)));
+    });
+
+    let record = LogRecord {
+        at,
+        function_id: version.function_id,
+        version: version.label.clone(),
+        invocation: Some(InvocationId::new()),
+        worker: 1,
+        stream: Stream::Console,
+        level: LogLevel::Info,
+        message: "the order 4711 was taken and its receipt is on the way".into(),
+    };
+    let logs = telemetry.logs();
+    let mut group = criterion.benchmark_group("logs");
+    // The writer takes a hundred times as long for a line as the push does, and is waited for outside of the time.
+    group.sample_size(10).warm_up_time(Duration::from_millis(2)).measurement_time(Duration::from_millis(20));
+    group.bench_function("push a line", |bencher| {
+        bencher.iter_custom(|mut left| {
+            let mut time = Duration::ZERO;
+            while left > 0 {
+                let lines = vec![record.clone(); left.min(LINES) as usize];
+                left -= lines.len() as u64;
+                let began = Instant::now();
+                lines.into_iter().for_each(|line| logs.push(line));
+                time += began.elapsed();
+                assert!(logs.flush(), "the writer keeps up");
+            }
+            time
+        });
+    });
+    group.finish();
+    assert_eq!(logs.dropped_total(), 0, "what was measured are lines that are kept");
+}
+
+criterion_group!(benches, frames, payloads, pools, routes, stores, telemetry);
+criterion_main!(benches);

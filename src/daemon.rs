@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -111,6 +111,22 @@ impl From<Config> for Options {
     }
 }
 
+/// The signals that stop a daemon. They are received from when this is made, so made before the start it keeps one that
+/// comes meanwhile.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Receives them from now on instead of being ended by them.
+    pub fn listen() -> Result<Self, StartError> {
+        let listen = |kind| signal(kind).map_err(StartError::Signals);
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
@@ -129,6 +145,11 @@ impl Daemon {
     /// Starts a daemon within the current tokio runtime. Whatever fails, nothing is left running.
     pub async fn start(options: impl Into<Options>) -> Result<Self, StartError> {
         let Options { config, reload, log_level } = options.into();
+        // Before anybody can know that it runs: until then a SIGHUP would end the process.
+        let reload = match reload {
+            Some(reload) => Some((signal(SignalKind::hangup()).map_err(StartError::Signals)?, reload)),
+            None => None,
+        };
         let data_dir = config.data_dir().to_owned();
         let lock = lock(&data_dir)?;
         let socket = config.socket_path();
@@ -144,8 +165,7 @@ impl Daemon {
         let mut helpers = JoinSet::new();
         helpers.spawn(tick(Arc::clone(&context)));
         helpers.spawn(enforce_memory(Arc::clone(&context)));
-        if let Some((file, reload)) = reload {
-            let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+        if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let context = Arc::clone(&context);
                 move || reload_config(&context, &reload, log_level.as_ref())
@@ -165,16 +185,13 @@ impl Daemon {
     }
 
     /// Serves until SIGTERM or SIGINT, then shuts down.
-    pub async fn run(self) -> Result<(), StartError> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    pub async fn run(self, mut signals: Signals) {
         let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = signals.terminate.recv() => "SIGTERM",
+            _ = signals.interrupt.recv() => "SIGINT",
         };
         tracing::info!(signal = name, "stopping");
         self.shutdown().await;
-        Ok(())
     }
 
     /// Takes no more requests, lets running ones finish within the grace period, and ends everything.

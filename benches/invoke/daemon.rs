@@ -2,6 +2,7 @@
 
 use crate::{
     Result,
+    floor::Sizes,
     load::Caller,
     process::{self, Running},
 };
@@ -11,11 +12,8 @@ use levain::{
     model::ColdStart,
     protocol::{
         field::Body,
-        frame::HEADER_BYTES,
         ipc::{Call, Encoding},
-        message::{
-            DeleteRequest, DeployRequest, InvokeRequest, InvokeResponse, RegisterRequest, WarmupRequest,
-        },
+        message::{DeleteRequest, DeployRequest, InvokeRequest, InvokeResponse, RegisterRequest, WarmupRequest},
     },
 };
 use std::{
@@ -24,8 +22,6 @@ use std::{
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
-
-use crate::floor::Sizes;
 
 /// Deployments that go on at once.
 const DEPLOYS_AT_ONCE: usize = 8;
@@ -113,11 +109,11 @@ impl Daemon {
         }
     }
 
-    /// How many bytes a call and its answer take in their frames.
+    /// How many bytes a call and its answer have.
     pub(crate) async fn sizes(&self, request: &InvokeRequest) -> Result<Sizes> {
         let payload = Encoding::MessagePack.write(request)?;
         let (_, answer) = self.client.call_raw(InvokeRequest::COMMAND, &payload).await?;
-        Ok(Sizes { request: HEADER_BYTES + payload.len(), answer: HEADER_BYTES + answer.len() })
+        Ok(Sizes { request: payload.len(), answer: answer.len() })
     }
 
     /// Callers with a connection each.

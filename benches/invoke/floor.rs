@@ -16,7 +16,7 @@ use std::{
     env,
     io::{ErrorKind, Read, Write},
     os::{fd::AsFd, unix::net::UnixStream as BlockingStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 use tokio::{
@@ -44,12 +44,11 @@ pub(crate) struct Sizes {
 
 /// Is the other process, if that is what this one was started for.
 pub(crate) fn serve_if_asked() -> Option<Result<()>> {
-    let mut arguments = env::args().skip(1);
-    let what = arguments.next()?;
-    let mut number = || arguments.next().unwrap_or_default().parse::<usize>();
-    match what.as_str() {
-        SERVE_PAIR => Some((|| serve_pair(number()?, number()?))()),
-        SERVE_FRAMES => Some((|| serve_frames(number()?, &PathBuf::from(arguments.next().unwrap_or_default())))()),
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [SERVE_PAIR, request, answer] => Some(serve_pair(request, answer)),
+        [SERVE_FRAMES, answer, socket] => Some(serve_frames(answer, Path::new(socket))),
         _ => None,
     }
 }
@@ -85,9 +84,9 @@ impl Caller for Pair {
     }
 }
 
-fn serve_pair(request: usize, answer: usize) -> Result<()> {
+fn serve_pair(request: &str, answer: &str) -> Result<()> {
+    let (mut request, answer) = (vec![0; request.parse()?], vec![1; answer.parse()?]);
     let mut stream = BlockingStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let (mut request, answer) = (vec![0; request], vec![1; answer]);
     loop {
         match stream.read_exact(&mut request) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
@@ -142,12 +141,12 @@ async fn next_frame(stream: &mut UnixStream, buffer: &mut BytesMut) -> Result<Op
     }
 }
 
-fn serve_frames(answer: usize, socket: &Path) -> Result<()> {
+fn serve_frames(answer: &str, socket: &Path) -> Result<()> {
+    let answer = vec![0; answer.parse()?];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut stream, _) = UnixListener::bind(socket)?.accept().await?;
-        let (mut buffer, answer) = (BytesMut::new(), vec![0; answer]);
-        let mut out = BytesMut::new();
+        let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
         while let Some(frame) = next_frame(&mut stream, &mut buffer).await? {
             frame::encode(frame.request_id, ipc::SUCCESS, &answer, &mut out);
             stream.write_all_buf(&mut out).await?;

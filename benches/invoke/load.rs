@@ -44,6 +44,12 @@ impl Load {
         Self { latencies, elapsed }
     }
 
+    /// Several slices as one.
+    pub(crate) fn joined(slices: Vec<Self>) -> Self {
+        let elapsed = slices.iter().map(|it| it.elapsed).sum();
+        Self::new(slices.into_iter().flat_map(|it| it.latencies).collect(), elapsed)
+    }
+
     /// How many calls were answered.
     pub(crate) fn calls(&self) -> usize {
         self.latencies.len()

@@ -10,6 +10,9 @@
 //! alike, and a ratio is formed within its round. What is shown are medians over the rounds with the least and the
 //! greatest value. Only ratios travel from one machine to another.
 //!
+//! Where there are several processors, most of a hop is the wake-up of another one. Under `taskset -c 0` there is none,
+//! the spread is far smaller, and what is left is work.
+//!
 //! Modules, from the ground up:
 //! - `load`: closed loops of callers, and the latencies they see;
 //! - `process`: CPU time and private memory of a process, and its end;

@@ -6,7 +6,7 @@ use super::print::{BOLD, DIM, GREEN, styled};
 use super::session::Session;
 use super::{config, runtime, serve, text};
 use crate::client::{Client, ClientError};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Signals};
 use crate::error::ErrorCode;
 use crate::logging;
 use crate::model::ColdStart;
@@ -66,7 +66,8 @@ impl Demo {
             daemon.shutdown().await;
             return shown;
         }
-        daemon.run().await.map_err(serve::failed)
+        daemon.run(Signals::listen().map_err(serve::failed)?).await;
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use super::config;
 use super::error::CliError;
 use super::session::Session;
 use crate::config::LogFormat;
-use crate::daemon::{Daemon, Options, Reload, StartError};
+use crate::daemon::{Daemon, Options, Reload, Signals, StartError};
 use crate::error::ErrorCode;
 use crate::logging;
 use clap::Args;
@@ -46,7 +46,9 @@ impl Serve {
         let file = session.config.clone();
         let reload: Reload = Arc::new(move || crate::config::load(file.as_deref(), &flags));
         let options = Options { config: effective.config, reload: Some((watched, reload)), log_level: Some(log_level) };
-        Daemon::start(options).await.map_err(failed)?.run().await.map_err(failed)
+        let signals = Signals::listen().map_err(failed)?;
+        Daemon::start(options).await.map_err(failed)?.run(signals).await;
+        Ok(())
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn run(
                 (None, Some(label)) => {
                     let version = entry.labelled(label.as_str()).cloned();
                     let version = version.ok_or_else(|| not_found(entry.function.name.as_str(), label.as_str()))?;
-                    act.activate(&entry, &version).await
+                    reuse(act, &entry, &version, &request).await
                 }
                 (None, None) => Err(Error::invalid(
                     "nothing to deploy: give `bundle_path`, `bundle` or `files`, or the `version` to re-activate",
@@ -127,7 +127,7 @@ async fn publish(
             ));
         }
         drop(staged);
-        return act.activate(entry, &version).await;
+        return reuse(act, entry, &version, &request).await;
     }
     let function_id = entry.function.id;
     let number = act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await?;
@@ -162,6 +162,18 @@ async fn publish(
             Err(error)
         }
     }
+}
+
+/// Points the alias at a version that exists, if the request wants it moved.
+async fn reuse(act: Act, entry: &Entry, version: &Arc<Version>, request: &DeployRequest) -> Result<DeployResponse, Error> {
+    if request.dry_run {
+        return Ok(act.response(entry, version, None, "checked", false));
+    }
+    let is_live = entry.live().is_some_and(|live| live.id == version.id);
+    if !is_live && !request.activate.unwrap_or(true) {
+        return Ok(act.response(entry, version, None, "built", false));
+    }
+    act.activate(entry, version).await
 }
 
 /// `v<number>`, unless somebody has taken that as a label of their own.
@@ -314,6 +326,7 @@ impl Act {
         if let Some(pool) = retired.and_then(|id| self.context.scheduler.existing(id)) {
             pool.retire(settings);
         }
+        self.context.prepare_floors();
         if activate && let Some(pool) = self.context.scheduler.existing(version.id) {
             pool.set_settings(settings);
         }

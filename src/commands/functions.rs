@@ -65,6 +65,7 @@ pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Re
                     context.refresh(id)
                 })
                 .await?;
+            owner.prepare_floors();
             let live = entry.live().map(|version| version.id);
             for version in &entry.versions {
                 if let Some(pool) = owner.scheduler.existing(version.id) {

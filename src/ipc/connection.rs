@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     error::{Error, ErrorCode},
     protocol::{
-        frame::{self, Frame, FrameError},
+        frame::{self, COUNTED_HEADER_BYTES, Frame, FrameError},
         ipc::{self, Encoding, Request},
     },
 };
@@ -190,6 +190,7 @@ impl Connection {
         self.open.insert(request_id);
         let (context, caller) = (Arc::clone(&self.context), self.caller.clone());
         let partials = partials.clone();
+        let payload_bytes_max = (self.config.limits.frame_bytes_max as usize).saturating_sub(COUNTED_HEADER_BYTES);
         Some(async move {
             let parts = Partials::new(encoding, request_id, partials);
             let command = commands::execute(&context, request, encoding, &caller, &parts);
@@ -198,6 +199,10 @@ impl Connection {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Error::internal("a command panicked")),
             };
+            let outcome = outcome.and_then(|payload| match payload.len() {
+                length if length > payload_bytes_max => Err(answer_too_large(length, payload_bytes_max)),
+                _ => Ok(payload),
+            });
             match outcome {
                 Ok(payload) => Outgoing { request_id, status: ipc::SUCCESS, payload: payload.into() },
                 Err(error) => {
@@ -239,4 +244,9 @@ impl Connection {
             self.outgoing = BytesMut::with_capacity(BUFFER_BYTES);
         }
     }
+}
+
+fn answer_too_large(length: usize, max: usize) -> Error {
+    let message = format!("the answer has {length} bytes and a frame takes {max}; ask for less, or raise limits.frame_bytes_max");
+    Error::new(ErrorCode::PayloadTooLarge, message)
 }

@@ -13,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 pub const HEADER_BYTES: usize = 17;
 
 /// What `length` counts besides the payload.
-const COUNTED_HEADER_BYTES: usize = 13;
+pub const COUNTED_HEADER_BYTES: usize = 13;
 
 /// One message, either way.
 #[derive(Debug, Clone, PartialEq, Eq)]

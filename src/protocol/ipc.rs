@@ -4,7 +4,10 @@
 
 use super::message::*;
 use crate::error::{Error, ErrorCode};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 /// The answer is complete and the command worked.
 pub const SUCCESS: u8 = 0x00;
@@ -45,10 +48,25 @@ impl Encoding {
         let payload = if payload.is_empty() { b"{}" } else { payload };
         match self {
             Self::Json => serde_json::from_slice(payload).map_err(|error| Error::invalid(format!("payload: {error}"))),
-            Self::MessagePack => {
-                rmp_serde::from_slice(payload).map_err(|error| Error::invalid(format!("payload: {error}")))
-            }
+            Self::MessagePack => read_message_pack(payload),
         }
+    }
+}
+
+/// Payloads may nest this deep, unknown fields too: a deeper one would need more stack than a thread has.
+const MESSAGE_PACK_DEPTH_MAX: usize = 64;
+
+fn read_message_pack<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
+    if !matches!(payload[0], 0x80..=0x8f | 0xde | 0xdf) {
+        return Err(Error::invalid("payload: expected a JSON object or a MessagePack map"));
+    }
+    let mut reader = rmp_serde::Deserializer::from_read_ref(payload);
+    reader.set_max_depth(MESSAGE_PACK_DEPTH_MAX);
+    let value = T::deserialize(&mut reader).map_err(|error| Error::invalid(format!("payload: {error}")))?;
+    match IgnoredAny::deserialize(&mut reader) {
+        // Nothing begins after the map, which is as it should be.
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(Error::invalid("payload: bytes follow the MessagePack map")),
     }
 }
 
@@ -158,6 +176,9 @@ mod tests {
         assert!(matches!(code(0x04, b"\xc1"), Err(ErrorCode::InvalidRequest)));
         assert!(matches!(code(0x04, b"{}"), Err(ErrorCode::InvalidRequest)), "name is required");
         assert!(code(0x0F, b"").is_ok(), "an empty payload is an empty object");
+        assert!(code(0x0F, b"\x80").is_ok(), "an empty map");
+        assert!(matches!(code(0x0F, b"\x80\x80"), Err(ErrorCode::InvalidRequest)), "two maps");
+        assert!(matches!(code(0x0F, b"\x90"), Err(ErrorCode::InvalidRequest)), "fields without names");
         assert!(code(0x0F, br#"{"later": true}"#).is_ok(), "unknown fields are ignored");
     }
 }

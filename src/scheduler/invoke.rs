@@ -197,6 +197,8 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
             lease.kill(KillReason::Stop);
             match exit.reason {
                 Some(KillReason::OutOfMemory { .. }) => InvokeError::OutOfMemory(exit),
+                // Not the function's doing: it was deleted, or the daemon does not wait any longer.
+                Some(KillReason::Stop) => InvokeError::Closed,
                 _ => InvokeError::Crashed(exit),
             }
         }

@@ -152,10 +152,13 @@ impl Link {
     }
 }
 
+/// What moves the bytes of a connection; none once that has closed.
+type Driver = Option<Pin<Box<http1::Connection<TokioIo<UnixStream>, RequestBody>>>>;
+
 /// One connection and the state machine that moves its bytes.
 struct Connection {
     sender: http1::SendRequest<RequestBody>,
-    driver: Pin<Box<http1::Connection<TokioIo<UnixStream>, RequestBody>>>,
+    driver: Driver,
 }
 
 impl std::fmt::Debug for Connection {
@@ -177,7 +180,7 @@ impl Connection {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        Ok(Self { sender, driver: Box::pin(driver) })
+        Ok(Self { sender, driver: Some(Box::pin(driver)) })
     }
 
     async fn send(&mut self, request: Request<RequestBody>) -> Result<http::Response<Incoming>, SendError> {
@@ -197,16 +200,17 @@ impl Connection {
 }
 
 /// Runs a future that needs the connection to make progress.
-async fn drive<F: Future>(
-    driver: &mut Pin<Box<http1::Connection<TokioIo<UnixStream>, RequestBody>>>,
-    future: F,
-) -> Result<F::Output, hyper::Error> {
+async fn drive<F: Future>(driver: &mut Driver, future: F) -> Result<F::Output, hyper::Error> {
     let mut future = pin!(future);
     poll_fn(|context| {
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
-        let closed = driver.as_mut().poll(context);
+        let closed = driver.as_mut().map_or(Poll::Ready(Ok(())), |driver| driver.as_mut().poll(context));
+        if closed.is_ready() {
+            // Whoever waits for it learns of its end by its drop: a request that it has not read would wait for ever.
+            *driver = None;
+        }
         // What the driver just did may be what the future waits for.
         if let Poll::Ready(output) = future.as_mut().poll(context) {
             return Poll::Ready(Ok(output));

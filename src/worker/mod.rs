@@ -8,7 +8,8 @@
 //! - [`Worker::kill`] ends it, with everything it has started, and remembers why.
 //!
 //! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its process.
-//! Everything a worker says is bounded, and a message that names an invocation counts only while that worker runs it.
+//! Everything a worker says is bounded, and a message that names an invocation counts only if that worker runs it or
+//! has just run it.
 //!
 //! This module decides nothing about how many workers there are: that is `scheduler`.
 
@@ -46,6 +47,9 @@ use tokio::{
 /// Lines of output kept for the report of a crash.
 const LAST_WORDS_MAX: usize = 20;
 
+/// Invocations that are over and still recognised in what the worker says: its words may come after its answer.
+const ENDED_MAX: usize = 128;
+
 /// A process with a function in it.
 #[derive(Debug)]
 pub struct Worker {
@@ -65,6 +69,8 @@ struct Shared {
     control: Arc<UnixStream>,
     /// The invocations it runs.
     running: Mutex<HashMap<InvocationId, Running>>,
+    /// The last ones it has run, the oldest first.
+    ended: Mutex<VecDeque<InvocationId>>,
     last_words: Mutex<VecDeque<String>>,
     /// Why it was killed, if it was: set before the signal is sent.
     kill_reason: OnceLock<KillReason>,
@@ -145,6 +151,13 @@ impl Worker {
 
     /// The invocation is over, as far as this worker is concerned.
     pub fn ended(&self, invocation: InvocationId) {
+        {
+            let mut ended = self.shared.ended.lock();
+            if ended.len() == ENDED_MAX {
+                ended.pop_front();
+            }
+            ended.push_back(invocation);
+        }
         self.shared.running.lock().remove(&invocation);
     }
 

@@ -248,6 +248,7 @@ impl Spawner {
             process,
             control,
             running: Mutex::default(),
+            ended: Mutex::default(),
             last_words: Mutex::new(VecDeque::with_capacity(LAST_WORDS_MAX)),
             kill_reason: OnceLock::new(),
             exit: watch::Sender::new(None),

@@ -233,10 +233,11 @@ impl Supervisor {
 }
 
 impl Shared {
-    /// The named invocation, if this worker runs it: a worker speaks for its own only.
+    /// The named invocation, if this worker runs it or has just run it: a worker speaks for its own only.
     fn known(&self, invocation: Option<String>) -> Option<InvocationId> {
         let invocation = invocation?.parse().ok()?;
-        self.running.lock().contains_key(&invocation).then_some(invocation)
+        let is_own = self.running.lock().contains_key(&invocation) || self.ended.lock().contains(&invocation);
+        is_own.then_some(invocation)
     }
 
     /// The invocation that raw output belongs to, which is known when there is just one.

@@ -41,16 +41,22 @@ async fn code_comes_as_a_file_a_folder_bytes_or_several_files() {
         ("file", DeployRequest { bundle_path: path("one.ts"), ..request("f") }),
         ("folder", DeployRequest { bundle_path: path(""), ..request("f") }),
         ("bytes", DeployRequest { bundle: Some(body(&says("bytes"))), ..request("f") }),
-        ("typed", DeployRequest {
-            bundle: Some(body("export default (): Response => new Response('typed' as string);")),
-            entry: Some("bundle.ts".into()),
-            ..request("f")
-        }),
-        ("several", DeployRequest {
-            files: files(&[("main.js", "export { default } from './other.js';"), ("other.js", &says("several"))]),
-            entry: Some("main.js".into()),
-            ..request("f")
-        }),
+        (
+            "typed",
+            DeployRequest {
+                bundle: Some(body("export default (): Response => new Response('typed' as string);")),
+                entry: Some("bundle.ts".into()),
+                ..request("f")
+            },
+        ),
+        (
+            "several",
+            DeployRequest {
+                files: files(&[("main.js", "export { default } from './other.js';"), ("other.js", &says("several"))]),
+                entry: Some("main.js".into()),
+                ..request("f")
+            },
+        ),
     ];
     for (number, (word, request)) in (1..).zip(sources) {
         let deployed = daemon.call(&request).await.unwrap_or_else(|error| panic!("{word}: {error:?}"));
@@ -162,7 +168,10 @@ async fn a_version_that_does_not_load_takes_no_traffic_and_leaves_nothing_but_it
     assert_eq!((failed.status, failed.version.as_str(), failed.number), (DeploymentStatus::Failed, "v2", None));
     assert_eq!((failed.is_active, deployments[1].is_active), (false, true));
     let log = failed.build_log.as_deref().unwrap();
-    assert!(log.contains("BUNDLE_LOAD_ERROR") && log.contains("no database") && log.contains("reading the settings"), "{log}");
+    assert!(
+        log.contains("BUNDLE_LOAD_ERROR") && log.contains("no database") && log.contains("reading the settings"),
+        "{log}"
+    );
     assert_eq!(daemon.versions("f").await.len(), 1);
     assert!(!daemon.bundle_folder(&first.function_id, "v2").exists());
     assert_eq!(daemon.worker_pids().len(), 1);
@@ -217,7 +226,10 @@ async fn what_cannot_be_a_bundle_is_refused() {
         (InvalidRequest, DeployRequest { tags: vec![String::new()], bundle: code(), ..request("f") }),
         (BundleInvalid, DeployRequest { files: files(&[]), ..request("f") }),
         (BundleInvalid, DeployRequest { files: files(&[("index.js", ""), ("../up.js", "")]), ..request("f") }),
-        (BundleInvalid, DeployRequest { files: files(&[("index.js", "")]), entry: Some("b.js".into()), ..request("f") }),
+        (
+            BundleInvalid,
+            DeployRequest { files: files(&[("index.js", "")]), entry: Some("b.js".into()), ..request("f") },
+        ),
     ];
     for (code, request) in bad {
         let outcome = daemon.call(&request).await;
@@ -231,7 +243,8 @@ async fn what_cannot_be_a_bundle_is_refused() {
 async fn a_version_can_be_built_without_taking_traffic() {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;
-    let inactive = |word: &str| DeployRequest { bundle: Some(body(&says(word))), activate: Some(false), ..request("f") };
+    let inactive =
+        |word: &str| DeployRequest { bundle: Some(body(&says(word))), activate: Some(false), ..request("f") };
     let built = daemon.call(&inactive("a")).await.unwrap();
     assert_eq!((built.status.as_str(), built.published, built.previous_version), ("built", true, None));
     assert!(is_refused(&daemon.invoke("f").await, ErrorCode::FunctionNotDeployed));
@@ -242,6 +255,12 @@ async fn a_version_can_be_built_without_taking_traffic() {
     daemon.call(&inactive("c")).await.unwrap();
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     assert_eq!(text(&daemon.invoke("f:v3").await.unwrap()), "c");
+    // The same for code and labels that are there already.
+    let again = daemon.call(&DeployRequest { version: Some("v1".into()), ..inactive("a") }).await.unwrap();
+    assert_eq!((again.status.as_str(), again.published, again.version.as_str()), ("built", false, "v1"));
+    let again = DeployRequest { version: Some("v3".into()), activate: Some(false), ..request("f") };
+    assert_eq!(daemon.call(&again).await.unwrap().status, "built");
+    assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     let statuses: Vec<_> = daemon.deployments("f").await.iter().map(|it| it.status).collect();
     use DeploymentStatus::{Active, Built};
     assert_eq!(statuses, [Built, Active, Built]);
@@ -263,7 +282,10 @@ async fn a_dry_run_checks_everything_and_leaves_nothing() {
     // A dry run uses no number up, and one of what is live changes nothing either.
     assert_eq!(daemon.redeploy_text("f", None, &says("a")).await.unwrap().number, 1);
     daemon.redeploy_text("f", None, &says("b")).await.unwrap();
-    daemon.call(&DeployRequest { version: Some("v1".into()), ..dry(&says("a")) }).await.unwrap();
+    let again = daemon.call(&DeployRequest { version: Some("v1".into()), ..dry(&says("a")) }).await.unwrap();
+    assert_eq!((again.status.as_str(), again.deployment_id.as_str()), ("checked", ""));
+    let label = DeployRequest { version: Some("v1".into()), dry_run: true, ..request("f") };
+    assert_eq!(daemon.call(&label).await.unwrap().status, "checked");
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     daemon.stop().await;
 }
@@ -290,11 +312,12 @@ async fn workers_are_warm_before_the_traffic_moves() {
     daemon.call(&warm).await.unwrap();
     assert_eq!(daemon.pools("f").await[0].idle, 3);
     // The function's own floor counts too, and its ceiling bounds both.
-    daemon.register_with("g", SettingsPatch {
-        warm_workers: Some(2),
-        max_concurrent_executions: Some(2),
-        ..SettingsPatch::default()
-    }).await;
+    daemon
+        .register_with(
+            "g",
+            SettingsPatch { warm_workers: Some(2), max_concurrent_executions: Some(2), ..SettingsPatch::default() },
+        )
+        .await;
     daemon.call(&DeployRequest { function_id: "g".into(), ..warm }).await.unwrap();
     assert_eq!(daemon.pools("g").await[0].idle, 2);
     let warmup = WarmupRequest { function_id: "g".into(), count: 2, qualifier: None };
@@ -336,7 +359,6 @@ async fn a_handler_may_have_many_forms() {
         ("default", format!("export default {ok};")),
         ("default", format!("const f = {ok}; export {{ f as default }};")),
         ("default", format!("export default {{ fetch: {ok} }};")),
-        ("default", "export default class { static fetch() { return new Response('ok'); } }".into()),
         ("default", "export default { word: 'ok', fetch() { return new Response(this.word); } };".into()),
         ("default", "export default async function (req) { await req.text(); return new Response('ok'); }".into()),
         ("main", format!("export const main = {ok};")),
@@ -347,11 +369,15 @@ async fn a_handler_may_have_many_forms() {
         ("default", format!("module.exports = {{ fetch: {ok} }};")),
         ("main", format!("exports.main = {ok};")),
         ("handler", format!("module.exports.handler = {ok};")),
-        ("default", format!("Object.defineProperty(exports, '__esModule', {{ value: true }}); exports.default = {ok};")),
+        (
+            "default",
+            format!("Object.defineProperty(exports, '__esModule', {{ value: true }}); exports.default = {ok};"),
+        ),
     ];
     for (number, (handler, code)) in forms.into_iter().enumerate() {
         let name = format!("f{number}");
-        let register = RegisterRequest { name: name.clone(), handler: Some(handler.into()), ..RegisterRequest::default() };
+        let register =
+            RegisterRequest { name: name.clone(), handler: Some(handler.into()), ..RegisterRequest::default() };
         daemon.call(&register).await.unwrap();
         let deployed = daemon.redeploy_text(&name, None, &code).await;
         assert!(deployed.is_ok(), "{handler}: {code}: {deployed:?}");

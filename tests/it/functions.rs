@@ -2,6 +2,7 @@
 
 use crate::harness::{TestDaemon, is_refused, json, until};
 use levain::{
+    config::Verify,
     error::ErrorCode,
     model::{FunctionStatus, SettingsPatch},
     protocol::{
@@ -25,7 +26,10 @@ async fn functions_are_listed_by_name_and_in_pages() {
     assert_eq!((names, all.total), (vec!["a", "b", "c"], 3));
     let (a, b) = (&all.functions[0], &all.functions[1]);
     assert_eq!((a.status, a.active_version.as_deref(), a.versions, a.warm), (FunctionStatus::Registered, None, 0, 0));
-    assert_eq!((b.status, b.active_version.as_deref(), b.versions, b.warm), (FunctionStatus::Deployed, Some("v1"), 1, 1));
+    assert_eq!(
+        (b.status, b.active_version.as_deref(), b.versions, b.warm),
+        (FunctionStatus::Deployed, Some("v1"), 1, 1)
+    );
     let page = daemon.call(&ListRequest { limit: Some(1), offset: Some(1) }).await.unwrap();
     assert_eq!((page.functions.len(), page.functions[0].name.as_str(), page.total), (1, "b", 3));
     let none = daemon.call(&ListRequest { limit: None, offset: Some(7) }).await.unwrap();
@@ -83,6 +87,21 @@ async fn new_settings_reach_the_workers_that_run() {
     let answer = daemon.get("sleep", "/?ms=60000").await;
     assert_eq!(answer.code, Some(ErrorCode::Timeout), "{answer:?}");
     assert_eq!(json(&daemon.get("sleep", "/?ms=1").await)["woken"], "timer");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_floor_stands_without_a_call() {
+    let mut daemon = TestDaemon::start_with(|config| config.versioning.verify = Verify::Syntax).await;
+    let floor = |count| SettingsPatch { warm_workers: Some(count), ..SettingsPatch::default() };
+    daemon.deploy_text("f", CODE).await;
+    daemon.update("f", floor(2)).await.unwrap();
+    daemon.until_pool("f", "an update starts it", |pool| pool.idle == 2).await;
+    daemon.restart().await;
+    daemon.until_pool("f", "a new start of the daemon starts it", |pool| pool.idle == 2).await;
+    daemon.register_with("g", floor(1)).await;
+    daemon.redeploy_text("g", None, CODE).await.unwrap();
+    daemon.until_pool("g", "a deployment starts it", |pool| pool.idle == 1).await;
     daemon.stop().await;
 }
 

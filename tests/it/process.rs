@@ -1,1 +1,171 @@
-//! To be written.
+//! What only the real binary can show: signals, `kill -9`, its files, its configuration, its command line.
+
+mod cli;
+mod configuration;
+pub mod crash;
+mod start;
+
+use crate::harness::{DaemonProcess, refused, until};
+use levain::{
+    client::{Client, ClientError},
+    error::{Error, ErrorCode},
+    protocol::{
+        field::Body,
+        message::{DeployRequest, DeployResponse, InvokeRequest, InvokeResponse, RegisterRequest, StatusRequest},
+    },
+};
+use nix::sys::signal::Signal;
+use std::{fs, path::Path, process::Command};
+use tokio::task::JoinHandle;
+
+/// A function that answers when the file appears.
+fn gate(file: &Path) -> String {
+    format!(
+        "export default async () => {{
+            while (!(await Bun.file({file:?}).exists())) await Bun.sleep(2);
+            return new Response('through');
+        }}"
+    )
+}
+
+async fn register(client: &Client, name: &str) {
+    client.call(&RegisterRequest { name: name.into(), ..RegisterRequest::default() }).await.unwrap();
+}
+
+async fn deploy(client: &Client, name: &str, version: &str, code: &str) -> Result<DeployResponse, ClientError> {
+    let request = DeployRequest {
+        function_id: name.into(),
+        version: Some(version.into()),
+        bundle: Some(Body::from(code.as_bytes().to_vec())),
+        ..DeployRequest::default()
+    };
+    client.call(&request).await
+}
+
+async fn invoke(client: &Client, name: &str) -> Result<InvokeResponse, ClientError> {
+    client.call(&InvokeRequest { function_id: name.into(), ..InvokeRequest::default() }).await
+}
+
+/// The same in the background.
+fn begin(client: &Client, name: &'static str) -> JoinHandle<Result<InvokeResponse, ClientError>> {
+    let client = client.clone();
+    tokio::spawn(async move { invoke(&client, name).await })
+}
+
+/// Waits until this many invocations run.
+async fn until_busy(daemon: &DaemonProcess, count: u32) {
+    let client = &daemon.client().await;
+    until("the invocations run", || async move {
+        let status = client.call(&StatusRequest {}).await.unwrap();
+        (status.pools.iter().map(|pool| pool.busy).sum::<u32>() == count).then_some(())
+    })
+    .await;
+}
+
+async fn a_signal_lets_what_runs_finish(signal: Signal) {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let client = daemon.client().await;
+    let file = data.path().join("gate");
+    register(&client, "gate").await;
+    deploy(&client, "gate", "v1", &gate(&file)).await.unwrap();
+    let running: Vec<_> = (0..3).map(|_| begin(&client, "gate")).collect();
+    until_busy(&daemon, 3).await;
+    let other = daemon.client().await;
+    daemon.signal(signal);
+    let socket = daemon.socket();
+    until("the socket is gone", || async { (!socket.exists()).then_some(()) }).await;
+    // On a connection that is there a new request is refused or not read any more; new connections there are none.
+    match invoke(&other, "gate").await {
+        Err(ClientError::Disconnected | ClientError::Refused(Error { code: ErrorCode::ShuttingDown, .. })) => {}
+        outcome => panic!("{outcome:?}"),
+    }
+    assert!(matches!(Client::connect(&socket).await, Err(ClientError::Connect { .. })));
+    fs::write(&file, "").unwrap();
+    for call in running {
+        let answer = call.await.unwrap().unwrap();
+        assert_eq!((answer.status, &answer.body.0[..]), (200, &b"through"[..]));
+    }
+    let status = daemon.ended().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(!socket.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_what_runs_finish() {
+    a_signal_lets_what_runs_finish(Signal::SIGTERM).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigint_lets_what_runs_finish() {
+    a_signal_lets_what_runs_finish(Signal::SIGINT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_longer_than_the_grace_period_is_ended() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = DaemonProcess::serve(data.path()).await;
+    command.env("LEVAIN_DAEMON_SHUTDOWN_GRACE_MS", "50");
+    let daemon = DaemonProcess::spawn(command, data.path()).await;
+    let client = daemon.client().await;
+    register(&client, "loops").await;
+    deploy(&client, "loops", "v1", "export default () => { for (;;); };").await.unwrap();
+    let running = begin(&client, "loops");
+    until_busy(&daemon, 1).await;
+    daemon.signal(Signal::SIGTERM);
+    let socket = daemon.socket();
+    let status = daemon.ended().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(!socket.exists());
+    let error = refused(running.await.unwrap().expect_err("it never returns"));
+    assert_eq!(error.code, ErrorCode::ShuttingDown, "{error}");
+}
+
+/// A daemon that is told to stop while it is still starting stops as well, and leaves no socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_during_the_start_is_obeyed() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let data = tempfile::tempdir().unwrap();
+        // It counts as started when its socket exists, which is long before it is ready.
+        let daemon = DaemonProcess::start(data.path()).await;
+        daemon.signal(Signal::SIGHUP);
+        daemon.signal(signal);
+        let socket = daemon.socket();
+        let status = daemon.ended().await;
+        assert_eq!((status.code(), socket.exists()), (Some(0), false), "{status}");
+    }
+}
+
+/// The kernel ends the workers of a daemon that is gone, also one that never looks at its pipes.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_worker_outlives_a_daemon_that_is_killed() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let client = daemon.client().await;
+    register(&client, "loops").await;
+    deploy(&client, "loops", "v1", "export default () => { for (;;); };").await.unwrap();
+    let running = begin(&client, "loops");
+    until_busy(&daemon, 1).await;
+    assert!(!crate::harness::workers_of(data.path()).is_empty());
+    let socket = daemon.socket();
+    daemon.kill().await;
+    assert!(matches!(running.await.unwrap(), Err(ClientError::Disconnected)));
+    // Its socket file is still there, and in nobody's way.
+    assert!(socket.exists());
+    let daemon = DaemonProcess::start(data.path()).await;
+    let answer = deploy(&daemon.client().await, "loops", "v2", "export default () => new Response('well');").await;
+    assert_eq!(answer.unwrap().previous_version.as_deref(), Some("v1"));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+}
+
+/// A command that is expected to fail at once, with one message on standard error that holds all of `parts`.
+async fn fails(command: Command, code: i32, parts: &[&str]) {
+    let output = DaemonProcess::output(command).await;
+    assert_eq!(output.code, Some(code), "{output:?}");
+    let messages: Vec<_> = output.stderr.lines().filter(|line| !line.starts_with('{')).collect();
+    assert_eq!(messages.len(), 1, "{output:?}");
+    for part in parts {
+        assert!(messages[0].contains(part), "`{part}` is missing: {output:?}");
+    }
+}

@@ -113,8 +113,18 @@ async fn a_connection_survives_requests_that_make_no_sense() {
         }
         wire.serves();
     }
-    let malformed: [&[u8]; 7] =
-        [b"{", b"{]", b"{\"function_id\": \"a\"} x", b"\xc1", b"\x81\xa1", b"hello", b"{\"function_id\": \"\xff\"}"];
+    let malformed: [&[u8]; 9] = [
+        b"{",
+        b"{]",
+        b"{\"function_id\": \"a\"} x",
+        b"{\"function_id\": \"\xff\"}",
+        b"hello",
+        b"\xc1",
+        b"\x81\xa1",
+        // An array instead of a map, and a map with something behind it.
+        b"\x91\xa1a",
+        b"\x81\xabfunction_id\xa1a\xc0",
+    ];
     for payload in malformed {
         wire.send(&frame(3, GET_FUNCTION, payload));
         let answer = wire.answer();
@@ -159,6 +169,32 @@ async fn a_frame_over_the_limit_is_refused_by_its_header() {
     let answer = wire.answer();
     assert_eq!((answer.id, answer.status), (1, SUCCESS));
     wire.is_closed();
+    daemon.stop().await;
+}
+
+/// The limit is on frames either way: a client that keeps to it can read every answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_over_the_limit_is_an_error_instead() {
+    let max = 131_072;
+    let daemon = TestDaemon::start_with(|config| config.limits.frame_bytes_max = max).await;
+    let code = "const line = 'x'.repeat(10_000); export default () => {
+        for (let i = 0; i < 20; i++) console.log(line);
+        return new Response('logged');
+    };";
+    daemon.deploy_text("logs", code).await;
+    daemon.invoke("logs").await.unwrap();
+    let mut wire = Wire::connect(&daemon.socket());
+    until("the lines are kept", || {
+        let page = wire.call(Language::Json, GET_LOGS, &json!({ "function_id": "logs", "limit": 1 }));
+        async move { (page["total"] == 20).then_some(()) }
+    })
+    .await;
+    for language in BOTH {
+        let mut ask = |limit| wire.ask(language, GET_LOGS, &json!({ "function_id": "logs", "limit": limit }));
+        assert_eq!(ask(20).code(), "PAYLOAD_TOO_LARGE");
+        let (_, page) = ask(10).read();
+        assert_eq!(page["logs"].as_array().unwrap().len(), 10);
+    }
     daemon.stop().await;
 }
 

@@ -48,7 +48,10 @@ async fn without_a_version_it_goes_to_the_previous_one_and_back() {
     let last = &deployments[0];
     assert_eq!((last.kind, last.status, last.is_active), (DeploymentKind::Rollback, DeploymentStatus::Active, true));
     assert_eq!((&last.deployment_id, last.previous_version.as_deref()), (&back.deployment_id, Some("three")));
-    assert_eq!((last.actor.clone(), last.reason.as_deref()), (format!("uid:{}", nix::unistd::geteuid()), Some("too slow")));
+    assert_eq!(
+        (last.actor.clone(), last.reason.as_deref()),
+        (format!("uid:{}", nix::unistd::geteuid()), Some("too slow"))
+    );
     assert_eq!((last.alias.as_str(), last.environment.as_str()), ("LIVE", "production"));
     assert_eq!(deployments.iter().filter(|it| it.is_active).count(), 1);
 
@@ -109,11 +112,13 @@ async fn without_a_previous_version_there_is_nothing_to_go_back_to() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_whose_code_was_changed_on_disk_is_refused() {
-    let daemon = with_three_versions().await;
+    let mut daemon = with_three_versions().await;
     let version = daemon.versions("f").await.into_iter().find(|it| it.version == "one").unwrap();
     let file = &version.bundle_path;
     fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(file, "export default () => new Response('changed');").unwrap();
+    // Code is compared with its digest before its first use in a daemon's life.
+    daemon.restart().await;
     let outcome = daemon.call(&to_label("one")).await;
     assert!(is_refused(&outcome, ErrorCode::BundleInvalid), "{outcome:?}");
     assert!(outcome.unwrap_err().message.contains("changed after it was published"));

@@ -12,7 +12,10 @@ async fn versions_come_newest_first_with_where_they_are_used() {
     daemon.register("f").await;
     assert!(daemon.versions("f").await.is_empty());
     for label in ["a", "b", "c"] {
-        daemon.redeploy_text("f", Some(label), &format!("export default () => new Response({label:?});")).await.unwrap();
+        daemon
+            .redeploy_text("f", Some(label), &format!("export default () => new Response({label:?});"))
+            .await
+            .unwrap();
     }
     let versions = daemon.versions("f").await;
     let rows: Vec<_> = versions.iter().map(|it| (it.version.as_str(), it.number, it.aliases.join(","))).collect();
@@ -31,7 +34,10 @@ async fn deployments_come_newest_first_and_in_pages() {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;
     for label in ["a", "b"] {
-        daemon.redeploy_text("f", Some(label), &format!("export default () => new Response({label:?});")).await.unwrap();
+        daemon
+            .redeploy_text("f", Some(label), &format!("export default () => new Response({label:?});"))
+            .await
+            .unwrap();
     }
     for _ in 0..3 {
         let rollback = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };

@@ -1,1 +1,266 @@
-//! To be written.
+//! What a worker process is given, what is heard of it, and what its end means.
+
+use crate::harness::{TestDaemon, get, json, text, until};
+use levain::{
+    error::ErrorCode,
+    model::{ColdStart, SettingsPatch},
+    protocol::{
+        field::Body,
+        message::{DeployRequest, InvokeRequest},
+        worker::LogLevel,
+    },
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
+
+const PID: &str = "export default () => new Response(String(process.pid));";
+
+/// Ends a process as `kill -9` does, and waits until it is gone.
+async fn kill_process(pid: u32) {
+    let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+    until("the process ends", || async move { is_gone(pid).then_some(()) }).await;
+}
+
+fn is_gone(pid: u32) -> bool {
+    // The third field of the line is the state. A zombie has ended, once its other threads have.
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let is_zombie = stat.rsplit(')').next().unwrap().trim_start().starts_with(['Z', 'X']);
+    is_zombie && fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1
+}
+
+/// Where the descriptors of a process lead, by their number.
+fn descriptors(pid: u32) -> Vec<(u32, String)> {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let links =
+        folder.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path()).ok()?)));
+    links.map(|(number, link)| (number, link.to_string_lossy().into_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_inherits_nothing_of_the_daemon() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", "export default () => Response.json({ env: process.env, cwd: process.cwd() });").await;
+    let seen = json(&daemon.invoke("f").await.unwrap());
+    let names: BTreeSet<_> = seen["env"].as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = ["BUN_RUNTIME_TRANSPILER_CACHE_PATH", "DO_NOT_TRACK", "HOME", "PATH", "TMPDIR"];
+    assert_eq!(names, expected.into());
+
+    let pid = daemon.worker_pids()[0];
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    assert_eq!((seen["cwd"].as_str(), seen["env"]["HOME"].as_str()), (cwd.to_str(), cwd.to_str()));
+    assert!(cwd.starts_with(daemon.data_dir().join("run")), "{cwd:?}");
+    assert_eq!(fs::metadata(&cwd).unwrap().permissions().mode() & 0o777, 0o700);
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+
+    let (own, daemons) = (descriptors(pid), descriptors(std::process::id()));
+    let first: Vec<_> =
+        own.iter().filter(|(number, _)| *number < 3).map(|(_, link)| link.split(':').next().unwrap()).collect();
+    assert_eq!(first, ["socket", "pipe", "pipe"]);
+    for (number, link) in own.iter().filter(|(number, _)| *number > 2) {
+        let is_shared =
+            (link.starts_with("socket:") || link.starts_with("pipe:")) && daemons.iter().any(|(_, it)| it == link);
+        let is_file = link.starts_with(daemon.data_dir().to_str().unwrap()) && !link.starts_with(cwd.to_str().unwrap());
+        assert!(!is_shared && !is_file, "descriptor {number} of the worker is {link}");
+    }
+    daemon.stop().await;
+    assert!(!cwd.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_beside_the_code_that_configure_bun_are_not_obeyed() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    let files = [
+        ("index.js", "export default () => Response.json([process.env.LEAKED ?? null, globalThis.evil ?? null]);"),
+        (".env", "LEAKED=1"),
+        ("bunfig.toml", "preload = ['./evil.js']"),
+        ("evil.js", "globalThis.evil = 1;"),
+    ];
+    let files = files.map(|(path, text)| (path.to_owned(), Body::from(text.as_bytes().to_vec())));
+    let request = DeployRequest { function_id: "f".into(), files: Some(files.into()), ..DeployRequest::default() };
+    daemon.call(&request).await.unwrap();
+    assert_eq!(text(&daemon.invoke("f").await.unwrap()), "[null,null]");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_writes_is_kept_with_its_level_and_stream() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_sample("logs").await.unwrap();
+    let answer = daemon.invoke("logs").await.unwrap();
+    for part in ["raw stdout", "raw stderr", "an error that is only logged"] {
+        daemon.until_logged("logs", part).await;
+    }
+    let lines = daemon.logs("logs").await;
+    use LogLevel::{Debug, Error, Info, Warn};
+    for (part, level, stream) in [
+        ("a debug line", Debug, "console"),
+        ("an info line with an object", Info, "console"),
+        ("a warning\nof two lines", Warn, "console"),
+        ("an error that is only logged", Error, "console"),
+        ("raw stdout", Info, "stdout"),
+        ("raw stderr", Warn, "stderr"),
+    ] {
+        let line = lines.iter().find(|line| line.message.contains(part)).unwrap();
+        assert_eq!((line.level, line.stream.as_str(), line.version.as_str()), (level, stream, "v1"), "{line:?}");
+        if stream == "console" {
+            assert_eq!(line.execution_id.as_ref(), Some(&answer.execution_id), "{line:?}");
+        }
+    }
+    let object = lines.iter().find(|line| line.message.contains("an info line")).unwrap();
+    assert!(object.message.contains("answer: 42"), "{object:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_belongs_to_the_invocation_that_printed_it() {
+    let daemon = TestDaemon::start().await;
+    let code = "export default async (req, ctx) => {
+        console.log('first', ctx.invocationId);
+        if (new URL(req.url).pathname === '/slow') await Bun.sleep(5);
+        console.log('last', ctx.invocationId);
+        return new Response('ok');
+    };";
+    daemon.deploy_text("f", code).await;
+    // One after the other: a line must not lose its invocation because the answer is faster.
+    for _ in 0..100 {
+        daemon.get("f", "/").await;
+    }
+    let calls: Vec<_> = (0..30).map(|_| tokio::spawn(daemon.client().call(&get("f", "/slow")))).collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let lines = until("all is logged", || async {
+        let lines = daemon.logs("f").await;
+        (lines.len() >= 260).then_some(lines)
+    })
+    .await;
+    assert_eq!(lines.len(), 260);
+    let lost: Vec<_> =
+        lines.iter().filter(|line| !line.message.ends_with(line.execution_id.as_deref().unwrap_or("?"))).collect();
+    assert!(lost.is_empty(), "{} of {}: {:?}", lost.len(), lines.len(), lost[0]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_nobody_handles_is_logged_and_the_worker_lives() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_sample("faulty/rejects-late").await.unwrap();
+    let before = daemon.worker_pids();
+    let answer = daemon.invoke("rejects-late").await.unwrap();
+    let line = daemon.until_logged("rejects-late", "rejected after the answer").await;
+    assert_eq!((line.level, line.stream.as_str()), (LogLevel::Error, "system"));
+    assert_eq!(line.execution_id, Some(answer.execution_id));
+    assert_eq!(daemon.invoke("rejects-late").await.unwrap().cold_start, ColdStart::None);
+    assert_eq!(daemon.worker_pids(), before);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_is_a_crash_with_its_code_and_last_words() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_sample("faulty/exits").await.unwrap();
+    let answer = daemon.invoke("exits").await.unwrap();
+    assert_eq!((answer.success, answer.code), (false, Some(ErrorCode::WorkerCrashed)));
+    assert!(answer.error.unwrap().contains("exited with code 3"));
+    let details = answer.details.unwrap();
+    assert_eq!((&details["exit_code"], &details["signal"]), (&3.into(), &serde_json::Value::Null));
+    assert!(details["last_words"].to_string().contains("about to exit"), "{details}");
+    let line = daemon.until_logged("exits", "about to exit").await;
+    assert_eq!(line.execution_id, Some(answer.execution_id));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_idle_worker_is_noticed_by_nobody() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", PID).await;
+    for _ in 0..5 {
+        let pid: u32 = text(&daemon.invoke("f").await.unwrap()).parse().unwrap();
+        kill_process(pid).await;
+        let answer = daemon.invoke("f").await.unwrap();
+        assert!(answer.success && text(&answer) != pid.to_string(), "{answer:?}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_ends_just_as_a_call_comes_costs_that_call_at_most() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", PID).await;
+    for _ in 0..60 {
+        let pid: i32 = text(&daemon.invoke("f").await.unwrap()).parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        // The request may have reached it, or not; what must not be is a wait for an answer that cannot come.
+        let answer = daemon.invoke("f").await.unwrap();
+        assert!(answer.success || answer.code == Some(ErrorCode::WorkerCrashed), "{answer:?}");
+        if !answer.success {
+            kill_process(pid as u32).await;
+        }
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_busy_worker_is_a_crash_of_its_invocation_only() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_sample("sleep").await.unwrap();
+    let pid = daemon.worker_pids()[0];
+    let call = daemon.get_beside("sleep", "/?ms=60000").await;
+    daemon.until_pool("sleep", "it runs", |pool| pool.busy == 1).await;
+    let other = daemon.get_beside("sleep", "/?ms=500").await;
+    daemon.until_pool("sleep", "both run", |pool| pool.busy == 2).await;
+    kill_process(pid).await;
+    let answer = call.await.unwrap().unwrap();
+    assert_eq!((answer.success, answer.code), (false, Some(ErrorCode::WorkerCrashed)));
+    assert!(answer.error.unwrap().contains("SIGKILL"));
+    assert_eq!(answer.details.unwrap()["signal"], 9);
+    assert!(other.await.unwrap().unwrap().success);
+    assert!(daemon.get("sleep", "/?ms=1").await.success);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_has_started_ends_with_it() {
+    let daemon = TestDaemon::start().await;
+    let code = "export default async (req) => {
+        const child = Bun.spawn(['sh', '-c', 'sleep 1000 & echo $!; wait'], { stdout: 'pipe' });
+        const { value } = await child.stdout.getReader().read();
+        const pids = [child.pid, Number(new TextDecoder().decode(value))];
+        if (new URL(req.url).pathname !== '/loop') return Response.json(pids);
+        console.log('pids', ...pids);
+        for (;;);
+    };";
+    daemon.deploy_text("f", code).await;
+    let pids: Vec<u32> = serde_json::from_slice(&daemon.get("f", "/").await.body.0).unwrap();
+    assert!(pids.iter().all(|pid| !is_gone(*pid)));
+    kill_process(daemon.worker_pids()[0]).await;
+    until("its processes end", || async { pids.iter().all(|pid| is_gone(*pid)).then_some(()) }).await;
+    // The same when the daemon ends it.
+    let request = InvokeRequest { timeout_ms: Some(1_000), ..get("f", "/loop") };
+    assert_eq!(daemon.invoke_with(request).await.unwrap().code, Some(ErrorCode::Timeout));
+    let line = daemon.until_logged("f", "pids").await;
+    let pids: Vec<u32> = line.message.split(' ').skip(1).map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2);
+    until("its processes end", || async { pids.iter().all(|pid| is_gone(*pid)).then_some(()) }).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_over_its_memory_is_ended_and_says_so() {
+    let daemon = TestDaemon::start_with(|config| config.workers.memory_poll_ms = 20).await;
+    daemon.deploy_sample("faulty/eats-memory").await.unwrap();
+    daemon.update("eats-memory", SettingsPatch { memory_mb: Some(64), ..SettingsPatch::default() }).await.unwrap();
+    let answer = daemon.invoke("eats-memory").await.unwrap();
+    assert_eq!(answer.code, Some(ErrorCode::OutOfMemory), "{answer:?}");
+    assert!(answer.error.unwrap().contains("64 MiB"));
+    daemon.until_no_workers().await;
+    daemon.stop().await;
+}

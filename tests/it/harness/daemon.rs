@@ -12,7 +12,8 @@ use levain::{
         ipc::Call,
         message::{
             DeployRequest, DeployResponse, DeploymentInfo, DeploymentsRequest, FunctionInfo, GetRequest, InvokeRequest,
-            InvokeResponse, LogLine, LogsRequest, PoolInfo, RegisterRequest, UpdateRequest, VersionInfo, VersionsRequest,
+            InvokeResponse, LogLine, LogsRequest, PoolInfo, RegisterRequest, UpdateRequest, VersionInfo,
+            VersionsRequest,
         },
     },
 };
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 /// A running daemon and a client of it.
 pub struct TestDaemon {
     daemon: Option<Daemon>,
+    config: Config,
     client: Client,
     data: TempDir,
 }
@@ -40,9 +42,9 @@ impl TestDaemon {
         config.daemon.data_dir = data.path().to_str().unwrap().into();
         config.runtime.bun = bun().await.to_str().unwrap().into();
         change(&mut config);
-        let daemon = Daemon::start(config).await.expect("the daemon starts");
+        let daemon = Daemon::start(config.clone()).await.expect("the daemon starts");
         let client = Client::connect(daemon.socket()).await.expect("the daemon answers");
-        Self { daemon: Some(daemon), client, data }
+        Self { daemon: Some(daemon), config, client, data }
     }
 
     /// The client that all helpers below use.
@@ -121,12 +123,6 @@ impl TestDaemon {
         self.call(&UpdateRequest { function_id: name.into(), settings }).await
     }
 
-    /// Deploys a folder or file of this machine.
-    pub async fn deploy_path(&self, name: &str, path: &Path) -> Result<DeployResponse, Error> {
-        let bundle_path = Some(path.to_str().unwrap().to_owned());
-        self.call(&DeployRequest { function_id: name.into(), bundle_path, ..DeployRequest::default() }).await
-    }
-
     /// Invokes with `GET` and a path that may have a query.
     pub async fn get(&self, name: &str, path: &str) -> InvokeResponse {
         let outcome = self.invoke_with(get(name, path)).await;
@@ -188,6 +184,14 @@ impl TestDaemon {
     /// Where the bundle of a version is.
     pub fn bundle_folder(&self, function_id: &str, version: &str) -> PathBuf {
         self.data.path().join("bundles").join(function_id).join(version)
+    }
+
+    /// Stops the daemon and starts it again on the same data directory.
+    pub async fn restart(&mut self) {
+        self.daemon.take().unwrap().shutdown().await;
+        let daemon = Daemon::start(self.config.clone()).await.expect("the daemon starts again");
+        self.client = Client::connect(daemon.socket()).await.expect("the daemon answers");
+        self.daemon = Some(daemon);
     }
 
     /// Stops the daemon and checks that it leaves no process and no socket behind.

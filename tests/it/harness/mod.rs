@@ -8,7 +8,7 @@ mod wait;
 
 pub use bun::bun;
 pub use daemon::{TestDaemon, get, is_refused, json, refused, text};
-pub use process::DaemonProcess;
+pub use process::{DaemonProcess, Output};
 pub use wait::until;
 
 use std::{fs, path::Path};

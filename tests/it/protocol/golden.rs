@@ -51,7 +51,8 @@ fn request<R: Call>(name: &str, request: &R) {
     check(&format!("{name}.request"), R::COMMAND, request);
 }
 
-fn response<R: Call<Response = T>, T: Serialize>(name: &str, response: &T) {
+/// What answers a request of this type.
+fn response<R: Call>(name: &str, response: &R::Response) {
     check(&format!("{name}.answer"), ipc::SUCCESS, response);
 }
 
@@ -101,7 +102,7 @@ fn requests_are_these_bytes() {
 #[test]
 fn answers_are_these_bytes() {
     let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
-    response::<RegisterRequest, _>(
+    response::<RegisterRequest>(
         "register",
         &RegisterResponse {
             function_id: function_id.clone(),
@@ -112,7 +113,7 @@ fn answers_are_these_bytes() {
             created: true,
         },
     );
-    response::<DeployRequest, _>(
+    response::<DeployRequest>(
         "deploy",
         &DeployResponse {
             deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
@@ -142,7 +143,7 @@ fn answers_are_these_bytes() {
         code: None,
         details: None,
     };
-    response::<InvokeRequest, _>("invoke", &answered);
+    response::<InvokeRequest>("invoke", &answered);
     let failed = InvokeResponse {
         success: false,
         status: 0,
@@ -153,11 +154,11 @@ fn answers_are_these_bytes() {
         code: Some(ErrorCode::HandlerError),
         ..answered
     };
-    response::<InvokeRequest, _>("invoke-failed", &failed);
+    response::<InvokeRequest>("invoke-failed", &failed);
     check("stream-chunk.partial", ipc::PARTIAL, &StreamChunk { body: Body::from(b"chunk".to_vec()) });
     let error = Error::new(ErrorCode::FunctionNotFound, "there is no function `hello`");
     check("error", ipc::ERROR, &error.with_details(json!({ "nearest": "hallo" })));
-    response::<ListRequest, _>("list-empty", &ListResponse { functions: Vec::new(), total: 0 });
+    response::<ListRequest>("list-empty", &ListResponse { functions: Vec::new(), total: 0 });
 }
 
 #[test]

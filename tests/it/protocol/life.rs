@@ -37,7 +37,10 @@ async fn whole_life(language: Language) {
     let registered = call(REGISTER_FUNCTION, request);
     let id = registered["function_id"].as_str().unwrap().to_owned();
     assert!(id.starts_with("func-"), "{registered}");
-    assert_eq!([&registered["handler"], &registered["runtime"], &registered["status"]], ["handler", "bun", "registered"]);
+    assert_eq!(
+        [&registered["handler"], &registered["runtime"], &registered["status"]],
+        ["handler", "bun", "registered"]
+    );
 
     let bundle = daemon.data_dir().join("bundle.js");
     std::fs::write(&bundle, FIRST).unwrap();
@@ -88,7 +91,10 @@ async fn whole_life(language: Language) {
 
     let versions = call(GET_FUNCTION_VERSIONS, json!({ "function_id": id }));
     let [newest, oldest] = &versions["versions"].as_array().unwrap()[..] else { panic!("{versions}") };
-    assert_eq!((&newest["version"], &newest["aliases"], &newest["tags"]), (&json!("v2"), &json!(["LIVE"]), &json!(["inline"])));
+    assert_eq!(
+        (&newest["version"], &newest["aliases"], &newest["tags"]),
+        (&json!("v2"), &json!(["LIVE"]), &json!(["inline"]))
+    );
     assert_eq!((&oldest["version"], &oldest["size"]), (&json!("v1"), &json!(FIRST.len())));
     assert!(std::path::Path::new(oldest["bundle_path"].as_str().unwrap()).is_file(), "{oldest}");
 

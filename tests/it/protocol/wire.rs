@@ -75,7 +75,7 @@ impl Wire {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { stream, last_id: 0 }
+        Self::from(stream)
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -133,6 +133,12 @@ impl Wire {
     pub fn is_closed(&mut self) {
         let more = self.receive();
         assert!(more.is_none(), "{more:?}");
+    }
+}
+
+impl From<UnixStream> for Wire {
+    fn from(stream: UnixStream) -> Self {
+        Self { stream, last_id: 0 }
     }
 }
 

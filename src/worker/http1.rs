@@ -1,0 +1,434 @@
+//! The client side of HTTP/1.1 on one kept-alive connection to a worker.
+//!
+//! It writes one request at a time and reads its answer. Reading goes on writing: a worker may answer before it has read
+//! the request's body, and neither side must wait for the other for ever. What the worker sends is bounded and checked;
+//! an answer whose end cannot be told for certain ends the connection.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    path::Path,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::{io::AsyncWrite, net::UnixStream};
+use tokio_util::io::poll_read_buf;
+
+/// The most bytes an answer's head may have.
+const HEAD_BYTES_MAX: usize = 256 * 1024;
+
+/// The most headers an answer may have.
+const HEADERS_MAX: usize = 128;
+
+/// The most bytes a chunk's size line, or all trailers, may have.
+const LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// Room made for the next read of a head or a small body, and of a large body.
+const READ_BYTES: usize = 8 * 1024;
+const READ_BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Why an exchange failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Http1Error {
+    /// Not a byte of the request has left: it may be sent elsewhere.
+    #[error("the request could not be sent: {0}")]
+    NotSent(#[source] io::Error),
+    /// The connection ended before the answer did.
+    #[error("the connection ended")]
+    Ended,
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[source] io::Error),
+    /// What came is no HTTP answer.
+    #[error("the answer is not HTTP: {0}")]
+    Malformed(&'static str),
+}
+
+/// How the end of a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Body {
+    /// This many bytes are left.
+    Length(u64),
+    /// A chunk's size line comes next.
+    ChunkSize,
+    /// This many bytes of a chunk are left.
+    Chunk(u64),
+    /// The line end behind a chunk comes next.
+    ChunkEnd,
+    /// Trailers come next, up to an empty line.
+    Trailers,
+    /// It ends with the connection.
+    UntilEnd,
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+    /// Read and not taken yet.
+    incoming: BytesMut,
+    /// What is left to write of the request's head, then of its body.
+    outgoing_head: BytesMut,
+    outgoing_body: Bytes,
+    /// What is left of the answer's body.
+    body: Body,
+    /// Whether another request may follow.
+    reusable: bool,
+}
+
+impl Connection {
+    /// Connects to a worker's socket.
+    pub(super) async fn open(socket: &Path) -> io::Result<Self> {
+        Ok(Self::new(UnixStream::connect(socket).await?))
+    }
+
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            incoming: BytesMut::new(),
+            outgoing_head: BytesMut::new(),
+            outgoing_body: Bytes::new(),
+            body: Body::Length(0),
+            reusable: true,
+        }
+    }
+
+    /// Whether the exchange is over and left nothing behind that would disturb the next.
+    pub(super) fn is_reusable(&self) -> bool {
+        let written = self.outgoing_head.is_empty() && self.outgoing_body.is_empty();
+        self.reusable && self.body == Body::Length(0) && self.incoming.is_empty() && written
+    }
+
+    /// Sends a request and reads the head of its answer. `headers` holds neither `Content-Length` nor what is about the
+    /// connection.
+    pub(super) async fn send(
+        &mut self,
+        method: &Method,
+        target: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Head, Http1Error> {
+        write_head(&mut self.outgoing_head, method, target, headers, body.len());
+        self.outgoing_body = body;
+        self.begin_writing().await.map_err(Http1Error::NotSent)?;
+        loop {
+            if let Some(head) = self.parse_head(method)? {
+                return Ok(head);
+            }
+            if self.incoming.len() > HEAD_BYTES_MAX {
+                return Err(Http1Error::Malformed("its head is too large"));
+            }
+            self.read(READ_BYTES).await?;
+        }
+    }
+
+    /// The next bytes of the answer's body; `None` at its end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Http1Error> {
+        loop {
+            match self.body {
+                Body::Length(0) => return Ok(None),
+                Body::Length(left) | Body::Chunk(left) if !self.incoming.is_empty() => {
+                    let bytes = self.take(left);
+                    let left = left - bytes.len() as u64;
+                    self.body = match self.body {
+                        Body::Chunk(_) if left == 0 => Body::ChunkEnd,
+                        Body::Chunk(_) => Body::Chunk(left),
+                        _ => Body::Length(left),
+                    };
+                    return Ok(Some(bytes));
+                }
+                Body::Length(left) | Body::Chunk(left) => {
+                    let room = usize::try_from(left).unwrap_or(usize::MAX);
+                    self.read(room.clamp(READ_BYTES, READ_BODY_BYTES_MAX)).await?;
+                }
+                Body::ChunkSize => match self.take_line()? {
+                    Some(line) => self.body = chunk_size(&line)?,
+                    None => self.read(READ_BYTES).await?,
+                },
+                Body::ChunkEnd => match self.take_line()? {
+                    Some(line) if line.is_empty() => self.body = Body::ChunkSize,
+                    Some(_) => return Err(Http1Error::Malformed("a chunk is longer than its size")),
+                    None => self.read(READ_BYTES).await?,
+                },
+                Body::Trailers => match self.take_line()? {
+                    Some(line) if line.is_empty() => self.body = Body::Length(0),
+                    Some(_) => {}
+                    None => self.read(READ_BYTES).await?,
+                },
+                Body::UntilEnd if !self.incoming.is_empty() => return Ok(Some(self.take(u64::MAX))),
+                Body::UntilEnd => match self.read(READ_BODY_BYTES_MAX).await {
+                    Err(Http1Error::Ended) => self.body = Body::Length(0),
+                    outcome => outcome?,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, at_most: u64) -> Bytes {
+        let count = usize::try_from(at_most).unwrap_or(usize::MAX).min(self.incoming.len());
+        self.incoming.split_to(count).freeze()
+    }
+
+    /// A line without its end, if it is whole.
+    fn take_line(&mut self) -> Result<Option<Bytes>, Http1Error> {
+        let Some(end) = self.incoming.iter().position(|&byte| byte == b'\n') else {
+            return if self.incoming.len() > LINE_BYTES_MAX { Err(Http1Error::Malformed("a line is too long")) } else { Ok(None) };
+        };
+        let line = self.take(end as u64 + 1);
+        let line = line.slice(..end);
+        Ok(Some(if line.ends_with(b"\r") { line.slice(..end - 1) } else { line }))
+    }
+
+    /// Writes at least one byte. Nothing has left when this fails.
+    async fn begin_writing(&mut self) -> io::Result<()> {
+        poll_fn(|context| match ready!(self.poll_write_some(context)) {
+            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            outcome => Poll::Ready(outcome.map(drop)),
+        })
+        .await
+    }
+
+    /// Reads at least one byte, writing what is left of the request beside it.
+    async fn read(&mut self, room: usize) -> Result<(), Http1Error> {
+        self.incoming.reserve(room);
+        let count = poll_fn(|context| {
+            while self.has_outgoing() {
+                match self.poll_write_some(context) {
+                    Poll::Ready(Ok(count)) if count > 0 => {}
+                    Poll::Pending => break,
+                    // The worker takes no more of the request. It may still answer, but not another request.
+                    Poll::Ready(_) => {
+                        self.reusable = false;
+                        self.outgoing_head.clear();
+                        self.outgoing_body.clear();
+                    }
+                }
+            }
+            poll_read_buf(Pin::new(&mut self.stream), context, &mut self.incoming)
+        })
+        .await
+        .map_err(Http1Error::Io)?;
+        if count == 0 { Err(Http1Error::Ended) } else { Ok(()) }
+    }
+
+    fn has_outgoing(&self) -> bool {
+        !(self.outgoing_head.is_empty() && self.outgoing_body.is_empty())
+    }
+
+    fn poll_write_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let slices = [IoSlice::new(&self.outgoing_head), IoSlice::new(&self.outgoing_body)];
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &slices))?;
+        let of_head = written.min(self.outgoing_head.len());
+        self.outgoing_head.advance(of_head);
+        self.outgoing_body.advance(written - of_head);
+        Poll::Ready(Ok(written))
+    }
+
+    /// Takes the head off what was read, if it is whole, and notes how its body ends.
+    fn parse_head(&mut self, method: &Method) -> Result<Option<Head>, Http1Error> {
+        loop {
+            let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
+            let mut response = httparse::Response::new(&mut slots);
+            let parsed = response.parse(&self.incoming).map_err(|_| Http1Error::Malformed("its head does not parse"))?;
+            let httparse::Status::Complete(length) = parsed else { return Ok(None) };
+            let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+            let status = status.ok_or(Http1Error::Malformed("its status is no status"))?;
+            let version = response.version;
+            // Values are kept as parts of what was read; their places are noted before it is taken off.
+            let base = self.incoming.as_ptr() as usize;
+            let count = response.headers.len();
+            let mut places = [(0, 0, 0, 0); HEADERS_MAX];
+            for (place, field) in places.iter_mut().zip(response.headers.iter()) {
+                let (name, value) = (field.name.as_ptr() as usize - base, field.value.as_ptr() as usize - base);
+                *place = (name, name + field.name.len(), value, value + field.value.len());
+            }
+            let head = self.incoming.split_to(length).freeze();
+            if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                continue;
+            }
+            let mut headers = HeaderMap::with_capacity(count);
+            for &(name, name_end, value, value_end) in &places[..count] {
+                let malformed = |_| Http1Error::Malformed("a header is not valid");
+                let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| malformed(()))?;
+                let value = HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| malformed(()))?;
+                headers.append(name, value);
+            }
+            self.body = framing(method, status, &headers)?;
+            let closes = has_token(&headers, &header::CONNECTION, "close");
+            self.reusable = version == Some(1) && !closes && self.body != Body::UntilEnd;
+            return Ok(Some(Head { status, headers }));
+        }
+    }
+}
+
+fn write_head(out: &mut BytesMut, method: &Method, target: &str, headers: &HeaderMap, body_bytes: usize) {
+    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    put(&[method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+    for (name, value) in headers {
+        put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    if body_bytes > 0 || matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        put(&[b"content-length: ", body_bytes.to_string().as_bytes(), b"\r\n"]);
+    }
+    put(&[b"\r\n"]);
+}
+
+/// How the end of this answer's body is told (RFC 9112, section 6.3).
+fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<Body, Http1Error> {
+    if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok(Body::Length(0));
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        let chunked = has_token(headers, &header::TRANSFER_ENCODING, "chunked");
+        return if chunked { Ok(Body::ChunkSize) } else { Err(Http1Error::Malformed("its transfer encoding is unknown")) };
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(Body::UntilEnd) };
+    if lengths.any(|other| other != first) {
+        return Err(Http1Error::Malformed("it has two lengths"));
+    }
+    let digits = first.to_str().ok().filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+    let length = digits.and_then(|it| it.parse().ok()).ok_or(Http1Error::Malformed("its length is no number"))?;
+    Ok(Body::Length(length))
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
+}
+
+fn chunk_size(line: &[u8]) -> Result<Body, Http1Error> {
+    let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let text = std::str::from_utf8(digits).ok().filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let size = text.and_then(|it| u64::from_str_radix(it, 16).ok()).ok_or(Http1Error::Malformed("a chunk has no size"))?;
+    Ok(if size == 0 { Body::Trailers } else { Body::Chunk(size) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Sends a GET to a peer that answers with these bytes, a few at a time, and then closes.
+    async fn exchange(method: Method, answer: &[u8], cut: usize) -> Result<(Head, Vec<u8>, bool), Http1Error> {
+        let (stream, mut peer) = UnixStream::pair().expect("a pair");
+        let pieces: Vec<Vec<u8>> = answer.chunks(cut).map(<[u8]>::to_vec).collect();
+        let peer = tokio::spawn(async move {
+            for piece in pieces {
+                peer.write_all(&piece).await.expect("the client reads");
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut connection = Connection::new(stream);
+        let head = connection.send(&method, "/", &HeaderMap::new(), Bytes::new()).await?;
+        let mut body = Vec::new();
+        while let Some(chunk) = connection.chunk().await? {
+            body.extend_from_slice(&chunk);
+        }
+        peer.await.expect("the peer ends");
+        Ok((head, body, connection.is_reusable()))
+    }
+
+    #[tokio::test]
+    async fn bodies_end_where_their_framing_says() {
+        let cases: [(&str, &str, bool); 7] = [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "hello", true),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1;x=y\r\n!\r\n0\r\n\r\n", "hello!", true),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: y\r\n\r\n", "", true),
+            ("HTTP/1.1 200 OK\r\n\r\nto the end", "to the end", false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", "", true),
+            ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx", "x", false),
+            ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "", true),
+        ];
+        for (answer, body, reusable) in cases {
+            for cut in [1, 2, 7, 1000] {
+                let (_, got, reuse) = exchange(Method::GET, answer.as_bytes(), cut).await.expect(answer);
+                assert_eq!((String::from_utf8_lossy(&got).as_ref(), reuse), (body, reusable), "{answer:?} cut {cut}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_head_has_no_body() {
+        let (head, body, reusable) =
+            exchange(Method::HEAD, b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n", 9)
+                .await
+                .expect("an answer");
+        assert_eq!((head.headers.get_all("set-cookie").iter().count(), body.len(), reusable), (2, 0, true));
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_or_malformed_is_an_error() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhell",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
+            "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\nx",
+            "HTTP/1.1 200 OK\r\n",
+            "nonsense\r\n\r\n",
+            "",
+        ] {
+            assert!(exchange(Method::GET, answer.as_bytes(), 1000).await.is_err(), "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_after_the_answer_end_the_connection() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n\r\n";
+        let (_, body, reusable) = exchange(Method::GET, answer, 1000).await.expect("an answer");
+        assert_eq!((body.as_slice(), reusable), (&b"x"[..], false));
+    }
+
+    #[tokio::test]
+    async fn a_worker_may_answer_before_it_has_read_the_body() {
+        let (stream, mut peer) = UnixStream::pair().expect("a pair");
+        let answering = tokio::spawn(async move {
+            let mut begun = [0; 16];
+            peer.read_exact(&mut begun).await.expect("the head comes");
+            let body = vec![b'y'; 1 << 20];
+            peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n").await.expect("the client reads");
+            peer.write_all(&body).await.expect("the client reads");
+            let mut rest = Vec::new();
+            peer.read_to_end(&mut rest).await.expect("the client writes");
+            begun.len() + rest.len()
+        });
+        let mut connection = Connection::new(stream);
+        let body = Bytes::from(vec![b'x'; 4 << 20]);
+        connection.send(&Method::POST, "/", &HeaderMap::new(), body).await.expect("an answer");
+        let mut total = 0;
+        while let Some(chunk) = connection.chunk().await.expect("a body") {
+            total += chunk.len();
+        }
+        assert_eq!(total, 1 << 20);
+        assert!(!connection.is_reusable(), "the request was not written to its end");
+        drop(connection);
+        assert!(answering.await.expect("the peer ends") < 4 << 20);
+    }
+
+    proptest! {
+        /// Whatever comes in whatever pieces, it ends in an answer or an error.
+        #[test]
+        fn garbage_is_harmless(
+            head in prop::sample::select(vec!["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"]),
+            rest in prop::collection::vec(any::<u8>(), 0..200),
+            cut in 1usize..50,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let answer = [head.as_bytes(), &rest].concat();
+            let _ = runtime.block_on(exchange(Method::GET, &answer, cut));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The command line, as people and scripts use it.
+
+use crate::harness::{DaemonProcess, Output, samples, until, workers_of};
+use serde_json::json;
+use std::{fs, process::Stdio};
+
+async fn without_daemon(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = DaemonProcess::command(folder.path()).await;
+    command.args(arguments);
+    DaemonProcess::output(command).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_and_completions_need_no_daemon() {
+    let help = without_daemon(&["--help"]).await.ok();
+    for word in ["serve", "deploy", "rollback", "Exit codes", "no daemon answers"] {
+        assert!(help.contains(word), "{help}");
+    }
+    assert!(without_daemon(&["--version"]).await.ok().starts_with("levain "));
+    assert!(without_daemon(&["deploy", "--help"]).await.ok().contains("Examples"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(without_daemon(&["completions", shell]).await.ok().contains("rollback"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_daemon_it_says_how_to_start_one() {
+    for arguments in [&["status"][..], &["list"], &["invoke", "hello"], &["logs", "hello"]] {
+        let output = without_daemon(arguments).await;
+        assert_eq!((output.code, output.stdout.as_str()), (Some(10), ""), "{output:?}");
+        assert!(output.stderr.contains("levain serve") && output.stderr.lines().count() == 1, "{output:?}");
+    }
+    let output = without_daemon(&["--json", "status"]).await;
+    assert_eq!(output.code, Some(10));
+    assert!(output.json()["error"].as_str().unwrap().contains("levain serve"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_usage_is_exit_code_2() {
+    for arguments in [&["bogus"][..], &[], &["deploy"], &["invoke", "a", "--header", "no colon"], &["rollback"]] {
+        let output = without_daemon(arguments).await;
+        assert_eq!((output.code, output.stdout.as_str()), (Some(2), ""), "{output:?}");
+        assert!(output.stderr.contains("Usage") || output.stderr.contains("error"), "{output:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_goes_round_from_deploy_to_rollback() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let file = data.path().join("greet.ts");
+    fs::write(&file, "export default async (req: Request) => { console.log('greeting'); return new Response('one ' + await req.text(), { headers: { 'x-a': 'b' } }); };").unwrap();
+    let path = file.to_str().unwrap();
+    let deployed = daemon.cli(&["deploy", "greet", path]).await.ok();
+    assert!(deployed.contains("greet v1 is live"), "{deployed}");
+    assert_eq!(daemon.cli(&["invoke", "greet", "--data", "{\"a\": 1}"]).await.ok(), "one {\"a\": 1}");
+    let included = daemon.cli(&["invoke", "greet", "--data", "x", "-i"]).await;
+    assert!(included.stdout.starts_with("HTTP 200\n") && included.stdout.contains("x-a: b\n"), "{included:?}");
+    assert!(included.stdout.ends_with("\n\none x") && included.stderr.contains("v1"), "{included:?}");
+    until("the lines are kept", || async {
+        let output = daemon.cli(&["logs", "greet"]).await.ok();
+        (output.matches("greeting").count() == 2).then_some(())
+    })
+    .await;
+
+    fs::write(&file, "export default () => new Response('two');").unwrap();
+    let deployed = daemon.cli(&["deploy", "greet", path, "--version", "second", "--tag", "t"]).await.ok();
+    assert!(deployed.contains("second is live as version 2, before it v1"), "{deployed}");
+    assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "two");
+    assert_eq!(daemon.cli(&["invoke", "greet:v1"]).await.ok(), "one ");
+    let back = daemon.cli(&["rollback", "greet"]).await.ok();
+    assert!(back.contains("v1 is live again, before it second"), "{back}");
+    assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "one ");
+    let versions = daemon.cli(&["versions", "greet"]).await.ok();
+    assert!(versions.contains("second") && versions.contains("v1") && versions.contains("LIVE"), "{versions}");
+    let deployments = daemon.cli(&["deployments", "greet"]).await.ok();
+    assert!(deployments.contains("rollback"), "{deployments}");
+    for arguments in [&["list"][..], &["show", "greet"], &["metrics", "greet"], &["status"]] {
+        let text = daemon.cli(arguments).await.ok();
+        assert!(text.contains("greet"), "{arguments:?}: {text}");
+    }
+    let unsure = daemon.cli(&["delete", "greet"]).await;
+    assert!(unsure.code == Some(2) && unsure.stderr.contains("--yes"), "{unsure:?}");
+    daemon.cli(&["delete", "greet", "--yes"]).await.ok();
+    assert_eq!(daemon.cli(&["show", "greet"]).await.code, Some(3));
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_tell_what_went_wrong() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    for sample in ["faulty/throws", "faulty/exits", "sleep"] {
+        let name = sample.rsplit('/').next().unwrap();
+        daemon.cli(&["deploy", name, samples::folder(sample).to_str().unwrap()]).await.ok();
+    }
+    let [syntax, import] =
+        ["faulty/syntax-error", "faulty/throws-at-import"].map(|it| samples::folder(it).display().to_string());
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["invoke", "nobody"], 3, "FUNCTION_NOT_FOUND"),
+        (&["invoke", "sleep:v9"], 3, "NOT_FOUND"),
+        (&["rollback", "sleep"], 3, "VERSION_NOT_FOUND"),
+        (&["versions", "delete", "sleep", "v1", "--yes"], 4, "VERSION_IN_USE"),
+        (&["invoke", "throws"], 5, "HANDLER_ERROR"),
+        (&["invoke", "exits"], 5, "WORKER_CRASHED"),
+        (&["invoke", "sleep", "--query", "ms=60000", "--timeout-ms", "50"], 6, "TIMEOUT"),
+        (&["deploy", "broken", &syntax], 9, "BUNDLE_INVALID"),
+        (&["deploy", "broken", &import], 9, "BUNDLE_LOAD_ERROR"),
+    ];
+    for (arguments, code, name) in cases {
+        let output = daemon.cli(arguments).await;
+        assert_eq!((output.code, output.stdout.as_str()), (Some(code), ""), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(name), "{arguments:?}: {output:?}");
+        let output = daemon.cli(&[&["--json"], arguments].concat()).await;
+        assert_eq!(output.code, Some(code), "{arguments:?}: {output:?}");
+        assert!(output.json()["code"].as_str().unwrap().ends_with(name), "{arguments:?}: {output:?}");
+    }
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_json_for_programs() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let hello = samples::folder("hello").display().to_string();
+    let cases: [(&[&str], &str); 12] = [
+        (&["register", "other"], "/function_id"),
+        (&["deploy", "hello", &hello], "/version"),
+        (&["invoke", "hello"], "/execution_id"),
+        (&["list"], "/functions/1/name"),
+        (&["show", "hello"], "/settings/memory_mb"),
+        (&["config-of", "hello", "queue_max=5"], "/settings/queue_max"),
+        (&["versions", "hello"], "/versions/0/digest"),
+        (&["deployments", "hello"], "/deployments/0/actor"),
+        (&["metrics", "hello"], "/versions/0/p99_ms"),
+        (&["logs", "hello"], "/total"),
+        (&["warmup", "hello", "2"], "/warm"),
+        (&["status"], "/pid"),
+    ];
+    for (arguments, pointer) in cases {
+        for arguments in [[&["--json"], arguments].concat(), [arguments, &["--json"]].concat()] {
+            let output = daemon.cli(&arguments).await;
+            assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{arguments:?}: {output:?}");
+            assert!(output.json().pointer(pointer).is_some(), "{arguments:?}: {output:?}");
+        }
+    }
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_is_checked_and_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "[functions]\nqueue_max = 7\n").unwrap();
+    let run = async |arguments: &[&str]| {
+        let mut command = DaemonProcess::command(folder.path()).await;
+        command.args(arguments).env("LEVAIN_FUNCTIONS_MEMORY_MB", "64");
+        DaemonProcess::output(command).await
+    };
+    assert!(run(&["config", "check"]).await.ok().starts_with("ok"));
+    assert_eq!(run(&["config", "check", "--json"]).await.json()["ok"], json!(true));
+    let printed = run(&["config", "print"]).await.ok();
+    let line = |key: &str| printed.lines().find(|line| line.starts_with(key)).unwrap();
+    assert!(line("queue_max = 7").ends_with("config.toml:2"), "{printed}");
+    assert!(line("memory_mb = 64").ends_with("LEVAIN_FUNCTIONS_MEMORY_MB"), "{printed}");
+    assert!(line("timeout_seconds = 30").ends_with("default"), "{printed}");
+    let rows = run(&["config", "print", "--json"]).await.json();
+    let row = rows.as_array().unwrap().iter().find(|row| row["key"] == "functions.queue_max").unwrap();
+    assert!(row.to_string().contains('7') && row.to_string().contains("config.toml:2"), "{row}");
+    // What is printed is a configuration again.
+    fs::write(&file, &printed).unwrap();
+    assert!(run(&["config", "check"]).await.ok().starts_with("ok"));
+    fs::write(&file, "[functions]\nqueue_max = 7.5\n").unwrap();
+    let output = run(&["config", "check", file.to_str().unwrap()]).await;
+    assert_eq!(output.code, Some(2));
+    assert!(output.stderr.contains("config.toml:2") && output.stderr.contains("functions.queue_max"), "{output:?}");
+}
+
+/// `levain … | head -1` ends quietly.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["completions", "bash"][..], &["config", "print"], &["--help"]] {
+        let mut command = DaemonProcess::command(folder.path()).await;
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_calls_hello_and_stops() {
+    let data = tempfile::tempdir().unwrap();
+    // A second demo finds its functions again.
+    for _ in 0..2 {
+        let mut command = DaemonProcess::command(data.path()).await;
+        command.args(["demo", "--once", "--data-dir"]).arg(data.path());
+        let output = DaemonProcess::output(command).await;
+        let shown = output.ok();
+        assert_eq!(shown.matches("Hello, world!").count(), 2, "{shown}");
+        assert!(!data.path().join("levain.sock").exists());
+        assert_eq!(workers_of(data.path()), [] as [u32; 0]);
+    }
+}

@@ -1,0 +1,104 @@
+//! How the daemon starts, and why it does not.
+
+use super::fails;
+use crate::harness::DaemonProcess;
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::Path,
+};
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_files_are_for_its_user_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut command = DaemonProcess::command(folder.path()).await;
+    command.arg("serve").env("LEVAIN_SOCKET", folder.path().join("levain.sock"));
+    let daemon = DaemonProcess::spawn(command, folder.path()).await;
+    assert_eq!((mode(&data), mode(&daemon.socket())), (0o700, 0o600));
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_socket_is_replaced() {
+    let data = tempfile::tempdir().unwrap();
+    let socket = data.path().join("levain.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists());
+    let daemon = DaemonProcess::start(data.path()).await;
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_has_one_daemon() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let pid = format!("process {}", daemon.pid());
+    let path = data.path().to_str().unwrap();
+    fails(DaemonProcess::serve(data.path()).await, 4, &[path, "in use by another daemon", &pid, "daemon.data_dir"])
+        .await;
+    // With another socket all the same.
+    let mut command = DaemonProcess::serve(data.path()).await;
+    command.arg("--socket").arg(data.path().join("other.sock"));
+    fails(command, 4, &["in use by another daemon"]).await;
+    assert!(!data.path().join("other.sock").exists());
+    assert_eq!(daemon.cli(&["status"]).await.code, Some(0), "the first one is none the worse");
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_has_one_daemon() {
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let daemon = DaemonProcess::start(first.path()).await;
+    let mut command = DaemonProcess::serve(second.path()).await;
+    command.arg("--socket").arg(daemon.socket());
+    fails(command, 4, &[daemon.socket().to_str().unwrap(), "a daemon answers"]).await;
+    assert_eq!(daemon.cli(&["status"]).await.code, Some(0), "the first one still has its socket");
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_socket_is_left_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("levain.sock");
+    fs::write(&path, "precious").unwrap();
+    fails(DaemonProcess::serve(data.path()).await, 4, &[path.to_str().unwrap(), "is not a socket", "daemon.socket"])
+        .await;
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_path_over_the_systems_limit_is_refused_with_that_reason() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = DaemonProcess::serve(data.path()).await;
+    command.arg("--socket").arg(format!("/tmp/{}", "s".repeat(103)));
+    fails(command, 4, &["108 bytes", "107", "daemon.socket"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_bun_it_says_how_to_get_it() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = DaemonProcess::serve(data.path()).await;
+    command.env_remove("LEVAIN_BUN").env("PATH", "");
+    fails(command, 7, &["levain runtime install"]).await;
+    let mut command = DaemonProcess::serve(data.path()).await;
+    command.env("LEVAIN_BUN", "/no/such/bun");
+    fails(command, 7, &["/no/such/bun"]).await;
+    assert!(!data.path().join("levain.sock").exists(), "nothing is left of the attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let mut command = DaemonProcess::command(folder.path()).await;
+        command.arg("serve").arg("--data-dir").arg(&path);
+        fails(command, 1, &[path.to_str().unwrap(), "data directory", "daemon.data_dir"]).await;
+    }
+}
