@@ -75,7 +75,8 @@ fn frames(criterion: &mut Criterion) {
 
 /// A call with the usual headers and a small body.
 fn invoke_request() -> InvokeRequest {
-    let fields = |pairs: &[(&str, &str)]| Fields(pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect());
+    let fields =
+        |pairs: &[(&str, &str)]| Fields(pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect());
     InvokeRequest {
         function_id: "hello".into(),
         method: Some("POST".into()),
@@ -88,7 +89,11 @@ fn invoke_request() -> InvokeRequest {
 }
 
 fn invoke_response() -> InvokeResponse {
-    let headers = [("content-type", "application/json;charset=utf-8"), ("date", "Sat, 01 Jan 2000 00:00:00 GMT"), ("content-length", "92")];
+    let headers = [
+        ("content-type", "application/json;charset=utf-8"),
+        ("date", "Sat, 01 Jan 2000 00:00:00 GMT"),
+        ("content-length", "92"),
+    ];
     InvokeResponse {
         success: true,
         status: 200,
@@ -156,7 +161,8 @@ fn pools(criterion: &mut Criterion) {
     }
     // All workers are busy and callers wait: a release hands the worker to the first of them.
     let mut pool = warm_pool(10, now);
-    let mut busy: Vec<WorkerId> = (0..10).map(|_| dispatched(&pool.handle(Event::Invoke(InvocationId::new()), now))).collect();
+    let mut busy: Vec<WorkerId> =
+        (0..10).map(|_| dispatched(&pool.handle(Event::Invoke(InvocationId::new()), now))).collect();
     for _ in 0..54 {
         let _ = pool.handle(Event::Invoke(InvocationId::new()), now);
     }

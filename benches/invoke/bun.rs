@@ -5,11 +5,9 @@ use crate::{
     load::Caller,
     process::{self, Running},
 };
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::{Buf, Bytes, BytesMut};
+use http::Method;
+use httparse::Status;
 use levain::{
     protocol::worker::{ASSIGN_PATH, Assignment, DEADLINE_HEADER, FromWorker, INVOCATION_HEADER},
     worker::{Runtime, runtime},
@@ -18,21 +16,24 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
-    future::{Future, poll_fn},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    pin::{Pin, pin},
     process::{Command, Stdio},
-    task::Poll,
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::UnixStream,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixStream, unix::ReadHalf},
 };
 
 /// A worker's socket, in its folder.
 const SOCKET: &str = "s";
+
+/// Room made for a read; a large answer takes a few of them.
+const READ_BYTES: usize = 64 * 1024;
+
+/// An invocation's id, where no daemon gives one.
+const INVOCATION: &str = "exec-00000000-0000-7000-8000-000000000000";
 
 /// What hosts a function when Levain does not.
 const BARE_SCRIPT: &str = r#"
@@ -144,8 +145,7 @@ impl Process {
     /// A connection of its own.
     pub(crate) async fn caller(&self, call: Call) -> Result<HttpCaller> {
         let stream = UnixStream::connect(self.socket()).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(HttpCaller { sender, connection: Box::pin(connection), call })
+        Ok(HttpCaller::new(stream, &call))
     }
 }
 
@@ -156,55 +156,111 @@ pub(crate) struct Call {
     pub(crate) target: &'static str,
     pub(crate) body: Bytes,
     /// A shorter answer is a wrong one.
-    pub(crate) answer_bytes_min: usize,
+    pub(crate) answer_bytes_min: u64,
 }
 
-type Body = Full<Bytes>;
-
-/// One kept-alive HTTP connection, moved by whoever waits for its answers.
+/// One kept-alive HTTP connection, with less to do than any real client: the request is bytes that are ready, and of the
+/// answer only the status and the end are looked at. What Levain is compared with is not slowed down by its client.
+#[derive(Debug)]
 pub(crate) struct HttpCaller {
-    sender: http1::SendRequest<Body>,
-    connection: Pin<Box<http1::Connection<TokioIo<UnixStream>, Body>>>,
-    call: Call,
+    stream: UnixStream,
+    request: Vec<u8>,
+    answer_bytes_min: u64,
+    /// Read and not taken yet.
+    buffer: BytesMut,
+}
+
+impl HttpCaller {
+    fn new(stream: UnixStream, call: &Call) -> Self {
+        let Call { method, target, body, answer_bytes_min } = call;
+        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\n");
+        request += &format!("{INVOCATION_HEADER}: {INVOCATION}\r\n{DEADLINE_HEADER}: 30000\r\n");
+        if !body.is_empty() {
+            request += &format!("content-length: {}\r\n", body.len());
+        }
+        request += "\r\n";
+        let request = [request.as_bytes(), body].concat();
+        Self { stream, request, answer_bytes_min: *answer_bytes_min, buffer: BytesMut::new() }
+    }
 }
 
 impl Caller for HttpCaller {
     async fn call(&mut self) -> Result<()> {
-        let request = Request::builder()
-            .method(self.call.method.clone())
-            .uri(self.call.target)
-            .header("host", "localhost")
-            .header(INVOCATION_HEADER, "exec-00000000-0000-7000-8000-000000000000")
-            .header(DEADLINE_HEADER, "30000")
-            .body(Full::new(self.call.body.clone()))?;
-        let connection = &mut self.connection;
-        moving(connection, self.sender.ready()).await?;
-        let mut answer = moving(connection, self.sender.send_request(request)).await?;
-        let mut bytes = 0;
-        while let Some(part) = moving(connection, answer.frame()).await {
-            bytes += part?.data_ref().map_or(0, Bytes::len);
-        }
-        match answer.status() {
-            StatusCode::OK if bytes >= self.call.answer_bytes_min => Ok(()),
+        let (reader, mut writer) = self.stream.split();
+        let mut answer = Answer { reader, buffer: &mut self.buffer };
+        // Bun answers while it reads, so whoever only writes may wait for ever.
+        let write = async { Ok(writer.write_all(&self.request).await?) };
+        let ((), (status, bytes)) = tokio::try_join!(write, answer.read())?;
+        match status {
+            200 if bytes >= self.answer_bytes_min => Ok(()),
             status => Err(format!("Bun answered {status} with {bytes} bytes").into()),
         }
     }
 }
 
-/// Waits for something that needs the connection to make progress.
-async fn moving<C: Future + ?Sized, F: Future>(connection: &mut Pin<Box<C>>, wait: F) -> F::Output
-where
-    Pin<Box<C>>: Unpin,
-{
-    let mut wait = pin!(wait);
-    let mut is_open = true;
-    poll_fn(|context| {
-        if let Poll::Ready(output) = wait.as_mut().poll(context) {
-            return Poll::Ready(output);
+struct Answer<'a> {
+    reader: ReadHalf<'a>,
+    buffer: &'a mut BytesMut,
+}
+
+impl Answer<'_> {
+    /// Reads to the answer's end. Gives its status and the bytes of its body.
+    async fn read(&mut self) -> Result<(u16, u64)> {
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; 32];
+            let mut head = httparse::Response::new(&mut headers);
+            let Status::Complete(head_bytes) = head.parse(self.buffer)? else {
+                self.fill().await?;
+                continue;
+            };
+            let status = head.code.unwrap_or_default();
+            let length = head.headers.iter().find(|it| it.name.eq_ignore_ascii_case("content-length"));
+            let length = length.map(|it| std::str::from_utf8(it.value)).transpose()?.map(str::parse).transpose()?;
+            self.buffer.advance(head_bytes);
+            let bytes = match length {
+                Some(length) => self.skip(length).await?,
+                None => self.skip_chunks().await?,
+            };
+            return Ok((status, bytes));
         }
-        // A connection that has ended says so through what waits for it.
-        is_open = is_open && connection.as_mut().poll(context).is_pending();
-        wait.as_mut().poll(context)
-    })
-    .await
+    }
+
+    async fn skip_chunks(&mut self) -> Result<u64> {
+        let mut bytes = 0;
+        loop {
+            let size = httparse::parse_chunk_size(self.buffer).map_err(|_| "Bun's answer has no length")?;
+            let Status::Complete((line_bytes, size)) = size else {
+                self.fill().await?;
+                continue;
+            };
+            self.buffer.advance(line_bytes);
+            bytes += size;
+            // A line end follows each chunk, the empty one at the end too.
+            self.skip(size + 2).await?;
+            if size == 0 {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    async fn skip(&mut self, bytes: u64) -> Result<u64> {
+        let mut left = bytes;
+        while left > 0 {
+            if self.buffer.is_empty() {
+                self.fill().await?;
+            }
+            let taken = self.buffer.len().min(left as usize);
+            self.buffer.advance(taken);
+            left -= taken as u64;
+        }
+        Ok(bytes)
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        self.buffer.reserve(READ_BYTES);
+        match self.reader.read_buf(self.buffer).await? {
+            0 => Err("Bun closed the connection".into()),
+            _ => Ok(()),
+        }
+    }
 }

@@ -218,14 +218,18 @@ impl Report {
     /// A comparison's value in each round.
     fn compared(&self, comparison: &Comparison) -> Vec<f64> {
         let of = self.values(comparison.of).iter().enumerate();
-        let part = |round: usize| comparison.to.iter().map(|id| self.values(id).get(round).unwrap_or(&f64::NAN)).sum::<f64>();
+        let part =
+            |round: usize| comparison.to.iter().map(|id| self.values(id).get(round).unwrap_or(&f64::NAN)).sum::<f64>();
         of.map(|(round, value)| if comparison.to.is_empty() { *value } else { value / part(round) }).collect()
     }
 
     /// For people.
     pub(crate) fn text(&self) -> String {
-        let conditions: Vec<String> =
-            self.conditions.iter().map(|(name, value)| format!("{name} {}", value.to_string().trim_matches('"'))).collect();
+        let conditions: Vec<String> = self
+            .conditions
+            .iter()
+            .map(|(name, value)| format!("{name} {}", value.to_string().trim_matches('"')))
+            .collect();
         let mut figures = table(["figure", "", "min", "median", "max"]);
         for Figure { id, title, unit } in &FIGURES {
             let [min, median, max] = Spread::of(self.values(id)).cells();
@@ -240,7 +244,14 @@ impl Report {
                 None => "",
             };
             let [min, median, max] = spread.cells();
-            comparisons.add_row([comparison.title.to_owned(), min, median, max, comparison.target.text(), verdict.to_owned()]);
+            comparisons.add_row([
+                comparison.title.to_owned(),
+                min,
+                median,
+                max,
+                comparison.target.text(),
+                verdict.to_owned(),
+            ]);
         }
         format!("{}\n\n{figures}\n\n{comparisons}", conditions.join(", "))
     }

@@ -112,7 +112,7 @@ impl<'a> Setup<'a> {
         let body = Bytes::from(vec![b'x'; ECHO_BYTES]);
         let call_echo = InvokeRequest { body: Some(Body(body.clone())), ..get("echo") };
         let bare_get = |target| Call { method: Method::GET, target, body: Bytes::new(), answer_bytes_min: 2 };
-        let bare_echo = Call { method: Method::POST, target: "/", body, answer_bytes_min: ECHO_BYTES };
+        let bare_echo = Call { method: Method::POST, target: "/", body, answer_bytes_min: ECHO_BYTES as u64 };
 
         let sizes = daemon.sizes(&call_hello).await?;
         let folder = TempDir::new()?;
@@ -215,7 +215,13 @@ impl<'a> Setup<'a> {
 }
 
 /// Callers of bare Bun processes, an equal number for each.
-async fn bare(bun: &Bun, entry: &Path, call: &Call, count: usize, processes: &mut Vec<Process>) -> Result<Vec<HttpCaller>> {
+async fn bare(
+    bun: &Bun,
+    entry: &Path,
+    call: &Call,
+    count: usize,
+    processes: &mut Vec<Process>,
+) -> Result<Vec<HttpCaller>> {
     let mut callers = Vec::new();
     for _ in 0..BARE_PROCESSES {
         let process = bun.bare(entry).await?;

@@ -165,7 +165,12 @@ async fn publish(
 }
 
 /// Points the alias at a version that exists, if the request wants it moved.
-async fn reuse(act: Act, entry: &Entry, version: &Arc<Version>, request: &DeployRequest) -> Result<DeployResponse, Error> {
+async fn reuse(
+    act: Act,
+    entry: &Entry,
+    version: &Arc<Version>,
+    request: &DeployRequest,
+) -> Result<DeployResponse, Error> {
     if request.dry_run {
         return Ok(act.response(entry, version, None, "checked", false));
     }

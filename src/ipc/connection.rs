@@ -247,6 +247,7 @@ impl Connection {
 }
 
 fn answer_too_large(length: usize, max: usize) -> Error {
-    let message = format!("the answer has {length} bytes and a frame takes {max}; ask for less, or raise limits.frame_bytes_max");
+    let message =
+        format!("the answer has {length} bytes and a frame takes {max}; ask for less, or raise limits.frame_bytes_max");
     Error::new(ErrorCode::PayloadTooLarge, message)
 }

@@ -181,7 +181,11 @@ impl Connection {
     /// A line without its end, if it is whole.
     fn take_line(&mut self) -> Result<Option<Bytes>, Http1Error> {
         let Some(end) = self.incoming.iter().position(|&byte| byte == b'\n') else {
-            return if self.incoming.len() > LINE_BYTES_MAX { Err(Http1Error::Malformed("a line is too long")) } else { Ok(None) };
+            return if self.incoming.len() > LINE_BYTES_MAX {
+                Err(Http1Error::Malformed("a line is too long"))
+            } else {
+                Ok(None)
+            };
         };
         let line = self.take(end as u64 + 1);
         let line = line.slice(..end);
@@ -238,7 +242,8 @@ impl Connection {
         loop {
             let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
             let mut response = httparse::Response::new(&mut slots);
-            let parsed = response.parse(&self.incoming).map_err(|_| Http1Error::Malformed("its head does not parse"))?;
+            let parsed =
+                response.parse(&self.incoming).map_err(|_| Http1Error::Malformed("its head does not parse"))?;
             let httparse::Status::Complete(length) = parsed else { return Ok(None) };
             let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
             let status = status.ok_or(Http1Error::Malformed("its status is no status"))?;
@@ -289,7 +294,11 @@ fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<B
     }
     if headers.contains_key(header::TRANSFER_ENCODING) {
         let chunked = has_token(headers, &header::TRANSFER_ENCODING, "chunked");
-        return if chunked { Ok(Body::ChunkSize) } else { Err(Http1Error::Malformed("its transfer encoding is unknown")) };
+        return if chunked {
+            Ok(Body::ChunkSize)
+        } else {
+            Err(Http1Error::Malformed("its transfer encoding is unknown"))
+        };
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(Body::UntilEnd) };
@@ -309,7 +318,8 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 fn chunk_size(line: &[u8]) -> Result<Body, Http1Error> {
     let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let text = std::str::from_utf8(digits).ok().filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let size = text.and_then(|it| u64::from_str_radix(it, 16).ok()).ok_or(Http1Error::Malformed("a chunk has no size"))?;
+    let size =
+        text.and_then(|it| u64::from_str_radix(it, 16).ok()).ok_or(Http1Error::Malformed("a chunk has no size"))?;
     Ok(if size == 0 { Body::Trailers } else { Body::Chunk(size) })
 }
 
@@ -343,7 +353,11 @@ mod tests {
     async fn bodies_end_where_their_framing_says() {
         let cases: [(&str, &str, bool); 7] = [
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "hello", true),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1;x=y\r\n!\r\n0\r\n\r\n", "hello!", true),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n1;x=y\r\n!\r\n0\r\n\r\n",
+                "hello!",
+                true,
+            ),
             ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: y\r\n\r\n", "", true),
             ("HTTP/1.1 200 OK\r\n\r\nto the end", "to the end", false),
             ("HTTP/1.1 204 No Content\r\n\r\n", "", true),
@@ -360,10 +374,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_to_head_has_no_body() {
-        let (head, body, reusable) =
-            exchange(Method::HEAD, b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n", 9)
-                .await
-                .expect("an answer");
+        let (head, body, reusable) = exchange(
+            Method::HEAD,
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n",
+            9,
+        )
+        .await
+        .expect("an answer");
         assert_eq!((head.headers.get_all("set-cookie").iter().count(), body.len(), reusable), (2, 0, true));
     }
 

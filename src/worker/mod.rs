@@ -13,6 +13,7 @@
 //!
 //! This module decides nothing about how many workers there are: that is `scheduler`.
 
+mod http1;
 pub mod launch;
 mod lines;
 pub mod link;

@@ -13,8 +13,7 @@ use crate::{
     telemetry::Logs,
 };
 use arc_swap::ArcSwap;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::Full;
+use http::{Method, StatusCode};
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 use std::{
@@ -307,13 +306,9 @@ async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Res
         levain: env!("CARGO_PKG_VERSION").into(),
     };
     let body = serde_json::to_vec(&assignment).expect("plain data serialises");
-    let mut request = Request::new(Full::new(body.into()));
-    *request.method_mut() = Method::PUT;
-    *request.uri_mut() = http::Uri::from_static(ASSIGN_PATH);
-    request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));
     let protocol = |error: &dyn std::fmt::Display| StartError::Protocol(error.to_string());
-    let (status, answer) =
-        link.call(request, ASSIGN_ANSWER_BYTES_MAX).await.map_err(|error: ExchangeError| protocol(&error))?;
+    let answer = link.call(&Method::PUT, ASSIGN_PATH, body.into(), ASSIGN_ANSWER_BYTES_MAX).await;
+    let (status, answer) = answer.map_err(|error: ExchangeError| protocol(&error))?;
     if status == StatusCode::OK {
         let _: Assigned = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
         return Ok(());
