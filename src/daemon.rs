@@ -25,13 +25,17 @@ use crate::{
     },
 };
 use arc_swap::ArcSwap;
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    pin::pin,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -132,7 +136,6 @@ impl Signals {
 pub struct Daemon {
     context: Arc<Context>,
     socket: PathBuf,
-    stop: CancellationToken,
     /// The command socket's server.
     server: JoinSet<()>,
     /// What ticks and watches.
@@ -150,6 +153,7 @@ impl Daemon {
             Some(reload) => Some((signal(SignalKind::hangup()).map_err(StartError::Signals)?, reload)),
             None => None,
         };
+        raise_file_limit();
         let data_dir = config.data_dir().to_owned();
         let lock = lock(&data_dir)?;
         let socket = config.socket_path();
@@ -160,8 +164,7 @@ impl Daemon {
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
         let context = open(config, data_dir, runtime)?;
-        context.prepare_floors();
-        let stop = CancellationToken::new();
+        context.router.functions().iter().for_each(|entry| context.prepare_floor(entry));
         let mut helpers = JoinSet::new();
         helpers.spawn(tick(Arc::clone(&context)));
         helpers.spawn(enforce_memory(Arc::clone(&context)));
@@ -173,9 +176,9 @@ impl Daemon {
             helpers.spawn(watch::config(file, hangup, apply));
         }
         let mut servers = JoinSet::new();
-        servers.spawn(server.run(Arc::clone(&context), stop.clone()));
+        servers.spawn(server.run(Arc::clone(&context)));
         tracing::info!(socket = %socket.display(), functions = context.router.functions().len(), pid = std::process::id(), "ready");
-        Ok(Self { context, socket, stop, server: servers, helpers, _lock: lock })
+        Ok(Self { context, socket, server: servers, helpers, _lock: lock })
     }
 
     /// Where the command socket is.
@@ -190,15 +193,26 @@ impl Daemon {
             _ = signals.terminate.recv() => "SIGTERM",
             _ = signals.interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "stopping");
-        self.shutdown().await;
+        tracing::info!(signal = name, "stopping; a second signal ends what still runs");
+        let context = Arc::clone(&self.context);
+        let mut shutdown = pin!(self.shutdown());
+        let again = async {
+            tokio::select! {
+                _ = signals.terminate.recv() => {}
+                _ = signals.interrupt.recv() => {}
+            }
+        };
+        tokio::select! {
+            () = &mut shutdown => return,
+            () = again => context.scheduler.kill_all(),
+        }
+        shutdown.await;
     }
 
     /// Takes no more requests, lets running ones finish within the grace period, and ends everything.
     pub async fn shutdown(mut self) {
         let grace = self.context.config.load().daemon.shutdown_grace();
-        self.context.stopping.store(true, Ordering::Relaxed);
-        self.stop.cancel();
+        self.context.stopping.cancel();
         self.context.scheduler.shutdown(grace).await;
         self.context.tasks.close();
         self.context.tasks.wait().await;
@@ -215,6 +229,15 @@ impl Daemon {
 
 /// How long clients may take to read their last answers.
 const FLUSH_GRACE: Duration = Duration::from_secs(2);
+
+/// Lets this process open as many files as the system allows it: a worker needs about six, a connection one.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
 
 /// Makes the data directory and takes its lock.
 fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
@@ -269,7 +292,7 @@ fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Conte
         telemetry,
         tasks: TaskTracker::new(),
         started: Instant::now(),
-        stopping: AtomicBool::new(false),
+        stopping: CancellationToken::new(),
         changing: ChangeLocks::default(),
     }))
 }
@@ -286,7 +309,7 @@ async fn enforce_memory(context: Arc<Context>) {
     loop {
         let interval = context.config.load().workers.memory_poll();
         tokio::time::sleep(interval).await;
-        context.scheduler.enforce_memory();
+        context.scheduler.spawner().enforce_memory();
     }
 }
 

@@ -159,8 +159,8 @@ pub(crate) struct Call {
     pub(crate) answer_bytes_min: u64,
 }
 
-/// One kept-alive HTTP connection, with less to do than any real client: the request is bytes that are ready, and of the
-/// answer only the status and the end are looked at. What Levain is compared with is not slowed down by its client.
+/// One kept-alive HTTP connection, with less to do than any real client: the request is bytes that are ready, and only
+/// the status and the end of the answer are looked at. What Levain is compared with is not slowed down by its client.
 #[derive(Debug)]
 pub(crate) struct HttpCaller {
     stream: UnixStream,

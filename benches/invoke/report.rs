@@ -90,10 +90,7 @@ const COMPARISONS: [Comparison; 10] = [
         target: Target::AtMost(12.0),
     },
     Comparison {
-        title: "the daemon's CPU for a call, 1 caller, µs",
-        of: "hello.1.cpu",
-        to: &[],
-        target: Target::None,
+        title: "the daemon's CPU for a call, 1 caller, µs", of: "hello.1.cpu", to: &[], target: Target::None
     },
     Comparison {
         title: "1 ms of CPU, 16 callers, to two bare Bun processes",

@@ -18,7 +18,7 @@ pub(super) async fn function(context: &Arc<Context>, request: DeleteRequest) -> 
             owner.blocking(move |context| Ok(context.store.delete_function(id, Timestamp::now())?)).await?;
             owner.router.remove(id);
             for version in &entry.versions {
-                owner.scheduler.remove(version.id);
+                owner.scheduler.close(version.id);
             }
             Ok(DeleteResponse { function_id: id.to_string(), status: FunctionStatus::Deleted })
         })
@@ -44,7 +44,7 @@ pub(super) async fn version(
                     context.store.delete_version(id, version_id, Timestamp::now())?;
                     context.refresh(id)?;
                     // The row is gone, so nothing can need the code; what a crash leaves here goes at the next start.
-                    context.scheduler.remove(version_id);
+                    context.scheduler.close(version_id);
                     context.bundles.remove(id, &label)?;
                     Ok(())
                 })

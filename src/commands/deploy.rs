@@ -42,6 +42,9 @@ pub(super) async fn run(
     owner
         .to_its_end(async move {
             let _changing = context.changing.lock(id).await;
+            if context.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
             let entry = context.router.function(&id.to_string())?;
             match (source, label) {
                 (Some((source, kind)), label) => publish(act, &entry, source, kind, label, request).await,
@@ -178,19 +181,14 @@ async fn reuse(
     if !is_live && !request.activate.unwrap_or(true) {
         return Ok(act.response(entry, version, None, "built", false));
     }
-    act.activate(entry, version).await
+    act.activate(entry, version, request.warm.unwrap_or(0)).await
 }
 
-/// `v<number>`, unless somebody has taken that as a label of their own.
+/// `v<number>`; if somebody has taken that as a label of their own, `v<number>-2` and so on.
 fn free_label(entry: &Entry, number: u32) -> Result<VersionLabel, Error> {
-    let label: VersionLabel = format!("v{number}").parse()?;
-    match entry.labelled(label.as_str()) {
-        None => Ok(label),
-        Some(_) => Err(Error::new(
-            ErrorCode::VersionExists,
-            format!("this is version number {number}, and another version has the label `{label}`: give a label"),
-        )),
-    }
+    let candidates = std::iter::once(format!("v{number}")).chain((2..).map(|again| format!("v{number}-{again}")));
+    let mut free = candidates.filter(|label| entry.labelled(label).is_none());
+    Ok(free.next().expect("a function has fewer versions than there are numbers").parse()?)
 }
 
 /// One act of pointing an alias at a version.
@@ -245,7 +243,7 @@ impl Act {
             Verify::Syntax => Ok(()),
         };
         if loaded.is_err() || dry_run {
-            self.context.scheduler.remove(version.id);
+            self.context.scheduler.close(version.id);
             let label = version.label.clone();
             let removed = self.context.blocking(move |context| Ok(context.bundles.remove(function_id, &label)?)).await;
             if let Err(error) = removed {
@@ -263,17 +261,30 @@ impl Act {
         let warmed = pool.warm(count as usize).await;
         match warmed.failure {
             Some(failure) => Err(failure.as_ref().into()),
-            None if warmed.ready == 0 => Err(super::shutting_down()),
+            None if warmed.closed => Err(super::shutting_down()),
+            None if warmed.ready == 0 => {
+                Err(Error::new(ErrorCode::WorkerUnavailable, "no worker of the version could be started; try again"))
+            }
             None => Ok(()),
         }
     }
 
     /// Points the alias at a version that is published already.
-    pub(super) async fn activate(self, entry: &Entry, version: &Arc<Version>) -> Result<DeployResponse, Error> {
+    pub(super) async fn activate(
+        self,
+        entry: &Entry,
+        version: &Arc<Version>,
+        warm: u32,
+    ) -> Result<DeployResponse, Error> {
         if entry.live().is_some_and(|live| live.id == version.id) {
             return self.unchanged(entry, version).await;
         }
-        match self.warm(entry, version, 0).await {
+        let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
+        let ready = async {
+            self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
+            self.warm(entry, version, warm).await
+        };
+        match ready.await {
             Ok(()) => self.commit(entry, version, false, true).await,
             Err(error) => {
                 self.record_failure(entry, &version.label, &error).await;
@@ -313,15 +324,30 @@ impl Act {
         });
         if let Err(error) = committed.await {
             if is_new {
-                self.context.scheduler.remove(version.id);
-                let label = version.label.clone();
-                self.context.blocking(move |context| Ok(context.bundles.remove(function_id, &label)?)).await?;
+                self.withdraw(version).await;
             }
             return Err(error);
         }
         self.move_traffic(entry, version, activate);
         let status = if activate { "deployed" } else { "built" };
         Ok(self.response(entry, version, Some(&deployment), status, is_new))
+    }
+
+    /// Removes what there is of a version whose commit has failed. An error of the disk does not say whether the commit
+    /// took effect: a bundle goes only if its row is certainly not there, else the next start decides.
+    async fn withdraw(&self, version: &Version) {
+        self.context.scheduler.close(version.id);
+        let (id, function_id, label) = (version.id, version.function_id, version.label.clone());
+        let withdrawn = self.context.blocking(move |context| {
+            let is_published = context.store.versions(function_id)?.iter().any(|it| it.id == id);
+            if !is_published {
+                context.bundles.remove(function_id, &label)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = withdrawn.await {
+            tracing::error!(%error, version = %version.label, "it is not known whether a deployment was committed");
+        }
     }
 
     /// The router sends new invocations to the version already; its floor and that of the one before change places.
@@ -331,7 +357,9 @@ impl Act {
         if let Some(pool) = retired.and_then(|id| self.context.scheduler.existing(id)) {
             pool.retire(settings);
         }
-        self.context.prepare_floors();
+        if let Ok(entry) = self.context.router.function(&entry.function.id.to_string()) {
+            self.context.prepare_floor(&entry);
+        }
         if activate && let Some(pool) = self.context.scheduler.existing(version.id) {
             pool.set_settings(settings);
         }

@@ -9,7 +9,7 @@ use crate::{
     scheduler::InvokeError,
     store::StoreError,
     telemetry::TelemetryError,
-    worker::{Exit, StartError},
+    worker::{Exit, KillReason, StartError},
 };
 use serde_json::{Map, Value, json};
 
@@ -104,6 +104,10 @@ impl From<&StartError> for Error {
         let details = json!({ "boot_log": error.boot_log() });
         match error {
             StartError::Load { error: load, boot_log } => load_error(load, boot_log),
+            StartError::Exited(exit) if matches!(exit.reason, Some(KillReason::OutOfMemory { .. })) => {
+                Self::new(ErrorCode::OutOfMemory, format!("the bundle cannot be loaded: out of memory: {exit}"))
+                    .with_details(details)
+            }
             // Loading the bundle is all a start does that the function's code can bring down.
             StartError::Exited(_) | StartError::Timeout { .. } => {
                 Self::new(ErrorCode::BundleLoadError, format!("the bundle cannot be loaded: {error}"))

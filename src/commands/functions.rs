@@ -65,7 +65,7 @@ pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Re
                     context.refresh(id)
                 })
                 .await?;
-            owner.prepare_floors();
+            owner.prepare_floor(&*owner.router.function(&id.to_string())?);
             let live = entry.live().map(|version| version.id);
             for version in &entry.versions {
                 if let Some(pool) = owner.scheduler.existing(version.id) {

@@ -17,10 +17,19 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use std::{
     fmt::Write,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::timeout_at;
+
+/// Methods that workers serve; others would only break their connection.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
+
+/// What a request's path, query and headers may have together: Bun takes heads of 16 KiB, the daemon's own part
+/// included, and about 200 headers.
+const HEAD_BYTES_MAX: usize = 15 * 1024;
+const HEADERS_MAX: usize = 150;
 
 /// What an answer's frame holds besides the body.
 const ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
@@ -189,7 +198,7 @@ async fn forward(reply: &mut Reply, partials: &Partials, head: &StreamHead) -> R
 /// What the client sees of a failure.
 fn refine(context: &Context, error: &CallError) -> Error {
     match error {
-        CallError::Invoke(InvokeError::Closed) if context.stopping.load(Ordering::Relaxed) => shutting_down(),
+        CallError::Invoke(InvokeError::Closed) if context.stopping.is_cancelled() => shutting_down(),
         CallError::Invoke(error) => error.into(),
         CallError::AnswerTooLarge { .. } => Error::new(ErrorCode::PayloadTooLarge, error.to_string()),
         CallError::CallerGone => Error::new(ErrorCode::InvalidRequest, error.to_string()),
@@ -229,8 +238,10 @@ fn milliseconds(duration: Duration) -> f64 {
 fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) -> Result<Invocation, Error> {
     let body = request.body.unwrap_or_default().0;
     let method = match &request.method {
-        Some(method) => Method::from_bytes(method.to_ascii_uppercase().as_bytes())
-            .map_err(|_| Error::invalid(format!("method `{method}` is no HTTP method")))?,
+        Some(method) => METHODS
+            .into_iter()
+            .find(|it| it.as_str().eq_ignore_ascii_case(method))
+            .ok_or_else(|| Error::invalid(format!("method `{method}` is not served: use one of {METHODS:?}")))?,
         None if body.is_empty() => Method::GET,
         None => Method::POST,
     };
@@ -239,15 +250,27 @@ fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) ->
     if timeout.is_zero() {
         return Err(Error::invalid("timeout_ms is 0: it must be at least 1"));
     }
-    Ok(Invocation {
-        id: InvocationId::new(),
-        method,
-        target: target(request.path.as_deref().unwrap_or("/"), request.query.as_ref())?,
-        headers: headers(request.headers.as_ref())?,
-        body,
-        received,
-        timeout,
-    })
+    let target = target(request.path.as_deref().unwrap_or("/"), request.query.as_ref())?;
+    let headers = headers(request.headers.as_ref())?;
+    check_head(&target, &headers)?;
+    Ok(Invocation { id: InvocationId::new(), method, target, headers, body, received, timeout })
+}
+
+/// Refuses what Bun would answer with 431 in the function's place.
+fn check_head(target: &PathAndQuery, headers: &HeaderMap) -> Result<(), Error> {
+    let of_headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let bytes = target.as_str().len() + of_headers;
+    if bytes > HEAD_BYTES_MAX || headers.len() > HEADERS_MAX {
+        return Err(Error::new(
+            ErrorCode::PayloadTooLarge,
+            format!(
+                "path, query and headers have {bytes} bytes in {} headers; at most {HEAD_BYTES_MAX} bytes in {HEADERS_MAX} \
+                 headers go to a function: put the rest into the body",
+                headers.len()
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn target(path: &str, query: Option<&Fields>) -> Result<PathAndQuery, Error> {

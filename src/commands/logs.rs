@@ -32,7 +32,11 @@ pub(super) async fn run(
             return Ok(response);
         }
         let line = loop {
-            match follower.recv().await {
+            let received = tokio::select! {
+                received = follower.recv() => received,
+                () = context.stopping.cancelled() => Err(RecvError::Closed),
+            };
+            match received {
                 Ok(entry) if entry.id > seen && query.matches(&entry.record) => {
                     seen = entry.id;
                     break Some(line(&entry));

@@ -20,7 +20,7 @@ use crate::{
     bundle::BundleStore,
     config::Config,
     error::{Error, ErrorCode},
-    model::{FunctionId, Settings, Version},
+    model::{EnvironmentName, FunctionId, Settings, Version},
     protocol::ipc::{Encoding, Request},
     router::{Alias, Entry, Router},
     scheduler::{PoolHandle, Scheduler},
@@ -36,14 +36,11 @@ use std::{
     collections::HashMap,
     future::Future,
     path::PathBuf,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak, atomic::AtomicU64},
     time::Instant,
 };
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Everything a command works with.
 #[derive(Debug)]
@@ -66,8 +63,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// When the daemon started.
     pub started: Instant,
-    /// Set when the daemon begins to stop.
-    pub stopping: AtomicBool,
+    /// Cancelled when the daemon begins to stop.
+    pub stopping: CancellationToken,
     /// One lock for each function that is being changed.
     pub changing: ChangeLocks,
 }
@@ -122,7 +119,7 @@ pub async fn execute(
     caller: &Caller,
     partials: &Partials,
 ) -> Result<Vec<u8>, Error> {
-    if context.stopping.load(Ordering::Relaxed) && !matches!(request, Request::Status(_)) {
+    if context.stopping.is_cancelled() && !matches!(request, Request::Status(_)) {
         return Err(shutting_down());
     }
     match request {
@@ -179,18 +176,22 @@ impl Context {
         Ok(())
     }
 
-    /// Makes the pools of live versions that keep workers warm; the scheduler's next tick fills them.
-    pub fn prepare_floors(&self) {
-        for entry in self.router.functions().iter().filter(|it| it.function.settings.warm_workers > 0) {
-            if let Ok(route) = self.router.resolve(entry.function.name.as_str(), None) {
-                self.pool(entry, &route.version, &route.environment);
-            }
+    /// Makes the pool of a function's live version if that keeps workers warm; the scheduler's next tick fills it.
+    pub fn prepare_floor(&self, entry: &Entry) {
+        let live = entry.live().filter(|_| entry.function.settings.warm_workers > 0);
+        if let Some(version) = live {
+            self.pool(entry, version, &EnvironmentName::production());
         }
     }
 
     /// The pool of a version.
-    fn pool(&self, entry: &Entry, version: &Version, environment: &crate::model::EnvironmentName) -> PoolHandle {
+    fn pool(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> PoolHandle {
         self.scheduler.pool(version.id, || {
+            let mut settings = entry.function.settings;
+            if entry.live().is_none_or(|live| live.id != version.id) {
+                // The floor is the live version's.
+                settings.warm_workers = 0;
+            }
             let blueprint = Blueprint {
                 function_id: entry.function.id,
                 function: entry.function.name.clone(),
@@ -199,8 +200,9 @@ impl Context {
                 digest: version.digest,
                 entry: self.bundles.folder(entry.function.id, &version.label).join(&version.entry),
                 handler: entry.function.handler.clone(),
+                memory_max: Arc::new(AtomicU64::new(settings.memory_bytes())),
             };
-            (blueprint, entry.function.settings)
+            (blueprint, settings)
         })
     }
 }

@@ -54,6 +54,8 @@ fn register(context: &Context, function: Function) -> Result<RegisterResponse, E
         Err(crate::store::StoreError::NameTaken(name)) => {
             let functions = context.store.functions()?;
             let existing = functions.iter().find(|it| it.name == name);
+            // The other caller may not have got this far yet, and this one may use the function at once.
+            existing.map_or(Ok(()), |it| context.refresh(it.id))?;
             same(existing.ok_or_else(|| Error::internal("a taken name belongs to nobody"))?, &function)
         }
         Err(error) => Err(error.into()),

@@ -31,7 +31,7 @@ pub(super) async fn run(
                 Some(wanted) => named(&entry, wanted)?,
                 None => previous(&context, &entry).await?,
             };
-            act.activate(&entry, &version).await
+            act.activate(&entry, &version, 0).await
         })
         .await
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
         functions: context.router.functions().len() as u32,
         pools,
         memory_bytes: private_memory_bytes(pid).unwrap_or(0),
-        workers_memory_bytes: context.scheduler.workers_memory(),
+        workers_memory_bytes: context.scheduler.spawner().memory(),
         logs_dropped: context.telemetry.logs().dropped_total(),
     })
 }

@@ -20,11 +20,10 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use interprocess::local_socket::tokio::Stream;
 use std::{collections::HashSet, future::Future, io, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 /// Bytes waiting to be written above which streams have to wait.
 const BACKLOG_SOFT_BYTES: usize = 256 * 1024;
@@ -43,7 +42,6 @@ const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 pub(super) struct Connection {
     context: Arc<Context>,
     caller: Caller,
-    stop: CancellationToken,
     /// The configuration at the time the connection was made.
     config: Arc<Config>,
     incoming: BytesMut,
@@ -64,12 +62,11 @@ struct Outgoing {
 }
 
 impl Connection {
-    pub(super) fn new(context: Arc<Context>, caller: Caller, stop: CancellationToken) -> Self {
+    pub(super) fn new(context: Arc<Context>, caller: Caller) -> Self {
         let config = context.config.load_full();
         Self {
             context,
             caller,
-            stop,
             config,
             incoming: BytesMut::with_capacity(BUFFER_BYTES),
             outgoing: BytesMut::with_capacity(BUFFER_BYTES),
@@ -81,10 +78,11 @@ impl Connection {
 
     /// Serves the connection to its end. Requests that run when the client leaves are cancelled.
     pub(super) async fn run(mut self, stream: Stream) -> io::Result<()> {
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        let Stream::UdSocket(mut stream) = stream;
+        let (mut reader, mut writer) = stream.inner_mut().split();
         let (partials, mut parts) = mpsc::channel::<Part>(PARTIALS_MAX);
         let mut running = FuturesUnordered::new();
-        let mut stopped = pin!(self.stop.clone().cancelled_owned());
+        let mut stopped = pin!(self.context.stopping.clone().cancelled_owned());
         loop {
             while let Some(frame) = self.next_frame() {
                 running.extend(self.begin(frame, &partials));
@@ -112,19 +110,19 @@ impl Connection {
                 Some(part) = parts.recv(), if self.outgoing.len() < BACKLOG_SOFT_BYTES => self.enqueue_part(part),
                 read = reader.read_buf(&mut self.incoming), if may_read => {
                     if read? == 0 {
-                        self.on_end_of_input(running.is_empty())?;
+                        self.done_reading = true;
+                        // Nobody waits for the answers any more: what runs is cancelled by dropping it. A client that
+                        // has closed only its own side still does.
+                        let ready = reader.ready(Interest::READABLE | Interest::WRITABLE).await?;
+                        if ready.is_write_closed() && !running.is_empty() {
+                            return Err(io::ErrorKind::UnexpectedEof.into());
+                        }
                     }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.on_frame_timeout(),
                 () = &mut stopped, if !self.done_reading => self.done_reading = true,
             }
         }
-    }
-
-    fn on_end_of_input(&mut self, idle: bool) -> io::Result<()> {
-        self.done_reading = true;
-        // Nobody waits for the answers any more: what runs is cancelled by dropping it.
-        if idle { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Takes the next whole frame off the buffer.
@@ -135,6 +133,10 @@ impl Connection {
         match frame::decode(&mut self.incoming, self.config.limits.frame_bytes_max as usize) {
             Ok(Some(frame)) => {
                 self.frame_deadline = None;
+                if frame.payload.len() > BUFFER_KEPT_BYTES {
+                    // What is left would keep the memory of the whole frame.
+                    self.incoming = BytesMut::from(&self.incoming[..]);
+                }
                 Some(frame)
             }
             Ok(None) => {

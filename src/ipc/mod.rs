@@ -27,8 +27,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, sync::Semaphore};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{io::AsyncWriteExt, sync::Semaphore, task::JoinSet};
 
 /// What `sockaddr_un` has room for, its final zero byte apart.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -92,19 +91,21 @@ impl Server {
         &self.path
     }
 
-    /// Serves connections until `stop`, then lets those there are finish what they run. The socket file goes at once.
-    pub async fn run(self, context: Arc<Context>, stop: CancellationToken) {
-        let connections = TaskTracker::new();
+    /// Serves connections until the daemon stops, then lets those there are finish what they run. The socket file goes
+    /// at once. Dropping the future ends all connections.
+    pub async fn run(self, context: Arc<Context>) {
+        let stop = context.stopping.clone();
+        let mut connections = JoinSet::new();
         let room = Arc::new(Semaphore::new(context.config.load().limits.connections_max as usize));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
                 Ok(stream) => {
-                    let (context, room, stop) = (Arc::clone(&context), Arc::clone(&room), stop.clone());
-                    connections.spawn(serve(stream, context, room, stop));
+                    connections.spawn(serve(stream, Arc::clone(&context), Arc::clone(&room)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -113,8 +114,7 @@ impl Server {
             }
         }
         drop(self.listener);
-        connections.close();
-        connections.wait().await;
+        while connections.join_next().await.is_some() {}
     }
 }
 
@@ -137,7 +137,7 @@ async fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-async fn serve(mut stream: Stream, context: Arc<Context>, room: Arc<Semaphore>, stop: CancellationToken) {
+async fn serve(mut stream: Stream, context: Arc<Context>, room: Arc<Semaphore>) {
     let caller = match admit(&stream, &context) {
         Ok(caller) => caller,
         Err(refusal) => return refuse(&mut stream, &refusal).await,
@@ -148,7 +148,7 @@ async fn serve(mut stream: Stream, context: Arc<Context>, room: Arc<Semaphore>, 
             format!("{max} connections are open, which is the limit; close some, or raise limits.connections_max");
         return refuse(&mut stream, &Error::new(ErrorCode::Overloaded, message)).await;
     };
-    if let Err(error) = Connection::new(context, caller, stop).run(stream).await {
+    if let Err(error) = Connection::new(context, caller).run(stream).await {
         tracing::debug!(%error, "a connection broke off");
     }
 }

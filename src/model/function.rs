@@ -105,6 +105,12 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Private memory of one worker, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_mb) << 20
+    }
+
     /// These settings with the given ones changed, if the result is within its ranges.
     pub fn with(mut self, patch: &SettingsPatch) -> Result<Self, SettingsError> {
         let set = |value: &mut u32, key, given: Option<u32>, min, max| match given {

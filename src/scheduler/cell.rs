@@ -12,10 +12,7 @@ use crate::{
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::sync::{OnceCell, oneshot, watch};
@@ -39,8 +36,6 @@ pub(super) struct Cell {
     state: Mutex<State>,
     /// Set when the bundle was seen to be what was published, before its first use.
     verified: OnceCell<()>,
-    /// Bytes of private memory a worker may have.
-    memory_max: AtomicU64,
     /// Rises with every start that ends.
     changes: watch::Sender<u64>,
 }
@@ -75,10 +70,6 @@ pub(super) fn pool_limits(settings: &Settings) -> pool::Limits {
     }
 }
 
-fn memory_max(settings: &Settings) -> u64 {
-    u64::from(settings.memory_mb) << 20
-}
-
 impl Cell {
     pub(super) fn new(blueprint: Blueprint, settings: &Settings) -> Self {
         Self {
@@ -92,7 +83,6 @@ impl Cell {
                 last_failure: None,
             }),
             verified: OnceCell::new(),
-            memory_max: AtomicU64::new(memory_max(settings)),
             changes: watch::Sender::new(0),
         }
     }
@@ -101,16 +91,18 @@ impl Cell {
         PoolSnapshot { blueprint: self.blueprint.clone(), counts: self.state.lock().pool.counts() }
     }
 
-    pub(super) fn workers(&self) -> Vec<Arc<Worker>> {
-        self.state.lock().workers.values().cloned().collect()
-    }
-
-    pub(super) fn memory_max(&self) -> u64 {
-        self.memory_max.load(Ordering::Relaxed)
-    }
-
     pub(super) fn set_memory_max(&self, settings: &Settings) {
-        self.memory_max.store(memory_max(settings), Ordering::Relaxed);
+        self.blueprint.memory_max.store(settings.memory_bytes(), Ordering::Relaxed);
+    }
+
+    /// Whether nothing is left of a pool that takes no more work.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.pool.is_closed() && state.pool.is_empty()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().pool.is_closed()
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
@@ -273,9 +265,9 @@ impl Drop for Waiting {
 async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
     let start = async {
         let starts = shared.starts.load_full();
-        let _permit = starts.acquire().await.expect("the semaphore is never closed");
+        let permit = starts.acquire().await.expect("the semaphore is never closed");
         cell.verified.get_or_try_init(|| shared.verify(&cell.blueprint)).await?;
-        shared.spawner.spawn(&cell.blueprint).await
+        shared.spawner.spawn(&cell.blueprint, permit).await
     };
     let started = tokio::select! {
         () = cancelled.cancelled() => None,

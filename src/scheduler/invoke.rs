@@ -139,7 +139,7 @@ impl PoolHandle {
                 }
                 // It never got there: another worker may have it. This one is of no use.
                 Ok(Err(ExchangeError::NotSent)) => {
-                    lease.kill(KillReason::Stop);
+                    lease.kill(KillReason::Unreachable);
                     continue;
                 }
                 Ok(Err(error)) => explain(lease, error).await,
@@ -184,8 +184,13 @@ fn accept(grant: Grant) -> Result<Lease, InvokeError> {
 /// Finds out why there is no answer, and gives the worker back if it lives.
 async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
     let cause = match error {
-        ExchangeError::Handler(failure) => {
-            lease.release();
+        ExchangeError::Handler { failure, pending } => {
+            // The drop of a lease waits for what is pending.
+            if pending {
+                drop(lease)
+            } else {
+                lease.release()
+            }
             return InvokeError::Handler(failure);
         }
         ExchangeError::Broken(cause) => cause,
@@ -202,10 +207,8 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
                 _ => InvokeError::Crashed(exit),
             }
         }
-        Err(_) => {
-            lease.release();
-            InvokeError::BrokenAnswer(cause)
-        }
+        // The handler may still run: the drop of the lease waits until it does not.
+        Err(_) => InvokeError::BrokenAnswer(cause),
     }
 }
 

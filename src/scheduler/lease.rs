@@ -79,8 +79,14 @@ impl Drop for Lease {
                 let (id, worker, invocation) = (self.id, Arc::clone(&self.worker), self.invocation);
                 let settle = async move {
                     let lease = Self { shared, cell, id, worker, invocation, use_: Use::Over };
-                    match tokio::time::timeout_at(deadline.into(), settled).await {
-                        Ok(_) => lease.release(),
+                    let over = async {
+                        tokio::select! {
+                            _ = settled => {}
+                            _ = lease.worker.exited() => {}
+                        }
+                    };
+                    match tokio::time::timeout_at(deadline.into(), over).await {
+                        Ok(()) => lease.release(),
                         Err(_) => lease.kill(KillReason::Deadline),
                     }
                 };

@@ -21,7 +21,7 @@ pub use invoke::{Failed, InvokeError, Reply, Wait};
 use crate::{
     bundle::BundleStore,
     model::{Settings, VersionId},
-    worker::{Blueprint, KillReason, Spawner, StartError},
+    worker::{Blueprint, Spawner, StartError},
 };
 use arc_swap::ArcSwap;
 use cell::Cell;
@@ -97,6 +97,8 @@ pub struct Warmed {
     pub failed: usize,
     /// Why the last of them failed.
     pub failure: Option<Arc<StartError>>,
+    /// Whether the pool takes no more work.
+    pub closed: bool,
 }
 
 impl Scheduler {
@@ -146,11 +148,10 @@ impl Scheduler {
         Some(PoolHandle { shared: Arc::clone(&self.0), cell })
     }
 
-    /// Ends a version's pool: waiting invocations fail, running ones finish.
-    pub fn remove(&self, version: VersionId) {
-        let cell = self.0.pools.write().cells.remove(&version);
-        if let Some(cell) = cell {
-            self.0.apply(&cell, Event::Close);
+    /// Ends a version's pool: waiting invocations fail, running ones finish. A later tick forgets it.
+    pub fn close(&self, version: VersionId) {
+        if let Some(pool) = self.existing(version) {
+            self.0.apply(&pool.cell, Event::Close);
         }
     }
 
@@ -168,30 +169,12 @@ impl Scheduler {
         self.0.cells().iter().map(|cell| cell.snapshot()).collect()
     }
 
-    /// Private memory of all workers, in bytes.
-    #[must_use]
-    pub fn workers_memory(&self) -> u64 {
-        let workers = self.0.cells().into_iter().flat_map(|cell| cell.workers());
-        workers.filter_map(|worker| worker.private_memory()).sum()
-    }
-
     /// Tells every pool that time has passed. To be called every [`TICK`].
     pub fn tick(&self) {
         for cell in self.0.cells() {
             self.0.apply(&cell, Event::Tick);
         }
-    }
-
-    /// Ends workers that have more memory than their function may have.
-    pub fn enforce_memory(&self) {
-        for cell in self.0.cells() {
-            let max = cell.memory_max();
-            for worker in cell.workers() {
-                if let Some(found) = worker.private_memory().filter(|found| *found > max) {
-                    worker.kill(KillReason::OutOfMemory { found, max });
-                }
-            }
-        }
+        self.0.pools.write().cells.retain(|_, cell| !cell.is_over());
     }
 
     /// Takes no more invocations, waits up to `grace` for those that run, ends what is left and waits for its end.
@@ -203,12 +186,15 @@ impl Scheduler {
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_err() {
             tracing::warn!("invocations are still running after the grace period; their workers are ended");
-            for worker in self.0.cells().into_iter().flat_map(|cell| cell.workers()) {
-                worker.kill(KillReason::Stop);
-            }
+            self.kill_all();
             self.0.tasks.wait().await;
         }
         self.0.spawner.drained().await;
+    }
+
+    /// Ends every worker at once, whatever it runs.
+    pub fn kill_all(&self) {
+        self.0.spawner.kill_all();
     }
 }
 
@@ -217,17 +203,18 @@ impl PoolHandle {
     pub async fn warm(&self, count: usize) -> Warmed {
         let mut changes = self.cell.changes();
         let before = self.cell.failures();
-        self.shared.apply(&self.cell, Event::Warm(count));
         loop {
+            let failed = self.cell.failures() - before;
+            if failed == 0 {
+                // Again after each change: workers on their way down may have been in the way before.
+                self.shared.apply(&self.cell, Event::Warm(count));
+            }
             let counts = self.cell.snapshot().counts;
             let ready = counts.idle + counts.busy;
-            if ready >= count || counts.starting == 0 {
-                let failed = self.cell.failures() - before;
+            let waiting = counts.starting > 0 || (counts.stopping > 0 && failed == 0 && !self.cell.is_closed());
+            if ready >= count || !waiting || changes.changed().await.is_err() {
                 let failure = self.cell.last_failure().filter(|_| failed > 0);
-                return Warmed { ready, failed, failure };
-            }
-            if changes.changed().await.is_err() {
-                return Warmed { ready, failed: 0, failure: None };
+                return Warmed { ready, failed, failure, closed: self.cell.is_closed() };
             }
         }
     }
@@ -246,6 +233,7 @@ impl PoolHandle {
 
     /// No alias points at the version any more: its workers finish what they run and then idle out, all of them.
     pub fn retire(&self, settings: &Settings) {
+        self.cell.set_memory_max(settings);
         let limits = pool::Limits { workers_min: 0, ..cell::pool_limits(settings) };
         self.shared.apply(&self.cell, Event::SetLimits(limits));
     }

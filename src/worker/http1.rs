@@ -334,6 +334,10 @@ mod tests {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let pieces: Vec<Vec<u8>> = answer.chunks(cut).map(<[u8]>::to_vec).collect();
         let peer = tokio::spawn(async move {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                peer.read_buf(&mut request).await.expect("the request comes");
+            }
             for piece in pieces {
                 peer.write_all(&piece).await.expect("the client reads");
                 tokio::task::yield_now().await;

@@ -25,13 +25,15 @@ use std::{
 pub(super) const SOCKET_NAME: &str = "s";
 
 /// The most bytes of a failure report that are read.
-const FAILURE_BYTES_MAX: usize = 64 * 1024;
+const FAILURE_BYTES_MAX: usize = 256 * 1024;
 
 /// Headers that are about one connection and do not travel on, besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
@@ -48,8 +50,13 @@ pub enum ExchangeError {
     #[error("the worker closed the connection before the answer was complete: {0}")]
     Broken(String),
     /// The handler threw, or returned no Response.
-    #[error("{}", .0.message)]
-    Handler(HandlerFailure),
+    #[error("{}", .failure.message)]
+    Handler {
+        /// What it did.
+        failure: HandlerFailure,
+        /// Whether promises given to `waitUntil` are pending: the worker will say when they have settled.
+        pending: bool,
+    },
 }
 
 /// The connections to one worker.
@@ -108,13 +115,14 @@ impl Link {
                 message: format!("the handler failed, and its report is not readable ({} bytes)", report.len()),
                 stack: None,
             });
-            return Err(ExchangeError::Handler(failure));
+            return Err(ExchangeError::Handler { failure, pending: answer.pending });
         }
         // Bun lets a handler return 101, and nothing could follow that here.
         if answer.status.is_informational() {
             let message =
                 format!("the handler returned status {}; an answer has a status from 200 on", answer.status.as_u16());
-            return Err(ExchangeError::Handler(HandlerFailure { name: None, message, stack: None }));
+            let failure = HandlerFailure { name: None, message, stack: None };
+            return Err(ExchangeError::Handler { failure, pending: answer.pending });
         }
         Ok(answer)
     }
@@ -216,12 +224,11 @@ fn request_headers(invocation: &Invocation) -> HeaderMap {
 
 /// Removes what is about one connection, and what only this protocol may say.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.get(header::CONNECTION) {
-        let named: Vec<HeaderName> =
-            connection.to_str().unwrap_or_default().split(',').filter_map(|name| name.trim().parse().ok()).collect();
-        for name in named {
-            headers.remove(name);
-        }
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> =
+        values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    for name in named {
+        headers.remove(name);
     }
     for name in &HOP_BY_HOP {
         headers.remove(name);

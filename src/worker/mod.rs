@@ -13,10 +13,13 @@
 //!
 //! This module decides nothing about how many workers there are: that is `scheduler`.
 
+mod calls;
+mod folder;
 mod http1;
 pub mod launch;
 mod lines;
 pub mod link;
+mod orphans;
 pub mod runtime;
 mod spawn;
 mod supervise;
@@ -30,14 +33,15 @@ use crate::{
     model::{Invocation, InvocationId},
     protocol::worker::ToWorker,
 };
+use calls::Calls;
 use link::Link;
 use parking_lot::Mutex;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -47,9 +51,6 @@ use tokio::{
 
 /// Lines of output kept for the report of a crash.
 const LAST_WORDS_MAX: usize = 20;
-
-/// Invocations that are over and still recognised in what the worker says: its words may come after its answer.
-const ENDED_MAX: usize = 128;
 
 /// A process with a function in it.
 #[derive(Debug)]
@@ -68,26 +69,14 @@ struct Shared {
     process: launch::Process,
     /// The daemon's end of the control channel.
     control: Arc<UnixStream>,
-    /// The invocations it runs.
-    running: Mutex<HashMap<InvocationId, Running>>,
-    /// The last ones it has run, the oldest first.
-    ended: Mutex<VecDeque<InvocationId>>,
+    calls: Calls,
+    /// Bytes of private memory it may have; its pool's, so that it follows the function's settings.
+    memory_max: Arc<AtomicU64>,
     last_words: Mutex<VecDeque<String>>,
     /// Why it was killed, if it was: set before the signal is sent.
     kill_reason: OnceLock<KillReason>,
     /// Set once, when the process has been reaped.
     exit: watch::Sender<Option<Exit>>,
-}
-
-/// How an invocation stands with its worker.
-#[derive(Debug)]
-enum Running {
-    /// Its caller waits for the answer.
-    Called,
-    /// Its caller is gone; somebody waits for it to settle.
-    Awaited(oneshot::Sender<()>),
-    /// The worker has said that it is over.
-    Settled,
 }
 
 /// Why the daemon ended a worker.
@@ -106,6 +95,8 @@ pub enum KillReason {
     },
     /// It did not start in time.
     StartTimeout,
+    /// It could not be reached; mostly because it had ended by itself.
+    Unreachable,
 }
 
 /// How a worker ended.
@@ -146,32 +137,19 @@ impl Worker {
     ///
     /// The invocation counts as running, for logs and settling, until [`Self::ended`] is called for it.
     pub async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
-        self.shared.running.lock().insert(invocation.id, Running::Called);
+        self.shared.calls.begin(invocation.id);
         self.link.exchange(invocation).await
     }
 
     /// The invocation is over, as far as this worker is concerned.
     pub fn ended(&self, invocation: InvocationId) {
-        {
-            let mut ended = self.shared.ended.lock();
-            if ended.len() == ENDED_MAX {
-                ended.pop_front();
-            }
-            ended.push_back(invocation);
-        }
-        self.shared.running.lock().remove(&invocation);
+        self.shared.calls.end(invocation);
     }
 
     /// Resolves, with a value or without, when the worker has said that this invocation, which its caller is done with,
     /// is over there too; or when the worker has died.
     pub fn settled(&self, invocation: InvocationId) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        let mut running = self.shared.running.lock();
-        // Settled or gone already: the dropped sender says so.
-        if let Some(state @ Running::Called) = running.get_mut(&invocation) {
-            *state = Running::Awaited(sender);
-        }
-        receiver
+        self.shared.calls.settled(invocation)
     }
 
     /// Asks the worker to say when an invocation has settled whose connection was dropped.
@@ -202,18 +180,17 @@ impl Worker {
     pub fn exit(&self) -> Option<Exit> {
         self.shared.exit.borrow().clone()
     }
-
-    /// Memory that it shares with nobody, in bytes; none once it is gone.
-    #[must_use]
-    pub fn private_memory(&self) -> Option<u64> {
-        launch::private_memory_bytes(self.pid())
-    }
 }
 
 impl Shared {
     fn kill(&self, reason: KillReason) {
         let _ = self.kill_reason.set(reason);
         self.process.kill_tree();
+    }
+
+    /// Memory that it shares with nobody, in bytes; none once it is gone.
+    fn private_memory(&self) -> Option<u64> {
+        launch::private_memory_bytes(self.process.pid())
     }
 
     fn say_last(&self, line: &str) {

@@ -2,8 +2,11 @@
 
 use super::{
     Exit, KillReason, LAST_WORDS_MAX, Launcher, Runtime, Shared, Worker,
+    calls::Calls,
+    folder::{self, Folder},
     launch::{LaunchError, LaunchSpec, Limit, Resource},
     link::{ExchangeError, Link, SOCKET_NAME, SocketPath},
+    orphans,
     supervise::{Streams, Supervisor},
 };
 use crate::{
@@ -18,11 +21,10 @@ use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs, io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    io,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -56,6 +58,8 @@ pub struct Blueprint {
     pub entry: PathBuf,
     /// The export they call.
     pub handler: String,
+    /// Bytes of private memory one of them may have, at present.
+    pub memory_max: Arc<AtomicU64>,
 }
 
 /// What bounds a start and the output of a worker.
@@ -129,23 +133,25 @@ pub struct Spawner {
     limits: ArcSwap<SpawnLimits>,
     /// Owns the supervising tasks.
     tasks: TaskTracker,
+    /// Every process there is, those that start included.
+    processes: Mutex<Vec<Weak<Shared>>>,
 }
 
 impl Spawner {
-    /// Starts the launching thread and empties `run_dir`, where a killed daemon may have left folders.
+    /// Starts the launching thread, empties `run_dir`, and ends what functions of a killed daemon have left running.
     pub fn new(runtime: Runtime, run_dir: &Path, logs: Arc<Logs>, limits: SpawnLimits) -> io::Result<Self> {
-        match fs::remove_dir_all(run_dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?,
-        }
+        let run_dir = std::path::absolute(run_dir)?;
+        orphans::end(&run_dir);
+        folder::make_empty(&run_dir)?;
         Ok(Self {
             launcher: Launcher::start()?,
             runtime,
-            run_dir: std::path::absolute(run_dir)?,
+            run_dir,
             next_folder: AtomicU64::new(1),
             logs,
             limits: ArcSwap::from_pointee(limits),
             tasks: TaskTracker::new(),
+            processes: Mutex::default(),
         })
     }
 
@@ -160,6 +166,42 @@ impl Spawner {
         self.limits.store(Arc::new(limits));
     }
 
+    /// Ends workers that have more memory than their function may have.
+    pub fn enforce_memory(&self) {
+        for worker in self.processes() {
+            let max = worker.memory_max.load(Ordering::Relaxed);
+            if let Some(found) = worker.private_memory().filter(|found| *found > max) {
+                worker.kill(KillReason::OutOfMemory { found, max });
+            }
+        }
+    }
+
+    /// Ends every worker at once.
+    pub fn kill_all(&self) {
+        for worker in self.processes() {
+            worker.kill(KillReason::Stop);
+        }
+    }
+
+    /// Private memory of all workers, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.processes().iter().filter_map(|worker| worker.private_memory()).sum()
+    }
+
+    fn processes(&self) -> Vec<Arc<Shared>> {
+        let mut processes = self.processes.lock();
+        let mut alive = Vec::with_capacity(processes.len());
+        processes.retain(|process| match process.upgrade() {
+            Some(process) if process.exit.borrow().is_none() => {
+                alive.push(process);
+                true
+            }
+            _ => false,
+        });
+        alive
+    }
+
     /// Waits until the last worker's supervisor has ended; no worker may be started any more.
     pub async fn drained(&self) {
         self.tasks.close();
@@ -167,7 +209,10 @@ impl Spawner {
     }
 
     /// Starts a worker and loads the function into it. Cancelled, it leaves no process behind.
-    pub async fn spawn(&self, blueprint: &Blueprint) -> Result<Worker, StartError> {
+    ///
+    /// `permit` is dropped before the import: that is the function's own code, and may take as long as it likes within
+    /// the start's time without holding up the starts of others.
+    pub async fn spawn<P>(&self, blueprint: &Blueprint, permit: P) -> Result<Worker, StartError> {
         let started = Instant::now();
         let limits = **self.limits.load();
         let folder = Folder::new(&self.run_dir.join(self.next_folder.fetch_add(1, Ordering::Relaxed).to_string()))?;
@@ -178,6 +223,7 @@ impl Spawner {
         let link = Link::new(socket);
         let assigned = async {
             ready.await.map_err(|_| None)?;
+            drop(permit);
             assign(&link, blueprint, &limits).await.map_err(Some)
         };
         let exit = shared.exit.subscribe();
@@ -246,16 +292,18 @@ impl Spawner {
         let shared = Arc::new(Shared {
             process,
             control,
-            running: Mutex::default(),
-            ended: Mutex::default(),
+            calls: Calls::default(),
+            memory_max: Arc::clone(&blueprint.memory_max),
             last_words: Mutex::new(VecDeque::with_capacity(LAST_WORDS_MAX)),
             kill_reason: OnceLock::new(),
             exit: watch::Sender::new(None),
         });
         let (ready, is_ready) = oneshot::channel();
-        let supervisor = Supervisor::new(Arc::clone(&shared), Arc::clone(&self.logs), blueprint, limits, ready);
+        self.processes.lock().push(Arc::downgrade(&shared));
+        let logs = Arc::clone(&self.logs);
+        let supervisor = Supervisor::new(Arc::clone(&shared), logs, blueprint, limits, streams, ready);
         self.tasks.spawn(async move {
-            supervisor.run(streams).await;
+            supervisor.run().await;
             drop(folder);
         });
         Ok((shared, is_ready))
@@ -315,30 +363,4 @@ async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Res
     }
     let AssignFailed { error } = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
     Err(StartError::Load { error: Box::new(error), boot_log: Vec::new() })
-}
-
-/// A worker's own folder, which goes with the value.
-#[derive(Debug)]
-struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    fn new(path: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().mode(0o700).create(path)?;
-        Ok(Self { path: path.to_owned() })
-    }
-
-    fn open(&self) -> io::Result<OwnedFd> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(nix::fcntl::open(&self.path, flags, nix::sys::stat::Mode::empty())?)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove a worker's folder");
-        }
-    }
 }

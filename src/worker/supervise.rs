@@ -1,6 +1,6 @@
 //! The one task beside each worker: it reads what the worker says and notices its end.
 
-use super::{Blueprint, Exit, KillReason, Running, Shared, SpawnLimits, lines::Lines};
+use super::{Blueprint, Exit, KillReason, Shared, SpawnLimits, lines::Lines};
 use crate::{
     model::{FunctionId, InvocationId, Timestamp, VersionLabel},
     protocol::worker::{FromWorker, LogLevel},
@@ -39,6 +39,22 @@ pub(super) struct Streams {
 
 /// Reads one worker's output for as long as it lives.
 pub(super) struct Supervisor {
+    voice: Voice,
+    streams: Streams,
+    control: Input,
+    stdout: Input,
+    stderr: Input,
+}
+
+/// How far a stream was read.
+struct Input {
+    lines: Lines,
+    /// Whether there may be more.
+    open: bool,
+}
+
+/// What the worker says, on its way into the log.
+struct Voice {
     shared: Arc<Shared>,
     logs: Arc<Logs>,
     function_id: FunctionId,
@@ -46,9 +62,6 @@ pub(super) struct Supervisor {
     rate: Rate,
     /// Taken by the first `ready`.
     ready: Option<oneshot::Sender<()>>,
-    control: Lines,
-    stdout: Lines,
-    stderr: Lines,
 }
 
 impl Supervisor {
@@ -57,113 +70,115 @@ impl Supervisor {
         logs: Arc<Logs>,
         blueprint: &Blueprint,
         limits: &SpawnLimits,
+        streams: Streams,
         ready: oneshot::Sender<()>,
     ) -> Self {
         let control_bytes_max = limits.line_bytes_max * JSON_ESCAPE_FACTOR + CONTROL_OVERHEAD_BYTES;
+        let (function_id, version) = (blueprint.function_id, blueprint.version.clone());
+        let rate = Rate::new(limits.lines_per_second_max);
         Self {
-            shared,
-            logs,
-            function_id: blueprint.function_id,
-            version: blueprint.version.clone(),
-            rate: Rate::new(limits.lines_per_second_max),
-            ready: Some(ready),
-            control: Lines::new(control_bytes_max),
-            stdout: Lines::new(limits.line_bytes_max),
-            stderr: Lines::new(limits.line_bytes_max),
+            voice: Voice { shared, logs, function_id, version, rate, ready: Some(ready) },
+            streams,
+            control: Input::new(control_bytes_max),
+            stdout: Input::new(limits.line_bytes_max),
+            stderr: Input::new(limits.line_bytes_max),
         }
     }
 
     /// Reads until the process has ended, then reports its exit.
-    pub(super) async fn run(mut self, streams: Streams) {
-        let mut open = [true; 3];
+    pub(super) async fn run(mut self) {
+        let shared = Arc::clone(&self.voice.shared);
         let status = loop {
             tokio::select! {
-                status = self.shared.process.wait() => break status,
-                _ = streams.control.readable(), if open[0] => open[0] = self.read_control(&streams, READ_BYTES),
-                _ = streams.stdout.readable(), if open[1] => open[1] = self.read_stdout(&streams, READ_BYTES),
-                _ = streams.stderr.readable(), if open[2] => open[2] = self.read_stderr(&streams, READ_BYTES),
+                status = shared.process.wait() => break status,
+                _ = self.streams.control.readable(), if self.control.open => self.read_control(READ_BYTES),
+                _ = self.streams.stdout.readable(), if self.stdout.open => self.read_stdout(READ_BYTES),
+                _ = self.streams.stderr.readable(), if self.stderr.open => self.read_stderr(READ_BYTES),
             }
         };
         let status = status.unwrap_or_else(|error| {
-            tracing::error!(pid = self.shared.process.pid(), %error, "cannot wait for a worker");
-            self.shared.process.kill_tree();
+            tracing::error!(pid = shared.process.pid(), %error, "cannot wait for a worker");
+            shared.process.kill_tree();
             ExitStatus::from_raw(nix::libc::SIGKILL)
         });
-        self.read_control(&streams, REMAINDER_BYTES_MAX);
-        self.read_stdout(&streams, REMAINDER_BYTES_MAX);
-        self.read_stderr(&streams, REMAINDER_BYTES_MAX);
-        self.report_exit(status);
+        self.read_control(REMAINDER_BYTES_MAX);
+        self.read_stdout(REMAINDER_BYTES_MAX);
+        self.read_stderr(REMAINDER_BYTES_MAX);
+        let voice = &mut self.voice;
+        self.stdout.lines.finish(|line| voice.on_output(Stream::Stdout, LogLevel::Info, line));
+        self.stderr.lines.finish(|line| voice.on_output(Stream::Stderr, LogLevel::Warn, line));
+        voice.report_exit(status);
     }
 
+    fn read_control(&mut self, bytes_max: usize) {
+        let Self { voice, streams, control, .. } = self;
+        control.read(bytes_max, |buffer| streams.control.try_read(buffer), |line| voice.on_message(line));
+    }
+
+    fn read_stdout(&mut self, bytes_max: usize) {
+        let Self { voice, streams, stdout, .. } = self;
+        let take = |line: &[u8]| voice.on_output(Stream::Stdout, LogLevel::Info, line);
+        stdout.read(bytes_max, |buffer| streams.stdout.try_read(buffer), take);
+    }
+
+    fn read_stderr(&mut self, bytes_max: usize) {
+        let Self { voice, streams, stderr, .. } = self;
+        let take = |line: &[u8]| voice.on_output(Stream::Stderr, LogLevel::Warn, line);
+        stderr.read(bytes_max, |buffer| streams.stderr.try_read(buffer), take);
+    }
+}
+
+impl Input {
+    fn new(line_bytes_max: usize) -> Self {
+        Self { lines: Lines::new(line_bytes_max), open: true }
+    }
+
+    /// Reads what is there, about `bytes_max` at most, and takes its lines.
+    fn read(
+        &mut self,
+        bytes_max: usize,
+        mut try_read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+        mut take: impl FnMut(&[u8]),
+    ) {
+        // Made anew at each read: a worker that says nothing holds no buffer.
+        let mut buffer = vec![0; READ_BYTES];
+        let mut total = 0;
+        while self.open && total < bytes_max {
+            match try_read(&mut buffer) {
+                Ok(0) => self.open = false,
+                Ok(count) => {
+                    self.lines.push(&buffer[..count], &mut take);
+                    total += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.open = false,
+            }
+        }
+    }
+}
+
+impl Voice {
     fn report_exit(&mut self, status: ExitStatus) {
-        self.finish_lines();
         self.report_dropped();
-        let reason = self.shared.kill_reason.get().copied();
-        let exit = Exit { status, reason, last_words: self.shared.last_words() };
-        tracing::debug!(pid = self.shared.process.pid(), ?reason, "a worker has ended: {exit}");
+        let shared = Arc::clone(&self.shared);
+        let reason = shared.kill_reason.get().copied();
+        let exit = Exit { status, reason, last_words: shared.last_words() };
+        tracing::debug!(pid = shared.process.pid(), ?reason, "a worker has ended: {exit}");
         if reason != Some(KillReason::Stop) {
             let message = match reason {
                 Some(KillReason::Deadline) => "the worker was ended because its invocation took too long".to_owned(),
                 _ => format!("the worker has ended: {exit}"),
             };
-            self.push(Stream::System, LogLevel::Error, self.shared.only_running(), message);
+            self.push(Stream::System, LogLevel::Error, shared.calls.writer(), message);
         }
-        self.shared.exit.send_replace(Some(exit));
-        // Whoever waits for an invocation to settle has waited long enough.
-        self.shared.running.lock().clear();
-    }
-
-    /// Returns whether there may be more to read, as do its two siblings below.
-    fn read_control(&mut self, streams: &Streams, bytes_max: usize) -> bool {
-        let mut lines = std::mem::replace(&mut self.control, Lines::new(0));
-        let open = read(
-            bytes_max,
-            |buffer| streams.control.try_read(buffer),
-            |bytes| {
-                lines.push(bytes, |line| self.on_message(line));
-            },
-        );
-        self.control = lines;
-        open
-    }
-
-    fn read_stdout(&mut self, streams: &Streams, bytes_max: usize) -> bool {
-        let mut lines = std::mem::replace(&mut self.stdout, Lines::new(0));
-        let open = read(
-            bytes_max,
-            |buffer| streams.stdout.try_read(buffer),
-            |bytes| {
-                lines.push(bytes, |line| self.on_output(Stream::Stdout, LogLevel::Info, line));
-            },
-        );
-        self.stdout = lines;
-        open
-    }
-
-    fn read_stderr(&mut self, streams: &Streams, bytes_max: usize) -> bool {
-        let mut lines = std::mem::replace(&mut self.stderr, Lines::new(0));
-        let open = read(
-            bytes_max,
-            |buffer| streams.stderr.try_read(buffer),
-            |bytes| {
-                lines.push(bytes, |line| self.on_output(Stream::Stderr, LogLevel::Warn, line));
-            },
-        );
-        self.stderr = lines;
-        open
-    }
-
-    fn finish_lines(&mut self) {
-        let mut stdout = std::mem::replace(&mut self.stdout, Lines::new(0));
-        stdout.finish(|line| self.on_output(Stream::Stdout, LogLevel::Info, line));
-        let mut stderr = std::mem::replace(&mut self.stderr, Lines::new(0));
-        stderr.finish(|line| self.on_output(Stream::Stderr, LogLevel::Warn, line));
+        shared.exit.send_replace(Some(exit));
+        shared.calls.clear();
     }
 
     fn on_output(&mut self, stream: Stream, level: LogLevel, line: &[u8]) {
         let message = String::from_utf8_lossy(line).into_owned();
         self.shared.say_last(&message);
-        self.log(stream, level, self.shared.only_running(), message);
+        self.log(stream, level, self.shared.calls.writer(), message);
     }
 
     fn on_message(&mut self, line: &[u8]) {
@@ -178,18 +193,18 @@ impl Supervisor {
                 if level >= LogLevel::Warn {
                     self.shared.say_last(&message);
                 }
-                let invocation = self.shared.known(invocation);
+                let invocation = self.shared.calls.known(invocation.as_deref());
                 self.log(Stream::Console, level, invocation, message);
             }
             Ok(FromWorker::Rejection { invocation, message, stack, guessed: _ }) => {
                 let text = format!("unhandled: {}", stack.unwrap_or(message));
                 self.shared.say_last(&text);
-                let invocation = self.shared.known(invocation);
+                let invocation = self.shared.calls.known(invocation.as_deref());
                 self.log(Stream::System, LogLevel::Error, invocation, text);
             }
             Ok(FromWorker::Settled { invocation }) => {
                 if let Ok(invocation) = invocation.parse() {
-                    self.shared.settle(invocation);
+                    self.shared.calls.settle(invocation);
                 }
             }
             Err(error) => {
@@ -230,53 +245,6 @@ impl Supervisor {
             message,
         });
     }
-}
-
-impl Shared {
-    /// The named invocation, if this worker runs it or has just run it: a worker speaks for its own only.
-    fn known(&self, invocation: Option<String>) -> Option<InvocationId> {
-        let invocation = invocation?.parse().ok()?;
-        let is_own = self.running.lock().contains_key(&invocation) || self.ended.lock().contains(&invocation);
-        is_own.then_some(invocation)
-    }
-
-    /// The invocation that raw output belongs to, which is known when there is just one.
-    fn only_running(&self) -> Option<InvocationId> {
-        let running = self.running.lock();
-        let mut ids = running.keys();
-        ids.next().copied().filter(|_| ids.next().is_none())
-    }
-
-    fn settle(&self, invocation: InvocationId) {
-        let mut running = self.running.lock();
-        if let Some(state) = running.get_mut(&invocation)
-            && let Running::Awaited(waiting) = std::mem::replace(state, Running::Settled)
-        {
-            let _ = waiting.send(());
-        }
-    }
-}
-
-/// Reads what is there, at most `bytes_max`. False when the stream has ended.
-fn read(
-    bytes_max: usize,
-    mut try_read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    mut take: impl FnMut(&[u8]),
-) -> bool {
-    // Made anew at each read: a worker that says nothing holds no buffer.
-    let mut buffer = vec![0; READ_BYTES];
-    let mut total = 0;
-    while total < bytes_max {
-        match try_read(&mut buffer) {
-            Ok(0) => return false,
-            Ok(count) => {
-                take(&buffer[..count]);
-                total += count;
-            }
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
-        }
-    }
-    true
 }
 
 /// Counts lines in windows of a second.

@@ -1,7 +1,13 @@
 //! The integration tests: one file for each command, and one each for what only a real process, a hostile peer or heavy
 //! traffic can show. All of them run real Bun workers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub, missing_docs, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test that cannot go on fails"
+)]
 
 mod harness;
 

@@ -16,7 +16,10 @@ async fn a_function_is_registered_once() {
     let daemon = TestDaemon::start().await;
     let first = daemon.client().call(&request("hello")).await.expect("the name is free");
     assert!(first.created && first.function_id.starts_with("func-"));
-    assert_eq!((first.runtime.as_str(), first.handler.as_str(), first.status), ("bun", "default", FunctionStatus::Registered));
+    assert_eq!(
+        (first.runtime.as_str(), first.handler.as_str(), first.status),
+        ("bun", "default", FunctionStatus::Registered)
+    );
     let again = daemon.client().call(&request("hello")).await.expect("the same function");
     assert_eq!((again.created, &again.function_id), (false, &first.function_id));
     let info = daemon.client().call(&GetRequest { function_id: first.function_id }).await.expect("it is there");

@@ -1,0 +1,158 @@
+//! The invocations of one worker, as far as what it says must be told apart.
+
+use crate::model::InvocationId;
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// Invocations that are over and still recognised: a worker's words may come after its answer.
+const ENDED_MAX: usize = 128;
+
+/// After this long without an invocation, everything the last one wrote has been read.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// Who runs, who has just run, and who waits for an invocation to settle.
+#[derive(Debug, Default)]
+pub(super) struct Calls(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    running: HashMap<InvocationId, Running>,
+    /// The last ones, the oldest first.
+    ended: VecDeque<InvocationId>,
+    last_ended: Option<Instant>,
+    /// Whose raw output may be in the pipes at present.
+    writing: Writing,
+}
+
+#[derive(Debug)]
+enum Running {
+    /// Its caller waits for the answer.
+    Called,
+    /// Its caller is gone; somebody waits for it to settle.
+    Awaited(oneshot::Sender<()>),
+    /// The worker has said that it is over.
+    Settled,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Writing {
+    #[default]
+    Nobody,
+    Only(InvocationId),
+    Several,
+}
+
+impl Calls {
+    /// An invocation is sent.
+    pub(super) fn begin(&self, id: InvocationId) {
+        let mut state = self.0.lock();
+        let quiet = state.running.is_empty() && state.last_ended.is_none_or(|at| at.elapsed() >= QUIET);
+        state.writing = match state.writing {
+            _ if quiet => Writing::Only(id),
+            Writing::Nobody => Writing::Only(id),
+            Writing::Only(_) | Writing::Several => Writing::Several,
+        };
+        state.running.insert(id, Running::Called);
+    }
+
+    /// An invocation is over.
+    pub(super) fn end(&self, id: InvocationId) {
+        let mut state = self.0.lock();
+        state.running.remove(&id);
+        state.last_ended = Some(Instant::now());
+        if state.ended.len() == ENDED_MAX {
+            state.ended.pop_front();
+        }
+        state.ended.push_back(id);
+    }
+
+    /// Resolves, with a value or without, once the worker has said that an invocation is over, or is gone.
+    pub(super) fn settled(&self, id: InvocationId) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        // Settled or gone already: the dropped sender says so.
+        if let Some(running @ Running::Called) = self.0.lock().running.get_mut(&id) {
+            *running = Running::Awaited(sender);
+        }
+        receiver
+    }
+
+    /// The worker says that an invocation is over.
+    pub(super) fn settle(&self, id: InvocationId) {
+        if let Some(running) = self.0.lock().running.get_mut(&id)
+            && let Running::Awaited(waiting) = std::mem::replace(running, Running::Settled)
+        {
+            let _ = waiting.send(());
+        }
+    }
+
+    /// The worker is gone: whoever waits has waited long enough.
+    pub(super) fn clear(&self) {
+        self.0.lock().running.clear();
+    }
+
+    /// The named invocation, if this worker runs it or has just run it: a worker speaks for its own only.
+    pub(super) fn known(&self, id: Option<&str>) -> Option<InvocationId> {
+        let id = id?.parse().ok()?;
+        let state = self.0.lock();
+        (state.running.contains_key(&id) || state.ended.contains(&id)).then_some(id)
+    }
+
+    /// The invocation that raw output belongs to, when it can be only one. Output under a wrong id is worse than output
+    /// without one.
+    pub(super) fn writer(&self) -> Option<InvocationId> {
+        match self.0.lock().writing {
+            Writing::Only(id) => Some(id),
+            Writing::Nobody | Writing::Several => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_output_has_an_id_only_while_one_invocation_can_have_written_it() {
+        let (calls, first, second) = (Calls::default(), InvocationId::new(), InvocationId::new());
+        assert_eq!(calls.writer(), None);
+        calls.begin(first);
+        assert_eq!(calls.writer(), Some(first));
+        calls.end(first);
+        assert_eq!(calls.writer(), Some(first), "its last words may still be in the pipe");
+        calls.begin(second);
+        assert_eq!(calls.writer(), None, "so soon after the first it can be either");
+        calls.end(second);
+        calls.0.lock().last_ended = Instant::now().checked_sub(QUIET);
+        calls.begin(first);
+        assert_eq!(calls.writer(), Some(first));
+    }
+
+    #[test]
+    fn a_worker_speaks_for_its_own_invocations_only() {
+        let (calls, own, foreign) = (Calls::default(), InvocationId::new(), InvocationId::new());
+        calls.begin(own);
+        assert_eq!(calls.known(Some(&own.to_string())), Some(own));
+        calls.end(own);
+        assert_eq!(calls.known(Some(&own.to_string())), Some(own));
+        assert_eq!(calls.known(Some(&foreign.to_string())), None);
+        assert_eq!(calls.known(Some("nonsense")), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_an_invocation_hears_when_it_has_settled_or_never_will() {
+        let (calls, id) = (Calls::default(), InvocationId::new());
+        calls.begin(id);
+        let waiting = calls.settled(id);
+        calls.settle(id);
+        assert!(waiting.await.is_ok());
+        assert!(calls.settled(id).await.is_err(), "it has settled before");
+        calls.begin(id);
+        let waiting = calls.settled(id);
+        calls.clear();
+        assert!(waiting.await.is_err(), "the worker is gone");
+    }
+}
