@@ -3,6 +3,7 @@
 //! [`execute`] is one match on [`Request`]; each command has its file, and a test file of the same name. Commands that
 //! change something run to their end once they have begun, even when the caller leaves.
 
+mod activate;
 mod delete;
 mod deploy;
 mod explain;

@@ -1,10 +1,6 @@
 //! ROLLBACK.
 
-use super::{
-    Caller, Context,
-    delete::not_found,
-    deploy::{Act, check_alias},
-};
+use super::{Caller, Context, activate::Act, delete::not_found, deploy::check_alias};
 use crate::{
     error::{Error, ErrorCode},
     model::{AliasName, DeploymentKind, Version},

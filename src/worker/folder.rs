@@ -117,7 +117,7 @@ mod tests {
         fs::rename(&inner, &worker).expect("a move");
         fs::write(worker.join("file"), "x").expect("a file");
         fs::create_dir(worker.join("locked")).expect("a folder");
-        fs::set_permissions(worker.join("locked"), Permissions::from_mode(0)).expect("permissions");
+        fs::set_permissions(worker.join("locked"), Permissions::from_mode(0o000)).expect("permissions");
         std::os::unix::fs::symlink("/", worker.join("link")).expect("a link");
         remove_tree(&worker).expect("all of it can go");
         assert_eq!(fs::read_dir(data.path()).expect("a folder").count(), 0);

@@ -4,9 +4,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stderr,
     unreachable_pub,
     missing_docs,
-    reason = "a test that cannot go on fails"
+    reason = "a test that cannot go on fails, and says why"
 )]
 
 mod harness;

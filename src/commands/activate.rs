@@ -1,0 +1,261 @@
+//! One act of pointing an alias at a version, shared by DEPLOY_FUNCTION and ROLLBACK.
+//!
+//! Introduce: check, store and load a new bundle. Activate: have workers of a published version ready. Commit: write the
+//! deployment and move the traffic. Whatever fails, the alias stays where it was.
+
+use super::{Caller, Context};
+use crate::{
+    bundle::{BundleLimits, Staged},
+    config::Verify,
+    crash_point::crash_point,
+    deploy::{self, Source},
+    error::{Error, ErrorCode},
+    model::{
+        AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Timestamp, Version,
+        VersionLabel,
+    },
+    protocol::message::DeployResponse,
+    router::Entry,
+    store::{DeploymentCommit, Target},
+};
+use std::{sync::Arc, time::Instant};
+
+/// One act of pointing an alias at a version.
+pub(super) struct Act {
+    pub(super) context: Arc<Context>,
+    kind: DeploymentKind,
+    actor: Arc<str>,
+    reason: Option<String>,
+    at: Timestamp,
+    started: Instant,
+}
+
+impl Act {
+    pub(super) fn new(context: &Arc<Context>, kind: DeploymentKind, caller: &Caller, reason: Option<String>) -> Self {
+        let (at, started) = (Timestamp::now(), Instant::now());
+        Self { context: Arc::clone(context), kind, actor: Arc::clone(&caller.actor), reason, at, started }
+    }
+
+    pub(super) async fn stage(&self, source: Source, entry: Option<String>) -> Result<Staged, Error> {
+        self.context
+            .blocking(move |context| {
+                let limits = context.config.load().limits.clone();
+                let files_max = limits.bundle_files_max as usize;
+                let (files, entry) = source.files(entry, files_max)?;
+                let limits = BundleLimits { bytes_max: limits.bundle_bytes_max.into(), files_max };
+                Ok(context.bundles.stage(files, &entry, limits)?)
+            })
+            .await
+    }
+
+    /// Checks a staged bundle, puts it in place and loads it. Nothing of it is left when that fails.
+    pub(super) async fn introduce(
+        &self,
+        entry: &Entry,
+        staged: Staged,
+        version: &Version,
+        warm: u32,
+        dry_run: bool,
+    ) -> Result<(), Error> {
+        let runtime = self.context.scheduler.spawner().runtime();
+        deploy::check(runtime, &staged, &entry.function.handler).await?;
+        let (function_id, label) = (version.function_id, version.label.clone());
+        self.context
+            .blocking(move |_| {
+                staged.publish(function_id, &label)?;
+                crash_point("bundle.published");
+                Ok(())
+            })
+            .await?;
+        let loaded = match self.context.config.load().versioning.verify {
+            Verify::Load => self.warm(entry, version, warm).await,
+            Verify::Syntax => Ok(()),
+        };
+        if loaded.is_err() || dry_run {
+            self.context.scheduler.close(version.id);
+            let label = version.label.clone();
+            let removed = self.context.blocking(move |context| Ok(context.bundles.remove(function_id, &label)?)).await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "a bundle that did not pass cannot be removed; the next start will");
+            }
+        }
+        loaded
+    }
+
+    /// Has workers of the version ready: at least one, which shows that the bundle loads.
+    async fn warm(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
+        let settings = &entry.function.settings;
+        let count = warm.max(settings.warm_workers).max(1).min(settings.max_concurrent_executions);
+        let pool = self.context.pool(entry, version, &EnvironmentName::production());
+        let warmed = pool.warm(count as usize).await;
+        match warmed.failure {
+            Some(failure) => Err(failure.as_ref().into()),
+            None if warmed.closed => Err(super::shutting_down()),
+            None if warmed.ready == 0 => {
+                Err(Error::new(ErrorCode::WorkerUnavailable, "no worker of the version could be started; try again"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Points the alias at a version that is published already.
+    pub(super) async fn activate(
+        self,
+        entry: &Entry,
+        version: &Arc<Version>,
+        warm: u32,
+    ) -> Result<DeployResponse, Error> {
+        if entry.live().is_some_and(|live| live.id == version.id) {
+            return self.unchanged(entry, version).await;
+        }
+        let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
+        let ready = async {
+            self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
+            self.warm(entry, version, warm).await
+        };
+        match ready.await {
+            Ok(()) => self.commit(entry, version, false, true).await,
+            Err(error) => {
+                self.record_failure(entry, &version.label, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The alias points there already: the answer is that of the deployment which made it so.
+    async fn unchanged(self, entry: &Entry, version: &Version) -> Result<DeployResponse, Error> {
+        let id = entry.function.id;
+        let active = self.context.blocking(move |context| {
+            let mut deployments = context.store.deployments(id, 1_000, 0)?;
+            deployments.retain(|it| it.status == DeploymentStatus::Active);
+            Ok(deployments.into_iter().next())
+        });
+        let active = active.await?;
+        Ok(self.response(entry, version, active.as_ref(), "deployed", false))
+    }
+
+    /// Writes the deployment, and the version if it is new; then moves the traffic.
+    pub(super) async fn commit(
+        self,
+        entry: &Entry,
+        version: &Version,
+        is_new: bool,
+        activate: bool,
+    ) -> Result<DeployResponse, Error> {
+        let status = if activate { DeploymentStatus::Active } else { DeploymentStatus::Built };
+        let deployment = self.deployment(entry, &version.label, Some(version.number), status, None);
+        let (row, new_version) = (deployment.clone(), version.clone());
+        let function_id = entry.function.id;
+        let committed = self.context.blocking(move |context| {
+            let target = if is_new { Target::New(&new_version) } else { Target::Existing(new_version.id) };
+            context.store.commit_deployment(&DeploymentCommit { target, deployment: &row })?;
+            context.refresh(function_id)
+        });
+        if let Err(error) = committed.await {
+            if is_new {
+                self.withdraw(version).await;
+            }
+            return Err(error);
+        }
+        self.move_traffic(entry, version, activate);
+        let status = if activate { "deployed" } else { "built" };
+        Ok(self.response(entry, version, Some(&deployment), status, is_new))
+    }
+
+    /// Removes what there is of a version whose commit has failed. An error of the disk does not say whether the commit
+    /// took effect: a bundle goes only if its row is certainly not there, else the next start decides.
+    async fn withdraw(&self, version: &Version) {
+        self.context.scheduler.close(version.id);
+        let (id, function_id, label) = (version.id, version.function_id, version.label.clone());
+        let withdrawn = self.context.blocking(move |context| {
+            let is_published = context.store.versions(function_id)?.iter().any(|it| it.id == id);
+            if !is_published {
+                context.bundles.remove(function_id, &label)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = withdrawn.await {
+            tracing::error!(%error, version = %version.label, "it is not known whether a deployment was committed");
+        }
+    }
+
+    /// The router sends new invocations to the version already; its floor and that of the one before change places.
+    fn move_traffic(&self, entry: &Entry, version: &Version, activate: bool) {
+        let settings = &entry.function.settings;
+        let retired = if activate { entry.live().map(|live| live.id) } else { Some(version.id) };
+        if let Some(pool) = retired.and_then(|id| self.context.scheduler.existing(id)) {
+            pool.retire(settings);
+        }
+        if let Ok(entry) = self.context.router.function(&entry.function.id.to_string()) {
+            self.context.prepare_floor(&entry);
+        }
+        if activate && let Some(pool) = self.context.scheduler.existing(version.id) {
+            pool.set_settings(settings);
+        }
+        let (function, version, kind) = (&entry.function.name, &version.label, self.kind);
+        tracing::info!(%function, %version, ?kind, activate, actor = &*self.actor, "deployed");
+    }
+
+    pub(super) async fn record_failure(&self, entry: &Entry, label: &VersionLabel, error: &Error) {
+        let build_log = match &error.details {
+            Some(details) => format!("{}: {}\n{details:#}", error.code, error.message),
+            None => format!("{}: {}", error.code, error.message),
+        };
+        let deployment = self.deployment(entry, label, None, DeploymentStatus::Failed, Some(build_log));
+        let recorded = self.context.blocking(move |context| Ok(context.store.insert_failed_deployment(&deployment)?));
+        if let Err(error) = recorded.await {
+            tracing::warn!(%error, "a failed deployment cannot be recorded");
+        }
+    }
+
+    fn deployment(
+        &self,
+        entry: &Entry,
+        label: &VersionLabel,
+        number: Option<u32>,
+        status: DeploymentStatus,
+        build_log: Option<String>,
+    ) -> Deployment {
+        Deployment {
+            id: DeploymentId::new(),
+            function_id: entry.function.id,
+            label: label.clone(),
+            number,
+            alias: AliasName::live(),
+            environment: EnvironmentName::production(),
+            kind: self.kind,
+            status,
+            previous: entry.live().map(|live| live.label.clone()),
+            actor: self.actor.to_string(),
+            reason: self.reason.clone(),
+            build_log,
+            created_at: self.at,
+            finished_at: Timestamp::now(),
+        }
+    }
+
+    pub(super) fn response(
+        &self,
+        entry: &Entry,
+        version: &Version,
+        deployment: Option<&Deployment>,
+        status: &str,
+        published: bool,
+    ) -> DeployResponse {
+        DeployResponse {
+            deployment_id: deployment.map_or_else(String::new, |it| it.id.to_string()),
+            function_id: entry.function.id.to_string(),
+            version: version.label.to_string(),
+            number: version.number,
+            status: status.into(),
+            previous_version: match deployment {
+                Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
+                None => entry.live().map(|live| live.label.to_string()),
+            },
+            published,
+            digest: version.digest,
+            size: version.size,
+            duration_ms: self.started.elapsed().as_secs_f64() * 1e3,
+        }
+    }
+}
