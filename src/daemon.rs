@@ -167,6 +167,10 @@ impl Daemon {
         context.router.functions().iter().for_each(|entry| context.prepare_floor(entry));
         let mut helpers = JoinSet::new();
         helpers.spawn(tick(Arc::clone(&context)));
+        helpers.spawn({
+            let scheduler = context.scheduler.clone();
+            async move { scheduler.keep_prewarmed().await }
+        });
         helpers.spawn(enforce_memory(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
@@ -351,6 +355,7 @@ fn spawn_limits(config: &Config) -> SpawnLimits {
         start_timeout: config.workers.start_timeout(),
         line_bytes_max: config.logs.line_bytes_max as usize,
         lines_per_second_max: config.logs.lines_per_second_max,
+        prewarmed_workers: config.workers.prewarmed_workers as usize,
     }
 }
 

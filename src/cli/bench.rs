@@ -149,7 +149,7 @@ async fn one_loop(client: Client, load: Arc<Load>) -> (Tally, Option<ClientError
         let sent = Instant::now();
         match client.call(&load.request).await {
             Ok(response) if response.success => {
-                tally.answer(sent.elapsed(), response.status, response.cold_start == ColdStart::Spawned);
+                tally.answer(sent.elapsed(), response.status, response.cold_start != ColdStart::None);
             }
             Ok(response) => tally.error(response.code.unwrap_or(ErrorCode::Internal)),
             Err(ClientError::Refused(error)) => match error.code {

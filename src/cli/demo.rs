@@ -85,6 +85,7 @@ async fn show(session: &Session, socket: &Path, is_once: bool) -> Result<(), Cli
         let body = String::from_utf8_lossy(&answer.body.0);
         let how = match answer.cold_start {
             ColdStart::None => "warm worker",
+            ColdStart::Prewarmed => "cold: a waiting worker loaded the function",
             ColdStart::Spawned => "cold: a worker was started",
         };
         let took = text::duration_ms(answer.execution_time_ms);

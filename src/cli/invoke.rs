@@ -199,7 +199,8 @@ fn timing_text(response: &InvokeResponse) -> String {
     let [total, queue, start] = [*execution_time_ms, *queue_ms, *start_ms].map(text::duration_ms);
     let worker = match response.cold_start {
         ColdStart::None => "warm",
-        ColdStart::Spawned => "cold",
+        ColdStart::Prewarmed => "cold (prewarmed)",
+        ColdStart::Spawned => "cold (spawned)",
     };
     format!("{version}, {worker}, {total} (queue {queue}, start {start}), {execution_id}")
 }

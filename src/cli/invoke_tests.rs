@@ -71,7 +71,7 @@ fn a_failure_shows_code_message_and_stack_once() {
 
 #[test]
 fn the_timing_says_what_was_waited_for() {
-    assert_eq!(timing_text(&failed()), "v1, cold, 12.3 ms (queue 0 µs, start 10.0 ms), exec-1");
+    assert_eq!(timing_text(&failed()), "v1, cold (spawned), 12.3 ms (queue 0 µs, start 10.0 ms), exec-1");
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn text(status: &StatusResponse) -> String {
         ("data", status.data_dir.clone()),
         ("bun", format!("{} at {}", status.bun_version, status.bun_path)),
         ("functions", status.functions.to_string()),
+        ("prewarmed", status.prewarmed.to_string()),
         ("memory", format!("{} daemon, {} workers", size(status.memory_bytes), size(status.workers_memory_bytes))),
         ("logs dropped", dropped),
     ]);
@@ -59,6 +60,7 @@ mod tests {
             functions: 1,
             pools: vec![pool],
             memory_bytes: 20 << 20,
+            prewarmed: 2,
             workers_memory_bytes: 90 << 20,
             logs_dropped: 0,
         };
@@ -68,6 +70,7 @@ uptime     1m 05s
 data       /data
 bun        1.3.0 at /bun
 functions  1
+prewarmed  2
 memory     20 MiB daemon, 90 MiB workers
 
 FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  STOPPING  QUEUED

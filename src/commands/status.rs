@@ -21,6 +21,7 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
         data_dir: context.data_dir.to_string_lossy().into_owned(),
         functions: context.router.functions().len() as u32,
         pools,
+        prewarmed: context.scheduler.spawner().prewarmed() as u32,
         memory_bytes: private_memory_bytes(pid).unwrap_or(0),
         workers_memory_bytes: context.scheduler.spawner().memory(),
         logs_dropped: context.telemetry.logs().dropped_total(),

@@ -159,6 +159,8 @@ schema! {
     workers: WorkersConfig {
         starts_max: u32 = 0_u32, Rule::Number(0, 1_024), Live,
             "Worker starts going on at once; 0: twice the number of cores.";
+        prewarmed_workers: u32 = 2_u32, Rule::Number(0, 1_000), Live,
+            "Processes that wait for a function, so that a cold start costs its import only; about 3 MiB each.";
         start_timeout_ms: u32 = 10_000_u32, Rule::Number(100, 600_000), Live,
             "From the spawn of a worker until its function must be loaded.";
         queue_timeout_ms: u32 = 10_000_u32, Rule::Number(1, 3_600_000), Live,

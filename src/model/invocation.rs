@@ -39,6 +39,8 @@ impl Invocation {
 pub enum ColdStart {
     /// A warm worker took it.
     None,
+    /// A process that was waiting for a function loaded it.
+    Prewarmed,
     /// A worker process was spawned for it.
     Spawned,
 }

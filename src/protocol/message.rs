@@ -259,7 +259,7 @@ messages! {
         execution_id: String,
         /// The label of the version that ran.
         version: String,
-        /// `none`, or `spawned` when a worker process was started for it.
+        /// `none`, `prewarmed` when a waiting process loaded the function for it, `spawned` when one was started.
         cold_start: ColdStart,
         /// Waiting for a free worker.
         queue_ms: f64,
@@ -597,6 +597,8 @@ messages! {
         functions: u32,
         /// All pools that have a worker or a waiting invocation.
         pools: Vec<PoolInfo>,
+        /// Processes that wait for a function.
+        prewarmed: u32,
         /// The daemon's own memory that it shares with nobody, in bytes.
         memory_bytes: u64,
         /// Private memory of all workers, in bytes.

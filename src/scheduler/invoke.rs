@@ -107,7 +107,7 @@ impl Wait {
             return Self { queue: waited, start: Duration::ZERO, cold_start: ColdStart::None };
         };
         let start = waited_for_start.min(worker.start_time).min(waited);
-        Self { queue: waited - start, start, cold_start: ColdStart::Spawned }
+        Self { queue: waited - start, start, cold_start: worker.kind }
     }
 }
 

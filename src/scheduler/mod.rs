@@ -38,6 +38,10 @@ use tokio_util::task::TaskTracker;
 /// How often pools are told that time has passed.
 pub const TICK: Duration = Duration::from_millis(250);
 
+/// How long to wait after a process could not be prewarmed; the pause doubles up to the second.
+const PREWARM_PAUSE_MIN: Duration = Duration::from_millis(100);
+const PREWARM_PAUSE_MAX: Duration = Duration::from_secs(15);
+
 /// What bounds starts and waits on this node.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -175,6 +179,26 @@ impl Scheduler {
             self.0.apply(&cell, Event::Tick);
         }
         self.0.pools.write().cells.retain(|_, cell| !cell.is_over());
+    }
+
+    /// Keeps as many prewarmed processes as are configured. Runs until it is dropped.
+    ///
+    /// They wait in the same line for their start as functions do, and are made only after the import that took one.
+    pub async fn keep_prewarmed(&self) {
+        let mut pause = PREWARM_PAUSE_MIN;
+        loop {
+            self.0.spawner.prewarm_missing().await;
+            let starts = self.0.starts.load_full();
+            let _permit = starts.acquire().await.expect("the semaphore is never closed");
+            match self.0.spawner.prewarm().await {
+                Ok(()) => pause = PREWARM_PAUSE_MIN,
+                Err(error) => {
+                    tracing::warn!("cannot prewarm a worker: {error}");
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(PREWARM_PAUSE_MAX);
+                }
+            }
+        }
     }
 
     /// Takes no more invocations, waits up to `grace` for those that run, ends what is left and waits for its end.

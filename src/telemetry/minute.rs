@@ -69,6 +69,7 @@ impl Minute {
         }
         match timing.cold_start {
             ColdStart::None => {}
+            ColdStart::Prewarmed => *self.cold_starts_by_kind.entry("prewarmed").or_default() += 1,
             ColdStart::Spawned => *self.cold_starts_by_kind.entry("spawned").or_default() += 1,
         }
         self.queue_us_sum += microseconds(timing.queue);

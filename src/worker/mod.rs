@@ -1,7 +1,7 @@
 //! One Bun process that runs one function, from its spawn to its death.
 //!
-//! [`Spawner::spawn`] makes a process ([`launch`]), waits for the shim's `ready`, assigns the function and hands out a
-//! [`Worker`]. From then on:
+//! [`Spawner::spawn`] takes a prewarmed process, or makes one ([`launch`]) and waits for the shim's `ready`; then it
+//! assigns the function ([`boot`]) and hands out a [`Worker`]. From then on:
 //!
 //! - [`link`] carries invocations to it, as HTTP/1.1 on the worker's own Unix socket;
 //! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;
@@ -13,6 +13,7 @@
 //!
 //! This module decides nothing about how many workers there are: that is `scheduler`.
 
+mod boot;
 mod calls;
 mod folder;
 mod http1;
@@ -20,6 +21,7 @@ pub mod launch;
 mod lines;
 pub mod link;
 mod orphans;
+mod prewarm;
 pub mod runtime;
 mod spawn;
 mod supervise;
@@ -30,7 +32,7 @@ pub use runtime::Runtime;
 pub use spawn::{Blueprint, SpawnLimits, Spawner, StartError};
 
 use crate::{
-    model::{Invocation, InvocationId},
+    model::{ColdStart, FunctionId, Invocation, InvocationId, VersionLabel},
     protocol::worker::ToWorker,
 };
 use calls::Calls;
@@ -57,10 +59,12 @@ const LAST_WORDS_MAX: usize = 20;
 pub struct Worker {
     shared: Arc<Shared>,
     link: Link,
-    /// From the spawn until the function was loaded.
+    /// From the spawn, or the claim of a prewarmed process, until the function was loaded.
     pub start_time: Duration,
     /// When the function was loaded.
     pub ready_at: Instant,
+    /// Whether a prewarmed process was claimed for it, or one was spawned.
+    pub kind: ColdStart,
 }
 
 /// What a worker and its supervisor both see.
@@ -70,13 +74,22 @@ struct Shared {
     /// The daemon's end of the control channel.
     control: Arc<UnixStream>,
     calls: Calls,
-    /// Bytes of private memory it may have; its pool's, so that it follows the function's settings.
-    memory_max: Arc<AtomicU64>,
+    /// Set when it gets its function.
+    owner: OnceLock<Owner>,
     last_words: Mutex<VecDeque<String>>,
     /// Why it was killed, if it was: set before the signal is sent.
     kill_reason: OnceLock<KillReason>,
     /// Set once, when the process has been reaped.
     exit: watch::Sender<Option<Exit>>,
+}
+
+/// The function a worker belongs to.
+#[derive(Debug)]
+struct Owner {
+    function_id: FunctionId,
+    version: VersionLabel,
+    /// Bytes of private memory it may have; its pool's, so that it follows the function's settings.
+    memory_max: Arc<AtomicU64>,
 }
 
 /// Why the daemon ended a worker.
@@ -170,9 +183,7 @@ impl Worker {
 
     /// Waits for the end of the process.
     pub async fn exited(&self) -> Exit {
-        let mut exit = self.shared.exit.subscribe();
-        let exit = exit.wait_for(Option::is_some).await.expect("the sender lives in the same Arc");
-        exit.clone().expect("it was waited for")
+        self.shared.exited().await
     }
 
     /// How it ended, if it has.
@@ -186,6 +197,12 @@ impl Shared {
     fn kill(&self, reason: KillReason) {
         let _ = self.kill_reason.set(reason);
         self.process.kill_tree();
+    }
+
+    async fn exited(&self) -> Exit {
+        let mut exit = self.exit.subscribe();
+        let exit = exit.wait_for(Option::is_some).await.expect("the sender lives in the same Arc");
+        exit.clone().expect("it was waited for")
     }
 
     /// Memory that it shares with nobody, in bytes; none once it is gone.

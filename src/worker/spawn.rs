@@ -2,25 +2,26 @@
 
 use super::{
     Exit, KillReason, LAST_WORDS_MAX, Launcher, Runtime, Shared, Worker,
+    boot::Booted,
     calls::Calls,
     folder::{self, Folder},
     launch::{LaunchError, LaunchSpec, Limit, Resource},
-    link::{ExchangeError, Link, SOCKET_NAME, SocketPath},
+    link::{Link, SOCKET_NAME, SocketPath},
     orphans,
+    prewarm::Stock,
     supervise::{Streams, Supervisor},
 };
 use crate::{
     bundle::BundleError,
-    model::{Digest, EnvironmentName, FunctionId, FunctionName, VersionLabel},
-    protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, LoadError},
+    model::{ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, VersionLabel},
+    protocol::worker::LoadError,
     telemetry::Logs,
 };
 use arc_swap::ArcSwap;
-use http::{Method, StatusCode};
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -34,9 +35,6 @@ use tokio::{
     sync::{oneshot, watch},
 };
 use tokio_util::task::TaskTracker;
-
-/// The most bytes of an answer to an assignment that are read.
-const ASSIGN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Files a worker may have open.
 const OPEN_FILES_MAX: u64 = 4096;
@@ -62,8 +60,8 @@ pub struct Blueprint {
     pub memory_max: Arc<AtomicU64>,
 }
 
-/// What bounds a start and the output of a worker.
-#[derive(Debug, Clone, Copy)]
+/// What bounds starts and the output of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpawnLimits {
     /// From the spawn until the function is loaded.
     pub start_timeout: Duration,
@@ -71,6 +69,8 @@ pub struct SpawnLimits {
     pub line_bytes_max: usize,
     /// Log lines of one worker that are kept in a second.
     pub lines_per_second_max: u32,
+    /// Processes that wait for a function.
+    pub prewarmed_workers: usize,
 }
 
 /// Why a worker did not start.
@@ -133,6 +133,7 @@ pub struct Spawner {
     limits: ArcSwap<SpawnLimits>,
     /// Owns the supervising tasks.
     tasks: TaskTracker,
+    stock: Stock,
     /// Every process there is, those that start included.
     processes: Mutex<Vec<Weak<Shared>>>,
 }
@@ -151,6 +152,7 @@ impl Spawner {
             logs,
             limits: ArcSwap::from_pointee(limits),
             tasks: TaskTracker::new(),
+            stock: Stock::new(limits.prewarmed_workers),
             processes: Mutex::default(),
         })
     }
@@ -163,13 +165,18 @@ impl Spawner {
 
     /// Changes the limits of workers that start from now on.
     pub fn set_limits(&self, limits: SpawnLimits) {
-        self.limits.store(Arc::new(limits));
+        if limits != **self.limits.load() {
+            self.limits.store(Arc::new(limits));
+            self.stock.set_wanted(limits.prewarmed_workers);
+        }
     }
 
     /// Ends workers that have more memory than their function may have.
     pub fn enforce_memory(&self) {
         for worker in self.processes() {
-            let max = worker.memory_max.load(Ordering::Relaxed);
+            // A process without a function has nothing in it that could grow.
+            let Some(owner) = worker.owner.get() else { continue };
+            let max = owner.memory_max.load(Ordering::Relaxed);
             if let Some(found) = worker.private_memory().filter(|found| *found > max) {
                 worker.kill(KillReason::OutOfMemory { found, max });
             }
@@ -204,65 +211,60 @@ impl Spawner {
 
     /// Waits until the last worker's supervisor has ended; no worker may be started any more.
     pub async fn drained(&self) {
+        self.stock.close();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Starts a worker and loads the function into it. Cancelled, it leaves no process behind.
+    /// A worker with the function loaded, made of a prewarmed process if there is one. Cancelled, it leaves no process
+    /// behind.
     ///
     /// `permit` is dropped before the import: that is the function's own code, and may take as long as it likes within
     /// the start's time without holding up the starts of others.
     pub async fn spawn<P>(&self, blueprint: &Blueprint, permit: P) -> Result<Worker, StartError> {
-        let started = Instant::now();
+        let asked = Instant::now();
         let limits = **self.limits.load();
-        let folder = Folder::new(&self.run_dir.join(self.next_folder.fetch_add(1, Ordering::Relaxed).to_string()))?;
-        let socket = SocketPath::new(folder.open()?);
-        let (shared, ready) = self.start_process(folder, blueprint, &limits).await?;
-        // Until the worker is handed out, losing this future must not lose the process.
-        let guard = KillGuard(&shared);
-        let link = Link::new(socket);
-        let assigned = async {
-            ready.await.map_err(|_| None)?;
-            drop(permit);
-            assign(&link, blueprint, &limits).await.map_err(Some)
-        };
-        let exit = shared.exit.subscribe();
-        match tokio::time::timeout(limits.start_timeout, assigned).await {
-            Ok(Ok(())) => {
-                std::mem::forget(guard);
-                Ok(Worker {
-                    shared: Arc::clone(&shared),
-                    link,
-                    start_time: started.elapsed(),
-                    ready_at: Instant::now(),
-                })
-            }
-            Ok(Err(Some(StartError::Load { error, .. }))) => {
-                shared.kill(KillReason::Stop);
-                let boot_log = wait_for_exit(exit).await.last_words;
-                Err(StartError::Load { error, boot_log })
-            }
-            // Without an answer the process has ended, or is about to; if not, it is of no use.
-            Ok(Err(None | Some(StartError::Protocol(_))))
-                if tokio::time::timeout(EXIT_GRACE, wait_for_exit(exit.clone())).await.is_ok() =>
-            {
-                Err(StartError::Exited(wait_for_exit(exit).await))
-            }
-            Ok(Err(other)) => {
-                Err(other.unwrap_or_else(|| StartError::Protocol("it closed its control channel".into())))
-            }
-            Err(_) => {
-                shared.kill(KillReason::StartTimeout);
-                let boot_log = wait_for_exit(exit).await.last_words;
-                Err(StartError::Timeout { after: limits.start_timeout, boot_log })
+        if let Some(booted) = self.stock.take() {
+            let worker = booted.assign(blueprint, &limits, asked, ColdStart::Prewarmed).await;
+            self.stock.refill();
+            // One that has ended may have done so before it was claimed.
+            if !matches!(worker, Err(StartError::Exited(_))) {
+                return worker;
             }
         }
+        let booted = self.boot(&limits).await?;
+        drop(permit);
+        booted.assign(blueprint, &limits, asked, ColdStart::Spawned).await
+    }
+
+    /// Waits until a prewarmed process is missing.
+    pub async fn prewarm_missing(&self) {
+        self.stock.missing().await;
+    }
+
+    /// Makes one prewarmed process.
+    pub async fn prewarm(&self) -> Result<(), StartError> {
+        let limits = **self.limits.load();
+        self.stock.put(self.boot(&limits).await?);
+        Ok(())
+    }
+
+    /// How many processes wait for a function.
+    #[must_use]
+    pub fn prewarmed(&self) -> usize {
+        self.stock.len()
+    }
+
+    async fn boot(&self, limits: &SpawnLimits) -> Result<Booted, StartError> {
+        let folder = Folder::new(&self.run_dir.join(self.next_folder.fetch_add(1, Ordering::Relaxed).to_string()))?;
+        let link = Link::new(SocketPath::new(folder.open()?));
+        let (shared, ready) = self.start_process(folder, limits).await?;
+        Booted::new(shared, link, ready, limits).await
     }
 
     async fn start_process(
         &self,
         folder: Folder,
-        blueprint: &Blueprint,
         limits: &SpawnLimits,
     ) -> Result<(Arc<Shared>, oneshot::Receiver<()>), StartError> {
         let (control, stdin) = std::os::unix::net::UnixStream::pair()?;
@@ -293,7 +295,7 @@ impl Spawner {
             process,
             control,
             calls: Calls::default(),
-            memory_max: Arc::clone(&blueprint.memory_max),
+            owner: OnceLock::new(),
             last_words: Mutex::new(VecDeque::with_capacity(LAST_WORDS_MAX)),
             kill_reason: OnceLock::new(),
             exit: watch::Sender::new(None),
@@ -301,28 +303,12 @@ impl Spawner {
         let (ready, is_ready) = oneshot::channel();
         self.processes.lock().push(Arc::downgrade(&shared));
         let logs = Arc::clone(&self.logs);
-        let supervisor = Supervisor::new(Arc::clone(&shared), logs, blueprint, limits, streams, ready);
+        let supervisor = Supervisor::new(Arc::clone(&shared), logs, limits, streams, ready);
         self.tasks.spawn(async move {
             supervisor.run().await;
             drop(folder);
         });
         Ok((shared, is_ready))
-    }
-}
-
-/// How long a worker that has closed its channel may take to be gone.
-const EXIT_GRACE: Duration = Duration::from_millis(500);
-
-async fn wait_for_exit(mut exit: watch::Receiver<Option<Exit>>) -> Exit {
-    let exit = exit.wait_for(Option::is_some).await.expect("the supervisor always reports an exit");
-    exit.clone().expect("it was waited for")
-}
-
-struct KillGuard<'a>(&'a Shared);
-
-impl Drop for KillGuard<'_> {
-    fn drop(&mut self) {
-        self.0.kill(KillReason::Stop);
     }
 }
 
@@ -339,28 +325,4 @@ fn environment(folder: &Path) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()
-}
-
-async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<(), StartError> {
-    let assignment = Assignment {
-        function: blueprint.function.to_string(),
-        function_id: blueprint.function_id.to_string(),
-        version: blueprint.version.to_string(),
-        environment: blueprint.environment.to_string(),
-        entry: blueprint.entry.to_string_lossy().into_owned(),
-        handler: blueprint.handler.clone(),
-        variables: BTreeMap::new(),
-        log_line_bytes_max: u32::try_from(limits.line_bytes_max).unwrap_or(u32::MAX),
-        levain: env!("CARGO_PKG_VERSION").into(),
-    };
-    let body = serde_json::to_vec(&assignment).expect("plain data serialises");
-    let protocol = |error: &dyn std::fmt::Display| StartError::Protocol(error.to_string());
-    let answer = link.call(&Method::PUT, ASSIGN_PATH, body.into(), ASSIGN_ANSWER_BYTES_MAX).await;
-    let (status, answer) = answer.map_err(|error: ExchangeError| protocol(&error))?;
-    if status == StatusCode::OK {
-        let _: Assigned = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
-        return Ok(());
-    }
-    let AssignFailed { error } = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
-    Err(StartError::Load { error: Box::new(error), boot_log: Vec::new() })
 }

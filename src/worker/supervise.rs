@@ -1,8 +1,8 @@
 //! The one task beside each worker: it reads what the worker says and notices its end.
 
-use super::{Blueprint, Exit, KillReason, Shared, SpawnLimits, lines::Lines};
+use super::{Exit, KillReason, Shared, SpawnLimits, lines::Lines};
 use crate::{
-    model::{FunctionId, InvocationId, Timestamp, VersionLabel},
+    model::{InvocationId, Timestamp},
     protocol::worker::{FromWorker, LogLevel},
     telemetry::{LogRecord, Logs, Stream},
 };
@@ -57,8 +57,6 @@ struct Input {
 struct Voice {
     shared: Arc<Shared>,
     logs: Arc<Logs>,
-    function_id: FunctionId,
-    version: VersionLabel,
     rate: Rate,
     /// Taken by the first `ready`.
     ready: Option<oneshot::Sender<()>>,
@@ -68,16 +66,14 @@ impl Supervisor {
     pub(super) fn new(
         shared: Arc<Shared>,
         logs: Arc<Logs>,
-        blueprint: &Blueprint,
         limits: &SpawnLimits,
         streams: Streams,
         ready: oneshot::Sender<()>,
     ) -> Self {
         let control_bytes_max = limits.line_bytes_max * JSON_ESCAPE_FACTOR + CONTROL_OVERHEAD_BYTES;
-        let (function_id, version) = (blueprint.function_id, blueprint.version.clone());
         let rate = Rate::new(limits.lines_per_second_max);
         Self {
-            voice: Voice { shared, logs, function_id, version, rate, ready: Some(ready) },
+            voice: Voice { shared, logs, rate, ready: Some(ready) },
             streams,
             control: Input::new(control_bytes_max),
             stdout: Input::new(limits.line_bytes_max),
@@ -228,18 +224,24 @@ impl Voice {
 
     fn report_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.rate.dropped);
-        if dropped > 0 {
-            self.logs.count_dropped(self.function_id, &self.version, dropped);
+        if dropped > 0
+            && let Some(owner) = self.shared.owner.get()
+        {
+            self.logs.count_dropped(owner.function_id, &owner.version, dropped);
         }
     }
 
     fn push(&self, stream: Stream, level: LogLevel, invocation: Option<InvocationId>, message: String) {
+        let worker = self.shared.process.pid();
+        let Some(owner) = self.shared.owner.get() else {
+            return tracing::warn!(worker, "a worker without a function says: {message}");
+        };
         self.logs.push(LogRecord {
             at: Timestamp::now(),
-            function_id: self.function_id,
-            version: self.version.clone(),
+            function_id: owner.function_id,
+            version: owner.version.clone(),
             invocation,
-            worker: self.shared.process.pid(),
+            worker,
             stream,
             level,
             message,

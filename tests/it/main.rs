@@ -20,6 +20,7 @@ mod hostile;
 mod invoke;
 mod logs;
 mod metrics;
+mod prewarm;
 mod process;
 mod protocol;
 mod register;

@@ -41,6 +41,8 @@ impl TestDaemon {
         let mut config = Config::default();
         config.daemon.data_dir = data.path().to_str().unwrap().into();
         config.runtime.bun = bun().await.to_str().unwrap().into();
+        // Tests that count processes count those of functions, unless they ask for others.
+        config.workers.prewarmed_workers = 0;
         change(&mut config);
         let daemon = Daemon::start(config.clone()).await.expect("the daemon starts");
         let client = Client::connect(daemon.socket()).await.expect("the daemon answers");

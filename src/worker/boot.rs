@@ -1,0 +1,157 @@
+//! A process whose shim is up: first without a function, then the worker of one.
+//!
+//! ```text
+//! boot ──ready──▶ Booted ──assign──▶ Worker
+//!                   │ dropped: ended   │ the bundle does not load: ended, with what it wrote
+//! ```
+
+use super::{
+    Exit, KillReason, Owner, Shared, Worker,
+    link::Link,
+    spawn::{Blueprint, SpawnLimits, StartError},
+};
+use crate::{
+    model::ColdStart,
+    protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, LoadError},
+};
+use http::{Method, StatusCode};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::oneshot, time::timeout};
+
+/// The most bytes of an answer to an assignment that are read.
+const ASSIGN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a worker that has closed its channel may take to be gone.
+const EXIT_GRACE: Duration = Duration::from_millis(500);
+
+/// A process that waits for its function. Dropped, it is ended.
+#[derive(Debug)]
+pub(super) struct Booted {
+    guard: KillGuard,
+    link: Link,
+}
+
+/// Ends a process unless it is disarmed.
+#[derive(Debug)]
+struct KillGuard(Option<Arc<Shared>>);
+
+impl KillGuard {
+    fn shared(&self) -> &Arc<Shared> {
+        self.0.as_ref().expect("only disarming takes it, which consumes the guard")
+    }
+
+    fn disarm(mut self) -> Arc<Shared> {
+        self.0.take().expect("only disarming takes it, which consumes the guard")
+    }
+}
+
+impl Drop for KillGuard {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.kill(KillReason::Stop);
+        }
+    }
+}
+
+/// Why a start goes no further.
+enum Cause {
+    Load(Box<LoadError>),
+    Protocol(String),
+    Timeout(Duration),
+}
+
+impl Booted {
+    /// Waits until the shim of a new process is up.
+    pub(super) async fn new(
+        shared: Arc<Shared>,
+        link: Link,
+        ready: oneshot::Receiver<()>,
+        limits: &SpawnLimits,
+    ) -> Result<Self, StartError> {
+        let guard = KillGuard(Some(shared));
+        let cause = match timeout(limits.start_timeout, ready).await {
+            Ok(Ok(())) => return Ok(Self { guard, link }),
+            Ok(Err(_)) => Cause::Protocol("it closed its control channel".into()),
+            Err(_) => Cause::Timeout(limits.start_timeout),
+        };
+        Err(fail(guard, cause).await)
+    }
+
+    /// Whether the process still lives.
+    pub(super) fn is_alive(&self) -> bool {
+        self.guard.shared().exit.borrow().is_none()
+    }
+
+    /// Loads a function. `asked` is when the start was asked for, `kind` what kind of start it is.
+    pub(super) async fn assign(
+        self,
+        blueprint: &Blueprint,
+        limits: &SpawnLimits,
+        asked: Instant,
+        kind: ColdStart,
+    ) -> Result<Worker, StartError> {
+        let Self { guard, link } = self;
+        let owner = Owner {
+            function_id: blueprint.function_id,
+            version: blueprint.version.clone(),
+            memory_max: Arc::clone(&blueprint.memory_max),
+        };
+        guard.shared().owner.set(owner).expect("a process is assigned once, because that consumes it");
+        let cause = match timeout(limits.start_timeout, assign(&link, blueprint, limits)).await {
+            Ok(Ok(())) => {
+                let (start_time, ready_at) = (asked.elapsed(), Instant::now());
+                return Ok(Worker { shared: guard.disarm(), link, start_time, ready_at, kind });
+            }
+            Ok(Err(cause)) => cause,
+            Err(_) => Cause::Timeout(limits.start_timeout),
+        };
+        Err(fail(guard, cause).await)
+    }
+}
+
+/// Ends a process that does not get further, and puts together what is known about it.
+async fn fail(guard: KillGuard, cause: Cause) -> StartError {
+    let shared = guard.disarm();
+    if matches!(cause, Cause::Protocol(_)) {
+        // Without an answer the process has mostly ended, and how it did says more than its silence.
+        let _ = timeout(EXIT_GRACE, shared.exited()).await;
+    }
+    let ended_before = shared.exit.borrow().is_some();
+    shared.kill(if matches!(cause, Cause::Timeout(_)) { KillReason::StartTimeout } else { KillReason::Stop });
+    let exit: Exit = shared.exited().await;
+    match cause {
+        Cause::Load(error) => StartError::Load { error, boot_log: exit.last_words },
+        Cause::Timeout(after) => StartError::Timeout { after, boot_log: exit.last_words },
+        Cause::Protocol(_) if ended_before => StartError::Exited(exit),
+        Cause::Protocol(message) => StartError::Protocol(message),
+    }
+}
+
+async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<(), Cause> {
+    let assignment = Assignment {
+        function: blueprint.function.to_string(),
+        function_id: blueprint.function_id.to_string(),
+        version: blueprint.version.to_string(),
+        environment: blueprint.environment.to_string(),
+        entry: blueprint.entry.to_string_lossy().into_owned(),
+        handler: blueprint.handler.clone(),
+        variables: BTreeMap::new(),
+        log_line_bytes_max: u32::try_from(limits.line_bytes_max).unwrap_or(u32::MAX),
+        levain: env!("CARGO_PKG_VERSION").into(),
+    };
+    let body = serde_json::to_vec(&assignment).expect("plain data serialises");
+    let protocol = |error: &dyn Display| Cause::Protocol(error.to_string());
+    let answer = link.call(&Method::PUT, ASSIGN_PATH, body.into(), ASSIGN_ANSWER_BYTES_MAX).await;
+    let (status, answer) = answer.map_err(|error| protocol(&error))?;
+    if status == StatusCode::OK {
+        let _: Assigned = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
+        return Ok(());
+    }
+    let AssignFailed { error } = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
+    Err(Cause::Load(Box::new(error)))
+}

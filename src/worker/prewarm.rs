@@ -1,0 +1,84 @@
+//! Processes that wait for a function, so that a cold start costs the import and not the start of Bun.
+
+use super::boot::Booted;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// The prewarmed processes.
+#[derive(Debug, Default)]
+pub(super) struct Stock {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<Booted>,
+    wanted: usize,
+    closed: bool,
+}
+
+impl Stock {
+    pub(super) fn new(wanted: usize) -> Self {
+        let stock = Self::default();
+        stock.set_wanted(wanted);
+        stock
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    /// One of them, if any lives. The stock is not filled up before [`Self::refill`]: the start of another would only
+    /// slow down the import that this one is for.
+    pub(super) fn take(&self) -> Option<Booted> {
+        let mut state = self.state.lock();
+        state.waiting.retain(Booted::is_alive);
+        state.waiting.pop()
+    }
+
+    /// Adds one, unless there are enough.
+    pub(super) fn put(&self, booted: Booted) {
+        let mut state = self.state.lock();
+        if !state.closed && state.waiting.len() < state.wanted {
+            state.waiting.push(booted);
+        }
+    }
+
+    /// Has what is missing made now.
+    pub(super) fn refill(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Changes how many there should be. Those that wait are ended, because they were made under the old limits.
+    pub(super) fn set_wanted(&self, wanted: usize) {
+        let old = {
+            let mut state = self.state.lock();
+            state.wanted = wanted;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(old);
+        self.refill();
+    }
+
+    /// Ends them all, and takes no more.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.set_wanted(0);
+    }
+
+    /// Waits until one is missing.
+    pub(super) async fn missing(&self) {
+        loop {
+            {
+                let mut state = self.state.lock();
+                state.waiting.retain(Booted::is_alive);
+                if !state.closed && state.waiting.len() < state.wanted {
+                    return;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}
