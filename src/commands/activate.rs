@@ -16,6 +16,7 @@ use crate::{
     },
     protocol::message::DeployResponse,
     router::Entry,
+    scheduler::Floor,
     store::{DeploymentCommit, Target},
 };
 use std::{sync::Arc, time::Instant};
@@ -179,18 +180,25 @@ impl Act {
         }
     }
 
-    /// The router sends new invocations to the version already; its floor and that of the one before change places.
+    /// The router sends new invocations to the version already. The floors follow: the live version has the settings',
+    /// the one before keeps one worker for a while, so that going back is as fast as going on.
     fn move_traffic(&self, entry: &Entry, version: &Version, activate: bool) {
-        let settings = &entry.function.settings;
-        let retired = if activate { entry.live().map(|live| live.id) } else { Some(version.id) };
-        if let Some(pool) = retired.and_then(|id| self.context.scheduler.existing(id)) {
-            pool.retire(settings);
-        }
-        if let Ok(entry) = self.context.router.function(&entry.function.id.to_string()) {
-            self.context.prepare_floor(&entry);
-        }
-        if activate && let Some(pool) = self.context.scheduler.existing(version.id) {
-            pool.set_settings(settings);
+        if activate {
+            let kept = self.context.config.load().versioning.rollback_warm();
+            let before = entry.live().map(|live| live.id);
+            for other in entry.versions.iter().map(|it| it.id).chain([version.id]) {
+                let floor = match other {
+                    id if id == version.id => Floor::Settings,
+                    id if Some(id) == before && !kept.is_zero() => Floor::OneUntil(Instant::now() + kept),
+                    _ => Floor::Nothing,
+                };
+                if let Some(pool) = self.context.scheduler.existing(other) {
+                    pool.set_floor(floor);
+                }
+            }
+            if let Ok(entry) = self.context.router.function(&entry.function.id.to_string()) {
+                self.context.prepare_floor(&entry);
+            }
         }
         let (function, version, kind) = (&entry.function.name, &version.label, self.kind);
         tracing::info!(%function, %version, ?kind, activate, actor = &*self.actor, "deployed");

@@ -65,13 +65,12 @@ pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Re
                     context.refresh(id)
                 })
                 .await?;
-            owner.prepare_floor(&*owner.router.function(&id.to_string())?);
-            let live = entry.live().map(|version| version.id);
             for version in &entry.versions {
                 if let Some(pool) = owner.scheduler.existing(version.id) {
-                    if Some(version.id) == live { pool.set_settings(&settings) } else { pool.retire(&settings) }
+                    pool.set_settings(&settings);
                 }
             }
+            owner.prepare_floor(&*owner.router.function(&id.to_string())?);
             get(&owner, &id.to_string())
         })
         .await

@@ -24,7 +24,7 @@ use crate::{
     model::{EnvironmentName, FunctionId, Settings, Version},
     protocol::ipc::{Encoding, Request},
     router::{Alias, Entry, Router},
-    scheduler::{PoolHandle, Scheduler},
+    scheduler::{Floor, PoolHandle, Scheduler},
     store::{FunctionRecord, Store},
     telemetry::Telemetry,
     worker::Blueprint,
@@ -188,11 +188,9 @@ impl Context {
     /// The pool of a version.
     fn pool(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> PoolHandle {
         self.scheduler.pool(version.id, || {
-            let mut settings = entry.function.settings;
-            if entry.live().is_none_or(|live| live.id != version.id) {
-                // The floor is the live version's.
-                settings.warm_workers = 0;
-            }
+            let settings = entry.function.settings;
+            let is_live = entry.live().is_some_and(|live| live.id == version.id);
+            let floor = if is_live { Floor::Settings } else { Floor::Nothing };
             let blueprint = Blueprint {
                 function_id: entry.function.id,
                 function: entry.function.name.clone(),
@@ -203,7 +201,7 @@ impl Context {
                 handler: entry.function.handler.clone(),
                 memory_max: Arc::new(AtomicU64::new(settings.memory_bytes())),
             };
-            (blueprint, settings)
+            (blueprint, settings, floor)
         })
     }
 }

@@ -187,6 +187,8 @@ schema! {
     versioning: VersioningConfig {
         verify: Verify = Verify::Load, Rule::Choice(Verify::NAMES), Live,
             "load: a version must load in a worker before it takes traffic; syntax: its syntax is checked only.";
+        rollback_warm_seconds: u32 = 600_u32, Rule::Number(0, 86_400), Live,
+            "How long the version that was live before keeps one warm worker, for a rollback; 0: not at all.";
     }
     /// What functions log.
     logs: LogsConfig {
@@ -268,6 +270,14 @@ impl WorkersConfig {
     #[must_use]
     pub fn memory_poll(&self) -> Duration {
         milliseconds(self.memory_poll_ms)
+    }
+}
+
+impl VersioningConfig {
+    /// See [`Self::rollback_warm_seconds`].
+    #[must_use]
+    pub fn rollback_warm(&self) -> Duration {
+        Duration::from_secs(self.rollback_warm_seconds.into())
     }
 }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{OnceCell, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ pub(super) struct Cell {
     state: Mutex<State>,
     /// Set when the bundle was seen to be what was published, before its first use.
     verified: OnceCell<()>,
+    rules: Mutex<Rules>,
     /// Rises with every start that ends.
     changes: watch::Sender<u64>,
 }
@@ -60,22 +61,48 @@ enum Effect {
     Answer(oneshot::Sender<Grant>, Grant),
 }
 
-/// The limits of a pool under these settings.
-pub(super) fn pool_limits(settings: &Settings) -> pool::Limits {
-    pool::Limits {
-        workers_max: settings.max_concurrent_executions as usize,
-        workers_min: settings.warm_workers as usize,
-        queue_max: settings.queue_max as usize,
-        idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.into()),
+/// Which workers stay when nothing is invoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floor {
+    /// `warm_workers` of the settings: the version is live.
+    Settings,
+    /// One until then: the version was live before, and a rollback to it shall find it warm.
+    OneUntil(Instant),
+    /// None.
+    Nothing,
+}
+
+/// What a pool's limits are made of.
+#[derive(Debug, Clone, Copy)]
+struct Rules {
+    settings: Settings,
+    floor: Floor,
+}
+
+impl Rules {
+    fn limits(&self) -> pool::Limits {
+        let Settings { warm_workers, max_concurrent_executions, queue_max, idle_timeout_seconds, .. } = self.settings;
+        let workers_min = match self.floor {
+            Floor::Settings => warm_workers,
+            Floor::OneUntil(_) => 1,
+            Floor::Nothing => 0,
+        };
+        pool::Limits {
+            workers_max: max_concurrent_executions as usize,
+            workers_min: workers_min as usize,
+            queue_max: queue_max as usize,
+            idle_timeout: Duration::from_secs(idle_timeout_seconds.into()),
+        }
     }
 }
 
 impl Cell {
-    pub(super) fn new(blueprint: Blueprint, settings: &Settings) -> Self {
+    pub(super) fn new(blueprint: Blueprint, settings: Settings, floor: Floor) -> Self {
+        let rules = Rules { settings, floor };
         Self {
             blueprint,
             state: Mutex::new(State {
-                pool: Pool::new(pool_limits(settings)),
+                pool: Pool::new(rules.limits()),
                 workers: HashMap::new(),
                 starting: HashMap::new(),
                 waiting: HashMap::new(),
@@ -83,6 +110,7 @@ impl Cell {
                 last_failure: None,
             }),
             verified: OnceCell::new(),
+            rules: Mutex::new(rules),
             changes: watch::Sender::new(0),
         }
     }
@@ -91,8 +119,18 @@ impl Cell {
         PoolSnapshot { blueprint: self.blueprint.clone(), counts: self.state.lock().pool.counts() }
     }
 
-    pub(super) fn set_memory_max(&self, settings: &Settings) {
-        self.blueprint.memory_max.store(settings.memory_bytes(), Ordering::Relaxed);
+    /// Takes in new rules; what is not given stays. Returns what the pool must be told.
+    pub(super) fn set_rules(&self, settings: Option<Settings>, floor: Option<Floor>) -> Event {
+        let mut rules = self.rules.lock();
+        rules.settings = settings.unwrap_or(rules.settings);
+        rules.floor = floor.unwrap_or(rules.floor);
+        self.blueprint.memory_max.store(rules.settings.memory_bytes(), Ordering::Relaxed);
+        Event::SetLimits(rules.limits())
+    }
+
+    /// Whether a floor that was for a time has had it.
+    pub(super) fn is_floor_over(&self) -> bool {
+        matches!(self.rules.lock().floor, Floor::OneUntil(until) if until <= Instant::now())
     }
 
     /// Whether nothing is left of a pool that takes no more work.
@@ -264,9 +302,12 @@ impl Drop for Waiting {
 /// A worker's life, as its pool sees it.
 async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
     let start = async {
+        cell.verified.get_or_try_init(|| shared.verify(&cell.blueprint)).await?;
+        if let Some(claimed) = shared.spawner.claim(&cell.blueprint).await {
+            return claimed;
+        }
         let starts = shared.starts.load_full();
         let permit = starts.acquire().await.expect("the semaphore is never closed");
-        cell.verified.get_or_try_init(|| shared.verify(&cell.blueprint)).await?;
         shared.spawner.spawn(&cell.blueprint, permit).await
     };
     let started = tokio::select! {

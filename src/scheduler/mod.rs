@@ -16,6 +16,7 @@ mod invoke;
 mod lease;
 pub mod pool;
 
+pub use cell::Floor;
 pub use invoke::{Failed, InvokeError, Reply, Wait};
 
 use crate::{
@@ -127,15 +128,15 @@ impl Scheduler {
     }
 
     /// The pool of a version. `make` is asked only if there is none yet.
-    pub fn pool(&self, version: VersionId, make: impl FnOnce() -> (Blueprint, Settings)) -> PoolHandle {
+    pub fn pool(&self, version: VersionId, make: impl FnOnce() -> (Blueprint, Settings, Floor)) -> PoolHandle {
         if let Some(pool) = self.existing(version) {
             return pool;
         }
         let (cell, closed) = {
             let mut pools = self.0.pools.write();
             let cell = pools.cells.entry(version).or_insert_with(|| {
-                let (blueprint, settings) = make();
-                Arc::new(Cell::new(blueprint, &settings))
+                let (blueprint, settings, floor) = make();
+                Arc::new(Cell::new(blueprint, settings, floor))
             });
             (Arc::clone(cell), pools.closed)
         };
@@ -176,6 +177,9 @@ impl Scheduler {
     /// Tells every pool that time has passed. To be called every [`TICK`].
     pub fn tick(&self) {
         for cell in self.0.cells() {
+            if cell.is_floor_over() {
+                self.0.apply(&cell, cell.set_rules(None, Some(Floor::Nothing)));
+            }
             self.0.apply(&cell, Event::Tick);
         }
         self.0.pools.write().cells.retain(|_, cell| !cell.is_over());
@@ -251,15 +255,12 @@ impl PoolHandle {
 
     /// Applies a function's present settings.
     pub fn set_settings(&self, settings: &Settings) {
-        self.cell.set_memory_max(settings);
-        self.shared.apply(&self.cell, Event::SetLimits(cell::pool_limits(settings)));
+        self.shared.apply(&self.cell, self.cell.set_rules(Some(*settings), None));
     }
 
-    /// No alias points at the version any more: its workers finish what they run and then idle out, all of them.
-    pub fn retire(&self, settings: &Settings) {
-        self.cell.set_memory_max(settings);
-        let limits = pool::Limits { workers_min: 0, ..cell::pool_limits(settings) };
-        self.shared.apply(&self.cell, Event::SetLimits(limits));
+    /// Says which workers stay when nothing is invoked.
+    pub fn set_floor(&self, floor: Floor) {
+        self.shared.apply(&self.cell, self.cell.set_rules(None, Some(floor)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! One Bun process that runs one function, from its spawn to its death.
 //!
-//! [`Spawner::spawn`] takes a prewarmed process, or makes one ([`launch`]) and waits for the shim's `ready`; then it
-//! assigns the function ([`boot`]) and hands out a [`Worker`]. From then on:
+//! [`Spawner::claim`] takes a prewarmed process, [`Spawner::spawn`] makes one ([`launch`]) and waits for the shim's
+//! `ready`; then either assigns the function ([`boot`]) and hands out a [`Worker`]. From then on:
 //!
 //! - [`link`] carries invocations to it, as HTTP/1.1 on the worker's own Unix socket;
 //! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;

@@ -216,22 +216,24 @@ impl Spawner {
         self.tasks.wait().await;
     }
 
-    /// A worker with the function loaded, made of a prewarmed process if there is one. Cancelled, it leaves no process
-    /// behind.
+    /// Loads the function into a prewarmed process. `None` if there is none, or none that lives.
+    ///
+    /// Like [`Self::spawn`], cancelled it leaves no process behind.
+    pub async fn claim(&self, blueprint: &Blueprint) -> Option<Result<Worker, StartError>> {
+        let (asked, limits) = (Instant::now(), **self.limits.load());
+        let worker = self.stock.take()?.assign(blueprint, &limits, asked, ColdStart::Prewarmed).await;
+        // Only now: the start of another process would have slowed down this import.
+        self.stock.refill();
+        // One that has ended may have done so before it was claimed; a new process tells for sure.
+        Some(worker).filter(|worker| !matches!(worker, Err(StartError::Exited(_))))
+    }
+
+    /// Starts a process and loads the function into it.
     ///
     /// `permit` is dropped before the import: that is the function's own code, and may take as long as it likes within
     /// the start's time without holding up the starts of others.
     pub async fn spawn<P>(&self, blueprint: &Blueprint, permit: P) -> Result<Worker, StartError> {
-        let asked = Instant::now();
-        let limits = **self.limits.load();
-        if let Some(booted) = self.stock.take() {
-            let worker = booted.assign(blueprint, &limits, asked, ColdStart::Prewarmed).await;
-            self.stock.refill();
-            // One that has ended may have done so before it was claimed.
-            if !matches!(worker, Err(StartError::Exited(_))) {
-                return worker;
-            }
-        }
+        let (asked, limits) = (Instant::now(), **self.limits.load());
         let booted = self.boot(&limits).await?;
         drop(permit);
         booted.assign(blueprint, &limits, asked, ColdStart::Spawned).await

@@ -72,7 +72,9 @@ async fn a_waiting_process_that_dies_is_replaced_and_never_claimed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_that_does_not_load_into_a_waiting_process_says_why() {
     let daemon = start(1).await;
-    daemon.deploy_text("bad", "console.error('about to fail'); throw new Error('no luck'); export default () => {};").await;
+    daemon
+        .deploy_text("bad", "console.error('about to fail'); throw new Error('no luck'); export default () => {};")
+        .await;
     let outcome = daemon.invoke("bad").await;
     assert!(is_refused(&outcome, ErrorCode::BundleLoadError), "{outcome:?}");
     let error = outcome.expect_err("it throws");

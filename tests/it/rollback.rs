@@ -1,9 +1,9 @@
 //! ROLLBACK.
 
-use crate::harness::{TestDaemon, is_refused, text};
+use crate::harness::{TestDaemon, is_refused, text, until};
 use levain::{
     error::ErrorCode,
-    model::{DeploymentKind, DeploymentStatus},
+    model::{ColdStart, DeploymentKind, DeploymentStatus},
     protocol::{
         ipc::Encoding,
         message::{DeployRequest, RollbackRequest, VersionRef},
@@ -138,5 +138,38 @@ async fn the_target_is_warm_before_the_traffic_moves() {
     daemon.call(&to_label("one")).await.unwrap();
     let answer = daemon.invoke("f").await.unwrap();
     assert_eq!((answer.version.as_str(), answer.cold_start), ("one", levain::model::ColdStart::None));
+    daemon.stop().await;
+}
+
+/// A daemon with two versions of `f`, whose idle workers go after a second, except the one kept for a rollback.
+async fn with_kept_worker(rollback_warm_seconds: u32) -> TestDaemon {
+    let daemon = TestDaemon::start_with(|config| {
+        config.versioning.rollback_warm_seconds = rollback_warm_seconds;
+        config.functions.idle_timeout_seconds = 1;
+    })
+    .await;
+    daemon.deploy_text("f", "export default () => new Response('one');").await;
+    daemon.redeploy_text("f", None, "export default () => new Response('two');").await.expect("a good bundle");
+    daemon
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_before_stays_warm_for_a_rollback() {
+    let daemon = with_kept_worker(60).await;
+    until("the live version's idle worker has gone and the kept one not", || async {
+        let pools = daemon.pools("f").await;
+        matches!(&pools[..], [only] if only.version == "v1" && only.idle == 1).then_some(())
+    })
+    .await;
+    daemon.client().call(&request()).await.expect("there is a version before");
+    let answer = daemon.invoke("f").await.expect("an answer");
+    assert_eq!((text(&answer), answer.cold_start), ("one", ColdStart::None));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_version_before_does_not_stay_warm_for_ever() {
+    let daemon = with_kept_worker(1).await;
+    daemon.until_no_workers().await;
     daemon.stop().await;
 }

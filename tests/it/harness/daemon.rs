@@ -43,6 +43,7 @@ impl TestDaemon {
         config.runtime.bun = bun().await.to_str().unwrap().into();
         // Tests that count processes count those of functions, unless they ask for others.
         config.workers.prewarmed_workers = 0;
+        config.versioning.rollback_warm_seconds = 0;
         change(&mut config);
         let daemon = Daemon::start(config.clone()).await.expect("the daemon starts");
         let client = Client::connect(daemon.socket()).await.expect("the daemon answers");
