@@ -13,13 +13,16 @@ use levain::{
     protocol::{
         field::Body,
         ipc::{Call, Encoding},
-        message::{DeleteRequest, DeployRequest, InvokeRequest, InvokeResponse, RegisterRequest, WarmupRequest},
+        message::{
+            DeleteRequest, DeployRequest, InvokeRequest, InvokeResponse, RegisterRequest, StatusRequest, WarmupRequest,
+        },
     },
 };
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -35,15 +38,16 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with the default configuration, save that a deployment starts no worker: nothing is warm before its
-    /// first call.
-    pub(crate) async fn start(bun: &Path) -> Result<Self> {
+    /// Starts one with the default configuration, save that a deployment starts no worker, so that nothing is warm
+    /// before its first call, and with this many prewarmed processes.
+    pub(crate) async fn start(bun: &Path, prewarmed: u32) -> Result<Self> {
         let data_dir = TempDir::new()?;
         let log = data_dir.path().join("daemon.log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_levain"));
         command.arg("serve").arg("--data-dir").arg(data_dir.path()).current_dir(data_dir.path());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", data_dir.path());
         command.env("LEVAIN_BUN", bun).env("LEVAIN_VERSIONING_VERIFY", "syntax");
+        command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", prewarmed.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut process = Running::spawn(&mut command)?;
         let socket = data_dir.path().join("levain.sock");
@@ -101,12 +105,22 @@ impl Daemon {
         Ok(())
     }
 
-    /// Calls a function once that has no worker.
-    pub(crate) async fn call_cold(&self, name: &str) -> Result<()> {
-        match invoke(&self.client, &get(name)).await?.cold_start {
-            ColdStart::None => Err(format!("{name} was warm already").into()),
-            _ => Ok(()),
+    /// Waits until as many prewarmed processes wait.
+    pub(crate) async fn until_prewarmed(&self, count: u32) -> Result<()> {
+        while self.client.call(&StatusRequest {}).await?.prewarmed != count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // The processor is to be as quiet as before any other measurement.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(())
+    }
+
+    /// Calls a function once that has no worker, and checks what kind of start that took.
+    pub(crate) async fn call_cold(&self, name: &str, expected: ColdStart) -> Result<Duration> {
+        let began = Instant::now();
+        let found = invoke(&self.client, &get(name)).await?.cold_start;
+        let took = began.elapsed();
+        if found == expected { Ok(took) } else { Err(format!("{name}: expected {expected:?}, got {found:?}").into()) }
     }
 
     /// How many bytes a call and its answer have.

@@ -38,6 +38,7 @@ const FIGURES: [Figure; 26] = [
     figure("bare.cpu.rate", "bare: 1 ms of CPU, 16 callers, two Bun processes", "calls/s"),
     figure("echo.rate", "1 MiB echo, 4 callers", "calls/s"),
     figure("bare.echo.rate", "bare: 1 MiB echo, 4 callers, two Bun processes", "calls/s"),
+    figure("cold.claimed.p50", "hello, cold: a prewarmed process is claimed, p50", "ms"),
     figure("cold.spawned.p50", "hello, cold: a worker is spawned, p50", "ms"),
     figure("floor.cold.p50", "floor: the same worker started without the daemon, p50", "ms"),
     figure("memory.empty", "private memory of the idle daemon, no function", "MiB"),
@@ -64,7 +65,7 @@ struct Comparison {
 }
 
 /// Every comparison, in the order of the table.
-const COMPARISONS: [Comparison; 10] = [
+const COMPARISONS: [Comparison; 11] = [
     Comparison {
         title: "warm call, 1 caller, to two bare hops (frames + worker)",
         of: "hello.1.p50",
@@ -103,6 +104,12 @@ const COMPARISONS: [Comparison; 10] = [
         of: "echo.rate",
         to: &["bare.echo.rate"],
         target: Target::AtLeast(0.6),
+    },
+    Comparison {
+        title: "claimed cold start to a spawned one",
+        of: "cold.claimed.p50",
+        to: &["cold.spawned.p50"],
+        target: Target::AtMost(0.35),
     },
     Comparison {
         title: "spawned cold start to the same start without the daemon",

@@ -11,7 +11,10 @@ use crate::{
 };
 use bytes::Bytes;
 use http::Method;
-use levain::protocol::{field::Body, message::InvokeRequest};
+use levain::{
+    model::ColdStart,
+    protocol::{field::Body, message::InvokeRequest},
+};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -51,6 +54,9 @@ const BARE_PROCESSES: usize = 2;
 
 const ECHO_BYTES: usize = 1 << 20;
 
+/// Processes that wait for a function, as by default.
+const PREWARMED: u32 = 2;
+
 /// Measures everything.
 pub(crate) async fn run(plan: &Plan) -> Result<Report> {
     let bun = Bun::prepare().await?;
@@ -78,6 +84,8 @@ pub(crate) async fn run(plan: &Plan) -> Result<Report> {
 struct Setup<'a> {
     bun: &'a Bun,
     daemon: Daemon,
+    /// One that has no prewarmed processes.
+    spawning: Daemon,
     /// Functions that were never called.
     cold: Vec<String>,
     hello: PathBuf,
@@ -99,13 +107,15 @@ struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     async fn start(bun: &'a Bun, plan: &Plan) -> Result<Self> {
-        let daemon = Daemon::start(bun.path()).await?;
+        let daemon = Daemon::start(bun.path(), PREWARMED).await?;
+        let spawning = Daemon::start(bun.path(), 0).await?;
         let [hello, cpu, echo] = ["hello", "cpu", "echo"].map(sample);
         for (name, sample) in [("hello", &hello), ("cpu", &cpu), ("echo", &echo)] {
             daemon.deploy(name, sample).await?;
         }
         let cold: Vec<String> = (0..(plan.rounds + 1) * plan.colds).map(|number| format!("cold-{number}")).collect();
         daemon.deploy_all(&cold, &hello).await?;
+        spawning.deploy_all(&cold, &hello).await?;
 
         let call_hello = get("hello");
         let call_cpu = InvokeRequest { path: Some("/?ms=1".into()), ..get("cpu") };
@@ -135,6 +145,7 @@ impl<'a> Setup<'a> {
             echo_bare: bare(bun, &echo, &bare_echo, 4, &mut processes).await?,
             hello,
             daemon,
+            spawning,
             _processes: processes,
             _folder: folder,
         })
@@ -194,12 +205,15 @@ impl<'a> Setup<'a> {
     }
 
     async fn cold_starts(&mut self, count: usize, report: &mut Report) -> Result<()> {
-        let (mut spawned, mut direct) = (Vec::new(), Vec::new());
+        let (mut claimed, mut spawned, mut direct) = (Vec::new(), Vec::new(), Vec::new());
         for name in self.cold.drain(..count.min(self.cold.len())) {
-            let began = Instant::now();
-            self.daemon.call_cold(&name).await?;
-            spawned.push(began.elapsed());
+            self.daemon.until_prewarmed(PREWARMED).await?;
+            claimed.push(self.daemon.call_cold(&name, ColdStart::Prewarmed).await?);
             self.daemon.delete(&name).await?;
+            self.daemon.until_prewarmed(PREWARMED).await?;
+
+            spawned.push(self.spawning.call_cold(&name, ColdStart::Spawned).await?);
+            self.spawning.delete(&name).await?;
 
             let began = Instant::now();
             let worker = self.bun.worker(&self.hello).await?;
@@ -207,7 +221,7 @@ impl<'a> Setup<'a> {
             worker.caller(call).await?.call().await?;
             direct.push(began.elapsed());
         }
-        for (id, times) in [("cold.spawned.p50", spawned), ("floor.cold.p50", direct)] {
+        for (id, times) in [("cold.claimed.p50", claimed), ("cold.spawned.p50", spawned), ("floor.cold.p50", direct)] {
             report.add(id, Load::new(times, Duration::ZERO).p50_us() / 1e3);
         }
         Ok(())

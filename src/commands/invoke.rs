@@ -167,7 +167,9 @@ async fn collect(reply: &mut Reply, frame_bytes_max: usize) -> Result<Bytes, Cal
     let Some(second) = reply.chunk().await? else {
         return if first.len() > max { Err(too_large(reply, max)) } else { Ok(first) };
     };
-    let mut body = BytesMut::from(first);
+    let length = reply.headers().get(http::header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(max));
+    body.extend_from_slice(&first);
     body.extend_from_slice(&second);
     while let Some(chunk) = reply.chunk().await? {
         body.extend_from_slice(&chunk);

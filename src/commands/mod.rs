@@ -124,7 +124,10 @@ pub async fn execute(
         return Err(shutting_down());
     }
     match request {
-        Request::Invoke(request) => encoding.write(&invoke::run(context, request, partials).await?),
+        Request::Invoke(request) => {
+            let response = invoke::run(context, request, partials).await?;
+            encoding.write_with_room(&response, response.body.0.len())
+        }
         // Boxed, so that the future of an invocation is not as large as that of a deployment.
         Request::GetLogs(request) => encoding.write(&Box::pin(logs::run(context, request, partials)).await?),
         Request::GetMetrics(request) => encoding.write(&Box::pin(metrics::run(context, request)).await?),

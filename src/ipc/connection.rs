@@ -6,6 +6,7 @@
 //! A client that sends faster than it is served is not read from; a client that does not read its answers slows down
 //! the streams it has asked for, and is cut off when too much is waiting for it.
 
+use super::outbox::Outbox;
 use crate::{
     commands::{self, Caller, Context, Part, Partials},
     config::Config,
@@ -34,7 +35,7 @@ const BACKLOG_FRAMES_MAX: usize = 4;
 /// Parts of streamed answers on their way from a command to the connection.
 const PARTIALS_MAX: usize = 8;
 
-/// The buffer a connection begins with; one that has grown beyond the second number is not kept.
+/// The read buffer a connection begins with; one that has grown beyond the second number is not kept.
 const BUFFER_BYTES: usize = 8 * 1024;
 const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 
@@ -45,7 +46,7 @@ pub(super) struct Connection {
     /// The configuration at the time the connection was made.
     config: Arc<Config>,
     incoming: BytesMut,
-    outgoing: BytesMut,
+    outgoing: Outbox,
     /// Ids whose final answer is still to come.
     open: HashSet<u64>,
     /// When the frame that is half here must be complete.
@@ -69,7 +70,7 @@ impl Connection {
             caller,
             config,
             incoming: BytesMut::with_capacity(BUFFER_BYTES),
-            outgoing: BytesMut::with_capacity(BUFFER_BYTES),
+            outgoing: Outbox::new(),
             open: HashSet::new(),
             frame_deadline: None,
             done_reading: false,
@@ -96,10 +97,7 @@ impl Connection {
             let deadline = self.frame_deadline.filter(|_| may_read);
             tokio::select! {
                 biased;
-                written = writer.write_buf(&mut self.outgoing), if !self.outgoing.is_empty() => {
-                    written?;
-                    self.trim();
-                }
+                written = self.outgoing.write(&mut writer), if !self.outgoing.is_empty() => written?,
                 Some(answer) = running.next(), if !running.is_empty() => {
                     // What a command has sent as parts precedes its end.
                     while let Ok(part) = parts.try_recv() {
@@ -217,7 +215,7 @@ impl Connection {
 
     fn finish(&mut self, answer: Outgoing) -> io::Result<()> {
         self.open.remove(&answer.request_id);
-        self.enqueue(&answer);
+        self.enqueue(answer);
         let max = BACKLOG_FRAMES_MAX * self.config.limits.frame_bytes_max as usize;
         if self.outgoing.len() > max {
             tracing::warn!(waiting = self.outgoing.len(), "a client that does not read its answers is cut off");
@@ -228,23 +226,16 @@ impl Connection {
 
     fn refuse(&mut self, request_id: u64, encoding: Encoding, error: &Error) {
         let payload = encoding.write(error).unwrap_or_default().into();
-        self.enqueue(&Outgoing { request_id, status: ipc::ERROR, payload });
+        self.enqueue(Outgoing { request_id, status: ipc::ERROR, payload });
     }
 
     fn enqueue_part(&mut self, part: Part) {
         let Part { request_id, payload } = part;
-        self.enqueue(&Outgoing { request_id, status: ipc::PARTIAL, payload });
+        self.enqueue(Outgoing { request_id, status: ipc::PARTIAL, payload });
     }
 
-    fn enqueue(&mut self, outgoing: &Outgoing) {
-        frame::encode(outgoing.request_id, outgoing.status, &outgoing.payload, &mut self.outgoing);
-    }
-
-    /// Gives back what one large frame has made the buffers grow to.
-    fn trim(&mut self) {
-        if self.outgoing.is_empty() && self.outgoing.capacity() > BUFFER_KEPT_BYTES {
-            self.outgoing = BytesMut::with_capacity(BUFFER_BYTES);
-        }
+    fn enqueue(&mut self, outgoing: Outgoing) {
+        self.outgoing.push(outgoing.request_id, outgoing.status, outgoing.payload);
     }
 }
 

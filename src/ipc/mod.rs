@@ -4,6 +4,7 @@
 //! in by its kernel-checked user id, never by what it says. Everything a peer can make the daemon hold is bounded.
 
 mod connection;
+mod outbox;
 
 use crate::{
     commands::{Caller, Context},

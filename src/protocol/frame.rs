@@ -94,13 +94,22 @@ pub fn decode(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>, 
 /// # Panics
 /// When the payload has 4 GiB or more, which no limit allows.
 pub fn encode(request_id: u64, tag: u8, payload: &[u8], out: &mut BytesMut) {
-    let payload_length = u32::try_from(payload.len()).expect("payloads are bounded far below 4 GiB");
     out.reserve(HEADER_BYTES + payload.len());
+    encode_header(request_id, tag, payload.len(), out);
+    out.put_slice(payload);
+}
+
+/// Appends what precedes a payload of this length.
+///
+/// # Panics
+/// When it is 4 GiB or more, which no limit allows.
+pub fn encode_header(request_id: u64, tag: u8, payload_bytes: usize, out: &mut BytesMut) {
+    let payload_length = u32::try_from(payload_bytes).expect("payloads are bounded far below 4 GiB");
+    out.reserve(HEADER_BYTES);
     out.put_u32_le(payload_length + COUNTED_HEADER_BYTES as u32);
     out.put_u64_le(request_id);
     out.put_u8(tag);
     out.put_u32_le(payload_length);
-    out.put_slice(payload);
 }
 
 #[cfg(test)]

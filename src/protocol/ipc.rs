@@ -16,6 +16,9 @@ pub const ERROR: u8 = 0x01;
 /// A part of the answer; more frames with this id follow.
 pub const PARTIAL: u8 = 0x02;
 
+/// Room for the fields of most payloads, a body apart.
+const FIELDS_BYTES: usize = 768;
+
 /// How a payload is written. An answer uses the encoding of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
@@ -37,9 +40,23 @@ impl Encoding {
 
     /// Writes a payload.
     pub fn write<T: Serialize>(self, value: &T) -> Result<Vec<u8>, Error> {
+        self.write_with_room(value, 0)
+    }
+
+    /// Writes a payload that holds a body of about this many bytes, without growing the buffer under it.
+    pub fn write_with_room<T: Serialize>(self, value: &T, body_bytes: usize) -> Result<Vec<u8>, Error> {
         match self {
-            Self::Json => serde_json::to_vec(value).map_err(Error::internal),
-            Self::MessagePack => rmp_serde::to_vec_named(value).map_err(Error::internal),
+            Self::Json => {
+                // Base64 takes four bytes for three.
+                let mut payload = Vec::with_capacity(FIELDS_BYTES + body_bytes / 3 * 4);
+                serde_json::to_writer(&mut payload, value).map_err(Error::internal)?;
+                Ok(payload)
+            }
+            Self::MessagePack => {
+                let mut payload = Vec::with_capacity(FIELDS_BYTES + body_bytes);
+                rmp_serde::encode::write_named(&mut payload, value).map_err(Error::internal)?;
+                Ok(payload)
+            }
         }
     }
 

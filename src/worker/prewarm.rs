@@ -2,7 +2,11 @@
 
 use super::boot::Booted;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::{sync::Notify, time::timeout};
+
+/// How often the stock is looked through for processes that have died.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The prewarmed processes.
 #[derive(Debug, Default)]
@@ -78,7 +82,8 @@ impl Stock {
                     return;
                 }
             }
-            self.changed.notified().await;
+            // A process that dies while it waits tells nobody.
+            let _ = timeout(LOOK_EVERY, self.changed.notified()).await;
         }
     }
 }
