@@ -253,7 +253,7 @@ fn per_call_us(cpu: Duration, load: &Load) -> f64 {
 
 /// A daemon that nobody calls: as it starts, with many functions, and what a worker adds.
 async fn memory(bun: &Bun, plan: &Plan, report: &mut Report) -> Result<()> {
-    let daemon = Daemon::start(bun.path()).await?;
+    let daemon = Daemon::start(bun.path(), PREWARMED).await?;
     tokio::time::sleep(SETTLE_TIME).await;
     report.add("memory.empty", process::private_mib(daemon.pid())?);
 
