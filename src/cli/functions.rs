@@ -2,7 +2,7 @@
 
 use super::args::{Assignment, SettingsArgs, parse_assignment};
 use super::error::CliError;
-use super::print::{DIM, GREEN, facts, styled, table};
+use super::print::{DIM, GREEN, RED, facts, styled, table};
 use super::session::Session;
 use super::text;
 use crate::model::{FunctionStatus, Settings, Timestamp};
@@ -135,7 +135,16 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
             [it.starting, it.idle, it.busy, it.stopping, it.queued].map(|count| count.to_string());
         [it.function.clone(), it.version.clone(), it.environment.clone(), starting, idle, busy, stopping, queued]
     });
-    table(heads, rows)
+    let mut shown = table(heads, rows);
+    for pool in pools.iter().filter(|it| it.failed_starts > 0) {
+        let PoolInfo { function, version, failed_starts, retry_in_ms, .. } = pool;
+        let retry = text::duration_ms(*retry_in_ms as f64);
+        shown.push_str(&styled(
+            RED,
+            &format!("{function} {version} is unhealthy: {failed_starts} starts failed in a row, the next is tried in {retry}\n"),
+        ));
+    }
+    shown
 }
 
 fn settings_text(settings: &Settings) -> String {

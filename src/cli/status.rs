@@ -49,6 +49,8 @@ mod tests {
             busy: 1,
             stopping: 0,
             queued: 0,
+            failed_starts: 3,
+            retry_in_ms: 400,
         };
         let status = StatusResponse {
             version: "0.1.0".into(),
@@ -75,6 +77,7 @@ memory     20 MiB daemon, 90 MiB workers
 
 FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  STOPPING  QUEUED
 hello     v1       production          0     2     1         0       0
+hello v1 is unhealthy: 3 starts failed in a row, the next is tried in 400 ms
 ";
         assert_eq!(plain(&text(&status)), expected);
     }

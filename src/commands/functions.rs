@@ -6,9 +6,9 @@ use crate::{
     model::Timestamp,
     protocol::message::{AliasInfo, FunctionInfo, FunctionSummary, ListRequest, ListResponse, PoolInfo, UpdateRequest},
     router::Entry,
-    scheduler::PoolSnapshot,
+    scheduler::{PoolSnapshot, pool::Health},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub(super) fn list(context: &Context, request: &ListRequest) -> ListResponse {
     let functions = context.router.functions();
@@ -82,14 +82,18 @@ fn pools(context: &Context, entry: &Entry) -> Vec<PoolInfo> {
     pools.map(|pool| pool_info(&pool.snapshot())).filter(is_in_use).collect()
 }
 
-/// Whether a pool has anything in it.
+/// Whether a pool has anything in it worth a row.
 pub(super) fn is_in_use(pool: &PoolInfo) -> bool {
-    pool.starting + pool.idle + pool.busy + pool.stopping + pool.queued > 0
+    pool.starting + pool.idle + pool.busy + pool.stopping + pool.queued + pool.failed_starts > 0
 }
 
 /// A pool as it stands on the wire.
 pub(super) fn pool_info(pool: &PoolSnapshot) -> PoolInfo {
-    let PoolSnapshot { blueprint, counts } = pool;
+    let PoolSnapshot { blueprint, counts, health } = pool;
+    let (failed_starts, retry_in) = match *health {
+        Health::Healthy => (0, Duration::ZERO),
+        Health::Unhealthy { failures, retry_in } => (failures, retry_in),
+    };
     PoolInfo {
         function: blueprint.function.to_string(),
         version: blueprint.version.to_string(),
@@ -99,5 +103,7 @@ pub(super) fn pool_info(pool: &PoolSnapshot) -> PoolInfo {
         busy: counts.busy as u32,
         stopping: counts.stopping as u32,
         queued: counts.queued as u32,
+        failed_starts,
+        retry_in_ms: retry_in.as_millis() as u64,
     }
 }

@@ -542,6 +542,11 @@ messages! {
         stopping: u32,
         /// Invocations waiting for a worker.
         queued: u32,
+        /// Starts that have failed in a row; while there are any, calls that need a start fail with the last one's error
+        /// until `retry_in_ms` is over.
+        failed_starts: u32,
+        /// When the next start is tried, in milliseconds; 0 while starts work.
+        retry_in_ms: u64,
     }
     /// GET_DEPLOYMENTS.
     DeploymentsResponse {

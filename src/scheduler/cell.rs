@@ -116,7 +116,9 @@ impl Cell {
     }
 
     pub(super) fn snapshot(&self) -> PoolSnapshot {
-        PoolSnapshot { blueprint: self.blueprint.clone(), counts: self.state.lock().pool.counts() }
+        let state = self.state.lock();
+        let (counts, health) = (state.pool.counts(), state.pool.health(Instant::now()));
+        PoolSnapshot { blueprint: self.blueprint.clone(), counts, health }
     }
 
     /// Takes in new rules; what is not given stays. Returns what the pool must be told.

@@ -11,6 +11,7 @@
 //! **Invariants.** A worker that the pool gave away is held by exactly one [`lease::Lease`], whose drop gives it back or
 //! ends it, so a caller that goes away loses nothing. Each worker has one task, from its start to its end.
 
+mod breaker;
 mod cell;
 mod invoke;
 mod lease;
@@ -25,9 +26,10 @@ use crate::{
     worker::{Blueprint, Spawner, StartError},
 };
 use arc_swap::ArcSwap;
+use breaker::{BACK_OFF_MAX, BACK_OFF_MIN};
 use cell::Cell;
 use parking_lot::RwLock;
-use pool::{Counts, Event};
+use pool::{Counts, Event, Health};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -38,10 +40,6 @@ use tokio_util::task::TaskTracker;
 
 /// How often pools are told that time has passed.
 pub const TICK: Duration = Duration::from_millis(250);
-
-/// How long to wait after a process could not be prewarmed; the pause doubles up to the second.
-const PREWARM_PAUSE_MIN: Duration = Duration::from_millis(100);
-const PREWARM_PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// What bounds starts and waits on this node.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +89,8 @@ pub struct PoolSnapshot {
     pub blueprint: Blueprint,
     /// How many workers are in which state.
     pub counts: Counts,
+    /// Whether its starts fail.
+    pub health: Health,
 }
 
 /// What a warm-up has come to.
@@ -189,17 +189,17 @@ impl Scheduler {
     ///
     /// They wait in the same line for their start as functions do, and are made only after the import that took one.
     pub async fn keep_prewarmed(&self) {
-        let mut pause = PREWARM_PAUSE_MIN;
+        let mut pause = BACK_OFF_MIN;
         loop {
             self.0.spawner.prewarm_missing().await;
             let starts = self.0.starts.load_full();
             let _permit = starts.acquire().await.expect("the semaphore is never closed");
             match self.0.spawner.prewarm().await {
-                Ok(()) => pause = PREWARM_PAUSE_MIN,
+                Ok(()) => pause = BACK_OFF_MIN,
                 Err(error) => {
                     tracing::warn!("cannot prewarm a worker: {error}");
                     tokio::time::sleep(pause).await;
-                    pause = (2 * pause).min(PREWARM_PAUSE_MAX);
+                    pause = (2 * pause).min(BACK_OFF_MAX);
                 }
             }
         }

@@ -25,18 +25,23 @@
 //!
 //! # Rules
 //!
-//! - **Choice**: the most recently used idle worker takes the call, so that the hot stay hot and the rest can expire.
-//! - **Start**: while more callers wait than workers start, and there is room, one more starts.
-//! - **Admission**: each slot that is not busy may have one caller waiting for it, and `queue_max` more may wait.
+//! - **R1 Choice**: the most recently used idle worker takes the call, so that the hot stay hot and the rest can expire.
+//! - **R2 Start**: while more callers wait than workers start, and there is room, one more starts.
+//! - **R3 Admission**: each slot that is not busy may have one caller waiting for it, and `queue_max` more may wait.
 //!   A pool therefore holds up to `workers_max + queue_max` calls, and with `queue_max` 0 a cold call still works.
-//! - **Failed start**: the event of a failed start starts nothing, and until a start succeeds again, callers get at
-//!   most one start at a time, as a probe. A pool whose starts all fail thus starts at most one worker per event from
-//!   outside, and never spins. Callers go on waiting while another worker is starting or busy; when nobody is left to
-//!   serve them they all fail.
-//! - **Floor**: `workers_min` is reached at `SetLimits`, and refilled at `Tick` unless the latest start failed.
+//! - **R4 Breaker**: after a failed start, nothing starts for callers or for the floor until the back-off of the
+//!   [`breaker`] has passed; then one at a time, as a probe, until one succeeds. A start that fails therefore never leads
+//!   to another at once, and a version that cannot start costs as many starts as its back-off allows, however often it
+//!   is invoked. An `Exited` of a starting worker is a failed start.
+//! - **R5 Failing fast**: while the breaker lets nothing start, callers wait for workers that start or are busy, and
+//!   fail at once when nobody is alive, those who come and those who wait. The caller whose call begins a probe waits
+//!   for it, and so does who comes meanwhile.
+//! - **R6 Floor**: `workers_min` is reached at `SetLimits`, and refilled at `Tick` as far as the breaker allows.
 //!   A worker that dies young is therefore replaced at the rate of the ticks. A new pool is empty until its first
 //!   event: the first `Tick` brings it to its floor.
-//! - **Too many** (a lowered `workers_max`, or `Close`, which makes it 0): starting workers stop first, the newest
+//! - **R7 Wishes**: `Warm` and `SetLimits` start what they ask for whatever the breaker says: they stand for a person who
+//!   has just changed something and wants to know. Such a start counts as any other once it has ended.
+//! - **R8 Too many** (a lowered `workers_max`, or `Close`, which makes it 0): starting workers stop first, the newest
 //!   ahead, for they are worth least; then idle ones, the oldest ahead; busy ones stop when they are released.
 //!   Callers that already wait keep their place, whatever the new `queue_max` says.
 //!
@@ -50,24 +55,28 @@
 //! - **I5** In a closed pool nobody waits and no worker is starting or idle.
 //! - **I6** Every invocation ends exactly once: dispatched, failed or cancelled.
 //! - **I7** With workers that answer, a pool falls to its floor, and after `Close` to nothing.
+//! - **I8** While the breaker lets nothing start, nobody waits unless a worker is alive.
+//! - **I9** Once workers start again and the back-off has passed, two ticks and a start between them fill the floor.
 //!
-//! I2 to I5 are asserted after every event in debug builds; the property tests hold all of them.
+//! I2 to I5 and I8 are asserted after every event in debug builds; the property tests hold all of them.
+//!
+//! A call on the usual way looks at each worker once at the most: what counts them asks first whether it has to.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use super::breaker::{self, Breaker};
 use crate::model::{InvocationId, WorkerId};
 
+pub use breaker::Health;
 pub use interface::{Action, Counts, Event, Failure, Limits};
 
 mod interface;
-#[cfg(test)]
-mod tests;
 
 /// Which invocation a busy worker has is known to the caller that has the worker, and decides nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WorkerState {
-    Starting,
+    Starting { since: Instant },
     Idle { since: Instant },
     Busy,
     Stopping,
@@ -82,8 +91,7 @@ pub struct Pool {
     waiting: VecDeque<InvocationId>,
     /// The id of the next worker: unique in this pool, never used again.
     next_id: u64,
-    /// Whether the start that ended last has failed.
-    start_failed: bool,
+    breaker: Breaker,
     closed: bool,
 }
 
@@ -95,7 +103,7 @@ impl Pool {
             workers: BTreeMap::new(),
             waiting: VecDeque::new(),
             next_id: 1,
-            start_failed: false,
+            breaker: Breaker::default(),
             closed: false,
         }
     }
@@ -104,19 +112,13 @@ impl Pool {
     #[must_use = "the pool counts on each action being performed"]
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
-        match event {
-            Event::StartFailed(id) | Event::Exited(id) if self.state(id) == Some(WorkerState::Starting) => {
-                self.fail_start(id, &mut actions);
-            }
-            event => {
-                let alive_min = self.apply(event, now, &mut actions);
-                self.stop_excess(&mut actions);
-                self.dispatch(&mut actions);
-                self.start_missing(alive_min, &mut actions);
-            }
-        }
+        let alive_min = self.apply(event, now, &mut actions);
+        self.stop_excess(&mut actions);
+        self.dispatch(&mut actions);
+        self.start_missing(alive_min, now, &mut actions);
+        self.fail_unserved(now, &mut actions);
         if cfg!(debug_assertions) {
-            self.assert_invariants();
+            self.assert_invariants(now);
         }
         actions
     }
@@ -126,13 +128,18 @@ impl Pool {
         let mut counts = Counts { queued: self.waiting.len(), ..Counts::default() };
         for state in self.workers.values() {
             match state {
-                WorkerState::Starting => counts.starting += 1,
+                WorkerState::Starting { .. } => counts.starting += 1,
                 WorkerState::Idle { .. } => counts.idle += 1,
                 WorkerState::Busy => counts.busy += 1,
                 WorkerState::Stopping => counts.stopping += 1,
             }
         }
         counts
+    }
+
+    /// Whether workers start, and if not, since how many failures and for how long.
+    pub fn health(&self, now: Instant) -> Health {
+        self.breaker.health(now)
     }
 
     /// Whether there are no workers and nobody waits.
@@ -151,9 +158,9 @@ impl Pool {
             Event::Invoke(invocation) => self.admit(invocation, actions),
             Event::Cancel(invocation) => self.waiting.retain(|it| *it != invocation),
             Event::Ready(id) => {
-                if self.state(id) == Some(WorkerState::Starting) {
+                if let Some(WorkerState::Starting { .. }) = self.state(id) {
                     self.workers.insert(id, WorkerState::Idle { since: now });
-                    self.start_failed = false;
+                    self.breaker.record_success();
                 }
             }
             Event::Release(id) => {
@@ -166,15 +173,13 @@ impl Pool {
                     self.stop(id, actions);
                 }
             }
-            // A start that is told to stop may end as one that failed. `handle` deals with those that were wanted.
+            // A start that is told to stop may end as one that failed, and says nothing about the version.
             Event::StartFailed(id) => {
-                if self.state(id) == Some(WorkerState::Stopping) {
-                    self.workers.remove(&id);
+                if let Some(WorkerState::Starting { .. } | WorkerState::Stopping) = self.state(id) {
+                    self.remove(id, now);
                 }
             }
-            Event::Exited(id) => {
-                self.workers.remove(&id);
-            }
+            Event::Exited(id) => self.remove(id, now),
             Event::Warm(count) => return count,
             Event::SetLimits(limits) => {
                 self.limits = limits;
@@ -186,33 +191,39 @@ impl Pool {
             }
             Event::Tick => {
                 self.stop_expired(now, actions);
-                // Without this condition, a version that cannot start would be started at every tick for ever.
-                return if self.start_failed { 0 } else { self.limits.workers_min };
+                return self.floor_in_reach(now);
             }
         }
         0
     }
 
     fn admit(&mut self, invocation: InvocationId, actions: &mut Vec<Action>) {
-        let slots_not_busy = self.workers_max().saturating_sub(self.counts().busy);
-        let waiting_max = self.limits.queue_max.saturating_add(slots_not_busy);
         if self.closed {
             actions.push(Action::Fail { invocation, reason: Failure::Closed });
-        } else if self.waiting.len() >= waiting_max {
-            actions.push(Action::Fail { invocation, reason: Failure::QueueFull });
-        } else {
+        } else if self.waiting.len() < self.limits.queue_max || self.waiting.len() < self.waiting_max() {
             self.waiting.push_back(invocation);
+        } else {
+            actions.push(Action::Fail { invocation, reason: Failure::QueueFull });
         }
     }
 
-    /// Removes a worker that did not start, and fails the callers if nobody else can serve them. Starts no other:
-    /// where starts fail at once, that would be an endless loop.
-    fn fail_start(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
-        self.workers.remove(&id);
-        self.start_failed = true;
-        if self.counts().alive() == 0 {
-            self.fail_waiting(Failure::StartFailed, actions);
+    fn waiting_max(&self) -> usize {
+        let slots_not_busy = self.workers_max().saturating_sub(self.counts().busy);
+        self.limits.queue_max.saturating_add(slots_not_busy)
+    }
+
+    /// Forgets a worker that is gone. One that was starting has failed to.
+    fn remove(&mut self, id: WorkerId, now: Instant) {
+        if let Some(WorkerState::Starting { since }) = self.workers.remove(&id) {
+            self.breaker.record_failure(since, now);
         }
+    }
+
+    /// The floor, or as much of it as the breaker lets be reached now.
+    fn floor_in_reach(&self, now: Instant) -> usize {
+        let counts = self.counts();
+        let starts_max = self.breaker.starting_max(now).saturating_sub(counts.starting);
+        self.limits.workers_min.min(counts.alive().saturating_add(starts_max))
     }
 
     fn fail_waiting(&mut self, reason: Failure, actions: &mut Vec<Action>) {
@@ -231,7 +242,8 @@ impl Pool {
 
     /// Stops workers beyond the limit as far as they are not busy.
     fn stop_excess(&mut self, actions: &mut Vec<Action>) {
-        while self.counts().alive() > self.workers_max()
+        while self.workers.len() > self.workers_max()
+            && self.counts().alive() > self.workers_max()
             && let Some(id) = self.newest_starting().or_else(|| self.idle().min().map(|(_, id)| id))
         {
             self.stop(id, actions);
@@ -251,17 +263,26 @@ impl Pool {
     }
 
     /// Starts the workers that are waited for, and those that make `alive_min`, as far as there is room.
-    fn start_missing(&mut self, alive_min: usize, actions: &mut Vec<Action>) {
-        let counts = self.counts();
-        let starting_min = if self.start_failed { counts.queued.min(1) } else { counts.queued };
-        let for_callers = starting_min.saturating_sub(counts.starting);
-        let for_alive_min = alive_min.saturating_sub(counts.alive());
+    fn start_missing(&mut self, alive_min: usize, now: Instant, actions: &mut Vec<Action>) {
         let room = self.workers_max().saturating_sub(self.workers.len());
+        if room == 0 || (alive_min == 0 && self.waiting.is_empty()) {
+            return;
+        }
+        let counts = self.counts();
+        let for_callers = counts.queued.min(self.breaker.starting_max(now)).saturating_sub(counts.starting);
+        let for_alive_min = alive_min.saturating_sub(counts.alive());
         for _ in 0..for_callers.max(for_alive_min).min(room) {
             let id = WorkerId(self.next_id);
             self.next_id += 1;
-            self.workers.insert(id, WorkerState::Starting);
+            self.workers.insert(id, WorkerState::Starting { since: now });
             actions.push(Action::Start(id));
+        }
+    }
+
+    /// Fails the callers whom nobody serves and for whom nothing may start.
+    fn fail_unserved(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if !self.waiting.is_empty() && self.breaker.is_open(now) && self.counts().alive() == 0 {
+            self.fail_waiting(Failure::StartFailed, actions);
         }
     }
 
@@ -284,19 +305,23 @@ impl Pool {
 
     fn newest_starting(&self) -> Option<WorkerId> {
         let mut newest_first = self.workers.iter().rev();
-        newest_first.find(|(_, state)| **state == WorkerState::Starting).map(|(id, _)| *id)
+        newest_first.find(|(_, state)| matches!(state, WorkerState::Starting { .. })).map(|(id, _)| *id)
     }
 
     fn workers_max(&self) -> usize {
         if self.closed { 0 } else { self.limits.workers_max.max(1) }
     }
 
-    fn assert_invariants(&self) {
+    fn assert_invariants(&self, now: Instant) {
         let Counts { starting, idle, busy, stopping, queued } = self.counts();
         let alive = self.counts().alive();
         assert!(starting + idle == 0 || alive <= self.workers_max(), "I2: {self:?}");
         assert!(queued == 0 || idle == 0, "I3: {self:?}");
         assert!(queued == 0 || starting + busy + stopping > 0, "I4: {self:?}");
         assert!(!self.closed || queued + starting + idle == 0, "I5: {self:?}");
+        assert!(queued == 0 || alive > 0 || !self.breaker.is_open(now), "I8: {self:?}");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! Every sample of `bundles/` does what its `request.json` expects, and no faulty one touches another function.
 
-use crate::harness::{TestDaemon, samples, text, until};
+use crate::harness::{TestDaemon, is_refused, samples, text, until};
 use levain::{
+    error::ErrorCode,
     model::SettingsPatch,
     protocol::{
         field::{Body, Fields},
@@ -78,5 +79,43 @@ async fn every_faulty_sample_fails_as_it_should_and_alone() {
         daemon.call(&DeleteRequest { function_id: name }).await.unwrap();
     }
     until("hello's worker is the only one", || async { (daemon.worker_pids() == worker).then_some(()) }).await;
+    daemon.stop().await;
+}
+
+/// A version that loads, and later does not, as with an expired date or a file that has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_begins_to_fail_is_started_less_and_less_often_and_recovers_by_itself() {
+    const CALLS: usize = 200;
+    let daemon = TestDaemon::start_with(|config| config.functions.idle_timeout_seconds = 1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (flag, starts) = (folder.path().join("works"), folder.path().join("starts"));
+    std::fs::write(&flag, "").unwrap();
+    let code = format!(
+        "import fs from 'node:fs';
+        fs.appendFileSync({starts:?}, '.');
+        if (!fs.existsSync({flag:?})) {{ console.error('the file has gone'); throw new Error('not today'); }}
+        export default () => new Response('works');"
+    );
+    daemon.deploy_text("moody", &code).await;
+    daemon.deploy_sample("hello").await.expect("a good bundle");
+    std::fs::remove_file(&flag).unwrap();
+    until("its worker is gone", || async { daemon.pools("moody").await.is_empty().then_some(()) }).await;
+
+    let before = std::fs::metadata(&starts).unwrap().len();
+    for _ in 0..CALLS {
+        let outcome = daemon.invoke("moody").await;
+        assert!(is_refused(&outcome, ErrorCode::BundleLoadError), "{outcome:?}");
+        let error = outcome.expect_err("it throws");
+        assert!(error.details.expect("details")["boot_log"].to_string().contains("the file has gone"));
+        assert_eq!(daemon.invoke("hello").await.expect("others do not notice").status, 200);
+    }
+    let tried = std::fs::metadata(&starts).unwrap().len() - before;
+    assert!((1..20).contains(&tried), "{tried} starts for {CALLS} calls");
+    let pools = daemon.pools("moody").await;
+    assert!(pools[0].failed_starts > 0 && pools[0].retry_in_ms <= 15_000, "{pools:?}");
+
+    std::fs::write(&flag, "").unwrap();
+    until("it works again", || async { daemon.invoke("moody").await.is_ok().then_some(()) }).await;
+    assert_eq!(daemon.pools("moody").await[0].failed_starts, 0);
     daemon.stop().await;
 }

@@ -26,7 +26,7 @@ pub enum Event {
     Cancel(InvocationId),
     /// A start succeeded.
     Ready(WorkerId),
-    /// A start failed and its process is gone.
+    /// A start failed and its process is gone. No worker starts for callers until the back-off has passed.
     StartFailed(WorkerId),
     /// The worker's invocation is over and it can take another.
     Release(WorkerId),
@@ -35,7 +35,7 @@ pub enum Event {
     /// The process is gone, whatever it was doing. If it was busy, its caller knows from the broken exchange, so the
     /// pool fails nobody.
     Exited(WorkerId),
-    /// Have at least this many workers alive, within `workers_max`.
+    /// Have at least this many workers alive, within `workers_max`, also if the latest start failed just now.
     Warm(usize),
     /// The limits changed.
     SetLimits(Limits),
@@ -74,7 +74,7 @@ pub enum Action {
 pub enum Failure {
     /// As many callers wait as may.
     QueueFull,
-    /// The last worker that could have served it did not start.
+    /// The latest start failed, no worker may start yet, and none is alive that could serve it.
     StartFailed,
     /// The pool is closed.
     Closed,

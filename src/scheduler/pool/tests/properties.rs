@@ -23,7 +23,9 @@ enum Step {
     Warm(usize),
     SetLimits(Limits),
     Close,
-    /// Seconds pass.
+    /// Milliseconds pass, and nobody is told.
+    Wait(u64),
+    /// Milliseconds pass.
     Tick(u64),
 }
 
@@ -39,10 +41,27 @@ enum Report {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Starting,
+    Starting(Instant),
     Idle(Instant),
     Busy(InvocationId),
     Stopping,
+}
+
+/// The back-off after so many failures in a row, and after more.
+const BACK_OFF_MS: [u64; 9] = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000];
+
+/// Failures since the last success, and the time of the latest.
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    in_a_row: usize,
+    latest: Instant,
+}
+
+impl Failures {
+    fn retry_at(self) -> Instant {
+        let at = self.in_a_row.min(BACK_OFF_MS.len()) - 1;
+        self.latest + Duration::from_millis(BACK_OFF_MS[at])
+    }
 }
 
 struct World {
@@ -54,7 +73,7 @@ struct World {
     ended: BTreeSet<InvocationId>,
     invoked: u128,
     started: u64,
-    start_failed: bool,
+    failures: Option<Failures>,
     closed: bool,
 }
 
@@ -69,7 +88,7 @@ impl World {
             ended: BTreeSet::new(),
             invoked: 0,
             started: 0,
-            start_failed: false,
+            failures: None,
             closed: false,
         }
     }
@@ -79,7 +98,21 @@ impl World {
     }
 
     fn starting(&self) -> usize {
-        self.count(|it| it == Phase::Starting)
+        self.count(|it| matches!(it, Phase::Starting(_)))
+    }
+
+    /// Whether nothing may start but what is wished for.
+    fn is_open(&self) -> bool {
+        self.failures.is_some_and(|it| self.now < it.retry_at())
+    }
+
+    /// How many workers may be starting for callers and for the floor.
+    fn starting_max(&self) -> usize {
+        match self.failures {
+            None => usize::MAX,
+            Some(_) if self.is_open() => 0,
+            Some(_) => 1,
+        }
     }
 
     fn busy(&self) -> usize {
@@ -136,7 +169,7 @@ impl World {
             }
             Step::Worker(report, n) => {
                 let belongs: fn(Phase) -> bool = match report {
-                    Report::Ready | Report::StartFailed => |it| it == Phase::Starting,
+                    Report::Ready | Report::StartFailed => |it| matches!(it, Phase::Starting(_)),
                     Report::Release | Report::Kill => |it| matches!(it, Phase::Busy(_)),
                     Report::Crash => |it| it != Phase::Stopping,
                     Report::Stopped => |it| it == Phase::Stopping,
@@ -147,8 +180,12 @@ impl World {
             Step::Warm(count) => Event::Warm(count),
             Step::SetLimits(limits) => Event::SetLimits(limits),
             Step::Close => Event::Close,
-            Step::Tick(seconds) => {
-                self.now += Duration::from_secs(seconds);
+            Step::Wait(milliseconds) => {
+                self.now += Duration::from_millis(milliseconds);
+                return None;
+            }
+            Step::Tick(milliseconds) => {
+                self.now += Duration::from_millis(milliseconds);
                 Event::Tick
             }
         })
@@ -169,7 +206,7 @@ impl World {
                 Action::Start(id) => {
                     starts += 1;
                     self.started += 1;
-                    assert_eq!(self.workers.insert(id, Phase::Starting), None, "{id:?} is in use");
+                    assert_eq!(self.workers.insert(id, Phase::Starting(self.now)), None, "{id:?} is in use");
                 }
                 Action::Dispatch { worker, invocation } => {
                     assert_eq!(self.idle().last().map(|it| it.1), Some(worker), "not the latest idle worker");
@@ -178,11 +215,11 @@ impl World {
                     self.workers.insert(worker, Phase::Busy(invocation));
                 }
                 Action::Stop(id) => self.check_stop(event, id),
-                Action::Fail { invocation, reason } => self.check_fail(event, failed_start, invocation, reason),
+                Action::Fail { invocation, reason } => self.check_fail(event, invocation, reason),
             }
         }
         self.check_starts(event, failed_start, starts);
-        self.check_state(event, failed_start);
+        self.check_state(event);
     }
 
     /// What an event means by itself. Returns whether it is a failed start.
@@ -196,9 +233,9 @@ impl World {
                 }
             }
             Event::Ready(id) => {
-                if self.workers.get(&id) == Some(&Phase::Starting) {
+                if let Some(Phase::Starting(_)) = self.workers.get(&id) {
                     self.workers.insert(id, Phase::Idle(self.now));
-                    self.start_failed = false;
+                    self.failures = None;
                 }
             }
             Event::Release(id) => {
@@ -207,27 +244,31 @@ impl World {
                     self.end(invocation);
                 }
             }
-            Event::StartFailed(id) => {
-                let state = self.workers.get(&id).copied();
-                if matches!(state, Some(Phase::Starting | Phase::Stopping)) {
-                    self.workers.remove(&id);
-                    self.start_failed |= state == Some(Phase::Starting);
-                    return state == Some(Phase::Starting);
-                }
-            }
-            Event::Exited(id) => match self.workers.remove(&id) {
-                Some(Phase::Busy(invocation)) => self.end(invocation),
-                Some(Phase::Starting) => {
-                    self.start_failed = true;
-                    return true;
-                }
+            Event::StartFailed(id) => match self.workers.get(&id).copied() {
+                Some(Phase::Starting(began)) => return self.record_failure(id, began),
+                Some(Phase::Stopping) => drop(self.workers.remove(&id)),
                 _ => {}
+            },
+            Event::Exited(id) => match self.workers.get(&id).copied() {
+                Some(Phase::Starting(began)) => return self.record_failure(id, began),
+                Some(Phase::Busy(invocation)) => {
+                    self.workers.remove(&id);
+                    self.end(invocation);
+                }
+                _ => drop(self.workers.remove(&id)),
             },
             Event::SetLimits(limits) => self.limits = limits,
             Event::Close => self.closed = true,
             Event::Kill(_) | Event::Warm(_) | Event::Tick => {}
         }
         false
+    }
+
+    fn record_failure(&mut self, id: WorkerId, began: Instant) -> bool {
+        self.workers.remove(&id);
+        let in_a_row = self.failures.map_or(1, |it| if began > it.latest { it.in_a_row + 1 } else { it.in_a_row });
+        self.failures = Some(Failures { in_a_row, latest: self.now });
+        true
     }
 
     fn check_stop(&mut self, event: Event, id: WorkerId) {
@@ -238,8 +279,8 @@ impl World {
                 assert_eq!(event, Event::Kill(id), "stopped while busy");
                 self.end(invocation);
             }
-            Phase::Starting => {
-                let newer = self.workers.range(id..).any(|(_, phase)| *phase == Phase::Starting);
+            Phase::Starting(_) => {
+                let newer = self.workers.range(id..).any(|(_, phase)| matches!(phase, Phase::Starting(_)));
                 assert!(too_many && !newer, "{id:?} stopped while starting");
             }
             Phase::Idle(since) => {
@@ -253,12 +294,12 @@ impl World {
         }
     }
 
-    fn check_fail(&mut self, event: Event, failed_start: bool, invocation: InvocationId, reason: Failure) {
+    fn check_fail(&mut self, event: Event, invocation: InvocationId, reason: Failure) {
         let at = self.waiting.iter().position(|it| *it == invocation).expect("only who waits can fail");
         let others = self.waiting.len() - 1;
         match reason {
             Failure::Closed => assert!(self.closed),
-            Failure::StartFailed => assert!(failed_start && self.alive() == 0),
+            Failure::StartFailed => assert!(self.is_open() && self.alive() == 0),
             Failure::QueueFull => {
                 assert_eq!(event, Event::Invoke(invocation), "refused later than at once");
                 assert!(others >= self.waiting_max(), "refused though there is room");
@@ -268,31 +309,33 @@ impl World {
         self.end(invocation);
     }
 
-    /// How many workers the event wants alive, whoever waits.
-    fn alive_min(&self, event: Event) -> usize {
+    /// How many workers the event wants alive, whoever waits and whatever failed.
+    fn wished(&self, event: Event) -> usize {
         match event {
             Event::Warm(count) => count.min(self.workers_max()),
             Event::SetLimits(_) => self.floor(),
-            Event::Tick if !self.start_failed => self.floor(),
             _ => 0,
         }
     }
 
     fn check_starts(&self, event: Event, failed_start: bool, starts: usize) {
         let full = self.workers.len() >= self.workers_max();
-        let callers = if self.start_failed { self.waiting.len().min(1) } else { self.waiting.len() };
+        let callers = self.waiting.len().min(self.starting_max());
+        let floor = if event == Event::Tick { self.floor() } else { 0 };
         if starts > 0 {
             assert!(!failed_start, "a failed start starts another");
             assert!(self.workers.len() <= self.workers_max(), "started beyond the limit");
-            assert!(self.starting() <= callers || self.alive() <= self.alive_min(event), "started for nobody");
+            let for_wish = self.alive() <= self.wished(event);
+            let for_floor = self.alive() <= floor && self.starting() <= self.starting_max();
+            assert!(self.starting() <= callers || for_wish || for_floor, "started for nobody, or before its time");
         }
-        if !failed_start {
-            assert!(full || self.starting() >= callers, "a caller waits for no start");
-            assert!(full || self.alive() >= self.alive_min(event), "below what was asked for");
-        }
+        assert!(full || self.starting() >= callers, "a caller waits for no start");
+        assert!(full || self.alive() >= self.wished(event), "below what was asked for");
+        let held_up = self.starting() >= self.starting_max();
+        assert!(full || self.alive() >= floor || held_up, "below the floor");
     }
 
-    fn check_state(&self, event: Event, failed_start: bool) {
+    fn check_state(&self, event: Event) {
         let model = Counts {
             starting: self.starting(),
             idle: self.idle().len(),
@@ -303,12 +346,17 @@ impl World {
         assert_eq!(self.pool.counts(), model);
         assert_eq!(self.pool.is_empty(), self.workers.is_empty() && self.waiting.is_empty());
         assert_eq!(self.pool.is_closed(), self.closed);
+        let health = self.failures.map_or(Health::Healthy, |it| Health::Unhealthy {
+            failures: it.in_a_row as u32,
+            retry_in: it.retry_at().saturating_duration_since(self.now),
+        });
+        assert_eq!(self.pool.health(self.now), health);
         if model.starting + model.idle > 0 {
             assert!(self.alive() <= self.workers_max(), "I2");
         }
         assert!(model.queued == 0 || model.idle == 0, "I3");
         assert!(model.queued == 0 || !self.workers.is_empty(), "I4");
-        assert!(!failed_start || model.queued == 0 || self.alive() > 0, "nobody is left to serve them");
+        assert!(model.queued == 0 || self.alive() > 0 || !self.is_open(), "I8");
         assert!(!self.closed || model.queued + model.starting + model.idle == 0, "I5");
         if let Event::Invoke(invocation) = event {
             let waits = self.waiting.back() == Some(&invocation);
@@ -324,7 +372,7 @@ impl World {
     fn behave(&mut self) {
         for _ in 0..1000 {
             let due = self.workers.iter().find_map(|(id, phase)| match phase {
-                Phase::Starting => Some(Event::Ready(*id)),
+                Phase::Starting(_) => Some(Event::Ready(*id)),
                 Phase::Busy(_) => Some(Event::Release(*id)),
                 Phase::Stopping => Some(Event::Exited(*id)),
                 Phase::Idle(_) => None,
@@ -335,16 +383,17 @@ impl World {
         panic!("the workers never come to rest");
     }
 
-    /// I6 and I7.
+    /// I6, I7 and I9.
     fn check_liveness(&mut self) {
         self.behave();
         assert_eq!(self.waiting.len(), 0, "somebody waits for ever");
         assert_eq!(self.ended.len() as u128, self.invoked, "an invocation was lost");
-        self.now += self.limits.idle_timeout;
-        // The first one heals a floor that a failed start left behind.
-        self.handle(Event::SetLimits(self.limits));
-        self.handle(Event::Tick);
-        self.behave();
+        self.now += self.limits.idle_timeout + Duration::from_millis(BACK_OFF_MS[8]);
+        for _ in 0..2 {
+            self.handle(Event::Tick);
+            self.behave();
+        }
+        assert!(self.alive() >= self.floor(), "below the floor");
         self.now += self.limits.idle_timeout;
         self.handle(Event::Tick);
         self.behave();
@@ -387,6 +436,11 @@ fn report() -> impl Strategy<Value = Report> {
     ]
 }
 
+/// Waits on both sides of the first back-offs and of the idle timeouts, and longer than all of them.
+fn milliseconds() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0..5u64, 4 => (0..9u64).prop_map(|n| n * 50), 4 => (0..5u64).prop_map(|n| n * 1000), 1 => Just(16_000)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         24 => Just(Step::Invoke),
@@ -396,7 +450,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u128>().prop_map(Step::LateCancel),
         2 => (0..8usize).prop_map(Step::Warm),
         2 => limits().prop_map(Step::SetLimits),
-        8 => (0..5u64).prop_map(Step::Tick),
+        4 => milliseconds().prop_map(Step::Wait),
+        8 => milliseconds().prop_map(Step::Tick),
     ]
 }
 
