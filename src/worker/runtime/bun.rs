@@ -39,7 +39,7 @@ static VERSIONS: LazyLock<(BunVersion, BunVersion)> = LazyLock::new(|| {
     (version(&package.levain.bun), version(&package.levain.minimum))
 });
 
-/// The version that [`super::install`] installs.
+/// The version that [`super::install()`] installs.
 #[must_use]
 pub fn pinned_version() -> &'static BunVersion {
     &VERSIONS.0
@@ -195,7 +195,7 @@ async fn find_in(
     Err(RuntimeError::NotFound { looked })
 }
 
-/// Where [`super::install`] puts the pinned version.
+/// Where [`super::install()`] puts the pinned version.
 pub(super) fn own_bun(data_dir: &Path) -> PathBuf {
     data_dir.join(FOLDER).join(format!("bun-{}", pinned_version())).join("bun")
 }

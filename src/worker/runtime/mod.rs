@@ -1,6 +1,6 @@
 //! What a worker runs on: a Bun that is new enough, and the shim.
 //!
-//! [`find`] looks for Bun and [`install`] fetches it; [`Runtime::new`] puts the shim, which is part of this binary, on
+//! [`find`] looks for Bun and [`install()`] fetches it; [`Runtime::new`] puts the shim, which is part of this binary, on
 //! disk. The version that is installed and the oldest one that will do stand in `worker-shim/package.json`.
 //!
 //! Invariant: whatever appears in the data directory's `runtime` folder under its final name is complete.
