@@ -247,6 +247,11 @@ fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) ->
         None if body.is_empty() => Method::GET,
         None => Method::POST,
     };
+    if !body.is_empty() && (method == Method::GET || method == Method::HEAD) {
+        return Err(Error::invalid(format!(
+            "a {method} request has no body that a function could see: use POST, or send none"
+        )));
+    }
     let limit = Duration::from_secs(settings.timeout_seconds.into());
     let timeout = request.timeout_ms.map_or(limit, |own| limit.min(Duration::from_millis(own)));
     if timeout.is_zero() {
@@ -337,6 +342,31 @@ mod tests {
         let query = Fields(vec![("a b".into(), "c&d=é".into()), ("x".into(), String::new())]);
         let target = target("p?q=1#top", Some(&query)).expect("a path");
         assert_eq!(target.as_str(), "/p?q=1&a%20b=c%26d%3D%C3%A9&x=");
+    }
+
+    #[test]
+    fn what_a_worker_would_answer_itself_is_refused() {
+        let settings = Settings {
+            memory_mb: 64,
+            timeout_seconds: 1,
+            max_concurrent_executions: 1,
+            warm_workers: 0,
+            idle_timeout_seconds: 1,
+            queue_max: 0,
+        };
+        let outcome =
+            |request: InvokeRequest| invocation(request, &settings, Instant::now()).map_err(|error| error.code);
+        let body = Some(Body::from(b"x".to_vec()));
+        let method = |method: &str| InvokeRequest { method: Some(method.into()), ..InvokeRequest::default() };
+        assert!(outcome(method("options")).is_ok_and(|it| it.method == Method::OPTIONS));
+        assert!(matches!(outcome(method("CONNECT")), Err(ErrorCode::InvalidRequest)));
+        assert!(matches!(
+            outcome(InvokeRequest { body: body.clone(), ..method("GET") }),
+            Err(ErrorCode::InvalidRequest)
+        ));
+        assert!(outcome(InvokeRequest { body, ..InvokeRequest::default() }).is_ok_and(|it| it.method == Method::POST));
+        let long = InvokeRequest { path: Some("x".repeat(HEAD_BYTES_MAX + 1)), ..InvokeRequest::default() };
+        assert!(matches!(outcome(long), Err(ErrorCode::PayloadTooLarge)));
     }
 
     #[test]

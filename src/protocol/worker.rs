@@ -219,3 +219,54 @@ pub struct SyntaxProblem {
     #[serde(default)]
     pub line_text: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::DeserializeOwned;
+    use serde_json::Value;
+    use std::{fs, path::Path};
+
+    fn without_nulls(value: Value) -> Value {
+        match value {
+            Value::Object(fields) => {
+                fields.into_iter().filter(|(_, it)| !it.is_null()).map(|(name, it)| (name, without_nulls(it))).collect()
+            }
+            Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+            other => other,
+        }
+    }
+
+    /// Reads a golden message and writes it again: every field of it is known here under its name and type.
+    fn survives<T: Serialize + DeserializeOwned>(name: &str, text: &str) {
+        let message: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let written = serde_json::to_value(&message).expect("plain data");
+        let golden: Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(without_nulls(written), without_nulls(golden), "{name}");
+    }
+
+    #[test]
+    fn the_golden_messages_are_what_both_sides_say() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/worker");
+        let files = fs::read_dir(folder).expect("the golden messages are there").flatten();
+        let mut count = 0;
+        for path in files.map(|entry| entry.path()) {
+            let name = path.file_stem().and_then(|it| it.to_str()).expect("a plain name").to_owned();
+            let text = fs::read_to_string(&path).expect("a file");
+            match name.as_str() {
+                "assign" => survives::<Assignment>(&name, &text),
+                "assign_ok" => survives::<Assigned>(&name, &text),
+                "dropped" => survives::<ToWorker>(&name, &text),
+                // The daemon has no use for the imports that a check reports besides.
+                name if name.starts_with("check_") => {
+                    serde_json::from_str::<SyntaxCheck>(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+                }
+                name if name.starts_with("load_error_") => survives::<AssignFailed>(name, &text),
+                name if name.starts_with("invocation_error_") => survives::<HandlerFailure>(name, &text),
+                name => survives::<FromWorker>(name, &text),
+            }
+            count += 1;
+        }
+        assert!(count > 10, "{count} golden messages");
+    }
+}
