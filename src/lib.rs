@@ -21,7 +21,7 @@
 //! 5. The answer goes back as one frame, or in parts as it is produced. The lease gives the worker back, whatever became
 //!    of the caller.
 //!
-//! A warm invocation thus wakes one task twice, takes two short locks, and touches neither SQLite nor a file.
+//! A warm invocation thus wakes one task twice, holds no lock while it waits, and touches neither SQLite nor a file.
 //!
 //! # Modules, from the ground up
 //!
@@ -47,7 +47,7 @@
 //! | An alias moves only to a version that has loaded | [`commands`] | `tests/it/deploy.rs` |
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |
 //! | Every invocation ends exactly once, and no worker is given to two | [`scheduler::pool`] | property tests beside it |
-//! | A worker dies with the daemon, and its process group with it | [`worker::launch`] | `tests/it/process.rs`, `tests/it/worker.rs` |
+//! | A worker dies with the daemon; its process group dies with it, or at the next start after a `kill -9` | [`worker::launch`], [`worker`] | `tests/it/process.rs`, `tests/it/worker.rs` |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 
 #[cfg(not(target_os = "linux"))]

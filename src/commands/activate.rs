@@ -7,7 +7,6 @@ use super::{Caller, Context};
 use crate::{
     bundle::{BundleLimits, Staged},
     config::Verify,
-    crash_point::crash_point,
     deploy::{self, Source},
     error::{Error, ErrorCode},
     model::{
@@ -64,7 +63,6 @@ impl Act {
         self.context
             .blocking(move |_| {
                 staged.publish(function_id, &label)?;
-                crash_point("bundle.published");
                 Ok(())
             })
             .await?;

@@ -169,3 +169,25 @@ async fn fails(command: Command, code: i32, parts: &[&str]) {
         assert!(messages[0].contains(part), "`{part}` is missing: {output:?}");
     }
 }
+
+/// The kernel ends a worker with its daemon, and not what its function has started besides.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_functions_have_started_is_ended_by_the_daemon_after_the_one_that_was_killed() {
+    // A zombie, which only its parent can remove, has no command line any more.
+    let runs = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| !it.is_empty());
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let client = daemon.client().await;
+    register(&client, "parent").await;
+    let code = "export default () => new Response(String(Bun.spawn(['sleep', '1000'], { stdio: ['ignore', 'ignore', 'ignore'] }).pid));";
+    deploy(&client, "parent", "v1", code).await.unwrap();
+    let answer = invoke(&client, "parent").await.unwrap();
+    let pid = String::from_utf8(answer.body.0.to_vec()).unwrap();
+    assert!(runs(&pid), "{pid}");
+    daemon.signal(Signal::SIGKILL);
+    drop(daemon);
+    let next = DaemonProcess::start(data.path()).await;
+    until("the process has ended", || async { (!runs(&pid)).then_some(()) }).await;
+    next.signal(Signal::SIGTERM);
+    assert!(next.ended().await.success());
+}
