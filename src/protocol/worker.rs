@@ -148,6 +148,11 @@ pub enum FromWorker {
         /// The invocation.
         invocation: String,
     },
+    /// The event loop turns.
+    Pong {
+        /// Of the question.
+        number: u64,
+    },
 }
 
 /// One line on the control channel, the other way.
@@ -158,6 +163,11 @@ pub enum ToWorker {
     Dropped {
         /// The invocation.
         invocation: String,
+    },
+    /// The daemon asks whether the event loop turns.
+    Ping {
+        /// Which question it is: the answer has the same number.
+        number: u64,
     },
 }
 
@@ -256,7 +266,7 @@ mod tests {
             match name.as_str() {
                 "assign" => survives::<Assignment>(&name, &text),
                 "assign_ok" => survives::<Assigned>(&name, &text),
-                "dropped" => survives::<ToWorker>(&name, &text),
+                "dropped" | "ping" => survives::<ToWorker>(&name, &text),
                 // The daemon has no use for the imports that a check reports besides.
                 name if name.starts_with("check_") => {
                     serde_json::from_str::<SyntaxCheck>(&text).unwrap_or_else(|error| panic!("{name}: {error}"));

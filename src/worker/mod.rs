@@ -21,6 +21,7 @@ pub mod launch;
 mod lines;
 pub mod link;
 mod orphans;
+mod ping;
 mod prewarm;
 pub mod runtime;
 mod spawn;
@@ -38,9 +39,10 @@ use crate::{
 use calls::Calls;
 use link::Link;
 use parking_lot::Mutex;
+use ping::Ping;
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, io,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
     sync::{Arc, OnceLock, atomic::AtomicU64},
@@ -74,6 +76,7 @@ struct Shared {
     /// The daemon's end of the control channel.
     control: Arc<UnixStream>,
     calls: Calls,
+    ping: Ping,
     /// Set when it gets its function.
     owner: OnceLock<Owner>,
     last_words: Mutex<VecDeque<String>>,
@@ -167,13 +170,23 @@ impl Worker {
 
     /// Asks the worker to say when an invocation has settled whose connection was dropped.
     pub fn dropped(&self, invocation: InvocationId) {
-        let message = ToWorker::Dropped { invocation: invocation.to_string() };
-        let mut line = serde_json::to_vec(&message).expect("plain data serialises");
-        line.push(b'\n');
         // A channel that is full belongs to a worker that does not read it; the deadline ends that one.
-        if let Err(error) = self.shared.control.try_write(&line) {
+        if let Err(error) = self.shared.tell(&ToWorker::Dropped { invocation: invocation.to_string() }) {
             tracing::debug!(pid = self.pid(), %error, "cannot write to a worker's control channel");
         }
+    }
+
+    /// Asks the worker whether its event loop turns, unless it has not answered the last time yet.
+    pub fn ping(&self) {
+        self.shared.ping.ask(Instant::now(), |number| self.shared.tell(&ToWorker::Ping { number }).is_ok());
+    }
+
+    /// How long the last [`Self::ping`] has gone unanswered; none when it was answered, or never asked.
+    ///
+    /// A worker that cannot be asked, because it does not read its channel, counts as one that does not answer.
+    #[must_use]
+    pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
+        self.shared.ping.unanswered_for(now)
     }
 
     /// Ends the process and all it has started, at once. The first reason stands.
@@ -197,6 +210,13 @@ impl Shared {
     fn kill(&self, reason: KillReason) {
         let _ = self.kill_reason.set(reason);
         self.process.kill_tree();
+    }
+
+    /// Writes on the control channel, as a whole or not at all.
+    fn tell(&self, message: &ToWorker) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message).expect("plain data serialises");
+        line.push(b'\n');
+        self.control.try_write(&line).map(drop)
     }
 
     async fn exited(&self) -> Exit {

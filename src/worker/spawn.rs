@@ -8,6 +8,7 @@ use super::{
     launch::{LaunchError, LaunchSpec, Limit, Resource},
     link::{Link, SOCKET_NAME, SocketPath},
     orphans,
+    ping::Ping,
     prewarm::Stock,
     supervise::{Streams, Supervisor},
 };
@@ -297,6 +298,7 @@ impl Spawner {
             process,
             control,
             calls: Calls::default(),
+            ping: Ping::default(),
             owner: OnceLock::new(),
             last_words: Mutex::new(VecDeque::with_capacity(LAST_WORDS_MAX)),
             kill_reason: OnceLock::new(),

@@ -203,6 +203,7 @@ impl Voice {
                     self.shared.calls.settle(invocation);
                 }
             }
+            Ok(FromWorker::Pong { number }) => self.shared.ping.answer(number),
             Err(error) => {
                 let message = format!("the worker wrote a line on its control channel that is no message: {error}");
                 self.log(Stream::System, LogLevel::Warn, None, message);

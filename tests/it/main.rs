@@ -25,6 +25,7 @@ mod process;
 mod protocol;
 mod register;
 mod rollback;
+mod spawner;
 mod status;
 mod storm;
 mod versions;

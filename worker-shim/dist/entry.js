@@ -228,6 +228,8 @@ function read2(bytes, onDropped) {
       const message = parse(line);
       if (message.type === "dropped")
         onDropped(message.invocation);
+      else if (message.type === "ping")
+        sendPong(message.number);
     } catch {}
   }
 }
@@ -293,6 +295,10 @@ function sendLog(level, invocation, message) {
 }
 function sendRejection(invocation, guessed, message, stack) {
   sendDroppable(`{"type":"rejection","invocation":${quoteId(invocation)}${guessed ? ',"guessed":true' : ""},"message":${quote(message)},"stack":${stack === null ? "null" : quote(stack)}`);
+}
+function sendPong(number) {
+  send(`{"type":"pong","number":${+number}}
+`, false);
 }
 function sendSettled(invocation) {
   send(`{"type":"settled","invocation":${quote(invocation)}}

@@ -1,8 +1,8 @@
 // The control channel: file descriptor 0 is the worker's end of a socket pair, on which it writes one JSON object a line.
 //
-// Writes are synchronous, so a line printed before `process.exit` is not lost. The daemon may ask about a connection it dropped and writes
-// nothing else; the end of its side means that it is gone, and the worker with it. A slow daemon delays a worker for at most STALL_MS_MAX, then lines are dropped and
-// counted; `ready` and `settled` are never dropped, they wait for room.
+// Writes are synchronous, so a line printed before `process.exit` is not lost. The daemon may ask about a connection it dropped, and whether
+// the event loop turns; the end of its side means that it is gone, and the worker with it. A slow daemon delays a worker for at most
+// STALL_MS_MAX, then lines are dropped and counted; `ready`, `settled` and `pong` are never dropped, they wait for room.
 
 import { quote } from "./text.ts";
 import type { LogLevel } from "./protocol.ts";
@@ -40,7 +40,7 @@ function leave(): never {
 /** What the daemon has written of a line that is not complete. */
 let partial = "";
 
-/** The daemon's lines: `{"type":"dropped","invocation":"…"}`. What cannot be read is left alone, so that later versions may say more. */
+/** The daemon's lines, `Dropped` and `Ping`. What cannot be read is left alone, so that later versions may say more. */
 function read(bytes: Uint8Array, onDropped: (invocation: string) => void): void {
   const lines = (partial + decode(bytes)).split("\n");
   partial = lines.pop()!;
@@ -48,6 +48,7 @@ function read(bytes: Uint8Array, onDropped: (invocation: string) => void): void 
     try {
       const message = parse(line);
       if (message.type === "dropped") onDropped(message.invocation);
+      else if (message.type === "ping") sendPong(message.number);
     } catch {}
   }
 }
@@ -126,6 +127,11 @@ export function sendRejection(invocation: string | null, guessed: boolean, messa
   sendDroppable(
     `{"type":"rejection","invocation":${quoteId(invocation)}${guessed ? ',"guessed":true' : ""},"message":${quote(message)},"stack":${stack === null ? "null" : quote(stack)}`,
   );
+}
+
+/** The event loop turns: the question was read. */
+function sendPong(number: number): void {
+  send(`{"type":"pong","number":${+number}}\n`, false);
 }
 
 /** The invocation holds nothing of this worker any more. */

@@ -76,7 +76,8 @@ export type ControlMessage =
   | { type: "ready"; bun: string }
   | { type: "log"; level: LogLevel; invocation: string | null; message: string; dropped?: number }
   | { type: "rejection"; invocation: string | null; guessed?: true; message: string; stack: string | null; dropped?: number }
-  | { type: "settled"; invocation: string };
+  | { type: "settled"; invocation: string }
+  | { type: "pong"; number: number };
 
 /**
  * Daemon → worker on the control channel, optional: the connection of this invocation was dropped before its answer was complete. A worker
@@ -86,6 +87,12 @@ export type ControlMessage =
 export interface Dropped {
   type: "dropped";
   invocation: string;
+}
+
+/** Daemon → worker on the control channel: does the event loop turn? The answer is a `pong` with the same number. */
+export interface Ping {
+  type: "ping";
+  number: number;
 }
 
 /** What `check.ts` prints. Lines and columns count from 1. */

@@ -36,6 +36,8 @@ test("control messages", async () => {
       expect(await worker.message({ type: "settled" })).toEqual(golden("settled"));
       worker.tell(golden("dropped"));
       await until("a second one", () => worker.all({ type: "settled" }).length === 2);
+      worker.tell(golden("ping"));
+      expect(await worker.message({ type: "pong" })).toEqual(golden("pong"));
     },
   );
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import { golden, until, withFunction, withWorker } from "./worker.ts";
 
 test("console methods, their levels and their format", () =>
@@ -167,3 +168,38 @@ test("a prewarmed worker ends with the daemon too", () =>
     worker.closeControl();
     await until("the end", () => worker.process.exitCode !== null || worker.process.signalCode !== null);
   }));
+
+test("a ping is answered when the event loop turns, whatever else runs, and not before", () =>
+  withFunction(
+    `let go; const gate = new Promise((resolve) => (go = resolve));
+     export default async (req) => {
+       const path = new URL(req.url).pathname;
+       if (path === "/wait") await gate;
+       if (path === "/open") go();
+       if (path === "/block") {
+         const { existsSync } = require("node:fs");
+         console.log("blocking");
+         while (!existsSync("unblock"));
+         console.log("unblocked");
+       }
+       return new Response(path);
+     }`,
+    async (worker) => {
+      worker.tell({ type: "ping", number: 1 });
+      await worker.message({ type: "pong", number: 1 });
+      const waiting = worker.invoke("exec-wait", "/wait");
+      worker.tell({ type: "ping", number: 2 });
+      await worker.message({ type: "pong", number: 2 });
+      const blocked = worker.invoke("exec-block", "/block");
+      await worker.message({ message: "blocking" });
+      worker.tell({ type: "ping", number: 3 });
+      worker.tell({ type: "ping", number: 4 });
+      await Bun.write(join(worker.directory, "unblock"), "");
+      await worker.message({ type: "pong", number: 4 });
+      const said = worker.messages.map(({ type, number, message }) => number ?? message ?? type);
+      expect(said.indexOf("unblocked")).toBeLessThan(said.indexOf(3));
+      expect(said.indexOf(3)).toBeLessThan(said.indexOf(4));
+      await worker.invoke("exec-open", "/open");
+      expect(await Promise.all([waiting, blocked].map(async (answer) => (await answer).text()))).toEqual(["/wait", "/block"]);
+    },
+  ));

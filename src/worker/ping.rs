@@ -1,0 +1,121 @@
+//! Whether a worker's event loop turns: one question at a time, and how long it has gone unanswered.
+//!
+//! ```text
+//! nothing asked ──ask──▶ asked, not sent ──sent──▶ asked ──the right answer──▶ nothing asked
+//! ```
+//!
+//! The time counts from the first attempt: a channel that takes no more is one that the worker does not read.
+
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
+
+/// The question to one worker.
+#[derive(Debug, Default)]
+pub(super) struct Ping(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Of the last question; 0 before the first.
+    number: u64,
+    asked: Option<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    since: Instant,
+    /// Whether the channel has taken it.
+    sent: bool,
+}
+
+impl Ping {
+    /// Asks, unless a question is on its way. `send` writes a numbered question and says whether it went out; one that
+    /// did not goes out with a later call.
+    pub(super) fn ask(&self, now: Instant, send: impl FnOnce(u64) -> bool) {
+        let mut state = self.0.lock();
+        let State { number, asked } = &mut *state;
+        let asked = asked.get_or_insert_with(|| {
+            *number += 1;
+            Asked { since: now, sent: false }
+        });
+        if !asked.sent {
+            // Under the lock, so that no two go out: it is one write that does not wait.
+            asked.sent = send(*number);
+        }
+    }
+
+    /// The worker answers. What was not asked, or was answered before, means nothing.
+    pub(super) fn answer(&self, number: u64) {
+        let mut state = self.0.lock();
+        if state.number == number {
+            state.asked.take_if(|asked| asked.sent);
+        }
+    }
+
+    /// How long the question has gone unanswered; none without a question.
+    pub(super) fn unanswered_for(&self, now: Instant) -> Option<Duration> {
+        let since = self.0.lock().asked.as_ref()?.since;
+        Some(now.saturating_duration_since(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn one_question_at_a_time_until_the_right_answer() {
+        let (ping, start) = (Ping::default(), Instant::now());
+        let mut numbers = Vec::new();
+        let mut ask = |now| {
+            ping.ask(now, |number| {
+                numbers.push(number);
+                true
+            });
+        };
+        assert_eq!(ping.unanswered_for(start), None);
+        ask(start);
+        ask(start + SECOND);
+        assert_eq!(ping.unanswered_for(start + 2 * SECOND), Some(2 * SECOND), "from the first attempt");
+        ping.answer(1);
+        assert_eq!(ping.unanswered_for(start + 2 * SECOND), None);
+        ask(start + 3 * SECOND);
+        assert_eq!(ping.unanswered_for(start + 3 * SECOND), Some(Duration::ZERO));
+        assert_eq!(numbers, [1, 2]);
+    }
+
+    #[test]
+    fn answers_that_nobody_waits_for_change_nothing() {
+        let (ping, start) = (Ping::default(), Instant::now());
+        for number in [0, 1, u64::MAX] {
+            ping.answer(number);
+        }
+        ping.ask(start, |_| true);
+        for number in [0, 2, u64::MAX] {
+            ping.answer(number);
+        }
+        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "an answer ahead of its question is none");
+        ping.answer(1);
+        ping.answer(1);
+        ping.ask(start, |_| true);
+        ping.answer(1);
+        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "the answer to an older question is none");
+    }
+
+    #[test]
+    fn what_a_full_channel_does_not_take_goes_out_later() {
+        let (ping, start) = (Ping::default(), Instant::now());
+        ping.ask(start, |_| false);
+        ping.answer(1);
+        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "nobody can answer what was not sent");
+        let mut sent = 0;
+        ping.ask(start + SECOND, |number| {
+            sent = number;
+            true
+        });
+        assert_eq!((sent, ping.unanswered_for(start + SECOND)), (1, Some(SECOND)));
+        ping.answer(1);
+        assert_eq!(ping.unanswered_for(start + SECOND), None);
+    }
+}

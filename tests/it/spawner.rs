@@ -1,0 +1,177 @@
+//! Workers without a scheduler: what one process does with several invocations at once, and what it is asked beside them.
+
+use crate::harness::{bun, until};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use levain::{
+    model::{Digest, EnvironmentName, FunctionId, FunctionName, Invocation, InvocationId, VersionLabel},
+    telemetry::{LogOptions, LogQuery, LogRecord, Telemetry},
+    worker::{Blueprint, ExchangeError, KillReason, Runtime, SpawnLimits, Spawner, Worker, runtime},
+};
+use std::{
+    fs,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Makes workers in a folder of its own.
+struct Workshop {
+    spawner: Spawner,
+    telemetry: Telemetry,
+    blueprint: Blueprint,
+    _data: TempDir,
+}
+
+impl Workshop {
+    /// Its workers run this function.
+    async fn new(code: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let entry = data.path().join("index.js");
+        fs::write(&entry, code).unwrap();
+        let found = runtime::find(Some(bun().await), data.path()).await.unwrap();
+        let options = LogOptions { flush_interval: Duration::from_millis(10), ..LogOptions::default() };
+        let telemetry = Telemetry::open(&data.path().join("logs.db"), options).unwrap();
+        let limits = SpawnLimits {
+            start_timeout: Duration::from_secs(20),
+            line_bytes_max: 16 * 1024,
+            lines_per_second_max: 1_000_000,
+            prewarmed_workers: 2,
+        };
+        let runtime = Runtime::new(found, data.path()).unwrap();
+        let logs = Arc::clone(telemetry.logs());
+        let blueprint = Blueprint {
+            function_id: FunctionId::new(),
+            function: "f".parse::<FunctionName>().unwrap(),
+            version: "v1".parse::<VersionLabel>().unwrap(),
+            environment: "production".parse::<EnvironmentName>().unwrap(),
+            digest: Digest([0; 32]),
+            entry,
+            handler: "default".into(),
+            memory_max: Arc::new(AtomicU64::new(u64::MAX)),
+        };
+        Self { spawner: Spawner::new(runtime, &data.path().join("run"), logs, limits).unwrap(), telemetry, blueprint, _data: data }
+    }
+
+    async fn spawn(&self) -> Worker {
+        self.spawner.spawn(&self.blueprint, ()).await.unwrap()
+    }
+
+    /// The lines of the function so far, the oldest first.
+    fn lines(&self) -> Vec<LogRecord> {
+        let query = LogQuery { limit: LogQuery::LIMIT_MAX, ..LogQuery::new(self.blueprint.function_id) };
+        let page = self.telemetry.logs().query(&query).unwrap();
+        page.entries.into_iter().rev().map(|entry| entry.record).collect()
+    }
+
+    async fn until_logged(&self, part: &str) -> LogRecord {
+        until(part, || async { self.lines().into_iter().find(|line| line.message.contains(part)) }).await
+    }
+
+    async fn close(self) {
+        self.spawner.kill_all();
+        self.spawner.drained().await;
+    }
+}
+
+/// A GET of this path.
+fn get(path: &str) -> Invocation {
+    Invocation {
+        id: InvocationId::new(),
+        method: Method::GET,
+        target: path.parse().unwrap(),
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        received: Instant::now(),
+        timeout: Duration::from_secs(20),
+    }
+}
+
+/// Makes a call as the scheduler does.
+async fn call(worker: &Worker, invocation: &Invocation) -> Result<String, ExchangeError> {
+    let mut answer = worker.exchange(invocation).await?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        body.extend_from_slice(&chunk);
+    }
+    worker.ended(invocation.id);
+    Ok(String::from_utf8(body).unwrap())
+}
+
+/// Pings a worker and waits for its answer.
+async fn until_it_answers(worker: &Worker) {
+    worker.ping();
+    until("the ping is answered", || async { worker.blocked_for(Instant::now()).is_none().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_is_answered_while_invocations_wait_and_not_while_one_blocks_the_rest() {
+    let workshop = Workshop::new(
+        "import { existsSync } from 'node:fs';
+         let open; const gate = new Promise((resolve) => (open = resolve));
+         export default async (req) => {
+             const path = new URL(req.url).pathname;
+             if (path === '/open') open();
+             if (path === '/wait') { console.log('it waits'); await gate; }
+             if (path === '/block') { console.log('it blocks'); while (!existsSync('unblock')); }
+             return new Response(path);
+         }",
+    )
+    .await;
+    let worker = workshop.spawn().await;
+    assert_eq!(worker.blocked_for(Instant::now()), None, "nothing was asked");
+    let (wait, block, open) = (get("/wait"), get("/block"), get("/open"));
+    let folder = fs::read_link(format!("/proc/{}/cwd", worker.pid())).unwrap();
+    let steer = async {
+        workshop.until_logged("it waits").await;
+        until_it_answers(&worker).await;
+        let (blocked, unblock) = tokio::join!(call(&worker, &block), async {
+            workshop.until_logged("it blocks").await;
+            worker.ping();
+            let moment = Duration::from_millis(100);
+            until("it counts as blocked", || async { worker.blocked_for(Instant::now()).filter(|it| *it > moment) })
+                .await;
+            worker.ping();
+            assert!(worker.blocked_for(Instant::now()).is_some_and(|it| it > moment), "a second ping is none");
+            fs::write(folder.join("unblock"), "")
+        });
+        unblock.unwrap();
+        assert_eq!(blocked.unwrap(), "/block");
+        until("the ping is answered", || async { worker.blocked_for(Instant::now()).is_none().then_some(()) }).await;
+        call(&worker, &open).await.unwrap()
+    };
+    let (waited, opened) = tokio::join!(call(&worker, &wait), steer);
+    assert_eq!((waited.unwrap().as_str(), opened.as_str()), ("/wait", "/open"));
+    workshop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pongs_that_nobody_asked_for_do_not_make_a_blocked_worker_look_alive() {
+    let workshop = Workshop::new(
+        r#"import { writeSync } from "node:fs";
+           export default async () => {
+               for (let number = 0; number < 100; number++) writeSync(0, `{"type":"pong","number":${number}}\n`);
+               writeSync(0, '{"type":"pong","number":-1}\n{"type":"pong"}\n{"type":"pong","number":1e400}\n');
+               console.log("it blocks");
+               for (;;);
+           }"#,
+    )
+    .await;
+    let worker = workshop.spawn().await;
+    let invocation = get("/");
+    let steer = async {
+        workshop.until_logged("it blocks").await;
+        worker.ping();
+        until("it counts as blocked", || async {
+            worker.blocked_for(Instant::now()).filter(|it| *it > Duration::from_millis(100))
+        })
+        .await;
+        worker.kill(KillReason::Deadline);
+    };
+    let (outcome, ()) = tokio::join!(call(&worker, &invocation), steer);
+    assert!(matches!(outcome, Err(ExchangeError::Broken(_))), "{outcome:?}");
+    worker.exited().await;
+    worker.ping();
+    assert!(worker.blocked_for(Instant::now()).is_some(), "who has ended does not answer");
+    workshop.close().await;
+}
