@@ -132,6 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn raw_output_has_no_id_from_when_a_second_invocation_begins_until_all_have_been_over_for_a_while() {
+        let (calls, first, second, third) =
+            (Calls::default(), InvocationId::new(), InvocationId::new(), InvocationId::new());
+        let quiet = |calls: &Calls| calls.0.lock().last_ended = Instant::now().checked_sub(QUIET);
+        calls.begin(first);
+        calls.begin(second);
+        assert_eq!(calls.writer(), None, "two run");
+        calls.end(first);
+        quiet(&calls);
+        assert_eq!(calls.writer(), None, "what the first one left running may still write");
+        calls.begin(third);
+        assert_eq!(calls.writer(), None, "the second one still runs");
+        calls.end(third);
+        calls.end(second);
+        assert_eq!(calls.writer(), None, "it can have been any of them");
+        quiet(&calls);
+        calls.begin(third);
+        assert_eq!(calls.writer(), Some(third));
+    }
+
+    #[test]
     fn a_worker_speaks_for_its_own_invocations_only() {
         let (calls, own, foreign) = (Calls::default(), InvocationId::new(), InvocationId::new());
         calls.begin(own);

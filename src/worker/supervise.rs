@@ -192,8 +192,9 @@ impl Voice {
                 let invocation = self.shared.calls.known(invocation.as_deref());
                 self.log(Stream::Console, level, invocation, message);
             }
-            Ok(FromWorker::Rejection { invocation, message, stack, guessed: _ }) => {
-                let text = format!("unhandled: {}", stack.unwrap_or(message));
+            Ok(FromWorker::Rejection { invocation, message, stack, guessed }) => {
+                let how = if guessed { "unhandled, probably of this invocation" } else { "unhandled" };
+                let text = format!("{how}: {}", stack.unwrap_or(message));
                 self.shared.say_last(&text);
                 let invocation = self.shared.calls.known(invocation.as_deref());
                 self.log(Stream::System, LogLevel::Error, invocation, text);

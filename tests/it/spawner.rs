@@ -50,7 +50,12 @@ impl Workshop {
             handler: "default".into(),
             memory_max: Arc::new(AtomicU64::new(u64::MAX)),
         };
-        Self { spawner: Spawner::new(runtime, &data.path().join("run"), logs, limits).unwrap(), telemetry, blueprint, _data: data }
+        Self {
+            spawner: Spawner::new(runtime, &data.path().join("run"), logs, limits).unwrap(),
+            telemetry,
+            blueprint,
+            _data: data,
+        }
     }
 
     async fn spawn(&self) -> Worker {
@@ -173,5 +178,49 @@ async fn pongs_that_nobody_asked_for_do_not_make_a_blocked_worker_look_alive() {
     worker.exited().await;
     worker.ping();
     assert!(worker.blocked_for(Instant::now()).is_some(), "who has ended does not answer");
+    workshop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_invocations_that_run_beside_each_other_have_the_right_owner_or_none() {
+    let workshop = Workshop::new(
+        "const gates = new Map();
+         export default async (req, ctx) => {
+             const name = new URL(req.url).pathname.slice(1);
+             if (name === 'open') { gates.forEach((open) => open()); return new Response(name); }
+             console.log('console', ctx.invocationId);
+             process.stdout.write(`raw ${ctx.invocationId}\\n`);
+             await new Promise((resolve) => gates.set(name, resolve));
+             setTimeout(() => { throw new Error('thrown ' + ctx.invocationId); }, 1);
+             (async () => { await Bun.sleep(1); throw new Error('rejected ' + ctx.invocationId); })();
+             await Bun.sleep(2);
+             console.log('console', ctx.invocationId);
+             return new Response(name);
+         }",
+    )
+    .await;
+    let worker = workshop.spawn().await;
+    let (calls, open) = (["/a", "/b", "/c"].map(get), get("/open"));
+    let all = futures_util::future::join_all(calls.iter().map(|invocation| call(&worker, invocation)));
+    let steer = async {
+        until("all wait", || async { (workshop.lines().len() >= 6).then_some(()) }).await;
+        call(&worker, &open).await
+    };
+    let (answers, opened) = tokio::join!(all, steer);
+    assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), ["a", "b", "c"]);
+    opened.unwrap();
+    let lines = until("all is logged", || async {
+        let lines = workshop.lines();
+        (lines.len() >= 15).then_some(lines)
+    })
+    .await;
+    assert_eq!(lines.len(), 15, "{lines:?}");
+    // The first raw line may have been read before the second invocation began.
+    let is_first = |line: &LogRecord| line.message.contains(&calls[0].id.to_string());
+    for line in lines.iter().filter(|line| !(line.message.starts_with("raw") && is_first(line))) {
+        let named = calls.iter().find(|it| line.message.contains(&it.id.to_string())).map(|it| it.id);
+        let is_known = line.message.starts_with("console") || line.message.contains("thrown");
+        assert_eq!(line.invocation, named.filter(|_| is_known), "{line:?}");
+    }
     workshop.close().await;
 }

@@ -311,19 +311,10 @@ var timeOrigin = performance.timeOrigin;
 var NativePromise = Promise;
 var currentInvocation = new AsyncLocalStorage;
 var running = new Set;
-var lastId = null;
-function guessInvocation() {
-  if (running.size === 0)
-    return lastId;
-  if (running.size > 1)
-    return null;
-  for (const context of running)
-    return Context.id(context);
-  return null;
-}
+var guess = null;
 function reportUnhandled(error) {
   const context = currentInvocation.getStore();
-  const id = context ? Context.id(context) : guessInvocation();
+  const id = context ? Context.id(context) : guess;
   report(id, !context && id !== null, error);
 }
 function report(id, guessed, error) {
@@ -344,7 +335,7 @@ class Context {
     this.#info = info;
     this.#request = request;
     this.#endsAt = leftMs === null ? Infinity : now() + +leftMs;
-    lastId = id === "" ? null : id;
+    guess = running.size === 0 && id !== "" ? id : null;
   }
   get invocationId() {
     return this.#id;
@@ -418,17 +409,79 @@ class Context {
   }
 }
 
+// src/abort.ts
+var standIns = new WeakMap;
+var originals = new WeakMap;
+function tie(signal, listener) {
+  const context = currentInvocation.getStore();
+  const isListener = typeof listener === "function" || typeof listener === "object" && listener !== null;
+  if (!context || !isListener)
+    return listener;
+  let ofSignal = standIns.get(signal);
+  if (!ofSignal)
+    standIns.set(signal, ofSignal = new WeakMap);
+  let found = ofSignal.get(listener);
+  if (!found) {
+    const call = (event) => typeof listener === "function" ? listener.call(signal, event) : listener.handleEvent?.(event);
+    found = (event) => currentInvocation.run(context, call, event);
+    ofSignal.set(listener, found);
+    originals.set(found, listener);
+  }
+  return found;
+}
+function keepContextOfAbortListeners() {
+  const prototype = AbortSignal.prototype;
+  const { addEventListener, removeEventListener } = EventTarget.prototype;
+  const onabort = Object.getOwnPropertyDescriptor(prototype, "onabort");
+  const define = (name, property) => Object.defineProperty(prototype, name, { configurable: true, enumerable: true, ...property });
+  define("addEventListener", {
+    writable: true,
+    value: function(type, listener, options) {
+      return addEventListener.call(this, type, tie(this, listener), options);
+    }
+  });
+  define("removeEventListener", {
+    writable: true,
+    value: function(type, listener, options) {
+      const standIn = standIns.get(this)?.get(listener);
+      if (standIn)
+        removeEventListener.call(this, type, standIn, options);
+      return removeEventListener.call(this, type, listener, options);
+    }
+  });
+  define("onabort", {
+    get() {
+      const listener = onabort.get.call(this);
+      return originals.get(listener) ?? listener;
+    },
+    set(listener) {
+      onabort.set.call(this, tie(this, listener));
+    }
+  });
+}
+
 // src/console.ts
 var { inspect: inspect2 } = Bun;
 var now2 = performance.now.bind(performance);
 var bytesMax = LOG_LINE_BYTES_DEFAULT;
-var indent = "";
+var begun = new WeakMap;
+var begunByWorker = { indent: "", timers: new Map };
+function begunHere() {
+  const context = currentInvocation.getStore();
+  if (!context)
+    return begunByWorker;
+  let found = begun.get(context);
+  if (!found)
+    begun.set(context, found = { indent: "", timers: new Map });
+  return found;
+}
 function setLogLineBytesMax(bytes) {
   if (typeof bytes === "number" && bytes >= 0)
     bytesMax = Math.max(LOG_LINE_BYTES_FLOOR, Math.floor(bytes));
 }
 function print(level, text) {
   const context = currentInvocation.getStore();
+  const indent = (context ? begun.get(context)?.indent : begunByWorker.indent) ?? "";
   if (indent !== "")
     text = indent + text.replaceAll(`
 `, `
@@ -438,9 +491,8 @@ ${indent}`);
 var at = (level) => (...args) => print(level, format(args));
 function captureConsole() {
   const counts = new Map;
-  const timers = new Map;
   const elapsed = (label, rest) => {
-    const since = timers.get(label);
+    const since = begunHere().timers.get(label) ?? begunByWorker.timers.get(label);
     if (since === undefined)
       return print("warn", `Timer '${label}' does not exist`);
     const text = `${label}: ${(now2() - since).toFixed(3)}ms`;
@@ -449,7 +501,7 @@ function captureConsole() {
   const group = (...args) => {
     if (args.length > 0)
       print("info", format(args));
-    indent += "  ";
+    begunHere().indent += "  ";
   };
   Object.assign(console, {
     log: at("info"),
@@ -489,19 +541,20 @@ ${frames}`);
       counts.delete(String(label));
     },
     time(label = "default") {
-      timers.set(String(label), now2());
+      begunHere().timers.set(String(label), now2());
     },
     timeLog(label = "default", ...rest) {
       elapsed(String(label), rest);
     },
     timeEnd(label = "default") {
       elapsed(String(label), []);
-      timers.delete(String(label));
+      begunHere().timers.delete(String(label));
     },
     group,
     groupCollapsed: group,
     groupEnd() {
-      indent = indent.slice(2);
+      const here = begunHere();
+      here.indent = here.indent.slice(2);
     }
   });
 }
@@ -726,6 +779,7 @@ process.on("unhandledRejection", reportUnhandled);
 process.on("uncaughtException", reportUnhandled);
 await openControl(Context.dropped);
 captureConsole();
+keepContextOfAbortListeners();
 var options = {
   unix: socketPath,
   development: false,

@@ -1,5 +1,8 @@
 // `console.*` becomes log messages on the control channel, tied to the invocation that prints. `process.stdout`, `process.stderr` and
 // `console.write` stay what they are: raw output on the worker's pipes.
+//
+// The invocation is the one in whose asynchronous context the line is printed. Bun leaves that context where it runs the body of an async
+// generator or of a `direct` stream that is an answer, and where a MessagePort or a Worker gets a message: such lines have no invocation.
 
 import { Context, currentInvocation } from "./context.ts";
 import { sendLog } from "./control.ts";
@@ -10,7 +13,25 @@ const { inspect } = Bun;
 const now = performance.now.bind(performance);
 
 let bytesMax = LOG_LINE_BYTES_DEFAULT;
-let indent = "";
+
+/** What `console.group` and `console.time` have begun. */
+interface Begun {
+  indent: string;
+  timers: Map<string, number>;
+}
+
+/** Each invocation has its own: a group of one must not indent the lines of those that run beside it. */
+const begun = new WeakMap<Context, Begun>();
+/** What code outside all invocations has begun, such as the import. */
+const begunByWorker: Begun = { indent: "", timers: new Map() };
+
+function begunHere(): Begun {
+  const context = currentInvocation.getStore();
+  if (!context) return begunByWorker;
+  let found = begun.get(context);
+  if (!found) begun.set(context, (found = { indent: "", timers: new Map() }));
+  return found;
+}
 
 export function setLogLineBytesMax(bytes: unknown): void {
   if (typeof bytes === "number" && bytes >= 0) bytesMax = Math.max(LOG_LINE_BYTES_FLOOR, Math.floor(bytes));
@@ -18,6 +39,7 @@ export function setLogLineBytesMax(bytes: unknown): void {
 
 function print(level: LogLevel, text: string): void {
   const context = currentInvocation.getStore();
+  const indent = (context ? begun.get(context)?.indent : begunByWorker.indent) ?? "";
   if (indent !== "") text = indent + text.replaceAll("\n", `\n${indent}`);
   sendLog(level, context ? Context.id(context) : null, cut(text, bytesMax));
 }
@@ -30,16 +52,15 @@ const at =
 /** Replaces the printing methods on the one console object, which `node:console` exports too. */
 export function captureConsole(): void {
   const counts = new Map<string, number>();
-  const timers = new Map<string, number>();
   const elapsed = (label: string, rest: unknown[]): void => {
-    const since = timers.get(label);
+    const since = begunHere().timers.get(label) ?? begunByWorker.timers.get(label);
     if (since === undefined) return print("warn", `Timer '${label}' does not exist`);
     const text = `${label}: ${(now() - since).toFixed(3)}ms`;
     print("info", rest.length === 0 ? text : `${text} ${format(rest)}`);
   };
   const group = (...args: unknown[]): void => {
     if (args.length > 0) print("info", format(args));
-    indent += "  ";
+    begunHere().indent += "  ";
   };
   Object.assign(console, {
     log: at("info"),
@@ -75,19 +96,20 @@ export function captureConsole(): void {
       counts.delete(String(label));
     },
     time(label: unknown = "default") {
-      timers.set(String(label), now());
+      begunHere().timers.set(String(label), now());
     },
     timeLog(label: unknown = "default", ...rest: unknown[]) {
       elapsed(String(label), rest);
     },
     timeEnd(label: unknown = "default") {
       elapsed(String(label), []);
-      timers.delete(String(label));
+      begunHere().timers.delete(String(label));
     },
     group,
     groupCollapsed: group,
     groupEnd() {
-      indent = indent.slice(2);
+      const here = begunHere();
+      here.indent = here.indent.slice(2);
     },
   });
 }

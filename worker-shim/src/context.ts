@@ -20,23 +20,17 @@ export const currentInvocation = new AsyncLocalStorage<Context>();
 
 /** Invocations whose handler or `waitUntil` promises have not ended. Those that answer at once never enter. */
 const running = new Set<Context>();
-let lastId: string | null = null;
 
 /**
- * The invocation an unhandled rejection belongs to. Bun calls the listener outside every asynchronous context, so this is an
- * inference: the only invocation running, or, when none is, the last one, whose late work it most likely is.
+ * The invocation an unhandled rejection belongs to. Bun calls the listener outside every asynchronous context, and a promise does not tell
+ * where it was made, so this is an inference: the last invocation, whose late work it most likely is, unless another ran beside it.
  */
-export function guessInvocation(): string | null {
-  if (running.size === 0) return lastId;
-  if (running.size > 1) return null;
-  for (const context of running) return Context.id(context);
-  return null;
-}
+let guess: string | null = null;
 
 /** Reports an error nobody handled, with the invocation where it is known or can be inferred. */
 export function reportUnhandled(error: unknown): void {
   const context = currentInvocation.getStore();
-  const id = context ? Context.id(context) : guessInvocation();
+  const id = context ? Context.id(context) : guess;
   report(id, !context && id !== null, error);
 }
 
@@ -66,7 +60,7 @@ export class Context {
     this.#info = info;
     this.#request = request;
     this.#endsAt = leftMs === null ? Infinity : now() + +leftMs;
-    lastId = id === "" ? null : id;
+    guess = running.size === 0 && id !== "" ? id : null;
   }
 
   get invocationId(): string {

@@ -5,6 +5,7 @@
 //
 // The daemon is the only client of the socket. Whatever the function does, this process is the only thing it can break.
 
+import { keepContextOfAbortListeners } from "./abort.ts";
 import { captureConsole, setLogLineBytesMax } from "./console.ts";
 import { Context, reportUnhandled } from "./context.ts";
 import { openControl, sendReady } from "./control.ts";
@@ -81,6 +82,7 @@ process.on("uncaughtException", reportUnhandled);
 
 await openControl(Context.dropped);
 captureConsole();
+keepContextOfAbortListeners();
 const options = {
   unix: socketPath,
   development: false,

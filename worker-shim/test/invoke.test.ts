@@ -112,6 +112,9 @@ test("a dropped connection aborts the signal, and the handler's end is reported 
       await worker.message({ message: "started" });
       worker.tell({ type: "dropped", invocation: "exec-drop" });
       worker.tell({ type: "something newer" });
+      // Once it has read this it has read what came before: asked later, it would say `settled` again.
+      worker.tell({ type: "ping", number: 1 });
+      await worker.message({ type: "pong" });
       caller.abort();
       await expect(answer).rejects.toThrow();
       await worker.message({ type: "log", invocation: "exec-drop", message: "aborted" });
