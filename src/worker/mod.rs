@@ -45,7 +45,10 @@ use std::{
     fmt, io,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -77,6 +80,9 @@ struct Shared {
     control: Arc<UnixStream>,
     calls: Calls,
     ping: Ping,
+    gauge: Option<launch::MemoryGauge>,
+    /// What the gauge showed when it was last read; 0 before.
+    memory: AtomicU64,
     /// Set when it gets its function.
     owner: OnceLock<Owner>,
     last_words: Mutex<VecDeque<String>>,
@@ -189,6 +195,12 @@ impl Worker {
         self.shared.ping.unanswered_for(now)
     }
 
+    /// Private memory of the process in bytes, as [`Spawner::enforce_memory`] last found it; 0 before the first time.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.shared.memory.load(Ordering::Relaxed)
+    }
+
     /// Ends the process and all it has started, at once. The first reason stands.
     pub fn kill(&self, reason: KillReason) {
         self.shared.kill(reason);
@@ -225,9 +237,11 @@ impl Shared {
         exit.clone().expect("it was waited for")
     }
 
-    /// Memory that it shares with nobody, in bytes; none once it is gone.
-    fn private_memory(&self) -> Option<u64> {
-        launch::private_memory_bytes(self.process.pid())
+    /// Reads and remembers the memory that it shares with nobody, in bytes; none once it is gone.
+    fn measure_memory(&self) -> Option<u64> {
+        let found = self.gauge.as_ref()?.private_bytes()?;
+        self.memory.store(found, Ordering::Relaxed);
+        Some(found)
     }
 
     fn say_last(&self, line: &str) {

@@ -224,3 +224,32 @@ async fn lines_of_invocations_that_run_beside_each_other_have_the_right_owner_or
     }
     workshop.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_known_of_each_worker_and_of_all_processes_as_last_read() {
+    let code = "globalThis.kept = []; export default () => {
+        kept.push(new Uint8Array(64 << 20).fill(1));
+        return new Response('more');
+    };";
+    let workshop = Workshop::new(code).await;
+    let spawner = &workshop.spawner;
+    let (large, small) = tokio::join!(workshop.spawn(), workshop.spawn());
+    spawner.prewarm().await.unwrap();
+    assert_eq!((large.memory_bytes(), spawner.measured_memory()), (0, 0), "nobody has looked");
+    spawner.enforce_memory();
+    let before = (large.memory_bytes(), small.memory_bytes(), spawner.measured_memory());
+    assert!(before.0 > 0 && before.1 > 0 && before.2 > before.0 + before.1, "{before:?} and one that is prewarmed");
+    call(&large, &get("/")).await.unwrap();
+    assert_eq!(large.memory_bytes(), before.0, "reading it is not looking");
+    spawner.enforce_memory();
+    let grown = large.memory_bytes();
+    assert!(grown > before.0 + (60 << 20), "{before:?} {grown}");
+    assert!(spawner.measured_memory() > grown + small.memory_bytes());
+    large.kill(KillReason::Stop);
+    large.exited().await;
+    spawner.enforce_memory();
+    let left = spawner.measured_memory();
+    assert!(left > small.memory_bytes() && left < grown, "{left} {grown}");
+    assert_eq!(large.memory_bytes(), grown, "what it had at last");
+    workshop.close().await;
+}

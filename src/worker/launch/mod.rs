@@ -24,7 +24,7 @@ mod process;
 mod tests;
 
 pub use nix::sys::resource::Resource;
-pub use process::{Process, private_memory_bytes};
+pub use process::{MemoryGauge, Process, private_memory_bytes};
 
 use clone::Stack;
 use nix::sys::signal::SigSet;

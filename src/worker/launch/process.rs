@@ -7,9 +7,8 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use std::ffi::c_int;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::{fs::FileExt, process::ExitStatusExt};
 use std::process::ExitStatus;
 use std::sync::{Arc, LazyLock, mpsc};
 use std::{io, mem};
@@ -160,17 +159,37 @@ impl Child {
 
 static PAGE_BYTES: LazyLock<u64> = LazyLock::new(|| super::clone::page_bytes() as u64);
 
-/// The resident bytes of a process that it shares with no other, or nothing where there is no such process.
+/// Where the memory of one process is read, again and again.
 ///
-/// The resident size alone counts Bun's own pages, which all workers share, in full for each of them. Reading this costs
-/// about a microsecond, so it may be polled.
+/// It stays open, because opening takes four times as long as reading, which is about a microsecond: the memory of all
+/// workers is polled. It stands for this process, even when its number is given to another.
+#[derive(Debug)]
+pub struct MemoryGauge(File);
+
+impl MemoryGauge {
+    /// The gauge of a process; none where there is no such process.
+    #[must_use]
+    pub fn open(pid: u32) -> Option<Self> {
+        File::open(format!("/proc/{pid}/statm")).ok().map(Self)
+    }
+
+    /// The resident bytes of the process that it shares with no other; none once it has ended.
+    ///
+    /// The resident size alone counts Bun's own pages, which all workers share, in full for each of them.
+    #[must_use]
+    pub fn private_bytes(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let length = self.0.read_at(&mut text, 0).ok()?;
+        let text = std::str::from_utf8(&text[..length]).ok()?;
+        // Pages: total, resident, shared, and more.
+        let mut pages = text.split_ascii_whitespace().skip(1).map_while(|it| it.parse::<u64>().ok());
+        let (resident, shared) = (pages.next()?, pages.next()?);
+        Some(resident.saturating_sub(shared) * *PAGE_BYTES)
+    }
+}
+
+/// As [`MemoryGauge::private_bytes`], once.
 #[must_use]
 pub fn private_memory_bytes(pid: u32) -> Option<u64> {
-    let mut text = [0; 128];
-    let length = File::open(format!("/proc/{pid}/statm")).ok()?.read(&mut text).ok()?;
-    let text = std::str::from_utf8(&text[..length]).ok()?;
-    // Pages: total, resident, shared, and more.
-    let mut pages = text.split_ascii_whitespace().skip(1).map_while(|it| it.parse::<u64>().ok());
-    let (resident, shared) = (pages.next()?, pages.next()?);
-    Some(resident.saturating_sub(shared) * *PAGE_BYTES)
+    MemoryGauge::open(pid)?.private_bytes()
 }

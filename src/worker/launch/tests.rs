@@ -289,9 +289,10 @@ fn debug_output_hides_values() {
 
 #[test]
 fn private_memory_grows_with_what_is_written_to() {
-    let before = private_memory_bytes(std::process::id()).expect("this process");
+    let gauge = MemoryGauge::open(std::process::id()).expect("this process");
+    let before = gauge.private_bytes().expect("this process");
     let ballast = std::hint::black_box(vec![1_u8; 32 << 20]);
-    let after = private_memory_bytes(std::process::id()).expect("this process");
+    let after = gauge.private_bytes().expect("this process");
     // Other tests run beside this one.
     assert!(after > before + (16 << 20), "{before} -> {after}");
     drop(ballast);
