@@ -564,29 +564,37 @@ var NativeResponse = Response;
 var NativePromise2 = Promise;
 var { peek } = Bun;
 var isFunction = (value) => typeof value === "function";
+var toSource = Function.prototype.toString;
+var isClass = (value) => isFunction(value) && /^class(\s+[^\s(]|\s*\{)/.test(toSource.call(value));
+function callable(value) {
+  if (isFunction(value) && !isClass(value))
+    return { handler: value, isItself: true };
+  if (isFunction(value?.fetch))
+    return { handler: value.fetch.bind(value), isItself: false };
+  return;
+}
 function findHandler(module, name) {
   const exported = module.default;
   const levels = [exported, exported?.default, exported?.default?.default];
   if (name === "default" || name === "handler") {
     for (const [depth, value] of levels.entries()) {
-      const kind = depth === 0 ? undefined : "commonjs";
-      if (isFunction(value))
-        return { handler: value, kind: kind ?? "default" };
-      if (isFunction(value?.fetch))
-        return { handler: value.fetch.bind(value), kind: kind ?? "fetch" };
+      const found = callable(value);
+      if (found)
+        return { handler: found.handler, kind: depth > 0 ? "commonjs" : found.isItself ? "default" : "fetch" };
     }
     if (name === "default")
       return;
   }
   for (const [depth, owner] of [module, ...levels].entries()) {
-    const value = owner?.[name];
-    const kind = depth === 0 ? "named" : "commonjs";
-    if (isFunction(value))
-      return { handler: value, kind };
-    if (isFunction(value?.fetch))
-      return { handler: value.fetch.bind(value), kind };
+    const found = callable(owner?.[name]);
+    if (found)
+      return { handler: found.handler, kind: depth === 0 ? "named" : "commonjs" };
   }
   return;
+}
+function isPlainClass(module, name) {
+  const isDefault = name === "default" || name === "handler";
+  return isClass(module[name]) || isDefault && isClass(module.default);
 }
 function failure(sort, body) {
   return new NativeResponse(body, { status: 500, headers: { [HEADER_ERROR]: sort, "content-type": "application/json" } });
@@ -761,7 +769,7 @@ async function assign(order) {
 function noHandler(module, { entry, handler }) {
   const exports = Object.keys(module);
   const wanted = handler === "default" || handler === "handler" ? "export a default function (req, ctx) => Response, or a default object with a fetch method" : `export a function named ${handler}, or an object of that name with a fetch method`;
-  const has = exports.length === 0 ? "the module exports nothing" : `the module exports ${exports.join(", ")}`;
+  const has = isPlainClass(module, handler) ? "the export is a class without a static fetch method, and a class is not called without new" : exports.length === 0 ? "the module exports nothing" : `the module exports ${exports.join(", ")}`;
   return { kind: "no_handler", name: "Error", message: `no handler found: ${has}; ${wanted}`, file: entry, exports };
 }
 async function rehearse() {

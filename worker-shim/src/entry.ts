@@ -9,7 +9,7 @@ import { keepContextOfAbortListeners } from "./abort.ts";
 import { captureConsole, setLogLineBytesMax } from "./console.ts";
 import { Context, reportUnhandled } from "./context.ts";
 import { openControl, sendReady } from "./control.ts";
-import { findHandler, serveWith, thrown } from "./handler.ts";
+import { findHandler, isPlainClass, serveWith, thrown } from "./handler.ts";
 import { loadError } from "./load-error.ts";
 import { ASSIGN_METHOD, ASSIGN_PATH, HEADER_DEADLINE, REQUEST_BODY_BYTES_MAX, type Assign, type AssignOk, type LoadError } from "./protocol.ts";
 
@@ -55,7 +55,11 @@ function noHandler(module: object, { entry, handler }: Assign): LoadError {
     handler === "default" || handler === "handler"
       ? "export a default function (req, ctx) => Response, or a default object with a fetch method"
       : `export a function named ${handler}, or an object of that name with a fetch method`;
-  const has = exports.length === 0 ? "the module exports nothing" : `the module exports ${exports.join(", ")}`;
+  const has = isPlainClass(module, handler)
+    ? "the export is a class without a static fetch method, and a class is not called without new"
+    : exports.length === 0
+      ? "the module exports nothing"
+      : `the module exports ${exports.join(", ")}`;
   return { kind: "no_handler", name: "Error", message: `no handler found: ${has}; ${wanted}`, file: entry, exports };
 }
 

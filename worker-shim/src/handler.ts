@@ -12,11 +12,25 @@ const { peek } = Bun;
 export type Handler = (request: Request, context: Context) => unknown;
 
 const isFunction = (value: unknown): value is (...args: any[]) => any => typeof value === "function";
+const toSource = Function.prototype.toString;
+
+/**
+ * A class cannot be called without `new`, and nothing but its source tells it from a function. A method may have the name `class`. One that
+ * was compiled to a function can be called, and says itself what it wants.
+ */
+const isClass = (value: unknown): boolean => isFunction(value) && /^class(\s+[^\s(]|\s*\{)/.test(toSource.call(value));
+
+/** How a value is called as a handler: itself, or its `fetch` method, which a class may have as a static one. */
+function callable(value: any): { handler: Handler; isItself: boolean } | undefined {
+  if (isFunction(value) && !isClass(value)) return { handler: value, isItself: true };
+  if (isFunction(value?.fetch)) return { handler: value.fetch.bind(value), isItself: false };
+  return undefined;
+}
 
 /**
  * The handler called `name` in a module, or undefined.
  *
- * `default` is the default export, or its `fetch` method. `handler` means the same and, failing that, an export of that name: that is
+ * `default` is the default export, or its `fetch` method, which may be a static one of a class. `handler` means the same and, failing that, an export of that name: that is
  * how functions are registered whose configuration names no export. CommonJS shows its `module.exports` as the default
  * export, and a transpiled ES module in CommonJS keeps its own default export one or two levels further down.
  */
@@ -25,19 +39,22 @@ export function findHandler(module: any, name: string): { handler: Handler; kind
   const levels = [exported, exported?.default, exported?.default?.default];
   if (name === "default" || name === "handler") {
     for (const [depth, value] of levels.entries()) {
-      const kind = depth === 0 ? undefined : "commonjs";
-      if (isFunction(value)) return { handler: value, kind: kind ?? "default" };
-      if (isFunction(value?.fetch)) return { handler: value.fetch.bind(value), kind: kind ?? "fetch" };
+      const found = callable(value);
+      if (found) return { handler: found.handler, kind: depth > 0 ? "commonjs" : found.isItself ? "default" : "fetch" };
     }
     if (name === "default") return undefined;
   }
   for (const [depth, owner] of [module, ...levels].entries()) {
-    const value = owner?.[name];
-    const kind = depth === 0 ? "named" : "commonjs";
-    if (isFunction(value)) return { handler: value, kind };
-    if (isFunction(value?.fetch)) return { handler: value.fetch.bind(value), kind };
+    const found = callable(owner?.[name]);
+    if (found) return { handler: found.handler, kind: depth === 0 ? "named" : "commonjs" };
   }
   return undefined;
+}
+
+/** The export of that name is a class, which is no handler for want of a static `fetch`. */
+export function isPlainClass(module: any, name: string): boolean {
+  const isDefault = name === "default" || name === "handler";
+  return isClass(module[name]) || (isDefault && isClass(module.default));
 }
 
 /** The answer the daemon turns into HANDLER_ERROR. */

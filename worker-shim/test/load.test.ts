@@ -34,6 +34,17 @@ const forms: [title: string, source: string, more: Message, name: string, expect
   ["exports.api", `exports.api = () => new Response("ok")`, { handler: "api" }, "a.js", "named: ok"],
   ["__esModule with default", `Object.defineProperty(exports, "__esModule", { value: true }); exports.default = () => new Response("ok")`, {}, "a.cjs", ""],
   ["default two levels down", `export default { default: { default: () => new Response("ok") } }`, {}, "a.js", "commonjs: ok"],
+  ["class with static fetch", `export default class Api { static w = "ok"; static fetch(req, ctx) { return new Response(ctx.invocationId && this.w) } }`, {}, "a.js", "fetch: ok"],
+  ["class that inherits static fetch", `class Base { static fetch() { return new Response(this.w) } } export default class extends Base { static w = "ok" }`, {}, "a.js", "fetch: ok"],
+  ["class with static fetch in TypeScript", `export default class Api { private static w: string = "ok"; static async fetch(req: Request) { return new Response(Api.w) } }`, {}, "a.ts", "fetch: ok"],
+  ["named class with static fetch", `export class Api { static fetch() { return new Response("ok") } }`, { handler: "Api" }, "a.js", "named: ok"],
+  ["module.exports = class", `module.exports = class { static fetch() { return new Response("ok") } }`, {}, "a.cjs", "fetch: ok"],
+  ["instance of a class", `class Api { w = "ok"; fetch() { return new Response(this.w) } } export default new Api()`, {}, "a.js", "fetch: ok"],
+  ["class without static fetch", `export default class Api { fetch() { return new Response("ok") } }`, {}, "a.js", "422 no_handler"],
+  ["named class without static fetch", `export class Api { fetch() { return new Response("ok") } }`, { handler: "Api" }, "a.js", "422 no_handler"],
+  ["a method called class", `const it = { class() { return new Response("ok") } }; export default it.class`, {}, "a.js", "default: ok"],
+  ["a class without a name", `const it = [class{ static fetch() { return new Response("ok") } }]; export default it[0]`, {}, "a.js", "fetch: ok"],
+  ["a function called like a class", `export default function classify() { return new Response("ok") }`, {}, "a.js", "default: ok"],
   ["null default", `export default null`, {}, "a.js", "422 no_handler"],
   ["no exports", `1`, {}, "a.js", "422 no_handler"],
 ];
@@ -57,6 +68,7 @@ const failures: [title: string, source: string, name: string, expected: Message]
   ["throw after await", `await 1;\nthrow new Error("late")`, "a.js", { kind: "throw", message: "late" }],
   ["throw undefined", `throw undefined`, "a.js", { kind: "throw", name: "ThrownValue" }],
   ["throw a runtime SyntaxError", `JSON.parse("{")`, "a.js", { kind: "throw", name: "SyntaxError" }],
+  ["class", `export default class Api { fetch() {} }`, "a.js", { kind: "no_handler", exports: ["default"], message: expect.stringContaining("class without a static fetch") }],
   ["no handler", `export const a = 1, b = 2`, "a.js", { kind: "no_handler", exports: ["a", "b"], message: expect.stringContaining("exports a, b") }],
 ];
 
