@@ -55,7 +55,8 @@ test("fifty at once, each waiting in its own way, ended in reverse: every line h
       const ways = ["chained", "awaited", "timers", "emitter", "file"];
       for (const [i, answer] of (await Promise.all(answers)).entries()) {
         expect(await answer.json()).toEqual([`exec-${i}`, `exec-${i}`]);
-        expect(linesOf(worker, `${i}`)).toEqual(["begins", "ends", "microtask", "nested", "tick", ways[i % ways.length]!].sort());
+        const lines = await until(`all of ${i}`, () => linesOf(worker, `${i}`).length >= 6 && linesOf(worker, `${i}`));
+        expect(lines).toEqual(["begins", "ends", "microtask", "nested", "tick", ways[i % ways.length]!].sort());
       }
     },
   ));
