@@ -1,29 +1,4 @@
 // @bun
-var __defProp = Object.defineProperty;
-var __returnValue = (v) => v;
-function __exportSetter(name, newValue) {
-  this[name] = __returnValue.bind(null, newValue);
-}
-var __export = (target, all) => {
-  for (var name in all)
-    __defProp(target, name, {
-      get: all[name],
-      enumerable: true,
-      configurable: true,
-      set: __exportSetter.bind(all, name)
-    });
-};
-
-// dataurl:data:text/javascript,export default () => Response.json({})
-var exports_javascript_export_default_Response = {};
-__export(exports_javascript_export_default_Response, {
-  default: () => javascript_export_default_Response_default
-});
-var javascript_export_default_Response_default = () => Response.json({});
-
-// src/context.ts
-import { AsyncLocalStorage } from "async_hooks";
-
 // src/protocol.ts
 var ASSIGN_METHOD = "PUT";
 var ASSIGN_PATH = "/assign";
@@ -309,7 +284,11 @@ function sendSettled(invocation) {
 var now = performance.now.bind(performance);
 var timeOrigin = performance.timeOrigin;
 var NativePromise = Promise;
-var currentInvocation = new AsyncLocalStorage;
+var currentInvocation;
+function openContext() {
+  const { AsyncLocalStorage } = process.getBuiltinModule("node:async_hooks");
+  currentInvocation = new AsyncLocalStorage;
+}
 var running = new Set;
 var guess = null;
 function reportUnhandled(error) {
@@ -733,21 +712,62 @@ function place(found, position) {
     found.line_text = cut(position.lineText, LINE_TEXT_BYTES_MAX);
 }
 
+// src/rehearse.ts
+var REHEARSAL_DELAY_MS = 15;
+var REHEARSAL_PATH = "/rehearsal";
+async function rehearse(socketPath) {
+  const order = {
+    function: "",
+    function_id: "",
+    version: "",
+    environment: "",
+    entry: `${import.meta.dir}/rehearsal.js`,
+    handler: "default",
+    variables: {}
+  };
+  const body = JSON.stringify(order);
+  const length = Buffer.byteLength(body);
+  const { promise, resolve } = Promise.withResolvers();
+  const socket = {
+    open: (it) => void it.write(`${ASSIGN_METHOD} ${REHEARSAL_PATH} HTTP/1.1\r
+host: localhost\r
+content-length: ${length}\r
+\r
+${body}`),
+    data: (it) => void it.end(),
+    close: () => resolve(),
+    error: () => resolve()
+  };
+  await Bun.connect({ unix: socketPath, socket }).catch(() => resolve());
+  await promise;
+}
+
 // src/entry.ts
 var json = Response.json;
 var socketPath = process.argv[2];
 var assigned = false;
+var serve = unassigned;
+var rehearsal;
 async function unassigned(request) {
-  if (assigned || request.method !== ASSIGN_METHOD || new URL(request.url).pathname !== ASSIGN_PATH) {
+  const { pathname } = new URL(request.url);
+  if (rehearsal && pathname === REHEARSAL_PATH)
+    return rehearseAssignment(request);
+  if (assigned || request.method !== ASSIGN_METHOD || pathname !== ASSIGN_PATH) {
     return new Response("this worker has no function", { status: 503 });
   }
   assigned = true;
-  clearTimeout(rehearsal);
-  const outcome = await assign(await request.json());
-  return "error" in outcome ? json(outcome, { status: 422 }) : json(outcome);
+  clearTimeout(rehearsalTimer);
+  const order = await request.json();
+  await rehearsal;
+  const loaded = await load(order);
+  if ("error" in loaded)
+    return json(loaded, { status: 422 });
+  serve = loaded.serve;
+  return json(loaded.answer);
 }
-async function assign(order) {
+async function load(order) {
   setLogLineBytesMax(order.log_line_bytes_max);
+  delete process.env.BUN_FEATURE_FLAG_DISABLE_ASYNC_TRANSPILER;
   if (order.variables)
     Object.assign(process.env, order.variables);
   process.argv = [process.execPath, order.entry];
@@ -763,8 +783,7 @@ async function assign(order) {
   if (!found)
     return { error: noHandler(module, order) };
   const info = { name: order.function, version: order.version, environment: order.environment };
-  server.reload({ ...options, fetch: serveWith(found.handler, info) });
-  return { kind: found.kind, import_ms, bun: Bun.version };
+  return { serve: serveWith(found.handler, info), answer: { kind: found.kind, import_ms, bun: Bun.version } };
 }
 function noHandler(module, { entry, handler }) {
   const exports = Object.keys(module);
@@ -772,30 +791,29 @@ function noHandler(module, { entry, handler }) {
   const has = isPlainClass(module, handler) ? "the export is a class without a static fetch method, and a class is not called without new" : exports.length === 0 ? "the module exports nothing" : `the module exports ${exports.join(", ")}`;
   return { kind: "no_handler", name: "Error", message: `no handler found: ${has}; ${wanted}`, file: entry, exports };
 }
-async function rehearse() {
-  const request = new Request("http://rehearsal/", { method: "PUT", body: "{}" });
-  Object.assign(process.env, await request.json());
-  const module = await Promise.resolve().then(() => exports_javascript_export_default_Response);
-  const { handler } = findHandler(module, "default");
-  const info = { name: "", version: "", environment: "" };
-  await (await serveWith(handler, info)(new Request("http://rehearsal/", { headers: { [HEADER_DEADLINE]: "1" } }))).text();
-  if (!assigned)
-    server.reload({ ...options, fetch: unassigned });
+async function rehearseAssignment(request) {
+  const loaded = await load(await request.json());
+  if ("error" in loaded)
+    return json(loaded, { status: 422 });
+  const invocation = new Request("http://rehearsal/", { headers: { [HEADER_DEADLINE]: "1" } });
+  await (await loaded.serve(invocation)).text();
+  return json(loaded.answer);
 }
-var REHEARSAL_DELAY_MS = 15;
 process.on("unhandledRejection", reportUnhandled);
 process.on("uncaughtException", reportUnhandled);
 await openControl(Context.dropped);
-captureConsole();
-keepContextOfAbortListeners();
-var options = {
+Bun.serve({
   unix: socketPath,
   development: false,
   idleTimeout: 0,
   maxRequestBodySize: REQUEST_BODY_BYTES_MAX,
   error: thrown,
-  fetch: unassigned
-};
-var server = Bun.serve(options);
-var rehearsal = setTimeout(rehearse, REHEARSAL_DELAY_MS);
+  fetch: (request) => serve(request)
+});
+var rehearsalTimer = setTimeout(() => {
+  rehearsal = rehearse(socketPath).finally(() => rehearsal = undefined);
+}, REHEARSAL_DELAY_MS);
 sendReady();
+openContext();
+captureConsole();
+keepContextOfAbortListeners();

@@ -1,6 +1,6 @@
 // One invocation: what the function gets as `ctx`, and what the shim has to remember about it.
 
-import { AsyncLocalStorage } from "node:async_hooks";
+import type { AsyncLocalStorage } from "node:async_hooks";
 import { sendRejection, sendSettled } from "./control.ts";
 import { errorParts } from "./text.ts";
 
@@ -16,7 +16,13 @@ export interface FunctionInfo {
 }
 
 /** Ties console output and errors to the invocation whose code, however deferred, is running. */
-export const currentInvocation = new AsyncLocalStorage<Context>();
+export let currentInvocation: AsyncLocalStorage<Context>;
+
+/** To be called before any function runs. Not at import: the module takes a millisecond to load, and nobody needs to wait for that. */
+export function openContext(): void {
+  const { AsyncLocalStorage } = process.getBuiltinModule("node:async_hooks");
+  currentInvocation = new AsyncLocalStorage();
+}
 
 /** Invocations whose handler or `waitUntil` promises have not ended. Those that answer at once never enter. */
 const running = new Set<Context>();

@@ -1,36 +1,51 @@
 // The life of a worker: `bun --no-env-file --config=/dev/null --no-install entry.js <socket path>`, its working directory being its own.
 // It runs as one file, `dist/entry.js` (`bun run build`): each file that Bun has to open costs a start about 0.3 ms.
 //
-//   start → `ready` on the control channel → PUT /assign (import, find the handler) → invocations → SIGKILL
+//   start → `ready` on the control channel → [rehearsal] → PUT /assign (import, find the handler) → invocations → SIGKILL
 //
 // The daemon is the only client of the socket. Whatever the function does, this process is the only thing it can break.
 
 import { keepContextOfAbortListeners } from "./abort.ts";
 import { captureConsole, setLogLineBytesMax } from "./console.ts";
-import { Context, reportUnhandled } from "./context.ts";
+import { Context, openContext, reportUnhandled } from "./context.ts";
 import { openControl, sendReady } from "./control.ts";
-import { findHandler, isPlainClass, serveWith, thrown } from "./handler.ts";
+import { findHandler, isPlainClass, serveWith, thrown, type Serve } from "./handler.ts";
 import { loadError } from "./load-error.ts";
 import { ASSIGN_METHOD, ASSIGN_PATH, HEADER_DEADLINE, REQUEST_BODY_BYTES_MAX, type Assign, type AssignOk, type LoadError } from "./protocol.ts";
+import { REHEARSAL_DELAY_MS, REHEARSAL_PATH, rehearse } from "./rehearse.ts";
 
 const json = Response.json;
 const socketPath = process.argv[2]!;
 
 /** A worker is assigned once. After a failed import it is of no more use: modules stay cached, timers may be running. */
 let assigned = false;
+/** What answers requests. A variable, because telling Bun's server of another handler takes ten times as long as this takes in a call. */
+let serve: Serve = unassigned;
+/** Set while the worker rehearses. */
+let rehearsal: Promise<void> | undefined;
 
 async function unassigned(request: Request): Promise<Response> {
-  if (assigned || request.method !== ASSIGN_METHOD || new URL(request.url).pathname !== ASSIGN_PATH) {
+  const { pathname } = new URL(request.url);
+  if (rehearsal && pathname === REHEARSAL_PATH) return rehearseAssignment(request);
+  if (assigned || request.method !== ASSIGN_METHOD || pathname !== ASSIGN_PATH) {
     return new Response("this worker has no function", { status: 503 });
   }
   assigned = true;
-  clearTimeout(rehearsal);
-  const outcome = await assign((await request.json()) as Assign);
-  return "error" in outcome ? json(outcome, { status: 422 }) : json(outcome);
+  clearTimeout(rehearsalTimer);
+  const order = (await request.json()) as Assign;
+  // From the assignment on every path belongs to the function, and what is rehearsed must not reach it.
+  await rehearsal;
+  const loaded = await load(order);
+  if ("error" in loaded) return json(loaded, { status: 422 });
+  serve = loaded.serve;
+  return json(loaded.answer);
 }
 
-async function assign(order: Assign): Promise<AssignOk | { error: LoadError }> {
+/** Imports the function's module and finds its handler. */
+async function load(order: Assign): Promise<{ serve: Serve; answer: AssignOk } | { error: LoadError }> {
   setLogLineBytesMax(order.log_line_bytes_max);
+  // It is the daemon's word to Bun at the start, and not for the processes that a function starts.
+  delete process.env.BUN_FEATURE_FLAG_DISABLE_ASYNC_TRANSPILER;
   // The same object is kept: Bun, node:child_process and import.meta.env all look at it.
   if (order.variables) Object.assign(process.env, order.variables);
   process.argv = [process.execPath, order.entry];
@@ -45,8 +60,7 @@ async function assign(order: Assign): Promise<AssignOk | { error: LoadError }> {
   const found = findHandler(module, order.handler);
   if (!found) return { error: noHandler(module, order) };
   const info = { name: order.function, version: order.version, environment: order.environment };
-  server.reload({ ...options, fetch: serveWith(found.handler, info) });
-  return { kind: found.kind, import_ms, bun: Bun.version };
+  return { serve: serveWith(found.handler, info), answer: { kind: found.kind, import_ms, bun: Bun.version } };
 }
 
 function noHandler(module: object, { entry, handler }: Assign): LoadError {
@@ -63,38 +77,34 @@ function noHandler(module: object, { entry, handler }: Assign): LoadError {
   return { kind: "no_handler", name: "Error", message: `no handler found: ${has}; ${wanted}`, file: entry, exports };
 }
 
-/**
- * Walks the path of an assignment and of an invocation once, so that a prewarmed worker has done what Bun does lazily on first use. A worker
- * that is assigned at once, because a caller waits for it, never comes here.
- */
-async function rehearse(): Promise<void> {
-  const request = new Request("http://rehearsal/", { method: "PUT", body: "{}" });
-  Object.assign(process.env, (await request.json()) as object);
-  const module = await import("data:text/javascript,export default () => Response.json({})");
-  const { handler } = findHandler(module, "default")!;
-  const info = { name: "", version: "", environment: "" };
-  await (await serveWith(handler, info)(new Request("http://rehearsal/", { headers: { [HEADER_DEADLINE]: "1" } }))).text();
-  if (!assigned) server.reload({ ...options, fetch: unassigned });
+/** An assignment of a file that does nothing, and one invocation of it. */
+async function rehearseAssignment(request: Request): Promise<Response> {
+  const loaded = await load((await request.json()) as Assign);
+  if ("error" in loaded) return json(loaded, { status: 422 });
+  const invocation = new Request("http://rehearsal/", { headers: { [HEADER_DEADLINE]: "1" } });
+  await (await loaded.serve(invocation)).text();
+  return json(loaded.answer);
 }
-
-/** Long after a caller that waits for this start would have assigned it. */
-const REHEARSAL_DELAY_MS = 15;
 
 // A process that reports an error nobody handled and goes on is more use to the other invocations than a dead one.
 process.on("unhandledRejection", reportUnhandled);
 process.on("uncaughtException", reportUnhandled);
 
 await openControl(Context.dropped);
-captureConsole();
-keepContextOfAbortListeners();
-const options = {
+Bun.serve({
   unix: socketPath,
   development: false,
   idleTimeout: 0,
   maxRequestBodySize: REQUEST_BODY_BYTES_MAX,
   error: thrown,
-  fetch: unassigned,
-};
-const server = Bun.serve(options as any);
-const rehearsal = setTimeout(rehearse, REHEARSAL_DELAY_MS);
+  fetch: (request: Request) => serve(request),
+} as any);
+const rehearsalTimer = setTimeout(() => {
+  rehearsal = rehearse(socketPath).finally(() => (rehearsal = undefined));
+}, REHEARSAL_DELAY_MS);
 sendReady();
+// No request is read before this file has been run to its end. What the function needs and the shim does not is loaded while the daemon
+// writes the assignment.
+openContext();
+captureConsole();
+keepContextOfAbortListeners();

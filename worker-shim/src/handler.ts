@@ -9,6 +9,8 @@ const NativeResponse = Response;
 const NativePromise = Promise;
 const { peek } = Bun;
 
+/** What Bun calls for each request. */
+export type Serve = (request: Request) => Response | Promise<Response>;
 export type Handler = (request: Request, context: Context) => unknown;
 
 const isFunction = (value: unknown): value is (...args: any[]) => any => typeof value === "function";
@@ -87,7 +89,7 @@ function describe(value: unknown): string {
 }
 
 /** What Bun calls for each request once the worker has its function. */
-export function serveWith(handler: Handler, info: FunctionInfo): (request: Request) => Response | Promise<Response> {
+export function serveWith(handler: Handler, info: FunctionInfo): Serve {
   return function invoke(request) {
     const headers = request.headers;
     const context = new Context(headers.get(HEADER_INVOCATION_ID) ?? "", headers.get(HEADER_DEADLINE), request, info);

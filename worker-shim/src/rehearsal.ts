@@ -1,0 +1,3 @@
+// The function of a rehearsal.
+
+export default (): Response => Response.json({});
