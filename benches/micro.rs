@@ -41,8 +41,11 @@ const SETTINGS: Settings = Settings {
     timeout_seconds: 30,
     max_concurrent_executions: 10,
     warm_workers: 0,
+    worker_concurrency: 1,
     idle_timeout_seconds: 300,
     queue_max: 128,
+    max_requests_per_worker: 0,
+    max_age_seconds: 0,
 };
 
 const WARM: Timing = Timing {
@@ -126,51 +129,93 @@ fn payloads(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A pool with this many idle workers.
-fn warm_pool(workers: usize, now: Instant) -> Pool {
-    let idle_timeout = Duration::from_secs(300);
-    let mut pool = Pool::new(Limits { workers_max: workers, queue_max: 128, workers_min: 0, idle_timeout });
-    let started = pool.handle(Event::Warm(workers), now);
-    assert_eq!(started.len(), workers, "a start for each worker");
-    for action in started {
-        if let Action::Start(id) = action {
-            let _ = pool.handle(Event::Ready(id), now);
+/// A pool and its answers. The vector is kept, as the scheduler keeps its own.
+struct Bench {
+    pool: Pool,
+    now: Instant,
+    actions: Vec<Action>,
+}
+
+impl Bench {
+    /// A pool with this many idle workers, each of which may run so many at once.
+    fn warm(workers: usize, concurrency: usize) -> Self {
+        let limits = Limits {
+            workers_max: workers,
+            concurrency,
+            executions_max: workers * concurrency,
+            queue_max: 128,
+            workers_min: 0,
+            idle_timeout: Duration::from_secs(300),
+            requests_max: 0,
+            age_max: Duration::ZERO,
+        };
+        let mut bench = Self { pool: Pool::new(limits), now: Instant::now(), actions: Vec::new() };
+        bench.handle(Event::Warm(workers));
+        for worker in (1..=workers as u64).map(WorkerId) {
+            bench.handle(Event::Granted(worker));
+            bench.handle(Event::Ready(worker));
         }
+        assert_eq!(bench.pool.counts().idle, workers, "all are ready");
+        bench
     }
-    pool
+
+    /// What comes back for an event.
+    fn handle(&mut self, event: Event) -> &[Action] {
+        self.actions.clear();
+        self.pool.handle(event, self.now, &mut self.actions);
+        &self.actions
+    }
+
+    fn invoke(&mut self, invocation: InvocationId) -> WorkerId {
+        dispatched(self.handle(Event::Invoke(invocation)))
+    }
 }
 
 fn dispatched(actions: &[Action]) -> WorkerId {
     match actions {
         [Action::Dispatch { worker, .. }] => *worker,
-        other => panic!("an idle worker takes the call, and nothing else happens: {other:?}"),
+        other => panic!("a worker with room takes the call, and nothing else happens: {other:?}"),
     }
 }
 
 fn pools(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pool");
-    let (now, invocation) = (Instant::now(), InvocationId::new());
+    let invocation = InvocationId::new();
     for workers in [1, 10, 100] {
-        let mut pool = warm_pool(workers, now);
+        let mut bench = Bench::warm(workers, 1);
         group.bench_function(BenchmarkId::new("take a worker and give it back, of", workers), |bencher| {
             bencher.iter(|| {
-                let worker = dispatched(&pool.handle(Event::Invoke(black_box(invocation)), now));
-                pool.handle(Event::Release(worker), now)
+                let worker = bench.invoke(black_box(invocation));
+                bench.handle(Event::Release(worker)).len()
             });
         });
     }
+    // All workers are busy, and each has room for another.
+    for workers in [1, 10, 100] {
+        let mut bench = Bench::warm(workers, 2);
+        for _ in 0..workers {
+            bench.invoke(InvocationId::new());
+        }
+        group.bench_function(
+            BenchmarkId::new("take a slot of a busy worker and give it back, of", workers),
+            |bencher| {
+                bencher.iter(|| {
+                    let worker = bench.invoke(black_box(invocation));
+                    bench.handle(Event::Release(worker)).len()
+                });
+            },
+        );
+    }
     // All workers are busy and callers wait: a release hands the worker to the first of them.
-    let mut pool = warm_pool(10, now);
-    let mut busy: Vec<WorkerId> =
-        (0..10).map(|_| dispatched(&pool.handle(Event::Invoke(InvocationId::new()), now))).collect();
+    let mut bench = Bench::warm(10, 1);
+    let mut busy: Vec<WorkerId> = (0..10).map(|_| bench.invoke(InvocationId::new())).collect();
     for _ in 0..54 {
-        let _ = pool.handle(Event::Invoke(InvocationId::new()), now);
+        bench.handle(Event::Invoke(InvocationId::new()));
     }
     group.bench_function("a busy worker to the next of 54 waiting, and one more waits", |bencher| {
         bencher.iter(|| {
-            let worker = dispatched(&pool.handle(Event::Release(busy[0]), now));
-            busy[0] = worker;
-            pool.handle(Event::Invoke(black_box(invocation)), now)
+            busy[0] = dispatched(bench.handle(Event::Release(busy[0])));
+            bench.handle(Event::Invoke(black_box(invocation))).len()
         });
     });
     group.finish();

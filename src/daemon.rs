@@ -15,7 +15,7 @@ use crate::{
     ipc::{self, BindError},
     logging::LevelHandle,
     router::Router,
-    scheduler::{self, Scheduler},
+    scheduler::{self, Scheduler, node::Caps},
     store::{Store, StoreError},
     telemetry::{LogOptions, Telemetry, TelemetryError},
     watch,
@@ -313,7 +313,7 @@ async fn enforce_memory(context: Arc<Context>) {
     loop {
         let interval = context.config.load().workers.memory_poll();
         tokio::time::sleep(interval).await;
-        context.scheduler.spawner().enforce_memory();
+        context.scheduler.enforce_memory();
     }
 }
 
@@ -347,7 +347,24 @@ fn scheduler_limits(config: &Config) -> scheduler::Limits {
         0 => 2 * cores,
         given => given,
     };
-    scheduler::Limits { starts_max, queue_timeout: config.workers.queue_timeout() }
+    let workers = &config.workers;
+    let memory_max = match u64::from(workers.memory_mb_max) << 20 {
+        0 => machine_memory() / 4 * 3,
+        given => given,
+    };
+    scheduler::Limits {
+        starts_max,
+        queue_timeout: workers.queue_timeout(),
+        kill_grace: workers.kill_grace(),
+        blocked: workers.blocked(),
+        memory_soft_percent: workers.memory_soft_percent.into(),
+        caps: Caps { workers_max: workers.workers_max as usize, memory_max },
+    }
+}
+
+/// Memory of this machine, in bytes; without bound when the system does not say.
+fn machine_memory() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |info| info.ram_total())
 }
 
 fn spawn_limits(config: &Config) -> SpawnLimits {

@@ -88,7 +88,7 @@ error_codes! {
     OutOfMemory = "OUT_OF_MEMORY", http 502, exit 5;
     /// The queue is full, or the wait for a worker was too long.
     Overloaded = "OVERLOADED", http 429, exit 7;
-    /// No worker could be started.
+    /// No worker could be started, or the node has no room for one.
     WorkerUnavailable = "WORKER_UNAVAILABLE", http 503, exit 7;
     /// The deployment waits for somebody's approval.
     ApprovalRequired = "APPROVAL_REQUIRED", http 202, exit 8;

@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` that hold no command.
-const NO_COMMANDS: [&str; 3] = ["mod", "activate", "explain"];
+const NO_COMMANDS: [&str; 4] = ["mod", "activate", "explain", "room"];
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();

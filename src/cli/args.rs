@@ -3,8 +3,8 @@
 use super::{bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, versions};
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
-use crate::model::SettingsPatch;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use crate::model::{Setting, Settings, SettingsPatch};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -128,85 +128,75 @@ pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     duration.ok_or_else(|| "a duration is a number of seconds from 0.01 to 86400".into())
 }
 
-/// Settings as flags.
-#[derive(Debug, Clone, Copy, Default, Args)]
-#[command(next_help_heading = "Settings")]
-pub(super) struct SettingsArgs {
-    /// Memory of one worker, in MiB
-    #[arg(long, value_name = "N")]
-    memory_mb: Option<u32>,
-    /// Time of one invocation, the wait for a worker included
-    #[arg(long, value_name = "N")]
-    timeout_seconds: Option<u32>,
-    /// Workers of one version at once
-    #[arg(long, value_name = "N")]
-    max_concurrent_executions: Option<u32>,
-    /// Workers that stay when the function is idle
-    #[arg(long, value_name = "N")]
-    warm_workers: Option<u32>,
-    /// How long a worker above that stays idle before it stops
-    #[arg(long, value_name = "N")]
-    idle_timeout_seconds: Option<u32>,
-    /// Invocations that may wait for a worker
-    #[arg(long, value_name = "N")]
-    queue_max: Option<u32>,
+/// Settings as flags, one for each of [`Settings::ALL`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SettingsArgs(SettingsPatch);
+
+impl Args for SettingsArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let flag = |setting: &Setting| {
+            let range = i64::from(setting.min)..=i64::from(setting.max);
+            let help = setting.doc.trim().trim_end_matches('.').replace('`', "");
+            Arg::new(setting.key)
+                .long(setting.key.replace('_', "-"))
+                .value_name("N")
+                .value_parser(clap::value_parser!(u32).range(range))
+                .help(help)
+                .help_heading("Settings")
+        };
+        command.args(Settings::ALL.iter().map(flag))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingsArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut patch = SettingsPatch::default();
+        for setting in Settings::ALL {
+            *(setting.place)(&mut patch) = matches.get_one(setting.key).copied();
+        }
+        Ok(Self(patch))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl SettingsArgs {
     /// The settings given, or nothing when none was.
     pub(super) fn patch(self) -> Option<SettingsPatch> {
-        let Self {
-            memory_mb,
-            timeout_seconds,
-            max_concurrent_executions,
-            warm_workers,
-            idle_timeout_seconds,
-            queue_max,
-        } = self;
-        let patch = SettingsPatch {
-            memory_mb,
-            timeout_seconds,
-            max_concurrent_executions,
-            warm_workers,
-            idle_timeout_seconds,
-            queue_max,
-        };
-        (patch != SettingsPatch::default()).then_some(patch)
+        (self.0 != SettingsPatch::default()).then_some(self.0)
     }
 }
 
 /// A setting as `key=value`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Assignment {
-    key: &'static str,
+    setting: &'static Setting,
     value: u32,
 }
-
-const SETTINGS: [&str; 6] =
-    ["memory_mb", "timeout_seconds", "max_concurrent_executions", "warm_workers", "idle_timeout_seconds", "queue_max"];
 
 /// Reads `key=value`; `-` and `_` are the same in a key.
 pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
     let (key, value) = text.split_once('=').ok_or("a setting is `key=value`")?;
     let wanted = key.trim().replace('-', "_");
-    let key = SETTINGS.into_iter().find(|it| *it == wanted);
-    let key = key.ok_or_else(|| format!("no setting is called `{wanted}`; there are {}", SETTINGS.join(", ")))?;
-    let value = value.trim().parse().map_err(|_| format!("{key} is a whole number, not `{value}`"))?;
-    Ok(Assignment { key, value })
+    let setting = Settings::ALL.iter().find(|it| it.key == wanted).ok_or_else(|| {
+        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).collect();
+        format!("no setting is called `{wanted}`; there are {}", keys.join(", "))
+    })?;
+    let value = value.trim().parse().map_err(|_| format!("{} is a whole number, not `{value}`", setting.key))?;
+    Ok(Assignment { setting, value })
 }
 
 impl Assignment {
     /// Puts the value into its place.
     pub(super) fn apply(self, patch: &mut SettingsPatch) {
-        let place = match self.key {
-            "memory_mb" => &mut patch.memory_mb,
-            "timeout_seconds" => &mut patch.timeout_seconds,
-            "max_concurrent_executions" => &mut patch.max_concurrent_executions,
-            "warm_workers" => &mut patch.warm_workers,
-            "idle_timeout_seconds" => &mut patch.idle_timeout_seconds,
-            _ => &mut patch.queue_max,
-        };
-        *place = Some(self.value);
+        *(self.setting.place)(patch) = Some(self.value);
     }
 }
 

@@ -59,7 +59,7 @@ fn settings_are_known_keys_with_whole_numbers() {
     let error = parse_assignment("memory=1").expect_err("no such setting");
     assert!(error.contains("`memory`") && error.contains("memory_mb, timeout_seconds"), "{error}");
     assert!(parse_assignment("memory_mb=-1").is_err() && parse_assignment("memory_mb").is_err());
-    for key in SETTINGS {
+    for Setting { key, .. } in Settings::ALL {
         let mut patch = SettingsPatch::default();
         parse_assignment(&format!("{key}=7")).expect(key).apply(&mut patch);
         let json = serde_json::to_string(&patch).expect("plain data");

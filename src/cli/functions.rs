@@ -129,11 +129,14 @@ fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
 
 /// Workers by version.
 pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
-    let heads = ["FUNCTION", "VERSION", "ENVIRONMENT", ">STARTING", ">IDLE", ">BUSY", ">STOPPING", ">QUEUED"];
+    let heads =
+        ["FUNCTION", "VERSION", "ENVIRONMENT", ">STARTING", ">IDLE", ">BUSY", ">RETIRING", ">STOPPING", ">QUEUED"];
     let rows = pools.iter().map(|it| {
-        let [starting, idle, busy, stopping, queued] =
-            [it.starting, it.idle, it.busy, it.stopping, it.queued].map(|count| count.to_string());
-        [it.function.clone(), it.version.clone(), it.environment.clone(), starting, idle, busy, stopping, queued]
+        let counts = [it.planned + it.starting, it.idle, it.busy, it.retiring, it.stopping, it.queued];
+        let [starting, idle, busy, retiring, stopping, queued] = counts.map(|count| count.to_string());
+        let names = [it.function.clone(), it.version.clone(), it.environment.clone()];
+        let [function, version, environment] = names;
+        [function, version, environment, starting, idle, busy, retiring, stopping, queued]
     });
     let mut shown = table(heads, rows);
     for pool in pools.iter().filter(|it| it.failed_starts > 0) {
@@ -144,18 +147,17 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
             &format!("{function} {version} is unhealthy: {failed_starts} starts failed in a row, the next is tried in {retry}\n"),
         ));
     }
+    for pool in pools.iter().filter(|it| it.planned > 0) {
+        let PoolInfo { function, version, planned, .. } = pool;
+        shown.push_str(&format!(
+            "{function} {version} waits for room: {planned} workers would start if the node had it\n"
+        ));
+    }
     shown
 }
 
 fn settings_text(settings: &Settings) -> String {
-    facts([
-        ("memory_mb", settings.memory_mb.to_string()),
-        ("timeout_seconds", settings.timeout_seconds.to_string()),
-        ("max_concurrent_executions", settings.max_concurrent_executions.to_string()),
-        ("warm_workers", settings.warm_workers.to_string()),
-        ("idle_timeout_seconds", settings.idle_timeout_seconds.to_string()),
-        ("queue_max", settings.queue_max.to_string()),
-    ])
+    facts(Settings::ALL.iter().map(|setting| (setting.key, (setting.get)(settings).to_string())))
 }
 
 /// `levain config-of`.

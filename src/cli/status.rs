@@ -22,7 +22,16 @@ fn text(status: &StatusResponse) -> String {
         ("bun", format!("{} at {}", status.bun_version, status.bun_path)),
         ("functions", status.functions.to_string()),
         ("prewarmed", status.prewarmed.to_string()),
-        ("memory", format!("{} daemon, {} workers", size(status.memory_bytes), size(status.workers_memory_bytes))),
+        ("workers", format!("{} of {}", status.workers, status.workers_max)),
+        (
+            "memory",
+            format!(
+                "{} daemon, {} of {} workers",
+                size(status.memory_bytes),
+                size(status.workers_memory_bytes),
+                size(status.workers_memory_bytes_max)
+            ),
+        ),
         ("logs dropped", dropped),
     ]);
     if !status.pools.is_empty() {
@@ -44,10 +53,13 @@ mod tests {
             function: "hello".into(),
             version: "v1".into(),
             environment: "production".into(),
+            planned: 0,
             starting: 0,
             idle: 2,
             busy: 1,
+            retiring: 0,
             stopping: 0,
+            running: 1,
             queued: 0,
             failed_starts: 3,
             retry_in_ms: 400,
@@ -63,7 +75,10 @@ mod tests {
             pools: vec![pool],
             memory_bytes: 20 << 20,
             prewarmed: 2,
+            workers: 3,
+            workers_max: 512,
             workers_memory_bytes: 90 << 20,
+            workers_memory_bytes_max: 6 << 30,
             logs_dropped: 0,
         };
         let expected = "\
@@ -73,10 +88,11 @@ data       /data
 bun        1.3.0 at /bun
 functions  1
 prewarmed  2
-memory     20 MiB daemon, 90 MiB workers
+workers    3 of 512
+memory     20 MiB daemon, 90 MiB of 6.0 GiB workers
 
-FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  STOPPING  QUEUED
-hello     v1       production          0     2     1         0       0
+FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  RETIRING  STOPPING  QUEUED
+hello     v1       production          0     2     1         0         0       0
 hello v1 is unhealthy: 3 starts failed in a row, the next is tried in 400 ms
 ";
         assert_eq!(plain(&text(&status)), expected);

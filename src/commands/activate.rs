@@ -18,7 +18,17 @@ use crate::{
     scheduler::Floor,
     store::{DeploymentCommit, Target},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+
+/// How long a deployment waits until as many workers are ready as the live version has busy. It is in no hurry.
+pub(super) const DEPLOY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same for a version that is there already: going back is urgent, and the first workers are enough to begin with.
+const ROLLBACK_PATIENCE: Duration = Duration::from_millis(30);
 
 /// One act of pointing an alias at a version.
 pub(super) struct Act {
@@ -91,9 +101,27 @@ impl Act {
             Some(failure) => Err(failure.as_ref().into()),
             None if warmed.closed => Err(super::shutting_down()),
             None if warmed.ready == 0 => {
-                Err(Error::new(ErrorCode::WorkerUnavailable, "no worker of the version could be started; try again"))
+                let reason = match warmed.planned {
+                    0 => "no worker of the version could be started; try again",
+                    _ => {
+                        "no worker of the version could be started: all places of the node (workers.workers_max) or its memory are taken by busy and warm workers; try again, or raise them"
+                    }
+                };
+                Err(Error::new(ErrorCode::WorkerUnavailable, reason))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Has as many workers ready as the live version needs at present, so that the traffic that moves waits for no
+    /// start. One is ready already, so whatever fails here, or takes longer than `patience`, holds nothing up.
+    pub(super) async fn match_live(&self, entry: &Entry, version: &Version, patience: Duration) {
+        let scheduler = &self.context.scheduler;
+        let live = entry.live().and_then(|live| scheduler.existing(live.id));
+        let busy = live.map_or(0, |pool| pool.snapshot().counts.busy);
+        // Without a pool it was not loaded, and need not be.
+        if let Some(pool) = scheduler.existing(version.id).filter(|_| busy > 1) {
+            let _ = timeout(patience, pool.warm(busy)).await;
         }
     }
 
@@ -110,7 +138,9 @@ impl Act {
         let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
         let ready = async {
             self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
-            self.warm(entry, version, warm).await
+            self.warm(entry, version, warm).await?;
+            self.match_live(entry, version, ROLLBACK_PATIENCE).await;
+            Ok(())
         };
         match ready.await {
             Ok(()) => self.commit(entry, version, false, true).await,

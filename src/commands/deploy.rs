@@ -3,7 +3,12 @@
 //! A version's number is `v<number>` when it has no label of its own. Whatever fails, the alias stays where it was, and
 //! no bundle, row or worker of the new version is left; the failure itself is kept in the audit trail.
 
-use super::{Caller, Context, activate::Act, delete::not_found};
+use super::{
+    Caller, Context,
+    activate::{Act, DEPLOY_PATIENCE},
+    delete::not_found,
+    room,
+};
 use crate::{
     deploy::Source,
     error::{Error, ErrorCode},
@@ -39,6 +44,7 @@ pub(super) async fn run(
                 return Err(super::shutting_down());
             }
             let entry = context.router.function(&id.to_string())?;
+            room::check(&context, &entry, &entry.function.settings)?;
             match (source, label) {
                 (Some((source, kind)), label) => publish(act, &entry, source, kind, label, request).await,
                 (None, Some(label)) => {
@@ -150,7 +156,13 @@ async fn publish(
     };
     match act.introduce(entry, staged, &version, request.warm.unwrap_or(0), request.dry_run).await {
         Ok(()) if request.dry_run => Ok(act.response(entry, &version, None, "checked", false)),
-        Ok(()) => act.commit(entry, &version, true, request.activate.unwrap_or(true)).await,
+        Ok(()) => {
+            let activate = request.activate.unwrap_or(true);
+            if activate {
+                act.match_live(entry, &version, DEPLOY_PATIENCE).await;
+            }
+            act.commit(entry, &version, true, activate).await
+        }
         Err(error) => {
             if !request.dry_run {
                 act.record_failure(entry, &version.label, &error).await;

@@ -1,6 +1,6 @@
 //! LIST_FUNCTIONS, GET_FUNCTION and UPDATE_FUNCTION.
 
-use super::Context;
+use super::{Context, room};
 use crate::{
     error::Error,
     model::Timestamp,
@@ -59,6 +59,9 @@ pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Re
             let _changing = owner.changing.lock(id).await;
             let entry = owner.router.function(&id.to_string())?;
             let settings = entry.function.settings.with(&request.settings)?;
+            if entry.live().is_some() {
+                room::check(&owner, &entry, &settings)?;
+            }
             owner
                 .blocking(move |context| {
                     context.store.update_settings(id, &settings, Timestamp::now())?;
@@ -84,7 +87,8 @@ fn pools(context: &Context, entry: &Entry) -> Vec<PoolInfo> {
 
 /// Whether a pool has anything in it worth a row.
 pub(super) fn is_in_use(pool: &PoolInfo) -> bool {
-    pool.starting + pool.idle + pool.busy + pool.stopping + pool.queued + pool.failed_starts > 0
+    let PoolInfo { planned, starting, idle, busy, retiring, stopping, queued, failed_starts, .. } = pool;
+    planned + starting + idle + busy + retiring + stopping + queued + failed_starts > 0
 }
 
 /// A pool as it stands on the wire.
@@ -98,10 +102,13 @@ pub(super) fn pool_info(pool: &PoolSnapshot) -> PoolInfo {
         function: blueprint.function.to_string(),
         version: blueprint.version.to_string(),
         environment: blueprint.environment.to_string(),
+        planned: counts.planned as u32,
         starting: counts.starting as u32,
         idle: counts.idle as u32,
         busy: counts.busy as u32,
+        retiring: counts.retiring as u32,
         stopping: counts.stopping as u32,
+        running: counts.running as u32,
         queued: counts.queued as u32,
         failed_starts,
         retry_in_ms: retry_in.as_millis() as u64,

@@ -351,8 +351,11 @@ mod tests {
             timeout_seconds: 1,
             max_concurrent_executions: 1,
             warm_workers: 0,
+            worker_concurrency: 1,
             idle_timeout_seconds: 1,
             queue_max: 0,
+            max_requests_per_worker: 0,
+            max_age_seconds: 0,
         };
         let outcome =
             |request: InvokeRequest| invocation(request, &settings, Instant::now()).map_err(|error| error.code);

@@ -13,6 +13,7 @@ mod logs;
 mod metrics;
 mod register;
 mod rollback;
+mod room;
 mod status;
 mod versions;
 mod warmup;
@@ -230,8 +231,11 @@ pub fn default_settings(config: &Config) -> Settings {
         timeout_seconds: defaults.timeout_seconds,
         max_concurrent_executions: defaults.max_concurrent_executions,
         warm_workers: defaults.warm_workers,
+        worker_concurrency: defaults.worker_concurrency,
         idle_timeout_seconds: defaults.idle_timeout_seconds,
         queue_max: defaults.queue_max,
+        max_requests_per_worker: defaults.max_requests_per_worker,
+        max_age_seconds: defaults.max_age_seconds,
     }
 }
 

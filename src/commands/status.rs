@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error> {
     let runtime = context.scheduler.spawner().runtime();
     let pid = std::process::id();
+    let node = context.scheduler.node();
     let mut pools: Vec<_> = context.scheduler.snapshot().iter().map(pool_info).filter(is_in_use).collect();
     pools.sort_by(|a, b| (&a.function, &a.version).cmp(&(&b.function, &b.version)));
     Ok(StatusResponse {
@@ -23,7 +24,10 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
         pools,
         prewarmed: context.scheduler.spawner().prewarmed() as u32,
         memory_bytes: private_memory_bytes(pid).unwrap_or(0),
+        workers: node.workers as u32,
+        workers_max: node.caps.workers_max as u32,
         workers_memory_bytes: context.scheduler.spawner().memory(),
+        workers_memory_bytes_max: node.caps.memory_max,
         logs_dropped: context.telemetry.logs().dropped_total(),
     })
 }

@@ -147,13 +147,19 @@ schema! {
         timeout_seconds: u32 = 30_u32, Rule::Number(1, 86_400), Live,
             "How long one invocation may take, the wait for a worker included.";
         max_concurrent_executions: u32 = 10_u32, Rule::Number(1, 1_000), Live,
-            "Workers of one version at once, and so invocations running at once.";
+            "Invocations of one version that run at once.";
         warm_workers: u32 = 0_u32, Rule::Number(0, 1_000), Live,
             "Workers of the live version that stay when nothing is invoked.";
+        worker_concurrency: u32 = 1_u32, Rule::Number(1, 1_000), Live,
+            "Invocations that one worker runs at once, interleaved; over 1 it suits functions that mostly wait.";
         idle_timeout_seconds: u32 = 300_u32, Rule::Number(1, 86_400), Live,
             "How long a worker above warm_workers may be idle before it is stopped.";
         queue_max: u32 = 128_u32, Rule::Number(0, 100_000), Live,
             "Invocations that may wait when all workers are busy; one more is refused with OVERLOADED.";
+        max_requests_per_worker: u32 = 0_u32, Rule::Number(0, 1_000_000_000), Live,
+            "Invocations after which a worker is replaced by a new one; 0: never.";
+        max_age_seconds: u32 = 0_u32, Rule::Number(0, 31_536_000), Live,
+            "Time after which a worker is replaced by a new one; 0: never.";
     }
     /// All workers of this machine.
     workers: WorkersConfig {
@@ -167,6 +173,16 @@ schema! {
             "How long an invocation waits for a worker before it is refused with OVERLOADED.";
         memory_poll_ms: u32 = 100_u32, Rule::Number(10, 60_000), Live,
             "How often the memory of workers is looked at.";
+        workers_max: u32 = 512_u32, Rule::Number(1, 100_000), Live,
+            "Workers of all functions at once. When more are wanted, the one that is idle longest makes room.";
+        memory_mb_max: u32 = 0_u32, Rule::Number(0, 16_777_216), Live,
+            "Private memory of all workers together, above which none starts and idle ones stop; 0: three quarters of the machine's.";
+        memory_soft_percent: u32 = 80_u32, Rule::Number(1, 100), Live,
+            "A worker that has grown to this part of its function's memory_mb is replaced by a new one; 100: not before it is ended.";
+        blocked_ms: u32 = 1_000_u32, Rule::Number(10, 600_000), Live,
+            "A worker that runs several invocations and whose event loop answers nothing for this long takes no more of them.";
+        kill_grace_ms: u32 = 1_000_u32, Rule::Number(0, 600_000), Live,
+            "How long an invocation over its time may take to end in a worker that runs others, before that worker is ended.";
     }
     /// What one client can make the daemon hold.
     limits: LimitsConfig {
@@ -264,6 +280,18 @@ impl WorkersConfig {
     #[must_use]
     pub fn queue_timeout(&self) -> Duration {
         milliseconds(self.queue_timeout_ms)
+    }
+
+    /// See [`Self::blocked_ms`].
+    #[must_use]
+    pub fn blocked(&self) -> Duration {
+        milliseconds(self.blocked_ms)
+    }
+
+    /// See [`Self::kill_grace_ms`].
+    #[must_use]
+    pub fn kill_grace(&self) -> Duration {
+        milliseconds(self.kill_grace_ms)
     }
 
     /// See [`Self::memory_poll_ms`].

@@ -38,45 +38,86 @@ pub struct Function {
     pub updated_at: Timestamp,
 }
 
-/// The limits of a function's workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Memory of one worker, in MiB; a worker over it is killed with `OUT_OF_MEMORY`.
-    pub memory_mb: u32,
-    /// Time of one invocation, in seconds, the wait for a worker included.
-    pub timeout_seconds: u32,
-    /// Workers of one version at once, and so invocations running at once.
-    pub max_concurrent_executions: u32,
-    /// Workers that stay when the function is idle.
-    pub warm_workers: u32,
-    /// How long a worker above `warm_workers` stays idle before it stops, in seconds.
-    pub idle_timeout_seconds: u32,
-    /// Invocations that may wait for a worker; one more is refused with `OVERLOADED`.
-    pub queue_max: u32,
+/// One setting, for whoever handles all of them alike.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its name, everywhere.
+    pub key: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+    /// The least it may be.
+    pub min: u32,
+    /// The most it may be.
+    pub max: u32,
+    /// Its value.
+    pub get: fn(&Settings) -> u32,
+    /// Its place in a patch.
+    pub place: fn(&mut SettingsPatch) -> &mut Option<u32>,
 }
 
-/// Settings to change; what is absent stays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SettingsPatch {
-    /// See [`Settings::memory_mb`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_mb: Option<u32>,
-    /// See [`Settings::timeout_seconds`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_seconds: Option<u32>,
-    /// See [`Settings::max_concurrent_executions`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_concurrent_executions: Option<u32>,
-    /// See [`Settings::warm_workers`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub warm_workers: Option<u32>,
-    /// See [`Settings::idle_timeout_seconds`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_timeout_seconds: Option<u32>,
-    /// See [`Settings::queue_max`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue_max: Option<u32>,
+/// Lists the settings once, with the range of each.
+macro_rules! settings {
+    ($(#[doc = $doc:literal] $key:ident: $min:literal..=$max:literal;)*) => {
+        /// The limits of a function's workers.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct Settings {
+            $(#[doc = $doc] pub $key: u32,)*
+        }
+
+        /// Settings to change; what is absent stays.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct SettingsPatch {
+            $(#[doc = $doc] #[serde(default, skip_serializing_if = "Option::is_none")] pub $key: Option<u32>,)*
+        }
+
+        impl Settings {
+            /// All of them, in the order in which they are shown.
+            pub const ALL: &[Setting] = &[$(Setting {
+                key: stringify!($key),
+                doc: $doc,
+                min: $min,
+                max: $max,
+                get: |settings| settings.$key,
+                place: |patch| &mut patch.$key,
+            },)*];
+
+            /// These settings with the given ones changed, if the result is within its ranges.
+            pub fn with(mut self, patch: &SettingsPatch) -> Result<Self, SettingsError> {
+                $(if let Some(found) = patch.$key {
+                    if !($min..=$max).contains(&found) {
+                        return Err(SettingsError::OutOfRange { key: stringify!($key), found, min: $min, max: $max });
+                    }
+                    self.$key = found;
+                })*
+                if self.warm_workers > self.workers_max() {
+                    return Err(SettingsError::FloorAboveCeiling { warm: self.warm_workers, max: self.workers_max() });
+                }
+                Ok(self)
+            }
+        }
+    };
+}
+
+settings! {
+    /// Memory of one worker, in MiB; a worker over it is ended with `OUT_OF_MEMORY`.
+    memory_mb: 32..=65_536;
+    /// Time of one invocation, in seconds, the wait for a worker included.
+    timeout_seconds: 1..=86_400;
+    /// Invocations of one version that run at once.
+    max_concurrent_executions: 1..=1_000;
+    /// Workers that stay when the function is idle.
+    warm_workers: 0..=1_000;
+    /// Invocations that one worker runs at once, interleaved.
+    worker_concurrency: 1..=1_000;
+    /// How long a worker above `warm_workers` stays idle before it stops, in seconds.
+    idle_timeout_seconds: 1..=86_400;
+    /// Invocations that may wait for a worker; one more is refused with `OVERLOADED`.
+    queue_max: 0..=100_000;
+    /// Invocations after which a worker is replaced by a new one; 0 for never. Up to a tenth less, so that workers are not replaced together.
+    max_requests_per_worker: 0..=1_000_000_000;
+    /// Time after which a worker is replaced by a new one, in seconds; 0 for never. Up to a tenth less, so that workers are not replaced together.
+    max_age_seconds: 0..=31_536_000;
 }
 
 /// A setting outside its range.
@@ -95,7 +136,7 @@ pub enum SettingsError {
         max: u32,
     },
     /// The floor is above the ceiling.
-    #[error("warm_workers is {warm}: it cannot be more than max_concurrent_executions, which is {max}")]
+    #[error("warm_workers is {warm}: max_concurrent_executions and worker_concurrency allow for {max} workers")]
     FloorAboveCeiling {
         /// Workers to keep.
         warm: u32,
@@ -111,28 +152,10 @@ impl Settings {
         u64::from(self.memory_mb) << 20
     }
 
-    /// These settings with the given ones changed, if the result is within its ranges.
-    pub fn with(mut self, patch: &SettingsPatch) -> Result<Self, SettingsError> {
-        let set = |value: &mut u32, key, given: Option<u32>, min, max| match given {
-            Some(found) if found < min || found > max => Err(SettingsError::OutOfRange { key, found, min, max }),
-            Some(found) => {
-                *value = found;
-                Ok(())
-            }
-            None => Ok(()),
-        };
-        set(&mut self.memory_mb, "memory_mb", patch.memory_mb, 32, 65_536)?;
-        set(&mut self.timeout_seconds, "timeout_seconds", patch.timeout_seconds, 1, 86_400)?;
-        let max = patch.max_concurrent_executions;
-        set(&mut self.max_concurrent_executions, "max_concurrent_executions", max, 1, 1_000)?;
-        set(&mut self.warm_workers, "warm_workers", patch.warm_workers, 0, 1_000)?;
-        set(&mut self.idle_timeout_seconds, "idle_timeout_seconds", patch.idle_timeout_seconds, 1, 86_400)?;
-        set(&mut self.queue_max, "queue_max", patch.queue_max, 0, 100_000)?;
-        if self.warm_workers > self.max_concurrent_executions {
-            let (warm, max) = (self.warm_workers, self.max_concurrent_executions);
-            return Err(SettingsError::FloorAboveCeiling { warm, max });
-        }
-        Ok(self)
+    /// Workers that run as many invocations as may run at once.
+    #[must_use]
+    pub fn workers_max(&self) -> u32 {
+        self.max_concurrent_executions.div_ceil(self.worker_concurrency.max(1))
     }
 }
 
@@ -145,8 +168,11 @@ mod tests {
         timeout_seconds: 30,
         max_concurrent_executions: 10,
         warm_workers: 0,
+        worker_concurrency: 1,
         idle_timeout_seconds: 300,
         queue_max: 128,
+        max_requests_per_worker: 0,
+        max_age_seconds: 0,
     };
 
     #[test]
@@ -162,5 +188,7 @@ mod tests {
         assert_eq!(error.to_string(), "timeout_seconds is 0: it must be from 1 to 86400");
         let patch = SettingsPatch { warm_workers: Some(11), ..SettingsPatch::default() };
         assert!(matches!(SETTINGS.with(&patch), Err(SettingsError::FloorAboveCeiling { warm: 11, max: 10 })));
+        let patch = SettingsPatch { warm_workers: Some(4), worker_concurrency: Some(4), ..SettingsPatch::default() };
+        assert!(matches!(SETTINGS.with(&patch), Err(SettingsError::FloorAboveCeiling { warm: 4, max: 3 })));
     }
 }

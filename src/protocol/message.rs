@@ -532,14 +532,20 @@ messages! {
         version: String,
         /// The environment.
         environment: String,
+        /// Workers that wait for a place on the node.
+        planned: u32,
         /// Workers on their way up.
         starting: u32,
         /// Workers waiting for work.
         idle: u32,
-        /// Workers that run an invocation.
+        /// Workers that run invocations and may take more.
         busy: u32,
+        /// Workers that finish what they run and then stop.
+        retiring: u32,
         /// Workers on their way down.
         stopping: u32,
+        /// Invocations that the busy workers run.
+        running: u32,
         /// Invocations waiting for a worker.
         queued: u32,
         /// Starts that have failed in a row; while there are any, calls that need a start fail with the last one's error
@@ -606,8 +612,14 @@ messages! {
         prewarmed: u32,
         /// The daemon's own memory that it shares with nobody, in bytes.
         memory_bytes: u64,
+        /// Workers with a function, in any state.
+        workers: u32,
+        /// The most there may be (`workers.workers_max`).
+        workers_max: u32,
         /// Private memory of all workers, in bytes.
         workers_memory_bytes: u64,
+        /// The most they may have together (`workers.memory_mb_max`), in bytes.
+        workers_memory_bytes_max: u64,
         /// Log lines dropped since the start.
         logs_dropped: u64,
     }

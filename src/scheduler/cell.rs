@@ -3,10 +3,10 @@
 use super::{
     PoolSnapshot, Shared,
     lease::Lease,
-    pool::{self, Action, Event, Failure, Pool},
+    pool::{self, Action, Event, Failure, Holding, Pool},
 };
 use crate::{
-    model::{InvocationId, Settings, WorkerId},
+    model::{InvocationId, Settings, VersionId, WorkerId},
     worker::{Blueprint, KillReason, StartError, Worker},
 };
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ pub(super) enum Refusal {
 /// One pool with the things its decisions are about.
 #[derive(Debug)]
 pub(super) struct Cell {
+    /// What the node knows it by.
+    pub(super) id: VersionId,
     pub(super) blueprint: Blueprint,
     state: Mutex<State>,
     /// Set when the bundle was seen to be what was published, before its first use.
@@ -51,10 +53,14 @@ struct State {
     waiting: HashMap<InvocationId, oneshot::Sender<Grant>>,
     failures: usize,
     last_failure: Option<Arc<StartError>>,
+    /// Empty between events; kept so that an event allocates nothing.
+    actions: Vec<Action>,
 }
 
 /// Something to do once the lock is released.
 enum Effect {
+    Ask { worker: WorkerId, replaces: bool },
+    Withdraw(WorkerId),
     Start(WorkerId, CancellationToken),
     Stop(Arc<Worker>),
     CancelStart(CancellationToken),
@@ -66,7 +72,8 @@ enum Effect {
 pub enum Floor {
     /// `warm_workers` of the settings: the version is live.
     Settings,
-    /// One until then: the version was live before, and a rollback to it shall find it warm.
+    /// One until then, or until another function waits for its place: the version was live before, and a rollback to it
+    /// shall find it warm.
     OneUntil(Instant),
     /// None.
     Nothing,
@@ -81,25 +88,30 @@ struct Rules {
 
 impl Rules {
     fn limits(&self) -> pool::Limits {
-        let Settings { warm_workers, max_concurrent_executions, queue_max, idle_timeout_seconds, .. } = self.settings;
+        let settings = &self.settings;
         let workers_min = match self.floor {
-            Floor::Settings => warm_workers,
+            Floor::Settings => settings.warm_workers,
             Floor::OneUntil(_) => 1,
             Floor::Nothing => 0,
         };
         pool::Limits {
-            workers_max: max_concurrent_executions as usize,
+            workers_max: settings.workers_max() as usize,
+            concurrency: settings.worker_concurrency as usize,
+            executions_max: settings.max_concurrent_executions as usize,
             workers_min: workers_min as usize,
-            queue_max: queue_max as usize,
-            idle_timeout: Duration::from_secs(idle_timeout_seconds.into()),
+            queue_max: settings.queue_max as usize,
+            idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.into()),
+            requests_max: settings.max_requests_per_worker.into(),
+            age_max: Duration::from_secs(settings.max_age_seconds.into()),
         }
     }
 }
 
 impl Cell {
-    pub(super) fn new(blueprint: Blueprint, settings: Settings, floor: Floor) -> Self {
+    pub(super) fn new(id: VersionId, blueprint: Blueprint, settings: Settings, floor: Floor) -> Self {
         let rules = Rules { settings, floor };
         Self {
+            id,
             blueprint,
             state: Mutex::new(State {
                 pool: Pool::new(rules.limits()),
@@ -108,6 +120,7 @@ impl Cell {
                 waiting: HashMap::new(),
                 failures: 0,
                 last_failure: None,
+                actions: Vec::new(),
             }),
             verified: OnceCell::new(),
             rules: Mutex::new(rules),
@@ -130,15 +143,30 @@ impl Cell {
         Event::SetLimits(rules.limits())
     }
 
-    /// Whether a floor that was for a time has had it.
-    pub(super) fn is_floor_over(&self) -> bool {
-        matches!(self.rules.lock().floor, Floor::OneUntil(until) if until <= Instant::now())
+    /// Whether a floor that was for a time has had it, or must go because places are short.
+    pub(super) fn is_floor_over(&self, now: Instant, is_starving: bool) -> bool {
+        matches!(self.rules.lock().floor, Floor::OneUntil(until) if until <= now || is_starving)
     }
 
     /// Whether nothing is left of a pool that takes no more work.
     pub(super) fn is_over(&self) -> bool {
         let state = self.state.lock();
         state.pool.is_closed() && state.pool.is_empty()
+    }
+
+    /// What the node may take from it.
+    pub(super) fn holding(&self) -> Holding {
+        self.state.lock().pool.holding()
+    }
+
+    /// How many invocations one of its workers may run at once.
+    pub(super) fn concurrency(&self) -> u32 {
+        self.rules.lock().settings.worker_concurrency
+    }
+
+    /// The workers that are ready.
+    pub(super) fn workers(&self) -> Vec<(WorkerId, Arc<Worker>)> {
+        self.state.lock().workers.iter().map(|(id, worker)| (*id, Arc::clone(worker))).collect()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -163,9 +191,20 @@ impl Cell {
 }
 
 impl State {
+    /// Tells the pool, and looks up what its actions are about.
+    fn handle(&mut self, shared: &Arc<Shared>, cell: &Arc<Cell>, event: Event) -> Vec<Effect> {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.pool.handle(event, Shared::now(), &mut actions);
+        let effects = actions.drain(..).filter_map(|action| self.effect(shared, cell, action)).collect();
+        self.actions = actions;
+        effects
+    }
+
     /// Looks up what an action is about.
     fn effect(&mut self, shared: &Arc<Shared>, cell: &Arc<Cell>, action: Action) -> Option<Effect> {
         match action {
+            Action::Ask { worker, replaces } => Some(Effect::Ask { worker, replaces }),
+            Action::Withdraw(id) => Some(Effect::Withdraw(id)),
             Action::Start(id) => {
                 let cancelled = CancellationToken::new();
                 self.starting.insert(id, cancelled.clone());
@@ -209,21 +248,34 @@ impl Shared {
 
     /// The same, with a change to the things around the pool that belongs to the event.
     fn change(self: &Arc<Self>, cell: &Arc<Cell>, event: Event, change: impl FnOnce(&mut State)) {
-        let effects: Vec<Effect> = {
+        let (effects, has_spare) = {
             let mut state = cell.state.lock();
             change(&mut state);
-            let actions = state.pool.handle(event, Self::now());
-            actions.into_iter().filter_map(|action| state.effect(self, cell, action)).collect()
+            let effects = state.handle(self, cell, event);
+            // Somebody may be waiting for the place of a worker that nobody needs.
+            let is_asked = matches!(event, Event::Release(_)) && self.is_short.load(Ordering::Relaxed);
+            (effects, is_asked && !state.pool.holding().idle.is_empty())
         };
         self.perform(cell, effects);
+        if has_spare {
+            self.reclaim();
+        }
     }
 
     fn perform(self: &Arc<Self>, cell: &Arc<Cell>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                Effect::Ask { worker, replaces } => {
+                    self.tell_node(|node| node.ask(cell.id, worker, replaces, Self::now()));
+                }
+                Effect::Withdraw(id) => self.tell_node(|node| node.left(cell.id, id)),
                 Effect::Start(id, cancelled) => {
-                    let worker = run_worker(Arc::clone(self), Arc::clone(cell), id, cancelled);
-                    self.tasks.spawn_on(worker, &self.runtime);
+                    let (shared, cell) = (Arc::clone(self), Arc::clone(cell));
+                    let life = async move {
+                        run_worker(&shared, &cell, id, cancelled).await;
+                        shared.tell_node(|node| node.left(cell.id, id));
+                    };
+                    self.tasks.spawn_on(life, &self.runtime);
                 }
                 Effect::Stop(worker) => worker.kill(KillReason::Stop),
                 Effect::CancelStart(cancelled) => cancelled.cancel(),
@@ -250,9 +302,10 @@ impl Shared {
         let mut outcome = None;
         let effects: Vec<Effect> = {
             let mut state = cell.state.lock();
-            let actions = state.pool.handle(Event::Invoke(invocation), Self::now());
+            let mut actions = std::mem::take(&mut state.actions);
+            state.pool.handle(Event::Invoke(invocation), Self::now(), &mut actions);
             let mut effects = Vec::new();
-            for action in actions {
+            for action in actions.drain(..) {
                 match action {
                     Action::Dispatch { worker, invocation: own } if own == invocation => {
                         outcome = Some(Ok(Ok(state.lease(self, cell, worker, invocation))));
@@ -263,6 +316,7 @@ impl Shared {
                     other => effects.extend(state.effect(self, cell, other)),
                 }
             }
+            state.actions = actions;
             if outcome.is_none() {
                 let (sender, grant) = oneshot::channel();
                 state.waiting.insert(invocation, sender);
@@ -302,7 +356,7 @@ impl Drop for Waiting {
 }
 
 /// A worker's life, as its pool sees it.
-async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
+async fn run_worker(shared: &Arc<Shared>, cell: &Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
     let start = async {
         cell.verified.get_or_try_init(|| shared.verify(&cell.blueprint)).await?;
         if let Some(claimed) = shared.spawner.claim(&cell.blueprint).await {
@@ -321,10 +375,10 @@ async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelle
         state.workers.remove(&id);
     };
     match started {
-        None => shared.change(&cell, Event::Exited(id), forget),
+        None => shared.change(cell, Event::Exited(id), forget),
         Some(Err(error)) => {
             tracing::info!(function = %cell.blueprint.function, version = %cell.blueprint.version, "a worker did not start: {error}");
-            shared.change(&cell, Event::StartFailed(id), |state| {
+            shared.change(cell, Event::StartFailed(id), |state| {
                 forget(state);
                 state.failures += 1;
                 state.last_failure = Some(Arc::new(error));
@@ -332,7 +386,7 @@ async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelle
         }
         Some(Ok(worker)) => {
             let worker = Arc::new(worker);
-            shared.change(&cell, Event::Ready(id), |state| {
+            shared.change(cell, Event::Ready(id), |state| {
                 state.starting.remove(&id);
                 state.workers.insert(id, Arc::clone(&worker));
             });
@@ -342,7 +396,7 @@ async fn run_worker(shared: Arc<Shared>, cell: Arc<Cell>, id: WorkerId, cancelle
             }
             cell.changed();
             worker.exited().await;
-            shared.change(&cell, Event::Exited(id), forget);
+            shared.change(cell, Event::Exited(id), forget);
         }
     }
     cell.changed();

@@ -34,8 +34,15 @@ pub enum InvokeError {
         retry_after: Duration,
     },
     /// No worker became free in time.
-    #[error("no worker became free within {} ms; try again in {} ms", .waited.as_millis(), .retry_after.as_millis())]
+    #[error(
+        "no worker became free within {} ms{}; try again in {} ms",
+        .waited.as_millis(),
+        if *.node_is_full { ", and the node has no room for another" } else { "" },
+        .retry_after.as_millis()
+    )]
     QueueTimeout {
+        /// Whether another would have started, had the node had a place for it.
+        node_is_full: bool,
         /// How long it waited.
         waited: Duration,
         /// When a try is likely to succeed.
@@ -144,7 +151,7 @@ impl PoolHandle {
                 }
                 Ok(Err(error)) => explain(lease, error).await,
                 Err(_) => {
-                    lease.kill(KillReason::Deadline);
+                    lease.overtime();
                     InvokeError::Timeout { limit: invocation.timeout }
                 }
             };
@@ -165,7 +172,10 @@ impl PoolHandle {
         match timeout_at(until.into(), waiting.granted()).await {
             Ok(grant) => accept(grant),
             Err(_) if until == deadline => Err(InvokeError::Timeout { limit: invocation.timeout }),
-            Err(_) => Err(InvokeError::QueueTimeout { waited: queue_timeout, retry_after: RETRY_AFTER }),
+            Err(_) => {
+                let node_is_full = self.cell.snapshot().counts.planned > 0;
+                Err(InvokeError::QueueTimeout { node_is_full, waited: queue_timeout, retry_after: RETRY_AFTER })
+            }
         }
     }
 }
@@ -265,7 +275,7 @@ impl Reply {
             },
             Err(_) => {
                 if let Some(lease) = self.lease.take() {
-                    lease.kill(KillReason::Deadline);
+                    lease.overtime();
                 }
                 InvokeError::Timeout { limit: self.limit }
             }

@@ -15,6 +15,7 @@ mod breaker;
 mod cell;
 mod invoke;
 mod lease;
+pub mod node;
 pub mod pool;
 
 pub use cell::Floor;
@@ -22,20 +23,25 @@ pub use invoke::{Failed, InvokeError, Reply, Wait};
 
 use crate::{
     bundle::BundleStore,
-    model::{Settings, VersionId},
+    model::{Settings, VersionId, WorkerId},
     worker::{Blueprint, Spawner, StartError},
 };
 use arc_swap::ArcSwap;
 use breaker::{BACK_OFF_MAX, BACK_OFF_MIN};
 use cell::Cell;
-use parking_lot::RwLock;
+use node::{Caps, Node};
+use parking_lot::{Mutex, RwLock};
 use pool::{Counts, Event, Health};
 use std::{
     collections::HashMap,
-    sync::Arc,
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout_at};
 use tokio_util::task::TaskTracker;
 
 /// How often pools are told that time has passed.
@@ -48,6 +54,14 @@ pub struct Limits {
     pub starts_max: usize,
     /// How long an invocation waits for a worker.
     pub queue_timeout: Duration,
+    /// How long an invocation over its time may take to end in a worker that runs others.
+    pub kill_grace: Duration,
+    /// How long a worker that runs several invocations may answer nothing.
+    pub blocked: Duration,
+    /// The part of its memory at which a worker that has grown is replaced.
+    pub memory_soft_percent: u64,
+    /// What all workers keep to.
+    pub caps: Caps,
 }
 
 /// All pools of the node.
@@ -60,6 +74,14 @@ struct Shared {
     bundles: Arc<BundleStore>,
     pools: RwLock<Pools>,
     limits: ArcSwap<Limits>,
+    /// Who gets a place for a worker.
+    node: Mutex<Node>,
+    /// Whether the node needs something back. Looked at when a worker becomes idle.
+    is_short: AtomicBool,
+    /// Held by whoever takes places back; one at a time, or the same place would be taken twice.
+    reclaiming: Mutex<()>,
+    /// What pools hold is to be looked at again.
+    reclaim_wanted: AtomicBool,
     /// One permit for each start that may go on. Replaced when the limit changes: starts that wait or go on then keep to
     /// the old one.
     starts: ArcSwap<Semaphore>,
@@ -93,6 +115,17 @@ pub struct PoolSnapshot {
     pub health: Health,
 }
 
+/// The node as STATUS shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSnapshot {
+    /// Places that are held: workers with a function, in any state.
+    pub workers: usize,
+    /// Workers that wait for a place.
+    pub planned: usize,
+    /// What they keep to.
+    pub caps: Caps,
+}
+
 /// What a warm-up has come to.
 #[derive(Debug)]
 pub struct Warmed {
@@ -100,6 +133,8 @@ pub struct Warmed {
     pub ready: usize,
     /// Starts that failed meanwhile.
     pub failed: usize,
+    /// Workers that wait for a place on the node, in vain so far.
+    pub planned: usize,
     /// Why the last of them failed.
     pub failure: Option<Arc<StartError>>,
     /// Whether the pool takes no more work.
@@ -116,6 +151,10 @@ impl Scheduler {
             pools: RwLock::default(),
             starts: ArcSwap::from_pointee(Semaphore::new(limits.starts_max)),
             limits: ArcSwap::from_pointee(limits),
+            node: Mutex::new(Node::new(limits.caps)),
+            is_short: AtomicBool::new(false),
+            reclaiming: Mutex::new(()),
+            reclaim_wanted: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
         }))
@@ -136,7 +175,7 @@ impl Scheduler {
             let mut pools = self.0.pools.write();
             let cell = pools.cells.entry(version).or_insert_with(|| {
                 let (blueprint, settings, floor) = make();
-                Arc::new(Cell::new(blueprint, settings, floor))
+                Arc::new(Cell::new(version, blueprint, settings, floor))
             });
             (Arc::clone(cell), pools.closed)
         };
@@ -166,6 +205,7 @@ impl Scheduler {
             self.0.starts.store(Arc::new(Semaphore::new(limits.starts_max)));
         }
         self.0.limits.store(Arc::new(limits));
+        self.0.tell_node(|node| node.set_caps(limits.caps));
     }
 
     /// All pools that have a worker or a waiting invocation, or that once had.
@@ -174,15 +214,42 @@ impl Scheduler {
         self.0.cells().iter().map(|cell| cell.snapshot()).collect()
     }
 
+    /// The node as STATUS shows it.
+    #[must_use]
+    pub fn node(&self) -> NodeSnapshot {
+        let node = self.0.node.lock();
+        NodeSnapshot { workers: node.held(), planned: node.asking(), caps: node.caps() }
+    }
+
     /// Tells every pool that time has passed. To be called every [`TICK`].
     pub fn tick(&self) {
+        let now = Shared::now();
+        let is_starving = self.0.node.lock().is_starving(now);
         for cell in self.0.cells() {
-            if cell.is_floor_over() {
+            if cell.is_floor_over(now, is_starving) {
                 self.0.apply(&cell, cell.set_rules(None, Some(Floor::Nothing)));
             }
             self.0.apply(&cell, Event::Tick);
+            self.0.retire_blocked(&cell);
         }
         self.0.pools.write().cells.retain(|_, cell| !cell.is_over());
+    }
+
+    /// Looks at the memory of all workers: ends those over their limit, has those replaced that near it, and tells the
+    /// node the sum. To be called every `memory_poll`.
+    pub fn enforce_memory(&self) {
+        self.0.spawner.enforce_memory();
+        let soft_percent = self.0.limits.load().memory_soft_percent;
+        for cell in self.0.cells() {
+            let soft = cell.blueprint.memory_max.load(Ordering::Relaxed) / 100 * soft_percent;
+            for (id, worker) in cell.workers() {
+                if worker.has_grown_to(soft) {
+                    self.0.apply(&cell, Event::Worn(id));
+                }
+            }
+        }
+        let memory = self.0.spawner.measured_memory();
+        self.0.tell_node(|node| node.measured(memory));
     }
 
     /// Keeps as many prewarmed processes as are configured. Runs until it is dropped.
@@ -230,6 +297,8 @@ impl PoolHandle {
     /// Has at least `count` workers ready, as far as the function's settings allow, and waits for their starts.
     pub async fn warm(&self, count: usize) -> Warmed {
         let mut changes = self.cell.changes();
+        // A node whose floors take all places never has one.
+        let patience = Instant::now() + self.shared.limits.load().queue_timeout;
         let before = self.cell.failures();
         loop {
             let failed = self.cell.failures() - before;
@@ -238,11 +307,16 @@ impl PoolHandle {
                 self.shared.apply(&self.cell, Event::Warm(count));
             }
             let counts = self.cell.snapshot().counts;
-            let ready = counts.idle + counts.busy;
-            let waiting = counts.starting > 0 || (counts.stopping > 0 && failed == 0 && !self.cell.is_closed());
-            if ready >= count || !waiting || changes.changed().await.is_err() {
+            let ready = counts.ready();
+            let mut waiting = counts.starting > 0 || (counts.leaving() > 0 && failed == 0 && !self.cell.is_closed());
+            if ready < count && counts.planned > 0 && !waiting {
+                waiting = timeout_at(patience.into(), changes.changed()).await.is_ok();
+            } else if ready < count && waiting {
+                waiting = changes.changed().await.is_ok();
+            }
+            if ready >= count || !waiting {
                 let failure = self.cell.last_failure().filter(|_| failed > 0);
-                return Warmed { ready, failed, failure, closed: self.cell.is_closed() };
+                return Warmed { ready, failed, failure, planned: counts.planned, closed: self.cell.is_closed() };
             }
         }
     }
@@ -267,6 +341,66 @@ impl PoolHandle {
 impl Shared {
     fn cells(&self) -> Vec<Arc<Cell>> {
         self.pools.read().cells.values().cloned().collect()
+    }
+
+    fn cell(&self, pool: VersionId) -> Option<Arc<Cell>> {
+        self.pools.read().cells.get(&pool).cloned()
+    }
+
+    /// Finds the workers that hold up several invocations at once: they take no more.
+    fn retire_blocked(self: &Arc<Self>, cell: &Arc<Cell>) {
+        if cell.concurrency() == 1 {
+            return;
+        }
+        let (now, blocked_max) = (Self::now(), self.limits.load().blocked);
+        for (id, worker) in cell.workers() {
+            if worker.blocked_for(now).is_some_and(|blocked| blocked >= blocked_max) {
+                self.apply(cell, Event::Retire(id));
+            } else if worker.is_busy() {
+                worker.ping();
+            }
+        }
+    }
+
+    /// Tells the node something, and the pools what it gives them.
+    fn tell_node(self: &Arc<Self>, tell: impl FnOnce(&mut Node)) {
+        let (granted, is_short) = {
+            let mut node = self.node.lock();
+            tell(&mut node);
+            let granted: Vec<(VersionId, WorkerId)> = iter::from_fn(|| node.grant()).collect();
+            let is_short = node.is_short();
+            self.is_short.store(is_short, Ordering::Relaxed);
+            (granted, is_short)
+        };
+        for (pool, worker) in granted {
+            match self.cell(pool) {
+                Some(cell) => self.apply(&cell, Event::Granted(worker)),
+                None => self.node.lock().left(pool, worker),
+            }
+        }
+        if is_short {
+            self.reclaim();
+        }
+    }
+
+    /// Has pools give up what others need more.
+    fn reclaim(self: &Arc<Self>) {
+        self.reclaim_wanted.store(true, Ordering::SeqCst);
+        while self.reclaim_wanted.load(Ordering::SeqCst) {
+            // Whoever has it looks again before it goes.
+            let Some(_reclaiming) = self.reclaiming.try_lock() else { return };
+            if !self.reclaim_wanted.swap(false, Ordering::SeqCst) {
+                return;
+            }
+            let cells = self.cells();
+            let holdings: Vec<_> = cells.iter().map(|cell| (cell.id, cell.holding())).collect();
+            let events = self.node.lock().reclaim(&holdings, Self::now());
+            for (pool, event) in events {
+                if let Some(cell) = cells.iter().find(|cell| cell.id == pool) {
+                    self.apply(cell, event);
+                }
+            }
+        }
     }
 
     fn now() -> Instant {

@@ -1,38 +1,43 @@
 //! The workers of one pool and the callers that wait for them, as a state machine.
 //!
 //! ```text
-//!             Ready              dispatch
-//!   Starting ───────> Idle ───────────────────> Busy
-//!      │ │             │ ^                      │  │
-//!      │ │             │ └───────Release────────┘  │
-//!      │ └──too many───┤ too many, expired         │ Kill
-//!      │               v                           v
-//!      │            Stopping <─────────────────────┘
-//!      │               │
-//!      └─StartFailed───┴──Exited (from any state)──> gone
+//!              Granted              Ready             dispatch
+//!   Planned ────────────> Starting ───────> Idle ───────────────> Busy ──┐ dispatch,
+//!      │                    │ │              │ ^                  │ │ ^──┘ Release
+//!      │ no longer needed   │ │              │ └──last Release────┘ │
+//!      v                    │ └──too many────┤ too many, expired,   │ replaced, given up, blocked
+//!    gone                   │                │ evicted, replaced    v
+//!                           │                v               Retiring
+//!                           │             Stopping <── last Release ┘     (Kill: from Busy and Retiring at once)
+//!                           │                │
+//!                           └──StartFailed───┴──Exited (from any state with a process)──> gone
 //! ```
 //!
 //! The pool owns the state of each worker, the queue of callers, and every decision about them. It owns no process,
 //! lock, clock or task: whoever holds it feeds it [`Event`]s and performs the [`Action`]s that come back, in order.
 //!
 //! What it expects of its holder:
+//! - `Ask` is answered by `Granted` as soon as the [node](super::node) has a place, unless `Withdraw` comes first.
 //! - `Start` is answered by `Ready`, `StartFailed` or `Exited`; `Stop` by `Exited`.
-//! - `Dispatch` is answered by one `Release`, `Kill` or `Exited` of that worker, also when the caller left in the
-//!   meantime: `Cancel` takes a caller out of the queue and touches no worker.
+//! - `Dispatch` is answered by one `Release`, `Abandon`, `Kill` or `Exited` of that worker, also when the caller left in
+//!   the meantime: `Cancel` takes a caller out of the queue and touches no worker.
 //! - Ids of invocations that wait at the same time differ.
 //!
 //! Events about an unknown worker, or one that is in another state, are late: they change no worker.
 //!
 //! # Rules
 //!
-//! - **R1 Choice**: the most recently used idle worker takes the call, so that the hot stay hot and the rest can expire.
-//! - **R2 Start**: while more callers wait than workers start, and there is room, one more starts.
-//! - **R3 Admission**: each slot that is not busy may have one caller waiting for it, and `queue_max` more may wait.
-//!   A pool therefore holds up to `workers_max + queue_max` calls, and with `queue_max` 0 a cold call still works.
-//! - **R4 Breaker**: after a failed start, nothing starts for callers or for the floor until the back-off of the
-//!   [`breaker`] has passed; then one at a time, as a probe, until one succeeds. A start that fails therefore never leads
-//!   to another at once, and a version that cannot start costs as many starts as its back-off allows, however often it
-//!   is invoked. An `Exited` of a starting worker is a failed start.
+//! - **R1 Choice**: the most recently used idle worker takes the call, so that the hot stay hot and the rest can expire;
+//!   without one, the busy worker with the most room, where a worker may run several.
+//! - **R2 Start**: while more callers wait than the workers on their way have room for, and there is room, one more is
+//!   planned, and starts when the node has a place for it. One that nobody waits for any more is withdrawn, unless the floor or
+//!   a wish counts on it.
+//! - **R3 Admission**: each slot that runs nothing may have one caller waiting for it, and `queue_max` more may wait.
+//!   A pool therefore holds up to `executions_max + queue_max` calls, and with `queue_max` 0 a cold call still works.
+//! - **R4 Breaker**: after a failed start, nothing starts for callers, the floor or a replacement until the back-off of
+//!   the [`breaker`] has passed; then one at a time, as a probe, until one succeeds. A start that fails therefore never
+//!   leads to another at once, and a version that cannot start costs as many starts as its back-off allows, however
+//!   often it is invoked. An `Exited` of a starting worker is a failed start.
 //! - **R5 Failing fast**: while the breaker lets nothing start, callers wait for workers that start or are busy, and
 //!   fail at once when nobody is alive, those who come and those who wait. The caller whose call begins a probe waits
 //!   for it, and so does who comes meanwhile.
@@ -41,57 +46,64 @@
 //!   event: the first `Tick` brings it to its floor.
 //! - **R7 Wishes**: `Warm` and `SetLimits` start what they ask for whatever the breaker says: they stand for a person who
 //!   has just changed something and wants to know. Such a start counts as any other once it has ended.
-//! - **R8 Too many** (a lowered `workers_max`, or `Close`, which makes it 0): starting workers stop first, the newest
-//!   ahead, for they are worth least; then idle ones, the oldest ahead; busy ones stop when they are released.
-//!   Callers that already wait keep their place, whatever the new `queue_max` says.
+//! - **R8 Too many** (a lowered `workers_max`, or `Close`, which makes it 0): planned workers are withdrawn first, then
+//!   starting ones stop, the newest ahead, for they are worth least; then idle ones, the oldest ahead; then busy ones
+//!   retire, the newest ahead. Callers that already wait keep their place, whatever the new `queue_max` says.
+//! - **R9 Wear**: a worker is worn after `requests_max` invocations, after `age_max`, or when `Worn` says so. It goes on
+//!   serving until another, started for that, is ready; then it finishes what it runs and stops. One is replaced at a
+//!   time, first who has served longest, and the two count as one worker. The new one takes over how long the old one
+//!   was idle, so that recycling keeps nobody from expiring.
+//! - **R10 Giving up places**: `Evict` takes the worker that is idle longest, `Yield` those whose invocation ends next;
+//!   neither goes below the floor, and no invocation is cut.
+//! - **R11 Retiring** workers run to their end beside those that take their place: they count for `workers_max` and
+//!   `executions_max` no more. Nothing is planned while there are `2 × workers_max` workers in all.
 //!
 //! # Invariants
 //!
 //! - **I1** A worker is in exactly one state: there is one map, one enum, and counts are derived from them.
-//! - **I2** Nothing starts while `workers_max` workers exist, `Stopping` ones included. More exist only after the limit
-//!   is lowered, and then the excess is busy or stopping: with any worker starting or idle, those alive are within it.
-//! - **I3** Nobody waits while a worker is idle.
-//! - **I4** Whoever waits has something to wait for: a worker that starts, is busy, or frees its slot by stopping.
-//! - **I5** In a closed pool nobody waits and no worker is starting or idle.
+//! - **I2** Those alive (planned, starting, idle or busy) are at most `workers_max`, and one more that comes to replace
+//!   a worn one. Nothing is planned while there are as many with the `Stopping` ones.
+//! - **I3** Nobody waits while there is a slot: an idle worker, or a busy one that may run more, and fewer than
+//!   `executions_max` run.
+//! - **I4** Whoever waits has something to wait for: a worker that is planned, starts, is busy, or frees its slot.
+//! - **I5** In a closed pool nobody waits and no worker is alive.
 //! - **I6** Every invocation ends exactly once: dispatched, failed or cancelled.
 //! - **I7** With workers that answer, a pool falls to its floor, and after `Close` to nothing.
-//! - **I8** While the breaker lets nothing start, nobody waits unless a worker is alive.
+//! - **I8** While the breaker lets nothing start, nobody waits unless a worker is alive, and nothing is planned but what
+//!   is wished for.
 //! - **I9** Once workers start again and the back-off has passed, two ticks and a start between them fill the floor.
+//! - **I10** No worker runs more than `concurrency`, unless that was lowered meanwhile.
 //!
 //! I2 to I5 and I8 are asserted after every event in debug builds; the property tests hold all of them.
 //!
-//! A call on the usual way looks at each worker once at the most: what counts them asks first whether it has to.
+//! A call on the usual way looks at each worker a few times at the most: what counts them asks first whether it has to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::breaker::{self, Breaker};
 use crate::model::{InvocationId, WorkerId};
+use members::{Members, Purpose, Survey, Tenure, WorkerState};
 
 pub use breaker::Health;
-pub use interface::{Action, Counts, Event, Failure, Limits};
+pub use interface::{Action, Counts, Event, Failure, Holding, Limits};
 
 mod interface;
-
-/// Which invocation a busy worker has is known to the caller that has the worker, and decides nothing here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WorkerState {
-    Starting { since: Instant },
-    Idle { since: Instant },
-    Busy,
-    Stopping,
-}
+mod invariants;
+mod members;
 
 /// The workers of one pool and the callers that wait for them.
 #[derive(Debug)]
 pub struct Pool {
     limits: Limits,
-    workers: BTreeMap<WorkerId, WorkerState>,
+    workers: Members,
     /// First come, first served.
     waiting: VecDeque<InvocationId>,
     /// The id of the next worker: unique in this pool, never used again.
     next_id: u64,
     breaker: Breaker,
+    /// Busy workers the node wants given up when their next invocation ends.
+    yielding: usize,
     closed: bool,
 }
 
@@ -100,41 +112,39 @@ impl Pool {
     pub fn new(limits: Limits) -> Pool {
         Pool {
             limits,
-            workers: BTreeMap::new(),
+            workers: Members::default(),
             waiting: VecDeque::new(),
             next_id: 1,
             breaker: Breaker::default(),
+            yielding: 0,
             closed: false,
         }
     }
 
-    /// Takes in what happened and says what to do about it. `now` is the time of the event and does not go backwards.
-    #[must_use = "the pool counts on each action being performed"]
-    pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let alive_min = self.apply(event, now, &mut actions);
-        self.stop_excess(&mut actions);
-        self.dispatch(&mut actions);
-        self.start_missing(alive_min, now, &mut actions);
-        self.fail_unserved(now, &mut actions);
+    /// Takes in what happened and adds to `actions` what to do about it. `now` is the time of the event and does not go
+    /// backwards.
+    pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
+        let wish = self.apply(event, now, actions);
+        self.workers.adopt(wish);
+        let survey = self.workers.survey();
+        self.stop_excess(survey, actions);
+        self.dispatch(actions);
+        if survey.counts.planned > 0 || survey.replacement.is_some() {
+            self.withdraw_unneeded(now, actions);
+        }
+        self.plan_missing(wish, now, actions);
+        if survey.is_worn {
+            self.replace_worn(now, actions);
+        }
+        self.fail_unserved(now, actions);
         if cfg!(debug_assertions) {
             self.assert_invariants(now);
         }
-        actions
     }
 
     /// How many workers are in each state now.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { queued: self.waiting.len(), ..Counts::default() };
-        for state in self.workers.values() {
-            match state {
-                WorkerState::Starting { .. } => counts.starting += 1,
-                WorkerState::Idle { .. } => counts.idle += 1,
-                WorkerState::Busy => counts.busy += 1,
-                WorkerState::Stopping => counts.stopping += 1,
-            }
-        }
-        counts
+        Counts { queued: self.waiting.len(), ..self.workers.counts() }
     }
 
     /// Whether workers start, and if not, since how many failures and for how long.
@@ -152,49 +162,80 @@ impl Pool {
         self.closed
     }
 
-    /// Records the event. Returns how many workers it wants alive, whoever waits.
-    fn apply(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) -> usize {
+    /// What the node may take from it.
+    pub fn holding(&self) -> Holding {
+        let counts = self.counts();
+        let spare = counts.ready().saturating_sub(self.limits.workers_min);
+        let mut idle: Vec<Instant> = self.workers.idle().map(|(since, _)| since).collect();
+        idle.sort_unstable();
+        idle.truncate(spare);
+        Holding {
+            ready: counts.ready(),
+            spare,
+            idle,
+            serving_since: self.workers.serving_since(),
+            leaving: counts.leaving(),
+            yielding: self.yielding,
+        }
+    }
+
+    /// Records the event. Returns how many workers it wants alive, whoever waits, and what for.
+    fn apply(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) -> (usize, Purpose) {
         match event {
             Event::Invoke(invocation) => self.admit(invocation, actions),
             Event::Cancel(invocation) => self.waiting.retain(|it| *it != invocation),
-            Event::Ready(id) => {
-                if let Some(WorkerState::Starting { .. }) = self.state(id) {
-                    self.workers.insert(id, WorkerState::Idle { since: now });
-                    self.breaker.record_success();
-                }
-            }
-            Event::Release(id) => {
-                if self.state(id) == Some(WorkerState::Busy) {
-                    self.workers.insert(id, WorkerState::Idle { since: now });
+            Event::Granted(id) => self.start(id, now, actions),
+            Event::Ready(id) => self.ready(id, now, actions),
+            Event::Release(id) => self.release(id, now, actions),
+            Event::Abandon(id) => {
+                let state = self.workers.get(id);
+                if let Some(WorkerState::Busy { running, .. } | WorkerState::Retiring { running }) = state {
+                    self.retire(id, running - 1, actions);
                 }
             }
             Event::Kill(id) => {
-                if self.state(id) == Some(WorkerState::Busy) {
+                if let Some(WorkerState::Busy { .. } | WorkerState::Retiring { .. }) = self.workers.get(id) {
                     self.stop(id, actions);
                 }
             }
+            Event::Retire(id) => match self.workers.get(id) {
+                Some(WorkerState::Busy { running, .. }) => self.retire(id, running, actions),
+                Some(WorkerState::Idle { .. }) => self.stop(id, actions),
+                _ => {}
+            },
+            Event::Worn(id) => self.workers.wear(id),
             // A start that is told to stop may end as one that failed, and says nothing about the version.
             Event::StartFailed(id) => {
-                if let Some(WorkerState::Starting { .. } | WorkerState::Stopping) = self.state(id) {
+                if let Some(WorkerState::Starting { .. } | WorkerState::Stopping) = self.workers.get(id) {
                     self.remove(id, now);
                 }
             }
             Event::Exited(id) => self.remove(id, now),
-            Event::Warm(count) => return count,
+            Event::Warm(count) => return (count, Purpose::Wish),
             Event::SetLimits(limits) => {
                 self.limits = limits;
-                return self.limits.workers_min;
+                self.workers.give_up_floor();
+                return (self.limits.workers_min, Purpose::Wish);
             }
+            Event::Evict => {
+                if self.counts().ready() > self.limits.workers_min
+                    && let Some((_, id)) = self.workers.idle().min()
+                {
+                    self.stop(id, actions);
+                }
+            }
+            Event::Yield(count) => self.yielding = count,
             Event::Close => {
                 self.closed = true;
                 self.fail_waiting(Failure::Closed, actions);
             }
             Event::Tick => {
+                self.workers.wear_old(&self.limits, now);
                 self.stop_expired(now, actions);
-                return self.floor_in_reach(now);
+                return (self.floor_in_reach(now), Purpose::Floor);
             }
         }
-        0
+        (0, Purpose::Callers)
     }
 
     fn admit(&mut self, invocation: InvocationId, actions: &mut Vec<Action>) {
@@ -208,22 +249,82 @@ impl Pool {
     }
 
     fn waiting_max(&self) -> usize {
-        let slots_not_busy = self.workers_max().saturating_sub(self.counts().busy);
-        self.limits.queue_max.saturating_add(slots_not_busy)
+        let slots = self.executions_max().saturating_sub(self.counts().running);
+        self.limits.queue_max.saturating_add(slots)
     }
 
-    /// Forgets a worker that is gone. One that was starting has failed to.
-    fn remove(&mut self, id: WorkerId, now: Instant) {
-        if let Some(WorkerState::Starting { since }) = self.workers.remove(&id) {
-            self.breaker.record_failure(since, now);
+    /// The node has a place for a planned worker. The breaker may have opened while it waited.
+    fn start(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
+        let purpose = match self.workers.get(id) {
+            Some(WorkerState::Planned { purpose }) => purpose,
+            Some(_) => return,
+            // It was withdrawn while the node decided: the place goes back.
+            None => return actions.push(Action::Withdraw(id)),
+        };
+        if purpose == Purpose::Wish || self.counts().starting < self.breaker.starting_max(now) {
+            self.workers.set(id, WorkerState::Starting { since: now, purpose });
+            actions.push(Action::Start(id));
+        } else {
+            self.withdraw(id, actions);
         }
+    }
+
+    /// A start has succeeded. The worker that this one replaces takes no more calls.
+    fn ready(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
+        let Some(WorkerState::Starting { purpose, .. }) = self.workers.get(id) else { return };
+        self.breaker.record_success();
+        let mut since = now;
+        if let Purpose::Replace(old) = purpose {
+            match self.workers.get(old) {
+                Some(WorkerState::Idle { since: idle_since, .. }) => {
+                    since = idle_since;
+                    self.stop(old, actions);
+                }
+                Some(WorkerState::Busy { running, .. }) => self.retire(old, running, actions),
+                _ => {}
+            }
+        }
+        self.workers.set(id, WorkerState::Idle { since, tenure: Tenure::new(now) });
+    }
+
+    /// An invocation is over. The worker is kept for the next, unless it retires or the node wants its place.
+    fn release(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
+        match self.workers.get(id) {
+            Some(WorkerState::Busy { running, .. })
+                if self.yielding > 0 && self.counts().ready() > self.limits.workers_min =>
+            {
+                self.yielding -= 1;
+                self.retire(id, running - 1, actions);
+            }
+            Some(WorkerState::Busy { running, tenure }) => {
+                let tenure = tenure.after_call(id, &self.limits);
+                let state = match running - 1 {
+                    0 => WorkerState::Idle { since: now, tenure },
+                    running => WorkerState::Busy { running, tenure },
+                };
+                self.workers.set(id, state);
+            }
+            Some(WorkerState::Retiring { running }) => self.retire(id, running - 1, actions),
+            _ => {}
+        }
+    }
+
+    /// Forgets a worker that is gone. One that was starting has failed to, and one that is planned has no process.
+    fn remove(&mut self, id: WorkerId, now: Instant) {
+        match self.workers.get(id) {
+            Some(WorkerState::Planned { .. }) => return,
+            Some(WorkerState::Starting { since, .. }) => self.breaker.record_failure(since, now),
+            _ => {}
+        }
+        self.workers.remove(id);
     }
 
     /// The floor, or as much of it as the breaker lets be reached now.
     fn floor_in_reach(&self, now: Instant) -> usize {
-        let counts = self.counts();
-        let starts_max = self.breaker.starting_max(now).saturating_sub(counts.starting);
-        self.limits.workers_min.min(counts.alive().saturating_add(starts_max))
+        let survey = self.workers.survey();
+        let on_their_way = survey.counts.starting + survey.counts.planned;
+        let starts_max = self.breaker.starting_max(now).saturating_sub(on_their_way);
+        self.limits.workers_min.min(survey.lasting().saturating_add(starts_max))
     }
 
     fn fail_waiting(&mut self, reason: Failure, actions: &mut Vec<Action>) {
@@ -232,50 +333,112 @@ impl Pool {
 
     /// Stops idle workers whose time is over, the oldest first, down to the floor.
     fn stop_expired(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.counts().alive() > self.limits.workers_min
-            && let Some((since, id)) = self.idle().min()
+        while self.workers.survey().lasting() > self.limits.workers_min
+            && let Some((since, id)) = self.workers.idle().min()
             && now.saturating_duration_since(since) >= self.limits.idle_timeout
         {
             self.stop(id, actions);
         }
     }
 
-    /// Stops workers beyond the limit as far as they are not busy.
-    fn stop_excess(&mut self, actions: &mut Vec<Action>) {
-        while self.workers.len() > self.workers_max()
-            && self.counts().alive() > self.workers_max()
-            && let Some(id) = self.newest_starting().or_else(|| self.idle().min().map(|(_, id)| id))
-        {
-            self.stop(id, actions);
+    /// Takes workers beyond the limit out of service. The one that is being replaced and the one that comes for it count
+    /// as one.
+    fn stop_excess(&mut self, mut survey: Survey, actions: &mut Vec<Action>) {
+        let max = self.workers_max();
+        while survey.counts.alive() > max {
+            let is_pair = survey.replacement.is_some_and(|(old, _)| self.is_ready(old));
+            if is_pair && survey.counts.alive() == max + 1 {
+                return;
+            }
+            if let Some(id) = self.workers.newest_planned(|_| true) {
+                self.withdraw(id, actions);
+            } else if let Some(id) = self.workers.newest_starting() {
+                self.stop(id, actions);
+            } else if let Some((_, id)) = self.workers.idle().min() {
+                self.stop(id, actions);
+            } else if let Some((id, running)) = self.workers.newest_busy() {
+                self.retire(id, running, actions);
+            }
+            survey = self.workers.survey();
         }
     }
 
-    /// Hands the first invocation to the worker used most recently. Because of I3, an event brings together one pair at
-    /// most: a caller that comes, or a worker that becomes idle.
+    /// Hands the first callers to workers that have room.
     fn dispatch(&mut self, actions: &mut Vec<Action>) {
-        if !self.waiting.is_empty()
-            && let Some((_, worker)) = self.idle().max()
+        while !self.waiting.is_empty()
+            && let Some(id) = self.workers.with_room(self.concurrency())
+            && self.has_slot()
             && let Some(invocation) = self.waiting.pop_front()
         {
-            self.workers.insert(worker, WorkerState::Busy);
-            actions.push(Action::Dispatch { worker, invocation });
+            match self.workers.get(id) {
+                Some(WorkerState::Idle { tenure, .. }) => {
+                    self.workers.set(id, WorkerState::Busy { running: 1, tenure });
+                }
+                Some(WorkerState::Busy { running, tenure }) => {
+                    self.workers.set(id, WorkerState::Busy { running: running + 1, tenure });
+                }
+                state => unreachable!("a worker with room is idle or busy, not {state:?}"),
+            }
+            actions.push(Action::Dispatch { worker: id, invocation });
         }
     }
 
-    /// Starts the workers that are waited for, and those that make `alive_min`, as far as there is room.
-    fn start_missing(&mut self, alive_min: usize, now: Instant, actions: &mut Vec<Action>) {
-        let room = self.workers_max().saturating_sub(self.workers.len());
-        if room == 0 || (alive_min == 0 && self.waiting.is_empty()) {
+    /// Takes back what was planned and is not needed: its caller has been served or has left, the worker it would
+    /// replace is gone, or the breaker has opened.
+    fn withdraw_unneeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let Some((old, new)) = self.workers.survey().replacement
+            && !self.is_ready(old)
+        {
+            match self.workers.get(new) {
+                Some(WorkerState::Starting { since, .. }) => {
+                    self.workers.set(new, WorkerState::Starting { since, purpose: Purpose::Callers });
+                }
+                _ => self.withdraw(new, actions),
+            }
+        }
+        if self.counts().planned == 0 {
             return;
         }
-        let counts = self.counts();
-        let for_callers = counts.queued.min(self.breaker.starting_max(now)).saturating_sub(counts.starting);
-        let for_alive_min = alive_min.saturating_sub(counts.alive());
-        for _ in 0..for_callers.max(for_alive_min).min(room) {
-            let id = WorkerId(self.next_id);
-            self.next_id += 1;
-            self.workers.insert(id, WorkerState::Starting { since: now });
-            actions.push(Action::Start(id));
+        let held_up = self.breaker.is_open(now);
+        while held_up && let Some(id) = self.workers.newest_planned(|purpose| purpose != Purpose::Wish) {
+            self.withdraw(id, actions);
+        }
+        while self.on_their_way() > self.starts_for_callers(now)
+            && let Some(id) = self.workers.newest_planned(|purpose| purpose == Purpose::Callers)
+        {
+            self.withdraw(id, actions);
+        }
+    }
+
+    /// Plans the workers that callers wait for, and those that make `alive_min`, as far as there is room.
+    fn plan_missing(&mut self, (alive_min, purpose): (usize, Purpose), now: Instant, actions: &mut Vec<Action>) {
+        if alive_min == 0 && self.waiting.is_empty() {
+            return;
+        }
+        let (survey, max) = (self.workers.survey(), self.workers_max());
+        let (counts, lasting) = (survey.counts, survey.lasting());
+        let room = max.saturating_sub(lasting + counts.stopping);
+        let room = room.min((2 * max).saturating_sub(counts.alive() + counts.leaving()));
+        let for_alive_min = alive_min.saturating_sub(lasting).min(room);
+        let for_callers = self.starts_for_callers(now).saturating_sub(self.on_their_way() + for_alive_min);
+        for _ in 0..for_alive_min {
+            self.plan(purpose, actions);
+        }
+        for _ in 0..for_callers.min(room - for_alive_min) {
+            self.plan(Purpose::Callers, actions);
+        }
+    }
+
+    /// Plans a worker in the place of one that is worn.
+    fn replace_worn(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let (counts, max) = (self.counts(), self.workers_max());
+        if let Some(old) = self.workers.first_worn()
+            && self.workers.survey().replacement.is_none()
+            && counts.alive() + counts.stopping <= max
+            && counts.alive() + counts.leaving() < 2 * max
+            && counts.starting < self.breaker.starting_max(now)
+        {
+            self.plan(Purpose::Replace(old), actions);
         }
     }
 
@@ -286,40 +449,62 @@ impl Pool {
         }
     }
 
+    /// Workers that will serve callers besides those that do.
+    fn on_their_way(&self) -> usize {
+        let counts = self.counts();
+        counts.planned + counts.starting - usize::from(self.workers.survey().replacement.is_some())
+    }
+
+    /// How many workers should be on their way for the callers that wait. A replacement that starts may be the probe.
+    fn starts_for_callers(&self, now: Instant) -> usize {
+        let starting_max = self.breaker.starting_max(now).saturating_sub(self.workers.replacements_starting());
+        self.waiting.len().div_ceil(self.concurrency()).min(starting_max)
+    }
+
+    fn plan(&mut self, purpose: Purpose, actions: &mut Vec<Action>) {
+        let id = WorkerId(self.next_id);
+        self.next_id += 1;
+        self.workers.set(id, WorkerState::Planned { purpose });
+        actions.push(Action::Ask { worker: id, replaces: matches!(purpose, Purpose::Replace(_)) });
+    }
+
+    fn withdraw(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
+        self.workers.remove(id);
+        actions.push(Action::Withdraw(id));
+    }
+
     fn stop(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
-        self.workers.insert(id, WorkerState::Stopping);
+        self.workers.set(id, WorkerState::Stopping);
         actions.push(Action::Stop(id));
     }
 
-    fn state(&self, id: WorkerId) -> Option<WorkerState> {
-        self.workers.get(&id).copied()
+    /// Lets a worker finish what it runs.
+    fn retire(&mut self, id: WorkerId, running: usize, actions: &mut Vec<Action>) {
+        if running == 0 {
+            self.stop(id, actions);
+        } else {
+            self.workers.set(id, WorkerState::Retiring { running });
+        }
     }
 
-    /// The idle workers; the greatest is the one used most recently, by id where the clock cannot tell.
-    fn idle(&self) -> impl Iterator<Item = (Instant, WorkerId)> {
-        self.workers.iter().filter_map(|(id, state)| match state {
-            WorkerState::Idle { since } => Some((*since, *id)),
-            _ => None,
-        })
+    fn is_ready(&self, id: WorkerId) -> bool {
+        matches!(self.workers.get(id), Some(WorkerState::Idle { .. } | WorkerState::Busy { .. }))
     }
 
-    fn newest_starting(&self) -> Option<WorkerId> {
-        let mut newest_first = self.workers.iter().rev();
-        newest_first.find(|(_, state)| matches!(state, WorkerState::Starting { .. })).map(|(id, _)| *id)
+    fn has_slot(&self) -> bool {
+        self.counts().running < self.executions_max()
+    }
+
+    fn concurrency(&self) -> usize {
+        self.limits.concurrency.max(1)
+    }
+
+    fn executions_max(&self) -> usize {
+        if self.closed { 0 } else { self.limits.executions_max.max(1) }
     }
 
     fn workers_max(&self) -> usize {
         if self.closed { 0 } else { self.limits.workers_max.max(1) }
-    }
-
-    fn assert_invariants(&self, now: Instant) {
-        let Counts { starting, idle, busy, stopping, queued } = self.counts();
-        let alive = self.counts().alive();
-        assert!(starting + idle == 0 || alive <= self.workers_max(), "I2: {self:?}");
-        assert!(queued == 0 || idle == 0, "I3: {self:?}");
-        assert!(queued == 0 || starting + busy + stopping > 0, "I4: {self:?}");
-        assert!(!self.closed || queued + starting + idle == 0, "I5: {self:?}");
-        assert!(queued == 0 || alive > 0 || !self.breaker.is_open(now), "I8: {self:?}");
     }
 }
 

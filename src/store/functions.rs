@@ -6,7 +6,8 @@ use crate::model::{Function, FunctionId, FunctionStatus, Settings, Timestamp, Ve
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, name, runtime, handler, status, memory_mb, timeout_seconds, max_concurrent_executions, \
-     warm_workers, idle_timeout_seconds, queue_max, created_at, updated_at";
+     warm_workers, worker_concurrency, idle_timeout_seconds, queue_max, max_requests_per_worker, max_age_seconds, \
+     created_at, updated_at";
 
 fn read(row: &Row<'_>) -> Result<Function, StoreError> {
     let columns = Columns { table: "functions", row };
@@ -21,8 +22,11 @@ fn read(row: &Row<'_>) -> Result<Function, StoreError> {
             timeout_seconds: columns.plain("timeout_seconds")?,
             max_concurrent_executions: columns.plain("max_concurrent_executions")?,
             warm_workers: columns.plain("warm_workers")?,
+            worker_concurrency: columns.plain("worker_concurrency")?,
             idle_timeout_seconds: columns.plain("idle_timeout_seconds")?,
             queue_max: columns.plain("queue_max")?,
+            max_requests_per_worker: columns.plain("max_requests_per_worker")?,
+            max_age_seconds: columns.plain("max_age_seconds")?,
         },
         created_at: columns.time("created_at")?,
         updated_at: columns.time("updated_at")?,
@@ -46,8 +50,10 @@ pub(super) fn insert(connection: &Connection, function: &Function) -> Result<(),
         return Err(StoreError::NameTaken(function.name.clone()));
     }
     let settings = &function.settings;
-    let sql =
-        format!("INSERT INTO functions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
+    let sql = format!(
+        "INSERT INTO functions ({COLUMNS}) VALUES \
+         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    );
     connection.prepare_cached(&sql)?.execute(params![
         Text(function.id),
         Text(&function.name),
@@ -58,8 +64,11 @@ pub(super) fn insert(connection: &Connection, function: &Function) -> Result<(),
         settings.timeout_seconds,
         settings.max_concurrent_executions,
         settings.warm_workers,
+        settings.worker_concurrency,
         settings.idle_timeout_seconds,
         settings.queue_max,
+        settings.max_requests_per_worker,
+        settings.max_age_seconds,
         Millis(function.created_at),
         Millis(function.updated_at),
     ])?;
@@ -74,7 +83,8 @@ pub(super) fn set_settings(
 ) -> Result<(), StoreError> {
     let mut statement = connection.prepare_cached(
         "UPDATE functions SET memory_mb = ?2, timeout_seconds = ?3, max_concurrent_executions = ?4, warm_workers = ?5, \
-         idle_timeout_seconds = ?6, queue_max = ?7, updated_at = ?8 WHERE id = ?1 AND status <> 'deleted'",
+         worker_concurrency = ?6, idle_timeout_seconds = ?7, queue_max = ?8, max_requests_per_worker = ?9, \
+         max_age_seconds = ?10, updated_at = ?11 WHERE id = ?1 AND status <> 'deleted'",
     )?;
     let changed = statement.execute(params![
         Text(id),
@@ -82,8 +92,11 @@ pub(super) fn set_settings(
         settings.timeout_seconds,
         settings.max_concurrent_executions,
         settings.warm_workers,
+        settings.worker_concurrency,
         settings.idle_timeout_seconds,
         settings.queue_max,
+        settings.max_requests_per_worker,
+        settings.max_age_seconds,
         Millis(now),
     ])?;
     found(changed, id)

@@ -18,7 +18,7 @@ use http::{Method, StatusCode};
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -105,7 +105,8 @@ impl Booted {
         let cause = match timeout(limits.start_timeout, assign(&link, blueprint, limits)).await {
             Ok(Ok(())) => {
                 let (start_time, ready_at) = (asked.elapsed(), Instant::now());
-                return Ok(Worker { shared: guard.disarm(), link, start_time, ready_at, kind });
+                let shared = guard.disarm();
+                return Ok(Worker { shared, link, start_time, ready_at, kind, memory_at_first: AtomicU64::new(0) });
             }
             Ok(Err(cause)) => cause,
             Err(_) => Cause::Timeout(limits.start_timeout),

@@ -59,6 +59,11 @@ impl Calls {
         state.running.insert(id, Running::Called);
     }
 
+    /// Whether an invocation runs.
+    pub(super) fn is_running(&self) -> bool {
+        !self.0.lock().running.is_empty()
+    }
+
     /// An invocation is over.
     pub(super) fn end(&self, id: InvocationId) {
         let mut state = self.0.lock();

@@ -70,7 +70,12 @@ pub struct Worker {
     pub ready_at: Instant,
     /// Whether a prewarmed process was claimed for it, or one was spawned.
     pub kind: ColdStart,
+    /// What it needs without having leaked anything: the memory it had when it had settled in; 0 before.
+    memory_at_first: AtomicU64,
 }
+
+/// How long a worker that is ready goes on loading what its function needs at all.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// What a worker and its supervisor both see.
 #[derive(Debug)]
@@ -137,6 +142,9 @@ impl fmt::Display for Exit {
         if let Some(KillReason::OutOfMemory { found, max }) = self.reason {
             return write!(f, "it had {} MiB of memory and may have {} MiB", found >> 20, max >> 20);
         }
+        if self.reason == Some(KillReason::Deadline) {
+            return f.write_str("it was ended because an invocation took too long and did not end there");
+        }
         match (self.status.code(), self.status.signal()) {
             (Some(code), _) => write!(f, "it exited with code {code}"),
             (_, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
@@ -161,6 +169,12 @@ impl Worker {
     pub async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
         self.shared.calls.begin(invocation.id);
         self.link.exchange(invocation).await
+    }
+
+    /// Whether it runs an invocation.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.shared.calls.is_running()
     }
 
     /// The invocation is over, as far as this worker is concerned.
@@ -199,6 +213,19 @@ impl Worker {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.shared.memory.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has as much memory as that, and half as much again as it began with: a function that needs so much from
+    /// the start is not helped by a new worker. To be asked after each look at the memory.
+    #[must_use]
+    pub fn has_grown_to(&self, bytes: u64) -> bool {
+        let memory = self.memory_bytes();
+        if self.ready_at.elapsed() < SETTLE_TIME {
+            self.memory_at_first.store(memory, Ordering::Relaxed);
+            return false;
+        }
+        let at_first = self.memory_at_first.load(Ordering::Relaxed);
+        memory >= bytes.max(at_first + at_first / 2)
     }
 
     /// Ends the process and all it has started, at once. The first reason stands.

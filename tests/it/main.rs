@@ -12,6 +12,8 @@
 
 mod harness;
 
+mod concurrency;
+mod crash_loop;
 mod delete;
 mod deploy;
 mod faulty;
@@ -20,9 +22,12 @@ mod hostile;
 mod invoke;
 mod logs;
 mod metrics;
+mod node;
+mod overload;
 mod prewarm;
 mod process;
 mod protocol;
+mod recycling;
 mod register;
 mod rollback;
 mod spawner;

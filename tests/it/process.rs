@@ -183,7 +183,7 @@ async fn what_functions_have_started_is_ended_by_the_daemon_after_the_one_that_w
     deploy(&client, "parent", "v1", code).await.unwrap();
     let answer = invoke(&client, "parent").await.unwrap();
     let pid = String::from_utf8(answer.body.0.to_vec()).unwrap();
-    assert!(runs(&pid), "{pid}");
+    until("the process runs", || async { runs(&pid).then_some(()) }).await;
     daemon.signal(Signal::SIGKILL);
     drop(daemon);
     let next = DaemonProcess::start(data.path()).await;

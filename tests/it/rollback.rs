@@ -1,12 +1,12 @@
 //! ROLLBACK.
 
-use crate::harness::{TestDaemon, is_refused, text, until};
+use crate::harness::{Load, TestDaemon, is_refused, text, until};
 use levain::{
     error::ErrorCode,
     model::{ColdStart, DeploymentKind, DeploymentStatus},
     protocol::{
         ipc::Encoding,
-        message::{DeployRequest, RollbackRequest, VersionRef},
+        message::{DeployRequest, PoolInfo, RollbackRequest, StatusRequest, VersionRef},
     },
 };
 use std::{fs, os::unix::fs::PermissionsExt};
@@ -171,5 +171,42 @@ async fn the_version_before_stays_warm_for_a_rollback() {
 async fn the_version_before_does_not_stay_warm_for_ever() {
     let daemon = with_kept_worker(1).await;
     daemon.until_no_workers().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_nothing_fails_and_no_call_waits_for_a_process_to_be_spawned() {
+    let daemon = TestDaemon::start_with(|config| {
+        config.versioning.rollback_warm_seconds = 600;
+        config.workers.prewarmed_workers = 2;
+        config.functions.idle_timeout_seconds = 1;
+    })
+    .await;
+    daemon.register("f").await;
+    for label in ["one", "two"] {
+        let code = format!("export default async () => {{ await Bun.sleep(2); return new Response({label:?}); }};");
+        daemon.redeploy_text("f", Some(label), &code).await.unwrap();
+    }
+    let load = Load::start(&daemon, "f", "/", 3).await;
+    // All but the worker that is kept for a rollback expire.
+    let kept = |pools: Vec<PoolInfo>| pools.iter().any(|pool| pool.version == "one" && pool.idle == 1);
+    until("one worker of the version before is kept", || async { kept(daemon.pools("f").await).then_some(()) }).await;
+    let all = |pools: Vec<PoolInfo>| pools.iter().any(|pool| pool.idle + pool.busy == 3 && pool.starting == 0);
+    until("three workers are ready", || async { all(daemon.pools("f").await).then_some(()) }).await;
+    load.stop().await;
+    let load = Load::start(&daemon, "f", "/", 3).await;
+    until("all are busy", || async { daemon.pools("f").await.iter().any(|it| it.busy == 3).then_some(()) }).await;
+    let prewarmed = async || daemon.call(&StatusRequest {}).await.unwrap().prewarmed;
+    until("processes wait for a function", || async { (prewarmed().await == 2).then_some(()) }).await;
+    for version in ["one", "two", "one"] {
+        let back = daemon.call(&request()).await.unwrap();
+        assert_eq!(back.version, version);
+        load.until_answered(50).await;
+    }
+    let answers = load.stop().await;
+    assert!(answers.iter().filter(|it| it.version == "one").count() > 50, "both versions had traffic");
+    let spawned = answers.iter().filter(|it| it.cold_start == ColdStart::Spawned).count();
+    assert_eq!(spawned, 0, "of {} calls", answers.len());
+    assert!(answers.iter().all(|it| it.version == text(it)), "each is answered by the version it says");
     daemon.stop().await;
 }

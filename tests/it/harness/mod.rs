@@ -2,12 +2,14 @@
 
 mod bun;
 mod daemon;
+mod load;
 mod process;
 pub mod samples;
 mod wait;
 
 pub use bun::bun;
 pub use daemon::{TestDaemon, get, is_refused, json, refused, text};
+pub use load::Load;
 pub use process::{DaemonProcess, Output};
 pub use wait::until;
 

@@ -1,0 +1,91 @@
+//! Workers that are replaced because of their work, their age or their memory.
+
+use crate::harness::{TestDaemon, get, text};
+use levain::model::{ColdStart, SettingsPatch};
+use std::collections::BTreeSet;
+use tokio::task::JoinSet;
+
+const PID: &str = "export default () => new Response(String(process.pid));";
+
+async fn start(settings: SettingsPatch, code: &str) -> TestDaemon {
+    let daemon = TestDaemon::start_with(|config| config.workers.memory_poll_ms = 20).await;
+    daemon.register_with("f", settings).await;
+    daemon.redeploy_text("f", None, code).await.expect("a good bundle");
+    daemon
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_replaced_after_so_many_calls_and_none_waits_for_it() {
+    let settings = SettingsPatch {
+        max_requests_per_worker: Some(20),
+        max_concurrent_executions: Some(1),
+        ..SettingsPatch::default()
+    };
+    let daemon = start(settings, PID).await;
+    let mut pids = BTreeSet::new();
+    while pids.len() < 4 {
+        let answer = daemon.get("f", "/").await;
+        assert!(answer.success && answer.cold_start == ColdStart::None, "{answer:?}");
+        pids.insert(text(&answer).to_owned());
+    }
+    daemon.until_pool("f", "one is left", |pool| (pool.idle, pool.stopping + pool.retiring) == (1, 0)).await;
+    assert_eq!(daemon.worker_pids().len(), 1);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_is_cut_when_workers_are_replaced_under_load() {
+    let settings = SettingsPatch {
+        max_requests_per_worker: Some(10),
+        max_concurrent_executions: Some(4),
+        ..SettingsPatch::default()
+    };
+    let code = "export default async () => { await Bun.sleep(3); return new Response(String(process.pid)); };";
+    let daemon = start(settings, code).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..8 {
+        let client = daemon.connect().await;
+        callers.spawn(async move {
+            let mut pids = BTreeSet::new();
+            for _ in 0..60 {
+                let answer = client.call(&get("f", "/")).await.expect("an answer");
+                assert!(answer.success, "{answer:?}");
+                pids.insert(text(&answer).to_owned());
+            }
+            pids
+        });
+    }
+    let pids: BTreeSet<String> = callers.join_all().await.into_iter().flatten().collect();
+    assert!(pids.len() > 4, "{} workers served", pids.len());
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_worker_is_replaced_while_it_is_idle_and_expires_all_the_same() {
+    let settings =
+        SettingsPatch { max_age_seconds: Some(1), idle_timeout_seconds: Some(3), ..SettingsPatch::default() };
+    let daemon = start(settings, PID).await;
+    let first = daemon.worker_pids();
+    daemon.until_pool("f", "another one is idle", |pool| pool.idle == 1 && daemon.worker_pids() != first).await;
+    daemon.until_no_workers().await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_grows_is_replaced_before_it_is_ended() {
+    let settings =
+        SettingsPatch { memory_mb: Some(96), max_concurrent_executions: Some(1), ..SettingsPatch::default() };
+    let code = "const kept = []; export default async () => {
+        kept.push(new Uint8Array(1 << 20).fill(1));
+        await Bun.sleep(25);
+        return new Response(String(process.pid));
+    };";
+    let daemon = start(settings, code).await;
+    let mut pids = BTreeSet::new();
+    while pids.len() < 3 {
+        let answer = daemon.get("f", "/").await;
+        assert!(answer.success, "{answer:?}");
+        pids.insert(text(&answer).to_owned());
+    }
+    daemon.stop().await;
+}
