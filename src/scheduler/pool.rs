@@ -125,11 +125,15 @@ impl Pool {
     /// backwards.
     pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         let wish = self.apply(event, now, actions);
+        let mut survey = self.workers.survey();
+        if let Some((_, new)) = survey.replacement.filter(|(old, _)| !self.is_ready(*old)) {
+            self.replaces_nobody(new, actions);
+            survey = self.workers.survey();
+        }
         self.workers.adopt(wish);
-        let survey = self.workers.survey();
         self.stop_excess(survey, actions);
         self.dispatch(actions);
-        if survey.counts.planned > 0 || survey.replacement.is_some() {
+        if survey.counts.planned > 0 {
             self.withdraw_unneeded(now, actions);
         }
         self.plan_missing(wish, now, actions);
@@ -345,11 +349,7 @@ impl Pool {
     /// as one.
     fn stop_excess(&mut self, mut survey: Survey, actions: &mut Vec<Action>) {
         let max = self.workers_max();
-        while survey.counts.alive() > max {
-            let is_pair = survey.replacement.is_some_and(|(old, _)| self.is_ready(old));
-            if is_pair && survey.counts.alive() == max + 1 {
-                return;
-            }
+        while survey.lasting() > max {
             if let Some(id) = self.workers.newest_planned(|_| true) {
                 self.withdraw(id, actions);
             } else if let Some(id) = self.workers.newest_starting() {
@@ -383,22 +383,18 @@ impl Pool {
         }
     }
 
-    /// Takes back what was planned and is not needed: its caller has been served or has left, the worker it would
-    /// replace is gone, or the breaker has opened.
-    fn withdraw_unneeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let Some((old, new)) = self.workers.survey().replacement
-            && !self.is_ready(old)
-        {
-            match self.workers.get(new) {
-                Some(WorkerState::Starting { since, .. }) => {
-                    self.workers.set(new, WorkerState::Starting { since, purpose: Purpose::Callers });
-                }
-                _ => self.withdraw(new, actions),
+    /// The worn worker is gone before another has come for it: one that starts will serve as any other.
+    fn replaces_nobody(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
+        match self.workers.get(id) {
+            Some(WorkerState::Starting { since, .. }) => {
+                self.workers.set(id, WorkerState::Starting { since, purpose: Purpose::Callers });
             }
+            _ => self.withdraw(id, actions),
         }
-        if self.counts().planned == 0 {
-            return;
-        }
+    }
+
+    /// Takes back what was planned and is not needed: its caller has been served or has left, or the breaker has opened.
+    fn withdraw_unneeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let held_up = self.breaker.is_open(now);
         while held_up && let Some(id) = self.workers.newest_planned(|purpose| purpose != Purpose::Wish) {
             self.withdraw(id, actions);

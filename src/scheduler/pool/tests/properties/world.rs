@@ -304,10 +304,10 @@ impl World {
         self.pool.handle(event, self.now, &mut actions);
         let failed_start = self.record(event);
         self.record_wear(event);
+        self.forget_replaced();
         let wanted = self.wanted(event);
         self.adopt(wanted);
         self.record_excess();
-        self.forget_replaced();
         for action in actions {
             match action {
                 Action::Ask { worker, replaces } => {
@@ -536,15 +536,13 @@ impl World {
         }
     }
 
-    /// A start whose worn worker is gone goes on for the callers.
+    /// A start whose worn worker is gone goes on for the callers, and a plan for one is withdrawn.
     fn forget_replaced(&mut self) {
-        let ready: Vec<_> = self.workers.keys().copied().filter(|id| self.is_ready(*id)).collect();
-        for phase in self.workers.values_mut() {
-            if let Phase::Starting(_, why @ Why::Replace(_)) = phase
-                && !matches!(why, Why::Replace(old) if ready.contains(old))
-            {
-                *why = Why::Callers;
-            }
+        let is_late = |it: &Phase| it.replaces().is_some_and(|old| !self.is_ready(old));
+        let Some(id) = self.newest(is_late) else { return };
+        match self.workers.remove(&id) {
+            Some(Phase::Starting(since, _)) => drop(self.workers.insert(id, Phase::Starting(since, Why::Callers))),
+            _ => self.due.push(Action::Withdraw(id)),
         }
     }
 
@@ -599,7 +597,7 @@ impl World {
             Why::Wish => false,
             Why::Floor => self.is_open(),
             Why::Callers => self.is_open() || on_their_way > needed,
-            Why::Replace(old) => self.is_open() || !self.is_ready(old),
+            Why::Replace(_) => self.is_open(),
         };
         assert!(is_needless, "{id:?} is withdrawn though it is for {why:?}");
         if why == Why::Callers {
