@@ -9,7 +9,8 @@
 //! - **N1 Caps**: at most `workers_max` places are given away; one more goes to a worker that comes to replace another.
 //!   None is given while the workers' memory, with [`START_BYTES`] for each that started since it was measured, would
 //!   exceed `memory_max`.
-//! - **N2 Order**: the pool that holds the fewest places comes first, and of its wishes and of equals the oldest.
+//! - **N2 Order**: the pool that holds the fewest places comes first, of equals the one that is first in line, and of its
+//!   wishes the oldest. Who is given a place goes to the end of the line with its other wishes.
 //! - **N3 Eviction**: when somebody asks in vain, the worker of another pool that is idle longest stops, unless that
 //!   pool's floor needs it. So it does when the workers have more memory than `memory_max`.
 //! - **N4 Fair shares**: when nobody is idle, a pool that holds at least two more than who asks gives up a worker when
@@ -56,6 +57,8 @@ pub struct Node {
     /// Who holds a place.
     held: HashMap<VersionId, Vec<WorkerId>>,
     asks: Vec<Ask>,
+    /// Where the line ends.
+    line: u64,
     /// Private memory of all workers when it was last measured.
     memory: u64,
     /// Places granted since the last measurement, and between that and the one before: a worker is measured in full only
@@ -69,13 +72,15 @@ struct Ask {
     worker: WorkerId,
     since: Instant,
     replaces: bool,
+    /// Its place in the line.
+    line: u64,
 }
 
 impl Node {
     /// A node without workers.
     #[must_use]
     pub fn new(caps: Caps) -> Self {
-        Self { caps, held: HashMap::new(), asks: Vec::new(), memory: 0, unmeasured: [0; 2] }
+        Self { caps, held: HashMap::new(), asks: Vec::new(), line: 0, memory: 0, unmeasured: [0; 2] }
     }
 
     /// Changes the caps. Who holds a place keeps it.
@@ -117,7 +122,8 @@ impl Node {
 
     /// A pool wants a place for a worker; `replaces` says that another of its workers goes for it.
     pub fn ask(&mut self, pool: VersionId, worker: WorkerId, replaces: bool, now: Instant) {
-        self.asks.push(Ask { pool, worker, since: now, replaces });
+        self.line += 1;
+        self.asks.push(Ask { pool, worker, since: now, replaces, line: self.line });
     }
 
     /// A worker is gone, or its wish is. Once is enough, and again does no harm.
@@ -152,6 +158,9 @@ impl Node {
         let asks = self.asks.iter().enumerate().filter(|(_, ask)| may_have_one(ask));
         let (at, _) = asks.min_by_key(|(_, ask)| self.rank(ask))?;
         let ask = self.asks.swap_remove(at);
+        // Or the wishes of a pool that has asked for many at once would come before all others at each of its turns.
+        self.line += 1;
+        self.asks.iter_mut().filter(|it| it.pool == ask.pool).for_each(|it| it.line = self.line);
         self.held.entry(ask.pool).or_default().push(ask.worker);
         self.unmeasured[0] += 1;
         Some((ask.pool, ask.worker))
@@ -193,8 +202,8 @@ impl Node {
     }
 
     /// Who comes first, the least ahead.
-    fn rank(&self, ask: &Ask) -> (usize, Instant, WorkerId) {
-        (self.share(ask.pool), ask.since, ask.worker)
+    fn rank(&self, ask: &Ask) -> (usize, u64, Instant, WorkerId) {
+        (self.share(ask.pool), ask.line, ask.since, ask.worker)
     }
 
     /// Places a pool holds.
