@@ -2,14 +2,13 @@
 
 use crate::{
     Result,
+    http1::{Call, HttpCaller},
     load::Caller,
     process::{self, Running},
 };
-use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
-use httparse::Status;
 use levain::{
-    protocol::worker::{ASSIGN_PATH, Assignment, DEADLINE_HEADER, FromWorker, INVOCATION_HEADER},
+    protocol::worker::{ASSIGN_PATH, Assignment, FromWorker},
     worker::{Runtime, runtime},
 };
 use std::{
@@ -22,18 +21,12 @@ use std::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixStream, unix::ReadHalf},
+    io::{AsyncBufReadExt, BufReader},
+    net::UnixStream,
 };
 
 /// A worker's socket, in its folder.
 const SOCKET: &str = "s";
-
-/// Room made for a read; a large answer takes a few of them.
-const READ_BYTES: usize = 64 * 1024;
-
-/// An invocation's id, where no daemon gives one.
-const INVOCATION: &str = "exec-00000000-0000-7000-8000-000000000000";
 
 /// What hosts a function when Levain does not.
 const BARE_SCRIPT: &str = r#"
@@ -71,6 +64,15 @@ impl Bun {
 
     pub(crate) fn version(&self) -> String {
         self.runtime.version.to_string()
+    }
+
+    /// A TypeScript file without its types.
+    pub(crate) fn javascript(&self, file: &Path) -> Result<String> {
+        let built = Command::new(self.path()).args(["build", "--no-bundle"]).arg(file).output()?;
+        if !built.status.success() {
+            return Err(format!("bun build: {}", String::from_utf8_lossy(&built.stderr)).into());
+        }
+        Ok(String::from_utf8(built.stdout)?)
     }
 
     /// A worker as the daemon starts it, ready and with its function loaded.
@@ -139,128 +141,14 @@ impl Process {
             levain: env!("CARGO_PKG_VERSION").into(),
         };
         let body = serde_json::to_vec(&assignment)?.into();
-        self.caller(Call { method: Method::PUT, target: ASSIGN_PATH, body, answer_bytes_min: 2 }).await?.call().await
+        self.caller(Call { method: Method::PUT, target: ASSIGN_PATH.into(), body, answer_bytes_min: 2 })
+            .await?
+            .call()
+            .await
     }
 
     /// A connection of its own.
     pub(crate) async fn caller(&self, call: Call) -> Result<HttpCaller> {
-        let stream = UnixStream::connect(self.socket()).await?;
-        Ok(HttpCaller::new(stream, &call))
-    }
-}
-
-/// A request that is made over and over.
-#[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub(crate) method: Method,
-    pub(crate) target: &'static str,
-    pub(crate) body: Bytes,
-    /// A shorter answer is a wrong one.
-    pub(crate) answer_bytes_min: u64,
-}
-
-/// One kept-alive HTTP connection, with less to do than any real client: the request is bytes that are ready, and only
-/// the status and the end of the answer are looked at. What Levain is compared with is not slowed down by its client.
-#[derive(Debug)]
-pub(crate) struct HttpCaller {
-    stream: UnixStream,
-    request: Vec<u8>,
-    answer_bytes_min: u64,
-    /// Read and not taken yet.
-    buffer: BytesMut,
-}
-
-impl HttpCaller {
-    fn new(stream: UnixStream, call: &Call) -> Self {
-        let Call { method, target, body, answer_bytes_min } = call;
-        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\n");
-        request += &format!("{INVOCATION_HEADER}: {INVOCATION}\r\n{DEADLINE_HEADER}: 30000\r\n");
-        if !body.is_empty() {
-            request += &format!("content-length: {}\r\n", body.len());
-        }
-        request += "\r\n";
-        let request = [request.as_bytes(), body].concat();
-        Self { stream, request, answer_bytes_min: *answer_bytes_min, buffer: BytesMut::new() }
-    }
-}
-
-impl Caller for HttpCaller {
-    async fn call(&mut self) -> Result<()> {
-        let (reader, mut writer) = self.stream.split();
-        let mut answer = Answer { reader, buffer: &mut self.buffer };
-        // Bun answers while it reads, so whoever only writes may wait for ever.
-        let write = async { Ok(writer.write_all(&self.request).await?) };
-        let ((), (status, bytes)) = tokio::try_join!(write, answer.read())?;
-        match status {
-            200 if bytes >= self.answer_bytes_min => Ok(()),
-            status => Err(format!("Bun answered {status} with {bytes} bytes").into()),
-        }
-    }
-}
-
-struct Answer<'a> {
-    reader: ReadHalf<'a>,
-    buffer: &'a mut BytesMut,
-}
-
-impl Answer<'_> {
-    /// Reads to the answer's end. Gives its status and the bytes of its body.
-    async fn read(&mut self) -> Result<(u16, u64)> {
-        loop {
-            let mut headers = [httparse::EMPTY_HEADER; 32];
-            let mut head = httparse::Response::new(&mut headers);
-            let Status::Complete(head_bytes) = head.parse(self.buffer)? else {
-                self.fill().await?;
-                continue;
-            };
-            let status = head.code.unwrap_or_default();
-            let length = head.headers.iter().find(|it| it.name.eq_ignore_ascii_case("content-length"));
-            let length = length.map(|it| std::str::from_utf8(it.value)).transpose()?.map(str::parse).transpose()?;
-            self.buffer.advance(head_bytes);
-            let bytes = match length {
-                Some(length) => self.skip(length).await?,
-                None => self.skip_chunks().await?,
-            };
-            return Ok((status, bytes));
-        }
-    }
-
-    async fn skip_chunks(&mut self) -> Result<u64> {
-        let mut bytes = 0;
-        loop {
-            let size = httparse::parse_chunk_size(self.buffer).map_err(|_| "Bun's answer has no length")?;
-            let Status::Complete((line_bytes, size)) = size else {
-                self.fill().await?;
-                continue;
-            };
-            self.buffer.advance(line_bytes);
-            bytes += size;
-            // A line end follows each chunk, the empty one at the end too.
-            self.skip(size + 2).await?;
-            if size == 0 {
-                return Ok(bytes);
-            }
-        }
-    }
-
-    async fn skip(&mut self, bytes: u64) -> Result<u64> {
-        let mut left = bytes;
-        while left > 0 {
-            if self.buffer.is_empty() {
-                self.fill().await?;
-            }
-            let taken = self.buffer.len().min(left as usize);
-            self.buffer.advance(taken);
-            left -= taken as u64;
-        }
-        Ok(bytes)
-    }
-
-    async fn fill(&mut self) -> Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        match self.reader.read_buf(self.buffer).await? {
-            0 => Err("Bun closed the connection".into()),
-            _ => Ok(()),
-        }
+        HttpCaller::connect(&self.socket(), &call).await
     }
 }

@@ -8,8 +8,9 @@ use crate::{
 };
 use futures_util::future::try_join_all;
 use levain::{
-    client::Client,
-    model::ColdStart,
+    client::{Client, ClientError},
+    error::ErrorCode,
+    model::{ColdStart, SettingsPatch},
     protocol::{
         field::Body,
         ipc::{Call, Encoding},
@@ -76,7 +77,13 @@ impl Daemon {
 
     /// Registers a function and deploys a sample as its first version.
     pub(crate) async fn deploy(&self, name: &str, sample: &Path) -> Result<()> {
-        self.client.call(&RegisterRequest { name: name.into(), ..RegisterRequest::default() }).await?;
+        self.deploy_with(name, sample, SettingsPatch::default()).await
+    }
+
+    /// The same with settings.
+    pub(crate) async fn deploy_with(&self, name: &str, sample: &Path, settings: SettingsPatch) -> Result<()> {
+        let function = RegisterRequest { name: name.into(), settings: Some(settings), ..RegisterRequest::default() };
+        self.client.call(&function).await?;
         let bundle = Some(Body::from(fs::read(sample)?));
         let entry = sample.file_name().map(|it| it.to_string_lossy().into_owned());
         let request = DeployRequest { function_id: name.into(), bundle, entry, ..DeployRequest::default() };
@@ -158,6 +165,27 @@ pub(crate) fn sample(name: &str) -> PathBuf {
 pub(crate) struct IpcCaller {
     client: Client,
     request: InvokeRequest,
+}
+
+impl IpcCaller {
+    /// Makes one call, which is to fail in this way.
+    pub(crate) async fn fail(&mut self, expected: ErrorCode) -> Result<()> {
+        let answer = self.client.call(&self.request).await?;
+        match answer.code {
+            Some(code) if code == expected => Ok(()),
+            _ => Err(format!("{} should fail with {expected}: {answer:?}", self.request.function_id).into()),
+        }
+    }
+
+    /// Makes one call. Gives whether it was answered; it may also be refused for this reason.
+    pub(crate) async fn call_or(&mut self, reason: ErrorCode) -> Result<bool> {
+        match self.client.call(&self.request).await {
+            Ok(answer) if answer.status == 200 => Ok(true),
+            Ok(answer) => Err(format!("{} failed: {answer:?}", self.request.function_id).into()),
+            Err(ClientError::Refused(error)) if error.code == reason => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl Caller for IpcCaller {

@@ -1,4 +1,5 @@
-//! The hops by themselves: bytes between two processes, with nothing done about them.
+//! The hops by themselves: bytes between two processes, with nothing done about them. And the processor by itself: a
+//! process that only uses it up.
 //!
 //! The other process is this program again, started with a hidden argument.
 
@@ -30,6 +31,9 @@ const SERVE_PAIR: &str = "--serve-pair";
 /// Answers frames on a Unix socket.
 const SERVE_FRAMES: &str = "--serve-frames";
 
+/// Uses a processor up until its standard input ends.
+const BURN: &str = "--burn";
+
 /// Frames are bounded by what the two ends have agreed on.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
@@ -49,6 +53,7 @@ pub(crate) fn serve_if_asked() -> Option<Result<()>> {
     match arguments[..] {
         [SERVE_PAIR, request, answer] => Some(serve_pair(request, answer)),
         [SERVE_FRAMES, answer, socket] => Some(serve_frames(answer, Path::new(socket))),
+        [BURN] => Some(burn()),
         _ => None,
     }
 }
@@ -153,4 +158,22 @@ fn serve_frames(answer: &str, socket: &Path) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// A process that does nothing but burn CPU time, as any other program on the machine might.
+#[derive(Debug)]
+pub(crate) struct Burner(#[expect(dead_code, reason = "it burns as long as this is there")] Running);
+
+impl Burner {
+    pub(crate) fn start() -> Result<Self> {
+        Ok(Self(peer(&[BURN], Stdio::piped())?))
+    }
+}
+
+fn burn() -> Result<()> {
+    // A session of its own, as workers have: the kernel may share the processors out among sessions.
+    nix::unistd::setsid()?;
+    let waits = std::thread::spawn(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    while !waits.is_finished() {}
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use crate::Result;
 use futures_util::future::try_join_all;
 use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
 
 /// Somebody who calls, one call at a time.
 pub(crate) trait Caller {
@@ -22,6 +23,27 @@ pub(crate) struct Load {
 pub(crate) async fn run<C: Caller>(callers: &mut [C], time: Duration) -> Result<Load> {
     let began = Instant::now();
     let latencies = try_join_all(callers.iter_mut().map(|caller| until(began + time, caller))).await?;
+    Ok(Load::new(latencies.concat(), began.elapsed()))
+}
+
+/// Has all callers call now and then: each when the interval since its last call is over, or once that call has ended. A
+/// latency begins where the call is sent, however late that is.
+pub(crate) async fn run_paced<C: Caller>(callers: &mut [C], interval: Duration, time: Duration) -> Result<Load> {
+    let began = Instant::now();
+    let count = callers.len() as u32;
+    let staggered = callers.iter_mut().zip(0..).map(|(caller, index)| async move {
+        let mut ticks = tokio::time::interval_at((began + interval * index / count).into(), interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut latencies = Vec::new();
+        while began.elapsed() < time {
+            ticks.tick().await;
+            let sent = Instant::now();
+            caller.call().await?;
+            latencies.push(sent.elapsed());
+        }
+        Result::Ok(latencies)
+    });
+    let latencies = try_join_all(staggered).await?;
     Ok(Load::new(latencies.concat(), began.elapsed()))
 }
 

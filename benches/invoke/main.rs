@@ -1,9 +1,12 @@
-//! Levain beside its floors: the real daemon with real Bun workers, and the bare hops and processes it is made of.
+//! Levain beside its floors and its peers: the real daemon with real Bun workers, the bare hops and processes it is made
+//! of, and other platforms as far as they are installed.
 //!
 //! ```text
-//! cargo bench --bench invoke                      about two minutes
-//! cargo bench --bench invoke -- --quick           about fifteen seconds
+//! cargo bench --bench invoke                      about five minutes
+//! cargo bench --bench invoke -- --quick           about half a minute
+//! cargo bench --bench invoke -- --only cold       one part of it, or several
 //! cargo bench --bench invoke -- --json FILE       the same figures for programs
+//! cargo bench --bench invoke -- --install-peers   workerd from npm, below target/, before all that
 //! ```
 //!
 //! Every figure is taken in rounds (A B C, A B C, …), so that whatever else the machine does falls on all of them
@@ -17,36 +20,54 @@
 //! - `load`: closed loops of callers, and the latencies they see;
 //! - `process`: CPU time and private memory of a process, and its end;
 //! - `floor`: a bare socket pair, and bare frames on a Unix socket;
+//! - `http1`: a client that is as little as can be, for everything that is no daemon of ours;
 //! - `bun`: Bun processes without a daemon, with the shim or with nothing but `Bun.serve`;
+//! - `workerd`: a peer, if it is installed;
 //! - `daemon`: `levain serve` and its callers;
-//! - `rounds`: what is measured, in which order;
-//! - `report`: the table, the ratios against their targets, the JSON.
+//! - `warm`, `cold`, `faults`, `overload`, `memory`: what is measured, each a part of a round save the last;
+//! - `rounds`: how much, and in which order;
+//! - `figures`: the names of all that is measured, the ratios and their targets;
+//! - `report`: the tables and the JSON.
 //!
-//! Another platform to compare with is one more module whose callers implement [`load::Caller`].
+//! Another platform to compare with is one more module beside `workerd`, whose callers implement [`load::Caller`].
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is for whoever runs it")]
 
 mod bun;
+mod cold;
 mod daemon;
+mod faults;
+mod figures;
 mod floor;
+mod http1;
 mod load;
+mod memory;
+mod overload;
 mod process;
 mod report;
 mod rounds;
+mod warm;
+mod workerd;
 
 use clap::Parser;
-use rounds::Plan;
+use rounds::{Part, Plan};
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
 /// Whatever makes a measurement worthless ends it.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Measures Levain beside its floors.
+/// Measures Levain beside its floors and its peers.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A few short rounds: about fifteen seconds, with a wider spread
+    /// A few short rounds: about half a minute, with a wider spread
     #[arg(long)]
     quick: bool,
+    /// Measure these parts only
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Install the platforms to compare with below target/, with npm
+    #[arg(long)]
+    install_peers: bool,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -68,10 +89,13 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
+    if arguments.install_peers {
+        workerd::install()?;
+    }
     let plan = if arguments.quick { Plan::QUICK } else { Plan::FULL };
     // One thread makes the load: it then takes one processor at most, and no call is handed between threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(rounds::run(&plan))?;
+    let report = runtime.block_on(rounds::run(&plan, &arguments.only))?;
     println!("{}", report.text());
     if let Some(file) = &arguments.json {
         std::fs::write(file, report.json()?).map_err(|error| format!("{}: {error}", file.display()))?;

@@ -1,135 +1,13 @@
 //! What was measured, and how it stands to the floors and the targets.
 
-use crate::{Result, rounds::Plan};
+use crate::{
+    Result,
+    figures::{COMPARISONS, Comparison, FIGURES, Figure},
+    rounds::Plan,
+};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-
-/// Something that is measured.
-struct Figure {
-    id: &'static str,
-    title: &'static str,
-    unit: &'static str,
-}
-
-const fn figure(id: &'static str, title: &'static str, unit: &'static str) -> Figure {
-    Figure { id, title, unit }
-}
-
-/// Every figure, in the order of the table.
-const FIGURES: [Figure; 27] = [
-    figure("floor.pair.p50", "floor: a socket pair between two processes, blocking, p50", "µs"),
-    figure("floor.frames.p50", "floor: bare frames on a Unix socket, p50", "µs"),
-    figure("floor.worker.p50", "floor: a worker driven without the daemon, p50", "µs"),
-    figure("hello.1.p50", "hello, 1 caller, p50", "µs"),
-    figure("hello.1.p99", "hello, 1 caller, p99", "µs"),
-    figure("hello.1.cpu", "hello, 1 caller, the daemon's CPU for a call", "µs"),
-    figure("hello.16.p50", "hello, 16 callers, p50", "µs"),
-    figure("hello.16.p99", "hello, 16 callers, p99", "µs"),
-    figure("hello.16.rate", "hello, 16 callers", "calls/s"),
-    figure("hello.64.p50", "hello, 64 callers, p50", "µs"),
-    figure("hello.64.p99", "hello, 64 callers, p99", "µs"),
-    figure("hello.64.cpu", "hello, 64 callers, the daemon's CPU for a call", "µs"),
-    figure("hello.64.rate", "hello, 64 callers", "calls/s"),
-    figure("hello.shared.rate", "hello, 64 callers on one connection", "calls/s"),
-    figure("bare.hello.rate", "bare: hello, 64 callers, two Bun processes", "calls/s"),
-    figure("cpu.rate", "1 ms of CPU, 16 callers", "calls/s"),
-    figure("cpu.cpu", "1 ms of CPU, 16 callers, the daemon's CPU for a call", "µs"),
-    figure("bare.cpu.rate", "bare: 1 ms of CPU, 16 callers, two Bun processes", "calls/s"),
-    figure("echo.rate", "1 MiB echo, 4 callers", "calls/s"),
-    figure("bare.echo.rate", "bare: 1 MiB echo, 4 callers, two Bun processes", "calls/s"),
-    figure("cold.claimed.p50", "hello, cold: a prewarmed process is claimed, p50", "ms"),
-    figure("cold.spawned.p50", "hello, cold: a worker is spawned, p50", "ms"),
-    figure("floor.cold.p50", "floor: the same worker started without the daemon, p50", "ms"),
-    figure("memory.empty", "private memory of the idle daemon, no function", "MiB"),
-    figure("memory.deployed", "private memory of the idle daemon, many functions, none warm", "MiB"),
-    figure("memory.worker", "private memory of a warm idle worker of hello", "MiB"),
-    figure("memory.deploys", "deployments, 8 at once, syntax check only", "1/s"),
-];
-
-/// What a ratio, or a figure by itself, should be.
-#[derive(Clone, Copy)]
-enum Target {
-    AtMost(f64),
-    AtLeast(f64),
-    /// None is set; it is shown because it explains the others.
-    None,
-}
-
-/// A figure divided by the sum of others, or by nothing.
-struct Comparison {
-    title: &'static str,
-    of: &'static str,
-    to: &'static [&'static str],
-    target: Target,
-}
-
-/// Every comparison, in the order of the table.
-const COMPARISONS: [Comparison; 11] = [
-    Comparison {
-        title: "warm call, 1 caller, to two bare hops (frames + worker)",
-        of: "hello.1.p50",
-        to: &["floor.frames.p50", "floor.worker.p50"],
-        target: Target::AtMost(1.3),
-    },
-    Comparison {
-        title: "warm call, 1 caller, to a socket pair's round trip",
-        of: "hello.1.p50",
-        to: &["floor.pair.p50"],
-        target: Target::None,
-    },
-    Comparison {
-        title: "hello, 64 callers, to two bare Bun processes",
-        of: "hello.64.rate",
-        to: &["bare.hello.rate"],
-        target: Target::None,
-    },
-    Comparison {
-        title: "the daemon's CPU for a call, 64 callers, µs",
-        of: "hello.64.cpu",
-        to: &[],
-        target: Target::AtMost(12.0),
-    },
-    Comparison {
-        title: "the daemon's CPU for a call, 1 caller, µs", of: "hello.1.cpu", to: &[], target: Target::None
-    },
-    Comparison {
-        title: "1 ms of CPU, 16 callers, to two bare Bun processes",
-        of: "cpu.rate",
-        to: &["bare.cpu.rate"],
-        target: Target::AtLeast(0.95),
-    },
-    Comparison {
-        title: "1 MiB echo, 4 callers, to two bare Bun processes",
-        of: "echo.rate",
-        to: &["bare.echo.rate"],
-        target: Target::AtLeast(0.6),
-    },
-    Comparison {
-        title: "claimed cold start to a spawned one",
-        of: "cold.claimed.p50",
-        to: &["cold.spawned.p50"],
-        target: Target::AtMost(0.35),
-    },
-    Comparison {
-        title: "spawned cold start to the same start without the daemon",
-        of: "cold.spawned.p50",
-        to: &["floor.cold.p50"],
-        target: Target::None,
-    },
-    Comparison {
-        title: "idle daemon, many functions, none warm, MiB",
-        of: "memory.deployed",
-        to: &[],
-        target: Target::AtMost(40.0),
-    },
-    Comparison {
-        title: "warm idle worker of a small function, MiB",
-        of: "memory.worker",
-        to: &[],
-        target: Target::AtMost(3.0),
-    },
-];
 
 /// The values of one figure or ratio, a value for each round.
 struct Spread {
@@ -148,7 +26,12 @@ impl Spread {
     }
 
     fn cells(&self) -> [String; 3] {
-        [self.min, self.median, self.max].map(rounded)
+        [self.min, self.median, self.max].map(|it| if it.is_nan() { "–".into() } else { rounded(it) })
+    }
+
+    /// Whether the median is within the bound, if there is either.
+    fn meets(&self, comparison: &Comparison) -> Option<bool> {
+        comparison.target.filter(|_| !self.median.is_nan()).map(|it| it.bound.is_met(self.median))
     }
 
     fn json(&self) -> Value {
@@ -165,24 +48,6 @@ fn rounded(value: f64) -> String {
     }
 }
 
-impl Target {
-    fn is_met(self, value: f64) -> Option<bool> {
-        match self {
-            Self::AtMost(bound) => Some(value <= bound),
-            Self::AtLeast(bound) => Some(value >= bound),
-            Self::None => None,
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Self::AtMost(bound) => format!("≤ {bound}"),
-            Self::AtLeast(bound) => format!("≥ {bound}"),
-            Self::None => String::new(),
-        }
-    }
-}
-
 /// The figures of all rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -193,7 +58,7 @@ pub(crate) struct Report {
 impl Report {
     /// Takes a figure of the present round.
     pub(crate) fn add(&mut self, id: &'static str, value: f64) {
-        debug_assert!(FIGURES.iter().any(|it| it.id == id), "{id} is in the list of figures");
+        assert!(FIGURES.iter().any(|it| it.id == id), "{id} is in the list of figures");
         self.values.entry(id).or_default().push(value);
     }
 
@@ -203,11 +68,12 @@ impl Report {
     }
 
     /// Notes what the figures were taken under.
-    pub(crate) fn set_conditions(&mut self, plan: &Plan, bun: String) {
+    pub(crate) fn set_conditions(&mut self, plan: &Plan, bun: &str, peer: Option<&str>) {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         self.conditions = vec![
             ("levain", env!("CARGO_PKG_VERSION").into()),
             ("bun", bun.into()),
+            ("peer", peer.unwrap_or("none").into()),
             ("cores", cores.into()),
             ("rounds", plan.rounds.into()),
             ("slice_ms", (plan.slice.as_millis() as u64).into()),
@@ -239,23 +105,19 @@ impl Report {
             let [min, median, max] = Spread::of(self.values(id)).cells();
             figures.add_row([(*title).to_owned(), (*unit).to_owned(), min, median, max]);
         }
-        let mut comparisons = table(["comparison", "min", "median", "max", "target", ""]);
+        let mut comparisons = table(["target", "comparison", "min", "median", "max", "", ""]);
         for comparison in &COMPARISONS {
             let spread = Spread::of(&self.compared(comparison));
-            let verdict = match comparison.target.is_met(spread.median) {
-                Some(true) => "met",
+            let number = comparison.target.map_or(String::new(), |it| it.number.to_string());
+            let bound = comparison.target.map_or(String::new(), |it| it.bound.text());
+            let verdict = match spread.meets(comparison) {
+                Some(true) => "reached",
                 Some(false) => "MISSED",
+                None if comparison.target.is_some() => "not measured",
                 None => "",
             };
             let [min, median, max] = spread.cells();
-            comparisons.add_row([
-                comparison.title.to_owned(),
-                min,
-                median,
-                max,
-                comparison.target.text(),
-                verdict.to_owned(),
-            ]);
+            comparisons.add_row([number, comparison.title.into(), min, median, max, bound, verdict.into()]);
         }
         format!("{}\n\n{figures}\n\n{comparisons}", conditions.join(", "))
     }
@@ -269,9 +131,9 @@ impl Report {
         let comparison = |it: &Comparison| {
             let rounds = self.compared(it);
             let spread = Spread::of(&rounds);
-            let is_met = it.target.is_met(spread.median);
             json!({
-                "title": it.title, "of": it.of, "to": it.to, "target": it.target.text(), "is_met": is_met,
+                "title": it.title, "of": it.of, "to": it.to, "target": it.target.map(|it| it.number),
+                "bound": it.target.map(|it| it.bound.text()), "is_met": spread.meets(it),
                 "spread": spread.json(), "rounds": rounds,
             })
         };
@@ -289,7 +151,7 @@ fn table<const N: usize>(heads: [&str; N]) -> Table {
     table.load_style(presets::NOTHING).set_header(heads);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        if (1..5).contains(&index) {
+        if (2..6).contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }

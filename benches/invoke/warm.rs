@@ -1,0 +1,186 @@
+//! Calls that find a warm worker: how soon they are answered, how many there can be, what the daemon spends on one.
+
+use crate::{
+    Result,
+    bun::{Bun, Process},
+    daemon::{Daemon, IpcCaller, get, sample},
+    floor::{Frames, Pair},
+    http1::{Call, HttpCaller},
+    load::{self, Caller, Load},
+    process::CpuTime,
+    report::Report,
+    workerd::Workerd,
+};
+use bytes::Bytes;
+use http::Method;
+use levain::protocol::{field::Body, message::InvokeRequest};
+use std::{path::Path, time::Duration};
+use tempfile::TempDir;
+
+/// How often the figures of a single caller take turns in one round: their wake-ups depend on which processor each
+/// process happens to be on, which changes within seconds.
+const TURNS: u32 = 4;
+
+/// Bare Bun processes: one for each processor of the machine that the targets were set on.
+const BARE_PROCESSES: usize = 2;
+
+const ECHO_BYTES: usize = 1 << 20;
+
+/// Callers of everything.
+pub(crate) struct Warm {
+    pair: [Pair; 1],
+    frames: [Frames; 1],
+    worker: [HttpCaller; 1],
+    hello_1: Vec<IpcCaller>,
+    hello_16: Vec<IpcCaller>,
+    hello_64: Vec<IpcCaller>,
+    hello_shared: Vec<IpcCaller>,
+    hello_bare: Vec<HttpCaller>,
+    cpu: Vec<IpcCaller>,
+    cpu_bare: Vec<HttpCaller>,
+    echo: Vec<IpcCaller>,
+    echo_bare: Vec<HttpCaller>,
+    peer: Option<Peer>,
+    _processes: Vec<Process>,
+    _folder: TempDir,
+}
+
+/// Callers of workerd.
+struct Peer {
+    hello_1: Vec<HttpCaller>,
+    hello_64: Vec<HttpCaller>,
+    cpu: Vec<HttpCaller>,
+}
+
+impl Warm {
+    pub(crate) async fn start(bun: &Bun, daemon: &Daemon, peer: Option<&Workerd>) -> Result<Self> {
+        let [hello, cpu, echo] = ["hello", "cpu", "echo"].map(sample);
+        for (name, sample) in [("hello", &hello), ("cpu", &cpu), ("echo", &echo)] {
+            daemon.deploy(name, sample).await?;
+        }
+        let call_hello = get("hello");
+        let call_cpu = InvokeRequest { path: Some("/?ms=1".into()), ..get("cpu") };
+        let body = Bytes::from(vec![b'x'; ECHO_BYTES]);
+        let call_echo = InvokeRequest { body: Some(Body(body.clone())), ..get("echo") };
+        let bare_echo = Call { method: Method::POST, target: "/".into(), body, answer_bytes_min: ECHO_BYTES as u64 };
+
+        let sizes = daemon.sizes(&call_hello).await?;
+        let folder = TempDir::new()?;
+        let mut processes = vec![bun.worker(&hello).await?];
+        let worker = [processes[0].caller(Call::get("/")).await?];
+        let peer = match peer {
+            Some(peer) => {
+                let (hello_1, hello_64) = (peer.hello(1).await?, peer.hello(64).await?);
+                Some(Peer { hello_1, hello_64, cpu: peer.cpu(16).await? })
+            }
+            None => None,
+        };
+        Ok(Self {
+            pair: [Pair::start(sizes)?],
+            frames: [Frames::start(sizes, &folder.path().join("s")).await?],
+            worker,
+            hello_1: daemon.callers(&call_hello, 1).await?,
+            hello_16: daemon.callers(&call_hello, 16).await?,
+            hello_64: daemon.callers(&call_hello, 64).await?,
+            hello_shared: daemon.callers_on_one(&call_hello, 64).await?,
+            hello_bare: bare(bun, &hello, &Call::get("/"), 64, &mut processes).await?,
+            cpu: daemon.callers(&call_cpu, 16).await?,
+            cpu_bare: bare(bun, &cpu, &Call::get("/?ms=1"), 16, &mut processes).await?,
+            echo: daemon.callers(&call_echo, 4).await?,
+            echo_bare: bare(bun, &echo, &bare_echo, 4, &mut processes).await?,
+            peer,
+            _processes: processes,
+            _folder: folder,
+        })
+    }
+
+    /// Takes every figure once. What is compared stands side by side.
+    pub(crate) async fn round(&mut self, daemon: &Daemon, slice: Duration, report: &mut Report) -> Result<()> {
+        let pid = daemon.pid();
+        self.single_caller(pid, slice / 2, report).await?;
+
+        let load = load::run(&mut self.hello_16, slice).await?;
+        report.add("hello.16.p50", load.p50_us());
+        report.add("hello.16.p99", load.p99_us());
+        report.add("hello.16.rate", load.rate());
+
+        let (load, cpu) = with_cpu(pid, &mut self.hello_64, slice).await?;
+        report.add("hello.64.p50", load.p50_us());
+        report.add("hello.64.p99", load.p99_us());
+        report.add("hello.64.cpu", per_call_us(cpu, &load));
+        report.add("hello.64.rate", load.rate());
+        report.add("bare.hello.rate", load::run(&mut self.hello_bare, slice).await?.rate());
+        if let Some(peer) = &mut self.peer {
+            report.add("workerd.hello.rate", load::run(&mut peer.hello_64, slice).await?.rate());
+        }
+        report.add("hello.shared.rate", load::run(&mut self.hello_shared, slice).await?.rate());
+
+        let (load, cpu) = with_cpu(pid, &mut self.cpu, slice).await?;
+        report.add("cpu.cpu", per_call_us(cpu, &load));
+        report.add("cpu.rate", load.rate());
+        report.add("bare.cpu.rate", load::run(&mut self.cpu_bare, slice).await?.rate());
+        if let Some(peer) = &mut self.peer {
+            report.add("workerd.cpu.rate", load::run(&mut peer.cpu, slice).await?.rate());
+        }
+        report.add("echo.rate", load::run(&mut self.echo, slice).await?.rate());
+        report.add("bare.echo.rate", load::run(&mut self.echo_bare, slice).await?.rate());
+        Ok(())
+    }
+
+    async fn single_caller(&mut self, pid: u32, slice: Duration, report: &mut Report) -> Result<()> {
+        let [mut pair, mut frames, mut worker, mut hello, mut peer] = [const { Vec::new() }; 5];
+        let mut cpu = Duration::ZERO;
+        for _ in 0..TURNS {
+            pair.push(load::run(&mut self.pair, slice).await?);
+            frames.push(load::run(&mut self.frames, slice).await?);
+            worker.push(load::run(&mut self.worker, slice).await?);
+            let (load, added) = with_cpu(pid, &mut self.hello_1, slice).await?;
+            hello.push(load);
+            cpu += added;
+            if let Some(callers) = &mut self.peer {
+                peer.push(load::run(&mut callers.hello_1, slice).await?);
+            }
+        }
+        let [pair, frames, worker, hello] = [pair, frames, worker, hello].map(Load::joined);
+        report.add("floor.pair.p50", pair.p50_us());
+        report.add("floor.frames.p50", frames.p50_us());
+        report.add("floor.worker.p50", worker.p50_us());
+        report.add("hello.1.p50", hello.p50_us());
+        report.add("hello.1.p99", hello.p99_us());
+        report.add("hello.1.cpu", per_call_us(cpu, &hello));
+        if self.peer.is_some() {
+            report.add("workerd.hello.p50", Load::joined(peer).p50_us());
+        }
+        Ok(())
+    }
+}
+
+/// Callers of bare Bun processes, an equal number for each.
+async fn bare(
+    bun: &Bun,
+    entry: &Path,
+    call: &Call,
+    count: usize,
+    processes: &mut Vec<Process>,
+) -> Result<Vec<HttpCaller>> {
+    let mut callers = Vec::new();
+    for _ in 0..BARE_PROCESSES {
+        let process = bun.bare(entry).await?;
+        for _ in 0..count / BARE_PROCESSES {
+            callers.push(process.caller(call.clone()).await?);
+        }
+        processes.push(process);
+    }
+    Ok(callers)
+}
+
+/// What the callers saw, and the CPU time that a process had meanwhile.
+async fn with_cpu<C: Caller>(pid: u32, callers: &mut [C], slice: Duration) -> Result<(Load, Duration)> {
+    let before = CpuTime::of(pid)?;
+    let load = load::run(callers, slice).await?;
+    Ok((load, CpuTime::of(pid)?.since(&before)))
+}
+
+fn per_call_us(cpu: Duration, load: &Load) -> f64 {
+    cpu.as_secs_f64() * 1e6 / load.calls() as f64
+}

@@ -1,0 +1,262 @@
+//! workerd, which runs each function in a V8 isolate of one process: what Levain is compared with.
+//!
+//! It listens on a Unix socket, where it answers a little sooner than on TCP, and is called by the same bare client as
+//! the floors. Its functions are the samples' own text, with Bun's own removal of types; only the one that burns CPU
+//! time is another, since workerd tells no CPU time: it turns as many rounds as take a millisecond, which is measured
+//! beforehand.
+//!
+//! workerd makes the isolates of all configured services while it starts. What a new isolate takes is thus measured
+//! twice: as what one more service adds to the start, and as the first call of a function that the worker loader, its
+//! interface for platforms, has not seen yet.
+
+use crate::{
+    Result,
+    http1::{Call, HttpCaller},
+    load::Caller,
+    process::{self, Running},
+};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// The release that the bench installs.
+const VERSION: &str = "1.20261117.1";
+
+/// An executable to use instead.
+const PATH_VARIABLE: &str = "LEVAIN_BENCH_WORKERD";
+
+/// Which of workerd's behaviours the functions are written for.
+const COMPATIBILITY_DATE: &str = "2026-01-01";
+
+/// Functions whose isolates are made in a start that is compared with the start of one.
+const SERVICES: usize = 25;
+
+/// Rounds of the function that burns CPU time while it is measured: some 50 ms.
+const CALIBRATION_ROUNDS: u32 = 20_000;
+
+/// Calls it is measured with; the fastest counts, as the code gets compiled on the way.
+const CALIBRATION_CALLS: usize = 10;
+
+/// Gives a function, written for Bun, the context that a platform would.
+const ENTRY: &str = r#"
+import handler from "./function.js";
+const context = { invocationId: "exec-00000000-0000-7000-8000-000000000000", version: "v1" };
+export default { fetch: (request) => handler(request, context) };
+"#;
+
+/// A round is what the sample does between two looks at its CPU time.
+const CPU: &str = r#"
+export default (request) => {
+  const rounds = Number(new URL(request.url).searchParams.get("rounds"));
+  let value = 0x9e3779b9;
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < 2_000; i++) value = Math.imul(value ^ (value >>> 15), 0x85ebca6b) + i;
+  }
+  return Response.json({ rounds, value: value >>> 0 });
+};
+"#;
+
+/// Loads a function of its own for each path.
+const LOADER: &str = r#"
+import entry from "entry.txt";
+import hello from "hello.txt";
+export default {
+  fetch(request, { LOADER, COMPATIBILITY_DATE }) {
+    const modules = { "entry.js": entry, "function.js": hello };
+    const code = () => ({ compatibilityDate: COMPATIBILITY_DATE, mainModule: "entry.js", modules });
+    return LOADER.get(new URL(request.url).pathname, code).getEntrypoint().fetch(request);
+  },
+};
+"#;
+
+/// Where `--install-peers` installs and every run looks.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers")
+}
+
+/// npm's package that has the executable for this machine.
+fn package() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "@cloudflare/workerd-linux-arm64" } else { "@cloudflare/workerd-linux-64" }
+}
+
+/// The executable, if there is one: what the environment names, else what was installed for the bench.
+pub(crate) fn find() -> Option<PathBuf> {
+    let named = env::var_os(PATH_VARIABLE).map(PathBuf::from);
+    let installed = cache().join("node_modules").join(package()).join("bin/workerd");
+    named.or_else(|| installed.exists().then_some(installed))
+}
+
+/// What to do where there is none.
+pub(crate) fn how_to_get_it() -> String {
+    format!("workerd is missing: --install-peers installs it with npm, or {PATH_VARIABLE} names its path")
+}
+
+/// Installs the pinned release below `target/`.
+pub(crate) fn install() -> Result<()> {
+    let folder = cache();
+    fs::create_dir_all(&folder)?;
+    let package = format!("{}@{VERSION}", package());
+    eprintln!("installing {package} with npm into {} (about 150 MB)", folder.display());
+    let mut command = Command::new("npm");
+    command.args(["install", "--no-global", "--no-save", "--no-package-lock", "--ignore-scripts", "--no-audit"]);
+    command.args(["--no-fund", "--no-update-notifier", "--loglevel=error", "--prefix"]).arg(&folder).arg(&package);
+    match command.current_dir(&folder).stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("npm could not install {package}: {status}").into()),
+        Err(error) => Err(format!("npm cannot be run: {error}").into()),
+    }
+}
+
+/// A process with all functions in it.
+#[derive(Debug)]
+pub(crate) struct Workerd {
+    _process: Running,
+    executable: PathBuf,
+    version: String,
+    folder: TempDir,
+    /// Functions that the loader has seen.
+    loaded: usize,
+}
+
+impl Workerd {
+    /// `hello` is the sample in JavaScript.
+    pub(crate) async fn start(executable: &Path, hello: &str) -> Result<Self> {
+        let version = Command::new(executable).arg("--version").output();
+        let version = version.map_err(|error| format!("{}: {error}", executable.display()))?.stdout;
+        let version = String::from_utf8_lossy(&version).trim().to_owned();
+        let folder = TempDir::new()?;
+        let files = [
+            ("entry.js", ENTRY),
+            ("hello.js", hello),
+            ("cpu.js", CPU),
+            ("loader.js", LOADER),
+            ("all.capnp", &config_of_all()),
+            ("one.capnp", &config_of(1)),
+            ("many.capnp", &config_of(SERVICES)),
+        ];
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text)?;
+        }
+        let process = serve(executable, folder.path(), "all.capnp")?;
+        let mut started = Self { _process: process, executable: executable.into(), version, folder, loaded: 0 };
+        // The last of the sockets: once it answers, all are there.
+        let (socket, call) = (started.socket("loader"), Call::get("/"));
+        process::retry(|| HttpCaller::connect(&socket, &call)).await?;
+        // What the loader needs itself is loaded by its first call.
+        started.isolate().await?;
+        Ok(started)
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn socket(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn callers(&self, socket: &str, call: &Call, count: usize) -> Result<Vec<HttpCaller>> {
+        let mut callers = Vec::new();
+        for _ in 0..count {
+            callers.push(HttpCaller::connect(&self.socket(socket), call).await?);
+        }
+        Ok(callers)
+    }
+
+    /// Callers of the greeting.
+    pub(crate) async fn hello(&self, count: usize) -> Result<Vec<HttpCaller>> {
+        self.callers("hello", &Call::get("/"), count).await
+    }
+
+    /// Callers of a function that burns a millisecond of CPU time.
+    pub(crate) async fn cpu(&self, count: usize) -> Result<Vec<HttpCaller>> {
+        let call = Call::get(format!("/?rounds={CALIBRATION_ROUNDS}"));
+        let mut caller = HttpCaller::connect(&self.socket("cpu"), &call).await?;
+        let mut fastest = Duration::MAX;
+        for _ in 0..CALIBRATION_CALLS {
+            let began = Instant::now();
+            caller.call().await?;
+            fastest = fastest.min(began.elapsed());
+        }
+        let rounds = f64::from(CALIBRATION_ROUNDS) / (fastest.as_secs_f64() * 1e3);
+        self.callers("cpu", &Call::get(format!("/?rounds={rounds:.0}")), count).await
+    }
+
+    /// The first call of a function that is new to the loader.
+    pub(crate) async fn isolate(&mut self) -> Result<Duration> {
+        self.loaded += 1;
+        let call = Call::get(format!("/function-{}", self.loaded));
+        let mut caller = HttpCaller::connect(&self.socket("loader"), &call).await?;
+        let began = Instant::now();
+        caller.call().await?;
+        Ok(began.elapsed())
+    }
+
+    /// From the start of another process to its first answer: with one function, and what each further one adds.
+    pub(crate) async fn starts(&self) -> Result<(Duration, Duration)> {
+        let one = self.start_of("one.capnp").await?;
+        let many = self.start_of("many.capnp").await?;
+        Ok((one, many.saturating_sub(one) / (SERVICES as u32 - 1)))
+    }
+
+    async fn start_of(&self, config: &str) -> Result<Duration> {
+        let began = Instant::now();
+        let _process = serve(&self.executable, self.folder.path(), config)?;
+        let (socket, call) = (self.socket("first"), Call::get("/"));
+        process::retry(|| HttpCaller::connect(&socket, &call)).await?.call().await?;
+        let took = began.elapsed();
+        fs::remove_file(socket)?;
+        Ok(took)
+    }
+}
+
+fn serve(executable: &Path, folder: &Path, config: &str) -> Result<Running> {
+    let mut command = Command::new(executable);
+    // The worker loader counts as experimental.
+    command.args(["serve", "--experimental", config]).current_dir(folder);
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Running::spawn(&mut command)?)
+}
+
+/// A service with a function in it.
+fn service(name: &str, file: &str) -> String {
+    format!(
+        r#"(name = "{name}", worker = (compatibilityDate = "{COMPATIBILITY_DATE}", modules = [
+            (name = "entry.js", esModule = embed "entry.js"), (name = "function.js", esModule = embed "{file}")]))"#
+    )
+}
+
+fn config(services: &str, sockets: &[&str], service_of: impl Fn(&str) -> String) -> String {
+    let socket = |name: &&str| {
+        format!(r#"(name = "{name}", address = "unix:{name}", http = (), service = "{}")"#, service_of(name))
+    };
+    let sockets: Vec<String> = sockets.iter().map(socket).collect();
+    format!(
+        "using Workerd = import \"/workerd/workerd.capnp\";\n\
+         const config :Workerd.Config = (services = [{services}], sockets = [{}]);\n",
+        sockets.join(", ")
+    )
+}
+
+/// The functions that are called in every round, each with a socket.
+fn config_of_all() -> String {
+    let loader = format!(
+        r#"(name = "loader", worker = (compatibilityDate = "{COMPATIBILITY_DATE}",
+            modules = [(name = "loader.js", esModule = embed "loader.js"),
+                (name = "entry.txt", text = embed "entry.js"), (name = "hello.txt", text = embed "hello.js")],
+            bindings = [(name = "LOADER", workerLoader = ()),
+                (name = "COMPATIBILITY_DATE", text = "{COMPATIBILITY_DATE}")]))"#
+    );
+    let services = [service("hello", "hello.js"), service("cpu", "cpu.js"), loader].join(", ");
+    config(&services, &["hello", "cpu", "loader"], str::to_owned)
+}
+
+/// As many functions that are alike, and a socket for one of them.
+fn config_of(count: usize) -> String {
+    let services: Vec<String> = (0..count).map(|number| service(&format!("s{number}"), "hello.js")).collect();
+    config(&services.join(", "), &["first"], |_| "s0".into())
+}
