@@ -64,7 +64,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     let daemon = Daemon::start(bun.path(), PREWARMED).await?;
     // Faults and overload have one of their own: its workers come and go.
     let troubled = Daemon::start(bun.path(), PREWARMED).await?;
-    let mut warm = some_if(wants(Part::Warm), Warm::start(&bun, &daemon, peer.as_ref())).await?;
+    let mut warm = some_if(wants(Part::Warm), Warm::start(&bun, &daemon)).await?;
     let mut cold = some_if(wants(Part::Cold), Cold::start(&bun, &daemon, plan)).await?;
     let mut faults = some_if(wants(Part::Faults), Faults::start(&troubled)).await?;
     let mut overload = some_if(wants(Part::Overload), Overload::start(&troubled)).await?;
@@ -77,7 +77,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
             report.clear();
         }
         if let Some(warm) = &mut warm {
-            warm.round(&daemon, plan.slice, &mut report).await?;
+            warm.round(&daemon, peer.as_ref(), plan.slice, &mut report).await?;
         }
         if let Some(cold) = &mut cold {
             cold.round(&bun, &daemon, peer.as_mut(), &mut report).await?;

@@ -40,20 +40,12 @@ pub(crate) struct Warm {
     cpu_bare: Vec<HttpCaller>,
     echo: Vec<IpcCaller>,
     echo_bare: Vec<HttpCaller>,
-    peer: Option<Peer>,
     _processes: Vec<Process>,
     _folder: TempDir,
 }
 
-/// Callers of workerd.
-struct Peer {
-    hello_1: Vec<HttpCaller>,
-    hello_64: Vec<HttpCaller>,
-    cpu: Vec<HttpCaller>,
-}
-
 impl Warm {
-    pub(crate) async fn start(bun: &Bun, daemon: &Daemon, peer: Option<&Workerd>) -> Result<Self> {
+    pub(crate) async fn start(bun: &Bun, daemon: &Daemon) -> Result<Self> {
         let [hello, cpu, echo] = ["hello", "cpu", "echo"].map(sample);
         for (name, sample) in [("hello", &hello), ("cpu", &cpu), ("echo", &echo)] {
             daemon.deploy(name, sample).await?;
@@ -68,13 +60,6 @@ impl Warm {
         let folder = TempDir::new()?;
         let mut processes = vec![bun.worker(&hello).await?];
         let worker = [processes[0].caller(Call::get("/")).await?];
-        let peer = match peer {
-            Some(peer) => {
-                let (hello_1, hello_64) = (peer.hello(1).await?, peer.hello(64).await?);
-                Some(Peer { hello_1, hello_64, cpu: peer.cpu(16).await? })
-            }
-            None => None,
-        };
         Ok(Self {
             pair: [Pair::start(sizes)?],
             frames: [Frames::start(sizes, &folder.path().join("s")).await?],
@@ -88,16 +73,21 @@ impl Warm {
             cpu_bare: bare(bun, &cpu, &Call::get("/?ms=1"), 16, &mut processes).await?,
             echo: daemon.callers(&call_echo, 4).await?,
             echo_bare: bare(bun, &echo, &bare_echo, 4, &mut processes).await?,
-            peer,
             _processes: processes,
             _folder: folder,
         })
     }
 
     /// Takes every figure once. What is compared stands side by side.
-    pub(crate) async fn round(&mut self, daemon: &Daemon, slice: Duration, report: &mut Report) -> Result<()> {
+    pub(crate) async fn round(
+        &mut self,
+        daemon: &Daemon,
+        peer: Option<&Workerd>,
+        slice: Duration,
+        report: &mut Report,
+    ) -> Result<()> {
         let pid = daemon.pid();
-        self.single_caller(pid, slice / 2, report).await?;
+        self.single_caller(pid, peer, slice / 2, report).await?;
 
         let load = load::run(&mut self.hello_16, slice).await?;
         report.add("hello.16.p50", load.p50_us());
@@ -110,8 +100,8 @@ impl Warm {
         report.add("hello.64.cpu", per_call_us(cpu, &load));
         report.add("hello.64.rate", load.rate());
         report.add("bare.hello.rate", load::run(&mut self.hello_bare, slice).await?.rate());
-        if let Some(peer) = &mut self.peer {
-            report.add("workerd.hello.rate", load::run(&mut peer.hello_64, slice).await?.rate());
+        if let Some(peer) = peer {
+            report.add("workerd.hello.rate", load::run(&mut peer.hello(64).await?, slice).await?.rate());
         }
         report.add("hello.shared.rate", load::run(&mut self.hello_shared, slice).await?.rate());
 
@@ -119,16 +109,22 @@ impl Warm {
         report.add("cpu.cpu", per_call_us(cpu, &load));
         report.add("cpu.rate", load.rate());
         report.add("bare.cpu.rate", load::run(&mut self.cpu_bare, slice).await?.rate());
-        if let Some(peer) = &mut self.peer {
-            report.add("workerd.cpu.rate", load::run(&mut peer.cpu, slice).await?.rate());
+        if let Some(peer) = peer {
+            report.add("workerd.cpu.rate", load::run(&mut peer.cpu(16).await?, slice).await?.rate());
         }
         report.add("echo.rate", load::run(&mut self.echo, slice).await?.rate());
         report.add("bare.echo.rate", load::run(&mut self.echo_bare, slice).await?.rate());
         Ok(())
     }
 
-    async fn single_caller(&mut self, pid: u32, slice: Duration, report: &mut Report) -> Result<()> {
-        let [mut pair, mut frames, mut worker, mut hello, mut peer] = [const { Vec::new() }; 5];
+    async fn single_caller(
+        &mut self,
+        pid: u32,
+        peer: Option<&Workerd>,
+        slice: Duration,
+        report: &mut Report,
+    ) -> Result<()> {
+        let [mut pair, mut frames, mut worker, mut hello, mut peers] = [const { Vec::new() }; 5];
         let mut cpu = Duration::ZERO;
         for _ in 0..TURNS {
             pair.push(load::run(&mut self.pair, slice).await?);
@@ -137,8 +133,8 @@ impl Warm {
             let (load, added) = with_cpu(pid, &mut self.hello_1, slice).await?;
             hello.push(load);
             cpu += added;
-            if let Some(callers) = &mut self.peer {
-                peer.push(load::run(&mut callers.hello_1, slice).await?);
+            if let Some(peer) = peer {
+                peers.push(load::run(&mut peer.hello(1).await?, slice).await?);
             }
         }
         let [pair, frames, worker, hello] = [pair, frames, worker, hello].map(Load::joined);
@@ -148,8 +144,8 @@ impl Warm {
         report.add("hello.1.p50", hello.p50_us());
         report.add("hello.1.p99", hello.p99_us());
         report.add("hello.1.cpu", per_call_us(cpu, &hello));
-        if self.peer.is_some() {
-            report.add("workerd.hello.p50", Load::joined(peer).p50_us());
+        if peer.is_some() {
+            report.add("workerd.hello.p50", Load::joined(peers).p50_us());
         }
         Ok(())
     }

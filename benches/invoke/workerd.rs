@@ -118,6 +118,8 @@ pub(crate) struct Workerd {
     executable: PathBuf,
     version: String,
     folder: TempDir,
+    /// Of the function that burns CPU time.
+    rounds_per_ms: u32,
     /// Functions that the loader has seen.
     loaded: usize,
 }
@@ -142,12 +144,14 @@ impl Workerd {
             fs::write(folder.path().join(name), text)?;
         }
         let process = serve(executable, folder.path(), "all.capnp")?;
-        let mut started = Self { _process: process, executable: executable.into(), version, folder, loaded: 0 };
+        let executable = executable.into();
+        let mut started = Self { _process: process, executable, version, folder, rounds_per_ms: 0, loaded: 0 };
         // The last of the sockets: once it answers, all are there.
         let (socket, call) = (started.socket("loader"), Call::get("/"));
         process::retry(|| HttpCaller::connect(&socket, &call)).await?;
         // What the loader needs itself is loaded by its first call.
         started.isolate().await?;
+        started.rounds_per_ms = started.calibrate().await?;
         Ok(started)
     }
 
@@ -159,6 +163,7 @@ impl Workerd {
         self.folder.path().join(name)
     }
 
+    /// workerd closes a connection that has been idle for five seconds, so each slice has its own.
     async fn callers(&self, socket: &str, call: &Call, count: usize) -> Result<Vec<HttpCaller>> {
         let mut callers = Vec::new();
         for _ in 0..count {
@@ -174,6 +179,10 @@ impl Workerd {
 
     /// Callers of a function that burns a millisecond of CPU time.
     pub(crate) async fn cpu(&self, count: usize) -> Result<Vec<HttpCaller>> {
+        self.callers("cpu", &Call::get(format!("/?rounds={}", self.rounds_per_ms)), count).await
+    }
+
+    async fn calibrate(&self) -> Result<u32> {
         let call = Call::get(format!("/?rounds={CALIBRATION_ROUNDS}"));
         let mut caller = HttpCaller::connect(&self.socket("cpu"), &call).await?;
         let mut fastest = Duration::MAX;
@@ -182,8 +191,7 @@ impl Workerd {
             caller.call().await?;
             fastest = fastest.min(began.elapsed());
         }
-        let rounds = f64::from(CALIBRATION_ROUNDS) / (fastest.as_secs_f64() * 1e3);
-        self.callers("cpu", &Call::get(format!("/?rounds={rounds:.0}")), count).await
+        Ok((f64::from(CALIBRATION_ROUNDS) / (fastest.as_secs_f64() * 1e3)).round() as u32)
     }
 
     /// The first call of a function that is new to the loader.
