@@ -38,6 +38,7 @@ mod tests;
 use crate::error::{Error, ErrorCode};
 use crate::protocol::frame::FrameError;
 use crate::protocol::ipc::{self, Call, Encoding};
+use crate::socket::Socket;
 use bytes::Bytes;
 use connection::{Connection, Pending};
 use interprocess::local_socket::{GenericFilePath, ToFsName, tokio::Stream, traits::tokio::Stream as _};
@@ -135,12 +136,18 @@ pub struct Client {
     encoding: Encoding,
 }
 
+/// The stream of the local socket, which on Unix is a Unix socket.
+fn socket_of(stream: Stream) -> io::Result<Socket> {
+    let Stream::UdSocket(stream) = stream;
+    Socket::new(tokio::net::UnixStream::from(stream).into_std()?)
+}
+
 impl Client {
     /// Connects to the daemon's socket. Calls are written in MessagePack.
     pub async fn connect(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
         let socket = socket.as_ref();
         let connected = match socket.to_fs_name::<GenericFilePath>() {
-            Ok(name) => Stream::connect(name).await,
+            Ok(name) => Stream::connect(name).await.and_then(socket_of),
             Err(source) => Err(source),
         };
         match connected {

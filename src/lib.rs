@@ -30,7 +30,7 @@
 //! | modules | own |
 //! |---|---|
 //! | [`model`], [`error`], [`config`], [`crash_point`] | plain data; what a client may see of a failure; every setting; where tests may kill the process |
-//! | [`protocol`], [`sqlite`], [`logging`] | the bytes on both sockets; opening and migrating a database; the daemon's own log |
+//! | [`protocol`], [`socket`], [`sqlite`], [`logging`] | the bytes on both sockets; a socket that wakes seldom; opening and migrating a database; the daemon's own log |
 //! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; what functions log and how they do; the other end of the command socket |
 //! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |
 //! | [`router`], [`scheduler`], [`deploy`] | which version answers; which worker, and how many; from a source to a checked bundle |
@@ -68,6 +68,7 @@ pub mod model;
 pub mod protocol;
 pub mod router;
 pub mod scheduler;
+pub mod socket;
 pub mod sqlite;
 pub mod store;
 pub mod telemetry;

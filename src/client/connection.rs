@@ -21,16 +21,15 @@
 
 use super::{ClientError, ProtocolError};
 use crate::protocol::frame::{self, Frame};
+use crate::socket::Socket;
 use bytes::{Buf, BytesMut};
-use interprocess::local_socket::tokio::Stream;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncReadExt, AsyncWrite};
 
 /// Room made in the input buffer before a read.
 const READ_BYTES: usize = 16 * 1024;
@@ -43,7 +42,7 @@ const READS_PER_POLL: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: Stream,
+    stream: Socket,
     /// The largest frame taken from the daemon, in bytes.
     pub(super) frame_bytes_max: AtomicUsize,
     input: Mutex<BytesMut>,
@@ -96,7 +95,7 @@ impl From<Closed> for ClientError {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, frame_bytes_max: usize) -> Self {
+    pub(super) fn new(stream: Socket, frame_bytes_max: usize) -> Self {
         Self {
             stream,
             frame_bytes_max: AtomicUsize::new(frame_bytes_max),
@@ -164,7 +163,7 @@ impl Connection {
         let mut output = self.output.lock();
         let output = &mut *output;
         while !output.buffer.is_empty() {
-            match Pin::new(&mut &self.stream).poll_write(cx, &output.buffer) {
+            match self.stream.poll_write(cx, &[IoSlice::new(&output.buffer)]) {
                 Poll::Ready(Ok(written)) if written > 0 => output.buffer.advance(written),
                 Poll::Ready(_) => {
                     output.broken = true;
@@ -185,8 +184,7 @@ impl Connection {
             if input.capacity() - input.len() < READ_BYTES / 4 {
                 input.reserve(READ_BYTES);
             }
-            let mut stream = &self.stream;
-            match pin!(stream.read_buf(input)).poll(cx) {
+            match self.stream.poll_read(cx, input) {
                 Poll::Ready(Ok(read)) if read > 0 => match self.hand_out(input, lone) {
                     Ok(true) => return Poll::Ready(()),
                     Ok(false) => {}

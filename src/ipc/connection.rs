@@ -13,24 +13,30 @@ use crate::{
     error::{Error, ErrorCode},
     protocol::{
         frame::{self, COUNTED_HEADER_BYTES, Frame, FrameError},
-        ipc::{self, Encoding, Request},
+        ipc::{self, Call, Encoding, Request},
+        message::InvokeRequest,
     },
+    socket::Socket,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use interprocess::local_socket::tokio::Stream;
 use std::{collections::HashSet, future::Future, io, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    io::AsyncWriteExt,
+    runtime::Handle,
     sync::mpsc,
     time::{Instant, sleep_until},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 /// Bytes waiting to be written above which streams have to wait.
 const BACKLOG_SOFT_BYTES: usize = 256 * 1024;
 
 /// Bytes waiting to be written, in frames of the greatest size, above which the client is cut off.
 const BACKLOG_FRAMES_MAX: usize = 4;
+
+/// An invocation with a larger payload is dealt with on the main runtime.
+const PAYLOAD_HERE_BYTES_MAX: usize = 256 * 1024;
 
 /// Parts of streamed answers on their way from a command to the connection.
 const PARTIALS_MAX: usize = 8;
@@ -43,6 +49,8 @@ const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 pub(super) struct Connection {
     context: Arc<Context>,
     caller: Caller,
+    /// Runs what is not an invocation.
+    main: Handle,
     /// The configuration at the time the connection was made.
     config: Arc<Config>,
     incoming: BytesMut,
@@ -63,11 +71,12 @@ struct Outgoing {
 }
 
 impl Connection {
-    pub(super) fn new(context: Arc<Context>, caller: Caller) -> Self {
+    pub(super) fn new(context: Arc<Context>, caller: Caller, main: Handle) -> Self {
         let config = context.config.load_full();
         Self {
             context,
             caller,
+            main,
             config,
             incoming: BytesMut::with_capacity(BUFFER_BYTES),
             outgoing: Outbox::new(),
@@ -78,9 +87,8 @@ impl Connection {
     }
 
     /// Serves the connection to its end. Requests that run when the client leaves are cancelled.
-    pub(super) async fn run(mut self, stream: Stream) -> io::Result<()> {
-        let Stream::UdSocket(mut stream) = stream;
-        let (mut reader, mut writer) = stream.inner_mut().split();
+    pub(super) async fn run(mut self, socket: Socket) -> io::Result<()> {
+        let mut writer = &socket;
         let (partials, mut parts) = mpsc::channel::<Part>(PARTIALS_MAX);
         let mut running = FuturesUnordered::new();
         let mut stopped = pin!(self.context.stopping.clone().cancelled_owned());
@@ -106,13 +114,12 @@ impl Connection {
                     self.finish(answer)?;
                 }
                 Some(part) = parts.recv(), if self.outgoing.len() < BACKLOG_SOFT_BYTES => self.enqueue_part(part),
-                read = reader.read_buf(&mut self.incoming), if may_read => {
+                read = read(&socket, &mut self.incoming), if may_read => {
                     if read? == 0 {
                         self.done_reading = true;
                         // Nobody waits for the answers any more: what runs is cancelled by dropping it. A client that
                         // has closed only its own side still does.
-                        let ready = reader.ready(Interest::READABLE | Interest::WRITABLE).await?;
-                        if ready.is_write_closed() && !running.is_empty() {
+                        if socket.is_peer_gone()? && !running.is_empty() {
                             return Err(io::ErrorKind::UnexpectedEof.into());
                         }
                     }
@@ -179,31 +186,29 @@ impl Connection {
             self.refuse(request_id, encoding, &Error::invalid(message));
             return None;
         }
-        let request = match Request::decode(tag, &payload) {
-            Ok(request) => request,
-            Err(error) => {
-                self.refuse(request_id, encoding, &error);
-                return None;
-            }
-        };
-        drop(payload);
         self.open.insert(request_id);
         let (context, caller) = (Arc::clone(&self.context), self.caller.clone());
-        let partials = partials.clone();
+        let partials = Partials::new(encoding, request_id, partials.clone());
         let payload_bytes_max = (self.config.limits.frame_bytes_max as usize).saturating_sub(COUNTED_HEADER_BYTES);
+        // Other connections of the lane must not wait for a large payload to be read through, nor for what may block.
+        let here = tag == InvokeRequest::COMMAND && payload.len() <= PAYLOAD_HERE_BYTES_MAX;
+        let main = (!here).then(|| self.main.clone());
         Some(async move {
-            let parts = Partials::new(encoding, request_id, partials);
-            let command = commands::execute(&context, request, encoding, &caller, &parts);
-            // One command that panics must not take its neighbours on the connection with it.
-            let outcome = match AssertUnwindSafe(command).catch_unwind().await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Error::internal("a command panicked")),
+            let command = async move {
+                let request = Request::decode(tag, &payload)?;
+                drop(payload);
+                let answer = commands::execute(&context, request, encoding, &caller, &partials).await?;
+                match answer.len() {
+                    length if length > payload_bytes_max => Err(answer_too_large(length, payload_bytes_max)),
+                    _ => Ok(answer),
+                }
             };
-            let outcome = outcome.and_then(|payload| match payload.len() {
-                length if length > payload_bytes_max => Err(answer_too_large(length, payload_bytes_max)),
-                _ => Ok(payload),
-            });
-            match outcome {
+            // One command that panics must not take its neighbours on the connection with it.
+            let outcome = match main {
+                None => AssertUnwindSafe(command).catch_unwind().await.ok(),
+                Some(main) => AbortOnDropHandle::new(main.spawn(command)).await.ok(),
+            };
+            match outcome.unwrap_or_else(|| Err(Error::internal("a command panicked"))) {
                 Ok(payload) => Outgoing { request_id, status: ipc::SUCCESS, payload: payload.into() },
                 Err(error) => {
                     let payload = encoding.write(&error).unwrap_or_default().into();
@@ -237,6 +242,13 @@ impl Connection {
     fn enqueue(&mut self, outgoing: Outgoing) {
         self.outgoing.push(outgoing.request_id, outgoing.status, outgoing.payload);
     }
+}
+
+async fn read(socket: &Socket, incoming: &mut BytesMut) -> io::Result<usize> {
+    if incoming.capacity() == incoming.len() {
+        incoming.reserve(BUFFER_BYTES);
+    }
+    socket.read(incoming).await
 }
 
 fn answer_too_large(length: usize, max: usize) -> Error {

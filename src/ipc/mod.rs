@@ -4,12 +4,14 @@
 //! in by its kernel-checked user id, never by what it says. Everything a peer can make the daemon hold is bounded.
 
 mod connection;
+mod lanes;
 mod outbox;
 
 use crate::{
     commands::{Caller, Context},
     error::{Error, ErrorCode},
     protocol::{frame, ipc},
+    socket::Socket,
 };
 use bytes::BytesMut;
 use connection::Connection;
@@ -17,18 +19,20 @@ use interprocess::{
     local_socket::{
         GenericFilePath, ListenerOptions, ToFsName,
         tokio::{Listener, Stream},
-        traits::{StreamCommon, tokio::Listener as _},
+        traits::tokio::Listener as _,
     },
     os::unix::local_socket::ListenerOptionsExt,
 };
+use lanes::Lanes;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use std::{
     fs, io,
-    os::unix::fs::FileTypeExt,
+    os::unix::{fs::FileTypeExt, net::UnixStream},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, sync::Semaphore, task::JoinSet};
+use tokio::{io::AsyncWriteExt, runtime::Handle, sync::Semaphore, task::JoinSet};
 
 /// What `sockaddr_un` has room for, its final zero byte apart.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -69,6 +73,7 @@ pub enum BindError {
 pub struct Server {
     listener: Listener,
     path: PathBuf,
+    lanes: Lanes,
 }
 
 impl Server {
@@ -83,7 +88,8 @@ impl Server {
         let mode = if shared { 0o666 } else { 0o600 };
         let name = path.as_path().to_fs_name::<GenericFilePath>().map_err(fail)?;
         let listener = ListenerOptions::new().name(name).mode(mode).create_tokio().map_err(fail)?;
-        Ok(Self { listener, path })
+        let lanes = Lanes::start().map_err(fail)?;
+        Ok(Self { listener, path, lanes })
     }
 
     /// Where it listens.
@@ -94,7 +100,7 @@ impl Server {
 
     /// Serves connections until the daemon stops, then lets those there are finish what they run. The socket file goes
     /// at once. Dropping the future ends all connections.
-    pub async fn run(self, context: Arc<Context>) {
+    pub async fn run(mut self, context: Arc<Context>) {
         let stop = context.stopping.clone();
         let mut connections = JoinSet::new();
         let room = Arc::new(Semaphore::new(context.config.load().limits.connections_max as usize));
@@ -106,7 +112,15 @@ impl Server {
             };
             match accepted {
                 Ok(stream) => {
-                    connections.spawn(serve(stream, Arc::clone(&context), Arc::clone(&room)));
+                    // Its sockets belong to the runtime that watches them: from here on the lane's.
+                    let Stream::UdSocket(stream) = stream;
+                    match tokio::net::UnixStream::from(stream).into_std() {
+                        Ok(stream) => {
+                            let serve = serve(stream, Arc::clone(&context), Arc::clone(&room), Handle::current());
+                            self.lanes.serve(&mut connections, serve);
+                        }
+                        Err(error) => tracing::debug!(%error, "a connection broke off"),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -138,32 +152,38 @@ async fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-async fn serve(mut stream: Stream, context: Arc<Context>, room: Arc<Semaphore>) {
-    let caller = match admit(&stream, &context) {
-        Ok(caller) => caller,
-        Err(refusal) => return refuse(&mut stream, &refusal).await,
+async fn serve(stream: UnixStream, context: Arc<Context>, room: Arc<Semaphore>, main: Handle) {
+    let served = async {
+        let socket = Socket::new(stream)?;
+        let caller = match admit(&socket, &context) {
+            Ok(caller) => caller,
+            Err(refusal) => return refuse(&socket, &refusal).await,
+        };
+        let Ok(_place) = room.try_acquire() else {
+            let max = context.config.load().limits.connections_max;
+            let message =
+                format!("{max} connections are open, which is the limit; close some, or raise limits.connections_max");
+            return refuse(&socket, &Error::new(ErrorCode::Overloaded, message)).await;
+        };
+        Connection::new(Arc::clone(&context), caller, main).run(socket).await
     };
-    let Ok(_place) = room.try_acquire() else {
-        let max = context.config.load().limits.connections_max;
-        let message =
-            format!("{max} connections are open, which is the limit; close some, or raise limits.connections_max");
-        return refuse(&mut stream, &Error::new(ErrorCode::Overloaded, message)).await;
-    };
-    if let Err(error) = Connection::new(context, caller).run(stream).await {
+    if let Err(error) = served.await {
         tracing::debug!(%error, "a connection broke off");
     }
 }
 
 /// Lets in the daemon's own user, root, and whom the configuration names.
-fn admit(stream: &Stream, context: &Context) -> Result<Caller, Error> {
+fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
     let refusal = |message: String| Error::new(ErrorCode::Forbidden, message);
-    let peer = stream.peer_creds().map_err(|error| refusal(format!("the system does not say who you are: {error}")))?;
-    let (uid, gid) = (peer.euid(), peer.egid());
+    let peer = getsockopt(socket, PeerCredentials);
+    let peer = peer.map_err(|error| refusal(format!("the system does not say who you are: {error}")))?;
+    let (uid, gid) = (peer.uid(), peer.gid());
     let config = context.config.load();
     let own = nix::unistd::geteuid().as_raw();
-    let allowed = uid.is_some_and(|uid| uid == own || uid == 0 || config.daemon.allowed_uids.contains(&uid))
-        || gid.is_some_and(|gid| config.daemon.allowed_gids.contains(&gid));
-    let uid = uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string());
+    let allowed = uid == own
+        || uid == 0
+        || config.daemon.allowed_uids.contains(&uid)
+        || config.daemon.allowed_gids.contains(&gid);
     if !allowed {
         tracing::warn!(uid, "a peer that may not use the command socket was refused");
         return Err(refusal(format!("user {uid} may not use this socket; add it to daemon.allowed_uids")));
@@ -172,11 +192,11 @@ fn admit(stream: &Stream, context: &Context) -> Result<Caller, Error> {
 }
 
 /// Says why and closes the connection.
-async fn refuse(stream: &mut Stream, error: &Error) {
+async fn refuse(mut socket: &Socket, error: &Error) -> io::Result<()> {
     let mut answer = BytesMut::new();
     if let Ok(payload) = ipc::Encoding::Json.write(error) {
         frame::encode(0, ipc::ERROR, &payload, &mut answer);
     }
     // A peer that does not read it has had its chance.
-    let _ = tokio::time::timeout(REFUSAL_TIMEOUT, stream.write_all(&answer)).await;
+    tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&answer)).await?
 }

@@ -4,17 +4,16 @@
 //! the request's body, and neither side must wait for the other for ever. What the worker sends is bounded and checked;
 //! an answer whose end cannot be told for certain ends the connection.
 
+use crate::socket::Socket;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
     path::Path,
-    pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::{io::AsyncWrite, net::UnixStream};
-use tokio_util::io::poll_read_buf;
+use tokio::net::UnixStream;
 
 /// The most bytes an answer's head may have.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -73,7 +72,7 @@ pub(super) struct Head {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: UnixStream,
+    stream: Socket,
     /// Read and not taken yet.
     incoming: BytesMut,
     /// What is left to write of the request's head, then of its body.
@@ -88,10 +87,11 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to a worker's socket.
     pub(super) async fn open(socket: &Path) -> io::Result<Self> {
-        Ok(Self::new(UnixStream::connect(socket).await?))
+        let stream = UnixStream::connect(socket).await?;
+        Ok(Self::new(Socket::new(stream.into_std()?)?))
     }
 
-    fn new(stream: UnixStream) -> Self {
+    fn new(stream: Socket) -> Self {
         Self {
             stream,
             incoming: BytesMut::new(),
@@ -217,7 +217,7 @@ impl Connection {
                     }
                 }
             }
-            poll_read_buf(Pin::new(&mut self.stream), context, &mut self.incoming)
+            self.stream.poll_read(context, &mut self.incoming)
         })
         .await
         .map_err(Http1Error::Io)?;
@@ -230,7 +230,7 @@ impl Connection {
 
     fn poll_write_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let slices = [IoSlice::new(&self.outgoing_head), IoSlice::new(&self.outgoing_body)];
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &slices))?;
+        let written = ready!(self.stream.poll_write(context, &slices))?;
         let of_head = written.min(self.outgoing_head.len());
         self.outgoing_head.advance(of_head);
         self.outgoing_body.advance(written - of_head);
@@ -329,6 +329,10 @@ mod tests {
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    fn socket(stream: UnixStream) -> Socket {
+        Socket::new(stream.into_std().expect("a socket")).expect("a runtime")
+    }
+
     /// Sends a GET to a peer that answers with these bytes, a few at a time, and then closes.
     async fn exchange(method: Method, answer: &[u8], cut: usize) -> Result<(Head, Vec<u8>, bool), Http1Error> {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
@@ -343,7 +347,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let mut connection = Connection::new(stream);
+        let mut connection = Connection::new(socket(stream));
         let head = connection.send(&method, "/", &HeaderMap::new(), Bytes::new()).await?;
         let mut body = Vec::new();
         while let Some(chunk) = connection.chunk().await? {
@@ -426,7 +430,7 @@ mod tests {
             peer.read_to_end(&mut rest).await.expect("the client writes");
             begun.len() + rest.len()
         });
-        let mut connection = Connection::new(stream);
+        let mut connection = Connection::new(socket(stream));
         let body = Bytes::from(vec![b'x'; 4 << 20]);
         connection.send(&Method::POST, "/", &HeaderMap::new(), body).await.expect("an answer");
         let mut total = 0;

@@ -20,6 +20,7 @@ use std::{
     sync::Arc,
     time::Instant,
 };
+use tokio::runtime::{self, Handle};
 
 /// The file name of a worker's socket, in the worker's own folder.
 pub(super) const SOCKET_NAME: &str = "s";
@@ -62,8 +63,29 @@ pub enum ExchangeError {
 /// The connections to one worker.
 #[derive(Debug)]
 pub(super) struct Link {
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Idle>,
     socket: SocketPath,
+}
+
+/// Connections that wait for their next use. Each is used by the runtime that it was opened in: another one would be
+/// woken across threads.
+#[derive(Debug, Default)]
+struct Idle(Mutex<Vec<(runtime::Id, Connection)>>);
+
+impl Idle {
+    fn take(&self) -> Option<Connection> {
+        let own = Handle::current().id();
+        let mut idle = self.0.lock();
+        let index = idle.iter().rposition(|(runtime, _)| *runtime == own)?;
+        Some(idle.swap_remove(index).1)
+    }
+
+    fn put(&self, connection: Connection) {
+        if connection.is_reusable() {
+            let own = Handle::current().id();
+            self.0.lock().push((own, connection));
+        }
+    }
 }
 
 /// A way to a socket that works however long the path of its folder is.
@@ -135,7 +157,7 @@ impl Link {
         body: Bytes,
     ) -> Result<Answer, ExchangeError> {
         loop {
-            let idle = self.idle.lock().pop();
+            let idle = self.idle.take();
             let reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
@@ -168,11 +190,11 @@ pub struct Answer {
     failed: bool,
     /// None once the body is complete: the connection has gone back to the idle ones.
     connection: Option<Connection>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Arc<Idle>,
 }
 
 impl Answer {
-    fn new(head: Head, connection: Connection, idle: Arc<Mutex<Vec<Connection>>>) -> Self {
+    fn new(head: Head, connection: Connection, idle: Arc<Idle>) -> Self {
         let Head { status, mut headers } = head;
         let pending = headers.contains_key(PENDING_HEADER);
         let failed = headers.contains_key(ERROR_HEADER);
@@ -186,7 +208,9 @@ impl Answer {
         match connection.chunk().await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => {
-                self.idle.lock().extend(self.connection.take().filter(Connection::is_reusable));
+                if let Some(connection) = self.connection.take() {
+                    self.idle.put(connection);
+                }
                 Ok(None)
             }
             Err(error) => {

@@ -1,0 +1,235 @@
+//! The threads that serve connections.
+//!
+//! Each lane is one thread with a runtime of its own, and each connection belongs to one lane. The sockets of the
+//! connection, and those that its invocations have to their workers, are watched by that thread alone: a request or an
+//! answer wakes the thread that deals with it and no other. A runtime of several threads would wake a second one for
+//! each event, in case there is more to do. What is not an invocation runs on the daemon's main runtime.
+//!
+//! A worker that is given back on one lane may go to an invocation that waits on another. The runtime would make a
+//! system call for each such wake-up from outside, and so a lane has an inbox: it looks there whenever it serves a
+//! connection and before it sleeps, and only a lane that sleeps has to be woken up.
+//!
+//! ```text
+//! lane:     asleep = true  → empty the inbox → sleep       whoever wakes a connection of the lane from outside:
+//!           asleep = false → empty the inbox → serve         put it into the inbox → wake the lane up if asleep
+//! ```
+
+use parking_lot::Mutex;
+use std::{
+    cell::RefCell,
+    future::Future,
+    io, mem,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::Duration,
+};
+use tokio::{
+    runtime::{Builder, Handle},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A runtime whose earliest timer is a far one is woken up for each new one that comes before it, and an invocation
+/// has a timer for its deadline. A timer that always comes first spares that.
+const FIRST_TIMER: Duration = Duration::from_secs(1);
+
+/// All lanes. They end when this is dropped, with all that still runs on them.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    lanes: Vec<Lane>,
+    next: usize,
+    _stop: DropGuard,
+}
+
+#[derive(Debug)]
+struct Lane {
+    runtime: Handle,
+    inbox: Arc<Inbox>,
+}
+
+/// Connections of a lane that were woken from outside.
+#[derive(Debug, Default)]
+struct Inbox {
+    woken: Mutex<Vec<Waker>>,
+    is_empty: AtomicBool,
+    /// The lane looks into its inbox no more before somebody wakes it up.
+    asleep: AtomicBool,
+}
+
+thread_local! {
+    /// The inbox of the lane that this thread is.
+    static OWN: RefCell<Option<Arc<Inbox>>> = const { RefCell::new(None) };
+}
+
+impl Lanes {
+    /// Starts a lane for every two processors: an invocation costs its worker more than it costs the daemon, so lanes
+    /// are not what runs out first, and the fewer there are, the more a lane finds to do each time it wakes up.
+    pub(super) fn start() -> io::Result<Self> {
+        Self::start_some(thread::available_parallelism().map_or(1, usize::from).div_ceil(2))
+    }
+
+    fn start_some(count: usize) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        let lanes = (0..count).map(|number| Lane::start(number, stop.clone())).collect::<io::Result<_>>()?;
+        Ok(Self { lanes, next: 0, _stop: guard })
+    }
+
+    /// Serves a connection on the next lane; they take turns.
+    pub(super) fn serve(
+        &mut self,
+        connections: &mut JoinSet<()>,
+        connection: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.next = (self.next + 1) % self.lanes.len();
+        let Lane { runtime, inbox } = &self.lanes[self.next];
+        let connection = Box::pin(connection);
+        connections.spawn_on(OnLane { connection, inbox: Arc::clone(inbox), waker: None }, runtime);
+    }
+}
+
+impl Lane {
+    fn start(number: usize, stop: CancellationToken) -> io::Result<Self> {
+        let inbox = Arc::new(Inbox { is_empty: true.into(), ..Inbox::default() });
+        let (sleeping, waking, own) = (Arc::clone(&inbox), Arc::clone(&inbox), Arc::clone(&inbox));
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || {
+                sleeping.asleep.store(true, Ordering::SeqCst);
+                sleeping.empty();
+            })
+            .on_thread_unpark(move || {
+                waking.asleep.store(false, Ordering::SeqCst);
+                waking.empty();
+            })
+            .build()?;
+        let handle = runtime.handle().clone();
+        let first_timer = async {
+            let mut ticks = interval(FIRST_TIMER);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+            }
+        };
+        let run = move || {
+            OWN.set(Some(own));
+            runtime.block_on(stop.run_until_cancelled(first_timer));
+        };
+        thread::Builder::new().name(format!("levain-lane-{number}")).spawn(run)?;
+        Ok(Self { runtime: handle, inbox })
+    }
+}
+
+impl Inbox {
+    /// Wakes what was woken from outside; from here on that is a matter of this thread.
+    fn empty(&self) {
+        if !self.is_empty.load(Ordering::SeqCst) {
+            self.is_empty.store(true, Ordering::SeqCst);
+            let woken = mem::take(&mut *self.woken.lock());
+            woken.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn put(&self, task: &Waker) {
+        self.woken.lock().push(task.clone());
+        self.is_empty.store(false, Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            task.wake_by_ref();
+        }
+    }
+
+    fn is_own(&self) -> bool {
+        OWN.with_borrow(|own| own.as_ref().is_some_and(|own| std::ptr::eq(&**own, self)))
+    }
+}
+
+/// A connection on its lane.
+struct OnLane<F> {
+    connection: Pin<Box<F>>,
+    inbox: Arc<Inbox>,
+    /// The task's own waker, and what the connection gets instead.
+    waker: Option<(Waker, Waker)>,
+}
+
+impl<F: Future<Output = ()>> Future for OnLane<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { connection, inbox, waker } = self.get_mut();
+        inbox.empty();
+        let own = context.waker();
+        let (_, waker) = match waker {
+            Some(both) if both.0.will_wake(own) => both,
+            _ => {
+                let through_inbox = Arc::new(ThroughInbox { inbox: Arc::clone(inbox), task: own.clone() });
+                waker.insert((own.clone(), through_inbox.into()))
+            }
+        };
+        connection.as_mut().poll(&mut Context::from_waker(waker))
+    }
+}
+
+/// Wakes a task, from another thread by the inbox of its lane.
+struct ThroughInbox {
+    inbox: Arc<Inbox>,
+    task: Waker,
+}
+
+impl Wake for ThroughInbox {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.inbox.is_own() { self.task.wake_by_ref() } else { self.inbox.put(&self.task) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    /// Passes each number that comes on, after a rest that lets the other lane fall asleep now and then.
+    async fn pass_on(mut from: mpsc::Receiver<u32>, to: mpsc::Sender<u32>) {
+        while let Some(number) = from.recv().await {
+            if number.is_multiple_of(7) {
+                tokio::task::yield_now().await;
+            }
+            if to.send(number).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_on_different_lanes_always_hear_of_each_other() {
+        const NUMBERS: u32 = 20_000;
+        let mut lanes = Lanes::start_some(3).expect("threads");
+        let mut connections = JoinSet::new();
+        // Once around all lanes and back to this thread; the last way is wide enough for all that is under way.
+        let (first, mut from) = mpsc::channel(3);
+        for room in [1, 2, 1, 1, NUMBERS as usize] {
+            let (to, next) = mpsc::channel(room);
+            lanes.serve(&mut connections, pass_on(from, to));
+            from = next;
+        }
+        let passing = async {
+            for number in 0..NUMBERS {
+                first.send(number).await.expect("the first one listens");
+            }
+            drop(first);
+            for number in 0..NUMBERS {
+                assert_eq!(from.recv().await, Some(number));
+            }
+            while connections.join_next().await.is_some() {}
+        };
+        tokio::time::timeout(Duration::from_secs(30), passing).await.expect("no wake-up is lost");
+    }
+}
