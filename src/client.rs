@@ -212,7 +212,7 @@ impl<R: Call> Answer<R> {
     /// The response that completes the answer. Parts that were not asked for are skipped.
     pub async fn finish(mut self) -> Result<R::Response, ClientError> {
         while self.next_payload().await?.is_some() {}
-        read(self.last.as_deref().unwrap_or_default())
+        read(self.last.as_ref().unwrap_or(&Bytes::new()))
     }
 
     async fn next_payload(&mut self) -> Result<Option<Bytes>, ClientError> {
@@ -232,6 +232,6 @@ impl<R: Call> Answer<R> {
     }
 }
 
-fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, ClientError> {
-    Encoding::of(payload).read(payload).map_err(|error| ProtocolError::Payload(error).into())
+fn read<T: DeserializeOwned>(payload: &Bytes) -> Result<T, ClientError> {
+    Encoding::of(payload).read_shared(payload).map_err(|error| ProtocolError::Payload(error).into())
 }

@@ -195,7 +195,7 @@ impl Connection {
         let main = (!here).then(|| self.main.clone());
         Some(async move {
             let command = async move {
-                let request = Request::decode(tag, &payload)?;
+                let request = Request::decode_shared(tag, &payload)?;
                 drop(payload);
                 let answer = commands::execute(&context, request, encoding, &caller, &partials).await?;
                 match answer.len() {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 /// Bytes: `bin` in MessagePack, a base64 string in JSON.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -43,6 +43,32 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
+/// A body from this size on shares the memory of its payload. A smaller one is copied: it must not keep a buffer that
+/// holds other frames too.
+const SHARED_BYTES_MIN: usize = 64 * 1024;
+
+thread_local! {
+    /// The payload that is being read on this thread.
+    static PAYLOAD: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
+}
+
+/// Reads something from a payload; large bodies in it, where they are plain bytes, share its memory.
+pub(super) fn sharing<T>(payload: &Bytes, read: impl FnOnce(&[u8]) -> T) -> T {
+    if payload.len() < SHARED_BYTES_MIN {
+        return read(payload);
+    }
+    /// Lets go of the payload, whatever becomes of the reading.
+    struct Done;
+    impl Drop for Done {
+        fn drop(&mut self) {
+            PAYLOAD.take();
+        }
+    }
+    PAYLOAD.set(payload.clone());
+    let _done = Done;
+    read(payload)
+}
+
 struct Base64Visitor;
 
 impl Visitor<'_> for Base64Visitor {
@@ -64,6 +90,13 @@ impl<'de> Visitor<'de> for BytesVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("bytes")
+    }
+
+    fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Body, E> {
+        PAYLOAD.with_borrow(|payload| {
+            let is_part = bytes.len() >= SHARED_BYTES_MIN && payload.as_ptr_range().contains(&bytes.as_ptr());
+            if is_part { Ok(Body(payload.slice_ref(bytes))) } else { self.visit_bytes(bytes) }
+        })
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Body, E> {
@@ -187,6 +220,18 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Body>(&packed).expect("bin"), body);
         assert_eq!(serde_json::from_str::<Body>("\"AP8H\"").expect("base64"), body);
         assert!(serde_json::from_str::<Body>("\"!\"").is_err());
+    }
+
+    #[test]
+    fn a_large_body_shares_the_memory_of_its_payload_and_a_small_one_does_not() {
+        for (size, shares) in [(SHARED_BYTES_MIN - 1, false), (SHARED_BYTES_MIN, true)] {
+            let body = Body::from(vec![7; size]);
+            let payload = Bytes::from(rmp_serde::to_vec(&body).expect("bytes"));
+            let read: Body = sharing(&payload, |payload| rmp_serde::from_slice(payload).expect("bin"));
+            assert_eq!(read, body);
+            assert_eq!(payload.as_ptr_range().contains(&read.0.as_ptr()), shares);
+            assert!(PAYLOAD.take().is_empty(), "the payload is let go of");
+        }
     }
 
     #[test]

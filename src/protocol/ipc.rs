@@ -2,8 +2,9 @@
 //!
 //! [`COMMANDS`] is the one table: the dispatch, the command line's `--help` and the documentation come from it.
 
-use super::message::*;
+use super::{field, message::*};
 use crate::error::{Error, ErrorCode};
+use bytes::Bytes;
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -60,6 +61,11 @@ impl Encoding {
         }
     }
 
+    /// Reads a payload; large bodies in it share its memory.
+    pub fn read_shared<T: DeserializeOwned>(self, payload: &Bytes) -> Result<T, Error> {
+        field::sharing(payload, |payload| self.read(payload))
+    }
+
     /// Reads a payload.
     pub fn read<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, Error> {
         let payload = if payload.is_empty() { b"{}" } else { payload };
@@ -110,6 +116,11 @@ macro_rules! commands {
         }
 
         impl Request {
+            /// Reads the request behind a command byte; large bodies in it share the payload's memory.
+            pub fn decode_shared(command: u8, payload: &Bytes) -> Result<Self, Error> {
+                field::sharing(payload, |payload| Self::decode(command, payload))
+            }
+
             /// Reads the request behind a command byte.
             pub fn decode(command: u8, payload: &[u8]) -> Result<Self, Error> {
                 let encoding = Encoding::of(payload);
