@@ -290,6 +290,8 @@ function openContext() {
   currentInvocation = new AsyncLocalStorage;
 }
 var running = new Set;
+var late = new Set;
+var LATE_MAX = 64;
 var guess = null;
 function reportUnhandled(error) {
   const context = currentInvocation.getStore();
@@ -384,7 +386,16 @@ class Context {
     for (const context of running)
       if (context.#id === id)
         return void (context.#awaited = true);
+    if (late.size === LATE_MAX) {
+      for (const oldest of late)
+        if (late.delete(oldest))
+          break;
+    }
+    late.add(id);
     sendSettled(id);
+  }
+  static isLate(id) {
+    return late.size > 0 && late.delete(id);
   }
 }
 
@@ -605,7 +616,10 @@ function describe(value) {
 function serveWith(handler, info) {
   return function invoke(request) {
     const headers = request.headers;
-    const context = new Context(headers.get(HEADER_INVOCATION_ID) ?? "", headers.get(HEADER_DEADLINE), request, info);
+    const id = headers.get(HEADER_INVOCATION_ID) ?? "";
+    if (Context.isLate(id))
+      return new NativeResponse(null, { status: 499 });
+    const context = new Context(id, headers.get(HEADER_DEADLINE), request, info);
     headers.delete(HEADER_DEADLINE);
     let result;
     try {

@@ -27,6 +27,10 @@ export function openContext(): void {
 /** Invocations whose handler or `waitUntil` promises have not ended. Those that answer at once never enter. */
 const running = new Set<Context>();
 
+/** The last ids the daemon dropped that did not run then: at most LATE_MAX, the oldest first. */
+const late = new Set<string>();
+const LATE_MAX = 64;
+
 /**
  * The invocation an unhandled rejection belongs to. Bun calls the listener outside every asynchronous context, and a promise does not tell
  * where it was made, so this is an inference: the last invocation, whose late work it most likely is, unless another ran beside it.
@@ -156,6 +160,14 @@ export class Context {
    */
   static dropped(id: string): void {
     for (const context of running) if (context.#id === id) return void (context.#awaited = true);
+    // Either it is over, or its request is still on its way: the two channels have no order. Then it must not begin any more.
+    if (late.size === LATE_MAX) for (const oldest of late) if (late.delete(oldest)) break;
+    late.add(id);
     sendSettled(id);
+  }
+
+  /** Whether the daemon dropped this invocation before its request arrived here. */
+  static isLate(id: string): boolean {
+    return late.size > 0 && late.delete(id);
   }
 }

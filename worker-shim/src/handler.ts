@@ -92,7 +92,9 @@ function describe(value: unknown): string {
 export function serveWith(handler: Handler, info: FunctionInfo): Serve {
   return function invoke(request) {
     const headers = request.headers;
-    const context = new Context(headers.get(HEADER_INVOCATION_ID) ?? "", headers.get(HEADER_DEADLINE), request, info);
+    const id = headers.get(HEADER_INVOCATION_ID) ?? "";
+    if (Context.isLate(id)) return new NativeResponse(null, { status: 499 });
+    const context = new Context(id, headers.get(HEADER_DEADLINE), request, info);
     headers.delete(HEADER_DEADLINE);
     let result: unknown;
     try {

@@ -202,7 +202,7 @@ test("a context shows its own invocation only, and nothing of the shim's", () =>
        const before = [ctx.invocationId, ctx.deadline];
        await hold(name);
        try { ctx.invocationId = "exec-other"; } catch {}
-       const statics = ["id", "began", "returned", "returnedLate", "dropped"].filter((key) => key in ctx);
+       const statics = ["id", "began", "returned", "returnedLate", "dropped", "isLate"].filter((key) => key in ctx);
        return Response.json({ own: seen.filter((it) => it === ctx).length, keys: Object.keys(ctx), statics, same: ctx.invocationId === before[0] && ctx.deadline === before[1], id: ctx.invocationId, left: ctx.remainingMs() });
      }`,
     async (worker) => {

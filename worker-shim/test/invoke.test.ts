@@ -97,6 +97,20 @@ test("waitUntil marks the answer and settles exactly once", () =>
     },
   ));
 
+test("an invocation that is dropped before its request arrives is settled and never begins", () =>
+  withFunction(
+    `let calls = 0; export default () => new Response(String(++calls));`,
+    async (worker) => {
+      for (let number = 0; number < 70; number++) worker.tell({ type: "dropped", invocation: `exec-${number}` });
+      await worker.message({ type: "settled", invocation: "exec-69" });
+      expect((await worker.invoke("exec-69")).status).toBe(499);
+      expect((await worker.invoke("exec-6")).status).toBe(499);
+      // Only so many are remembered, and each is refused once.
+      expect(await text(await worker.invoke("exec-5"))).toEqual([200, "1"]);
+      expect(await text(await worker.invoke("exec-69"))).toEqual([200, "2"]);
+    },
+  ));
+
 test("a dropped connection aborts the signal, and the handler's end is reported once", () =>
   withFunction(
     `export default async (req, ctx) => {
