@@ -13,7 +13,7 @@
 //! ```
 //!
 //! 1. [`ipc`] reads a frame, [`protocol::ipc`] decodes it, and the request's future joins those of its connection: no
-//!    task is spawned for it.
+//!    task is spawned for it, and no other thread is told.
 //! 2. [`commands`] parses names, headers and limits once; [`router`] resolves `name:qualifier` in an immutable snapshot.
 //! 3. [`scheduler`] asks the version's pool, a pure state machine behind a short lock, for a worker: an idle one at once,
 //!    else a place in the queue while a worker starts.
@@ -21,7 +21,16 @@
 //! 5. The answer goes back as one frame, or in parts as it is produced. The lease gives the worker back, whatever became
 //!    of the caller.
 //!
-//! A warm invocation thus wakes one task twice, holds no lock while it waits, and touches neither SQLite nor a file.
+//! A warm invocation thus touches neither SQLite nor a file, holds no lock while it waits, and stays on one thread, the
+//! *lane* of its connection: a runtime of its own, whose reactor also watches the connections that its invocations have
+//! to the workers. Alone, a call is six system calls of the daemon and two wake-ups of one thread: `epoll_wait` and
+//! `recv` for the request, `send` to the worker, `epoll_wait` and `recv` for its answer, `send` to the client. Sockets
+//! are registered for reading only ([`socket`]): else each read of a peer would wake the other side to say that there
+//! is room to write. With many callers one `epoll_wait` serves several calls, and four system calls are left. A worker
+//! that is given back on one lane to a caller on another costs a wake-up of that lane, if it sleeps.
+//!
+//! What is not an invocation, or has a large payload, runs on the daemon's main runtime, which has several threads; so
+//! do the workers' supervisors, the scheduler's tasks and its ticks. A lane never waits for any of them.
 //!
 //! # Modules, from the ground up
 //!

@@ -4,9 +4,9 @@
 //! nobody, and its wake-ups are those of its worker's socket. Answers go out in the order in which they are ready.
 //!
 //! A client that sends faster than it is served is not read from; a client that does not read its answers slows down
-//! the streams it has asked for, and is cut off when too much is waiting for it.
+//! the streams it has asked for, and is cut off when too much is waiting for it, or for all clients together.
 
-use super::outbox::Outbox;
+use super::{backlog::Share, outbox::Outbox};
 use crate::{
     commands::{self, Caller, Context, Part, Partials},
     config::Config,
@@ -55,6 +55,8 @@ pub(super) struct Connection {
     config: Arc<Config>,
     incoming: BytesMut,
     outgoing: Outbox,
+    /// What waits for the client, once it is much.
+    backlog: Share,
     /// Ids whose final answer is still to come.
     open: HashSet<u64>,
     /// When the frame that is half here must be complete.
@@ -71,7 +73,7 @@ struct Outgoing {
 }
 
 impl Connection {
-    pub(super) fn new(context: Arc<Context>, caller: Caller, main: Handle) -> Self {
+    pub(super) fn new(context: Arc<Context>, caller: Caller, main: Handle, backlog: Share) -> Self {
         let config = context.config.load_full();
         Self {
             context,
@@ -80,6 +82,7 @@ impl Connection {
             config,
             incoming: BytesMut::with_capacity(BUFFER_BYTES),
             outgoing: Outbox::new(),
+            backlog,
             open: HashSet::new(),
             frame_deadline: None,
             done_reading: false,
@@ -99,6 +102,7 @@ impl Connection {
             if self.done_reading && running.is_empty() && self.outgoing.is_empty() {
                 return writer.shutdown().await;
             }
+            self.note_backlog();
             let may_read = !self.done_reading
                 && self.outgoing.len() < BACKLOG_SOFT_BYTES
                 && self.open.len() < self.config.limits.requests_per_connection_max as usize;
@@ -124,10 +128,22 @@ impl Connection {
                         }
                     }
                 }
+                () = self.backlog.cut_off(), if self.backlog.is_held() => {
+                    let waiting = self.outgoing.len();
+                    tracing::warn!(waiting, "a client that does not read its answers is cut off: too much waits for all");
+                    return Err(io::Error::other("clients do not read their answers"));
+                }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.on_frame_timeout(),
                 () = &mut stopped, if !self.done_reading => self.done_reading = true,
             }
         }
+    }
+
+    /// What is below the soft limit is bounded by the number of connections.
+    fn note_backlog(&mut self) {
+        let waiting = self.outgoing.len();
+        let counted = if waiting > BACKLOG_SOFT_BYTES { waiting } else { 0 };
+        self.backlog.set(counted, self.config.limits.backlog_bytes_max as usize);
     }
 
     /// Takes the next whole frame off the buffer.

@@ -3,6 +3,7 @@
 //! **Invariants.** A socket file is removed only when nobody answers on it, or by the daemon that made it. A peer is let
 //! in by its kernel-checked user id, never by what it says. Everything a peer can make the daemon hold is bounded.
 
+mod backlog;
 mod connection;
 mod lanes;
 mod outbox;
@@ -13,6 +14,7 @@ use crate::{
     protocol::{frame, ipc},
     socket::Socket,
 };
+use backlog::{Backlogs, Share};
 use bytes::BytesMut;
 use connection::Connection;
 use interprocess::{
@@ -103,6 +105,7 @@ impl Server {
     pub async fn run(mut self, context: Arc<Context>) {
         let stop = context.stopping.clone();
         let mut connections = JoinSet::new();
+        let backlogs = Arc::<Backlogs>::default();
         let room = Arc::new(Semaphore::new(context.config.load().limits.connections_max as usize));
         loop {
             let accepted = tokio::select! {
@@ -116,7 +119,9 @@ impl Server {
                     let Stream::UdSocket(stream) = stream;
                     match tokio::net::UnixStream::from(stream).into_std() {
                         Ok(stream) => {
-                            let serve = serve(stream, Arc::clone(&context), Arc::clone(&room), Handle::current());
+                            let backlog = Share::new(Arc::clone(&backlogs));
+                            let serve =
+                                serve(stream, Arc::clone(&context), Arc::clone(&room), backlog, Handle::current());
                             self.lanes.serve(&mut connections, serve);
                         }
                         Err(error) => tracing::debug!(%error, "a connection broke off"),
@@ -152,7 +157,7 @@ async fn remove_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-async fn serve(stream: UnixStream, context: Arc<Context>, room: Arc<Semaphore>, main: Handle) {
+async fn serve(stream: UnixStream, context: Arc<Context>, room: Arc<Semaphore>, backlog: Share, main: Handle) {
     let served = async {
         let socket = Socket::new(stream)?;
         let caller = match admit(&socket, &context) {
@@ -165,7 +170,7 @@ async fn serve(stream: UnixStream, context: Arc<Context>, room: Arc<Semaphore>, 
                 format!("{max} connections are open, which is the limit; close some, or raise limits.connections_max");
             return refuse(&socket, &Error::new(ErrorCode::Overloaded, message)).await;
         };
-        Connection::new(Arc::clone(&context), caller, main).run(socket).await
+        Connection::new(Arc::clone(&context), caller, main, backlog).run(socket).await
     };
     if let Err(error) = served.await {
         tracing::debug!(%error, "a connection broke off");

@@ -18,6 +18,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
+    path::Path,
     time::Duration,
 };
 
@@ -25,8 +26,11 @@ use std::{
 const FRAMES: usize = 100_000;
 
 /// A daemon's process, with a few functions.
-async fn start(data_dir: &std::path::Path) -> DaemonProcess {
-    let daemon = DaemonProcess::start(data_dir).await;
+async fn start(data_dir: &Path) -> DaemonProcess {
+    with_functions(DaemonProcess::start(data_dir).await).await
+}
+
+async fn with_functions(daemon: DaemonProcess) -> DaemonProcess {
     let functions = [
         ("hello", "export default () => new Response('hello');"),
         ("big", "const big = 'x'.repeat(1 << 20); export default () => new Response(big);"),
@@ -179,6 +183,40 @@ async fn a_client_that_never_reads_is_cut_off() {
     drop(streams);
     until_all_are_closed(&daemon).await;
     serves(&daemon).await;
+    daemon.kill().await;
+}
+
+/// Each stays far below its own bound; together they are far above that for all, and a client that reads goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_clients_that_never_read_make_the_daemon_hold_a_bounded_amount() {
+    const CLIENTS: usize = 60;
+    const ANSWERS: u64 = 6;
+    let data = tempfile::tempdir().unwrap();
+    let mut command = DaemonProcess::serve(data.path()).await;
+    command.env("LEVAIN_LIMITS_BACKLOG_BYTES_MAX", (32 << 20).to_string());
+    let daemon = with_functions(DaemonProcess::spawn(command, data.path()).await).await;
+    let request = Language::Json.write(&json!({ "function_id": "big" }));
+    let big = InvokeRequest { function_id: "big".into(), ..InvokeRequest::default() };
+    let reader = daemon.client().await;
+    let (mut streams, mut most) = (Vec::new(), 0);
+    for _ in 0..CLIENTS {
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        for id in 0..ANSWERS {
+            stream.write_all(&frame(id, wire::INVOKE, &request)).unwrap();
+        }
+        streams.push(stream);
+        let answer = reader.call(&big).await.unwrap();
+        assert_eq!(answer.body.0.len(), 1 << 20, "{answer:?}");
+        most = most.max(resident_mb(&daemon));
+    }
+    until_nothing_runs(&daemon).await;
+    most = most.max(resident_mb(&daemon));
+    // Without the bound it would be 60 x 6 answers of more than 1 MiB.
+    assert!(most < 32 + 150, "the daemon has {most} MiB");
+    assert!(connections(&daemon) < CLIENTS, "nobody was cut off");
+    serves(&daemon).await;
+    drop((streams, reader));
+    until_all_are_closed(&daemon).await;
     daemon.kill().await;
 }
 
