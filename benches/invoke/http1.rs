@@ -5,7 +5,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 use httparse::Status;
 use levain::protocol::worker::{DEADLINE_HEADER, INVOCATION_HEADER};
-use std::{borrow::Cow, path::Path};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixStream, unix::ReadHalf},
@@ -38,6 +41,7 @@ impl Call {
 /// the status and the end of the answer are looked at. What Levain is compared with is not slowed down by its client.
 #[derive(Debug)]
 pub(crate) struct HttpCaller {
+    socket: PathBuf,
     stream: UnixStream,
     request: Vec<u8>,
     answer_bytes_min: u64,
@@ -56,12 +60,16 @@ impl HttpCaller {
         }
         request += "\r\n";
         let request = [request.as_bytes(), body].concat();
-        Ok(Self { stream, request, answer_bytes_min: *answer_bytes_min, buffer: BytesMut::new() })
+        Ok(Self {
+            socket: socket.into(),
+            stream,
+            request,
+            answer_bytes_min: *answer_bytes_min,
+            buffer: BytesMut::new(),
+        })
     }
-}
 
-impl Caller for HttpCaller {
-    async fn call(&mut self) -> Result<()> {
+    async fn exchange(&mut self) -> Result<()> {
         let (reader, mut writer) = self.stream.split();
         let mut answer = Answer { reader, buffer: &mut self.buffer };
         // A server may answer while it reads, so whoever only writes may wait for ever.
@@ -71,6 +79,12 @@ impl Caller for HttpCaller {
             200 if bytes >= self.answer_bytes_min => Ok(()),
             status => Err(format!("it answered {status} with {bytes} bytes").into()),
         }
+    }
+}
+
+impl Caller for HttpCaller {
+    async fn call(&mut self) -> Result<()> {
+        self.exchange().await.map_err(|error| format!("{}: {error}", self.socket.display()).into())
     }
 }
 

@@ -163,7 +163,10 @@ async fn bare(
     for _ in 0..BARE_PROCESSES {
         let process = bun.bare(entry).await?;
         for _ in 0..count / BARE_PROCESSES {
-            callers.push(process.caller(call.clone()).await?);
+            let mut caller = process.caller(call.clone()).await?;
+            // `idleTimeout: 0` is for connections that were used: Bun closes others after some ten seconds.
+            caller.call().await?;
+            callers.push(caller);
         }
         processes.push(process);
     }
