@@ -358,6 +358,8 @@ impl Pool {
                 self.stop(id, actions);
             } else if let Some((id, running)) = self.workers.newest_busy() {
                 self.retire(id, running, actions);
+            } else {
+                return;
             }
             survey = self.workers.survey();
         }

@@ -212,6 +212,21 @@ fn plans_are_withdrawn_when_the_breaker_opens() {
 }
 
 #[test]
+fn the_floor_and_replacements_are_withdrawn_when_the_breaker_opens() {
+    let mut bench = Bench::warm_then_poor(Limits { workers_max: 4, workers_min: 3, ..LIMITS }, 1);
+    assert_eq!(bench.tick(), [ask(2), ask(3)]);
+    assert_eq!(bench.worn(1), [ask_to_replace(4)]);
+    bench.granted(2);
+    assert_eq!(bench.start_failed(2), [withdraw(4), withdraw(3)]);
+    bench.wait_ms(100);
+    assert_eq!(bench.on(Event::Warm(2)), [ask(5), ask_to_replace(6)]);
+    bench.granted(5);
+    assert_eq!(bench.granted(6), [withdraw(6)], "one at a time, and nothing is planned in its stead");
+    assert_eq!(bench.tick(), []);
+    assert_eq!(bench.ready(5), [ask_to_replace(7)]);
+}
+
+#[test]
 fn callers_fail_when_the_breaker_opens_and_only_plans_are_left() {
     let mut bench = Bench::poor(LIMITS);
     bench.invoke(1);
