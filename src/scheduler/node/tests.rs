@@ -358,6 +358,8 @@ fn floors_are_given_up_to_nobody() {
     let floor = |spare| Holding { spare, serving_since: Some(bench.now - 9 * TURN), ..bench.busy(4) };
     assert_eq!(bench.reclaim(&[floor(0)]), []);
     assert_eq!(bench.reclaim(&[floor(1)]), [give_up(1, 1)]);
+    let last = Holding { idle: vec![bench.now], ..floor(1) };
+    assert_eq!(bench.reclaim(&[last]), [evict(1)]);
     let one_idle = Holding { idle: vec![bench.now], ..floor(2) };
     assert_eq!(bench.reclaim(&[one_idle]), [evict(1), give_up(1, 1)], "two in all");
 }

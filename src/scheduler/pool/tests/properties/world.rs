@@ -103,6 +103,8 @@ pub(super) struct World {
     yielding: usize,
     closed: bool,
     workers_max_ever: usize,
+    /// Who has ended an invocation with the event at hand.
+    has_served: Option<WorkerId>,
     /// What must come back for the event at hand.
     due: Vec<Action>,
 }
@@ -122,6 +124,7 @@ impl World {
             yielding: 0,
             closed: false,
             workers_max_ever: limits.workers_max.max(1),
+            has_served: None,
             due: Vec::new(),
         }
     }

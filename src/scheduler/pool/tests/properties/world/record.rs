@@ -5,6 +5,7 @@ use super::*;
 impl World {
     /// What an event means by itself. Returns whether it is a failed start.
     pub(super) fn record(&mut self, event: Event) -> bool {
+        self.has_served = None;
         match event {
             Event::Invoke(invocation) => self.waiting.push_back(invocation),
             Event::Cancel(invocation) => {
@@ -84,6 +85,7 @@ impl World {
             (Event::Release(_), Some(Phase::Busy(mut running, mut service))) => {
                 self.end(running.pop());
                 service.served += 1;
+                self.has_served = Some(id);
                 self.yielding -= usize::from(gives_up);
                 Some(match running.is_empty() {
                     _ if gives_up => Phase::Retiring(running),
@@ -139,7 +141,7 @@ impl World {
             let bounds = |part: f64, limit: f64| (limit > 0.0 && part >= 0.9 * limit, limit > 0.0 && part >= limit);
             let (may, must) = match event {
                 Event::Worn(worn) if worn == *id => (true, true),
-                Event::Release(released) if released == *id => {
+                Event::Release(_) if self.has_served == Some(*id) => {
                     bounds(service.served as f64, limits.requests_max as f64)
                 }
                 Event::Tick => bounds((now - service.ready_at).as_secs_f64(), limits.age_max.as_secs_f64()),
