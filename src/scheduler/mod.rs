@@ -17,6 +17,8 @@ mod invoke;
 mod lease;
 pub mod node;
 pub mod pool;
+#[cfg(test)]
+mod simulation;
 
 pub use cell::Floor;
 pub use invoke::{Failed, InvokeError, Reply, Wait};

@@ -12,7 +12,8 @@
 //! - **N2 Order**: the pool that holds the fewest places comes first, of equals the one that is first in line, and of its
 //!   wishes the oldest. Who is given a place goes to the end of the line with its other wishes.
 //! - **N3 Eviction**: when somebody asks in vain, the worker of another pool that is idle longest stops, unless that
-//!   pool's floor needs it. So it does when the workers have more memory than `memory_max`.
+//!   pool's floor needs it. So it does when the workers have more memory than `memory_max`. Workers that stop already
+//!   count as such, and those that retire keep no idle one alive, for what they run may take long.
 //! - **N4 Fair shares**: when nobody is idle, a pool that holds at least two more than who asks gives up a worker when
 //!   its next invocation ends. The shares of busy pools thus come to differ by one at most.
 //! - **N5 Turns**: a pool that holds nothing and has waited for [`TURN`] gets the place of a pool whose worker has served
@@ -173,12 +174,19 @@ impl Node {
         let mut events = Vec::new();
         let mut given: Vec<Given<'_>> = holdings.iter().map(|(pool, it)| Given::new(*pool, it)).collect();
         let leaving: usize = holdings.iter().map(|(_, it)| it.leaving).sum();
+        let stopping: usize = holdings.iter().map(|(_, it)| it.stopping).sum();
+        let soon = self.places_from(stopping);
+        let mut later = self.places_from(leaving).saturating_sub(soon);
         let mut asks = self.asks.clone();
         asks.sort_unstable_by_key(|ask| self.rank(ask));
         let mut gained: HashMap<VersionId, usize> = HashMap::new();
-        for ask in asks.iter().skip(leaving) {
+        for ask in asks.iter().skip(soon) {
             if let Some(idle) = longest_idle(&mut given, Some(ask.pool)) {
                 events.push((idle, Event::Evict));
+                continue;
+            }
+            if later > 0 {
+                later -= 1;
                 continue;
             }
             let share = self.share(ask.pool) + gained.get(&ask.pool).copied().unwrap_or(0);
@@ -193,7 +201,7 @@ impl Node {
             given[at].busy += 1;
             *gained.entry(ask.pool).or_default() += 1;
         }
-        for _ in leaving..self.too_much_memory() {
+        for _ in stopping..self.too_much_memory() {
             events.extend(longest_idle(&mut given, None).map(|pool| (pool, Event::Evict)));
         }
         let changed = given.iter().filter(|it| it.busy != it.holding.yielding);
@@ -209,6 +217,11 @@ impl Node {
     /// Places a pool holds.
     fn share(&self, pool: VersionId) -> usize {
         self.held.get(&pool).map_or(0, Vec::len)
+    }
+
+    /// How many places can be given away when so many workers are gone: those beyond the cap leave none.
+    fn places_from(&self, leaving: usize) -> usize {
+        leaving.min((self.caps.workers_max.max(1) + leaving).saturating_sub(self.held()))
     }
 
     fn memory_planned(&self) -> u64 {

@@ -54,7 +54,8 @@
 //!   time, first who has served longest, and the two count as one worker. The new one takes over how long the old one
 //!   was idle, so that recycling keeps nobody from expiring.
 //! - **R10 Giving up places**: `Evict` takes the worker that is idle longest, `Yield` those whose invocation ends next;
-//!   neither goes below the floor, and no invocation is cut.
+//!   neither goes below the floor, and no invocation is cut. Whoever was to replace a worker that is given up or expires
+//!   goes with it: else recycling would take the place back.
 //! - **R11 Retiring** workers run to their end beside those that take their place: they count for `workers_max` and
 //!   `executions_max` no more. Nothing is planned while there are `2 × workers_max` workers in all.
 //!
@@ -179,6 +180,7 @@ impl Pool {
             idle,
             serving_since: self.workers.serving_since(),
             leaving: counts.leaving(),
+            stopping: counts.stopping,
             yielding: self.yielding,
         }
     }
@@ -225,7 +227,7 @@ impl Pool {
                 if self.counts().ready() > self.limits.workers_min
                     && let Some((_, id)) = self.workers.idle().min()
                 {
-                    self.stop(id, actions);
+                    self.give_up(id, 0, actions);
                 }
             }
             Event::Yield(count) => self.yielding = count,
@@ -277,18 +279,21 @@ impl Pool {
     fn ready(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
         let Some(WorkerState::Starting { purpose, .. }) = self.workers.get(id) else { return };
         self.breaker.record_success();
-        let mut since = now;
+        let (mut since, mut tenure) = (now, Tenure::new(now));
         if let Purpose::Replace(old) = purpose {
             match self.workers.get(old) {
-                Some(WorkerState::Idle { since: idle_since, .. }) => {
-                    since = idle_since;
+                Some(WorkerState::Idle { since: idle_since, tenure: of_old }) => {
+                    (since, tenure) = (idle_since, Tenure::in_place_of(of_old, now));
                     self.stop(old, actions);
                 }
-                Some(WorkerState::Busy { running, .. }) => self.retire(old, running, actions),
+                Some(WorkerState::Busy { running, tenure: of_old }) => {
+                    tenure = Tenure::in_place_of(of_old, now);
+                    self.retire(old, running, actions);
+                }
                 _ => {}
             }
         }
-        self.workers.set(id, WorkerState::Idle { since, tenure: Tenure::new(now) });
+        self.workers.set(id, WorkerState::Idle { since, tenure });
     }
 
     /// An invocation is over. The worker is kept for the next, unless it retires or the node wants its place.
@@ -298,7 +303,7 @@ impl Pool {
                 if self.yielding > 0 && self.counts().ready() > self.limits.workers_min =>
             {
                 self.yielding -= 1;
-                self.retire(id, running - 1, actions);
+                self.give_up(id, running - 1, actions);
             }
             Some(WorkerState::Busy { running, tenure }) => {
                 let tenure = tenure.after_call(id, &self.limits);
@@ -335,13 +340,14 @@ impl Pool {
         actions.extend(self.waiting.drain(..).map(|invocation| Action::Fail { invocation, reason }));
     }
 
-    /// Stops idle workers whose time is over, the oldest first, down to the floor.
+    /// Stops idle workers whose time is over, the oldest first, down to the floor. Those on their way do not count: they
+    /// may never be ready.
     fn stop_expired(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while self.workers.survey().lasting() > self.limits.workers_min
+        while self.counts().ready() > self.limits.workers_min
             && let Some((since, id)) = self.workers.idle().min()
             && now.saturating_duration_since(since) >= self.limits.idle_timeout
         {
-            self.stop(id, actions);
+            self.give_up(id, 0, actions);
         }
     }
 
@@ -474,6 +480,17 @@ impl Pool {
     fn stop(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
         self.workers.set(id, WorkerState::Stopping);
         actions.push(Action::Stop(id));
+    }
+
+    /// Lets a worker go that is not needed, and with it the one that was to replace it.
+    fn give_up(&mut self, id: WorkerId, running: usize, actions: &mut Vec<Action>) {
+        self.retire(id, running, actions);
+        if let Some((_, new)) = self.workers.survey().replacement.filter(|(old, _)| *old == id) {
+            match self.workers.get(new) {
+                Some(WorkerState::Planned { .. }) => self.withdraw(new, actions),
+                _ => self.stop(new, actions),
+            }
+        }
     }
 
     /// Lets a worker finish what it runs.

@@ -236,10 +236,22 @@ fn nobody_stops_for_who_gets_a_place_that_becomes_free_anyway() {
     let mut bench = Bench::held(4, &[2, 2]);
     bench.ask(3, 1);
     bench.ask(3, 2);
-    let leaving = Holding { leaving: 1, ..bench.idle(&[9]) };
+    let leaving = Holding { leaving: 1, stopping: 1, ..bench.idle(&[9]) };
     assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), [evict(2)], "for one of the two");
-    let leaving = Holding { leaving: 2, ..bench.idle(&[]) };
+    let leaving = Holding { leaving: 2, stopping: 2, ..bench.idle(&[]) };
     assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), []);
+    let retiring = Holding { leaving: 2, ..bench.idle(&[]) };
+    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), retiring.clone()]), [evict(1), evict(1)], "that may take long");
+    assert_eq!(bench.reclaim(&[bench.busy(2), retiring]), [], "as long as another invocation");
+}
+
+#[test]
+fn places_beyond_a_lowered_cap_are_for_nobody() {
+    let mut bench = Bench::held(4, &[2, 2]);
+    bench.node.set_caps(Caps { workers_max: 2, ..bench.node.caps() });
+    bench.ask(3, 1);
+    let leaving = Holding { leaving: 2, stopping: 2, ..bench.idle(&[]) };
+    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), [evict(1)], "4 - 2 are still 2");
 }
 
 #[test]
@@ -259,7 +271,7 @@ fn idle_workers_stop_when_all_have_too_much_memory() {
     bench.node.measured(140 * MIB);
     assert!(bench.node.is_short());
     assert_eq!(bench.reclaim(&holdings), [evict(1), evict(2)], "35 MiB each: two are enough");
-    let leaving = [Holding { leaving: 1, ..bench.idle(&[3, 2]) }, bench.idle(&[5])];
+    let leaving = [Holding { leaving: 1, stopping: 1, ..bench.idle(&[3, 2]) }, bench.idle(&[5])];
     assert_eq!(bench.reclaim(&leaving), [evict(2)], "one is on its way");
     assert_eq!(bench.reclaim(&[bench.busy(3), bench.busy(1)]), [], "no invocation is cut for it");
     assert_eq!(Bench::new(1).reclaim(&[]), []);

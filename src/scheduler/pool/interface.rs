@@ -158,10 +158,13 @@ pub struct Holding {
     pub spare: usize,
     /// Since when those are idle that may go, the longest first.
     pub idle: Vec<Instant>,
-    /// When the worker that has served longest became ready.
+    /// Since when the worker that has served longest does. One that replaced another goes on with its time: else a pool
+    /// that recycles often would never have had its turn.
     pub serving_since: Option<Instant>,
     /// Places that become free without another decision.
     pub leaving: usize,
+    /// How many of them are about to: the others finish what they run first, which may take long.
+    pub stopping: usize,
     /// How many of its busy workers it was told to give up.
     pub yielding: usize,
 }

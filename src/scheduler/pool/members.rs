@@ -49,7 +49,9 @@ pub(super) enum Purpose {
 /// A worker's service since it was ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tenure {
-    pub(super) ready_at: Instant,
+    ready_at: Instant,
+    /// When the first of those that have replaced each other became ready.
+    serving_since: Instant,
     /// Invocations that have ended in it.
     served: u64,
     /// It shall be replaced.
@@ -58,7 +60,12 @@ pub(super) struct Tenure {
 
 impl Tenure {
     pub(super) fn new(ready_at: Instant) -> Self {
-        Self { ready_at, served: 0, worn: false }
+        Self { ready_at, serving_since: ready_at, served: 0, worn: false }
+    }
+
+    /// Of a worker that takes the place of another.
+    pub(super) fn in_place_of(old: Tenure, ready_at: Instant) -> Self {
+        Self { serving_since: old.serving_since, ..Self::new(ready_at) }
     }
 
     /// After another invocation.
@@ -271,8 +278,8 @@ impl Members {
         })
     }
 
-    /// When the worker that has served longest became ready.
+    /// Since when the worker that has served longest does, with those that it replaced.
     pub(super) fn serving_since(&self) -> Option<Instant> {
-        self.tenures().map(|(_, tenure)| tenure.ready_at).min()
+        self.tenures().map(|(_, tenure)| tenure.serving_since).min()
     }
 }

@@ -133,13 +133,15 @@ impl World {
             let mut idle = idle;
             idle.sort_unstable();
             let serving_since = Some(now - Duration::from_millis(100 * u64::from(number))).filter(|_| ready > 0);
-            Holding { ready, spare, idle, serving_since, leaving, yielding }
+            Holding { ready, spare, idle, serving_since, leaving, stopping: leaving, yielding }
         };
         let holdings: Vec<Holding> = (1..).zip(of_pools).map(holding).collect();
         let events = self.bench.reclaim(&holdings);
         let count = |wanted: Event| events.iter().filter(|it| it.1 == wanted).count();
         let leaving: usize = holdings.iter().map(|it| it.leaving).sum();
-        let in_vain = self.wishes.len().saturating_sub(leaving);
+        // Places beyond the cap become free for nobody.
+        let beyond_the_cap = self.held.len().saturating_sub(self.caps.workers_max.max(1));
+        let in_vain = self.wishes.len().saturating_sub(leaving.saturating_sub(beyond_the_cap));
         let mut given_up = 0;
         for (number, holding) in (1..).zip(&holdings) {
             let own: Vec<Event> = events.iter().filter(|it| it.0 == pool(number)).map(|it| it.1).collect();
@@ -219,6 +221,7 @@ impl Busy {
             idle: vec![self.idle_since; idle],
             serving_since: self.workers.iter().map(|it| it.1).min(),
             leaving: self.leaving.len(),
+            stopping: self.leaving.len(),
             yielding: self.yielding,
         }
     }

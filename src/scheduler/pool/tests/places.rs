@@ -388,6 +388,7 @@ fn what_the_node_may_take_is_told() {
         idle: vec![first, second, third],
         serving_since: Some(first),
         leaving: 0,
+        stopping: 0,
         yielding: 0,
     };
     assert_eq!(bench.pool.holding(), all);
@@ -397,7 +398,15 @@ fn what_the_node_may_take_is_told() {
     bench.on(Event::Evict);
     bench.on(Event::Yield(1));
     bench.on(Event::Warm(9));
-    let left = Holding { ready: 3, spare: 1, idle: vec![second], serving_since: Some(second), leaving: 2, yielding: 1 };
+    let left = Holding {
+        ready: 3,
+        spare: 1,
+        idle: vec![second],
+        serving_since: Some(second),
+        leaving: 2,
+        stopping: 1,
+        yielding: 1,
+    };
     assert_eq!(bench.pool.holding(), left);
     assert_eq!(Bench::new(LIMITS).pool.holding(), Holding::default());
 }

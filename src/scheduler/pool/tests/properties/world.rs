@@ -30,6 +30,7 @@ enum Why {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Service {
     ready_at: Instant,
+    serving_since: Instant,
     served: u64,
     worn: bool,
 }

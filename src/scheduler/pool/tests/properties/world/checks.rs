@@ -128,8 +128,9 @@ impl World {
             ready: self.ready(),
             spare,
             idle: self.idle().iter().take(spare).map(|it| it.0).collect(),
-            serving_since: self.workers.values().filter_map(|it| Some(it.service()?.ready_at)).min(),
+            serving_since: self.workers.values().filter_map(|it| Some(it.service()?.serving_since)).min(),
             leaving: retiring + self.stopping(),
+            stopping: self.stopping(),
             yielding: self.yielding,
         };
         assert_eq!(self.pool.holding(), holding);

@@ -23,20 +23,18 @@ impl World {
                 }
             }
             Event::Evict if self.ready() > self.limits.workers_min => {
-                if let Some((_, id)) = self.idle().first() {
-                    self.workers.insert(*id, Phase::Retiring(Vec::new()));
+                if let Some((_, id)) = self.idle().first().copied() {
+                    self.give_up(id, Vec::new());
                 }
             }
             Event::Yield(count) => self.yielding = count,
             Event::Close => self.closed = true,
             Event::Tick => {
-                // Of a pair, one goes at the most while the floor needs the other.
-                let replacements = self.replacements();
                 while let Some((since, id)) = self.idle().first().copied()
-                    && self.alive() - replacements > self.limits.workers_min
+                    && self.ready() > self.limits.workers_min
                     && self.now - since >= self.limits.idle_timeout
                 {
-                    self.workers.insert(id, Phase::Retiring(Vec::new()));
+                    self.give_up(id, Vec::new());
                 }
             }
             Event::Evict | Event::Warm(_) => {}
@@ -68,7 +66,8 @@ impl World {
             }
             (Event::Ready(_), Some(Phase::Starting(_, why))) => {
                 self.failures = None;
-                Some(Phase::Idle(self.idle_since(why), Service { ready_at: self.now, served: 0, worn: false }))
+                let (idle_since, serving_since) = self.take_over(why);
+                Some(Phase::Idle(idle_since, Service { ready_at: self.now, serving_since, served: 0, worn: false }))
             }
             (Event::StartFailed(_) | Event::Exited(_), Some(Phase::Starting(began, _))) => {
                 self.workers.remove(&id);
@@ -86,9 +85,12 @@ impl World {
                 self.end(running.pop());
                 service.served += 1;
                 self.has_served = Some(id);
-                self.yielding -= usize::from(gives_up);
+                if gives_up {
+                    self.yielding -= 1;
+                    self.give_up(id, running);
+                    return false;
+                }
                 Some(match running.is_empty() {
-                    _ if gives_up => Phase::Retiring(running),
                     true => Phase::Idle(self.now, service),
                     false => Phase::Busy(running, service),
                 })
@@ -113,17 +115,30 @@ impl World {
         false
     }
 
-    /// Takes the place of the worker that this one comes for. Returns since when the new one is idle.
-    fn idle_since(&mut self, why: Why) -> Instant {
-        let Why::Replace(old) = why else { return self.now };
+    /// A worker goes that is not needed, and so does who was to replace it.
+    fn give_up(&mut self, id: WorkerId, running: Vec<InvocationId>) {
+        self.workers.insert(id, Phase::Retiring(running));
+        let Some(new) = self.newest(|it| it.replaces() == Some(id)) else { return };
+        if self.workers[&new].is_planned() {
+            self.due.push(Action::Withdraw(new));
+            self.workers.remove(&new);
+        } else {
+            self.workers.insert(new, Phase::Retiring(Vec::new()));
+        }
+    }
+
+    /// Takes the place of the worker that this one comes for. Returns since when the new one is idle, and since when it
+    /// serves, as if it were the old one.
+    fn take_over(&mut self, why: Why) -> (Instant, Instant) {
+        let Why::Replace(old) = why else { return (self.now, self.now) };
         match self.workers[&old].clone() {
-            Phase::Idle(since, _) => {
+            Phase::Idle(since, service) => {
                 self.workers.insert(old, Phase::Retiring(Vec::new()));
-                since
+                (since, service.serving_since)
             }
-            Phase::Busy(running, _) => {
+            Phase::Busy(running, service) => {
                 self.workers.insert(old, Phase::Retiring(running));
-                self.now
+                (self.now, service.serving_since)
             }
             phase => panic!("{old:?} is replaced and {phase:?}"),
         }

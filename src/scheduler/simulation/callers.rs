@@ -1,0 +1,235 @@
+//! Those who call, and what becomes of their calls.
+
+use super::{
+    super::pool::Event,
+    scenario::Arrivals,
+    world::{Call, CallState, End, Happening, Phase, World, invocation_id},
+};
+use crate::model::WorkerId;
+use std::time::Duration;
+
+/// Workers that are tried for a call which none of them got.
+const HAND_OVER_TRIES: usize = 5;
+
+impl World {
+    /// Callers come, and it is decided when the next do.
+    pub(super) fn arrive(&mut self, function: usize) {
+        if self.is_calm || self.functions[function].is_deleted {
+            return;
+        }
+        match self.functions[function].workload.arrivals {
+            Arrivals::Greedy(_) => self.call(function),
+            Arrivals::Steady(every) => {
+                self.call(function);
+                let delay = self.random.time(every);
+                self.after(delay, Happening::Arrive(function));
+            }
+            Arrivals::Bursts(every, size) => {
+                for _ in 0..size {
+                    self.call(function);
+                }
+                let delay = self.random.time(every);
+                self.after(delay, Happening::Arrive(function));
+            }
+        }
+    }
+
+    pub(super) fn call(&mut self, function: usize) {
+        let (call, pool) = (self.calls.len(), self.functions[function].live);
+        let state = CallState::Waiting;
+        self.calls.push(Call { pool, function, asked: self.elapsed, state, tries: 0, has_left: false });
+        let odds = self.functions[function].workload.odds;
+        if self.random.chance(odds.leave) {
+            let delay = self.random.milliseconds(0..=1_000);
+            self.after(delay, Happening::CallerLeaves(call));
+        }
+        self.acquire(call);
+    }
+
+    /// Asks for a worker.
+    fn acquire(&mut self, call: usize) {
+        let pool = self.calls[call].pool;
+        let timeout = self.workload(pool).timeout;
+        let left = (self.calls[call].asked + timeout).saturating_sub(self.elapsed);
+        self.calls[call].state = CallState::Waiting;
+        self.cells[pool].waiting += 1;
+        self.apply(pool, Event::Invoke(invocation_id(call)));
+        if self.calls[call].state == CallState::Waiting {
+            self.after(left.min(self.scenario.queue_timeout), Happening::QueueTimeout(call));
+        }
+    }
+
+    /// A worker is there for it, unless that has just died; the caller is, unless it has just left.
+    pub(super) fn begin_call(&mut self, call: usize, worker: WorkerId) {
+        let pool = self.calls[call].pool;
+        if self.calls[call].state != CallState::Running(worker) {
+            return;
+        }
+        self.calls[call].tries += 1;
+        // Whoever waited leaves the queue when it has what it waited for, which is no news.
+        self.apply(pool, Event::Cancel(invocation_id(call)));
+        if self.calls[call].state != CallState::Running(worker) {
+            return;
+        }
+        let process = self.processes.get(&(pool, worker)).filter(|it| it.phase == Phase::Ready);
+        if process.is_none() {
+            return self.not_sent(call, worker);
+        }
+        if self.calls[call].has_left {
+            self.over(call, worker);
+            return;
+        }
+        self.serve(call, worker);
+    }
+
+    /// The worker was dead already: another one is tried.
+    fn not_sent(&mut self, call: usize, worker: WorkerId) {
+        self.take_out(call, worker);
+        self.apply(self.calls[call].pool, Event::Kill(worker));
+        if self.calls[call].tries < HAND_OVER_TRIES && !self.calls[call].has_left {
+            self.acquire(call);
+        } else {
+            self.end(call, End::Broken);
+        }
+    }
+
+    /// Decides what becomes of a call in its worker.
+    fn serve(&mut self, call: usize, worker: WorkerId) {
+        let (pool, tries) = (self.calls[call].pool, self.calls[call].tries);
+        let workload = self.workload(pool);
+        let (odds, service, timeout, growth) = (workload.odds, workload.service, workload.timeout, workload.growth);
+        if self.is_calm {
+            let delay = self.random.milliseconds(1..=5);
+            return self.after(delay, Happening::CallEnds(call, tries));
+        }
+        let deadline = (self.calls[call].asked + timeout).saturating_sub(self.elapsed);
+        let time = self.random.time(service);
+        let is_endless = self.random.chance(odds.endless);
+        if self.random.chance(odds.blocking) {
+            let until = self.elapsed + if is_endless { Duration::from_secs(3_600) } else { time };
+            let since = self.elapsed;
+            self.process((pool, worker)).blocked = Some((since, until));
+        }
+        self.process((pool, worker)).memory += growth;
+        if self.random.chance(odds.crash) {
+            self.after(time / 2, Happening::Crash((pool, worker)));
+        }
+        if !is_endless {
+            self.after(time, Happening::CallEnds(call, tries));
+        }
+        self.after(deadline, Happening::Deadline(call, tries));
+    }
+
+    fn process(&mut self, key: super::world::Key) -> &mut super::world::Process {
+        self.processes.get_mut(&key).expect("it serves")
+    }
+
+    /// The worker that a call runs in, if it is still that attempt.
+    fn worker_of(&self, call: usize, tries: usize) -> Option<WorkerId> {
+        match self.calls[call].state {
+            CallState::Running(worker) if self.calls[call].tries == tries => Some(worker),
+            _ => None,
+        }
+    }
+
+    /// A handler is through, unless its event loop is held up.
+    pub(super) fn call_ends(&mut self, call: usize, tries: usize) {
+        let Some(worker) = self.worker_of(call, tries) else { return };
+        let key = (self.calls[call].pool, worker);
+        match self.processes.get(&key).and_then(|it| it.blocked) {
+            Some((_, until)) if until > self.elapsed => {
+                self.after(until - self.elapsed, Happening::CallEnds(call, tries));
+            }
+            _ => {
+                self.over(call, worker);
+                self.maybe_crash(key);
+            }
+        }
+    }
+
+    /// The worker can take another call.
+    fn over(&mut self, call: usize, worker: WorkerId) {
+        let pool = self.calls[call].pool;
+        self.take_out(call, worker);
+        self.end(call, End::Done);
+        self.apply(pool, Event::Release(worker));
+    }
+
+    fn take_out(&mut self, call: usize, worker: WorkerId) {
+        if let Some(process) = self.processes.get_mut(&(self.calls[call].pool, worker)) {
+            process.running.retain(|it| *it != call);
+        }
+    }
+
+    /// A call has taken too long. A worker that runs nothing else is ended; another gets a moment.
+    pub(super) fn deadline(&mut self, call: usize, tries: usize) {
+        let Some(worker) = self.worker_of(call, tries) else { return };
+        let pool = self.calls[call].pool;
+        self.calls[call].has_left = true;
+        if self.cells[pool].settings.concurrency == 1 {
+            self.kill(call, worker);
+        } else {
+            self.after(self.scenario.kill_grace, Happening::GraceOver(call, tries));
+        }
+    }
+
+    /// The moment is over: a worker that answers is retired, one that does not is ended.
+    pub(super) fn grace_over(&mut self, call: usize, tries: usize) {
+        let Some(worker) = self.worker_of(call, tries) else { return };
+        let pool = self.calls[call].pool;
+        if self.blocked_for((pool, worker)).is_some_and(|it| it >= self.scenario.kill_grace) {
+            return self.kill(call, worker);
+        }
+        self.take_out(call, worker);
+        if let Some(process) = self.processes.get_mut(&(pool, worker)) {
+            process.abandoned += 1;
+        }
+        self.end(call, End::Broken);
+        self.apply(pool, Event::Abandon(worker));
+    }
+
+    fn kill(&mut self, call: usize, worker: WorkerId) {
+        let pool = self.calls[call].pool;
+        self.take_out(call, worker);
+        self.end(call, End::Broken);
+        let exit = self.workload(pool).exit;
+        let delay = self.random.time(exit);
+        self.die((pool, worker), delay);
+        self.apply(pool, Event::Kill(worker));
+    }
+
+    pub(super) fn caller_leaves(&mut self, call: usize) {
+        if !self.is_calm {
+            self.leave(call);
+        }
+    }
+
+    /// In the end nobody gives up waiting, or it would hide that nobody serves; unless nobody can.
+    pub(super) fn queue_timeout(&mut self, call: usize) {
+        if !self.is_calm || !self.has_room_for_all() {
+            self.leave(call);
+        }
+    }
+
+    /// A caller goes. If it waited, that is its end; if its call runs, the worker is free when the handler is through.
+    fn leave(&mut self, call: usize) {
+        self.calls[call].has_left |= self.calls[call].state == CallState::Waiting || !self.is_calm;
+        if self.calls[call].state == CallState::Waiting {
+            let pool = self.calls[call].pool;
+            self.cells[pool].waiting -= 1;
+            self.end(call, End::Cancelled);
+            self.apply(pool, Event::Cancel(invocation_id(call)));
+        }
+    }
+
+    /// A call has ended. Whoever is greedy comes again.
+    pub(super) fn end(&mut self, call: usize, end: End) {
+        let function = self.calls[call].function;
+        self.check_not_over(call);
+        self.calls[call].state = CallState::Over(end);
+        if let Arrivals::Greedy(_) = self.functions[function].workload.arrivals {
+            let delay = if end == End::Done { Duration::from_micros(500) } else { Duration::from_millis(500) };
+            self.after(delay, Happening::Arrive(function));
+        }
+    }
+}

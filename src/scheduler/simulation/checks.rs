@@ -1,0 +1,307 @@
+//! What holds, whatever happens: the invariants S1 to S12 of the [simulation](super).
+
+use super::{
+    super::{
+        Floor,
+        node::{START_BYTES, TURN},
+        pool::{Action, Counts, Event, Failure},
+    },
+    scenario::Kind,
+    world::{CallState, Key, Phase, World},
+};
+use crate::model::WorkerId;
+use std::{collections::BTreeMap, time::Duration};
+
+/// What is remembered about the node.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Who asks, and whether for a replacement.
+    pub(super) asks: BTreeMap<Key, bool>,
+    /// Places that were held when the cap was lowered.
+    pub(super) ceiling: usize,
+    /// When the memory was measured last.
+    memory: u64,
+    /// Ticks at which there was too much memory and somebody idle, since a worker was stopped.
+    over: usize,
+}
+
+/// What is remembered about a pool.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    /// Since when it has had callers and held nothing.
+    hungry_since: Option<Duration>,
+    /// It has a worker for a rollback, and none of its workers has died.
+    is_kept: bool,
+    failing: Option<Failing>,
+}
+
+/// The starts of a pool since the first one failed.
+#[derive(Debug)]
+struct Failing {
+    since: Duration,
+    starts: usize,
+    /// Starts that somebody wished for.
+    wished: usize,
+}
+
+/// The back-off after each failure in a row, the last for all that follow.
+const BACK_OFF_MS: [u64; 9] = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000];
+
+/// How many starts the back-off allows in a time.
+fn starts_allowed(time: Duration) -> usize {
+    let back_offs = BACK_OFF_MS.iter().chain(std::iter::repeat(&BACK_OFF_MS[8]));
+    let mut sum = Duration::ZERO;
+    back_offs
+        .take_while(|milliseconds| {
+            sum += Duration::from_millis(**milliseconds);
+            sum <= time
+        })
+        .count()
+}
+
+impl World {
+    /// S2.
+    pub(super) fn check_dispatch(&mut self, pool: usize, worker: WorkerId, call: usize) {
+        let is_its_pool = self.calls[call].pool == pool;
+        assert!(is_its_pool && self.calls[call].state == CallState::Waiting, "S1: call {call} does not wait");
+        let cell = &self.cells[pool];
+        let limits = cell.limits();
+        assert!(!cell.pool.is_closed(), "S2: pool {pool} is closed");
+        let running = cell.pool.counts().running;
+        assert!(running <= limits.executions_max.max(1), "S2: {running} run in pool {pool}");
+        let process = self.processes.get(&(pool, worker)).expect("S3: a call goes to a worker that exists");
+        assert!(matches!(process.phase, Phase::Ready | Phase::Dying), "S3: {worker} of pool {pool} is {process:?}");
+        assert!(!process.is_stopped, "S3: worker {worker} of pool {pool} was told to stop");
+        assert!(process.running.len() < limits.concurrency.max(1), "S2: worker {worker} of pool {pool} is full");
+    }
+
+    /// S1.
+    pub(super) fn check_fail(&self, pool: usize, event: Event, call: usize, reason: Failure) {
+        let (it, cell) = (&self.calls[call], &self.cells[pool]);
+        assert!(it.pool == pool && it.state == CallState::Waiting, "S1: call {call} does not wait");
+        match reason {
+            Failure::Closed => assert!(cell.pool.is_closed(), "S1: call {call} fails for a pool that is open"),
+            Failure::QueueFull => assert!(matches!(event, Event::Invoke(_)), "S1: call {call} loses its place"),
+            Failure::StartFailed => {
+                assert!(cell.checked.failing.is_some(), "S1: call {call} fails for no failed start");
+                assert_eq!(cell.pool.counts().alive(), 0, "S1: call {call} fails although somebody may serve it");
+            }
+        }
+    }
+
+    pub(super) fn check_not_over(&self, call: usize) {
+        assert!(!matches!(self.calls[call].state, CallState::Over(_)), "S1: call {call} ends twice");
+    }
+
+    /// S5.
+    pub(super) fn check_stop(&mut self, pool: usize, event: Event, worker: WorkerId) {
+        let Some(process) = self.processes.get(&(pool, worker)) else {
+            panic!("S3: worker {worker} of pool {pool} is stopped and does not exist");
+        };
+        assert!(!process.is_stopped, "S3: worker {worker} of pool {pool} is stopped twice");
+        let is_cut = !process.running.is_empty() && event != Event::Kill(worker);
+        assert!(!is_cut, "S5: {event:?} cuts {:?} in worker {worker} of pool {pool}", process.running);
+        self.watch.over = 0;
+        if let Phase::Ordered | Phase::InLine | Phase::Starting = process.phase
+            && let Some(failing) = &mut self.cells[pool].checked.failing
+        {
+            // A start that is given up says nothing.
+            failing.starts = failing.starts.saturating_sub(1);
+        }
+    }
+
+    /// S4: what the node gives.
+    pub(super) fn check_grant(&mut self, pool: usize, worker: WorkerId) {
+        let Some(replaces) = self.watch.asks.remove(&(pool, worker)) else {
+            panic!("S4: pool {pool} gets a place for worker {worker} and has not asked");
+        };
+        let (held, caps) = (self.node.held(), self.node.caps());
+        let max = caps.workers_max.max(1) + usize::from(replaces);
+        assert!(held <= max, "S4: {held} places are held and there are {max}");
+        let memory = self.watch.memory + START_BYTES;
+        assert!(held == 1 || memory <= caps.memory_max, "S4: a place is given and there is no memory");
+    }
+
+    /// After each event of a pool.
+    pub(super) fn check_event(&mut self, pool: usize, event: Event, before: Counts, actions: &[Action]) {
+        let after = self.cells[pool].pool.counts();
+        assert_eq!(after.queued, self.cells[pool].waiting, "S1: callers of pool {pool}");
+        self.check_floor(pool, event, before, after);
+        self.check_starts(pool, event, after, actions);
+        let is_hungry = after.queued > 0 && after.planned > 0 && after.starting + after.ready() + after.leaving() == 0;
+        let elapsed = self.elapsed;
+        let checked = &mut self.cells[pool].checked;
+        checked.hungry_since = is_hungry.then(|| checked.hungry_since.unwrap_or(elapsed));
+    }
+
+    /// S6 and S10.
+    fn check_floor(&mut self, pool: usize, event: Event, before: Counts, after: Counts) {
+        let (floor, now) = (self.cells[pool].floor(), self.now());
+        let is_loss = matches!(event, Event::Kill(_) | Event::Exited(_) | Event::Retire(_) | Event::Abandon(_));
+        if !is_loss {
+            let kept = before.ready().min(floor);
+            assert!(after.ready() >= kept, "S6: {event:?} takes {before:?} of pool {pool} below {floor}: {after:?}");
+        }
+        let cell = &mut self.cells[pool];
+        let is_before = matches!(cell.floor, Floor::OneUntil(until) if until > now) && !cell.pool.is_closed();
+        cell.checked.is_kept = is_before && (after.ready() > 0 || (cell.checked.is_kept && !is_loss));
+        self.check_kept(pool);
+    }
+
+    /// S10.
+    pub(super) fn check_kept(&self, pool: usize) {
+        let cell = &self.cells[pool];
+        let is_kept = !cell.checked.is_kept || cell.pool.counts().ready() > 0;
+        assert!(is_kept, "S10: pool {pool} has lost its worker for a rollback");
+    }
+
+    /// A start has failed that nobody had given up.
+    pub(super) fn start_has_failed(&mut self, pool: usize) {
+        let since = self.elapsed;
+        self.cells[pool].checked.failing.get_or_insert(Failing { since, starts: 0, wished: 0 });
+    }
+
+    /// S8.
+    fn check_starts(&mut self, pool: usize, event: Event, after: Counts, actions: &[Action]) {
+        let elapsed = self.elapsed;
+        let checked = &mut self.cells[pool].checked;
+        if let Event::Ready(_) = event {
+            checked.failing = None;
+        }
+        let Some(failing) = &mut checked.failing else { return };
+        let asked = actions.iter().filter(|it| matches!(it, Action::Ask { .. })).count();
+        match event {
+            Event::Warm(_) | Event::SetLimits(_) => failing.wished += asked,
+            // What is planned beyond the first failure was wished for.
+            Event::StartFailed(_) | Event::Exited(_) if failing.since == elapsed => failing.wished = after.planned,
+            _ => {}
+        }
+        failing.starts += actions.iter().filter(|it| matches!(it, Action::Start(_))).count();
+        let allowed = starts_allowed(elapsed - failing.since);
+        let within = failing.starts <= allowed + failing.wished;
+        assert!(within, "S8: pool {pool} may have had {allowed} starts: {failing:?}");
+    }
+
+    /// S4 and S12, when nothing is under way between pools and node.
+    pub(super) fn check_state(&mut self) {
+        let held = self.node.held();
+        let max = self.node.caps().workers_max.max(1) + 1;
+        assert!(held <= max.max(self.watch.ceiling), "S4: {held} places are held of {max}");
+        self.watch.ceiling = self.watch.ceiling.min(held);
+        assert!(self.processes.len() <= held, "S4: {} processes, {held} places", self.processes.len());
+        if self.pending > 0 {
+            return;
+        }
+        assert_eq!(self.processes.len(), held, "S4: places without a process");
+        let planned: usize = self.cells.iter().map(|it| it.pool.counts().planned).sum();
+        // A wish that is given up before the node has heard of it goes when it is granted.
+        let is_known =
+            if self.scenario.racy > 0 { planned <= self.node.asking() } else { planned == self.node.asking() };
+        assert!(is_known, "S4: {planned} are planned, {} ask", self.node.asking());
+        if !self.is_short {
+            let yields = self.cells.iter().position(|it| it.pool.holding().yielding > 0 && !it.pool.is_closed());
+            assert_eq!(yields, None, "S12: a pool gives up places and nobody asks");
+        }
+    }
+
+    /// S11, before the node knows.
+    pub(super) fn check_memory(&mut self, memory: u64) {
+        let has_idle = self.pools().iter().any(|pool| !self.cells[*pool].pool.holding().idle.is_empty());
+        let is_going = self.processes.values().any(|it| it.is_stopped || it.phase == Phase::Dying);
+        let is_over = memory > self.node.caps().memory_max && has_idle && !is_going;
+        self.watch.memory = memory;
+        self.watch.over = if is_over { self.watch.over + 1 } else { 0 };
+        assert!(self.watch.over <= 2, "S11: too much memory, and nobody goes: {}", self.picture());
+    }
+
+    /// S7.
+    pub(super) fn check_tick(&mut self) {
+        let (elapsed, room) = (self.elapsed, self.room());
+        let held_back = room == 0 || self.watch.ceiling > self.node.caps().workers_max + 1;
+        let others = self.pools().len();
+        let rounds = others.div_ceil(room.max(1)) + 1;
+        let bound = self.scenario.round() * rounds as u32 * self.memory_factor();
+        for pool in 0..self.cells.len() {
+            let Some(since) = self.cells[pool].checked.hungry_since else { continue };
+            if held_back {
+                self.cells[pool].checked.hungry_since = Some(elapsed);
+            } else if elapsed - since > bound {
+                panic!("S7: pool {pool} waits for a place since {since:?}, more than {bound:?}: {}", self.picture());
+            }
+        }
+    }
+
+    /// A worker may have less memory than the next one is counted with: several go for one.
+    fn memory_factor(&self) -> u32 {
+        if self.node.caps().memory_max < u64::MAX / 2 { 3 } else { 1 }
+    }
+
+    /// Places that no floor can take; 0 also if the floors can take all memory.
+    fn room(&self) -> usize {
+        let (mut floors, mut memory) = (0, 0);
+        for pool in self.pools() {
+            let floor = self.cells[pool].floor();
+            let of_pool = self.processes.range((pool, WorkerId(0))..(pool + 1, WorkerId(0)));
+            let most = of_pool.map(|(_, it)| it.memory).max().unwrap_or(0).max(self.workload(pool).memory);
+            floors += floor;
+            memory += floor as u64 * most;
+        }
+        let largest = self.processes.values().map(|it| it.memory).max().unwrap_or(0);
+        let caps = self.node.caps();
+        let has_memory = memory + largest.max(64 << 20) + 4 * START_BYTES <= caps.memory_max;
+        if has_memory { caps.workers_max.max(1).saturating_sub(floors) } else { 0 }
+    }
+
+    pub(super) fn has_room_for_all(&self) -> bool {
+        self.room() > 0
+    }
+
+    /// How long everything has to come to rest: what goes by itself, and a turn of the node for each who waits.
+    pub(super) fn rest_max(&self) -> Duration {
+        let waiting: usize = self.cells.iter().map(|it| it.waiting).sum();
+        let turns = self.pools().len() + 2 + waiting * 5 / TURN.as_millis() as usize;
+        let round = self.scenario.round() * self.memory_factor();
+        self.scenario.settle() + round * turns as u32 + self.scenario.queue_timeout
+    }
+
+    /// S9: nobody waits, and every pool stands at its floor.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let has_room = self.has_room_for_all();
+        !self.functions.iter().any(|it| it.is_deploying)
+            && self.pools().iter().all(|pool| {
+                let cell = &self.cells[*pool];
+                let (counts, floor) = (cell.pool.counts(), cell.floor());
+                let is_kept_for_a_time = matches!(cell.floor, Floor::OneUntil(_));
+                let is_at_floor = match has_room {
+                    true if cell.settings.age_max.is_zero() => counts == Counts { idle: floor, ..Counts::default() },
+                    true => (floor..=floor + 1).contains(&counts.ready()),
+                    false => counts.ready() <= floor + 1,
+                };
+                counts.queued + counts.running == 0 && is_at_floor && !is_kept_for_a_time
+            })
+    }
+
+    /// S4: nothing holds a place or asks for one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.node.held() + self.node.asking() + self.processes.len() + self.pending == 0
+    }
+
+    /// S1.
+    pub(super) fn check_end(&self) {
+        let open = self.calls.iter().position(|it| !matches!(it.state, CallState::Over(_)));
+        assert_eq!(open, None, "S1: a call has not ended");
+        assert_eq!(self.starts_free, self.scenario.starts_max, "a permit to start is lost in the simulation itself");
+    }
+
+    /// What there is, for a message.
+    pub(super) fn picture(&self) -> String {
+        let is_empty = |pool: &usize| self.cells[*pool].pool.counts() == Counts::default();
+        let pools = self.pools().into_iter().filter(|it| !is_empty(it)).map(|pool| {
+            let cell = &self.cells[pool];
+            format!("\n  pool {pool}: {:?}, floor {}, {:?}", cell.pool.counts(), cell.floor(), cell.pool.holding())
+        });
+        let pools: String = pools.collect();
+        let kind: Kind = self.scenario.kind;
+        format!("{kind:?}: {:?}, {} held, {} ask{pools}", self.node.caps(), self.node.held(), self.node.asking())
+    }
+}

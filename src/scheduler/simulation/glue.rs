@@ -1,0 +1,199 @@
+//! What the scheduler does around pools and node, step for step as `cell.rs` and `mod.rs` do it: who is told what, in
+//! which order, and what is done about it after the lock is released.
+
+use super::{
+    super::{
+        TICK,
+        pool::{Action, Event},
+    },
+    world::{CallState, End, Happening, Key, Line, Phase, Process, World, call_of, pool_of, version_id},
+};
+use crate::model::WorkerId;
+use std::time::Duration;
+
+impl World {
+    /// Tells a pool what happened and does what it wants, at once or after what others do meanwhile.
+    pub(super) fn apply(&mut self, pool: usize, event: Event) {
+        self.line(Line::Event(pool, event));
+        let before = self.cells[pool].pool.counts();
+        let (now, mut actions) = (self.now(), Vec::new());
+        self.cells[pool].pool.handle(event, now, &mut actions);
+        for action in &actions {
+            self.line(Line::Action(pool, *action));
+            self.take_note(pool, event, *action);
+        }
+        self.check_event(pool, event, before, &actions);
+        let is_asked = matches!(event, Event::Release(_)) && self.is_short;
+        let has_spare = is_asked && !self.cells[pool].pool.holding().idle.is_empty();
+        if self.random.chance(self.scenario.racy) && !actions.is_empty() {
+            self.pending += 1;
+            self.soon(Happening::Perform { pool, actions, has_spare });
+        } else {
+            self.perform(pool, actions, has_spare);
+        }
+    }
+
+    /// What changes under the lock of the pool.
+    fn take_note(&mut self, pool: usize, event: Event, action: Action) {
+        match action {
+            Action::Start(worker) => {
+                let process = Process {
+                    phase: Phase::Ordered,
+                    running: Vec::new(),
+                    abandoned: 0,
+                    memory: self.workload(pool).memory,
+                    blocked: None,
+                    is_stopped: false,
+                };
+                let there_was = self.processes.insert((pool, worker), process);
+                assert!(there_was.is_none(), "S3: worker {worker} of pool {pool} starts twice");
+            }
+            Action::Stop(worker) => {
+                self.check_stop(pool, event, worker);
+                // Its process may have ended by itself a moment ago.
+                if let Some(process) = self.processes.get_mut(&(pool, worker)) {
+                    process.is_stopped = true;
+                }
+            }
+            Action::Dispatch { worker, invocation } => {
+                self.check_dispatch(pool, worker, call_of(invocation));
+                self.cells[pool].waiting -= 1;
+                self.calls[call_of(invocation)].state = CallState::Running(worker);
+                if let Some(process) = self.processes.get_mut(&(pool, worker)) {
+                    process.running.push(call_of(invocation));
+                }
+            }
+            Action::Fail { invocation, reason } => {
+                self.check_fail(pool, event, call_of(invocation), reason);
+                self.cells[pool].waiting -= 1;
+                self.end(call_of(invocation), End::Failed);
+            }
+            Action::Ask { .. } | Action::Withdraw(_) => {}
+        }
+    }
+
+    /// What is done once the lock is released.
+    pub(super) fn perform(&mut self, pool: usize, actions: Vec<Action>, has_spare: bool) {
+        for action in actions {
+            match action {
+                Action::Ask { worker, replaces } => {
+                    self.watch.asks.insert((pool, worker), replaces);
+                    let now = self.now();
+                    self.node.ask(version_id(pool), worker, replaces, now);
+                    self.told_node();
+                }
+                Action::Withdraw(worker) => self.left((pool, worker)),
+                Action::Start(worker) => self.begin_start((pool, worker)),
+                Action::Stop(worker) => self.stop_process((pool, worker)),
+                Action::Dispatch { worker, invocation } => self.begin_call(call_of(invocation), worker),
+                Action::Fail { .. } => {}
+            }
+        }
+        if has_spare {
+            self.reclaim();
+        }
+    }
+
+    /// A place, or the wish for one, is given back.
+    pub(super) fn left(&mut self, (pool, worker): Key) {
+        self.node.left(version_id(pool), worker);
+        self.told_node();
+    }
+
+    /// The node may have places to give, or want some back.
+    pub(super) fn told_node(&mut self) {
+        let mut granted: Vec<Key> = Vec::new();
+        while let Some((pool, worker)) = self.node.grant() {
+            self.check_grant(pool_of(pool), worker);
+            granted.push((pool_of(pool), worker));
+        }
+        let is_short = self.node.is_short();
+        // Who was told to give places up is told that nobody wants them any more.
+        let was_short = std::mem::replace(&mut self.is_short, is_short);
+        for (pool, worker) in granted {
+            match self.cells[pool].forgotten {
+                false => self.apply(pool, Event::Granted(worker)),
+                true => self.node.left(version_id(pool), worker),
+            }
+        }
+        if is_short || was_short {
+            self.reclaim();
+        }
+    }
+
+    /// Has pools give up what others need more.
+    fn reclaim(&mut self) {
+        self.reclaim_wanted = true;
+        while self.reclaim_wanted && !self.reclaiming {
+            self.reclaiming = true;
+            self.reclaim_wanted = false;
+            let mut pools: Vec<usize> = self.pools();
+            // The daemon's map has no order.
+            self.random.shuffle(&mut pools);
+            let holdings: Vec<_> =
+                pools.iter().map(|pool| (version_id(*pool), self.cells[*pool].pool.holding())).collect();
+            for (pool, event) in self.node.reclaim(&holdings, self.now()) {
+                self.apply(pool_of(pool), event);
+            }
+            self.reclaiming = false;
+        }
+    }
+
+    /// The pools that are not forgotten.
+    pub(super) fn pools(&self) -> Vec<usize> {
+        (0..self.cells.len()).filter(|pool| !self.cells[*pool].forgotten).collect()
+    }
+
+    pub(super) fn tick(&mut self) {
+        let mut pools = self.pools();
+        self.random.shuffle(&mut pools);
+        for pool in pools {
+            self.end_floor(pool);
+            self.apply(pool, Event::Tick);
+            self.retire_blocked(pool);
+            self.wear(pool);
+        }
+        for cell in &mut self.cells {
+            cell.forgotten |= cell.pool.is_closed() && cell.pool.is_empty();
+        }
+        let is_there = |it: &&Process| !matches!(it.phase, Phase::Ordered | Phase::InLine);
+        let memory = self.processes.values().filter(is_there).map(|it| it.memory).sum();
+        self.check_memory(memory);
+        self.node.measured(memory);
+        self.told_node();
+        self.check_tick();
+        self.after(TICK, Happening::Tick);
+    }
+
+    /// Workers that hold up several invocations take no more.
+    fn retire_blocked(&mut self, pool: usize) {
+        if self.cells[pool].settings.concurrency == 1 {
+            return;
+        }
+        for worker in self.ready_workers(pool) {
+            if self.blocked_for((pool, worker)).is_some_and(|it| it >= self.scenario.blocked) {
+                self.apply(pool, Event::Retire(worker));
+            }
+        }
+    }
+
+    /// Workers that have grown are replaced.
+    fn wear(&mut self, pool: usize) {
+        for worker in self.ready_workers(pool) {
+            if self.processes.get(&(pool, worker)).is_some_and(|it| it.memory > self.workload(pool).memory_soft) {
+                self.apply(pool, Event::Worn(worker));
+            }
+        }
+    }
+
+    fn ready_workers(&self, pool: usize) -> Vec<WorkerId> {
+        let of_pool = self.processes.range((pool, WorkerId(0))..(pool + 1, WorkerId(0)));
+        of_pool.filter(|(_, it)| it.phase == Phase::Ready).map(|((_, worker), _)| *worker).collect()
+    }
+
+    /// How long a worker's event loop has been held up.
+    pub(super) fn blocked_for(&self, key: Key) -> Option<Duration> {
+        let (since, until) = self.processes.get(&key)?.blocked?;
+        (self.elapsed < until).then(|| self.elapsed - since)
+    }
+}

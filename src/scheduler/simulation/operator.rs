@@ -1,0 +1,227 @@
+//! Those who change something: deployments, rollbacks, settings, caps, warm-ups, deletions; and the end of it all.
+
+use super::{
+    super::{
+        Floor, TICK,
+        node::Caps,
+        pool::{Event, Pool},
+    },
+    scenario::{Arrivals, Kind, settings},
+    world::{Cell, Function, Happening, World},
+};
+use crate::model::WorkerId;
+use std::time::Duration;
+
+impl World {
+    /// The functions with their first versions, and what sets everything going.
+    pub(super) fn populate(&mut self) {
+        for workload in self.scenario.functions.clone() {
+            let (function, settings) = (self.functions.len(), workload.settings);
+            let (arrivals, live) = (workload.arrivals, self.cells.len());
+            self.functions.push(Function {
+                workload,
+                versions: vec![live],
+                live,
+                before: None,
+                is_deploying: false,
+                is_deleted: false,
+                settings,
+            });
+            self.new_cell(function, Floor::Settings, false);
+            let callers = if let Arrivals::Greedy(callers) = arrivals { callers } else { 1 };
+            let first = self.random.milliseconds(0..=3_000);
+            for _ in 0..callers {
+                self.after(first, Happening::Arrive(function));
+            }
+        }
+        let first = self.random.milliseconds(0..=250);
+        self.after(first, Happening::Tick);
+        self.next_act();
+    }
+
+    fn new_cell(&mut self, function: usize, floor: Floor, is_broken: bool) {
+        let mut cell = Cell {
+            pool: Pool::new(self.functions[function].settings),
+            function,
+            settings: self.functions[function].settings,
+            floor,
+            is_broken,
+            forgotten: false,
+            failures: 0,
+            waiting: 0,
+            checked: super::checks::Checked::default(),
+        };
+        cell.pool = Pool::new(cell.limits());
+        self.cells.push(cell);
+    }
+
+    fn next_act(&mut self) {
+        if let Some(every) = self.scenario.acts {
+            let delay = self.random.time(every);
+            self.after(delay, Happening::Act);
+        }
+    }
+
+    /// Somebody changes something.
+    pub(super) fn act(&mut self) {
+        if self.is_calm {
+            return;
+        }
+        let function = self.random.index(self.functions.len());
+        match self.random.index(20) {
+            0..=5 => self.deploy(function),
+            6..=10 => self.roll_back(function),
+            11..=13 => self.change_settings(function),
+            14..=15 => {
+                let count = self.random.count(1..=8);
+                self.apply(self.functions[function].live, Event::Warm(count));
+            }
+            16 => {
+                let worker = WorkerId(self.random.within(1..=20));
+                self.apply(self.functions[function].live, Event::Worn(worker));
+            }
+            17..=18 if self.scenario.kind == Kind::Chaos => self.change_caps(),
+            19 => self.delete(function),
+            _ => {}
+        }
+        self.next_act();
+    }
+
+    fn deploy(&mut self, function: usize) {
+        if self.functions[function].is_deploying || self.functions[function].is_deleted {
+            return;
+        }
+        let pool = self.cells.len();
+        self.note(|_| format!("function {function} gets version {pool}"));
+        let is_broken = self.random.chance(150);
+        self.new_cell(function, Floor::Nothing, is_broken);
+        self.functions[function].versions.push(pool);
+        self.begin_bring(function, pool);
+    }
+
+    /// The traffic goes back to the version before, which has a worker if it had one and its time is not over.
+    fn roll_back(&mut self, function: usize) {
+        let Some(pool) = self.functions[function].before else { return };
+        if self.functions[function].is_deploying || self.functions[function].is_deleted {
+            return;
+        }
+        self.note(|_| format!("function {function} goes back to version {pool}"));
+        self.check_kept(pool);
+        self.begin_bring(function, pool);
+    }
+
+    fn begin_bring(&mut self, function: usize, pool: usize) {
+        let count = self.functions[function].settings.workers_min.max(1);
+        let (patience, failures) = (self.elapsed + self.scenario.queue_timeout, self.cells[pool].failures);
+        self.functions[function].is_deploying = true;
+        self.bring(pool, count, patience, failures);
+    }
+
+    /// Has workers of a version ready, looks again after a while, and moves the traffic when they are.
+    pub(super) fn bring(&mut self, pool: usize, count: usize, patience: Duration, failures: usize) {
+        let failed = self.cells[pool].failures - failures;
+        if failed == 0 {
+            self.apply(pool, Event::Warm(count));
+        }
+        let (counts, is_closed) = (self.cells[pool].pool.counts(), self.cells[pool].pool.is_closed());
+        let is_in_time = self.elapsed < patience;
+        let waits = counts.starting > 0 || (counts.leaving() > 0 && failed == 0 && !is_closed);
+        if counts.ready() < count && (waits || (counts.planned > 0 && is_in_time)) {
+            return self.after(Duration::from_millis(50), Happening::Bring { pool, count, patience, failures });
+        }
+        let function = self.cells[pool].function;
+        self.functions[function].is_deploying = false;
+        let is_new = Some(pool) != self.functions[function].before;
+        if failed == 0 && counts.ready() > 0 && !is_closed {
+            self.move_traffic(function, pool);
+        } else if is_new {
+            self.apply(pool, Event::Close);
+        }
+    }
+
+    /// The floors follow the traffic: the live version has the settings', the one before keeps one worker for a while.
+    fn move_traffic(&mut self, function: usize, pool: usize) {
+        self.note(|_| format!("the traffic of function {function} goes to version {pool}"));
+        let before = self.functions[function].live;
+        self.functions[function].live = pool;
+        self.functions[function].before = Some(before);
+        let until = self.now() + self.scenario.rollback_warm;
+        for version in self.functions[function].versions.clone() {
+            let floor = match version {
+                it if it == pool => Floor::Settings,
+                it if it == before => Floor::OneUntil(until),
+                _ => Floor::Nothing,
+            };
+            self.set_floor(version, floor);
+        }
+        if !self.is_calm {
+            self.call(function);
+        }
+    }
+
+    fn set_floor(&mut self, pool: usize, floor: Floor) {
+        if !self.cells[pool].forgotten {
+            self.cells[pool].floor = floor;
+            self.apply(pool, Event::SetLimits(self.cells[pool].limits()));
+        }
+    }
+
+    /// A floor that was for a time has had it.
+    pub(super) fn end_floor(&mut self, pool: usize) {
+        if matches!(self.cells[pool].floor, Floor::OneUntil(until) if until <= self.now()) {
+            self.set_floor(pool, Floor::Nothing);
+        }
+    }
+
+    fn change_settings(&mut self, function: usize) {
+        let settings = settings(&mut self.random);
+        self.functions[function].settings = settings;
+        for pool in self.functions[function].versions.clone() {
+            self.cells[pool].settings = settings;
+            let floor = self.cells[pool].floor;
+            self.set_floor(pool, floor);
+        }
+    }
+
+    fn change_caps(&mut self) {
+        let workers_max = self.random.count(1..=2 * self.scenario.caps.workers_max);
+        self.note(|_| format!("the node may have {workers_max} workers"));
+        self.watch.ceiling = self.watch.ceiling.max(self.node.held());
+        self.node.set_caps(Caps { workers_max, ..self.scenario.caps });
+        self.told_node();
+    }
+
+    fn delete(&mut self, function: usize) {
+        self.functions[function].is_deleted = true;
+        for pool in self.functions[function].versions.clone() {
+            if !self.cells[pool].forgotten {
+                self.apply(pool, Event::Close);
+            }
+        }
+    }
+
+    /// From now on everything behaves. Everything comes to rest, then falls to nothing, and is gone when it is closed.
+    pub(super) fn calm_down(&mut self) {
+        self.is_calm = true;
+        self.note(|_| "from now on everything behaves".to_owned());
+        self.play_until_so("S9: not everything comes to rest", Self::is_at_rest);
+        for pool in self.pools() {
+            self.set_floor(pool, Floor::Nothing);
+        }
+        self.play_until_so("S4: something stays although no floor needs it", Self::is_empty);
+        for pool in self.pools() {
+            self.apply(pool, Event::Close);
+        }
+        self.play_until_so("S9: a closed pool stays", |world| world.pools().is_empty());
+        self.check_end();
+    }
+
+    /// Goes on until something is so, within the time that everything has for that.
+    fn play_until_so(&mut self, otherwise: &str, is_so: impl Fn(&Self) -> bool) {
+        let until = self.elapsed + self.rest_max();
+        while !is_so(self) {
+            assert!(self.elapsed < until, "{otherwise}: {}", self.picture());
+            self.play_until(self.elapsed + TICK);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a seed makes of a run: the node, the functions, and how badly everything behaves.
+
+use super::{
+    super::{
+        TICK,
+        breaker::BACK_OFF_MAX,
+        node::{Caps, START_BYTES, TURN},
+        pool::Limits,
+    },
+    random::{Random, Span},
+};
+use std::time::Duration;
+
+/// What a run is mostly about. Each has bounds of its own, for a bound that covers everything at its worst tests little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Everything at once.
+    Chaos,
+    /// Greedy functions and rare ones on a node that is too small, where all behave.
+    Crowd,
+    /// Functions that do not start for a while.
+    CrashLoop,
+    /// Less memory than the workers want.
+    Memory,
+    /// Deployments, rollbacks, settings and deletions one after the other.
+    Deploys,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Scenario {
+    pub(super) kind: Kind,
+    pub(super) caps: Caps,
+    /// How long it goes on before everything behaves.
+    pub(super) chaos: Duration,
+    pub(super) starts_max: usize,
+    pub(super) queue_timeout: Duration,
+    pub(super) kill_grace: Duration,
+    pub(super) blocked: Duration,
+    pub(super) rollback_warm: Duration,
+    /// How often somebody changes something.
+    pub(super) acts: Option<Span>,
+    /// In a thousand: how often what an event asks for is done only after other events.
+    pub(super) racy: u64,
+    pub(super) functions: Vec<Workload>,
+}
+
+/// One function and those who call it.
+#[derive(Debug, Clone)]
+pub(super) struct Workload {
+    /// With `warm_workers` as the floor.
+    pub(super) settings: Limits,
+    pub(super) arrivals: Arrivals,
+    pub(super) service: Span,
+    pub(super) timeout: Duration,
+    pub(super) start: Span,
+    /// From the order to stop until the process is gone.
+    pub(super) exit: Span,
+    /// Bytes of a worker that has just started, what each invocation adds, and when it is worn.
+    pub(super) memory: u64,
+    pub(super) growth: u64,
+    pub(super) memory_soft: u64,
+    /// Starts fail between these times.
+    pub(super) failing: Option<(Duration, Duration)>,
+    pub(super) odds: Odds,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Arrivals {
+    /// One after each such time.
+    Steady(Span),
+    /// So many at once after each such time.
+    Bursts(Span, usize),
+    /// So many wait at any time.
+    Greedy(usize),
+}
+
+/// In a thousand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Odds {
+    /// An invocation never ends.
+    pub(super) endless: u64,
+    /// It holds up the event loop while it runs.
+    pub(super) blocking: u64,
+    /// It crashes its worker.
+    pub(super) crash: u64,
+    /// The caller leaves before the end.
+    pub(super) leave: u64,
+    /// The worker is gone a moment after the last invocation.
+    pub(super) idle_crash: u64,
+    /// A start fails at any time.
+    pub(super) start: u64,
+}
+
+impl Scenario {
+    pub(super) fn new(random: &mut Random) -> Self {
+        let kind = [Kind::Chaos, Kind::Chaos, Kind::Crowd, Kind::CrashLoop, Kind::Memory, Kind::Deploys];
+        let kind = kind[random.index(kind.len())];
+        let (functions, workers_max, chaos) = match kind {
+            Kind::Chaos => (random.count(1..=40), random.count(1..=20), 20),
+            Kind::Crowd => (random.count(2..=8), random.count(1..=6), 30),
+            Kind::CrashLoop => (random.count(2..=8), random.count(2..=12), 40),
+            Kind::Memory => (random.count(2..=12), random.count(4..=20), 20),
+            Kind::Deploys => (random.count(1..=5), random.count(2..=16), 40),
+        };
+        let functions: Vec<_> = (0..functions).map(|at| Workload::new(kind, at, random)).collect();
+        let largest = functions.iter().map(|it| it.memory).max().unwrap_or(0);
+        let memory_max = match kind {
+            Kind::Memory => random.within(1..=workers_max as u64) * largest + START_BYTES,
+            Kind::Chaos if random.chance(300) => random.within(1..=workers_max as u64) * largest + START_BYTES,
+            _ => u64::MAX / 2,
+        };
+        let acts = match kind {
+            Kind::Deploys => Some(Span::milliseconds(50, 3_000)),
+            Kind::Crowd => None,
+            _ => Some(Span::milliseconds(200, 10_000)),
+        };
+        Self {
+            kind,
+            caps: Caps { workers_max, memory_max },
+            chaos: Duration::from_secs(chaos),
+            starts_max: random.count(1..=8),
+            queue_timeout: if kind == Kind::Crowd {
+                Duration::from_secs(600)
+            } else {
+                random.milliseconds(500..=30_000)
+            },
+            kill_grace: random.milliseconds(100..=1_000),
+            blocked: random.milliseconds(300..=2_000),
+            rollback_warm: random.milliseconds(1_000..=15_000),
+            acts,
+            racy: [0, 0, 30, 200][random.index(4)],
+            functions,
+        }
+    }
+
+    /// The longest that one worker can hold a place against the will of the node: what it runs ends, another that it
+    /// began meanwhile too, and it exits.
+    pub(super) fn hold_max(&self) -> Duration {
+        let run = |it: &Workload| match it.odds.endless + it.odds.blocking {
+            0 if it.settings.concurrency == 1 => it.service.max.min(it.timeout),
+            0 => it.service.max.min(it.timeout) * 2,
+            _ => (it.timeout + self.kill_grace) * 2,
+        };
+        self.functions.iter().map(|it| run(it) + it.exit.max).max().unwrap_or_default()
+    }
+
+    /// The longest from a grant to a worker that serves: it may stand in the line of starts.
+    pub(super) fn start_max(&self) -> Duration {
+        let start = self.functions.iter().map(|it| it.start.max).max().unwrap_or_default();
+        start * (self.caps.workers_max as u32 + 1).div_ceil(self.starts_max as u32)
+    }
+
+    /// One turn of a place: a worker starts and serves its time, the tick looks, what it runs ends, and it exits.
+    pub(super) fn round(&self) -> Duration {
+        self.start_max() + TURN + TICK + self.hold_max() + Duration::from_millis(20)
+    }
+
+    /// Time for what goes by itself: the back-off, the timeouts and the floors that are kept for a time.
+    pub(super) fn settle(&self) -> Duration {
+        let idle = self.functions.iter().map(|it| it.settings.idle_timeout).max().unwrap_or_default();
+        BACK_OFF_MAX + self.start_max() + self.rollback_warm + idle + self.round()
+    }
+}
+
+impl Workload {
+    fn new(kind: Kind, at: usize, random: &mut Random) -> Self {
+        let crowd = kind == Kind::Crowd;
+        let arrivals = match random.index(4) {
+            _ if crowd && at == 0 => Arrivals::Greedy(random.count(5..=60)),
+            0 if crowd => Arrivals::Greedy(random.count(1..=60)),
+            0 if at < 3 => Arrivals::Greedy(random.count(1..=20)),
+            1 => Arrivals::Bursts(Span::milliseconds(2_000, 8_000), random.count(2..=30)),
+            2 => Arrivals::Steady(Span::milliseconds(5_000, 20_000)),
+            _ => Arrivals::Steady(Span::milliseconds(50, 1_500)),
+        };
+        let service = match random.index(4) {
+            0 if !crowd => Span::milliseconds(500, 3_000),
+            1 => Span::milliseconds(1, 20),
+            _ => Span::milliseconds(20, 200),
+        };
+        let start = match random.index(4) {
+            0 if !crowd => Span::milliseconds(500, 4_000),
+            _ => Span::milliseconds(5, 80),
+        };
+        let exit = match random.index(4) {
+            0 if !crowd => Span::milliseconds(100, 1_500),
+            _ => Span::milliseconds(1, 20),
+        };
+        let failing = match random.index(3) {
+            0 if kind == Kind::CrashLoop || (kind == Kind::Chaos && random.chance(300)) => {
+                let from = random.milliseconds(0..=15_000);
+                Some((from, from + random.milliseconds(500..=30_000)))
+            }
+            _ => None,
+        };
+        let memory = random.within(20..=64) << 20;
+        let grows = random.chance(if kind == Kind::Memory { 700 } else { 200 });
+        let mut settings = settings(random);
+        if crowd {
+            // A crowd wants more than there is.
+            settings.queue_max = 1_000;
+            if let Arrivals::Greedy(callers) = arrivals {
+                settings.executions_max = random.count(1..=callers);
+                settings.workers_max = settings.executions_max.div_ceil(settings.concurrency);
+                settings.workers_min = settings.workers_min.min(settings.workers_max);
+            }
+        }
+        Self {
+            settings,
+            arrivals,
+            service,
+            timeout: if crowd { Duration::from_secs(600) } else { random.milliseconds(300..=8_000) },
+            start,
+            exit,
+            memory,
+            growth: if grows { random.within(1..=4) << 20 } else { 0 },
+            memory_soft: memory * random.within(2..=4),
+            failing,
+            odds: if crowd { Odds::default() } else { odds(random) },
+        }
+    }
+}
+
+pub(super) fn settings(random: &mut Random) -> Limits {
+    let concurrency = if random.chance(500) { 1 } else { random.count(2..=4) };
+    let executions_max = random.count(1..=12);
+    let workers_max = executions_max.div_ceil(concurrency);
+    let is_worn = random.chance(200);
+    Limits {
+        workers_max,
+        concurrency,
+        executions_max,
+        queue_max: random.count(0..=40),
+        workers_min: if random.chance(700) { 0 } else { random.count(0..=2).min(workers_max) },
+        idle_timeout: random.milliseconds(1_000..=8_000),
+        requests_max: if is_worn { random.within(1..=40) } else { 0 },
+        age_max: if random.chance(150) { random.milliseconds(1_000..=8_000) } else { Duration::ZERO },
+    }
+}
+
+fn odds(random: &mut Random) -> Odds {
+    let mut of = |often: u64, most: u64| if random.chance(often) { random.within(1..=most) } else { 0 };
+    Odds {
+        endless: of(300, 30),
+        blocking: of(300, 30),
+        crash: of(300, 50),
+        leave: of(500, 200),
+        idle_crash: of(200, 50),
+        start: of(200, 200),
+    }
+}
