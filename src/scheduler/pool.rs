@@ -92,6 +92,7 @@ pub use interface::{Action, Counts, Event, Failure, Holding, Limits};
 mod interface;
 mod invariants;
 mod members;
+mod transitions;
 
 /// The workers of one pool and the callers that wait for them.
 #[derive(Debug)]
@@ -259,75 +260,6 @@ impl Pool {
         self.limits.queue_max.saturating_add(slots)
     }
 
-    /// The node has a place for a planned worker. The breaker may have opened while it waited.
-    fn start(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
-        let purpose = match self.workers.get(id) {
-            Some(WorkerState::Planned { purpose }) => purpose,
-            Some(_) => return,
-            // It was withdrawn while the node decided: the place goes back.
-            None => return actions.push(Action::Withdraw(id)),
-        };
-        if purpose == Purpose::Wish || self.counts().starting < self.breaker.starting_max(now) {
-            self.workers.set(id, WorkerState::Starting { since: now, purpose });
-            actions.push(Action::Start(id));
-        } else {
-            self.withdraw(id, actions);
-        }
-    }
-
-    /// A start has succeeded. The worker that this one replaces takes no more calls.
-    fn ready(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
-        let Some(WorkerState::Starting { purpose, .. }) = self.workers.get(id) else { return };
-        self.breaker.record_success();
-        let (mut since, mut tenure) = (now, Tenure::new(now));
-        if let Purpose::Replace(old) = purpose {
-            match self.workers.get(old) {
-                Some(WorkerState::Idle { since: idle_since, tenure: of_old }) => {
-                    (since, tenure) = (idle_since, Tenure::in_place_of(of_old, now));
-                    self.stop(old, actions);
-                }
-                Some(WorkerState::Busy { running, tenure: of_old }) => {
-                    tenure = Tenure::in_place_of(of_old, now);
-                    self.retire(old, running, actions);
-                }
-                _ => {}
-            }
-        }
-        self.workers.set(id, WorkerState::Idle { since, tenure });
-    }
-
-    /// An invocation is over. The worker is kept for the next, unless it retires or the node wants its place.
-    fn release(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
-        match self.workers.get(id) {
-            Some(WorkerState::Busy { running, .. })
-                if self.yielding > 0 && self.counts().ready() > self.limits.workers_min =>
-            {
-                self.yielding -= 1;
-                self.give_up(id, running - 1, actions);
-            }
-            Some(WorkerState::Busy { running, tenure }) => {
-                let tenure = tenure.after_call(id, &self.limits);
-                let state = match running - 1 {
-                    0 => WorkerState::Idle { since: now, tenure },
-                    running => WorkerState::Busy { running, tenure },
-                };
-                self.workers.set(id, state);
-            }
-            Some(WorkerState::Retiring { running }) => self.retire(id, running - 1, actions),
-            _ => {}
-        }
-    }
-
-    /// Forgets a worker that is gone. One that was starting has failed to, and one that is planned has no process.
-    fn remove(&mut self, id: WorkerId, now: Instant) {
-        match self.workers.get(id) {
-            Some(WorkerState::Planned { .. }) => return,
-            Some(WorkerState::Starting { since, .. }) => self.breaker.record_failure(since, now),
-            _ => {}
-        }
-        self.workers.remove(id);
-    }
-
     /// The floor, or as much of it as the breaker lets be reached now.
     fn floor_in_reach(&self, now: Instant) -> usize {
         let survey = self.workers.survey();
@@ -388,16 +320,6 @@ impl Pool {
                 state => unreachable!("a worker with room is idle or busy, not {state:?}"),
             }
             actions.push(Action::Dispatch { worker: id, invocation });
-        }
-    }
-
-    /// The worn worker is gone before another has come for it: one that starts will serve as any other.
-    fn replaces_nobody(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
-        match self.workers.get(id) {
-            Some(WorkerState::Starting { since, .. }) => {
-                self.workers.set(id, WorkerState::Starting { since, purpose: Purpose::Callers });
-            }
-            _ => self.withdraw(id, actions),
         }
     }
 
@@ -463,43 +385,6 @@ impl Pool {
     fn starts_for_callers(&self, now: Instant) -> usize {
         let starting_max = self.breaker.starting_max(now).saturating_sub(self.workers.replacements_starting());
         self.waiting.len().div_ceil(self.concurrency()).min(starting_max)
-    }
-
-    fn plan(&mut self, purpose: Purpose, actions: &mut Vec<Action>) {
-        let id = WorkerId(self.next_id);
-        self.next_id += 1;
-        self.workers.set(id, WorkerState::Planned { purpose });
-        actions.push(Action::Ask { worker: id, replaces: matches!(purpose, Purpose::Replace(_)) });
-    }
-
-    fn withdraw(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
-        self.workers.remove(id);
-        actions.push(Action::Withdraw(id));
-    }
-
-    fn stop(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
-        self.workers.set(id, WorkerState::Stopping);
-        actions.push(Action::Stop(id));
-    }
-
-    /// Lets a worker go that is not needed, and with it the one that was to replace it.
-    fn give_up(&mut self, id: WorkerId, running: usize, actions: &mut Vec<Action>) {
-        self.retire(id, running, actions);
-        if let Some((_, new)) = self.workers.survey().replacement.filter(|(old, _)| *old == id) {
-            match self.workers.get(new) {
-                Some(WorkerState::Planned { .. }) => self.withdraw(new, actions),
-                _ => self.stop(new, actions),
-            }
-        }
-    }
-
-    /// Lets a worker finish what it runs.
-    fn retire(&mut self, id: WorkerId, running: usize, actions: &mut Vec<Action>) {
-        if running == 0 {
-            self.stop(id, actions);
-        } else {
-            self.workers.set(id, WorkerState::Retiring { running });
-        }
     }
 
     fn is_ready(&self, id: WorkerId) -> bool {

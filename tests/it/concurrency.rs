@@ -98,6 +98,7 @@ async fn one_that_is_cancelled_does_not_disturb_the_others() {
     let leaves = daemon.get_beside("talk", "/?name=leaves&ms=60000&heed=1").await;
     let last = daemon.get_beside("talk", "/?name=last&ms=300").await;
     daemon.until_pool("talk", "all run", |pool| (pool.busy, pool.running) == (1, 3)).await;
+    daemon.until_logged("talk", "leaves begins").await;
     leaves.abort();
     daemon.until_logged("talk", "leaves aborted").await;
     let pid = text(&first.await.expect("it runs").expect("an answer")).to_owned();
