@@ -30,8 +30,8 @@
 //! - **R1 Choice**: the most recently used idle worker takes the call, so that the hot stay hot and the rest can expire;
 //!   without one, the busy worker with the most room, where a worker may run several.
 //! - **R2 Start**: while more callers wait than the workers on their way have room for, and there is room, one more is
-//!   planned, and starts when the node has a place for it. One that nobody waits for any more is withdrawn, unless the floor or
-//!   a wish counts on it.
+//!   planned, and starts when the node has a place for it. One that nobody waits for any more is withdrawn, unless the
+//!   floor or a wish counts on it.
 //! - **R3 Admission**: each slot that runs nothing may have one caller waiting for it, and `queue_max` more may wait.
 //!   A pool therefore holds up to `executions_max + queue_max` calls, and with `queue_max` 0 a cold call still works.
 //! - **R4 Breaker**: after a failed start, nothing starts for callers, the floor or a replacement until the back-off of
