@@ -10,6 +10,7 @@ var LOG_LINE_BYTES_DEFAULT = 16384;
 var LOG_LINE_BYTES_FLOOR = 256;
 var ERROR_TEXT_BYTES_MAX = 16384;
 var REQUEST_BODY_BYTES_MAX = 2 ** 40;
+var COMPILED_FILE = "levain_compiled.js";
 
 // src/text.ts
 var { inspect } = Bun;
@@ -180,7 +181,7 @@ function check(path, source) {
   if (!loader)
     return { ok: false, errors: [{ message: `.${extension} is not a file type that can be a function; use ${Object.keys(loaders).join(", ")}` }] };
   try {
-    const transpiler = new Bun.Transpiler({ loader, target: "bun" });
+    const transpiler = new Bun.Transpiler({ loader, target: "bun", macro: false });
     const { exports, imports } = transpiler.scan(source);
     const all = new Map([...imports, ...transpiler.scanImports(source)].map(({ path, kind }) => [`${kind} ${path}`, { path, kind }]));
     const isModule = exports.length > 0 || imports.some(({ kind }) => kind === "import-statement");

@@ -11,7 +11,8 @@ export function check(path: string, source: string): CheckResult {
   const loader = loaders[extension];
   if (!loader) return { ok: false, errors: [{ message: `.${extension} is not a file type that can be a function; use ${Object.keys(loaders).join(", ")}` }] };
   try {
-    const transpiler = new Bun.Transpiler({ loader, target: "bun" });
+    // A macro would run here, outside everything that fences a function in; without them, one is an error.
+    const transpiler = new Bun.Transpiler({ loader, target: "bun", macro: false } as object);
     const { exports, imports } = transpiler.scan(source);
     // `scan` leaves out what is required; `scanImports` has it, but not the exports.
     const all = new Map([...imports, ...transpiler.scanImports(source)].map(({ path, kind }) => [`${kind} ${path}`, { path, kind }]));

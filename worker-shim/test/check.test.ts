@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { check } from "../src/check.ts";
 import { golden } from "./worker.ts";
@@ -26,6 +28,15 @@ test("errors have lines and columns that count from 1", () => {
   const minified: any = check("a.js", `${"a();".repeat(10_000)}let x = ;`);
   expect(minified.errors[0]).toMatchObject({ line: 1, column: 40_009 });
   expect(Buffer.byteLength(minified.errors[0].line_text)).toBeLessThan(600);
+});
+
+test("a macro is refused, and does not run", () => {
+  const folder = mkdtempSync(join(tmpdir(), "levain-check-"));
+  writeFileSync(join(folder, "macro.ts"), `globalThis.macroRan = true; export const m = () => 1;`);
+  const source = `import { m } from ${JSON.stringify(join(folder, "macro.ts"))} with { type: "macro" };\nexport default () => m();`;
+  expect(check("a.js", source)).toMatchObject({ ok: false, errors: [{ message: "Macros are disabled", line: 2 }] });
+  expect((globalThis as any).macroRan).toBeUndefined();
+  rmSync(folder, { recursive: true });
 });
 
 test("as a program: one line of JSON, exit code 0, none of the file's code run", async () => {
