@@ -35,6 +35,8 @@ export interface Assign {
   environment: string;
   /** Absolute path of the module to import. */
   entry: string;
+  /** Absolute path of its compiled form, to be imported instead as long as it exists. */
+  compiled?: string;
   /** Name of the export to call. `default` and `handler` both accept a default export. */
   handler: string;
   variables?: Record<string, string>;
@@ -99,3 +101,9 @@ export interface Ping {
 export type CheckResult =
   | { ok: true; exports: string[]; imports: { path: string; kind: string }[]; commonjs: boolean }
   | { ok: false; errors: { message: string; line?: number; column?: number; line_text?: string }[] };
+
+/** The file that `compile.ts` leaves in its folder, to be imported instead of the one it was made from. */
+export const COMPILED_FILE = "levain_compiled.js";
+
+/** What `compile.ts` prints. */
+export type CompileResult = { ok: true } | { ok: false; reason: string };
