@@ -9,9 +9,9 @@
 //! parent) and no state but what was committed.
 
 use crate::{
-    bundle::{BundleError, BundleStore},
+    bundle::{BundleError, BundleStore, BytecodeStore},
     commands::{self, ChangeLocks, Context},
-    config::{Config, ConfigError, Effective},
+    config::{Bytecode, Config, ConfigError, Effective},
     ipc::{self, BindError},
     logging::LevelHandle,
     router::Router,
@@ -41,6 +41,7 @@ use std::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -173,6 +174,7 @@ impl Daemon {
             async move { scheduler.keep_prewarmed().await }
         });
         helpers.spawn(enforce_memory(Arc::clone(&context)));
+        helpers.spawn(commands::keep_compiled(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let context = Arc::clone(&context);
@@ -308,6 +310,9 @@ fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Conte
     let spawner =
         Spawner::new(runtime, &data_dir.join("run"), logs, spawn_limits(&config)).map_err(StartError::Workers)?;
     let catalogue = store.catalogue()?;
+    let versions = catalogue.iter().flat_map(|it| it.versions.iter().map(|version| version.id)).collect();
+    let name = Some(spawner.runtime().name()).filter(|_| config.versioning.bytecode == Bytecode::Auto);
+    let bytecode = BytecodeStore::open(&data_dir.join("bytecode"), name.as_deref(), &versions);
     let bundles = Arc::new(bundles);
     Ok(Arc::new(Context {
         router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
@@ -316,11 +321,13 @@ fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Conte
         data_dir,
         store,
         bundles,
+        bytecode,
         telemetry,
         tasks: TaskTracker::new(),
         started: Instant::now(),
         stopping: CancellationToken::new(),
         changing: ChangeLocks::default(),
+        aliases_moved: Notify::new(),
     }))
 }
 

@@ -54,6 +54,7 @@
 //! |---|---|---|
 //! | A version never changes; its bundle is on disk before its row, and its row is gone before its bundle | [`store`], [`bundle`] | `tests/it/process.rs` kills the daemon at every step |
 //! | An alias moves only to a version that has loaded | [`commands`] | `tests/it/deploy.rs` |
+//! | Bytecode is a cache: without it, or with a damaged one, every version does the same | [`bundle`], [`deploy`] | `tests/it/bytecode.rs`, `worker-shim/test/compile.test.ts` |
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |
 //! | Every invocation ends exactly once, and no worker is given to two | [`scheduler::pool`] | property tests beside it |
 //! | A worker dies with the daemon; its process group dies with it, or at the next start after a `kill -9` | [`worker::launch`], [`worker`] | `tests/it/process.rs`, `tests/it/worker.rs` |

@@ -135,6 +135,7 @@ impl Process {
             version: "v1".into(),
             environment: "production".into(),
             entry: entry.to_string_lossy().into_owned(),
+            compiled: None,
             handler: "default".into(),
             variables: BTreeMap::new(),
             log_line_bytes_max: 16_384,

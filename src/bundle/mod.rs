@@ -14,6 +14,7 @@
 //!
 //! All methods block on the disk: an asynchronous caller gives them a thread (`spawn_blocking`).
 
+mod bytecode;
 mod error;
 mod stage;
 mod tree;
@@ -21,6 +22,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use bytecode::{BytecodeStore, Compiled, Draft};
 pub use error::BundleError;
 pub use stage::{BundleLimits, Content, Staged};
 

@@ -191,6 +191,7 @@ mod tests {
             git_commit: Some("0123456789abcdef".into()),
             git_branch: Some("main".into()),
             bun_version: "1.3".into(),
+            bytecode: true,
         };
         let text = versions_text(&VersionsResponse { versions: vec![version] }, Timestamp::from_millis(60_000));
         let expected = "VERSION  NUMBER  ALIASES  PUBLISHED   SIZE  DIGEST        COMMIT          NOTE\n\

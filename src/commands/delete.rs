@@ -20,6 +20,11 @@ pub(super) async fn function(context: &Arc<Context>, request: DeleteRequest) -> 
             for version in &entry.versions {
                 owner.scheduler.close(version.id);
             }
+            let remove = move |context: &Context| {
+                entry.versions.iter().for_each(|version| context.bytecode.remove(version.id));
+                Ok(())
+            };
+            owner.blocking(remove).await?;
             Ok(DeleteResponse { function_id: id.to_string(), status: FunctionStatus::Deleted })
         })
         .await
@@ -45,6 +50,7 @@ pub(super) async fn version(
                     context.refresh(id)?;
                     // The row is gone, so nothing can need the code; what a crash leaves here goes at the next start.
                     context.scheduler.close(version_id);
+                    context.bytecode.remove(version_id);
                     context.bundles.remove(id, &label)?;
                     Ok(())
                 })

@@ -4,6 +4,7 @@
 //! change something run to their end once they have begun, even when the caller leaves.
 
 mod activate;
+mod bytecode;
 mod delete;
 mod deploy;
 mod explain;
@@ -18,8 +19,10 @@ mod status;
 mod versions;
 mod warmup;
 
+pub use bytecode::keep_compiled;
+
 use crate::{
-    bundle::BundleStore,
+    bundle::{BundleStore, BytecodeStore},
     config::Config,
     error::{Error, ErrorCode},
     model::{EnvironmentName, FunctionId, Settings, Version},
@@ -41,7 +44,7 @@ use std::{
     sync::{Arc, Weak, atomic::AtomicU64},
     time::Instant,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Everything a command works with.
@@ -55,6 +58,8 @@ pub struct Context {
     pub store: Store,
     /// The code of the versions.
     pub bundles: Arc<BundleStore>,
+    /// What of it is compiled.
+    pub bytecode: BytecodeStore,
     /// The same metadata in memory.
     pub router: Router,
     /// The workers.
@@ -69,6 +74,8 @@ pub struct Context {
     pub stopping: CancellationToken,
     /// One lock for each function that is being changed.
     pub changing: ChangeLocks,
+    /// Told when an alias may point at another version.
+    pub aliases_moved: Notify,
 }
 
 /// Who asks.
@@ -178,6 +185,7 @@ impl Context {
     /// Takes a function's committed picture into the router. Blocks on SQLite.
     fn refresh(&self, id: FunctionId) -> Result<(), Error> {
         self.router.put(entry(self.store.record(id)?));
+        self.aliases_moved.notify_one();
         Ok(())
     }
 
@@ -195,18 +203,23 @@ impl Context {
             let settings = entry.function.settings;
             let is_live = entry.live().is_some_and(|live| live.id == version.id);
             let floor = if is_live { Floor::Settings } else { Floor::Nothing };
-            let blueprint = Blueprint {
-                function_id: entry.function.id,
-                function: entry.function.name.clone(),
-                version: version.label.clone(),
-                environment: environment.clone(),
-                digest: version.digest,
-                entry: self.bundles.folder(entry.function.id, &version.label).join(&version.entry),
-                handler: entry.function.handler.clone(),
-                memory_max: Arc::new(AtomicU64::new(settings.memory_bytes())),
-            };
-            (blueprint, settings, floor)
+            (self.blueprint(entry, version, environment), settings, floor)
         })
+    }
+
+    /// What the workers of a version are made of.
+    fn blueprint(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> Blueprint {
+        Blueprint {
+            function_id: entry.function.id,
+            function: entry.function.name.clone(),
+            version: version.label.clone(),
+            environment: environment.clone(),
+            digest: version.digest,
+            entry: self.bundles.folder(entry.function.id, &version.label).join(&version.entry),
+            compiled: self.bytecode.compiled(version.id),
+            handler: entry.function.handler.clone(),
+            memory_max: Arc::new(AtomicU64::new(entry.function.settings.memory_bytes())),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod suggest;
 mod value;
 
 pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
-pub use value::{LogFormat, Verify};
+pub use value::{Bytecode, LogFormat, Verify};
 
 use serde::Serialize;
 use std::{
@@ -207,6 +207,8 @@ schema! {
             "load: a version must load in a worker before it takes traffic; syntax: its syntax is checked only.";
         rollback_warm_seconds: u32 = 600_u32, Rule::Number(0, 86_400), Live,
             "How long the version that was live before keeps one warm worker, for a rollback; 0: not at all.";
+        bytecode: Bytecode = Bytecode::Auto, Rule::Choice(Bytecode::NAMES), Restart,
+            "auto: live bundles that load faster as bytecode are compiled after their deployment; off: none is.";
     }
     /// What functions log.
     logs: LogsConfig {

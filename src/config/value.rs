@@ -168,6 +168,16 @@ choice! {
 }
 
 choice! {
+    /// Whether bundles are compiled ahead of their use.
+    Bytecode {
+        /// Where it makes them load faster and changes nothing else.
+        Auto = "auto",
+        /// Never.
+        Off = "off",
+    }
+}
+
+choice! {
     /// What a bundle must pass before it takes traffic.
     Verify {
         /// It loads in a worker.

@@ -454,6 +454,8 @@ messages! {
         git_branch: Option<String>,
         /// The Bun version it was checked with.
         bun_version: String,
+        /// Whether workers that start now load it as bytecode.
+        bytecode: bool,
     }
     /// WARMUP_FUNCTION.
     WarmupResponse {

@@ -22,6 +22,10 @@ pub const ERROR_HEADER: &str = "x-levain-error";
 /// Response header: promises given to `waitUntil` are pending, a `settled` message follows.
 pub const PENDING_HEADER: &str = "x-levain-pending";
 
+/// The file that a compilation leaves in its folder, to be imported instead of the one it was made from; what Bun reads
+/// beside it has longer names.
+pub const COMPILED_FILE: &str = "levain_compiled.js";
+
 /// Names that begin with this are the protocol's own; a client's headers of that kind are dropped.
 pub const RESERVED_PREFIX: &str = "x-levain-";
 
@@ -38,6 +42,9 @@ pub struct Assignment {
     pub environment: String,
     /// The file to import, absolute.
     pub entry: String,
+    /// Its compiled form, absolute, to be imported instead as long as it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiled: Option<String>,
     /// The export to call.
     pub handler: String,
     /// Environment variables of the function.
@@ -230,6 +237,16 @@ pub struct SyntaxProblem {
     pub line_text: Option<String>,
 }
 
+/// What the compilation of a file prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compilation {
+    /// Whether there is a compiled form.
+    pub ok: bool,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +283,7 @@ mod tests {
             match name.as_str() {
                 "assign" => survives::<Assignment>(&name, &text),
                 "assign_ok" => survives::<Assigned>(&name, &text),
+                "compiled" | "not_compiled" => survives::<Compilation>(&name, &text),
                 "dropped" | "ping" => survives::<ToWorker>(&name, &text),
                 // The daemon has no use for the imports that a check reports besides.
                 name if name.starts_with("check_") => {

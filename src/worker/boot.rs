@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::ColdStart,
-    protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, LoadError},
+    protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, COMPILED_FILE, LoadError},
 };
 use http::{Method, StatusCode};
 use std::{
@@ -103,10 +103,10 @@ impl Booted {
         };
         guard.shared().owner.set(owner).expect("a process is assigned once, because that consumes it");
         let cause = match timeout(limits.start_timeout, assign(&link, blueprint, limits)).await {
-            Ok(Ok(())) => {
+            Ok(Ok(assigned)) => {
                 let (start_time, ready_at) = (asked.elapsed(), Instant::now());
-                let shared = guard.disarm();
-                return Ok(Worker { shared, link, start_time, ready_at, kind, memory_at_first: AtomicU64::new(0) });
+                let (shared, memory_at_first) = (guard.disarm(), AtomicU64::new(0));
+                return Ok(Worker { shared, link, start_time, ready_at, kind, assigned, memory_at_first });
             }
             Ok(Err(cause)) => cause,
             Err(_) => Cause::Timeout(limits.start_timeout),
@@ -133,13 +133,15 @@ async fn fail(guard: KillGuard, cause: Cause) -> StartError {
     }
 }
 
-async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<(), Cause> {
+async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<Assigned, Cause> {
+    let compiled = blueprint.compiled.folder().map(|folder| folder.join(COMPILED_FILE));
     let assignment = Assignment {
         function: blueprint.function.to_string(),
         function_id: blueprint.function_id.to_string(),
         version: blueprint.version.to_string(),
         environment: blueprint.environment.to_string(),
         entry: blueprint.entry.to_string_lossy().into_owned(),
+        compiled: compiled.map(|it| it.to_string_lossy().into_owned()),
         handler: blueprint.handler.clone(),
         variables: BTreeMap::new(),
         log_line_bytes_max: u32::try_from(limits.line_bytes_max).unwrap_or(u32::MAX),
@@ -150,8 +152,7 @@ async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Res
     let answer = link.call(&Method::PUT, ASSIGN_PATH, body.into(), ASSIGN_ANSWER_BYTES_MAX).await;
     let (status, answer) = answer.map_err(|error| protocol(&error))?;
     if status == StatusCode::OK {
-        let _: Assigned = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
-        return Ok(());
+        return serde_json::from_slice(&answer).map_err(|error| protocol(&error));
     }
     let AssignFailed { error } = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
     Err(Cause::Load(Box::new(error)))

@@ -34,7 +34,7 @@ pub use spawn::{Blueprint, SpawnLimits, Spawner, StartError};
 
 use crate::{
     model::{ColdStart, FunctionId, Invocation, InvocationId, VersionLabel},
-    protocol::worker::ToWorker,
+    protocol::worker::{Assigned, ToWorker},
 };
 use calls::Calls;
 use link::Link;
@@ -70,6 +70,8 @@ pub struct Worker {
     pub ready_at: Instant,
     /// Whether a prewarmed process was claimed for it, or one was spawned.
     pub kind: ColdStart,
+    /// What it said of its function when it had loaded it.
+    pub assigned: Assigned,
     /// What it needs without having leaked anything: the memory it had when it had settled in; 0 before.
     memory_at_first: AtomicU64,
 }

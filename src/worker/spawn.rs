@@ -13,9 +13,9 @@ use super::{
     supervise::{Streams, Supervisor},
 };
 use crate::{
-    bundle::BundleError,
+    bundle::{BundleError, Compiled},
     model::{ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, VersionLabel},
-    protocol::worker::LoadError,
+    protocol::worker::{Assigned, LoadError},
     telemetry::Logs,
 };
 use arc_swap::ArcSwap;
@@ -55,6 +55,8 @@ pub struct Blueprint {
     pub digest: Digest,
     /// The file they import, absolute.
     pub entry: PathBuf,
+    /// What they import instead, once it is there.
+    pub compiled: Compiled,
     /// The export they call.
     pub handler: String,
     /// Bytes of private memory one of them may have, at present.
@@ -253,6 +255,13 @@ impl Spawner {
         let booted = self.boot(&limits).await?;
         drop(permit);
         booted.assign(blueprint, &limits, asked, ColdStart::Spawned).await
+    }
+
+    /// Starts a process, loads the function into it and ends it: only what loading it was like is of interest.
+    pub async fn rehearse(&self, blueprint: &Blueprint) -> Result<Assigned, StartError> {
+        let worker = self.spawn(blueprint, ()).await?;
+        worker.kill(KillReason::Stop);
+        Ok(worker.assigned)
     }
 
     /// Waits until a prewarmed process is missing.

@@ -49,6 +49,7 @@ impl Workshop {
             entry,
             handler: "default".into(),
             memory_max: Arc::new(AtomicU64::new(u64::MAX)),
+            compiled: Default::default(),
         };
         Self {
             spawner: Spawner::new(runtime, &data.path().join("run"), logs, limits).unwrap(),

@@ -14,7 +14,8 @@ pub use bun::{BunVersion, FoundBun, Origin, Unusable, find, minimum_version, pin
 pub use command::CommandError;
 pub use install::install;
 
-use crate::protocol::worker::SyntaxCheck;
+use crate::protocol::worker::{Compilation, SyntaxCheck};
+use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,11 @@ const BUN_FLAGS: [&str; 3] = ["--no-env-file", "--config=/dev/null", "--no-insta
 /// How long the syntax check of a file may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How much it may print; it reports a bounded number of errors.
-const CHECK_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+/// How much a program of the shim's may print; the check reports a bounded number of errors.
+const TOOL_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the compilation of a file may take; nobody waits for it, and it gives way to everything else.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why there is nothing to run workers on, or why it did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,14 @@ pub enum RuntimeError {
         /// How it failed.
         reason: CommandError,
     },
+    /// The compilation failed, which says nothing about the file.
+    #[error("cannot compile {}: {reason}", file.display())]
+    Compile {
+        /// The file.
+        file: PathBuf,
+        /// How it failed.
+        reason: CommandError,
+    },
     /// A file or folder.
     #[error("{}: {source}", path.display())]
     Io {
@@ -114,6 +126,7 @@ pub struct Runtime {
     /// The shim's entry point, absolute.
     pub shim: PathBuf,
     check: PathBuf,
+    compile: PathBuf,
 }
 
 impl Runtime {
@@ -129,6 +142,7 @@ impl Runtime {
             origin: bun.origin,
             shim: folder.join("entry.js"),
             check: folder.join("check.js"),
+            compile: folder.join("compile.js"),
         })
     }
 
@@ -146,15 +160,42 @@ impl Runtime {
     pub async fn check_syntax(&self, file: &Path) -> Result<SyntaxCheck, RuntimeError> {
         // An absolute path is never taken for an option.
         let file = std::path::absolute(file).map_err(RuntimeError::at(file))?;
-        let mut command = Command::new(&self.bun);
-        command.args(BUN_FLAGS).arg(&self.check).arg(&file);
-        command.env_clear().env("DO_NOT_TRACK", "1").env("BUN_RUNTIME_TRANSPILER_CACHE_PATH", "0").current_dir("/");
-        let checked = command::run(command, CHECK_TIME_MAX, CHECK_OUTPUT_BYTES_MAX).await;
-        let parsed = checked.and_then(|text| {
-            serde_json::from_str(&text).map_err(|_| CommandError::Unexpected { output: command::excerpt(&text) })
-        });
-        parsed.map_err(|reason| RuntimeError::Check { file, reason })
+        let mut command = self.tool(&self.check);
+        command.arg(&file);
+        read(command, CHECK_TIME_MAX).await.map_err(|reason| RuntimeError::Check { file, reason })
     }
+
+    /// Puts the compiled form of a file into an empty folder; nothing in it is run. Source maps there say `name` where
+    /// they mean the file.
+    ///
+    /// # Errors
+    /// When Bun cannot be run, takes too long or says something else. A file that is not to be compiled is no error.
+    pub async fn compile(&self, file: &Path, folder: &Path, name: &str) -> Result<Compilation, RuntimeError> {
+        let mut command = self.tool(&self.compile);
+        command.arg(file).arg(folder).arg(name);
+        read(command, COMPILE_TIME_MAX).await.map_err(|reason| RuntimeError::Compile { file: file.into(), reason })
+    }
+
+    /// Tells runtimes apart whose compiled forms may differ, as the name of a folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let shim = self.shim.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        format!("bun-{}-{shim}", self.version).replace('/', "_")
+    }
+
+    /// A program of the shim's, with nothing of the daemon's environment.
+    fn tool(&self, script: &Path) -> Command {
+        let mut command = Command::new(&self.bun);
+        command.args(BUN_FLAGS).arg(script);
+        command.env_clear().env("DO_NOT_TRACK", "1").env("BUN_RUNTIME_TRANSPILER_CACHE_PATH", "0").current_dir("/");
+        command
+    }
+}
+
+/// Runs a program and reads the JSON that it prints.
+async fn read<T: DeserializeOwned>(command: Command, time_max: Duration) -> Result<T, CommandError> {
+    let text = command::run(command, time_max, TOOL_OUTPUT_BYTES_MAX).await?;
+    serde_json::from_str(&text).map_err(|_| CommandError::Unexpected { output: command::excerpt(&text) })
 }
 
 #[cfg(test)]
@@ -175,7 +216,8 @@ mod tests {
         let args = runtime.worker_args("s");
         let shim = runtime.shim.to_str().expect("a plain path");
         assert_eq!(args, ["--no-env-file", "--config=/dev/null", "--no-install", shim, "s"]);
-        assert!(runtime.shim.is_absolute() && runtime.shim.is_file() && runtime.check.is_file());
+        assert!(runtime.shim.is_absolute() && runtime.shim.is_file());
+        assert!(runtime.check.is_file() && runtime.compile.is_file());
     }
 
     #[tokio::test]
@@ -186,6 +228,27 @@ mod tests {
         let check = runtime.check_syntax(Path::new("/x/index.ts")).await.expect("a check");
         assert!(check.ok);
         assert_eq!(check.exports, ["default"]);
+    }
+
+    #[tokio::test]
+    async fn a_compilation_is_what_bun_prints() {
+        let (runtime, _folder) = runtime(
+            r#"[ "${4##*/}" = compile.js ] && [ "$5 $6 $7" = "/x/a.js /out ../a.js" ] && [ -z "$HOME" ] || exit 3
+            echo '{"ok":false,"reason":"no"}'"#,
+        );
+        let outcome = runtime.compile(Path::new("/x/a.js"), Path::new("/out"), "../a.js").await.expect("an outcome");
+        assert_eq!(outcome, Compilation { ok: false, reason: Some("no".into()) });
+        let error = runtime.compile(Path::new("/x/b.js"), Path::new("/out"), "../a.js").await.expect_err("no outcome");
+        assert!(error.to_string().starts_with("cannot compile /x/b.js: it ended with exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_runtime_is_named_after_its_bun_and_its_shim() {
+        let (mut runtime, _folder) = runtime("");
+        let name = runtime.name();
+        assert!(name.starts_with(&format!("bun-{}-shim-", pinned_version())), "{name}");
+        runtime.version = "1.4.5-canary/../x".parse().expect("a version");
+        assert!(!runtime.name().contains('/') && runtime.name() != name);
     }
 
     #[tokio::test]

@@ -191,7 +191,13 @@ impl TestDaemon {
 
     /// Stops the daemon and starts it again on the same data directory.
     pub async fn restart(&mut self) {
+        self.restart_with(|_| {}).await;
+    }
+
+    /// The same, with a change of configuration or files in between.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
         self.daemon.take().unwrap().shutdown().await;
+        change(&mut self.config);
         let daemon = Daemon::start(self.config.clone()).await.expect("the daemon starts again");
         self.client = Client::connect(daemon.socket()).await.expect("the daemon answers");
         self.daemon = Some(daemon);

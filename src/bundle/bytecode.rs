@@ -1,0 +1,298 @@
+//! Compiled forms of bundles: a cache beside the bundles, `{root}/{runtime}/{version id}.{digest}/…`.
+//!
+//! ```text
+//! begin ──▶ .incoming-<uuid> ── keep: rename ──▶ {version id}.{digest} ── remove ──▶ gone
+//!              │ dropped: gone                      │ find: still what its name says?
+//! ```
+//!
+//! Nothing depends on it: any part may be deleted at any time, and all that goes wrong here is logged and means that
+//! the bundle itself is used. What another runtime has compiled is never looked at.
+//!
+//! **Invariant.** A [`Compiled`] is set only to what this process has made, or read through and found to be what its
+//! name says: a damaged file would take the worker with it.
+//!
+//! All methods but [`BytecodeStore::compiled`] and [`BytecodeStore::has`] block on the disk.
+
+use super::{INCOMING, tree};
+use crate::model::VersionId;
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+use uuid::Uuid;
+
+/// The compiled forms that one runtime has made; see the module.
+#[derive(Debug)]
+pub struct BytecodeStore {
+    /// The folder of this runtime. None: nothing is compiled.
+    folder: Option<PathBuf>,
+    versions: Mutex<HashMap<VersionId, Compiled>>,
+}
+
+/// The folder of a version's compiled form, once there is one that can be trusted. Clones are about the same version.
+#[derive(Debug, Clone, Default)]
+pub struct Compiled(Arc<OnceLock<PathBuf>>);
+
+/// A folder for a compiled form that is being made. Dropping it removes it.
+#[derive(Debug)]
+pub struct Draft {
+    folder: PathBuf,
+}
+
+impl Compiled {
+    /// One that is there.
+    #[must_use]
+    pub fn at(folder: &Path) -> Self {
+        Self(Arc::new(folder.to_owned().into()))
+    }
+
+    /// Where it is, if it is there.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.0.get().map(PathBuf::as_path)
+    }
+}
+
+impl Draft {
+    /// Where to put the files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        remove(&self.folder);
+    }
+}
+
+impl BytecodeStore {
+    /// Opens the cache in the folder `root` for a runtime, named in a way that differs between runtimes whose compiled
+    /// forms do. What other runtimes have made goes, and what is about versions that are not `known`; without a runtime
+    /// everything goes.
+    #[must_use]
+    pub fn open(root: &Path, runtime: Option<&str>, known: &HashSet<VersionId>) -> Self {
+        let folder = runtime.and_then(|runtime| match make(root, runtime) {
+            Ok(folder) => Some(folder),
+            Err(error) => {
+                tracing::warn!(path = %root.display(), %error, "no bundle is compiled");
+                None
+            }
+        });
+        let own = folder.as_deref().and_then(Path::file_name);
+        for path in children(root).into_iter().filter(|path| own.is_none() || path.file_name() != own) {
+            remove(&path);
+        }
+        for path in folder.iter().flat_map(|folder| children(folder)) {
+            if !version_of(&path).is_some_and(|(id, _)| known.contains(&id)) {
+                remove(&path);
+            }
+        }
+        Self { folder, versions: Mutex::default() }
+    }
+
+    /// Whether anything is compiled.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// What there is of a version, now and later.
+    #[must_use]
+    pub fn compiled(&self, version: VersionId) -> Compiled {
+        self.versions.lock().entry(version).or_default().clone()
+    }
+
+    /// Whether a version has a compiled form that can be trusted.
+    #[must_use]
+    pub fn has(&self, version: VersionId) -> bool {
+        self.versions.lock().get(&version).is_some_and(|it| it.folder().is_some())
+    }
+
+    /// Looks for what an earlier process has made of a version, and reads it through. Returns whether there is any.
+    pub fn find(&self, version: VersionId) -> bool {
+        for path in self.folders_of(version) {
+            let digest = version_of(&path).map(|(_, digest)| digest);
+            match tree::fingerprint(&path) {
+                Ok(found) if Some(found.digest.to_string()) == digest => {
+                    let _ = self.compiled(version).0.set(path);
+                    return true;
+                }
+                _ => {
+                    tracing::warn!(path = %path.display(), "bytecode was changed after it was made, and is removed");
+                    remove(&path);
+                }
+            }
+        }
+        false
+    }
+
+    /// Makes an empty folder for a compiled form. None when nothing is compiled.
+    pub fn begin(&self) -> io::Result<Option<Draft>> {
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let folder = folder.join(format!("{INCOMING}{}", Uuid::now_v7()));
+        fs::create_dir_all(&folder)?;
+        Ok(Some(Draft { folder }))
+    }
+
+    /// Makes a draft the compiled form of a version: workers that start from now on load it.
+    pub fn keep(&self, draft: &Draft, version: VersionId) -> io::Result<()> {
+        let digest = tree::fingerprint(&draft.folder)?.digest;
+        let folder = draft.folder.with_file_name(format!("{version}.{digest}"));
+        for file in children(&draft.folder) {
+            fs::set_permissions(file, Permissions::from_mode(0o444))?;
+        }
+        // Of the same name there can only be the same: a rename replaces nothing but an empty folder.
+        fs::rename(&draft.folder, &folder)?;
+        tree::make_read_only(&folder)?;
+        let _ = self.compiled(version).0.set(folder);
+        Ok(())
+    }
+
+    /// Removes what there is of a version. A worker that is just starting loads the bundle itself.
+    pub fn remove(&self, version: VersionId) {
+        self.versions.lock().remove(&version);
+        for path in self.folders_of(version) {
+            remove(&path);
+        }
+    }
+
+    /// How a source map in this cache names a file, so that the data directory may be moved as a whole.
+    #[must_use]
+    pub fn source_name(&self, file: &Path) -> String {
+        let data = self.folder.as_deref().and_then(|folder| folder.parent()?.parent());
+        let name = match data.and_then(|data| file.strip_prefix(data).ok()) {
+            // The map's own folder, the runtime's, and the cache's.
+            Some(inside) => Path::new("../../..").join(inside),
+            None => file.to_owned(),
+        };
+        name.to_string_lossy().into_owned()
+    }
+
+    fn folders_of(&self, version: VersionId) -> Vec<PathBuf> {
+        let mut paths: Vec<_> = self.folder.iter().flat_map(|folder| children(folder)).collect();
+        paths.retain(|path| version_of(path).is_some_and(|(id, _)| id == version));
+        paths
+    }
+}
+
+/// Makes the folder of a runtime. Its path is absolute, as workers start in folders of their own.
+fn make(root: &Path, runtime: &str) -> io::Result<PathBuf> {
+    fs::create_dir_all(root.join(runtime))?;
+    Ok(root.canonicalize()?.join(runtime))
+}
+
+/// The version that a folder is about, and the digest of its files.
+fn version_of(path: &Path) -> Option<(VersionId, String)> {
+    let (id, digest) = path.file_name()?.to_str()?.split_once('.')?;
+    Some((id.parse().ok()?, digest.to_owned()))
+}
+
+/// What is in a folder; nothing if it cannot be read.
+fn children(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn remove(path: &Path) {
+    match tree::remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove bytecode");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNTIME: Option<&str> = Some("bun-1");
+
+    fn open(root: &Path, known: &[VersionId]) -> BytecodeStore {
+        BytecodeStore::open(root, RUNTIME, &known.iter().copied().collect())
+    }
+
+    fn keep(store: &BytecodeStore, version: VersionId, text: &str) -> PathBuf {
+        let draft = store.begin().expect("a folder").expect("it is on");
+        fs::write(draft.folder().join("a.js"), text).expect("a file");
+        assert!(!store.has(version));
+        store.keep(&draft, version).expect("it is kept");
+        store.compiled(version).folder().expect("it is there").to_owned()
+    }
+
+    #[test]
+    fn what_is_kept_is_read_only_and_found_again() {
+        let root = tempfile::tempdir().expect("a folder");
+        let version = VersionId::new();
+        let store = open(root.path(), &[]);
+        // Whoever asks before it is there sees it later.
+        let early = store.compiled(version);
+        let folder = keep(&store, version, "1");
+        assert_eq!(early.folder(), Some(&*folder));
+        assert_eq!(fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777, 0o555);
+        assert_eq!(fs::metadata(folder.join("a.js")).expect("a file").permissions().mode() & 0o777, 0o444);
+
+        let store = open(root.path(), &[version]);
+        assert!(!store.has(version), "it has not been read through");
+        assert!(store.find(version) && store.has(version) && folder.exists());
+        store.remove(version);
+        assert!(!store.has(version) && !folder.exists() && !store.find(version));
+    }
+
+    #[test]
+    fn what_was_changed_is_removed() {
+        let root = tempfile::tempdir().expect("a folder");
+        let version = VersionId::new();
+        let file = keep(&open(root.path(), &[]), version, "1").join("a.js");
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("permissions");
+        fs::write(&file, "2").expect("a file");
+        let store = open(root.path(), &[version]);
+        assert!(!store.find(version) && !store.has(version) && !file.exists());
+    }
+
+    #[test]
+    fn what_nobody_can_use_goes() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (known, unknown) = (VersionId::new(), VersionId::new());
+        let left = |store: &BytecodeStore| [known, unknown].map(|version| store.find(version));
+        let store = open(root.path(), &[]);
+        keep(&store, known, "1");
+        keep(&store, unknown, "1");
+        fs::create_dir_all(root.path().join("bun-1/.incoming-1/deep")).expect("a folder");
+        fs::write(root.path().join("stray"), "").expect("a file");
+        assert_eq!(left(&open(root.path(), &[known])), [true, false]);
+        assert_eq!(children(&root.path().join("bun-1")).len(), 1);
+        assert_eq!(children(root.path()), [root.path().join("bun-1")]);
+
+        // Another runtime, and none.
+        let ids = HashSet::from([known]);
+        assert!(!BytecodeStore::open(root.path(), Some("bun-2"), &ids).find(known));
+        assert_eq!(children(root.path()), [root.path().join("bun-2")]);
+        let off = BytecodeStore::open(root.path(), None, &ids);
+        assert!(!off.is_on() && off.begin().expect("nothing fails").is_none() && children(root.path()).is_empty());
+    }
+
+    #[test]
+    fn a_draft_that_is_not_kept_is_gone() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = open(root.path(), &[]);
+        let draft = store.begin().expect("a folder").expect("it is on");
+        fs::write(draft.folder().join("a.js"), "1").expect("a file");
+        drop(draft);
+        assert!(children(&root.path().join("bun-1")).is_empty());
+    }
+
+    #[test]
+    fn a_source_has_a_name_that_moves_with_the_data() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = open(&root.path().join("bytecode"), &[]);
+        assert_eq!(store.source_name(&root.path().join("bundles/f/v1/b.js")), "../../../bundles/f/v1/b.js");
+        assert_eq!(store.source_name(Path::new("/elsewhere/b.js")), "/elsewhere/b.js");
+    }
+}

@@ -1,0 +1,72 @@
+//! Bytecode for the versions that aliases point at; no command waits for it.
+//!
+//! One version at a time is looked at: at the start, and whenever an alias has moved. What was compiled before by the
+//! same runtime is read through and used; the rest is compiled by [`deploy::compile`]. Until then, and where that does
+//! not work, workers load the bundle itself.
+
+use super::Context;
+use crate::{
+    deploy::{self, NotCompiled},
+    error::Error,
+    model::{EnvironmentName, Version, VersionId},
+    router::Entry,
+};
+use std::{collections::HashSet, sync::Arc};
+
+/// Keeps the live versions compiled, until the daemon stops.
+pub async fn keep_compiled(context: Arc<Context>) {
+    let keep = async {
+        let mut seen = HashSet::new();
+        loop {
+            match next(&context, &mut seen) {
+                Some((entry, version)) => look_at(&context, &entry, &version).await,
+                None => context.aliases_moved.notified().await,
+            }
+        }
+    };
+    if context.bytecode.is_on() {
+        // A worker that is just tried must not hold up the stop.
+        context.stopping.run_until_cancelled(keep).await;
+    }
+}
+
+/// A version that an alias points at and that was not looked at since.
+fn next(context: &Context, seen: &mut HashSet<VersionId>) -> Option<(Arc<Entry>, Arc<Version>)> {
+    let entries = context.router.functions();
+    let live = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry, alias.version)));
+    let live: Vec<_> = live.filter(|(_, id)| !context.bytecode.has(*id)).collect();
+    let ids: HashSet<_> = live.iter().map(|(_, id)| *id).collect();
+    // One that is live again is looked at again: what was in the way may be gone.
+    seen.retain(|id| ids.contains(id));
+    live.into_iter().find_map(|(entry, id)| {
+        let version = entry.version(id).filter(|it| seen.insert(it.id))?;
+        deploy::is_candidate(&version.entry, version.size).then(|| (Arc::clone(entry), Arc::clone(version)))
+    })
+}
+
+async fn look_at(context: &Arc<Context>, entry: &Entry, version: &Version) {
+    let (function, label, id) = (&entry.function.name, &version.label, version.id);
+    match context.blocking(move |context| Ok(context.bytecode.find(id))).await {
+        Ok(true) => return,
+        Ok(false) => {}
+        Err(error) => return tracing::warn!(%function, version = %label, "cannot look for bytecode: {error}"),
+    }
+    match compile(context, entry, version).await {
+        Ok(()) => tracing::info!(%function, version = %label, "its bundle is compiled"),
+        Err(reason) => tracing::info!(%function, version = %label, "its bundle is not compiled: {reason}"),
+    }
+}
+
+async fn compile(context: &Arc<Context>, entry: &Entry, version: &Version) -> Result<(), NotCompiled> {
+    let blueprint = context.blueprint(entry, version, &EnvironmentName::production());
+    let draft = deploy::compile(context.scheduler.spawner(), &context.bytecode, &blueprint).await?;
+    let (function, id) = (entry.function.id, version.id);
+    // Nobody can delete it from here on; whoever did so before has removed what there was.
+    let _changing = context.changing.lock(function).await;
+    let exists = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(id).is_some());
+    if exists {
+        let kept = context.blocking(move |context| context.bytecode.keep(&draft, id).map_err(Error::internal)).await;
+        kept.map_err(|error| NotCompiled::Refused(error.message))?;
+    }
+    Ok(())
+}
