@@ -2,9 +2,12 @@
 // src/protocol.ts
 var ASSIGN_METHOD = "PUT";
 var ASSIGN_PATH = "/assign";
+var HEADER_INVOCATION_ID = "x-invocation-id";
 var HEADER_DEADLINE = "x-levain-deadline";
 var HEADER_ERROR = "x-levain-error";
+var HEADER_PENDING = "x-levain-pending";
 var LOG_LINE_BYTES_DEFAULT = 16384;
+var LOG_LINE_BYTES_FLOOR = 256;
 var ERROR_TEXT_BYTES_MAX = 16384;
 var REQUEST_BODY_BYTES_MAX = 2 ** 40;
 var COMPILED_FILE = "levain_compiled.js";

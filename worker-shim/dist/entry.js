@@ -2,9 +2,12 @@
 // src/protocol.ts
 var ASSIGN_METHOD = "PUT";
 var ASSIGN_PATH = "/assign";
+var HEADER_INVOCATION_ID = "x-invocation-id";
 var HEADER_DEADLINE = "x-levain-deadline";
 var HEADER_ERROR = "x-levain-error";
+var HEADER_PENDING = "x-levain-pending";
 var LOG_LINE_BYTES_DEFAULT = 16384;
+var LOG_LINE_BYTES_FLOOR = 256;
 var ERROR_TEXT_BYTES_MAX = 16384;
 var REQUEST_BODY_BYTES_MAX = 2 ** 40;
 var COMPILED_FILE = "levain_compiled.js";
@@ -463,6 +466,10 @@ function begunHere() {
     begun.set(context, found = { indent: "", timers: new Map });
   return found;
 }
+function setLogLineBytesMax(bytes) {
+  if (typeof bytes === "number" && bytes >= 0)
+    bytesMax = Math.max(LOG_LINE_BYTES_FLOOR, Math.floor(bytes));
+}
 function print(level, text) {
   const context = currentInvocation.getStore();
   const indent = (context ? begun.get(context)?.indent : begunByWorker.indent) ?? "";
@@ -545,13 +552,179 @@ ${frames}`);
 
 // src/handler.ts
 var NativeResponse = Response;
+var NativePromise2 = Promise;
 var { peek } = Bun;
+var isFunction = (value) => typeof value === "function";
 var toSource = Function.prototype.toString;
+var isClass = (value) => isFunction(value) && /^class(\s+[^\s(]|\s*\{)/.test(toSource.call(value));
+function callable(value) {
+  if (isFunction(value) && !isClass(value))
+    return { handler: value, isItself: true };
+  if (isFunction(value?.fetch))
+    return { handler: value.fetch.bind(value), isItself: false };
+  return;
+}
+function findHandler(module, name) {
+  const exported = module.default;
+  const levels = [exported, exported?.default, exported?.default?.default];
+  if (name === "default" || name === "handler") {
+    for (const [depth, value] of levels.entries()) {
+      const found = callable(value);
+      if (found)
+        return { handler: found.handler, kind: depth > 0 ? "commonjs" : found.isItself ? "default" : "fetch" };
+    }
+    if (name === "default")
+      return;
+  }
+  for (const [depth, owner] of [module, ...levels].entries()) {
+    const found = callable(owner?.[name]);
+    if (found)
+      return { handler: found.handler, kind: depth === 0 ? "named" : "commonjs" };
+  }
+  return;
+}
+function isPlainClass(module, name) {
+  const isDefault = name === "default" || name === "handler";
+  return isClass(module[name]) || isDefault && isClass(module.default);
+}
 function failure(sort, body) {
   return new NativeResponse(body, { status: 500, headers: { [HEADER_ERROR]: sort, "content-type": "application/json" } });
 }
 function thrown(error) {
   return failure("throw", errorJson(errorParts(error)));
+}
+function notAResponse(value) {
+  const message = `the handler returned ${describe(value)}; return a Response, for example Response.json(value)`;
+  return failure("not_a_response", errorJson({ name: "TypeError", message, stack: null }));
+}
+function describe(value) {
+  if (value === undefined || value === null)
+    return String(value);
+  if (Array.isArray(value))
+    return "an array";
+  if (typeof value !== "object")
+    return `a ${typeof value}`;
+  try {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype === null || prototype === Object.prototype)
+      return "a plain object";
+    const name = prototype.constructor?.name;
+    if (typeof name === "string" && name !== "")
+      return `an instance of ${name === "Response" ? "another Response class than Bun's" : name}`;
+  } catch {}
+  return "an object";
+}
+function serveWith(handler, info) {
+  return function invoke(request) {
+    const headers = request.headers;
+    const id = headers.get(HEADER_INVOCATION_ID) ?? "";
+    if (Context.isLate(id))
+      return new NativeResponse(null, { status: 499 });
+    const context = new Context(id, headers.get(HEADER_DEADLINE), request, info);
+    headers.delete(HEADER_DEADLINE);
+    let result;
+    try {
+      result = currentInvocation.run(context, handler, request, context);
+    } catch (error) {
+      return finish(Context.returned(context), thrown(error));
+    }
+    if (result instanceof NativeResponse)
+      return finish(Context.returned(context), result);
+    if (result instanceof NativePromise2 && peek.status(result) === "fulfilled")
+      result = peek(result);
+    if (result instanceof NativeResponse)
+      return finish(Context.returned(context), result);
+    if (isFunction(result?.then)) {
+      Context.began(context);
+      return later(context, result);
+    }
+    return finish(Context.returned(context), notAResponse(result));
+  };
+}
+async function later(context, promise) {
+  let answer;
+  try {
+    const result = await promise;
+    answer = result instanceof NativeResponse ? result : notAResponse(result);
+  } catch (error) {
+    answer = thrown(error);
+  }
+  return finish(Context.returnedLate(context), answer);
+}
+function finish(pending, answer) {
+  if (!pending)
+    return answer;
+  if (answer.body === null)
+    answer = new NativeResponse(null, answer);
+  answer.headers.set(HEADER_PENDING, "1");
+  return answer;
+}
+
+// src/load-error.ts
+var LINE_TEXT_BYTES_MAX = 512;
+function loadError(error, entry) {
+  try {
+    const first = error?.errors?.[0] ?? error;
+    const more = error?.errors?.length > 1 ? ` (and ${error.errors.length - 1} more)` : "";
+    if (first?.code === "ERR_MODULE_NOT_FOUND" || first?.code === "MODULE_NOT_FOUND")
+      return missing(first, entry, more);
+    if (first?.position || first?.name === "BuildMessage")
+      return syntax(first, entry, more);
+    if (error instanceof SyntaxError && error.stack === undefined)
+      return engineSyntax(error);
+  } catch {}
+  return topLevelThrow(error);
+}
+function missing(message, entry, more) {
+  if (message.specifier === entry) {
+    return { kind: "not_found", name: "ModuleNotFoundError", message: "the entry file of the bundle does not exist", file: entry };
+  }
+  const found = { kind: "missing_module", name: "ModuleNotFoundError", message: cut(message.message, ERROR_TEXT_BYTES_MAX) + more };
+  if (message.referrer)
+    found.file = message.referrer;
+  if (message.position)
+    place(found, message.position);
+  return found;
+}
+function syntax(message, entry, more) {
+  const found = { kind: "syntax", name: "SyntaxError", message: cut(message.message, ERROR_TEXT_BYTES_MAX) + more, file: entry };
+  if (message.position)
+    place(found, message.position);
+  return found;
+}
+function engineSyntax(error) {
+  const found = { kind: "syntax", name: "SyntaxError", message: cut(error.message, ERROR_TEXT_BYTES_MAX) };
+  if (error.sourceURL)
+    found.file = error.sourceURL;
+  if (error.line)
+    found.line = error.line;
+  if (error.column)
+    found.column = error.column;
+  return found;
+}
+function topLevelThrow(error) {
+  const { name, message, stack } = errorParts(error);
+  const found = { kind: "throw", name, message };
+  if (stack === null)
+    return found;
+  found.stack = stack;
+  const frame = /^\s+at (?:.*\()?(\/.*?):(\d+):(\d+)\)?$/m.exec(stack);
+  if (frame) {
+    found.file = frame[1];
+    found.line = Number(frame[2]);
+    found.column = Number(frame[3]);
+  }
+  return found;
+}
+function place(found, position) {
+  if (position.file)
+    found.file = position.file;
+  if (position.line)
+    found.line = position.line;
+  if (position.column)
+    found.column = position.column;
+  if (position.lineText)
+    found.line_text = cut(position.lineText, LINE_TEXT_BYTES_MAX);
 }
 
 // src/rehearse.ts
@@ -607,7 +780,27 @@ async function unassigned(request) {
   serve = loaded.serve;
   return json(loaded.answer);
 }
-async function load({ entry, compiled }) {
+async function load(order) {
+  setLogLineBytesMax(order.log_line_bytes_max);
+  delete process.env.BUN_FEATURE_FLAG_DISABLE_ASYNC_TRANSPILER;
+  if (order.variables)
+    Object.assign(process.env, order.variables);
+  process.argv = [process.execPath, order.entry];
+  const started = performance.now();
+  let module;
+  try {
+    module = await importModule(order);
+  } catch (error) {
+    return { error: loadError(error, order.entry) };
+  }
+  const import_ms = Math.round((performance.now() - started) * 1000) / 1000;
+  const found = findHandler(module, order.handler);
+  if (!found)
+    return { error: noHandler(module, order) };
+  const info = { name: order.function, version: order.version, environment: order.environment };
+  return { serve: serveWith(found.handler, info), answer: { kind: found.kind, import_ms, bun: Bun.version } };
+}
+async function importModule({ entry, compiled }) {
   if (compiled !== undefined) {
     try {
       return await import(compiled);
@@ -617,6 +810,12 @@ async function load({ entry, compiled }) {
     }
   }
   return import(entry);
+}
+function noHandler(module, { entry, handler }) {
+  const exports = Object.keys(module);
+  const wanted = handler === "default" || handler === "handler" ? "export a default function (req, ctx) => Response, or a default object with a fetch method" : `export a function named ${handler}, or an object of that name with a fetch method`;
+  const has = isPlainClass(module, handler) ? "the export is a class without a static fetch method, and a class is not called without new" : exports.length === 0 ? "the module exports nothing" : `the module exports ${exports.join(", ")}`;
+  return { kind: "no_handler", name: "Error", message: `no handler found: ${has}; ${wanted}`, file: entry, exports };
 }
 async function rehearseAssignment(request) {
   const loaded = await load(await request.json());

@@ -52,7 +52,7 @@ async function load(order: Assign): Promise<{ serve: Serve; answer: AssignOk } |
   const started = performance.now();
   let module: object;
   try {
-    module = await load(order);
+    module = await importModule(order);
   } catch (error) {
     return { error: loadError(error, order.entry) };
   }
@@ -64,7 +64,7 @@ async function load(order: Assign): Promise<{ serve: Serve; answer: AssignOk } |
 }
 
 /** The compiled form may be removed at any time: the file itself is as good, and slower. */
-async function load({ entry, compiled }: Assign): Promise<object> {
+async function importModule({ entry, compiled }: Assign): Promise<object> {
   if (compiled !== undefined) {
     try {
       return await import(compiled);
