@@ -195,7 +195,7 @@ schema! {
         requests_per_connection_max: u32 = 1_024_u32, Rule::Number(1, 65_536), Live,
             "Requests in flight on one connection; further ones are not read until others are answered.";
         backlog_bytes_max: u32 = 268_435_456_u32, Rule::Number(1_048_576, 4_294_967_295), Live,
-            "Answers that wait for clients to read them, all connections together; beyond, who reads least is cut off.";
+            "Answers waiting to be read, all connections together; beyond, who reads least is cut off.";
         bundle_bytes_max: u32 = 67_108_864_u32, Rule::Number(1_024, 2_147_483_648), Live,
             "Bytes of all files of one bundle.";
         bundle_files_max: u32 = 2_000_u32, Rule::Number(1, 100_000), Live,

@@ -130,7 +130,7 @@ impl Connection {
                 }
                 () = self.backlog.cut_off(), if self.backlog.is_held() => {
                     let waiting = self.outgoing.len();
-                    tracing::warn!(waiting, "a client that does not read its answers is cut off: too much waits for all");
+                    tracing::warn!(waiting, "a client that does not read is cut off: too much waits for all");
                     return Err(io::Error::other("clients do not read their answers"));
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.on_frame_timeout(),

@@ -1,7 +1,7 @@
 //! The real binary as a child process.
 
 use super::{bun, until, workers_of};
-use levain::client::Client;
+use levain::{client::Client, protocol::message::StatusRequest};
 use std::{
     fs::File,
     os::unix::fs::FileExt,
@@ -50,8 +50,13 @@ impl DaemonProcess {
         until("the daemon answers", || {
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended while it was starting: {ended:?}\n{}", daemon.stderr());
-            let socket = socket.clone();
-            async move { Client::connect(&socket).await.ok() }
+            let (socket, pid) = (socket.clone(), daemon.pid());
+            // What a killed daemon was starting has its listener for another moment, and nobody accepts there.
+            async move {
+                let client = Client::connect(&socket).await.ok()?;
+                let status = client.call(&StatusRequest {}).await.ok()?;
+                (status.pid == pid).then_some(())
+            }
         })
         .await;
         daemon
