@@ -59,7 +59,7 @@ impl Warm {
         let sizes = daemon.sizes(&call_hello).await?;
         let folder = TempDir::new()?;
         let mut processes = vec![bun.worker(&hello).await?];
-        let worker = [processes[0].caller(Call::get("/")).await?];
+        let worker = [used(&processes[0], &Call::get("/")).await?];
         Ok(Self {
             pair: [Pair::start(sizes)?],
             frames: [Frames::start(sizes, &folder.path().join("s")).await?],
@@ -151,6 +151,14 @@ impl Warm {
     }
 }
 
+/// A caller that has called once: Bun closes connections that were never used after twelve seconds, whatever
+/// `idleTimeout` says, and it may take longer until all is set up.
+async fn used(process: &Process, call: &Call) -> Result<HttpCaller> {
+    let mut caller = process.caller(call.clone()).await?;
+    caller.call().await?;
+    Ok(caller)
+}
+
 /// Callers of bare Bun processes, an equal number for each.
 async fn bare(
     bun: &Bun,
@@ -163,10 +171,7 @@ async fn bare(
     for _ in 0..BARE_PROCESSES {
         let process = bun.bare(entry).await?;
         for _ in 0..count / BARE_PROCESSES {
-            let mut caller = process.caller(call.clone()).await?;
-            // `idleTimeout: 0` is for connections that were used: Bun closes others after some ten seconds.
-            caller.call().await?;
-            callers.push(caller);
+            callers.push(used(&process, call).await?);
         }
         processes.push(process);
     }
