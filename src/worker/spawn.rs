@@ -352,9 +352,6 @@ fn environment(folder: &Path) -> Vec<(String, String)> {
         // Bun would otherwise keep transpiled sources in the home folder.
         ("BUN_RUNTIME_TRANSPILER_CACHE_PATH", "0"),
         ("DO_NOT_TRACK", "1"),
-        // Modules are parsed on the thread that waits for them: a tenth less time to load one file, two threads and a
-        // quarter of a megabyte less for each worker. Many files load slower. The shim takes it off again.
-        ("BUN_FEATURE_FLAG_DISABLE_ASYNC_TRANSPILER", "1"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()

@@ -782,7 +782,6 @@ async function unassigned(request) {
 }
 async function load(order) {
   setLogLineBytesMax(order.log_line_bytes_max);
-  delete process.env.BUN_FEATURE_FLAG_DISABLE_ASYNC_TRANSPILER;
   if (order.variables)
     Object.assign(process.env, order.variables);
   process.argv = [process.execPath, order.entry];

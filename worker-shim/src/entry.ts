@@ -44,8 +44,6 @@ async function unassigned(request: Request): Promise<Response> {
 /** Imports the function's module and finds its handler. */
 async function load(order: Assign): Promise<{ serve: Serve; answer: AssignOk } | { error: LoadError }> {
   setLogLineBytesMax(order.log_line_bytes_max);
-  // It is the daemon's word to Bun at the start, and not for the processes that a function starts.
-  delete process.env.BUN_FEATURE_FLAG_DISABLE_ASYNC_TRANSPILER;
   // The same object is kept: Bun, node:child_process and import.meta.env all look at it.
   if (order.variables) Object.assign(process.env, order.variables);
   process.argv = [process.execPath, order.entry];

@@ -62,7 +62,6 @@ export class Worker {
         TMPDIR: worker.directory,
         BUN_RUNTIME_TRANSPILER_CACHE_PATH: "0",
         DO_NOT_TRACK: "1",
-        BUN_FEATURE_FLAG_DISABLE_ASYNC_TRANSPILER: "1",
       },
       stdin: theirs,
       stdout: "pipe",
