@@ -366,21 +366,21 @@ impl Shared {
 
     /// Tells the node something, and the pools what it gives them.
     fn tell_node(self: &Arc<Self>, tell: impl FnOnce(&mut Node)) {
-        let (granted, is_short) = {
+        let (granted, was_short, is_short) = {
             let mut node = self.node.lock();
             tell(&mut node);
             let granted: Vec<(VersionId, WorkerId)> = iter::from_fn(|| node.grant()).collect();
             let is_short = node.is_short();
-            self.is_short.store(is_short, Ordering::Relaxed);
-            (granted, is_short)
+            (granted, self.is_short.swap(is_short, Ordering::Relaxed), is_short)
         };
         for (pool, worker) in granted {
             match self.cell(pool) {
                 Some(cell) => self.apply(&cell, Event::Granted(worker)),
-                None => self.node.lock().left(pool, worker),
+                None => self.tell_node(|node| node.left(pool, worker)),
             }
         }
-        if is_short {
+        // Once more when nobody asks any longer: pools that were to give something up need not.
+        if is_short || was_short {
             self.reclaim();
         }
     }
