@@ -268,12 +268,12 @@ impl Shared {
                 Effect::Ask { worker, replaces } => {
                     self.tell_node(|node| node.ask(cell.id, worker, replaces, Self::now()));
                 }
-                Effect::Withdraw(id) => self.tell_node(|node| node.left(cell.id, id)),
+                Effect::Withdraw(id) => self.left(cell.id, id),
                 Effect::Start(id, cancelled) => {
                     let (shared, cell) = (Arc::clone(self), Arc::clone(cell));
                     let life = async move {
                         run_worker(&shared, &cell, id, cancelled).await;
-                        shared.tell_node(|node| node.left(cell.id, id));
+                        shared.left(cell.id, id);
                     };
                     self.tasks.spawn_on(life, &self.runtime);
                 }

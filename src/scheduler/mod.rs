@@ -376,13 +376,18 @@ impl Shared {
         for (pool, worker) in granted {
             match self.cell(pool) {
                 Some(cell) => self.apply(&cell, Event::Granted(worker)),
-                None => self.tell_node(|node| node.left(pool, worker)),
+                None => self.left(pool, worker),
             }
         }
         // Once more when nobody asks any longer: pools that were to give something up need not.
         if is_short || was_short {
             self.reclaim();
         }
+    }
+
+    /// Tells the node that a worker is gone, or its wish is.
+    fn left(self: &Arc<Self>, pool: VersionId, worker: WorkerId) {
+        self.tell_node(|node| node.left(pool, worker));
     }
 
     /// Has pools give up what others need more.

@@ -75,7 +75,8 @@
 //! - **I9** Once workers start again and the back-off has passed, two ticks and a start between them fill the floor.
 //! - **I10** No worker runs more than `concurrency`, unless that was lowered meanwhile.
 //!
-//! I2 to I5 and I8 are asserted after every event in debug builds; the property tests hold all of them.
+//! I2 to I5 and I8 are asserted after every event in debug builds; the property tests hold all of them, and the simulation
+//! (`simulation.rs`) holds what several pools promise together.
 //!
 //! A call on the usual way looks at each worker a few times at the most: what counts them asks first whether it has to.
 

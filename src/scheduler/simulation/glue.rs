@@ -29,7 +29,10 @@ impl World {
             self.pending += 1;
             self.soon(Happening::Perform { pool, actions, has_spare });
         } else {
+            self.watch.depth += 1;
+            self.check_depth();
             self.perform(pool, actions, has_spare);
+            self.watch.depth -= 1;
         }
     }
 
@@ -77,12 +80,15 @@ impl World {
         for action in actions {
             match action {
                 Action::Ask { worker, replaces } => {
-                    self.watch.asks.insert((pool, worker), replaces);
+                    self.note_ask((pool, worker), replaces);
                     let now = self.now();
                     self.node.ask(version_id(pool), worker, replaces, now);
                     self.told_node();
                 }
-                Action::Withdraw(worker) => self.left((pool, worker)),
+                Action::Withdraw(worker) => {
+                    self.note_withdrawal((pool, worker));
+                    self.left((pool, worker));
+                }
                 Action::Start(worker) => self.begin_start((pool, worker)),
                 Action::Stop(worker) => self.stop_process((pool, worker)),
                 Action::Dispatch { worker, invocation } => self.begin_call(call_of(invocation), worker),

@@ -102,7 +102,16 @@ impl Scenario {
             Kind::Memory => (random.count(2..=12), random.count(4..=20), 20),
             Kind::Deploys => (random.count(1..=5), random.count(2..=16), 40),
         };
-        let functions: Vec<_> = (0..functions).map(|at| Workload::new(kind, at, random)).collect();
+        let mut functions: Vec<_> = (0..functions).map(|at| Workload::new(kind, at, random)).collect();
+        if kind == Kind::Crowd && random.chance(300) {
+            // Often some worker is replaced, and another on its way out. Not faster than they exit: replacements would
+            // then take each place that becomes free, before those who wait for one.
+            for it in &mut functions {
+                it.settings.workers_min = 0;
+                it.settings.requests_max = random.within(6..=16) * it.settings.concurrency as u64;
+                it.exit = Span::milliseconds(20, 80);
+            }
+        }
         let largest = functions.iter().map(|it| it.memory).max().unwrap_or(0);
         let memory_max = match kind {
             Kind::Memory => random.within(1..=workers_max as u64) * largest + START_BYTES,

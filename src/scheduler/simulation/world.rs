@@ -339,7 +339,7 @@ impl Drop for World {
                 eprintln!("{:>10.3} {line}", at.as_secs_f64());
             }
             eprintln!("a run of kind {:?} failed; see all of it with:", self.scenario.kind);
-            eprintln!("LEVAIN_SIMULATION_SEED={} cargo test simulation -- --nocapture", self.seed);
+            eprintln!("LEVAIN_SIMULATION_SEED={} cargo test --lib simulation -- --nocapture", self.seed);
         }
     }
 }
