@@ -59,8 +59,8 @@ struct State {
 
 /// Something to do once the lock is released.
 enum Effect {
-    Ask { worker: WorkerId, replaces: bool },
-    Withdraw(WorkerId),
+    /// The node knows of a wish, or of the end of one.
+    SettleNode,
     Start(WorkerId, CancellationToken),
     Stop(Arc<Worker>),
     CancelStart(CancellationToken),
@@ -203,8 +203,15 @@ impl State {
     /// Looks up what an action is about.
     fn effect(&mut self, shared: &Arc<Shared>, cell: &Arc<Cell>, action: Action) -> Option<Effect> {
         match action {
-            Action::Ask { worker, replaces } => Some(Effect::Ask { worker, replaces }),
-            Action::Withdraw(id) => Some(Effect::Withdraw(id)),
+            // At once: done outside the lock, the end of a wish could reach the node before the wish itself.
+            Action::Ask { worker, replaces } => {
+                shared.node.lock().ask(cell.id, worker, replaces, Shared::now());
+                Some(Effect::SettleNode)
+            }
+            Action::Withdraw(id) => {
+                shared.node.lock().left(cell.id, id);
+                Some(Effect::SettleNode)
+            }
             Action::Start(id) => {
                 let cancelled = CancellationToken::new();
                 self.starting.insert(id, cancelled.clone());
@@ -265,10 +272,7 @@ impl Shared {
     fn perform(self: &Arc<Self>, cell: &Arc<Cell>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Ask { worker, replaces } => {
-                    self.tell_node(|node| node.ask(cell.id, worker, replaces, Self::now()));
-                }
-                Effect::Withdraw(id) => self.left(cell.id, id),
+                Effect::SettleNode => self.tell_node(|_| {}),
                 Effect::Start(id, cancelled) => {
                     let (shared, cell) = (Arc::clone(self), Arc::clone(cell));
                     let life = async move {
