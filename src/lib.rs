@@ -56,7 +56,8 @@
 //! | An alias moves only to a version that has loaded | [`commands`] | `tests/it/deploy.rs` |
 //! | Bytecode is a cache: without it, or with a damaged one, every version does the same | [`bundle`], [`deploy`] | `tests/it/bytecode.rs`, `worker-shim/test/compile.test.ts` |
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |
-//! | Every invocation ends exactly once, and no worker is given to two | [`scheduler::pool`] | property tests beside it |
+//! | Every invocation ends exactly once, and no worker runs more than it may | [`scheduler::pool`] | property tests beside it |
+//! | Workers keep to the node's caps, floors are kept, busy functions share fairly | [`scheduler::node`] | property tests and the simulation beside it, `tests/it/node.rs` |
 //! | A worker dies with the daemon; its process group dies with it, or at the next start after a `kill -9` | [`worker::launch`], [`worker`] | `tests/it/process.rs`, `tests/it/worker.rs` |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 

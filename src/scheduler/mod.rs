@@ -2,7 +2,9 @@
 //!
 //! Decisions are made by [`pool::Pool`], a pure state machine, one for each version. This module acts on them: a pool
 //! sits behind a short lock in its cell ([`cell`]); an event goes in, the lock is released, and what the pool wants is
-//! done outside it. Nothing is spawned, awaited or written under the lock.
+//! done outside it. Nothing is spawned, awaited or written under the lock. What pools share, places and memory, is given
+//! away by [`node::Node`], as pure and behind a lock of its own: a pool asks it for each worker that it plans, and is told
+//! when to give one up.
 //!
 //! ```text
 //! Scheduler::pool ─▶ PoolHandle::invoke ─▶ lease of a worker ─▶ Worker::exchange ─▶ Reply
