@@ -49,6 +49,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// The file whose lock says that a data directory is in use.
 const LOCK_FILE: &str = "levain.lock";
 
+/// How long the lock may be held by what is left of a daemon that was killed: a worker it was just starting has the
+/// daemon's files until it runs a program of its own.
+const LOCK_GRACE: Duration = Duration::from_millis(250);
+
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -277,8 +281,17 @@ fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
     let path = data_dir.join(LOCK_FILE);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(at(&path))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+    let mut locked = Flock::lock(file.map_err(at(&path))?, FlockArg::LockExclusiveNonblock);
+    let patience = Instant::now() + LOCK_GRACE;
+    while let Err((file, nix::errno::Errno::EWOULDBLOCK)) = locked {
+        if Instant::now() >= patience {
+            locked = Err((file, nix::errno::Errno::EWOULDBLOCK));
+            break;
+        }
+        thread::sleep(LOCK_GRACE / 50);
+        locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    }
+    match locked {
         Ok(mut lock) => {
             let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
             written.map_err(at(&path))?;
