@@ -26,6 +26,10 @@ const CALLERS: usize = 4;
 /// How often each of them calls.
 const INTERVAL: Duration = Duration::from_millis(2);
 
+/// Between two invocations of a function that fails. One whose import fails is refused at once: a caller without a pause
+/// would disturb the others by itself.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// When an invocation that never ends is ended.
 const TIMEOUT_MS: u64 = 200;
 
@@ -43,6 +47,9 @@ export default () => {
 };
 "#;
 
+/// Deployed without being loaded, as if it had begun to fail later.
+const FAILS_AT_IMPORT: &str = r#"export default () => {}; throw new Error("not today");"#;
+
 /// A way to misbehave.
 struct Fault {
     name: &'static str,
@@ -53,7 +60,7 @@ struct Fault {
     ends_with: ErrorCode,
 }
 
-const FAULTS: [Fault; 5] = [
+const FAULTS: [Fault; 6] = [
     Fault {
         name: "loops",
         p99: "fault.loop.p99",
@@ -72,6 +79,12 @@ const FAULTS: [Fault; 5] = [
         p99: "fault.memory.p99",
         code: include_str!("../../bundles/faulty/eats-memory/index.js"),
         ends_with: ErrorCode::OutOfMemory,
+    },
+    Fault {
+        name: "fails-at-import",
+        p99: "fault.import.p99",
+        code: FAILS_AT_IMPORT,
+        ends_with: ErrorCode::BundleLoadError,
     },
     Fault { name: "forks", p99: "fault.forks.p99", code: FORKS, ends_with: ErrorCode::Timeout },
 ];
@@ -125,6 +138,7 @@ async fn misbehave(faulty: &mut IpcCaller, expected: ErrorCode, time: Duration) 
     let began = Instant::now();
     while began.elapsed() < time {
         faulty.fail(expected).await?;
+        tokio::time::sleep(PAUSE).await;
     }
     Ok(())
 }

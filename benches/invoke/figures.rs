@@ -12,7 +12,7 @@ const fn figure(id: &'static str, title: &'static str, unit: &'static str) -> Fi
 }
 
 /// Every figure, in the order of the table.
-pub(crate) const FIGURES: [Figure; 48] = [
+pub(crate) const FIGURES: [Figure; 50] = [
     figure("floor.pair.p50", "floor: a socket pair between two processes, blocking, p50", "µs"),
     figure("floor.frames.p50", "floor: bare frames on a Unix socket, p50", "µs"),
     figure("floor.worker.p50", "floor: a worker driven without the daemon, p50", "µs"),
@@ -31,6 +31,7 @@ pub(crate) const FIGURES: [Figure; 48] = [
     figure("bare.hello.rate", "bare: hello, 64 callers, two Bun processes", "calls/s"),
     figure("workerd.hello.rate", "workerd: hello, 64 callers", "calls/s"),
     figure("cpu.rate", "1 ms of CPU, 16 callers", "calls/s"),
+    figure("cpu.few.rate", "… with three workers, by max_concurrent_executions", "calls/s"),
     figure("cpu.cpu", "1 ms of CPU, 16 callers, the daemon's CPU for a call", "µs"),
     figure("bare.cpu.rate", "bare: 1 ms of CPU, 16 callers, two Bun processes", "calls/s"),
     figure("workerd.cpu.rate", "workerd: 1 ms of CPU, 16 callers", "calls/s"),
@@ -48,6 +49,7 @@ pub(crate) const FIGURES: [Figure; 48] = [
     figure("fault.crash.p99", "… beside a function that crashes", "µs"),
     figure("fault.exit.p99", "… beside a function that ends its process", "µs"),
     figure("fault.memory.p99", "… beside a function that takes all memory it can", "µs"),
+    figure("fault.import.p99", "… beside a function whose import fails", "µs"),
     figure("fault.forks.p99", "… beside a function that starts 30 processes", "µs"),
     figure("overload.refused", "overload, 3 times as many callers as places: refused calls", "%"),
     figure("overload.rate", "overload: answered calls of 1 ms of CPU", "calls/s"),
@@ -120,7 +122,7 @@ impl Comparison {
 
 /// Every comparison, by the numbers of the targets: 1 cold starts, 2 a single warm caller, 3 many callers, 4 functions
 /// that compute, 5 large bodies, 6 idle functions, 7 faults.
-pub(crate) const COMPARISONS: [Comparison; 26] = [
+pub(crate) const COMPARISONS: [Comparison; 28] = [
     compare("claimed cold start to a spawned one", "cold.claimed.p50", &["cold.spawned.p50"]).at_most(1, 0.35),
     compare("claimed cold start, ms", "cold.claimed.p50", &[]).at_most(1, 2.0),
     compare("claimed cold start to a first call through workerd's loader", "cold.claimed.p50", &["workerd.cold.p50"])
@@ -141,6 +143,7 @@ pub(crate) const COMPARISONS: [Comparison; 26] = [
     compare("the daemon's CPU for a call, 1 caller, µs", "hello.1.cpu", &[]),
     compare("hello, 64 callers, to two bare Bun processes", "hello.64.rate", &["bare.hello.rate"]),
     compare("1 ms of CPU, 16 callers, to two bare Bun processes", "cpu.rate", &["bare.cpu.rate"]).at_least(4, 0.95),
+    compare("… with three workers, to two bare Bun processes", "cpu.few.rate", &["bare.cpu.rate"]).at_least(4, 0.95),
     compare("1 ms of CPU, 16 callers, to workerd", "cpu.rate", &["workerd.cpu.rate"]),
     compare("1 MiB echo, 4 callers, to two bare Bun processes", "echo.rate", &["bare.echo.rate"]).at_least(5, 0.6),
     compare("idle daemon, many functions, none warm, MiB", "memory.deployed", &[]).at_most(6, 40.0),
@@ -149,6 +152,7 @@ pub(crate) const COMPARISONS: [Comparison; 26] = [
     compare("others' p99 beside one that crashes", "fault.crash.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside one that ends its process", "fault.exit.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside one that takes all memory", "fault.memory.p99", &["fault.none.p99"]).at_most(7, 1.5),
+    compare("others' p99 beside one whose import fails", "fault.import.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside one that starts processes", "fault.forks.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside a burning process outside", "fault.burner.p99", &["fault.none.p99"]),
     compare("a function that loops to a burning process outside", "fault.loop.p99", &["fault.burner.p99"]),

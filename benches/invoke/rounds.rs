@@ -30,7 +30,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) const FULL: Self = Self { rounds: 8, slice: Duration::from_millis(500), colds: 10, functions: 2_000 };
+    pub(crate) const FULL: Self = Self { rounds: 6, slice: Duration::from_millis(300), colds: 8, functions: 2_000 };
     pub(crate) const QUICK: Self = Self { rounds: 2, slice: Duration::from_millis(120), colds: 5, functions: 100 };
 }
 

@@ -13,7 +13,10 @@ use crate::{
 };
 use bytes::Bytes;
 use http::Method;
-use levain::protocol::{field::Body, message::InvokeRequest};
+use levain::{
+    model::SettingsPatch,
+    protocol::{field::Body, message::InvokeRequest},
+};
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 
@@ -23,6 +26,10 @@ const TURNS: u32 = 4;
 
 /// Bare Bun processes: one for each processor of the machine that the targets were set on.
 const BARE_PROCESSES: usize = 2;
+
+/// Workers of a function that computes where somebody has thought about it: one for each of those processors, and one
+/// that takes its request meanwhile.
+const CPU_WORKERS: u32 = 3;
 
 const ECHO_BYTES: usize = 1 << 20;
 
@@ -37,6 +44,7 @@ pub(crate) struct Warm {
     hello_shared: Vec<IpcCaller>,
     hello_bare: Vec<HttpCaller>,
     cpu: Vec<IpcCaller>,
+    cpu_few: Vec<IpcCaller>,
     cpu_bare: Vec<HttpCaller>,
     echo: Vec<IpcCaller>,
     echo_bare: Vec<HttpCaller>,
@@ -50,8 +58,11 @@ impl Warm {
         for (name, sample) in [("hello", &hello), ("cpu", &cpu), ("echo", &echo)] {
             daemon.deploy(name, sample).await?;
         }
+        let few = SettingsPatch { max_concurrent_executions: Some(CPU_WORKERS), ..SettingsPatch::default() };
+        daemon.deploy_with("cpu-few", &cpu, few).await?;
         let call_hello = get("hello");
         let call_cpu = InvokeRequest { path: Some("/?ms=1".into()), ..get("cpu") };
+        let call_cpu_few = InvokeRequest { path: Some("/?ms=1".into()), ..get("cpu-few") };
         let body = Bytes::from(vec![b'x'; ECHO_BYTES]);
         let call_echo = InvokeRequest { body: Some(Body(body.clone())), ..get("echo") };
         let bare_echo = Call { method: Method::POST, target: "/".into(), body, answer_bytes_min: ECHO_BYTES as u64 };
@@ -70,6 +81,7 @@ impl Warm {
             hello_shared: daemon.callers_on_one(&call_hello, 64).await?,
             hello_bare: bare(bun, &hello, &Call::get("/"), 64, &mut processes).await?,
             cpu: daemon.callers(&call_cpu, 16).await?,
+            cpu_few: daemon.callers(&call_cpu_few, 16).await?,
             cpu_bare: bare(bun, &cpu, &Call::get("/?ms=1"), 16, &mut processes).await?,
             echo: daemon.callers(&call_echo, 4).await?,
             echo_bare: bare(bun, &echo, &bare_echo, 4, &mut processes).await?,
@@ -108,6 +120,7 @@ impl Warm {
         let (load, cpu) = with_cpu(pid, &mut self.cpu, slice).await?;
         report.add("cpu.cpu", per_call_us(cpu, &load));
         report.add("cpu.rate", load.rate());
+        report.add("cpu.few.rate", load::run(&mut self.cpu_few, slice).await?.rate());
         report.add("bare.cpu.rate", load::run(&mut self.cpu_bare, slice).await?.rate());
         if let Some(peer) = peer {
             report.add("workerd.cpu.rate", load::run(&mut peer.cpu(16).await?, slice).await?.rate());

@@ -68,10 +68,9 @@ thread_local! {
 }
 
 impl Lanes {
-    /// Starts a lane for every two processors: an invocation costs its worker more than it costs the daemon, so lanes
-    /// are not what runs out first, and the fewer there are, the more a lane finds to do each time it wakes up.
+    /// Starts a lane for each processor.
     pub(super) fn start() -> io::Result<Self> {
-        Self::start_some(thread::available_parallelism().map_or(1, usize::from).div_ceil(2))
+        Self::start_some(thread::available_parallelism().map_or(1, usize::from))
     }
 
     fn start_some(count: usize) -> io::Result<Self> {
