@@ -9,8 +9,8 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use levain::{
     model::{
         AliasName, ColdStart, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName,
-        Function, FunctionId, FunctionStatus, InvocationId, Settings, Source, Timestamp, Timing, Version, VersionId,
-        WorkerId,
+        Function, FunctionId, FunctionStatus, InvocationId, Network, Settings, Source, Timestamp, Timing, Version,
+        VersionId, WorkerId,
     },
     protocol::{
         field::{Body, Fields},
@@ -46,6 +46,7 @@ const SETTINGS: Settings = Settings {
     queue_max: 128,
     max_requests_per_worker: 0,
     max_age_seconds: 0,
+    network: Network::On,
 };
 
 const WARM: Timing = Timing {

@@ -11,7 +11,7 @@
 use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
     commands::{self, ChangeLocks, Context},
-    config::{Bytecode, Config, ConfigError, Effective},
+    config::{Bytecode, Config, ConfigError, Effective, SandboxMode},
     ipc::{self, BindError},
     logging::LevelHandle,
     router::Router,
@@ -20,8 +20,9 @@ use crate::{
     telemetry::{LogOptions, Telemetry, TelemetryError},
     watch,
     worker::{
-        Runtime, SpawnLimits, Spawner,
+        Runtime, SandboxOptions, SpawnLimits, Spawner, SpawnerError,
         runtime::{self, RuntimeError},
+        sandbox::{self, Level},
     },
 };
 use arc_swap::ArcSwap;
@@ -88,8 +89,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// Workers cannot be made.
-    #[error("cannot prepare the workers: {0}")]
-    Workers(#[source] io::Error),
+    #[error(transparent)]
+    Workers(#[from] SpawnerError),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
@@ -169,7 +170,7 @@ impl Daemon {
         let found = runtime::find(config.bun_path(), &data_dir).await?;
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
-        let context = open(config, data_dir, runtime)?;
+        let context = open(config, data_dir, runtime).await?;
         context.router.functions().iter().for_each(|entry| context.prepare_floor(entry));
         let mut helpers = JoinSet::new();
         helpers.spawn(tick(Arc::clone(&context)));
@@ -308,7 +309,7 @@ fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
 }
 
 /// Opens what is on disk and builds what is in memory from it.
-fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Context>, StartError> {
+async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;
     let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
     let reconciled = bundles.reconcile(&store.published()?)?;
@@ -320,8 +321,9 @@ fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Conte
     }
     let telemetry = Telemetry::open(&data_dir.join("logs.db"), log_options(&config))?;
     let logs = Arc::clone(telemetry.logs());
-    let spawner =
-        Spawner::new(runtime, &data_dir.join("run"), logs, spawn_limits(&config)).map_err(StartError::Workers)?;
+    let (limits, sandbox) = (spawn_limits(&config), sandbox_options(&config));
+    let spawner = Spawner::start(runtime, &data_dir.join("run"), logs, limits, sandbox).await?;
+    report_sandbox(&config, spawner.sandbox());
     let catalogue = store.catalogue()?;
     let versions = catalogue.iter().flat_map(|it| it.versions.iter().map(|version| version.id)).collect();
     let name = Some(spawner.runtime().name()).filter(|_| config.versioning.bytecode == Bytecode::Auto);
@@ -416,6 +418,29 @@ fn spawn_limits(config: &Config) -> SpawnLimits {
         line_bytes_max: config.logs.line_bytes_max as usize,
         lines_per_second_max: config.logs.lines_per_second_max,
         prewarmed_workers: config.workers.prewarmed_workers as usize,
+    }
+}
+
+fn sandbox_options(config: &Config) -> SandboxOptions {
+    let sandbox = &config.sandbox;
+    SandboxOptions {
+        mode: sandbox.mode,
+        level: sandbox.level,
+        processes_max: sandbox.processes_max,
+        tmp_mb: sandbox.tmp_mb,
+    }
+}
+
+/// Says how far functions are kept from the rest of the machine, and what keeps them from being so further.
+fn report_sandbox(config: &Config, report: &sandbox::Report) {
+    let (level, missing) = (report.level.name(), report.missing.join("; "));
+    match report.level {
+        Level::Off if config.sandbox.mode == SandboxMode::Off => {
+            tracing::warn!("functions are not isolated: each can do all that this daemon can (sandbox.mode is off)");
+        }
+        Level::Off => tracing::warn!(missing, "functions are not isolated: each can do all that this daemon can"),
+        _ if missing.is_empty() => tracing::info!(level, "functions are isolated"),
+        _ => tracing::info!(level, missing, "functions are isolated"),
     }
 }
 

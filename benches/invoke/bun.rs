@@ -79,7 +79,7 @@ impl Bun {
     pub(crate) async fn worker(&self, entry: &Path) -> Result<Process> {
         let (control, stdin) = UnixStream::pair()?;
         let stdin = OwnedFd::from(stdin.into_std()?);
-        let arguments = self.runtime.worker_args(SOCKET);
+        let arguments = Runtime::worker_args(self.runtime.shim_folder(), SOCKET);
         let mut process = self.spawn(arguments, stdin.into())?;
         let mut control = BufReader::new(control);
         let mut line = String::new();
@@ -94,7 +94,7 @@ impl Bun {
 
     /// The function under `Bun.serve`, listening.
     pub(crate) async fn bare(&self, entry: &Path) -> Result<Process> {
-        let mut arguments = self.runtime.worker_args(SOCKET);
+        let mut arguments = Runtime::worker_args(self.runtime.shim_folder(), SOCKET);
         // The same options of Bun, and another script.
         arguments.truncate(arguments.len() - 2);
         let rest: [OsString; 3] = [self.bare_script.as_os_str().into(), SOCKET.into(), entry.into()];

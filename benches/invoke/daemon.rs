@@ -67,7 +67,7 @@ impl Daemon {
 
     /// The processes of its workers.
     pub(crate) fn workers(&self) -> Result<Vec<u32>> {
-        process::working_below(&self.data_dir.path().join("run"))
+        process::living_below(&self.data_dir.path().join("run"))
     }
 
     /// Another connection.

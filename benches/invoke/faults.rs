@@ -42,7 +42,7 @@ const CRASHES: &str = r#"export default () => process.kill(process.pid, "SIGKILL
 /// A fork bomb with a limit, so that the machine survives where nothing stops it.
 const FORKS: &str = r#"
 export default () => {
-  for (let child = 0; child < 30; child++) Bun.spawn(["sleep", "5"]);
+  for (let child = 0; child < 30; child++) Bun.spawn([process.execPath, "-e", "await Bun.sleep(5000)"]);
   return new Promise(() => {});
 };
 "#;

@@ -67,12 +67,19 @@ pub(crate) fn private_mib(pid: u32) -> Result<f64> {
     Ok(kib.sum::<f64>() / 1024.0)
 }
 
-/// The processes whose working directory is below a folder.
-pub(crate) fn working_below(folder: &Path) -> Result<Vec<u32>> {
+/// The processes that have something below a folder mounted, and those that have it as their working directory. The
+/// folder's name tells it from any other.
+pub(crate) fn living_below(folder: &Path) -> Result<Vec<u32>> {
     let folder = folder.canonicalize()?;
+    let parts: Vec<_> = folder.iter().rev().take(2).map(|it| it.to_string_lossy().into_owned()).collect();
+    let mounted = format!("{}/{}/", parts[1], parts[0]);
     let processes = fs::read_dir("/proc")?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|it| it.starts_with(&folder))).collect())
+    let is_one = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|it| it.starts_with(&folder))
+            || fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|it| it.contains(&mounted))
+    };
+    Ok(pids.filter(is_one).collect())
 }
 
 /// How long a process may take to be there.

@@ -163,18 +163,6 @@ impl BytecodeStore {
         }
     }
 
-    /// How a source map in this cache names a file, so that the data directory may be moved as a whole.
-    #[must_use]
-    pub fn source_name(&self, file: &Path) -> String {
-        let data = self.folder.as_deref().and_then(|folder| folder.parent()?.parent());
-        let name = match data.and_then(|data| file.strip_prefix(data).ok()) {
-            // The map's own folder, the runtime's, and the cache's.
-            Some(inside) => Path::new("../../..").join(inside),
-            None => file.to_owned(),
-        };
-        name.to_string_lossy().into_owned()
-    }
-
     fn folders_of(&self, version: VersionId) -> Vec<PathBuf> {
         let mut paths: Vec<_> = self.folder.iter().flat_map(|folder| children(folder)).collect();
         paths.retain(|path| version_of(path).is_some_and(|(id, _)| id == version));
@@ -286,13 +274,5 @@ mod tests {
         fs::write(draft.folder().join("a.js"), "1").expect("a file");
         drop(draft);
         assert!(children(&root.path().join("bun-1")).is_empty());
-    }
-
-    #[test]
-    fn a_source_has_a_name_that_moves_with_the_data() {
-        let root = tempfile::tempdir().expect("a folder");
-        let store = open(&root.path().join("bytecode"), &[]);
-        assert_eq!(store.source_name(&root.path().join("bundles/f/v1/b.js")), "../../../bundles/f/v1/b.js");
-        assert_eq!(store.source_name(Path::new("/elsewhere/b.js")), "/elsewhere/b.js");
     }
 }

@@ -3,7 +3,7 @@
 use super::{bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, versions};
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
-use crate::model::{Setting, Settings, SettingsPatch};
+use crate::model::{Network, Setting, Settings, SettingsPatch};
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -128,7 +128,15 @@ pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     duration.ok_or_else(|| "a duration is a number of seconds from 0.01 to 86400".into())
 }
 
-/// Settings as flags, one for each of [`Settings::ALL`].
+/// The one setting that is no number.
+const NETWORK: &str = "network";
+
+fn parse_network(text: &str) -> Result<Network, String> {
+    let found = Network::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, network)| *network).ok_or_else(|| format!("network is `on` or `off`, not `{text}`"))
+}
+
+/// Settings as flags, one for each of [`Settings::ALL`] and `--network`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SettingsArgs(SettingsPatch);
 
@@ -144,7 +152,13 @@ impl Args for SettingsArgs {
                 .help(help)
                 .help_heading("Settings")
         };
-        command.args(Settings::ALL.iter().map(flag))
+        let network = Arg::new(NETWORK)
+            .long(NETWORK)
+            .value_name("on|off")
+            .value_parser(parse_network)
+            .help("Whether the function reaches the network; off: nothing but its own loopback device")
+            .help_heading("Settings");
+        command.args(Settings::ALL.iter().map(flag)).arg(network)
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -158,6 +172,7 @@ impl FromArgMatches for SettingsArgs {
         for setting in Settings::ALL {
             *(setting.place)(&mut patch) = matches.get_one(setting.key).copied();
         }
+        patch.network = matches.get_one(NETWORK).copied();
         Ok(Self(patch))
     }
 
@@ -176,27 +191,35 @@ impl SettingsArgs {
 
 /// A setting as `key=value`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Assignment {
-    setting: &'static Setting,
-    value: u32,
+pub(super) enum Assignment {
+    /// Of a number.
+    Number(&'static Setting, u32),
+    /// Of `network`.
+    Network(Network),
 }
 
 /// Reads `key=value`; `-` and `_` are the same in a key.
 pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
     let (key, value) = text.split_once('=').ok_or("a setting is `key=value`")?;
     let wanted = key.trim().replace('-', "_");
+    if wanted == NETWORK {
+        return parse_network(value.trim()).map(Assignment::Network);
+    }
     let setting = Settings::ALL.iter().find(|it| it.key == wanted).ok_or_else(|| {
-        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).collect();
+        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).chain([NETWORK]).collect();
         format!("no setting is called `{wanted}`; there are {}", keys.join(", "))
     })?;
     let value = value.trim().parse().map_err(|_| format!("{} is a whole number, not `{value}`", setting.key))?;
-    Ok(Assignment { setting, value })
+    Ok(Assignment::Number(setting, value))
 }
 
 impl Assignment {
     /// Puts the value into its place.
     pub(super) fn apply(self, patch: &mut SettingsPatch) {
-        *(self.setting.place)(patch) = Some(self.value);
+        match self {
+            Self::Number(setting, value) => *(setting.place)(patch) = Some(value),
+            Self::Network(network) => patch.network = Some(network),
+        }
     }
 }
 

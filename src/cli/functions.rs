@@ -157,7 +157,8 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
 }
 
 fn settings_text(settings: &Settings) -> String {
-    facts(Settings::ALL.iter().map(|setting| (setting.key, (setting.get)(settings).to_string())))
+    let numbers = Settings::ALL.iter().map(|setting| (setting.key, (setting.get)(settings).to_string()));
+    facts(numbers.chain([("network", settings.network.name().to_owned())]))
 }
 
 /// `levain config-of`.

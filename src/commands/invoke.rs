@@ -356,6 +356,7 @@ mod tests {
             queue_max: 0,
             max_requests_per_worker: 0,
             max_age_seconds: 0,
+            network: Default::default(),
         };
         let outcome =
             |request: InvokeRequest| invocation(request, &settings, Instant::now()).map_err(|error| error.code);

@@ -23,15 +23,15 @@ pub use bytecode::keep_compiled;
 
 use crate::{
     bundle::{BundleStore, BytecodeStore},
-    config::Config,
+    config::{self, Config},
     error::{Error, ErrorCode},
-    model::{EnvironmentName, FunctionId, Settings, Version},
+    model::{EnvironmentName, FunctionId, Network, Settings, Version},
     protocol::ipc::{Encoding, Request},
     router::{Alias, Entry, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
     store::{FunctionRecord, Store},
     telemetry::Telemetry,
-    worker::Blueprint,
+    worker::{Blueprint, SharedNetwork},
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -215,10 +215,12 @@ impl Context {
             version: version.label.clone(),
             environment: environment.clone(),
             digest: version.digest,
-            entry: self.bundles.folder(entry.function.id, &version.label).join(&version.entry),
+            bundle: self.bundles.folder(entry.function.id, &version.label),
+            entry: version.entry.clone(),
             compiled: self.bytecode.compiled(version.id),
             handler: entry.function.handler.clone(),
             memory_max: Arc::new(AtomicU64::new(entry.function.settings.memory_bytes())),
+            network: SharedNetwork::new(entry.function.settings.network),
         }
     }
 }
@@ -249,6 +251,10 @@ pub fn default_settings(config: &Config) -> Settings {
         queue_max: defaults.queue_max,
         max_requests_per_worker: defaults.max_requests_per_worker,
         max_age_seconds: defaults.max_age_seconds,
+        network: match defaults.network {
+            config::Network::On => Network::On,
+            config::Network::Off => Network::Off,
+        },
     }
 }
 

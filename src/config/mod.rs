@@ -11,7 +11,7 @@ mod suggest;
 mod value;
 
 pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
-pub use value::{Bytecode, LogFormat, Verify};
+pub use value::{Bytecode, LogFormat, Network, SandboxLevel, SandboxMode, Verify};
 
 use serde::Serialize;
 use std::{
@@ -160,6 +160,8 @@ schema! {
             "Invocations after which a worker is replaced by a new one; 0: never.";
         max_age_seconds: u32 = 0_u32, Rule::Number(0, 31_536_000), Live,
             "Time after which a worker is replaced by a new one; 0: never.";
+        network: Network = Network::On, Rule::Choice(Network::NAMES), Live,
+            "off: a function reaches nothing but its own loopback device.";
     }
     /// All workers of this machine.
     workers: WorkersConfig {
@@ -183,6 +185,17 @@ schema! {
             "A worker that runs several invocations and whose event loop answers nothing for this long takes no more of them.";
         kill_grace_ms: u32 = 1_000_u32, Rule::Number(0, 600_000), Live,
             "How long an invocation over its time may take to end in a worker that runs others, before that worker is ended.";
+    }
+    /// What keeps a function from the rest of the machine; docs/isolation.md tells what each level stops.
+    sandbox: SandboxConfig {
+        mode: SandboxMode = SandboxMode::Auto, Rule::Choice(SandboxMode::NAMES), Restart,
+            "auto: the best level that works here; strict: the daemon does not start with less; off: functions can do all that the daemon can.";
+        level: SandboxLevel = SandboxLevel::Auto, Rule::Choice(SandboxLevel::NAMES), Restart,
+            "The best level to try; auto: any.";
+        processes_max: u32 = 256_u32, Rule::Number(32, 65_536), Restart,
+            "Processes and threads of one worker, its own dozen included.";
+        tmp_mb: u32 = 64_u32, Rule::Number(1, 65_536), Restart,
+            "How much fits into a worker's /tmp, where it has one of its own; it counts as the worker's memory.";
     }
     /// What one client can make the daemon hold.
     limits: LimitsConfig {

@@ -178,6 +178,44 @@ choice! {
 }
 
 choice! {
+    /// Whether functions reach the network.
+    Network {
+        /// As the machine does.
+        On = "on",
+        /// Nothing but their own loopback device.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// Whether workers are kept from the rest of the machine.
+    SandboxMode {
+        /// As well as this machine allows.
+        Auto = "auto",
+        /// As well as is wanted, or the daemon does not start.
+        Strict = "strict",
+        /// Not at all.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// How much workers are kept from; see `worker::sandbox`.
+    SandboxLevel {
+        /// The best that works.
+        Auto = "auto",
+        /// Namespaces, a root and a user of its own, by the rights of root.
+        Privileged = "privileged",
+        /// The same by a user namespace.
+        UserNamespace = "user-namespace",
+        /// The same, but it sees the processes of the machine.
+        SharedProc = "shared-proc",
+        /// Rules about files, and filters.
+        Landlock = "landlock",
+    }
+}
+
+choice! {
     /// What a bundle must pass before it takes traffic.
     Verify {
         /// It loads in a worker.

@@ -81,12 +81,12 @@ pub fn is_candidate(entry: &str, size: u64) -> bool {
 
 /// Compiles the bundle of a blueprint, which must be a candidate, and sees that it gains by it.
 pub async fn compile(spawner: &Spawner, store: &BytecodeStore, blueprint: &Blueprint) -> Result<Draft, NotCompiled> {
-    let file = &blueprint.entry;
-    if fs::read_dir(file.parent().unwrap_or(file))?.count() != 1 {
+    let file = blueprint.bundle.join(&blueprint.entry);
+    if fs::read_dir(&blueprint.bundle)?.count() != 1 {
         return Err(NotCompiled::SeveralFiles);
     }
     let draft = store.begin()?.ok_or(NotCompiled::Off)?;
-    let outcome = spawner.runtime().compile(file, draft.folder(), &store.source_name(file)).await?;
+    let outcome = spawner.runtime().compile(&file, draft.folder(), &blueprint.entry).await?;
     if !outcome.ok {
         return Err(NotCompiled::Refused(outcome.reason.unwrap_or_default()));
     }

@@ -38,7 +38,32 @@ pub struct Function {
     pub updated_at: Timestamp,
 }
 
-/// One setting, for whoever handles all of them alike.
+/// Whether a function reaches the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// As the machine does.
+    #[default]
+    On,
+    /// Nothing but its own loopback device.
+    Off,
+}
+
+impl Network {
+    /// Both, by their names.
+    pub const ALL: [(&str, Self); 2] = [("on", Self::On), ("off", Self::Off)];
+
+    /// `on` or `off`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// One setting that is a number, for whoever handles all of them alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// Its name, everywhere.
@@ -62,6 +87,8 @@ macro_rules! settings {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Settings {
             $(#[doc = $doc] pub $key: u32,)*
+            /// Whether it reaches the network.
+            pub network: Network,
         }
 
         /// Settings to change; what is absent stays.
@@ -69,10 +96,13 @@ macro_rules! settings {
         #[serde(deny_unknown_fields)]
         pub struct SettingsPatch {
             $(#[doc = $doc] #[serde(default, skip_serializing_if = "Option::is_none")] pub $key: Option<u32>,)*
+            /// Whether it reaches the network.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub network: Option<Network>,
         }
 
         impl Settings {
-            /// All of them, in the order in which they are shown.
+            /// All that are numbers, in the order in which they are shown.
             pub const ALL: &[Setting] = &[$(Setting {
                 key: stringify!($key),
                 doc: $doc,
@@ -90,6 +120,7 @@ macro_rules! settings {
                     }
                     self.$key = found;
                 })*
+                self.network = patch.network.unwrap_or(self.network);
                 if self.warm_workers > self.workers_max() {
                     return Err(SettingsError::FloorAboveCeiling { warm: self.warm_workers, max: self.workers_max() });
                 }
@@ -173,6 +204,7 @@ mod tests {
         queue_max: 128,
         max_requests_per_worker: 0,
         max_age_seconds: 0,
+        network: Network::On,
     };
 
     #[test]

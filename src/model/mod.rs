@@ -12,7 +12,7 @@ pub mod time;
 pub mod version;
 
 pub use deployment::{Deployment, DeploymentKind, DeploymentStatus};
-pub use function::{Function, FunctionStatus, Setting, Settings, SettingsPatch};
+pub use function::{Function, FunctionStatus, Network, Setting, Settings, SettingsPatch};
 pub use id::{DeploymentId, FunctionId, InvocationId, VersionId, WorkerId};
 pub use invocation::{ColdStart, Invocation, Timing};
 pub use name::{AliasName, EnvironmentName, FunctionName, NameError, VersionLabel};

@@ -5,10 +5,13 @@
 //! that names an invocation is checked against what that worker runs.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// The route that gives a worker its function; it does not exist any more once that has worked.
 pub const ASSIGN_PATH: &str = "/assign";
+
+/// The route of a rehearsal, an assignment that leaves the worker without a function; it exists until the assignment.
+pub const REHEARSAL_PATH: &str = "/rehearsal";
 
 /// Request header with the invocation's id; the function sees it.
 pub const INVOCATION_HEADER: &str = "x-invocation-id";
@@ -53,6 +56,25 @@ pub struct Assignment {
     pub log_line_bytes_max: u32,
     /// The daemon's version.
     pub levain: String,
+}
+
+impl Assignment {
+    /// A rehearsal's: of a file that stands for a function.
+    #[must_use]
+    pub fn of_nothing(entry: &Path) -> Self {
+        Self {
+            function: String::new(),
+            function_id: String::new(),
+            version: String::new(),
+            environment: String::new(),
+            entry: entry.to_string_lossy().into_owned(),
+            compiled: None,
+            handler: "default".into(),
+            variables: BTreeMap::new(),
+            log_line_bytes_max: 1024,
+            levain: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
 }
 
 /// The answer to an assignment that worked.

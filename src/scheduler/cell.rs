@@ -140,6 +140,7 @@ impl Cell {
         rules.settings = settings.unwrap_or(rules.settings);
         rules.floor = floor.unwrap_or(rules.floor);
         self.blueprint.memory_max.store(rules.settings.memory_bytes(), Ordering::Relaxed);
+        self.blueprint.network.set(rules.settings.network);
         Event::SetLimits(rules.limits())
     }
 

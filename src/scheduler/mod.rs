@@ -262,10 +262,10 @@ impl Scheduler {
     pub async fn keep_prewarmed(&self) {
         let mut pause = BACK_OFF_MIN;
         loop {
-            self.0.spawner.prewarm_missing().await;
+            let network = self.0.spawner.prewarm_missing().await;
             let starts = self.0.starts.load_full();
             let _permit = starts.acquire().await.expect("the semaphore is never closed");
-            match self.0.spawner.prewarm().await {
+            match self.0.spawner.prewarm(network).await {
                 Ok(()) => pause = BACK_OFF_MIN,
                 Err(error) => {
                     tracing::warn!("cannot prewarm a worker: {error}");

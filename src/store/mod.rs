@@ -38,8 +38,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// The schema; append only.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/001_functions.sql"), include_str!("migrations/002_recycling.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001_functions.sql"),
+    include_str!("migrations/002_recycling.sql"),
+    include_str!("migrations/003_network.sql"),
+];
 
 /// The database of functions; see the module.
 #[derive(Debug)]

@@ -51,6 +51,7 @@ fn function(name: &str) -> Function {
             queue_max: 128,
             max_requests_per_worker: 0,
             max_age_seconds: 0,
+            network: crate::model::Network::On,
         },
         created_at: at(1_000),
         updated_at: at(1_000),

@@ -7,17 +7,20 @@
 
 use super::{
     Exit, KillReason, Owner, Shared, Worker,
-    link::Link,
+    link::{Link, SocketPath},
+    sandbox::Slot,
     spawn::{Blueprint, SpawnLimits, StartError},
 };
 use crate::{
     model::ColdStart,
-    protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, COMPILED_FILE, LoadError},
+    protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, COMPILED_FILE, LoadError, REHEARSAL_PATH},
 };
 use http::{Method, StatusCode};
 use std::{
     collections::BTreeMap,
     fmt::Display,
+    io,
+    path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -34,6 +37,7 @@ const EXIT_GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Booted {
     guard: KillGuard,
     link: Link,
+    slot: Arc<Slot>,
 }
 
 /// Ends a process unless it is disarmed.
@@ -61,6 +65,7 @@ impl Drop for KillGuard {
 /// Why a start goes no further.
 enum Cause {
     Load(Box<LoadError>),
+    Prepare(io::Error),
     Protocol(String),
     Timeout(Duration),
 }
@@ -69,17 +74,40 @@ impl Booted {
     /// Waits until the shim of a new process is up.
     pub(super) async fn new(
         shared: Arc<Shared>,
-        link: Link,
+        slot: Arc<Slot>,
         ready: oneshot::Receiver<()>,
         limits: &SpawnLimits,
     ) -> Result<Self, StartError> {
         let guard = KillGuard(Some(shared));
         let cause = match timeout(limits.start_timeout, ready).await {
-            Ok(Ok(())) => return Ok(Self { guard, link }),
+            Ok(Ok(())) => {
+                let socket = slot.take_socket(guard.shared().process.pid())?;
+                return Ok(Self { guard, link: Link::new(SocketPath::new(socket)), slot });
+            }
             Ok(Err(_)) => Cause::Protocol("it closed its control channel".into()),
             Err(_) => Cause::Timeout(limits.start_timeout),
         };
         Err(fail(guard, cause).await)
+    }
+
+    /// Has it do once what an assignment and a first invocation make it do, with a file that does nothing: what Bun does
+    /// only when it is first needed is done then. That takes a third off the time from a claim to the first answer.
+    pub(super) async fn rehearse(&self, entry: &Path, limits: &SpawnLimits) -> Result<(), StartError> {
+        let body = serde_json::to_vec(&Assignment::of_nothing(entry)).expect("plain data serialises");
+        let answer = self.link.call(&Method::PUT, REHEARSAL_PATH, body.into(), ASSIGN_ANSWER_BYTES_MAX);
+        match timeout(limits.start_timeout, answer).await {
+            Ok(Ok((StatusCode::OK, _))) => Ok(()),
+            Ok(Ok((status, _))) => Err(StartError::Protocol(format!("it answered a rehearsal with {status}"))),
+            Ok(Err(error)) => Err(StartError::Protocol(format!("it did not answer a rehearsal: {error}"))),
+            Err(_) => Err(StartError::Timeout { after: limits.start_timeout, boot_log: Vec::new() }),
+        }
+    }
+
+    /// Ends the process, and waits until it is gone.
+    pub(super) async fn end(self) {
+        let shared = self.guard.disarm();
+        shared.kill(KillReason::Stop);
+        shared.exited().await;
     }
 
     /// Whether the process still lives.
@@ -95,14 +123,14 @@ impl Booted {
         asked: Instant,
         kind: ColdStart,
     ) -> Result<Worker, StartError> {
-        let Self { guard, link } = self;
+        let Self { guard, link, slot } = self;
         let owner = Owner {
             function_id: blueprint.function_id,
             version: blueprint.version.clone(),
             memory_max: Arc::clone(&blueprint.memory_max),
         };
         guard.shared().owner.set(owner).expect("a process is assigned once, because that consumes it");
-        let cause = match timeout(limits.start_timeout, assign(&link, blueprint, limits)).await {
+        let cause = match timeout(limits.start_timeout, assign(&link, &slot, blueprint, limits)).await {
             Ok(Ok(assigned)) => {
                 let (start_time, ready_at) = (asked.elapsed(), Instant::now());
                 let (shared, memory_at_first) = (guard.disarm(), AtomicU64::new(0));
@@ -128,19 +156,24 @@ async fn fail(guard: KillGuard, cause: Cause) -> StartError {
     match cause {
         Cause::Load(error) => StartError::Load { error, boot_log: exit.last_words },
         Cause::Timeout(after) => StartError::Timeout { after, boot_log: exit.last_words },
+        Cause::Prepare(error) => error.into(),
         Cause::Protocol(_) if ended_before => StartError::Exited(exit),
         Cause::Protocol(message) => StartError::Protocol(message),
     }
 }
 
-async fn assign(link: &Link, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<Assigned, Cause> {
-    let compiled = blueprint.compiled.folder().map(|folder| folder.join(COMPILED_FILE));
+async fn assign(link: &Link, slot: &Slot, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<Assigned, Cause> {
+    slot.deliver(&blueprint.bundle).map_err(Cause::Prepare)?;
+    // Any part of a cache may be gone at any time.
+    let compiled = blueprint.compiled.folder().filter(|folder| slot.deliver(folder).is_ok());
+    let folder = slot.bundle_inside();
+    let compiled = compiled.map(|_| folder.join(COMPILED_FILE));
     let assignment = Assignment {
         function: blueprint.function.to_string(),
         function_id: blueprint.function_id.to_string(),
         version: blueprint.version.to_string(),
         environment: blueprint.environment.to_string(),
-        entry: blueprint.entry.to_string_lossy().into_owned(),
+        entry: folder.join(&blueprint.entry).to_string_lossy().into_owned(),
         compiled: compiled.map(|it| it.to_string_lossy().into_owned()),
         handler: blueprint.handler.clone(),
         variables: BTreeMap::new(),

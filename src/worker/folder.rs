@@ -3,14 +3,10 @@
 //! What a function leaves behind is hostile: chains of folders thousands deep, millions of files, folders without
 //! permissions. Removal neither recurses nor keeps folders open, and its failure never fails anything else.
 
-use nix::{fcntl::OFlag, sys::stat::Mode};
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, PermissionsExt},
-    },
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
 };
@@ -29,12 +25,6 @@ impl Folder {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
         DirBuilder::new().mode(0o700).create(path)?;
         Ok(Self { path: path.to_owned() })
-    }
-
-    /// A descriptor of the folder that grants nothing but naming what is in it.
-    pub(super) fn open(&self) -> io::Result<OwnedFd> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(nix::fcntl::open(&self.path, flags, Mode::empty())?)
     }
 }
 

@@ -22,9 +22,6 @@ use std::{
 };
 use tokio::runtime::{self, Handle};
 
-/// The file name of a worker's socket, in the worker's own folder.
-pub(super) const SOCKET_NAME: &str = "s";
-
 /// The most bytes of a failure report that are read.
 const FAILURE_BYTES_MAX: usize = 256 * 1024;
 
@@ -88,19 +85,19 @@ impl Idle {
     }
 }
 
-/// A way to a socket that works however long the path of its folder is.
+/// A way to a socket that has no name any more.
 #[derive(Debug)]
 pub(super) struct SocketPath {
-    /// Keeps the folder reachable under `path`.
-    _folder: OwnedFd,
+    /// Keeps the socket reachable under `path`.
+    _socket: OwnedFd,
     path: PathBuf,
 }
 
 impl SocketPath {
-    /// The worker's socket in an opened folder.
-    pub(super) fn new(folder: OwnedFd) -> Self {
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET_NAME}", folder.as_raw_fd()));
-        Self { _folder: folder, path }
+    /// The worker's opened socket.
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", socket.as_raw_fd()));
+        Self { _socket: socket, path }
     }
 }
 

@@ -24,13 +24,15 @@ mod orphans;
 mod ping;
 mod prewarm;
 pub mod runtime;
+pub mod sandbox;
 mod spawn;
 mod supervise;
 
 pub use launch::Launcher;
 pub use link::{Answer, ExchangeError};
 pub use runtime::Runtime;
-pub use spawn::{Blueprint, SpawnLimits, Spawner, StartError};
+pub use sandbox::SandboxOptions;
+pub use spawn::{Blueprint, SharedNetwork, SpawnLimits, Spawner, SpawnerError, StartError};
 
 use crate::{
     model::{ColdStart, FunctionId, Invocation, InvocationId, VersionLabel},

@@ -29,6 +29,11 @@ impl Stock {
         stock
     }
 
+    /// Whether there is to be any.
+    pub(super) fn is_used(&self) -> bool {
+        self.state.lock().wanted > 0
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.state.lock().waiting.len()
@@ -42,12 +47,14 @@ impl Stock {
         state.waiting.pop()
     }
 
-    /// Adds one, unless there are enough.
-    pub(super) fn put(&self, booted: Booted) {
+    /// Adds one, or gives it back if there are enough.
+    pub(super) fn put(&self, booted: Booted) -> Option<Booted> {
         let mut state = self.state.lock();
-        if !state.closed && state.waiting.len() < state.wanted {
-            state.waiting.push(booted);
+        if state.closed || state.waiting.len() >= state.wanted {
+            return Some(booted);
         }
+        state.waiting.push(booted);
+        None
     }
 
     /// Has what is missing made now.

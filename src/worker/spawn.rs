@@ -4,17 +4,19 @@ use super::{
     Exit, KillReason, LAST_WORDS_MAX, Launcher, Runtime, Shared, Worker,
     boot::Booted,
     calls::Calls,
-    folder::{self, Folder},
-    launch::{LaunchError, LaunchSpec, Limit, MemoryGauge, Resource},
-    link::{Link, SOCKET_NAME, SocketPath},
+    folder,
+    launch::{LaunchError, LaunchSpec, MemoryGauge},
     orphans,
     ping::Ping,
     prewarm::Stock,
+    runtime::REHEARSAL,
+    sandbox::{Report, Sandbox, SandboxOptions, Slot},
     supervise::{Streams, Supervisor},
 };
 use crate::{
     bundle::{BundleError, Compiled},
-    model::{ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, VersionLabel},
+    config::SandboxMode,
+    model::{ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, Network, VersionLabel},
     protocol::worker::{Assigned, LoadError},
     telemetry::Logs,
 };
@@ -27,7 +29,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -36,9 +38,6 @@ use tokio::{
     sync::{oneshot, watch},
 };
 use tokio_util::task::TaskTracker;
-
-/// Files a worker may have open.
-const OPEN_FILES_MAX: u64 = 4096;
 
 /// What the workers of one pool are made of.
 #[derive(Debug, Clone)]
@@ -53,14 +52,42 @@ pub struct Blueprint {
     pub environment: EnvironmentName,
     /// What its bundle hashes to.
     pub digest: Digest,
-    /// The file they import, absolute.
-    pub entry: PathBuf,
+    /// The folder of its bundle.
+    pub bundle: PathBuf,
+    /// The file in it that they import.
+    pub entry: String,
     /// What they import instead, once it is there.
     pub compiled: Compiled,
     /// The export they call.
     pub handler: String,
     /// Bytes of private memory one of them may have, at present.
     pub memory_max: Arc<AtomicU64>,
+    /// Whether one that starts now reaches the network.
+    pub network: SharedNetwork,
+}
+
+/// A function's setting as it is at present.
+#[derive(Debug, Clone)]
+pub struct SharedNetwork(Arc<AtomicBool>);
+
+impl SharedNetwork {
+    /// One that starts as this.
+    #[must_use]
+    pub fn new(network: Network) -> Self {
+        Self(Arc::new(AtomicBool::new(network == Network::On)))
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn get(&self) -> Network {
+        if self.0.load(Ordering::Relaxed) { Network::On } else { Network::Off }
+    }
+
+    /// Changes it; returns whether it was different.
+    pub fn set(&self, network: Network) -> bool {
+        let is_on = network == Network::On;
+        self.0.swap(is_on, Ordering::Relaxed) != is_on
+    }
 }
 
 /// What bounds starts and the output of workers.
@@ -124,19 +151,36 @@ impl StartError {
     }
 }
 
+/// Why there are no workers at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnerError {
+    /// The launching thread or the folder of workers could not be made.
+    #[error("cannot prepare the workers: {0}")]
+    Io(#[from] io::Error),
+    /// `sandbox.mode` is strict, and no level that is allowed works.
+    #[error(
+        "functions cannot be isolated as sandbox.mode = \"strict\" demands: {}; or set sandbox.mode to \"auto\"",
+        .missing.join("; ")
+    )]
+    NoSandbox {
+        /// What is missing.
+        missing: Vec<String>,
+    },
+}
+
 /// Makes workers.
 #[derive(Debug)]
 pub struct Spawner {
     launcher: Launcher,
     runtime: Runtime,
-    /// Holds one folder for each worker.
-    run_dir: PathBuf,
-    next_folder: AtomicU64,
+    sandbox: Sandbox,
+    report: Report,
     logs: Arc<Logs>,
     limits: ArcSwap<SpawnLimits>,
     /// Owns the supervising tasks.
     tasks: TaskTracker,
-    stock: Stock,
+    /// Prewarmed processes, with a network and without.
+    stocks: [Stock; 2],
     /// Every process there is, those that start included.
     processes: Mutex<Vec<Weak<Shared>>>,
     /// Bytes of private memory that all of them had when it was last read.
@@ -144,23 +188,67 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the launching thread, empties `run_dir`, and ends what functions of a killed daemon have left running.
-    pub fn new(runtime: Runtime, run_dir: &Path, logs: Arc<Logs>, limits: SpawnLimits) -> io::Result<Self> {
+    /// Starts the launching thread, empties `run_dir`, ends what functions of a killed daemon have left running, and
+    /// finds the best sandbox that works, by starting a worker in it.
+    pub async fn start(
+        runtime: Runtime,
+        run_dir: &Path,
+        logs: Arc<Logs>,
+        limits: SpawnLimits,
+        sandbox: SandboxOptions,
+    ) -> Result<Self, SpawnerError> {
         let run_dir = std::path::absolute(run_dir)?;
         orphans::end(&run_dir);
         folder::make_empty(&run_dir)?;
-        Ok(Self {
+        let mut spawner = Self {
             launcher: Launcher::start()?,
             runtime,
-            run_dir,
-            next_folder: AtomicU64::new(1),
+            sandbox: Sandbox::off(&run_dir),
+            report: Report::default(),
             logs,
             limits: ArcSwap::from_pointee(limits),
             tasks: TaskTracker::new(),
-            stock: Stock::new(limits.prewarmed_workers),
+            stocks: [Stock::new(limits.prewarmed_workers), Stock::new(0)],
             processes: Mutex::default(),
             memory: AtomicU64::new(0),
-        })
+        };
+        spawner.choose_sandbox(&sandbox, &run_dir).await?;
+        Ok(spawner)
+    }
+
+    async fn choose_sandbox(&mut self, options: &SandboxOptions, run_dir: &Path) -> Result<(), SpawnerError> {
+        let mut failed = Vec::new();
+        for level in options.levels() {
+            let works = match Sandbox::prepare(level, options, &self.runtime, run_dir) {
+                Ok(sandbox) => {
+                    self.sandbox = sandbox;
+                    self.boot_ahead(Network::On).await.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            match works {
+                Ok(trial) => {
+                    self.report = self.sandbox.report(failed);
+                    if let Some(unwanted) = self.stocks[0].put(trial) {
+                        unwanted.end().await;
+                    }
+                    return Ok(());
+                }
+                Err(why) => failed.push((level, why)),
+            }
+        }
+        self.sandbox = Sandbox::off(run_dir);
+        self.report = self.sandbox.report(failed);
+        match options.mode {
+            SandboxMode::Strict => Err(SpawnerError::NoSandbox { missing: self.report.missing.clone() }),
+            SandboxMode::Auto | SandboxMode::Off => Ok(()),
+        }
+    }
+
+    /// What workers are kept from.
+    #[must_use]
+    pub fn sandbox(&self) -> &Report {
+        &self.report
     }
 
     /// The Bun that workers run on.
@@ -173,7 +261,9 @@ impl Spawner {
     pub fn set_limits(&self, limits: SpawnLimits) {
         if limits != **self.limits.load() {
             self.limits.store(Arc::new(limits));
-            self.stock.set_wanted(limits.prewarmed_workers);
+            for stock in self.stocks.iter().filter(|stock| stock.is_used()) {
+                stock.set_wanted(limits.prewarmed_workers);
+            }
         }
     }
 
@@ -229,7 +319,7 @@ impl Spawner {
 
     /// Waits until the last worker's supervisor has ended; no worker may be started any more.
     pub async fn drained(&self) {
-        self.stock.close();
+        self.stocks.iter().for_each(Stock::close);
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -239,11 +329,23 @@ impl Spawner {
     /// Like [`Self::spawn`], cancelled it leaves no process behind.
     pub async fn claim(&self, blueprint: &Blueprint) -> Option<Result<Worker, StartError>> {
         let (asked, limits) = (Instant::now(), **self.limits.load());
-        let worker = self.stock.take()?.assign(blueprint, &limits, asked, ColdStart::Prewarmed).await;
+        let stock = self.stock(blueprint.network.get());
+        if !stock.is_used() {
+            // From now on there is somebody for them.
+            stock.set_wanted(limits.prewarmed_workers);
+        }
+        let worker = stock.take()?.assign(blueprint, &limits, asked, ColdStart::Prewarmed).await;
         // Only now: the start of another process would have slowed down this import.
-        self.stock.refill();
+        stock.refill();
         // One that has ended may have done so before it was claimed; a new process tells for sure.
         Some(worker).filter(|worker| !matches!(worker, Err(StartError::Exited(_))))
+    }
+
+    fn stock(&self, network: Network) -> &Stock {
+        match network {
+            Network::On => &self.stocks[0],
+            Network::Off => &self.stocks[1],
+        }
     }
 
     /// Starts a process and loads the function into it.
@@ -252,7 +354,7 @@ impl Spawner {
     /// the start's time without holding up the starts of others.
     pub async fn spawn<P>(&self, blueprint: &Blueprint, permit: P) -> Result<Worker, StartError> {
         let (asked, limits) = (Instant::now(), **self.limits.load());
-        let booted = self.boot(&limits).await?;
+        let booted = self.boot(&limits, blueprint.network.get()).await?;
         drop(permit);
         booted.assign(blueprint, &limits, asked, ColdStart::Spawned).await
     }
@@ -264,35 +366,47 @@ impl Spawner {
         Ok(worker.assigned)
     }
 
-    /// Waits until a prewarmed process is missing.
-    pub async fn prewarm_missing(&self) {
-        self.stock.missing().await;
+    /// Waits until a prewarmed process of either kind is missing.
+    pub async fn prewarm_missing(&self) -> Network {
+        let [with, without] = &self.stocks;
+        tokio::select! {
+            () = with.missing() => Network::On,
+            () = without.missing() => Network::Off,
+        }
     }
 
     /// Makes one prewarmed process.
-    pub async fn prewarm(&self) -> Result<(), StartError> {
-        let limits = **self.limits.load();
-        self.stock.put(self.boot(&limits).await?);
+    pub async fn prewarm(&self, network: Network) -> Result<(), StartError> {
+        let booted = self.boot_ahead(network).await?;
+        drop(self.stock(network).put(booted));
         Ok(())
+    }
+
+    /// Starts a process that nobody waits for.
+    async fn boot_ahead(&self, network: Network) -> Result<Booted, StartError> {
+        let limits = **self.limits.load();
+        let booted = self.boot(&limits, network).await?;
+        booted.rehearse(&self.sandbox.shim_folder(&self.runtime).join(REHEARSAL), &limits).await?;
+        Ok(booted)
     }
 
     /// How many processes wait for a function.
     #[must_use]
     pub fn prewarmed(&self) -> usize {
-        self.stock.len()
+        self.stocks.iter().map(Stock::len).sum()
     }
 
-    async fn boot(&self, limits: &SpawnLimits) -> Result<Booted, StartError> {
-        let folder = Folder::new(&self.run_dir.join(self.next_folder.fetch_add(1, Ordering::Relaxed).to_string()))?;
-        let link = Link::new(SocketPath::new(folder.open()?));
-        let (shared, ready) = self.start_process(folder, limits).await?;
-        Booted::new(shared, link, ready, limits).await
+    async fn boot(&self, limits: &SpawnLimits, network: Network) -> Result<Booted, StartError> {
+        let slot = Arc::new(self.sandbox.slot()?);
+        let (shared, ready) = self.start_process(&slot, limits, network).await?;
+        Booted::new(shared, slot, ready, limits).await
     }
 
     async fn start_process(
         &self,
-        folder: Folder,
+        slot: &Arc<Slot>,
         limits: &SpawnLimits,
+        network: Network,
     ) -> Result<(Arc<Shared>, oneshot::Receiver<()>), StartError> {
         let (control, stdin) = std::os::unix::net::UnixStream::pair()?;
         control.set_nonblocking(true)?;
@@ -305,17 +419,20 @@ impl Spawner {
             stdout: pipe::Receiver::from_owned_fd(stdout)?,
             stderr: pipe::Receiver::from_owned_fd(stderr)?,
         };
+        let (program, args) = self.sandbox.command(&self.runtime);
+        let home = slot.home_inside();
         let process = self
             .launcher
             .launch(LaunchSpec {
-                program: self.runtime.bun.clone(),
-                args: self.runtime.worker_args(SOCKET_NAME),
-                environment: environment(&folder.path),
-                working_dir: folder.path.clone(),
+                program,
+                args,
+                environment: environment(&home),
+                working_dir: home,
                 stdin: stdin.into(),
                 stdout: child_stdout,
                 stderr: child_stderr,
-                limits: vec![Limit { resource: Resource::RLIMIT_NOFILE, soft: OPEN_FILES_MAX, hard: OPEN_FILES_MAX }],
+                limits: self.sandbox.limits(),
+                confinement: self.sandbox.confine(slot, &self.runtime, network)?,
             })
             .await?;
         let shared = Arc::new(Shared {
@@ -332,11 +449,11 @@ impl Spawner {
         });
         let (ready, is_ready) = oneshot::channel();
         self.processes.lock().push(Arc::downgrade(&shared));
-        let logs = Arc::clone(&self.logs);
+        let (logs, slot) = (Arc::clone(&self.logs), Arc::clone(slot));
         let supervisor = Supervisor::new(Arc::clone(&shared), logs, limits, streams, ready);
         self.tasks.spawn(async move {
             supervisor.run().await;
-            drop(folder);
+            drop(slot);
         });
         Ok((shared, is_ready))
     }

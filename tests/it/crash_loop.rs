@@ -74,7 +74,7 @@ async fn kill_workers(daemon: &TestDaemon) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_calls_cost_as_many_starts_as_the_back_off_allows() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     let folder = tempfile::tempdir().expect("a folder");
     let fragile = Fragile::new(folder.path());
     daemon.deploy_text("fragile", &fragile.code()).await;
@@ -114,7 +114,7 @@ async fn a_thousand_calls_cost_as_many_starts_as_the_back_off_allows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_live_go_on_serving_while_starts_fail() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     let folder = tempfile::tempdir().expect("a folder");
     let fragile = Fragile::new(folder.path());
     daemon.register_with("fragile", SettingsPatch { warm_workers: Some(1), ..SettingsPatch::default() }).await;

@@ -12,9 +12,10 @@ use tokio::task::{JoinHandle, JoinSet};
 const HELLO: &str = "export default () => new Response('hello');";
 
 /// Keeps its worker for `?ms=` milliseconds.
-const SLEEP: &str = "export default async (req) => {
+const SLEEP: &str = "const id = crypto.randomUUID();
+export default async (req) => {
     await Bun.sleep(Number(new URL(req.url).searchParams.get('ms') ?? 0));
-    return new Response(String(process.pid));
+    return new Response(id);
 };";
 
 async fn start(workers_max: u32) -> TestDaemon {

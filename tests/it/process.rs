@@ -64,7 +64,7 @@ async fn until_busy(daemon: &DaemonProcess, count: u32) {
 
 async fn a_signal_lets_what_runs_finish(signal: Signal) {
     let data = tempfile::tempdir().unwrap();
-    let daemon = DaemonProcess::start(data.path()).await;
+    let daemon = DaemonProcess::start_unconfined(data.path()).await;
     let client = daemon.client().await;
     let file = data.path().join("gate");
     register(&client, "gate").await;
@@ -176,7 +176,7 @@ async fn what_functions_have_started_is_ended_by_the_daemon_after_the_one_that_w
     // A zombie, which only its parent can remove, has no command line any more.
     let runs = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| !it.is_empty());
     let data = tempfile::tempdir().unwrap();
-    let daemon = DaemonProcess::start(data.path()).await;
+    let daemon = DaemonProcess::start_unconfined(data.path()).await;
     let client = daemon.client().await;
     register(&client, "parent").await;
     let code = "export default () => new Response(String(Bun.spawn(['sleep', '1000'], { stdio: ['ignore', 'ignore', 'ignore'] }).pid));";

@@ -6,13 +6,14 @@ mod many;
 pub mod wire;
 
 use crate::harness::{TestDaemon, until};
-use levain::protocol::message::StatusRequest;
+use levain::{config::SandboxMode, protocol::message::StatusRequest};
 use serde_json::{Value, json};
 use wire::*;
 
 const BOTH: [Language; 2] = [Language::Json, Language::MessagePack];
 
-/// A function that answers when a file appears, so that a test decides how long an invocation runs.
+/// A function that answers when a file of the machine appears, so that a test decides how long an invocation runs. It
+/// is for daemons without a sandbox.
 pub async fn deploy_gate(daemon: &TestDaemon) -> std::path::PathBuf {
     let gate = daemon.data_dir().join("gate");
     let code = format!(
@@ -59,7 +60,7 @@ async fn frames_arrive_in_any_pieces() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_come_when_they_are_ready() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     let gate = deploy_gate(&daemon).await;
     let mut wire = Wire::connect(&daemon.socket());
     wire.send(&frame(1, INVOKE, br#"{"function_id": "gate"}"#));
@@ -73,7 +74,7 @@ async fn answers_come_when_they_are_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_in_use_is_an_error_and_is_free_afterwards() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     let gate = deploy_gate(&daemon).await;
     let mut wire = Wire::connect(&daemon.socket());
     wire.send(&frame(5, INVOKE, br#"{"function_id": "gate"}"#));
@@ -153,7 +154,11 @@ async fn a_malformed_frame_is_answered_and_ends_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_over_the_limit_is_refused_by_its_header() {
     let max = 131_072;
-    let daemon = TestDaemon::start_with(|config| config.limits.frame_bytes_max = max).await;
+    let daemon = TestDaemon::start_with(|config| {
+        config.limits.frame_bytes_max = max;
+        config.sandbox.mode = SandboxMode::Off;
+    })
+    .await;
     let gate = deploy_gate(&daemon).await;
     let mut wire = Wire::connect(&daemon.socket());
     wire.send(&frame(1, INVOKE, br#"{"function_id": "gate"}"#));
@@ -237,7 +242,11 @@ async fn a_connection_over_the_limit_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_asks_too_much_at_once_is_not_read_from() {
-    let daemon = TestDaemon::start_with(|config| config.limits.requests_per_connection_max = 2).await;
+    let daemon = TestDaemon::start_with(|config| {
+        config.limits.requests_per_connection_max = 2;
+        config.sandbox.mode = SandboxMode::Off;
+    })
+    .await;
     let gate = deploy_gate(&daemon).await;
     let mut wire = Wire::connect(&daemon.socket());
     let requests: [(u64, u8, &[u8]); 4] = [

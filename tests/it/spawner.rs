@@ -4,12 +4,17 @@ use crate::harness::{bun, until};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use levain::{
-    model::{Digest, EnvironmentName, FunctionId, FunctionName, Invocation, InvocationId, VersionLabel},
+    config::{SandboxLevel, SandboxMode},
+    model::{Digest, EnvironmentName, FunctionId, FunctionName, Invocation, InvocationId, Network, VersionLabel},
     telemetry::{LogOptions, LogQuery, LogRecord, Telemetry},
-    worker::{Blueprint, ExchangeError, KillReason, Runtime, SpawnLimits, Spawner, Worker, runtime},
+    worker::{
+        Blueprint, ExchangeError, KillReason, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner, Worker,
+        runtime,
+    },
 };
 use std::{
     fs,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -27,8 +32,9 @@ impl Workshop {
     /// Its workers run this function.
     async fn new(code: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let entry = data.path().join("index.js");
-        fs::write(&entry, code).unwrap();
+        let bundle = data.path().join("bundle");
+        fs::create_dir(&bundle).unwrap();
+        fs::write(bundle.join("index.js"), code).unwrap();
         let found = runtime::find(Some(bun().await), data.path()).await.unwrap();
         let options = LogOptions { flush_interval: Duration::from_millis(10), ..LogOptions::default() };
         let telemetry = Telemetry::open(&data.path().join("logs.db"), options).unwrap();
@@ -38,6 +44,8 @@ impl Workshop {
             lines_per_second_max: 1_000_000,
             prewarmed_workers: 2,
         };
+        let sandbox =
+            SandboxOptions { mode: SandboxMode::Auto, level: SandboxLevel::Auto, processes_max: 256, tmp_mb: 64 };
         let runtime = Runtime::new(found, data.path()).unwrap();
         let logs = Arc::clone(telemetry.logs());
         let blueprint = Blueprint {
@@ -46,13 +54,15 @@ impl Workshop {
             version: "v1".parse::<VersionLabel>().unwrap(),
             environment: "production".parse::<EnvironmentName>().unwrap(),
             digest: Digest([0; 32]),
-            entry,
+            bundle,
+            entry: "index.js".into(),
             handler: "default".into(),
             memory_max: Arc::new(AtomicU64::new(u64::MAX)),
             compiled: Default::default(),
+            network: SharedNetwork::new(Network::On),
         };
         Self {
-            spawner: Spawner::new(runtime, &data.path().join("run"), logs, limits).unwrap(),
+            spawner: Spawner::start(runtime, &data.path().join("run"), logs, limits, sandbox).await.unwrap(),
             telemetry,
             blueprint,
             _data: data,
@@ -127,7 +137,7 @@ async fn a_ping_is_answered_while_invocations_wait_and_not_while_one_blocks_the_
     let worker = workshop.spawn().await;
     assert_eq!(worker.blocked_for(Instant::now()), None, "nothing was asked");
     let (wait, block, open) = (get("/wait"), get("/block"), get("/open"));
-    let folder = fs::read_link(format!("/proc/{}/cwd", worker.pid())).unwrap();
+    let folder = PathBuf::from(format!("/proc/{}/cwd", worker.pid()));
     let steer = async {
         workshop.until_logged("it waits").await;
         until_it_answers(&worker).await;
@@ -235,7 +245,7 @@ async fn memory_is_known_of_each_worker_and_of_all_processes_as_last_read() {
     let workshop = Workshop::new(code).await;
     let spawner = &workshop.spawner;
     let (large, small) = tokio::join!(workshop.spawn(), workshop.spawn());
-    spawner.prewarm().await.unwrap();
+    spawner.prewarm(Network::On).await.unwrap();
     assert_eq!((large.memory_bytes(), spawner.measured_memory()), (0, 0), "nobody has looked");
     spawner.enforce_memory();
     let before = (large.memory_bytes(), small.memory_bytes(), spawner.measured_memory());

@@ -41,7 +41,7 @@ fn descriptors(pid: u32) -> Vec<(u32, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_inherits_nothing_of_the_daemon() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     daemon.deploy_text("f", "export default () => Response.json({ env: process.env, cwd: process.cwd() });").await;
     let seen = json(&daemon.invoke("f").await.unwrap());
     let names: BTreeSet<_> = seen["env"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -180,7 +180,7 @@ async fn an_exit_is_a_crash_with_its_code_and_last_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_an_idle_worker_is_noticed_by_nobody() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     daemon.deploy_text("f", PID).await;
     for _ in 0..5 {
         let pid: u32 = text(&daemon.invoke("f").await.unwrap()).parse().unwrap();
@@ -193,7 +193,7 @@ async fn the_end_of_an_idle_worker_is_noticed_by_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_ends_just_as_a_call_comes_costs_that_call_at_most() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     daemon.deploy_text("f", PID).await;
     for _ in 0..60 {
         let pid: i32 = text(&daemon.invoke("f").await.unwrap()).parse().unwrap();
@@ -229,7 +229,7 @@ async fn the_end_of_a_busy_worker_is_a_crash_of_its_invocation_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_has_started_ends_with_it() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_unconfined().await;
     let code = "export default async (req) => {
         const child = Bun.spawn(['sh', '-c', 'sleep 1000 & echo $!; wait'], { stdout: 'pipe' });
         const { value } = await child.stdout.getReader().read();

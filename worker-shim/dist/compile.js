@@ -8,6 +8,7 @@ import { join } from "path";
 // src/protocol.ts
 var ASSIGN_METHOD = "PUT";
 var ASSIGN_PATH = "/assign";
+var REHEARSAL_PATH = "/rehearsal";
 var HEADER_INVOCATION_ID = "x-invocation-id";
 var HEADER_DEADLINE = "x-levain-deadline";
 var HEADER_ERROR = "x-levain-error";

@@ -2,6 +2,7 @@
 // src/protocol.ts
 var ASSIGN_METHOD = "PUT";
 var ASSIGN_PATH = "/assign";
+var REHEARSAL_PATH = "/rehearsal";
 var HEADER_INVOCATION_ID = "x-invocation-id";
 var HEADER_DEADLINE = "x-levain-deadline";
 var HEADER_ERROR = "x-levain-error";
@@ -727,53 +728,20 @@ function place(found, position) {
     found.line_text = cut(position.lineText, LINE_TEXT_BYTES_MAX);
 }
 
-// src/rehearse.ts
-var REHEARSAL_DELAY_MS = 15;
-var REHEARSAL_PATH = "/rehearsal";
-async function rehearse(socketPath) {
-  const order = {
-    function: "",
-    function_id: "",
-    version: "",
-    environment: "",
-    entry: `${import.meta.dir}/rehearsal.js`,
-    handler: "default",
-    variables: {}
-  };
-  const body = JSON.stringify(order);
-  const length = Buffer.byteLength(body);
-  const { promise, resolve } = Promise.withResolvers();
-  const socket = {
-    open: (it) => void it.write(`${ASSIGN_METHOD} ${REHEARSAL_PATH} HTTP/1.1\r
-host: localhost\r
-content-length: ${length}\r
-\r
-${body}`),
-    data: (it) => void it.end(),
-    close: () => resolve(),
-    error: () => resolve()
-  };
-  await Bun.connect({ unix: socketPath, socket }).catch(() => resolve());
-  await promise;
-}
-
 // src/entry.ts
 var json = Response.json;
 var socketPath = process.argv[2];
 var assigned = false;
 var serve = unassigned;
-var rehearsal;
 async function unassigned(request) {
   const { pathname } = new URL(request.url);
-  if (rehearsal && pathname === REHEARSAL_PATH)
-    return rehearseAssignment(request);
-  if (assigned || request.method !== ASSIGN_METHOD || pathname !== ASSIGN_PATH) {
+  if (assigned || request.method !== ASSIGN_METHOD || pathname !== ASSIGN_PATH && pathname !== REHEARSAL_PATH) {
     return new Response("this worker has no function", { status: 503 });
   }
+  if (pathname === REHEARSAL_PATH)
+    return rehearse(request);
   assigned = true;
-  clearTimeout(rehearsalTimer);
   const order = await request.json();
-  await rehearsal;
   const loaded = await load(order);
   if ("error" in loaded)
     return json(loaded, { status: 422 });
@@ -816,7 +784,7 @@ function noHandler(module, { entry, handler }) {
   const has = isPlainClass(module, handler) ? "the export is a class without a static fetch method, and a class is not called without new" : exports.length === 0 ? "the module exports nothing" : `the module exports ${exports.join(", ")}`;
   return { kind: "no_handler", name: "Error", message: `no handler found: ${has}; ${wanted}`, file: entry, exports };
 }
-async function rehearseAssignment(request) {
+async function rehearse(request) {
   const loaded = await load(await request.json());
   if ("error" in loaded)
     return json(loaded, { status: 422 });
@@ -835,9 +803,6 @@ Bun.serve({
   error: thrown,
   fetch: (request) => serve(request)
 });
-var rehearsalTimer = setTimeout(() => {
-  rehearsal = rehearse(socketPath).finally(() => rehearsal = undefined);
-}, REHEARSAL_DELAY_MS);
 sendReady();
 openContext();
 captureConsole();

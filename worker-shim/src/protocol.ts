@@ -1,9 +1,11 @@
 // The words the daemon and a worker share. The Rust side has the same names in its `protocol::worker` module, and both
 // sides' tests read `tests/golden/worker/`. Data only: nothing here acts.
 
-/** The only request a worker answers before it has a function: `PUT /assign` with an `Assign` as JSON. */
+/** With the one below, the only request a worker answers before it has a function: `PUT /assign` with an `Assign` as JSON. */
 export const ASSIGN_METHOD = "PUT";
 export const ASSIGN_PATH = "/assign";
+/** The same with a file that stands for a function; the worker is left without one. Only before the assignment. */
+export const REHEARSAL_PATH = "/rehearsal";
 
 /** The invocation's id. It stays on the request, so the function sees it too. */
 export const HEADER_INVOCATION_ID = "x-invocation-id";

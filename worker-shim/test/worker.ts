@@ -118,6 +118,12 @@ export class Worker {
     return { status: answer.status, body: await answer.json() };
   }
 
+  /** What the daemon has a prewarmed worker do. */
+  rehearse(): Promise<Response> {
+    const order = { function: "", function_id: "", version: "", environment: "", entry: join(dirname(shim), "rehearsal.js"), handler: "default" };
+    return this.fetch("/rehearsal", { method: "PUT", body: JSON.stringify(order) });
+  }
+
   /** One invocation, with the headers the daemon adds. */
   invoke(id: string, path = "/", init: RequestInit = {}, deadlineMs = 5_000): Promise<Response> {
     const headers = new Headers(init.headers);

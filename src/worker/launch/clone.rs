@@ -1,8 +1,10 @@
 //! The `clone` call, and what its child does before it becomes the program.
+//!
+//! All that the child does is prepared as plain data ([`Order`], [`Confinement`]); what is here carries it out.
 #![allow(unsafe_code, reason = "clone, and the system calls of a child that may not allocate, have no safe wrapper")]
 
 use super::process::Child;
-use super::{LaunchError, LaunchSpec, Limit, Resource};
+use super::{Confinement, LaunchError, LaunchSpec, Limit, Mount, Resource, Step};
 use nix::sys::resource::getrlimit;
 use nix::unistd::Pid;
 use std::cell::Cell;
@@ -24,18 +26,33 @@ const SIGNAL_SET_BYTES: usize = 8;
 /// The kernel's `struct sigaction` for the default action: no handler, flags, restorer or mask.
 const DEFAULT_ACTION: &[usize; 4] = &[0; 4];
 
-/// The system calls between `clone` and the program.
+/// Capabilities are numbered from 0 to less than this.
+const CAPABILITIES_MAX: c_ulong = 64;
+
+/// `struct __user_cap_header_struct` of the third version, about the caller.
+const CAPABILITY_HEADER: &[u32; 2] = &[0x2008_0522, 0];
+
+/// Two `struct __user_cap_data_struct` without any capability.
+const NO_CAPABILITIES: &[u32; 6] = &[0; 6];
+
+/// Where the child is between `clone` and the program.
 #[derive(Clone, Copy)]
-enum Step {
+enum Stage {
     Session,
     Stdio,
+    /// The step of this number.
+    Confine(usize),
     WorkingDir,
     Limit(Resource),
+    Identity(u32),
+    Capabilities,
     NoNewPrivileges,
+    Ruleset,
     CloseFiles,
     ParentDeathSignal,
     ParentIsGone,
     SignalMask,
+    Filter,
     Execute,
 }
 
@@ -47,8 +64,9 @@ struct Order<'a> {
     working_dir: *const c_char,
     stdio: [RawFd; 3],
     limits: &'a [Limit],
+    confinement: &'a Confinement,
     daemon: libc::pid_t,
-    failure: Cell<Option<(Step, i32)>>,
+    failure: Cell<Option<(Stage, i32)>>,
 }
 
 /// Starts the process; called on the launching thread, which has blocked all signals.
@@ -80,10 +98,11 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
         working_dir: working_dir.as_ptr(),
         stdio: [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
         limits: &limits,
+        confinement: &spec.confinement,
         daemon: Pid::this().as_raw(),
         failure: Cell::new(None),
     };
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | spec.confinement.namespaces;
     let mut pidfd: RawFd = -1;
     let argument = ptr::from_ref(&order).cast_mut().cast::<c_void>();
     // SAFETY: the stack is mapped, unused and exclusively borrowed. `CLONE_VFORK` suspends this thread until the child
@@ -96,19 +115,24 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
     // SAFETY: with `CLONE_PIDFD` the kernel has put a new descriptor there, which nobody else knows.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let child = Child::new(Pid::from_raw(pid), pidfd);
-    let Some((step, errno)) = order.failure.get() else { return Ok(child) };
+    let Some((stage, errno)) = order.failure.get() else { return Ok(child) };
     child.reap_blocking();
-    let step = match step {
-        Step::Session => "setsid".into(),
-        Step::Stdio => "dup2".into(),
-        Step::WorkingDir => format!("chdir {}", spec.working_dir.display()),
-        Step::Limit(resource) => format!("setrlimit {resource:?}"),
-        Step::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
-        Step::CloseFiles => "close_range".into(),
-        Step::ParentDeathSignal => "prctl PR_SET_PDEATHSIG".into(),
-        Step::ParentIsGone => "getppid".into(),
-        Step::SignalMask => "sigprocmask".into(),
-        Step::Execute => "execve".into(),
+    let step = match stage {
+        Stage::Session => "setsid".into(),
+        Stage::Stdio => "dup2".into(),
+        Stage::Confine(step) => spec.confinement.steps[step].to_string(),
+        Stage::WorkingDir => format!("chdir {}", spec.working_dir.display()),
+        Stage::Limit(resource) => format!("setrlimit {resource:?}"),
+        Stage::Identity(user) => format!("change to user {user}"),
+        Stage::Capabilities => "capset".into(),
+        Stage::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
+        Stage::Ruleset => "landlock_restrict_self".into(),
+        Stage::CloseFiles => "close_range".into(),
+        Stage::ParentDeathSignal => "prctl PR_SET_PDEATHSIG".into(),
+        Stage::ParentIsGone => "getppid".into(),
+        Stage::SignalMask => "sigprocmask".into(),
+        Stage::Filter => "seccomp".into(),
+        Stage::Execute => "execve".into(),
     };
     Err(failed(&step, io::Error::from_raw_os_error(errno)))
 }
@@ -138,34 +162,58 @@ extern "C" fn child_main(order: *mut c_void) -> c_int {
     // SAFETY: `launch` passes an `Order` and waits while this runs.
     let order = unsafe { &*order.cast::<Order<'_>>() };
     // SAFETY: this is the child, and the order is complete.
-    let Err(step) = unsafe { become_program(order) };
-    order.failure.set(Some((step, nix::errno::Errno::last_raw())));
+    let Err(stage) = unsafe { become_program(order) };
+    order.failure.set(Some((stage, nix::errno::Errno::last_raw())));
     // SAFETY: ends the child only, without running the daemon's exit handlers.
     unsafe { libc::_exit(127) }
 }
 
+fn check(result: impl Into<libc::c_long>, stage: Stage) -> Result<(), Stage> {
+    if result.into() == -1 { Err(stage) } else { Ok(()) }
+}
+
+const NONE: c_ulong = 0;
+
 /// # Safety
 /// Only for the child of `launch`: it shares the memory of a process with other threads and may therefore only make
-/// system calls, on what `order` points at.
-unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Step> {
-    fn check(result: c_int, step: Step) -> Result<(), Step> {
-        if result == -1 { Err(step) } else { Ok(()) }
-    }
-    const NONE: c_ulong = 0;
+/// system calls, on what `order` points at. The C library's wrappers that change the identity of a process are none:
+/// they would have the daemon's threads do the same.
+unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
+    let confinement = order.confinement;
     // SAFETY: the caller's promise covers the pointers of `order`; the others are to locals.
     unsafe {
-        check(libc::setsid(), Step::Session)?;
+        check(libc::setsid(), Stage::Session)?;
         for (target, file) in (0..).zip(order.stdio) {
-            check(libc::dup2(file, target), Step::Stdio)?;
+            check(libc::dup2(file, target), Stage::Stdio)?;
         }
-        check(libc::chdir(order.working_dir), Step::WorkingDir)?;
+        for (index, step) in confinement.steps.iter().enumerate() {
+            check(carry_out(step), Stage::Confine(index))?;
+        }
+        check(libc::chdir(order.working_dir), Stage::WorkingDir)?;
         for limit in order.limits {
             let value = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
-            check(libc::setrlimit(limit.resource as _, &raw const value), Step::Limit(limit.resource))?;
+            check(libc::setrlimit(limit.resource as _, &raw const value), Stage::Limit(limit.resource))?;
         }
-        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, NONE, NONE, NONE), Step::NoNewPrivileges)?;
-        let closed = libc::syscall(libc::SYS_close_range, 3 as c_uint, c_uint::MAX, 0 as c_uint);
-        check(closed as c_int, Step::CloseFiles)?;
+        if confinement.drop_capabilities {
+            // Needs a capability itself. Fails for numbers that mean nothing, and for who may not: they cannot gain any.
+            for capability in 0..CAPABILITIES_MAX {
+                libc::prctl(libc::PR_CAPBSET_DROP, capability, NONE, NONE, NONE);
+            }
+        }
+        if let Some(user) = confinement.identity {
+            check(libc::syscall(libc::SYS_setgroups, 0, ptr::null::<c_void>()), Stage::Identity(user))?;
+            check(libc::syscall(libc::SYS_setresgid, user, user, user), Stage::Identity(user))?;
+            check(libc::syscall(libc::SYS_setresuid, user, user, user), Stage::Identity(user))?;
+        }
+        if confinement.drop_capabilities {
+            let (header, none) = (CAPABILITY_HEADER.as_ptr(), NO_CAPABILITIES.as_ptr());
+            check(libc::syscall(libc::SYS_capset, header, none), Stage::Capabilities)?;
+        }
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, NONE, NONE, NONE), Stage::NoNewPrivileges)?;
+        if let Some(ruleset) = &confinement.ruleset {
+            check(libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0 as c_uint), Stage::Ruleset)?;
+        }
+        check(libc::syscall(libc::SYS_close_range, 3 as c_uint, c_uint::MAX, 0 as c_uint), Stage::CloseFiles)?;
         // Ignored signals outlive `execve`, and Rust ignores SIGPIPE. The table of handlers is the child's own. The C
         // library refuses to touch the signals it keeps for itself, so this asks the kernel; SIGKILL and SIGSTOP fail.
         for signal in 1..=SIGNAL_MAX {
@@ -173,20 +221,83 @@ unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Step> {
             libc::syscall(libc::SYS_rt_sigaction, signal, default, ptr::null::<c_void>(), SIGNAL_SET_BYTES);
         }
         // Last, because a change of identity clears it. A daemon that has died before this line sends nothing any more,
-        // but has left the child to another parent.
+        // but has left the child to another parent. In a pid namespace no parent is ever seen; there the worker notices
+        // that its control channel has ended.
         check(
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, NONE, NONE, NONE),
-            Step::ParentDeathSignal,
+            Stage::ParentDeathSignal,
         )?;
-        if libc::getppid() != order.daemon {
-            return Err(Step::ParentIsGone);
+        if confinement.namespaces & libc::CLONE_NEWPID == 0 && libc::getppid() != order.daemon {
+            return Err(Stage::ParentIsGone);
         }
         let mut none: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut none);
-        check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()), Step::SignalMask)?;
+        check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()), Stage::SignalMask)?;
+        for filter in &confinement.filters {
+            let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut().cast() };
+            let mode = libc::SECCOMP_SET_MODE_FILTER;
+            check(libc::syscall(libc::SYS_seccomp, mode, 0 as c_uint, &raw const program), Stage::Filter)?;
+        }
         libc::execve(order.program, order.args, order.environment);
     }
-    Err(Step::Execute)
+    Err(Stage::Execute)
+}
+
+/// Does one step; -1 when it fails.
+///
+/// # Safety
+/// As [`become_program`].
+unsafe fn carry_out(step: &Step) -> libc::c_long {
+    const HERE: *const c_char = c".".as_ptr();
+    // SAFETY: every pointer is to a text of the step, to a constant or to a local.
+    unsafe {
+        match step {
+            Step::Write { path, text } => {
+                let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                if file == -1 {
+                    return -1;
+                }
+                let bytes = text.as_bytes();
+                let written = libc::write(file, bytes.as_ptr().cast(), bytes.len());
+                // Must not change the reason of a failed write: closing a file of this kind does not fail.
+                libc::close(file);
+                written as libc::c_long
+            }
+            Step::Mount(Mount { source, target, kind, flags, options }) => {
+                let kind = kind.map_or(ptr::null(), |it| it.as_ptr());
+                let options = options.as_ref().map_or(ptr::null(), |it| it.as_ptr());
+                libc::mount(source.as_ptr(), target.as_ptr(), kind, *flags, options.cast()).into()
+            }
+            Step::ReadOnly(target) => {
+                // A remount would need all flags that the mount has, and cannot know them.
+                let attr_set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID;
+                let attributes = libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+                let bytes = mem::size_of_val(&attributes);
+                let (at, flags) = (libc::AT_FDCWD, 0 as c_uint);
+                libc::syscall(libc::SYS_mount_setattr, at, target.as_ptr(), flags, &raw const attributes, bytes)
+            }
+            Step::WorkingDir(folder) => libc::chdir(folder.as_ptr()).into(),
+            Step::SwapRoot => {
+                // The old root ends up on top of the new one, where it can be unmounted without a name.
+                if libc::syscall(libc::SYS_pivot_root, HERE, HERE) == -1 {
+                    return -1;
+                }
+                libc::umount2(HERE, libc::MNT_DETACH).into()
+            }
+            Step::Loopback => {
+                let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+                if socket == -1 {
+                    return -1;
+                }
+                let mut request: libc::ifreq = mem::zeroed();
+                request.ifr_name[..2].copy_from_slice(&[b'l' as c_char, b'o' as c_char]);
+                request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as _;
+                let result = libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request);
+                libc::close(socket);
+                result.into()
+            }
+        }
+    }
 }
 
 /// The stack of the child, with a page below it that ends an overflow. One is enough: launches follow each other.
@@ -229,6 +340,16 @@ impl Drop for Stack {
         // SAFETY: its own mapping, which no child uses any more.
         unsafe { libc::munmap(self.mapping.as_ptr(), self.bytes) };
     }
+}
+
+/// The version of Landlock that the kernel has; 0: none, or it is switched off.
+#[must_use]
+pub fn landlock_version() -> u32 {
+    const VERSION: c_uint = 1;
+    let (no_attributes, none) = (ptr::null::<c_void>(), 0_usize);
+    // SAFETY: with this flag and without attributes it is a query without memory.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, no_attributes, none, VERSION) };
+    u32::try_from(version).unwrap_or(0)
 }
 
 /// Bytes of a page of memory.

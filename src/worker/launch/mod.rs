@@ -15,18 +15,21 @@
 //!   the child ends, so one thread launches everything and lives as long as its [`Launcher`].
 //! - Between `clone` and `execve` the child allocates nothing, takes no lock and touches only what is prepared for it.
 //! - A group is signalled only while its leader is not reaped: until then no other process can get that number.
-//! - A process inherits three files, and no other file, variable or ignored signal. It runs as the daemon's user, and
-//!   gains nothing by executing a set-user-id program.
+//! - A process inherits three files, and no other file, variable or ignored signal, and gains nothing by executing a
+//!   set-user-id program. Whether it runs as the daemon's user and what it sees of the machine, its [`Confinement`] says.
 
 mod clone;
+mod confine;
 mod process;
 #[cfg(test)]
 mod tests;
 
+pub use confine::{Confinement, Limit, Mount, Step};
 pub use nix::sys::resource::Resource;
 pub use process::{MemoryGauge, Process, private_memory_bytes};
 
 use clone::Stack;
+pub use clone::landlock_version;
 use nix::sys::signal::SigSet;
 use process::{Child, KillOnDrop};
 use std::ffi::OsString;
@@ -42,7 +45,7 @@ const REAP_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What to start and with what.
 pub struct LaunchSpec {
-    /// The program, absolute: it is looked up after the change of directory.
+    /// The program, absolute: it is looked up in the root that the process gets.
     pub program: PathBuf,
     /// Its arguments, without its name.
     pub args: Vec<OsString>,
@@ -58,6 +61,8 @@ pub struct LaunchSpec {
     pub stderr: OwnedFd,
     /// Its resource limits; a core file is never written.
     pub limits: Vec<Limit>,
+    /// What keeps it from the rest of the machine.
+    pub confinement: Confinement,
 }
 
 impl fmt::Debug for LaunchSpec {
@@ -71,17 +76,6 @@ impl fmt::Debug for LaunchSpec {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
-}
-
-/// A resource limit, in the unit of the resource. What exceeds the daemon's own hard limit is lowered to it.
-#[derive(Debug, Clone, Copy)]
-pub struct Limit {
-    /// Of what.
-    pub resource: Resource,
-    /// Where the process is stopped; it may raise this itself.
-    pub soft: u64,
-    /// How far it may raise it.
-    pub hard: u64,
 }
 
 /// Why a process was not started.
@@ -122,7 +116,7 @@ pub struct Launcher {
 
 /// What the thread is asked to do.
 enum Job {
-    Launch { spec: LaunchSpec, reply: oneshot::Sender<Result<KillOnDrop, LaunchError>> },
+    Launch { spec: Box<LaunchSpec>, reply: oneshot::Sender<Result<KillOnDrop, LaunchError>> },
     Reap(Arc<Child>),
     Stop,
 }
@@ -149,7 +143,7 @@ impl Launcher {
         let program = spec.program.clone();
         let (reply, answer) = oneshot::channel();
         // A launcher that is gone drops the request, and the answer's other end with it.
-        let _ = self.jobs.send(Job::Launch { spec, reply });
+        let _ = self.jobs.send(Job::Launch { spec: Box::new(spec), reply });
         let child = answer.await.map_err(|_| LaunchError::Stopped { program: program.clone() })??;
         Process::new(child).map_err(|source| LaunchError::Step { program, step: "epoll_ctl".into(), source })
     }
@@ -178,7 +172,7 @@ fn run(inbox: &mpsc::Receiver<Job>, jobs: &mpsc::Sender<Job>, mut stack: Stack) 
         match job {
             Ok(Job::Launch { reply, .. }) if reply.is_closed() => {}
             Ok(Job::Launch { spec, reply }) => {
-                let child = clone::launch(spec, &mut stack);
+                let child = clone::launch(*spec, &mut stack);
                 // A process whose caller is gone is killed here, by its drop.
                 let _ = reply.send(child.map(|child| KillOnDrop::new(child, jobs.clone())));
             }

@@ -22,6 +22,7 @@ fn shell(script: &str) -> (LaunchSpec, io::PipeWriter, PipeReader) {
         stderr: stdout.try_clone().expect("a descriptor").into(),
         stdout: stdout.into(),
         limits: vec![],
+        confinement: Confinement::default(),
     };
     (spec, input, output)
 }

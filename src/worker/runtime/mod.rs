@@ -22,6 +22,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
+/// The file of the shim that a worker runs.
+const ENTRY: &str = "entry.js";
+
+/// The file of the shim that stands for a function in a rehearsal.
+pub const REHEARSAL: &str = "rehearsal.js";
+
 /// The folder of the data directory that all of this is in.
 const FOLDER: &str = "runtime";
 
@@ -123,10 +129,7 @@ pub struct Runtime {
     pub version: BunVersion,
     /// Why it is this one.
     pub origin: Origin,
-    /// The shim's entry point, absolute.
-    pub shim: PathBuf,
-    check: PathBuf,
-    compile: PathBuf,
+    shim_folder: PathBuf,
 }
 
 impl Runtime {
@@ -136,20 +139,14 @@ impl Runtime {
     /// When the files cannot be written.
     pub fn new(bun: FoundBun, data_dir: &Path) -> Result<Self, RuntimeError> {
         let folder = shim::write(data_dir)?;
-        Ok(Self {
-            bun: bun.path,
-            version: bun.version,
-            origin: bun.origin,
-            shim: folder.join("entry.js"),
-            check: folder.join("check.js"),
-            compile: folder.join("compile.js"),
-        })
+        Ok(Self { bun: bun.path, version: bun.version, origin: bun.origin, shim_folder: folder })
     }
 
-    /// The arguments of a worker that serves the socket of this name in its working directory.
+    /// The arguments of a worker that finds the shim in this folder and serves the socket of this name in its working
+    /// directory.
     #[must_use]
-    pub fn worker_args(&self, socket: &str) -> Vec<OsString> {
-        let shim = self.shim.clone().into_os_string();
+    pub fn worker_args(shim_folder: &Path, socket: &str) -> Vec<OsString> {
+        let shim = shim_folder.join(ENTRY).into_os_string();
         BUN_FLAGS.into_iter().map(OsString::from).chain([shim, socket.into()]).collect()
     }
 
@@ -160,7 +157,7 @@ impl Runtime {
     pub async fn check_syntax(&self, file: &Path) -> Result<SyntaxCheck, RuntimeError> {
         // An absolute path is never taken for an option.
         let file = std::path::absolute(file).map_err(RuntimeError::at(file))?;
-        let mut command = self.tool(&self.check);
+        let mut command = self.tool("check.js");
         command.arg(&file);
         read(command, CHECK_TIME_MAX).await.map_err(|reason| RuntimeError::Check { file, reason })
     }
@@ -171,22 +168,28 @@ impl Runtime {
     /// # Errors
     /// When Bun cannot be run, takes too long or says something else. A file that is not to be compiled is no error.
     pub async fn compile(&self, file: &Path, folder: &Path, name: &str) -> Result<Compilation, RuntimeError> {
-        let mut command = self.tool(&self.compile);
+        let mut command = self.tool("compile.js");
         command.arg(file).arg(folder).arg(name);
         read(command, COMPILE_TIME_MAX).await.map_err(|reason| RuntimeError::Compile { file: file.into(), reason })
+    }
+
+    /// The folder of the shim's files, absolute.
+    #[must_use]
+    pub fn shim_folder(&self) -> &Path {
+        &self.shim_folder
     }
 
     /// Tells runtimes apart whose compiled forms may differ, as the name of a folder.
     #[must_use]
     pub fn name(&self) -> String {
-        let shim = self.shim.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let shim = self.shim_folder.file_name().unwrap_or_default().to_string_lossy();
         format!("bun-{}-{shim}", self.version).replace('/', "_")
     }
 
     /// A program of the shim's, with nothing of the daemon's environment.
-    fn tool(&self, script: &Path) -> Command {
+    fn tool(&self, script: &str) -> Command {
         let mut command = Command::new(&self.bun);
-        command.args(BUN_FLAGS).arg(script);
+        command.args(BUN_FLAGS).arg(self.shim_folder.join(script));
         command.env_clear().env("DO_NOT_TRACK", "1").env("BUN_RUNTIME_TRANSPILER_CACHE_PATH", "0").current_dir("/");
         command
     }
@@ -213,11 +216,13 @@ mod tests {
     #[test]
     fn a_worker_runs_the_shim_and_nothing_of_its_folder() {
         let (runtime, _folder) = runtime("");
-        let args = runtime.worker_args("s");
-        let shim = runtime.shim.to_str().expect("a plain path");
+        let args = Runtime::worker_args(runtime.shim_folder(), "s");
+        let shim = runtime.shim_folder().join(ENTRY);
+        let shim = shim.to_str().expect("a plain path");
         assert_eq!(args, ["--no-env-file", "--config=/dev/null", "--no-install", shim, "s"]);
-        assert!(runtime.shim.is_absolute() && runtime.shim.is_file());
-        assert!(runtime.check.is_file() && runtime.compile.is_file());
+        assert!(runtime.shim_folder().is_absolute());
+        let files = [ENTRY, REHEARSAL, "check.js", "compile.js"];
+        assert!(files.iter().all(|name| runtime.shim_folder().join(name).is_file()));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use super::{bun, samples, until, workers_of};
 use levain::{
     client::{Client, ClientError},
-    config::Config,
+    config::{Config, SandboxMode},
     daemon::Daemon,
     error::{Error, ErrorCode},
     model::SettingsPatch,
@@ -33,6 +33,11 @@ impl TestDaemon {
     /// Starts one with the default configuration.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
+    }
+
+    /// Starts one whose functions see the processes and files of the machine, for tests that meet them there.
+    pub async fn start_unconfined() -> Self {
+        Self::start_with(|config| config.sandbox.mode = SandboxMode::Off).await
     }
 
     /// Starts one whose configuration is changed first.

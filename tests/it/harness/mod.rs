@@ -15,11 +15,19 @@ pub use wait::until;
 
 use std::{fs, path::Path};
 
-/// The processes that run in a worker's folder below this data directory.
+/// The workers of this data directory, and what they have started: processes that run in one of its folders, or have one
+/// mounted.
 pub fn workers_of(data_dir: &Path) -> Vec<u32> {
-    let run = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned()).join("run");
+    let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    let run = data_dir.join("run");
+    // A mount is named as its file system names it; tests' folders have names of their own.
+    let mounted = format!("{}/run/", data_dir.file_name().unwrap().to_str().unwrap());
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     // A zombie has no folder any more, and one whose folder was removed is shown as «… (deleted)».
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&run))).collect()
+    let is_one = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&run))
+            || fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|mounts| mounts.contains(&mounted))
+    };
+    pids.filter(is_one).collect()
 }

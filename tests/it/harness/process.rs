@@ -41,6 +41,13 @@ impl DaemonProcess {
         Self::spawn(Self::serve(data_dir).await, data_dir).await
     }
 
+    /// The same, with functions that see the processes and files of the machine.
+    pub async fn start_unconfined(data_dir: &Path) -> Self {
+        let mut command = Self::serve(data_dir).await;
+        command.env("LEVAIN_SANDBOX_MODE", "off");
+        Self::spawn(command, data_dir).await
+    }
+
     /// Starts a prepared `levain serve` and waits until it answers.
     pub async fn spawn(mut command: Command, data_dir: &Path) -> Self {
         let stderr = tempfile::tempfile().unwrap();

@@ -1,0 +1,362 @@
+//! What keeps a function from the rest of the machine, and how much of it this machine offers.
+//!
+//! [`Sandbox::prepare`] makes ready whatever workers of a [`Level`] share: the template of their root, their filters,
+//! their users. Whether the level works, the [`Spawner`](super::Spawner) finds out by starting a worker. From then on each
+//! worker gets a [`Slot`], and [`Sandbox::confine`] says what its process does between `clone` and Bun.
+//!
+//! | level | needs | a worker's files | who it is | processes it sees |
+//! |---|---|---|---|---|
+//! | `privileged` | root | its own root | a user of its own | its own |
+//! | `user-namespace` | user namespaces | its own root | a user of a namespace of its own | its own |
+//! | `shared-proc` | the same, where `/proc` cannot be mounted | its own root | the same | all |
+//! | `landlock` | Landlock | those it is granted | the daemon's user without its capabilities | all |
+//! | `off` | nothing | the daemon's | the daemon's user | all |
+//!
+//! Filters of system calls, resource limits, no new privileges and the parent-death signal come with every level but the
+//! last. Control groups ([`super::cgroup`]) come with any of them where they can be written.
+
+mod fence;
+mod filters;
+mod libraries;
+mod root;
+mod slot;
+mod users;
+
+use slot::SOCKET_NAME;
+pub(super) use slot::Slot;
+
+use super::{
+    launch::{self, Confinement, Limit, Resource, Step},
+    runtime::Runtime,
+};
+use crate::{
+    config::{SandboxLevel, SandboxMode},
+    model::Network,
+};
+use filters::Extra;
+use root::{Root, RootOptions};
+use seccompiler::BpfProgram;
+use slot::View;
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use users::Users;
+use uuid::Uuid;
+
+/// Files a worker may have open.
+const OPEN_FILES_MAX: u64 = 4096;
+
+/// Bytes of one file.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes that a worker may keep from being swapped out.
+const LOCKED_BYTES_MAX: u64 = 64 << 10;
+
+/// Who a worker is in its user namespace.
+const INNER_USER: u32 = 1_000;
+
+/// How much a worker is kept from; the first is the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Namespaces, a root and a user of its own, by the rights of root.
+    Privileged,
+    /// The same by a user namespace.
+    UserNamespace,
+    /// The same, but it sees the processes of the machine.
+    SharedProc,
+    /// Rules about files, and filters.
+    Landlock,
+    /// Nothing.
+    Off,
+}
+
+impl Level {
+    /// Those that keep a worker from anything, the best first.
+    const ALL: [Self; 4] = [Self::Privileged, Self::UserNamespace, Self::SharedProc, Self::Landlock];
+
+    /// As STATUS and the configuration name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Privileged => "privileged",
+            Self::UserNamespace => "user-namespace",
+            Self::SharedProc => "shared-proc",
+            Self::Landlock => "landlock",
+            Self::Off => "off",
+        }
+    }
+
+    /// What would have to be different for a level that does not work.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Privileged => "run the daemon as root",
+            Self::UserNamespace => {
+                "let this user make user namespaces (sysctl user.max_user_namespaces, \
+                 kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)"
+            }
+            Self::SharedProc => "allow user namespaces and mounts in this container",
+            Self::Landlock => {
+                "use a kernel with Landlock: Linux 5.13 or later, with landlock in the list of security modules"
+            }
+            Self::Off => "",
+        }
+    }
+}
+
+/// What is wanted of the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SandboxOptions {
+    /// Whether there is to be one.
+    pub mode: SandboxMode,
+    /// The best level to try.
+    pub level: SandboxLevel,
+    /// Processes and threads of one worker.
+    pub processes_max: u32,
+    /// Size of a worker's `/tmp`.
+    pub tmp_mb: u32,
+}
+
+impl SandboxOptions {
+    /// The levels to try, the best first. With `strict` and a named level it is that one or none.
+    pub(super) fn levels(&self) -> Vec<Level> {
+        let named = match self.level {
+            SandboxLevel::Auto => None,
+            SandboxLevel::Privileged => Some(Level::Privileged),
+            SandboxLevel::UserNamespace => Some(Level::UserNamespace),
+            SandboxLevel::SharedProc => Some(Level::SharedProc),
+            SandboxLevel::Landlock => Some(Level::Landlock),
+        };
+        let wanted = |level: &Level| match (self.mode, named) {
+            (SandboxMode::Off, _) => false,
+            (SandboxMode::Auto, None) => true,
+            (SandboxMode::Auto, Some(named)) => *level >= named,
+            (SandboxMode::Strict, None) => *level <= Level::UserNamespace,
+            (SandboxMode::Strict, Some(named)) => *level == named,
+        };
+        Level::ALL.into_iter().filter(wanted).collect()
+    }
+}
+
+/// What workers are kept from, and what is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How much it is.
+    pub level: Level,
+    /// What the machine does not offer, and how to get it.
+    pub missing: Vec<String>,
+}
+
+impl Default for Report {
+    /// That of no sandbox.
+    fn default() -> Self {
+        Self { level: Level::Off, missing: Vec::new() }
+    }
+}
+
+/// What the workers of one level share.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    level: Level,
+    /// Holds a folder for each worker.
+    run_dir: PathBuf,
+    processes_max: u32,
+    tmp_mb: u32,
+    /// The template of their roots, where they have one.
+    root: Option<Root>,
+    /// Their users, where they have one each.
+    users: Option<Arc<Users>>,
+    /// The ruleset that is the same for all of them.
+    fence: Option<Arc<OwnedFd>>,
+    /// What a worker without a root of its own executes.
+    programs: Vec<PathBuf>,
+    filters: Vec<Arc<BpfProgram>>,
+    filters_without_network: Vec<Arc<BpfProgram>>,
+}
+
+impl Sandbox {
+    /// None at all.
+    pub(super) fn off(run_dir: &Path) -> Self {
+        Self {
+            level: Level::Off,
+            run_dir: run_dir.to_owned(),
+            processes_max: 0,
+            tmp_mb: 0,
+            root: None,
+            users: None,
+            fence: None,
+            programs: Vec::new(),
+            filters: Vec::new(),
+            filters_without_network: Vec::new(),
+        }
+    }
+
+    /// Prepares a level; that does not mean that it works.
+    pub(super) fn prepare(
+        level: Level,
+        options: &SandboxOptions,
+        runtime: &Runtime,
+        run_dir: &Path,
+    ) -> io::Result<Self> {
+        let mut sandbox =
+            Self { level, processes_max: options.processes_max, tmp_mb: options.tmp_mb, ..Self::off(run_dir) };
+        if level == Level::Privileged {
+            if !nix::unistd::geteuid().is_root() {
+                return Err(io::Error::other("the daemon is not root"));
+            }
+            let users = Users::find(run_dir);
+            sandbox.users = Some(users.ok_or_else(|| io::Error::other("this user namespace has no users to spare"))?);
+        }
+        if level == Level::Landlock {
+            if launch::landlock_version() == 0 {
+                return Err(io::Error::other("the kernel has no Landlock"));
+            }
+            let bun = runtime.bun.canonicalize()?;
+            sandbox.programs = libraries::of(&bun)?;
+            sandbox.programs.push(bun);
+        } else {
+            let template = run_dir.join(format!("root-{}", level.name()));
+            sandbox.root = Some(Root::make(&template, runtime)?);
+            sandbox.fence = fence::inside_a_root()?.map(Arc::new);
+        }
+        let sessions = level == Level::Landlock;
+        sandbox.filters = filters::compile(Extra { network: false, sessions });
+        sandbox.filters_without_network = filters::compile(Extra { network: true, sessions });
+        Ok(sandbox)
+    }
+
+    /// What there is, and why these levels are not what there is.
+    pub(super) fn report(&self, failed: Vec<(Level, String)>) -> Report {
+        let not = |(level, why): (Level, String)| format!("{}: {why}; to get it, {}", level.name(), level.remedy());
+        let mut missing: Vec<String> = failed.into_iter().map(not).collect();
+        let landlock = launch::landlock_version();
+        if self.level != Level::Off && landlock < fence::WITH_SCOPES {
+            missing.push(format!(
+                "abstract Unix sockets of the machine can be reached: this kernel has version {landlock} of Landlock; \
+                 to keep workers from them, use Linux 6.12 or later, or `network = off`"
+            ));
+        }
+        if self.level != Level::Off && self.filters.is_empty() {
+            missing.push("system calls are not filtered: there is no filter for this kind of processor".into());
+        }
+        Report { level: self.level, missing }
+    }
+
+    /// A place for another worker.
+    pub(super) fn slot(&self) -> io::Result<Slot> {
+        let view = if self.root.is_some() { View::OwnRoot } else { View::Machine };
+        let user = match &self.users {
+            Some(users) => Some(users.take().ok_or_else(|| io::Error::other("all user numbers are taken"))?),
+            None => None,
+        };
+        // Who cannot list the folder cannot guess a name in it.
+        Slot::new(&self.run_dir.join(Uuid::now_v7().simple().to_string()), view, user)
+    }
+
+    /// Bun and its arguments, as a worker finds them.
+    pub(super) fn command(&self, runtime: &Runtime) -> (PathBuf, Vec<OsString>) {
+        let bun = if self.root.is_some() { root::BUN.into() } else { runtime.bun.clone() };
+        (bun, Runtime::worker_args(self.shim_folder(runtime), SOCKET_NAME))
+    }
+
+    /// The folder of the shim, as a worker finds it.
+    pub(super) fn shim_folder<'a>(&self, runtime: &'a Runtime) -> &'a Path {
+        if self.root.is_some() { Path::new(root::SHIM) } else { runtime.shim_folder() }
+    }
+
+    /// What a process does to be confined to a slot.
+    pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, network: Network) -> io::Result<Confinement> {
+        let without_network = network == Network::Off;
+        if self.level == Level::Off {
+            return match network {
+                Network::On => Ok(Confinement::default()),
+                Network::Off => Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "`network = off` needs a sandbox, and there is none (`levain status` says why)",
+                )),
+            };
+        }
+        let Some(root) = &self.root else {
+            let files = fence::Files {
+                programs: &self.programs,
+                readable: [runtime.shim_folder(), &slot.bundle()],
+                home: &slot.home_inside(),
+            };
+            return Ok(Confinement {
+                drop_capabilities: true,
+                ruleset: fence::among_files(&files)?.map(Arc::new),
+                filters: self.filters(network),
+                ..Confinement::default()
+            });
+        };
+        let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let mut steps = Vec::new();
+        if self.level != Level::Privileged {
+            namespaces |= libc::CLONE_NEWUSER;
+            let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+            // Without this, nobody who is not root may set the map of the groups.
+            steps.push(Step::write(Path::new("/proc/self/setgroups"), "deny"));
+            steps.push(Step::write(Path::new("/proc/self/uid_map"), &format!("{INNER_USER} {user} 1")));
+            steps.push(Step::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
+        }
+        if without_network {
+            namespaces |= libc::CLONE_NEWNET;
+            steps.push(Step::Loopback);
+        }
+        let options = RootOptions { tmp_mb: self.tmp_mb, shared_proc: self.level == Level::SharedProc };
+        steps.extend(root.steps(&slot.bundle(), options));
+        Ok(Confinement {
+            namespaces,
+            steps,
+            identity: slot.user(),
+            drop_capabilities: true,
+            ruleset: self.fence.clone(),
+            // A network namespace has sockets, and only those that the worker makes itself.
+            filters: self.filters(Network::On),
+        })
+    }
+
+    fn filters(&self, network: Network) -> Vec<Arc<BpfProgram>> {
+        match network {
+            Network::On => self.filters.clone(),
+            Network::Off => self.filters_without_network.clone(),
+        }
+    }
+
+    /// The resources of a worker.
+    pub(super) fn limits(&self) -> Vec<Limit> {
+        let mut limits = vec![Limit::fixed(Resource::RLIMIT_NOFILE, OPEN_FILES_MAX)];
+        if self.level != Level::Off {
+            limits.push(Limit::fixed(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX));
+            limits.push(Limit::fixed(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES_MAX));
+            limits.push(Limit::fixed(Resource::RLIMIT_MSGQUEUE, 0));
+        }
+        // Counted for each user of each user namespace: where a worker is the daemon's user, so is everything else.
+        if self.root.is_some() {
+            limits.push(Limit::fixed(Resource::RLIMIT_NPROC, self.processes_max.into()));
+        }
+        limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(mode: SandboxMode, level: SandboxLevel) -> Vec<Level> {
+        SandboxOptions { mode, level, processes_max: 1, tmp_mb: 1 }.levels()
+    }
+
+    #[test]
+    fn auto_goes_down_from_the_named_level_and_strict_does_not() {
+        use Level::{Landlock, Privileged, SharedProc, UserNamespace};
+        assert_eq!(levels(SandboxMode::Auto, SandboxLevel::Auto), Level::ALL);
+        assert_eq!(levels(SandboxMode::Auto, SandboxLevel::SharedProc), [SharedProc, Landlock]);
+        assert_eq!(levels(SandboxMode::Strict, SandboxLevel::Auto), [Privileged, UserNamespace]);
+        assert_eq!(levels(SandboxMode::Strict, SandboxLevel::Landlock), [Landlock]);
+        assert_eq!(levels(SandboxMode::Off, SandboxLevel::Privileged), []);
+    }
+}

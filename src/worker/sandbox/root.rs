@@ -1,0 +1,127 @@
+//! A root of their own for workers: Bun, its libraries, the shim, and nothing else of the machine.
+//!
+//! ```text
+//! /bun  /lib…  /shim/  /etc/resolv.conf…     read-only, the same for all
+//! /bundle/                                   read-only, the worker's slot: the daemon puts the function's code there
+//! /tmp/                                      its own, in memory, of limited size
+//! /dev/{null,zero,random,urandom}  /proc/    its own processes
+//! ```
+//!
+//! The template is made once, when the daemon starts. Each worker binds it into its own mount namespace.
+
+use super::libraries;
+use crate::worker::{launch::Step, runtime::Runtime};
+use std::{
+    fs::{self, File, Permissions},
+    io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+/// Where a worker finds things.
+pub(super) const BUN: &str = "/bun";
+pub(super) const SHIM: &str = "/shim";
+pub(super) const BUNDLE: &str = "/bundle";
+pub(super) const HOME: &str = "/tmp";
+
+/// Files of the machine that a worker gets a copy of, where they exist: how to resolve names, and where libraries are.
+const COPIED: [&str; 6] =
+    ["/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/nsswitch.conf", "/etc/ld.so.cache"];
+
+const DEVICES: [&str; 4] = ["null", "zero", "random", "urandom"];
+
+/// Files in one `/tmp`, at most.
+const TMP_FILES_MAX: u32 = 65_536;
+
+/// The template of all roots.
+#[derive(Debug)]
+pub(super) struct Root {
+    folder: PathBuf,
+    bun: PathBuf,
+}
+
+/// How a root is made different from the template.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RootOptions {
+    /// How much fits into `/tmp`.
+    pub(super) tmp_mb: u32,
+    /// Whether the machine's own `/proc` is shown instead of one of the worker's namespace.
+    pub(super) shared_proc: bool,
+}
+
+impl Root {
+    /// Makes the template in a new folder.
+    pub(super) fn make(folder: &Path, runtime: &Runtime) -> io::Result<Self> {
+        let bun = runtime.bun.canonicalize()?;
+        make_folder(folder)?;
+        for name in ["shim", "bundle", "tmp", "proc", "dev", "etc"] {
+            make_folder(&folder.join(name))?;
+        }
+        File::create(inside(folder, BUN))?;
+        for device in DEVICES {
+            File::create(folder.join("dev").join(device))?;
+        }
+        for (name, target) in [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+            symlink(format!("/proc/self/{target}"), folder.join("dev").join(name))?;
+        }
+        for library in libraries::of(&bun)? {
+            copy(&library, &inside(folder, &library))?;
+        }
+        for file in COPIED.iter().map(Path::new).filter(|it| it.is_file()) {
+            copy(file, &inside(folder, file))?;
+        }
+        for file in fs::read_dir(runtime.shim_folder())? {
+            let file = file?;
+            copy(&file.path(), &inside(folder, SHIM).join(file.file_name()))?;
+        }
+        Ok(Self { folder: folder.to_owned(), bun })
+    }
+
+    /// What a process does to live in a root of its own, with this folder as its `/bundle`.
+    pub(super) fn steps(&self, bundle: &Path, options: RootOptions) -> Vec<Step> {
+        let relative = |path: &'static str| Path::new(path.trim_start_matches('/'));
+        let mut steps = vec![
+            Step::private_mounts(),
+            // Only a mount can become the root.
+            Step::bind(&self.folder, &self.folder),
+            Step::go_to(&self.folder),
+            Step::bind(&self.bun, relative(BUN)),
+            Step::read_only(relative(BUN)),
+            Step::bind(bundle, relative(BUNDLE)),
+            Step::read_only(relative(BUNDLE)),
+        ];
+        for device in DEVICES {
+            steps.push(Step::bind(&Path::new("/dev").join(device), &Path::new("dev").join(device)));
+        }
+        let tmp = format!("size={}m,nr_inodes={TMP_FILES_MAX},mode=1777", options.tmp_mb);
+        steps.push(Step::file_system(c"tmpfs", relative(HOME), Some(&tmp)));
+        let proc = Path::new("proc");
+        if options.shared_proc {
+            // A daemon that is root owns the settings of the kernel that are in there.
+            steps.extend([Step::bind(Path::new("/proc"), proc), Step::read_only(proc)]);
+        } else {
+            steps.push(Step::file_system(c"proc", proc, None));
+        }
+        steps.extend([Step::read_only(Path::new(".")), Step::SwapRoot, Step::go_to(Path::new("/"))]);
+        steps
+    }
+}
+
+/// Where a path of the root is in the folder that will become it.
+fn inside(folder: &Path, path: impl AsRef<Path>) -> PathBuf {
+    folder.join(path.as_ref().strip_prefix("/").unwrap_or(path.as_ref()))
+}
+
+/// A folder that everybody may enter, whatever new files of the daemon are like by default.
+fn make_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut missing: Vec<&Path> = to.ancestors().skip(1).take_while(|it| !it.exists()).collect();
+    missing.reverse();
+    missing.into_iter().try_for_each(make_folder)?;
+    fs::copy(from, to)?;
+    fs::set_permissions(to, Permissions::from_mode(0o555))
+}

@@ -1,0 +1,132 @@
+//! The place of one worker: its folder, who it is, and the code that the daemon puts there for it.
+//!
+//! A process is confined before anybody knows which function it will run, and so it is born with an empty folder that is
+//! read-only to it. The daemon fills it from outside when the function is known. Nothing else of the daemon's files can
+//! be seen from where the worker is.
+//!
+//! **Invariant.** What the daemon uses of a worker's files it has found before a function was loaded: afterwards every
+//! name there may lead anywhere.
+
+use super::{super::folder::Folder, users::User};
+use nix::{
+    fcntl::{AT_FDCWD, OFlag, open},
+    sys::stat::{Mode, SFlag, fstat},
+    unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat},
+};
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
+    path::{Path, PathBuf},
+};
+
+/// The worker's socket, in its home.
+pub(in super::super) const SOCKET_NAME: &str = "s";
+
+/// What the daemon fills.
+const BUNDLE: &str = "bundle";
+
+/// Where a worker writes that has no `/tmp` of its own.
+const HOME: &str = "home";
+
+/// The place of one worker. It goes when this is dropped.
+#[derive(Debug)]
+pub(in super::super) struct Slot {
+    folder: Folder,
+    /// Who it is; none: who the daemon is.
+    user: Option<User>,
+    /// How the worker sees its place.
+    view: View,
+}
+
+/// What a worker sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// A root of its own: its code is in `/bundle`, its home is `/tmp`, and only the daemon can write to its code.
+    OwnRoot,
+    /// The machine's files.
+    Machine,
+}
+
+impl Slot {
+    pub(super) fn new(path: &Path, view: View, user: Option<User>) -> io::Result<Self> {
+        let folder = Folder::new(path)?;
+        fs::create_dir(path.join(BUNDLE))?;
+        fs::set_permissions(path.join(BUNDLE), Permissions::from_mode(0o755))?;
+        if view == View::Machine {
+            fs::create_dir(path.join(HOME))?;
+            fs::set_permissions(path.join(HOME), Permissions::from_mode(0o700))?;
+        }
+        Ok(Self { folder, user, view })
+    }
+
+    /// The number of the user it runs as, if it is one of its own.
+    pub(super) fn user(&self) -> Option<u32> {
+        self.user.as_ref().map(User::number)
+    }
+
+    /// The folder of its code, as the daemon sees it.
+    pub(super) fn bundle(&self) -> PathBuf {
+        self.folder.path.join(BUNDLE)
+    }
+
+    /// The folder of its code, as the worker sees it.
+    pub(in super::super) fn bundle_inside(&self) -> PathBuf {
+        match self.view {
+            View::OwnRoot => super::root::BUNDLE.into(),
+            View::Machine => self.bundle(),
+        }
+    }
+
+    /// The folder it starts and writes in, as it sees it.
+    pub(in super::super) fn home_inside(&self) -> PathBuf {
+        match self.view {
+            View::OwnRoot => super::root::HOME.into(),
+            View::Machine => self.folder.path.join(HOME),
+        }
+    }
+
+    /// Takes the socket that the worker serves: from now on it can be reached through this descriptor only. To be called
+    /// before a function is loaded.
+    pub(in super::super) fn take_socket(&self, pid: u32) -> io::Result<OwnedFd> {
+        let home = match self.view {
+            View::OwnRoot => PathBuf::from(format!("/proc/{pid}/root{}", super::root::HOME)),
+            View::Machine => self.home_inside(),
+        };
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let home = open(&home, flags | OFlag::O_DIRECTORY, Mode::empty())?;
+        let socket = nix::fcntl::openat(home.as_fd(), SOCKET_NAME, flags, Mode::empty())?;
+        let kind = SFlag::from_bits_truncate(fstat(socket.as_fd())?.st_mode) & SFlag::S_IFMT;
+        if kind != SFlag::S_IFSOCK {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "what a worker serves is no socket"));
+        }
+        unlinkat(home.as_fd(), SOCKET_NAME, UnlinkatFlags::NoRemoveDir)?;
+        Ok(socket)
+    }
+
+    /// Puts all files of a folder where the worker finds them.
+    pub(in super::super) fn deliver(&self, folder: &Path) -> io::Result<()> {
+        place(folder, &self.bundle(), self.view)
+    }
+}
+
+/// Copies a folder into one that exists. A file becomes a second name of the same file where its reader cannot change it:
+/// that takes no time and no room.
+fn place(from: &Path, to: &Path, view: View) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&to)?;
+            fs::set_permissions(&to, Permissions::from_mode(0o755))?;
+            place(&from, &to, view)?;
+        } else if view == View::Machine || linkat(AT_FDCWD, &from, AT_FDCWD, &to, LinkatFlags::empty()).is_err() {
+            fs::copy(&from, &to)?;
+            fs::set_permissions(&to, Permissions::from_mode(0o444))?;
+        }
+    }
+    Ok(())
+}
