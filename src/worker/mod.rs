@@ -15,6 +15,8 @@
 
 mod boot;
 mod calls;
+#[allow(dead_code, reason = "wired up with the sandbox")]
+mod cgroup;
 mod folder;
 mod http1;
 pub mod launch;

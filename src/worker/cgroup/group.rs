@@ -1,0 +1,225 @@
+//! The group of one worker.
+
+use super::{Directories, Limits, Remover, Tree, Version, write};
+use parking_lot::Mutex;
+use std::{
+    ffi::CString,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+/// Bytes enough for a number in a file.
+const NUMBER_BYTES_MAX: usize = 32;
+
+/// The most processes a limit can name.
+const PIDS_MAX: u64 = 1 << 22;
+
+/// A control group. Dropped, it is killed and removed by another thread.
+#[derive(Debug)]
+pub(crate) struct Group {
+    version: Version,
+    directories: Directories,
+    procs_files: Vec<CString>,
+    memory: Option<Memory>,
+    /// The directory with the shares of the processor, and whether it has `cpu.idle`.
+    cpu: Option<(PathBuf, bool)>,
+    remover: Arc<Remover>,
+}
+
+/// The limit on memory. Its files stay open, since opening one costs ten times as much as writing it.
+#[derive(Debug)]
+struct Memory {
+    directory: PathBuf,
+    limit: File,
+    /// Of memory and swapped memory together; version 1 only, and only where it is accounted for.
+    limit_with_swap: Option<File>,
+    /// The limit; the lock keeps the two files in step.
+    max: Mutex<u64>,
+    /// Opened when it is first read.
+    usage: OnceLock<File>,
+}
+
+impl Group {
+    pub(super) fn new(
+        version: Version,
+        trees: &[Tree],
+        name: &str,
+        limits: &Limits,
+        remover: Arc<Remover>,
+    ) -> io::Result<Self> {
+        // Made first, so that it takes away what there is when a later step fails.
+        let mut group = Self::empty(version, remover);
+        for tree in trees {
+            let directory = tree.base.join(name);
+            fs::create_dir(&directory)?;
+            group.add(tree, directory, limits)?;
+        }
+        if limits.low_priority {
+            group.set_low_priority(true)?;
+        }
+        Ok(group)
+    }
+
+    pub(super) fn empty(version: Version, remover: Arc<Remover>) -> Self {
+        let (directories, procs_files) = (Directories::default(), Vec::new());
+        Self { version, directories, procs_files, memory: None, cpu: None, remover }
+    }
+
+    /// Takes charge of its directory in one hierarchy and sets the limits there.
+    pub(super) fn add(&mut self, tree: &Tree, directory: PathBuf, limits: &Limits) -> io::Result<()> {
+        self.directories.paths.push(directory.clone());
+        self.procs_files.push(CString::new(directory.join("cgroup.procs").as_os_str().as_bytes())?);
+        if tree.controllers.memory {
+            self.memory = Some(Memory::new(self.version, tree, &directory, limits.memory_max)?);
+        }
+        if tree.controllers.pids {
+            self.directories.pids = Some(self.directories.paths.len() - 1);
+            write(&directory.join("pids.max"), &limits.processes_max.min(PIDS_MAX).to_string())?;
+        }
+        if tree.controllers.cpu {
+            self.cpu = Some((directory, tree.has_idle));
+        }
+        Ok(())
+    }
+
+    /// The files into which a process writes `0` to enter the group, in this order.
+    ///
+    /// Costs it 20 µs for each file; version 2 has one. Before Linux 6.18 an entry after a while without one may wait
+    /// for the kernel for some milliseconds.
+    pub(crate) fn procs_files(&self) -> &[CString] {
+        &self.procs_files
+    }
+
+    /// Changes the limit on memory; without that controller it does nothing. One write, with version 1 two: 2 µs each.
+    ///
+    /// # Errors
+    /// With version 1, `EBUSY` if the group has more already and cannot give it back. With version 2 it is killed then.
+    pub(crate) fn set_memory_max(&self, bytes: u64) -> io::Result<()> {
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.set_max(bytes))
+    }
+
+    /// Lets it run only when nothing else wants the processor, or like everything else; without that controller it does
+    /// nothing. One write: 10 µs.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn set_low_priority(&self, low: bool) -> io::Result<()> {
+        let Some((directory, has_idle)) = &self.cpu else { return Ok(()) };
+        let (file, value) = match (has_idle, self.version, low) {
+            (true, _, true) => ("cpu.idle", "1"),
+            (true, _, false) => ("cpu.idle", "0"),
+            // The least weight there is, and the weight of a new group.
+            (false, Version::V1, true) => ("cpu.shares", "2"),
+            (false, Version::V1, false) => ("cpu.shares", "1024"),
+            (false, Version::V2, true) => ("cpu.weight", "1"),
+            (false, Version::V2, false) => ("cpu.weight", "100"),
+        };
+        write(&directory.join(file), value)
+    }
+
+    /// How many of its processes the kernel has ended because the group had reached its limit on memory.
+    ///
+    /// With version 1 the others live on.
+    pub(crate) fn out_of_memory_kills(&self) -> u64 {
+        let Some(memory) = &self.memory else { return 0 };
+        let file = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let text = fs::read_to_string(memory.directory.join(file)).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Bytes that count against its limit; without that controller none. One read: 2 µs.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        self.memory.as_ref()?.usage(self.version)
+    }
+
+    /// Ends every process in it, with those they are just starting. May be called again. What enters later is ended
+    /// when the group is dropped; it is of no more use.
+    ///
+    /// One write with version 2 since Linux 5.14; else a signal for each process.
+    pub(crate) fn kill(&self) {
+        self.directories.kill();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.remover.remove(std::mem::take(&mut self.directories));
+    }
+}
+
+impl Memory {
+    fn new(version: Version, tree: &Tree, directory: &Path, max: u64) -> io::Result<Self> {
+        let open = |file| OpenOptions::new().write(true).open(directory.join(file));
+        let (mut limit_with_swap, limit) = (
+            None,
+            match version {
+                Version::V1 => open("memory.limit_in_bytes")?,
+                Version::V2 => open("memory.max")?,
+            },
+        );
+        match version {
+            Version::V1 if tree.has_swap => limit_with_swap = Some(open("memory.memsw.limit_in_bytes")?),
+            Version::V1 => write(&directory.join("memory.swappiness"), "0")?,
+            Version::V2 => {
+                if tree.has_swap {
+                    write(&directory.join("memory.swap.max"), "0")?;
+                }
+                write(&directory.join("memory.oom.group"), "1")?;
+            }
+        }
+        let (directory, usage) = (directory.into(), OnceLock::new());
+        let memory = Self { directory, limit, limit_with_swap, max: Mutex::new(u64::MAX), usage };
+        memory.set_max(max)?;
+        Ok(memory)
+    }
+
+    fn set_max(&self, bytes: u64) -> io::Result<()> {
+        let mut max = self.max.lock();
+        let value = bytes.to_string();
+        let set = |file: &File| file.write_all_at(value.as_bytes(), 0);
+        match &self.limit_with_swap {
+            None => set(&self.limit)?,
+            // The sum may at no time be less than the one.
+            Some(sum) if bytes > *max => set(sum).and_then(|()| set(&self.limit))?,
+            Some(sum) => set(&self.limit).and_then(|()| set(sum))?,
+        }
+        *max = bytes;
+        Ok(())
+    }
+
+    fn usage(&self, version: Version) -> Option<u64> {
+        let file = match self.usage.get() {
+            Some(file) => file,
+            None => {
+                let file = File::open(self.directory.join(match version {
+                    Version::V1 => "memory.usage_in_bytes",
+                    Version::V2 => "memory.current",
+                }));
+                // Another thread may have been faster; then its file stays.
+                let file = file.ok()?;
+                self.usage.get_or_init(|| file)
+            }
+        };
+        let mut buffer = [0; NUMBER_BYTES_MAX];
+        let length = file.read_at(&mut buffer, 0).ok()?;
+        std::str::from_utf8(&buffer[..length]).ok()?.trim().parse().ok()
+    }
+}
+
+#[cfg(test)]
+impl Group {
+    pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories.paths.iter().map(PathBuf::as_path)
+    }
+
+    /// What it would have removed.
+    pub(super) fn take_directories(&mut self) -> Directories {
+        std::mem::take(&mut self.directories)
+    }
+}

@@ -1,0 +1,201 @@
+//! Ending what is in a group, and removing it.
+
+use super::write;
+use nix::{
+    sys::signal::{Signal, kill as signal},
+    unistd::Pid,
+};
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often a group is looked through for processes that were forked while it was killed.
+const PASSES_MAX: u32 = 16;
+
+/// How soon a removal that failed is tried again; each time it doubles, up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(1);
+
+/// A process that hangs in the kernel may take any time.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How long what is being removed is waited for, when the daemon stops and when it starts.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The directories of one group, one in each hierarchy; the first is the one that its processes enter first.
+#[derive(Debug, Default)]
+pub(super) struct Directories {
+    pub(super) paths: Vec<PathBuf>,
+    /// The one with `pids.max`, by its place in `paths`.
+    pub(super) pids: Option<usize>,
+}
+
+impl Directories {
+    /// Ends every process in the group, if need be one by one. The group cannot be used any more.
+    pub(super) fn kill(&self) {
+        let Some(first) = self.paths.first() else { return };
+        // Absent in version 1, and before Linux 5.14.
+        if write(&first.join("cgroup.kill"), "1").is_ok() {
+            return;
+        }
+        // Without new processes the passes below are two.
+        if let Some(path) = self.pids.and_then(|it| self.paths.get(it)) {
+            let _ = write(&path.join("pids.max"), "0");
+        }
+        let mut signalled = HashSet::new();
+        for _ in 0..PASSES_MAX {
+            let before = signalled.len();
+            for process in processes(first).unwrap_or_default() {
+                if signalled.insert(process) {
+                    // Between the reading and this, the number cannot have been given to another process: they are
+                    // given out in turn.
+                    let _ = signal(process, Signal::SIGKILL);
+                }
+            }
+            if signalled.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Removes what is empty. Whether that was all.
+    pub(super) fn try_remove(&self) -> bool {
+        let mut all = true;
+        for path in &self.paths {
+            match fs::remove_dir(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => all = false,
+            }
+        }
+        all
+    }
+}
+
+/// The processes of a group, in this process's numbers; those of which it has none are left out.
+pub(super) fn processes(group: &Path) -> io::Result<Vec<Pid>> {
+    let text = fs::read_to_string(group.join("cgroup.procs"))?;
+    // A process outside our name space is a 0, and a signal to 0 would go to our own group of processes.
+    Ok(text.lines().filter_map(|it| it.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect())
+}
+
+/// Kills and removes the groups directly below `base` whose names begin with `prefix`. Returns how many there were.
+pub(super) fn remove_all(base: &Path, prefix: &str) -> usize {
+    let names = below(base).filter(|it| it.file_name().is_some_and(|it| it.to_string_lossy().starts_with(prefix)));
+    let mut left: Vec<_> = names.map(|it| Directories { paths: vec![it], pids: None }).collect();
+    let found = left.len();
+    let start = Instant::now();
+    let mut retry = RETRY_MIN;
+    loop {
+        left.retain(|group| {
+            // What the processes of a group have made below it; ours make nothing, but nothing keeps root from it.
+            remove_below(&group.paths[0]);
+            group.kill();
+            !group.try_remove()
+        });
+        if left.is_empty() || start.elapsed() > WAIT_MAX {
+            break;
+        }
+        thread::sleep(retry);
+        retry = (retry * 2).min(RETRY_MAX);
+    }
+    for group in left {
+        tracing::warn!(group = %group.paths[0].display(), "cannot remove a control group of an earlier daemon");
+    }
+    found
+}
+
+fn remove_below(group: &Path) {
+    for path in below(group) {
+        remove_below(&path);
+        let group = Directories { paths: vec![path], pids: None };
+        group.kill();
+        group.try_remove();
+    }
+}
+
+/// The groups directly below a group.
+fn below(group: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    entries.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path())
+}
+
+/// The thread that removes groups: one cannot be removed before the last of its processes is dead.
+///
+/// Dropped, it waits for the groups that are being removed, two seconds at most.
+#[derive(Debug)]
+pub(super) struct Remover {
+    /// None only while it is dropped.
+    inbox: Option<mpsc::Sender<Directories>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Remover {
+    pub(super) fn start() -> io::Result<Self> {
+        let (inbox, groups) = mpsc::channel();
+        let thread = thread::Builder::new().name("levain-cgroups".into()).spawn(move || run(&groups))?;
+        Ok(Self { inbox: Some(inbox), thread: Some(thread) })
+    }
+
+    /// Kills and removes the group soon.
+    pub(super) fn remove(&self, group: Directories) {
+        if let Some(inbox) = &self.inbox {
+            let _ = inbox.send(group);
+        }
+    }
+}
+
+impl Drop for Remover {
+    fn drop(&mut self) {
+        self.inbox = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(groups: &mpsc::Receiver<Directories>) {
+    let mut dying: Vec<Directories> = Vec::new();
+    let mut retry = RETRY_MIN;
+    let mut stopped_at = None;
+    loop {
+        let received = match (dying.is_empty(), stopped_at) {
+            (true, Some(_)) => return,
+            (true, None) => groups.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (false, None) => groups.recv_timeout(retry),
+            (false, Some(_)) => {
+                thread::sleep(retry);
+                Err(RecvTimeoutError::Timeout)
+            }
+        };
+        match received {
+            Ok(group) => {
+                dying.push(group);
+                dying.extend(groups.try_iter());
+                retry = RETRY_MIN;
+            }
+            Err(RecvTimeoutError::Timeout) => retry = (retry * 2).min(RETRY_MAX),
+            Err(RecvTimeoutError::Disconnected) => {
+                stopped_at = Some(Instant::now());
+                retry = RETRY_MIN;
+            }
+        }
+        dying.retain(|group| {
+            // Most groups are empty when they come here. A process may enter between the two calls; the next round
+            // ends it.
+            if group.try_remove() {
+                return false;
+            }
+            group.kill();
+            true
+        });
+        if stopped_at.is_some_and(|it: Instant| it.elapsed() > WAIT_MAX) {
+            tracing::warn!(groups = dying.len(), "processes of workers hang in the kernel; their control groups stay");
+            return;
+        }
+    }
+}

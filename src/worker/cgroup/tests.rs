@@ -1,0 +1,343 @@
+//! Control groups of this machine, with real processes in them. Where there are none, the tests say so and pass.
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
+
+use super::*;
+use nix::{sys::signal::kill, unistd::Pid};
+use std::{
+    ffi::{CStr, OsStr},
+    os::unix::ffi::OsStrExt,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+const MIB: u64 = 1 << 20;
+
+pub(super) const LIMITS: Limits = Limits { memory_max: 256 * MIB, processes_max: 64, low_priority: false };
+
+pub(super) fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// The groups of a daemon of this test's own, if there can be any.
+fn cgroups(test: &str) -> Option<Cgroups> {
+    match Cgroups::find(&name(test)) {
+        Ok(cgroups) => Some(cgroups),
+        Err(error) => {
+            say(&format!("not tested: {error}"));
+            None
+        }
+    }
+}
+
+fn name(test: &str) -> String {
+    format!("levain-test-{test}-{}", std::process::id())
+}
+
+pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn path(file: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(file.to_bytes()))
+}
+
+/// A shell that enters the group before it runs the script.
+fn shell_in(group: &Group, script: &str) -> Command {
+    let enter: String = group.procs_files().iter().map(|it| format!("echo 0 > {} && ", path(it).display())).collect();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{enter}{{ {script}; }}")]);
+    command
+}
+
+pub(super) fn run_in(group: &Group, script: &str) -> Child {
+    shell_in(group, script).spawn().expect("a shell")
+}
+
+fn output_in(group: &Group, script: &str) -> Output {
+    shell_in(group, script).stdin(Stdio::null()).output().expect("a shell")
+}
+
+/// The processes of the group in each of its hierarchies; in all the same.
+pub(super) fn processes_of(group: &Group) -> Vec<Pid> {
+    let lists = group.procs_files().iter().map(|it| {
+        let mut list = remove::processes(path(it).parent().expect("a folder")).expect("a group");
+        list.sort();
+        list
+    });
+    let mut lists: Vec<_> = lists.collect();
+    lists.dedup();
+    lists.pop().filter(|_| lists.is_empty()).unwrap_or_default()
+}
+
+/// What is left in `base` that begins so.
+pub(super) fn names(base: &Path, prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(base).expect("a group").flatten();
+    entries.filter_map(|it| it.file_name().into_string().ok()).filter(|it| it.starts_with(prefix)).collect()
+}
+
+/// How many directories of that daemon there are, in all hierarchies.
+fn left(cgroups: &[PathBuf], test: &str) -> usize {
+    cgroups.iter().map(|base| names(base, &name(test)).len()).sum()
+}
+
+fn bases(cgroups: &Cgroups) -> Vec<PathBuf> {
+    cgroups.trees.iter().map(|tree| tree.base.clone()).collect()
+}
+
+#[test]
+fn memory_is_counted_and_limited() {
+    let Some(cgroups) = cgroups("memory") else { return };
+    if !cgroups.describe().controllers.memory {
+        return say("not tested: no memory controller");
+    }
+    let group = cgroups.group("w", &Limits { memory_max: 48 * MIB, ..LIMITS }).expect("a group");
+    // `tail` keeps what may be the last line.
+    let output = output_in(&group, "head -c 16M /dev/zero | tail | wc -c");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), (16 * MIB).to_string());
+    assert_eq!(group.out_of_memory_kills(), 0);
+    output_in(&group, "head -c 200M /dev/zero | tail | wc -c");
+    let kills = group.out_of_memory_kills();
+    assert!(kills > 0);
+
+    group.set_memory_max(400 * MIB).expect("more");
+    let output = output_in(&group, "head -c 100M /dev/zero | tail | wc -c");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), (100 * MIB).to_string());
+    assert_eq!(group.out_of_memory_kills(), kills);
+
+    let mut holder = shell_in(&group, "x=$(head -c 30M /dev/zero | tr '\\0' x); echo; read end");
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a shell");
+    until("it is counted", || group.memory_bytes().is_some_and(|it| it > 30 * MIB));
+    assert!(group.memory_bytes().is_some_and(|it| it < 400 * MIB));
+    group.set_memory_max(200 * MIB).expect("less");
+    group.set_memory_max(u64::MAX).expect("no limit");
+    group.set_memory_max(200 * MIB).expect("less again");
+    drop(holder.stdin.take());
+    holder.wait().expect("its end");
+}
+
+#[test]
+fn memory_with_swap_is_limited_alike() {
+    let Some(cgroups) = cgroups("swap") else { return };
+    if cgroups.version != Version::V1 || !cgroups.trees.iter().any(|it| it.has_swap) {
+        return say("not tested: swap is not accounted for, or with version 2");
+    }
+    let group = cgroups.group("w", &LIMITS).expect("a group");
+    let file = |file: &str| {
+        let directory = group.directories().find(|it| it.join(file).exists()).expect("a directory");
+        fs::read_to_string(directory.join(file)).expect("a file").trim().to_owned()
+    };
+    for max in [256 * MIB, 512 * MIB, 128 * MIB] {
+        group.set_memory_max(max).expect("a limit");
+        assert_eq!(file("memory.limit_in_bytes"), max.to_string());
+        assert_eq!(file("memory.memsw.limit_in_bytes"), max.to_string());
+    }
+}
+
+#[test]
+fn processes_are_limited() {
+    let Some(cgroups) = cgroups("pids") else { return };
+    if !cgroups.describe().controllers.pids {
+        return say("not tested: no pids controller");
+    }
+    let group = cgroups.group("w", &Limits { processes_max: 8, ..LIMITS }).expect("a group");
+    // A shell that cannot fork ends. Each of them tries to double.
+    let mut bomb = shell_in(&group, "b() { b | b & }; b; b; sleep 1000 & sleep 1000 & wait");
+    let mut bomb = bomb.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("a shell");
+    until("it forks", || processes_of(&group).len() > 1 || bomb.try_wait().expect("its state").is_some());
+    for _ in 0..200 {
+        assert!(processes_of(&group).len() <= 8);
+    }
+    group.kill();
+    bomb.wait().expect("its end");
+    until("the bomb is over", || processes_of(&group).is_empty());
+    drop(cgroups.group("w", &Limits { processes_max: u64::MAX, ..LIMITS }).expect("as many as there can be"));
+}
+
+#[test]
+fn everything_in_a_group_is_killed_and_the_group_goes() {
+    let Some(cgroups) = cgroups("kill") else { return };
+    let group = cgroups.group("w", &LIMITS).expect("a group");
+    let mut shell = run_in(&group, "setsid sleep 1000 & sleep 1000 & exec sleep 1000");
+    until("all are in it", || processes_of(&group).len() == 3);
+    let processes = processes_of(&group);
+    assert!(processes.contains(&Pid::from_raw(shell.id() as i32)));
+    group.kill();
+    shell.wait().expect("its end");
+    until("all are dead", || processes_of(&group).is_empty());
+    drop(group);
+
+    // Dropped alone does the same, whether the process is reaped or not.
+    let group = cgroups.group("w", &LIMITS).expect("a group of the same slot");
+    let mut shell = run_in(&group, "sleep 1000");
+    until("it is in it", || processes_of(&group).len() == 2);
+    drop(group);
+    let bases = bases(&cgroups);
+    until("the groups are gone", || left(&bases, "kill") == 0);
+    assert!(!shell.wait().expect("its end").success());
+}
+
+#[test]
+fn low_priority_is_set_and_taken_back() {
+    let Some(cgroups) = cgroups("priority") else { return };
+    let Some(tree) = cgroups.trees.iter().find(|tree| tree.controllers.cpu) else {
+        return say("not tested: no cpu controller");
+    };
+    let state = |group: &Group| {
+        let own = group.directories().find(|it| it.starts_with(&tree.base) && it.join("cpu.stat").exists());
+        let file = if tree.has_idle { "cpu.idle" } else { "cpu.shares" };
+        fs::read_to_string(own.expect("a directory").join(file)).expect("a file").trim().to_owned()
+    };
+    let group = cgroups.group("w", &Limits { low_priority: true, ..LIMITS }).expect("a group");
+    let low = state(&group);
+    assert_eq!(low, if tree.has_idle { "1" } else { "2" });
+    group.set_low_priority(false).expect("a write");
+    assert_eq!(state(&group), state(&cgroups.group("w", &LIMITS).expect("a group")));
+    group.set_low_priority(true).expect("a write");
+    assert_eq!(state(&group), low);
+}
+
+#[test]
+fn many_groups_leave_nothing() {
+    let Some(cgroups) = cgroups("many") else { return };
+    let bases = bases(&cgroups);
+    let mut kept = Vec::new();
+    for number in 0..200 {
+        let group = cgroups.group("w", &LIMITS).expect("a group");
+        if number % 20 == 0 {
+            kept.push((run_in(&group, "exec sleep 1000"), group));
+        }
+    }
+    // The last owner waits for the removal.
+    drop(cgroups);
+    assert!(left(&bases, "many") >= kept.len() * bases.len());
+    let (mut shells, groups): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+    drop(groups);
+    assert_eq!(left(&bases, "many"), 0);
+    for shell in &mut shells {
+        // Also one that was still on its way into its group.
+        let _ = shell.kill();
+        shell.wait().expect("its end");
+    }
+}
+
+#[test]
+fn what_a_killed_daemon_has_left_is_removed() {
+    let Some(cgroups) = cgroups("orphans") else { return };
+    let group = cgroups.group("w", &LIMITS).expect("a group");
+    let mut shell = run_in(&group, "sleep 1000 & exec sleep 1000");
+    until("both are in it", || processes_of(&group).len() == 2);
+    let processes = processes_of(&group);
+    let bases = bases(&cgroups);
+    // As if this process had been killed: nobody removes the group.
+    std::mem::forget(group);
+    std::mem::forget(cgroups);
+    // Another daemon's name that begins alike.
+    let other = Cgroups::find(&format!("{}-2", name("orphans"))).expect("the same place");
+    assert_eq!(left(&bases, "orphans"), bases.len());
+    drop(other);
+
+    let reaper = thread::spawn(move || shell.wait());
+    let next = Cgroups::find(&name("orphans")).expect("the same place");
+    assert_eq!(left(&bases, "orphans"), 0);
+    reaper.join().expect("no panic").expect("its end");
+    until("its processes are dead", || processes.iter().all(|it| kill(*it, None).is_err() || is_zombie(*it)));
+    drop(next);
+}
+
+fn is_zombie(process: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|it| it.contains(") Z "))
+}
+
+#[test]
+fn a_group_that_cannot_be_made_leaves_nothing() {
+    let Some(cgroups) = cgroups("failure") else { return };
+    let bases = bases(&cgroups);
+    cgroups.group("no/slot", &LIMITS).expect_err("no such folder");
+    if let Some(last) = bases.last() {
+        let blocked = last.join(format!("{}.w.2", name("failure")));
+        fs::create_dir(&blocked).expect("a group");
+        cgroups.group("w", &LIMITS).expect_err("it is there already");
+        until("the others are gone", || left(&bases, "failure") == 1);
+        fs::remove_dir(blocked).expect("still there");
+    }
+}
+
+#[test]
+fn what_was_found_reads_well() {
+    let Some(cgroups) = cgroups("describe") else { return };
+    let text = cgroups.describe().to_string();
+    say(&format!("this machine: {text}"));
+    assert!(text.starts_with("cgroup v") && text.ends_with(')'), "{text}");
+    let support =
+        Support { version: Version::V1, controllers: Controllers::named(["cpu", "io", "memory"].into_iter()) };
+    assert_eq!(support.to_string(), "cgroup v1 (memory, cpu)");
+}
+
+/// Prints what each step costs: `cargo test --release -- --ignored --nocapture what_the_steps_cost`.
+#[test]
+#[ignore = "prints figures"]
+fn what_the_steps_cost() {
+    let Some(cgroups) = cgroups("costs") else { return };
+    let mut steps: Vec<(&str, Vec<f64>)> = Vec::new();
+    let mut time = |step: &'static str, start: Instant| {
+        let micros = start.elapsed().as_nanos() as f64 / 1000.0;
+        match steps.iter_mut().find(|it| it.0 == step) {
+            Some((_, values)) => values.push(micros),
+            None => steps.push((step, vec![micros])),
+        }
+    };
+    // One that moves from group to group: the cost of an entry, without that of a process.
+    let mut traveller = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    let id = traveller.id().to_string();
+    let mut last = None;
+    for _ in 0..500 {
+        let start = Instant::now();
+        let group = cgroups.group("w", &LIMITS).expect("a group");
+        time("group()", start);
+        let start = Instant::now();
+        for file in group.procs_files() {
+            write(path(file), &id).expect("an entry");
+        }
+        time("enter all", start);
+        let start = Instant::now();
+        group.set_memory_max(300 * MIB).expect("a write");
+        time("set_memory_max", start);
+        let start = Instant::now();
+        group.set_low_priority(true).expect("a write");
+        time("set_low_priority", start);
+        group.memory_bytes().expect("a figure");
+        let start = Instant::now();
+        group.memory_bytes().expect("a figure");
+        time("memory_bytes, from the second on", start);
+        let start = Instant::now();
+        group.out_of_memory_kills();
+        time("out_of_memory_kills", start);
+        // The one before is empty now.
+        let start = Instant::now();
+        let empty = last.replace(group).is_some_and(|mut group: Group| {
+            group.kill();
+            time("kill, of an empty group", start);
+            let directories = group.take_directories();
+            let start = Instant::now();
+            assert!(directories.try_remove());
+            time("removal of an empty group, on the remover's thread", start);
+            let start = Instant::now();
+            drop(group);
+            time("drop", start);
+            true
+        });
+        let _ = empty;
+    }
+    drop(last);
+    traveller.wait().expect("it was killed");
+    for (step, mut values) in steps {
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| values[((values.len() - 1) as f64 * share) as usize];
+        say(&format!("{step:52} median {:6.1} µs   95 % {:6.1}   most {:8.1}", at(0.5), at(0.95), at(1.0)));
+    }
+}

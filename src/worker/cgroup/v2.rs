@@ -1,0 +1,128 @@
+//! Control groups of version 2: one hierarchy, in which a group hands its controllers down to those below it.
+//!
+//! A group that hands controllers down may not hold processes itself. So a daemon that is alone in its group moves into
+//! a leaf below it, and the workers' groups become that leaf's neighbours:
+//!
+//! ```text
+//! levain.service            the daemon's group at its start; hands down memory, pids, cpu
+//! ├── levain-daemon         the daemon and what it runs besides workers; all daemons of this group share it
+//! ├── <name>.<slot>.<n>     a worker
+//! └── …
+//! ```
+
+use super::{Controllers, Tree, Unavailable, Version, make_probe, place::V2Place, remove, write};
+use nix::{errno::Errno, unistd::Pid};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The group that the daemon moves into.
+const DAEMON_LEAF: &str = "levain-daemon";
+
+/// How often processes are looked for that were forked while their parents were moved.
+const MOVES_MAX: u32 = 8;
+
+/// Ancestors of a process that are looked at.
+const ANCESTORS_MAX: u32 = 64;
+
+/// The group whose children workers may be, prepared; this process may have been moved.
+pub(super) fn find(place: &V2Place, name: &str) -> Result<Tree, Unavailable> {
+    let base = base(&place.directory);
+    let on_offer = fs::read_to_string(base.join("cgroup.controllers"))
+        .map_err(|source| Unavailable::NotWritable { group: base.clone(), source })?;
+    let on_offer = Controllers::named(on_offer.split_whitespace());
+    if on_offer.is_empty() {
+        return Err(Unavailable::NoControllers { group: base });
+    }
+    // Only the root of the machine has no type; there the rule does not hold. Elsewhere the move comes first: a group
+    // with processes to which only pids and cpu are handed down would let no process into the groups below it.
+    if base.join("cgroup.type").exists() {
+        move_to_leaf(&base, place.is_root)?;
+    }
+    let probed = hand_down(&base, on_offer).and_then(|controllers| make_probe(&base, name, Version::V2, controllers));
+    probed.map_err(|source| Unavailable::NotWritable { group: base, source })
+}
+
+/// The group that was this process's own before it, or the process that started it, moved into the leaf.
+fn base(own: &Path) -> PathBuf {
+    match own.parent() {
+        Some(parent) if own.ends_with(DAEMON_LEAF) => parent.into(),
+        _ => own.into(),
+    }
+}
+
+/// Makes the controllers those of every group below `base`. Returns the ones it could, or why it could none.
+fn hand_down(base: &Path, wanted: Controllers) -> io::Result<Controllers> {
+    let control = base.join("cgroup.subtree_control");
+    let present = fs::read_to_string(&control)?;
+    let mut enabled = Controllers::default();
+    let mut failure = io::Error::from(io::ErrorKind::Unsupported);
+    for name in wanted.names() {
+        // One at a time: cpu is refused, and the others are not, while there are processes with real-time priority.
+        match present.split_whitespace().any(|it| it == name) {
+            true => enabled.add(name),
+            false => match write(&control, &format!("+{name}")) {
+                Ok(()) => enabled.add(name),
+                Err(error) => failure = error,
+            },
+        }
+    }
+    if enabled.is_empty() { Err(failure) } else { Ok(enabled) }
+}
+
+/// Moves this process and those it has started out of `base`; at the root of a container everything that is there.
+///
+/// Moves nothing if somebody else's process would stay: another's shell or terminal is not for a daemon to move about.
+fn move_to_leaf(base: &Path, all: bool) -> Result<(), Unavailable> {
+    let not_writable = |source| Unavailable::NotWritable { group: base.into(), source };
+    let leaf = base.join(DAEMON_LEAF);
+    let us = Pid::this();
+    for attempt in 0..MOVES_MAX {
+        let processes = remove::processes(base).map_err(not_writable)?;
+        if let Some(stranger) = processes.iter().find(|pid| !all && !descends_from(**pid, us)) {
+            let command = fs::read_to_string(format!("/proc/{stranger}/comm")).unwrap_or_default();
+            return Err(Unavailable::Shared {
+                group: base.into(),
+                process: format!("process {stranger} ({})", command.trim()),
+            });
+        }
+        if processes.is_empty() {
+            break;
+        }
+        if attempt == 0 {
+            super::make_dir(&leaf).map_err(not_writable)?;
+        }
+        for process in processes {
+            match write(&leaf.join("cgroup.procs"), &process.to_string()) {
+                // It has ended meanwhile.
+                Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
+                result => result.map_err(not_writable)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether `process` is `ancestor`, or was started by it or by one that was.
+fn descends_from(process: Pid, ancestor: Pid) -> bool {
+    let mut current = process;
+    for _ in 0..ANCESTORS_MAX {
+        if current == ancestor {
+            return true;
+        }
+        let Some(parent) = parent(current) else { return false };
+        current = parent;
+    }
+    false
+}
+
+fn parent(process: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it is in parentheses and may contain anything.
+    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+    (parent > 0).then(|| Pid::from_raw(parent))
+}
+
+#[cfg(test)]
+mod tests;
