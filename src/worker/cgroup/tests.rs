@@ -21,7 +21,7 @@ pub(super) fn say(text: &str) {
 
 /// The groups of a daemon of this test's own, if there can be any.
 fn cgroups(test: &str) -> Option<Cgroups> {
-    match Cgroups::find(&name(test)) {
+    match Cgroups::find(&name(test), Controllers::ALL) {
         Ok(cgroups) => Some(cgroups),
         Err(error) => {
             say(&format!("not tested: {error}"));
@@ -237,12 +237,12 @@ fn what_a_killed_daemon_has_left_is_removed() {
     std::mem::forget(group);
     std::mem::forget(cgroups);
     // Another daemon's name that begins alike.
-    let other = Cgroups::find(&format!("{}-2", name("orphans"))).expect("the same place");
+    let other = Cgroups::find(&format!("{}-2", name("orphans")), Controllers::ALL).expect("the same place");
     assert_eq!(left(&bases, "orphans"), bases.len());
     drop(other);
 
     let reaper = thread::spawn(move || shell.wait());
-    let next = Cgroups::find(&name("orphans")).expect("the same place");
+    let next = Cgroups::find(&name("orphans"), Controllers::ALL).expect("the same place");
     assert_eq!(left(&bases, "orphans"), 0);
     reaper.join().expect("no panic").expect("its end");
     until("its processes are dead", || processes.iter().all(|it| kill(*it, None).is_err() || is_zombie(*it)));
@@ -274,8 +274,12 @@ fn what_was_found_reads_well() {
     say(&format!("this machine: {text}"));
     assert!(text.starts_with("cgroup v") && text.ends_with(')'), "{text}");
     let support =
-        Support { version: Version::V1, controllers: Controllers::named(["cpu", "io", "memory"].into_iter()) };
+        Support { version: Version::V1, controllers: Controllers::ALL.among(["cpu", "io", "memory"].into_iter()) };
     assert_eq!(support.to_string(), "cgroup v1 (memory, cpu)");
+    // What is not wanted is not used.
+    let wanted = Controllers { cpu: false, ..Controllers::ALL };
+    let found = Cgroups::find(&name("describe"), wanted).expect("the same place").describe().controllers;
+    assert_eq!(found, Controllers { cpu: false, ..cgroups.describe().controllers });
 }
 
 /// Prints what each step costs: `cargo test --release -- --ignored --nocapture what_the_steps_cost`.

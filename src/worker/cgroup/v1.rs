@@ -2,14 +2,14 @@
 
 use super::{Controllers, Tree, Unavailable, Version, make_probe, place::V1Place};
 
-/// The hierarchies with controllers of ours in which this process can make groups beside itself.
+/// The hierarchies with wanted controllers in which this process can make groups beside itself.
 ///
 /// The daemon stays where it is: a group of this version may hold processes and groups at the same time.
-pub(super) fn find(places: &[V1Place], name: &str) -> Result<Vec<Tree>, Unavailable> {
+pub(super) fn find(places: &[V1Place], name: &str, wanted: Controllers) -> Result<Vec<Tree>, Unavailable> {
     let mut trees = Vec::new();
     let mut failure = Unavailable::NotMounted;
     for place in places {
-        let controllers = Controllers::named(place.controllers.iter().map(String::as_str));
+        let controllers = wanted.among(place.controllers.iter().map(String::as_str));
         if controllers.is_empty() {
             continue;
         }

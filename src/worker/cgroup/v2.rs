@@ -27,11 +27,11 @@ const MOVES_MAX: u32 = 8;
 const ANCESTORS_MAX: u32 = 64;
 
 /// The group whose children workers may be, prepared; this process may have been moved.
-pub(super) fn find(place: &V2Place, name: &str) -> Result<Tree, Unavailable> {
+pub(super) fn find(place: &V2Place, name: &str, wanted: Controllers) -> Result<Tree, Unavailable> {
     let base = base(&place.directory);
     let on_offer = fs::read_to_string(base.join("cgroup.controllers"))
         .map_err(|source| Unavailable::NotWritable { group: base.clone(), source })?;
-    let on_offer = Controllers::named(on_offer.split_whitespace());
+    let on_offer = wanted.among(on_offer.split_whitespace());
     if on_offer.is_empty() {
         return Err(Unavailable::NoControllers { group: base });
     }

@@ -49,7 +49,7 @@ fn the_leaf_is_the_daemons_own_doing() {
 #[test]
 fn controllers_are_handed_down_once() {
     let group = fake_group("cpuset cpu io memory pids\n");
-    let all = Controllers { memory: true, pids: true, cpu: true };
+    let all = Controllers::ALL;
     // A plain file takes the writes one over the other.
     assert_eq!(hand_down(group.path(), all).expect("all of them"), all);
     assert_eq!(read(group.path(), "cgroup.subtree_control"), "+cpusry");
@@ -62,15 +62,15 @@ fn controllers_are_handed_down_once() {
 fn a_group_that_cannot_be_used_says_why() {
     let place = |group: &tempfile::TempDir| V2Place { directory: group.path().into(), is_root: false };
     let group = fake_group("io\n");
-    let error = find(&place(&group), "t").expect_err("no controllers").to_string();
+    let error = find(&place(&group), "t", Controllers::ALL).expect_err("no controllers").to_string();
     assert!(error.contains("is handed none of memory, pids and cpu; start the daemon as a systemd"), "{error}");
     // A group that is made among plain files has no files in it.
     let group = fake_group("memory\n");
-    let error = find(&place(&group), "t").expect_err("no files").to_string();
+    let error = find(&place(&group), "t", Controllers::ALL).expect_err("no files").to_string();
     assert!(error.contains("cannot make control groups in") && error.contains("Delegate=yes"), "{error}");
     assert!(!group.path().join("t.probe").exists());
     fs::remove_file(group.path().join("cgroup.controllers")).expect("a file");
-    let error = find(&place(&group), "t").expect_err("nothing");
+    let error = find(&place(&group), "t", Controllers::ALL).expect_err("nothing");
     assert!(matches!(error, Unavailable::NotWritable { .. }), "{error}");
 }
 
@@ -128,7 +128,7 @@ fn limits_go_into_the_files_of_version_2() {
     for file in files.into_iter().chain(["cpu.idle", "cpu.weight"]) {
         fs::write(made.path().join(file), "").expect("a file");
     }
-    let controllers = Controllers { memory: true, pids: true, cpu: true };
+    let controllers = Controllers::ALL;
     let tree = Tree { base: made.path().into(), controllers, has_swap: true, has_idle: true };
     let limits = Limits { memory_max: 1 << 30, processes_max: 64, low_priority: true };
     let cgroups = Cgroups::new(Version::V2, vec![], "t").expect("a thread");
