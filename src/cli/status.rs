@@ -5,7 +5,7 @@ use super::functions::pools_text;
 use super::print::facts;
 use super::session::Session;
 use super::text::{duration_ms, size};
-use crate::protocol::message::{StatusRequest, StatusResponse};
+use crate::protocol::message::{SandboxInfo, StatusRequest, StatusResponse};
 
 /// `levain status`.
 pub(super) async fn run(session: &mut Session) -> Result<(), CliError> {
@@ -32,13 +32,24 @@ fn text(status: &StatusResponse) -> String {
                 size(status.workers_memory_bytes_max)
             ),
         ),
+        ("sandbox", sandbox_text(&status.sandbox)),
         ("logs dropped", dropped),
     ]);
+    for missing in &status.sandbox.missing {
+        text.push_str(&format!("missing    {missing}\n"));
+    }
     if !status.pools.is_empty() {
         text.push('\n');
         text.push_str(&pools_text(&status.pools));
     }
     text
+}
+
+fn sandbox_text(sandbox: &SandboxInfo) -> String {
+    match &sandbox.cgroups {
+        Some(cgroups) => format!("{}, {cgroups}", sandbox.level),
+        None => sandbox.level.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +91,11 @@ mod tests {
             workers_memory_bytes: 90 << 20,
             workers_memory_bytes_max: 6 << 30,
             logs_dropped: 0,
+            sandbox: SandboxInfo {
+                level: "user-namespace".into(),
+                cgroups: Some("cgroup v2 (memory, pids)".into()),
+                missing: vec!["privileged: the daemon is not root".into()],
+            },
         };
         let expected = "\
 daemon     levain 0.1.0, process 7
@@ -90,6 +106,8 @@ functions  1
 prewarmed  2
 workers    3 of 512
 memory     20 MiB daemon, 90 MiB of 6.0 GiB workers
+sandbox    user-namespace, cgroup v2 (memory, pids)
+missing    privileged: the daemon is not root
 
 FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  RETIRING  STOPPING  QUEUED
 hello     v1       production          0     2     1         0         0       0

@@ -4,11 +4,16 @@ use super::{
     Context,
     functions::{is_in_use, pool_info},
 };
-use crate::{error::Error, protocol::message::StatusResponse, worker::launch::private_memory_bytes};
+use crate::{
+    error::Error,
+    protocol::message::{SandboxInfo, StatusResponse},
+    worker::launch::private_memory_bytes,
+};
 use std::sync::Arc;
 
 pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error> {
     let runtime = context.scheduler.spawner().runtime();
+    let sandbox = context.scheduler.spawner().sandbox();
     let pid = std::process::id();
     let node = context.scheduler.node();
     let mut pools: Vec<_> = context.scheduler.snapshot().iter().map(pool_info).filter(is_in_use).collect();
@@ -29,5 +34,10 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
         workers_memory_bytes: context.scheduler.spawner().memory(),
         workers_memory_bytes_max: node.caps.memory_max,
         logs_dropped: context.telemetry.logs().dropped_total(),
+        sandbox: SandboxInfo {
+            level: sandbox.level.name().into(),
+            cgroups: sandbox.cgroups.clone(),
+            missing: sandbox.missing.clone(),
+        },
     })
 }

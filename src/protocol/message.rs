@@ -624,5 +624,16 @@ messages! {
         workers_memory_bytes_max: u64,
         /// Log lines dropped since the start.
         logs_dropped: u64,
+        /// How far functions are kept from the rest of the machine.
+        sandbox: SandboxInfo,
+    }
+    /// How far functions are kept from the rest of the machine.
+    SandboxInfo {
+        /// `privileged`, `user-namespace`, `shared-proc`, `landlock` or `off`.
+        level: String,
+        /// The control groups of workers, and what they limit; absent without any.
+        cgroups: Option<String>,
+        /// What this machine does not offer, and how to get it.
+        missing: Vec<String>,
     }
 }

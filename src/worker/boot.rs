@@ -7,9 +7,10 @@
 
 use super::{
     Exit, KillReason, Owner, Shared, Worker,
+    blueprint::{Blueprint, SpawnLimits},
+    error::StartError,
     link::{Link, SocketPath},
     sandbox::Slot,
-    spawn::{Blueprint, SpawnLimits, StartError},
 };
 use crate::{
     model::ColdStart,
@@ -21,7 +22,10 @@ use std::{
     fmt::Display,
     io,
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -110,6 +114,15 @@ impl Booted {
         shared.exited().await;
     }
 
+    /// Whoever waits for it now, it has started.
+    pub(super) fn become_urgent(&self) {
+        if let Some(group) = self.slot.group()
+            && let Err(error) = group.set_low_priority(false)
+        {
+            tracing::warn!(%error, "a worker keeps the priority of its start");
+        }
+    }
+
     /// Whether the process still lives.
     pub(super) fn is_alive(&self) -> bool {
         self.guard.shared().exit.borrow().is_none()
@@ -129,6 +142,7 @@ impl Booted {
             version: blueprint.version.clone(),
             memory_max: Arc::clone(&blueprint.memory_max),
         };
+        guard.shared().limit_memory(blueprint.memory_max.load(Ordering::Relaxed));
         guard.shared().owner.set(owner).expect("a process is assigned once, because that consumes it");
         let cause = match timeout(limits.start_timeout, assign(&link, &slot, blueprint, limits)).await {
             Ok(Ok(assigned)) => {

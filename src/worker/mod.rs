@@ -13,10 +13,11 @@
 //!
 //! This module decides nothing about how many workers there are: that is `scheduler`.
 
+mod blueprint;
 mod boot;
 mod calls;
-#[allow(dead_code, reason = "wired up with the sandbox")]
 mod cgroup;
+mod error;
 mod folder;
 mod http1;
 pub mod launch;
@@ -30,17 +31,20 @@ pub mod sandbox;
 mod spawn;
 mod supervise;
 
+pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
+pub use error::{SpawnerError, StartError};
 pub use launch::Launcher;
 pub use link::{Answer, ExchangeError};
 pub use runtime::Runtime;
 pub use sandbox::SandboxOptions;
-pub use spawn::{Blueprint, SharedNetwork, SpawnLimits, Spawner, SpawnerError, StartError};
+pub use spawn::Spawner;
 
 use crate::{
     model::{ColdStart, FunctionId, Invocation, InvocationId, VersionLabel},
     protocol::worker::{Assigned, ToWorker},
 };
 use calls::Calls;
+use cgroup::Group;
 use link::Link;
 use parking_lot::Mutex;
 use ping::Ping;
@@ -87,6 +91,10 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Shared {
     process: launch::Process,
+    /// What limits it and all it has started.
+    group: Option<Arc<Group>>,
+    /// The memory that the group's limit is made for; 0 before there is a function.
+    group_memory_max: AtomicU64,
     /// The daemon's end of the control channel.
     control: Arc<UnixStream>,
     calls: Calls,
@@ -255,6 +263,33 @@ impl Shared {
     fn kill(&self, reason: KillReason) {
         let _ = self.kill_reason.set(reason);
         self.process.kill_tree();
+        // What has left its process group as well, where no namespace ends with the process.
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+    }
+
+    /// Has the kernel end it at this much private memory, as far as it has a control group: between two looks at its
+    /// memory a process can take any amount.
+    fn limit_memory(&self, max: u64) {
+        let Some(group) = &self.group else { return };
+        if self.group_memory_max.swap(max, Ordering::Relaxed) == max {
+            return;
+        }
+        if let Err(error) = group.set_memory_max(max.saturating_add(sandbox::GROUP_OVERHEAD_BYTES)) {
+            tracing::debug!(pid = self.process.pid(), %error, "the limit of a worker's control group stays");
+        }
+    }
+
+    /// Why it was ended, if it was: by the daemon, or by the kernel for its memory.
+    fn end_reason(&self, status: ExitStatus) -> Option<KillReason> {
+        if status.signal() == Some(libc::SIGKILL) && self.group.as_ref().is_some_and(|it| it.out_of_memory_kills() > 0)
+        {
+            let max = self.group_memory_max.load(Ordering::Relaxed);
+            let found = max + sandbox::GROUP_OVERHEAD_BYTES;
+            let _ = self.kill_reason.set(KillReason::OutOfMemory { found, max });
+        }
+        self.kill_reason.get().copied()
     }
 
     /// Writes on the control channel, as a whole or not at all.

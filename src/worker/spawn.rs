@@ -1,23 +1,23 @@
 //! From a [`Blueprint`] to a [`Worker`] that has loaded its function.
 
 use super::{
-    Exit, KillReason, LAST_WORDS_MAX, Launcher, Runtime, Shared, Worker,
+    Blueprint, KillReason, LAST_WORDS_MAX, Launcher, Runtime, Shared, SpawnLimits, SpawnerError, StartError, Worker,
     boot::Booted,
     calls::Calls,
+    cgroup::Cgroups,
     folder,
-    launch::{LaunchError, LaunchSpec, MemoryGauge},
+    launch::{LaunchSpec, MemoryGauge},
     orphans,
     ping::Ping,
     prewarm::Stock,
     runtime::REHEARSAL,
-    sandbox::{Report, Sandbox, SandboxOptions, Slot},
+    sandbox::{self, Report, Sandbox, SandboxOptions, Slot, Urgency},
     supervise::{Streams, Supervisor},
 };
 use crate::{
-    bundle::{BundleError, Compiled},
     config::SandboxMode,
-    model::{ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, Network, VersionLabel},
-    protocol::worker::{Assigned, LoadError},
+    model::{ColdStart, Network},
+    protocol::worker::Assigned,
     telemetry::Logs,
 };
 use arc_swap::ArcSwap;
@@ -26,12 +26,12 @@ use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::{
     net::{UnixStream, unix::pipe},
@@ -39,141 +39,13 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-/// What the workers of one pool are made of.
-#[derive(Debug, Clone)]
-pub struct Blueprint {
-    /// The function's id.
-    pub function_id: FunctionId,
-    /// The function's name.
-    pub function: FunctionName,
-    /// The version they run.
-    pub version: VersionLabel,
-    /// The environment they run in.
-    pub environment: EnvironmentName,
-    /// What its bundle hashes to.
-    pub digest: Digest,
-    /// The folder of its bundle.
-    pub bundle: PathBuf,
-    /// The file in it that they import.
-    pub entry: String,
-    /// What they import instead, once it is there.
-    pub compiled: Compiled,
-    /// The export they call.
-    pub handler: String,
-    /// Bytes of private memory one of them may have, at present.
-    pub memory_max: Arc<AtomicU64>,
-    /// Whether one that starts now reaches the network.
-    pub network: SharedNetwork,
-}
-
-/// A function's setting as it is at present.
-#[derive(Debug, Clone)]
-pub struct SharedNetwork(Arc<AtomicBool>);
-
-impl SharedNetwork {
-    /// One that starts as this.
-    #[must_use]
-    pub fn new(network: Network) -> Self {
-        Self(Arc::new(AtomicBool::new(network == Network::On)))
-    }
-
-    /// What it is.
-    #[must_use]
-    pub fn get(&self) -> Network {
-        if self.0.load(Ordering::Relaxed) { Network::On } else { Network::Off }
-    }
-
-    /// Changes it; returns whether it was different.
-    pub fn set(&self, network: Network) -> bool {
-        let is_on = network == Network::On;
-        self.0.swap(is_on, Ordering::Relaxed) != is_on
-    }
-}
-
-/// What bounds starts and the output of workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpawnLimits {
-    /// From the spawn until the function is loaded.
-    pub start_timeout: Duration,
-    /// A log line is cut to this many bytes.
-    pub line_bytes_max: usize,
-    /// Log lines of one worker that are kept in a second.
-    pub lines_per_second_max: u32,
-    /// Processes that wait for a function.
-    pub prewarmed_workers: usize,
-}
-
-/// Why a worker did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The process could not be made.
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    /// Its folder, socket or pipes could not be made.
-    #[error("cannot prepare a worker: {0}")]
-    Prepare(#[from] io::Error),
-    /// The bundle could not be imported.
-    #[error("the bundle cannot be loaded: {}", .error.message)]
-    Load {
-        /// What the import said.
-        error: Box<LoadError>,
-        /// The last lines the worker wrote.
-        boot_log: Vec<String>,
-    },
-    /// The process ended before the function was loaded.
-    #[error("the worker ended while it was starting: {0}")]
-    Exited(Exit),
-    /// The process did not get there in time.
-    #[error("the worker was not ready after {} ms", .after.as_millis())]
-    Timeout {
-        /// The time it had.
-        after: Duration,
-        /// The last lines the worker wrote.
-        boot_log: Vec<String>,
-    },
-    /// The bundle is not what was published.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The worker said what it must not say.
-    #[error("the worker broke the protocol: {0}")]
-    Protocol(String),
-}
-
-impl StartError {
-    /// What the worker wrote before it failed.
-    #[must_use]
-    pub fn boot_log(&self) -> &[String] {
-        match self {
-            Self::Load { boot_log, .. } | Self::Timeout { boot_log, .. } => boot_log,
-            Self::Exited(exit) => &exit.last_words,
-            Self::Launch(_) | Self::Prepare(_) | Self::Bundle(_) | Self::Protocol(_) => &[],
-        }
-    }
-}
-
-/// Why there are no workers at all.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnerError {
-    /// The launching thread or the folder of workers could not be made.
-    #[error("cannot prepare the workers: {0}")]
-    Io(#[from] io::Error),
-    /// `sandbox.mode` is strict, and no level that is allowed works.
-    #[error(
-        "functions cannot be isolated as sandbox.mode = \"strict\" demands: {}; or set sandbox.mode to \"auto\"",
-        .missing.join("; ")
-    )]
-    NoSandbox {
-        /// What is missing.
-        missing: Vec<String>,
-    },
-}
-
 /// Makes workers.
 #[derive(Debug)]
 pub struct Spawner {
     launcher: Launcher,
     runtime: Runtime,
     sandbox: Sandbox,
+    cgroups: Option<Cgroups>,
     report: Report,
     logs: Arc<Logs>,
     limits: ArcSwap<SpawnLimits>,
@@ -204,6 +76,7 @@ impl Spawner {
             launcher: Launcher::start()?,
             runtime,
             sandbox: Sandbox::off(&run_dir),
+            cgroups: None,
             report: Report::default(),
             logs,
             limits: ArcSwap::from_pointee(limits),
@@ -212,7 +85,15 @@ impl Spawner {
             processes: Mutex::default(),
             memory: AtomicU64::new(0),
         };
+        let mut missing = Vec::new();
+        match sandbox::find_cgroups(&sandbox, &run_dir) {
+            Some(Ok(cgroups)) => spawner.cgroups = Some(cgroups),
+            Some(Err(error)) => missing.push(format!("limits for all that a function starts together: {error}")),
+            None => {}
+        }
         spawner.choose_sandbox(&sandbox, &run_dir).await?;
+        spawner.report.cgroups = spawner.cgroups.as_ref().map(|it| it.describe().to_string());
+        spawner.report.missing.append(&mut missing);
         Ok(spawner)
     }
 
@@ -278,6 +159,7 @@ impl Spawner {
             // A process without a function has nothing in it that could grow.
             let Some(owner) = worker.owner.get() else { continue };
             let max = owner.memory_max.load(Ordering::Relaxed);
+            worker.limit_memory(max);
             if found > max {
                 worker.kill(KillReason::OutOfMemory { found, max });
             }
@@ -354,7 +236,7 @@ impl Spawner {
     /// the start's time without holding up the starts of others.
     pub async fn spawn<P>(&self, blueprint: &Blueprint, permit: P) -> Result<Worker, StartError> {
         let (asked, limits) = (Instant::now(), **self.limits.load());
-        let booted = self.boot(&limits, blueprint.network.get()).await?;
+        let booted = self.boot(&limits, blueprint.network.get(), Urgency::Normal).await?;
         drop(permit);
         booted.assign(blueprint, &limits, asked, ColdStart::Spawned).await
     }
@@ -385,8 +267,9 @@ impl Spawner {
     /// Starts a process that nobody waits for.
     async fn boot_ahead(&self, network: Network) -> Result<Booted, StartError> {
         let limits = **self.limits.load();
-        let booted = self.boot(&limits, network).await?;
+        let booted = self.boot(&limits, network, Urgency::Low).await?;
         booted.rehearse(&self.sandbox.shim_folder(&self.runtime).join(REHEARSAL), &limits).await?;
+        booted.become_urgent();
         Ok(booted)
     }
 
@@ -396,8 +279,8 @@ impl Spawner {
         self.stocks.iter().map(Stock::len).sum()
     }
 
-    async fn boot(&self, limits: &SpawnLimits, network: Network) -> Result<Booted, StartError> {
-        let slot = Arc::new(self.sandbox.slot()?);
+    async fn boot(&self, limits: &SpawnLimits, network: Network, urgency: Urgency) -> Result<Booted, StartError> {
+        let slot = Arc::new(self.sandbox.slot(self.cgroups.as_ref(), urgency)?);
         let (shared, ready) = self.start_process(&slot, limits, network).await?;
         Booted::new(shared, slot, ready, limits).await
     }
@@ -439,6 +322,8 @@ impl Spawner {
             gauge: MemoryGauge::open(process.pid()),
             memory: AtomicU64::new(0),
             process,
+            group: slot.group().cloned(),
+            group_memory_max: AtomicU64::new(0),
             control,
             calls: Calls::default(),
             ping: Ping::default(),

@@ -157,7 +157,7 @@ impl Voice {
     fn report_exit(&mut self, status: ExitStatus) {
         self.report_dropped();
         let shared = Arc::clone(&self.shared);
-        let reason = shared.kill_reason.get().copied();
+        let reason = shared.end_reason(status);
         let exit = Exit { status, reason, last_words: shared.last_words() };
         tracing::debug!(pid = shared.process.pid(), ?reason, "a worker has ended: {exit}");
         if reason != Some(KillReason::Stop) {

@@ -165,7 +165,7 @@ async fn a_daemon_killed_in_the_storm_loses_nothing_it_has_acknowledged() {
         acknowledged += deployments.acknowledged;
         kept = check(data.path(), kept, deployments).await;
     }
-    assert!(acknowledged > KILLS / 2, "{acknowledged} deployments are not much of a storm");
+    assert!(acknowledged > KILLS / 4, "{acknowledged} deployments are not much of a storm");
 }
 
 /// Deploys one version after the other while clients invoke, and kills the daemon after this many answers, whatever is

@@ -8,11 +8,8 @@ use std::{
     io,
     os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
-
-/// Bytes enough for a number in a file.
-const NUMBER_BYTES_MAX: usize = 32;
 
 /// The most processes a limit can name.
 const PIDS_MAX: u64 = 1 << 22;
@@ -38,8 +35,6 @@ struct Memory {
     limit_with_swap: Option<File>,
     /// The limit; the lock keeps the two files in step.
     max: Mutex<u64>,
-    /// Opened when it is first read.
-    usage: OnceLock<File>,
 }
 
 impl Group {
@@ -133,11 +128,6 @@ impl Group {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
     }
 
-    /// Bytes that count against its limit; without that controller none. One read: 2 µs.
-    pub(crate) fn memory_bytes(&self) -> Option<u64> {
-        self.memory.as_ref()?.usage(self.version)
-    }
-
     /// Ends every process in it, with those they are just starting. May be called again. What enters later is ended
     /// when the group is dropped; it is of no more use.
     ///
@@ -173,8 +163,8 @@ impl Memory {
                 write(&directory.join("memory.oom.group"), "1")?;
             }
         }
-        let (directory, usage) = (directory.into(), OnceLock::new());
-        let memory = Self { directory, limit, limit_with_swap, max: Mutex::new(u64::MAX), usage };
+        let directory = directory.into();
+        let memory = Self { directory, limit, limit_with_swap, max: Mutex::new(u64::MAX) };
         memory.set_max(max)?;
         Ok(memory)
     }
@@ -192,30 +182,21 @@ impl Memory {
         *max = bytes;
         Ok(())
     }
-
-    fn usage(&self, version: Version) -> Option<u64> {
-        let file = match self.usage.get() {
-            Some(file) => file,
-            None => {
-                let file = File::open(self.directory.join(match version {
-                    Version::V1 => "memory.usage_in_bytes",
-                    Version::V2 => "memory.current",
-                }));
-                // Another thread may have been faster; then its file stays.
-                let file = file.ok()?;
-                self.usage.get_or_init(|| file)
-            }
-        };
-        let mut buffer = [0; NUMBER_BYTES_MAX];
-        let length = file.read_at(&mut buffer, 0).ok()?;
-        std::str::from_utf8(&buffer[..length]).ok()?.trim().parse().ok()
-    }
 }
 
 #[cfg(test)]
 impl Group {
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.directories.paths.iter().map(PathBuf::as_path)
+    }
+
+    /// Bytes that count against its limit; without that controller none.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let file = match self.version {
+            Version::V1 => "memory.usage_in_bytes",
+            Version::V2 => "memory.current",
+        };
+        fs::read_to_string(self.memory.as_ref()?.directory.join(file)).ok()?.trim().parse().ok()
     }
 
     /// What it would have removed.

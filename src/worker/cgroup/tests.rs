@@ -314,10 +314,6 @@ fn what_the_steps_cost() {
         let start = Instant::now();
         group.set_low_priority(true).expect("a write");
         time("set_low_priority", start);
-        group.memory_bytes().expect("a figure");
-        let start = Instant::now();
-        group.memory_bytes().expect("a figure");
-        time("memory_bytes, from the second on", start);
         let start = Instant::now();
         group.out_of_memory_kills();
         time("out_of_memory_kills", start);

@@ -26,6 +26,7 @@ use slot::SOCKET_NAME;
 pub(super) use slot::Slot;
 
 use super::{
+    cgroup::{self, Cgroups, Controllers},
     launch::{self, Confinement, Limit, Resource, Step},
     runtime::Runtime,
 };
@@ -38,7 +39,8 @@ use root::{Root, RootOptions};
 use seccompiler::BpfProgram;
 use slot::View;
 use std::{
-    ffi::OsString,
+    ffi::{CString, OsString},
+    hash::{DefaultHasher, Hash, Hasher},
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -55,6 +57,13 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes that a worker may keep from being swapped out.
 const LOCKED_BYTES_MAX: u64 = 64 << 10;
+
+/// What the limit of a control group has over the memory that a function may have for itself: there it also counts page
+/// tables, the kernel's memory for sockets and processes, and files that are read.
+pub(super) const GROUP_OVERHEAD_BYTES: u64 = 32 << 20;
+
+/// What a process may have before it has a function.
+const UNASSIGNED_BYTES_MAX: u64 = 256 << 20;
 
 /// Who a worker is in its user namespace.
 const INNER_USER: u32 = 1_000;
@@ -141,11 +150,32 @@ impl SandboxOptions {
     }
 }
 
+/// Whether somebody waits for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Its start gives way to everything else.
+    Low,
+    /// It starts like any process.
+    Normal,
+}
+
+/// The control groups for the workers of a folder.
+pub(super) fn find_cgroups(options: &SandboxOptions, run_dir: &Path) -> Option<Result<Cgroups, cgroup::Unavailable>> {
+    if options.mode == SandboxMode::Off {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    run_dir.hash(&mut hasher);
+    Some(Cgroups::find(&format!("levain-{:016x}", hasher.finish()), Controllers::ALL))
+}
+
 /// What workers are kept from, and what is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// How much it is.
     pub level: Level,
+    /// The control groups of workers, if they have any: which version, and what they limit.
+    pub cgroups: Option<String>,
     /// What the machine does not offer, and how to get it.
     pub missing: Vec<String>,
 }
@@ -153,7 +183,7 @@ pub struct Report {
 impl Default for Report {
     /// That of no sandbox.
     fn default() -> Self {
-        Self { level: Level::Off, missing: Vec::new() }
+        Self { level: Level::Off, cgroups: None, missing: Vec::new() }
     }
 }
 
@@ -242,18 +272,25 @@ impl Sandbox {
         if self.level != Level::Off && self.filters.is_empty() {
             missing.push("system calls are not filtered: there is no filter for this kind of processor".into());
         }
-        Report { level: self.level, missing }
+        Report { level: self.level, cgroups: None, missing }
     }
 
     /// A place for another worker.
-    pub(super) fn slot(&self) -> io::Result<Slot> {
+    pub(super) fn slot(&self, cgroups: Option<&Cgroups>, urgency: Urgency) -> io::Result<Slot> {
         let view = if self.root.is_some() { View::OwnRoot } else { View::Machine };
         let user = match &self.users {
             Some(users) => Some(users.take().ok_or_else(|| io::Error::other("all user numbers are taken"))?),
             None => None,
         };
         // Who cannot list the folder cannot guess a name in it.
-        Slot::new(&self.run_dir.join(Uuid::now_v7().simple().to_string()), view, user)
+        let name = Uuid::now_v7().simple().to_string();
+        let limits = cgroup::Limits {
+            memory_max: UNASSIGNED_BYTES_MAX,
+            processes_max: self.processes_max.into(),
+            low_priority: urgency == Urgency::Low,
+        };
+        let group = cgroups.map(|cgroups| cgroups.group(&name, &limits)).transpose()?;
+        Slot::new(&self.run_dir.join(name), view, user, group)
     }
 
     /// Bun and its arguments, as a worker finds them.
@@ -269,10 +306,13 @@ impl Sandbox {
 
     /// What a process does to be confined to a slot.
     pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, network: Network) -> io::Result<Confinement> {
+        // Before it gives up any right, and before it may have started anything.
+        let enter = |file: &CString| Step::Write { path: file.clone(), text: c"0".into() };
+        let enter = slot.group().into_iter().flat_map(|group| group.procs_files()).map(enter);
         let without_network = network == Network::Off;
         if self.level == Level::Off {
             return match network {
-                Network::On => Ok(Confinement::default()),
+                Network::On => Ok(Confinement { steps: enter.collect(), ..Confinement::default() }),
                 Network::Off => Err(io::Error::new(
                     io::ErrorKind::Unsupported,
                     "`network = off` needs a sandbox, and there is none (`levain status` says why)",
@@ -286,6 +326,7 @@ impl Sandbox {
                 home: &slot.home_inside(),
             };
             return Ok(Confinement {
+                steps: enter.collect(),
                 drop_capabilities: true,
                 ruleset: fence::among_files(&files)?.map(Arc::new),
                 filters: self.filters(network),
@@ -293,7 +334,7 @@ impl Sandbox {
             });
         };
         let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = enter.collect();
         if self.level != Level::Privileged {
             namespaces |= libc::CLONE_NEWUSER;
             let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());

@@ -7,7 +7,10 @@
 //! **Invariant.** What the daemon uses of a worker's files it has found before a function was loaded: afterwards every
 //! name there may lead anywhere.
 
-use super::{super::folder::Folder, users::User};
+use super::{
+    super::{cgroup::Group, folder::Folder},
+    users::User,
+};
 use nix::{
     fcntl::{AT_FDCWD, OFlag, open},
     sys::stat::{Mode, SFlag, fstat},
@@ -21,6 +24,7 @@ use std::{
         unix::fs::PermissionsExt,
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The worker's socket, in its home.
@@ -38,6 +42,8 @@ pub(in super::super) struct Slot {
     folder: Folder,
     /// Who it is; none: who the daemon is.
     user: Option<User>,
+    /// What limits its processes together.
+    group: Option<Arc<Group>>,
     /// How the worker sees its place.
     view: View,
 }
@@ -52,7 +58,7 @@ pub(super) enum View {
 }
 
 impl Slot {
-    pub(super) fn new(path: &Path, view: View, user: Option<User>) -> io::Result<Self> {
+    pub(super) fn new(path: &Path, view: View, user: Option<User>, group: Option<Group>) -> io::Result<Self> {
         let folder = Folder::new(path)?;
         fs::create_dir(path.join(BUNDLE))?;
         fs::set_permissions(path.join(BUNDLE), Permissions::from_mode(0o755))?;
@@ -60,12 +66,17 @@ impl Slot {
             fs::create_dir(path.join(HOME))?;
             fs::set_permissions(path.join(HOME), Permissions::from_mode(0o700))?;
         }
-        Ok(Self { folder, user, view })
+        Ok(Self { folder, user, group: group.map(Arc::new), view })
     }
 
     /// The number of the user it runs as, if it is one of its own.
     pub(super) fn user(&self) -> Option<u32> {
         self.user.as_ref().map(User::number)
+    }
+
+    /// What limits its processes together.
+    pub(in super::super) fn group(&self) -> Option<&Arc<Group>> {
+        self.group.as_ref()
     }
 
     /// The folder of its code, as the daemon sees it.

@@ -1,0 +1,70 @@
+//! Why a worker, or all of them, did not start.
+
+use super::{Exit, launch::LaunchError};
+use crate::{bundle::BundleError, protocol::worker::LoadError};
+use std::{io, time::Duration};
+
+/// Why a worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The process could not be made.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// Its folder, socket or pipes could not be made.
+    #[error("cannot prepare a worker: {0}")]
+    Prepare(#[from] io::Error),
+    /// The bundle could not be imported.
+    #[error("the bundle cannot be loaded: {}", .error.message)]
+    Load {
+        /// What the import said.
+        error: Box<LoadError>,
+        /// The last lines the worker wrote.
+        boot_log: Vec<String>,
+    },
+    /// The process ended before the function was loaded.
+    #[error("the worker ended while it was starting: {0}")]
+    Exited(Exit),
+    /// The process did not get there in time.
+    #[error("the worker was not ready after {} ms", .after.as_millis())]
+    Timeout {
+        /// The time it had.
+        after: Duration,
+        /// The last lines the worker wrote.
+        boot_log: Vec<String>,
+    },
+    /// The bundle is not what was published.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The worker said what it must not say.
+    #[error("the worker broke the protocol: {0}")]
+    Protocol(String),
+}
+
+impl StartError {
+    /// What the worker wrote before it failed.
+    #[must_use]
+    pub fn boot_log(&self) -> &[String] {
+        match self {
+            Self::Load { boot_log, .. } | Self::Timeout { boot_log, .. } => boot_log,
+            Self::Exited(exit) => &exit.last_words,
+            Self::Launch(_) | Self::Prepare(_) | Self::Bundle(_) | Self::Protocol(_) => &[],
+        }
+    }
+}
+
+/// Why there are no workers at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnerError {
+    /// The launching thread or the folder of workers could not be made.
+    #[error("cannot prepare the workers: {0}")]
+    Io(#[from] io::Error),
+    /// `sandbox.mode` is strict, and no level that is allowed works.
+    #[error(
+        "functions cannot be isolated as sandbox.mode = \"strict\" demands: {}; or set sandbox.mode to \"auto\"",
+        .missing.join("; ")
+    )]
+    NoSandbox {
+        /// What is missing.
+        missing: Vec<String>,
+    },
+}
