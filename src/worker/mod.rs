@@ -269,6 +269,12 @@ impl Shared {
         }
     }
 
+    /// Has its group's limits apply to it, and to all that it starts from then on.
+    fn enter_group(&self) -> io::Result<()> {
+        let entered = self.group.as_ref().and_then(|group| self.process.with_pid(|pid| group.add(pid)));
+        entered.unwrap_or(Ok(()))
+    }
+
     /// Has the kernel end it at this much private memory, as far as it has a control group: between two looks at its
     /// memory a process can take any amount.
     fn limit_memory(&self, max: u64) {

@@ -36,6 +36,7 @@ use std::{
 use tokio::{
     net::{UnixStream, unix::pipe},
     sync::{oneshot, watch},
+    task::spawn_blocking,
 };
 use tokio_util::task::TaskTracker;
 
@@ -282,7 +283,14 @@ impl Spawner {
     async fn boot(&self, limits: &SpawnLimits, network: Network, urgency: Urgency) -> Result<Booted, StartError> {
         let slot = Arc::new(self.sandbox.slot(self.cgroups.as_ref(), urgency)?);
         let (shared, ready) = self.start_process(&slot, limits, network).await?;
-        Booted::new(shared, slot, ready, limits).await
+        let entering = {
+            let shared = Arc::clone(&shared);
+            // Beside the start of Bun, because it may take as long.
+            spawn_blocking(move || shared.enter_group())
+        };
+        let booted = Booted::new(shared, slot, ready, limits).await?;
+        entering.await.map_err(io::Error::other)??;
+        Ok(booted)
     }
 
     async fn start_process(

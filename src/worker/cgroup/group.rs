@@ -3,10 +3,9 @@
 use super::{Directories, Limits, Remover, Tree, Version, write};
 use parking_lot::Mutex;
 use std::{
-    ffi::CString,
     fs::{self, File, OpenOptions},
     io,
-    os::unix::{ffi::OsStrExt, fs::FileExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,7 +18,6 @@ const PIDS_MAX: u64 = 1 << 22;
 pub(crate) struct Group {
     version: Version,
     directories: Directories,
-    procs_files: Vec<CString>,
     memory: Option<Memory>,
     /// The directory with the shares of the processor, and whether it has `cpu.idle`.
     cpu: Option<(PathBuf, bool)>,
@@ -50,7 +48,7 @@ impl Group {
         for tree in trees {
             let directory = tree.base.join(name);
             fs::create_dir(&directory)?;
-            group.add(tree, directory, limits)?;
+            group.add_directory(tree, directory, limits)?;
         }
         if limits.low_priority {
             group.set_low_priority(true)?;
@@ -59,14 +57,12 @@ impl Group {
     }
 
     pub(super) fn empty(version: Version, remover: Arc<Remover>) -> Self {
-        let (directories, procs_files) = (Directories::default(), Vec::new());
-        Self { version, directories, procs_files, memory: None, cpu: None, remover }
+        Self { version, directories: Directories::default(), memory: None, cpu: None, remover }
     }
 
     /// Takes charge of its directory in one hierarchy and sets the limits there.
-    pub(super) fn add(&mut self, tree: &Tree, directory: PathBuf, limits: &Limits) -> io::Result<()> {
+    pub(super) fn add_directory(&mut self, tree: &Tree, directory: PathBuf, limits: &Limits) -> io::Result<()> {
         self.directories.paths.push(directory.clone());
-        self.procs_files.push(CString::new(directory.join("cgroup.procs").as_os_str().as_bytes())?);
         if tree.controllers.memory {
             self.memory = Some(Memory::new(self.version, tree, &directory, limits.memory_max)?);
         }
@@ -80,12 +76,16 @@ impl Group {
         Ok(())
     }
 
-    /// The files into which a process writes `0` to enter the group, in this order.
+    /// Takes in a process that runs and is not reaped before this returns. What it has started before stays outside.
     ///
-    /// Costs it 20 µs for each file; version 2 has one. Before Linux 6.18 an entry after a while without one may wait
-    /// for the kernel for some milliseconds.
-    pub(crate) fn procs_files(&self) -> &[CString] {
-        &self.procs_files
+    /// Takes 20 µs in each hierarchy, of which version 2 has one; but after a while without an entry the kernel waits
+    /// some milliseconds, in each of them, for everything else to notice.
+    ///
+    /// # Errors
+    /// What the kernel says, `ESRCH` when the process has ended.
+    pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
+        let pid = pid.to_string();
+        self.directories.paths.iter().try_for_each(|directory| write(&directory.join("cgroup.procs"), &pid))
     }
 
     /// Changes the limit on memory; without that controller it does nothing. One write, with version 1 two: 2 µs each.

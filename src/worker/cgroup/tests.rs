@@ -4,8 +4,6 @@
 use super::*;
 use nix::{sys::signal::kill, unistd::Pid};
 use std::{
-    ffi::{CStr, OsStr},
-    os::unix::ffi::OsStrExt,
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -42,13 +40,9 @@ pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn path(file: &CStr) -> &Path {
-    Path::new(OsStr::from_bytes(file.to_bytes()))
-}
-
 /// A shell that enters the group before it runs the script.
 fn shell_in(group: &Group, script: &str) -> Command {
-    let enter: String = group.procs_files().iter().map(|it| format!("echo 0 > {} && ", path(it).display())).collect();
+    let enter: String = group.directories().map(|it| format!("echo 0 > {}/cgroup.procs && ", it.display())).collect();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{enter}{{ {script}; }}")]);
     command
@@ -64,8 +58,8 @@ fn output_in(group: &Group, script: &str) -> Output {
 
 /// The processes of the group in each of its hierarchies; in all the same.
 pub(super) fn processes_of(group: &Group) -> Vec<Pid> {
-    let lists = group.procs_files().iter().map(|it| {
-        let mut list = remove::processes(path(it).parent().expect("a folder")).expect("a group");
+    let lists = group.directories().map(|it| {
+        let mut list = remove::processes(it).expect("a group");
         list.sort();
         list
     });
@@ -297,17 +291,15 @@ fn what_the_steps_cost() {
     };
     // One that moves from group to group: the cost of an entry, without that of a process.
     let mut traveller = Command::new("sleep").arg("1000").spawn().expect("sleep");
-    let id = traveller.id().to_string();
+    let id = traveller.id();
     let mut last = None;
     for _ in 0..500 {
         let start = Instant::now();
         let group = cgroups.group("w", &LIMITS).expect("a group");
         time("group()", start);
         let start = Instant::now();
-        for file in group.procs_files() {
-            write(path(file), &id).expect("an entry");
-        }
-        time("enter all", start);
+        group.add(id).expect("an entry");
+        time("add", start);
         let start = Instant::now();
         group.set_memory_max(300 * MIB).expect("a write");
         time("set_memory_max", start);

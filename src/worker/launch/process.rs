@@ -37,6 +37,12 @@ impl Process {
         self.child.child.pid.as_raw().unsigned_abs()
     }
 
+    /// Does something with its process id while no other process can get that number; none when it has been reaped.
+    pub fn with_pid<T>(&self, act: impl FnOnce(u32) -> T) -> Option<T> {
+        let status = self.child.child.status.lock();
+        status.is_none().then(|| act(self.pid()))
+    }
+
     /// Kills it and what it started, except what has left its group. After its end this does nothing.
     pub fn kill_tree(&self) {
         self.child.child.kill_tree();

@@ -39,7 +39,7 @@ use root::{Root, RootOptions};
 use seccompiler::BpfProgram;
 use slot::View;
 use std::{
-    ffi::{CString, OsString},
+    ffi::OsString,
     hash::{DefaultHasher, Hash, Hasher},
     io,
     os::fd::OwnedFd,
@@ -306,13 +306,10 @@ impl Sandbox {
 
     /// What a process does to be confined to a slot.
     pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, network: Network) -> io::Result<Confinement> {
-        // Before it gives up any right, and before it may have started anything.
-        let enter = |file: &CString| Step::Write { path: file.clone(), text: c"0".into() };
-        let enter = slot.group().into_iter().flat_map(|group| group.procs_files()).map(enter);
         let without_network = network == Network::Off;
         if self.level == Level::Off {
             return match network {
-                Network::On => Ok(Confinement { steps: enter.collect(), ..Confinement::default() }),
+                Network::On => Ok(Confinement::default()),
                 Network::Off => Err(io::Error::new(
                     io::ErrorKind::Unsupported,
                     "`network = off` needs a sandbox, and there is none (`levain status` says why)",
@@ -326,7 +323,6 @@ impl Sandbox {
                 home: &slot.home_inside(),
             };
             return Ok(Confinement {
-                steps: enter.collect(),
                 drop_capabilities: true,
                 ruleset: fence::among_files(&files)?.map(Arc::new),
                 filters: self.filters(network),
@@ -334,7 +330,7 @@ impl Sandbox {
             });
         };
         let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let mut steps: Vec<Step> = enter.collect();
+        let mut steps = Vec::new();
         if self.level != Level::Privileged {
             namespaces |= libc::CLONE_NEWUSER;
             let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());

@@ -135,7 +135,7 @@ fn limits_go_into_the_files_of_version_2() {
     let support = Support { version: Version::V2, controllers };
     assert_eq!(support.to_string(), "cgroup v2 (memory, pids, cpu)");
     let mut group = Group::empty(Version::V2, Arc::clone(&cgroups.remover));
-    group.add(&tree, made.path().into(), &limits).expect("its limits");
+    group.add_directory(&tree, made.path().into(), &limits).expect("its limits");
     group.set_low_priority(limits.low_priority).expect("a write");
     let expected = ["1073741824", "0", "1", "", "", "64"];
     assert_eq!(files.map(|file| read(made.path(), file)), expected);
