@@ -7,10 +7,10 @@
 //! Groups of workers lie directly beside the daemon's own: a worker has the weight of an ordinary process, and one of
 //! low priority yields to the daemon as well, and to every process beside it. Nothing sums up the workers of a node.
 //!
-//! **Invariants.** Groups of a daemon begin with its name and a dot; no other daemon touches them. A group is removed
-//! when its [`Group`] is dropped, as soon as the last of its processes is dead, by one thread that the last [`Group`] or
-//! [`Cgroups`] waits for (two seconds at most). What a daemon leaves behind that was killed, the next one of that name
-//! that is started from the same group removes.
+//! **Invariants.** Groups of a daemon begin with its name and a dot. A group is removed when its [`Group`] is dropped, as
+//! soon as the last of its processes is dead, by one thread that the last [`Group`] or [`Cgroups`] waits for (two seconds
+//! at most). What a daemon leaves behind that was killed, the next one of that name in the same group kills and removes;
+//! if there is none, then any other daemon there removes what is empty. Nothing else of another daemon is touched.
 //!
 //! What the limit on memory counts: private memory, page tables and other memory of the kernel, files in memory (tmpfs),
 //! and cached pages of files, for the group that has read or written them *first*; those the kernel takes back before it
@@ -38,6 +38,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+
+/// The names of all daemons begin so.
+const NAME_PREFIX: &str = "levain-";
 
 /// The two interfaces of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +151,7 @@ impl Cgroups {
     /// Each of `wanted` costs something: on a round trip of 9 µs between a worker and a process outside, memory and pids
     /// were 1 µs, and cpu, for its longer way through the scheduler, another 1 µs.
     ///
-    /// `name` has no dot in it, and no other daemon that runs in the same group has it. With version 2 this may move
+    /// `name` begins with `levain-`, has no dot in it, and is that of no other daemon in the same group. With version 2 this may move
     /// the process, with those it has started, into a group below its own. Blocks for about a millisecond; with
     /// left-overs until their processes are dead.
     ///
@@ -172,6 +175,9 @@ impl Cgroups {
         };
         let prefix = format!("{name}.");
         let left: usize = trees.iter().map(|tree| remove::remove_all(&tree.base, &prefix)).sum();
+        let forgotten: usize =
+            trees.iter().map(|tree| remove::remove_forgotten(&tree.base, remove::FORGOTTEN_AFTER)).sum();
+        tracing::debug!(groups = forgotten, "removed empty control groups of other daemons");
         if left > 0 {
             tracing::info!(groups = left, "removed control groups that an earlier daemon had left behind");
         }

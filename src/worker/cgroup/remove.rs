@@ -1,6 +1,6 @@
 //! Ending what is in a group, and removing it.
 
-use super::write;
+use super::{NAME_PREFIX, write};
 use nix::{
     sys::signal::{Signal, kill as signal},
     unistd::Pid,
@@ -25,6 +25,9 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// How long what is being removed is waited for, when the daemon stops and when it starts.
 const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// A group of another daemon that has been empty for so long is not on its way to a process: that takes milliseconds.
+pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The directories of one group, one in each hierarchy; the first is the one that its processes enter first.
 #[derive(Debug, Default)]
@@ -116,6 +119,23 @@ fn remove_below(group: &Path) {
         group.kill();
         group.try_remove();
     }
+}
+
+/// Removes the empty groups directly below `base` that daemons which are gone for good have left. Returns how many.
+///
+/// Nothing says whose daemon runs, if it runs in another container; but a running one has no empty group for long.
+pub(super) fn remove_forgotten(base: &Path, age: Duration) -> usize {
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(NAME_PREFIX) && name.contains('.')
+    };
+    // The kernel knows no time of birth: a folder is as old as its entry in a cache, and that is never older.
+    let is_old = |path: &PathBuf| {
+        let changed = path.metadata().and_then(|it| it.modified()).ok();
+        changed.and_then(|it| it.elapsed().ok()).is_some_and(|it| it >= age)
+    };
+    // With a process in it, or a group, it stays.
+    below(base).filter(|path| is_ours(path) && is_old(path) && fs::remove_dir(path).is_ok()).count()
 }
 
 /// The groups directly below a group.
