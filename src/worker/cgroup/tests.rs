@@ -230,14 +230,16 @@ fn what_a_killed_daemon_has_left_is_removed() {
     // As if this process had been killed: nobody removes the group.
     std::mem::forget(group);
     std::mem::forget(cgroups);
-    // Another daemon's name that begins alike.
+    // Another daemon, whose name begins alike.
     let other = Cgroups::find(&format!("{}-2", name("orphans")), Controllers::ALL).expect("the same place");
-    assert_eq!(left(&bases, "orphans"), bases.len());
-    drop(other);
+    let others = other.group("w", &LIMITS).expect("a group");
+    assert_eq!(left(&bases, "orphans"), 2 * bases.len());
 
     let reaper = thread::spawn(move || shell.wait());
     let next = Cgroups::find(&name("orphans"), Controllers::ALL).expect("the same place");
-    assert_eq!(left(&bases, "orphans"), 0);
+    assert_eq!(left(&bases, "orphans"), bases.len());
+    assert_eq!(processes_of(&others), []);
+    drop(others);
     reaper.join().expect("no panic").expect("its end");
     until("its processes are dead", || processes.iter().all(|it| kill(*it, None).is_err() || is_zombie(*it)));
     drop(next);

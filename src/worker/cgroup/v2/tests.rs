@@ -69,6 +69,12 @@ fn a_group_that_cannot_be_used_says_why() {
     let error = find(&place(&group), "t", Controllers::ALL).expect_err("no files").to_string();
     assert!(error.contains("cannot make control groups in") && error.contains("Delegate=yes"), "{error}");
     assert!(!group.path().join("t.probe").exists());
+    // Not the root of the machine, and not ours alone.
+    for (file, text) in [("cgroup.type", "domain\n"), ("cgroup.procs", "1\n")] {
+        fs::write(group.path().join(file), text).expect("a file");
+    }
+    let error = find(&place(&group), "t", Controllers::ALL).expect_err("another's process").to_string();
+    assert!(error.starts_with("process 1 (") && error.contains("systemd-run --scope -p Delegate=yes"), "{error}");
     fs::remove_file(group.path().join("cgroup.controllers")).expect("a file");
     let error = find(&place(&group), "t", Controllers::ALL).expect_err("nothing");
     assert!(matches!(error, Unavailable::NotWritable { .. }), "{error}");
