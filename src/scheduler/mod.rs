@@ -239,15 +239,16 @@ impl Scheduler {
         self.0.pools.write().cells.retain(|_, cell| !cell.is_over());
     }
 
-    /// Looks at the memory of all workers: ends those over their limit, has those replaced that near it, and tells the
-    /// node the sum. To be called every `memory_poll`.
+    /// Looks at the memory of all workers: ends those over their limit, has those replaced that near it or whose function
+    /// has another network now, and tells the node the sum. To be called every `memory_poll`.
     pub fn enforce_memory(&self) {
         self.0.spawner.enforce_memory();
         let soft_percent = self.0.limits.load().memory_soft_percent;
         for cell in self.0.cells() {
             let soft = cell.blueprint.memory_max.load(Ordering::Relaxed) / 100 * soft_percent;
             for (id, worker) in cell.workers() {
-                if worker.has_grown_to(soft) {
+                // A process cannot change its network, so that a change of the setting takes other processes.
+                if worker.has_grown_to(soft) || worker.network != cell.blueprint.network.get() {
                     self.0.apply(&cell, Event::Worn(id));
                 }
             }

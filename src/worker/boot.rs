@@ -13,7 +13,7 @@ use super::{
     sandbox::Slot,
 };
 use crate::{
-    model::ColdStart,
+    model::{ColdStart, Network},
     protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, COMPILED_FILE, LoadError, REHEARSAL_PATH},
 };
 use http::{Method, StatusCode};
@@ -42,6 +42,7 @@ pub(super) struct Booted {
     guard: KillGuard,
     link: Link,
     slot: Arc<Slot>,
+    network: Network,
 }
 
 /// Ends a process unless it is disarmed.
@@ -79,6 +80,7 @@ impl Booted {
     pub(super) async fn new(
         shared: Arc<Shared>,
         slot: Arc<Slot>,
+        network: Network,
         ready: oneshot::Receiver<()>,
         limits: &SpawnLimits,
     ) -> Result<Self, StartError> {
@@ -86,7 +88,7 @@ impl Booted {
         let cause = match timeout(limits.start_timeout, ready).await {
             Ok(Ok(())) => {
                 let socket = slot.take_socket(guard.shared().process.pid())?;
-                return Ok(Self { guard, link: Link::new(SocketPath::new(socket)), slot });
+                return Ok(Self { guard, link: Link::new(SocketPath::new(socket)), slot, network });
             }
             Ok(Err(_)) => Cause::Protocol("it closed its control channel".into()),
             Err(_) => Cause::Timeout(limits.start_timeout),
@@ -136,7 +138,7 @@ impl Booted {
         asked: Instant,
         kind: ColdStart,
     ) -> Result<Worker, StartError> {
-        let Self { guard, link, slot } = self;
+        let Self { guard, link, slot, network } = self;
         let owner = Owner {
             function_id: blueprint.function_id,
             version: blueprint.version.clone(),
@@ -148,7 +150,7 @@ impl Booted {
             Ok(Ok(assigned)) => {
                 let (start_time, ready_at) = (asked.elapsed(), Instant::now());
                 let (shared, memory_at_first) = (guard.disarm(), AtomicU64::new(0));
-                return Ok(Worker { shared, link, start_time, ready_at, kind, assigned, memory_at_first });
+                return Ok(Worker { shared, link, start_time, ready_at, kind, network, assigned, memory_at_first });
             }
             Ok(Err(cause)) => cause,
             Err(_) => Cause::Timeout(limits.start_timeout),

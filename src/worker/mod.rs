@@ -40,7 +40,7 @@ pub use sandbox::SandboxOptions;
 pub use spawn::Spawner;
 
 use crate::{
-    model::{ColdStart, FunctionId, Invocation, InvocationId, VersionLabel},
+    model::{ColdStart, FunctionId, Invocation, InvocationId, Network, VersionLabel},
     protocol::worker::{Assigned, ToWorker},
 };
 use calls::Calls;
@@ -78,6 +78,8 @@ pub struct Worker {
     pub ready_at: Instant,
     /// Whether a prewarmed process was claimed for it, or one was spawned.
     pub kind: ColdStart,
+    /// The network it has.
+    pub network: Network,
     /// What it said of its function when it had loaded it.
     pub assigned: Assigned,
     /// What it needs without having leaked anything: the memory it had when it had settled in; 0 before.

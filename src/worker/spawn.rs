@@ -288,7 +288,7 @@ impl Spawner {
             // Beside the start of Bun, because it may take as long.
             spawn_blocking(move || shared.enter_group())
         };
-        let booted = Booted::new(shared, slot, ready, limits).await?;
+        let booted = Booted::new(shared, slot, network, ready, limits).await?;
         entering.await.map_err(io::Error::other)??;
         Ok(booted)
     }

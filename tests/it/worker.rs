@@ -3,7 +3,7 @@
 use crate::harness::{TestDaemon, get, json, text, until};
 use levain::{
     error::ErrorCode,
-    model::{ColdStart, SettingsPatch},
+    model::{ColdStart, Network, SettingsPatch},
     protocol::{
         field::Body,
         message::{DeployRequest, InvokeRequest},
@@ -262,5 +262,40 @@ async fn a_worker_over_its_memory_is_ended_and_says_so() {
     assert_eq!(answer.code, Some(ErrorCode::OutOfMemory), "{answer:?}");
     assert!(answer.error.unwrap().contains("64 MiB"));
     daemon.until_no_workers().await;
+    daemon.stop().await;
+}
+
+/// Answers with the network devices it has.
+const DEVICES: &str = "import { readFileSync } from 'node:fs';
+export default () => new Response(readFileSync('/proc/self/net/dev', 'utf8').split('\\n').slice(2)
+    .map((line) => line.split(':')[0].trim()).filter(Boolean).join());";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_without_network_has_its_own_loopback_device_only_and_a_change_takes_new_workers() {
+    let daemon = TestDaemon::start_with(|config| {
+        config.workers.memory_poll_ms = 10;
+        config.workers.prewarmed_workers = 1;
+    })
+    .await;
+    if daemon.status().await.sandbox.level == "off" {
+        let refused = daemon.redeploy_text("f", None, DEVICES).await;
+        return eprintln!("there is no sandbox here: {refused:?}");
+    }
+    let settings = SettingsPatch { network: Some(Network::Off), warm_workers: Some(1), ..SettingsPatch::default() };
+    daemon.register_with("f", settings).await;
+    daemon.redeploy_text("f", None, DEVICES).await.unwrap();
+    assert_eq!(text(&daemon.get("f", "/").await), "lo");
+    let on = SettingsPatch { network: Some(Network::On), ..SettingsPatch::default() };
+    assert_eq!(daemon.update("f", on).await.unwrap().settings.network, Network::On);
+    let others = fs::read_to_string("/proc/net/dev").unwrap().lines().count() - 2;
+    until("a worker has the network", || async {
+        let answer = daemon.get("f", "/").await;
+        assert!(answer.success && answer.cold_start == ColdStart::None, "{answer:?}");
+        (text(&answer).split(',').count() == others).then_some(())
+    })
+    .await;
+    let off = SettingsPatch { network: Some(Network::Off), ..SettingsPatch::default() };
+    daemon.update("f", off).await.unwrap();
+    until("no worker has it", || async { (text(&daemon.get("f", "/").await) == "lo").then_some(()) }).await;
     daemon.stop().await;
 }

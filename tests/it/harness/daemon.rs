@@ -12,8 +12,8 @@ use levain::{
         ipc::Call,
         message::{
             DeployRequest, DeployResponse, DeploymentInfo, DeploymentsRequest, FunctionInfo, GetRequest, InvokeRequest,
-            InvokeResponse, LogLine, LogsRequest, PoolInfo, RegisterRequest, UpdateRequest, VersionInfo,
-            VersionsRequest,
+            InvokeResponse, LogLine, LogsRequest, PoolInfo, RegisterRequest, StatusRequest, StatusResponse,
+            UpdateRequest, VersionInfo, VersionsRequest,
         },
     },
 };
@@ -141,6 +141,10 @@ impl TestDaemon {
     pub async fn get_beside(&self, name: &str, path: &str) -> JoinHandle<Result<InvokeResponse, Error>> {
         let (client, request) = (self.connect().await, get(name, path));
         tokio::spawn(async move { client.call(&request).await.map_err(refused) })
+    }
+
+    pub async fn status(&self) -> StatusResponse {
+        self.call(&StatusRequest {}).await.expect("a status")
     }
 
     pub async fn info(&self, name: &str) -> FunctionInfo {
