@@ -58,6 +58,10 @@ impl Bun {
         Ok(Self { runtime: Runtime::new(found, folder.path())?, bare_script, folder })
     }
 
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.runtime.bun
     }

@@ -9,6 +9,7 @@ use crate::{
 use futures_util::future::try_join_all;
 use levain::{
     client::{Client, ClientError},
+    config::SandboxMode,
     error::ErrorCode,
     model::{ColdStart, SettingsPatch},
     protocol::{
@@ -42,6 +43,11 @@ impl Daemon {
     /// Starts one with the default configuration, save that a deployment starts no worker, so that nothing is warm
     /// before its first call, and with this many prewarmed processes.
     pub(crate) async fn start(bun: &Path, prewarmed: u32) -> Result<Self> {
+        Self::start_with(bun, prewarmed, SandboxMode::Auto).await
+    }
+
+    /// The same with or without isolation of functions.
+    pub(crate) async fn start_with(bun: &Path, prewarmed: u32, sandbox: SandboxMode) -> Result<Self> {
         let data_dir = TempDir::new()?;
         let log = data_dir.path().join("daemon.log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_levain"));
@@ -49,6 +55,9 @@ impl Daemon {
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", data_dir.path());
         command.env("LEVAIN_BUN", bun).env("LEVAIN_VERSIONING_VERIFY", "syntax");
         command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", prewarmed.to_string());
+        if sandbox == SandboxMode::Off {
+            command.env("LEVAIN_SANDBOX_MODE", "off");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut process = Running::spawn(&mut command)?;
         let socket = data_dir.path().join("levain.sock");

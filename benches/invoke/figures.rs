@@ -12,7 +12,7 @@ const fn figure(id: &'static str, title: &'static str, unit: &'static str) -> Fi
 }
 
 /// Every figure, in the order of the table.
-pub(crate) const FIGURES: [Figure; 50] = [
+pub(crate) const FIGURES: [Figure; 58] = [
     figure("floor.pair.p50", "floor: a socket pair between two processes, blocking, p50", "µs"),
     figure("floor.frames.p50", "floor: bare frames on a Unix socket, p50", "µs"),
     figure("floor.worker.p50", "floor: a worker driven without the daemon, p50", "µs"),
@@ -43,6 +43,14 @@ pub(crate) const FIGURES: [Figure; 50] = [
     figure("workerd.cold.p50", "workerd: hello, cold: its loader makes an isolate, p50", "ms"),
     figure("workerd.isolate", "workerd: what one more function adds to its start", "ms"),
     figure("workerd.start", "workerd: from its start to the first answer", "ms"),
+    figure("sandbox.spawned.p50", "hello, cold, spawned, isolated, p50", "ms"),
+    figure("open.spawned.p50", "… without isolation", "ms"),
+    figure("sandbox.claimed.p50", "hello, cold, claimed, isolated, p50", "ms"),
+    figure("open.claimed.p50", "… without isolation", "ms"),
+    figure("sandbox.hello.p50", "hello, 1 caller, isolated, p50", "µs"),
+    figure("open.hello.p50", "… without isolation", "µs"),
+    figure("small.spawned.p50", "a worker started by a small process, p50", "ms"),
+    figure("large.spawned.p50", "… by one that has written to 500 MiB", "ms"),
     figure("fault.none.p99", "hello, 4 callers, each every 2 ms, p99", "µs"),
     figure("fault.burner.p99", "… beside a process outside that burns one processor", "µs"),
     figure("fault.loop.p99", "… beside a function that loops", "µs"),
@@ -121,8 +129,8 @@ impl Comparison {
 }
 
 /// Every comparison, by the numbers of the targets: 1 cold starts, 2 a single warm caller, 3 many callers, 4 functions
-/// that compute, 5 large bodies, 6 idle functions, 7 faults.
-pub(crate) const COMPARISONS: [Comparison; 28] = [
+/// that compute, 5 large bodies, 6 idle functions, 7 faults, 8 isolation.
+pub(crate) const COMPARISONS: [Comparison; 32] = [
     compare("claimed cold start to a spawned one", "cold.claimed.p50", &["cold.spawned.p50"]).at_most(1, 0.35),
     compare("claimed cold start, ms", "cold.claimed.p50", &[]).at_most(1, 2.0),
     compare("claimed cold start to a first call through workerd's loader", "cold.claimed.p50", &["workerd.cold.p50"])
@@ -148,6 +156,12 @@ pub(crate) const COMPARISONS: [Comparison; 28] = [
     compare("1 MiB echo, 4 callers, to two bare Bun processes", "echo.rate", &["bare.echo.rate"]).at_least(5, 0.6),
     compare("idle daemon, many functions, none warm, MiB", "memory.deployed", &[]).at_most(6, 40.0),
     compare("warm idle worker of a small function, MiB", "memory.worker", &[]).at_most(6, 3.0),
+    compare("isolated start of a worker to one without isolation", "sandbox.spawned.p50", &["open.spawned.p50"])
+        .at_most(8, 1.2),
+    compare("isolated claim to one without isolation", "sandbox.claimed.p50", &["open.claimed.p50"]).at_most(8, 1.1),
+    compare("isolated warm call to one without isolation", "sandbox.hello.p50", &["open.hello.p50"]).at_most(8, 1.1),
+    compare("start by a process of 500 MiB to one by a small process", "large.spawned.p50", &["small.spawned.p50"])
+        .at_most(8, 1.2),
     compare("others' p99 beside a function that loops", "fault.loop.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside one that crashes", "fault.crash.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside one that ends its process", "fault.exit.p99", &["fault.none.p99"]).at_most(7, 1.5),

@@ -2,7 +2,7 @@
 //! of, and other platforms as far as they are installed.
 //!
 //! ```text
-//! cargo bench --bench invoke                      about five minutes
+//! cargo bench --bench invoke                      about four minutes
 //! cargo bench --bench invoke -- --quick           about half a minute
 //! cargo bench --bench invoke -- --only cold       one part of it, or several
 //! cargo bench --bench invoke -- --json FILE       the same figures for programs
@@ -24,7 +24,7 @@
 //! - `bun`: Bun processes without a daemon, with the shim or with nothing but `Bun.serve`;
 //! - `workerd`: a peer, if it is installed;
 //! - `daemon`: `levain serve` and its callers;
-//! - `warm`, `cold`, `faults`, `overload`, `memory`: what is measured, each a part of a round save the last;
+//! - `warm`, `cold`, `sandbox`, `faults`, `overload`, `memory`: what is measured, each a part of a round save the last;
 //! - `rounds`: how much, and in which order;
 //! - `figures`: the names of all that is measured, the ratios and their targets;
 //! - `report`: the tables and the JSON.
@@ -46,6 +46,7 @@ mod overload;
 mod process;
 mod report;
 mod rounds;
+mod sandbox;
 mod warm;
 mod workerd;
 

@@ -9,6 +9,7 @@ use crate::{
     memory,
     overload::Overload,
     report::Report,
+    sandbox::Sandbox,
     warm::Warm,
     workerd::{self, Workerd},
 };
@@ -39,6 +40,7 @@ impl Plan {
 pub(crate) enum Part {
     Warm,
     Cold,
+    Sandbox,
     Faults,
     Overload,
     Memory,
@@ -66,6 +68,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     let troubled = Daemon::start(bun.path(), PREWARMED).await?;
     let mut warm = some_if(wants(Part::Warm), Warm::start(&bun, &daemon)).await?;
     let mut cold = some_if(wants(Part::Cold), Cold::start(&bun, &daemon, plan)).await?;
+    let mut sandbox = some_if(wants(Part::Sandbox), Sandbox::start(&bun, plan)).await?;
     let mut faults = some_if(wants(Part::Faults), Faults::start(&troubled)).await?;
     let mut overload = some_if(wants(Part::Overload), Overload::start(&troubled)).await?;
     for round in 0..=plan.rounds {
@@ -82,6 +85,9 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
         if let Some(cold) = &mut cold {
             cold.round(&bun, &daemon, peer.as_mut(), &mut report).await?;
         }
+        if let Some(sandbox) = &mut sandbox {
+            sandbox.round(plan.slice, &mut report).await?;
+        }
         if let Some(faults) = &mut faults {
             faults.round(&troubled, 2 * plan.slice, &mut report).await?;
         }
@@ -89,7 +95,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
             overload.round(&troubled, plan.slice, &mut report).await?;
         }
     }
-    drop((warm, cold, faults, overload, daemon, troubled, peer));
+    drop((warm, cold, sandbox, faults, overload, daemon, troubled, peer));
     if wants(Part::Memory) {
         eprintln!("memory, with {} functions", plan.functions);
         memory::measure(&bun, plan, &mut report).await?;

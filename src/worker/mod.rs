@@ -289,6 +289,11 @@ impl Shared {
         }
     }
 
+    /// Whether the kernel has ended something that an invocation has started, for the memory of all of it together.
+    fn has_lost_a_process(&self) -> bool {
+        self.calls.is_running() && self.group.as_ref().is_some_and(|group| group.out_of_memory_kills() > 0)
+    }
+
     /// Why it was ended, if it was: by the daemon, or by the kernel for its memory.
     fn end_reason(&self, status: ExitStatus) -> Option<KillReason> {
         if status.signal() == Some(libc::SIGKILL) && self.group.as_ref().is_some_and(|it| it.out_of_memory_kills() > 0)

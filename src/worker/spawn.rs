@@ -161,6 +161,9 @@ impl Spawner {
             let Some(owner) = worker.owner.get() else { continue };
             let max = owner.memory_max.load(Ordering::Relaxed);
             worker.limit_memory(max);
+            if worker.has_lost_a_process() {
+                worker.kill(KillReason::OutOfMemory { found: max + sandbox::GROUP_OVERHEAD_BYTES, max });
+            }
             if found > max {
                 worker.kill(KillReason::OutOfMemory { found, max });
             }

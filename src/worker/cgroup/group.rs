@@ -10,6 +10,9 @@ use std::{
     sync::Arc,
 };
 
+/// Bytes enough for the file that counts what was ended: a line for each of a few kinds of events.
+const EVENTS_BYTES_MAX: usize = 512;
+
 /// The most processes a limit can name.
 const PIDS_MAX: u64 = 1 << 22;
 
@@ -27,8 +30,11 @@ pub(crate) struct Group {
 /// The limit on memory. Its files stay open, since opening one costs ten times as much as writing it.
 #[derive(Debug)]
 struct Memory {
+    #[cfg(test)]
     directory: PathBuf,
     limit: File,
+    /// Counts what was ended for it.
+    events: File,
     /// Of memory and swapped memory together; version 1 only, and only where it is accounted for.
     limit_with_swap: Option<File>,
     /// The limit; the lock keeps the two files in step.
@@ -120,11 +126,9 @@ impl Group {
     /// With version 1 the others live on.
     pub(crate) fn out_of_memory_kills(&self) -> u64 {
         let Some(memory) = &self.memory else { return 0 };
-        let file = match self.version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
-        };
-        let text = fs::read_to_string(memory.directory.join(file)).unwrap_or_default();
+        let mut text = [0; EVENTS_BYTES_MAX];
+        let length = memory.events.read_at(&mut text, 0).unwrap_or(0);
+        let text = std::str::from_utf8(&text[..length]).unwrap_or_default();
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
     }
 
@@ -163,8 +167,18 @@ impl Memory {
                 write(&directory.join("memory.oom.group"), "1")?;
             }
         }
-        let directory = directory.into();
-        let memory = Self { directory, limit, limit_with_swap, max: Mutex::new(u64::MAX) };
+        let events = File::open(directory.join(match version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        }))?;
+        let memory = Self {
+            #[cfg(test)]
+            directory: directory.into(),
+            limit,
+            events,
+            limit_with_swap,
+            max: Mutex::new(u64::MAX),
+        };
         memory.set_max(max)?;
         Ok(memory)
     }

@@ -84,6 +84,17 @@ const DENIED_HERE: &[libc::c_long] = &[];
 /// What takes a process out of the group that it is killed with.
 const LEAVING_THE_GROUP: &[libc::c_long] = &[libc::SYS_setsid, libc::SYS_setpgid];
 
+/// What may be done to the caller only, which is 0 in this argument.
+const ABOUT_PROCESSES: &[(libc::c_long, u8)] = &[
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+];
+
 /// Namespaces that `clone` could make.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUSER,
@@ -124,15 +135,16 @@ fn rules(extra: Extra) -> BTreeMap<i64, Vec<SeccompRule>> {
     let all = DENIED.iter().chain(DENIED_HERE).chain(if extra.sessions { LEAVING_THE_GROUP } else { &[] });
     // A number without rules of its own is refused always.
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = all.map(|number| (*number, Vec::new())).collect();
-    let others = |argument| rule(&[(argument, SeccompCmpOp::Ne, 0)]);
-    rules.insert(libc::SYS_prlimit64, vec![others(0)]);
-    rules.insert(libc::SYS_setpriority, vec![others(1)]);
+    for (number, argument) in ABOUT_PROCESSES {
+        rules.insert(*number, vec![rule(&[(*argument, SeccompCmpOp::Ne, 0)])]);
+    }
     let clone = NAMESPACES.iter().map(|flag| rule(&[(0, SeccompCmpOp::MaskedEq(*flag as u64), *flag as u64)]));
     rules.insert(libc::SYS_clone, clone.collect());
     rules.insert(libc::SYS_ioctl, vec![rule(&[(1, SeccompCmpOp::Eq, libc::TIOCSTI)])]);
     let families = if extra.network { FAMILIES_WITHOUT_NETWORK } else { FAMILIES };
     let odd: Vec<_> = families.iter().map(|family| (0, SeccompCmpOp::Ne, *family as u64)).collect();
-    rules.insert(libc::SYS_socket, vec![rule(&odd)]);
+    let netlink = [(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64), (2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE as u64)];
+    rules.insert(libc::SYS_socket, vec![rule(&odd), rule(&netlink)]);
     rules.insert(libc::SYS_socketpair, vec![rule(&odd)]);
     rules
 }
@@ -182,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_denied_is_denied_once() {
         let rules = rules(Extra { network: false, sessions: true });
-        let with_arguments = 6;
+        let with_arguments = 4 + ABOUT_PROCESSES.len();
         assert_eq!(rules.len(), DENIED.len() + DENIED_HERE.len() + LEAVING_THE_GROUP.len() + with_arguments);
         assert!(!rules.contains_key(&libc::SYS_clone3), "it is hidden instead");
     }
