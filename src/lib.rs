@@ -58,7 +58,8 @@
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |
 //! | Every invocation ends exactly once, and no worker runs more than it may | [`scheduler::pool`] | property tests beside it |
 //! | Workers keep to the node's caps, floors are kept, busy functions share fairly | [`scheduler::node`] | property tests and the simulation beside it, `tests/it/node.rs` |
-//! | A worker dies with the daemon; its process group dies with it, or at the next start after a `kill -9` | [`worker::launch`], [`worker`] | `tests/it/process.rs`, `tests/it/worker.rs` |
+//! | A worker dies with the daemon; all it has started dies with it, without isolation at the next start after a `kill -9` | [`worker::launch`], [`worker`] | `tests/it/process.rs`, `tests/it/worker.rs` |
+//! | A function reaches nothing of the machine that `docs/isolation.md` does not grant it | [`worker::sandbox`] | `tests/it/isolation` runs each attempt at each level |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 
 #[cfg(not(target_os = "linux"))]

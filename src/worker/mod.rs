@@ -3,6 +3,7 @@
 //! [`Spawner::claim`] takes a prewarmed process, [`Spawner::spawn`] makes one ([`launch`]) and waits for the shim's
 //! `ready`; then either assigns the function ([`boot`]) and hands out a [`Worker`]. From then on:
 //!
+//! - [`sandbox`] has kept it from the rest of the machine since before it ran Bun;
 //! - [`link`] carries invocations to it, as HTTP/1.1 on the worker's own Unix socket;
 //! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;
 //! - [`Worker::kill`] ends it, with everything it has started, and remembers why.
