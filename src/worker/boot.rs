@@ -179,9 +179,12 @@ async fn fail(guard: KillGuard, cause: Cause) -> StartError {
 }
 
 async fn assign(link: &Link, slot: &Slot, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<Assigned, Cause> {
-    slot.deliver(&blueprint.bundle).map_err(Cause::Prepare)?;
+    slot.deliver(&blueprint.bundle).await.map_err(Cause::Prepare)?;
     // Any part of a cache may be gone at any time.
-    let compiled = blueprint.compiled.folder().filter(|folder| slot.deliver(folder).is_ok());
+    let compiled = match blueprint.compiled.folder() {
+        Some(folder) => slot.deliver(folder).await.ok(),
+        None => None,
+    };
     let folder = slot.bundle_inside();
     let compiled = compiled.map(|_| folder.join(COMPILED_FILE));
     let assignment = Assignment {
