@@ -6,7 +6,8 @@
 //!
 //! # Rules
 //!
-//! - **N1 Caps**: at most `workers_max` places are given away; one more goes to a worker that comes to replace another.
+//! - **N1 Caps**: at most `workers_max` places are given away; one more goes to a worker that comes to replace another,
+//!   unless somebody has waited longer for a place: workers that wear out fast would else take each that gets free.
 //!   None is given while the workers' memory, with [`START_BYTES`] for each that started since it was measured, would
 //!   exceed `memory_max`.
 //! - **N2 Order**: the pool that holds the fewest places comes first, of equals the one that is first in line, and of its
@@ -155,7 +156,9 @@ impl Node {
         if !is_first && self.memory_planned() + START_BYTES > self.caps.memory_max {
             return None;
         }
-        let may_have_one = |ask: &Ask| held < max || (ask.replaces && held == max);
+        let longest_wait = self.asks.iter().filter(|ask| !ask.replaces).map(|ask| ask.since).min();
+        let may_be_more = |ask: &Ask| ask.replaces && longest_wait.is_none_or(|since| ask.since <= since);
+        let may_have_one = |ask: &Ask| held < max || (held == max && may_be_more(ask));
         let asks = self.asks.iter().enumerate().filter(|(_, ask)| may_have_one(ask));
         let (at, _) = asks.min_by_key(|(_, ask)| self.rank(ask))?;
         let ask = self.asks.swap_remove(at);

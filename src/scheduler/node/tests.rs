@@ -111,9 +111,9 @@ fn a_node_without_places_has_one() {
 #[test]
 fn one_more_goes_to_a_worker_that_comes_to_replace_another() {
     let mut bench = Bench::held(2, &[1, 1]);
-    bench.ask(3, 1);
     bench.ask_to_replace(1, 2);
     bench.ask_to_replace(2, 2);
+    bench.ask(3, 1);
     assert_eq!(bench.grants(), [(1, 2)]);
     assert_eq!(bench.grants(), [], "one");
     bench.left(1, 1);
@@ -395,4 +395,17 @@ fn who_leaves_gives_back_its_place_or_its_wish_once() {
     bench.left(2, 2);
     bench.left(1, 1);
     assert_eq!((bench.node.held(), bench.node.asking(), bench.node.is_short()), (0, 0, false));
+}
+
+#[test]
+fn a_replacement_takes_no_place_that_somebody_has_waited_for_longer() {
+    let mut bench = Bench::held(2, &[2]);
+    bench.ask_to_replace(1, 3);
+    assert_eq!(bench.grants(), [(1, 3)], "nobody waits");
+    bench.ask(2, 1);
+    bench.ask_to_replace(1, 4);
+    bench.left(1, 1);
+    assert_eq!(bench.grants(), [], "the worker that was replaced has left the place beyond the cap");
+    bench.left(1, 2);
+    assert_eq!(bench.grants(), [(2, 1), (1, 4)], "and the next one a place within it");
 }

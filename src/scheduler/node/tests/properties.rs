@@ -27,6 +27,7 @@ struct Wish {
     pool: u8,
     worker: u64,
     replaces: bool,
+    since: Instant,
 }
 
 struct World {
@@ -56,7 +57,7 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Ask(number, replaces) => {
-                let wish = Wish { pool: number, worker: self.next, replaces };
+                let wish = Wish { pool: number, worker: self.next, replaces, since: self.bench.now };
                 self.next += 1;
                 self.bench.node.ask(pool(number), WorkerId(wish.worker), replaces, self.bench.now);
                 self.wishes.push(wish);
@@ -103,7 +104,8 @@ impl World {
         let max = self.caps.workers_max.max(1);
         let memory = self.memory + (self.unmeasured.len() as u64 + 1) * START_BYTES;
         let has_memory = self.held.is_empty() || memory <= self.caps.memory_max;
-        let room = |it: &Wish| if it.replaces { self.held.len() <= max } else { self.held.len() < max };
+        let is_older = |it: &Wish| self.wishes.iter().all(|other| other.replaces || it.since <= other.since);
+        let room = |it: &Wish| self.held.len() < max || (self.held.len() == max && it.replaces && is_older(it));
         let eligible: Vec<Wish> = self.wishes.iter().copied().filter(|it| has_memory && room(it)).collect();
         // The wishes are in line: of equals the first is least.
         let first = eligible.iter().min_by_key(|it| self.share(it.pool)).copied();
