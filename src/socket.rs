@@ -8,7 +8,7 @@
 use bytes::BytesMut;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{MsgFlags, send},
+    sys::socket::{MsgFlags, recv, send},
 };
 use std::{
     future::poll_fn,
@@ -23,6 +23,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncWrite, Interest, unix::AsyncFd};
+
+/// What has happened on a socket since the last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Nothing.
+    None,
+    /// Bytes have come.
+    Bytes,
+    /// The peer has closed it.
+    End,
+}
 
 /// A connected stream, used from the runtime in which it was made: another would be woken across threads.
 #[derive(Debug)]
@@ -61,6 +72,17 @@ impl Socket {
     /// Reads into the spare capacity of `buffer`, which must have some. Gives 0 when the peer sends no more.
     pub async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         poll_fn(|context| self.poll_read(context, buffer)).await
+    }
+
+    /// What has come that nobody has read, as far as the runtime has heard: a system call is made only if it has.
+    #[must_use]
+    pub fn news(&self) -> News {
+        let peek = |stream: &UnixStream| Ok(recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK)?);
+        match self.stream.try_io(Interest::READABLE, peek) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => News::None,
+            Ok(0) | Err(_) => News::End,
+            Ok(_) => News::Bytes,
+        }
     }
 
     /// Writes some of what the slices hold.
@@ -214,6 +236,26 @@ mod tests {
             got.clear();
         }
         assert!(one.writable.get().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_comes_between_reads_is_news() {
+        let (one, other) = pair();
+        let mut got = BytesMut::with_capacity(8);
+        assert_eq!(other.news(), News::None);
+        (&one).write_all(b"expected").await.expect("it is connected");
+        assert_eq!(soon(other.read(&mut got)).await.expect("it is connected"), 8);
+        assert_eq!(other.news(), News::None, "a read that fills its buffer may have left something, and has not");
+        (&one).write_all(b"more").await.expect("it is connected");
+        // The runtime hears of it when it looks, as it does before it hears of anything later.
+        tokio::time::sleep(Duration::ZERO).await;
+        assert_eq!((other.news(), other.news()), (News::Bytes, News::Bytes), "looking is not reading");
+        got.clear();
+        assert_eq!(soon(other.read(&mut got)).await.expect("it is connected"), 4);
+        assert_eq!(other.news(), News::None);
+        drop(one);
+        tokio::time::sleep(Duration::ZERO).await;
+        assert_eq!(other.news(), News::End);
     }
 
     #[tokio::test]

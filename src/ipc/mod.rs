@@ -1,7 +1,8 @@
 //! The command socket: its file, who may connect, and a task for each connection.
 //!
 //! **Invariants.** A socket file is removed only when nobody answers on it, or by the daemon that made it. A peer is let
-//! in by its kernel-checked user id, never by what it says. Everything a peer can make the daemon hold is bounded.
+//! in by its kernel-checked user id, never by what it says, and never if it is a function. Everything a peer can make
+//! the daemon hold is bounded.
 
 mod backlog;
 mod connection;
@@ -26,7 +27,10 @@ use interprocess::{
     os::unix::local_socket::ListenerOptionsExt,
 };
 use lanes::Lanes;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    unistd::Pid,
+};
 use std::{
     fs, io,
     os::unix::{fs::FileTypeExt, net::UnixStream},
@@ -177,7 +181,7 @@ async fn serve(stream: UnixStream, context: Arc<Context>, room: Arc<Semaphore>, 
     }
 }
 
-/// Lets in the daemon's own user, root, and whom the configuration names.
+/// Lets in the daemon's own user, root, and whom the configuration names; workers under no user.
 fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
     let refusal = |message: String| Error::new(ErrorCode::Forbidden, message);
     let peer = getsockopt(socket, PeerCredentials);
@@ -192,6 +196,13 @@ fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
     if !allowed {
         tracing::warn!(uid, "a peer that may not use the command socket was refused");
         return Err(refusal(format!("user {uid} may not use this socket; add it to daemon.allowed_uids")));
+    }
+    // Where nothing hides the socket from functions, they run as the daemon's user. A peer without a number is in a
+    // process namespace around the daemon's own, where no worker can be.
+    let pid = peer.pid();
+    if pid > 0 && context.scheduler.spawner().is_worker(Pid::from_raw(pid)) {
+        tracing::warn!(pid, "a worker, or a process that has ended already, was refused at the command socket");
+        return Err(refusal("functions may not use this socket; what ends before it is let in may not either".into()));
     }
     Ok(Caller { actor: format!("uid:{uid}").into() })
 }

@@ -157,7 +157,7 @@ pub enum FromWorker {
         message: String,
         /// Messages lost before this one because the channel was full.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        dropped: Option<u64>,
+        dropped: Option<u32>,
     },
     /// A promise was rejected, or an error thrown, with nobody to catch it.
     Rejection {
@@ -171,6 +171,9 @@ pub enum FromWorker {
         /// Whether the invocation is inferred: the only one that runs, else the last one.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         guessed: bool,
+        /// As for [`Self::Log`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dropped: Option<u32>,
     },
     /// An invocation that ended for its caller has now ended in the worker too.
     Settled {

@@ -21,8 +21,9 @@ use tokio::time::{timeout, timeout_at};
 /// Workers that are tried for an invocation which none of them got.
 const HAND_OVER_TRIES: usize = 5;
 
-/// How long a worker that has dropped its connection may take to be gone.
+/// How long a worker that has dropped its connection may take to be gone, and one that was killed.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
+const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// Why an invocation has no (complete) answer.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +194,7 @@ fn accept(grant: Grant) -> Result<Lease, InvokeError> {
 
 /// Finds out why there is no answer, and gives the worker back if it lives.
 async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
-    let cause = match error {
+    let (cause, grace) = match error {
         ExchangeError::Handler { failure, pending } => {
             // The drop of a lease waits for what is pending.
             if pending {
@@ -203,11 +204,15 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
             }
             return InvokeError::Handler(failure);
         }
-        ExchangeError::Broken(cause) => cause,
-        ExchangeError::NotSent => "it was never sent".to_owned(),
+        ExchangeError::Violation(violation) | ExchangeError::ViolationBefore(violation) => {
+            lease.worker().kill(KillReason::Protocol(violation));
+            (violation.to_string(), KILL_GRACE)
+        }
+        ExchangeError::Broken(cause) => (cause, EXIT_GRACE),
+        ExchangeError::NotSent => ("it was never sent".to_owned(), EXIT_GRACE),
     };
     // A dead worker closes its connections a moment before its end can be seen.
-    match timeout(EXIT_GRACE, lease.worker().exited()).await {
+    match timeout(grace, lease.worker().exited()).await {
         Ok(exit) => {
             lease.kill(KillReason::Stop);
             match exit.reason {

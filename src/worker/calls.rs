@@ -1,5 +1,6 @@
 //! The invocations of one worker, as far as what it says must be told apart.
 
+use super::conduct::Violation;
 use crate::model::InvocationId;
 use parking_lot::Mutex;
 use std::{
@@ -23,6 +24,8 @@ struct State {
     running: HashMap<InvocationId, Running>,
     /// The last ones, the oldest first.
     ended: VecDeque<InvocationId>,
+    /// The latest of those before them: an unknown id that is later was never this worker's.
+    forgotten: Option<InvocationId>,
     last_ended: Option<Instant>,
     /// Whose raw output may be in the pipes at present.
     writing: Writing,
@@ -70,7 +73,8 @@ impl Calls {
         state.running.remove(&id);
         state.last_ended = Some(Instant::now());
         if state.ended.len() == ENDED_MAX {
-            state.ended.pop_front();
+            let oldest = state.ended.pop_front();
+            state.forgotten = state.forgotten.max(oldest);
         }
         state.ended.push_back(id);
     }
@@ -85,13 +89,15 @@ impl Calls {
         receiver
     }
 
-    /// The worker says that an invocation is over.
-    pub(super) fn settle(&self, id: InvocationId) {
+    /// The worker says that the named invocation is over.
+    pub(super) fn settle(&self, name: &str) -> Result<(), Violation> {
+        let Some(id) = self.known(Some(name))? else { return Ok(()) };
         if let Some(running) = self.0.lock().running.get_mut(&id)
             && let Running::Awaited(waiting) = std::mem::replace(running, Running::Settled)
         {
             let _ = waiting.send(());
         }
+        Ok(())
     }
 
     /// The worker is gone: whoever waits has waited long enough.
@@ -99,11 +105,19 @@ impl Calls {
         self.0.lock().running.clear();
     }
 
-    /// The named invocation, if this worker runs it or has just run it: a worker speaks for its own only.
-    pub(super) fn known(&self, id: Option<&str>) -> Option<InvocationId> {
-        let id = id?.parse().ok()?;
+    /// The named invocation, if this worker runs it or has just run it: a worker speaks for its own only. None of one
+    /// that it may have run long ago, or without a name.
+    pub(super) fn known(&self, name: Option<&str>) -> Result<Option<InvocationId>, Violation> {
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let id = name.parse().map_err(|_| Violation::ForeignInvocation)?;
         let state = self.0.lock();
-        (state.running.contains_key(&id) || state.ended.contains(&id)).then_some(id)
+        if state.running.contains_key(&id) || state.ended.contains(&id) {
+            Ok(Some(id))
+        } else if state.forgotten >= Some(id) {
+            Ok(None)
+        } else {
+            Err(Violation::ForeignInvocation)
+        }
     }
 
     /// The invocation that raw output belongs to, when it can be only one. Output under a wrong id is worse than output
@@ -160,12 +174,34 @@ mod tests {
     #[test]
     fn a_worker_speaks_for_its_own_invocations_only() {
         let (calls, own, foreign) = (Calls::default(), InvocationId::new(), InvocationId::new());
+        let known = |name: &str| calls.known(Some(name));
         calls.begin(own);
-        assert_eq!(calls.known(Some(&own.to_string())), Some(own));
+        assert_eq!(known(&own.to_string()), Ok(Some(own)));
         calls.end(own);
-        assert_eq!(calls.known(Some(&own.to_string())), Some(own));
-        assert_eq!(calls.known(Some(&foreign.to_string())), None);
-        assert_eq!(calls.known(Some("nonsense")), None);
+        assert_eq!(known(&own.to_string()), Ok(Some(own)));
+        assert_eq!(calls.settle(&own.to_string()), Ok(()), "it may say so again");
+        for name in [&foreign.to_string(), "nonsense", "exec-"] {
+            assert_eq!(known(name), Err(Violation::ForeignInvocation), "{name}");
+            assert_eq!(calls.settle(name), Err(Violation::ForeignInvocation), "{name}");
+        }
+        assert_eq!((calls.known(None), known("")), (Ok(None), Ok(None)));
+    }
+
+    #[test]
+    fn what_was_forgotten_is_not_named_and_nothing_else_passes_for_it() {
+        let (calls, before) = (Calls::default(), InvocationId::new());
+        let ids: Vec<_> = (0..2 * ENDED_MAX).map(|_| InvocationId::new()).collect();
+        // They end in another order than they began, as invocations beside each other do.
+        let order = ids[..ENDED_MAX].iter().rev().chain(&ids[ENDED_MAX..]);
+        for id in order {
+            calls.begin(*id);
+            calls.end(*id);
+        }
+        let known = |id: InvocationId| calls.known(Some(&id.to_string()));
+        assert!(ids[..ENDED_MAX].iter().all(|id| known(*id) == Ok(None)));
+        assert!(ids[ENDED_MAX..].iter().all(|id| known(*id) == Ok(Some(*id))));
+        assert_eq!(known(before), Ok(None), "who can tell");
+        assert_eq!(known(InvocationId::new()), Err(Violation::ForeignInvocation));
     }
 
     #[tokio::test]
@@ -173,7 +209,7 @@ mod tests {
         let (calls, id) = (Calls::default(), InvocationId::new());
         calls.begin(id);
         let waiting = calls.settled(id);
-        calls.settle(id);
+        calls.settle(&id.to_string()).expect("it runs");
         assert!(waiting.await.is_ok());
         assert!(calls.settled(id).await.is_err(), "it has settled before");
         calls.begin(id);

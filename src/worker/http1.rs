@@ -4,7 +4,7 @@
 //! the request's body, and neither side must wait for the other for ever. What the worker sends is bounded and checked;
 //! an answer whose end cannot be told for certain ends the connection.
 
-use crate::socket::Socket;
+use crate::socket::{News, Socket};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::{
@@ -13,7 +13,7 @@ use std::{
     path::Path,
     task::{Context, Poll, ready},
 };
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::coop::consume_budget};
 
 /// The most bytes an answer's head may have.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -23,6 +23,12 @@ const HEADERS_MAX: usize = 128;
 
 /// The most bytes a chunk's size line, or all trailers, may have.
 const LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// The most heads that may announce the answer, such as `103 Early Hints`; Bun sends none.
+const INFORMATIONAL_MAX: usize = 8;
+
+/// How every head ends.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Room made for the next read of a head or a small body, and of a large body.
 const READ_BYTES: usize = 8 * 1024;
@@ -40,6 +46,9 @@ pub(super) enum Http1Error {
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Io(#[source] io::Error),
+    /// The function chose headers that cannot be passed on.
+    #[error("{0}")]
+    Unfit(&'static str),
     /// What came is no HTTP answer.
     #[error("the answer is not HTTP: {0}")]
     Malformed(&'static str),
@@ -56,10 +65,21 @@ enum Body {
     Chunk(u64),
     /// The line end behind a chunk comes next.
     ChunkEnd,
-    /// Trailers come next, up to an empty line.
-    Trailers,
+    /// Trailers come next, up to an empty line; they may have this many bytes.
+    Trailers(usize),
     /// It ends with the connection.
     UntilEnd,
+}
+
+/// What a connection is good for after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Another request may follow.
+    Reusable,
+    /// Nothing may follow.
+    Over,
+    /// Bytes have come that belong to no answer. They would be taken for the next one.
+    Unasked,
 }
 
 /// The head of an answer.
@@ -102,10 +122,23 @@ impl Connection {
         }
     }
 
-    /// Whether the exchange is over and left nothing behind that would disturb the next.
-    pub(super) fn is_reusable(&self) -> bool {
+    /// What it is good for, once an answer is complete.
+    pub(super) fn state(&self) -> State {
         let written = self.outgoing_head.is_empty() && self.outgoing_body.is_empty();
-        self.reusable && self.body == Body::Length(0) && self.incoming.is_empty() && written
+        match self.body {
+            Body::Length(0) if !self.incoming.is_empty() => State::Unasked,
+            Body::Length(0) if self.reusable && written => State::Reusable,
+            _ => State::Over,
+        }
+    }
+
+    /// The same of one that has been idle since, as far as the runtime has heard.
+    pub(super) fn state_after_rest(&self) -> State {
+        match self.stream.news() {
+            News::None => self.state(),
+            News::Bytes => State::Unasked,
+            News::End => State::Over,
+        }
     }
 
     /// Sends a request and reads the head of its answer. `headers` holds neither `Content-Length` nor what is about the
@@ -120,14 +153,31 @@ impl Connection {
         write_head(&mut self.outgoing_head, method, target, headers, body.len());
         self.outgoing_body = body;
         self.begin_writing().await.map_err(Http1Error::NotSent)?;
+        self.read(READ_BYTES).await?;
+        let mut informational = 0;
         loop {
-            if let Some(head) = self.parse_head(method)? {
-                return Ok(head);
+            match self.parse_head(method)? {
+                Parsed::Head(head) => return Ok(head),
+                Parsed::Informational if informational == INFORMATIONAL_MAX => {
+                    return Err(Http1Error::Malformed("too many heads announce it"));
+                }
+                Parsed::Informational => informational += 1,
+                Parsed::Partial => self.read_head_on().await?,
             }
+        }
+    }
+
+    /// Reads until the head can be whole: to parse it after each byte would take a time that grows with its square.
+    async fn read_head_on(&mut self) -> Result<(), Http1Error> {
+        loop {
+            let seen = self.incoming.len().saturating_sub(HEAD_END.len());
             if self.incoming.len() > HEAD_BYTES_MAX {
-                return Err(Http1Error::Malformed("its head is too large"));
+                return Err(Http1Error::Unfit("the head of the answer has more than 256 KiB: return fewer headers"));
             }
             self.read(READ_BYTES).await?;
+            if self.incoming[seen..].windows(HEAD_END.len()).any(|it| it == HEAD_END) {
+                return Ok(());
+            }
         }
     }
 
@@ -144,6 +194,8 @@ impl Connection {
                         Body::Chunk(_) => Body::Chunk(left),
                         _ => Body::Length(left),
                     };
+                    // A body of very small chunks gives way to others now and then.
+                    consume_budget().await;
                     return Ok(Some(bytes));
                 }
                 Body::Length(left) | Body::Chunk(left) => {
@@ -159,9 +211,12 @@ impl Connection {
                     Some(_) => return Err(Http1Error::Malformed("a chunk is longer than its size")),
                     None => self.read(READ_BYTES).await?,
                 },
-                Body::Trailers => match self.take_line()? {
+                Body::Trailers(room) => match self.take_line()? {
                     Some(line) if line.is_empty() => self.body = Body::Length(0),
-                    Some(_) => {}
+                    Some(line) => {
+                        let left = room.checked_sub(line.len() + 1);
+                        self.body = Body::Trailers(left.ok_or(Http1Error::Malformed("its trailers are too long"))?);
+                    }
                     None => self.read(READ_BYTES).await?,
                 },
                 Body::UntilEnd if !self.incoming.is_empty() => return Ok(Some(self.take(u64::MAX))),
@@ -238,41 +293,52 @@ impl Connection {
     }
 
     /// Takes the head off what was read, if it is whole, and notes how its body ends.
-    fn parse_head(&mut self, method: &Method) -> Result<Option<Head>, Http1Error> {
-        loop {
-            let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
-            let mut response = httparse::Response::new(&mut slots);
-            let parsed =
-                response.parse(&self.incoming).map_err(|_| Http1Error::Malformed("its head does not parse"))?;
-            let httparse::Status::Complete(length) = parsed else { return Ok(None) };
-            let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-            let status = status.ok_or(Http1Error::Malformed("its status is no status"))?;
-            let version = response.version;
-            // Values are kept as parts of what was read; their places are noted before it is taken off.
-            let base = self.incoming.as_ptr() as usize;
-            let count = response.headers.len();
-            let mut places = [(0, 0, 0, 0); HEADERS_MAX];
-            for (place, field) in places.iter_mut().zip(response.headers.iter()) {
-                let (name, value) = (field.name.as_ptr() as usize - base, field.value.as_ptr() as usize - base);
-                *place = (name, name + field.name.len(), value, value + field.value.len());
+    fn parse_head(&mut self, method: &Method) -> Result<Parsed, Http1Error> {
+        let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut slots);
+        let parsed = response.parse(&self.incoming).map_err(|error| match error {
+            httparse::Error::TooManyHeaders => Http1Error::Unfit("the answer has more than 128 headers: return fewer"),
+            httparse::Error::HeaderValue => {
+                Http1Error::Unfit("a header of the answer has a character that no header may have")
             }
-            let head = self.incoming.split_to(length).freeze();
-            if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-                continue;
-            }
-            let mut headers = HeaderMap::with_capacity(count);
-            for &(name, name_end, value, value_end) in &places[..count] {
-                let malformed = |_| Http1Error::Malformed("a header is not valid");
-                let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| malformed(()))?;
-                let value = HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| malformed(()))?;
-                headers.append(name, value);
-            }
-            self.body = framing(method, status, &headers)?;
-            let closes = has_token(&headers, &header::CONNECTION, "close");
-            self.reusable = version == Some(1) && !closes && self.body != Body::UntilEnd;
-            return Ok(Some(Head { status, headers }));
+            _ => Http1Error::Malformed("its head does not parse"),
+        })?;
+        let httparse::Status::Complete(length) = parsed else { return Ok(Parsed::Partial) };
+        let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+        let status = status.ok_or(Http1Error::Malformed("its status is no status"))?;
+        let version = response.version;
+        // Values are kept as parts of what was read; their places are noted before it is taken off.
+        let base = self.incoming.as_ptr() as usize;
+        let count = response.headers.len();
+        let mut places = [(0, 0, 0, 0); HEADERS_MAX];
+        for (place, field) in places.iter_mut().zip(response.headers.iter()) {
+            let (name, value) = (field.name.as_ptr() as usize - base, field.value.as_ptr() as usize - base);
+            *place = (name, name + field.name.len(), value, value + field.value.len());
         }
+        let head = self.incoming.split_to(length).freeze();
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Parsed::Informational);
+        }
+        let mut headers = HeaderMap::with_capacity(count);
+        for &(name, name_end, value, value_end) in &places[..count] {
+            let malformed = |_| Http1Error::Malformed("a header is not valid");
+            let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| malformed(()))?;
+            let value = HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| malformed(()))?;
+            headers.append(name, value);
+        }
+        self.body = framing(method, status, &headers)?;
+        let closes = has_token(&headers, &header::CONNECTION, "close");
+        self.reusable = version == Some(1) && !closes && self.body != Body::UntilEnd;
+        Ok(Parsed::Head(Head { status, headers }))
     }
+}
+
+/// What the bytes at hand are.
+enum Parsed {
+    Head(Head),
+    /// An announcement of the answer, which was left out.
+    Informational,
+    Partial,
 }
 
 fn write_head(out: &mut BytesMut, method: &Method, target: &str, headers: &HeaderMap, body_bytes: usize) {
@@ -292,13 +358,15 @@ fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<B
     if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(Body::Length(0));
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        let chunked = has_token(headers, &header::TRANSFER_ENCODING, "chunked");
-        return if chunked {
-            Ok(Body::ChunkSize)
-        } else {
-            Err(Http1Error::Malformed("its transfer encoding is unknown"))
-        };
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(encoding) = encodings.next() {
+        if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(Http1Error::Malformed("its transfer encoding is unknown"));
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(Http1Error::Malformed("it has a length and a transfer encoding"));
+        }
+        return Ok(Body::ChunkSize);
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(Body::UntilEnd) };
@@ -320,7 +388,7 @@ fn chunk_size(line: &[u8]) -> Result<Body, Http1Error> {
     let text = std::str::from_utf8(digits).ok().filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let size =
         text.and_then(|it| u64::from_str_radix(it, 16).ok()).ok_or(Http1Error::Malformed("a chunk has no size"))?;
-    Ok(if size == 0 { Body::Trailers } else { Body::Chunk(size) })
+    Ok(if size == 0 { Body::Trailers(LINE_BYTES_MAX) } else { Body::Chunk(size) })
 }
 
 #[cfg(test)]
@@ -354,7 +422,7 @@ mod tests {
             body.extend_from_slice(&chunk);
         }
         peer.await.expect("the peer ends");
-        Ok((head, body, connection.is_reusable()))
+        Ok((head, body, connection.state() == State::Reusable))
     }
 
     #[tokio::test]
@@ -438,7 +506,7 @@ mod tests {
             total += chunk.len();
         }
         assert_eq!(total, 1 << 20);
-        assert!(!connection.is_reusable(), "the request was not written to its end");
+        assert_eq!(connection.state(), State::Over, "the request was not written to its end");
         drop(connection);
         assert!(answering.await.expect("the peer ends") < 4 << 20);
     }

@@ -3,8 +3,13 @@
 //! It owns which headers travel, which connection is used, and what an answer means; [`super::http1`] owns the bytes. A
 //! connection is driven by whoever uses it, inside the same future: no task of its own, no hand-over. Dropping an
 //! [`Answer`] before its end drops the connection, which aborts `req.signal` in the worker.
+//!
+//! **Invariant.** A request is sent on a connection only if nothing has come on it since the last answer was complete.
 
-use super::http1::{Connection, Head, Http1Error};
+use super::{
+    conduct::Violation,
+    http1::{Connection, Head, Http1Error, State},
+};
 use crate::{
     model::Invocation,
     protocol::worker::{
@@ -47,6 +52,12 @@ pub enum ExchangeError {
     /// The connection ended before the answer did.
     #[error("the worker closed the connection before the answer was complete: {0}")]
     Broken(String),
+    /// What came cannot have come from a shim.
+    #[error("the worker broke the protocol: {0}")]
+    Violation(Violation),
+    /// The same, and it came before the request was sent: that may be given to another worker.
+    #[error("the worker broke the protocol before it was asked: {0}")]
+    ViolationBefore(Violation),
     /// The handler threw, or returned no Response.
     #[error("{}", .failure.message)]
     Handler {
@@ -70,18 +81,33 @@ pub(super) struct Link {
 struct Idle(Mutex<Vec<(runtime::Id, Connection)>>);
 
 impl Idle {
-    fn take(&self) -> Option<Connection> {
+    /// One that nothing has happened on since it was put here.
+    ///
+    /// Bytes that come between this look and the request cannot be told from an answer. They can only be the answer of
+    /// the function itself, which has written them; what it should have answered then follows, unasked.
+    fn take(&self) -> Result<Option<Connection>, Violation> {
         let own = Handle::current().id();
-        let mut idle = self.0.lock();
-        let index = idle.iter().rposition(|(runtime, _)| *runtime == own)?;
-        Some(idle.swap_remove(index).1)
+        loop {
+            let connection = {
+                let mut idle = self.0.lock();
+                let Some(index) = idle.iter().rposition(|(runtime, _)| *runtime == own) else { return Ok(None) };
+                idle.swap_remove(index).1
+            };
+            match connection.state_after_rest() {
+                State::Reusable => return Ok(Some(connection)),
+                State::Over => {}
+                State::Unasked => return Err(Violation::BytesUnasked),
+            }
+        }
     }
 
-    fn put(&self, connection: Connection) {
-        if connection.is_reusable() {
-            let own = Handle::current().id();
-            self.0.lock().push((own, connection));
+    fn put(&self, connection: Connection) -> Result<(), Violation> {
+        match connection.state() {
+            State::Reusable => self.0.lock().push((Handle::current().id(), connection)),
+            State::Over => {}
+            State::Unasked => return Err(Violation::BytesUnasked),
         }
+        Ok(())
     }
 }
 
@@ -154,7 +180,7 @@ impl Link {
         body: Bytes,
     ) -> Result<Answer, ExchangeError> {
         loop {
-            let idle = self.idle.take();
+            let idle = self.idle.take().map_err(ExchangeError::ViolationBefore)?;
             let reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
@@ -167,9 +193,23 @@ impl Link {
                 Ok(head) => return Ok(Answer::new(head, connection, Arc::clone(&self.idle))),
                 // A kept-alive connection may have been closed by the worker in the meantime; a new one tells for sure.
                 Err(Http1Error::NotSent(_)) if reused => {}
-                Err(Http1Error::NotSent(_)) => return Err(ExchangeError::NotSent),
-                Err(error) => return Err(ExchangeError::Broken(error.to_string())),
+                Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+impl From<Http1Error> for ExchangeError {
+    fn from(error: Http1Error) -> Self {
+        match error {
+            Http1Error::NotSent(_) => Self::NotSent,
+            Http1Error::Malformed(what) => Self::Violation(Violation::NotHttp(what)),
+            Http1Error::Unfit(what) => {
+                let failure = HandlerFailure { name: None, message: what.into(), stack: None };
+                // What is left of the answer is not read: the worker is to say when it is over.
+                Self::Handler { failure, pending: true }
+            }
+            Http1Error::Ended | Http1Error::Io(_) => Self::Broken(error.to_string()),
         }
     }
 }
@@ -206,23 +246,27 @@ impl Answer {
             Ok(Some(bytes)) => Ok(Some(bytes)),
             Ok(None) => {
                 if let Some(connection) = self.connection.take() {
-                    self.idle.put(connection);
+                    self.idle.put(connection).map_err(ExchangeError::Violation)?;
                 }
                 Ok(None)
             }
             Err(error) => {
                 self.connection = None;
-                Err(ExchangeError::Broken(error.to_string()))
+                Err(error.into())
             }
         }
     }
 
-    /// The whole body, as long as it has at most `bytes_max` bytes; what is over is cut off.
+    /// The whole body, as long as it has at most `bytes_max` bytes. What is over is not read, and the worker is to say
+    /// when it is over.
     async fn collect(&mut self, bytes_max: usize) -> Result<Bytes, ExchangeError> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
             let room = bytes_max - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                (self.connection, self.pending) = (None, true);
+            }
         }
         Ok(body.into())
     }

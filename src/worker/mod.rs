@@ -9,8 +9,8 @@
 //! - [`Worker::kill`] ends it, with everything it has started, and remembers why.
 //!
 //! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its process.
-//! Everything a worker says is bounded, and a message that names an invocation counts only if that worker runs it or
-//! has just run it.
+//! Everything a worker says is bounded, and a worker that says what no shim says is ended ([`conduct`]); a message that
+//! names an invocation counts only if that worker runs it or has just run it.
 //!
 //! This module decides nothing about how many workers there are: that is `scheduler`.
 
@@ -18,6 +18,7 @@ mod blueprint;
 mod boot;
 mod calls;
 mod cgroup;
+mod conduct;
 mod error;
 mod folder;
 mod http1;
@@ -33,6 +34,7 @@ mod spawn;
 mod supervise;
 
 pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
+pub use conduct::Violation;
 pub use error::{SpawnerError, StartError};
 pub use launch::Launcher;
 pub use link::{Answer, ExchangeError};
@@ -141,6 +143,8 @@ pub enum KillReason {
     StartTimeout,
     /// It could not be reached; mostly because it had ended by itself.
     Unreachable,
+    /// It did what the shim never does.
+    Protocol(Violation),
 }
 
 /// How a worker ended.
@@ -156,11 +160,17 @@ pub struct Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(KillReason::OutOfMemory { found, max }) = self.reason {
-            return write!(f, "it had {} MiB of memory and may have {} MiB", found >> 20, max >> 20);
-        }
-        if self.reason == Some(KillReason::Deadline) {
-            return f.write_str("it was ended because an invocation took too long and did not end there");
+        match self.reason {
+            Some(KillReason::OutOfMemory { found, max }) => {
+                return write!(f, "it had {} MiB of memory and may have {} MiB", found >> 20, max >> 20);
+            }
+            Some(KillReason::Deadline) => {
+                return f.write_str("it was ended because an invocation took too long and did not end there");
+            }
+            Some(KillReason::Protocol(violation)) => {
+                return write!(f, "it was ended because it broke the protocol: {violation}");
+            }
+            _ => {}
         }
         match (self.status.code(), self.status.signal()) {
             (Some(code), _) => write!(f, "it exited with code {code}"),
@@ -185,7 +195,13 @@ impl Worker {
     /// The invocation counts as running, for logs and settling, until [`Self::ended`] is called for it.
     pub async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
         self.shared.calls.begin(invocation.id);
-        self.link.exchange(invocation).await
+        match self.link.exchange(invocation).await {
+            Err(ExchangeError::ViolationBefore(violation)) => {
+                self.kill(KillReason::Protocol(violation));
+                Err(ExchangeError::NotSent)
+            }
+            outcome => outcome,
+        }
     }
 
     /// Whether it runs an invocation.

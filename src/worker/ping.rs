@@ -6,6 +6,7 @@
 //!
 //! The time counts from the first attempt: a channel that takes no more is one that the worker does not read.
 
+use super::conduct::Violation;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
@@ -43,12 +44,11 @@ impl Ping {
         }
     }
 
-    /// The worker answers. What was not asked, or was answered before, means nothing.
-    pub(super) fn answer(&self, number: u64) {
+    /// The worker answers.
+    pub(super) fn answer(&self, number: u64) -> Result<(), Violation> {
         let mut state = self.0.lock();
-        if state.number == number {
-            state.asked.take_if(|asked| asked.sent);
-        }
+        let is_right = state.number == number && state.asked.take_if(|asked| asked.sent).is_some();
+        if is_right { Ok(()) } else { Err(Violation::PongUnasked) }
     }
 
     /// How long the question has gone unanswered; none without a question.
@@ -78,7 +78,7 @@ mod tests {
         ask(start);
         ask(start + SECOND);
         assert_eq!(ping.unanswered_for(start + 2 * SECOND), Some(2 * SECOND), "from the first attempt");
-        ping.answer(1);
+        assert_eq!(ping.answer(1), Ok(()));
         assert_eq!(ping.unanswered_for(start + 2 * SECOND), None);
         ask(start + 3 * SECOND);
         assert_eq!(ping.unanswered_for(start + 3 * SECOND), Some(Duration::ZERO));
@@ -86,20 +86,20 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_nobody_waits_for_change_nothing() {
+    fn answers_that_nobody_waits_for_are_told_apart_and_change_nothing() {
         let (ping, start) = (Ping::default(), Instant::now());
         for number in [0, 1, u64::MAX] {
-            ping.answer(number);
+            assert_eq!(ping.answer(number), Err(Violation::PongUnasked));
         }
         ping.ask(start, |_| true);
         for number in [0, 2, u64::MAX] {
-            ping.answer(number);
+            assert_eq!(ping.answer(number), Err(Violation::PongUnasked));
         }
         assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "an answer ahead of its question is none");
-        ping.answer(1);
-        ping.answer(1);
+        assert_eq!(ping.answer(1), Ok(()));
+        assert_eq!(ping.answer(1), Err(Violation::PongUnasked));
         ping.ask(start, |_| true);
-        ping.answer(1);
+        assert_eq!(ping.answer(1), Err(Violation::PongUnasked));
         assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "the answer to an older question is none");
     }
 
@@ -107,7 +107,7 @@ mod tests {
     fn what_a_full_channel_does_not_take_goes_out_later() {
         let (ping, start) = (Ping::default(), Instant::now());
         ping.ask(start, |_| false);
-        ping.answer(1);
+        assert_eq!(ping.answer(1), Err(Violation::PongUnasked));
         assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "nobody can answer what was not sent");
         let mut sent = 0;
         ping.ask(start + SECOND, |number| {
@@ -115,7 +115,7 @@ mod tests {
             true
         });
         assert_eq!((sent, ping.unanswered_for(start + SECOND)), (1, Some(SECOND)));
-        ping.answer(1);
+        assert_eq!(ping.answer(1), Ok(()));
         assert_eq!(ping.unanswered_for(start + SECOND), None);
     }
 }

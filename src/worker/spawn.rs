@@ -21,7 +21,10 @@ use crate::{
     telemetry::Logs,
 };
 use arc_swap::ArcSwap;
-use nix::fcntl::OFlag;
+use nix::{
+    fcntl::OFlag,
+    unistd::{Pid, getpgid, getsid},
+};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -182,6 +185,16 @@ impl Spawner {
         for worker in self.processes() {
             worker.kill(KillReason::Stop);
         }
+    }
+
+    /// Whether a process is a worker or was started by one, as its group and session tell: a worker leads both, and what
+    /// it starts is in them unless it has left both. A process that has ended cannot be told any more and counts as one.
+    #[must_use]
+    pub fn is_worker(&self, process: Pid) -> bool {
+        let (Ok(group), Ok(session)) = (getpgid(Some(process)), getsid(Some(process))) else { return true };
+        let leads =
+            |worker: &Arc<Shared>| [group, session].map(|it| it.as_raw() as u32).contains(&worker.process.pid());
+        self.processes().iter().any(leads)
     }
 
     /// Private memory of all processes in bytes, read now.

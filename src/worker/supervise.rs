@@ -1,13 +1,18 @@
-//! The one task beside each worker: it reads what the worker says and notices its end.
+//! The one task beside each worker: it reads what the worker says and notices its end. What the worker may say, and what
+//! happens if it says something else, is in [`super::conduct`].
 
-use super::{Exit, KillReason, Shared, SpawnLimits, lines::Lines};
+use super::{
+    Exit, KillReason, Owner, Shared, SpawnLimits,
+    conduct::{Pace, Violation},
+    lines::Lines,
+};
 use crate::{
     model::{InvocationId, Timestamp},
     protocol::worker::{FromWorker, LogLevel},
     telemetry::{LogRecord, Logs, Stream},
 };
 use std::{
-    io,
+    future, io,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
     sync::Arc,
@@ -16,6 +21,7 @@ use std::{
 use tokio::{
     net::{UnixStream, unix::pipe},
     sync::oneshot,
+    time::sleep_until,
 };
 
 /// Bytes read at once.
@@ -24,11 +30,17 @@ const READ_BYTES: usize = 16 * 1024;
 /// What is read of each stream after the process has ended.
 const REMAINDER_BYTES_MAX: usize = 256 * 1024;
 
-/// JSON may write one byte of a message as six.
+/// JSON may write one byte of a text as six.
 const JSON_ESCAPE_FACTOR: usize = 6;
 
-/// Room in a control line for everything besides the message.
-const CONTROL_OVERHEAD_BYTES: usize = 32 * 1024;
+/// To how many bytes the shim cuts the message and the stack of an error, each.
+const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Room in a control line for everything besides its texts.
+const CONTROL_OVERHEAD_BYTES: usize = 4 * 1024;
+
+/// Room in a log line for what is said about an error besides its text.
+const LOG_OVERHEAD_BYTES: usize = 64;
 
 /// The daemon's ends of what a worker writes on.
 pub(super) struct Streams {
@@ -51,6 +63,7 @@ struct Input {
     lines: Lines,
     /// Whether there may be more.
     open: bool,
+    pace: Pace,
 }
 
 /// What the worker says, on its way into the log.
@@ -60,6 +73,12 @@ struct Voice {
     rate: Rate,
     /// Taken by the first `ready`.
     ready: Option<oneshot::Sender<()>>,
+    /// A control line is shorter than this.
+    control_bytes_max: usize,
+    /// What a worker says is cut to this many bytes; an honest one has done so before.
+    log_bytes_max: usize,
+    /// It has said what it must not say: nothing it says on its control channel counts any more.
+    is_rogue: bool,
 }
 
 impl Supervisor {
@@ -70,26 +89,29 @@ impl Supervisor {
         streams: Streams,
         ready: oneshot::Sender<()>,
     ) -> Self {
-        let control_bytes_max = limits.line_bytes_max * JSON_ESCAPE_FACTOR + CONTROL_OVERHEAD_BYTES;
+        let texts_bytes_max = limits.line_bytes_max.max(2 * ERROR_TEXT_BYTES_MAX);
+        let control_bytes_max = texts_bytes_max * JSON_ESCAPE_FACTOR + CONTROL_OVERHEAD_BYTES;
+        let log_bytes_max = limits.line_bytes_max.max(ERROR_TEXT_BYTES_MAX) + LOG_OVERHEAD_BYTES;
         let rate = Rate::new(limits.lines_per_second_max);
-        Self {
-            voice: Voice { shared, logs, rate, ready: Some(ready) },
-            streams,
-            control: Input::new(control_bytes_max),
-            stdout: Input::new(limits.line_bytes_max),
-            stderr: Input::new(limits.line_bytes_max),
-        }
+        let voice = Voice { shared, logs, rate, ready: Some(ready), control_bytes_max, log_bytes_max, is_rogue: false };
+        let input = |line_bytes_max| Input::new(line_bytes_max, limits.lines_per_second_max);
+        let (control, stdout, stderr) =
+            (input(control_bytes_max), input(limits.line_bytes_max), input(limits.line_bytes_max));
+        Self { voice, streams, control, stdout, stderr }
     }
 
     /// Reads until the process has ended, then reports its exit.
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.voice.shared);
         let status = loop {
+            let inputs = [&self.control, &self.stdout, &self.stderr];
+            let pause = inputs.iter().filter_map(|input| input.pace.paused_until()).min();
             tokio::select! {
                 status = shared.process.wait() => break status,
-                _ = self.streams.control.readable(), if self.control.open => self.read_control(READ_BYTES),
-                _ = self.streams.stdout.readable(), if self.stdout.open => self.read_stdout(READ_BYTES),
-                _ = self.streams.stderr.readable(), if self.stderr.open => self.read_stderr(READ_BYTES),
+                _ = self.streams.control.readable(), if self.control.is_read() => self.read_control(READ_BYTES),
+                _ = self.streams.stdout.readable(), if self.stdout.is_read() => self.read_stdout(READ_BYTES),
+                _ = self.streams.stderr.readable(), if self.stderr.is_read() => self.read_stderr(READ_BYTES),
+                () = until(pause) => self.resume(),
             }
         };
         let status = status.unwrap_or_else(|error| {
@@ -106,9 +128,17 @@ impl Supervisor {
         voice.report_exit(status);
     }
 
+    fn resume(&mut self) {
+        let now = Instant::now();
+        for input in [&mut self.control, &mut self.stdout, &mut self.stderr] {
+            input.pace.resume(now);
+        }
+    }
+
     fn read_control(&mut self, bytes_max: usize) {
         let Self { voice, streams, control, .. } = self;
-        control.read(bytes_max, |buffer| streams.control.try_read(buffer), |line| voice.on_message(line));
+        control.read(bytes_max, |buffer| streams.control.try_read(buffer), |line| voice.on_control_line(line));
+        control.open &= !voice.is_rogue;
     }
 
     fn read_stdout(&mut self, bytes_max: usize) {
@@ -124,9 +154,22 @@ impl Supervisor {
     }
 }
 
+/// Waits for that moment, or for ever.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => future::pending().await,
+    }
+}
+
 impl Input {
-    fn new(line_bytes_max: usize) -> Self {
-        Self { lines: Lines::new(line_bytes_max), open: true }
+    fn new(line_bytes_max: usize, lines_per_second_max: u32) -> Self {
+        Self { lines: Lines::new(line_bytes_max), open: true, pace: Pace::new(lines_per_second_max) }
+    }
+
+    /// Whether what comes is read, now.
+    fn is_read(&self) -> bool {
+        self.open && self.pace.paused_until().is_none()
     }
 
     /// Reads what is there, about `bytes_max` at most, and takes its lines.
@@ -138,18 +181,23 @@ impl Input {
     ) {
         // Made anew at each read: a worker that says nothing holds no buffer.
         let mut buffer = vec![0; READ_BYTES];
-        let mut total = 0;
+        let (mut reads, mut lines, mut total) = (0, 0, 0);
         while self.open && total < bytes_max {
+            reads += 1;
             match try_read(&mut buffer) {
                 Ok(0) => self.open = false,
                 Ok(count) => {
-                    self.lines.push(&buffer[..count], &mut take);
+                    self.lines.push(&buffer[..count], |line| {
+                        lines += 1;
+                        take(line);
+                    });
                     total += count;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => self.open = false,
             }
         }
+        self.pace.spend(reads, lines, total as u64, Instant::now());
     }
 }
 
@@ -159,7 +207,13 @@ impl Voice {
         let shared = Arc::clone(&self.shared);
         let reason = shared.end_reason(status);
         let exit = Exit { status, reason, last_words: shared.last_words() };
-        tracing::debug!(pid = shared.process.pid(), ?reason, "a worker has ended: {exit}");
+        let pid = shared.process.pid();
+        match (reason, shared.owner.get()) {
+            (Some(KillReason::Protocol(_)), Some(Owner { function_id: function, version, .. })) => {
+                tracing::warn!(pid, %function, %version, "a worker has ended: {exit}");
+            }
+            _ => tracing::debug!(pid, ?reason, "a worker has ended: {exit}"),
+        }
         if reason != Some(KillReason::Stop) {
             let message = match reason {
                 Some(KillReason::Deadline) => "the worker was ended because its invocation took too long".to_owned(),
@@ -177,39 +231,49 @@ impl Voice {
         self.log(stream, level, self.shared.calls.writer(), message);
     }
 
-    fn on_message(&mut self, line: &[u8]) {
-        match serde_json::from_slice(line) {
-            Ok(FromWorker::Ready { .. }) => {
-                if let Some(ready) = self.ready.take() {
-                    let _ = ready.send(());
-                }
+    /// Takes a line of the control channel. A worker that says what it must not say is ended.
+    fn on_control_line(&mut self, line: &[u8]) {
+        if self.is_rogue {
+            return;
+        }
+        if let Err(violation) = self.on_message(line) {
+            self.is_rogue = true;
+            self.shared.kill(KillReason::Protocol(violation));
+        }
+    }
+
+    fn on_message(&mut self, line: &[u8]) -> Result<(), Violation> {
+        if line.len() >= self.control_bytes_max {
+            return Err(Violation::LineTooLong);
+        }
+        let calls = &self.shared.calls;
+        match serde_json::from_slice(line).map_err(|_| Violation::NoMessage)? {
+            FromWorker::Ready { .. } => {
+                let ready = self.ready.take().ok_or(Violation::ReadyAgain)?;
+                let _ = ready.send(());
             }
-            Ok(FromWorker::Log { level, invocation, message, dropped }) => {
-                self.rate.dropped += dropped.unwrap_or(0);
+            FromWorker::Log { level, invocation, mut message, dropped } => {
+                let invocation = calls.known(invocation.as_deref())?;
+                self.rate.dropped += u64::from(dropped.unwrap_or(0));
+                cut(&mut message, self.log_bytes_max);
                 if level >= LogLevel::Warn {
                     self.shared.say_last(&message);
                 }
-                let invocation = self.shared.calls.known(invocation.as_deref());
                 self.log(Stream::Console, level, invocation, message);
             }
-            Ok(FromWorker::Rejection { invocation, message, stack, guessed }) => {
+            FromWorker::Rejection { invocation, message, stack, guessed, dropped } => {
+                let invocation = calls.known(invocation.as_deref())?;
+                self.rate.dropped += u64::from(dropped.unwrap_or(0));
                 let how = if guessed { "unhandled, probably of this invocation" } else { "unhandled" };
-                let text = format!("{how}: {}", stack.unwrap_or(message));
+                let mut text = format!("{how}: {}", stack.unwrap_or(message));
+                cut(&mut text, self.log_bytes_max);
                 self.shared.say_last(&text);
-                let invocation = self.shared.calls.known(invocation.as_deref());
                 self.log(Stream::System, LogLevel::Error, invocation, text);
             }
-            Ok(FromWorker::Settled { invocation }) => {
-                if let Ok(invocation) = invocation.parse() {
-                    self.shared.calls.settle(invocation);
-                }
-            }
-            Ok(FromWorker::Pong { number }) => self.shared.ping.answer(number),
-            Err(error) => {
-                let message = format!("the worker wrote a line on its control channel that is no message: {error}");
-                self.log(Stream::System, LogLevel::Warn, None, message);
-            }
+            FromWorker::Settled { invocation } => calls.settle(&invocation)?,
+            FromWorker::Pong { number } => self.shared.ping.answer(number)?,
         }
+        Ok(())
     }
 
     /// Keeps a line, unless the worker is over its rate.
@@ -248,6 +312,14 @@ impl Voice {
             level,
             message,
         });
+    }
+}
+
+/// Cuts a text to so many bytes, between two characters.
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
     }
 }
 

@@ -8,8 +8,8 @@ use levain::{
     model::{Digest, EnvironmentName, FunctionId, FunctionName, Invocation, InvocationId, Network, VersionLabel},
     telemetry::{LogOptions, LogQuery, LogRecord, Telemetry},
     worker::{
-        Blueprint, ExchangeError, KillReason, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner, Worker,
-        runtime,
+        Blueprint, ExchangeError, KillReason, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner, Violation,
+        Worker, runtime,
     },
 };
 use std::{
@@ -162,34 +162,27 @@ async fn a_ping_is_answered_while_invocations_wait_and_not_while_one_blocks_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pongs_that_nobody_asked_for_do_not_make_a_blocked_worker_look_alive() {
-    let workshop = Workshop::new(
-        r#"import { writeSync } from "node:fs";
-           export default async () => {
-               for (let number = 0; number < 100; number++) writeSync(0, `{"type":"pong","number":${number}}\n`);
-               writeSync(0, '{"type":"pong","number":-1}\n{"type":"pong"}\n{"type":"pong","number":1e400}\n');
-               console.log("it blocks");
-               for (;;);
-           }"#,
-    )
-    .await;
-    let worker = workshop.spawn().await;
-    let invocation = get("/");
-    let steer = async {
-        workshop.until_logged("it blocks").await;
+async fn pongs_that_nobody_asked_for_end_the_worker() {
+    // A number that will be asked, and some that are none.
+    for numbers in ["[1]", "[-1]", "[1e400]", "['null']"] {
+        let code = format!(
+            r#"import {{ writeSync }} from "node:fs";
+               export default async () => {{
+                   for (const number of {numbers}) writeSync(0, `{{"type":"pong","number":${{number}}}}\n`);
+                   await new Promise(() => {{}});
+               }}"#
+        );
+        let workshop = Workshop::new(&code).await;
+        let worker = workshop.spawn().await;
+        let outcome = call(&worker, &get("/")).await;
+        assert!(matches!(outcome, Err(ExchangeError::Broken(_))), "{numbers}: {outcome:?}");
+        let reason = worker.exited().await.reason;
+        let right = if numbers == "[1]" { Violation::PongUnasked } else { Violation::NoMessage };
+        assert_eq!(reason, Some(KillReason::Protocol(right)), "{numbers}");
         worker.ping();
-        until("it counts as blocked", || async {
-            worker.blocked_for(Instant::now()).filter(|it| *it > Duration::from_millis(100))
-        })
-        .await;
-        worker.kill(KillReason::Deadline);
-    };
-    let (outcome, ()) = tokio::join!(call(&worker, &invocation), steer);
-    assert!(matches!(outcome, Err(ExchangeError::Broken(_))), "{outcome:?}");
-    worker.exited().await;
-    worker.ping();
-    assert!(worker.blocked_for(Instant::now()).is_some(), "who has ended does not answer");
-    workshop.close().await;
+        assert!(worker.blocked_for(Instant::now()).is_some(), "who has ended does not answer");
+        workshop.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

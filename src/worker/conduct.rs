@@ -1,0 +1,171 @@
+//! What a worker may not do, and how much it may say at a time.
+//!
+//! A function runs in the process of its shim: it can write on the control channel, on the pipes and on the accepted
+//! connections itself. So all that a worker sends is hostile input, and falls under one of three rules.
+//!
+//! **Ended** is a worker that does what the shim never does, whatever the function is like: somebody else has written
+//! there, and nothing that follows can be trusted. See [`Violation`]; the invocations that run there have crashed.
+//!
+//! **Tolerated** is what an honest shim may bring about, and what harms nobody else:
+//!
+//! | what | why |
+//! |---|---|
+//! | `settled` twice, or late | the shim may say it unasked, and again when it is asked about a dropped connection |
+//! | `settled`, `log`, `rejection` of an invocation that has ended | a function's timers outlive its answers. When so many have ended since that it is forgotten, it is not named ([`super::calls`]) |
+//! | a line without an invocation, or with an empty name of one | output at import; a request that a function makes to its own socket has no id |
+//! | a `pong` after any time | a question stays asked until it is answered |
+//! | the end of the control channel | it comes a moment before the end of the process; nothing is heard of one that goes on |
+//! | a head with too many headers, too large, or with a character that no header may have | the function chose them: its answer fails, and the worker goes on |
+//! | the shim's own headers in an answer of the function | it says of itself that it failed, or has more to do, and gets what follows: until it says `settled`, or its time is up |
+//! | an answer that ends early, or never | a function may exit, and be slow: its deadline ends it |
+//! | descriptors sent along | the daemon does not take them: the kernel closes them |
+//!
+//! **Slowed down** is whoever sends a lot, by not being read for a while ([`Pace`]); what is over the rate of log lines
+//! is dropped and counted besides. A function that answers is bounded by what its caller takes.
+
+use std::time::{Duration, Instant};
+
+/// What no shim does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// No JSON, no message there is, or one with a field that is not what it must be.
+    #[error("a line on its control channel is no message")]
+    NoMessage,
+    /// The shim cuts what it sends to less than a line may have.
+    #[error("a line on its control channel is too long")]
+    LineTooLong,
+    /// Said once, before there is a function.
+    #[error("it said again that it is ready")]
+    ReadyAgain,
+    /// A number that was not asked, or whose answer has come before.
+    #[error("it answered a question that was not asked")]
+    PongUnasked,
+    /// An id that is none, or of an invocation that this worker was never given.
+    #[error("it named an invocation that it never had")]
+    ForeignInvocation,
+    /// Bun writes heads and bodies, so that they are well-formed, however strange the function's answer is.
+    #[error("its answer is not HTTP: {0}")]
+    NotHttp(&'static str),
+    /// Behind a complete answer, or on a connection without a request: they would be taken for the next answer.
+    #[error("it sent bytes that belong to no answer")]
+    BytesUnasked,
+}
+
+/// What the reading of one stream may cost in a second, in bytes of long lines. It is a few percent of a processor.
+const COST_PER_SECOND: u64 = 16 << 20;
+
+/// What a read costs besides its bytes: a worker may write them one by one.
+const READ_COST: u64 = 1024;
+
+/// Lines that are read in a second at least, if they are short, even where fewer are kept.
+const LINES_PER_SECOND_MIN: u64 = 20_000;
+
+/// Lines that are read for each one that may be kept: most of what is dropped should be counted, and not wait.
+const LINES_READ_PER_KEPT: u64 = 4;
+
+/// How long a stream is left alone at least. Shorter than the shim waits for room on a channel before it drops lines.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How fast a stream of one worker is read: what it wrote waits, and then the worker does.
+///
+/// Costs are counted against an allowance that grows all the time, up to what it grows in a second: whoever was quiet
+/// may say that much at once.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Below zero, it is in debt.
+    allowance: i64,
+    line_cost: u64,
+    counted: Instant,
+    paused_until: Option<Instant>,
+}
+
+impl Pace {
+    /// For a worker of whose lines so many are kept in a second.
+    pub(super) fn new(lines_per_second_max: u32) -> Self {
+        let lines = (u64::from(lines_per_second_max) * LINES_READ_PER_KEPT).max(LINES_PER_SECOND_MIN);
+        let (allowance, line_cost) = (COST_PER_SECOND as i64, COST_PER_SECOND / lines);
+        Self { allowance, line_cost, counted: Instant::now(), paused_until: None }
+    }
+
+    /// So much was read. Over the allowance, a pause begins.
+    pub(super) fn spend(&mut self, reads: u64, lines: u64, bytes: u64, now: Instant) {
+        let second = COST_PER_SECOND as i64;
+        let grown = now.saturating_duration_since(self.counted).min(Duration::from_secs(1)).as_micros() as i64;
+        self.counted = now;
+        self.allowance = (self.allowance + grown * second / 1_000_000).min(second);
+        let cost = reads * READ_COST + lines * self.line_cost + bytes;
+        self.allowance = self.allowance.saturating_sub_unsigned(cost);
+        if self.allowance < 0 {
+            let debt = Duration::from_micros((-self.allowance * 1_000_000 / second) as u64);
+            self.paused_until = Some(now + debt.max(PAUSE));
+        }
+    }
+
+    /// When its pause ends, if there is one.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Ends a pause that has lasted long enough.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.paused_until.take_if(|until| *until <= now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads so much again and again, for ten seconds, and says how many times.
+    fn in_ten_seconds(mut pace: Pace, reads: u64, lines: u64, bytes: u64) -> u64 {
+        let start = pace.counted;
+        let (mut now, mut times) = (start, 0);
+        while now < start + Duration::from_secs(10) {
+            pace.spend(reads, lines, bytes, now);
+            times += 1;
+            if let Some(until) = pace.paused_until() {
+                now = until;
+                pace.resume(now);
+                assert_eq!(pace.paused_until(), None);
+            }
+        }
+        times
+    }
+
+    #[test]
+    fn whoever_is_read_without_end_is_read_at_the_pace() {
+        // Eleven seconds' worth: what it had at first comes on top.
+        let bytes = in_ten_seconds(Pace::new(5_000), 1, 0, 16 << 10) * (16 << 10);
+        assert!((150 << 20..=177 << 20).contains(&bytes), "{bytes}");
+        for kept in [1, 5_000] {
+            let lines = in_ten_seconds(Pace::new(kept), 1, 1_000, 4_000) * 1_000;
+            assert!((180_000..=222_000).contains(&lines), "{lines}");
+        }
+        let tiny_reads = in_ten_seconds(Pace::new(5_000), 1, 0, 1);
+        assert!((150_000..=200_000).contains(&tiny_reads), "{tiny_reads}");
+    }
+
+    #[test]
+    fn what_may_be_kept_is_read_without_a_pause() {
+        for kept in [100, 5_000] {
+            let mut pace = Pace::new(kept);
+            let start = pace.counted;
+            for number in 0..u64::from(kept) * 10 {
+                pace.spend(1, 1, 100, start + Duration::from_secs(1) / kept * number as u32);
+                assert_eq!(pace.paused_until(), None, "{kept} a second, line {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_lasts_until_the_debt_is_paid() {
+        let mut pace = Pace::new(5_000);
+        let now = pace.counted;
+        pace.spend(0, 0, 3 * COST_PER_SECOND, now);
+        assert_eq!(pace.paused_until(), Some(now + Duration::from_secs(2)));
+        pace.resume(now + Duration::from_secs(1));
+        assert!(pace.paused_until().is_some());
+        pace.resume(now + Duration::from_secs(2));
+        assert_eq!(pace.paused_until(), None);
+    }
+}
