@@ -109,14 +109,14 @@ impl From<&StartError> for Error {
                     .with_details(details)
             }
             // Loading the bundle is all a start does that the function's code can bring down.
-            StartError::Exited(_) | StartError::Timeout { .. } => {
+            StartError::Exited(_) | StartError::Timeout { .. } | StartError::Protocol(_) => {
                 Self::new(ErrorCode::BundleLoadError, format!("the bundle cannot be loaded: {error}"))
                     .with_details(details)
             }
             StartError::Bundle(error) => {
                 Self::new(bundle_code(error).unwrap_or(ErrorCode::Internal), error.to_string())
             }
-            StartError::Launch(_) | StartError::Prepare(_) | StartError::Protocol(_) => {
+            StartError::Launch(_) | StartError::Prepare(_) => {
                 Self::new(ErrorCode::WorkerUnavailable, error.to_string()).with_details(details)
             }
         }

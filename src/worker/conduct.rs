@@ -16,7 +16,7 @@
 //! | a `pong` after any time | a question stays asked until it is answered |
 //! | the end of the control channel | it comes a moment before the end of the process; nothing is heard of one that goes on |
 //! | a head with too many headers, too large, or with a character that no header may have | the function chose them: its answer fails, and the worker goes on |
-//! | the shim's own headers in an answer of the function | it says of itself that it failed, or has more to do, and gets what follows: until it says `settled`, or its time is up |
+//! | the shim's own headers in an answer of the function | it says of itself that it failed, or has more to do. The shim is asked whether it has |
 //! | an answer that ends early, or never | a function may exit, and be slow: its deadline ends it |
 //! | descriptors sent along | the daemon does not take them: the kernel closes them |
 //!

@@ -171,11 +171,12 @@ impl Connection {
     async fn read_head_on(&mut self) -> Result<(), Http1Error> {
         loop {
             let seen = self.incoming.len().saturating_sub(HEAD_END.len());
-            if self.incoming.len() > HEAD_BYTES_MAX {
+            self.read(READ_BYTES).await?;
+            let end = self.incoming[seen..].windows(HEAD_END.len()).position(|it| it == HEAD_END);
+            if end.map_or(self.incoming.len(), |end| seen + end) > HEAD_BYTES_MAX {
                 return Err(Http1Error::Unfit("the head of the answer has more than 256 KiB: return fewer headers"));
             }
-            self.read(READ_BYTES).await?;
-            if self.incoming[seen..].windows(HEAD_END.len()).any(|it| it == HEAD_END) {
+            if end.is_some() {
                 return Ok(());
             }
         }
@@ -402,7 +403,7 @@ mod tests {
     }
 
     /// Sends a GET to a peer that answers with these bytes, a few at a time, and then closes.
-    async fn exchange(method: Method, answer: &[u8], cut: usize) -> Result<(Head, Vec<u8>, bool), Http1Error> {
+    async fn exchange(method: Method, answer: &[u8], cut: usize) -> Result<(Head, Vec<u8>, State), Http1Error> {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let pieces: Vec<Vec<u8>> = answer.chunks(cut).map(<[u8]>::to_vec).collect();
         let peer = tokio::spawn(async move {
@@ -422,7 +423,7 @@ mod tests {
             body.extend_from_slice(&chunk);
         }
         peer.await.expect("the peer ends");
-        Ok((head, body, connection.state() == State::Reusable))
+        Ok((head, body, connection.state()))
     }
 
     #[tokio::test]
@@ -442,22 +443,23 @@ mod tests {
         ];
         for (answer, body, reusable) in cases {
             for cut in [1, 2, 7, 1000] {
-                let (_, got, reuse) = exchange(Method::GET, answer.as_bytes(), cut).await.expect(answer);
-                assert_eq!((String::from_utf8_lossy(&got).as_ref(), reuse), (body, reusable), "{answer:?} cut {cut}");
+                let (_, got, state) = exchange(Method::GET, answer.as_bytes(), cut).await.expect(answer);
+                let state_then = if reusable { State::Reusable } else { State::Over };
+                assert_eq!((String::from_utf8_lossy(&got).as_ref(), state), (body, state_then), "{answer:?} cut {cut}");
             }
         }
     }
 
     #[tokio::test]
     async fn an_answer_to_head_has_no_body() {
-        let (head, body, reusable) = exchange(
+        let (head, body, state) = exchange(
             Method::HEAD,
             b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n",
             9,
         )
         .await
         .expect("an answer");
-        assert_eq!((head.headers.get_all("set-cookie").iter().count(), body.len(), reusable), (2, 0, true));
+        assert_eq!((head.headers.get_all("set-cookie").iter().count(), body.len(), state), (2, 0, State::Reusable));
     }
 
     #[tokio::test]
@@ -468,7 +470,12 @@ mod tests {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10000000000000000\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
+            "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551616\r\n\r\nxx",
             "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\nx",
             "HTTP/1.1 200 OK\r\n",
             "nonsense\r\n\r\n",
@@ -479,10 +486,97 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_after_the_answer_end_the_connection() {
+    async fn bytes_after_the_answer_belong_to_none() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n\r\n";
-        let (_, body, reusable) = exchange(Method::GET, answer, 1000).await.expect("an answer");
-        assert_eq!((body.as_slice(), reusable), (&b"x"[..], false));
+        let (_, body, state) = exchange(Method::GET, answer, 1000).await.expect("an answer");
+        assert_eq!((body.as_slice(), state), (&b"x"[..], State::Unasked));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_come_while_it_rests_belong_to_no_answer() {
+        let (stream, mut peer) = UnixStream::pair().expect("a pair");
+        let mut connection = Connection::new(socket(stream));
+        peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("there is room");
+        connection.send(&Method::GET, "/", &HeaderMap::new(), Bytes::new()).await.expect("an answer");
+        assert_eq!(connection.chunk().await.expect("a body"), None);
+        tokio::time::sleep(std::time::Duration::ZERO).await;
+        assert_eq!((connection.state(), connection.state_after_rest()), (State::Reusable, State::Reusable));
+        peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled").await.expect("there is room");
+        tokio::time::sleep(std::time::Duration::ZERO).await;
+        assert_eq!((connection.state(), connection.state_after_rest()), (State::Reusable, State::Unasked));
+    }
+
+    #[tokio::test]
+    async fn what_a_function_may_choose_is_told_from_what_no_shim_sends() {
+        let with = |headers: String| format!("HTTP/1.1 200 OK\r\n{headers}content-length: 0\r\n\r\n");
+        let many: String = (0..=HEADERS_MAX).map(|number| format!("h{number}: v\r\n")).collect();
+        let large = format!("large: {}\r\n", "x".repeat(HEAD_BYTES_MAX));
+        for answer in [with(many), with(large), with("a: \u{1}\r\n".into())] {
+            let outcome = exchange(Method::GET, answer.as_bytes(), 5_000).await;
+            assert!(matches!(outcome, Err(Http1Error::Unfit(_))), "{:?}", outcome.map(|it| it.2));
+        }
+    }
+
+    /// Sends a GET to a peer that writes a beginning and then the same again and again, for as long as it is let. Says
+    /// how many bytes it got rid of, and why no more.
+    async fn endless(begin: &str, more: &str) -> (usize, Http1Error) {
+        let (stream, mut peer) = UnixStream::pair().expect("a pair");
+        let (begin, more) = (begin.to_owned(), more.to_owned());
+        let peer = tokio::spawn(async move {
+            let mut written = begin.len();
+            peer.write_all(begin.as_bytes()).await.expect("there is room");
+            while peer.write_all(more.as_bytes()).await.is_ok() {
+                written += more.len();
+            }
+            written
+        });
+        let mut connection = Connection::new(socket(stream));
+        let outcome = async {
+            connection.send(&Method::GET, "/", &HeaderMap::new(), Bytes::new()).await?;
+            while connection.chunk().await?.is_some() {}
+            Ok(())
+        };
+        let error = outcome.await.expect_err("it has no end");
+        assert!(connection.incoming.capacity() < 2 * HEAD_BYTES_MAX + READ_BODY_BYTES_MAX, "{error}");
+        drop(connection);
+        (peer.await.expect("the peer ends"), error)
+    }
+
+    #[tokio::test]
+    async fn what_has_no_end_is_cut_off() {
+        /// What a socket holds besides.
+        const SOCKET_BYTES: usize = 1 << 20;
+        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let cases = [
+            ("HTTP/1.1 200 OK\r\n".to_owned(), "x".repeat(100), HEAD_BYTES_MAX),
+            ("HTTP/1.1 200 OK\r\n".to_owned(), "a: b\r\n".to_owned(), HEAD_BYTES_MAX),
+            (String::new(), "HTTP/1.1 103 Early Hints\r\n\r\n".to_owned(), 1_000),
+            (chunked.to_owned(), "0".repeat(100), LINE_BYTES_MAX),
+            (chunked.to_owned() + "1;", "x".repeat(100), LINE_BYTES_MAX),
+            (chunked.to_owned() + "0\r\n", "a: b\r\n".to_owned(), LINE_BYTES_MAX),
+            (chunked.to_owned() + "1\r\nx", "x".repeat(100), LINE_BYTES_MAX),
+        ];
+        for (begin, more, bytes_max) in cases {
+            let (written, error) = endless(&begin, &more).await;
+            assert!(written <= bytes_max + SOCKET_BYTES, "{begin:?} {more:?}: {written} {error}");
+            assert!(matches!(error, Http1Error::Malformed(_) | Http1Error::Unfit(_)), "{begin:?}: {error}");
+        }
+    }
+
+    /// A head that comes in single bytes is parsed a few times, not once for each byte: that would take seconds.
+    #[tokio::test]
+    async fn a_head_that_comes_byte_by_byte_costs_no_more_than_its_bytes() {
+        let answer = format!("HTTP/1.1 200 OK\r\na: {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(60_000));
+        let parsing = std::time::Instant::now();
+        let mut response = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        for _ in 0..100 {
+            httparse::Response::new(&mut response).parse(answer.as_bytes()).expect("a head");
+        }
+        let once = parsing.elapsed() / 100;
+        let started = std::time::Instant::now();
+        exchange(Method::GET, answer.as_bytes(), 1).await.expect("an answer");
+        let took = started.elapsed();
+        assert!(took < 10_000 * once + std::time::Duration::from_secs(2), "{took:?}, a parse takes {once:?}");
     }
 
     #[tokio::test]
@@ -509,6 +603,44 @@ mod tests {
         assert_eq!(connection.state(), State::Over, "the request was not written to its end");
         drop(connection);
         assert!(answering.await.expect("the peer ends") < 4 << 20);
+    }
+
+    /// Answers as Bun sends them, and some that it does not.
+    const ANSWERS: [&str; 6] = [
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nDate: Sat, 21 Nov 2026 15:37:02 GMT\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: y\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\nto the end",
+    ];
+
+    proptest! {
+        /// Whatever is done to an answer and in whatever pieces it comes, it ends in an answer or an error, and nothing
+        /// is in the body that was not sent.
+        #[test]
+        fn mutations_are_harmless(
+            which in 0..ANSWERS.len(),
+            edits in prop::collection::vec((any::<u16>(), any::<u16>(), any::<u8>(), 0..5_u8), 0..8),
+            cut in 1usize..50,
+        ) {
+            let mut answer = ANSWERS[which].as_bytes().to_vec();
+            for (place, other, byte, how) in edits {
+                let (place, other) = (usize::from(place) % (answer.len() + 1), usize::from(other) % (answer.len() + 1));
+                let range = place.min(other)..place.max(other);
+                match how {
+                    0 => answer.insert(place, byte),
+                    1 => drop(answer.drain(range)),
+                    2 => answer.extend_from_within(range),
+                    3 => answer.splice(place..place, b"\r\n".repeat(usize::from(byte) % 4)).for_each(drop),
+                    _ => answer.splice(place..place, vec![b'9'; usize::from(byte)]).for_each(drop),
+                }
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            if let Ok((_, body, _)) = runtime.block_on(exchange(Method::GET, &answer, cut)) {
+                prop_assert!(body.len() <= answer.len());
+            }
+        }
     }
 
     proptest! {

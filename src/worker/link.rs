@@ -53,10 +53,10 @@ pub enum ExchangeError {
     #[error("the worker closed the connection before the answer was complete: {0}")]
     Broken(String),
     /// What came cannot have come from a shim.
-    #[error("the worker broke the protocol: {0}")]
+    #[error("{0}")]
     Violation(Violation),
     /// The same, and it came before the request was sent: that may be given to another worker.
-    #[error("the worker broke the protocol before it was asked: {0}")]
+    #[error("{0}")]
     ViolationBefore(Violation),
     /// The handler threw, or returned no Response.
     #[error("{}", .failure.message)]

@@ -19,6 +19,7 @@ mod boot;
 mod calls;
 mod cgroup;
 mod conduct;
+mod control;
 mod error;
 mod folder;
 mod http1;
@@ -32,6 +33,7 @@ pub mod runtime;
 pub mod sandbox;
 mod spawn;
 mod supervise;
+mod tap;
 
 pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
 pub use conduct::Violation;

@@ -13,6 +13,7 @@ use super::{
     runtime::REHEARSAL,
     sandbox::{self, Report, Sandbox, SandboxOptions, Slot, Urgency},
     supervise::{Streams, Supervisor},
+    tap::Tap,
 };
 use crate::{
     config::SandboxMode,
@@ -323,8 +324,8 @@ impl Spawner {
         let control = Arc::new(UnixStream::from_std(control)?);
         let streams = Streams {
             control: Arc::clone(&control),
-            stdout: pipe::Receiver::from_owned_fd(stdout)?,
-            stderr: pipe::Receiver::from_owned_fd(stderr)?,
+            stdout: Tap::Open(pipe::Receiver::from_owned_fd(stdout)?),
+            stderr: Tap::Open(pipe::Receiver::from_owned_fd(stderr)?),
         };
         let (program, args) = self.sandbox.command(&self.runtime);
         let home = slot.home_inside();

@@ -4,11 +4,13 @@
 use super::{
     Exit, KillReason, Owner, Shared, SpawnLimits,
     conduct::{Pace, Violation},
+    control::{Bounds, Said},
     lines::Lines,
+    tap::Tap,
 };
 use crate::{
     model::{InvocationId, Timestamp},
-    protocol::worker::{FromWorker, LogLevel},
+    protocol::worker::LogLevel,
     telemetry::{LogRecord, Logs, Stream},
 };
 use std::{
@@ -18,11 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{
-    net::{UnixStream, unix::pipe},
-    sync::oneshot,
-    time::sleep_until,
-};
+use tokio::{net::UnixStream, sync::oneshot, time::sleep_until};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -30,23 +28,11 @@ const READ_BYTES: usize = 16 * 1024;
 /// What is read of each stream after the process has ended.
 const REMAINDER_BYTES_MAX: usize = 256 * 1024;
 
-/// JSON may write one byte of a text as six.
-const JSON_ESCAPE_FACTOR: usize = 6;
-
-/// To how many bytes the shim cuts the message and the stack of an error, each.
-const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
-
-/// Room in a control line for everything besides its texts.
-const CONTROL_OVERHEAD_BYTES: usize = 4 * 1024;
-
-/// Room in a log line for what is said about an error besides its text.
-const LOG_OVERHEAD_BYTES: usize = 64;
-
 /// The daemon's ends of what a worker writes on.
 pub(super) struct Streams {
     pub(super) control: Arc<UnixStream>,
-    pub(super) stdout: pipe::Receiver,
-    pub(super) stderr: pipe::Receiver,
+    pub(super) stdout: Tap,
+    pub(super) stderr: Tap,
 }
 
 /// Reads one worker's output for as long as it lives.
@@ -73,10 +59,7 @@ struct Voice {
     rate: Rate,
     /// Taken by the first `ready`.
     ready: Option<oneshot::Sender<()>>,
-    /// A control line is shorter than this.
-    control_bytes_max: usize,
-    /// What a worker says is cut to this many bytes; an honest one has done so before.
-    log_bytes_max: usize,
+    bounds: Bounds,
     /// It has said what it must not say: nothing it says on its control channel counts any more.
     is_rogue: bool,
 }
@@ -89,14 +72,11 @@ impl Supervisor {
         streams: Streams,
         ready: oneshot::Sender<()>,
     ) -> Self {
-        let texts_bytes_max = limits.line_bytes_max.max(2 * ERROR_TEXT_BYTES_MAX);
-        let control_bytes_max = texts_bytes_max * JSON_ESCAPE_FACTOR + CONTROL_OVERHEAD_BYTES;
-        let log_bytes_max = limits.line_bytes_max.max(ERROR_TEXT_BYTES_MAX) + LOG_OVERHEAD_BYTES;
-        let rate = Rate::new(limits.lines_per_second_max);
-        let voice = Voice { shared, logs, rate, ready: Some(ready), control_bytes_max, log_bytes_max, is_rogue: false };
+        let (rate, bounds) = (Rate::new(limits.lines_per_second_max), Bounds::new(limits.line_bytes_max));
+        let voice = Voice { shared, logs, rate, ready: Some(ready), bounds, is_rogue: false };
         let input = |line_bytes_max| Input::new(line_bytes_max, limits.lines_per_second_max);
         let (control, stdout, stderr) =
-            (input(control_bytes_max), input(limits.line_bytes_max), input(limits.line_bytes_max));
+            (input(bounds.line_bytes_max), input(limits.line_bytes_max), input(limits.line_bytes_max));
         Self { voice, streams, control, stdout, stderr }
     }
 
@@ -130,8 +110,13 @@ impl Supervisor {
 
     fn resume(&mut self) {
         let now = Instant::now();
-        for input in [&mut self.control, &mut self.stdout, &mut self.stderr] {
+        self.control.pace.resume(now);
+        for (input, tap) in [(&mut self.stdout, &mut self.streams.stdout), (&mut self.stderr, &mut self.streams.stderr)]
+        {
             input.pace.resume(now);
+            if input.is_read() {
+                tap.open();
+            }
         }
     }
 
@@ -145,12 +130,18 @@ impl Supervisor {
         let Self { voice, streams, stdout, .. } = self;
         let take = |line: &[u8]| voice.on_output(Stream::Stdout, LogLevel::Info, line);
         stdout.read(bytes_max, |buffer| streams.stdout.try_read(buffer), take);
+        if !stdout.is_read() {
+            streams.stdout.shut();
+        }
     }
 
     fn read_stderr(&mut self, bytes_max: usize) {
         let Self { voice, streams, stderr, .. } = self;
         let take = |line: &[u8]| voice.on_output(Stream::Stderr, LogLevel::Warn, line);
         stderr.read(bytes_max, |buffer| streams.stderr.try_read(buffer), take);
+        if !stderr.is_read() {
+            streams.stderr.shut();
+        }
     }
 }
 
@@ -243,35 +234,19 @@ impl Voice {
     }
 
     fn on_message(&mut self, line: &[u8]) -> Result<(), Violation> {
-        if line.len() >= self.control_bytes_max {
-            return Err(Violation::LineTooLong);
-        }
-        let calls = &self.shared.calls;
-        match serde_json::from_slice(line).map_err(|_| Violation::NoMessage)? {
-            FromWorker::Ready { .. } => {
+        match self.bounds.understand(line, &self.shared.calls, &self.shared.ping)? {
+            Said::Ready => {
                 let ready = self.ready.take().ok_or(Violation::ReadyAgain)?;
                 let _ = ready.send(());
             }
-            FromWorker::Log { level, invocation, mut message, dropped } => {
-                let invocation = calls.known(invocation.as_deref())?;
-                self.rate.dropped += u64::from(dropped.unwrap_or(0));
-                cut(&mut message, self.log_bytes_max);
+            Said::Log { stream, level, invocation, text, dropped } => {
+                self.rate.dropped += u64::from(dropped);
                 if level >= LogLevel::Warn {
-                    self.shared.say_last(&message);
+                    self.shared.say_last(&text);
                 }
-                self.log(Stream::Console, level, invocation, message);
+                self.log(stream, level, invocation, text);
             }
-            FromWorker::Rejection { invocation, message, stack, guessed, dropped } => {
-                let invocation = calls.known(invocation.as_deref())?;
-                self.rate.dropped += u64::from(dropped.unwrap_or(0));
-                let how = if guessed { "unhandled, probably of this invocation" } else { "unhandled" };
-                let mut text = format!("{how}: {}", stack.unwrap_or(message));
-                cut(&mut text, self.log_bytes_max);
-                self.shared.say_last(&text);
-                self.log(Stream::System, LogLevel::Error, invocation, text);
-            }
-            FromWorker::Settled { invocation } => calls.settle(&invocation)?,
-            FromWorker::Pong { number } => self.shared.ping.answer(number)?,
+            Said::Answer => {}
         }
         Ok(())
     }
@@ -312,14 +287,6 @@ impl Voice {
             level,
             message,
         });
-    }
-}
-
-/// Cuts a text to so many bytes, between two characters.
-fn cut(text: &mut String, bytes_max: usize) {
-    if text.len() > bytes_max {
-        let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or(0));
     }
 }
 

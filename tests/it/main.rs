@@ -30,6 +30,7 @@ mod process;
 mod protocol;
 mod recycling;
 mod register;
+mod rogue;
 mod rollback;
 mod spawner;
 mod status;

@@ -1,14 +1,20 @@
-//! Callers that keep a function busy.
+//! Callers that keep a function busy, or call it now and then.
 
 use super::{TestDaemon, get, until};
-use levain::protocol::message::InvokeResponse;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use levain::{
+    client::Client,
+    protocol::message::{InvokeRequest, InvokeResponse},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 use tokio::task::JoinSet;
 
-/// Callers of one function, each on its own connection, that call again as soon as they are answered.
+/// Callers of one function, each on its own connection, that call again once they are answered.
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -17,23 +23,34 @@ pub struct Load {
 
 impl Load {
     pub async fn start(daemon: &TestDaemon, name: &str, path: &str, callers: usize) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut set = JoinSet::new();
+        let mut clients = Vec::new();
         for _ in 0..callers {
-            let (client, request) = (daemon.connect().await, get(name, path));
-            let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
-            set.spawn(async move {
+            clients.push(daemon.connect().await);
+        }
+        Self::paced(clients, get(name, path), Duration::ZERO).await
+    }
+
+    /// The same with these clients, and with a pause after each answer.
+    pub async fn paced(clients: Vec<Client>, request: InvokeRequest, pause: Duration) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut callers = JoinSet::new();
+        for client in clients {
+            let (stop, answered, request) = (Arc::clone(&stop), Arc::clone(&answered), request.clone());
+            callers.spawn(async move {
                 let mut answers = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let answer = client.call(&request).await.expect("an answer");
                     assert!(answer.success, "{answer:?}");
                     answers.push(answer);
                     answered.fetch_add(1, Ordering::Relaxed);
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
                 }
                 answers
             });
         }
-        Self { stop, answered, callers: set }
+        Self { stop, answered, callers }
     }
 
     /// Waits for so many more answers.

@@ -1,0 +1,188 @@
+//! What a line of the control channel says: read, bounded and checked, before anything is done about it.
+
+use super::{calls::Calls, conduct::Violation, ping::Ping};
+use crate::{
+    model::InvocationId,
+    protocol::worker::{FromWorker, LogLevel},
+    telemetry::Stream,
+};
+
+/// JSON may write one byte of a text as six.
+const JSON_ESCAPE_FACTOR: usize = 6;
+
+/// To how many bytes the shim cuts the message and the stack of an error, each.
+const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Room in a control line for everything besides its texts.
+const LINE_OVERHEAD_BYTES: usize = 4 * 1024;
+
+/// Room in a log line for what is said about an error besides its text.
+const LOG_OVERHEAD_BYTES: usize = 64;
+
+/// How much a worker may say at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// A line is shorter than this.
+    pub(super) line_bytes_max: usize,
+    /// Texts are cut to this; an honest shim has done so before.
+    text_bytes_max: usize,
+}
+
+/// What there is to do about a line.
+#[derive(Debug, PartialEq)]
+pub(super) enum Said {
+    /// The shim is up, as it says.
+    Ready,
+    /// Something for the log.
+    Log { stream: Stream, level: LogLevel, invocation: Option<InvocationId>, text: String, dropped: u32 },
+    /// It was an answer, and has been passed on.
+    Answer,
+}
+
+impl Bounds {
+    /// For a shim that is told to cut log messages to so many bytes.
+    pub(super) fn new(log_line_bytes_max: usize) -> Self {
+        let texts_bytes_max = log_line_bytes_max.max(2 * ERROR_TEXT_BYTES_MAX);
+        Self {
+            line_bytes_max: texts_bytes_max * JSON_ESCAPE_FACTOR + LINE_OVERHEAD_BYTES,
+            text_bytes_max: log_line_bytes_max.max(ERROR_TEXT_BYTES_MAX) + LOG_OVERHEAD_BYTES,
+        }
+    }
+
+    /// What a line says. Answers go to `calls` and `ping`, which know the questions.
+    pub(super) fn understand(&self, line: &[u8], calls: &Calls, ping: &Ping) -> Result<Said, Violation> {
+        if line.len() >= self.line_bytes_max {
+            return Err(Violation::LineTooLong);
+        }
+        let log = |stream, level, invocation: Option<String>, mut text, dropped: Option<u32>| {
+            let invocation = calls.known(invocation.as_deref())?;
+            cut(&mut text, self.text_bytes_max);
+            Ok(Said::Log { stream, level, invocation, text, dropped: dropped.unwrap_or(0) })
+        };
+        match serde_json::from_slice(line).map_err(|_| Violation::NoMessage)? {
+            FromWorker::Ready { .. } => Ok(Said::Ready),
+            FromWorker::Log { level, invocation, message, dropped } => {
+                log(Stream::Console, level, invocation, message, dropped)
+            }
+            FromWorker::Rejection { invocation, message, stack, guessed, dropped } => {
+                let how = if guessed { "unhandled, probably of this invocation" } else { "unhandled" };
+                let text = format!("{how}: {}", stack.unwrap_or(message));
+                log(Stream::System, LogLevel::Error, invocation, text, dropped)
+            }
+            FromWorker::Settled { invocation } => calls.settle(&invocation).map(|()| Said::Answer),
+            FromWorker::Pong { number } => ping.answer(number).map(|()| Said::Answer),
+        }
+    }
+}
+
+/// Cuts a text to so many bytes, between two characters.
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::time::Instant;
+
+    fn understand(line: &str) -> Result<Said, Violation> {
+        Bounds::new(256).understand(line.as_bytes(), &Calls::default(), &Ping::default())
+    }
+
+    #[test]
+    fn what_is_no_message_is_told_from_what_is_one() {
+        assert_eq!(understand(r#"{"type":"ready","bun":"1"}"#), Ok(Said::Ready));
+        assert_eq!(understand(r#"{"type":"ready","bun":"1","later":[{}]}"#), Ok(Said::Ready), "of a later version");
+        for line in [
+            "",
+            "nonsense",
+            "null",
+            "{}",
+            r#"{"type":"reboot"}"#,
+            r#"{"type":"pong"}"#,
+            r#"{"type":"pong","number":-1}"#,
+            r#"{"type":"pong","number":1e400}"#,
+            r#"{"type":"log","level":"loud","invocation":null,"message":""}"#,
+            r#"{"type":"log","level":"info","invocation":7,"message":""}"#,
+            r#"{"type":"log","level":"info","invocation":null,"message":"","dropped":18446744073709551615}"#,
+            r#"{"type":"ready","bun":"1"}{"type":"ready","bun":"1"}"#,
+            &"[".repeat(10_000),
+        ] {
+            assert_eq!(understand(line), Err(Violation::NoMessage), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_longest_line_of_a_shim_is_understood_and_a_longer_one_is_not() {
+        let worst = "\u{1}".repeat(ERROR_TEXT_BYTES_MAX);
+        let rejection = json!({ "type": "rejection", "invocation": null, "message": worst, "stack": worst });
+        assert!(matches!(understand(&rejection.to_string()), Ok(Said::Log { text, .. }) if text.ends_with(&worst)));
+        let bytes_max = Bounds::new(256).line_bytes_max;
+        let ready = r#"{"type":"ready","bun":"1"}"#;
+        let padded = |bytes| ready.to_owned() + &" ".repeat(bytes - ready.len());
+        assert_eq!(understand(&padded(bytes_max - 1)), Ok(Said::Ready));
+        assert_eq!(understand(&padded(bytes_max)), Err(Violation::LineTooLong));
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        for bytes in 0..9 {
+            let mut text = "aé€😀".to_owned();
+            cut(&mut text, bytes);
+            assert_eq!(text, ["", "a", "a", "aé", "aé", "aé", "aé€", "aé€", "aé€"][bytes]);
+        }
+    }
+
+    /// Lines a shim says: of an invocation that runs, and of one that has ended.
+    fn honest(running: InvocationId, ended: InvocationId) -> Vec<Vec<u8>> {
+        let lines = [
+            json!({ "type": "ready", "bun": "1.4.5" }),
+            json!({ "type": "log", "level": "warn", "invocation": running, "message": "é\n\u{1}\"", "dropped": 3 }),
+            json!({ "type": "log", "level": "info", "invocation": null, "message": "x".repeat(300) }),
+            json!({ "type": "rejection", "invocation": ended, "guessed": true, "message": "m", "stack": null }),
+            json!({ "type": "settled", "invocation": ended }),
+            json!({ "type": "pong", "number": 1 }),
+        ];
+        lines.map(|line| line.to_string().into_bytes()).into()
+    }
+
+    proptest! {
+        /// Whatever is done to honest lines, they are refused or understood, and what is kept is bounded.
+        #[test]
+        fn mutations_are_harmless(
+            which in 0..6_usize,
+            edits in prop::collection::vec((any::<u16>(), any::<u8>(), 0..4_u8), 0..8),
+            again in 1..60_usize,
+        ) {
+            let (calls, ping) = (Calls::default(), Ping::default());
+            let [running, ended] = [InvocationId::new(), InvocationId::new()];
+            calls.begin(running);
+            calls.begin(ended);
+            calls.end(ended);
+            ping.ask(Instant::now(), |_| true);
+            let mut line = honest(running, ended).swap_remove(which);
+            let bounds = Bounds::new(256);
+            prop_assert!(bounds.understand(&line, &calls, &Ping::default()).is_ok() || which == 5);
+            for (place, byte, how) in edits {
+                let place = usize::from(place) % (line.len() + 1);
+                match how {
+                    0 => line.insert(place, byte),
+                    1 => drop(line.drain(..place)),
+                    2 => line.truncate(place),
+                    _ => line.splice(place..place, vec![b'{'; usize::from(byte)]).for_each(drop),
+                }
+            }
+            for line in [line.clone(), line.repeat(again)] {
+                if let Ok(Said::Log { text, invocation, .. }) = bounds.understand(&line, &calls, &ping) {
+                    prop_assert!(text.len() <= bounds.text_bytes_max);
+                    prop_assert!(invocation.is_none_or(|it| it == running || it == ended));
+                }
+            }
+        }
+    }
+}
