@@ -183,7 +183,7 @@ async fn a_version_that_does_not_load_takes_no_traffic_and_leaves_nothing_but_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_that_ends_or_blocks_its_worker_while_it_loads_is_refused() {
-    let daemon = TestDaemon::start_with(|config| config.workers.start_timeout_ms = 500).await;
+    let daemon = TestDaemon::start_with(|config| config.workers.start_timeout_ms = 2_000).await;
     daemon.register("f").await;
     let bad = [
         ("console.error('bye'); process.exit(7); export default () => {};", "bye"),
@@ -193,7 +193,7 @@ async fn a_bundle_that_ends_or_blocks_its_worker_while_it_loads_is_refused() {
     for (text, word) in bad {
         let error = daemon.redeploy_text("f", None, text).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::BundleLoadError, "{error:?}");
-        assert!(error.details.unwrap()["boot_log"].to_string().contains(word), "{word}");
+        assert!(error.details.as_ref().unwrap()["boot_log"].to_string().contains(word), "{word}: {error:?}");
     }
     let error = daemon.redeploy_text("f", None, "import 'left-pad'; export default () => {};").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::BundleLoadError, "{error:?}");
