@@ -21,6 +21,7 @@ mod faulty;
 mod functions;
 mod hostile;
 mod invoke;
+mod isolation;
 mod logs;
 mod metrics;
 mod node;

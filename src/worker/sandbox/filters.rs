@@ -81,19 +81,46 @@ const DENIED_HERE: &[libc::c_long] = &[libc::SYS_mknod, libc::SYS_iopl, libc::SY
 #[cfg(not(target_arch = "x86_64"))]
 const DENIED_HERE: &[libc::c_long] = &[];
 
-/// What takes a process out of the group that it is killed with.
-const LEAVING_THE_GROUP: &[libc::c_long] = &[libc::SYS_setsid, libc::SYS_setpgid];
+/// What takes a process out of the group that it is killed with, and what changes other things of files than what is in
+/// them: the files of the daemon's user are the worker's own, and Landlock has no rule for that.
+const AMONG_OTHERS: &[libc::c_long] = &[
+    libc::SYS_setsid,
+    libc::SYS_setpgid,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    SYS_FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_utimensat,
+];
+
+/// The same, where only this kind of processor has them.
+#[cfg(target_arch = "x86_64")]
+const AMONG_OTHERS_HERE: &[libc::c_long] =
+    &[libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
+#[cfg(not(target_arch = "x86_64"))]
+const AMONG_OTHERS_HERE: &[libc::c_long] = &[];
+
+/// Since Linux 6.6; the same number everywhere.
+const SYS_FCHMODAT2: libc::c_long = 452;
 
 /// What may be done to the caller only, which is 0 in this argument.
 const ABOUT_PROCESSES: &[(libc::c_long, u8)] = &[
     (libc::SYS_prlimit64, 0),
-    (libc::SYS_setpriority, 1),
-    (libc::SYS_ioprio_set, 1),
     (libc::SYS_sched_setaffinity, 0),
     (libc::SYS_sched_setattr, 0),
     (libc::SYS_sched_setparam, 0),
     (libc::SYS_sched_setscheduler, 0),
 ];
+
+/// A single process, to `ioprio_set`.
+const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 
 /// Namespaces that `clone` could make.
 const NAMESPACES: [libc::c_int; 7] = [
@@ -118,8 +145,8 @@ const X32_BIT: u32 = 0x4000_0000;
 pub(super) struct Extra {
     /// Sockets other than Unix sockets.
     pub(super) network: bool,
-    /// Sessions and process groups.
-    pub(super) sessions: bool,
+    /// What reaches beyond the worker where its files and processes are among the machine's.
+    pub(super) among_others: bool,
 }
 
 /// Every filter, in the order in which they are to be set. Empty on a processor that they are not written for.
@@ -132,12 +159,18 @@ pub(super) fn compile(extra: Extra) -> Vec<Arc<BpfProgram>> {
 }
 
 fn rules(extra: Extra) -> BTreeMap<i64, Vec<SeccompRule>> {
-    let all = DENIED.iter().chain(DENIED_HERE).chain(if extra.sessions { LEAVING_THE_GROUP } else { &[] });
+    let others = [AMONG_OTHERS, AMONG_OTHERS_HERE].concat();
+    let all = DENIED.iter().chain(DENIED_HERE).chain(others.iter().filter(|_| extra.among_others));
     // A number without rules of its own is refused always.
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = all.map(|number| (*number, Vec::new())).collect();
     for (number, argument) in ABOUT_PROCESSES {
         rules.insert(*number, vec![rule(&[(*argument, SeccompCmpOp::Ne, 0)])]);
     }
+    // Of the process that calls, and not of all that belong to its group or user.
+    let own =
+        |which: libc::c_int| vec![rule(&[(0, SeccompCmpOp::Ne, which as u64)]), rule(&[(1, SeccompCmpOp::Ne, 0)])];
+    rules.insert(libc::SYS_setpriority, own(libc::PRIO_PROCESS as libc::c_int));
+    rules.insert(libc::SYS_ioprio_set, own(IOPRIO_WHO_PROCESS));
     let clone = NAMESPACES.iter().map(|flag| rule(&[(0, SeccompCmpOp::MaskedEq(*flag as u64), *flag as u64)]));
     rules.insert(libc::SYS_clone, clone.collect());
     rules.insert(libc::SYS_ioctl, vec![rule(&[(1, SeccompCmpOp::Eq, libc::TIOCSTI)])]);
@@ -184,8 +217,8 @@ mod tests {
 
     #[test]
     fn every_kind_compiles() {
-        for (network, sessions) in [(false, false), (true, false), (false, true), (true, true)] {
-            let filters = compile(Extra { network, sessions });
+        for (network, among_others) in [(false, false), (true, false), (false, true), (true, true)] {
+            let filters = compile(Extra { network, among_others });
             assert_eq!(filters.len(), 2);
             assert!(filters.iter().all(|it| !it.is_empty()));
         }
@@ -193,9 +226,10 @@ mod tests {
 
     #[test]
     fn what_is_denied_is_denied_once() {
-        let rules = rules(Extra { network: false, sessions: true });
-        let with_arguments = 4 + ABOUT_PROCESSES.len();
-        assert_eq!(rules.len(), DENIED.len() + DENIED_HERE.len() + LEAVING_THE_GROUP.len() + with_arguments);
+        let rules = rules(Extra { network: false, among_others: true });
+        let with_arguments = 6 + ABOUT_PROCESSES.len();
+        let always = DENIED.len() + DENIED_HERE.len();
+        assert_eq!(rules.len(), always + AMONG_OTHERS.len() + AMONG_OTHERS_HERE.len() + with_arguments);
         assert!(!rules.contains_key(&libc::SYS_clone3), "it is hidden instead");
     }
 }

@@ -252,9 +252,9 @@ impl Sandbox {
             sandbox.root = Some(Root::make(&template, runtime)?);
             sandbox.fence = fence::inside_a_root()?.map(Arc::new);
         }
-        let sessions = level == Level::Landlock;
-        sandbox.filters = filters::compile(Extra { network: false, sessions });
-        sandbox.filters_without_network = filters::compile(Extra { network: true, sessions });
+        let among_others = level == Level::Landlock;
+        sandbox.filters = filters::compile(Extra { network: false, among_others });
+        sandbox.filters_without_network = filters::compile(Extra { network: true, among_others });
         Ok(sandbox)
     }
 

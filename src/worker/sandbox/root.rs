@@ -91,17 +91,19 @@ impl Root {
             Step::read_only(relative(BUNDLE)),
         ];
         for device in DEVICES {
-            steps.push(Step::bind(&Path::new("/dev").join(device), &Path::new("dev").join(device)));
+            // Read-only is about their permissions: a device can be written to all the same.
+            let inside = Path::new("dev").join(device);
+            steps.extend([Step::bind(&Path::new("/dev").join(device), &inside), Step::read_only(&inside)]);
         }
         let tmp = format!("size={}m,nr_inodes={TMP_FILES_MAX},mode=1777", options.tmp_mb);
         steps.push(Step::file_system(c"tmpfs", relative(HOME), Some(&tmp)));
         let proc = Path::new("proc");
-        if options.shared_proc {
-            // A daemon that is root owns the settings of the kernel that are in there.
-            steps.extend([Step::bind(Path::new("/proc"), proc), Step::read_only(proc)]);
-        } else {
-            steps.push(Step::file_system(c"proc", proc, None));
-        }
+        steps.push(match options.shared_proc {
+            true => Step::bind(Path::new("/proc"), proc),
+            false => Step::file_system(c"proc", proc, None),
+        });
+        // The settings of the kernel that are in there belong to root, which some daemons are.
+        steps.push(Step::read_only(proc));
         steps.extend([Step::read_only(Path::new(".")), Step::SwapRoot, Step::go_to(Path::new("/"))]);
         steps
     }

@@ -49,24 +49,33 @@ impl DaemonProcess {
     }
 
     /// Starts a prepared `levain serve` and waits until it answers.
-    pub async fn spawn(mut command: Command, data_dir: &Path) -> Self {
+    pub async fn spawn(command: Command, data_dir: &Path) -> Self {
+        let daemon = Self::try_spawn(command, data_dir).await;
+        daemon.unwrap_or_else(|reason| panic!("the daemon ended while it was starting: {reason}"))
+    }
+
+    /// The same with a daemon that may refuse to start; the error is what it says then.
+    pub async fn try_spawn(mut command: Command, data_dir: &Path) -> Result<Self, String> {
         let stderr = tempfile::tempfile().unwrap();
         let child = command.stdout(Stdio::null()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();
         let mut daemon = Self { child, data_dir: data_dir.to_owned(), stderr };
         let socket = daemon.socket();
-        until("the daemon answers", || {
+        until("the daemon answers or ends", || {
             let ended = daemon.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the daemon ended while it was starting: {ended:?}\n{}", daemon.stderr());
             let (socket, pid) = (socket.clone(), daemon.pid());
+            let refusal = ended.map(|status| Err(format!("{status}\n{}", daemon.stderr())));
             // What a killed daemon was starting has its listener for another moment, and nobody accepts there.
             async move {
+                if refusal.is_some() {
+                    return refusal;
+                }
                 let client = Client::connect(&socket).await.ok()?;
                 let status = client.call(&StatusRequest {}).await.ok()?;
-                (status.pid == pid).then_some(())
+                (status.pid == pid).then_some(Ok(()))
             }
         })
-        .await;
-        daemon
+        .await
+        .map(|()| daemon)
     }
 
     /// Runs a command to its end; one that hangs fails the test.

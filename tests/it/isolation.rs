@@ -1,0 +1,107 @@
+//! Functions that try to get out of their sandbox, held against every level of it.
+//!
+//! [`table`] says what each attempt must come to at each level; the same table is in `docs/isolation.md`. A test here runs
+//! all of it at one level, as root or as an ordinary user, in a [`scene`]: a real daemon with an attacker and a victim,
+//! and around it the files, processes and sockets that the attacker goes for, all of them made by the test. The attempts
+//! themselves are in `isolation/attacks/`.
+
+mod open;
+mod outcome;
+mod scene;
+mod sequences;
+mod surroundings;
+mod table;
+
+use outcome::{Level, Outcome};
+use scene::{Identity, Scene};
+use std::{fs, path::Path};
+use table::Attack;
+
+/// Levels that must run, with commas between them; those that are not named are skipped where the machine has no such
+/// thing. Unset, a test that may do everything must be able to run all but `shared-proc`.
+const MUST_RUN: &str = "LEVAIN_TEST_LEVELS";
+
+fn must_run(level: Level) -> bool {
+    match std::env::var(MUST_RUN) {
+        Ok(levels) => levels.split(',').any(|name| name.trim() == level.name()),
+        Err(_) => level != Level::SharedProc && may_do_everything(),
+    }
+}
+
+/// Whether this process has `CAP_SYS_ADMIN`, which root in a container usually has not.
+fn may_do_everything() -> bool {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(set.trim(), 16).unwrap() & CAP_SYS_ADMIN != 0
+}
+
+/// Runs the whole table at one level, and names every cell that is not as it should be.
+async fn holds(level: Level, identity: Identity) {
+    let name = format!("{} as {identity}", level.name());
+    if identity == Identity::Root && !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: {name}: this test does not run as root");
+    }
+    let scene = match Scene::start(level, identity).await {
+        Ok(scene) => scene,
+        Err(reason) if must_run(level) => panic!("{name} must run on this machine ({MUST_RUN}): {reason}"),
+        Err(reason) => return eprintln!("skipped: {name}: {reason}"),
+    };
+    let mut wrong = Vec::new();
+    for Attack { what, run, expected, .. } in table::attacks() {
+        let expected = expected[level as usize];
+        if !expected.is_tried() {
+            continue;
+        }
+        let outcome = run.against(&scene).await;
+        eprintln!("{name}: {what}: {outcome}");
+        let is_open = open::is_open(what, level, identity);
+        if is_open && !matches!(outcome, Outcome::Allowed(_) | Outcome::Absent(_)) {
+            wrong.push(format!("{what}: is «{outcome}» now: take it off the list of what is open"));
+        }
+        if !is_open && !expected.is_met_by(&outcome, scene.is_counted) {
+            wrong.push(format!("{what}: should be «{expected}» and is «{outcome}»"));
+        }
+        if let Err(trouble) = scene.others_are_well().await {
+            wrong.push(format!("{what}: {trouble}"));
+        }
+    }
+    let trouble = scene.stop().await;
+    assert!(wrong.is_empty() && trouble.is_empty(), "{name}:\n{}\n{}", wrong.join("\n"), trouble.join("\n"));
+}
+
+macro_rules! runs {
+    ($($test:ident: $level:ident as $identity:ident;)*) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            holds(Level::$level, Identity::$identity).await;
+        })*
+    };
+}
+
+runs! {
+    privileged: Privileged as Root;
+    user_namespace: UserNamespace as Ordinary;
+    user_namespace_as_root: UserNamespace as Root;
+    shared_proc: SharedProc as Ordinary;
+    shared_proc_as_root: SharedProc as Root;
+    landlock: Landlock as Ordinary;
+    landlock_as_root: Landlock as Root;
+    // Without a sandbox the attempts succeed: those that fail at the other levels do so because of the sandbox.
+    off: Off as Root;
+}
+
+#[test]
+fn the_table_of_the_documentation_is_the_one_that_is_tested() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/isolation.md");
+    let text = fs::read_to_string(&path).expect("the document is there");
+    let (begin, end) = ("<!-- attacks -->\n", "<!-- /attacks -->");
+    let start = text.find(begin).expect("the marker is there") + begin.len();
+    let stop = text.find(end).expect("the marker is there");
+    let wanted = format!("{}{}{}", &text[..start], table::markdown() + &open::markdown(), &text[stop..]);
+    if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
+        fs::write(&path, wanted).expect("the document can be written");
+    } else {
+        assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the table anew");
+    }
+}

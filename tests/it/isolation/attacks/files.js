@@ -1,0 +1,105 @@
+// Files that are not the function's own. Paths come from the test, which has made the files there.
+import fs from "node:fs";
+import path from "node:path";
+import { call, onVictim } from "./kernel.js";
+import { allowed, attempt, blocked, broken, errnoName } from "./outcome.js";
+
+/** Reads a file; its size is all that is told of it. */
+export const read = ({ path }) => attempt(() => fs.readFileSync(path).length);
+
+export const list = ({ path }) => attempt(() => fs.readdirSync(path).length);
+
+/** Looks for what every machine has in its root and no worker needs. */
+export const listRoot = () =>
+  attempt(() => fs.readdirSync("/")).then((found) => {
+    if (found.outcome !== "allowed") return found;
+    const foreign = found.detail.filter((name) => ["home", "root", "var", "boot", "sys", "opt", "srv"].includes(name));
+    return foreign.length > 0 ? allowed(foreign) : blocked(found.detail);
+  });
+
+/** Makes a file in a folder that everybody may write to. */
+export const create = ({ path: folder }) =>
+  attempt(() => {
+    const file = path.join(folder, "made-by-a-function");
+    fs.writeFileSync(file, "x", { flag: "wx" });
+    return file;
+  });
+
+/** Opens a file for writing, and leaves it as it is. */
+export const openForWriting = ({ path }) => attempt(() => fs.closeSync(fs.openSync(path, fs.constants.O_WRONLY)));
+
+/** Asks for what is known of a file without opening it. */
+export const stat = ({ path }) => attempt(() => fs.statSync(path).size);
+
+/** Sets the permissions of a file to what they are: who may do that may change them. */
+export const chmod = ({ path }) => attempt(() => fs.chmodSync(path, fs.statSync(path).mode & 0o7777));
+
+/** Makes another file beside one's own code, and takes it away again. */
+export const writeBundle = () =>
+  attempt(() => {
+    const file = path.join(path.dirname(Bun.fileURLToPath(import.meta.url)), "made-by-a-function");
+    fs.writeFileSync(file, "x", { flag: "wx" });
+    fs.unlinkSync(file);
+  });
+
+/** Replaces the program or the shim that the next worker starts with. */
+export const writeProgram = () =>
+  attempt(() => {
+    const file = path.join(path.dirname(Bun.main), "made-by-a-function");
+    fs.writeFileSync(file, "x", { flag: "wx" });
+    fs.unlinkSync(file);
+  });
+
+/** Reads through a link made where one may write. */
+export const readThroughLink = ({ path: target }) =>
+  attempt(() => {
+    const link = path.join(process.env.TMPDIR, "link");
+    fs.rmSync(link, { force: true });
+    fs.symlinkSync(target, link);
+    return fs.readFileSync(link).length;
+  });
+
+/** Gives a file a second name where one may write. */
+export const hardLink = ({ path: target }) =>
+  attempt(() => {
+    const link = path.join(process.env.TMPDIR, "hard-link");
+    fs.rmSync(link, { force: true });
+    fs.linkSync(target, link);
+    return fs.readFileSync(link).length;
+  });
+
+/** Hears of every file that is made in a folder. */
+export const watch = ({ path }) => {
+  const IN_CREATE = 0x100;
+  const watcher = call("inotify_init1", 0);
+  if (watcher < 0) return broken(errnoName(-watcher));
+  return onVictim(call("inotify_add_watch", watcher, path, IN_CREATE));
+};
+
+/** Looks into folders and files through descriptors that somebody forgot to close. */
+export const descriptors = () => {
+  const foreign = [];
+  for (const name of fs.readdirSync("/proc/self/fd")) {
+    let stat, link;
+    try {
+      [stat, link] = [fs.fstatSync(Number(name)), fs.readlinkSync(`/proc/self/fd/${name}`)];
+    } catch {
+      continue; // the folder's own descriptor
+    }
+    const isOwn = ["/proc/", "/dev/null", "/dev/urandom", "/bundle", "/tmp", process.env.TMPDIR].some((start) =>
+      link.startsWith(start),
+    );
+    if ((stat.isDirectory() || stat.isFile() || stat.isBlockDevice()) && !isOwn && !/^\/(memfd|anon|dev\/shm)/.test(link)) {
+      foreign.push(link);
+    }
+  }
+  return foreign.length > 0 ? allowed(foreign) : blocked("none is open");
+};
+
+/** A variable of the daemon, or of anybody else. */
+export const environment = ({ secret }) => {
+  const own = fs.readFileSync("/proc/self/environ", "utf8");
+  const shown = JSON.stringify([own, process.env, Bun.env]);
+  if (!own.includes("PATH=")) return broken(own);
+  return shown.includes(secret) ? allowed("the secret is there") : blocked(Object.keys(process.env));
+};

@@ -1,0 +1,206 @@
+//! Attempts that take more than one call, or that somebody outside has to look at.
+
+use super::{
+    outcome::{Level, Outcome},
+    scene::{Scene, marked, named},
+};
+use crate::harness::{get, until};
+use levain::{
+    error::ErrorCode,
+    model::{Network, SettingsPatch},
+    protocol::message::{LogsRequest, UpdateRequest},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    future::Future,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// The settings of a function without a network; all others are as by default.
+fn offline_settings() -> SettingsPatch {
+    SettingsPatch { network: Some(Network::Off), ..SettingsPatch::default() }
+}
+
+/// How long what must end may take to do so.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whether a condition comes true in time.
+async fn soon(condition: impl Fn() -> bool) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        if condition() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+/// Makes sure that a call has done its part.
+async fn prepared(attempt: impl Future<Output = Outcome>) -> Result<(), Outcome> {
+    match attempt.await {
+        Outcome::Done => Ok(()),
+        other => Err(other),
+    }
+}
+
+/// A name for the attacker's processes that no other test has; the kernel keeps 15 bytes.
+fn name_for(what: &str, scene: &Scene) -> String {
+    format!("{what}-{}", scene.number)
+}
+
+/// The processes that a function leaves behind are gone when its worker is.
+pub async fn orphans(scene: &Scene) -> Outcome {
+    let mark = name_for("levain-orphan", scene);
+    let query = [("mark", mark.clone())];
+    // The worker stops after this call.
+    if let Err(outcome) = prepared(scene.attack("processes.orphans", &query)).await {
+        return outcome;
+    }
+    if soon(|| marked(&mark).is_empty()).await {
+        return Outcome::Blocked("none is left".into());
+    }
+    let left = marked(&mark);
+    for pid in &left {
+        let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
+    }
+    Outcome::Allowed(format!("{} are left", left.len()))
+}
+
+/// What nobody waits for is bounded, and goes with the worker.
+pub async fn zombies(scene: &Scene) -> Outcome {
+    let mark = name_for("zombie", scene);
+    let query = [("count", "3000".to_owned()), ("mark", mark.clone())];
+    let outcome = scene.attack("processes.zombies", &query).await;
+    match soon(|| named(&mark).is_empty()).await {
+        true => outcome,
+        false => Outcome::Allowed(format!("{} of the worker's processes stay", named(&mark).len())),
+    }
+}
+
+/// A function that goes on after its answer is ended when it is deleted.
+pub async fn goes_on(scene: &Scene) -> Outcome {
+    let name = "goes-on";
+    scene.deploy_another(name, SettingsPatch::default()).await.expect("a good bundle");
+    let mark = name_for("goes", scene);
+    if let Err(outcome) = prepared(scene.attack_from(name, "resources.goOn", &[("mark", mark.clone())])).await {
+        return outcome;
+    }
+    until("it goes on", || async {
+        let request = LogsRequest { function_id: name.into(), ..LogsRequest::default() };
+        let logs = scene.client.call(&request).await.unwrap().logs;
+        logs.iter().any(|line| line.message.contains("still here")).then_some(())
+    })
+    .await;
+    assert!(!named(&mark).is_empty(), "the worker is known by its name");
+    scene.delete(name).await;
+    match soon(|| named(&mark).is_empty()).await {
+        true => Outcome::Blocked("it is gone".into()),
+        false => Outcome::Allowed("it is still there".into()),
+    }
+}
+
+/// An endless loop is ended at its deadline.
+pub async fn spins(scene: &Scene) -> Outcome {
+    let mut request = get("attacker", "/?attack=resources.spin");
+    request.timeout_ms = Some(500);
+    match scene.client.call(&request).await {
+        Ok(answer) => Outcome::of(&answer),
+        Err(error) => Outcome::Broken(error.to_string()),
+    }
+}
+
+/// A crash by a call that the filter kills for is a refusal.
+pub async fn call32(scene: &Scene) -> Outcome {
+    match scene.attack("kernel.call32", &[]).await {
+        Outcome::Ended(ErrorCode::WorkerCrashed, detail) if detail.contains("SIGSYS") => Outcome::Blocked(detail),
+        other => other,
+    }
+}
+
+/// As many processes as one may have; few where nothing bounds them.
+pub async fn fork_bomb(scene: &Scene) -> Outcome {
+    let max = if scene.level == Level::Off { "50" } else { "2000" };
+    match scene.attack("processes.forkBomb", &[("max", max.into())]).await {
+        // Bun ends where it can have no more threads.
+        Outcome::Ended(ErrorCode::WorkerCrashed, _) => Outcome::Blocked("the worker did not survive it".into()),
+        other => other,
+    }
+}
+
+/// A function whose network is off reaches the loopback of the machine.
+pub async fn offline(scene: &Scene) -> Outcome {
+    offline_attack(scene, "offline", "sockets.tcp", &port(scene)).await
+}
+
+/// Its own loopback works all the same.
+pub async fn offline_loopback(scene: &Scene) -> Outcome {
+    offline_attack(scene, "offline-loopback", "sockets.ownLoopback", &[]).await
+}
+
+async fn offline_attack(scene: &Scene, name: &str, attack: &str, query: &[(&str, String)]) -> Outcome {
+    match scene.deploy_another(name, offline_settings()).await {
+        Ok(()) => scene.attack_from(name, attack, query).await,
+        Err(error) => Outcome::Refused(error.code, error.message),
+    }
+}
+
+/// A function that could reach it, and has a worker that waits for more.
+pub async fn turned_off(scene: &Scene) -> Outcome {
+    let (name, settings) = ("turned-off", SettingsPatch::default());
+    scene.deploy_another(name, settings).await.expect("a good bundle");
+    let before = scene.attack_from(name, "sockets.tcp", &port(scene)).await;
+    assert!(matches!(before, Outcome::Allowed(_)), "{before}");
+    let request = UpdateRequest { function_id: name.into(), settings: offline_settings() };
+    if let Err(error) = scene.client.call(&request).await {
+        return Outcome::Broken(error.to_string());
+    }
+    // Workers are replaced, the new one first.
+    let asked = Instant::now();
+    loop {
+        let outcome = scene.attack_from(name, "sockets.tcp", &port(scene)).await;
+        if !matches!(outcome, Outcome::Allowed(_)) || asked.elapsed() > PATIENCE {
+            return outcome;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn port(scene: &Scene) -> [(&'static str, String); 1] {
+    [("port", scene.surroundings.port.to_string())]
+}
+
+/// Has the kernel do what its keyboard can: end processes, or the machine.
+pub async fn sysrq(scene: &Scene) -> Outcome {
+    const TRIGGER: &str = "/proc/sysrq-trigger";
+    match Path::new(TRIGGER).exists() {
+        true => scene.attack("files.openForWriting", &[("path", TRIGGER.to_owned())]).await,
+        false => Outcome::Absent("this kernel has no such thing".into()),
+    }
+}
+
+/// It says whom it means by a user, and not by a process: all that run as the daemon.
+pub async fn priority_of_user(scene: &Scene) -> Outcome {
+    // There it would be half of the machine.
+    let Some(uid) = scene.uid else { return Outcome::Absent("not tried on processes of others".into()) };
+    let nice = || nice(scene.surroundings.process());
+    let before = nice();
+    if let Err(outcome) = prepared(scene.attack("processes.priorityOfUser", &[])).await {
+        return outcome;
+    }
+    match nice() {
+        after if after == before => Outcome::Blocked("nobody else has changed".into()),
+        after => Outcome::Allowed(format!("processes of user {uid} went from {before} to {after}")),
+    }
+}
+
+/// The priority of a process, as its status line shows it.
+fn nice(pid: u32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The 19th field, counted from the state, which is the third and follows the name.
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap()
+}
