@@ -290,7 +290,7 @@ impl Shared {
         }
     }
 
-    /// Has its group's limits apply to it, and to all that it starts from then on.
+    /// Has its group's limits apply to it, and to all that it starts from then on, where they do not yet.
     fn enter_group(&self) -> io::Result<()> {
         let entered = self.group.as_ref().and_then(|group| self.process.with_pid(|pid| group.add(pid)));
         entered.unwrap_or(Ok(()))

@@ -1,8 +1,8 @@
 //! Control groups of workers: what the kernel lets a worker and all it starts have of memory, processes and processor.
 //!
 //! [`Cgroups::find`] prepares a place for the groups once, in version 2 ([`v2`]) or in version 1 ([`v1`]) of the
-//! kernel's interface; [`Cgroups::group`] makes one [`Group`] for each worker. A process that was taken in
-//! ([`Group::add`]) and has no privileges cannot leave it, nor can what it starts.
+//! kernel's interface; [`Cgroups::group`] makes one [`Group`] for each worker. A process that is in it ([`Group::entries`],
+//! [`Group::add`]) and has no privileges cannot leave it, nor can what it starts.
 //!
 //! Groups of workers lie directly beside the daemon's own: a worker has the weight of an ordinary process, and one of
 //! low priority yields to the daemon as well, and to every process beside it. Nothing sums up the workers of a node.

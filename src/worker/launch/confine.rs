@@ -30,7 +30,7 @@ pub struct Confinement {
 /// One thing that the child does in the namespaces it was born into.
 #[derive(Debug)]
 pub enum Step {
-    /// Writes a file: how a process says who it is in its user namespace.
+    /// Writes a file: how a process enters a control group, or says who it is in its user namespace.
     Write {
         /// The file, which exists.
         path: CString,

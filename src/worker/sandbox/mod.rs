@@ -307,6 +307,8 @@ impl Sandbox {
     /// What a process does to be confined to a slot.
     pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, network: Network) -> io::Result<Confinement> {
         let without_network = network == Network::Off;
+        // Before it gives up any right, and before it has started anything.
+        let enter = slot.group().into_iter().flat_map(|group| group.entries()).map(|file| Step::write(&file, "0"));
         if self.level == Level::Off {
             return match network {
                 Network::On => Ok(Confinement::default()),
@@ -323,6 +325,7 @@ impl Sandbox {
                 home: &slot.home_inside(),
             };
             return Ok(Confinement {
+                steps: enter.collect(),
                 drop_capabilities: true,
                 ruleset: fence::among_files(&files)?.map(Arc::new),
                 filters: self.filters(network),
@@ -330,7 +333,7 @@ impl Sandbox {
             });
         };
         let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = enter.collect();
         if self.level != Level::Privileged {
             namespaces |= libc::CLONE_NEWUSER;
             let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
