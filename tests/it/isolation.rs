@@ -36,6 +36,12 @@ fn may_do_everything() -> bool {
     u64::from_str_radix(set.trim(), 16).unwrap() & CAP_SYS_ADMIN != 0
 }
 
+/// Whether this process may make control groups of version 1. With version 2 that depends on who shares its group.
+fn may_make_groups() -> bool {
+    let group = Path::new("/sys/fs/cgroup/memory").join(format!("levain-test-{}", std::process::id()));
+    fs::create_dir(&group).and_then(|()| fs::remove_dir(&group)).is_ok()
+}
+
 /// Runs the whole table at one level, and names every cell that is not as it should be.
 async fn holds(level: Level, identity: Identity) {
     let name = format!("{} as {identity}", level.name());
@@ -47,6 +53,9 @@ async fn holds(level: Level, identity: Identity) {
         Err(reason) if must_run(level) => panic!("{name} must run on this machine ({MUST_RUN}): {reason}"),
         Err(reason) => return eprintln!("skipped: {name}: {reason}"),
     };
+    if identity == Identity::Root && level == Level::Privileged && may_make_groups() {
+        assert!(scene.is_counted, "{name}: there are no control groups, although they can be made here");
+    }
     let mut wrong = Vec::new();
     for Attack { what, run, expected, .. } in table::attacks() {
         let expected = expected[level as usize];
