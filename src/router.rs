@@ -69,7 +69,13 @@ impl Entry {
     /// What `LIVE` points at.
     #[must_use]
     pub fn live(&self) -> Option<&Arc<Version>> {
-        self.alias(AliasName::live().as_str()).and_then(|alias| self.version(alias.version))
+        self.alias(AliasName::LIVE).and_then(|alias| self.version(alias.version))
+    }
+
+    /// Whether `LIVE` points at this version, and runs in this environment.
+    #[must_use]
+    pub fn is_live_in(&self, version: VersionId, environment: &EnvironmentName) -> bool {
+        self.alias(AliasName::LIVE).is_some_and(|live| live.version == version && live.environment == *environment)
     }
 }
 
@@ -164,8 +170,7 @@ impl Router {
             (own, other) => own.or(other),
         };
         let entry = self.function(function)?;
-        let live = AliasName::live();
-        let qualifier = qualifier.unwrap_or(live.as_str());
+        let qualifier = qualifier.unwrap_or(AliasName::LIVE);
         if let Some(alias) = entry.alias(qualifier)
             && let Some(version) = entry.version(alias.version)
         {
@@ -182,7 +187,7 @@ impl Router {
 
 fn unresolved(entry: &Entry, qualifier: &str) -> Error {
     let name = &entry.function.name;
-    if qualifier == AliasName::live().as_str() {
+    if qualifier == AliasName::LIVE {
         return Error::new(
             ErrorCode::FunctionNotDeployed,
             format!("`{name}` has no version that takes traffic; deploy one with `levain deploy {name} <path>`"),

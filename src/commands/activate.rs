@@ -117,10 +117,10 @@ impl Act {
     /// start. One is ready already, so whatever fails here, or takes longer than `patience`, holds nothing up.
     pub(super) async fn match_live(&self, entry: &Entry, version: &Version, patience: Duration) {
         let scheduler = &self.context.scheduler;
-        let live = entry.live().and_then(|live| scheduler.existing(live.id));
+        let live = entry.live().and_then(|live| scheduler.existing(live.id, &EnvironmentName::production()));
         let busy = live.map_or(0, |pool| pool.snapshot().counts.busy);
         // Without a pool it was not loaded, and need not be.
-        if let Some(pool) = scheduler.existing(version.id).filter(|_| busy > 1) {
+        if let Some(pool) = scheduler.existing(version.id, &EnvironmentName::production()).filter(|_| busy > 1) {
             let _ = timeout(patience, pool.warm(busy)).await;
         }
     }
@@ -220,7 +220,7 @@ impl Act {
                     id if Some(id) == before && !kept.is_zero() => Floor::OneUntil(Instant::now() + kept),
                     _ => Floor::Nothing,
                 };
-                if let Some(pool) = self.context.scheduler.existing(other) {
+                if let Some(pool) = self.context.scheduler.existing(other, &EnvironmentName::production()) {
                     pool.set_floor(floor);
                 }
             }

@@ -69,9 +69,7 @@ pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Re
                 })
                 .await?;
             for version in &entry.versions {
-                if let Some(pool) = owner.scheduler.existing(version.id) {
-                    pool.set_settings(&settings);
-                }
+                owner.scheduler.pools_of(version.id).iter().for_each(|pool| pool.set_settings(&settings));
             }
             owner.prepare_floor(&*owner.router.function(&id.to_string())?);
             get(&owner, &id.to_string())
@@ -81,7 +79,7 @@ pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Re
 
 /// The pools of one function that have a worker or a waiting invocation.
 fn pools(context: &Context, entry: &Entry) -> Vec<PoolInfo> {
-    let pools = entry.versions.iter().filter_map(|version| context.scheduler.existing(version.id));
+    let pools = entry.versions.iter().flat_map(|version| context.scheduler.pools_of(version.id));
     pools.map(|pool| pool_info(&pool.snapshot())).filter(is_in_use).collect()
 }
 

@@ -197,11 +197,11 @@ impl Context {
         }
     }
 
-    /// The pool of a version.
+    /// The pool of a version in an environment. Workers stay for `LIVE` alone when nothing is invoked.
     fn pool(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> PoolHandle {
-        self.scheduler.pool(version.id, || {
+        self.scheduler.pool(version.id, environment, || {
             let settings = entry.function.settings;
-            let is_live = entry.live().is_some_and(|live| live.id == version.id);
+            let is_live = entry.is_live_in(version.id, environment);
             let floor = if is_live { Floor::Settings } else { Floor::Nothing };
             (self.blueprint(entry, version, environment), settings, floor)
         })

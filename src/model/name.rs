@@ -115,9 +115,44 @@ name!(
 
 impl AliasName {
     /// The alias an invocation without a qualifier goes to.
+    pub const LIVE: &str = "LIVE";
+
+    /// The alias that follows `LIVE`: the version that it pointed at before.
+    pub const ROLLBACK: &str = "ROLLBACK";
+
+    /// [`Self::LIVE`].
     #[must_use]
     pub fn live() -> Self {
-        Self("LIVE".into())
+        Self(Self::LIVE.into())
+    }
+
+    /// [`Self::ROLLBACK`].
+    #[must_use]
+    pub fn rollback() -> Self {
+        Self(Self::ROLLBACK.into())
+    }
+
+    /// Whether it is [`Self::LIVE`].
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.as_str() == Self::LIVE
+    }
+
+    /// Whether it is [`Self::ROLLBACK`].
+    #[must_use]
+    pub fn is_rollback(&self) -> bool {
+        self.as_str() == Self::ROLLBACK
+    }
+
+    /// The environment it runs in unless it is given another.
+    #[must_use]
+    pub fn environment(&self) -> EnvironmentName {
+        EnvironmentName(match self.as_str() {
+            "STAGING" => "staging".into(),
+            "DEV" => "dev".into(),
+            name if name.starts_with("preview-") => "preview".into(),
+            _ => return EnvironmentName::production(),
+        })
     }
 }
 
@@ -145,6 +180,23 @@ mod tests {
             assert!(bad.parse::<VersionLabel>().is_err(), "{bad}");
         }
         assert!("1.0.0".parse::<VersionLabel>().is_ok());
+    }
+
+    #[test]
+    fn an_alias_has_its_environment_by_its_name() {
+        let cases = [
+            ("LIVE", "production"),
+            ("ROLLBACK", "production"),
+            ("STAGING", "staging"),
+            ("DEV", "dev"),
+            ("preview-42", "preview"),
+            ("preview", "production"),
+            ("staging", "production"),
+        ];
+        for (alias, environment) in cases {
+            let alias: AliasName = alias.parse().expect("an alias");
+            assert_eq!(alias.environment().as_str(), environment, "{alias}");
+        }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use super::{
     PoolSnapshot, Shared,
     lease::Lease,
+    node::PoolId,
     pool::{self, Action, Event, Failure, Holding, Pool},
 };
 use crate::{
-    model::{InvocationId, Settings, VersionId, WorkerId},
+    model::{InvocationId, Settings, WorkerId},
     worker::{Blueprint, KillReason, StartError, Worker},
 };
 use parking_lot::Mutex;
@@ -33,7 +34,7 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) struct Cell {
     /// What the node knows it by.
-    pub(super) id: VersionId,
+    pub(super) id: PoolId,
     pub(super) blueprint: Blueprint,
     state: Mutex<State>,
     /// Set when the bundle was seen to be what was published, before its first use.
@@ -108,7 +109,7 @@ impl Rules {
 }
 
 impl Cell {
-    pub(super) fn new(id: VersionId, blueprint: Blueprint, settings: Settings, floor: Floor) -> Self {
+    pub(super) fn new(id: PoolId, blueprint: Blueprint, settings: Settings, floor: Floor) -> Self {
         let rules = Rules { settings, floor };
         Self {
             id,

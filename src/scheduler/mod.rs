@@ -1,6 +1,6 @@
 //! Which worker runs which invocation, and how many workers there are.
 //!
-//! Decisions are made by [`pool::Pool`], a pure state machine, one for each version. This module acts on them: a pool
+//! Decisions are made by [`pool::Pool`], a pure state machine, one for each version and environment. This module acts on them: a pool
 //! sits behind a short lock in its cell ([`cell`]); an event goes in, the lock is released, and what the pool wants is
 //! done outside it. Nothing is spawned, awaited or written under the lock. What pools share, places and memory, is given
 //! away by [`node::Node`], as pure and behind a lock of its own: a pool asks it for each worker that it plans, and is told
@@ -27,13 +27,13 @@ pub use invoke::{Failed, InvokeError, Reply, Wait};
 
 use crate::{
     bundle::BundleStore,
-    model::{Settings, VersionId, WorkerId},
+    model::{EnvironmentName, Settings, VersionId, WorkerId},
     worker::{Blueprint, Spawner, StartError},
 };
 use arc_swap::ArcSwap;
 use breaker::{BACK_OFF_MAX, BACK_OFF_MIN};
 use cell::Cell;
-use node::{Caps, Node};
+use node::{Caps, Node, PoolId};
 use parking_lot::{Mutex, RwLock};
 use pool::{Counts, Event, Health};
 use std::{
@@ -96,7 +96,10 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Pools {
-    cells: HashMap<VersionId, Arc<Cell>>,
+    /// By version. One has a pool for each environment it runs in, and these are few.
+    cells: HashMap<VersionId, Vec<Arc<Cell>>>,
+    /// How many were ever made.
+    made: u64,
     /// The daemon is stopping: a pool that is made now is closed at once.
     closed: bool,
 }
@@ -145,6 +148,12 @@ pub struct Warmed {
     pub closed: bool,
 }
 
+impl Pools {
+    fn find(&self, version: VersionId, environment: &EnvironmentName) -> Option<Arc<Cell>> {
+        self.cells.get(&version)?.iter().find(|cell| cell.blueprint.environment == *environment).cloned()
+    }
+}
+
 impl Scheduler {
     /// A scheduler without pools. Must be called within the runtime that its tasks shall run on.
     #[must_use]
@@ -170,18 +179,26 @@ impl Scheduler {
         &self.0.spawner
     }
 
-    /// The pool of a version. `make` is asked only if there is none yet.
-    pub fn pool(&self, version: VersionId, make: impl FnOnce() -> (Blueprint, Settings, Floor)) -> PoolHandle {
-        if let Some(pool) = self.existing(version) {
+    /// The pool of a version in an environment. `make` is asked only if there is none yet; its blueprint is of them.
+    pub fn pool(
+        &self,
+        version: VersionId,
+        environment: &EnvironmentName,
+        make: impl FnOnce() -> (Blueprint, Settings, Floor),
+    ) -> PoolHandle {
+        if let Some(pool) = self.existing(version, environment) {
             return pool;
         }
         let (cell, closed) = {
             let mut pools = self.0.pools.write();
-            let cell = pools.cells.entry(version).or_insert_with(|| {
+            let cell = pools.find(version, environment).unwrap_or_else(|| {
                 let (blueprint, settings, floor) = make();
-                Arc::new(Cell::new(version, blueprint, settings, floor))
+                pools.made += 1;
+                let cell = Arc::new(Cell::new(PoolId(pools.made), blueprint, settings, floor));
+                pools.cells.entry(version).or_default().push(Arc::clone(&cell));
+                cell
             });
-            (Arc::clone(cell), pools.closed)
+            (cell, pools.closed)
         };
         if closed {
             self.0.apply(&cell, Event::Close);
@@ -189,16 +206,23 @@ impl Scheduler {
         PoolHandle { shared: Arc::clone(&self.0), cell }
     }
 
-    /// The pool of a version, if it has ever been needed.
+    /// The pool of a version in an environment, if it has ever been needed.
     #[must_use]
-    pub fn existing(&self, version: VersionId) -> Option<PoolHandle> {
-        let cell = self.0.pools.read().cells.get(&version).cloned()?;
+    pub fn existing(&self, version: VersionId, environment: &EnvironmentName) -> Option<PoolHandle> {
+        let cell = self.0.pools.read().find(version, environment)?;
         Some(PoolHandle { shared: Arc::clone(&self.0), cell })
     }
 
-    /// Ends a version's pool: waiting invocations fail, running ones finish. A later tick forgets it.
+    /// The pools of a version, one for each environment in which it has ever been needed.
+    #[must_use]
+    pub fn pools_of(&self, version: VersionId) -> Vec<PoolHandle> {
+        let cells = self.0.pools.read().cells.get(&version).cloned().unwrap_or_default();
+        cells.into_iter().map(|cell| PoolHandle { shared: Arc::clone(&self.0), cell }).collect()
+    }
+
+    /// Ends a version's pools: waiting invocations fail, running ones finish. A later tick forgets them.
     pub fn close(&self, version: VersionId) {
-        if let Some(pool) = self.existing(version) {
+        for pool in self.pools_of(version) {
             self.0.apply(&pool.cell, Event::Close);
         }
     }
@@ -236,7 +260,10 @@ impl Scheduler {
             self.0.apply(&cell, Event::Tick);
             self.0.retire_blocked(&cell);
         }
-        self.0.pools.write().cells.retain(|_, cell| !cell.is_over());
+        self.0.pools.write().cells.retain(|_, cells| {
+            cells.retain(|cell| !cell.is_over());
+            !cells.is_empty()
+        });
     }
 
     /// Looks at the memory of all workers: ends those over their limit, has those replaced that near it or whose function
@@ -345,11 +372,12 @@ impl PoolHandle {
 
 impl Shared {
     fn cells(&self) -> Vec<Arc<Cell>> {
-        self.pools.read().cells.values().cloned().collect()
+        self.pools.read().cells.values().flatten().cloned().collect()
     }
 
-    fn cell(&self, pool: VersionId) -> Option<Arc<Cell>> {
-        self.pools.read().cells.get(&pool).cloned()
+    /// Looked for among all, which takes nothing beside the start of the worker that it is for.
+    fn cell(&self, pool: PoolId) -> Option<Arc<Cell>> {
+        self.pools.read().cells.values().flatten().find(|cell| cell.id == pool).cloned()
     }
 
     /// Finds the workers that hold up several invocations at once: they take no more.
@@ -372,7 +400,7 @@ impl Shared {
         let (granted, was_short, is_short) = {
             let mut node = self.node.lock();
             tell(&mut node);
-            let granted: Vec<(VersionId, WorkerId)> = iter::from_fn(|| node.grant()).collect();
+            let granted: Vec<(PoolId, WorkerId)> = iter::from_fn(|| node.grant()).collect();
             let is_short = node.is_short();
             (granted, self.is_short.swap(is_short, Ordering::Relaxed), is_short)
         };
@@ -389,7 +417,7 @@ impl Shared {
     }
 
     /// Tells the node that a worker is gone, or its wish is.
-    fn left(self: &Arc<Self>, pool: VersionId, worker: WorkerId) {
+    fn left(self: &Arc<Self>, pool: PoolId, worker: WorkerId) {
         self.tell_node(|node| node.left(pool, worker));
     }
 

@@ -30,7 +30,7 @@
 //! The simulation beside this module holds them together with those of the pools.
 
 use super::pool::{Event, Holding};
-use crate::model::{VersionId, WorkerId};
+use crate::model::WorkerId;
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -42,6 +42,10 @@ pub const START_BYTES: u64 = 24 << 20;
 /// How long a pool without a place waits for its turn, and how long a worker serves before it makes room for one: a cold
 /// start of some milliseconds at each turn is then a few percent of the time.
 pub const TURN: Duration = Duration::from_millis(250);
+
+/// A pool, as the node knows it. No two pools of a daemon's life have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub u64);
 
 /// What all workers of the node keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +61,7 @@ pub struct Caps {
 pub struct Node {
     caps: Caps,
     /// Who holds a place.
-    held: HashMap<VersionId, Vec<WorkerId>>,
+    held: HashMap<PoolId, Vec<WorkerId>>,
     asks: Vec<Ask>,
     /// Where the line ends.
     line: u64,
@@ -70,7 +74,7 @@ pub struct Node {
 
 #[derive(Debug, Clone, Copy)]
 struct Ask {
-    pool: VersionId,
+    pool: PoolId,
     worker: WorkerId,
     since: Instant,
     replaces: bool,
@@ -123,13 +127,13 @@ impl Node {
     }
 
     /// A pool wants a place for a worker; `replaces` says that another of its workers goes for it.
-    pub fn ask(&mut self, pool: VersionId, worker: WorkerId, replaces: bool, now: Instant) {
+    pub fn ask(&mut self, pool: PoolId, worker: WorkerId, replaces: bool, now: Instant) {
         self.line += 1;
         self.asks.push(Ask { pool, worker, since: now, replaces, line: self.line });
     }
 
     /// A worker is gone, or its wish is. Once is enough, and again does no harm.
-    pub fn left(&mut self, pool: VersionId, worker: WorkerId) {
+    pub fn left(&mut self, pool: PoolId, worker: WorkerId) {
         let is_it = |ask: &Ask| (ask.pool, ask.worker) == (pool, worker);
         if let Some(at) = self.asks.iter().position(is_it) {
             self.asks.swap_remove(at);
@@ -148,7 +152,7 @@ impl Node {
     }
 
     /// Gives a place away, if there is one and somebody wants it. To be called until there is none.
-    pub fn grant(&mut self) -> Option<(VersionId, WorkerId)> {
+    pub fn grant(&mut self) -> Option<(PoolId, WorkerId)> {
         let held = self.held();
         let max = self.caps.workers_max.max(1);
         // Without a single worker none would ever end and make room.
@@ -173,7 +177,7 @@ impl Node {
     /// What pools must give up, from what they hold: an [`Event::Evict`] for each worker that goes now, and one
     /// [`Event::Yield`] for each pool that is to give up another number of busy workers than it was told.
     #[must_use]
-    pub fn reclaim(&self, holdings: &[(VersionId, Holding)], now: Instant) -> Vec<(VersionId, Event)> {
+    pub fn reclaim(&self, holdings: &[(PoolId, Holding)], now: Instant) -> Vec<(PoolId, Event)> {
         let mut events = Vec::new();
         let mut given: Vec<Given<'_>> = holdings.iter().map(|(pool, it)| Given::new(*pool, it)).collect();
         let leaving: usize = holdings.iter().map(|(_, it)| it.leaving).sum();
@@ -182,7 +186,7 @@ impl Node {
         let mut later = self.places_from(leaving).saturating_sub(soon);
         let mut asks = self.asks.clone();
         asks.sort_unstable_by_key(|ask| self.rank(ask));
-        let mut gained: HashMap<VersionId, usize> = HashMap::new();
+        let mut gained: HashMap<PoolId, usize> = HashMap::new();
         for ask in asks.iter().skip(soon) {
             if let Some(idle) = longest_idle(&mut given, Some(ask.pool)) {
                 events.push((idle, Event::Evict));
@@ -218,7 +222,7 @@ impl Node {
     }
 
     /// Places a pool holds.
-    fn share(&self, pool: VersionId) -> usize {
+    fn share(&self, pool: PoolId) -> usize {
         self.held.get(&pool).map_or(0, Vec::len)
     }
 
@@ -240,14 +244,14 @@ impl Node {
 
 /// What a pool holds, and what it is to give up of it.
 struct Given<'a> {
-    pool: VersionId,
+    pool: PoolId,
     holding: &'a Holding,
     idle: usize,
     busy: usize,
 }
 
 impl<'a> Given<'a> {
-    fn new(pool: VersionId, holding: &'a Holding) -> Self {
+    fn new(pool: PoolId, holding: &'a Holding) -> Self {
         Self { pool, holding, idle: 0, busy: 0 }
     }
 
@@ -265,7 +269,7 @@ impl<'a> Given<'a> {
 }
 
 /// Takes the worker that is idle longest.
-fn longest_idle(given: &mut [Given<'_>], not_of: Option<VersionId>) -> Option<VersionId> {
+fn longest_idle(given: &mut [Given<'_>], not_of: Option<PoolId>) -> Option<PoolId> {
     let others = given.iter_mut().filter(|it| Some(it.pool) != not_of);
     let (_, it) = others.filter_map(|it| Some((it.longest_idle()?, it))).min_by_key(|(since, _)| *since)?;
     it.idle += 1;

@@ -6,15 +6,19 @@ mod properties;
 
 const MIB: u64 = 1 << 20;
 
-fn pool(number: u8) -> VersionId {
-    VersionId::from_bytes([number; 16])
+fn pool(number: u8) -> PoolId {
+    PoolId(number.into())
 }
 
-fn evict(number: u8) -> (VersionId, Event) {
+fn number(pool: PoolId) -> u8 {
+    u8::try_from(pool.0).expect("tests have few pools")
+}
+
+fn evict(number: u8) -> (PoolId, Event) {
     (pool(number), Event::Evict)
 }
 
-fn give_up(number: u8, count: usize) -> (VersionId, Event) {
+fn give_up(number: u8, count: usize) -> (PoolId, Event) {
     (pool(number), Event::Yield(count))
 }
 
@@ -64,11 +68,11 @@ impl Bench {
     /// All that are given now: the pool's number and the worker's.
     fn grants(&mut self) -> Vec<(u8, u64)> {
         let granted = std::iter::from_fn(|| self.node.grant());
-        granted.map(|(pool, worker)| (pool.to_bytes()[0], worker.0)).collect()
+        granted.map(|(pool, worker)| (number(pool), worker.0)).collect()
     }
 
     /// What pools 1, 2, … that hold this must give up.
-    fn reclaim(&self, holdings: &[Holding]) -> Vec<(VersionId, Event)> {
+    fn reclaim(&self, holdings: &[Holding]) -> Vec<(PoolId, Event)> {
         let holdings: Vec<_> = (1..).zip(holdings).map(|(number, it)| (pool(number), it.clone())).collect();
         self.node.reclaim(&holdings, self.now)
     }

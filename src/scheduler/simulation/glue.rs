@@ -6,7 +6,7 @@ use super::{
         TICK,
         pool::{Action, Event},
     },
-    world::{CallState, End, Happening, Key, Line, Phase, Process, World, call_of, pool_of, version_id},
+    world::{CallState, End, Happening, Key, Line, Phase, Process, World, call_of, pool_id, pool_of},
 };
 use crate::model::WorkerId;
 use std::time::Duration;
@@ -82,7 +82,7 @@ impl World {
                 Action::Ask { worker, replaces } => {
                     self.note_ask((pool, worker), replaces);
                     let now = self.now();
-                    self.node.ask(version_id(pool), worker, replaces, now);
+                    self.node.ask(pool_id(pool), worker, replaces, now);
                     self.told_node();
                 }
                 Action::Withdraw(worker) => {
@@ -102,7 +102,7 @@ impl World {
 
     /// A place, or the wish for one, is given back.
     pub(super) fn left(&mut self, (pool, worker): Key) {
-        self.node.left(version_id(pool), worker);
+        self.node.left(pool_id(pool), worker);
         self.told_node();
     }
 
@@ -119,7 +119,7 @@ impl World {
         for (pool, worker) in granted {
             match self.cells[pool].forgotten {
                 false => self.apply(pool, Event::Granted(worker)),
-                true => self.node.left(version_id(pool), worker),
+                true => self.node.left(pool_id(pool), worker),
             }
         }
         if is_short || was_short {
@@ -137,7 +137,7 @@ impl World {
             // The daemon's map has no order.
             self.random.shuffle(&mut pools);
             let holdings: Vec<_> =
-                pools.iter().map(|pool| (version_id(*pool), self.cells[*pool].pool.holding())).collect();
+                pools.iter().map(|pool| (pool_id(*pool), self.cells[*pool].pool.holding())).collect();
             for (pool, event) in self.node.reclaim(&holdings, self.now()) {
                 self.apply(pool_of(pool), event);
             }

@@ -3,14 +3,14 @@
 use super::{
     super::{
         Floor,
-        node::Node,
+        node::{Node, PoolId},
         pool::{Action, Event, Limits, Pool},
     },
     checks::Watch,
     random::Random,
     scenario::{Scenario, Workload},
 };
-use crate::model::{InvocationId, VersionId, WorkerId};
+use crate::model::{InvocationId, WorkerId};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
@@ -362,12 +362,12 @@ impl fmt::Display for Line {
     }
 }
 
-pub(super) fn version_id(pool: usize) -> VersionId {
-    VersionId::from_bytes((pool as u128).to_be_bytes())
+pub(super) fn pool_id(pool: usize) -> PoolId {
+    PoolId(pool as u64)
 }
 
-pub(super) fn pool_of(id: VersionId) -> usize {
-    u128::from_be_bytes(id.to_bytes()) as usize
+pub(super) fn pool_of(id: PoolId) -> usize {
+    id.0 as usize
 }
 
 pub(super) fn invocation_id(call: usize) -> InvocationId {

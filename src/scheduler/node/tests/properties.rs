@@ -112,7 +112,7 @@ impl World {
         match (self.bench.node.grant(), first) {
             (None, None) => {}
             (Some((id, worker)), Some(first)) => {
-                let (number, worker) = (id.to_bytes()[0], worker.0);
+                let (number, worker) = (super::number(id), worker.0);
                 assert_eq!((number, worker), (first.pool, first.worker), "another comes first");
                 self.wishes.retain(|it| *it != first);
                 self.held.insert((number, worker));
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    fn evicted(&self, events: &[(VersionId, Event)], number: u8) -> usize {
+    fn evicted(&self, events: &[(PoolId, Event)], number: u8) -> usize {
         events.iter().filter(|it| **it == evict(number)).count()
     }
 }
@@ -272,7 +272,7 @@ impl Town {
         }
         let holdings: Vec<Holding> = self.pools.iter().map(Busy::holding).collect();
         for (id, event) in self.bench.reclaim(&holdings) {
-            let it = &mut self.pools[usize::from(id.to_bytes()[0]) - 1];
+            let it = &mut self.pools[usize::from(super::number(id)) - 1];
             match event {
                 Event::Evict => it.give_one_up(),
                 Event::Yield(count) => it.yielding = count,
