@@ -53,7 +53,7 @@
 //! | invariant | where | shown by |
 //! |---|---|---|
 //! | A version never changes; its bundle is on disk before its row, and its row is gone before its bundle | [`store`], [`bundle`] | `tests/it/process.rs` kills the daemon at every step |
-//! | An alias moves only to a version that has loaded | [`commands`] | `tests/it/deploy.rs` |
+//! | An alias moves only to a version that has loaded, and points at one that is there | [`commands`], [`store`] | `tests/it/deploy.rs`, `tests/it/aliases.rs` |
 //! | Bytecode is a cache: without it, or with a damaged one, every version does the same | [`bundle`], [`deploy`] | `tests/it/bytecode.rs`, `worker-shim/test/compile.test.ts` |
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |
 //! | Every invocation ends exactly once, and no worker runs more than it may | [`scheduler::pool`] | property tests beside it |

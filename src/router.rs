@@ -12,6 +12,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde_json::json;
 use std::{collections::HashMap, sync::Arc};
 
 /// A function with everything that is known of it.
@@ -58,6 +59,18 @@ impl Entry {
     #[must_use]
     pub fn labelled(&self, label: &str) -> Option<&Arc<Version>> {
         self.versions.iter().find(|it| it.label.as_str() == label)
+    }
+
+    /// The version with this number.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> Option<&Arc<Version>> {
+        self.versions.iter().find(|it| it.number == number)
+    }
+
+    /// The version with this label, or else with this number.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Version>> {
+        self.labelled(name).or_else(|| self.numbered(name.parse().ok()?))
     }
 
     /// The alias with this name.
@@ -157,18 +170,10 @@ impl Router {
         functions
     }
 
-    /// Resolves `function`, which may carry its qualifier after a colon. No qualifier means `LIVE`.
+    /// Resolves `function`, which may carry its qualifier after a colon: an alias, or a version's label or number. No
+    /// qualifier means `LIVE`. A version that is named itself runs in `production`.
     pub fn resolve(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
-        let (function, own_qualifier) = match function.split_once(':') {
-            Some((function, own)) => (function, Some(own)),
-            None => (function, None),
-        };
-        let qualifier = match (own_qualifier, qualifier) {
-            (Some(own), Some(other)) if own != other => {
-                return Err(Error::invalid(format!("two qualifiers are given, `{own}` and `{other}`: give one")));
-            }
-            (own, other) => own.or(other),
-        };
+        let (function, qualifier) = split(function, qualifier)?;
         let entry = self.function(function)?;
         let qualifier = qualifier.unwrap_or(AliasName::LIVE);
         if let Some(alias) = entry.alias(qualifier)
@@ -177,12 +182,50 @@ impl Router {
             let (version, environment) = (Arc::clone(version), alias.environment.clone());
             return Ok(Route { entry, version, environment });
         }
-        if let Some(version) = entry.labelled(qualifier) {
+        if let Some(version) = entry.named(qualifier) {
             let version = Arc::clone(version);
             return Ok(Route { entry, version, environment: EnvironmentName::production() });
         }
         Err(unresolved(&entry, qualifier))
     }
+}
+
+/// The function and the qualifier, which may stand behind it after a colon.
+pub fn split<'a>(function: &'a str, qualifier: Option<&'a str>) -> Result<(&'a str, Option<&'a str>), Error> {
+    match (function.split_once(':'), qualifier) {
+        (Some((_, own)), Some(other)) if own != other => {
+            Err(Error::invalid(format!("two qualifiers are given, `{own}` and `{other}`: give one")))
+        }
+        (Some((function, own)), _) => Ok((function, Some(own))),
+        (None, qualifier) => Ok((function, qualifier)),
+    }
+}
+
+/// Names in the details of an error.
+const NAMES_MAX: usize = 50;
+
+impl Entry {
+    /// `VERSION_NOT_FOUND`, with the versions there are.
+    #[must_use]
+    pub fn version_not_found(&self, version: &str) -> Error {
+        let (name, shown) = (&self.function.name, shown(version));
+        let message = format!("`{name}` has no version `{shown}`; `levain versions {name}` shows those there are");
+        let labels: Vec<&str> = self.versions.iter().map(|it| it.label.as_str()).take(NAMES_MAX).collect();
+        Error::new(ErrorCode::VersionNotFound, message).with_details(json!({ "versions": labels }))
+    }
+
+    /// `ALIAS_NOT_FOUND`, with the aliases there are.
+    #[must_use]
+    pub fn alias_not_found(&self, alias: &str) -> Error {
+        let (name, shown) = (&self.function.name, shown(alias));
+        let message = format!("`{name}` has no alias `{shown}`; `levain alias list {name}` shows those there are");
+        let names: Vec<&str> = self.aliases.iter().map(|it| it.name.as_str()).take(NAMES_MAX).collect();
+        Error::new(ErrorCode::AliasNotFound, message).with_details(json!({ "aliases": names }))
+    }
+}
+
+fn shown(name: &str) -> String {
+    name.chars().take(80).collect()
 }
 
 fn unresolved(entry: &Entry, qualifier: &str) -> Error {
@@ -193,11 +236,11 @@ fn unresolved(entry: &Entry, qualifier: &str) -> Error {
             format!("`{name}` has no version that takes traffic; deploy one with `levain deploy {name} <path>`"),
         );
     }
-    let shown: String = qualifier.chars().take(80).collect();
-    Error::new(
-        ErrorCode::AliasNotFound,
-        format!(
-            "`{name}` has no alias and no version called `{shown}`; `levain versions {name}` shows those there are"
-        ),
-    )
+    if reads_as_version(qualifier) { entry.version_not_found(qualifier) } else { entry.alias_not_found(qualifier) }
+}
+
+/// Whether somebody who writes this means a version: a number, `v` and a number, or what no alias can be called.
+fn reads_as_version(qualifier: &str) -> bool {
+    let number = qualifier.strip_prefix('v').unwrap_or(qualifier);
+    number.bytes().all(|it| it.is_ascii_digit()) || qualifier.parse::<AliasName>().is_err()
 }

@@ -1,6 +1,6 @@
 //! The command tree and the parsers of single values.
 
-use super::{bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, versions};
+use super::{aliases, bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, versions};
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
 use crate::model::{Network, Setting, Settings, SettingsPatch};
@@ -56,14 +56,17 @@ pub(super) enum Command {
     Delete(functions::Delete),
     /// Have workers ready ahead of traffic
     Warmup(functions::Warmup),
-    /// Publish a version and point LIVE at it
+    /// Publish a version and point LIVE, or another alias, at it
     Deploy(deploy::Deploy),
     /// List a function's versions, or delete one
     Versions(versions::Versions),
     /// List a function's deployments, newest first
     Deployments(versions::Deployments),
-    /// Point LIVE back at an earlier version
+    /// Point LIVE, or another alias, back at an earlier version
     Rollback(versions::Rollback),
+    /// Point movable names such as STAGING at versions, list them, or delete one
+    #[command(subcommand)]
+    Alias(aliases::Alias),
     /// Call a function; its answer's body goes to standard output as it is
     Invoke(invoke::Invoke),
     /// Print or follow what a function logged

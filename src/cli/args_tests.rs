@@ -93,6 +93,21 @@ fn a_deploy_needs_a_path_or_a_published_version() {
 }
 
 #[test]
+fn an_alias_is_set_listed_and_deleted() {
+    assert!(parse(&["alias", "set", "hello", "STAGING", "v2", "--environment", "staging", "--reason", "a"]).is_ok());
+    assert!(parse(&["alias", "list", "hello"]).is_ok());
+    assert!(parse(&["alias", "delete", "hello", "STAGING", "--yes"]).is_ok());
+    assert_eq!(refused(&["alias", "set", "hello", "STAGING"]), ErrorKind::MissingRequiredArgument);
+}
+
+#[test]
+fn a_rollback_takes_its_version_in_one_way() {
+    assert!(parse(&["rollback", "hello", "--alias", "STAGING", "--to", "v1"]).is_ok());
+    assert!(parse(&["rollback", "hello", "v1"]).is_ok());
+    assert_eq!(refused(&["rollback", "hello", "v1", "--to", "v2"]), ErrorKind::ArgumentConflict);
+}
+
+#[test]
 fn a_bench_is_bounded_by_time_or_by_number() {
     assert!(parse(&["bench", "hello", "-c", "4", "--in-flight", "2", "--duration", "0.5"]).is_ok());
     assert_eq!(refused(&["bench", "hello", "--duration", "1", "--requests", "5"]), ErrorKind::ArgumentConflict);

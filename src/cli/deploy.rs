@@ -7,7 +7,7 @@ use super::session::Session;
 use super::text;
 use crate::client::{Client, ClientError};
 use crate::error::ErrorCode;
-use crate::model::FunctionName;
+use crate::model::{AliasName, FunctionName};
 use crate::protocol::field::Body;
 use crate::protocol::message::{DeployRequest, DeployResponse, RegisterRequest};
 use clap::Args;
@@ -17,6 +17,7 @@ const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts             a file; the function is made when it is new
   levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
   levain deploy hello --version 1.3.0        back to a version that is published already
+  levain deploy hello ./dist --alias STAGING  for testing; LIVE stays where it is
   levain deploy hello ./hello.ts --dry-run   check everything, keep nothing";
 
 /// `levain deploy`.
@@ -34,6 +35,9 @@ pub(super) struct Deploy {
     /// The version's label [default: v1, v2, v3 …]
     #[arg(long, value_name = "LABEL")]
     version: Option<String>,
+    /// The alias to point at the version, made if need be
+    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
+    alias: String,
     /// Free text kept with the version
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -46,7 +50,7 @@ pub(super) struct Deploy {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Publish the version and leave LIVE where it is
+    /// Publish the version and leave the alias where it is
     #[arg(long)]
     no_activate: bool,
     /// Check everything, keep nothing
@@ -73,6 +77,7 @@ impl Deploy {
             function_id: self.name,
             version: self.version,
             entry: self.entry,
+            alias: Some(self.alias),
             activate: self.no_activate.then_some(false),
             warm: self.warm,
             description: self.description,
@@ -118,14 +123,15 @@ pub(super) async fn deploy(
     client.call(request).await
 }
 
-/// What a deploy or rollback did.
+/// What a deploy, a rollback or a move of an alias did.
 pub(super) fn text(name: &str, response: &DeployResponse) -> String {
-    let DeployResponse { version, number, status, previous_version, published, size, .. } = response;
+    let DeployResponse { alias, version, number, status, previous_version, published, size, .. } = response;
     let took = text::duration_ms(response.duration_ms);
     let code = format!("{} {}", text::size(*size), &response.digest.to_string()[..12]);
     let what = match status.as_str() {
         "checked" => format!("{version} would be version {number}; nothing was kept"),
-        "built" => format!("{version} is published as version {number}; LIVE stays where it is"),
+        "built" => format!("{version} is published as version {number}; {alias} stays where it is"),
+        _ if alias != AliasName::LIVE => format!("{alias} points at {version}, version {number}"),
         _ if *published => format!("{version} is live as version {number}"),
         _ => format!("{version} is live again"),
     };
@@ -146,6 +152,8 @@ mod tests {
             function_id: "func-1".into(),
             version: "v2".into(),
             number: 2,
+            alias: "LIVE".into(),
+            environment: "production".into(),
             status: "deployed".into(),
             previous_version: Some("v1".into()),
             published: true,
@@ -159,6 +167,13 @@ mod tests {
     fn the_text_says_what_is_live_now_and_what_was_before() {
         let text = plain(&text("hello", &response()));
         assert_eq!(text, "ok hello v2 is live as version 2, before it v1\n   2.0 KiB abababababab, took 41.2 ms");
+    }
+
+    #[test]
+    fn an_alias_that_is_not_live_does_not_claim_to_be() {
+        let response = DeployResponse { alias: "STAGING".into(), ..response() };
+        let text = plain(&text("hello", &response));
+        assert!(text.starts_with("ok hello STAGING points at v2, version 2, before it v1\n"), "{text}");
     }
 
     #[test]

@@ -225,13 +225,14 @@ pub(super) fn confirm(question: &str) -> Result<bool, CliError> {
 
 /// `levain warmup`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  levain warmup hello 4")]
+#[command(after_help = "Examples:\n  levain warmup hello 4\n  levain warmup hello:STAGING 2")]
 pub(super) struct Warmup {
-    /// The function's name or id
+    /// The function's name or id, with an alias, a label or a number after a colon if need be
+    #[arg(value_name = "NAME[:QUALIFIER]")]
     name: String,
     /// Workers to have ready
     count: u32,
-    /// Alias or version label [default: LIVE]
+    /// Alias, version label or number [default: LIVE]
     #[arg(long)]
     qualifier: Option<String>,
 }

@@ -14,6 +14,7 @@ use std::io::{self, IsTerminal, Read};
 
 const EXAMPLES: &str = "Examples:
   levain invoke hello
+  levain invoke hello:STAGING
   levain invoke hello:v2 --path /greet --query name=Ada
   levain invoke echo --data '{\"a\": 1}' -i
   levain invoke upload --data @photo.jpg --header 'content-type: image/jpeg'
@@ -36,7 +37,7 @@ pub(super) struct Invoke {
 /// What a request consists of; `bench` takes the same.
 #[derive(Debug, Args)]
 pub(super) struct RequestArgs {
-    /// The function's name or id, with an alias or version label after a colon if need be
+    /// The function's name or id, with an alias, a label or a number after a colon if need be
     #[arg(value_name = "NAME[:QUALIFIER]")]
     name: String,
     /// The body: text, `@file`, or `-` for standard input

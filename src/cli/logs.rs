@@ -11,6 +11,7 @@ use std::pin::pin;
 
 const EXAMPLES: &str = "Examples:
   levain logs hello
+  levain logs hello:STAGING
   levain logs hello -f --level warn
   levain logs hello --since 15m --limit 1000
   levain logs hello --execution exec-0190c1d2-…";
@@ -19,7 +20,8 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Logs {
-    /// The function's name or id
+    /// The function's name or id; with an alias, label or number after a colon, only that version's lines
+    #[arg(value_name = "NAME[:QUALIFIER]")]
     name: String,
     /// Print new records as they come, until Ctrl-C
     #[arg(long, short)]
@@ -64,6 +66,7 @@ impl Logs {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let request = LogsRequest {
             function_id: self.name,
+            qualifier: None,
             limit: self.limit,
             offset: None,
             level: self.level.map(LogLevel::from),

@@ -4,6 +4,7 @@
 //! connection to the daemon. A command returns [`CliError`] or nothing; this file turns that into an exit code, which is
 //! the error code's ([`crate::error::ErrorCode::exit_code`]), 2 for wrong usage or 10 when no daemon answers.
 
+mod aliases;
 mod args;
 mod bench;
 mod config;
@@ -84,6 +85,7 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Versions(command) => command.run(session).await,
         Command::Deployments(command) => command.run(session).await,
         Command::Rollback(command) => command.run(session).await,
+        Command::Alias(command) => command.run(session).await,
         Command::Invoke(command) => command.run(session).await,
         Command::Logs(command) => command.run(session).await,
         Command::Metrics(command) => command.run(session).await,

@@ -1,11 +1,11 @@
-//! Versions and the deployments that pointed LIVE at them.
+//! Versions and the deployments that pointed aliases at them.
 
 use super::error::CliError;
 use super::functions::confirm;
 use super::print::{DIM, styled, table};
 use super::session::Session;
 use super::{deploy, text};
-use crate::model::{DeploymentKind, DeploymentStatus, Timestamp};
+use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Timestamp};
 use crate::protocol::message::{
     DeleteVersionRequest, DeploymentsRequest, DeploymentsResponse, RollbackRequest, VersionRef, VersionsRequest,
     VersionsResponse,
@@ -79,9 +79,17 @@ fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
 
 /// `levain deployments`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  levain deployments hello\n  levain deployments hello --alias STAGING\n  \
+                        levain deployments hello --failed     with what checking and loading said")]
 pub(super) struct Deployments {
     /// The function's name or id
     name: String,
+    /// Only those of this alias
+    #[arg(long, value_name = "NAME")]
+    alias: Option<String>,
+    /// Only those that failed, each with its build log
+    #[arg(long)]
+    failed: bool,
     /// Deployments at most [default: 100]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -92,13 +100,19 @@ pub(super) struct Deployments {
 
 impl Deployments {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { name, limit, offset } = self;
-        let response = session.call(&DeploymentsRequest { function_id: name, limit, offset }).await?;
-        session.out.response(&response, |it| deployments_text(it, Timestamp::now()))
+        let Self { name, alias, failed, limit, offset } = self;
+        let status = failed.then_some(DeploymentStatus::Failed);
+        let request = DeploymentsRequest { function_id: name, alias, status, limit, offset };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| deployments_text(it, failed, Timestamp::now()))
     }
 }
 
-fn deployments_text(response: &DeploymentsResponse, now: Timestamp) -> String {
+/// One line each; then the build logs of those that failed: of all, or of the last one.
+fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timestamp) -> String {
+    if response.deployments.is_empty() {
+        return "no such deployments".into();
+    }
     let rows = response.deployments.iter().map(|it| {
         let status = match it.status {
             DeploymentStatus::Built => "built",
@@ -109,24 +123,26 @@ fn deployments_text(response: &DeploymentsResponse, now: Timestamp) -> String {
         let kind = match it.kind {
             DeploymentKind::Deploy => "deploy",
             DeploymentKind::Rollback => "rollback",
+            DeploymentKind::Promote => "promote",
         };
         [
             text::age(it.created_at, now),
             kind.into(),
             status.into(),
-            it.version.clone(),
-            text::or_dash(it.previous_version.as_deref()),
             it.alias.clone(),
+            it.previous_version.iter().map(|before| format!("{before} → ")).collect::<String>() + &it.version,
             it.actor.clone(),
+            text::duration_ms(it.duration_ms as f64),
             text::or_dash(it.reason.as_deref()),
             it.deployment_id.clone(),
         ]
     });
-    let mut text = table(["WHEN", "KIND", "STATUS", "VERSION", "BEFORE", "ALIAS", "ACTOR", "REASON", "ID"], rows);
-    let failed = response.deployments.iter().find(|it| it.status == DeploymentStatus::Failed);
-    if let Some((failed, log)) = failed.and_then(|it| it.build_log.as_ref().map(|log| (it, log))) {
-        text.push_str(&format!("\n{}\n", styled(DIM, &format!("last failure, {}:", failed.deployment_id))));
-        text.push_str(&text::harmless(log));
+    let mut text = table(["WHEN", "KIND", "STATUS", "ALIAS", "FROM → TO", "ACTOR", ">TOOK", "REASON", "ID"], rows);
+    let failed = response.deployments.iter().filter(|it| it.status == DeploymentStatus::Failed);
+    for failed in failed.take(if all_logs { usize::MAX } else { 1 }) {
+        let Some(log) = &failed.build_log else { continue };
+        let head = format!("{} of {} failed, {}:", failed.version, failed.alias, failed.deployment_id);
+        text.push_str(&format!("\n{}\n{}\n", styled(DIM, &head), text::harmless(log.trim_end())));
     }
     text
 }
@@ -134,13 +150,20 @@ fn deployments_text(response: &DeploymentsResponse, now: Timestamp) -> String {
 /// `levain rollback`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  levain rollback hello         to what was live before\n  levain rollback hello 1.3.0"
+    after_help = "Examples:\n  levain rollback hello         to what was live before\n  levain rollback hello 1.3.0\n  \
+                  levain rollback hello --alias STAGING --to 3"
 )]
 pub(super) struct Rollback {
     /// The function's name or id
     name: String,
-    /// A label or a number [default: what was live before]
+    /// A label or a number [default: what the alias pointed at before]
     version: Option<String>,
+    /// The same as VERSION
+    #[arg(long, value_name = "VERSION", conflicts_with = "version")]
+    to: Option<String>,
+    /// The alias to move
+    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
+    alias: String,
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -148,16 +171,16 @@ pub(super) struct Rollback {
 
 impl Rollback {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { name, version, reason } = self;
-        let version = version.map(version_ref);
-        let request = RollbackRequest { function_id: name.clone(), version, alias: None, reason };
+        let Self { name, version, to, alias, reason } = self;
+        let version = version.or(to).map(version_ref);
+        let request = RollbackRequest { function_id: name.clone(), version, alias: Some(alias), reason };
         let response = session.call(&request).await?;
         session.out.response(&response, |it| deploy::text(&name, it))
     }
 }
 
 /// A whole number is a version's number, anything else a label.
-fn version_ref(text: String) -> VersionRef {
+pub(super) fn version_ref(text: String) -> VersionRef {
     text.parse().map_or(VersionRef::Label(text), VersionRef::Number)
 }
 

@@ -1,4 +1,4 @@
-//! One act of pointing an alias at a version, shared by DEPLOY_FUNCTION and ROLLBACK.
+//! One act of pointing an alias at a version, shared by DEPLOY_FUNCTION, ROLLBACK and SET_ALIAS.
 //!
 //! Introduce: check, store and load a new bundle. Activate: have workers of a published version ready. Commit: write the
 //! deployment and move the traffic. Whatever fails, the alias stays where it was.
@@ -13,10 +13,10 @@ use crate::{
         AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Timestamp, Version,
         VersionLabel,
     },
-    protocol::message::DeployResponse,
+    protocol::message::{DeployResponse, VersionRef},
     router::Entry,
     scheduler::Floor,
-    store::{DeploymentCommit, Target},
+    store::{DeploymentCommit, DeploymentQuery, StoreError, Target},
 };
 use std::{
     sync::Arc,
@@ -34,16 +34,68 @@ const ROLLBACK_PATIENCE: Duration = Duration::from_millis(30);
 pub(super) struct Act {
     pub(super) context: Arc<Context>,
     kind: DeploymentKind,
+    alias: AliasName,
+    /// Where the alias shall run; as before, or as its name says, without.
+    pub(super) environment: Option<EnvironmentName>,
+    /// What the alias shall be described as; as before without.
+    pub(super) description: Option<String>,
     actor: Arc<str>,
     reason: Option<String>,
     at: Timestamp,
     started: Instant,
 }
 
+/// The alias a request means, `LIVE` without any. `ROLLBACK` is refused: nobody moves it.
+pub(super) fn alias(name: Option<&str>) -> Result<AliasName, Error> {
+    let alias: AliasName = name.unwrap_or(AliasName::LIVE).parse()?;
+    if alias.is_rollback() { Err(StoreError::AliasFixed(alias).into()) } else { Ok(alias) }
+}
+
+/// The version with this number or label. A text of digits is a label first, then a number.
+pub(super) fn version(entry: &Entry, wanted: &VersionRef) -> Result<Arc<Version>, Error> {
+    let (found, shown) = match wanted {
+        VersionRef::Number(number) => (entry.numbered(*number), number.to_string()),
+        VersionRef::Label(label) => (entry.named(label), label.clone()),
+    };
+    found.cloned().ok_or_else(|| entry.version_not_found(&shown))
+}
+
 impl Act {
-    pub(super) fn new(context: &Arc<Context>, kind: DeploymentKind, caller: &Caller, reason: Option<String>) -> Self {
-        let (at, started) = (Timestamp::now(), Instant::now());
-        Self { context: Arc::clone(context), kind, actor: Arc::clone(&caller.actor), reason, at, started }
+    pub(super) fn new(
+        context: &Arc<Context>,
+        kind: DeploymentKind,
+        alias: AliasName,
+        caller: &Caller,
+        reason: Option<String>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            kind,
+            alias,
+            environment: None,
+            description: None,
+            actor: Arc::clone(&caller.actor),
+            reason,
+            at: Timestamp::now(),
+            started: Instant::now(),
+        }
+    }
+
+    /// What the alias points at so far.
+    pub(super) fn target<'a>(&self, entry: &'a Entry) -> Option<&'a Arc<Version>> {
+        entry.alias(self.alias.as_str()).and_then(|alias| entry.version(alias.version))
+    }
+
+    /// The environment the alias runs in afterwards.
+    fn environment(&self, entry: &Entry) -> EnvironmentName {
+        let present = || entry.alias(self.alias.as_str()).map(|alias| alias.environment.clone());
+        self.environment.clone().or_else(present).unwrap_or_else(|| self.alias.environment())
+    }
+
+    /// Whether the alias points at the version already, in its environment.
+    pub(super) fn is_done(&self, entry: &Entry, version: &Version) -> bool {
+        let present = entry.alias(self.alias.as_str());
+        present.is_some_and(|it| it.version == version.id && it.environment == self.environment(entry))
     }
 
     pub(super) async fn stage(&self, source: Source, entry: Option<String>) -> Result<Staged, Error> {
@@ -94,8 +146,9 @@ impl Act {
     /// Has workers of the version ready: at least one, which shows that the bundle loads.
     async fn warm(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
         let settings = &entry.function.settings;
-        let count = warm.max(settings.warm_workers).max(1).min(settings.max_concurrent_executions);
-        let pool = self.context.pool(entry, version, &EnvironmentName::production());
+        let floor = if self.alias.is_live() { settings.warm_workers } else { 0 };
+        let count = warm.max(floor).max(1).min(settings.max_concurrent_executions);
+        let pool = self.context.pool(entry, version, &self.environment(entry));
         let warmed = pool.warm(count as usize).await;
         match warmed.failure {
             Some(failure) => Err(failure.as_ref().into()),
@@ -113,14 +166,14 @@ impl Act {
         }
     }
 
-    /// Has as many workers ready as the live version needs at present, so that the traffic that moves waits for no
+    /// Has as many workers ready as the alias's version needs at present, so that the traffic that moves waits for no
     /// start. One is ready already, so whatever fails here, or takes longer than `patience`, holds nothing up.
-    pub(super) async fn match_live(&self, entry: &Entry, version: &Version, patience: Duration) {
+    pub(super) async fn match_present(&self, entry: &Entry, version: &Version, patience: Duration) {
         let scheduler = &self.context.scheduler;
-        let live = entry.live().and_then(|live| scheduler.existing(live.id, &EnvironmentName::production()));
-        let busy = live.map_or(0, |pool| pool.snapshot().counts.busy);
+        let present = entry.alias(self.alias.as_str()).and_then(|it| scheduler.existing(it.version, &it.environment));
+        let busy = present.map_or(0, |pool| pool.snapshot().counts.busy);
         // Without a pool it was not loaded, and need not be.
-        if let Some(pool) = scheduler.existing(version.id, &EnvironmentName::production()).filter(|_| busy > 1) {
+        if let Some(pool) = scheduler.existing(version.id, &self.environment(entry)).filter(|_| busy > 1) {
             let _ = timeout(patience, pool.warm(busy)).await;
         }
     }
@@ -132,14 +185,14 @@ impl Act {
         version: &Arc<Version>,
         warm: u32,
     ) -> Result<DeployResponse, Error> {
-        if entry.live().is_some_and(|live| live.id == version.id) {
+        if self.is_done(entry, version) {
             return self.unchanged(entry, version).await;
         }
         let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
         let ready = async {
             self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
             self.warm(entry, version, warm).await?;
-            self.match_live(entry, version, ROLLBACK_PATIENCE).await;
+            self.match_present(entry, version, ROLLBACK_PATIENCE).await;
             Ok(())
         };
         match ready.await {
@@ -153,11 +206,15 @@ impl Act {
 
     /// The alias points there already: the answer is that of the deployment which made it so.
     async fn unchanged(self, entry: &Entry, version: &Version) -> Result<DeployResponse, Error> {
-        let id = entry.function.id;
+        let (id, alias, description) = (entry.function.id, self.alias.clone(), self.description.clone());
         let active = self.context.blocking(move |context| {
-            let mut deployments = context.store.deployments(id, 1_000, 0)?;
-            deployments.retain(|it| it.status == DeploymentStatus::Active);
-            Ok(deployments.into_iter().next())
+            if let Some(description) = description {
+                context.store.describe_alias(id, &alias, &description, Timestamp::now())?;
+                context.refresh(id)?;
+            }
+            let status = Some(DeploymentStatus::Active);
+            let query = DeploymentQuery { alias: Some(alias), status, limit: 1, offset: 0 };
+            Ok(context.store.deployments_of(id, &query)?.into_iter().next())
         });
         let active = active.await?;
         Ok(self.response(entry, version, active.as_ref(), "deployed", false))
@@ -173,11 +230,11 @@ impl Act {
     ) -> Result<DeployResponse, Error> {
         let status = if activate { DeploymentStatus::Active } else { DeploymentStatus::Built };
         let deployment = self.deployment(entry, &version.label, Some(version.number), status, None);
-        let (row, new_version) = (deployment.clone(), version.clone());
+        let (row, new_version, description) = (deployment.clone(), version.clone(), self.description.clone());
         let function_id = entry.function.id;
         let committed = self.context.blocking(move |context| {
             let target = if is_new { Target::New(&new_version) } else { Target::Existing(new_version.id) };
-            context.store.commit_deployment(&DeploymentCommit { target, deployment: &row })?;
+            context.store.commit_described(&DeploymentCommit { target, deployment: &row }, description.as_deref())?;
             context.refresh(function_id)
         });
         if let Err(error) = committed.await {
@@ -209,18 +266,27 @@ impl Act {
     }
 
     /// The router sends new invocations to the version already. The floors follow: the live version has the settings',
-    /// the one before keeps one worker for a while, so that going back is as fast as going on.
+    /// the one before keeps one worker for a while, so that going back is as fast as going on. What another alias points
+    /// at keeps none: it expires when nobody uses it.
     fn move_traffic(&self, entry: &Entry, version: &Version, activate: bool) {
         if activate {
             let kept = self.context.config.load().versioning.rollback_warm();
-            let before = entry.live().map(|live| live.id);
+            let (before, environment) = (self.target(entry).map(|it| it.id), self.environment(entry));
+            let is_live = self.alias.is_live();
             for other in entry.versions.iter().map(|it| it.id).chain([version.id]) {
+                // What LIVE needs is for LIVE to say.
+                if !is_live && entry.is_live_in(other, &environment) {
+                    continue;
+                }
                 let floor = match other {
-                    id if id == version.id => Floor::Settings,
-                    id if Some(id) == before && !kept.is_zero() => Floor::OneUntil(Instant::now() + kept),
-                    _ => Floor::Nothing,
+                    id if id == version.id && is_live => Floor::Settings,
+                    id if id != version.id && Some(id) == before && !kept.is_zero() => {
+                        Floor::OneUntil(Instant::now() + kept)
+                    }
+                    _ if is_live => Floor::Nothing,
+                    _ => continue,
                 };
-                if let Some(pool) = self.context.scheduler.existing(other, &EnvironmentName::production()) {
+                if let Some(pool) = self.context.scheduler.existing(other, &environment) {
                     pool.set_floor(floor);
                 }
             }
@@ -228,8 +294,8 @@ impl Act {
                 self.context.prepare_floor(&entry);
             }
         }
-        let (function, version, kind) = (&entry.function.name, &version.label, self.kind);
-        tracing::info!(%function, %version, ?kind, activate, actor = &*self.actor, "deployed");
+        let (function, version, alias, kind) = (&entry.function.name, &version.label, &self.alias, self.kind);
+        tracing::info!(%function, %version, %alias, ?kind, activate, actor = &*self.actor, "deployed");
     }
 
     pub(super) async fn record_failure(&self, entry: &Entry, label: &VersionLabel, error: &Error) {
@@ -257,11 +323,11 @@ impl Act {
             function_id: entry.function.id,
             label: label.clone(),
             number,
-            alias: AliasName::live(),
-            environment: EnvironmentName::production(),
+            alias: self.alias.clone(),
+            environment: self.environment(entry),
             kind: self.kind,
             status,
-            previous: entry.live().map(|live| live.label.clone()),
+            previous: self.target(entry).map(|it| it.label.clone()),
             actor: self.actor.to_string(),
             reason: self.reason.clone(),
             build_log,
@@ -283,10 +349,12 @@ impl Act {
             function_id: entry.function.id.to_string(),
             version: version.label.to_string(),
             number: version.number,
+            alias: self.alias.to_string(),
+            environment: self.environment(entry).to_string(),
             status: status.into(),
             previous_version: match deployment {
                 Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
-                None => entry.live().map(|live| live.label.to_string()),
+                None => self.target(entry).map(|it| it.label.to_string()),
             },
             published,
             digest: version.digest,

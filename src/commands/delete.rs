@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    error::{Error, ErrorCode},
+    error::Error,
     model::{FunctionStatus, Timestamp},
     protocol::message::{DeleteRequest, DeleteResponse, DeleteVersionRequest, DeleteVersionResponse},
 };
@@ -41,7 +41,7 @@ pub(super) async fn version(
             let _changing = owner.changing.lock(id).await;
             let entry = owner.router.function(&id.to_string())?;
             let Some(version) = entry.labelled(&request.version).cloned() else {
-                return Err(not_found(entry.function.name.as_str(), &request.version));
+                return Err(entry.version_not_found(&request.version));
             };
             let (version_id, label) = (version.id, version.label.clone());
             owner
@@ -58,13 +58,4 @@ pub(super) async fn version(
             Ok(DeleteVersionResponse { function_id: id.to_string(), version: version.label.to_string() })
         })
         .await
-}
-
-/// `VERSION_NOT_FOUND` for a label or number.
-pub(super) fn not_found(function: &str, version: &str) -> Error {
-    let shown: String = version.chars().take(80).collect();
-    Error::new(
-        ErrorCode::VersionNotFound,
-        format!("`{function}` has no version `{shown}`; `levain versions {function}` shows those there are"),
-    )
 }

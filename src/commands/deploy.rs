@@ -5,14 +5,13 @@
 
 use super::{
     Caller, Context,
-    activate::{Act, DEPLOY_PATIENCE},
-    delete::not_found,
+    activate::{self, Act, DEPLOY_PATIENCE},
     room,
 };
 use crate::{
     deploy::Source,
     error::{Error, ErrorCode},
-    model::{self, DeploymentKind, Timestamp, Version, VersionId, VersionLabel},
+    model::{self, AliasName, DeploymentKind, Timestamp, Version, VersionId, VersionLabel},
     protocol::message::{DeployRequest, DeployResponse},
     router::Entry,
 };
@@ -29,12 +28,12 @@ pub(super) async fn run(
     mut request: DeployRequest,
     caller: &Caller,
 ) -> Result<DeployResponse, Error> {
-    check_alias(request.alias.as_deref())?;
+    let alias = activate::alias(request.alias.as_deref())?;
     check_texts(&request)?;
     let label = request.version.take().map(|label| label.parse::<VersionLabel>()).transpose()?;
     let source = source(&mut request)?;
     let id = context.router.function(&request.function_id)?.function.id;
-    let act = Act::new(context, DeploymentKind::Deploy, caller, request.reason.clone());
+    let act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
     let context = Arc::clone(context);
     let owner = Arc::clone(&context);
     owner
@@ -49,7 +48,7 @@ pub(super) async fn run(
                 (Some((source, kind)), label) => publish(act, &entry, source, kind, label, request).await,
                 (None, Some(label)) => {
                     let version = entry.labelled(label.as_str()).cloned();
-                    let version = version.ok_or_else(|| not_found(entry.function.name.as_str(), label.as_str()))?;
+                    let version = version.ok_or_else(|| entry.version_not_found(label.as_str()))?;
                     reuse(act, &entry, &version, &request).await
                 }
                 (None, None) => Err(Error::invalid(
@@ -60,13 +59,13 @@ pub(super) async fn run(
         .await
 }
 
-/// `LIVE` is the alias there is.
-pub(super) fn check_alias(alias: Option<&str>) -> Result<(), Error> {
-    match alias {
-        None | Some("LIVE") => Ok(()),
-        Some(other) => {
-            Err(Error::new(ErrorCode::AliasNotFound, format!("there is no alias `{other}`: LIVE is the only one")))
+/// Free text is bounded.
+pub(super) fn check_text(name: &str, text: Option<&str>) -> Result<(), Error> {
+    match text {
+        Some(text) if text.len() > TEXT_BYTES_MAX => {
+            Err(Error::invalid(format!("{name} is longer than {TEXT_BYTES_MAX} bytes")))
         }
+        _ => Ok(()),
     }
 }
 
@@ -78,9 +77,7 @@ fn check_texts(request: &DeployRequest) -> Result<(), Error> {
         ("git_branch", &request.git_branch),
     ];
     for (name, text) in texts {
-        if text.as_ref().is_some_and(|it| it.len() > TEXT_BYTES_MAX) {
-            return Err(Error::invalid(format!("{name} is longer than {TEXT_BYTES_MAX} bytes")));
-        }
+        check_text(name, text.as_deref())?;
     }
     if request.tags.len() > TAGS_MAX || request.tags.iter().any(|it| it.is_empty() || it.len() > 128) {
         return Err(Error::invalid(format!("tags: at most {TAGS_MAX}, each of 1 to 128 bytes")));
@@ -115,8 +112,8 @@ async fn publish(
     let staged = act.stage(source, request.entry.clone()).await?;
     let same = match &label {
         Some(label) => entry.labelled(label.as_str()),
-        // Without a label, what is live already need not be published again.
-        None => entry.live().filter(|live| live.digest == staged.digest() && live.entry == staged.entry()),
+        // Without a label, what the alias points at already need not be published again.
+        None => act.target(entry).filter(|it| it.digest == staged.digest() && it.entry == staged.entry()),
     };
     if let Some(version) = same.cloned() {
         if version.digest != staged.digest() || version.entry != staged.entry() {
@@ -134,6 +131,12 @@ async fn publish(
     let function_id = entry.function.id;
     let number = act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await?;
     let label = match label {
+        Some(label) if is_alias(entry, label.as_str()) => {
+            return Err(Error::new(
+                ErrorCode::Conflict,
+                format!("`{label}` is an alias, which would hide a version of that label: choose another label"),
+            ));
+        }
         Some(label) => label,
         None => free_label(entry, number)?,
     };
@@ -159,7 +162,7 @@ async fn publish(
         Ok(()) => {
             let activate = request.activate.unwrap_or(true);
             if activate {
-                act.match_live(entry, &version, DEPLOY_PATIENCE).await;
+                act.match_present(entry, &version, DEPLOY_PATIENCE).await;
             }
             act.commit(entry, &version, true, activate).await
         }
@@ -182,16 +185,19 @@ async fn reuse(
     if request.dry_run {
         return Ok(act.response(entry, version, None, "checked", false));
     }
-    let is_live = entry.live().is_some_and(|live| live.id == version.id);
-    if !is_live && !request.activate.unwrap_or(true) {
+    if !act.is_done(entry, version) && !request.activate.unwrap_or(true) {
         return Ok(act.response(entry, version, None, "built", false));
     }
     act.activate(entry, version, request.warm.unwrap_or(0)).await
 }
 
+fn is_alias(entry: &Entry, label: &str) -> bool {
+    entry.alias(label).is_some() || [AliasName::LIVE, AliasName::ROLLBACK].contains(&label)
+}
+
 /// `v<number>`; if somebody has taken that as a label of their own, `v<number>-2` and so on.
 fn free_label(entry: &Entry, number: u32) -> Result<VersionLabel, Error> {
     let candidates = std::iter::once(format!("v{number}")).chain((2..).map(|again| format!("v{number}-{again}")));
-    let mut free = candidates.filter(|label| entry.labelled(label).is_none());
+    let mut free = candidates.filter(|label| entry.labelled(label).is_none() && !is_alias(entry, label));
     Ok(free.next().expect("a function has fewer versions than there are numbers").parse()?)
 }

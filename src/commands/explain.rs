@@ -28,15 +28,14 @@ impl From<crate::model::function::SettingsError> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::NameTaken(_) | StoreError::NumberTaken(_) => ErrorCode::Conflict,
+            StoreError::NameTaken(_) | StoreError::NumberTaken(_) | StoreError::AliasFixed(_) => ErrorCode::Conflict,
             StoreError::LabelTaken(_) => ErrorCode::VersionExists,
             StoreError::VersionInUse { .. } => ErrorCode::VersionInUse,
             StoreError::FunctionNotFound(_) => ErrorCode::FunctionNotFound,
             StoreError::VersionNotFound(_) => ErrorCode::VersionNotFound,
-            StoreError::EnvironmentNotFound(_)
-            | StoreError::Open(_)
-            | StoreError::Corrupt { .. }
-            | StoreError::Sqlite(_) => return Self::internal(error),
+            StoreError::AliasNotFound(_) => ErrorCode::AliasNotFound,
+            StoreError::EnvironmentNotFound(_) => ErrorCode::InvalidRequest,
+            StoreError::Open(_) | StoreError::Corrupt { .. } | StoreError::Sqlite(_) => return Self::internal(error),
         };
         Self::new(code, error.to_string())
     }

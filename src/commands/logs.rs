@@ -5,6 +5,7 @@ use crate::{
     error::Error,
     model::{FunctionId, InvocationId, Timestamp},
     protocol::message::{LogLine, LogsRequest, LogsResponse},
+    router,
     telemetry::{LogEntry, LogPage, LogQuery},
 };
 use std::sync::Arc;
@@ -57,7 +58,14 @@ pub(super) async fn run(
 }
 
 fn query(context: &Context, request: &LogsRequest) -> Result<LogQuery, Error> {
-    let function_id = context.router.function(&request.function_id)?.function.id;
+    let (function, qualifier) = router::split(&request.function_id, request.qualifier.as_deref())?;
+    let (function_id, version) = match qualifier {
+        None => (context.router.function(function)?.function.id, None),
+        Some(_) => {
+            let route = context.router.resolve(function, qualifier)?;
+            (route.entry.function.id, Some(route.version.label.clone()))
+        }
+    };
     let time = |text: &Option<String>| -> Result<Option<Timestamp>, Error> {
         text.as_deref()
             .map(str::parse)
@@ -67,6 +75,7 @@ fn query(context: &Context, request: &LogsRequest) -> Result<LogQuery, Error> {
     let invocation = request.execution_id.as_deref().map(str::parse::<InvocationId>).transpose();
     Ok(LogQuery {
         function_id,
+        version,
         invocation: invocation.map_err(|error| Error::invalid(format!("execution_id: {error}")))?,
         level_min: request.level,
         since: time(&request.since)?,

@@ -4,6 +4,7 @@
 //! change something run to their end once they have begun, even when the caller leaves.
 
 mod activate;
+mod aliases;
 mod bytecode;
 mod delete;
 mod deploy;
@@ -150,6 +151,9 @@ pub async fn execute(
         Request::Update(request) => encoding.write(&Box::pin(functions::update(context, request)).await?),
         Request::Rollback(request) => encoding.write(&Box::pin(rollback::run(context, request, caller)).await?),
         Request::Deployments(request) => encoding.write(&Box::pin(versions::deployments(context, request)).await?),
+        Request::SetAlias(request) => encoding.write(&Box::pin(aliases::set(context, request, caller)).await?),
+        Request::Aliases(request) => encoding.write(&Box::pin(aliases::list(context, &request)).await?),
+        Request::DeleteAlias(request) => encoding.write(&Box::pin(aliases::delete(context, request, caller)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }

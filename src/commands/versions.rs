@@ -3,11 +3,12 @@
 use super::Context;
 use crate::{
     error::Error,
-    model::{Deployment, DeploymentStatus, Version},
+    model::{Deployment, DeploymentStatus, Timestamp, Version},
     protocol::message::{
         DeploymentInfo, DeploymentsRequest, DeploymentsResponse, VersionInfo, VersionsRequest, VersionsResponse,
     },
     router::Entry,
+    store::DeploymentQuery,
 };
 use std::sync::Arc;
 
@@ -45,10 +46,19 @@ pub(super) async fn deployments(
     request: DeploymentsRequest,
 ) -> Result<DeploymentsResponse, Error> {
     let id = context.router.function(&request.function_id)?.function.id;
-    let limit = request.limit.unwrap_or(DEPLOYMENTS_DEFAULT);
-    let offset = request.offset.unwrap_or(0);
-    let deployments = context.blocking(move |context| Ok(context.store.deployments(id, limit, offset)?)).await?;
+    let query = DeploymentQuery {
+        alias: request.alias.map(|it| it.parse()).transpose()?,
+        status: request.status,
+        limit: request.limit.unwrap_or(DEPLOYMENTS_DEFAULT),
+        offset: request.offset.unwrap_or(0),
+    };
+    let deployments = context.blocking(move |context| Ok(context.store.deployments_of(id, &query)?)).await?;
     Ok(DeploymentsResponse { deployments: deployments.into_iter().map(deployment_info).collect() })
+}
+
+/// The clock may have been set back in between.
+fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from(to.as_millis().saturating_sub(from.as_millis())).unwrap_or(0)
 }
 
 fn deployment_info(deployment: Deployment) -> DeploymentInfo {
@@ -64,6 +74,7 @@ fn deployment_info(deployment: Deployment) -> DeploymentInfo {
         previous_version: deployment.previous.map(|it| it.to_string()),
         created_at: deployment.created_at,
         finished_at: deployment.finished_at,
+        duration_ms: millis_between(deployment.created_at, deployment.finished_at),
         actor: deployment.actor,
         reason: deployment.reason,
         build_log: deployment.build_log,

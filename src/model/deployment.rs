@@ -11,6 +11,8 @@ pub enum DeploymentKind {
     Deploy,
     /// An alias went back to an earlier version.
     Rollback,
+    /// A version that was published before was given an alias.
+    Promote,
 }
 
 /// How it ended.

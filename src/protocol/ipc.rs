@@ -153,7 +153,7 @@ commands! {
     0x02 "GET_LOGS" GetLogs(LogsRequest) -> LogsResponse: "reads or follows what a function logged";
     0x03 "GET_METRICS" GetMetrics(MetricsRequest) -> MetricsResponse: "counts and durations of a function and its versions";
     0x04 "REGISTER_FUNCTION" Register(RegisterRequest) -> RegisterResponse: "makes a function";
-    0x05 "DEPLOY_FUNCTION" Deploy(DeployRequest) -> DeployResponse: "publishes a version and points LIVE at it";
+    0x05 "DEPLOY_FUNCTION" Deploy(DeployRequest) -> DeployResponse: "publishes a version and points LIVE, or another alias, at it";
     0x06 "DELETE_FUNCTION" Delete(DeleteRequest) -> DeleteResponse: "ends a function's workers and frees its name; bundles are kept";
     0x07 "DELETE_VERSION" DeleteVersion(DeleteVersionRequest) -> DeleteVersionResponse: "removes a version that no alias points at";
     0x08 "GET_FUNCTION_VERSIONS" Versions(VersionsRequest) -> VersionsResponse: "lists a function's versions, newest first";
@@ -161,9 +161,12 @@ commands! {
     0x0A "LIST_FUNCTIONS" List(ListRequest) -> ListResponse: "lists the functions by name";
     0x0B "GET_FUNCTION" Get(GetRequest) -> FunctionInfo: "one function with its settings, aliases and workers";
     0x0C "UPDATE_FUNCTION" Update(UpdateRequest) -> FunctionInfo: "changes settings; they apply to running workers at once";
-    0x0D "ROLLBACK" Rollback(RollbackRequest) -> DeployResponse: "points LIVE back at an earlier version";
+    0x0D "ROLLBACK" Rollback(RollbackRequest) -> DeployResponse: "points LIVE, or another alias, back at an earlier version";
     0x0E "GET_DEPLOYMENTS" Deployments(DeploymentsRequest) -> DeploymentsResponse: "a function's deployments, newest first";
     0x0F "STATUS" Status(StatusRequest) -> StatusResponse: "the daemon: versions, uptime, workers, memory";
+    0x10 "SET_ALIAS" SetAlias(SetAliasRequest) -> DeployResponse: "points an alias at a version once that has loaded; makes the alias if need be";
+    0x11 "LIST_ALIASES" Aliases(AliasesRequest) -> AliasesResponse: "lists a function's aliases by name";
+    0x12 "DELETE_ALIAS" DeleteAlias(DeleteAliasRequest) -> DeleteAliasResponse: "removes an alias other than LIVE and ROLLBACK";
 }
 
 fn unknown_command(command: u8) -> Error {

@@ -53,7 +53,7 @@ requests! {
         /// Shortens the function's timeout; it cannot lengthen it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
-        /// Alias or version label; `LIVE` when absent.
+        /// Alias, version label or number; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         qualifier: Option<String>,
         /// Whether the body comes in partial frames as it is produced.
@@ -62,8 +62,11 @@ requests! {
     }
     /// GET_LOGS.
     LogsRequest {
-        /// Id or name.
+        /// Id or name; a qualifier may follow after a colon.
         function_id: String,
+        /// Only lines of the version that this alias, label or number means now; all versions when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        qualifier: Option<String>,
         /// Lines at most; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
@@ -127,7 +130,7 @@ requests! {
         /// The file to import, for several files; `bundle` and `index` are found by themselves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entry: Option<String>,
-        /// `LIVE`.
+        /// The alias to point at the version, made if need be; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         alias: Option<String>,
         /// Whether the alias is moved; true when absent.
@@ -179,11 +182,11 @@ requests! {
     }
     /// WARMUP_FUNCTION.
     WarmupRequest {
-        /// Id or name.
+        /// Id or name; a qualifier may follow after a colon.
         function_id: String,
         /// Workers to have ready.
         count: u32,
-        /// Alias or version label; `LIVE` when absent.
+        /// Alias, version label or number; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         qualifier: Option<String>,
     }
@@ -210,7 +213,7 @@ requests! {
         /// A label, or a number; the previous target when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<VersionRef>,
-        /// `LIVE`.
+        /// The alias to move back; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         alias: Option<String>,
         /// Why, for the audit trail.
@@ -221,6 +224,12 @@ requests! {
     DeploymentsRequest {
         /// Id or name.
         function_id: String,
+        /// Only those of this alias.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        /// Only those that ended like this: `built`, `active`, `superseded` or `failed`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<DeploymentStatus>,
         /// Deployments at most; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
@@ -230,6 +239,18 @@ requests! {
     }
     /// STATUS.
     StatusRequest {}
+    /// LIST_ALIASES.
+    AliasesRequest {
+        /// Id or name.
+        function_id: String,
+    }
+    /// DELETE_ALIAS.
+    DeleteAliasRequest {
+        /// Id or name.
+        function_id: String,
+        /// The alias; `LIVE` and `ROLLBACK` cannot be deleted.
+        name: String,
+    }
 }
 
 /// A version named by its number or its label.
@@ -241,6 +262,9 @@ pub enum VersionRef {
     /// The label.
     Label(String),
 }
+
+mod aliases;
+pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
 
 messages! {
     /// What answers INVOKE. Where the function failed, `success` is false, `error` and `code` are set and `status` is 0.
@@ -384,7 +408,7 @@ messages! {
         /// False when the same function was there already.
         created: bool,
     }
-    /// DEPLOY_FUNCTION and ROLLBACK.
+    /// DEPLOY_FUNCTION, ROLLBACK and SET_ALIAS.
     DeployResponse {
         /// The deployment; empty in a dry run.
         deployment_id: String,
@@ -394,6 +418,10 @@ messages! {
         version: String,
         /// The number.
         number: u32,
+        /// The alias it was about.
+        alias: String,
+        /// The environment that alias runs in.
+        environment: String,
         /// `deployed`, `built` when the alias was not moved, or `checked` in a dry run.
         status: String,
         /// The label the alias pointed at before.
@@ -585,6 +613,8 @@ messages! {
         created_at: Timestamp,
         /// When it ended.
         finished_at: Timestamp,
+        /// How long it took, loading included.
+        duration_ms: u64,
         /// Who asked.
         actor: String,
         /// Why.

@@ -1,4 +1,4 @@
-//! The table `aliases`.
+//! The table `aliases`, and `ROLLBACK`, which is no row: it points where `LIVE` pointed before.
 
 use super::value::{Columns, Millis, Text};
 use super::{StoreError, deployments};
@@ -16,13 +16,15 @@ pub struct AliasRecord {
     pub version_id: VersionId,
     /// The version it pointed at before; see [`super::Store::previous_target`].
     pub previous: Option<VersionId>,
+    /// What it is for.
+    pub description: Option<String>,
     /// When it was last pointed at a version.
     pub updated_at: Timestamp,
 }
 
 /// The aliases of a function, by name.
 pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Vec<AliasRecord>, StoreError> {
-    let sql = "SELECT name, environment, version_id, updated_at FROM aliases WHERE function_id = ?1 ORDER BY name";
+    let sql = "SELECT name, environment, version_id, description, updated_at FROM aliases WHERE function_id = ?1";
     let read = |row: &Row<'_>| -> Result<AliasRecord, StoreError> {
         let columns = Columns { table: "aliases", row };
         let name = columns.text("name")?;
@@ -30,11 +32,22 @@ pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Ve
             environment: columns.text("environment")?,
             version_id: columns.text("version_id")?,
             previous: deployments::previous_target(connection, function_id, &name)?,
+            description: columns.plain("description")?,
             updated_at: columns.time("updated_at")?,
             name,
         })
     };
-    connection.prepare_cached(sql)?.query_and_then([Text(function_id)], read)?.collect()
+    let mut statement = connection.prepare_cached(sql)?;
+    let aliases: Result<Vec<_>, StoreError> = statement.query_and_then([Text(function_id)], read)?.collect();
+    let mut aliases = aliases?;
+    aliases.extend(aliases.iter().find(|it| it.name.is_live()).and_then(rollback));
+    aliases.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(aliases)
+}
+
+fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
+    let (name, version_id) = (AliasName::rollback(), live.previous?);
+    Some(AliasRecord { name, version_id, previous: None, description: None, ..live.clone() })
 }
 
 /// The aliases that point at a version, by name.
@@ -50,6 +63,9 @@ pub(super) fn pointing_at(
 
 /// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none.
 pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id: VersionId) -> Result<(), StoreError> {
+    if deployment.alias.is_rollback() {
+        return Err(StoreError::AliasFixed(deployment.alias.clone()));
+    }
     let mut environment = connection.prepare_cached("SELECT 1 FROM environments WHERE name = ?1")?;
     if !environment.exists([Text(&deployment.environment)])? {
         return Err(StoreError::EnvironmentNotFound(deployment.environment.clone()));
@@ -66,6 +82,28 @@ pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id
         Millis(deployment.finished_at),
     ])?;
     Ok(())
+}
+
+/// Says what an alias is for; an empty text says nothing.
+pub(super) fn describe(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+    description: &str,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE aliases SET description = NULLIF(?3, '') WHERE function_id = ?1 AND name = ?2";
+    let changed = connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name), description])?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
+}
+
+/// Deletes an alias. `LIVE` and `ROLLBACK` stay.
+pub(super) fn delete(connection: &Connection, function_id: FunctionId, name: &AliasName) -> Result<(), StoreError> {
+    if name.is_live() || name.is_rollback() {
+        return Err(StoreError::AliasFixed(name.clone()));
+    }
+    let sql = "DELETE FROM aliases WHERE function_id = ?1 AND name = ?2";
+    let deleted = connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name)])?;
+    if deleted == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
 }
 
 pub(super) fn delete_all(connection: &Connection, function_id: FunctionId) -> Result<(), StoreError> {

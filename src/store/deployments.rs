@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::value::{Columns, Millis, Text};
-use crate::model::{AliasName, Deployment, FunctionId, VersionId};
+use crate::model::{AliasName, Deployment, DeploymentStatus, FunctionId, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, previous_version, actor, \
@@ -28,17 +28,33 @@ fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
     })
 }
 
+/// Which deployments of a function to read, the latest first.
+#[derive(Debug, Clone, Default)]
+pub struct DeploymentQuery {
+    /// Only those of this alias.
+    pub alias: Option<AliasName>,
+    /// Only those that ended like this.
+    pub status: Option<DeploymentStatus>,
+    /// How many at most.
+    pub limit: u32,
+    /// How many to leave out, from the latest on.
+    pub offset: u32,
+}
+
 /// Some deployments of a function, the latest first.
 pub(super) fn page(
     connection: &Connection,
     function_id: FunctionId,
-    limit: u32,
-    offset: u32,
+    query: &DeploymentQuery,
 ) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM function_deployments WHERE function_id = ?1 ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
+        "SELECT {COLUMNS} FROM function_deployments \
+         WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) AND (?3 IS NULL OR status = ?3) \
+         ORDER BY sequence DESC LIMIT ?4 OFFSET ?5"
     );
-    connection.prepare_cached(&sql)?.query_and_then(params![Text(function_id), limit, offset], read)?.collect()
+    let (alias, status) = (Text(&query.alias), Text(query.status));
+    let values = params![Text(function_id), alias, status, query.limit, query.offset];
+    connection.prepare_cached(&sql)?.query_and_then(values, read)?.collect()
 }
 
 pub(super) fn insert(

@@ -29,8 +29,14 @@ pub enum StoreError {
     /// The function has no such version.
     #[error("the function has no version {0}")]
     VersionNotFound(VersionId),
+    /// The function has no such alias.
+    #[error("the function has no alias `{0}`")]
+    AliasNotFound(AliasName),
+    /// The alias is not for commands to set or delete so.
+    #[error("{0} cannot be changed like this: {rule}", rule = fixed(.0))]
+    AliasFixed(AliasName),
     /// There is no such environment.
-    #[error("there is no environment `{0}`")]
+    #[error("there is no environment `{0}`; `production`, `staging`, `dev` and `preview` are there from the start")]
     EnvironmentNotFound(EnvironmentName),
     /// The database cannot be opened.
     #[error(transparent)]
@@ -51,6 +57,13 @@ pub enum StoreError {
     /// The database failed: a full disk, a lock held too long, damage.
     #[error("the store failed: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+fn fixed(alias: &AliasName) -> &'static str {
+    match alias.is_live() {
+        true => "a function that takes traffic has it; point it at another version, or delete the function",
+        false => "it follows LIVE by itself and points at the version before; move LIVE, or set another alias",
+    }
 }
 
 fn list(aliases: &[AliasName]) -> String {

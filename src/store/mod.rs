@@ -7,7 +7,7 @@
 //!
 //! Invariants, most of them also constraints and triggers of the schema, so that no program can break them:
 //! - A version never changes, and its number is never used again within its function.
-//! - An alias points at a version of its own function that exists.
+//! - An alias points at a version of its own function that exists; `ROLLBACK` at what `LIVE` pointed at before.
 //! - `functions.active_version_id` is what `LIVE` points at, and a function is `deployed` if and only if there is one.
 //! - An alias has at most one active deployment, the one that made it point where it points.
 //! - A row of the audit trail stays when its version or function is deleted.
@@ -24,12 +24,13 @@ mod versions;
 mod tests;
 
 pub use aliases::AliasRecord;
+pub use deployments::DeploymentQuery;
 pub use error::StoreError;
 
 use crate::crash_point::crash_point;
 use crate::model::{
-    AliasName, Deployment, DeploymentStatus, Function, FunctionId, FunctionStatus, Settings, Timestamp, Version,
-    VersionId, VersionLabel,
+    AliasName, Deployment, DeploymentStatus, EnvironmentName, Function, FunctionId, FunctionStatus, Settings,
+    Timestamp, Version, VersionId, VersionLabel,
 };
 use crate::sqlite::{self, Durability};
 use parking_lot::Mutex;
@@ -42,6 +43,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/001_functions.sql"),
     include_str!("migrations/002_recycling.sql"),
     include_str!("migrations/003_network.sql"),
+    include_str!("migrations/004_alias_descriptions.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -148,8 +150,13 @@ impl Store {
     ///
     /// Errors a caller can do something about: [`StoreError::FunctionNotFound`] (it may have been deleted meanwhile),
     /// [`StoreError::VersionNotFound`], [`StoreError::LabelTaken`], [`StoreError::NumberTaken`] (ask
-    /// [`Self::next_number`] again) and [`StoreError::EnvironmentNotFound`].
+    /// [`Self::next_number`] again), [`StoreError::EnvironmentNotFound`] and [`StoreError::AliasFixed`] for `ROLLBACK`.
     pub fn commit_deployment(&self, commit: &DeploymentCommit<'_>) -> Result<(), StoreError> {
+        self.commit_described(commit, None)
+    }
+
+    /// The same; where the alias moves, it gets a description, which an empty text takes away.
+    pub fn commit_described(&self, commit: &DeploymentCommit<'_>, description: Option<&str>) -> Result<(), StoreError> {
         let deployment = commit.deployment;
         let (function_id, now) = (deployment.function_id, deployment.finished_at);
         self.write(|it| {
@@ -166,15 +173,51 @@ impl Store {
             if moves_alias {
                 deployments::supersede(it, function_id, &deployment.alias)?;
                 aliases::point(it, deployment, version_id)?;
+                if let Some(description) = description {
+                    aliases::describe(it, function_id, &deployment.alias, description)?;
+                }
             }
             deployments::insert(it, deployment, Some(version_id))?;
-            if moves_alias && deployment.alias == AliasName::live() {
+            if moves_alias && deployment.alias.is_live() {
                 functions::set_target(it, function_id, FunctionStatus::Deployed, Some(version_id), now)
             } else if function.status == FunctionStatus::Registered {
                 functions::set_target(it, function_id, FunctionStatus::Built, None, now)
             } else {
                 functions::touch(it, function_id, now)
             }
+        })
+    }
+
+    /// Says what an alias is for; an empty text says nothing.
+    pub fn describe_alias(
+        &self,
+        function_id: FunctionId,
+        name: &AliasName,
+        description: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| {
+            aliases::describe(it, function_id, name, description)?;
+            functions::touch(it, function_id, now)
+        })
+    }
+
+    /// Deletes an alias other than `LIVE` and `ROLLBACK` ([`StoreError::AliasFixed`]). Its deployments stay, so that an
+    /// alias that is made anew with this name still knows what it pointed at before.
+    pub fn delete_alias(&self, function_id: FunctionId, name: &AliasName, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| {
+            functions::touch(it, function_id, now)?;
+            aliases::delete(it, function_id, name)?;
+            deployments::supersede(it, function_id, name)
+        })
+    }
+
+    /// The environments there are, by name.
+    pub fn environments(&self) -> Result<Vec<EnvironmentName>, StoreError> {
+        self.read(|it| {
+            let mut statement = it.prepare_cached("SELECT name FROM environments ORDER BY name")?;
+            let names = statement.query_map([], |row| row.get::<_, value::Text<EnvironmentName>>(0))?;
+            Ok(names.map(|name| name.map(|it| it.0)).collect::<Result<_, _>>()?)
         })
     }
 
@@ -217,7 +260,16 @@ impl Store {
 
     /// A function's deployments, the latest first; also those of a deleted function.
     pub fn deployments(&self, function_id: FunctionId, limit: u32, offset: u32) -> Result<Vec<Deployment>, StoreError> {
-        self.read(|it| deployments::page(it, function_id, limit, offset))
+        self.deployments_of(function_id, &DeploymentQuery { limit, offset, ..DeploymentQuery::default() })
+    }
+
+    /// Some of them.
+    pub fn deployments_of(
+        &self,
+        function_id: FunctionId,
+        query: &DeploymentQuery,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        self.read(|it| deployments::page(it, function_id, query))
     }
 
     /// One instant of the database: what happens meanwhile is not seen.

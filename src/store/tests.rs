@@ -152,6 +152,7 @@ fn everything_reads_back_as_it_was_written_also_after_a_restart() {
             environment: deployment.environment.clone(),
             version_id: version.id,
             previous: None,
+            description: None,
             updated_at: at(3_500),
         };
         let record = FunctionRecord { function: deployed, versions: vec![version.clone()], aliases: vec![alias] };

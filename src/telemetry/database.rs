@@ -192,6 +192,7 @@ pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite
             filter.push_str(&format!(" AND {condition} ?{}", values.len()));
         }
     };
+    and("version =", query.version.as_ref().map(|it| it.as_str().to_owned().into()));
     and("invocation =", query.invocation.map(|it| it.to_bytes().to_vec().into()));
     and("level >=", query.level_min.map(|it| i64::from(it as u8).into()));
     and("at >=", query.since.map(|it| it.as_millis().into()));

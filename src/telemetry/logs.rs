@@ -111,6 +111,8 @@ impl Default for LogOptions {
 pub struct LogQuery {
     /// The function.
     pub function_id: FunctionId,
+    /// Only lines of this version.
+    pub version: Option<VersionLabel>,
     /// Only lines of this invocation.
     pub invocation: Option<InvocationId>,
     /// Only lines of at least this level.
@@ -132,14 +134,15 @@ impl LogQuery {
     /// The newest 100 lines of a function.
     #[must_use]
     pub fn new(function_id: FunctionId) -> Self {
-        let (invocation, level_min, since, until) = (None, None, None, None);
-        Self { function_id, invocation, level_min, since, until, limit: 100, offset: 0 }
+        let (version, invocation, level_min, since, until) = (None, None, None, None, None);
+        Self { function_id, version, invocation, level_min, since, until, limit: 100, offset: 0 }
     }
 
     /// Whether the line is one of those asked for, for a follower; paging aside.
     #[must_use]
     pub fn matches(&self, record: &LogRecord) -> bool {
         record.function_id == self.function_id
+            && self.version.as_ref().is_none_or(|it| record.version == *it)
             && self.invocation.is_none_or(|it| record.invocation == Some(it))
             && self.level_min.is_none_or(|it| record.level >= it)
             && self.since.is_none_or(|it| record.at >= it)

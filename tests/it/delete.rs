@@ -81,7 +81,7 @@ async fn a_version_in_use_stays_and_another_goes_for_good() {
     let labels: Vec<_> = daemon.versions("f").await.into_iter().map(|it| it.version).collect();
     assert_eq!(labels, ["v2"]);
     assert!(is_refused(&daemon.call(&version("v1")).await, ErrorCode::VersionNotFound));
-    assert!(is_refused(&daemon.invoke("f:v1").await, ErrorCode::AliasNotFound));
+    assert!(is_refused(&daemon.invoke("f:v1").await, ErrorCode::VersionNotFound));
     let rollback = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
     assert!(is_refused(&daemon.call(&rollback).await, ErrorCode::VersionNotFound));
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "v2");

@@ -240,6 +240,33 @@ async fn what_cannot_be_a_bundle_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_alias_takes_the_version_and_live_stays() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    let to = |alias: &str, word: &str| DeployRequest {
+        bundle: Some(body(&says(word))),
+        alias: Some(alias.into()),
+        ..request("f")
+    };
+    let first = daemon.call(&to("STAGING", "a")).await.unwrap();
+    assert_eq!((first.alias.as_str(), first.environment.as_str(), first.published), ("STAGING", "staging", true));
+    assert!(is_refused(&daemon.invoke("f").await, ErrorCode::FunctionNotDeployed));
+    assert_eq!(daemon.info("f").await.status, FunctionStatus::Built);
+    daemon.call(&to("LIVE", "b")).await.unwrap();
+    let third = daemon.call(&to("STAGING", "c")).await.unwrap();
+    assert_eq!((third.version.as_str(), third.previous_version.as_deref()), ("v3", Some("v1")));
+    // What the alias points at already is not published again, whatever LIVE points at.
+    let again = daemon.call(&to("STAGING", "c")).await.unwrap();
+    assert_eq!((again.deployment_id, again.published), (third.deployment_id, false));
+    for (function, word) in [("f", "b"), ("f:STAGING", "c"), ("f:v1", "a"), ("f:2", "b")] {
+        assert_eq!(text(&daemon.invoke(function).await.unwrap()), word, "{function}");
+    }
+    let bad = daemon.call(&DeployRequest { alias: Some("a b".into()), ..to("LIVE", "d") }).await;
+    assert!(is_refused(&bad, ErrorCode::InvalidRequest), "{bad:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_can_be_built_without_taking_traffic() {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;

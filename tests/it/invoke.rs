@@ -169,11 +169,13 @@ async fn a_qualifier_chooses_the_version() {
     assert_eq!(text(&daemon.invoke_with(qualified("f:v1", "v1")).await.unwrap()), "one");
     let by_id = qualified(&deployed.function_id, "v1");
     assert_eq!(text(&daemon.invoke_with(by_id).await.unwrap()), "one");
-    use ErrorCode::{AliasNotFound, FunctionNotDeployed, FunctionNotFound, InvalidRequest};
+    use ErrorCode::{AliasNotFound, FunctionNotDeployed, FunctionNotFound, InvalidRequest, VersionNotFound};
     daemon.register("bare").await;
     for (request, code) in [
         (qualified("f:v1", "2.0"), InvalidRequest),
-        (qualified("f", "v9"), AliasNotFound),
+        (qualified("f", "v9"), VersionNotFound),
+        (qualified("f", "9"), VersionNotFound),
+        (qualified("f", "3.1"), VersionNotFound),
         (get("f:STAGING", "/"), AliasNotFound),
         (get("g", "/"), FunctionNotFound),
         (get("bare", "/"), FunctionNotDeployed),

@@ -30,6 +30,30 @@ fn messages(lines: &[LogLine]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lines_are_chosen_by_version() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", CODE).await;
+    daemon.get("f", "/1").await;
+    daemon.redeploy_text("f", None, &format!("{CODE} // second")).await.unwrap();
+    daemon.get("f", "/2").await;
+    daemon.until_logged("f", "/2 error").await;
+    let of = async |function: &str, qualifier: Option<&str>| {
+        let qualifier = qualifier.map(Into::into);
+        daemon.call(&LogsRequest { function_id: function.into(), qualifier, ..request() }).await
+    };
+    for (function, qualifier, version) in
+        [("f:v1", None, "v1"), ("f", Some("2"), "v2"), ("f:LIVE", None, "v2"), ("f:ROLLBACK", None, "v1")]
+    {
+        let page = of(function, qualifier).await.unwrap();
+        assert_eq!(page.total, 4, "{function} {qualifier:?}");
+        assert!(page.logs.iter().all(|line| line.version == version), "{function} {qualifier:?}");
+    }
+    assert!(is_refused(&of("f:v9", None).await, ErrorCode::VersionNotFound));
+    assert!(is_refused(&of("f:DEV", None).await, ErrorCode::AliasNotFound));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_are_chosen_by_invocation_and_level() {
     let daemon = TestDaemon::start().await;
     daemon.deploy_text("f", CODE).await;

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod aliases;
 mod bytecode;
 mod concurrency;
 mod crash_loop;

@@ -6,7 +6,7 @@ use levain::{
     model::{ColdStart, DeploymentKind, DeploymentStatus},
     protocol::{
         ipc::Encoding,
-        message::{DeployRequest, PoolInfo, RollbackRequest, StatusRequest, VersionRef},
+        message::{DeployRequest, PoolInfo, RollbackRequest, SetAliasRequest, StatusRequest, VersionRef},
     },
 };
 use std::{fs, os::unix::fs::PermissionsExt};
@@ -84,6 +84,33 @@ async fn a_version_is_named_by_label_or_number() {
     }
     let outcome = daemon.call(&RollbackRequest { alias: Some("STAGING".into()), ..request() }).await;
     assert!(is_refused(&outcome, ErrorCode::AliasNotFound), "{outcome:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_alias_goes_back_by_itself() {
+    let daemon = with_three_versions().await;
+    for number in [3, 1] {
+        let set = SetAliasRequest {
+            function_id: "f".into(),
+            name: "STAGING".into(),
+            version: VersionRef::Number(number),
+            environment: None,
+            description: None,
+            reason: None,
+        };
+        daemon.call(&set).await.unwrap();
+    }
+    let staging = || RollbackRequest { alias: Some("STAGING".into()), ..request() };
+    let back = daemon.call(&staging()).await.unwrap();
+    assert_eq!((back.alias.as_str(), back.version.as_str()), ("STAGING", "three"));
+    assert_eq!(back.previous_version.as_deref(), Some("one"));
+    let back = RollbackRequest { version: Some(VersionRef::Label("2".into())), ..staging() };
+    assert_eq!(daemon.call(&back).await.unwrap().version, "two");
+    assert_eq!(text(&daemon.invoke("f:STAGING").await.unwrap()), "two");
+    assert_eq!(live(&daemon).await, "three");
+    let last = daemon.deployments("f").await.remove(0);
+    assert_eq!((last.kind, last.alias.as_str()), (DeploymentKind::Rollback, "STAGING"));
     daemon.stop().await;
 }
 

@@ -3,6 +3,7 @@
 use crate::harness::{TestDaemon, is_refused};
 use levain::{
     error::ErrorCode,
+    model::DeploymentStatus,
     protocol::message::{DeploymentsRequest, RollbackRequest, VersionsRequest},
 };
 
@@ -19,7 +20,7 @@ async fn versions_come_newest_first_with_where_they_are_used() {
     }
     let versions = daemon.versions("f").await;
     let rows: Vec<_> = versions.iter().map(|it| (it.version.as_str(), it.number, it.aliases.join(","))).collect();
-    assert_eq!(rows, [("c", 3, "LIVE".into()), ("b", 2, String::new()), ("a", 1, String::new())]);
+    assert_eq!(rows, [("c", 3, "LIVE".into()), ("b", 2, "ROLLBACK".into()), ("a", 1, String::new())]);
     assert!(versions.iter().all(|it| it.id.len() > 8 && !it.bun_version.is_empty() && it.size > 0));
     assert!(versions[0].created_at >= versions[2].created_at && versions[0].digest != versions[1].digest);
     let by_id = VersionsRequest { function_id: daemon.info("f").await.function_id };
@@ -47,10 +48,27 @@ async fn deployments_come_newest_first_and_in_pages() {
     let labels: Vec<_> = all.iter().map(|it| it.version.as_str()).collect();
     assert_eq!(labels, ["a", "b", "a", "b", "a"]);
     assert_eq!(all.iter().map(|it| it.is_active).collect::<Vec<_>>(), [true, false, false, false, false]);
-    let page = DeploymentsRequest { function_id: "f".into(), limit: Some(2), offset: Some(1) };
+    let page = DeploymentsRequest {
+        function_id: "f".into(),
+        limit: Some(2),
+        offset: Some(1),
+        ..DeploymentsRequest::default()
+    };
     assert_eq!(daemon.call(&page).await.unwrap().deployments, all[1..3]);
     let none = DeploymentsRequest { offset: Some(9), ..page };
     assert!(daemon.call(&none).await.unwrap().deployments.is_empty());
+    daemon.redeploy_text("f", Some("c"), "throw 1; export default () => {};").await.unwrap_err();
+    let of = |alias: &str, status| DeploymentsRequest {
+        function_id: "f".into(),
+        alias: Some(alias.into()),
+        status,
+        ..DeploymentsRequest::default()
+    };
+    let failed = daemon.call(&of("LIVE", Some(DeploymentStatus::Failed))).await.unwrap().deployments;
+    assert_eq!(failed.iter().map(|it| it.version.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(daemon.call(&of("LIVE", None)).await.unwrap().deployments.len(), 6);
+    assert_eq!(daemon.call(&of("STAGING", None)).await.unwrap().deployments, []);
+    assert!(is_refused(&daemon.call(&of("a b", None)).await, ErrorCode::InvalidRequest));
     let unknown = DeploymentsRequest { function_id: "nobody".into(), ..DeploymentsRequest::default() };
     assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::FunctionNotFound));
     daemon.stop().await;

@@ -52,6 +52,6 @@ async fn what_cannot_be_warmed_is_refused() {
     assert!(is_refused(&daemon.call(&request(2)).await, ErrorCode::BundleLoadError));
     assert!(is_refused(&daemon.call(&request(11)).await, ErrorCode::InvalidRequest));
     let unknown = WarmupRequest { qualifier: Some("v9".into()), ..request(1) };
-    assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::AliasNotFound));
+    assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::VersionNotFound));
     daemon.stop().await;
 }

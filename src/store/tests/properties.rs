@@ -10,6 +10,7 @@ enum Act {
     Redeploy { version: usize, alias: usize },
     Rollback { alias: usize },
     DeleteVersion { version: usize },
+    DeleteAlias { alias: usize },
     Fail { version: usize, alias: usize },
     DeleteFunction,
 }
@@ -23,16 +24,19 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (any::<usize>(), alias.clone()).prop_map(|(version, alias)| Act::Redeploy { version, alias }),
         4 => alias.clone().prop_map(|alias| Act::Rollback { alias }),
         4 => any::<usize>().prop_map(|version| Act::DeleteVersion { version }),
+        2 => alias.clone().prop_map(|alias| Act::DeleteAlias { alias }),
         1 => (any::<usize>(), alias).prop_map(|(version, alias)| Act::Fail { version, alias }),
         1 => Just(Act::DeleteFunction),
     ]
 }
 
-/// What the store should say, kept in the simplest way: every alias with all versions it ever pointed at.
+/// What the store should say, kept in the simplest way: every alias with all versions it ever pointed at, the alias of
+/// this name that was deleted included.
 #[derive(Default)]
 struct Model {
     versions: Vec<Version>,
     histories: [Vec<VersionId>; 3],
+    is_deleted: [bool; 3],
     last_number: u32,
 }
 
@@ -41,9 +45,14 @@ impl Model {
         self.versions.iter().any(|it| it.id == id)
     }
 
+    fn point(&mut self, alias: usize, version: VersionId) {
+        self.histories[alias].push(version);
+        self.is_deleted[alias] = false;
+    }
+
     fn alias(&self, alias: usize) -> Option<(VersionId, Option<VersionId>)> {
         let history = &self.histories[alias];
-        let present = *history.last()?;
+        let present = *history.last().filter(|_| !self.is_deleted[alias])?;
         Some((present, history.iter().rev().copied().find(|&it| it != present && self.exists(it))))
     }
 }
@@ -60,7 +69,7 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
             let commit = DeploymentCommit { target: Target::New(&version), deployment: &deployment };
             store.commit_deployment(&commit).expect("commits");
             if moves {
-                model.histories[alias].push(version.id);
+                model.point(alias, version.id);
             }
             model.last_number = number;
             model.versions.push(version);
@@ -68,7 +77,7 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
         Act::Redeploy { version, alias } => {
             let Some(version) = pick(version) else { return };
             redeploy(store, &version, ALIASES[alias]).expect("commits");
-            model.histories[alias].push(version.id);
+            model.point(alias, version.id);
         }
         Act::Rollback { alias } => {
             let name = ALIASES[alias].parse().expect("an alias");
@@ -76,7 +85,8 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
             assert_eq!(target, model.alias(alias).and_then(|it| it.1));
             let Some(version) = model.versions.iter().find(|it| Some(it.id) == target) else { return };
             redeploy(store, version, ALIASES[alias]).expect("commits");
-            model.histories[alias].push(version.id);
+            let id = version.id;
+            model.point(alias, id);
         }
         Act::DeleteVersion { version } => {
             let Some(version) = pick(version) else { return };
@@ -87,6 +97,16 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
                 Err(error) => panic!("{error}"),
             }
             model.versions.retain(|it| it.id != version.id);
+        }
+        Act::DeleteAlias { alias } => {
+            let name = ALIASES[alias].parse().expect("an alias");
+            match store.delete_alias(function.id, &name, at(9)) {
+                Ok(()) => assert!(alias != 0 && model.alias(alias).is_some(), "only what is there, and never LIVE"),
+                Err(StoreError::AliasFixed(_)) => return assert_eq!(alias, 0),
+                Err(StoreError::AliasNotFound(_)) => return assert_eq!(model.alias(alias), None),
+                Err(error) => panic!("{error}"),
+            }
+            model.is_deleted[alias] = true;
         }
         Act::Fail { version, alias } => {
             let Some(version) = pick(version) else { return };
@@ -120,6 +140,8 @@ fn check(store: &Store, function: &Function, model: &Model) {
         assert_eq!(pointed.len(), usize::from(target.is_some()), "{name} points at a version that exists");
         assert_eq!(active, pointed.iter().map(|it| Some(it.number)).collect::<Vec<_>>(), "{name}");
     }
+    let before_live = model.alias(0).and_then(|it| it.1);
+    assert_eq!(alias(record, "ROLLBACK"), before_live.map(|it| (it, None)), "ROLLBACK follows LIVE");
     let status = match (model.versions.is_empty(), model.alias(0)) {
         (_, Some(_)) => FunctionStatus::Deployed,
         (false, None) => FunctionStatus::Built,

@@ -88,6 +88,44 @@ async fn a_function_goes_round_from_deploy_to_rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn aliases_go_round_from_staging_to_rollback() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let file = data.path().join("greet.ts");
+    let path = file.to_str().unwrap();
+    let write = |word: &str| fs::write(&file, format!("export default () => new Response({word:?});")).unwrap();
+    write("one");
+    daemon.cli(&["deploy", "greet", path]).await.ok();
+    write("two");
+    let staged = daemon.cli(&["deploy", "greet", path, "--alias", "STAGING"]).await.ok();
+    assert!(staged.contains("greet STAGING points at v2, version 2"), "{staged}");
+    assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "one");
+    assert_eq!(daemon.cli(&["invoke", "greet:STAGING"]).await.ok(), "two");
+    daemon.cli(&["warmup", "greet:STAGING", "1"]).await.ok();
+    daemon.cli(&["logs", "greet:STAGING"]).await.ok();
+    daemon.cli(&["alias", "set", "greet", "LIVE", "v2", "--reason", "it is good"]).await.ok();
+    assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "two");
+    let aliases = daemon.cli(&["alias", "list", "greet"]).await.ok();
+    assert!(["LIVE", "ROLLBACK", "STAGING", "staging"].iter().all(|it| aliases.contains(it)), "{aliases}");
+    let back = daemon.cli(&["rollback", "greet", "--alias", "STAGING", "--to", "1"]).await.ok();
+    assert!(back.contains("STAGING points at v1, version 1, before it v2"), "{back}");
+    let deployments = daemon.cli(&["deployments", "greet", "--alias", "LIVE"]).await.ok();
+    assert!(deployments.contains("v1 → v2") && deployments.contains("it is good"), "{deployments}");
+    assert!(deployments.contains("promote") && !deployments.contains("STAGING"), "{deployments}");
+    fs::write(&file, "throw new Error('at import'); export default () => {};").unwrap();
+    assert_eq!(daemon.cli(&["deploy", "greet", path]).await.code, Some(9));
+    let failed = daemon.cli(&["deployments", "greet", "--failed"]).await.ok();
+    assert!(failed.contains("v3 of LIVE failed") && failed.contains("at import"), "{failed}");
+    assert!(!failed.contains("rollback"), "{failed}");
+    let unsure = daemon.cli(&["alias", "delete", "greet", "STAGING"]).await;
+    assert!(unsure.code == Some(2) && unsure.stderr.contains("--yes"), "{unsure:?}");
+    daemon.cli(&["alias", "delete", "greet", "STAGING", "--yes"]).await.ok();
+    let gone = daemon.cli(&["invoke", "greet:STAGING"]).await;
+    assert!(gone.code == Some(3) && gone.stderr.contains("aliases: LIVE, ROLLBACK"), "{gone:?}");
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_tell_what_went_wrong() {
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start(data.path()).await;
@@ -124,7 +162,7 @@ async fn every_answer_is_json_for_programs() {
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start(data.path()).await;
     let hello = samples::folder("hello").display().to_string();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["register", "other"], "/function_id"),
         (&["deploy", "hello", &hello], "/version"),
         (&["invoke", "hello"], "/execution_id"),
@@ -133,6 +171,8 @@ async fn every_answer_is_json_for_programs() {
         (&["config-of", "hello", "queue_max=5"], "/settings/queue_max"),
         (&["versions", "hello"], "/versions/0/digest"),
         (&["deployments", "hello"], "/deployments/0/actor"),
+        (&["alias", "set", "hello", "STAGING", "v1"], "/environment"),
+        (&["alias", "list", "hello"], "/aliases/0/number"),
         (&["metrics", "hello"], "/versions/0/p99_ms"),
         (&["logs", "hello"], "/total"),
         (&["warmup", "hello", "2"], "/warm"),

@@ -7,7 +7,7 @@ use crate::harness::TestDaemon;
 use bytes::BytesMut;
 use levain::{
     error::{Error, ErrorCode},
-    model::{ColdStart, Digest, FunctionStatus, SettingsPatch},
+    model::{ColdStart, Digest, FunctionStatus, SettingsPatch, Timestamp},
     protocol::{
         field::{Body, Fields},
         frame,
@@ -97,6 +97,20 @@ fn requests_are_these_bytes() {
         },
     );
     request("list", &ListRequest::default());
+    let (function_id, name) = ("hello".to_owned(), "STAGING".to_owned());
+    request("list-aliases", &AliasesRequest { function_id: function_id.clone() });
+    request("delete-alias", &DeleteAliasRequest { function_id: function_id.clone(), name: name.clone() });
+    request(
+        "set-alias",
+        &SetAliasRequest {
+            function_id,
+            name,
+            version: VersionRef::Number(2),
+            environment: Some("staging".into()),
+            description: Some("for the testers".into()),
+            reason: None,
+        },
+    );
 }
 
 #[test]
@@ -117,9 +131,11 @@ fn answers_are_these_bytes() {
         "deploy",
         &DeployResponse {
             deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
-            function_id,
+            function_id: function_id.clone(),
             version: "v1".into(),
             number: 1,
+            alias: "LIVE".into(),
+            environment: "production".into(),
             status: "deployed".into(),
             previous_version: None,
             published: true,
@@ -128,6 +144,18 @@ fn answers_are_these_bytes() {
             duration_ms: 12.5,
         },
     );
+    let live = AliasDetails {
+        name: "LIVE".into(),
+        environment: "production".into(),
+        version: "v2".into(),
+        number: 2,
+        previous_version: Some("v1".into()),
+        description: None,
+        updated_at: Timestamp::from_millis(1_769_508_000_123),
+    };
+    response::<AliasesRequest>("list-aliases", &AliasesResponse { aliases: vec![live] });
+    let deleted = DeleteAliasResponse { function_id, name: "STAGING".into(), version: "v2".into() };
+    response::<DeleteAliasRequest>("delete-alias", &deleted);
     let answered = InvokeResponse {
         success: true,
         status: 201,

@@ -1,0 +1,142 @@
+//! Aliases: movable names for versions.
+
+use super::error::CliError;
+use super::functions::confirm;
+use super::print::{DIM, styled, table};
+use super::session::Session;
+use super::versions::version_ref;
+use super::{deploy, text};
+use crate::model::Timestamp;
+use crate::protocol::message::{AliasesRequest, AliasesResponse, DeleteAliasRequest, SetAliasRequest};
+use clap::{Args, Subcommand};
+
+/// `levain alias`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Alias {
+    /// Point an alias at a version once that has loaded; makes the alias if need be
+    Set(Set),
+    /// List a function's aliases
+    #[command(visible_alias = "ls", after_help = "Example:\n  levain alias list hello")]
+    List {
+        /// The function's name or id
+        name: String,
+    },
+    /// Delete an alias; LIVE and ROLLBACK stay
+    #[command(after_help = "Example:\n  levain alias delete hello preview-42 --yes")]
+    Delete {
+        /// The function's name or id
+        name: String,
+        /// The alias
+        alias: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+const EXAMPLES: &str = "Examples:
+  levain alias set hello STAGING v2      a label
+  levain alias set hello LIVE 3          a number
+  levain alias set hello canary v2 --environment staging --description 'for the testers'
+
+STAGING runs in staging, DEV in dev, preview-… in preview, all others in production. ROLLBACK follows LIVE by itself.";
+
+/// `levain alias set`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Set {
+    /// The function's name or id
+    name: String,
+    /// Letters, digits, `_` and `-`
+    alias: String,
+    /// A label or a number
+    version: String,
+    /// The environment it runs in [default: as before, or as the alias's name says]
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+    /// What it is for; an empty text takes that away
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+impl Alias {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        match self {
+            Self::Set(set) => set.run(session).await,
+            Self::List { name } => {
+                let response = session.call(&AliasesRequest { function_id: name }).await?;
+                session.out.response(&response, |it| aliases_text(it, Timestamp::now()))
+            }
+            Self::Delete { name, alias, yes } => {
+                if !yes && !confirm(&format!("Delete the alias {alias} of {name}?"))? {
+                    return Err(CliError::usage("nothing deleted"));
+                }
+                let response = session.call(&DeleteAliasRequest { function_id: name.clone(), name: alias }).await?;
+                session.out.response(&response, |it| {
+                    let before = styled(DIM, &format!("it pointed at {}", it.version));
+                    format!("{name} {} deleted, {before}", it.name)
+                })
+            }
+        }
+    }
+}
+
+impl Set {
+    async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let request = SetAliasRequest {
+            function_id: self.name.clone(),
+            name: self.alias,
+            version: version_ref(self.version),
+            environment: self.environment,
+            description: self.description,
+            reason: self.reason,
+        };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| deploy::text(&self.name, it))
+    }
+}
+
+fn aliases_text(response: &AliasesResponse, now: Timestamp) -> String {
+    if response.aliases.is_empty() {
+        return "no aliases yet: `levain deploy` points LIVE at a version".into();
+    }
+    let rows = response.aliases.iter().map(|it| {
+        [
+            it.name.clone(),
+            it.version.clone(),
+            it.number.to_string(),
+            text::or_dash(it.previous_version.as_deref()),
+            it.environment.clone(),
+            text::age(it.updated_at, now),
+            text::or_dash(it.description.as_deref()),
+        ]
+    });
+    table(["ALIAS", "VERSION", ">NUMBER", "BEFORE", "ENVIRONMENT", "MOVED", "DESCRIPTION"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::protocol::message::AliasDetails;
+
+    #[test]
+    fn aliases_stand_below_each_other() {
+        let live = AliasDetails {
+            name: "LIVE".into(),
+            environment: "production".into(),
+            version: "v2".into(),
+            number: 2,
+            previous_version: Some("v1".into()),
+            description: None,
+            updated_at: Timestamp::from_millis(0),
+        };
+        let text = aliases_text(&AliasesResponse { aliases: vec![live] }, Timestamp::from_millis(60_000));
+        let expected = "ALIAS  VERSION  NUMBER  BEFORE  ENVIRONMENT  MOVED   DESCRIPTION\n\
+                        LIVE   v2            2  v1      production   1m ago  -\n";
+        assert_eq!(plain(&text), expected);
+    }
+}

@@ -1,0 +1,136 @@
+//! SET_ALIAS, LIST_ALIASES and DELETE_ALIAS.
+
+use super::{
+    Caller, Context,
+    activate::{self, Act},
+    deploy::check_text,
+    room,
+};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{AliasName, DeploymentKind, EnvironmentName, Timestamp},
+    protocol::message::{
+        AliasDetails, AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, DeployResponse,
+        SetAliasRequest,
+    },
+    router::Entry,
+    scheduler::Floor,
+    store::{AliasRecord, StoreError},
+};
+use std::sync::Arc;
+
+pub(super) async fn set(
+    context: &Arc<Context>,
+    request: SetAliasRequest,
+    caller: &Caller,
+) -> Result<DeployResponse, Error> {
+    let alias = activate::alias(Some(&request.name))?;
+    check_text("description", request.description.as_deref())?;
+    check_text("reason", request.reason.as_deref())?;
+    let environment = request.environment.map(|it| it.parse::<EnvironmentName>()).transpose()?;
+    if alias.is_live() && environment.as_ref().is_some_and(|it| *it != alias.environment()) {
+        return Err(Error::invalid(format!("LIVE runs in {} and nowhere else", alias.environment())));
+    }
+    let id = context.router.function(&request.function_id)?.function.id;
+    let mut act = Act::new(context, DeploymentKind::Promote, alias.clone(), caller, request.reason);
+    act.environment = environment.clone();
+    act.description = request.description;
+    let context = Arc::clone(context);
+    let owner = Arc::clone(&context);
+    owner
+        .to_its_end(async move {
+            let _changing = context.changing.lock(id).await;
+            if context.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
+            let entry = context.router.function(&id.to_string())?;
+            check_name(&entry, &alias)?;
+            if let Some(environment) = environment {
+                check_environment(&context, environment).await?;
+            }
+            let version = activate::version(&entry, &request.version)?;
+            room::check(&context, &entry, &entry.function.settings)?;
+            act.activate(&entry, &version, 0).await
+        })
+        .await
+}
+
+/// A name that stands for a version already would hide it from whoever invokes it.
+fn check_name(entry: &Entry, alias: &AliasName) -> Result<(), Error> {
+    if alias.as_str().bytes().all(|it| it.is_ascii_digit()) {
+        return Err(Error::invalid(format!("alias `{alias}` reads as the number of a version: add a letter")));
+    }
+    match entry.labelled(alias.as_str()) {
+        Some(_) if entry.alias(alias.as_str()).is_none() => Err(Error::new(
+            ErrorCode::Conflict,
+            format!("`{alias}` is the label of a version, which an alias of that name would hide: choose another name"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refused before any worker starts in it.
+async fn check_environment(context: &Arc<Context>, environment: EnvironmentName) -> Result<(), Error> {
+    let there = context.blocking(|context| Ok(context.store.environments()?)).await?;
+    if there.contains(&environment) {
+        return Ok(());
+    }
+    let details = serde_json::json!({ "environments": there });
+    Err(Error::from(StoreError::EnvironmentNotFound(environment)).with_details(details))
+}
+
+pub(super) async fn list(context: &Arc<Context>, request: &AliasesRequest) -> Result<AliasesResponse, Error> {
+    let id = context.router.function(&request.function_id)?.function.id;
+    let record = context.blocking(move |context| Ok(context.store.record(id)?)).await?;
+    let version = |id| record.versions.iter().find(|it| it.id == id);
+    let details = |alias: &AliasRecord| {
+        let target = version(alias.version_id)?;
+        Some(AliasDetails {
+            name: alias.name.to_string(),
+            environment: alias.environment.to_string(),
+            version: target.label.to_string(),
+            number: target.number,
+            previous_version: alias.previous.and_then(version).map(|it| it.label.to_string()),
+            description: alias.description.clone(),
+            updated_at: alias.updated_at,
+        })
+    };
+    Ok(AliasesResponse { aliases: record.aliases.iter().filter_map(details).collect() })
+}
+
+pub(super) async fn delete(
+    context: &Arc<Context>,
+    request: DeleteAliasRequest,
+    caller: &Caller,
+) -> Result<DeleteAliasResponse, Error> {
+    let name: AliasName = request.name.parse()?;
+    if name.is_live() || name.is_rollback() {
+        return Err(StoreError::AliasFixed(name).into());
+    }
+    let id = context.router.function(&request.function_id)?.function.id;
+    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing.lock(id).await;
+            let entry = owner.router.function(&id.to_string())?;
+            let Some(alias) = entry.alias(name.as_str()) else {
+                return Err(entry.alias_not_found(name.as_str()));
+            };
+            let deleted = name.clone();
+            owner
+                .blocking(move |context| {
+                    context.store.delete_alias(id, &deleted, Timestamp::now())?;
+                    context.refresh(id)
+                })
+                .await?;
+            // Its workers finish what they run and then expire.
+            let pool = owner.scheduler.existing(alias.version, &alias.environment);
+            if let Some(pool) = pool.filter(|_| !entry.is_live_in(alias.version, &alias.environment)) {
+                pool.set_floor(Floor::Nothing);
+            }
+            tracing::info!(function = %entry.function.name, alias = %name, actor = &*actor, "alias deleted");
+            let version = entry.version(alias.version).map(|it| it.label.to_string()).unwrap_or_default();
+            Ok(DeleteAliasResponse { function_id: id.to_string(), name: name.to_string(), version })
+        })
+        .await
+}

@@ -1,0 +1,57 @@
+//! What commands about aliases say and answer.
+
+use super::VersionRef;
+use crate::model::Timestamp;
+use serde::{Deserialize, Serialize};
+
+messages! {
+    /// SET_ALIAS.
+    SetAliasRequest {
+        /// Id or name.
+        function_id: String,
+        /// The alias, made if there is none; `ROLLBACK` follows `LIVE` and cannot be set.
+        name: String,
+        /// A label, or a number.
+        version: VersionRef,
+        /// The environment it runs in; when absent as before, for a new alias as its name says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<String>,
+        /// What it is for; as before when absent, nothing when empty.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        description: Option<String>,
+        /// Why, for the audit trail.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+    /// LIST_ALIASES.
+    AliasesResponse {
+        /// By name.
+        aliases: Vec<AliasDetails>,
+    }
+    /// An alias with its history.
+    AliasDetails {
+        /// Its name.
+        name: String,
+        /// The environment it runs in.
+        environment: String,
+        /// The label it points at.
+        version: String,
+        /// The number of that version.
+        number: u32,
+        /// The label it pointed at before, where a rollback goes.
+        previous_version: Option<String>,
+        /// What it is for.
+        description: Option<String>,
+        /// When it was last pointed at a version.
+        updated_at: Timestamp,
+    }
+    /// DELETE_ALIAS.
+    DeleteAliasResponse {
+        /// The function's id.
+        function_id: String,
+        /// The alias that is gone.
+        name: String,
+        /// The label it pointed at.
+        version: String,
+    }
+}

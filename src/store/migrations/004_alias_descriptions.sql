@@ -1,0 +1,2 @@
+-- What an alias is for, in its owner's words.
+ALTER TABLE aliases ADD COLUMN description TEXT;
