@@ -3,6 +3,7 @@
 mod cli;
 mod configuration;
 pub mod crash;
+mod docs;
 mod start;
 
 use crate::harness::{DaemonProcess, refused, until};

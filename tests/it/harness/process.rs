@@ -87,6 +87,16 @@ impl DaemonProcess {
         Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
+    /// One line of a shell in the data directory, for this daemon; `levain` is the binary in this folder.
+    pub async fn shell(&self, line: &str, binaries: &str) -> Command {
+        let levain = Self::command(&self.data_dir).await;
+        let mut command = Command::new("/bin/sh");
+        command.env_clear().envs(levain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", format!("{binaries}:/usr/bin:/bin")).env("LEVAIN_SOCKET", self.socket());
+        command.args(["-e", "-c", line]).current_dir(&self.data_dir).stdin(Stdio::null());
+        command
+    }
+
     /// One command of the command line, for this daemon.
     pub async fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = Self::command(&self.data_dir).await;

@@ -1,0 +1,41 @@
+//! The sessions of the documentation, as somebody types them.
+
+use crate::harness::DaemonProcess;
+use std::{fs, path::Path};
+
+/// The lines of all shell blocks of a document.
+fn session(document: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+    let mut is_inside = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        match line {
+            "```sh" => is_inside = true,
+            "```" => is_inside = false,
+            line if is_inside && !line.is_empty() => lines.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    assert!(!lines.is_empty(), "{document} has no session");
+    lines
+}
+
+/// Every line ends well; what stands as a comment behind `levain invoke` is what it prints.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_versions_works_line_by_line() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let binaries = Path::new(env!("CARGO_BIN_EXE_levain")).parent().unwrap().display().to_string();
+    let mut told = 0;
+    for line in session("docs/versions.md") {
+        let command = daemon.shell(&line, &binaries).await;
+        let shown = DaemonProcess::output(command).await;
+        assert_eq!(shown.code, Some(0), "{line}: {shown:?}");
+        if let Some((_, expected)) = line.split_once(" # ").filter(|_| line.starts_with("levain invoke")) {
+            assert_eq!(shown.stdout, expected.trim(), "{line}");
+            told += 1;
+        }
+    }
+    assert!(told > 5, "the document tells what a call answers");
+    daemon.kill().await;
+}
