@@ -20,7 +20,7 @@ export const see = ({ pid }) => {
 /** Reads one file of a process. */
 export const readProc = ({ pid, file }) =>
   attempt(() => {
-    if (file === "root") return fs.readdirSync(`/proc/${pid}/root/`).length;
+    if (file === "root") return fs.readdirSync(`/proc/${pid}/root`).length;
     if (file === "cwd") return fs.readdirSync(`/proc/${pid}/cwd/`).length;
     // Their numbers can be listed by the same user; where they lead is what matters.
     if (file === "fd") return fs.readdirSync(`/proc/${pid}/fd/`).map((it) => fs.readlinkSync(`/proc/${pid}/fd/${it}`)).length;
