@@ -260,7 +260,13 @@ fn version(function_id: FunctionId, number: u32) -> Version {
 fn entry(name: &str) -> Entry {
     let function = function(name);
     let versions: Vec<_> = (1..=5).rev().map(|number| Arc::new(version(function.id, number))).collect();
-    let live = Alias { name: AliasName::live(), environment: EnvironmentName::production(), version: versions[0].id };
+    let live = Alias {
+        name: AliasName::live(),
+        environment: EnvironmentName::production(),
+        version: versions[0].id,
+        split: None,
+        sticky: None,
+    };
     Entry { function, versions, aliases: vec![live] }
 }
 
@@ -302,6 +308,7 @@ fn stores(criterion: &mut Criterion) {
             environment: EnvironmentName::production(),
             kind: DeploymentKind::Deploy,
             status: DeploymentStatus::Active,
+            weight: None,
             previous: None,
             actor: "uid:0".into(),
             reason: None,

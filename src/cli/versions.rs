@@ -116,6 +116,9 @@ fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timesta
     let rows = response.deployments.iter().map(|it| {
         let status = match it.status {
             DeploymentStatus::Built => "built",
+            DeploymentStatus::PendingApproval => "pending",
+            DeploymentStatus::Applied => "applied",
+            DeploymentStatus::Rejected => "rejected",
             DeploymentStatus::Active => "active",
             DeploymentStatus::Superseded => "superseded",
             DeploymentStatus::Failed => "failed",
@@ -124,6 +127,8 @@ fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timesta
             DeploymentKind::Deploy => "deploy",
             DeploymentKind::Rollback => "rollback",
             DeploymentKind::Promote => "promote",
+            DeploymentKind::Traffic => "traffic",
+            DeploymentKind::AutoRollback => "auto rollback",
         };
         [
             text::age(it.created_at, now),

@@ -10,13 +10,13 @@ use crate::{
     deploy::{self, Source},
     error::{Error, ErrorCode},
     model::{
-        AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Timestamp, Version,
-        VersionLabel,
+        AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Percent, Split, Sticky,
+        Timestamp, Version, VersionId, VersionLabel,
     },
     protocol::message::{DeployResponse, VersionRef},
-    router::Entry,
+    router::{Alias, Entry},
     scheduler::Floor,
-    store::{DeploymentCommit, DeploymentQuery, StoreError, Target},
+    store::{AliasChange, DeploymentCommit, DeploymentQuery, StoreError, Target},
 };
 use std::{
     sync::Arc,
@@ -39,6 +39,10 @@ pub(super) struct Act {
     pub(super) environment: Option<EnvironmentName>,
     /// What the alias shall be described as; as before without.
     pub(super) description: Option<String>,
+    /// The share of the alias's calls that the version gets; all of them without.
+    pub(super) weight: Option<Percent>,
+    /// What shall keep a caller with one of the alias's two versions; as before without.
+    pub(super) sticky: Option<Option<Sticky>>,
     actor: Arc<str>,
     reason: Option<String>,
     at: Timestamp,
@@ -74,6 +78,8 @@ impl Act {
             alias,
             environment: None,
             description: None,
+            weight: None,
+            sticky: None,
             actor: Arc::clone(&caller.actor),
             reason,
             at: Timestamp::now(),
@@ -92,10 +98,15 @@ impl Act {
         self.environment.clone().or_else(present).unwrap_or_else(|| self.alias.environment())
     }
 
-    /// Whether the alias points at the version already, in its environment.
+    /// Whether the alias sends its calls as wanted already, in its environment.
     pub(super) fn is_done(&self, entry: &Entry, version: &Version) -> bool {
-        let present = entry.alias(self.alias.as_str());
-        present.is_some_and(|it| it.version == version.id && it.environment == self.environment(entry))
+        let wanted = self.weight.map(|weight| Split { version_id: version.id, weight });
+        entry.alias(self.alias.as_str()).is_some_and(|it| {
+            it.environment == self.environment(entry)
+                && it.split == wanted
+                && (wanted.is_some() || it.version == version.id)
+                && self.sticky.as_ref().is_none_or(|sticky| *sticky == it.sticky)
+        })
     }
 
     pub(super) async fn stage(&self, source: Source, entry: Option<String>) -> Result<Staged, Error> {
@@ -166,12 +177,15 @@ impl Act {
         }
     }
 
-    /// Has as many workers ready as the alias's version needs at present, so that the traffic that moves waits for no
-    /// start. One is ready already, so whatever fails here, or takes longer than `patience`, holds nothing up.
+    /// Has as many workers ready as the alias's versions need at present, or its share of them, so that the traffic that
+    /// moves waits for no start. One is ready already, so whatever fails here, or takes longer than `patience`, holds
+    /// nothing up.
     pub(super) async fn match_present(&self, entry: &Entry, version: &Version, patience: Duration) {
         let scheduler = &self.context.scheduler;
-        let present = entry.alias(self.alias.as_str()).and_then(|it| scheduler.existing(it.version, &it.environment));
-        let busy = present.map_or(0, |pool| pool.snapshot().counts.busy);
+        let present = entry.alias(self.alias.as_str()).into_iter();
+        let pools = present.flat_map(|it| it.targets().filter_map(|(id, _)| scheduler.existing(id, &it.environment)));
+        let busy: usize = pools.map(|pool| pool.snapshot().counts.busy).sum();
+        let busy = (busy * usize::from(self.weight.unwrap_or(Percent::ALL).get())).div_ceil(100);
         // Without a pool it was not loaded, and need not be.
         if let Some(pool) = scheduler.existing(version.id, &self.environment(entry)).filter(|_| busy > 1) {
             let _ = timeout(patience, pool.warm(busy)).await;
@@ -228,13 +242,20 @@ impl Act {
         is_new: bool,
         activate: bool,
     ) -> Result<DeployResponse, Error> {
-        let status = if activate { DeploymentStatus::Active } else { DeploymentStatus::Built };
+        let status = match (activate, self.weight) {
+            (true, None) => DeploymentStatus::Active,
+            (true, Some(_)) => DeploymentStatus::Applied,
+            (false, _) => DeploymentStatus::Built,
+        };
         let deployment = self.deployment(entry, &version.label, Some(version.number), status, None);
-        let (row, new_version, description) = (deployment.clone(), version.clone(), self.description.clone());
+        let (row, new_version) = (deployment.clone(), version.clone());
+        let (description, sticky) = (self.description.clone(), self.sticky.clone());
         let function_id = entry.function.id;
         let committed = self.context.blocking(move |context| {
             let target = if is_new { Target::New(&new_version) } else { Target::Existing(new_version.id) };
-            context.store.commit_described(&DeploymentCommit { target, deployment: &row }, description.as_deref())?;
+            let change =
+                AliasChange { description: description.as_deref(), sticky: sticky.as_ref().map(Option::as_ref) };
+            context.store.commit_with(&DeploymentCommit { target, deployment: &row }, &change)?;
             context.refresh(function_id)
         });
         if let Err(error) = committed.await {
@@ -265,37 +286,40 @@ impl Act {
         }
     }
 
-    /// The router sends new invocations to the version already. The floors follow: the live version has the settings',
-    /// the one before keeps one worker for a while, so that going back is as fast as going on. What another alias points
-    /// at keeps none: it expires when nobody uses it.
-    fn move_traffic(&self, entry: &Entry, version: &Version, activate: bool) {
-        if activate {
-            let kept = self.context.config.load().versioning.rollback_warm();
-            let (before, environment) = (self.target(entry).map(|it| it.id), self.environment(entry));
-            let is_live = self.alias.is_live();
-            for other in entry.versions.iter().map(|it| it.id).chain([version.id]) {
-                // What LIVE needs is for LIVE to say.
-                if !is_live && entry.is_live_in(other, &environment) {
-                    continue;
-                }
-                let floor = match other {
-                    id if id == version.id && is_live => Floor::Settings,
-                    id if id != version.id && Some(id) == before && !kept.is_zero() => {
-                        Floor::OneUntil(Instant::now() + kept)
-                    }
-                    _ if is_live => Floor::Nothing,
-                    _ => continue,
-                };
-                if let Some(pool) = self.context.scheduler.existing(other, &environment) {
-                    pool.set_floor(floor);
-                }
+    /// The router sends new invocations where they belong already. The floors follow: what `LIVE` sends calls to has the
+    /// settings', what it sent calls to before keeps one worker for a while, so that going back is as fast as going on.
+    /// What another alias points at keeps none: it expires when nobody uses it.
+    fn move_traffic(&self, before: &Entry, version: &Version, activate: bool) {
+        let (function, alias, kind) = (&before.function.name, &self.alias, self.kind);
+        let (label, weight) = (&version.label, self.weight);
+        tracing::info!(%function, version = %label, %alias, ?kind, ?weight, activate, actor = &*self.actor, "deployed");
+        let Ok(entry) = self.context.router.function(&before.function.id.to_string()) else { return };
+        if !activate {
+            return;
+        }
+        let called = |entry: &Entry| -> Vec<VersionId> {
+            let targets = entry.alias(self.alias.as_str()).into_iter().flat_map(Alias::targets);
+            targets.filter(|(_, share)| *share > Percent::NONE).map(|(id, _)| id).collect()
+        };
+        let (old, new, environment) = (called(before), called(&entry), self.environment(&entry));
+        let kept = self.context.config.load().versioning.rollback_warm();
+        for id in entry.versions.iter().map(|it| it.id) {
+            // What LIVE needs is for LIVE to say.
+            if !alias.is_live() && entry.is_live_in(id, &environment) {
+                continue;
             }
-            if let Ok(entry) = self.context.router.function(&entry.function.id.to_string()) {
-                self.context.prepare_floor(&entry);
+            let floor = match (new.contains(&id), old.contains(&id)) {
+                (true, _) if alias.is_live() => Floor::Settings,
+                (true, _) => continue,
+                (false, true) if !kept.is_zero() => Floor::OneUntil(Instant::now() + kept),
+                (false, _) if alias.is_live() => Floor::Nothing,
+                (false, _) => continue,
+            };
+            if let Some(pool) = self.context.scheduler.existing(id, &environment) {
+                pool.set_floor(floor);
             }
         }
-        let (function, version, alias, kind) = (&entry.function.name, &version.label, &self.alias, self.kind);
-        tracing::info!(%function, %version, %alias, ?kind, activate, actor = &*self.actor, "deployed");
+        self.context.prepare_floor(&entry);
     }
 
     pub(super) async fn record_failure(&self, entry: &Entry, label: &VersionLabel, error: &Error) {
@@ -327,6 +351,7 @@ impl Act {
             environment: self.environment(entry),
             kind: self.kind,
             status,
+            weight: self.weight,
             previous: self.target(entry).map(|it| it.label.clone()),
             actor: self.actor.to_string(),
             reason: self.reason.clone(),

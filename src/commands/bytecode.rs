@@ -33,7 +33,8 @@ pub async fn keep_compiled(context: Arc<Context>) {
 /// A version that an alias points at and that was not looked at since.
 fn next(context: &Context, seen: &mut HashSet<VersionId>) -> Option<(Arc<Entry>, Arc<Version>)> {
     let entries = context.router.functions();
-    let live = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry, alias.version)));
+    let aliases = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry, alias)));
+    let live = aliases.flat_map(|(entry, alias)| alias.targets().map(move |(id, _)| (entry, id)));
     let live: Vec<_> = live.filter(|(_, id)| !context.bytecode.has(*id)).collect();
     let ids: HashSet<_> = live.iter().map(|(_, id)| *id).collect();
     // One that is live again is looked at again: what was in the way may be gone.

@@ -40,7 +40,8 @@ pub(super) async fn run(
     partials: &Partials,
 ) -> Result<InvokeResponse, Error> {
     let received = Instant::now();
-    let route = context.router.resolve(&request.function_id, request.qualifier.as_deref())?;
+    let headers = request.headers.as_ref();
+    let route = context.router.route(&request.function_id, request.qualifier.as_deref(), headers)?;
     let stream = request.stream.then_some(partials);
     let invocation = invocation(request, &route.entry.function.settings, received)?;
     let outcome = call(context, &route, &invocation, stream).await;

@@ -26,7 +26,7 @@ use crate::{
     bundle::{BundleStore, BytecodeStore},
     config::{self, Config},
     error::{Error, ErrorCode},
-    model::{EnvironmentName, FunctionId, Network, Settings, Version},
+    model::{AliasName, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
     protocol::ipc::{Encoding, Request},
     router::{Alias, Entry, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
@@ -193,11 +193,13 @@ impl Context {
         Ok(())
     }
 
-    /// Makes the pool of a function's live version if that keeps workers warm; the scheduler's next tick fills it.
+    /// Makes the pools of what `LIVE` sends calls to if they keep workers warm; the scheduler's next tick fills them.
     pub fn prepare_floor(&self, entry: &Entry) {
-        let live = entry.live().filter(|_| entry.function.settings.warm_workers > 0);
-        if let Some(version) = live {
-            self.pool(entry, version, &EnvironmentName::production());
+        let live = entry.alias(AliasName::LIVE).filter(|_| entry.function.settings.warm_workers > 0);
+        for (alias, (id, share)) in live.into_iter().flat_map(|alias| alias.targets().map(move |it| (alias, it))) {
+            if let Some(version) = entry.version(id).filter(|_| share > Percent::NONE) {
+                self.pool(entry, version, &alias.environment);
+            }
         }
     }
 
@@ -232,8 +234,13 @@ impl Context {
 /// A record of the store as the router keeps it.
 #[must_use]
 pub fn entry(record: FunctionRecord) -> Entry {
-    let alias =
-        |it: crate::store::AliasRecord| Alias { name: it.name, environment: it.environment, version: it.version_id };
+    let alias = |it: crate::store::AliasRecord| Alias {
+        name: it.name,
+        environment: it.environment,
+        version: it.version_id,
+        split: it.split,
+        sticky: it.sticky,
+    };
     Entry {
         function: record.function,
         versions: record.versions.into_iter().map(Arc::new).collect(),

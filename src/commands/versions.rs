@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, request: &VersionsRequest) -> Result<Versio
 
 fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
     let folder = context.bundles.folder(entry.function.id, &version.label);
-    let aliases = entry.aliases.iter().filter(|alias| alias.version == version.id);
+    let aliases = entry.aliases.iter().filter(|alias| alias.targets().any(|(id, _)| id == version.id));
     VersionInfo {
         id: version.id.to_string(),
         version: version.label.to_string(),

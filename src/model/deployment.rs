@@ -1,6 +1,6 @@
 //! The audit trail: every act that pointed, or tried to point, an alias at a version.
 
-use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Timestamp, VersionLabel};
+use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Percent, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 /// What kind of act it was.
@@ -13,6 +13,10 @@ pub enum DeploymentKind {
     Rollback,
     /// A version that was published before was given an alias.
     Promote,
+    /// The shares of an alias's two versions were changed.
+    Traffic,
+    /// An alias went back by its policy.
+    AutoRollback,
 }
 
 /// How it ended.
@@ -21,12 +25,18 @@ pub enum DeploymentKind {
 pub enum DeploymentStatus {
     /// The version was published; no alias was moved because none was asked for.
     Built,
+    /// It waits until somebody approves or rejects it.
+    PendingApproval,
     /// The alias points at its version.
     Active,
+    /// Its version got a share of the alias's calls.
+    Applied,
     /// A later deployment moved the alias on.
     Superseded,
     /// It did not pass; the alias stayed where it was.
     Failed,
+    /// It was not approved; the alias stayed where it was.
+    Rejected,
 }
 
 /// One row of the audit trail.
@@ -48,6 +58,8 @@ pub struct Deployment {
     pub kind: DeploymentKind,
     /// How it ended.
     pub status: DeploymentStatus,
+    /// The share that the version gets as the alias's second one; all calls where absent.
+    pub weight: Option<Percent>,
     /// The label the alias pointed at before.
     pub previous: Option<VersionLabel>,
     /// Who asked, as far as the daemon knows: `uid:1000` for the command socket.

@@ -9,6 +9,7 @@ pub mod id;
 pub mod invocation;
 pub mod name;
 pub mod time;
+pub mod traffic;
 pub mod version;
 
 pub use deployment::{Deployment, DeploymentKind, DeploymentStatus};
@@ -17,4 +18,5 @@ pub use id::{DeploymentId, FunctionId, InvocationId, VersionId, WorkerId};
 pub use invocation::{ColdStart, Invocation, Timing};
 pub use name::{AliasName, EnvironmentName, FunctionName, NameError, VersionLabel};
 pub use time::Timestamp;
+pub use traffic::{Percent, Split, Sticky};
 pub use version::{Digest, Source, Version};

@@ -101,3 +101,11 @@ pub struct Version {
     /// When it was published.
     pub created_at: Timestamp,
 }
+
+impl Version {
+    /// Whether this is its label, or else its number.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.label.as_str() == name || name.parse() == Ok(self.number)
+    }
+}

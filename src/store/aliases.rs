@@ -2,7 +2,7 @@
 
 use super::value::{Columns, Millis, Text};
 use super::{StoreError, deployments};
-use crate::model::{AliasName, Deployment, EnvironmentName, FunctionId, Timestamp, VersionId};
+use crate::model::{AliasName, Deployment, EnvironmentName, FunctionId, Percent, Split, Sticky, Timestamp, VersionId};
 use rusqlite::{Connection, Row, params};
 
 /// Where an alias points.
@@ -14,6 +14,10 @@ pub struct AliasRecord {
     pub environment: EnvironmentName,
     /// The version it points at.
     pub version_id: VersionId,
+    /// The second version, which has a share of its calls.
+    pub split: Option<Split>,
+    /// What keeps a caller with one of the two.
+    pub sticky: Option<Sticky>,
     /// The version it pointed at before; see [`super::Store::previous_target`].
     pub previous: Option<VersionId>,
     /// What it is for.
@@ -24,13 +28,16 @@ pub struct AliasRecord {
 
 /// The aliases of a function, by name.
 pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Vec<AliasRecord>, StoreError> {
-    let sql = "SELECT name, environment, version_id, description, updated_at FROM aliases WHERE function_id = ?1";
+    let sql = "SELECT name, environment, version_id, second_version_id, second_weight, sticky, description, updated_at \
+         FROM aliases WHERE function_id = ?1";
     let read = |row: &Row<'_>| -> Result<AliasRecord, StoreError> {
         let columns = Columns { table: "aliases", row };
         let name = columns.text("name")?;
         Ok(AliasRecord {
             environment: columns.text("environment")?,
             version_id: columns.text("version_id")?,
+            split: split(&columns)?,
+            sticky: columns.text_or_null("sticky")?,
             previous: deployments::previous_target(connection, function_id, &name)?,
             description: columns.plain("description")?,
             updated_at: columns.time("updated_at")?,
@@ -45,23 +52,31 @@ pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Ve
     Ok(aliases)
 }
 
-fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
-    let (name, version_id) = (AliasName::rollback(), live.previous?);
-    Some(AliasRecord { name, version_id, previous: None, description: None, ..live.clone() })
+fn split(columns: &Columns<'_>) -> Result<Option<Split>, StoreError> {
+    let weight = columns.number_or_null::<Percent>("second_weight")?;
+    let version_id = columns.text_or_null("second_version_id")?;
+    Ok(version_id.zip(weight).map(|(version_id, weight)| Split { version_id, weight }))
 }
 
-/// The aliases that point at a version, by name.
+fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
+    let (name, version_id) = (AliasName::rollback(), live.previous?);
+    Some(AliasRecord { name, version_id, split: None, sticky: None, previous: None, description: None, ..live.clone() })
+}
+
+/// The aliases that point at a version or give it a share, by name.
 pub(super) fn pointing_at(
     connection: &Connection,
     function_id: FunctionId,
     version_id: VersionId,
 ) -> Result<Vec<AliasName>, StoreError> {
-    let sql = "SELECT name FROM aliases WHERE function_id = ?1 AND version_id = ?2 ORDER BY name";
+    let sql = "SELECT name FROM aliases WHERE function_id = ?1 AND (version_id = ?2 OR second_version_id = ?2) \
+         ORDER BY name";
     let read = |row: &Row<'_>| Columns { table: "aliases", row }.text("name");
     connection.prepare_cached(sql)?.query_and_then(params![Text(function_id), Text(version_id)], read)?.collect()
 }
 
-/// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none.
+/// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none. The
+/// version gets all calls: there is no second one afterwards.
 pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id: VersionId) -> Result<(), StoreError> {
     if deployment.alias.is_rollback() {
         return Err(StoreError::AliasFixed(deployment.alias.clone()));
@@ -72,7 +87,8 @@ pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id
     }
     let mut statement = connection.prepare_cached(
         "INSERT INTO aliases (function_id, name, environment, version_id, updated_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-         ON CONFLICT DO UPDATE SET environment = ?3, version_id = ?4, updated_at = ?5",
+         ON CONFLICT DO UPDATE SET environment = ?3, version_id = ?4, updated_at = ?5, \
+             second_version_id = NULL, second_weight = NULL",
     )?;
     statement.execute(params![
         Text(deployment.function_id),
@@ -81,6 +97,39 @@ pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id
         Text(version_id),
         Millis(deployment.finished_at),
     ])?;
+    Ok(())
+}
+
+/// Gives a second version a share of the alias's calls, in place of the second version there was.
+pub(super) fn share(
+    connection: &Connection,
+    deployment: &Deployment,
+    version_id: VersionId,
+    weight: Percent,
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE aliases SET second_version_id = ?3, second_weight = ?4, updated_at = ?5 \
+         WHERE function_id = ?1 AND name = ?2",
+    )?;
+    let changed = statement.execute(params![
+        Text(deployment.function_id),
+        Text(&deployment.alias),
+        Text(version_id),
+        u32::from(weight),
+        Millis(deployment.finished_at),
+    ])?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(deployment.alias.clone())) }
+}
+
+/// Says what keeps a caller with one of the alias's two versions; nothing where it is absent.
+pub(super) fn stick(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+    sticky: Option<&Sticky>,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE aliases SET sticky = ?3 WHERE function_id = ?1 AND name = ?2";
+    connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name), sticky.map(Text)])?;
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use super::value::{Columns, Millis, Text};
 use crate::model::{AliasName, Deployment, DeploymentStatus, FunctionId, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, previous_version, actor, \
-     reason, build_log, created_at, finished_at";
+const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, weight, previous_version, \
+     actor, reason, build_log, created_at, finished_at";
 
 fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
     let columns = Columns { table: "function_deployments", row };
@@ -19,6 +19,7 @@ fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
         environment: columns.text("environment")?,
         kind: columns.text("kind")?,
         status: columns.text("status")?,
+        weight: columns.number_or_null("weight")?,
         previous: columns.text_or_null("previous_version")?,
         actor: columns.plain("actor")?,
         reason: columns.plain("reason")?,
@@ -64,7 +65,7 @@ pub(super) fn insert(
 ) -> Result<(), StoreError> {
     let sql = format!(
         "INSERT INTO function_deployments ({COLUMNS}, version_id) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
     );
     connection.prepare_cached(&sql)?.execute(params![
         Text(deployment.id),
@@ -75,6 +76,7 @@ pub(super) fn insert(
         Text(&deployment.environment),
         Text(deployment.kind),
         Text(deployment.status),
+        deployment.weight.map(u32::from),
         Text(&deployment.previous),
         deployment.actor,
         deployment.reason,

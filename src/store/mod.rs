@@ -29,7 +29,7 @@ pub use error::StoreError;
 
 use crate::crash_point::crash_point;
 use crate::model::{
-    AliasName, Deployment, DeploymentStatus, EnvironmentName, Function, FunctionId, FunctionStatus, Settings,
+    AliasName, Deployment, DeploymentStatus, EnvironmentName, Function, FunctionId, FunctionStatus, Settings, Sticky,
     Timestamp, Version, VersionId, VersionLabel,
 };
 use crate::sqlite::{self, Durability};
@@ -44,6 +44,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/002_recycling.sql"),
     include_str!("migrations/003_network.sql"),
     include_str!("migrations/004_alias_descriptions.sql"),
+    include_str!("migrations/005_traffic.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -78,8 +79,18 @@ pub enum Target<'a> {
 pub struct DeploymentCommit<'a> {
     /// Its version.
     pub target: Target<'a>,
-    /// Its row. `Active` points its alias at the version; `Built` publishes the version and leaves the alias alone.
+    /// Its row. `Active` points its alias at the version, `Applied` gives the version a share of the alias's calls, and
+    /// anything else publishes the version and leaves the alias alone.
     pub deployment: &'a Deployment,
+}
+
+/// What else changes about an alias together with a deployment that moves it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AliasChange<'a> {
+    /// What it is for; an empty text takes that away.
+    pub description: Option<&'a str>,
+    /// What keeps a caller with one of its two versions; `Some(None)` takes that away.
+    pub sticky: Option<Option<&'a Sticky>>,
 }
 
 impl Store {
@@ -152,40 +163,12 @@ impl Store {
     /// [`StoreError::VersionNotFound`], [`StoreError::LabelTaken`], [`StoreError::NumberTaken`] (ask
     /// [`Self::next_number`] again), [`StoreError::EnvironmentNotFound`] and [`StoreError::AliasFixed`] for `ROLLBACK`.
     pub fn commit_deployment(&self, commit: &DeploymentCommit<'_>) -> Result<(), StoreError> {
-        self.commit_described(commit, None)
+        self.commit_with(commit, &AliasChange::default())
     }
 
-    /// The same; where the alias moves, it gets a description, which an empty text takes away.
-    pub fn commit_described(&self, commit: &DeploymentCommit<'_>, description: Option<&str>) -> Result<(), StoreError> {
-        let deployment = commit.deployment;
-        let (function_id, now) = (deployment.function_id, deployment.finished_at);
-        self.write(|it| {
-            let function = functions::one(it, function_id)?;
-            let version_id = match commit.target {
-                Target::New(version) => {
-                    functions::take_number(it, function_id, version.number)?;
-                    versions::insert(it, version)?;
-                    version.id
-                }
-                Target::Existing(version_id) => versions::one(it, function_id, version_id)?.id,
-            };
-            let moves_alias = deployment.status == DeploymentStatus::Active;
-            if moves_alias {
-                deployments::supersede(it, function_id, &deployment.alias)?;
-                aliases::point(it, deployment, version_id)?;
-                if let Some(description) = description {
-                    aliases::describe(it, function_id, &deployment.alias, description)?;
-                }
-            }
-            deployments::insert(it, deployment, Some(version_id))?;
-            if moves_alias && deployment.alias.is_live() {
-                functions::set_target(it, function_id, FunctionStatus::Deployed, Some(version_id), now)
-            } else if function.status == FunctionStatus::Registered {
-                functions::set_target(it, function_id, FunctionStatus::Built, None, now)
-            } else {
-                functions::touch(it, function_id, now)
-            }
-        })
+    /// The same, and what else changes about the alias.
+    pub fn commit_with(&self, commit: &DeploymentCommit<'_>, change: &AliasChange<'_>) -> Result<(), StoreError> {
+        self.write(|it| apply(it, commit, change))
     }
 
     /// Says what an alias is for; an empty text says nothing.
@@ -288,6 +271,46 @@ impl Store {
         transaction.commit()?;
         crash_point("store.committed");
         Ok(outcome)
+    }
+}
+
+/// One deployment within a transaction.
+fn apply(it: &Transaction<'_>, commit: &DeploymentCommit<'_>, change: &AliasChange<'_>) -> Result<(), StoreError> {
+    let deployment = commit.deployment;
+    let (function_id, alias, now) = (deployment.function_id, &deployment.alias, deployment.finished_at);
+    let function = functions::one(it, function_id)?;
+    let version_id = match commit.target {
+        Target::New(version) => {
+            functions::take_number(it, function_id, version.number)?;
+            versions::insert(it, version)?;
+            version.id
+        }
+        Target::Existing(version_id) => versions::one(it, function_id, version_id)?.id,
+    };
+    let is_pointed = deployment.status == DeploymentStatus::Active;
+    match (deployment.status, deployment.weight) {
+        (DeploymentStatus::Active, _) => {
+            deployments::supersede(it, function_id, alias)?;
+            aliases::point(it, deployment, version_id)?;
+        }
+        (DeploymentStatus::Applied, Some(weight)) => aliases::share(it, deployment, version_id, weight)?,
+        _ => {}
+    }
+    if is_pointed || deployment.status == DeploymentStatus::Applied {
+        if let Some(description) = change.description {
+            aliases::describe(it, function_id, alias, description)?;
+        }
+        if let Some(sticky) = change.sticky {
+            aliases::stick(it, function_id, alias, sticky)?;
+        }
+    }
+    deployments::insert(it, deployment, Some(version_id))?;
+    if is_pointed && alias.is_live() {
+        functions::set_target(it, function_id, FunctionStatus::Deployed, Some(version_id), now)
+    } else if function.status == FunctionStatus::Registered {
+        functions::set_target(it, function_id, FunctionStatus::Built, None, now)
+    } else {
+        functions::touch(it, function_id, now)
     }
 }
 

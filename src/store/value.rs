@@ -71,10 +71,12 @@ pub(super) struct Columns<'a> {
 impl Columns<'_> {
     /// A column whose own type is what is wanted.
     pub(super) fn plain<T: FromSql>(&self, column: &'static str) -> Result<T, StoreError> {
-        self.row.get(column).map_err(|cause| {
-            let key = self.row.get_ref(0).map(|it| String::from_utf8_lossy(it.as_bytes().unwrap_or_default()).into());
-            StoreError::Corrupt { table: self.table, key: key.unwrap_or_default(), column, cause }
-        })
+        self.row.get(column).map_err(|cause| self.corrupt(column, cause))
+    }
+
+    fn corrupt(&self, column: &'static str, cause: Error) -> StoreError {
+        let key = self.row.get_ref(0).map(|it| String::from_utf8_lossy(it.as_bytes().unwrap_or_default()).into());
+        StoreError::Corrupt { table: self.table, key: key.unwrap_or_default(), column, cause }
     }
 
     /// A column that holds a value's text form.
@@ -85,6 +87,15 @@ impl Columns<'_> {
     /// A column that may be empty and else holds a value's text form.
     pub(super) fn text_or_null<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
         self.plain::<Option<Text<T>>>(column).map(|it| it.map(|it| it.0))
+    }
+
+    /// A column that may be empty and else holds a number with a rule of its own.
+    pub(super) fn number_or_null<T: TryFrom<u32>>(&self, column: &'static str) -> Result<Option<T>, StoreError>
+    where
+        T::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let number = self.plain::<Option<u32>>(column)?.map(T::try_from).transpose();
+        number.map_err(|cause| self.corrupt(column, FromSqlError::other(cause).into()))
     }
 
     /// A column that holds JSON.

@@ -6,9 +6,16 @@
 //! **Invariant**: what the snapshot says has been committed before. A reader may see the past, never a future that a
 //! crash could take back.
 
+mod traffic;
+
+pub use traffic::PIN_HEADER;
+
 use crate::{
     error::{Error, ErrorCode},
-    model::{AliasName, EnvironmentName, Function, FunctionId, FunctionName, Version, VersionId},
+    model::{
+        AliasName, EnvironmentName, Function, FunctionId, FunctionName, Percent, Split, Sticky, Version, VersionId,
+    },
+    protocol::field::Fields,
 };
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -35,6 +42,18 @@ pub struct Alias {
     pub environment: EnvironmentName,
     /// What it points at.
     pub version: VersionId,
+    /// The second version, which has a share of its calls.
+    pub split: Option<Split>,
+    /// What keeps a caller with one of the two.
+    pub sticky: Option<Sticky>,
+}
+
+impl Alias {
+    /// The versions it sends calls to, its own first, each with its share.
+    pub fn targets(&self) -> impl Iterator<Item = (VersionId, Percent)> + use<> {
+        let second = self.split.map(|it| (it.version_id, it.weight));
+        [(self.version, second.map_or(Percent::ALL, |it| it.1.rest()))].into_iter().chain(second)
+    }
 }
 
 /// Where an invocation goes.
@@ -85,10 +104,11 @@ impl Entry {
         self.alias(AliasName::LIVE).and_then(|alias| self.version(alias.version))
     }
 
-    /// Whether `LIVE` points at this version, and runs in this environment.
+    /// Whether `LIVE` sends calls to this version, and runs in this environment.
     #[must_use]
     pub fn is_live_in(&self, version: VersionId, environment: &EnvironmentName) -> bool {
-        self.alias(AliasName::LIVE).is_some_and(|live| live.version == version && live.environment == *environment)
+        let has_calls = |live: &Alias| live.targets().any(|(id, share)| id == version && share > Percent::NONE);
+        self.alias(AliasName::LIVE).is_some_and(|live| live.environment == *environment && has_calls(live))
     }
 }
 
@@ -172,12 +192,38 @@ impl Router {
 
     /// Resolves `function`, which may carry its qualifier after a colon: an alias, or a version's label or number. No
     /// qualifier means `LIVE`. A version that is named itself runs in `production`.
+    ///
+    /// An alias that is split means its own version here; [`Self::route`] is for calls.
     pub fn resolve(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
+        self.find(function, qualifier, |_, alias| Ok(alias.version))
+    }
+
+    /// Where a call with these headers goes: as [`Self::resolve`] says, where an alias is split to one of its two
+    /// versions. [`PIN_HEADER`] names the one to take, whatever its share.
+    pub fn route(&self, function: &str, qualifier: Option<&str>, headers: Option<&Fields>) -> Result<Route, Error> {
+        let pinned = headers.and_then(|headers| headers.get(PIN_HEADER));
+        let route = self.find(function, qualifier, |entry, alias| match (pinned, &alias.split) {
+            (Some(pinned), _) => traffic::pinned(entry, alias, pinned),
+            (None, None) => Ok(alias.version),
+            (None, Some(split)) => Ok(traffic::choose(entry.function.id, alias, split, headers)),
+        })?;
+        match pinned {
+            Some(pinned) if !route.version.is_called(pinned) => Err(traffic::contradicts(&route.entry, pinned)),
+            _ => Ok(route),
+        }
+    }
+
+    fn find(
+        &self,
+        function: &str,
+        qualifier: Option<&str>,
+        choose: impl FnOnce(&Entry, &Alias) -> Result<VersionId, Error>,
+    ) -> Result<Route, Error> {
         let (function, qualifier) = split(function, qualifier)?;
         let entry = self.function(function)?;
         let qualifier = qualifier.unwrap_or(AliasName::LIVE);
         if let Some(alias) = entry.alias(qualifier)
-            && let Some(version) = entry.version(alias.version)
+            && let Some(version) = entry.version(choose(&entry, alias)?)
         {
             let (version, environment) = (Arc::clone(version), alias.environment.clone());
             return Ok(Route { entry, version, environment });

@@ -1,0 +1,105 @@
+//! Which of an alias's two versions answers a call.
+
+use super::{Alias, Entry};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{FunctionId, Split, Sticky, VersionId},
+    protocol::field::Fields,
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// The request header by which a caller names the version that shall answer, by label or number.
+pub const PIN_HEADER: &str = "x-levain-version";
+
+/// The version that a call without [`PIN_HEADER`] gets.
+///
+/// Callers that are told apart stay with their version while its share grows: the point on which a caller lies depends
+/// on nothing but the function and the caller. All others are drawn.
+pub(super) fn choose(function: FunctionId, alias: &Alias, split: &Split, headers: Option<&Fields>) -> VersionId {
+    let caller = alias.sticky.as_ref().zip(headers).and_then(|(sticky, headers)| caller(sticky, headers));
+    let point = caller.map_or_else(fastrand::f64, |caller| point_of(function, caller));
+    if split.weight.covers(point) { split.version_id } else { alias.version }
+}
+
+/// What tells this caller from others.
+fn caller<'a>(sticky: &Sticky, headers: &'a Fields) -> Option<&'a str> {
+    let value = match sticky {
+        Sticky::Header(name) => headers.get(name),
+        Sticky::Cookie(name) => headers.all("cookie").flat_map(|it| it.split(';')).find_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            (key.trim() == name).then_some(value)
+        }),
+    };
+    value.map(str::trim).filter(|it| !it.is_empty())
+}
+
+/// Where a caller lies in the range 0.0 to 1.0. Two functions do not have the same callers at the same points, else the
+/// same people would be the first to see whatever is new.
+fn point_of(function: FunctionId, caller: &str) -> f64 {
+    let hash = Sha256::new().chain_update(function.to_bytes()).chain_update(caller).finalize();
+    let mut leading = [0; 4];
+    leading.copy_from_slice(&hash[..4]);
+    f64::from(u32::from_be_bytes(leading)) / (f64::from(u32::MAX) + 1.0)
+}
+
+/// The one of an alias's versions that is called so.
+pub(super) fn pinned(entry: &Entry, alias: &Alias, name: &str) -> Result<VersionId, Error> {
+    let mut targets = alias.targets().filter_map(|(id, _)| entry.version(id));
+    targets.find(|version| version.is_called(name)).map(|it| it.id).ok_or_else(|| not_among(entry, alias, name))
+}
+
+fn not_among(entry: &Entry, alias: &Alias, name: &str) -> Error {
+    let targets: Vec<&str> =
+        alias.targets().filter_map(|(id, _)| entry.version(id)).map(|it| it.label.as_str()).collect();
+    let (function, shown) = (&entry.function.name, super::shown(name));
+    let message = format!(
+        "{PIN_HEADER} asks for `{shown}`, and {} of `{function}` sends calls to {} only; call `{function}:{shown}` for \
+         any other version",
+        alias.name,
+        targets.join(" and "),
+    );
+    Error::new(ErrorCode::VersionNotFound, message).with_details(json!({ "versions": targets }))
+}
+
+/// The call names one version in its qualifier and another in its header.
+pub(super) fn contradicts(entry: &Entry, name: &str) -> Error {
+    let (function, shown) = (&entry.function.name, super::shown(name));
+    Error::invalid(format!(
+        "{PIN_HEADER} asks for `{shown}`, and the qualifier for another version of `{function}`: leave one of them out"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> Fields {
+        Fields(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn callers_are_told_apart_by_a_header_or_a_cookie() {
+        let fields = headers(&[("X-User", " ann "), ("Cookie", "a=1; sid=42"), ("cookie", "late=7;empty=")]);
+        let found = |sticky: &str| caller(&sticky.parse().expect("a sticky"), &fields);
+        assert_eq!(found("header:x-user"), Some("ann"));
+        assert_eq!(found("cookie:sid"), Some("42"));
+        assert_eq!(found("cookie:late"), Some("7"));
+        assert_eq!(found("cookie:SID"), None, "the names of cookies have their case");
+        assert_eq!(found("cookie:empty"), None);
+        assert_eq!(found("header:x-other"), None);
+    }
+
+    #[test]
+    fn callers_spread_evenly_and_differently_for_each_function() {
+        let (one, other) = (FunctionId::new(), FunctionId::new());
+        let callers: Vec<String> = (0..10_000).map(|it| format!("user-{it}")).collect();
+        let first = |function| callers.iter().filter(|it| point_of(function, it) < 0.1).collect::<Vec<_>>();
+        for function in [one, other] {
+            // Four standard deviations of 10,000 draws with 10 % each.
+            assert!((880..=1_120).contains(&first(function).len()), "{}", first(function).len());
+        }
+        let both = first(one).into_iter().filter(|it| point_of(other, it) < 0.1).count();
+        assert!(both < 160, "{both} callers of two functions are among the first tenth of both");
+    }
+}
