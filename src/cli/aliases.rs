@@ -7,7 +7,7 @@ use super::session::Session;
 use super::versions::version_ref;
 use super::{deploy, text};
 use crate::model::Timestamp;
-use crate::protocol::message::{AliasesRequest, AliasesResponse, DeleteAliasRequest, SetAliasRequest};
+use crate::protocol::message::{AliasesRequest, AliasesResponse, DeleteAliasRequest, SetAliasRequest, SplitInfo};
 use clap::{Args, Subcommand};
 
 /// `levain alias`.
@@ -99,6 +99,14 @@ impl Set {
     }
 }
 
+/// What an alias points at: `v1`, or `v1 90 %, v2 10 %`.
+pub(super) fn targets_text(own: &str, split: Option<&SplitInfo>) -> String {
+    match split {
+        None => own.to_owned(),
+        Some(SplitInfo { version, weight }) => format!("{own} {} %, {version} {weight} %", 100 - weight),
+    }
+}
+
 fn aliases_text(response: &AliasesResponse, now: Timestamp) -> String {
     if response.aliases.is_empty() {
         return "no aliases yet: `levain deploy` points LIVE at a version".into();
@@ -106,7 +114,7 @@ fn aliases_text(response: &AliasesResponse, now: Timestamp) -> String {
     let rows = response.aliases.iter().map(|it| {
         [
             it.name.clone(),
-            it.version.clone(),
+            targets_text(&it.version, it.split.as_ref()),
             it.number.to_string(),
             text::or_dash(it.previous_version.as_deref()),
             it.environment.clone(),
@@ -130,6 +138,8 @@ mod tests {
             environment: "production".into(),
             version: "v2".into(),
             number: 2,
+            split: None,
+            sticky: None,
             previous_version: Some("v1".into()),
             description: None,
             updated_at: Timestamp::from_millis(0),

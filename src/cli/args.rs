@@ -1,6 +1,8 @@
 //! The command tree and the parsers of single values.
 
-use super::{aliases, bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, versions};
+use super::{
+    aliases, bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, traffic, versions,
+};
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
 use crate::model::{Network, Setting, Settings, SettingsPatch};
@@ -67,6 +69,9 @@ pub(super) enum Command {
     /// Point movable names such as STAGING at versions, list them, or delete one
     #[command(subcommand)]
     Alias(aliases::Alias),
+    /// Divide an alias's calls between two versions: canary, A/B, blue-green
+    #[command(subcommand)]
+    Traffic(traffic::Traffic),
     /// Call a function; its answer's body goes to standard output as it is
     Invoke(invoke::Invoke),
     /// Print or follow what a function logged

@@ -125,18 +125,23 @@ pub(super) async fn deploy(
 
 /// What a deploy, a rollback or a move of an alias did.
 pub(super) fn text(name: &str, response: &DeployResponse) -> String {
-    let DeployResponse { alias, version, number, status, previous_version, published, size, .. } = response;
+    let DeployResponse { alias, version, number, status, weight, previous_version, published, size, .. } = response;
     let took = text::duration_ms(response.duration_ms);
     let code = format!("{} {}", text::size(*size), &response.digest.to_string()[..12]);
     let what = match status.as_str() {
         "checked" => format!("{version} would be version {number}; nothing was kept"),
         "built" => format!("{version} is published as version {number}; {alias} stays where it is"),
+        _ if weight.is_some() => format!("{alias} sends {} % of its calls to {version}", weight.unwrap_or(100)),
         _ if alias != AliasName::LIVE => format!("{alias} points at {version}, version {number}"),
         _ if *published => format!("{version} is live as version {number}"),
         _ => format!("{version} is live again"),
     };
     let before = previous_version.as_ref().filter(|it| *it != version);
-    let before = before.map(|it| format!(", before it {it}")).unwrap_or_default();
+    let before = match (before, weight) {
+        (Some(before), Some(_)) => format!(", and the rest to {before}"),
+        (Some(before), None) => format!(", before it {before}"),
+        (None, _) => String::new(),
+    };
     format!("{} {name} {what}{before}\n{}", styled(GREEN, "ok"), styled(DIM, &format!("   {code}, took {took}")))
 }
 
@@ -155,6 +160,7 @@ mod tests {
             alias: "LIVE".into(),
             environment: "production".into(),
             status: "deployed".into(),
+            weight: None,
             previous_version: Some("v1".into()),
             published: true,
             digest: Digest([0xab; 32]),

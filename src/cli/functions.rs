@@ -1,5 +1,6 @@
 //! Functions: register, list, show, settings, delete, warm up.
 
+use super::aliases::targets_text;
 use super::args::{Assignment, SettingsArgs, parse_assignment};
 use super::error::CliError;
 use super::print::{DIM, GREEN, RED, facts, styled, table};
@@ -116,7 +117,10 @@ fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
     text.push('\n');
     text.push_str(&settings_text(&function.settings));
     if !function.aliases.is_empty() {
-        let rows = function.aliases.iter().map(|it| [it.name.clone(), it.version.clone(), it.environment.clone()]);
+        let rows = function.aliases.iter().map(|it| {
+            let versions = targets_text(&it.version, it.split.as_ref());
+            [it.name.clone(), versions, it.environment.clone()]
+        });
         text.push('\n');
         text.push_str(&table(["ALIAS", "VERSION", "ENVIRONMENT"], rows));
     }

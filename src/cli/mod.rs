@@ -22,6 +22,7 @@ mod serve;
 mod session;
 mod status;
 mod text;
+mod traffic;
 mod versions;
 
 use args::{Cli, Command};
@@ -86,6 +87,7 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Deployments(command) => command.run(session).await,
         Command::Rollback(command) => command.run(session).await,
         Command::Alias(command) => command.run(session).await,
+        Command::Traffic(command) => command.run(session).await,
         Command::Invoke(command) => command.run(session).await,
         Command::Logs(command) => command.run(session).await,
         Command::Metrics(command) => command.run(session).await,

@@ -7,8 +7,8 @@ use super::session::Session;
 use super::{deploy, text};
 use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Timestamp};
 use crate::protocol::message::{
-    DeleteVersionRequest, DeploymentsRequest, DeploymentsResponse, RollbackRequest, VersionRef, VersionsRequest,
-    VersionsResponse,
+    DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, RollbackRequest, VersionRef,
+    VersionsRequest, VersionsResponse,
 };
 use clap::{Args, Subcommand};
 
@@ -135,7 +135,7 @@ fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timesta
             kind.into(),
             status.into(),
             it.alias.clone(),
-            it.previous_version.iter().map(|before| format!("{before} → ")).collect::<String>() + &it.version,
+            change_text(it),
             it.actor.clone(),
             text::duration_ms(it.duration_ms as f64),
             text::or_dash(it.reason.as_deref()),
@@ -150,6 +150,13 @@ fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timesta
         text.push_str(&format!("\n{}\n{}\n", styled(DIM, &head), text::harmless(log.trim_end())));
     }
     text
+}
+
+/// `v1 → v2`, or `v1 → v2 10 %` where v2 got a share only.
+fn change_text(deployment: &DeploymentInfo) -> String {
+    let before = deployment.previous_version.as_ref().map(|it| format!("{it} → ")).unwrap_or_default();
+    let share = deployment.weight.map(|it| format!(" {it} %")).unwrap_or_default();
+    format!("{before}{}{share}", deployment.version)
 }
 
 /// `levain rollback`.

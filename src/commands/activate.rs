@@ -92,6 +92,17 @@ impl Act {
         entry.alias(self.alias.as_str()).and_then(|alias| entry.version(alias.version))
     }
 
+    /// The label that gives calls to the one that is deployed: what the alias pointed at before, or its second version
+    /// where that split ends.
+    fn previous<'a>(&self, entry: &'a Entry, label: &VersionLabel) -> Option<&'a VersionLabel> {
+        let own = &self.target(entry)?.label;
+        let second = entry.alias(self.alias.as_str()).and_then(|it| entry.version(it.split?.version_id));
+        match second {
+            Some(second) if own == label && self.weight.is_none() => Some(&second.label),
+            _ => Some(own),
+        }
+    }
+
     /// The environment the alias runs in afterwards.
     fn environment(&self, entry: &Entry) -> EnvironmentName {
         let present = || entry.alias(self.alias.as_str()).map(|alias| alias.environment.clone());
@@ -352,7 +363,7 @@ impl Act {
             kind: self.kind,
             status,
             weight: self.weight,
-            previous: self.target(entry).map(|it| it.label.clone()),
+            previous: self.previous(entry, label).cloned(),
             actor: self.actor.to_string(),
             reason: self.reason.clone(),
             build_log,
@@ -377,9 +388,10 @@ impl Act {
             alias: self.alias.to_string(),
             environment: self.environment(entry).to_string(),
             status: status.into(),
+            weight: self.weight.map(u32::from),
             previous_version: match deployment {
                 Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
-                None => self.target(entry).map(|it| it.label.to_string()),
+                None => self.previous(entry, &version.label).map(ToString::to_string),
             },
             published,
             digest: version.digest,

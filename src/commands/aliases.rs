@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode},
-    model::{AliasName, DeploymentKind, EnvironmentName, Timestamp},
+    model::{AliasName, DeploymentKind, EnvironmentName, Split, Timestamp, Version},
     protocol::message::{
         AliasDetails, AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, DeployResponse,
-        SetAliasRequest,
+        SetAliasRequest, SplitInfo,
     },
     router::Entry,
     scheduler::Floor,
@@ -90,12 +90,19 @@ pub(super) async fn list(context: &Arc<Context>, request: &AliasesRequest) -> Re
             environment: alias.environment.to_string(),
             version: target.label.to_string(),
             number: target.number,
+            split: alias.split.and_then(|it| Some(split_info(version(it.version_id)?, it))),
+            sticky: alias.sticky.as_ref().map(ToString::to_string),
             previous_version: alias.previous.and_then(version).map(|it| it.label.to_string()),
             description: alias.description.clone(),
             updated_at: alias.updated_at,
         })
     };
     Ok(AliasesResponse { aliases: record.aliases.iter().filter_map(details).collect() })
+}
+
+/// The second version of an alias as it stands on the wire.
+pub(super) fn split_info(version: &Version, split: Split) -> SplitInfo {
+    SplitInfo { version: version.label.to_string(), weight: split.weight.into() }
 }
 
 pub(super) async fn delete(
@@ -124,8 +131,8 @@ pub(super) async fn delete(
                 })
                 .await?;
             // Its workers finish what they run and then expire.
-            let pool = owner.scheduler.existing(alias.version, &alias.environment);
-            if let Some(pool) = pool.filter(|_| !entry.is_live_in(alias.version, &alias.environment)) {
+            let left = alias.targets().filter(|(version, _)| !entry.is_live_in(*version, &alias.environment));
+            for pool in left.filter_map(|(version, _)| owner.scheduler.existing(version, &alias.environment)) {
                 pool.set_floor(Floor::Nothing);
             }
             tracing::info!(function = %entry.function.name, alias = %name, actor = &*actor, "alias deleted");

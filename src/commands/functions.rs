@@ -1,6 +1,6 @@
 //! LIST_FUNCTIONS, GET_FUNCTION and UPDATE_FUNCTION.
 
-use super::{Context, room};
+use super::{Context, aliases::split_info, room};
 use crate::{
     error::Error,
     model::Timestamp,
@@ -30,8 +30,9 @@ pub(super) fn get(context: &Context, function_id: &str) -> Result<FunctionInfo, 
     let entry = context.router.function(function_id)?;
     let function = &entry.function;
     let aliases = entry.aliases.iter().filter_map(|alias| {
+        let split = alias.split.and_then(|it| Some(split_info(entry.version(it.version_id)?, it)));
         let version = entry.version(alias.version)?.label.to_string();
-        Some(AliasInfo { name: alias.name.to_string(), environment: alias.environment.to_string(), version })
+        Some(AliasInfo { name: alias.name.to_string(), environment: alias.environment.to_string(), version, split })
     });
     Ok(FunctionInfo {
         function_id: function.id.to_string(),

@@ -17,6 +17,7 @@ mod register;
 mod rollback;
 mod room;
 mod status;
+mod traffic;
 mod versions;
 mod warmup;
 
@@ -154,6 +155,7 @@ pub async fn execute(
         Request::SetAlias(request) => encoding.write(&Box::pin(aliases::set(context, request, caller)).await?),
         Request::Aliases(request) => encoding.write(&Box::pin(aliases::list(context, &request)).await?),
         Request::DeleteAlias(request) => encoding.write(&Box::pin(aliases::delete(context, request, caller)).await?),
+        Request::SetTraffic(request) => encoding.write(&Box::pin(traffic::set(context, request, caller)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }

@@ -32,11 +32,20 @@ pub(super) async fn run(
             }
             let version = match &request.version {
                 Some(wanted) => activate::version(&entry, wanted)?,
-                None => previous(&context, &entry, alias).await?,
+                None => match split_from(&entry, alias.as_str()) {
+                    Some(own) => own,
+                    None => previous(&context, &entry, alias).await?,
+                },
             };
             act.activate(&entry, &version, 0).await
         })
         .await
+}
+
+/// While an alias is split, going back is to end that: its own version gets all calls again.
+fn split_from(entry: &Entry, alias: &str) -> Option<Arc<Version>> {
+    let alias = entry.alias(alias).filter(|it| it.split.is_some())?;
+    entry.version(alias.version).cloned()
 }
 
 async fn previous(context: &Arc<Context>, entry: &Entry, alias: AliasName) -> Result<Arc<Version>, Error> {

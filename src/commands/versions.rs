@@ -71,6 +71,7 @@ fn deployment_info(deployment: Deployment) -> DeploymentInfo {
         kind: deployment.kind,
         status: deployment.status,
         is_active: deployment.status == DeploymentStatus::Active,
+        weight: deployment.weight.map(u32::from),
         previous_version: deployment.previous.map(|it| it.to_string()),
         created_at: deployment.created_at,
         finished_at: deployment.finished_at,

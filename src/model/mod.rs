@@ -18,5 +18,5 @@ pub use id::{DeploymentId, FunctionId, InvocationId, VersionId, WorkerId};
 pub use invocation::{ColdStart, Invocation, Timing};
 pub use name::{AliasName, EnvironmentName, FunctionName, NameError, VersionLabel};
 pub use time::Timestamp;
-pub use traffic::{Percent, Split, Sticky};
+pub use traffic::{Percent, PercentError, Split, Sticky, StickyError};
 pub use version::{Digest, Source, Version};

@@ -167,6 +167,7 @@ commands! {
     0x10 "SET_ALIAS" SetAlias(SetAliasRequest) -> DeployResponse: "points an alias at a version once that has loaded; makes the alias if need be";
     0x11 "LIST_ALIASES" Aliases(AliasesRequest) -> AliasesResponse: "lists a function's aliases by name";
     0x12 "DELETE_ALIAS" DeleteAlias(DeleteAliasRequest) -> DeleteAliasResponse: "removes an alias other than LIVE and ROLLBACK";
+    0x13 "SET_TRAFFIC" SetTraffic(SetTrafficRequest) -> DeployResponse: "divides an alias's calls between two versions";
 }
 
 fn unknown_command(command: u8) -> Error {

@@ -264,7 +264,9 @@ pub enum VersionRef {
 }
 
 mod aliases;
+mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
+pub use traffic::{SetTrafficRequest, SplitInfo};
 
 messages! {
     /// What answers INVOKE. Where the function failed, `success` is false, `error` and `code` are set and `status` is 0.
@@ -424,6 +426,9 @@ messages! {
         environment: String,
         /// `deployed`, `built` when the alias was not moved, or `checked` in a dry run.
         status: String,
+        /// The share of the alias's calls that the version got, in percent; all of them when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u32>,
         /// The label the alias pointed at before.
         previous_version: Option<String>,
         /// Whether a new version was published; false when an existing one was re-activated.
@@ -553,6 +558,9 @@ messages! {
         environment: String,
         /// The label it points at.
         version: String,
+        /// The second version, which has a share of its calls.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        split: Option<SplitInfo>,
     }
     /// The workers of one version.
     PoolInfo {
@@ -607,6 +615,9 @@ messages! {
         status: DeploymentStatus,
         /// Whether the alias points at it now.
         is_active: bool,
+        /// The share of the alias's calls that the version got, in percent; all of them when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u32>,
         /// The label the alias pointed at before.
         previous_version: Option<String>,
         /// When it was asked for.

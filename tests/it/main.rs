@@ -37,6 +37,7 @@ mod rollback;
 mod spawner;
 mod status;
 mod storm;
+mod traffic;
 mod versions;
 mod warmup;
 mod worker;

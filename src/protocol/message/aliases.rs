@@ -1,6 +1,6 @@
 //! What commands about aliases say and answer.
 
-use super::VersionRef;
+use super::{SplitInfo, VersionRef};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,12 @@ messages! {
         version: String,
         /// The number of that version.
         number: u32,
+        /// The second version, which has a share of its calls.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        split: Option<SplitInfo>,
+        /// What keeps a caller with one of the two: `header:<name>` or `cookie:<name>`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sticky: Option<String>,
         /// The label it pointed at before, where a rollback goes.
         previous_version: Option<String>,
         /// What it is for.

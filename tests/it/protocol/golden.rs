@@ -101,6 +101,17 @@ fn requests_are_these_bytes() {
     request("list-aliases", &AliasesRequest { function_id: function_id.clone() });
     request("delete-alias", &DeleteAliasRequest { function_id: function_id.clone(), name: name.clone() });
     request(
+        "set-traffic",
+        &SetTrafficRequest {
+            function_id: function_id.clone(),
+            alias: Some("LIVE".into()),
+            version: Some(VersionRef::Label("v3".into())),
+            weight: Some(10),
+            sticky: Some("cookie:session".into()),
+            reason: None,
+        },
+    );
+    request(
         "set-alias",
         &SetAliasRequest {
             function_id,
@@ -137,6 +148,7 @@ fn answers_are_these_bytes() {
             alias: "LIVE".into(),
             environment: "production".into(),
             status: "deployed".into(),
+            weight: None,
             previous_version: None,
             published: true,
             digest: Digest([0xab; 32]),
@@ -149,6 +161,8 @@ fn answers_are_these_bytes() {
         environment: "production".into(),
         version: "v2".into(),
         number: 2,
+        split: Some(SplitInfo { version: "v3".into(), weight: 10 }),
+        sticky: Some("cookie:session".into()),
         previous_version: Some("v1".into()),
         description: None,
         updated_at: Timestamp::from_millis(1_769_508_000_123),

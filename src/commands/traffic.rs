@@ -1,0 +1,105 @@
+//! SET_TRAFFIC: the shares of an alias's two versions.
+
+use super::{
+    Caller, Context,
+    activate::{self, Act},
+    deploy::check_text,
+    room,
+};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{DeploymentKind, Percent, Sticky, Version},
+    protocol::message::{DeployResponse, SetTrafficRequest, VersionRef},
+    router::{Alias, Entry},
+};
+use std::sync::Arc;
+
+/// What `sticky` says to take the stickiness away.
+const NOT_STICKY: &str = "none";
+
+pub(super) async fn set(
+    context: &Arc<Context>,
+    request: SetTrafficRequest,
+    caller: &Caller,
+) -> Result<DeployResponse, Error> {
+    let name = activate::alias(request.alias.as_deref())?;
+    check_text("reason", request.reason.as_deref())?;
+    let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
+    let wanted = Wanted { version: request.version, weight: weight.transpose()? };
+    let sticky = request.sticky.as_deref().map(sticky).transpose()?;
+    if wanted.weight.is_none() && sticky.is_none() {
+        return Err(Error::invalid("nothing to change: give `weight`, `sticky` or both"));
+    }
+    let id = context.router.function(&request.function_id)?.function.id;
+    let mut act = Act::new(context, DeploymentKind::Traffic, name.clone(), caller, request.reason);
+    act.sticky = sticky;
+    let context = Arc::clone(context);
+    let owner = Arc::clone(&context);
+    owner
+        .to_its_end(async move {
+            let _changing = context.changing.lock(id).await;
+            if context.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
+            let entry = context.router.function(&id.to_string())?;
+            let alias = entry.alias(name.as_str()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
+            let (version, weight) = wanted.shares(&entry, alias)?;
+            room::check(&context, &entry, &entry.function.settings)?;
+            act.weight = weight;
+            act.activate(&entry, &version, 0).await
+        })
+        .await
+}
+
+fn sticky(text: &str) -> Result<Option<Sticky>, Error> {
+    match text {
+        NOT_STICKY => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error: crate::model::StickyError| Error::invalid(format!("sticky: {error}, or `{NOT_STICKY}`"))),
+    }
+}
+
+/// The shares that a request names.
+struct Wanted {
+    version: Option<VersionRef>,
+    weight: Option<Percent>,
+}
+
+impl Wanted {
+    /// The version to activate, and the share that it gets as the alias's second one.
+    fn shares(&self, entry: &Entry, alias: &Alias) -> Result<(Arc<Version>, Option<Percent>), Error> {
+        let known = |id| entry.version(id).cloned().ok_or_else(|| entry.alias_not_found(alias.name.as_str()));
+        let own = known(alias.version)?;
+        let second = alias.split.map(|it| known(it.version_id).map(|version| (version, it.weight))).transpose()?;
+        let named = self.version.as_ref().map(|it| activate::version(entry, it)).transpose()?;
+        let other = named.filter(|it| it.id != own.id);
+        match (self.weight, second, other) {
+            (None, Some((second, weight)), _) => Ok((second, Some(weight))),
+            (None, None, _) | (Some(Percent::ALL), _, None) => Ok((own, None)),
+            (Some(weight), Some((second, _)), None) => Ok((second, Some(weight.rest()))),
+            (Some(weight), None, Some(other)) => Ok((other, Some(weight))),
+            (Some(weight), Some((second, _)), Some(other)) if second.id == other.id => Ok((other, Some(weight))),
+            (Some(_), Some((second, _)), Some(other)) => Err(third(entry, alias, &own, &second, &other)),
+            (Some(weight), None, None) => Err(Error::invalid(format!(
+                "{} points at `{}` alone: name the version that gets the other {}",
+                alias.name,
+                own.label,
+                weight.rest(),
+            ))),
+        }
+    }
+}
+
+fn third(entry: &Entry, alias: &Alias, own: &Version, second: &Version, other: &Version) -> Error {
+    let (function, name) = (&entry.function.name, &alias.name);
+    Error::new(
+        ErrorCode::Conflict,
+        format!(
+            "{name} is split between `{}` and `{}`, and `{}` would be a third: end that first, with `levain traffic \
+             clear {function}` or `levain traffic promote {function}`",
+            own.label, second.label, other.label,
+        ),
+    )
+}

@@ -1,0 +1,39 @@
+//! What SET_TRAFFIC says, and how an alias's two versions are shown.
+
+use super::VersionRef;
+use serde::{Deserialize, Serialize};
+
+requests! {
+    /// SET_TRAFFIC.
+    SetTrafficRequest {
+        /// Id or name.
+        function_id: String,
+        /// The alias; `LIVE` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        /// The version that the share is for, a label or a number; the one that the alias points at when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<VersionRef>,
+        /// Its share in whole percent, 0 to 100; the other version has the rest. All for the alias's own version ends the
+        /// split; the shares stay when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u32>,
+        /// What tells callers apart, so that each stays with one version: `header:<name>`, `cookie:<name>`, or `none`;
+        /// as before when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sticky: Option<String>,
+        /// Why, for the audit trail.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    }
+}
+
+messages! {
+    /// The second version of an alias.
+    SplitInfo {
+        /// The label.
+        version: String,
+        /// Its share in percent; the version that the alias points at has the rest.
+        weight: u32,
+    }
+}
