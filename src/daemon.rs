@@ -12,6 +12,7 @@ use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
     commands::{self, ChangeLocks, Context},
     config::{Bytecode, Config, ConfigError, Effective, SandboxMode},
+    deploy::Manifests,
     ipc::{self, BindError},
     logging::LevelHandle,
     router::Router,
@@ -172,6 +173,7 @@ impl Daemon {
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
         let context = open(config, data_dir, runtime).await?;
         context.router.functions().iter().for_each(|entry| context.prepare_floor(entry));
+        context.leave_missing_manifests();
         let mut helpers = JoinSet::new();
         helpers.spawn(tick(Arc::clone(&context)));
         helpers.spawn({
@@ -329,6 +331,8 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
     let name = Some(spawner.runtime().name()).filter(|_| config.versioning.bytecode == Bytecode::Auto);
     let bytecode = BytecodeStore::open(&data_dir.join("bytecode"), name.as_deref(), &versions);
     let bundles = Arc::new(bundles);
+    let folder = data_dir.join("deployments");
+    let manifests = Manifests::open(folder.clone()).map_err(|source| StartError::DataDir { path: folder, source })?;
     Ok(Arc::new(Context {
         router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
         scheduler: Scheduler::new(spawner, Arc::clone(&bundles), scheduler_limits(&config)),
@@ -336,6 +340,7 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
         data_dir,
         store,
         bundles,
+        manifests,
         bytecode,
         telemetry,
         tasks: TaskTracker::new(),

@@ -1,7 +1,7 @@
 //! The command tree and the parsers of single values.
 
 use super::{
-    aliases, bench, config, demo, deploy, functions, invoke, logs, metrics, runtime, serve, traffic, versions,
+    aliases, bench, config, demo, deploy, functions, invoke, logs, manifest, metrics, runtime, serve, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -72,6 +72,9 @@ pub(super) enum Command {
     /// Divide an alias's calls between two versions: canary, A/B, blue-green
     #[command(subcommand)]
     Traffic(traffic::Traffic),
+    /// Keep which version each alias sends its calls to as a document, and restore it
+    #[command(subcommand)]
+    Manifest(manifest::Manifest),
     /// Call a function; its answer's body goes to standard output as it is
     Invoke(invoke::Invoke),
     /// Print or follow what a function logged

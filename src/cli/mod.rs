@@ -15,6 +15,7 @@ mod functions;
 mod git;
 mod invoke;
 mod logs;
+mod manifest;
 mod metrics;
 mod print;
 mod runtime;
@@ -88,6 +89,7 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Rollback(command) => command.run(session).await,
         Command::Alias(command) => command.run(session).await,
         Command::Traffic(command) => command.run(session).await,
+        Command::Manifest(command) => command.run(session).await,
         Command::Invoke(command) => command.run(session).await,
         Command::Logs(command) => command.run(session).await,
         Command::Metrics(command) => command.run(session).await,

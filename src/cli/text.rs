@@ -53,6 +53,11 @@ pub(super) fn short_id(id: &str) -> &str {
     id.len().checked_sub(8).and_then(|at| id.get(at..)).unwrap_or(id)
 }
 
+/// `1 alias`, `2 aliases`.
+pub(super) fn count(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// The text, or `-` for none.
 pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|it| !it.is_empty()).unwrap_or("-").to_owned()

@@ -203,6 +203,15 @@ impl Act {
         }
     }
 
+    /// Has a version that is published already ready for its calls.
+    pub(super) async fn ready(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
+        let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
+        self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
+        self.warm(entry, version, warm).await?;
+        self.match_present(entry, version, ROLLBACK_PATIENCE).await;
+        Ok(())
+    }
+
     /// Points the alias at a version that is published already.
     pub(super) async fn activate(
         self,
@@ -213,14 +222,7 @@ impl Act {
         if self.is_done(entry, version) {
             return self.unchanged(entry, version).await;
         }
-        let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
-        let ready = async {
-            self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
-            self.warm(entry, version, warm).await?;
-            self.match_present(entry, version, ROLLBACK_PATIENCE).await;
-            Ok(())
-        };
-        match ready.await {
+        match self.ready(entry, version, warm).await {
             Ok(()) => self.commit(entry, version, false, true).await,
             Err(error) => {
                 self.record_failure(entry, &version.label, &error).await;
@@ -267,7 +269,9 @@ impl Act {
             let change =
                 AliasChange { description: description.as_deref(), sticky: sticky.as_ref().map(Option::as_ref) };
             context.store.commit_with(&DeploymentCommit { target, deployment: &row }, &change)?;
-            context.refresh(function_id)
+            context.refresh(function_id)?;
+            context.leave_manifests(&[row]);
+            Ok(())
         });
         if let Err(error) = committed.await {
             if is_new {
@@ -300,7 +304,7 @@ impl Act {
     /// The router sends new invocations where they belong already. The floors follow: what `LIVE` sends calls to has the
     /// settings', what it sent calls to before keeps one worker for a while, so that going back is as fast as going on.
     /// What another alias points at keeps none: it expires when nobody uses it.
-    fn move_traffic(&self, before: &Entry, version: &Version, activate: bool) {
+    pub(super) fn move_traffic(&self, before: &Entry, version: &Version, activate: bool) {
         let (function, alias, kind) = (&before.function.name, &self.alias, self.kind);
         let (label, weight) = (&version.label, self.weight);
         tracing::info!(%function, version = %label, %alias, ?kind, ?weight, activate, actor = &*self.actor, "deployed");
@@ -345,7 +349,7 @@ impl Act {
         }
     }
 
-    fn deployment(
+    pub(super) fn deployment(
         &self,
         entry: &Entry,
         label: &VersionLabel,

@@ -56,7 +56,7 @@ pub(super) async fn set(
 }
 
 /// A name that stands for a version already would hide it from whoever invokes it.
-fn check_name(entry: &Entry, alias: &AliasName) -> Result<(), Error> {
+pub(super) fn check_name(entry: &Entry, alias: &AliasName) -> Result<(), Error> {
     if alias.as_str().bytes().all(|it| it.is_ascii_digit()) {
         return Err(Error::invalid(format!("alias `{alias}` reads as the number of a version: add a letter")));
     }
@@ -70,7 +70,7 @@ fn check_name(entry: &Entry, alias: &AliasName) -> Result<(), Error> {
 }
 
 /// Refused before any worker starts in it.
-async fn check_environment(context: &Arc<Context>, environment: EnvironmentName) -> Result<(), Error> {
+pub(super) async fn check_environment(context: &Arc<Context>, environment: EnvironmentName) -> Result<(), Error> {
     let there = context.blocking(|context| Ok(context.store.environments()?)).await?;
     if there.contains(&environment) {
         return Ok(());

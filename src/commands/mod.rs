@@ -12,6 +12,7 @@ mod explain;
 mod functions;
 mod invoke;
 mod logs;
+mod manifests;
 mod metrics;
 mod register;
 mod rollback;
@@ -26,6 +27,7 @@ pub use bytecode::keep_compiled;
 use crate::{
     bundle::{BundleStore, BytecodeStore},
     config::{self, Config},
+    deploy::Manifests,
     error::{Error, ErrorCode},
     model::{AliasName, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
     protocol::ipc::{Encoding, Request},
@@ -60,6 +62,8 @@ pub struct Context {
     pub store: Store,
     /// The code of the versions.
     pub bundles: Arc<BundleStore>,
+    /// What past deployments have left.
+    pub manifests: Manifests,
     /// What of it is compiled.
     pub bytecode: BytecodeStore,
     /// The same metadata in memory.
@@ -156,6 +160,8 @@ pub async fn execute(
         Request::Aliases(request) => encoding.write(&Box::pin(aliases::list(context, &request)).await?),
         Request::DeleteAlias(request) => encoding.write(&Box::pin(aliases::delete(context, request, caller)).await?),
         Request::SetTraffic(request) => encoding.write(&Box::pin(traffic::set(context, request, caller)).await?),
+        Request::ExportManifest(request) => encoding.write(&Box::pin(manifests::export(context, request)).await?),
+        Request::ApplyManifest(request) => encoding.write(&Box::pin(manifests::apply(context, request, caller)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }

@@ -222,6 +222,8 @@ schema! {
             "How long the version that was live before keeps one warm worker, for a rollback; 0: not at all.";
         bytecode: Bytecode = Bytecode::Auto, Rule::Choice(Bytecode::NAMES), Restart,
             "auto: live bundles that load faster as bytecode are compiled after their deployment; off: none is.";
+        manifests_max: u32 = 1_000_u32, Rule::Number(100, 1_000_000), Live,
+            "Manifests of past deployments that are kept in the data directory.";
     }
     /// What functions log.
     logs: LogsConfig {

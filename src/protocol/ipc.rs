@@ -168,6 +168,8 @@ commands! {
     0x11 "LIST_ALIASES" Aliases(AliasesRequest) -> AliasesResponse: "lists a function's aliases by name";
     0x12 "DELETE_ALIAS" DeleteAlias(DeleteAliasRequest) -> DeleteAliasResponse: "removes an alias other than LIVE and ROLLBACK";
     0x13 "SET_TRAFFIC" SetTraffic(SetTrafficRequest) -> DeployResponse: "divides an alias's calls between two versions";
+    0x1A "EXPORT_MANIFEST" ExportManifest(ExportManifestRequest) -> Manifest: "says which version each alias sends its calls to, as one document";
+    0x1B "APPLY_MANIFEST" ApplyManifest(ApplyManifestRequest) -> ApplyManifestResponse: "points all aliases of a manifest at its versions, or none";
 }
 
 fn unknown_command(command: u8) -> Error {

@@ -264,8 +264,13 @@ pub enum VersionRef {
 }
 
 mod aliases;
+mod manifest;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
+pub use manifest::{
+    ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest, ManifestAlias, ManifestChange,
+    ManifestDeployment, ManifestFunction, ManifestOther, ManifestSplit,
+};
 pub use traffic::{SetTrafficRequest, SplitInfo};
 
 messages! {

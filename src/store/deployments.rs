@@ -58,6 +58,15 @@ pub(super) fn page(
     connection.prepare_cached(&sql)?.query_and_then(values, read)?.collect()
 }
 
+/// The last deployments of all functions that took effect or published something.
+pub(super) fn last(connection: &Connection, limit: u32) -> Result<Vec<Deployment>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('pending_approval', 'failed', 'rejected') \
+         ORDER BY sequence DESC LIMIT ?1"
+    );
+    connection.prepare_cached(&sql)?.query_and_then([limit], read)?.collect()
+}
+
 pub(super) fn insert(
     connection: &Connection,
     deployment: &Deployment,

@@ -171,6 +171,16 @@ impl Store {
         self.write(|it| apply(it, commit, change))
     }
 
+    /// Several deployments in their order, all of them or none.
+    pub fn commit_all(&self, commits: &[(DeploymentCommit<'_>, AliasChange<'_>)]) -> Result<(), StoreError> {
+        self.write(|it| commits.iter().try_for_each(|(commit, change)| apply(it, commit, change)))
+    }
+
+    /// The last deployments of all functions that took effect or published something, the latest first.
+    pub fn last_deployments(&self, limit: u32) -> Result<Vec<Deployment>, StoreError> {
+        self.read(|it| deployments::last(it, limit))
+    }
+
     /// Says what an alias is for; an empty text says nothing.
     pub fn describe_alias(
         &self,

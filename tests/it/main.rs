@@ -24,6 +24,7 @@ mod hostile;
 mod invoke;
 mod isolation;
 mod logs;
+mod manifests;
 mod metrics;
 mod node;
 mod overload;

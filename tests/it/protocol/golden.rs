@@ -70,6 +70,25 @@ fn register() -> RegisterRequest {
     }
 }
 
+fn manifest() -> Manifest {
+    let alias = ManifestAlias {
+        name: "LIVE".into(),
+        environment: "production".into(),
+        version: "v2".into(),
+        number: 2,
+        digest: Digest([0xab; 32]),
+        split: Some(ManifestSplit { version: "v3".into(), digest: Digest([0xcd; 32]), weight: 10 }),
+        sticky: Some("header:x-user".into()),
+        description: None,
+    };
+    Manifest {
+        manifest: 1,
+        created_at: Timestamp::from_millis(1_769_508_000_123),
+        deployment: None,
+        functions: vec![ManifestFunction { name: "hello".into(), aliases: vec![alias] }],
+    }
+}
+
 #[test]
 fn requests_are_these_bytes() {
     request("register", &register());
@@ -100,6 +119,11 @@ fn requests_are_these_bytes() {
     let (function_id, name) = ("hello".to_owned(), "STAGING".to_owned());
     request("list-aliases", &AliasesRequest { function_id: function_id.clone() });
     request("delete-alias", &DeleteAliasRequest { function_id: function_id.clone(), name: name.clone() });
+    request("export-manifest", &ExportManifestRequest { function_id: Some("hello".into()), deployment_id: None });
+    request(
+        "apply-manifest",
+        &ApplyManifestRequest { manifest: manifest(), dry_run: true, reason: Some("as before".into()) },
+    );
     request(
         "set-traffic",
         &SetTrafficRequest {
@@ -168,6 +192,17 @@ fn answers_are_these_bytes() {
         updated_at: Timestamp::from_millis(1_769_508_000_123),
     };
     response::<AliasesRequest>("list-aliases", &AliasesResponse { aliases: vec![live] });
+    response::<ExportManifestRequest>("export-manifest", &manifest());
+    let change = ManifestChange {
+        function: "hello".into(),
+        alias: "LIVE".into(),
+        from: Some("v2".into()),
+        to: "v2 90 %, v3 10 %".into(),
+        deployments: Vec::new(),
+    };
+    let other = ManifestOther { function: "hello".into(), alias: "DEV".into(), version: "v1".into() };
+    let applied = ApplyManifestResponse { dry_run: true, changes: vec![change], unchanged: 2, others: vec![other] };
+    response::<ApplyManifestRequest>("apply-manifest", &applied);
     let deleted = DeleteAliasResponse { function_id, name: "STAGING".into(), version: "v2".into() };
     response::<DeleteAliasRequest>("delete-alias", &deleted);
     let answered = InvokeResponse {

@@ -1,0 +1,149 @@
+//! Manifests: which version each alias sends its calls to, kept as a document and restored from one.
+
+use super::error::CliError;
+use super::print::{DIM, GREEN, styled, table};
+use super::session::Session;
+use super::text;
+use crate::protocol::message::{
+    ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest as Document,
+};
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+
+const EXPORT_EXAMPLES: &str = "Examples:
+  levain manifest export > today.json         all functions
+  levain manifest export hello                one of them
+  levain manifest export --deployment deploy-0199…  what that deployment left";
+
+const APPLY_EXAMPLES: &str = "Examples:
+  levain manifest apply today.json
+  levain manifest apply today.json --dry-run  the same as `levain manifest diff today.json`
+  levain manifest apply --deployment deploy-0199…  back to what that deployment left
+
+Every version must be published here with the same code. All aliases move together, or none does.";
+
+/// `levain manifest`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Manifest {
+    /// Print which version each alias sends its calls to
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export {
+        /// The one function it is about [default: all]
+        name: Option<String>,
+        /// What this deployment left, instead of the present state
+        #[arg(long, value_name = "ID", conflicts_with = "name")]
+        deployment: Option<String>,
+    },
+    /// Point all aliases of a manifest at its versions, or none
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply {
+        #[command(flatten)]
+        which: Which,
+        /// Say what would change, change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Why, for the audit trail [default: `manifest of` its time]
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Show what applying a manifest would change
+    #[command(after_help = "Example:\n  levain manifest diff today.json")]
+    Diff {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Which manifest.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Which {
+    /// A file, or `-` for standard input
+    file: Option<PathBuf>,
+    /// The manifest that this deployment left
+    #[arg(long, value_name = "ID")]
+    deployment: Option<String>,
+}
+
+impl Manifest {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let (which, dry_run, reason) = match self {
+            Self::Export { name, deployment } => {
+                let request = ExportManifestRequest { function_id: name, deployment_id: deployment };
+                let document = session.call(&request).await?;
+                return session.out.response(&document, |it| serde_json::to_string_pretty(it).unwrap_or_default());
+            }
+            Self::Apply { which, dry_run, reason } => (which, dry_run, reason),
+            Self::Diff { which } => (which, true, None),
+        };
+        let manifest = which.read(session).await?;
+        let response = session.call(&ApplyManifestRequest { manifest, dry_run, reason }).await?;
+        session.out.response(&response, applied_text)
+    }
+}
+
+impl Which {
+    async fn read(self, session: &mut Session) -> Result<Document, CliError> {
+        let Some(file) = self.file else {
+            return session.call(&ExportManifestRequest { function_id: None, deployment_id: self.deployment }).await;
+        };
+        let bytes = match file.as_path() == Path::new("-") {
+            true => super::invoke::read_stdin()?.to_vec(),
+            false => std::fs::read(&file).map_err(|source| CliError::Input { path: file.clone(), source })?,
+        };
+        serde_json::from_slice(&bytes)
+            .map_err(|error| CliError::usage(format!("{} is no manifest: {error}", file.display())))
+    }
+}
+
+fn applied_text(response: &ApplyManifestResponse) -> String {
+    let ApplyManifestResponse { dry_run, changes, unchanged, others } = response;
+    let rows = changes
+        .iter()
+        .map(|it| [it.function.clone(), it.alias.clone(), text::or_dash(it.from.as_deref()), it.to.clone()]);
+    let mut shown = String::new();
+    if !changes.is_empty() {
+        shown = table(["FUNCTION", "ALIAS", "FROM", "TO"], rows);
+        shown.push('\n');
+    }
+    for other in others {
+        let line = format!("{}:{} points at {} and is not named: it stays", other.function, other.alias, other.version);
+        shown.push_str(&styled(DIM, &line));
+        shown.push('\n');
+    }
+    let done = match (changes.len(), dry_run) {
+        (0, _) => "nothing to change".to_owned(),
+        (count, true) => format!("{} would change, nothing was done", text::count(count, "alias", "aliases")),
+        (count, false) => format!("{} changed", text::count(count, "alias", "aliases")),
+    };
+    let unchanged = if *unchanged > 0 { format!(", {unchanged} as the manifest says already") } else { String::new() };
+    shown.push_str(&format!("{} {done}{unchanged}", styled(GREEN, "ok")));
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::protocol::message::{ManifestChange, ManifestOther};
+
+    #[test]
+    fn the_text_says_what_changes_and_what_stays() {
+        let response = ApplyManifestResponse {
+            dry_run: true,
+            changes: vec![ManifestChange {
+                function: "hello".into(),
+                alias: "LIVE".into(),
+                from: Some("v2".into()),
+                to: "v1 90 %, v2 10 %".into(),
+                deployments: Vec::new(),
+            }],
+            unchanged: 1,
+            others: vec![ManifestOther { function: "hello".into(), alias: "DEV".into(), version: "v3".into() }],
+        };
+        let expected = "FUNCTION  ALIAS  FROM  TO\nhello     LIVE   v2    v1 90 %, v2 10 %\n\n\
+                        hello:DEV points at v3 and is not named: it stays\n\
+                        ok 1 alias would change, nothing was done, 1 as the manifest says already";
+        assert_eq!(plain(&applied_text(&response)), expected);
+    }
+}
