@@ -13,7 +13,7 @@ use levain::{
         field::Body,
         message::{
             DeleteVersionRequest, DeployRequest, GetRequest, InvokeRequest, InvokeResponse, RegisterRequest,
-            RollbackRequest, UpdateRequest,
+            RollbackRequest, SetTrafficRequest, UpdateRequest, VersionRef,
         },
     },
 };
@@ -31,8 +31,8 @@ use tokio::{sync::watch, task::JoinSet};
 /// Clients that invoke all the time.
 const CLIENTS: usize = 16;
 
-/// Deployments, and as many rollbacks.
-const CHANGES: usize = 10;
+/// Deployments, and as many changes of shares, moves of another alias, and rollbacks.
+const CHANGES: usize = 20;
 
 /// Times the daemon is killed.
 const KILLS: usize = 20;
@@ -57,85 +57,133 @@ fn answered_by(answer: &InvokeResponse) -> &str {
     &answer.version
 }
 
-/// What LIVE points at over time, and how far that is known.
+/// What an alias sends its calls to over time, and how far that is known.
 #[derive(Default)]
 struct History {
-    /// Written before a change is asked for.
-    targets: parking_lot::Mutex<Vec<String>>,
+    /// The function with the alias as its qualifier.
+    function: &'static str,
+    /// Written before a change is asked for: one version, or the two that share the calls.
+    targets: parking_lot::Mutex<Vec<Vec<String>>>,
     /// How many of them are acknowledged.
     acknowledged: AtomicUsize,
-    is_over: AtomicBool,
     answers: AtomicUsize,
 }
 
 impl History {
-    fn begin(&self, target: &str) {
-        self.targets.lock().push(target.to_owned());
+    fn of(function: &'static str) -> Arc<Self> {
+        Arc::new(Self { function, ..Self::default() })
     }
 
-    fn acknowledge(&self) {
+    /// Carries out a change after which these versions answer.
+    async fn change<T>(&self, targets: &[&str], command: impl Future<Output = Result<T, ClientError>>) -> T {
+        self.targets.lock().push(targets.iter().map(|it| (*it).to_owned()).collect());
+        let done = command.await.unwrap_or_else(|error| panic!("{}: {error}", self.function));
         self.acknowledged.fetch_add(1, Ordering::SeqCst);
+        done
     }
 
-    /// Invokes once; the answer is from a version that was live at some time between its begin and its end.
-    async fn check_one(&self, client: &Client) {
+    /// Invokes once; the answer is from a version that the alias sent calls to at some time between begin and end.
+    async fn check_one(&self, client: &Client) -> String {
         let oldest = self.acknowledged.load(Ordering::SeqCst) - 1;
-        let answer = client.call(&invoke()).await.unwrap_or_else(|error| panic!("an invocation failed: {error}"));
+        let request = InvokeRequest { function_id: self.function.into(), ..InvokeRequest::default() };
+        let answer = client.call(&request).await.unwrap_or_else(|error| panic!("an invocation failed: {error}"));
         let version = answered_by(&answer);
         let targets = self.targets.lock();
         assert!(
-            targets[oldest..].iter().any(|target| target == version),
-            "{version} answered, of {targets:?} from {oldest}"
+            targets[oldest..].iter().flatten().any(|target| target == version),
+            "{version} answered {}, of {targets:?} from {oldest}",
+            self.function
         );
         self.answers.fetch_add(1, Ordering::SeqCst);
+        version.to_owned()
+    }
+
+    /// How many of so many calls a version answers, asked side by side.
+    async fn count(&self, client: &Client, calls: usize, version: &str) -> usize {
+        let calls = futures_util::future::join_all((0..calls).map(|_| self.check_one(client)));
+        calls.await.iter().filter(|it| *it == version).count()
+    }
+
+    /// Invocations that begin after the acknowledgement are answered by this version only.
+    async fn only(&self, client: &Client, version: &str) {
+        assert_eq!(self.count(client, 8, version).await, 8, "{} is answered by {version}", self.function);
     }
 }
 
+/// Calls for which a split is counted.
+const SAMPLE: usize = 300;
+
+/// Whether a count of draws with this share is within five standard deviations: one in two million is not.
+fn is_within(count: usize, of: usize, percent: u32) -> bool {
+    let (of, share) = (of as f64, f64::from(percent) / 100.0);
+    (count as f64 - of * share).abs() <= 5.0 * (of * share * (1.0 - share)).sqrt()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn deployments_and_rollbacks_under_load_fail_nothing() {
+async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
     let daemon = TestDaemon::start().await;
-    let history = Arc::new(History::default());
+    let client = daemon.client();
     daemon.register("f").await;
-    let settings = SettingsPatch { max_concurrent_executions: Some(4), ..SettingsPatch::default() };
-    daemon.client().call(&UpdateRequest { function_id: "f".into(), settings }).await.unwrap();
-    history.begin("v0");
-    daemon.client().call(&deploy("v0")).await.unwrap();
-    history.acknowledge();
+    let settings =
+        SettingsPatch { max_concurrent_executions: Some(4), queue_max: Some(2_000), ..SettingsPatch::default() };
+    client.call(&UpdateRequest { function_id: "f".into(), settings }).await.unwrap();
+    let (live, staging) = (History::of("f"), History::of("f:STAGING"));
+    let stage = |label: &str| DeployRequest { alias: Some("STAGING".into()), bundle: None, ..deploy(label) };
+    live.change(&["v0"], client.call(&deploy("v0"))).await;
+    staging.change(&["v0"], client.call(&stage("v0"))).await;
+    let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
-    for _ in 0..CLIENTS {
-        let (history, client) = (Arc::clone(&history), daemon.connect().await);
+    for number in 0..CLIENTS {
+        let history = Arc::clone(if number % 4 == 0 { &staging } else { &live });
+        let (is_over, client) = (Arc::clone(&is_over), daemon.connect().await);
         clients.spawn(async move {
-            while !history.is_over.load(Ordering::SeqCst) {
+            while !is_over.load(Ordering::SeqCst) {
                 history.check_one(&client).await;
             }
         });
     }
+    let back = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
+    let share = |label: &str, weight: u32| SetTrafficRequest {
+        function_id: "f".into(),
+        version: Some(VersionRef::Label(label.into())),
+        weight: Some(weight),
+        ..SetTrafficRequest::default()
+    };
+    let mut old = "v0".to_owned();
     for change in 1..=CHANGES {
-        // Forward to a new version, and back to the one before it.
-        let (new, old) = (format!("v{change}"), history.targets.lock().last().unwrap().clone());
-        history.begin(&new);
-        daemon.client().call(&deploy(&new)).await.unwrap();
-        history.acknowledge();
-        only(&daemon, &new).await;
-        history.begin(&old);
-        let request = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
-        assert_eq!(daemon.client().call(&request).await.unwrap().version, old);
-        history.acknowledge();
-        only(&daemon, &old).await;
+        // Forward to a new version, a share for the one before it, and back to it.
+        let new = format!("v{change}");
+        live.change(&[&new], client.call(&deploy(&new))).await;
+        live.only(client, &new).await;
+        let weight = (change * 100 / CHANGES) as u32;
+        live.change(&[&new, &old], client.call(&share(&old, weight))).await;
+        let count = live.count(client, SAMPLE, &old).await;
+        assert!(is_within(count, SAMPLE, weight), "{count} of {SAMPLE} calls went to {old}, which has {weight} %");
+        staging.change(&[&new], client.call(&stage(&new))).await;
+        staging.only(client, &new).await;
+        // Half of the rollbacks end a split, the others go to the version before.
+        if change % 2 == 0 {
+            let done = live.change(&[&new], client.call(&back)).await;
+            assert_eq!(done.version, new);
+            live.only(client, &new).await;
+        } else {
+            live.change(&[&new], client.call(&share(&new, 100))).await;
+        }
+        let done = live.change(&[&old], client.call(&back)).await;
+        assert_eq!(done.version, old);
+        live.only(client, &old).await;
+        if change % 5 == 0 {
+            live.change(&[&new], client.call(&DeployRequest { bundle: None, ..deploy(&new) })).await;
+            old = new;
+        }
     }
-    history.is_over.store(true, Ordering::SeqCst);
+    is_over.store(true, Ordering::SeqCst);
     clients.join_all().await;
-    let answers = history.answers.load(Ordering::SeqCst);
-    assert!(answers > 20 * CHANGES, "{answers} answers are not much of a storm");
-    daemon.stop().await;
-}
-
-/// Invocations that begin after the acknowledgement are answered by this version only.
-async fn only(daemon: &TestDaemon, version: &str) {
-    let answers: Vec<_> = (0..8).map(|_| daemon.client().call(&invoke())).collect();
-    for answer in answers {
-        assert_eq!(answered_by(&answer.await.unwrap()), version);
+    for history in [live, staging] {
+        let answers = history.answers.load(Ordering::SeqCst);
+        assert!(answers > 20 * CHANGES, "{answers} answers are not much of a storm");
     }
+    daemon.stop().await;
 }
 
 /// What a round before a kill knows of its deployments.
@@ -184,13 +232,17 @@ async fn storm(daemon: &DaemonProcess, round: usize, answers: usize) -> Deployme
         });
     }
     let client = daemon.client().await;
+    let (acknowledge, mut acknowledged) = watch::channel(0);
     let deploying = async {
         let mut deployments = Deployments::default();
         loop {
             let label = format!("r{round}-{}", deployments.begun.len());
             deployments.begun.push(label.clone());
             match client.call(&deploy(&label)).await {
-                Ok(_) => deployments.acknowledged += 1,
+                Ok(_) => {
+                    deployments.acknowledged += 1;
+                    acknowledge.send_replace(deployments.acknowledged);
+                }
                 Err(ClientError::Disconnected) => return deployments,
                 Err(error) => panic!("{label}: {error}"),
             }
@@ -198,6 +250,8 @@ async fn storm(daemon: &DaemonProcess, round: usize, answers: usize) -> Deployme
     };
     let killing = async {
         counted.wait_for(|it| *it >= answers).await.unwrap();
+        // Every other time there is something to lose, however slow the machine is.
+        acknowledged.wait_for(|it| *it >= round % 2).await.unwrap();
         daemon.signal(Signal::SIGKILL);
     };
     let (deployments, ()) = tokio::join!(deploying, killing);
