@@ -9,8 +9,8 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use levain::{
     model::{
         AliasName, ColdStart, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName,
-        Function, FunctionId, FunctionStatus, InvocationId, Network, Settings, Source, Timestamp, Timing, Version,
-        VersionId, WorkerId,
+        Function, FunctionId, FunctionStatus, InvocationId, Network, Percent, Settings, Source, Split, Timestamp,
+        Timing, Version, VersionId, WorkerId,
     },
     protocol::{
         field::{Body, Fields},
@@ -273,7 +273,9 @@ fn entry(name: &str) -> Entry {
 fn routes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("router");
     for functions in [10, 2_000] {
-        let entries: Vec<_> = (0..functions).map(|number| entry(&format!("function-{number}"))).collect();
+        let mut entries: Vec<_> = (0..functions).map(|number| entry(&format!("function-{number}"))).collect();
+        let second = entries[8].versions[1].id;
+        entries[8].aliases[0].split = Percent::try_from(10).ok().map(|weight| Split { version_id: second, weight });
         let (changed, id) = (entries[7].clone(), entries[7].function.id.to_string());
         let router = Router::new(entries);
         group.bench_function(BenchmarkId::new("resolve a name, of", functions), |bencher| {
@@ -281,6 +283,9 @@ fn routes(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("resolve an id, of", functions), |bencher| {
             bencher.iter(|| router.resolve(black_box(&id), None));
+        });
+        group.bench_function(BenchmarkId::new("route a call of a divided alias, of", functions), |bencher| {
+            bencher.iter(|| router.route(black_box("function-8"), None, None));
         });
         group.bench_function(BenchmarkId::new("take in a change, of", functions), |bencher| {
             bencher.iter_batched(|| changed.clone(), |entry| router.put(entry), BatchSize::SmallInput);

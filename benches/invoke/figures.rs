@@ -12,7 +12,7 @@ const fn figure(id: &'static str, title: &'static str, unit: &'static str) -> Fi
 }
 
 /// Every figure, in the order of the table.
-pub(crate) const FIGURES: [Figure; 58] = [
+pub(crate) const FIGURES: [Figure; 63] = [
     figure("floor.pair.p50", "floor: a socket pair between two processes, blocking, p50", "µs"),
     figure("floor.frames.p50", "floor: bare frames on a Unix socket, p50", "µs"),
     figure("floor.worker.p50", "floor: a worker driven without the daemon, p50", "µs"),
@@ -51,6 +51,11 @@ pub(crate) const FIGURES: [Figure; 58] = [
     figure("open.hello.p50", "… without isolation", "µs"),
     figure("small.spawned.p50", "a worker started by a small process, p50", "ms"),
     figure("large.spawned.p50", "… by one that has written to 500 MiB", "ms"),
+    figure("versions.plain.rate", "hello, 16 callers, LIVE points at one version", "calls/s"),
+    figure("versions.split.rate", "… LIVE divides its calls between two", "calls/s"),
+    figure("versions.calls.p99", "hello, 16 callers, while LIVE goes back again and again, p99", "ms"),
+    figure("versions.rollback.p50", "rollback among 16 callers, until the version answers, p50", "ms"),
+    figure("versions.rollback.max", "… the longest", "ms"),
     figure("fault.none.p99", "hello, 4 callers, each every 2 ms, p99", "µs"),
     figure("fault.burner.p99", "… beside a process outside that burns one processor", "µs"),
     figure("fault.loop.p99", "… beside a function that loops", "µs"),
@@ -130,7 +135,7 @@ impl Comparison {
 
 /// Every comparison, by the numbers of the targets: 1 cold starts, 2 a single warm caller, 3 many callers, 4 functions
 /// that compute, 5 large bodies, 6 idle functions, 7 faults, 8 isolation.
-pub(crate) const COMPARISONS: [Comparison; 32] = [
+pub(crate) const COMPARISONS: [Comparison; 34] = [
     compare("claimed cold start to a spawned one", "cold.claimed.p50", &["cold.spawned.p50"]).at_most(1, 0.35),
     compare("claimed cold start, ms", "cold.claimed.p50", &[]).at_most(1, 2.0),
     compare("claimed cold start to a first call through workerd's loader", "cold.claimed.p50", &["workerd.cold.p50"])
@@ -162,6 +167,8 @@ pub(crate) const COMPARISONS: [Comparison; 32] = [
     compare("isolated warm call to one without isolation", "sandbox.hello.p50", &["open.hello.p50"]).at_most(8, 1.1),
     compare("start by a process of 500 MiB to one by a small process", "large.spawned.p50", &["small.spawned.p50"])
         .at_most(8, 1.2),
+    compare("calls of a divided alias to those of one version", "versions.split.rate", &["versions.plain.rate"]),
+    compare("rollback among 16 callers until the version answers, ms", "versions.rollback.max", &[]),
     compare("others' p99 beside a function that loops", "fault.loop.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside one that crashes", "fault.crash.p99", &["fault.none.p99"]).at_most(7, 1.5),
     compare("others' p99 beside one that ends its process", "fault.exit.p99", &["fault.none.p99"]).at_most(7, 1.5),

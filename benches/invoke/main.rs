@@ -24,7 +24,7 @@
 //! - `bun`: Bun processes without a daemon, with the shim or with nothing but `Bun.serve`;
 //! - `workerd`: a peer, if it is installed;
 //! - `daemon`: `levain serve` and its callers;
-//! - `warm`, `cold`, `sandbox`, `faults`, `overload`, `memory`: what is measured, each a part of a round save the last;
+//! - `warm`, `cold`, `sandbox`, `versions`, `faults`, `overload`, `memory`: what is measured, each a part of a round save the last;
 //! - `rounds`: how much, and in which order;
 //! - `figures`: the names of all that is measured, the ratios and their targets;
 //! - `report`: the tables and the JSON.
@@ -47,6 +47,7 @@ mod process;
 mod report;
 mod rounds;
 mod sandbox;
+mod versions;
 mod warm;
 mod workerd;
 

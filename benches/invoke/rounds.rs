@@ -10,6 +10,7 @@ use crate::{
     overload::Overload,
     report::Report,
     sandbox::Sandbox,
+    versions::Versions,
     warm::Warm,
     workerd::{self, Workerd},
 };
@@ -41,6 +42,7 @@ pub(crate) enum Part {
     Warm,
     Cold,
     Sandbox,
+    Versions,
     Faults,
     Overload,
     Memory,
@@ -69,6 +71,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     let mut warm = some_if(wants(Part::Warm), Warm::start(&bun, &daemon)).await?;
     let mut cold = some_if(wants(Part::Cold), Cold::start(&bun, &daemon, plan)).await?;
     let mut sandbox = some_if(wants(Part::Sandbox), Sandbox::start(&bun, plan)).await?;
+    let mut versions = some_if(wants(Part::Versions), Versions::start(&daemon)).await?;
     let mut faults = some_if(wants(Part::Faults), Faults::start(&troubled)).await?;
     let mut overload = some_if(wants(Part::Overload), Overload::start(&troubled)).await?;
     for round in 0..=plan.rounds {
@@ -88,6 +91,9 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
         if let Some(sandbox) = &mut sandbox {
             sandbox.round(plan.slice, &mut report).await?;
         }
+        if let Some(versions) = &mut versions {
+            versions.round(plan.slice, &mut report).await?;
+        }
         if let Some(faults) = &mut faults {
             faults.round(&troubled, 2 * plan.slice, &mut report).await?;
         }
@@ -95,7 +101,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
             overload.round(&troubled, plan.slice, &mut report).await?;
         }
     }
-    drop((warm, cold, sandbox, faults, overload, daemon, troubled, peer));
+    drop((warm, cold, sandbox, versions, faults, overload, daemon, troubled, peer));
     if wants(Part::Memory) {
         eprintln!("memory, with {} functions", plan.functions);
         memory::measure(&bun, plan, &mut report).await?;
