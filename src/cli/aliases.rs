@@ -37,6 +37,7 @@ pub(super) enum Alias {
 const EXAMPLES: &str = "Examples:
   levain alias set hello STAGING v2      a label
   levain alias set hello LIVE 3          a number
+  levain alias set hello LIVE STAGING    what STAGING points at now
   levain alias set hello canary v2 --environment staging --description 'for the testers'
 
 STAGING runs in staging, DEV in dev, preview-… in preview, all others in production. ROLLBACK follows LIVE by itself.";
@@ -49,7 +50,7 @@ pub(super) struct Set {
     name: String,
     /// Letters, digits, `_` and `-`
     alias: String,
-    /// A label or a number
+    /// A label, a number, or another alias: what that points at now
     version: String,
     /// The environment it runs in [default: as before, or as the alias's name says]
     #[arg(long, value_name = "NAME")]

@@ -2,26 +2,28 @@
 
 use super::error::CliError;
 use super::functions::confirm;
-use super::print::{DIM, styled, table};
+use super::print::{BOLD, DIM, facts, styled, table};
 use super::session::Session;
 use super::{deploy, text};
-use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Timestamp};
+use crate::client::ClientError;
+use crate::error::{Error, ErrorCode};
+use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Timestamp};
 use crate::protocol::message::{
-    DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, RollbackRequest, VersionRef,
-    VersionsRequest, VersionsResponse,
+    DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, ListRequest, RollbackRequest,
+    VersionInfo, VersionRef, VersionsRequest, VersionsResponse,
 };
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 /// `levain versions`.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
-    after_help = "Examples:\n  levain versions hello\n  levain versions delete hello v1"
+    after_help = "Examples:\n  levain versions              of all functions\n  levain versions hello\n  \
+                  levain versions show hello 3\n  levain versions delete hello v1"
 )]
 pub(super) struct Versions {
-    /// The function's name or id
-    #[arg(required = true)]
+    /// The function's name or id [default: all functions]
     name: Option<String>,
     #[command(subcommand)]
     action: Option<VersionAction>,
@@ -29,6 +31,13 @@ pub(super) struct Versions {
 
 #[derive(Debug, Subcommand)]
 enum VersionAction {
+    /// Show all that is known of one version
+    Show {
+        /// The function's name or id
+        name: String,
+        /// A label, a number or an alias
+        version: String,
+    },
     /// Remove a version that no alias points at, with its bundle
     Delete {
         /// The function's name or id
@@ -43,16 +52,82 @@ enum VersionAction {
 
 impl Versions {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        if let Some(VersionAction::Delete { name, label, yes }) = self.action {
-            if !yes && !confirm(&format!("Delete version {label} of {name} with its bundle?"))? {
-                return Err(CliError::usage("nothing deleted"));
+        match (self.action, self.name) {
+            (Some(VersionAction::Delete { name, label, yes }), _) => {
+                if !yes && !confirm(&format!("Delete version {label} of {name} with its bundle?"))? {
+                    return Err(CliError::usage("nothing deleted"));
+                }
+                let request = DeleteVersionRequest { function_id: name.clone(), version: label };
+                let response = session.call(&request).await?;
+                session.out.response(&response, |it| format!("{name} {} deleted", it.version))
             }
-            let response = session.call(&DeleteVersionRequest { function_id: name.clone(), version: label }).await?;
-            return session.out.response(&response, |it| format!("{name} {} deleted", it.version));
+            (Some(VersionAction::Show { name, version }), _) => {
+                let versions = session.call(&VersionsRequest { function_id: name.clone() }).await?.versions;
+                let find = |is: fn(&VersionInfo, &str) -> bool| versions.iter().find(|it| is(it, &version));
+                let labelled = find(|it, name| it.version == name);
+                let numbered = || find(|it, name| it.number.to_string() == name);
+                let called = || find(|it, name| it.aliases.iter().any(|alias| alias == name));
+                let Some(found) = labelled.or_else(numbered).or_else(called) else {
+                    let message =
+                        format!("`{name}` has no version `{version}`; `levain versions {name}` shows those there are");
+                    return Err(ClientError::Refused(Error::new(ErrorCode::VersionNotFound, message)).into());
+                };
+                session.out.response(found, version_text)
+            }
+            (None, Some(name)) => {
+                let response = session.call(&VersionsRequest { function_id: name }).await?;
+                session.out.response(&response, |it| versions_text(it, Timestamp::now()))
+            }
+            (None, None) => of_all_functions(session).await,
         }
-        let response = session.call(&VersionsRequest { function_id: self.name.unwrap_or_default() }).await?;
-        session.out.response(&response, |it| versions_text(it, Timestamp::now()))
     }
+}
+
+/// The versions of one function, as a program reads them.
+#[derive(Debug, Serialize)]
+struct OfFunction {
+    function: String,
+    #[serde(flatten)]
+    versions: VersionsResponse,
+}
+
+async fn of_all_functions(session: &mut Session) -> Result<(), CliError> {
+    let client = session.client().await?;
+    let functions = client.call(&ListRequest::default()).await?.functions;
+    for (index, function) in functions.iter().enumerate() {
+        let versions = client.call(&VersionsRequest { function_id: function.function_id.clone() }).await?;
+        let of = OfFunction { function: function.name.clone(), versions };
+        session.out.response(&of, |it| {
+            let gap = if index == 0 { "" } else { "\n" };
+            format!("{gap}{}\n{}", styled(BOLD, &it.function), versions_text(&it.versions, Timestamp::now()))
+        })?;
+    }
+    if functions.is_empty() && !session.out.is_json {
+        session.out.text("no functions yet: try `levain deploy hello ./hello.ts`")?;
+    }
+    Ok(())
+}
+
+fn version_text(version: &VersionInfo) -> String {
+    let settings = Settings::ALL.iter().map(|it| format!("{} {}", it.key, (it.get)(&version.settings)));
+    let settings: Vec<_> = settings.chain([format!("network {}", version.settings.network.name())]).collect();
+    facts([
+        ("version", version.version.clone()),
+        ("number", version.number.to_string()),
+        ("id", version.id.clone()),
+        ("aliases", text::or_dash(Some(&version.aliases.join(", ")))),
+        ("published", version.created_at.to_string()),
+        ("size", text::size(version.size)),
+        ("digest", version.digest.to_string()),
+        ("bundle", version.bundle_path.clone()),
+        ("bytecode", if version.bytecode { "yes" } else { "no" }.into()),
+        ("git commit", text::or_dash(version.git_commit.as_deref())),
+        ("git branch", text::or_dash(version.git_branch.as_deref())),
+        ("description", text::or_dash(version.description.as_deref())),
+        ("tags", text::or_dash(Some(&version.tags.join(", ")))),
+        ("Bun", version.bun_version.clone()),
+        ("settings then", settings.join(", ")),
+    ])
 }
 
 fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
@@ -168,7 +243,7 @@ fn change_text(deployment: &DeploymentInfo) -> String {
 pub(super) struct Rollback {
     /// The function's name or id
     name: String,
-    /// A label or a number [default: what the alias pointed at before]
+    /// A label, a number or an alias [default: what the alias pointed at before]
     version: Option<String>,
     /// The same as VERSION
     #[arg(long, value_name = "VERSION", conflicts_with = "version")]
@@ -200,8 +275,7 @@ pub(super) fn version_ref(text: String) -> VersionRef {
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::model::Digest;
-    use crate::protocol::message::VersionInfo;
+    use crate::model::{Digest, Network};
 
     #[test]
     fn a_number_and_a_label_are_told_apart() {
@@ -226,6 +300,18 @@ mod tests {
             git_commit: Some("0123456789abcdef".into()),
             git_branch: Some("main".into()),
             bun_version: "1.3".into(),
+            settings: Settings {
+                memory_mb: 256,
+                timeout_seconds: 30,
+                max_concurrent_executions: 10,
+                warm_workers: 0,
+                worker_concurrency: 1,
+                idle_timeout_seconds: 300,
+                queue_max: 128,
+                max_requests_per_worker: 0,
+                max_age_seconds: 0,
+                network: Network::On,
+            },
             bytecode: true,
         };
         let text = versions_text(&VersionsResponse { versions: vec![version] }, Timestamp::from_millis(60_000));

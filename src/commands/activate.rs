@@ -55,11 +55,15 @@ pub(super) fn alias(name: Option<&str>) -> Result<AliasName, Error> {
     if alias.is_rollback() { Err(StoreError::AliasFixed(alias).into()) } else { Ok(alias) }
 }
 
-/// The version with this number or label. A text of digits is a label first, then a number.
+/// The version with this number or label, or the one that the alias of this name points at. A text of digits is a label
+/// first, then a number.
 pub(super) fn version(entry: &Entry, wanted: &VersionRef) -> Result<Arc<Version>, Error> {
     let (found, shown) = match wanted {
         VersionRef::Number(number) => (entry.numbered(*number), number.to_string()),
-        VersionRef::Label(label) => (entry.named(label), label.clone()),
+        VersionRef::Label(label) => {
+            let target = || entry.alias(label).and_then(|alias| entry.version(alias.version));
+            (entry.named(label).or_else(target), label.clone())
+        }
     };
     found.cloned().ok_or_else(|| entry.version_not_found(&shown))
 }

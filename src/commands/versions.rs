@@ -37,6 +37,7 @@ fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
         git_commit: version.git_commit.clone(),
         git_branch: version.git_branch.clone(),
         bun_version: version.bun_version.clone(),
+        settings: version.settings,
         bytecode: context.bytecode.has(version.id),
     }
 }

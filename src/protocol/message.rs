@@ -210,7 +210,7 @@ requests! {
     RollbackRequest {
         /// Id or name.
         function_id: String,
-        /// A label, or a number; the previous target when absent.
+        /// A label, a number or an alias; the previous target when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<VersionRef>,
         /// The alias to move back; `LIVE` when absent.
@@ -253,13 +253,13 @@ requests! {
     }
 }
 
-/// A version named by its number or its label.
+/// A version named by its number, its label, or an alias that points at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum VersionRef {
     /// The number: 1, 2, 3 …
     Number(u32),
-    /// The label.
+    /// The label, or an alias.
     Label(String),
 }
 
@@ -492,6 +492,8 @@ messages! {
         git_branch: Option<String>,
         /// The Bun version it was checked with.
         bun_version: String,
+        /// The function's settings when it was published; those of today apply.
+        settings: Settings,
         /// Whether workers that start now load it as bytecode.
         bytecode: bool,
     }

@@ -146,6 +146,24 @@ async fn each_alias_runs_in_its_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_alias_says_which_version_is_meant() {
+    let daemon = with_versions(3).await;
+    set(&daemon, "STAGING", "v1").await.unwrap();
+    set(&daemon, "LIVE", "STAGING").await.unwrap();
+    assert_eq!(answer(&daemon, "f").await, json!(["v1", "production"]));
+    set(&daemon, "STAGING", "v2").await.unwrap();
+    assert_eq!(answer(&daemon, "f").await, json!(["v1", "production"]), "what STAGING pointed at then");
+    let back = RollbackRequest {
+        function_id: "f".into(),
+        version: Some(VersionRef::Label("ROLLBACK".into())),
+        ..RollbackRequest::default()
+    };
+    assert_eq!(daemon.call(&back).await.unwrap().version, "v3");
+    assert!(is_refused(&set(&daemon, "LIVE", "DEV").await, ErrorCode::VersionNotFound));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn live_is_set_as_any_other_and_rollback_follows_it() {
     let daemon = with_versions(3).await;
     assert_eq!(answer(&daemon, "f:ROLLBACK").await, json!(["v2", "production"]));

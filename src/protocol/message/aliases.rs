@@ -11,7 +11,7 @@ messages! {
         function_id: String,
         /// The alias, made if there is none; `ROLLBACK` follows `LIVE` and cannot be set.
         name: String,
-        /// A label, or a number.
+        /// A label, a number, or another alias: what that points at now.
         version: VersionRef,
         /// The environment it runs in; when absent as before, for a new alias as its name says.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,7 +11,7 @@ requests! {
         /// The alias; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         alias: Option<String>,
-        /// The version that the share is for, a label or a number; the one that the alias points at when absent.
+        /// The version that the share is for, a label, a number or an alias; the one that the alias points at when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<VersionRef>,
         /// Its share in whole percent, 0 to 100; the other version has the rest. All for the alias's own version ends the
