@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorCode};
 use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Timestamp};
 use crate::protocol::message::{
     DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, ListRequest, RollbackRequest,
-    VersionInfo, VersionRef, VersionsRequest, VersionsResponse,
+    TagVersionRequest, VersionInfo, VersionRef, VersionsRequest, VersionsResponse,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -38,6 +38,24 @@ enum VersionAction {
         /// A label, a number or an alias
         version: String,
     },
+    /// Change the tags and the description of a version; its code never changes
+    #[command(after_help = "Examples:\n  levain versions tag hello v3 stable\n  \
+                            levain versions tag hello 3 --remove stable --description 'too slow'")]
+    Tag {
+        /// The function's name or id
+        name: String,
+        /// A label, a number or an alias
+        version: String,
+        /// Tags to add
+        #[arg(value_name = "TAG")]
+        add: Vec<String>,
+        /// A tag to take away; may be repeated
+        #[arg(long, value_name = "TAG")]
+        remove: Vec<String>,
+        /// Free text; an empty one takes it away
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
     /// Remove a version that no alias points at, with its bundle
     Delete {
         /// The function's name or id
@@ -60,6 +78,12 @@ impl Versions {
                 let request = DeleteVersionRequest { function_id: name.clone(), version: label };
                 let response = session.call(&request).await?;
                 session.out.response(&response, |it| format!("{name} {} deleted", it.version))
+            }
+            (Some(VersionAction::Tag { name, version, add, remove, description }), _) => {
+                let version = version_ref(version);
+                let request = TagVersionRequest { function_id: name, version, add, remove, description };
+                let response = session.call(&request).await?;
+                session.out.response(&response, version_text)
             }
             (Some(VersionAction::Show { name, version }), _) => {
                 let versions = session.call(&VersionsRequest { function_id: name.clone() }).await?.versions;

@@ -79,7 +79,12 @@ fn check_texts(request: &DeployRequest) -> Result<(), Error> {
     for (name, text) in texts {
         check_text(name, text.as_deref())?;
     }
-    if request.tags.len() > TAGS_MAX || request.tags.iter().any(|it| it.is_empty() || it.len() > 128) {
+    check_tags(&request.tags)
+}
+
+/// Tags are few and short.
+pub(super) fn check_tags(tags: &[String]) -> Result<(), Error> {
+    if tags.len() > TAGS_MAX || tags.iter().any(|it| it.is_empty() || it.len() > 128) {
         return Err(Error::invalid(format!("tags: at most {TAGS_MAX}, each of 1 to 128 bytes")));
     }
     Ok(())

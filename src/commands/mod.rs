@@ -160,6 +160,7 @@ pub async fn execute(
         Request::Aliases(request) => encoding.write(&Box::pin(aliases::list(context, &request)).await?),
         Request::DeleteAlias(request) => encoding.write(&Box::pin(aliases::delete(context, request, caller)).await?),
         Request::SetTraffic(request) => encoding.write(&Box::pin(traffic::set(context, request, caller)).await?),
+        Request::TagVersion(request) => encoding.write(&Box::pin(versions::tag(context, request)).await?),
         Request::ExportManifest(request) => encoding.write(&Box::pin(manifests::export(context, request)).await?),
         Request::ApplyManifest(request) => encoding.write(&Box::pin(manifests::apply(context, request, caller)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),

@@ -1,11 +1,15 @@
-//! GET_FUNCTION_VERSIONS and GET_DEPLOYMENTS.
+//! GET_FUNCTION_VERSIONS, TAG_VERSION and GET_DEPLOYMENTS.
 
-use super::Context;
+use super::{
+    Context, activate,
+    deploy::{check_tags, check_text},
+};
 use crate::{
     error::Error,
     model::{Deployment, DeploymentStatus, Timestamp, Version},
     protocol::message::{
-        DeploymentInfo, DeploymentsRequest, DeploymentsResponse, VersionInfo, VersionsRequest, VersionsResponse,
+        DeploymentInfo, DeploymentsRequest, DeploymentsResponse, TagVersionRequest, VersionInfo, VersionsRequest,
+        VersionsResponse,
     },
     router::Entry,
     store::DeploymentQuery,
@@ -40,6 +44,42 @@ fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
         settings: version.settings,
         bytecode: context.bytecode.has(version.id),
     }
+}
+
+/// Changes what people say of a version.
+pub(super) async fn tag(context: &Arc<Context>, request: TagVersionRequest) -> Result<VersionInfo, Error> {
+    let TagVersionRequest { function_id, version, add, remove, description } = request;
+    check_text("description", description.as_deref())?;
+    if add.is_empty() && remove.is_empty() && description.is_none() {
+        return Err(Error::invalid("nothing to change: give tags to `add` or `remove`, or a `description`"));
+    }
+    let id = context.router.function(&function_id)?.function.id;
+    let owner = Arc::clone(context);
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing.lock(id).await;
+            let entry = owner.router.function(&id.to_string())?;
+            let mut changed = Version::clone(&*activate::version(&entry, &version)?);
+            changed.tags.retain(|it| !remove.contains(it));
+            for tag in add {
+                if !changed.tags.contains(&tag) {
+                    changed.tags.push(tag);
+                }
+            }
+            check_tags(&changed.tags)?;
+            if let Some(description) = description {
+                changed.description = Some(description).filter(|it| !it.is_empty());
+            }
+            let (written, id) = (changed.clone(), changed.function_id);
+            owner
+                .blocking(move |context| {
+                    context.store.describe_version(&written, Timestamp::now())?;
+                    context.refresh(id)
+                })
+                .await?;
+            Ok(info(&owner, &*owner.router.function(&id.to_string())?, &changed))
+        })
+        .await
 }
 
 pub(super) async fn deployments(

@@ -170,6 +170,7 @@ commands! {
     0x13 "SET_TRAFFIC" SetTraffic(SetTrafficRequest) -> DeployResponse: "divides an alias's calls between two versions";
     0x1A "EXPORT_MANIFEST" ExportManifest(ExportManifestRequest) -> Manifest: "says which version each alias sends its calls to, as one document";
     0x1B "APPLY_MANIFEST" ApplyManifest(ApplyManifestRequest) -> ApplyManifestResponse: "points all aliases of a manifest at its versions, or none";
+    0x1F "TAG_VERSION" TagVersion(TagVersionRequest) -> VersionInfo: "changes a version's tags and description, never its code";
 }
 
 fn unknown_command(command: u8) -> Error {

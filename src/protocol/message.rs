@@ -265,12 +265,14 @@ pub enum VersionRef {
 
 mod aliases;
 mod manifest;
+mod tags;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
 pub use manifest::{
     ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest, ManifestAlias, ManifestChange,
     ManifestDeployment, ManifestFunction, ManifestOther, ManifestSplit,
 };
+pub use tags::TagVersionRequest;
 pub use traffic::{SetTrafficRequest, SplitInfo};
 
 messages! {

@@ -230,6 +230,15 @@ impl Store {
         self.read(|it| deployments::previous_target(it, function_id, alias))
     }
 
+    /// Replaces a version's description and tags by those given here: the only things about it that change.
+    pub fn describe_version(&self, version: &Version, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| {
+            versions::one(it, version.function_id, version.id)?;
+            versions::describe(it, version)?;
+            functions::touch(it, version.function_id, now)
+        })
+    }
+
     /// Deletes a version no alias points at ([`StoreError::VersionInUse`]); its deployments stay without the link.
     ///
     /// The caller removes the bundle afterwards: a crash in between leaves a bundle no row refers to, which the next

@@ -374,7 +374,7 @@ fn the_schema_itself_refuses_what_no_program_may_do() {
     publish(&store, &other, 1, "LIVE");
     let (function, other, v1) = (function.id, other.id, v1.id);
     for sql in [
-        "UPDATE function_versions SET description = 'other'".to_owned(),
+        "UPDATE function_versions SET size = size + 1".to_owned(),
         "DELETE FROM functions".to_owned(),
         "DELETE FROM function_deployments".to_owned(),
         "UPDATE function_deployments SET actor = 'nobody'".to_owned(),

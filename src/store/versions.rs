@@ -99,6 +99,13 @@ pub(super) fn insert(connection: &Connection, version: &Version) -> Result<(), S
     Ok(())
 }
 
+/// Says what a version is for, in its description and tags.
+pub(super) fn describe(connection: &Connection, version: &Version) -> Result<(), StoreError> {
+    let sql = "UPDATE function_versions SET description = ?2, tags = ?3 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![Text(version.id), version.description, Json(&version.tags)])?;
+    Ok(())
+}
+
 pub(super) fn delete(connection: &Connection, id: VersionId) -> Result<(), StoreError> {
     connection.prepare_cached("DELETE FROM function_versions WHERE id = ?1")?.execute([Text(id)])?;
     Ok(())

@@ -1,10 +1,12 @@
-//! GET_FUNCTION_VERSIONS and GET_DEPLOYMENTS.
+//! GET_FUNCTION_VERSIONS, TAG_VERSION and GET_DEPLOYMENTS.
 
 use crate::harness::{TestDaemon, is_refused};
 use levain::{
     error::ErrorCode,
     model::DeploymentStatus,
-    protocol::message::{DeploymentsRequest, RollbackRequest, VersionsRequest},
+    protocol::message::{
+        DeploymentsRequest, RollbackRequest, TagVersionRequest, VersionInfo, VersionRef, VersionsRequest,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,5 +73,35 @@ async fn deployments_come_newest_first_and_in_pages() {
     assert!(is_refused(&daemon.call(&of("a b", None)).await, ErrorCode::InvalidRequest));
     let unknown = DeploymentsRequest { function_id: "nobody".into(), ..DeploymentsRequest::default() };
     assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::FunctionNotFound));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_and_the_description_of_a_version_change_and_nothing_else_does() {
+    let mut daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", "export default () => new Response('one');").await;
+    let before = daemon.versions("f").await.remove(0);
+    let tag = |add: &[&str], remove: &[&str], description: Option<&str>| TagVersionRequest {
+        function_id: "f".into(),
+        version: VersionRef::Label("LIVE".into()),
+        add: add.iter().map(|it| (*it).to_owned()).collect(),
+        remove: remove.iter().map(|it| (*it).to_owned()).collect(),
+        description: description.map(Into::into),
+    };
+    daemon.call(&tag(&["stable", "blue"], &[], Some("the first"))).await.unwrap();
+    let tagged = daemon.call(&tag(&["stable", "green"], &["blue", "red"], None)).await.unwrap();
+    assert_eq!((tagged.tags.join(" ").as_str(), tagged.description.as_deref()), ("stable green", Some("the first")));
+    daemon.restart().await;
+    let after = daemon.versions("f").await.remove(0);
+    assert_eq!(after, VersionInfo { tags: tagged.tags, description: tagged.description, ..before });
+    let bare = daemon.call(&tag(&[], &["stable", "green"], Some(""))).await.unwrap();
+    assert_eq!((bare.tags.len(), bare.description), (0, None));
+    let many: Vec<String> = (0..33).map(|it| format!("tag-{it}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for bad in [tag(&[], &[], None), tag(&[""], &[], None), tag(&many, &[], None)] {
+        assert!(is_refused(&daemon.call(&bad).await, ErrorCode::InvalidRequest), "{bad:?}");
+    }
+    let unknown = TagVersionRequest { version: VersionRef::Number(9), ..tag(&["a"], &[], None) };
+    assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::VersionNotFound));
     daemon.stop().await;
 }

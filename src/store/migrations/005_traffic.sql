@@ -118,3 +118,12 @@ CREATE TABLE rollouts (
 
 CREATE INDEX rollouts_function ON rollouts (function_id);
 CREATE UNIQUE INDEX rollouts_going_on ON rollouts (function_id, alias) WHERE status IN ('running', 'paused');
+
+-- A version's code and origin never change; what people say of it may.
+DROP TRIGGER function_versions_are_immutable;
+CREATE TRIGGER function_versions_are_immutable BEFORE UPDATE OF
+    id, function_id, version, number, digest, size, entry, source, git_commit, git_branch, bun_version, settings, created_at
+ON function_versions
+BEGIN
+    SELECT RAISE(ABORT, 'a version does not change');
+END;

@@ -119,6 +119,16 @@ fn requests_are_these_bytes() {
     let (function_id, name) = ("hello".to_owned(), "STAGING".to_owned());
     request("list-aliases", &AliasesRequest { function_id: function_id.clone() });
     request("delete-alias", &DeleteAliasRequest { function_id: function_id.clone(), name: name.clone() });
+    request(
+        "tag-version",
+        &TagVersionRequest {
+            function_id: "hello".into(),
+            version: VersionRef::Number(3),
+            add: vec!["stable".into()],
+            remove: vec!["canary".into()],
+            description: Some("the one".into()),
+        },
+    );
     request("export-manifest", &ExportManifestRequest { function_id: Some("hello".into()), deployment_id: None });
     request(
         "apply-manifest",
