@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use std::{
     fmt::Write,
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,22 +37,32 @@ const ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
 
 pub(super) async fn run(
     context: &Arc<Context>,
-    request: InvokeRequest,
+    mut request: InvokeRequest,
     partials: &Partials,
 ) -> Result<InvokeResponse, Error> {
     let received = Instant::now();
-    let headers = request.headers.as_ref();
-    let route = context.router.route(&request.function_id, request.qualifier.as_deref(), headers)?;
+    let (function, qualifier) = (mem::take(&mut request.function_id), request.qualifier.take());
+    let mut route = context.router.route(&function, qualifier.as_deref(), request.headers.as_ref())?;
     let stream = request.stream.then_some(partials);
     let invocation = invocation(request, &route.entry.function.settings, received)?;
-    let outcome = call(context, &route, &invocation, stream).await;
+    let mut outcome = call(context, &route, &invocation, stream).await;
+    let mut waited_elsewhere = Duration::ZERO;
+    while let Err(failed) = &outcome
+        && is_gone(context, &route, failed)
+        && let Ok(next) = context.router.route(&function, qualifier.as_deref(), Some(&fields(&invocation.headers)))
+    {
+        waited_elsewhere += failed.timing.queue;
+        route = next;
+        outcome = call(context, &route, &invocation, stream).await;
+    }
     if let Err(CallFailed { error: CallError::CallerGone, .. }) = outcome {
         return Err(Error::invalid("the caller has left"));
     }
-    let (timing, failure) = match &outcome {
+    let (mut timing, failure) = match &outcome {
         Ok(answer) => (answer.timing, None),
         Err(failed) => (failed.timing, Some(refine(context, &failed.error))),
     };
+    timing.queue += waited_elsewhere;
     observe(context, &route, invocation.id, timing, failure.as_ref());
     let mut response = InvokeResponse {
         success: true,
@@ -122,6 +133,23 @@ impl From<Failed> for CallFailed {
     fn from(failed: Failed) -> Self {
         Self { error: CallError::Invoke(failed.error), timing: failed.timing }
     }
+}
+
+/// Whether a call failed because its version was removed before a worker got it. Its alias had moved on by then, or it
+/// would have held the version, so the call can go after it.
+fn is_gone(context: &Context, route: &Route, failed: &CallFailed) -> bool {
+    let is_refused = matches!(failed.error, CallError::Invoke(InvokeError::Closed | InvokeError::Start(_)));
+    // What was sent has run for a while, and must not run twice.
+    if !is_refused || !failed.timing.run.is_zero() {
+        return false;
+    }
+    let (function, version) = (route.entry.function.id, route.version.id);
+    let is_gone = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(version).is_none());
+    if is_gone {
+        // This call may have made the pool anew after it was closed.
+        context.scheduler.close(version);
+    }
+    is_gone
 }
 
 async fn call(
