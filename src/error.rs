@@ -64,7 +64,7 @@ error_codes! {
     VersionNotFound = "VERSION_NOT_FOUND", http 404, exit 3;
     /// The label is taken by a version with other code.
     VersionExists = "VERSION_EXISTS", http 409, exit 4;
-    /// An alias points at the version.
+    /// An alias points at the version, or something that goes on is about it.
     VersionInUse = "VERSION_IN_USE", http 409, exit 4;
     /// The function has no alias of this name.
     AliasNotFound = "ALIAS_NOT_FOUND", http 404, exit 3;

@@ -55,6 +55,7 @@
 //! | A version never changes; its bundle is on disk before its row, and its row is gone before its bundle | [`store`], [`bundle`] | `tests/it/process.rs` kills the daemon at every step |
 //! | An alias moves only to a version that has loaded, and points at one that is there | [`commands`], [`store`] | `tests/it/deploy.rs`, `tests/it/aliases.rs` |
 //! | Bytecode is a cache: without it, or with a damaged one, every version does the same | [`bundle`], [`deploy`] | `tests/it/bytecode.rs`, `worker-shim/test/compile.test.ts` |
+//! | A cleanup takes no version that something refers to, and nobody who calls an alias notices it | [`store`], [`commands`] | property tests of the store, `tests/it/cleanup.rs` |
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |
 //! | Every invocation ends exactly once, and no worker runs more than it may | [`scheduler::pool`] | property tests beside it |
 //! | Workers keep to the node's caps, floors are kept, busy functions share fairly | [`scheduler::node`] | property tests and the simulation beside it, `tests/it/node.rs` |

@@ -32,6 +32,8 @@ pub struct BytecodeStore {
     /// The folder of this runtime. None: nothing is compiled.
     folder: Option<PathBuf>,
     versions: Mutex<HashMap<VersionId, Compiled>>,
+    /// What each version takes on the disk, in bytes, also where it has not been read through.
+    sizes: Mutex<HashMap<VersionId, u64>>,
 }
 
 /// The folder of a version's compiled form, once there is one that can be trusted. Clones are about the same version.
@@ -89,12 +91,20 @@ impl BytecodeStore {
         for path in children(root).into_iter().filter(|path| own.is_none() || path.file_name() != own) {
             remove(&path);
         }
+        let mut sizes = HashMap::new();
         for path in folder.iter().flat_map(|folder| children(folder)) {
-            if !version_of(&path).is_some_and(|(id, _)| known.contains(&id)) {
-                remove(&path);
+            match version_of(&path) {
+                Some((id, _)) if known.contains(&id) => *sizes.entry(id).or_default() += size(&path),
+                _ => remove(&path),
             }
         }
-        Self { folder, versions: Mutex::default() }
+        Self { folder, versions: Mutex::default(), sizes: Mutex::new(sizes) }
+    }
+
+    /// What it takes on the disk, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sizes.lock().values().sum()
     }
 
     /// Whether anything is compiled.
@@ -126,6 +136,7 @@ impl BytecodeStore {
                 }
                 _ => {
                     tracing::warn!(path = %path.display(), "bytecode was changed after it was made, and is removed");
+                    self.sizes.lock().remove(&version);
                     remove(&path);
                 }
             }
@@ -143,7 +154,7 @@ impl BytecodeStore {
 
     /// Makes a draft the compiled form of a version: workers that start from now on load it.
     pub fn keep(&self, draft: &Draft, version: VersionId) -> io::Result<()> {
-        let digest = tree::fingerprint(&draft.folder)?.digest;
+        let tree::Fingerprint { digest, size } = tree::fingerprint(&draft.folder)?;
         let folder = draft.folder.with_file_name(format!("{version}.{digest}"));
         for file in children(&draft.folder) {
             fs::set_permissions(file, Permissions::from_mode(0o444))?;
@@ -151,6 +162,7 @@ impl BytecodeStore {
         // Of the same name there can only be the same: a rename replaces nothing but an empty folder.
         fs::rename(&draft.folder, &folder)?;
         tree::make_read_only(&folder)?;
+        self.sizes.lock().insert(version, size);
         let _ = self.compiled(version).0.set(folder);
         Ok(())
     }
@@ -158,6 +170,7 @@ impl BytecodeStore {
     /// Removes what there is of a version. A worker that is just starting loads the bundle itself.
     pub fn remove(&self, version: VersionId) {
         self.versions.lock().remove(&version);
+        self.sizes.lock().remove(&version);
         for path in self.folders_of(version) {
             remove(&path);
         }
@@ -180,6 +193,11 @@ fn make(root: &Path, runtime: &str) -> io::Result<PathBuf> {
 fn version_of(path: &Path) -> Option<(VersionId, String)> {
     let (id, digest) = path.file_name()?.to_str()?.split_once('.')?;
     Some((id.parse().ok()?, digest.to_owned()))
+}
+
+/// Bytes of the files of a compiled form, which has no folders in it.
+fn size(folder: &Path) -> u64 {
+    children(folder).iter().filter_map(|file| fs::metadata(file).ok()).map(|it| it.len()).sum()
 }
 
 /// What is in a folder; nothing if it cannot be read.
@@ -221,16 +239,20 @@ mod tests {
         let store = open(root.path(), &[]);
         // Whoever asks before it is there sees it later.
         let early = store.compiled(version);
+        assert_eq!(store.bytes(), 0);
         let folder = keep(&store, version, "1");
+        assert_eq!(store.bytes(), 1);
         assert_eq!(early.folder(), Some(&*folder));
         assert_eq!(fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777, 0o555);
         assert_eq!(fs::metadata(folder.join("a.js")).expect("a file").permissions().mode() & 0o777, 0o444);
 
         let store = open(root.path(), &[version]);
         assert!(!store.has(version), "it has not been read through");
+        assert_eq!(store.bytes(), 1, "its size is known all the same");
         assert!(store.find(version) && store.has(version) && folder.exists());
         store.remove(version);
         assert!(!store.has(version) && !folder.exists() && !store.find(version));
+        assert_eq!(store.bytes(), 0);
     }
 
     #[test]
@@ -242,6 +264,7 @@ mod tests {
         fs::write(&file, "2").expect("a file");
         let store = open(root.path(), &[version]);
         assert!(!store.find(version) && !store.has(version) && !file.exists());
+        assert_eq!(store.bytes(), 0);
     }
 
     #[test]

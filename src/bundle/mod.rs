@@ -15,6 +15,7 @@
 //! All methods block on the disk: an asynchronous caller gives them a thread (`spawn_blocking`).
 
 mod bytecode;
+mod difference;
 mod error;
 mod stage;
 mod tree;
@@ -23,6 +24,7 @@ mod tree;
 mod tests;
 
 pub use bytecode::{BytecodeStore, Compiled, Draft};
+pub use difference::{Change, Diff, Difference, DifferenceLimits, FileDifference};
 pub use error::BundleError;
 pub use stage::{BundleLimits, Content, Staged};
 

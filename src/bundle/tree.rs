@@ -26,9 +26,7 @@ pub(super) struct Fingerprint {
 ///
 /// Whatever is neither a regular file nor a folder is an error of kind `InvalidData`.
 pub(super) fn fingerprint(root: &Path) -> io::Result<Fingerprint> {
-    let mut paths = Vec::new();
-    list(root, "", &mut paths)?;
-    paths.sort();
+    let paths = paths(root)?;
     let (mut hasher, mut size) = (Sha256::new(), 0);
     for path in &paths {
         let file = open_file(&root.join(path))?;
@@ -43,6 +41,21 @@ pub(super) fn fingerprint(root: &Path) -> io::Result<Fingerprint> {
         }
         size += length;
     }
+    Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size })
+}
+
+/// Paths of all files below `root`, relative to it and in the order of their bytes.
+pub(super) fn paths(root: &Path) -> io::Result<Vec<String>> {
+    let mut paths = Vec::new();
+    list(root, "", &mut paths)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Size and SHA-256 of one file.
+pub(super) fn file_fingerprint(path: &Path) -> io::Result<Fingerprint> {
+    let mut hasher = Sha256::new();
+    let size = hash(open_file(path)?, &mut hasher)?;
     Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size })
 }
 

@@ -1,7 +1,8 @@
 //! The command tree and the parsers of single values.
 
 use super::{
-    aliases, bench, config, demo, deploy, functions, invoke, logs, manifest, metrics, runtime, serve, traffic, versions,
+    aliases, bench, cleanup, compare, config, demo, deploy, functions, invoke, logs, manifest, metrics, runtime, serve,
+    traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -41,7 +42,7 @@ pub(super) enum Command {
     Serve(serve::Serve),
     /// Run the daemon with sample functions, call one, and show what to try next
     Demo(demo::Demo),
-    /// Show the daemon: versions, uptime, workers, memory
+    /// Show the daemon: versions, uptime, workers, memory, disk
     Status,
     /// Install or show the Bun that runs the workers
     Runtime(runtime::Runtime),
@@ -62,6 +63,10 @@ pub(super) enum Command {
     Deploy(deploy::Deploy),
     /// List a function's versions, or delete one
     Versions(versions::Versions),
+    /// Show what differs between two versions: facts, settings, files line by line
+    Compare(compare::Compare),
+    /// Remove old versions that nothing refers to, with their bundles
+    Cleanup(cleanup::Cleanup),
     /// List a function's deployments, newest first
     Deployments(versions::Deployments),
     /// Point LIVE, or another alias, back at an earlier version

@@ -108,7 +108,7 @@ fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
         ("id", function.function_id.clone()),
         ("status", status_word(function.status).into()),
         ("live", text::or_dash(function.active_version.as_deref())),
-        ("versions", function.versions.to_string()),
+        ("versions", format!("{}, {} on disk", function.versions, text::size(function.disk_bytes))),
         ("handler", function.handler.clone()),
         ("runtime", function.runtime.clone()),
         ("registered", format!("{} ({})", function.created_at, text::age(function.created_at, now))),

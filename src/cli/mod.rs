@@ -7,6 +7,8 @@
 mod aliases;
 mod args;
 mod bench;
+mod cleanup;
+mod compare;
 mod config;
 mod demo;
 mod deploy;
@@ -85,6 +87,8 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Warmup(command) => command.run(session).await,
         Command::Deploy(command) => command.run(session).await,
         Command::Versions(command) => command.run(session).await,
+        Command::Compare(command) => command.run(session).await,
+        Command::Cleanup(command) => command.run(session).await,
         Command::Deployments(command) => command.run(session).await,
         Command::Rollback(command) => command.run(session).await,
         Command::Alias(command) => command.run(session).await,

@@ -16,6 +16,10 @@ pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 /// Failures.
 pub(super) const RED: Style = AnsiColor::Red.on_default().bold();
+/// Lines that are gone.
+pub(super) const RED_TEXT: Style = AnsiColor::Red.on_default();
+/// Places.
+pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
 /// What looks wrong.
 pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
 /// What went well.

@@ -5,7 +5,7 @@ use super::functions::pools_text;
 use super::print::facts;
 use super::session::Session;
 use super::text::{duration_ms, size};
-use crate::protocol::message::{SandboxInfo, StatusRequest, StatusResponse};
+use crate::protocol::message::{DiskInfo, SandboxInfo, StatusRequest, StatusResponse};
 
 /// `levain status`.
 pub(super) async fn run(session: &mut Session) -> Result<(), CliError> {
@@ -32,6 +32,7 @@ fn text(status: &StatusResponse) -> String {
                 size(status.workers_memory_bytes_max)
             ),
         ),
+        ("disk", disk_text(&status.disk)),
         ("sandbox", sandbox_text(&status.sandbox)),
         ("logs dropped", dropped),
     ]);
@@ -43,6 +44,13 @@ fn text(status: &StatusResponse) -> String {
         text.push_str(&pools_text(&status.pools));
     }
     text
+}
+
+fn disk_text(disk: &DiskInfo) -> String {
+    let DiskInfo { bundles_bytes, bytecode_bytes, store_bytes, logs_bytes, free_bytes } = *disk;
+    let [bundles, bytecode, store, logs] = [bundles_bytes, bytecode_bytes, store_bytes, logs_bytes].map(size);
+    let free = free_bytes.map(|it| format!(", {} free", size(it))).unwrap_or_default();
+    format!("{bundles} bundles, {bytecode} bytecode, {store} store, {logs} logs{free}")
 }
 
 fn sandbox_text(sandbox: &SandboxInfo) -> String {
@@ -90,6 +98,13 @@ mod tests {
             workers_max: 512,
             workers_memory_bytes: 90 << 20,
             workers_memory_bytes_max: 6 << 30,
+            disk: DiskInfo {
+                bundles_bytes: 3 << 20,
+                bytecode_bytes: 0,
+                store_bytes: 200 << 10,
+                logs_bytes: 5 << 20,
+                free_bytes: Some(40 << 30),
+            },
             logs_dropped: 0,
             sandbox: SandboxInfo {
                 level: "user-namespace".into(),
@@ -106,6 +121,7 @@ functions  1
 prewarmed  2
 workers    3 of 512
 memory     20 MiB daemon, 90 MiB of 6.0 GiB workers
+disk       3.0 MiB bundles, 0 B bytecode, 200 KiB store, 5.0 MiB logs, 40 GiB free
 sandbox    user-namespace, cgroup v2 (memory, pids)
 missing    privileged: the daemon is not root
 

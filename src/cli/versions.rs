@@ -20,7 +20,7 @@ use serde::Serialize;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  levain versions              of all functions\n  levain versions hello\n  \
-                  levain versions show hello 3\n  levain versions delete hello v1"
+                  levain versions show hello 3\n  levain versions delete hello v1\n  levain versions delete hello 3"
 )]
 pub(super) struct Versions {
     /// The function's name or id [default: all functions]
@@ -56,12 +56,12 @@ enum VersionAction {
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
     },
-    /// Remove a version that no alias points at, with its bundle
+    /// Remove a version that nothing refers to, with its bundle
     Delete {
         /// The function's name or id
         name: String,
-        /// The version's label
-        label: String,
+        /// A label or a number
+        version: String,
         /// Do not ask
         #[arg(long, short)]
         yes: bool,
@@ -71,11 +71,12 @@ enum VersionAction {
 impl Versions {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match (self.action, self.name) {
-            (Some(VersionAction::Delete { name, label, yes }), _) => {
-                if !yes && !confirm(&format!("Delete version {label} of {name} with its bundle?"))? {
+            (Some(VersionAction::Delete { name, version, yes }), _) => {
+                if !yes && !confirm(&format!("Delete version {version} of {name} with its bundle?"))? {
                     return Err(CliError::usage("nothing deleted"));
                 }
-                let request = DeleteVersionRequest { function_id: name.clone(), version: label };
+                let version = version_ref(version);
+                let request = DeleteVersionRequest { function_id: name.clone(), version };
                 let response = session.call(&request).await?;
                 session.out.response(&response, |it| format!("{name} {} deleted", it.version))
             }

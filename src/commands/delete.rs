@@ -1,9 +1,9 @@
 //! DELETE_FUNCTION and DELETE_VERSION.
 
-use super::Context;
+use super::{Context, activate};
 use crate::{
     error::Error,
-    model::{FunctionStatus, Timestamp},
+    model::{FunctionId, FunctionStatus, Timestamp, Version},
     protocol::message::{DeleteRequest, DeleteResponse, DeleteVersionRequest, DeleteVersionResponse},
 };
 use std::sync::Arc;
@@ -40,22 +40,32 @@ pub(super) async fn version(
         .to_its_end(async move {
             let _changing = owner.changing.lock(id).await;
             let entry = owner.router.function(&id.to_string())?;
-            let Some(version) = entry.labelled(&request.version).cloned() else {
-                return Err(entry.version_not_found(&request.version));
-            };
-            let (version_id, label) = (version.id, version.label.clone());
+            let version = activate::version(&entry, &request.version)?;
+            let label = version.label.to_string();
             owner
                 .blocking(move |context| {
-                    context.store.delete_version(id, version_id, Timestamp::now())?;
-                    context.refresh(id)?;
-                    // The row is gone, so nothing can need the code; what a crash leaves here goes at the next start.
-                    context.scheduler.close(version_id);
-                    context.bytecode.remove(version_id);
-                    context.bundles.remove(id, &label)?;
-                    Ok(())
+                    context.store.delete_version(id, version.id, Timestamp::now())?;
+                    forget(context, id, [&*version])
                 })
                 .await?;
-            Ok(DeleteVersionResponse { function_id: id.to_string(), version: version.label.to_string() })
+            Ok(DeleteVersionResponse { function_id: id.to_string(), version: label })
         })
         .await
+}
+
+/// Ends the workers of versions whose rows are gone, and removes their code: nothing can need it any more. What a crash
+/// leaves here goes at the next start. Blocks on the disk.
+pub(super) fn forget<'a>(
+    context: &Context,
+    function_id: FunctionId,
+    gone: impl IntoIterator<Item = &'a Version>,
+) -> Result<(), Error> {
+    context.refresh(function_id)?;
+    let mut outcome = Ok(());
+    for version in gone {
+        context.scheduler.close(version.id);
+        context.bytecode.remove(version.id);
+        outcome = outcome.and(context.bundles.remove(function_id, &version.label).map_err(Error::from));
+    }
+    outcome
 }

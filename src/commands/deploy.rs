@@ -6,7 +6,7 @@
 use super::{
     Caller, Context,
     activate::{self, Act, DEPLOY_PATIENCE},
-    room,
+    cleanup, room,
 };
 use crate::{
     deploy::Source,
@@ -169,7 +169,10 @@ async fn publish(
             if activate {
                 act.match_present(entry, &version, DEPLOY_PATIENCE).await;
             }
-            act.commit(entry, &version, true, activate).await
+            let context = Arc::clone(&act.context);
+            let published = act.commit(entry, &version, true, activate).await?;
+            cleanup::after_deployment(&context, function_id);
+            Ok(published)
         }
         Err(error) => {
             if !request.dry_run {

@@ -6,6 +6,8 @@
 mod activate;
 mod aliases;
 mod bytecode;
+mod cleanup;
+mod compare;
 mod delete;
 mod deploy;
 mod explain;
@@ -163,6 +165,8 @@ pub async fn execute(
         Request::TagVersion(request) => encoding.write(&Box::pin(versions::tag(context, request)).await?),
         Request::ExportManifest(request) => encoding.write(&Box::pin(manifests::export(context, request)).await?),
         Request::ApplyManifest(request) => encoding.write(&Box::pin(manifests::apply(context, request, caller)).await?),
+        Request::Cleanup(request) => encoding.write(&Box::pin(cleanup::run(context, request)).await?),
+        Request::Compare(request) => encoding.write(&Box::pin(compare::run(context, request)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }

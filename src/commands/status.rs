@@ -6,10 +6,11 @@ use super::{
 };
 use crate::{
     error::Error,
-    protocol::message::{SandboxInfo, StatusResponse},
+    protocol::message::{DiskInfo, SandboxInfo, StatusResponse},
     worker::launch::private_memory_bytes,
 };
-use std::sync::Arc;
+use nix::sys::statvfs::statvfs;
+use std::{fs, sync::Arc};
 
 pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error> {
     let runtime = context.scheduler.spawner().runtime();
@@ -18,6 +19,7 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
     let node = context.scheduler.node();
     let mut pools: Vec<_> = context.scheduler.snapshot().iter().map(pool_info).filter(is_in_use).collect();
     pools.sort_by(|a, b| (&a.function, &a.version).cmp(&(&b.function, &b.version)));
+    let disk = context.blocking(|context| Ok(disk(context))).await?;
     Ok(StatusResponse {
         version: env!("CARGO_PKG_VERSION").into(),
         bun_version: runtime.version.to_string(),
@@ -33,6 +35,7 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
         workers_max: node.caps.workers_max as u32,
         workers_memory_bytes: context.scheduler.spawner().memory(),
         workers_memory_bytes_max: node.caps.memory_max,
+        disk,
         logs_dropped: context.telemetry.logs().dropped_total(),
         sandbox: SandboxInfo {
             level: sandbox.level.name().into(),
@@ -40,4 +43,21 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
             missing: sandbox.missing.clone(),
         },
     })
+}
+
+/// A few questions to the file system and no walk through it: what versions take is in memory.
+fn disk(context: &Context) -> DiskInfo {
+    // With what was written and is not yet in the file itself.
+    let database = |name: &str| -> u64 {
+        let files = ["", "-wal"].map(|end| context.data_dir.join(format!("{name}{end}")));
+        files.iter().filter_map(|path| fs::metadata(path).ok()).map(|it| it.len()).sum()
+    };
+    DiskInfo {
+        bundles_bytes: context.router.functions().iter().map(|entry| entry.bundles_bytes()).sum(),
+        bytecode_bytes: context.bytecode.bytes(),
+        store_bytes: database("levain.db"),
+        logs_bytes: database("logs.db"),
+        // What this user may fill, not what the system keeps for root.
+        free_bytes: statvfs(&context.data_dir).ok().map(|it| it.blocks_available() * it.fragment_size()),
+    }
 }

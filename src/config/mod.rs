@@ -11,7 +11,7 @@ mod suggest;
 mod value;
 
 pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
-pub use value::{Bytecode, LogFormat, Network, SandboxLevel, SandboxMode, Verify};
+pub use value::{Bytecode, LogFormat, Network, SandboxLevel, SandboxMode, Switch, Verify};
 
 use serde::Serialize;
 use std::{
@@ -116,6 +116,9 @@ macro_rules! schema {
         const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($section_doc),+))),*];
     };
 }
+
+/// The least and the most that `versioning.keep_versions` may be, and a cleanup may be told.
+pub const KEEP_VERSIONS: (u32, u32) = (1, 10_000);
 
 schema! {
     /// The process itself.
@@ -224,6 +227,10 @@ schema! {
             "auto: live bundles that load faster as bytecode are compiled after their deployment; off: none is.";
         manifests_max: u32 = 1_000_u32, Rule::Number(100, 1_000_000), Live,
             "Manifests of past deployments that are kept in the data directory.";
+        keep_versions: u32 = 5_u32, Rule::Number(KEEP_VERSIONS.0, KEEP_VERSIONS.1), Live,
+            "How many of a function's newest versions a cleanup leaves; it leaves all that aliases point at, too.";
+        auto_cleanup: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Live,
+            "on: a deployment that publishes a version cleans up its function; off: `levain cleanup` does when it is told.";
     }
     /// What functions log.
     logs: LogsConfig {

@@ -216,6 +216,16 @@ choice! {
 }
 
 choice! {
+    /// Whether something is done.
+    Switch {
+        /// It is.
+        On = "on",
+        /// It is not.
+        Off = "off",
+    }
+}
+
+choice! {
     /// What a bundle must pass before it takes traffic.
     Verify {
         /// It loads in a worker.

@@ -155,7 +155,7 @@ commands! {
     0x04 "REGISTER_FUNCTION" Register(RegisterRequest) -> RegisterResponse: "makes a function";
     0x05 "DEPLOY_FUNCTION" Deploy(DeployRequest) -> DeployResponse: "publishes a version and points LIVE, or another alias, at it";
     0x06 "DELETE_FUNCTION" Delete(DeleteRequest) -> DeleteResponse: "ends a function's workers and frees its name; bundles are kept";
-    0x07 "DELETE_VERSION" DeleteVersion(DeleteVersionRequest) -> DeleteVersionResponse: "removes a version that no alias points at";
+    0x07 "DELETE_VERSION" DeleteVersion(DeleteVersionRequest) -> DeleteVersionResponse: "removes a version that nothing refers to";
     0x08 "GET_FUNCTION_VERSIONS" Versions(VersionsRequest) -> VersionsResponse: "lists a function's versions, newest first";
     0x09 "WARMUP_FUNCTION" Warmup(WarmupRequest) -> WarmupResponse: "starts workers ahead of traffic";
     0x0A "LIST_FUNCTIONS" List(ListRequest) -> ListResponse: "lists the functions by name";
@@ -163,11 +163,13 @@ commands! {
     0x0C "UPDATE_FUNCTION" Update(UpdateRequest) -> FunctionInfo: "changes settings; they apply to running workers at once";
     0x0D "ROLLBACK" Rollback(RollbackRequest) -> DeployResponse: "points LIVE, or another alias, back at an earlier version";
     0x0E "GET_DEPLOYMENTS" Deployments(DeploymentsRequest) -> DeploymentsResponse: "a function's deployments, newest first";
-    0x0F "STATUS" Status(StatusRequest) -> StatusResponse: "the daemon: versions, uptime, workers, memory";
+    0x0F "STATUS" Status(StatusRequest) -> StatusResponse: "the daemon: versions, uptime, workers, memory, disk";
     0x10 "SET_ALIAS" SetAlias(SetAliasRequest) -> DeployResponse: "points an alias at a version once that has loaded; makes the alias if need be";
     0x11 "LIST_ALIASES" Aliases(AliasesRequest) -> AliasesResponse: "lists a function's aliases by name";
     0x12 "DELETE_ALIAS" DeleteAlias(DeleteAliasRequest) -> DeleteAliasResponse: "removes an alias other than LIVE and ROLLBACK";
     0x13 "SET_TRAFFIC" SetTraffic(SetTrafficRequest) -> DeployResponse: "divides an alias's calls between two versions";
+    0x18 "CLEANUP" Cleanup(CleanupRequest) -> CleanupResponse: "removes old versions that nothing refers to, or says which it would";
+    0x19 "COMPARE_VERSIONS" Compare(CompareRequest) -> CompareResponse: "what differs between two versions: facts, settings, files line by line";
     0x1A "EXPORT_MANIFEST" ExportManifest(ExportManifestRequest) -> Manifest: "says which version each alias sends its calls to, as one document";
     0x1B "APPLY_MANIFEST" ApplyManifest(ApplyManifestRequest) -> ApplyManifestResponse: "points all aliases of a manifest at its versions, or none";
     0x1F "TAG_VERSION" TagVersion(TagVersionRequest) -> VersionInfo: "changes a version's tags and description, never its code";

@@ -173,13 +173,6 @@ requests! {
         /// Id or name.
         function_id: String,
     }
-    /// DELETE_VERSION.
-    DeleteVersionRequest {
-        /// Id or name.
-        function_id: String,
-        /// The label.
-        version: String,
-    }
     /// WARMUP_FUNCTION.
     WarmupRequest {
         /// Id or name; a qualifier may follow after a colon.
@@ -237,8 +230,6 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
     }
-    /// STATUS.
-    StatusRequest {}
     /// LIST_ALIASES.
     AliasesRequest {
         /// Id or name.
@@ -263,15 +254,34 @@ pub enum VersionRef {
     Label(String),
 }
 
+impl From<String> for VersionRef {
+    fn from(label: String) -> Self {
+        Self::Label(label)
+    }
+}
+
+impl From<&str> for VersionRef {
+    fn from(label: &str) -> Self {
+        Self::Label(label.into())
+    }
+}
+
 mod aliases;
+mod housekeeping;
 mod manifest;
+mod status;
 mod tags;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
+pub use housekeeping::{
+    CleanupRequest, CleanupResponse, CompareRequest, CompareResponse, ComparedVersion, DeleteVersionRequest,
+    FileChange, FunctionCleanup, KeptVersion, RemovedVersion, SettingChange,
+};
 pub use manifest::{
     ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest, ManifestAlias, ManifestChange,
     ManifestDeployment, ManifestFunction, ManifestOther, ManifestSplit,
 };
+pub use status::{DiskInfo, PoolInfo, SandboxInfo, StatusRequest, StatusResponse};
 pub use tags::TagVersionRequest;
 pub use traffic::{SetTrafficRequest, SplitInfo};
 
@@ -552,6 +562,8 @@ messages! {
         aliases: Vec<AliasInfo>,
         /// How many versions it has.
         versions: u32,
+        /// Bytes of their bundles.
+        disk_bytes: u64,
         /// Its workers, a row for each version that has any.
         pools: Vec<PoolInfo>,
         /// When it was registered.
@@ -570,36 +582,6 @@ messages! {
         /// The second version, which has a share of its calls.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<SplitInfo>,
-    }
-    /// The workers of one version.
-    PoolInfo {
-        /// The function's name.
-        function: String,
-        /// The version's label.
-        version: String,
-        /// The environment.
-        environment: String,
-        /// Workers that wait for a place on the node.
-        planned: u32,
-        /// Workers on their way up.
-        starting: u32,
-        /// Workers waiting for work.
-        idle: u32,
-        /// Workers that run invocations and may take more.
-        busy: u32,
-        /// Workers that finish what they run and then stop.
-        retiring: u32,
-        /// Workers on their way down.
-        stopping: u32,
-        /// Invocations that the busy workers run.
-        running: u32,
-        /// Invocations waiting for a worker.
-        queued: u32,
-        /// Starts that have failed in a row; while there are any, calls that need a start fail with the last one's error
-        /// until `retry_in_ms` is over.
-        failed_starts: u32,
-        /// When the next start is tried, in milliseconds; 0 while starts work.
-        retry_in_ms: u64,
     }
     /// GET_DEPLOYMENTS.
     DeploymentsResponse {
@@ -641,49 +623,5 @@ messages! {
         reason: Option<String>,
         /// What checking and loading said.
         build_log: Option<String>,
-    }
-    /// STATUS.
-    StatusResponse {
-        /// The daemon's version.
-        version: String,
-        /// The Bun version of its workers.
-        bun_version: String,
-        /// The Bun binary.
-        bun_path: String,
-        /// The daemon's process.
-        pid: u32,
-        /// Since its start.
-        uptime_ms: u64,
-        /// The data directory.
-        data_dir: String,
-        /// Functions that are not deleted.
-        functions: u32,
-        /// All pools that have a worker or a waiting invocation.
-        pools: Vec<PoolInfo>,
-        /// Processes that wait for a function.
-        prewarmed: u32,
-        /// The daemon's own memory that it shares with nobody, in bytes.
-        memory_bytes: u64,
-        /// Workers with a function, in any state.
-        workers: u32,
-        /// The most there may be (`workers.workers_max`).
-        workers_max: u32,
-        /// Private memory of all workers, in bytes.
-        workers_memory_bytes: u64,
-        /// The most they may have together (`workers.memory_mb_max`), in bytes.
-        workers_memory_bytes_max: u64,
-        /// Log lines dropped since the start.
-        logs_dropped: u64,
-        /// How far functions are kept from the rest of the machine.
-        sandbox: SandboxInfo,
-    }
-    /// How far functions are kept from the rest of the machine.
-    SandboxInfo {
-        /// `privileged`, `user-namespace`, `shared-proc`, `landlock` or `off`.
-        level: String,
-        /// The control groups of workers, and what they limit; absent without any.
-        cgroups: Option<String>,
-        /// What this machine does not offer, and how to get it.
-        missing: Vec<String>,
     }
 }

@@ -268,6 +268,12 @@ impl Entry {
         let names: Vec<&str> = self.aliases.iter().map(|it| it.name.as_str()).take(NAMES_MAX).collect();
         Error::new(ErrorCode::AliasNotFound, message).with_details(json!({ "aliases": names }))
     }
+
+    /// Bytes of the bundles of its versions.
+    #[must_use]
+    pub fn bundles_bytes(&self) -> u64 {
+        self.versions.iter().map(|version| version.size).sum()
+    }
 }
 
 fn shown(name: &str) -> String {

@@ -63,18 +63,6 @@ fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
     Some(AliasRecord { name, version_id, split: None, sticky: None, previous: None, description: None, ..live.clone() })
 }
 
-/// The aliases that point at a version or give it a share, by name.
-pub(super) fn pointing_at(
-    connection: &Connection,
-    function_id: FunctionId,
-    version_id: VersionId,
-) -> Result<Vec<AliasName>, StoreError> {
-    let sql = "SELECT name FROM aliases WHERE function_id = ?1 AND (version_id = ?2 OR second_version_id = ?2) \
-         ORDER BY name";
-    let read = |row: &Row<'_>| Columns { table: "aliases", row }.text("name");
-    connection.prepare_cached(sql)?.query_and_then(params![Text(function_id), Text(version_id)], read)?.collect()
-}
-
 /// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none. The
 /// version gets all calls: there is no second one afterwards.
 pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id: VersionId) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! What can go wrong in the store.
 
+use super::Hold;
 use crate::model::{AliasName, EnvironmentName, FunctionId, FunctionName, VersionId, VersionLabel};
 use crate::sqlite::SqliteError;
 
@@ -15,13 +16,13 @@ pub enum StoreError {
     /// The number is not above all that the function has used.
     #[error("version number {0} is used already")]
     NumberTaken(u32),
-    /// Aliases point at the version.
-    #[error("version `{label}` is in use by {}: point them at another version first", list(aliases))]
+    /// Something refers to the version.
+    #[error("version `{label}` is in use by {}", in_use(by))]
     VersionInUse {
         /// The version.
         label: VersionLabel,
-        /// The aliases, by name.
-        aliases: Vec<AliasName>,
+        /// What it is.
+        by: Vec<Hold>,
     },
     /// There is no such function, or it is deleted.
     #[error("there is no function {0}")]
@@ -66,6 +67,14 @@ fn fixed(alias: &AliasName) -> &'static str {
     }
 }
 
-fn list(aliases: &[AliasName]) -> String {
-    aliases.iter().map(AliasName::as_str).collect::<Vec<_>>().join(", ")
+fn in_use(by: &[Hold]) -> String {
+    let name = |hold: &Hold| match hold {
+        Hold::Alias(name) => name.to_string(),
+        other => other.to_string(),
+    };
+    let names = by.iter().map(name).collect::<Vec<_>>().join(", ");
+    match by.iter().all(|hold| matches!(hold, Hold::Alias(_))) {
+        true => format!("{names}: point them at another version first"),
+        false => format!("{names}: point aliases at another version, and end what goes on, first"),
+    }
 }

@@ -17,6 +17,7 @@ mod aliases;
 mod deployments;
 mod error;
 mod functions;
+mod retention;
 mod value;
 mod versions;
 
@@ -26,6 +27,7 @@ mod tests;
 pub use aliases::AliasRecord;
 pub use deployments::DeploymentQuery;
 pub use error::StoreError;
+pub use retention::{Hold, Pruned};
 
 use crate::crash_point::crash_point;
 use crate::model::{
@@ -239,7 +241,8 @@ impl Store {
         })
     }
 
-    /// Deletes a version no alias points at ([`StoreError::VersionInUse`]); its deployments stay without the link.
+    /// Deletes a version that nothing refers to ([`StoreError::VersionInUse`]); its deployments stay without the link.
+    /// `ROLLBACK` keeps none.
     ///
     /// The caller removes the bundle afterwards: a crash in between leaves a bundle no row refers to, which the next
     /// start removes, and never a row without its bundle.
@@ -247,9 +250,9 @@ impl Store {
         self.write(|it| {
             functions::one(it, function_id)?;
             let version = versions::one(it, function_id, id)?;
-            let aliases = aliases::pointing_at(it, function_id, id)?;
-            if !aliases.is_empty() {
-                return Err(StoreError::VersionInUse { label: version.label, aliases });
+            let by = retention::reasons_to_keep(it, function_id, id)?;
+            if !by.is_empty() {
+                return Err(StoreError::VersionInUse { label: version.label, by });
             }
             versions::delete(it, id)?;
             if versions::all(it, function_id)?.is_empty() {
@@ -258,6 +261,28 @@ impl Store {
                 functions::touch(it, function_id, now)
             }
         })
+    }
+
+    /// Deletes all versions of a function but the `keep` newest and those that something refers to, `ROLLBACK` included;
+    /// their deployments stay without the link. A dry run says the same and deletes nothing.
+    ///
+    /// The caller removes the bundles afterwards, as with [`Self::delete_version`].
+    pub fn prune_versions(
+        &self,
+        function_id: FunctionId,
+        keep: u32,
+        dry_run: bool,
+        now: Timestamp,
+    ) -> Result<Pruned, StoreError> {
+        let work = |it: &Transaction<'_>| {
+            functions::one(it, function_id)?;
+            let pruned = retention::prune(it, function_id, keep)?;
+            if !pruned.removed.is_empty() {
+                functions::touch(it, function_id, now)?;
+            }
+            Ok(pruned)
+        };
+        if dry_run { self.try_out(work) } else { self.write(work) }
     }
 
     /// A function's deployments, the latest first; also those of a deleted function.
@@ -290,6 +315,13 @@ impl Store {
         transaction.commit()?;
         crash_point("store.committed");
         Ok(outcome)
+    }
+
+    /// What [`Self::write`] would give; everything is taken back.
+    fn try_out<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        work(&transaction)
     }
 }
 

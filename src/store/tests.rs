@@ -1,4 +1,5 @@
 mod properties;
+mod retention;
 
 use super::*;
 use crate::crash_point::CRASH_AT_VARIABLE;

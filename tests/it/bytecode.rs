@@ -59,12 +59,12 @@ fn ballast() -> String {
 }
 
 /// A bundle that is worth compiling.
-fn large() -> String {
+pub fn large() -> String {
     format!("// @bun\n{}{HANDLER}", ballast())
 }
 
 /// What the cache holds, of whatever runtime.
-fn cached(data_dir: &Path) -> Vec<PathBuf> {
+pub fn cached(data_dir: &Path) -> Vec<PathBuf> {
     files(data_dir).into_iter().filter(|path| !is_draft(path)).collect()
 }
 
@@ -81,7 +81,7 @@ fn files(data_dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Waits until the newest version of a function is compiled.
-async fn until_compiled(daemon: &TestDaemon, name: &str) {
+pub async fn until_compiled(daemon: &TestDaemon, name: &str) {
     until("the version is compiled", || async { daemon.versions(name).await[0].bytecode.then_some(()) }).await;
 }
 

@@ -5,7 +5,8 @@ use levain::{
     error::ErrorCode,
     model::{FunctionStatus, SettingsPatch},
     protocol::message::{
-        DeleteRequest, DeleteVersionRequest, DeployRequest, GetRequest, ListRequest, RollbackRequest, VersionsRequest,
+        DeleteRequest, DeleteVersionRequest, DeployRequest, GetRequest, ListRequest, RollbackRequest, VersionRef,
+        VersionsRequest,
     },
 };
 
@@ -98,6 +99,24 @@ async fn a_version_in_use_stays_and_another_goes_for_good() {
     daemon.call(&version("v3")).await.unwrap();
     let next = daemon.redeploy_text("f", None, V1).await.unwrap();
     assert_eq!((next.version.as_str(), next.number), ("v4", 4));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_named_by_its_number_too() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", V1).await;
+    for label in [Some("1"), Some("b"), None] {
+        daemon.redeploy_text("f", label, if label == Some("b") { V1 } else { V2 }).await.unwrap();
+    }
+    let delete = |version: VersionRef| DeleteVersionRequest { function_id: "f".into(), version };
+    // A label of digits goes before a number, as everywhere; a number is a number.
+    assert_eq!(daemon.call(&delete("1".into())).await.unwrap().version, "1");
+    assert_eq!(daemon.call(&delete("1".into())).await.unwrap().version, "v1");
+    assert_eq!(daemon.call(&delete(VersionRef::Number(3))).await.unwrap().version, "b");
+    assert!(is_refused(&daemon.call(&delete(VersionRef::Number(3))).await, ErrorCode::VersionNotFound));
+    assert!(is_refused(&daemon.call(&delete(VersionRef::Number(4))).await, ErrorCode::VersionInUse));
+    assert_eq!(daemon.versions("f").await.len(), 1);
     daemon.stop().await;
 }
 

@@ -14,6 +14,8 @@ mod harness;
 
 mod aliases;
 mod bytecode;
+mod cleanup;
+mod compare;
 mod concurrency;
 mod crash_loop;
 mod delete;

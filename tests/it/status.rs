@@ -1,7 +1,8 @@
 //! STATUS.
 
+use crate::bytecode::{cached, large, until_compiled};
 use crate::harness::{TestDaemon, bun, until};
-use levain::protocol::message::StatusRequest;
+use levain::protocol::message::{DeleteVersionRequest, StatusRequest};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_shows_the_daemon_and_its_workers() {
@@ -33,5 +34,38 @@ async fn it_shows_the_daemon_and_its_workers() {
     })
     .await;
     assert!(later.uptime_ms >= status.uptime_ms);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_what_lies_on_the_disk() {
+    let mut daemon = TestDaemon::start().await;
+    let empty = daemon.status().await.disk;
+    assert_eq!((empty.bundles_bytes, empty.bytecode_bytes), (0, 0));
+    assert!(empty.store_bytes > 4_096 && empty.logs_bytes > 4_096, "{empty:?}");
+    assert!(empty.free_bytes.is_some_and(|it| it > 1 << 20), "{empty:?}");
+
+    daemon.deploy_text("f", &large()).await;
+    until_compiled(&daemon, "f").await;
+    let one = daemon.info("f").await.disk_bytes;
+    assert_eq!(one, large().len() as u64);
+    daemon.redeploy_text("f", None, "export default () => new Response('two');").await.unwrap();
+    let two = daemon.info("f").await.disk_bytes;
+    daemon.deploy_sample("hello").await.unwrap();
+    let hello = daemon.info("hello").await.disk_bytes;
+    assert!(two > one && hello > 0);
+    let compiled = |daemon: &TestDaemon| -> u64 {
+        let files = cached(daemon.data_dir()).into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    let disk = daemon.status().await.disk;
+    assert_eq!((disk.bundles_bytes, disk.bytecode_bytes), (two + hello, compiled(&daemon)));
+    assert!(disk.bytecode_bytes > one);
+    // After a restart nobody has read the compiled form through, and it is there all the same.
+    daemon.restart().await;
+    assert_eq!(daemon.status().await.disk.bytecode_bytes, compiled(&daemon));
+    daemon.call(&DeleteVersionRequest { function_id: "f".into(), version: "v1".into() }).await.unwrap();
+    let disk = daemon.status().await.disk;
+    assert_eq!((disk.bundles_bytes, disk.bytecode_bytes), (two - one + hello, 0));
     daemon.stop().await;
 }

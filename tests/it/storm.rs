@@ -279,7 +279,7 @@ async fn check(data_dir: &Path, kept: String, deployments: Deployments) -> Strin
     assert_eq!(answered_by(&client.call(&invoke()).await.unwrap()), live);
     bundles_are(data_dir, &found.iter().map(String::as_str).collect::<Vec<_>>());
     for label in found.into_iter().filter(|label| *label != live) {
-        client.call(&DeleteVersionRequest { function_id: "f".into(), version: label }).await.unwrap();
+        client.call(&DeleteVersionRequest { function_id: "f".into(), version: label.into() }).await.unwrap();
     }
     daemon.kill().await;
     live

@@ -126,6 +126,40 @@ async fn aliases_go_round_from_staging_to_rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn versions_are_compared_and_cleaned_up() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let file = data.path().join("greet.ts");
+    for word in ["one", "two", "three", "four"] {
+        fs::write(&file, format!("export default () =>\n  new Response({word:?});\n")).unwrap();
+        daemon.cli(&["deploy", "greet", file.to_str().unwrap()]).await.ok();
+    }
+    let differs = daemon.cli(&["compare", "greet", "1", "LIVE"]).await.ok();
+    assert!(differs.starts_with("greet v1 → v4\n") && !differs.contains('\u{1b}'), "{differs}");
+    let lines = "@@ -1,2 +1,2 @@\n export default () =>\n-  new Response(\"one\");\n+  new Response(\"four\");\n";
+    assert!(differs.ends_with(lines), "{differs}");
+    let stat = daemon.cli(&["compare", "greet", "v1", "v2", "--stat"]).await.ok();
+    assert!(stat.contains("+1 -1") && !stat.contains("@@"), "{stat}");
+    let json = daemon.cli(&["compare", "greet", "v1", "v1", "--json"]).await.json();
+    assert_eq!((&json["same_code"], &json["files"]), (&json!(true), &json!([])));
+    assert_eq!(daemon.cli(&["compare", "greet", "v1", "v9"]).await.code, Some(3));
+
+    daemon.cli(&["versions", "delete", "greet", "2", "--yes"]).await.ok();
+    let would = daemon.cli(&["cleanup", "greet", "--keep", "1", "--dry-run"]).await.ok();
+    assert!(would.contains("would go") && would.contains("alias ROLLBACK"), "{would}");
+    let unsure = daemon.cli(&["cleanup", "greet", "--keep", "1"]).await;
+    assert!(unsure.code == Some(2) && unsure.stderr.contains("--yes"), "{unsure:?}");
+    assert_eq!(daemon.cli(&["cleanup", "greet", "--keep", "0", "--yes"]).await.code, Some(2));
+    let cleaned = daemon.cli(&["cleanup", "--keep", "1", "--yes", "--json"]).await.json();
+    assert_eq!(cleaned["functions"][0]["removed"][0]["version"], "v1");
+    assert!(daemon.cli(&["cleanup", "--yes"]).await.ok().contains("nothing to remove"));
+    assert!(daemon.cli(&["show", "greet"]).await.ok().contains("2, "), "its versions and their size");
+    let status = daemon.cli(&["status"]).await.ok();
+    assert!(status.contains("bundles, ") && status.contains(" free"), "{status}");
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_tell_what_went_wrong() {
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start(data.path()).await;

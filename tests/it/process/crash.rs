@@ -5,7 +5,7 @@ use crate::harness::DaemonProcess;
 use levain::{
     client::{Client, ClientError},
     crash_point::{CRASH_AT_VARIABLE, STEPS},
-    protocol::message::{DeleteVersionRequest, GetRequest, VersionInfo, VersionsRequest},
+    protocol::message::{CleanupRequest, DeleteVersionRequest, GetRequest, VersionInfo, VersionsRequest},
 };
 use std::{fs, os::unix::process::ExitStatusExt, path::Path};
 
@@ -62,7 +62,7 @@ async fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
         let new = format!("at-{}", step.replace('.', "-"));
         let outcome = match *step {
             "bundle.trashed" => {
-                let request = DeleteVersionRequest { function_id: "f".into(), version: labels.remove(0) };
+                let request = DeleteVersionRequest { function_id: "f".into(), version: labels.remove(0).into() };
                 client.call(&request).await.map(|_| ())
             }
             _ => deploy(&client, "f", &new, &code(&new)).await.map(|_| ()),
@@ -96,9 +96,47 @@ async fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
         }
         // Few versions are enough.
         while labels.len() > 3 {
-            let request = DeleteVersionRequest { function_id: "f".into(), version: labels.remove(0) };
+            let request = DeleteVersionRequest { function_id: "f".into(), version: labels.remove(0).into() };
             client.call(&request).await.unwrap();
         }
+        daemon.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_cleanup_leaves_on_the_disk_goes_at_the_next_start() {
+    for (step, is_done) in [("store.before_commit", false), ("store.committed", true), ("bundle.trashed", true)] {
+        let data = tempfile::tempdir().unwrap();
+        let daemon = DaemonProcess::start(data.path()).await;
+        let client = daemon.client().await;
+        register(&client, "f").await;
+        let labels = ["one", "two", "three", "four", "five"];
+        for label in labels {
+            deploy(&client, "f", label, &code(label)).await.unwrap();
+        }
+        daemon.kill().await;
+        let mut command = DaemonProcess::serve(data.path()).await;
+        command.env(CRASH_AT_VARIABLE, step);
+        let daemon = DaemonProcess::spawn(command, data.path()).await;
+        let request = CleanupRequest { function_id: None, keep: Some(1), dry_run: false };
+        let outcome = daemon.client().await.call(&request).await;
+        assert!(matches!(outcome, Err(ClientError::Disconnected)), "{step}: {outcome:?}");
+        assert_eq!(daemon.ended().await.signal(), Some(9), "{step}");
+        assert!(fs::read_dir(data.path().join("bundles")).unwrap().count() > 0);
+
+        let daemon = DaemonProcess::start(data.path()).await;
+        let client = daemon.client().await;
+        let left = if is_done { &labels[3..] } else { &labels[..] };
+        let found: Vec<_> = versions(&client, "f").await.into_iter().rev().map(|it| it.version).collect();
+        assert_eq!(found, left, "{step}");
+        bundles_are(data.path(), left);
+        for label in left {
+            is_whole(&client, "f", label).await;
+        }
+        // The same again finishes what was begun.
+        let response = client.call(&request).await.unwrap();
+        assert_eq!(response.functions[0].removed.len(), left.len() - 2, "{step}");
+        bundles_are(data.path(), &labels[3..]);
         daemon.kill().await;
     }
 }

@@ -7,7 +7,7 @@ use crate::harness::TestDaemon;
 use bytes::BytesMut;
 use levain::{
     error::{Error, ErrorCode},
-    model::{ColdStart, Digest, FunctionStatus, SettingsPatch, Timestamp},
+    model::{ColdStart, Digest, FunctionStatus, SettingsPatch, Source, Timestamp},
     protocol::{
         field::{Body, Fields},
         frame,
@@ -156,6 +156,67 @@ fn requests_are_these_bytes() {
             reason: None,
         },
     );
+}
+
+#[test]
+fn requests_about_housekeeping_are_these_bytes() {
+    let function_id = "hello".to_owned();
+    let keep = CleanupRequest { function_id: Some(function_id.clone()), keep: Some(3), dry_run: true };
+    request("cleanup", &keep);
+    request("cleanup-all", &CleanupRequest::default());
+    let (from, to) = ("ROLLBACK".into(), VersionRef::Number(2));
+    request("compare", &CompareRequest { function_id: function_id.clone(), from, to });
+    request("delete-version", &DeleteVersionRequest { function_id, version: "v1".into() });
+}
+
+#[test]
+fn answers_about_housekeeping_are_these_bytes() {
+    let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
+    let cleaned = FunctionCleanup {
+        function: "hello".into(),
+        function_id,
+        removed: vec![RemovedVersion { version: "v1".into(), number: 1, size: 42 }],
+        kept: vec![KeptVersion { version: "v2".into(), number: 2, why: vec!["newest".into(), "alias LIVE".into()] }],
+    };
+    let answer = CleanupResponse { functions: vec![cleaned], freed_bytes: 42, dry_run: false };
+    response::<CleanupRequest>("cleanup", &answer);
+    let side = |version: &str, number| ComparedVersion {
+        version: version.into(),
+        number,
+        digest: Digest([0xab; 32]),
+        size: 42,
+        created_at: Timestamp::from_millis(1_769_508_000_123),
+        description: None,
+        tags: vec!["first".into()],
+        git_commit: Some("0123abcd".into()),
+        git_branch: None,
+        bun_version: "1.3.0".into(),
+        entry: "bundle.js".into(),
+        source: Source::Upload,
+    };
+    let file = |path: &str, change: &str| FileChange {
+        path: path.into(),
+        change: change.into(),
+        renamed_from: None,
+        from_size: Some(42),
+        to_size: None,
+        binary: false,
+        diff: None,
+        note: None,
+    };
+    let differs = CompareResponse {
+        from: side("v1", 1),
+        to: side("v2", 2),
+        same_code: false,
+        settings: vec![SettingChange { key: "network".into(), from: "on".into(), to: "off".into() }],
+        files: vec![
+            FileChange { diff: Some("--- v1/a.js\n+++ /dev/null\n".into()), ..file("a.js", "removed") },
+            FileChange { renamed_from: Some("b.js".into()), to_size: Some(42), ..file("c.js", "renamed") },
+            FileChange { note: Some("it has more than 1048576 bytes".into()), ..file("d.js", "changed") },
+        ],
+        truncated: true,
+    };
+    response::<CompareRequest>("compare", &differs);
 }
 
 #[test]

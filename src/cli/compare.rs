@@ -1,0 +1,254 @@
+//! Compare: what differs between two versions, as git shows it.
+
+use super::error::CliError;
+use super::print::{BOLD, CYAN, DIM, GREEN, RED_TEXT, facts, styled, table};
+use super::session::Session;
+use super::text;
+use super::versions::version_ref;
+use crate::protocol::message::{CompareRequest, CompareResponse, ComparedVersion, FileChange};
+use clap::Args;
+
+const EXAMPLES: &str = "Examples:
+  levain compare hello v1 v2
+  levain compare hello ROLLBACK LIVE       what the last deployment changed
+  levain compare hello 1 3 --stat          the files alone";
+
+/// `levain compare`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Compare {
+    /// The function's name or id
+    name: String,
+    /// A label, a number or an alias
+    from: String,
+    /// The same
+    to: String,
+    /// List the files that differ, without their lines
+    #[arg(long)]
+    stat: bool,
+}
+
+impl Compare {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let (from, to) = (version_ref(self.from), version_ref(self.to));
+        let response = session.call(&CompareRequest { function_id: self.name.clone(), from, to }).await?;
+        session.out.response(&response, |it| compare_text(&self.name, it, self.stat))
+    }
+}
+
+fn compare_text(name: &str, response: &CompareResponse, is_stat: bool) -> String {
+    let mut text = head(name, response);
+    if response.same_code {
+        text.push_str("the code is the same\n");
+        return text;
+    }
+    text.push('\n');
+    if is_stat {
+        text.push_str(&table(["CHANGE", "FILE", "SIZE", "LINES"], response.files.iter().map(stat)));
+        text.push_str(&summary(response));
+    } else {
+        response.files.iter().for_each(|file| text.push_str(&lines(file)));
+    }
+    if response.truncated {
+        text.push_str(&styled(DIM, "there is more than an answer has room for: the rest is left out"));
+        text.push('\n');
+    }
+    text
+}
+
+/// Something that is known of a version, as text.
+type Fact = fn(&ComparedVersion) -> String;
+
+/// Which versions they are, and what is known of them that differs.
+fn head(name: &str, response: &CompareResponse) -> String {
+    let CompareResponse { from, to, .. } = response;
+    let changed = |fact: Fact| {
+        let (from, to) = (fact(from), fact(to));
+        if from == to { String::new() } else { format!("{} → {}", or_none(&from), or_none(&to)) }
+    };
+    let mut text = format!("{}\n", styled(BOLD, &text::harmless(&format!("{name} {} → {}", from.version, to.version))));
+    let known: [(&str, Fact); 10] = [
+        ("number", |it| it.number.to_string()),
+        ("published", |it| it.created_at.to_string()),
+        ("digest", |it| it.digest.to_string()[..12].to_owned()),
+        ("size", |it| text::size(it.size)),
+        ("entry", |it| it.entry.clone()),
+        ("bun", |it| it.bun_version.clone()),
+        ("commit", |it| it.git_commit.clone().unwrap_or_default()),
+        ("branch", |it| it.git_branch.clone().unwrap_or_default()),
+        ("description", |it| it.description.clone().unwrap_or_default()),
+        ("tags", |it| it.tags.join(" ")),
+    ];
+    let settings = response.settings.iter();
+    let settings = settings.map(|it| (it.key.as_str(), format!("{} → {}", plain(&it.from), plain(&it.to))));
+    text.push_str(&facts(known.into_iter().map(|(name, fact)| (name, changed(fact))).chain(settings)));
+    text
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), Into::into)
+}
+
+/// One file in a row: what became of it, its sizes and its lines.
+fn stat(file: &FileChange) -> [String; 4] {
+    let size = |size: Option<u64>| size.map_or_else(|| "none".into(), text::size);
+    let sizes = if file.from_size == file.to_size {
+        size(file.to_size)
+    } else {
+        format!("{} → {}", size(file.from_size), size(file.to_size))
+    };
+    let lines = match (&file.diff, &file.note) {
+        (Some(diff), _) => counted(counts(diff)),
+        (None, Some(note)) => note.clone(),
+        (None, None) if file.binary => "no text".into(),
+        (None, None) => "-".into(),
+    };
+    [file.change.clone(), path(file), sizes, lines]
+}
+
+fn counted((added, removed): (usize, usize)) -> String {
+    format!("+{added} -{removed}")
+}
+
+fn path(file: &FileChange) -> String {
+    let from = file.renamed_from.iter().map(|from| format!("{from} → "));
+    text::harmless(&(from.collect::<String>() + &file.path)).into_owned()
+}
+
+/// Lines that a diff adds and takes away. Its first two lines are names.
+fn counts(diff: &str) -> (usize, usize) {
+    let begins = |sign: char| diff.lines().skip(2).filter(|line| line.starts_with(sign)).count();
+    (begins('+'), begins('-'))
+}
+
+fn summary(response: &CompareResponse) -> String {
+    let count = response.files.len();
+    let lines = response.files.iter().filter_map(|it| it.diff.as_deref()).map(counts);
+    let lines = lines.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+    let files = if count == 1 { "file differs" } else { "files differ" };
+    format!("{count} {files}, {} lines\n", counted(lines))
+}
+
+/// One file as git shows it.
+fn lines(file: &FileChange) -> String {
+    let Some(diff) = &file.diff else {
+        let note = match &file.note {
+            Some(note) => format!(": {note}"),
+            None if file.binary => ": no text".into(),
+            None => String::new(),
+        };
+        return format!("{}\n", styled(BOLD, &format!("{} {}{}", file.change, path(file), text::harmless(&note))));
+    };
+    let mut text = String::with_capacity(diff.len() + diff.len() / 4);
+    for (index, line) in diff.lines().enumerate() {
+        let shown = text::harmless(line);
+        text.push_str(&match line.as_bytes().first() {
+            _ if index < 2 => styled(BOLD, &shown),
+            Some(b'@') => styled(CYAN, &shown),
+            Some(b'+') => styled(GREEN, &shown),
+            Some(b'-') => styled(RED_TEXT, &shown),
+            _ => shown.into_owned(),
+        });
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print;
+    use super::*;
+    use crate::model::{Digest, Source, Timestamp};
+    use crate::protocol::message::SettingChange;
+
+    fn version(number: u32) -> ComparedVersion {
+        ComparedVersion {
+            version: format!("v{number}"),
+            number,
+            digest: Digest([0x10 + number as u8; 32]),
+            size: 1_000,
+            created_at: Timestamp::from_millis(i64::from(number) * 1_000),
+            description: (number == 2).then(|| "second".into()),
+            tags: Vec::new(),
+            git_commit: None,
+            git_branch: Some("main".into()),
+            bun_version: "1.3.0".into(),
+            entry: "bundle.js".into(),
+            source: Source::Path,
+        }
+    }
+
+    fn response() -> CompareResponse {
+        let file = |path: &str, change: &str| FileChange {
+            path: path.into(),
+            change: change.into(),
+            renamed_from: None,
+            from_size: Some(2_048),
+            to_size: Some(2_048),
+            binary: false,
+            diff: None,
+            note: None,
+        };
+        let diff = "--- v1/bundle.js\n+++ v2/bundle.js\n@@ -1,2 +1,2 @@\n same\n--- old\n+\u{1b}[2Jnew\n".to_owned();
+        CompareResponse {
+            from: version(1),
+            to: version(2),
+            same_code: false,
+            settings: vec![
+                SettingChange { key: "network".into(), from: "on".into(), to: "off".into() },
+                SettingChange { key: "timeout_seconds".into(), from: 30.into(), to: 5.into() },
+            ],
+            files: vec![
+                FileChange { diff: Some(diff), to_size: Some(4_096), ..file("bundle.js", "changed") },
+                FileChange { binary: true, from_size: None, ..file("logo.png", "added") },
+                FileChange { renamed_from: Some("a.js".into()), ..file("b.js", "renamed") },
+                FileChange { note: Some("it has more than 1048576 bytes".into()), ..file("c.js", "changed") },
+            ],
+            truncated: false,
+        }
+    }
+
+    const HEAD: &str = "\
+hello v1 → v2
+number           1 → 2
+published        1970-01-01T00:00:01.000Z → 1970-01-01T00:00:02.000Z
+digest           111111111111 → 121212121212
+description      none → second
+network          on → off
+timeout_seconds  30 → 5
+";
+
+    #[test]
+    fn facts_that_differ_come_first_and_then_the_lines() {
+        let expected = format!(
+            "{HEAD}\n--- v1/bundle.js\n+++ v2/bundle.js\n@@ -1,2 +1,2 @@\n same\n--- old\n+\\u{{1b}}[2Jnew\n\
+             added logo.png: no text\nrenamed a.js → b.js\nchanged c.js: it has more than 1048576 bytes\n"
+        );
+        assert_eq!(print::plain(&compare_text("hello", &response(), false)), expected);
+    }
+
+    #[test]
+    fn a_stat_lists_the_files() {
+        let expected = format!(
+            "{HEAD}\nCHANGE   FILE         SIZE               LINES\n\
+             changed  bundle.js    2.0 KiB → 4.0 KiB  +1 -1\n\
+             added    logo.png     none → 2.0 KiB     no text\n\
+             renamed  a.js → b.js  2.0 KiB            -\n\
+             changed  c.js         2.0 KiB            it has more than 1048576 bytes\n\
+             4 files differ, +1 -1 lines\n"
+        );
+        assert_eq!(print::plain(&compare_text("hello", &response(), true)), expected);
+    }
+
+    #[test]
+    fn the_same_code_is_said_to_be() {
+        let same = CompareResponse { same_code: true, files: Vec::new(), ..response() };
+        assert!(print::plain(&compare_text("hello", &same, false)).ends_with("the code is the same\n"));
+        let cut = CompareResponse { truncated: true, ..response() };
+        assert!(compare_text("hello", &cut, false).contains("left out"));
+    }
+}

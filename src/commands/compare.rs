@@ -1,0 +1,119 @@
+//! COMPARE_VERSIONS: what differs between two versions of a function.
+//!
+//! It reads bundles and changes nothing, so it waits for nobody. The answer is bounded: a diff that nobody would read
+//! to its end is left out and said to be.
+
+use super::{Context, activate};
+use crate::{
+    bundle::{Change, Diff, Difference, DifferenceLimits, FileDifference},
+    error::Error,
+    model::{Settings, Version},
+    protocol::message::{CompareRequest, CompareResponse, ComparedVersion, FileChange, SettingChange},
+    router::Entry,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+/// A larger file is not compared line by line.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// All diffs of an answer, if its frame has room for more.
+const DIFF_BYTES_MAX: usize = 4 << 20;
+
+/// How long the shortest diffs of all files are looked for.
+const DIFF_TIME: Duration = Duration::from_secs(2);
+
+/// Comparisons that are made at once: one of two texts of nothing but line ends takes tens of megabytes for a moment.
+static PLACES: Semaphore = Semaphore::const_new(2);
+
+pub(super) async fn run(context: &Arc<Context>, request: CompareRequest) -> Result<CompareResponse, Error> {
+    let entry = context.router.function(&request.function_id)?;
+    let (from, to) = (activate::version(&entry, &request.from)?, activate::version(&entry, &request.to)?);
+    // One file has the same digest under another name.
+    let same_code = from.digest == to.digest && from.entry == to.entry;
+    let difference = if same_code { Difference::default() } else { read(context, &entry, &from, &to).await? };
+    Ok(CompareResponse {
+        settings: settings(&from.settings, &to.settings),
+        from: compared(&from),
+        to: compared(&to),
+        same_code,
+        files: difference.files.into_iter().map(file).collect(),
+        truncated: difference.truncated,
+    })
+}
+
+async fn read(
+    context: &Arc<Context>,
+    entry: &Entry,
+    from: &Arc<Version>,
+    to: &Arc<Version>,
+) -> Result<Difference, Error> {
+    let frame_bytes_max = context.config.load().limits.frame_bytes_max as usize;
+    let limits = DifferenceLimits {
+        file_bytes_max: FILE_BYTES_MAX,
+        diff_bytes_max: DIFF_BYTES_MAX.min(frame_bytes_max / 4),
+        list_bytes_max: frame_bytes_max / 4,
+        time: DIFF_TIME,
+    };
+    let (function, sides) = (entry.function.id, [Arc::clone(from), Arc::clone(to)]);
+    let place = PLACES.acquire().await.map_err(Error::internal)?;
+    let compared = context.blocking(move |context| {
+        // Held until it is done, also when the caller has left.
+        let _place = place;
+        for version in &sides {
+            context.bundles.verify(function, &version.label, &version.digest)?;
+        }
+        Ok(context.bundles.compare(function, &sides[0].label, &sides[1].label, &limits)?)
+    });
+    compared.await.map_err(|error| gone(context, entry, [from, to]).unwrap_or(error))
+}
+
+/// What was deleted meanwhile has lost its bundle, and that is all that is wrong with it.
+fn gone(context: &Context, entry: &Entry, sides: [&Arc<Version>; 2]) -> Option<Error> {
+    let present = context.router.function(&entry.function.id.to_string()).ok()?;
+    let gone = sides.into_iter().find(|it| present.version(it.id).is_none())?;
+    Some(present.version_not_found(gone.label.as_str()))
+}
+
+fn compared(version: &Version) -> ComparedVersion {
+    ComparedVersion {
+        version: version.label.to_string(),
+        number: version.number,
+        digest: version.digest,
+        size: version.size,
+        created_at: version.created_at,
+        description: version.description.clone(),
+        tags: version.tags.clone(),
+        git_commit: version.git_commit.clone(),
+        git_branch: version.git_branch.clone(),
+        bun_version: version.bun_version.clone(),
+        entry: version.entry.clone(),
+        source: version.source,
+    }
+}
+
+fn settings(from: &Settings, to: &Settings) -> Vec<SettingChange> {
+    let change = |key: &str, from: serde_json::Value, to| SettingChange { key: key.into(), from, to };
+    let numbers = Settings::ALL.iter().map(|it| change(it.key, (it.get)(from).into(), (it.get)(to).into()));
+    let network = change("network", from.network.name().into(), to.network.name().into());
+    let mut changes: Vec<_> = numbers.chain([network]).filter(|it| it.from != it.to).collect();
+    changes.sort_by(|a, b| a.key.cmp(&b.key));
+    changes
+}
+
+fn file(file: FileDifference) -> FileChange {
+    let (change, renamed_from) = match file.change {
+        Change::Added => ("added", None),
+        Change::Removed => ("removed", None),
+        Change::Changed => ("changed", None),
+        Change::Renamed { from } => ("renamed", Some(from)),
+    };
+    let (diff, note) = match file.diff {
+        Diff::None => (None, None),
+        Diff::Unified(text) => (Some(text), None),
+        Diff::TooLarge(max) => (None, Some(format!("it has more than {max} bytes"))),
+        Diff::TooLong => (None, Some("its diff is more than this answer has room for".into())),
+    };
+    let FileDifference { path, from_size, to_size, binary, .. } = file;
+    FileChange { path, change: change.into(), renamed_from, from_size, to_size, binary, diff, note }
+}
