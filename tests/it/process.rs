@@ -4,6 +4,7 @@ mod cli;
 mod configuration;
 pub mod crash;
 mod docs;
+mod history;
 mod start;
 
 use crate::harness::{DaemonProcess, refused, until};
@@ -33,14 +34,17 @@ async fn register(client: &Client, name: &str) {
     client.call(&RegisterRequest { name: name.into(), ..RegisterRequest::default() }).await.unwrap();
 }
 
-async fn deploy(client: &Client, name: &str, version: &str, code: &str) -> Result<DeployResponse, ClientError> {
-    let request = DeployRequest {
+fn deploy_request(name: &str, version: &str, code: &str) -> DeployRequest {
+    DeployRequest {
         function_id: name.into(),
         version: Some(version.into()),
         bundle: Some(Body::from(code.as_bytes().to_vec())),
         ..DeployRequest::default()
-    };
-    client.call(&request).await
+    }
+}
+
+async fn deploy(client: &Client, name: &str, version: &str, code: &str) -> Result<DeployResponse, ClientError> {
+    client.call(&deploy_request(name, version, code)).await
 }
 
 async fn invoke(client: &Client, name: &str) -> Result<InvokeResponse, ClientError> {

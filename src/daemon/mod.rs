@@ -8,37 +8,37 @@
 //! **Invariant.** Dropping or killing the daemon at any instant leaves no worker (the kernel ends them with their
 //! parent) and no state but what was committed.
 
+mod derive;
+mod lock;
+mod process;
+
 use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
     commands::{self, ChangeLocks, Context},
-    config::{Bytecode, Config, ConfigError, Effective, SandboxMode},
+    config::{Bytecode, Config, ConfigError, Effective},
     deploy::Manifests,
     ipc::{self, BindError},
     logging::LevelHandle,
     router::Router,
-    scheduler::{self, Scheduler, node::Caps},
+    scheduler::{self, Scheduler},
     store::{Store, StoreError},
-    telemetry::{LogOptions, Telemetry, TelemetryError},
+    telemetry::{Telemetry, TelemetryError},
     watch,
     worker::{
-        Runtime, SandboxOptions, SpawnLimits, Spawner, SpawnerError,
+        Runtime, Spawner, SpawnerError,
         runtime::{self, RuntimeError},
-        sandbox::{self, Level},
     },
 };
 use arc_swap::ArcSwap;
-use nix::{
-    fcntl::{Flock, FlockArg},
-    sys::resource::{Resource, getrlimit, setrlimit},
-};
+use derive::{log_options, report_sandbox, sandbox_options, scheduler_limits, spawn_limits};
+use lock::lock;
+use nix::fcntl::Flock;
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::File,
+    io,
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -47,13 +47,6 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-/// The file whose lock says that a data directory is in use.
-const LOCK_FILE: &str = "levain.lock";
-
-/// How long the lock may be held by what is left of a daemon that was killed: a worker it was just starting has the
-/// daemon's files until it runs a program of its own.
-const LOCK_GRACE: Duration = Duration::from_millis(250);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -160,8 +153,8 @@ impl Daemon {
             Some(reload) => Some((signal(SignalKind::hangup()).map_err(StartError::Signals)?, reload)),
             None => None,
         };
-        raise_file_limit();
-        keep_freed_memory();
+        process::raise_file_limit();
+        process::keep_freed_memory();
         let data_dir = config.data_dir().to_owned();
         let lock = lock(&data_dir)?;
         let socket = config.socket_path();
@@ -244,72 +237,6 @@ impl Daemon {
 /// How long clients may take to read their last answers.
 const FLUSH_GRACE: Duration = Duration::from_secs(2);
 
-/// Lets this process open as many files as the system allows it: a worker needs about six, a connection one.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
-    if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-}
-
-/// Freed memory that stays with the process for its next use.
-#[cfg(target_env = "gnu")]
-const MEMORY_KEPT_BYTES: libc::c_int = 32 << 20;
-
-/// Has the allocator keep what large bodies were in. By default it soon gives it back to the system, and each page of the
-/// next large body costs a fault: for a body of 1 MiB there and back that was a third of the daemon's work.
-#[cfg(target_env = "gnu")]
-#[allow(unsafe_code, reason = "the allocator's settings have no safe wrapper")]
-fn keep_freed_memory() {
-    // SAFETY: mallopt takes plain numbers, at any time and from any thread.
-    let are_set = unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MEMORY_KEPT_BYTES) == 1
-            && libc::mallopt(libc::M_TRIM_THRESHOLD, MEMORY_KEPT_BYTES) == 1
-    };
-    if !are_set {
-        tracing::warn!("the allocator does not take its settings");
-    }
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn keep_freed_memory() {}
-
-/// Makes the data directory and takes its lock.
-fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| StartError::DataDir { path, source }
-    };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
-    let path = data_dir.join(LOCK_FILE);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut locked = Flock::lock(file.map_err(at(&path))?, FlockArg::LockExclusiveNonblock);
-    let patience = Instant::now() + LOCK_GRACE;
-    while let Err((file, nix::errno::Errno::EWOULDBLOCK)) = locked {
-        if Instant::now() >= patience {
-            locked = Err((file, nix::errno::Errno::EWOULDBLOCK));
-            break;
-        }
-        thread::sleep(LOCK_GRACE / 50);
-        locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-    }
-    match locked {
-        Ok(mut lock) => {
-            let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-            written.map_err(at(&path))?;
-            Ok(lock)
-        }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            let holder = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
-            Err(StartError::Locked { path: data_dir.to_owned(), holder })
-        }
-        Err((_, error)) => Err(at(&path)(error.into())),
-    }
-}
-
 /// Opens what is on disk and builds what is in memory from it.
 async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;
@@ -388,73 +315,5 @@ fn reload_config(context: &Context, reload: &Reload, log_level: Option<&LevelHan
     }
     if !changes.restart.is_empty() {
         tracing::warn!(keys = changes.restart.join(", "), "these changes take effect at the next start");
-    }
-}
-
-fn scheduler_limits(config: &Config) -> scheduler::Limits {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let starts_max = match config.workers.starts_max as usize {
-        0 => 2 * cores,
-        given => given,
-    };
-    let workers = &config.workers;
-    let memory_max = match u64::from(workers.memory_mb_max) << 20 {
-        0 => machine_memory() / 4 * 3,
-        given => given,
-    };
-    scheduler::Limits {
-        starts_max,
-        queue_timeout: workers.queue_timeout(),
-        kill_grace: workers.kill_grace(),
-        blocked: workers.blocked(),
-        memory_soft_percent: workers.memory_soft_percent.into(),
-        caps: Caps { workers_max: workers.workers_max as usize, memory_max },
-    }
-}
-
-/// Memory of this machine, in bytes; without bound when the system does not say.
-fn machine_memory() -> u64 {
-    nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |info| info.ram_total())
-}
-
-fn spawn_limits(config: &Config) -> SpawnLimits {
-    SpawnLimits {
-        start_timeout: config.workers.start_timeout(),
-        line_bytes_max: config.logs.line_bytes_max as usize,
-        lines_per_second_max: config.logs.lines_per_second_max,
-        prewarmed_workers: config.workers.prewarmed_workers as usize,
-    }
-}
-
-fn sandbox_options(config: &Config) -> SandboxOptions {
-    let sandbox = &config.sandbox;
-    SandboxOptions {
-        mode: sandbox.mode,
-        level: sandbox.level,
-        processes_max: sandbox.processes_max,
-        tmp_mb: sandbox.tmp_mb,
-    }
-}
-
-/// Says how far functions are kept from the rest of the machine, and what keeps them from being so further.
-fn report_sandbox(config: &Config, report: &sandbox::Report) {
-    let (level, missing) = (report.level.name(), report.missing.join("; "));
-    match report.level {
-        Level::Off if config.sandbox.mode == SandboxMode::Off => {
-            tracing::warn!("functions are not isolated: each can do all that this daemon can (sandbox.mode is off)");
-        }
-        Level::Off => tracing::warn!(missing, "functions are not isolated: each can do all that this daemon can"),
-        _ if missing.is_empty() => tracing::info!(level, "functions are isolated"),
-        _ => tracing::info!(level, missing, "functions are isolated"),
-    }
-}
-
-fn log_options(config: &Config) -> LogOptions {
-    LogOptions {
-        buffer_records_max: config.logs.buffer_records_max as usize,
-        flush_interval: config.logs.flush_interval(),
-        retention: config.logs.retention(),
-        database_bytes_max: config.logs.database_bytes_max(),
-        ..LogOptions::default()
     }
 }
