@@ -176,6 +176,7 @@ impl From<&InvokeError> for Error {
                 let details = json!({ "name": failure.name, "stack": failure.stack });
                 Self::new(ErrorCode::HandlerError, format!("{name}: {}", failure.message)).with_details(details)
             }
+            InvokeError::BrokenRequest => Self::invalid(message),
             InvokeError::BrokenAnswer(_) => Self::new(ErrorCode::HandlerError, message),
         }
     }

@@ -3,7 +3,7 @@
 use super::{Context, Partials, explain::is_functions_fault, shutting_down};
 use crate::{
     error::{Error, ErrorCode},
-    model::{Invocation, InvocationId, Settings, Timestamp, Timing},
+    model::{Invocation, InvocationId, RequestBody, Settings, Timestamp, Timing},
     protocol::{
         field::{Body, Fields},
         message::{InvokeRequest, InvokeResponse, StreamChunk, StreamHead},
@@ -289,7 +289,15 @@ fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) ->
     let target = target(request.path.as_deref().unwrap_or("/"), request.query.as_ref())?;
     let headers = headers(request.headers.as_ref())?;
     check_head(&target, &headers)?;
-    Ok(Invocation { id: InvocationId::new(), method, target, headers, body, received, timeout })
+    Ok(Invocation {
+        id: InvocationId::new(),
+        method,
+        target,
+        headers,
+        body: RequestBody::Whole(body),
+        received,
+        timeout,
+    })
 }
 
 /// Refuses what Bun would answer with 431 in the function's place.

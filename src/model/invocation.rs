@@ -4,7 +4,12 @@ use super::InvocationId;
 use bytes::Bytes;
 use http::{HeaderMap, Method, uri::PathAndQuery};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
 /// A call on its way to a worker.
 #[derive(Debug, Clone)]
@@ -18,7 +23,7 @@ pub struct Invocation {
     /// Headers; a name may come more than once.
     pub headers: HeaderMap,
     /// The request body.
-    pub body: Bytes,
+    pub body: RequestBody,
     /// When the daemon got it.
     pub received: Instant,
     /// How long it may take from then on, the wait for a worker included.
@@ -32,6 +37,35 @@ impl Invocation {
         self.received + self.timeout
     }
 }
+
+/// The body of a request.
+#[derive(Debug, Clone)]
+pub enum RequestBody {
+    /// All of it is there.
+    Whole(Bytes),
+    /// It comes in while the function reads it.
+    Incoming(Arc<dyn IncomingBody>),
+}
+
+impl Default for RequestBody {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
+    }
+}
+
+/// A body that comes in. One reader has it, from the first byte on.
+pub trait IncomingBody: Debug + Send + Sync {
+    /// How many bytes it will have, where that is known.
+    fn length(&self) -> Option<u64>;
+
+    /// The next bytes; none at the end.
+    fn poll_chunk(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>>;
+}
+
+/// A body that ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body broke off")]
+pub struct BodyBroken;
 
 /// What a call had to wait for besides its own run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

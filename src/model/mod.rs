@@ -15,7 +15,7 @@ pub mod version;
 pub use deployment::{Deployment, DeploymentKind, DeploymentStatus};
 pub use function::{Function, FunctionStatus, Network, Setting, Settings, SettingsPatch};
 pub use id::{DeploymentId, FunctionId, InvocationId, VersionId, WorkerId};
-pub use invocation::{ColdStart, Invocation, Timing};
+pub use invocation::{BodyBroken, ColdStart, IncomingBody, Invocation, RequestBody, Timing};
 pub use name::{AliasName, EnvironmentName, FunctionName, NameError, VersionLabel};
 pub use time::Timestamp;
 pub use traffic::{Percent, PercentError, Split, Sticky, StickyError};

@@ -73,6 +73,9 @@ pub enum InvokeError {
     /// The handler threw, or returned no Response.
     #[error("{}", .0.message)]
     Handler(HandlerFailure),
+    /// The caller's body ended before its end.
+    #[error("the body of the request broke off")]
+    BrokenRequest,
     /// The answer broke off although the worker lives: its body failed.
     #[error("the answer broke off: {0}")]
     BrokenAnswer(String),
@@ -209,6 +212,8 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
             (violation.to_string(), KILL_GRACE)
         }
         ExchangeError::Broken(cause) => (cause, EXIT_GRACE),
+        // The function may still run on what it has: the drop of the lease waits until it does not.
+        ExchangeError::Request => return InvokeError::BrokenRequest,
         ExchangeError::NotSent => ("it was never sent".to_owned(), EXIT_GRACE),
     };
     // A dead worker closes its connections a moment before its end can be seen.

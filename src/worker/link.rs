@@ -11,7 +11,7 @@ use super::{
     http1::{Connection, Head, Http1Error, State},
 };
 use crate::{
-    model::Invocation,
+    model::{Invocation, RequestBody},
     protocol::worker::{
         DEADLINE_HEADER, ERROR_HEADER, HandlerFailure, INVOCATION_HEADER, PENDING_HEADER, RESERVED_PREFIX,
     },
@@ -49,6 +49,9 @@ pub enum ExchangeError {
     /// The worker never got the request: it may be given to another.
     #[error("the worker is gone")]
     NotSent,
+    /// The caller's body broke off.
+    #[error("the body of the request broke off")]
+    Request,
     /// The connection ended before the answer did.
     #[error("the worker closed the connection before the answer was complete: {0}")]
     Broken(String),
@@ -142,7 +145,7 @@ impl Link {
     ) -> Result<(StatusCode, Bytes), ExchangeError> {
         let mut headers = HeaderMap::with_capacity(1);
         headers.insert(header::HOST, HeaderValue::from_static("localhost"));
-        let mut answer = self.send(method, path, &headers, body).await?;
+        let mut answer = self.send(method, path, &headers, &RequestBody::Whole(body)).await?;
         let status = answer.status;
         let body = answer.collect(bytes_max).await?;
         Ok((status, body))
@@ -152,7 +155,7 @@ impl Link {
     pub(super) async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
         let headers = request_headers(invocation);
         let target = invocation.target.as_str();
-        let mut answer = self.send(&invocation.method, target, &headers, invocation.body.clone()).await?;
+        let mut answer = self.send(&invocation.method, target, &headers, &invocation.body).await?;
         if answer.failed {
             let report = answer.collect(FAILURE_BYTES_MAX).await?;
             let failure = serde_json::from_slice(&report).unwrap_or_else(|_| HandlerFailure {
@@ -177,7 +180,7 @@ impl Link {
         method: &Method,
         target: &str,
         headers: &HeaderMap,
-        body: Bytes,
+        body: &RequestBody,
     ) -> Result<Answer, ExchangeError> {
         loop {
             let idle = self.idle.take().map_err(ExchangeError::ViolationBefore)?;
@@ -189,7 +192,7 @@ impl Link {
                     ExchangeError::NotSent
                 })?,
             };
-            match connection.send(method, target, headers, body.clone()).await {
+            match connection.send(method, target, headers, body).await {
                 Ok(head) => return Ok(Answer::new(head, connection, Arc::clone(&self.idle))),
                 // A kept-alive connection may have been closed by the worker in the meantime; a new one tells for sure.
                 Err(Http1Error::NotSent(_)) if reused => {}
@@ -203,6 +206,7 @@ impl From<Http1Error> for ExchangeError {
     fn from(error: Http1Error) -> Self {
         match error {
             Http1Error::NotSent(_) => Self::NotSent,
+            Http1Error::Request => Self::Request,
             Http1Error::Malformed(what) => Self::Violation(Violation::NotHttp(what)),
             Http1Error::Unfit(what) => {
                 let failure = HandlerFailure { name: None, message: what.into(), stack: None };

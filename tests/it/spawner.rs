@@ -5,7 +5,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use levain::{
     config::{SandboxLevel, SandboxMode},
-    model::{Digest, EnvironmentName, FunctionId, FunctionName, Invocation, InvocationId, Network, VersionLabel},
+    model::{
+        Digest, EnvironmentName, FunctionId, FunctionName, Invocation, InvocationId, Network, RequestBody, VersionLabel,
+    },
     telemetry::{LogOptions, LogQuery, LogRecord, Telemetry},
     worker::{
         Blueprint, ExchangeError, KillReason, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner, Violation,
@@ -97,7 +99,7 @@ fn get(path: &str) -> Invocation {
         method: Method::GET,
         target: path.parse().unwrap(),
         headers: HeaderMap::new(),
-        body: Bytes::new(),
+        body: RequestBody::default(),
         received: Instant::now(),
         timeout: Duration::from_secs(20),
     }

@@ -4,14 +4,20 @@
 //! the request's body, and neither side must wait for the other for ever. What the worker sends is bounded and checked;
 //! an answer whose end cannot be told for certain ends the connection.
 
-use crate::socket::{News, Socket};
-use bytes::{Buf, Bytes, BytesMut};
+mod request;
+
+use crate::{
+    model::RequestBody,
+    socket::{News, Socket},
+};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use request::{Outgoing, WriteError};
 use std::{
     future::poll_fn,
-    io::{self, IoSlice},
+    io,
     path::Path,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
 };
 use tokio::{net::UnixStream, task::coop::consume_budget};
 
@@ -40,6 +46,9 @@ pub(super) enum Http1Error {
     /// Not a byte of the request has left: it may be sent elsewhere.
     #[error("the request could not be sent: {0}")]
     NotSent(#[source] io::Error),
+    /// The caller's body broke off: the worker has a part of it only.
+    #[error("the body of the request broke off")]
+    Request,
     /// The connection ended before the answer did.
     #[error("the connection ended")]
     Ended,
@@ -95,9 +104,8 @@ pub(super) struct Connection {
     stream: Socket,
     /// Read and not taken yet.
     incoming: BytesMut,
-    /// What is left to write of the request's head, then of its body.
-    outgoing_head: BytesMut,
-    outgoing_body: Bytes,
+    /// What is left to write of the request.
+    outgoing: Outgoing,
     /// What is left of the answer's body.
     body: Body,
     /// Whether another request may follow.
@@ -112,22 +120,14 @@ impl Connection {
     }
 
     fn new(stream: Socket) -> Self {
-        Self {
-            stream,
-            incoming: BytesMut::new(),
-            outgoing_head: BytesMut::new(),
-            outgoing_body: Bytes::new(),
-            body: Body::Length(0),
-            reusable: true,
-        }
+        Self { stream, incoming: BytesMut::new(), outgoing: Outgoing::default(), body: Body::Length(0), reusable: true }
     }
 
     /// What it is good for, once an answer is complete.
     pub(super) fn state(&self) -> State {
-        let written = self.outgoing_head.is_empty() && self.outgoing_body.is_empty();
         match self.body {
             Body::Length(0) if !self.incoming.is_empty() => State::Unasked,
-            Body::Length(0) if self.reusable && written => State::Reusable,
+            Body::Length(0) if self.reusable && self.outgoing.is_done() => State::Reusable,
             _ => State::Over,
         }
     }
@@ -148,11 +148,10 @@ impl Connection {
         method: &Method,
         target: &str,
         headers: &HeaderMap,
-        body: Bytes,
+        body: &RequestBody,
     ) -> Result<Head, Http1Error> {
-        write_head(&mut self.outgoing_head, method, target, headers, body.len());
-        self.outgoing_body = body;
-        self.begin_writing().await.map_err(Http1Error::NotSent)?;
+        self.outgoing.begin(method, target, headers, body);
+        self.begin_writing().await?;
         self.read(READ_BYTES).await?;
         let mut informational = 0;
         loop {
@@ -249,48 +248,38 @@ impl Connection {
     }
 
     /// Writes at least one byte. Nothing has left when this fails.
-    async fn begin_writing(&mut self) -> io::Result<()> {
-        poll_fn(|context| match ready!(self.poll_write_some(context)) {
-            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            outcome => Poll::Ready(outcome.map(drop)),
-        })
-        .await
+    async fn begin_writing(&mut self) -> Result<(), Http1Error> {
+        let Self { outgoing, stream, .. } = self;
+        let written =
+            poll_fn(|context| outgoing.poll_write(context, |context, slices| stream.poll_write(context, slices)));
+        match written.await {
+            Ok(_) => Ok(()),
+            Err(WriteError::Peer(error)) => Err(Http1Error::NotSent(error)),
+            Err(WriteError::Body) => Err(Http1Error::Request),
+        }
     }
 
     /// Reads at least one byte, writing what is left of the request beside it.
     async fn read(&mut self, room: usize) -> Result<(), Http1Error> {
         self.incoming.reserve(room);
+        let Self { outgoing, stream, incoming, reusable, .. } = self;
         let count = poll_fn(|context| {
-            while self.has_outgoing() {
-                match self.poll_write_some(context) {
-                    Poll::Ready(Ok(count)) if count > 0 => {}
+            while !outgoing.is_done() {
+                match outgoing.poll_write(context, |context, slices| stream.poll_write(context, slices)) {
+                    Poll::Ready(Ok(_)) => {}
                     Poll::Pending => break,
                     // The worker takes no more of the request. It may still answer, but not another request.
-                    Poll::Ready(_) => {
-                        self.reusable = false;
-                        self.outgoing_head.clear();
-                        self.outgoing_body.clear();
+                    Poll::Ready(Err(WriteError::Peer(_))) => {
+                        *reusable = false;
+                        outgoing.give_up();
                     }
+                    Poll::Ready(Err(WriteError::Body)) => return Poll::Ready(Err(Http1Error::Request)),
                 }
             }
-            self.stream.poll_read(context, &mut self.incoming)
+            Poll::Ready(ready!(stream.poll_read(context, incoming)).map_err(Http1Error::Io))
         })
-        .await
-        .map_err(Http1Error::Io)?;
+        .await?;
         if count == 0 { Err(Http1Error::Ended) } else { Ok(()) }
-    }
-
-    fn has_outgoing(&self) -> bool {
-        !(self.outgoing_head.is_empty() && self.outgoing_body.is_empty())
-    }
-
-    fn poll_write_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let slices = [IoSlice::new(&self.outgoing_head), IoSlice::new(&self.outgoing_body)];
-        let written = ready!(self.stream.poll_write(context, &slices))?;
-        let of_head = written.min(self.outgoing_head.len());
-        self.outgoing_head.advance(of_head);
-        self.outgoing_body.advance(written - of_head);
-        Poll::Ready(Ok(written))
     }
 
     /// Takes the head off what was read, if it is whole, and notes how its body ends.
@@ -342,18 +331,6 @@ enum Parsed {
     Partial,
 }
 
-fn write_head(out: &mut BytesMut, method: &Method, target: &str, headers: &HeaderMap, body_bytes: usize) {
-    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
-    put(&[method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
-    for (name, value) in headers {
-        put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
-    }
-    if body_bytes > 0 || matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-        put(&[b"content-length: ", body_bytes.to_string().as_bytes(), b"\r\n"]);
-    }
-    put(&[b"\r\n"]);
-}
-
 /// How the end of this answer's body is told (RFC 9112, section 6.3).
 fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<Body, Http1Error> {
     if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
@@ -395,7 +372,9 @@ fn chunk_size(line: &[u8]) -> Result<Body, Http1Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{BodyBroken, IncomingBody};
     use proptest::prelude::*;
+    use std::{sync::Arc, task::Context};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn socket(stream: UnixStream) -> Socket {
@@ -417,7 +396,7 @@ mod tests {
             }
         });
         let mut connection = Connection::new(socket(stream));
-        let head = connection.send(&method, "/", &HeaderMap::new(), Bytes::new()).await?;
+        let head = connection.send(&method, "/", &HeaderMap::new(), &RequestBody::default()).await?;
         let mut body = Vec::new();
         while let Some(chunk) = connection.chunk().await? {
             body.extend_from_slice(&chunk);
@@ -497,7 +476,7 @@ mod tests {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let mut connection = Connection::new(socket(stream));
         peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("there is room");
-        connection.send(&Method::GET, "/", &HeaderMap::new(), Bytes::new()).await.expect("an answer");
+        connection.send(&Method::GET, "/", &HeaderMap::new(), &RequestBody::default()).await.expect("an answer");
         assert_eq!(connection.chunk().await.expect("a body"), None);
         tokio::time::sleep(std::time::Duration::ZERO).await;
         assert_eq!((connection.state(), connection.state_after_rest()), (State::Reusable, State::Reusable));
@@ -532,7 +511,7 @@ mod tests {
         });
         let mut connection = Connection::new(socket(stream));
         let outcome = async {
-            connection.send(&Method::GET, "/", &HeaderMap::new(), Bytes::new()).await?;
+            connection.send(&Method::GET, "/", &HeaderMap::new(), &RequestBody::default()).await?;
             while connection.chunk().await?.is_some() {}
             Ok(())
         };
@@ -594,7 +573,7 @@ mod tests {
         });
         let mut connection = Connection::new(socket(stream));
         let body = Bytes::from(vec![b'x'; 4 << 20]);
-        connection.send(&Method::POST, "/", &HeaderMap::new(), body).await.expect("an answer");
+        connection.send(&Method::POST, "/", &HeaderMap::new(), &RequestBody::Whole(body)).await.expect("an answer");
         let mut total = 0;
         while let Some(chunk) = connection.chunk().await.expect("a body") {
             total += chunk.len();
@@ -603,6 +582,75 @@ mod tests {
         assert_eq!(connection.state(), State::Over, "the request was not written to its end");
         drop(connection);
         assert!(answering.await.expect("the peer ends") < 4 << 20);
+    }
+
+    /// A body that comes in these parts, and then ends or breaks off.
+    #[derive(Debug)]
+    struct Parts {
+        length: Option<u64>,
+        parts: parking_lot::Mutex<Vec<Result<Bytes, BodyBroken>>>,
+    }
+
+    impl IncomingBody for Parts {
+        fn length(&self) -> Option<u64> {
+            self.length
+        }
+
+        fn poll_chunk(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
+            // Each part makes its reader wait once.
+            let mut parts = self.parts.lock();
+            match parts.pop() {
+                None => Poll::Ready(None),
+                Some(Ok(bytes)) if bytes.starts_with(b"wait") => {
+                    parts.push(Ok(bytes.slice(4..)));
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Some(part) => Poll::Ready(Some(part)),
+            }
+        }
+    }
+
+    /// Sends a body in parts to a peer that answers once the connection brings no more for a while; gives what it got.
+    async fn upload(length: Option<u64>, parts: &[Option<&'static str>]) -> Result<(String, State), Http1Error> {
+        let (stream, mut peer) = UnixStream::pair().expect("a pair");
+        let parts = parts.iter().rev().map(|it| it.map(Bytes::from).ok_or(BodyBroken)).collect();
+        let body = RequestBody::Incoming(Arc::new(Parts { length, parts: parking_lot::Mutex::new(parts) }));
+        let ends = if length.is_some() { "hello world" } else { "0\r\n\r\n" };
+        let peer = tokio::spawn(async move {
+            let mut request = Vec::new();
+            while !request.ends_with(ends.as_bytes()) && peer.read_buf(&mut request).await.is_ok_and(|it| it > 0) {}
+            let _ = peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            String::from_utf8(request).expect("text")
+        });
+        let mut connection = Connection::new(socket(stream));
+        connection.send(&Method::POST, "/", &HeaderMap::new(), &body).await?;
+        let state = connection.state();
+        Ok((peer.await.expect("the peer ends"), state))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_written_as_it_comes_in() {
+        let parts = [Some("waithello"), Some(" "), Some(""), Some("waitworld")];
+        let (got, state) = upload(Some(11), &parts).await.expect("an answer");
+        assert_eq!(
+            (got.as_str(), state),
+            ("POST / HTTP/1.1\r\ncontent-length: 11\r\n\r\nhello world", State::Reusable)
+        );
+        let (got, state) = upload(None, &parts).await.expect("an answer");
+        let chunks = "5\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\n\r\n";
+        assert_eq!(got, format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"));
+        assert_eq!(state, State::Reusable);
+        let (got, _) = upload(None, &[]).await.expect("an answer");
+        assert!(got.ends_with("\r\n\r\n0\r\n\r\n"), "{got}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_no_request() {
+        for length in [Some(11), None] {
+            let outcome = upload(length, &[Some("waithello"), None]).await;
+            assert!(matches!(outcome, Err(Http1Error::Request)), "{outcome:?}");
+        }
     }
 
     /// Answers as Bun sends them, and some that it does not.
