@@ -54,6 +54,7 @@ impl Daemon {
         command.arg("serve").arg("--data-dir").arg(data_dir.path()).current_dir(data_dir.path());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", data_dir.path());
         command.env("LEVAIN_BUN", bun).env("LEVAIN_VERSIONING_VERIFY", "syntax");
+        command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
         command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", prewarmed.to_string());
         if sandbox == SandboxMode::Off {
             command.env("LEVAIN_SANDBOX_MODE", "off");

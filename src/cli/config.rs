@@ -31,7 +31,7 @@ impl Config {
                 }
             }
             Self::Print => {
-                let effective = load(session.config.as_deref(), &flags(None, session.socket.as_deref(), None))?;
+                let effective = load(session.config.as_deref(), &flags(None, session.socket.as_deref(), None, None))?;
                 if session.out.is_json {
                     return session.out.json(&effective.rows());
                 }
@@ -46,12 +46,14 @@ pub(super) fn flags(
     data_dir: Option<&Path>,
     socket: Option<&Path>,
     log_level: Option<&str>,
+    http: Option<&str>,
 ) -> Vec<(&'static str, String)> {
     let path = |path: &Path| path.display().to_string();
     let flags = [
         ("daemon.data_dir", data_dir.map(path)),
         ("daemon.socket", socket.map(path)),
         ("daemon.log_level", log_level.map(str::to_owned)),
+        ("http.address", http.map(str::to_owned)),
     ];
     flags.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
 }

@@ -40,7 +40,7 @@ const LABEL_PREFIX: &str = "sample-";
 
 impl Demo {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let mut flags = config::flags(self.data_dir.as_deref(), session.socket.as_deref(), None);
+        let mut flags = config::flags(self.data_dir.as_deref(), session.socket.as_deref(), None, None);
         // Loading a version to check it would leave a warm worker, and a cold start is one of the things to show.
         flags.push(("versioning.verify", "syntax".into()));
         let effective = config::load(session.config.as_deref(), &flags)?;

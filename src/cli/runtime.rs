@@ -30,7 +30,7 @@ enum Action {
 
 impl Runtime {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let flags = config::flags(self.data_dir.as_deref(), None, None);
+        let flags = config::flags(self.data_dir.as_deref(), None, None, None);
         let effective = config::load(session.config.as_deref(), &flags)?;
         let data_dir = config::data_dir(&effective);
         let found = match self.action {

@@ -16,7 +16,7 @@ const EXAMPLES: &str = "Examples:
   levain serve --config /etc/levain/config.toml
   levain serve --data-dir /var/lib/levain --log-level debug
 
-A flag stands for its key in the configuration: --data-dir, --socket and --log-level come before the LEVAIN_*
+A flag stands for its key in the configuration: --data-dir, --socket, --http and --log-level come before the LEVAIN_*
 variables, which come before the file.";
 
 /// `levain serve`.
@@ -26,6 +26,9 @@ pub(super) struct Serve {
     /// Where everything is kept [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Where HTTP is served, or off [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS|off")]
+    http: Option<String>,
     /// error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -33,7 +36,12 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let flags = config::flags(self.data_dir.as_deref(), session.socket.as_deref(), self.log_level.as_deref());
+        let flags = config::flags(
+            self.data_dir.as_deref(),
+            session.socket.as_deref(),
+            self.log_level.as_deref(),
+            self.http.as_deref(),
+        );
         let effective = config::load(session.config.as_deref(), &flags)?;
         let format = match effective.config.daemon.log_format {
             LogFormat::Auto => logging::Format::Auto,
@@ -55,7 +63,7 @@ impl Serve {
 /// Why the daemon did not start.
 pub(super) fn failed(error: StartError) -> CliError {
     let code = match &error {
-        StartError::Locked { .. } | StartError::Bind(_) => ErrorCode::Conflict,
+        StartError::Locked { .. } | StartError::Bind(_) | StartError::Http(_) => ErrorCode::Conflict,
         StartError::Runtime(_) => ErrorCode::WorkerUnavailable,
         _ => ErrorCode::Internal,
     };

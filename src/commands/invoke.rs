@@ -1,17 +1,20 @@
 //! INVOKE.
 
-use super::{Context, Partials, explain::is_functions_fault, shutting_down};
+use super::{
+    Context, Partials,
+    call::{self, Call, Failed, call, check_head},
+    explain::is_functions_fault,
+};
 use crate::{
     error::{Error, ErrorCode},
-    model::{Invocation, InvocationId, RequestBody, Settings, Timestamp, Timing},
+    model::{ColdStart, Invocation, InvocationId, RequestBody, Settings, Timing},
     protocol::{
         field::{Body, Fields},
         message::{InvokeRequest, InvokeResponse, StreamChunk, StreamHead},
-        worker::{LogLevel, RESERVED_PREFIX},
+        worker::RESERVED_PREFIX,
     },
-    router::Route,
-    scheduler::{Failed, InvokeError, Reply},
-    telemetry::{LogRecord, Observation, Stream},
+    router::PIN_HEADER,
+    scheduler::InvokeError,
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
@@ -23,15 +26,6 @@ use std::{
 };
 use tokio::time::timeout_at;
 
-/// Methods that workers serve; others would only break their connection.
-const METHODS: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
-
-/// What a request's path, query and headers may have together: Bun takes heads of 16 KiB, the daemon's own part
-/// included, and about 200 headers.
-const HEAD_BYTES_MAX: usize = 15 * 1024;
-const HEADERS_MAX: usize = 150;
-
 /// What an answer's frame holds besides the body.
 const ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
 
@@ -42,222 +36,124 @@ pub(super) async fn run(
 ) -> Result<InvokeResponse, Error> {
     let received = Instant::now();
     let (function, qualifier) = (mem::take(&mut request.function_id), request.qualifier.take());
-    let mut route = context.router.route(&function, qualifier.as_deref(), request.headers.as_ref())?;
+    let route = context.router.route(&function, qualifier.as_deref(), request.headers.as_ref())?;
+    let is_pinned = request.headers.as_ref().is_some_and(|it| it.get(PIN_HEADER).is_some());
     let stream = request.stream.then_some(partials);
     let invocation = invocation(request, &route.entry.function.settings, received)?;
-    let mut outcome = call(context, &route, &invocation, stream).await;
-    let mut waited_elsewhere = Duration::ZERO;
-    while let Err(failed) = &outcome
-        && is_gone(context, &route, failed)
-        && let Ok(next) = context.router.route(&function, qualifier.as_deref(), Some(&fields(&invocation.headers)))
-    {
-        waited_elsewhere += failed.timing.queue;
-        route = next;
-        outcome = call(context, &route, &invocation, stream).await;
-    }
-    if let Err(CallFailed { error: CallError::CallerGone, .. }) = outcome {
-        return Err(Error::invalid("the caller has left"));
-    }
-    let (mut timing, failure) = match &outcome {
-        Ok(answer) => (answer.timing, None),
-        Err(failed) => (failed.timing, Some(refine(context, &failed.error))),
-    };
-    timing.queue += waited_elsewhere;
-    observe(context, &route, invocation.id, timing, failure.as_ref());
     let mut response = InvokeResponse {
         success: true,
         status: 0,
         headers: Fields::default(),
         body: Body::default(),
-        execution_time_ms: milliseconds(received.elapsed()),
+        execution_time_ms: 0.0,
         execution_id: invocation.id.to_string(),
         version: route.version.label.to_string(),
-        cold_start: timing.cold_start,
-        queue_ms: milliseconds(timing.queue),
-        start_ms: milliseconds(timing.start),
+        cold_start: ColdStart::None,
+        queue_ms: 0.0,
+        start_ms: 0.0,
         error: None,
         code: None,
         details: None,
     };
-    match (outcome, failure) {
-        (_, Some(error)) if is_functions_fault(error.code) => {
-            response.success = false;
+    let again = || {
+        let route = context.router.route(&function, qualifier.as_deref(), Some(&invocation.headers));
+        route.ok().filter(|_| !is_pinned)
+    };
+    let outcome = match call(context, route, again, &invocation).await {
+        Ok(call) => {
+            (response.status, response.headers) = (call.status().as_u16(), fields(call.headers()));
+            match stream {
+                Some(partials) => forward(call, &invocation, partials, &response).await?.map(|it| (Bytes::new(), it)),
+                None => collect(call, context.config.load().limits.frame_bytes_max as usize).await,
+            }
+        }
+        Err(failed) => Err(failed),
+    };
+    let timing = match outcome {
+        Ok((body, timing)) => {
+            response.body = Body(body);
+            timing
+        }
+        Err(Failed { error, timing }) if is_functions_fault(error.code) => {
+            (response.success, response.status, response.headers) = (false, 0, Fields::default());
             (response.error, response.code, response.details) = (Some(error.message), Some(error.code), error.details);
+            timing
         }
-        (_, Some(error)) => return Err(error),
-        (Ok(answer), None) => {
-            response.status = answer.status;
-            response.headers = answer.headers;
-            response.body = Body(answer.body);
-        }
-        (Err(failed), None) => return Err(Error::internal(failed.error)),
-    }
+        Err(Failed { error, .. }) => return Err(error),
+    };
+    response.execution_time_ms = milliseconds(received.elapsed());
+    response.cold_start = timing.cold_start;
+    (response.queue_ms, response.start_ms) = (milliseconds(timing.queue), milliseconds(timing.start));
     Ok(response)
 }
 
-/// A complete answer; the body is empty if it was streamed.
-struct Answered {
-    status: u16,
-    headers: Fields,
-    body: Bytes,
-    timing: Timing,
-}
-
-/// Why a call has no complete answer, and where its time went.
-struct CallFailed {
-    error: CallError,
-    timing: Timing,
-}
-
-enum CallError {
-    Invoke(InvokeError),
-    AnswerTooLarge { max: usize },
-    CallerGone,
-}
-
-impl std::fmt::Display for CallError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Invoke(error) => error.fmt(f),
-            Self::AnswerTooLarge { max } => write!(
-                f,
-                "the answer has more than {max} bytes, which do not fit into one frame; invoke with `stream`, or raise \
-                 limits.frame_bytes_max"
-            ),
-            Self::CallerGone => f.write_str("the caller has left"),
-        }
-    }
-}
-
-impl From<Failed> for CallFailed {
-    fn from(failed: Failed) -> Self {
-        Self { error: CallError::Invoke(failed.error), timing: failed.timing }
-    }
-}
-
-/// Whether a call failed because its version was removed before a worker got it. Its alias had moved on by then, or it
-/// would have held the version, so the call can go after it.
-fn is_gone(context: &Context, route: &Route, failed: &CallFailed) -> bool {
-    let is_refused = matches!(failed.error, CallError::Invoke(InvokeError::Closed | InvokeError::Start(_)));
-    // What was sent has run for a while, and must not run twice.
-    if !is_refused || !failed.timing.run.is_zero() {
-        return false;
-    }
-    let (function, version) = (route.entry.function.id, route.version.id);
-    let is_gone = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(version).is_none());
-    if is_gone {
-        // This call may have made the pool anew after it was closed.
-        context.scheduler.close(version);
-    }
-    is_gone
-}
-
-async fn call(
-    context: &Context,
-    route: &Route,
-    invocation: &Invocation,
-    stream: Option<&Partials>,
-) -> Result<Answered, CallFailed> {
-    let pool = context.pool(&route.entry, &route.version, &route.environment);
-    let mut reply = pool.invoke(invocation).await?;
-    let status = reply.status().as_u16();
-    let headers = fields(reply.headers());
-    let body = match stream {
-        Some(partials) => {
-            let wait = reply.wait();
-            let head = StreamHead {
-                status,
-                headers: headers.clone(),
-                execution_id: invocation.id.to_string(),
-                version: route.version.label.to_string(),
-                cold_start: wait.cold_start,
-                queue_ms: milliseconds(wait.queue),
-                start_ms: milliseconds(wait.start),
-            };
-            // A caller that does not read holds the worker no longer than the invocation may take.
-            match timeout_at(invocation.deadline().into(), forward(&mut reply, partials, &head)).await {
-                Ok(forwarded) => forwarded?,
-                Err(_) => {
-                    let error = CallError::Invoke(InvokeError::Timeout { limit: invocation.timeout });
-                    return Err(CallFailed { error, timing: reply.timing() });
-                }
-            }
-            Bytes::new()
-        }
-        None => collect(&mut reply, context.config.load().limits.frame_bytes_max as usize).await?,
-    };
-    Ok(Answered { status, headers, body, timing: reply.timing() })
-}
-
-async fn collect(reply: &mut Reply, frame_bytes_max: usize) -> Result<Bytes, CallFailed> {
+/// The whole body, if it fits into a frame.
+async fn collect(mut call: Call, frame_bytes_max: usize) -> Result<(Bytes, Timing), Failed> {
     // A body in JSON takes four bytes for three.
     let max = frame_bytes_max.saturating_sub(ANSWER_OVERHEAD_BYTES) / 4 * 3;
-    let Some(first) = reply.chunk().await? else { return Ok(Bytes::new()) };
-    let Some(second) = reply.chunk().await? else {
-        return if first.len() > max { Err(too_large(reply, max)) } else { Ok(first) };
-    };
-    let length = reply.headers().get(http::header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let Some(first) = call.chunk().await? else { return Ok((Bytes::new(), call.timing())) };
+    if first.len() > max {
+        return Err(call.fail(too_large(max)));
+    }
+    let Some(second) = call.chunk().await? else { return Ok((first, call.timing())) };
+    let length = call.headers().get(http::header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
     let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(max));
     body.extend_from_slice(&first);
     body.extend_from_slice(&second);
-    while let Some(chunk) = reply.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > max {
-            return Err(too_large(reply, max));
+    while body.len() <= max {
+        match call.chunk().await? {
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => return Ok((body.freeze(), call.timing())),
         }
     }
-    if body.len() > max { Err(too_large(reply, max)) } else { Ok(body.freeze()) }
+    Err(call.fail(too_large(max)))
 }
 
-fn too_large(reply: &Reply, max: usize) -> CallFailed {
-    CallFailed { error: CallError::AnswerTooLarge { max }, timing: reply.timing() }
+fn too_large(max: usize) -> Error {
+    let message = format!(
+        "the answer has more than {max} bytes, which do not fit into one frame; invoke with `stream`, or raise \
+         limits.frame_bytes_max"
+    );
+    Error::new(ErrorCode::PayloadTooLarge, message)
 }
 
-async fn forward(reply: &mut Reply, partials: &Partials, head: &StreamHead) -> Result<(), CallFailed> {
-    let gone = |reply: &Reply| CallFailed { error: CallError::CallerGone, timing: reply.timing() };
-    if partials.send(head).await.is_err() {
-        return Err(gone(reply));
-    }
-    while let Some(chunk) = reply.chunk().await? {
-        if partials.send(&StreamChunk { body: Body(chunk) }).await.is_err() {
-            return Err(gone(reply));
+/// Sends the answer in parts as it comes. The outer error says that the caller has left.
+async fn forward(
+    mut call: Call,
+    invocation: &Invocation,
+    partials: &Partials,
+    response: &InvokeResponse,
+) -> Result<Result<Timing, Failed>, Error> {
+    let wait = call.wait();
+    let head = StreamHead {
+        status: response.status,
+        headers: response.headers.clone(),
+        execution_id: response.execution_id.clone(),
+        version: response.version.clone(),
+        cold_start: wait.cold_start,
+        queue_ms: milliseconds(wait.queue),
+        start_ms: milliseconds(wait.start),
+    };
+    let gone = |_| Error::invalid("the caller has left");
+    let forwarding = async {
+        partials.send(&head).await.map_err(gone)?;
+        loop {
+            match call.chunk().await {
+                Ok(Some(chunk)) => partials.send(&StreamChunk { body: Body(chunk) }).await.map_err(gone)?,
+                Ok(None) => return Ok(None),
+                Err(failed) => return Ok(Some(failed)),
+            }
         }
-    }
-    Ok(())
-}
-
-/// What the client sees of a failure.
-fn refine(context: &Context, error: &CallError) -> Error {
-    match error {
-        CallError::Invoke(InvokeError::Closed) if context.stopping.is_cancelled() => shutting_down(),
-        CallError::Invoke(error) => error.into(),
-        CallError::AnswerTooLarge { .. } => Error::new(ErrorCode::PayloadTooLarge, error.to_string()),
-        CallError::CallerGone => Error::new(ErrorCode::InvalidRequest, error.to_string()),
-    }
-}
-
-fn observe(context: &Context, route: &Route, id: InvocationId, timing: Timing, failure: Option<&Error>) {
-    let (function_id, version) = (route.entry.function.id, &route.version);
-    let at = Timestamp::now();
-    let code = failure.map(|error| error.code);
-    let observation = Observation { function_id, version_id: version.id, version: &version.label, code, timing, at };
-    context.telemetry.metrics().record(&observation);
-    if let Some(error) = failure {
-        let stack = error.details.as_ref().and_then(|details| details.get("stack")?.as_str());
-        let message = match stack {
-            Some(stack) => format!("{}: {}\n{stack}", error.code, error.message),
-            None => format!("{}: {}", error.code, error.message),
-        };
-        context.telemetry.logs().push(LogRecord {
-            at,
-            function_id,
-            version: version.label.clone(),
-            invocation: Some(id),
-            worker: 0,
-            stream: Stream::System,
-            level: LogLevel::Error,
-            message,
-        });
+    };
+    // A caller that does not read holds the worker no longer than the invocation may take.
+    match timeout_at(invocation.deadline().into(), forwarding).await {
+        Ok(Ok(None)) => Ok(Ok(call.timing())),
+        Ok(Ok(Some(failed))) => Ok(Err(failed)),
+        Ok(Err(gone)) => Err(gone),
+        Err(_) => {
+            let timeout = InvokeError::Timeout { limit: invocation.timeout };
+            Ok(Err(call.fail((&timeout).into())))
+        }
     }
 }
 
@@ -269,10 +165,7 @@ fn milliseconds(duration: Duration) -> f64 {
 fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) -> Result<Invocation, Error> {
     let body = request.body.unwrap_or_default().0;
     let method = match &request.method {
-        Some(method) => METHODS
-            .into_iter()
-            .find(|it| it.as_str().eq_ignore_ascii_case(method))
-            .ok_or_else(|| Error::invalid(format!("method `{method}` is not served: use one of {METHODS:?}")))?,
+        Some(name) => call::method(name)?,
         None if body.is_empty() => Method::GET,
         None => Method::POST,
     };
@@ -298,23 +191,6 @@ fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) ->
         received,
         timeout,
     })
-}
-
-/// Refuses what Bun would answer with 431 in the function's place.
-fn check_head(target: &PathAndQuery, headers: &HeaderMap) -> Result<(), Error> {
-    let of_headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let bytes = target.as_str().len() + of_headers;
-    if bytes > HEAD_BYTES_MAX || headers.len() > HEADERS_MAX {
-        return Err(Error::new(
-            ErrorCode::PayloadTooLarge,
-            format!(
-                "path, query and headers have {bytes} bytes in {} headers; at most {HEAD_BYTES_MAX} bytes in {HEADERS_MAX} \
-                 headers go to a function: put the rest into the body",
-                headers.len()
-            ),
-        ));
-    }
-    Ok(())
 }
 
 fn target(path: &str, query: Option<&Fields>) -> Result<PathAndQuery, Error> {
@@ -406,7 +282,7 @@ mod tests {
             Err(ErrorCode::InvalidRequest)
         ));
         assert!(outcome(InvokeRequest { body, ..InvokeRequest::default() }).is_ok_and(|it| it.method == Method::POST));
-        let long = InvokeRequest { path: Some("x".repeat(HEAD_BYTES_MAX + 1)), ..InvokeRequest::default() };
+        let long = InvokeRequest { path: Some("x".repeat(call::HEAD_BYTES_MAX + 1)), ..InvokeRequest::default() };
         assert!(matches!(outcome(long), Err(ErrorCode::PayloadTooLarge)));
     }
 

@@ -6,6 +6,7 @@
 mod activate;
 mod aliases;
 mod bytecode;
+mod call;
 mod cleanup;
 mod compare;
 mod delete;
@@ -25,6 +26,7 @@ mod versions;
 mod warmup;
 
 pub use bytecode::keep_compiled;
+pub use call::{Call, Failed, call, check_head, check_method};
 
 use crate::{
     bundle::{BundleStore, BytecodeStore},

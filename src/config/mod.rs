@@ -217,6 +217,25 @@ schema! {
         bundle_files_max: u32 = 2_000_u32, Rule::Number(1, 100_000), Live,
             "Files of one bundle.";
     }
+    /// The HTTP face: functions below /functions/, management below /api/.
+    http: HttpConfig {
+        address: String = "127.0.0.1:8080", Rule::Text, Restart,
+            "Address and port to listen on; off: no HTTP.";
+        connections_max: u32 = 4_096_u32, Rule::Number(1, 65_536), Restart,
+            "Open connections; further ones wait until one is closed.";
+        head_bytes_max: u32 = 32_768_u32, Rule::Number(8_192, 1_048_576), Restart,
+            "The largest head of a request; functions take less, see docs/functions.md.";
+        head_timeout_ms: u32 = 30_000_u32, Rule::Number(10, 3_600_000), Restart,
+            "How long a connection may wait for the complete head of its next request.";
+        body_bytes_max: u32 = 104_857_600_u32, Rule::Number(0, 4_294_967_295), Live,
+            "The largest body of a request to a function.";
+        body_timeout_ms: u32 = 30_000_u32, Rule::Number(10, 3_600_000), Live,
+            "How long a body may make no progress, in either direction.";
+        stream_seconds_max: u32 = 3_600_u32, Rule::Number(1, 604_800), Live,
+            "How long an answer that makes progress may take; its beginning has the function's timeout_seconds.";
+        cors_origin: String = "", Rule::Text, Live,
+            "The origin whose pages may call functions, or * for all; empty: functions answer preflights themselves.";
+    }
     /// How versions come to be.
     versioning: VersioningConfig {
         verify: Verify = Verify::Load, Rule::Choice(Verify::NAMES), Live,
@@ -332,6 +351,32 @@ impl VersioningConfig {
     #[must_use]
     pub fn rollback_warm(&self) -> Duration {
         Duration::from_secs(self.rollback_warm_seconds.into())
+    }
+}
+
+impl HttpConfig {
+    /// Where to listen; none where HTTP is off.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        Some(self.address.as_str()).filter(|it| !it.is_empty() && *it != "off")
+    }
+
+    /// See [`Self::head_timeout_ms`].
+    #[must_use]
+    pub fn head_timeout(&self) -> Duration {
+        milliseconds(self.head_timeout_ms)
+    }
+
+    /// See [`Self::body_timeout_ms`].
+    #[must_use]
+    pub fn body_timeout(&self) -> Duration {
+        milliseconds(self.body_timeout_ms)
+    }
+
+    /// See [`Self::stream_seconds_max`].
+    #[must_use]
+    pub fn stream_max(&self) -> Duration {
+        Duration::from_secs(self.stream_seconds_max.into())
     }
 }
 

@@ -17,7 +17,9 @@ use crate::{
     commands::{self, ChangeLocks, Context},
     config::{Bytecode, Config, ConfigError, Effective},
     deploy::Manifests,
+    http,
     ipc::{self, BindError},
+    lanes::Lanes,
     logging::LevelHandle,
     router::Router,
     scheduler::{self, Scheduler},
@@ -36,6 +38,7 @@ use nix::fcntl::Flock;
 use std::{
     fs::File,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
@@ -82,6 +85,12 @@ pub enum StartError {
     /// The socket cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The address for HTTP cannot be listened on.
+    #[error(transparent)]
+    Http(#[from] http::BindError),
+    /// The threads that serve connections cannot be started.
+    #[error("cannot start the threads that serve connections: {0}")]
+    Threads(#[source] io::Error),
     /// Workers cannot be made.
     #[error(transparent)]
     Workers(#[from] SpawnerError),
@@ -136,8 +145,9 @@ impl Signals {
 pub struct Daemon {
     context: Arc<Context>,
     socket: PathBuf,
-    /// The command socket's server.
-    server: JoinSet<()>,
+    http: Option<SocketAddr>,
+    /// Those of the command socket and of HTTP.
+    servers: JoinSet<()>,
     /// What ticks and watches.
     helpers: JoinSet<()>,
     /// Held until everything has ended.
@@ -160,7 +170,10 @@ impl Daemon {
         let socket = config.socket_path();
         // Bound before anything slow, so that a second daemon on the same socket learns it at once.
         let shared = !(config.daemon.allowed_uids.is_empty() && config.daemon.allowed_gids.is_empty());
-        let server = ipc::Server::bind(&socket, shared).await?;
+        let lanes = Arc::new(Lanes::start().map_err(StartError::Threads)?);
+        let server = ipc::Server::bind(&socket, shared, Arc::clone(&lanes)).await?;
+        let http = http::Server::bind(&config.http, lanes).await?;
+        let http_address = http.as_ref().map(http::Server::address);
         let found = runtime::find(config.bun_path(), &data_dir).await?;
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
@@ -184,14 +197,24 @@ impl Daemon {
         }
         let mut servers = JoinSet::new();
         servers.spawn(server.run(Arc::clone(&context)));
-        tracing::info!(socket = %socket.display(), functions = context.router.functions().len(), pid = std::process::id(), "ready");
-        Ok(Self { context, socket, server: servers, helpers, _lock: lock })
+        if let Some(http) = http {
+            servers.spawn(http.run(Arc::clone(&context)));
+        }
+        let shown = http_address.map_or_else(|| "off".to_owned(), |it| it.to_string());
+        tracing::info!(socket = %socket.display(), http = shown, functions = context.router.functions().len(), pid = std::process::id(), "ready");
+        Ok(Self { context, socket, http: http_address, servers, helpers, _lock: lock })
     }
 
     /// Where the command socket is.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Where HTTP is served, if it is.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// Serves until SIGTERM or SIGINT, then shuts down.
@@ -224,8 +247,9 @@ impl Daemon {
         self.context.tasks.close();
         self.context.tasks.wait().await;
         // What is left of a connection now is a client that does not read its answers.
-        if tokio::time::timeout(FLUSH_GRACE, self.server.join_next()).await.is_err() {
-            self.server.shutdown().await;
+        let served = async { while self.servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(FLUSH_GRACE, served).await.is_err() {
+            self.servers.shutdown().await;
         }
         self.helpers.shutdown().await;
         let context = Arc::clone(&self.context);

@@ -6,12 +6,12 @@
 
 mod backlog;
 mod connection;
-mod lanes;
 mod outbox;
 
 use crate::{
     commands::{Caller, Context},
     error::{Error, ErrorCode},
+    lanes::Lanes,
     protocol::{frame, ipc},
     socket::Socket,
 };
@@ -26,7 +26,6 @@ use interprocess::{
     },
     os::unix::local_socket::ListenerOptionsExt,
 };
-use lanes::Lanes;
 use nix::{
     sys::socket::{getsockopt, sockopt::PeerCredentials},
     unistd::Pid,
@@ -79,12 +78,12 @@ pub enum BindError {
 pub struct Server {
     listener: Listener,
     path: PathBuf,
-    lanes: Lanes,
+    lanes: Arc<Lanes>,
 }
 
 impl Server {
-    /// Binds the socket. `shared` opens the file to all users, for a daemon that checks its peers by an allow-list.
-    pub async fn bind(path: &Path, shared: bool) -> Result<Self, BindError> {
+    /// Binds the socket; connections will run on these lanes. `shared` opens the file to all users, for a daemon that checks its peers by an allow-list.
+    pub async fn bind(path: &Path, shared: bool, lanes: Arc<Lanes>) -> Result<Self, BindError> {
         let path = path.to_owned();
         if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(BindError::TooLong(path));
@@ -94,7 +93,6 @@ impl Server {
         let mode = if shared { 0o666 } else { 0o600 };
         let name = path.as_path().to_fs_name::<GenericFilePath>().map_err(fail)?;
         let listener = ListenerOptions::new().name(name).mode(mode).create_tokio().map_err(fail)?;
-        let lanes = Lanes::start().map_err(fail)?;
         Ok(Self { listener, path, lanes })
     }
 
@@ -106,7 +104,7 @@ impl Server {
 
     /// Serves connections until the daemon stops, then lets those there are finish what they run. The socket file goes
     /// at once. Dropping the future ends all connections.
-    pub async fn run(mut self, context: Arc<Context>) {
+    pub async fn run(self, context: Arc<Context>) {
         let stop = context.stopping.clone();
         let mut connections = JoinSet::new();
         let backlogs = Arc::<Backlogs>::default();

@@ -8,14 +8,13 @@
 
 mod traffic;
 
-pub use traffic::PIN_HEADER;
+pub use traffic::{CallHeaders, PIN_HEADER};
 
 use crate::{
     error::{Error, ErrorCode},
     model::{
         AliasName, EnvironmentName, Function, FunctionId, FunctionName, Percent, Split, Sticky, Version, VersionId,
     },
-    protocol::field::Fields,
 };
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -200,8 +199,13 @@ impl Router {
 
     /// Where a call with these headers goes: as [`Self::resolve`] says, where an alias is split to one of its two
     /// versions. [`PIN_HEADER`] names the one to take, whatever its share.
-    pub fn route(&self, function: &str, qualifier: Option<&str>, headers: Option<&Fields>) -> Result<Route, Error> {
-        let pinned = headers.and_then(|headers| headers.get(PIN_HEADER));
+    pub fn route<H: CallHeaders>(
+        &self,
+        function: &str,
+        qualifier: Option<&str>,
+        headers: Option<&H>,
+    ) -> Result<Route, Error> {
+        let pinned = headers.and_then(|headers| headers.first(PIN_HEADER));
         let route = self.find(function, qualifier, |entry, alias| match (pinned, &alias.split) {
             (Some(pinned), _) => traffic::pinned(entry, alias, pinned),
             (None, None) => Ok(alias.version),

@@ -6,27 +6,63 @@ use crate::{
     model::{FunctionId, Split, Sticky, VersionId},
     protocol::field::Fields,
 };
+use http::HeaderMap;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// The request header by which a caller names the version that shall answer, by label or number.
 pub const PIN_HEADER: &str = "x-levain-version";
 
+/// The headers of a call, whichever face it came through.
+pub trait CallHeaders {
+    /// The first value under a name, compared without regard to case.
+    fn first(&self, name: &str) -> Option<&str>;
+
+    /// The first of the cookies, of however many headers, for which `find` gives something.
+    fn find_cookie<'a>(&'a self, find: &dyn Fn(&'a str) -> Option<&'a str>) -> Option<&'a str>;
+}
+
+impl CallHeaders for Fields {
+    fn first(&self, name: &str) -> Option<&str> {
+        self.get(name)
+    }
+
+    fn find_cookie<'a>(&'a self, find: &dyn Fn(&'a str) -> Option<&'a str>) -> Option<&'a str> {
+        self.all("cookie").flat_map(|it| it.split(';')).find_map(find)
+    }
+}
+
+impl CallHeaders for HeaderMap {
+    fn first(&self, name: &str) -> Option<&str> {
+        self.get(name)?.to_str().ok()
+    }
+
+    fn find_cookie<'a>(&'a self, find: &dyn Fn(&'a str) -> Option<&'a str>) -> Option<&'a str> {
+        let values = self.get_all(http::header::COOKIE).iter().filter_map(|it| it.to_str().ok());
+        values.flat_map(|it| it.split(';')).find_map(find)
+    }
+}
+
 /// The version that a call without [`PIN_HEADER`] gets.
 ///
 /// Callers that are told apart stay with their version while its share grows: the point on which a caller lies depends
 /// on nothing but the function and the caller. All others are drawn.
-pub(super) fn choose(function: FunctionId, alias: &Alias, split: &Split, headers: Option<&Fields>) -> VersionId {
+pub(super) fn choose<H: CallHeaders>(
+    function: FunctionId,
+    alias: &Alias,
+    split: &Split,
+    headers: Option<&H>,
+) -> VersionId {
     let caller = alias.sticky.as_ref().zip(headers).and_then(|(sticky, headers)| caller(sticky, headers));
     let point = caller.map_or_else(fastrand::f64, |caller| point_of(function, caller));
     if split.weight.covers(point) { split.version_id } else { alias.version }
 }
 
 /// What tells this caller from others.
-fn caller<'a>(sticky: &Sticky, headers: &'a Fields) -> Option<&'a str> {
+fn caller<'a, H: CallHeaders>(sticky: &Sticky, headers: &'a H) -> Option<&'a str> {
     let value = match sticky {
-        Sticky::Header(name) => headers.get(name),
-        Sticky::Cookie(name) => headers.all("cookie").flat_map(|it| it.split(';')).find_map(|pair| {
+        Sticky::Header(name) => headers.first(name),
+        Sticky::Cookie(name) => headers.find_cookie(&|pair| {
             let (key, value) = pair.split_once('=')?;
             (key.trim() == name).then_some(value)
         }),

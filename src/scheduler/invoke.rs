@@ -64,6 +64,12 @@ pub enum InvokeError {
         /// What it was allowed.
         limit: Duration,
     },
+    /// Its answer had begun, and made no progress any more.
+    #[error("the answer made no progress for {} ms", .idle.as_millis())]
+    Stalled {
+        /// How long.
+        idle: Duration,
+    },
     /// The worker died.
     #[error("the worker crashed: {0}")]
     Crashed(Exit),
@@ -89,8 +95,18 @@ pub struct Reply {
     lease: Option<Lease>,
     deadline: Instant,
     limit: Duration,
+    pace: Option<Pace>,
     wait: Wait,
     sent: Instant,
+}
+
+/// How slow an answer may be that outlives the timeout of its invocation.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The longest wait for its next bytes.
+    pub idle: Duration,
+    /// When it must have ended, however well it goes on.
+    pub until: Instant,
 }
 
 /// How long an invocation waited for its worker, and what for.
@@ -146,7 +162,7 @@ impl PoolHandle {
             let error = match exchange {
                 Ok(Ok(answer)) => {
                     let (deadline, limit) = (invocation.deadline(), invocation.timeout);
-                    return Ok(Reply { answer, lease: Some(lease), deadline, limit, wait, sent });
+                    return Ok(Reply { answer, lease: Some(lease), deadline, limit, pace: None, wait, sent });
                 }
                 // It never got there: another worker may have it. This one is of no use.
                 Ok(Err(ExchangeError::NotSent)) => {
@@ -259,6 +275,16 @@ impl Reply {
         self.wait
     }
 
+    /// It waited this much longer, for other workers.
+    pub fn add_to_queue(&mut self, waited: Duration) {
+        self.wait.queue += waited;
+    }
+
+    /// From now on the answer may go on beyond the invocation's deadline, at this pace.
+    pub fn keep_pace(&mut self, pace: Pace) {
+        (self.pace, self.limit) = (Some(pace), pace.until.saturating_duration_since(self.sent));
+    }
+
     /// Where the time went, up to now.
     #[must_use]
     pub fn timing(&self) -> Timing {
@@ -267,7 +293,11 @@ impl Reply {
 
     /// The next bytes of the body; `None` at its end, when the worker has been given back.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
-        let chunk = timeout_at(self.deadline.into(), self.answer.chunk()).await;
+        let deadline = match self.pace {
+            None => self.deadline,
+            Some(Pace { idle, until }) => until.min(Instant::now() + idle),
+        };
+        let chunk = timeout_at(deadline.into(), self.answer.chunk()).await;
         let error = match chunk {
             Ok(Ok(Some(bytes))) => return Ok(Some(bytes)),
             Ok(Ok(None)) => {
@@ -287,7 +317,10 @@ impl Reply {
                 if let Some(lease) = self.lease.take() {
                     lease.overtime();
                 }
-                InvokeError::Timeout { limit: self.limit }
+                match self.pace {
+                    Some(pace) if deadline < pace.until => InvokeError::Stalled { idle: pace.idle },
+                    _ => InvokeError::Timeout { limit: self.limit },
+                }
             }
         };
         Err(failed(error, self.wait, Some(self.sent)))

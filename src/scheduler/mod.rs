@@ -23,7 +23,7 @@ pub mod pool;
 mod simulation;
 
 pub use cell::Floor;
-pub use invoke::{Failed, InvokeError, Reply, Wait};
+pub use invoke::{Failed, InvokeError, Pace, Reply, Wait};
 
 use crate::{
     bundle::BundleStore,

@@ -49,6 +49,7 @@ impl TestDaemon {
         // Tests that count processes count those of functions, unless they ask for others.
         config.workers.prewarmed_workers = 0;
         config.versioning.rollback_warm_seconds = 0;
+        config.http.address = "off".into();
         change(&mut config);
         let daemon = Daemon::start(config.clone()).await.expect("the daemon starts");
         let client = Client::connect(daemon.socket()).await.expect("the daemon answers");
@@ -67,6 +68,11 @@ impl TestDaemon {
 
     pub fn socket(&self) -> PathBuf {
         self.daemon.as_ref().unwrap().socket().to_owned()
+    }
+
+    /// Where it serves HTTP.
+    pub fn http(&self) -> std::net::SocketAddr {
+        self.daemon.as_ref().unwrap().http().expect("a test that asks has it on")
     }
 
     pub fn data_dir(&self) -> &Path {

@@ -25,6 +25,8 @@ impl DaemonProcess {
     pub async fn command(data_dir: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_levain"));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", data_dir).env("LEVAIN_BUN", bun().await);
+        // Tests run side by side, and most of them have nothing to do with it.
+        command.env("LEVAIN_HTTP_ADDRESS", "off");
         command.current_dir(data_dir).stdin(Stdio::null());
         command
     }

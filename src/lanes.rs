@@ -22,7 +22,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -41,9 +41,9 @@ const FIRST_TIMER: Duration = Duration::from_secs(1);
 
 /// All lanes. They end when this is dropped, with all that still runs on them.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub struct Lanes {
     lanes: Vec<Lane>,
-    next: usize,
+    next: AtomicUsize,
     _stop: DropGuard,
 }
 
@@ -69,7 +69,7 @@ thread_local! {
 
 impl Lanes {
     /// Starts a lane for each processor.
-    pub(super) fn start() -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         Self::start_some(thread::available_parallelism().map_or(1, usize::from))
     }
 
@@ -77,17 +77,13 @@ impl Lanes {
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
         let lanes = (0..count).map(|number| Lane::start(number, stop.clone())).collect::<io::Result<_>>()?;
-        Ok(Self { lanes, next: 0, _stop: guard })
+        Ok(Self { lanes, next: AtomicUsize::new(0), _stop: guard })
     }
 
     /// Serves a connection on the next lane; they take turns.
-    pub(super) fn serve(
-        &mut self,
-        connections: &mut JoinSet<()>,
-        connection: impl Future<Output = ()> + Send + 'static,
-    ) {
-        self.next = (self.next + 1) % self.lanes.len();
-        let Lane { runtime, inbox } = &self.lanes[self.next];
+    pub fn serve(&self, connections: &mut JoinSet<()>, connection: impl Future<Output = ()> + Send + 'static) {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
+        let Lane { runtime, inbox } = &self.lanes[next];
         let connection = Box::pin(connection);
         connections.spawn_on(OnLane { connection, inbox: Arc::clone(inbox), waker: None }, runtime);
     }
@@ -210,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn connections_on_different_lanes_always_hear_of_each_other() {
         const NUMBERS: u32 = 20_000;
-        let mut lanes = Lanes::start_some(3).expect("threads");
+        let lanes = Lanes::start_some(3).expect("threads");
         let mut connections = JoinSet::new();
         // Once around all lanes and back to this thread; the last way is wide enough for all that is under way.
         let (first, mut from) = mpsc::channel(3);

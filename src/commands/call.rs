@@ -1,0 +1,229 @@
+//! One call of a function, for every face of the daemon: from the request to the last byte of the answer, counted and
+//! logged exactly once.
+
+use super::{Context, shutting_down};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{Invocation, InvocationId, Timestamp, Timing},
+    protocol::worker::LogLevel,
+    router::Route,
+    scheduler::{self, InvokeError, Pace, Reply, Wait},
+    telemetry::{LogRecord, Observation, Stream},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use std::{sync::Arc, time::Duration};
+
+/// Methods that workers serve; others would only break their connection.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
+
+/// What a request's path, query and headers may have together: Bun takes heads of 16 KiB, the daemon's own part
+/// included, and about 200 headers.
+pub(super) const HEAD_BYTES_MAX: usize = 15 * 1024;
+const HEADERS_MAX: usize = 150;
+
+/// A call whose answer has begun. Dropping it before its end says that the caller has left: the function is told, and
+/// nothing is counted.
+#[derive(Debug)]
+pub struct Call {
+    context: Arc<Context>,
+    route: Route,
+    id: InvocationId,
+    reply: Reply,
+    is_counted: bool,
+}
+
+/// A call without a complete answer.
+#[derive(Debug)]
+pub struct Failed {
+    /// What its caller is told.
+    pub error: Error,
+    /// Where its time went.
+    pub timing: Timing,
+}
+
+/// The method with this name, if functions can be called with it.
+pub(super) fn method(name: &str) -> Result<Method, Error> {
+    let found = METHODS.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(name));
+    found.ok_or_else(|| Error::invalid(format!("method `{name}` is not served: use one of {METHODS:?}")))
+}
+
+/// Whether functions can be called with this method.
+pub fn check_method(given: &Method) -> Result<(), Error> {
+    if METHODS.contains(given) { Ok(()) } else { method(given.as_str()).map(drop) }
+}
+
+/// Refuses what Bun would answer with 431 in the function's place.
+pub fn check_head(target: &PathAndQuery, headers: &HeaderMap) -> Result<(), Error> {
+    let of_headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let bytes = target.as_str().len() + of_headers;
+    if bytes > HEAD_BYTES_MAX || headers.len() > HEADERS_MAX {
+        return Err(Error::new(
+            ErrorCode::PayloadTooLarge,
+            format!(
+                "path, query and headers have {bytes} bytes in {} headers; at most {HEAD_BYTES_MAX} bytes in {HEADERS_MAX} \
+                 headers go to a function: put the rest into the body",
+                headers.len()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Sends an invocation and waits for the head of its answer. `again` says where it goes if its version is removed while
+/// it waits.
+pub async fn call(
+    context: &Arc<Context>,
+    mut route: Route,
+    again: impl Fn() -> Option<Route>,
+    invocation: &Invocation,
+) -> Result<Call, Failed> {
+    let mut waited_elsewhere = Duration::ZERO;
+    loop {
+        let pool = context.pool(&route.entry, &route.version, &route.environment);
+        let mut failed = match pool.invoke(invocation).await {
+            Ok(mut reply) => {
+                reply.add_to_queue(waited_elsewhere);
+                return Ok(Call { context: Arc::clone(context), route, id: invocation.id, reply, is_counted: false });
+            }
+            Err(failed) => failed,
+        };
+        let is_gone = is_gone(context, &route, &failed);
+        failed.timing.queue += waited_elsewhere;
+        match again().filter(|_| is_gone) {
+            Some(next) => {
+                waited_elsewhere = failed.timing.queue;
+                route = next;
+            }
+            None => {
+                let failed = refine(context, failed);
+                count(context, &route, invocation.id, failed.timing, Some(&failed.error));
+                return Err(failed);
+            }
+        }
+    }
+}
+
+/// Whether a call failed because its version was removed before a worker got it. Its alias had moved on by then, or it
+/// would have held the version, so the call can go after it.
+fn is_gone(context: &Context, route: &Route, failed: &scheduler::Failed) -> bool {
+    let is_refused = matches!(failed.error, InvokeError::Closed | InvokeError::Start(_));
+    // What was sent has run for a while, and must not run twice.
+    if !is_refused || !failed.timing.run.is_zero() {
+        return false;
+    }
+    let (function, version) = (route.entry.function.id, route.version.id);
+    let is_gone = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(version).is_none());
+    if is_gone {
+        // This call may have made the pool anew after it was closed.
+        context.scheduler.close(version);
+    }
+    is_gone
+}
+
+impl Call {
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> InvocationId {
+        self.id
+    }
+
+    /// Who answers.
+    #[must_use]
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// The answer's HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.reply.status()
+    }
+
+    /// The answer's headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.reply.headers()
+    }
+
+    /// What was waited for before the run.
+    #[must_use]
+    pub fn wait(&self) -> Wait {
+        self.reply.wait()
+    }
+
+    /// Where the time went, up to now.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.reply.timing()
+    }
+
+    /// From now on the answer may take longer than the invocation's timeout, as long as it goes on at this pace.
+    pub fn keep_pace(&mut self, pace: Pace) {
+        self.reply.keep_pace(pace);
+    }
+
+    /// The next bytes of the body; `None` at its end, which counts the call.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
+        match self.reply.chunk().await {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(None) => {
+                self.count(self.reply.timing(), None);
+                Ok(None)
+            }
+            Err(failed) => {
+                let failed = refine(&self.context, failed);
+                self.count(failed.timing, Some(&failed.error));
+                Err(failed)
+            }
+        }
+    }
+
+    /// Ends it without the rest of its answer, for this reason.
+    pub fn fail(mut self, error: Error) -> Failed {
+        let timing = self.reply.timing();
+        self.count(timing, Some(&error));
+        Failed { error, timing }
+    }
+
+    fn count(&mut self, timing: Timing, failure: Option<&Error>) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            count(&self.context, &self.route, self.id, timing, failure);
+        }
+    }
+}
+
+/// What the client sees of a failure.
+fn refine(context: &Context, failed: scheduler::Failed) -> Failed {
+    let error = match &failed.error {
+        InvokeError::Closed if context.stopping.is_cancelled() => shutting_down(),
+        error => error.into(),
+    };
+    Failed { error, timing: failed.timing }
+}
+
+fn count(context: &Context, route: &Route, id: InvocationId, timing: Timing, failure: Option<&Error>) {
+    let (function_id, version) = (route.entry.function.id, &route.version);
+    let at = Timestamp::now();
+    let code = failure.map(|error| error.code);
+    let observation = Observation { function_id, version_id: version.id, version: &version.label, code, timing, at };
+    context.telemetry.metrics().record(&observation);
+    if let Some(error) = failure {
+        let stack = error.details.as_ref().and_then(|details| details.get("stack")?.as_str());
+        let message = match stack {
+            Some(stack) => format!("{}: {}\n{stack}", error.code, error.message),
+            None => format!("{}: {}", error.code, error.message),
+        };
+        context.telemetry.logs().push(LogRecord {
+            at,
+            function_id,
+            version: version.label.clone(),
+            invocation: Some(id),
+            worker: 0,
+            stream: Stream::System,
+            level: LogLevel::Error,
+            message,
+        });
+    }
+}

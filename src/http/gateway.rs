@@ -1,0 +1,232 @@
+//! Calls of functions: `/functions/<name>[:<qualifier>][/<path>]`, and `<name>.localhost` with the path as it is.
+
+use super::{
+    answer::{self, Answer, Body, INVOCATION_HEADER},
+    upload::{Outcome, Upload},
+};
+use crate::{
+    commands::{self, Context},
+    config::HttpConfig,
+    error::{Error, ErrorCode},
+    model::{Invocation, InvocationId, RequestBody},
+    protocol::worker::RESERVED_PREFIX,
+    router::PIN_HEADER,
+    scheduler::Pace,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
+use hyper::body::{Body as _, Incoming};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Where functions are.
+const PREFIX: &str = "/functions/";
+
+/// What follows a function's name in a host name.
+const HOST_SUFFIX: &str = ".localhost";
+
+/// A body up to this size is read before a worker is asked for: the worker then waits for no caller.
+const SMALL_BODY_BYTES: u64 = 64 * 1024;
+
+/// An id of the caller's own, which comes back as it went in.
+const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-invocation-id");
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Which function a request is for.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Its name, with the qualifier if one is given.
+    function: String,
+    /// What the function sees of the path and query.
+    target: PathAndQuery,
+}
+
+impl Call {
+    /// None where a request is for no function.
+    pub(super) fn of(request: &Request<Incoming>) -> Option<Self> {
+        let whole = request.uri().path_and_query();
+        if let Some(function) = by_host(request) {
+            let target = whole.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+            return Some(Self { function, target });
+        }
+        let rest = whole?.as_str().strip_prefix(PREFIX)?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (name, rest) = rest.split_at(end);
+        // Some clients encode the colon.
+        let function = name.replace("%3A", ":").replace("%3a", ":");
+        let target = match rest.starts_with('/') {
+            true => rest.parse(),
+            false => format!("/{rest}").parse(),
+        };
+        Some(Self { function, target: target.ok()? })
+    }
+}
+
+/// The function that the host name of a request names.
+fn by_host(request: &Request<Incoming>) -> Option<String> {
+    let of_header = || request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
+    let host = request.uri().authority().map(|it| it.as_str()).or_else(of_header)?;
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let name = host.to_ascii_lowercase();
+    let name = name.strip_suffix(HOST_SUFFIX)?;
+    (!name.is_empty() && !name.contains('.')).then(|| name.to_owned())
+}
+
+pub(super) async fn run(context: &Arc<Context>, call: Call, request: Request<Incoming>) -> Answer {
+    let config = context.config.load();
+    let (correlation, origin) = {
+        let of = |name| request.headers().get(name).cloned();
+        (of(CORRELATION_HEADER), config.http.cors_origin.clone())
+    };
+    let mut answer = match preflight(&origin, &request) {
+        Some(answer) => answer,
+        None => {
+            let id = InvocationId::new();
+            match invoke(context, &config.http, id, call, request).await {
+                Ok(answer) => answer,
+                Err(error) => answer::error(&error, Some(id)),
+            }
+        }
+    };
+    let headers = answer.headers_mut();
+    if let Some(correlation) = correlation {
+        headers.insert(CORRELATION_HEADER, correlation);
+    }
+    if let Some(origin) = HeaderValue::from_str(&origin).ok().filter(|it| !it.is_empty()) {
+        headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(origin);
+    }
+    answer
+}
+
+/// What a browser asks before it lets a page of another origin call.
+fn preflight(origin: &str, request: &Request<Incoming>) -> Option<Answer> {
+    let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let method = asked.filter(|_| request.method() == Method::OPTIONS && !origin.is_empty())?.clone();
+    let mut answer = Response::new(Body::Whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method);
+    if let Some(names) = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    Some(answer)
+}
+
+async fn invoke(
+    context: &Arc<Context>,
+    config: &HttpConfig,
+    id: InvocationId,
+    call: Call,
+    request: Request<Incoming>,
+) -> Result<Answer, Error> {
+    let received = Instant::now();
+    let (head, body) = request.into_parts();
+    let route = context.router.route(&call.function, None, Some(&head.headers))?;
+    let is_pinned = head.headers.contains_key(PIN_HEADER);
+    commands::check_method(&head.method)?;
+    let mut headers = head.headers;
+    remove_reserved(&mut headers);
+    commands::check_head(&call.target, &headers)?;
+    let upload = match body.is_end_stream() {
+        true => None,
+        false => Some(Arc::new(upload(body, config)?)),
+    };
+    let body = match &upload {
+        None => RequestBody::default(),
+        Some(upload) if is_small(upload) => match upload.collect().await {
+            Ok(bytes) => RequestBody::Whole(bytes),
+            Err(_) => return Err(broken(upload.outcome(), config)),
+        },
+        Some(upload) => RequestBody::Incoming(Arc::clone(upload) as _),
+    };
+    let timeout = Duration::from_secs(route.entry.function.settings.timeout_seconds.into());
+    let invocation = Invocation { id, method: head.method, target: call.target.clone(), headers, body, received, timeout };
+    let again = || {
+        let route = context.router.route(&call.function, None, Some(&invocation.headers));
+        route.ok().filter(|_| !is_pinned)
+    };
+    let begun = commands::call(context, route, again, &invocation).await;
+    drop(invocation);
+    match begun {
+        Ok(call) => answer(call, config).await,
+        Err(failed) => match upload.map(|it| it.outcome()) {
+            Some(outcome) if outcome != Outcome::Fine => Err(broken(outcome, config)),
+            _ => Err(failed.error),
+        },
+    }
+}
+
+fn upload(body: Incoming, config: &HttpConfig) -> Result<Upload, Error> {
+    let max = u64::from(config.body_bytes_max);
+    if body.size_hint().lower() > max {
+        return Err(broken(Outcome::TooLarge, config));
+    }
+    Ok(Upload::new(body, max, config.body_timeout()))
+}
+
+fn is_small(upload: &Upload) -> bool {
+    use crate::model::IncomingBody;
+    upload.length().is_some_and(|length| length <= SMALL_BODY_BYTES)
+}
+
+fn broken(outcome: Outcome, config: &HttpConfig) -> Error {
+    match outcome {
+        Outcome::TooLarge => Error::new(
+            ErrorCode::PayloadTooLarge,
+            format!("the body has more than {} bytes (http.body_bytes_max)", config.body_bytes_max),
+        ),
+        Outcome::Stalled => Error::new(
+            ErrorCode::Timeout,
+            format!("the body made no progress for {} ms (http.body_timeout_ms)", config.body_timeout_ms),
+        ),
+        Outcome::Fine | Outcome::Broken => Error::invalid("the body of the request broke off"),
+    }
+}
+
+/// The daemon's own headers are not for clients to set.
+fn remove_reserved(headers: &mut HeaderMap) {
+    let reserved: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(RESERVED_PREFIX)).cloned().collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+}
+
+/// The function's answer, whole where it came whole.
+async fn answer(mut call: commands::Call, config: &HttpConfig) -> Result<Answer, Error> {
+    let pace = Pace { idle: config.body_timeout(), until: Instant::now() + config.stream_max() };
+    let mut head = Response::new(());
+    *head.status_mut() = call.status();
+    head.headers_mut().clone_from(call.headers());
+    let length = call.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    stamp(head.headers_mut(), &call);
+    let body = match call.chunk().await.map_err(|failed| failed.error)? {
+        None => Body::Whole(Bytes::new()),
+        // The end is known before it is asked for.
+        Some(first) if length == Some(first.len() as u64) => {
+            call.chunk().await.map_err(|failed| failed.error)?;
+            Body::Whole(first)
+        }
+        Some(first) => {
+            call.keep_pace(pace);
+            Body::of_call(first, call, length)
+        }
+    };
+    Ok(head.map(|()| body))
+}
+
+/// Says which invocation this is, which version answers, and where the time went until now.
+fn stamp(headers: &mut HeaderMap, call: &commands::Call) {
+    let visible = "ids, labels and numbers are visible ASCII";
+    headers.insert(INVOCATION_HEADER, HeaderValue::try_from(call.id().to_string()).expect(visible));
+    headers.insert(PIN_HEADER, HeaderValue::try_from(call.route().version.label.as_str()).expect(visible));
+    let timing = call.timing();
+    let [queue, start, run] = [timing.queue, timing.start, timing.run].map(|it| it.as_secs_f64() * 1e3);
+    let text = format!("queue;dur={queue:.3}, start;dur={start:.3}, run;dur={run:.3}");
+    headers.insert(SERVER_TIMING, HeaderValue::try_from(text).expect(visible));
+}

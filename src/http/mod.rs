@@ -1,0 +1,180 @@
+//! The HTTP face: functions below `/functions/`, and by the host name `<function>.localhost`.
+//!
+//! [`Server`] accepts connections and gives each to a lane, as the command socket does; hyper speaks HTTP/1.1 and h2c on
+//! them. What a request means is said by [`gateway`].
+//!
+//! **Invariants.** What a peer can make the daemon hold is bounded: heads, bodies on their way, connections, and each
+//! wait. A peer that goes away takes its invocation with it. While the daemon stops, requests that run are answered and
+//! no other begins.
+
+mod answer;
+mod gateway;
+mod upload;
+
+use crate::{commands::Context, config::HttpConfig, lanes::Lanes};
+use answer::Answer;
+use http::{Method, Request, StatusCode};
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::task::TaskTracker;
+
+/// How long to wait before accepting again when the system is out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Requests that go on at once on one connection of HTTP/2.
+const STREAMS_MAX: u32 = 128;
+
+/// Headers of one request.
+const HEADERS_MAX: usize = 150;
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for HTTP: {source}; set http.address to another, or to off")]
+pub struct BindError {
+    address: String,
+    source: io::Error,
+}
+
+/// A listener; connections wait until [`Server::run`].
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    lanes: Arc<Lanes>,
+}
+
+impl Server {
+    /// Listens where the configuration says, or nowhere.
+    pub async fn bind(config: &HttpConfig, lanes: Arc<Lanes>) -> Result<Option<Self>, BindError> {
+        let Some(address) = config.address() else { return Ok(None) };
+        let fail = |source| BindError { address: address.to_owned(), source };
+        let listener = TcpListener::bind(address).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        Ok(Some(Self { listener, address, lanes }))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves connections until the daemon stops, then lets those there are finish what they run. Dropping the future
+    /// ends all connections.
+    pub async fn run(self, context: Arc<Context>) {
+        let stop = context.stopping.clone();
+        let mut connections = JoinSet::new();
+        let room = Arc::new(Semaphore::new(context.config.load().http.connections_max as usize));
+        loop {
+            // Further connections wait in the system's queue.
+            let place = tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                place = Arc::clone(&room).acquire_owned() => place.expect("the semaphore is never closed"),
+            };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => {
+                    let context = Arc::clone(&context);
+                    let served = async move {
+                        if let Err(error) = serve(stream, context).await {
+                            tracing::debug!(%error, "an HTTP connection broke off");
+                        }
+                        drop(place);
+                    };
+                    self.lanes.serve(&mut connections, served);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+/// Runs what HTTP/2 has go on beside a connection's own task; it ends with the connection.
+#[derive(Debug, Clone, Default)]
+struct Beside(TaskTracker);
+
+impl<F> Executor<F> for Beside
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One connection, on the lane where it is first polled.
+async fn serve(stream: std::net::TcpStream, context: Arc<Context>) -> Result<(), ConnectionError> {
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    let beside = Beside::default();
+    let builder = builder(&context.config.load().http, &beside);
+    let stop = context.stopping.clone();
+    let service = service_fn(|request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, Infallible>(respond(&context, request).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    beside.0.close();
+    beside.0.wait().await;
+    outcome
+}
+
+fn builder(config: &HttpConfig, beside: &Beside) -> auto::Builder<Beside> {
+    let mut builder = auto::Builder::new(beside.clone());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.head_timeout())
+        .max_buf_size(config.head_bytes_max as usize)
+        .max_headers(HEADERS_MAX)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(config.head_bytes_max)
+        .keep_alive_interval(config.head_timeout())
+        .keep_alive_timeout(config.head_timeout());
+    builder
+}
+
+/// What a request means, by its host or its path.
+async fn respond(context: &Arc<Context>, request: Request<Incoming>) -> Answer {
+    if let Some(call) = gateway::Call::of(&request) {
+        return gateway::run(context, call, request).await;
+    }
+    match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/health") => answer::text(StatusCode::OK, "ok\n"),
+        (&Method::GET | &Method::HEAD, "/ready") if context.stopping.is_cancelled() => {
+            answer::text(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n")
+        }
+        (&Method::GET | &Method::HEAD, "/ready") => answer::text(StatusCode::OK, "ok\n"),
+        (method, path) => answer::not_found(method, path),
+    }
+}
