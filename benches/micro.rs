@@ -285,7 +285,7 @@ fn routes(criterion: &mut Criterion) {
             bencher.iter(|| router.resolve(black_box(&id), None));
         });
         group.bench_function(BenchmarkId::new("route a call of a divided alias, of", functions), |bencher| {
-            bencher.iter(|| router.route(black_box("function-8"), None, None));
+            bencher.iter(|| router.route::<Fields>(black_box("function-8"), None, None));
         });
         group.bench_function(BenchmarkId::new("take in a change, of", functions), |bencher| {
             bencher.iter_batched(|| changed.clone(), |entry| router.put(entry), BatchSize::SmallInput);

@@ -95,14 +95,6 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
     typed(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
-/// A value as JSON.
-pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
-    match serde_json::to_vec(value) {
-        Ok(json) => typed(status, "application/json", json.into()),
-        Err(cause) => error(&Error::internal(cause), None),
-    }
-}
-
 fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     let mut answer = Response::new(Body::Whole(body));
     *answer.status_mut() = status;

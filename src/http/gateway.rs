@@ -154,10 +154,15 @@ async fn invoke(
     drop(invocation);
     match begun {
         Ok(call) => answer(call, config).await,
-        Err(failed) => match upload.map(|it| it.outcome()) {
-            Some(outcome) if outcome != Outcome::Fine => Err(broken(outcome, config)),
-            _ => Err(failed.error),
-        },
+        Err(failed) => {
+            let Some(upload) = upload else { return Err(failed.error) };
+            let error = match upload.outcome() {
+                Outcome::Fine => failed.error,
+                outcome => broken(outcome, config),
+            };
+            upload.drain().await;
+            Err(error)
+        }
     }
 }
 

@@ -14,16 +14,19 @@ mod upload;
 use crate::{commands::Context, config::HttpConfig, lanes::Lanes};
 use answer::Answer;
 use http::{Method, Request, StatusCode};
-use hyper::{body::Incoming, rt::Executor, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::task::TaskTracker;
 
@@ -121,41 +124,81 @@ where
     }
 }
 
+/// What a client of HTTP/2 says first (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How often a connection is looked at that has begun to say which version it speaks.
+const PREFACE_POLL: Duration = Duration::from_millis(5);
+
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One connection, on the lane where it is first polled.
 async fn serve(stream: std::net::TcpStream, context: Arc<Context>) -> Result<(), ConnectionError> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
-    let beside = Beside::default();
-    let builder = builder(&context.config.load().http, &beside);
+    let config = context.config.load_full();
     let stop = context.stopping.clone();
+    let speaks_http2 = tokio::select! {
+        found = timeout(config.http.head_timeout(), speaks_http2(&stream)) => found??,
+        () = stop.cancelled() => return Ok(()),
+    };
     let service = service_fn(|request| {
         let context = Arc::clone(&context);
         async move { Ok::<_, Infallible>(respond(&context, request).await) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let outcome = tokio::select! {
-        outcome = &mut connection => outcome,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    beside.0.close();
-    beside.0.wait().await;
-    outcome
+    let stream = TokioIo::new(stream);
+    // Both kinds of connection are driven alike, and share no trait.
+    macro_rules! drive {
+        ($connection:expr) => {{
+            let mut connection = pin!($connection);
+            tokio::select! {
+                outcome = &mut connection => Ok(outcome?),
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    Ok(connection.await?)
+                }
+            }
+        }};
+    }
+    if speaks_http2 {
+        let beside = Beside::default();
+        let outcome = drive!(http2_builder(&config.http, &beside).serve_connection(stream, service));
+        beside.0.close();
+        beside.0.wait().await;
+        outcome
+    } else {
+        drive!(http1_builder(&config.http).serve_connection(stream, service))
+    }
 }
 
-fn builder(config: &HttpConfig, beside: &Beside) -> auto::Builder<Beside> {
-    let mut builder = auto::Builder::new(beside.clone());
+/// Waits for the first bytes, and leaves them where they are.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut begin).await?;
+        if seen == 0 || !PREFACE.starts_with(&begin[..seen]) {
+            return Ok(false);
+        }
+        if seen == PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(PREFACE_POLL).await;
+    }
+}
+
+fn http1_builder(config: &HttpConfig) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(config.head_timeout())
         .max_buf_size(config.head_bytes_max as usize)
-        .max_headers(HEADERS_MAX)
-        .http2()
+        .max_headers(HEADERS_MAX);
+    builder
+}
+
+fn http2_builder(config: &HttpConfig, beside: &Beside) -> http2::Builder<Beside> {
+    let mut builder = http2::Builder::new(beside.clone());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(config.head_bytes_max)

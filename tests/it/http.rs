@@ -1,3 +1,101 @@
-//! Functions over HTTP, by real `curl` where a client's view matters and by bytes where they do.
+//! The HTTP face: by real `curl` where a client's view matters, and by bytes where they do.
 
 mod gateway;
+mod hostile;
+
+use crate::harness::TestDaemon;
+use levain::config::Config;
+use std::{net::SocketAddr, process::Stdio};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::Command,
+};
+
+/// A daemon that serves HTTP on a port of its own.
+async fn daemon() -> TestDaemon {
+    daemon_with(|_| {}).await
+}
+
+async fn daemon_with(change: impl FnOnce(&mut Config)) -> TestDaemon {
+    TestDaemon::start_with(|config| {
+        config.http.address = "127.0.0.1:0".into();
+        change(config);
+    })
+    .await
+}
+
+/// What `curl` got.
+#[derive(Debug)]
+struct Shown {
+    /// The last head, line by line.
+    head: Vec<String>,
+    body: Vec<u8>,
+    is_complete: bool,
+}
+
+impl Shown {
+    fn status(&self) -> u16 {
+        self.head[0].split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Every value of a header.
+    fn all(&self, name: &str) -> Vec<&str> {
+        let fields = self.head[1..].iter().filter_map(|line| line.split_once(": "));
+        fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.all(name).first().unwrap_or_else(|| panic!("no {name}: {self:?}"))
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Runs `curl` with these arguments and a path of the daemon; `input` is its standard input.
+async fn curl_with(daemon: &TestDaemon, arguments: &[&str], path: &str, input: &[u8]) -> Shown {
+    let address = daemon.http();
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--include", "--max-time", "30", "--noproxy", "*"]);
+    command.args(["--connect-to", &format!("::{}:{}", address.ip(), address.port())]).args(arguments);
+    command.arg(if path.starts_with("http") { path.to_owned() } else { format!("http://{address}{path}") });
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("curl is there");
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writing = tokio::spawn(async move {
+        // It may stop reading.
+        let _ = stdin.write_all(&input).await;
+    });
+    let output = child.wait_with_output().await.unwrap();
+    writing.await.unwrap();
+    let mut rest = output.stdout;
+    let mut head = Vec::new();
+    // Each announcement, such as `100 Continue`, has a head of its own.
+    while rest.starts_with(b"HTTP/") {
+        let end = rest.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+        head = String::from_utf8(rest[..end].to_vec()).unwrap().lines().map(str::to_owned).collect();
+        rest.drain(..end + 4);
+    }
+    assert!(!head.is_empty(), "no answer: {}", String::from_utf8_lossy(&output.stderr));
+    Shown { head, body: rest, is_complete: output.status.success() }
+}
+
+async fn curl(daemon: &TestDaemon, arguments: &[&str], path: &str) -> Shown {
+    curl_with(daemon, arguments, path, b"").await
+}
+
+/// Sends bytes, and reads until the daemon closes the connection.
+async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}

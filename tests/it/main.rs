@@ -23,6 +23,7 @@ mod deploy;
 mod faulty;
 mod functions;
 mod hostile;
+mod http;
 mod invoke;
 mod isolation;
 mod logs;

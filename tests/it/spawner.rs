@@ -1,7 +1,6 @@
 //! Workers without a scheduler: what one process does with several invocations at once, and what it is asked beside them.
 
 use crate::harness::{bun, until};
-use bytes::Bytes;
 use http::{HeaderMap, Method};
 use levain::{
     config::{SandboxLevel, SandboxMode},
