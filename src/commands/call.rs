@@ -4,7 +4,7 @@
 use super::{Context, shutting_down};
 use crate::{
     error::{Error, ErrorCode},
-    model::{Invocation, InvocationId, Timestamp, Timing},
+    model::{Invocation, InvocationId, Timestamp, Timing, VersionLabel},
     protocol::worker::LogLevel,
     router::Route,
     scheduler::{self, InvokeError, Pace, Reply, Wait},
@@ -41,6 +41,8 @@ pub struct Failed {
     pub error: Error,
     /// Where its time went.
     pub timing: Timing,
+    /// Who should have answered.
+    pub version: VersionLabel,
 }
 
 /// The method with this name, if functions can be called with it.
@@ -91,13 +93,13 @@ pub async fn call(
         };
         let is_gone = is_gone(context, &route, &failed);
         failed.timing.queue += waited_elsewhere;
-        match again().filter(|_| is_gone) {
+        match is_gone.then(&again).flatten() {
             Some(next) => {
                 waited_elsewhere = failed.timing.queue;
                 route = next;
             }
             None => {
-                let failed = refine(context, failed);
+                let failed = refine(context, &route, failed);
                 count(context, &route, invocation.id, failed.timing, Some(&failed.error));
                 return Err(failed);
             }
@@ -173,7 +175,7 @@ impl Call {
                 Ok(None)
             }
             Err(failed) => {
-                let failed = refine(&self.context, failed);
+                let failed = refine(&self.context, &self.route, failed);
                 self.count(failed.timing, Some(&failed.error));
                 Err(failed)
             }
@@ -184,7 +186,7 @@ impl Call {
     pub fn fail(mut self, error: Error) -> Failed {
         let timing = self.reply.timing();
         self.count(timing, Some(&error));
-        Failed { error, timing }
+        Failed { error, timing, version: self.route.version.label.clone() }
     }
 
     fn count(&mut self, timing: Timing, failure: Option<&Error>) {
@@ -195,12 +197,12 @@ impl Call {
 }
 
 /// What the client sees of a failure.
-fn refine(context: &Context, failed: scheduler::Failed) -> Failed {
+fn refine(context: &Context, route: &Route, failed: scheduler::Failed) -> Failed {
     let error = match &failed.error {
         InvokeError::Closed if context.stopping.is_cancelled() => shutting_down(),
         error => error.into(),
     };
-    Failed { error, timing: failed.timing }
+    Failed { error, timing: failed.timing, version: route.version.label.clone() }
 }
 
 fn count(context: &Context, route: &Route, id: InvocationId, timing: Timing, failure: Option<&Error>) {

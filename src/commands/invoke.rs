@@ -62,6 +62,7 @@ pub(super) async fn run(
     let outcome = match call(context, route, again, &invocation).await {
         Ok(call) => {
             (response.status, response.headers) = (call.status().as_u16(), fields(call.headers()));
+            response.version = call.route().version.label.to_string();
             match stream {
                 Some(partials) => forward(call, &invocation, partials, &response).await?.map(|it| (Bytes::new(), it)),
                 None => collect(call, context.config.load().limits.frame_bytes_max as usize).await,
@@ -74,7 +75,8 @@ pub(super) async fn run(
             response.body = Body(body);
             timing
         }
-        Err(Failed { error, timing }) if is_functions_fault(error.code) => {
+        Err(Failed { error, timing, version }) if is_functions_fault(error.code) => {
+            response.version = version.to_string();
             (response.success, response.status, response.headers) = (false, 0, Fields::default());
             (response.error, response.code, response.details) = (Some(error.message), Some(error.code), error.details);
             timing

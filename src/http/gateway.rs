@@ -145,7 +145,8 @@ async fn invoke(
         Some(upload) => RequestBody::Incoming(Arc::clone(upload) as _),
     };
     let timeout = Duration::from_secs(route.entry.function.settings.timeout_seconds.into());
-    let invocation = Invocation { id, method: head.method, target: call.target.clone(), headers, body, received, timeout };
+    let invocation =
+        Invocation { id, method: head.method, target: call.target.clone(), headers, body, received, timeout };
     let again = || {
         let route = context.router.route(&call.function, None, Some(&invocation.headers));
         route.ok().filter(|_| !is_pinned)
