@@ -41,7 +41,7 @@ export default async (req) => {
         case "/throw": throw new Error("not today");
         case "/status": return new Response(null, { status: Number(url.searchParams.get("of")) });
         case "/wait": {
-            await new Promise((resolve) => { req.signal.addEventListener("abort", () => { console.log("left " + url.search); resolve(); }); setTimeout(resolve, 20_000); });
+            await new Promise((resolve) => { req.signal.addEventListener("abort", () => { console.log("left " + url.search); resolve(); }); setTimeout(resolve, 20_000); console.log("waits " + url.search); });
             return new Response("late");
         }
     }
@@ -204,7 +204,7 @@ async fn a_client_that_leaves_takes_its_invocation_with_it() {
     {
         let mut stream = TcpStream::connect(daemon.http()).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        daemon.until_pool("f", "it runs", |pool| pool.busy == 1).await;
+        daemon.until_logged("f", &format!("waits ?{number}")).await;
         drop(stream);
         daemon.until_logged("f", &format!("left ?{number}")).await;
         daemon.until_pool("f", "its worker is free again", |pool| pool.busy == 0).await;
