@@ -95,6 +95,11 @@ identity!(
     "deploy"
 );
 identity!(
+    /// A plan that gives a version more and more of an alias's calls.
+    RolloutId,
+    "rollout"
+);
+identity!(
     /// One call of a function: the `execution_id` of the command protocol.
     InvocationId,
     "exec"

@@ -25,11 +25,13 @@ pub mod logs;
 pub mod metrics;
 mod minute;
 mod queue;
+pub mod window;
 mod writer;
 
 pub use logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Logs, Stream};
 pub use metrics::{Metrics, MetricsReport, Observation, Period, PeriodError, VersionReport, VersionTotals};
 pub use minute::Figures;
+pub use window::Window;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,294 @@
+//! Plans that give a version more and more of an alias's calls, and what a watched alias needs next.
+//!
+//! ```text
+//!             resume                    the last step
+//!   paused <========> running ─────────────────────────> done
+//!      │      pause      │  │  ▲
+//!      └───────┬─────────┘  └──┘ the next step, its hold being over and no limit broken
+//!              ▼
+//!           aborted: by somebody, by the alias's policy, or because another act moved the alias
+//! ```
+
+use super::{AliasName, Breach, FunctionId, Percent, PolicyAction, RolloutId, Timestamp, VersionLabel, time};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr, time::Duration};
+
+/// Steps of a plan at most.
+const STEPS_MAX: usize = 20;
+
+/// The longest hold: a week.
+const HOLD_SECONDS_MAX: u32 = 7 * 86_400;
+
+/// A share, and how long the version keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The share.
+    pub percent: Percent,
+    /// How long before the next step; 0 for the last one, after which there is nothing.
+    pub hold_seconds: u32,
+}
+
+/// Shares that rise to 100 %, each held for a while: `10% 5m, 50% 5m, 100%`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<Step>", try_from = "Vec<Step>")]
+pub struct Plan(Vec<Step>);
+
+impl Plan {
+    /// Its steps, at least two.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+}
+
+/// Why a text or a list is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Too few or too many steps.
+    #[error("a plan has 2 to {STEPS_MAX} steps such as `10% 5m, 50% 5m, 100%`, not {0}")]
+    Count(usize),
+    /// A step is wrong.
+    #[error("step {number} of the plan, `{step}`: {problem}")]
+    Step {
+        /// Which, from 1.
+        number: usize,
+        /// The step as it was given.
+        step: String,
+        /// What is wrong with it.
+        problem: StepProblem,
+    },
+}
+
+/// What is wrong with a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StepProblem {
+    /// It does not begin with a share.
+    #[error("a step begins with a share from 1% to 100%")]
+    Share,
+    /// It does not say how long it is held.
+    #[error("say how long it is held, such as `30s`, `5m` or `2h`; only the last step goes without")]
+    NoHold,
+    /// It is held for no time that can be.
+    #[error("a step is held for 1 second to 7 days, written as `30s`, `5m`, `2h` or `1d`")]
+    Hold,
+    /// The share is not above that of the step before.
+    #[error("its share must be above that of the step before")]
+    NotRising,
+    /// It is the last one and does not give all.
+    #[error("the last step must be 100%")]
+    NotAll,
+    /// It is the last one and is held.
+    #[error("the last step ends the rollout and is not held: leave the time out")]
+    LastHolds,
+}
+
+impl FromStr for Plan {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        // Counted before anything is kept of it.
+        if !(2..=STEPS_MAX).contains(&parts.len()) {
+            return Err(PlanError::Count(parts.len()));
+        }
+        let steps = parts.iter().enumerate().map(|(index, part)| {
+            let wrong = |problem| {
+                let step = part.chars().take(40).collect();
+                PlanError::Step { number: index + 1, step, problem }
+            };
+            step(part).map_err(wrong)
+        });
+        steps.collect::<Result<Vec<_>, _>>()?.try_into()
+    }
+}
+
+fn step(text: &str) -> Result<Step, StepProblem> {
+    let (share, hold) = text.split_once('%').ok_or(StepProblem::Share)?;
+    let percent =
+        share.trim().parse::<u32>().ok().and_then(|it| Percent::try_from(it).ok()).ok_or(StepProblem::Share)?;
+    let hold_seconds = match hold.trim() {
+        "" => 0,
+        hold => {
+            let seconds = time::parse_age(hold).and_then(|it| u32::try_from(it / 1_000).ok());
+            seconds.filter(|it| *it > 0).ok_or(StepProblem::Hold)?
+        }
+    };
+    Ok(Step { percent, hold_seconds })
+}
+
+impl TryFrom<Vec<Step>> for Plan {
+    type Error = PlanError;
+
+    fn try_from(steps: Vec<Step>) -> Result<Self, PlanError> {
+        if !(2..=STEPS_MAX).contains(&steps.len()) {
+            return Err(PlanError::Count(steps.len()));
+        }
+        let mut before = Percent::NONE;
+        for (index, step) in steps.iter().enumerate() {
+            let is_last = index + 1 == steps.len();
+            let problem = match step {
+                Step { percent, .. } if *percent == Percent::NONE => Some(StepProblem::Share),
+                Step { percent, .. } if *percent <= before => Some(StepProblem::NotRising),
+                Step { percent, .. } if is_last && *percent != Percent::ALL => Some(StepProblem::NotAll),
+                Step { hold_seconds: 1.., .. } if is_last => Some(StepProblem::LastHolds),
+                Step { hold_seconds: 0, .. } if !is_last => Some(StepProblem::NoHold),
+                Step { hold_seconds, .. } if *hold_seconds > HOLD_SECONDS_MAX => Some(StepProblem::Hold),
+                _ => None,
+            };
+            if let Some(problem) = problem {
+                return Err(PlanError::Step { number: index + 1, step: step.to_string(), problem });
+            }
+            before = step.percent;
+        }
+        Ok(Self(steps))
+    }
+}
+
+impl From<Plan> for Vec<Step> {
+    fn from(plan: Plan) -> Self {
+        plan.0
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.percent.get())?;
+        match self.hold_seconds {
+            0 => Ok(()),
+            it if it % 86_400 == 0 => write!(f, " {}d", it / 86_400),
+            it if it % 3_600 == 0 => write!(f, " {}h", it / 3_600),
+            it if it % 60 == 0 => write!(f, " {}m", it / 60),
+            it => write!(f, " {it}s"),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{step}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How far a rollout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutStatus {
+    /// It goes on by itself.
+    Running,
+    /// Its share stays as it is until somebody resumes or aborts it.
+    Paused,
+    /// The alias points at its version.
+    Done,
+    /// It ended before.
+    Aborted,
+}
+
+/// A plan for an alias and a version, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    /// Its identity.
+    pub id: RolloutId,
+    /// The function.
+    pub function_id: FunctionId,
+    /// The alias whose calls it moves.
+    pub alias: AliasName,
+    /// The label of the version that gets them.
+    pub label: VersionLabel,
+    /// The number of that version.
+    pub number: u32,
+    /// The plan.
+    pub plan: Plan,
+    /// The step that goes on, from 0; where it ended, for one that is over.
+    pub step: u32,
+    /// How far it is.
+    pub status: RolloutStatus,
+    /// Who started it.
+    pub actor: String,
+    /// Why, in the words of whoever started it.
+    pub reason: Option<String>,
+    /// Why it was paused or aborted.
+    pub outcome: Option<String>,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// When it last changed: its step's hold begins then.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Rollout {
+    /// The step that goes on.
+    #[must_use]
+    pub fn present(&self) -> Step {
+        let steps = self.plan.steps();
+        steps[(self.step as usize).min(steps.len() - 1)]
+    }
+
+    /// The same one step on. The last step ends it.
+    #[must_use]
+    pub fn stepped(&self, now: Timestamp) -> Self {
+        let step = self.step + 1;
+        let next = Self { step, updated_at: now, outcome: None, ..self.clone() };
+        match step as usize + 1 >= self.plan.steps().len() {
+            true => next.ended(RolloutStatus::Done, None, now),
+            false => next,
+        }
+    }
+
+    /// The same, going on or waiting at its present step.
+    #[must_use]
+    pub fn held(&self, status: RolloutStatus, outcome: Option<String>, now: Timestamp) -> Self {
+        Self { status, outcome, updated_at: now, ..self.clone() }
+    }
+
+    /// The same at its end.
+    #[must_use]
+    pub fn ended(&self, status: RolloutStatus, outcome: Option<String>, now: Timestamp) -> Self {
+        Self { finished_at: Some(now), ..self.held(status, outcome, now) }
+    }
+
+    /// `step 2 of 3 of rollout-…`
+    #[must_use]
+    pub fn step_text(&self) -> String {
+        format!("step {} of {} of {}", self.step + 1, self.plan.steps().len(), self.id)
+    }
+}
+
+/// What an alias that is watched needs now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Todo {
+    /// Nothing.
+    Nothing,
+    /// It goes back; a rollout ends with that.
+    GoBack(Breach),
+    /// Somebody should know.
+    Warn(Breach),
+    /// Somebody should know, and the rollout waits.
+    Pause(Breach),
+    /// The next step of the rollout.
+    Advance,
+}
+
+/// Decides about a watched alias, given what its policy finds, and its rollout with the time since its present step
+/// began to hold.
+#[must_use]
+pub fn decide(breach: Option<(PolicyAction, Breach)>, rollout: Option<(&Rollout, Duration)>) -> Todo {
+    let running = rollout.filter(|(rollout, _)| rollout.status == RolloutStatus::Running);
+    match (breach, running) {
+        (Some((PolicyAction::Rollback, breach)), _) => Todo::GoBack(breach),
+        (Some((PolicyAction::Warn, breach)), Some(_)) => Todo::Pause(breach),
+        (Some((PolicyAction::Warn, breach)), None) => Todo::Warn(breach),
+        (None, Some((rollout, held))) if held >= Duration::from_secs(rollout.present().hold_seconds.into()) => {
+            Todo::Advance
+        }
+        (None, _) => Todo::Nothing,
+    }
+}
+
+#[cfg(test)]
+#[path = "rollout_tests.rs"]
+mod tests;
