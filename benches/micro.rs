@@ -266,6 +266,9 @@ fn entry(name: &str) -> Entry {
         version: versions[0].id,
         split: None,
         sticky: None,
+        guard: None,
+        went_back_at: None,
+        rollout: None,
     };
     Entry { function, versions, aliases: vec![live] }
 }

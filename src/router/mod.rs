@@ -6,14 +6,17 @@
 //! **Invariant**: what the snapshot says has been committed before. A reader may see the past, never a future that a
 //! crash could take back.
 
+mod guard;
 mod traffic;
 
+pub use guard::{Guard, Progress, Warning};
 pub use traffic::{CallHeaders, PIN_HEADER};
 
 use crate::{
     error::{Error, ErrorCode},
     model::{
-        AliasName, EnvironmentName, Function, FunctionId, FunctionName, Percent, Split, Sticky, Version, VersionId,
+        AliasName, EnvironmentName, Function, FunctionId, FunctionName, Percent, Split, Sticky, Timestamp, Version,
+        VersionId,
     },
 };
 use arc_swap::ArcSwap;
@@ -33,7 +36,7 @@ pub struct Entry {
 }
 
 /// A movable name for a version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Alias {
     /// Its name.
     pub name: AliasName,
@@ -45,6 +48,12 @@ pub struct Alias {
     pub split: Option<Split>,
     /// What keeps a caller with one of the two.
     pub sticky: Option<Sticky>,
+    /// Its policy, and the calls that are judged by it.
+    pub guard: Option<Arc<Guard>>,
+    /// When it went back by its policy, if nobody has moved it since.
+    pub went_back_at: Option<Timestamp>,
+    /// The rollout that goes on.
+    pub rollout: Option<Arc<Progress>>,
 }
 
 impl Alias {
@@ -64,6 +73,8 @@ pub struct Route {
     pub version: Arc<Version>,
     /// The environment it runs in.
     pub environment: EnvironmentName,
+    /// Who counts the call, if it came through an alias that judges the version.
+    pub guard: Option<Arc<Guard>>,
 }
 
 impl Entry {
@@ -138,8 +149,11 @@ impl Router {
     }
 
     /// Takes in a function's new picture.
-    pub fn put(&self, entry: Entry) {
+    pub fn put(&self, mut entry: Entry) {
         self.change(|snapshot| {
+            if let Some(before) = snapshot.by_id.get(&entry.function.id) {
+                entry.remember(before);
+            }
             let entry = Arc::new(entry);
             snapshot.by_name.insert(entry.function.name.clone(), Arc::clone(&entry));
             snapshot.by_id.insert(entry.function.id, entry);
@@ -230,11 +244,12 @@ impl Router {
             && let Some(version) = entry.version(choose(&entry, alias)?)
         {
             let (version, environment) = (Arc::clone(version), alias.environment.clone());
-            return Ok(Route { entry, version, environment });
+            let guard = alias.guard.as_ref().filter(|it| it.version == version.id).cloned();
+            return Ok(Route { entry, version, environment, guard });
         }
         if let Some(version) = entry.named(qualifier) {
             let version = Arc::clone(version);
-            return Ok(Route { entry, version, environment: EnvironmentName::production() });
+            return Ok(Route { entry, version, environment: EnvironmentName::production(), guard: None });
         }
         Err(unresolved(&entry, qualifier))
     }

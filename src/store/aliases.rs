@@ -1,8 +1,10 @@
 //! The table `aliases`, and `ROLLBACK`, which is no row: it points where `LIVE` pointed before.
 
-use super::value::{Columns, Millis, Text};
-use super::{StoreError, deployments};
-use crate::model::{AliasName, Deployment, EnvironmentName, FunctionId, Percent, Split, Sticky, Timestamp, VersionId};
+use super::value::{Columns, Json, Millis, Text};
+use super::{StoreError, deployments, rollouts};
+use crate::model::{
+    AliasName, Deployment, EnvironmentName, FunctionId, Percent, Policy, Rollout, Split, Sticky, Timestamp, VersionId,
+};
 use rusqlite::{Connection, Row, params};
 
 /// Where an alias points.
@@ -18,6 +20,12 @@ pub struct AliasRecord {
     pub split: Option<Split>,
     /// What keeps a caller with one of the two.
     pub sticky: Option<Sticky>,
+    /// By what it goes back by itself.
+    pub policy: Option<Policy>,
+    /// When it did so, if nobody has moved it since.
+    pub went_back_at: Option<Timestamp>,
+    /// The rollout that goes on.
+    pub rollout: Option<Rollout>,
     /// The version it pointed at before; see [`super::Store::previous_target`].
     pub previous: Option<VersionId>,
     /// What it is for.
@@ -28,12 +36,20 @@ pub struct AliasRecord {
 
 /// The aliases of a function, by name.
 pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Vec<AliasRecord>, StoreError> {
-    let sql = "SELECT name, environment, version_id, second_version_id, second_weight, sticky, description, updated_at \
-         FROM aliases WHERE function_id = ?1";
+    let sql = "SELECT name, environment, version_id, second_version_id, second_weight, sticky, policy, description, \
+         updated_at FROM aliases WHERE function_id = ?1";
     let read = |row: &Row<'_>| -> Result<AliasRecord, StoreError> {
         let columns = Columns { table: "aliases", row };
         let name = columns.text("name")?;
+        let policy = columns.json_or_null("policy")?;
+        let went_back_at = match policy {
+            Some(_) => deployments::went_back_at(connection, function_id, &name)?,
+            None => None,
+        };
         Ok(AliasRecord {
+            policy,
+            went_back_at,
+            rollout: rollouts::going_on(connection, function_id, &name)?,
             environment: columns.text("environment")?,
             version_id: columns.text("version_id")?,
             split: split(&columns)?,
@@ -60,7 +76,19 @@ fn split(columns: &Columns<'_>) -> Result<Option<Split>, StoreError> {
 
 fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
     let (name, version_id) = (AliasName::rollback(), live.previous?);
-    Some(AliasRecord { name, version_id, split: None, sticky: None, previous: None, description: None, ..live.clone() })
+    Some(AliasRecord {
+        name,
+        environment: live.environment.clone(),
+        version_id,
+        split: None,
+        sticky: None,
+        policy: None,
+        went_back_at: None,
+        rollout: None,
+        previous: None,
+        description: None,
+        updated_at: live.updated_at,
+    })
 }
 
 /// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none. The
@@ -88,13 +116,19 @@ pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id
     Ok(())
 }
 
-/// Gives a second version a share of the alias's calls, in place of the second version there was.
+/// Gives a second version a share of the alias's calls, in place of the second version there was. Says whether that
+/// changes who gets calls.
 pub(super) fn share(
     connection: &Connection,
     deployment: &Deployment,
     version_id: VersionId,
     weight: Percent,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM aliases \
+         WHERE function_id = ?1 AND name = ?2 AND second_version_id = ?3 AND second_weight = ?4";
+    let (function_id, name) = (Text(deployment.function_id), Text(&deployment.alias));
+    let is_so =
+        connection.prepare_cached(sql)?.exists(params![function_id, name, Text(version_id), u32::from(weight)])?;
     let mut statement = connection.prepare_cached(
         "UPDATE aliases SET second_version_id = ?3, second_weight = ?4, updated_at = ?5 \
          WHERE function_id = ?1 AND name = ?2",
@@ -106,7 +140,7 @@ pub(super) fn share(
         u32::from(weight),
         Millis(deployment.finished_at),
     ])?;
-    if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(deployment.alias.clone())) }
+    if changed == 1 { Ok(!is_so) } else { Err(StoreError::AliasNotFound(deployment.alias.clone())) }
 }
 
 /// Says what keeps a caller with one of the alias's two versions; nothing where it is absent.
@@ -119,6 +153,18 @@ pub(super) fn stick(
     let sql = "UPDATE aliases SET sticky = ?3 WHERE function_id = ?1 AND name = ?2";
     connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name), sticky.map(Text)])?;
     Ok(())
+}
+
+/// Says by what an alias goes back by itself; by nothing where it is absent.
+pub(super) fn set_policy(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+    policy: Option<&Policy>,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE aliases SET policy = ?3 WHERE function_id = ?1 AND name = ?2";
+    let changed = connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name), policy.map(Json)])?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
 }
 
 /// Says what an alias is for; an empty text says nothing.

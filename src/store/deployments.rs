@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::value::{Columns, Millis, Text};
-use crate::model::{AliasName, Deployment, DeploymentStatus, FunctionId, VersionId};
+use crate::model::{AliasName, Deployment, DeploymentKind, DeploymentStatus, FunctionId, Timestamp, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, weight, previous_version, \
@@ -122,6 +122,57 @@ pub(super) fn previous_target(
     let sql = "SELECT version_id FROM function_deployments \
          WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded') \
            AND version_id <> (SELECT version_id FROM aliases WHERE function_id = ?1 AND name = ?2) \
+         ORDER BY sequence DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let id = statement.query_row(params![Text(function_id), Text(alias)], |row| row.get::<_, Text<VersionId>>(0));
+    Ok(id.optional()?.map(|it| it.0))
+}
+
+/// When the alias went back by its policy, if no later deployment has moved it or its shares.
+pub(super) fn went_back_at(
+    connection: &Connection,
+    function_id: FunctionId,
+    alias: &AliasName,
+) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "SELECT kind, finished_at FROM function_deployments \
+         WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded', 'applied') \
+         ORDER BY sequence DESC LIMIT 1";
+    let read = |row: &Row<'_>| Ok((row.get::<_, Text<DeploymentKind>>(0)?.0, row.get::<_, Millis>(1)?.0));
+    let last = connection.prepare_cached(sql)?.query_row(params![Text(function_id), Text(alias)], read).optional()?;
+    Ok(last.filter(|(kind, _)| *kind == DeploymentKind::AutoRollback).map(|(_, at)| at))
+}
+
+/// The last deployment by which the alias went back by its policy.
+pub(super) fn last_auto_rollback(
+    connection: &Connection,
+    function_id: FunctionId,
+    alias: &AliasName,
+) -> Result<Option<Deployment>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM function_deployments WHERE function_id = ?1 AND alias = ?2 AND kind = 'auto_rollback' \
+           AND status IN ('active', 'superseded') ORDER BY sequence DESC LIMIT 1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_and_then(params![Text(function_id), Text(alias)], read)?.next().transpose()
+}
+
+/// See [`super::Store::automatic_target`].
+pub(super) fn automatic_target(
+    connection: &Connection,
+    function_id: FunctionId,
+    alias: &AliasName,
+) -> Result<Option<VersionId>, StoreError> {
+    // A version is named by its label where it was left, and by its id where somebody has pointed the alias at it.
+    let sql = "SELECT version_id FROM function_deployments AS target \
+         WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded') \
+           AND version_id <> (SELECT version_id FROM aliases WHERE function_id = ?1 AND name = ?2) \
+           AND NOT EXISTS ( \
+               SELECT 1 FROM function_deployments AS leaving \
+               WHERE function_id = ?1 AND alias = ?2 AND kind = 'auto_rollback' AND status IN ('active', 'superseded') \
+                 AND previous_version = target.version \
+                 AND sequence > (SELECT COALESCE(MAX(sequence), 0) FROM function_deployments \
+                     WHERE function_id = ?1 AND alias = ?2 AND version_id = target.version_id \
+                       AND kind <> 'auto_rollback' AND status IN ('active', 'superseded'))) \
          ORDER BY sequence DESC LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     let id = statement.query_row(params![Text(function_id), Text(alias)], |row| row.get::<_, Text<VersionId>>(0));

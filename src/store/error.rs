@@ -1,7 +1,7 @@
 //! What can go wrong in the store.
 
 use super::Hold;
-use crate::model::{AliasName, EnvironmentName, FunctionId, FunctionName, VersionId, VersionLabel};
+use crate::model::{AliasName, EnvironmentName, FunctionId, FunctionName, RolloutId, VersionId, VersionLabel};
 use crate::sqlite::SqliteError;
 
 /// A command the store did not carry out; nothing has changed.
@@ -36,6 +36,12 @@ pub enum StoreError {
     /// The alias is not for commands to set or delete so.
     #[error("{0} cannot be changed like this: {rule}", rule = fixed(.0))]
     AliasFixed(AliasName),
+    /// The alias has a rollout already.
+    #[error("a rollout of {0} goes on already: wait for its end, or abort it")]
+    RolloutGoesOn(AliasName),
+    /// The rollout has ended.
+    #[error("{0} does not go on any more")]
+    RolloutOver(RolloutId),
     /// There is no such environment.
     #[error("there is no environment `{0}`; `production`, `staging`, `dev` and `preview` are there from the start")]
     EnvironmentNotFound(EnvironmentName),

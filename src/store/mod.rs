@@ -10,6 +10,8 @@
 //! - An alias points at a version of its own function that exists; `ROLLBACK` at what `LIVE` pointed at before.
 //! - `functions.active_version_id` is what `LIVE` points at, and a function is `deployed` if and only if there is one.
 //! - An alias has at most one active deployment, the one that made it point where it points.
+//! - A rollout that goes on has its version as the alias's second one, with the share of its present step: whatever else
+//!   moves the alias or its shares aborts it in the same transaction.
 //! - A row of the audit trail stays when its version or function is deleted.
 //! - A deleted function has no alias, does not change and keeps its versions.
 
@@ -18,6 +20,7 @@ mod deployments;
 mod error;
 mod functions;
 mod retention;
+mod rollouts;
 mod value;
 mod versions;
 
@@ -31,8 +34,8 @@ pub use retention::{Hold, Pruned};
 
 use crate::crash_point::crash_point;
 use crate::model::{
-    AliasName, Deployment, DeploymentStatus, EnvironmentName, Function, FunctionId, FunctionStatus, Settings, Sticky,
-    Timestamp, Version, VersionId, VersionLabel,
+    AliasName, Deployment, DeploymentStatus, EnvironmentName, Function, FunctionId, FunctionStatus, Policy, Rollout,
+    Settings, Sticky, Timestamp, Version, VersionId, VersionLabel,
 };
 use crate::sqlite::{self, Durability};
 use parking_lot::Mutex;
@@ -93,6 +96,9 @@ pub struct AliasChange<'a> {
     pub description: Option<&'a str>,
     /// What keeps a caller with one of its two versions; `Some(None)` takes that away.
     pub sticky: Option<Option<&'a Sticky>>,
+    /// The rollout that the deployment is an act of, as it is afterwards; one that is new must be its first step. Any
+    /// other that goes on is aborted by a deployment that moves the alias.
+    pub rollout: Option<&'a Rollout>,
 }
 
 impl Store {
@@ -127,6 +133,7 @@ impl Store {
         self.write(|it| {
             functions::set_target(it, id, FunctionStatus::Deleted, None, now)?;
             aliases::delete_all(it, id)?;
+            rollouts::abort(it, id, None, "the function was deleted", now)?;
             deployments::supersede_all(it, id)
         })
     }
@@ -197,12 +204,43 @@ impl Store {
         })
     }
 
+    /// Says by what an alias goes back by itself; by nothing where it is absent.
+    pub fn set_policy(
+        &self,
+        function_id: FunctionId,
+        name: &AliasName,
+        policy: Option<&Policy>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| {
+            aliases::set_policy(it, function_id, name, policy)?;
+            functions::touch(it, function_id, now)
+        })
+    }
+
+    /// Replaces what is known of a rollout that goes on, where no deployment goes with it
+    /// ([`StoreError::RolloutOver`] if it does not go on any more).
+    pub fn update_rollout(&self, rollout: &Rollout) -> Result<(), StoreError> {
+        self.write(|it| rollouts::update(it, rollout))
+    }
+
+    /// The rollouts of a function, the latest first; also those of a deleted function.
+    pub fn rollouts(
+        &self,
+        function_id: FunctionId,
+        alias: Option<&AliasName>,
+        limit: u32,
+    ) -> Result<Vec<Rollout>, StoreError> {
+        self.read(|it| rollouts::page(it, function_id, alias, limit))
+    }
+
     /// Deletes an alias other than `LIVE` and `ROLLBACK` ([`StoreError::AliasFixed`]). Its deployments stay, so that an
     /// alias that is made anew with this name still knows what it pointed at before.
     pub fn delete_alias(&self, function_id: FunctionId, name: &AliasName, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| {
             functions::touch(it, function_id, now)?;
             aliases::delete(it, function_id, name)?;
+            rollouts::abort(it, function_id, Some(name), "the alias was deleted", now)?;
             deployments::supersede(it, function_id, name)
         })
     }
@@ -239,6 +277,21 @@ impl Store {
             versions::describe(it, version)?;
             functions::touch(it, version.function_id, now)
         })
+    }
+
+    /// Where an alias goes back to by itself: as [`Self::previous_target`], but no version that it has left by itself
+    /// since somebody pointed it there.
+    pub fn automatic_target(
+        &self,
+        function_id: FunctionId,
+        alias: &AliasName,
+    ) -> Result<Option<VersionId>, StoreError> {
+        self.read(|it| deployments::automatic_target(it, function_id, alias))
+    }
+
+    /// The last deployment by which an alias went back by its policy.
+    pub fn last_auto_rollback(&self, id: FunctionId, alias: &AliasName) -> Result<Option<Deployment>, StoreError> {
+        self.read(|it| deployments::last_auto_rollback(it, id, alias))
     }
 
     /// Deletes a version that nothing refers to ([`StoreError::VersionInUse`]); its deployments stay without the link.
@@ -339,20 +392,28 @@ fn apply(it: &Transaction<'_>, commit: &DeploymentCommit<'_>, change: &AliasChan
         Target::Existing(version_id) => versions::one(it, function_id, version_id)?.id,
     };
     let is_pointed = deployment.status == DeploymentStatus::Active;
-    match (deployment.status, deployment.weight) {
+    let moves_calls = match (deployment.status, deployment.weight) {
         (DeploymentStatus::Active, _) => {
             deployments::supersede(it, function_id, alias)?;
             aliases::point(it, deployment, version_id)?;
+            true
         }
         (DeploymentStatus::Applied, Some(weight)) => aliases::share(it, deployment, version_id, weight)?,
-        _ => {}
-    }
+        _ => false,
+    };
     if is_pointed || deployment.status == DeploymentStatus::Applied {
         if let Some(description) = change.description {
             aliases::describe(it, function_id, alias, description)?;
         }
         if let Some(sticky) = change.sticky {
             aliases::stick(it, function_id, alias, sticky)?;
+        }
+        match change.rollout {
+            Some(rollout) => rollouts::put(it, rollout)?,
+            None if moves_calls => {
+                rollouts::abort(it, function_id, Some(alias), &rollouts::ended_by(deployment), now)?;
+            }
+            None => {}
         }
     }
     deployments::insert(it, deployment, Some(version_id))?;

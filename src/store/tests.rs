@@ -1,5 +1,6 @@
 mod properties;
 mod retention;
+mod rollouts;
 
 use super::*;
 use crate::crash_point::CRASH_AT_VARIABLE;
@@ -155,6 +156,9 @@ fn everything_reads_back_as_it_was_written_also_after_a_restart() {
             version_id: version.id,
             split: None,
             sticky: None,
+            policy: None,
+            went_back_at: None,
+            rollout: None,
             previous: None,
             description: None,
             updated_at: at(3_500),

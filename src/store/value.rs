@@ -103,8 +103,18 @@ impl Columns<'_> {
         self.plain::<Json<T>>(column).map(|it| it.0)
     }
 
+    /// A column that may be empty and else holds JSON.
+    pub(super) fn json_or_null<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        self.plain::<Option<Json<T>>>(column).map(|it| it.map(|it| it.0))
+    }
+
     /// A column that holds a time.
     pub(super) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
         self.plain::<Millis>(column).map(|it| it.0)
+    }
+
+    /// A column that may be empty and else holds a time.
+    pub(super) fn time_or_null(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        self.plain::<Option<Millis>>(column).map(|it| it.map(|it| it.0))
     }
 }

@@ -1,0 +1,138 @@
+//! The table `rollouts`: plans that give a version more and more of an alias's calls.
+
+use super::StoreError;
+use super::value::{Columns, Json, Millis, Text};
+use crate::model::{AliasName, Deployment, DeploymentKind, FunctionId, Rollout, Timestamp};
+use rusqlite::{Connection, Row, params};
+
+const COLUMNS: &str = "id, function_id, alias, version, number, steps, step, status, actor, reason, outcome, created_at, \
+     updated_at, finished_at";
+
+const GOING_ON: &str = "status IN ('running', 'paused')";
+
+fn read(row: &Row<'_>) -> Result<Rollout, StoreError> {
+    let columns = Columns { table: "rollouts", row };
+    Ok(Rollout {
+        id: columns.text("id")?,
+        function_id: columns.text("function_id")?,
+        alias: columns.text("alias")?,
+        label: columns.text("version")?,
+        number: columns.plain("number")?,
+        plan: columns.json("steps")?,
+        step: columns.plain("step")?,
+        status: columns.text("status")?,
+        actor: columns.plain("actor")?,
+        reason: columns.plain("reason")?,
+        outcome: columns.plain("outcome")?,
+        created_at: columns.time("created_at")?,
+        updated_at: columns.time("updated_at")?,
+        finished_at: columns.time_or_null("finished_at")?,
+    })
+}
+
+/// The rollout of an alias that goes on.
+pub(super) fn going_on(
+    connection: &Connection,
+    function_id: FunctionId,
+    alias: &AliasName,
+) -> Result<Option<Rollout>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND alias = ?2 AND {GOING_ON}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_and_then(params![Text(function_id), Text(alias)], read)?.next().transpose()
+}
+
+/// The rollouts of a function, the latest first.
+pub(super) fn page(
+    connection: &Connection,
+    function_id: FunctionId,
+    alias: Option<&AliasName>,
+    limit: u32,
+) -> Result<Vec<Rollout>, StoreError> {
+    // An id sorts by the time it was made.
+    let sql = format!(
+        "SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) ORDER BY id DESC LIMIT ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_and_then(params![Text(function_id), alias.map(Text), limit], read)?.collect()
+}
+
+/// Adds one that begins, or replaces what is known of one that goes on.
+pub(super) fn put(connection: &Connection, rollout: &Rollout) -> Result<(), StoreError> {
+    let present = going_on(connection, rollout.function_id, &rollout.alias)?;
+    let is_known = || connection.prepare_cached("SELECT 1 FROM rollouts WHERE id = ?1")?.exists([Text(rollout.id)]);
+    match present {
+        Some(present) if present.id != rollout.id => Err(StoreError::RolloutGoesOn(rollout.alias.clone())),
+        None if !is_known()? => insert(connection, rollout),
+        _ => update(connection, rollout),
+    }
+}
+
+fn insert(connection: &Connection, rollout: &Rollout) -> Result<(), StoreError> {
+    let sql = format!(
+        "INSERT INTO rollouts ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        Text(rollout.id),
+        Text(rollout.function_id),
+        Text(&rollout.alias),
+        Text(&rollout.label),
+        rollout.number,
+        Json(&rollout.plan),
+        rollout.step,
+        Text(rollout.status),
+        rollout.actor,
+        rollout.reason,
+        rollout.outcome,
+        Millis(rollout.created_at),
+        Millis(rollout.updated_at),
+        rollout.finished_at.map(Millis),
+    ])?;
+    Ok(())
+}
+
+/// Replaces what is known of one that goes on.
+pub(super) fn update(connection: &Connection, rollout: &Rollout) -> Result<(), StoreError> {
+    let sql = format!(
+        "UPDATE rollouts SET step = ?2, status = ?3, outcome = ?4, updated_at = ?5, finished_at = ?6 \
+         WHERE id = ?1 AND {GOING_ON}"
+    );
+    let changed = connection.prepare_cached(&sql)?.execute(params![
+        Text(rollout.id),
+        rollout.step,
+        Text(rollout.status),
+        rollout.outcome,
+        Millis(rollout.updated_at),
+        rollout.finished_at.map(Millis),
+    ])?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::RolloutOver(rollout.id)) }
+}
+
+/// Ends the rollout of an alias that goes on, or those of all aliases.
+pub(super) fn abort(
+    connection: &Connection,
+    function_id: FunctionId,
+    alias: Option<&AliasName>,
+    outcome: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = format!(
+        "UPDATE rollouts SET status = 'aborted', outcome = ?3, updated_at = ?4, finished_at = ?4 \
+         WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) AND {GOING_ON}"
+    );
+    connection.prepare_cached(&sql)?.execute(params![Text(function_id), alias.map(Text), outcome, Millis(now)])?;
+    Ok(())
+}
+
+/// What a rollout says that a deployment has ended.
+pub(super) fn ended_by(deployment: &Deployment) -> String {
+    let kind = match deployment.kind {
+        DeploymentKind::Deploy => "a deployment",
+        DeploymentKind::Rollback => "a rollback",
+        DeploymentKind::Promote => "a move of the alias",
+        DeploymentKind::Traffic => "a change of the shares",
+        DeploymentKind::AutoRollback => "the policy",
+    };
+    let Deployment { id, label, actor, .. } = deployment;
+    let reason = deployment.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+    format!("ended by {kind} to {label} ({id} by {actor}){reason}")
+}
