@@ -10,8 +10,8 @@ use crate::{
     deploy::{self, Source},
     error::{Error, ErrorCode},
     model::{
-        AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Percent, Split, Sticky,
-        Timestamp, Version, VersionId, VersionLabel,
+        AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Percent, Rollout,
+        Split, Sticky, Timestamp, Version, VersionId, VersionLabel,
     },
     protocol::message::{DeployResponse, VersionRef},
     router::{Alias, Entry},
@@ -43,6 +43,8 @@ pub(super) struct Act {
     pub(super) weight: Option<Percent>,
     /// What shall keep a caller with one of the alias's two versions; as before without.
     pub(super) sticky: Option<Option<Sticky>>,
+    /// The rollout that this is an act of, as it is afterwards.
+    pub(super) rollout: Option<Rollout>,
     actor: Arc<str>,
     reason: Option<String>,
     at: Timestamp,
@@ -84,6 +86,7 @@ impl Act {
             description: None,
             weight: None,
             sticky: None,
+            rollout: None,
             actor: Arc::clone(&caller.actor),
             reason,
             at: Timestamp::now(),
@@ -116,7 +119,9 @@ impl Act {
     /// Whether the alias sends its calls as wanted already, in its environment.
     pub(super) fn is_done(&self, entry: &Entry, version: &Version) -> bool {
         let wanted = self.weight.map(|weight| Split { version_id: version.id, weight });
-        entry.alias(self.alias.as_str()).is_some_and(|it| {
+        // A rollout has its own state to write.
+        let is_rollout = self.rollout.is_some();
+        entry.alias(self.alias.as_str()).filter(|_| !is_rollout).is_some_and(|it| {
             it.environment == self.environment(entry)
                 && it.split == wanted
                 && (wanted.is_some() || it.version == version.id)
@@ -266,12 +271,15 @@ impl Act {
         };
         let deployment = self.deployment(entry, &version.label, Some(version.number), status, None);
         let (row, new_version) = (deployment.clone(), version.clone());
-        let (description, sticky) = (self.description.clone(), self.sticky.clone());
+        let (description, sticky, rollout) = (self.description.clone(), self.sticky.clone(), self.rollout.clone());
         let function_id = entry.function.id;
         let committed = self.context.blocking(move |context| {
             let target = if is_new { Target::New(&new_version) } else { Target::Existing(new_version.id) };
-            let change =
-                AliasChange { description: description.as_deref(), sticky: sticky.as_ref().map(Option::as_ref) };
+            let change = AliasChange {
+                description: description.as_deref(),
+                sticky: sticky.as_ref().map(Option::as_ref),
+                rollout: rollout.as_ref(),
+            };
             context.store.commit_with(&DeploymentCommit { target, deployment: &row }, &change)?;
             context.refresh(function_id)?;
             context.leave_manifests(&[row]);

@@ -100,7 +100,7 @@ pub async fn call(
             }
             None => {
                 let failed = refine(context, &route, failed);
-                count(context, &route, invocation.id, failed.timing, Some(&failed.error));
+                count(context, &route, invocation.id, 0, failed.timing, Some(&failed.error));
                 return Err(failed);
             }
         }
@@ -191,7 +191,7 @@ impl Call {
 
     fn count(&mut self, timing: Timing, failure: Option<&Error>) {
         if !std::mem::replace(&mut self.is_counted, true) {
-            count(&self.context, &self.route, self.id, timing, failure);
+            count(&self.context, &self.route, self.id, self.reply.status().as_u16(), timing, failure);
         }
     }
 }
@@ -205,12 +205,22 @@ fn refine(context: &Context, route: &Route, failed: scheduler::Failed) -> Failed
     Failed { error, timing: failed.timing, version: route.version.label.clone() }
 }
 
-fn count(context: &Context, route: &Route, id: InvocationId, timing: Timing, failure: Option<&Error>) {
+fn count(
+    context: &Context,
+    route: &Route,
+    id: InvocationId,
+    status: u16,
+    timing: Timing,
+    failure: Option<&Error>,
+) {
     let (function_id, version) = (route.entry.function.id, &route.version);
     let at = Timestamp::now();
     let code = failure.map(|error| error.code);
     let observation = Observation { function_id, version_id: version.id, version: &version.label, code, timing, at };
     context.telemetry.metrics().record(&observation);
+    if let Some(guard) = &route.guard {
+        guard.record(code, status, timing.run);
+    }
     if let Some(error) = failure {
         let stack = error.details.as_ref().and_then(|details| details.get("stack")?.as_str());
         let message = match stack {

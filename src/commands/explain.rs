@@ -29,6 +29,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let code = match &error {
             StoreError::NameTaken(_) | StoreError::NumberTaken(_) | StoreError::AliasFixed(_) => ErrorCode::Conflict,
+            StoreError::RolloutGoesOn(_) | StoreError::RolloutOver(_) => ErrorCode::Conflict,
             StoreError::LabelTaken(_) => ErrorCode::VersionExists,
             StoreError::VersionInUse { .. } => ErrorCode::VersionInUse,
             StoreError::FunctionNotFound(_) => ErrorCode::FunctionNotFound,

@@ -384,7 +384,7 @@ async fn carry_out(
                 .map(|(deployment, (version, description, sticky))| {
                     let commit = DeploymentCommit { target: Target::Existing(*version), deployment };
                     let sticky = sticky.as_ref().map(Option::as_ref);
-                    (commit, AliasChange { description: description.as_deref(), sticky })
+                    (commit, AliasChange { description: description.as_deref(), sticky, rollout: None })
                 })
                 .collect();
             context.store.commit_all(&commits)?;

@@ -17,8 +17,10 @@ mod invoke;
 mod logs;
 mod manifests;
 mod metrics;
+mod policy;
 mod register;
 mod rollback;
+mod rollout;
 mod room;
 mod status;
 mod traffic;
@@ -27,6 +29,7 @@ mod warmup;
 
 pub use bytecode::keep_compiled;
 pub use call::{Call, Failed, call, check_head, check_method};
+pub use policy::keep_watch;
 
 use crate::{
     bundle::{BundleStore, BytecodeStore},
@@ -35,9 +38,9 @@ use crate::{
     error::{Error, ErrorCode},
     model::{AliasName, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
     protocol::ipc::{Encoding, Request},
-    router::{Alias, Entry, Router},
+    router::{Alias, Entry, Guard, Progress, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
-    store::{FunctionRecord, Store},
+    store::{AliasRecord, FunctionRecord, Store},
     telemetry::Telemetry,
     worker::{Blueprint, SharedNetwork},
 };
@@ -86,6 +89,8 @@ pub struct Context {
     pub changing: ChangeLocks,
     /// Told when an alias may point at another version.
     pub aliases_moved: Notify,
+    /// Told when an alias may have got a policy or a rollout, or lost one.
+    pub watched: Notify,
 }
 
 /// Who asks.
@@ -169,6 +174,12 @@ pub async fn execute(
         Request::ApplyManifest(request) => encoding.write(&Box::pin(manifests::apply(context, request, caller)).await?),
         Request::Cleanup(request) => encoding.write(&Box::pin(cleanup::run(context, request)).await?),
         Request::Compare(request) => encoding.write(&Box::pin(compare::run(context, request)).await?),
+        Request::SetPolicy(request) => encoding.write(&Box::pin(policy::set(context, request, caller)).await?),
+        Request::StartRollout(request) => encoding.write(&Box::pin(rollout::start(context, request, caller)).await?),
+        Request::ControlRollout(request) => {
+            encoding.write(&Box::pin(rollout::control(context, request, caller)).await?)
+        }
+        Request::Rollouts(request) => encoding.write(&Box::pin(rollout::list(context, request)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }
@@ -205,6 +216,7 @@ impl Context {
     fn refresh(&self, id: FunctionId) -> Result<(), Error> {
         self.router.put(entry(self.store.record(id)?));
         self.aliases_moved.notify_one();
+        self.watched.notify_one();
         Ok(())
     }
 
@@ -249,12 +261,19 @@ impl Context {
 /// A record of the store as the router keeps it.
 #[must_use]
 pub fn entry(record: FunctionRecord) -> Entry {
-    let alias = |it: crate::store::AliasRecord| Alias {
-        name: it.name,
-        environment: it.environment,
-        version: it.version_id,
-        split: it.split,
-        sticky: it.sticky,
+    let alias = |it: AliasRecord| {
+        let mut alias = Alias {
+            name: it.name,
+            environment: it.environment,
+            version: it.version_id,
+            split: it.split,
+            sticky: it.sticky,
+            guard: None,
+            went_back_at: it.went_back_at,
+            rollout: it.rollout.map(|it| Arc::new(Progress::new(it))),
+        };
+        alias.guard = it.policy.map(|policy| Arc::new(Guard::new(policy, alias.under_judgement())));
+        alias
     };
     Entry {
         function: record.function,

@@ -188,6 +188,7 @@ impl Daemon {
         });
         helpers.spawn(enforce_memory(Arc::clone(&context)));
         helpers.spawn(commands::keep_compiled(Arc::clone(&context)));
+        helpers.spawn(commands::keep_watch(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let context = Arc::clone(&context);
@@ -299,6 +300,7 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
         stopping: CancellationToken::new(),
         changing: ChangeLocks::default(),
         aliases_moved: Notify::new(),
+        watched: Notify::new(),
     }))
 }
 

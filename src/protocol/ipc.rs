@@ -168,6 +168,10 @@ commands! {
     0x11 "LIST_ALIASES" Aliases(AliasesRequest) -> AliasesResponse: "lists a function's aliases by name";
     0x12 "DELETE_ALIAS" DeleteAlias(DeleteAliasRequest) -> DeleteAliasResponse: "removes an alias other than LIVE and ROLLBACK";
     0x13 "SET_TRAFFIC" SetTraffic(SetTrafficRequest) -> DeployResponse: "divides an alias's calls between two versions";
+    0x14 "SET_POLICY" SetPolicy(SetPolicyRequest) -> PolicyResponse: "says by what an alias goes back by itself, and how its calls do";
+    0x15 "START_ROLLOUT" StartRollout(StartRolloutRequest) -> RolloutDetails: "gives a version more and more of an alias's calls, step by step";
+    0x16 "CONTROL_ROLLOUT" ControlRollout(ControlRolloutRequest) -> RolloutDetails: "pauses, resumes or aborts a rollout";
+    0x17 "LIST_ROLLOUTS" Rollouts(RolloutsRequest) -> RolloutsResponse: "a function's rollouts, newest first";
     0x18 "CLEANUP" Cleanup(CleanupRequest) -> CleanupResponse: "removes old versions that nothing refers to, or says which it would";
     0x19 "COMPARE_VERSIONS" Compare(CompareRequest) -> CompareResponse: "what differs between two versions: facts, settings, files line by line";
     0x1A "EXPORT_MANIFEST" ExportManifest(ExportManifestRequest) -> Manifest: "says which version each alias sends its calls to, as one document";

@@ -270,6 +270,7 @@ mod aliases;
 mod housekeeping;
 mod manifest;
 mod status;
+mod rollout;
 mod tags;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
@@ -282,6 +283,10 @@ pub use manifest::{
     ManifestDeployment, ManifestFunction, ManifestOther, ManifestSplit,
 };
 pub use status::{DiskInfo, PoolInfo, SandboxInfo, StatusRequest, StatusResponse};
+pub use rollout::{
+    ControlRolloutRequest, PolicyResponse, PolicyVerdict, RolloutAction, RolloutDetails, RolloutsRequest,
+    RolloutsResponse, SetPolicyRequest, StartRolloutRequest,
+};
 pub use tags::TagVersionRequest;
 pub use traffic::{SetTrafficRequest, SplitInfo};
 

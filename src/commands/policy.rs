@@ -1,0 +1,247 @@
+//! SET_POLICY, and the watch over the aliases that have a policy or a rollout.
+//!
+//! Who calls a function counts (`router::guard`); the watch looks four times a second, while there is something to watch,
+//! and never asks the store unless there is something to do. What an alias needs is decided in [`rollout::decide`] and
+//! decided again under the function's lock, on what the alias is by then. Going back is an act like any rollback.
+//!
+//! **It never flaps.** After an automatic rollback the alias's version has rest for the cooldown, and the version that
+//! was left is no target of another one until somebody points the alias at it again. Both follow from the table of
+//! deployments, so a restart forgets neither.
+
+use super::{
+    Caller, Context,
+    activate::{self, Act},
+    rollout::{advance, pause},
+};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{
+        AliasName, DeploymentKind, FunctionId, Timestamp,
+        rollout::{self, Todo},
+    },
+    protocol::{
+        message::{PolicyResponse, PolicyVerdict, SetPolicyRequest},
+        worker::LogLevel,
+    },
+    router::{Alias, Entry, Guard, Warning},
+    telemetry::{LogRecord, Stream},
+};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+
+/// How often the watched aliases are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long after a rollback that did not work before the next try.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Who acts, in the audit trail.
+const ACTOR: &str = "policy";
+
+pub(super) async fn set(
+    context: &Arc<Context>,
+    request: SetPolicyRequest,
+    caller: &Caller,
+) -> Result<PolicyResponse, Error> {
+    let name = activate::alias(request.alias.as_deref())?;
+    let id = context.router.function(&request.function_id)?.function.id;
+    if request.show && request.policy.is_some() {
+        return Err(Error::invalid("give a policy, or `show` to change nothing, not both"));
+    }
+    if !request.show {
+        let (owner, name, actor) = (Arc::clone(context), name.clone(), Arc::clone(&caller.actor));
+        let change = async move {
+            let _changing = owner.changing.lock(id).await;
+            let entry = owner.router.function(&id.to_string())?;
+            alias(&entry, &name)?;
+            let (function, is_set) = (&entry.function.name, request.policy.is_some());
+            tracing::info!(%function, alias = %name, is_set, actor = &*actor, "policy changed");
+            let set = move |context: &Context| {
+                context.store.set_policy(id, &name, request.policy.as_ref(), Timestamp::now())?;
+                context.refresh(id)
+            };
+            owner.blocking(set).await
+        };
+        context.to_its_end(change).await?;
+    }
+    show(context, id, name).await
+}
+
+/// The alias of this name; `LIVE` is there once something was deployed.
+pub(super) fn alias<'a>(entry: &'a Entry, name: &AliasName) -> Result<&'a Alias, Error> {
+    entry.alias(name.as_str()).ok_or_else(|| match name.is_live() {
+        true => {
+            let message = format!("`{}` has no version that takes traffic: deploy one first", entry.function.name);
+            Error::new(ErrorCode::FunctionNotDeployed, message)
+        }
+        false => entry.alias_not_found(name.as_str()),
+    })
+}
+
+async fn show(context: &Arc<Context>, id: FunctionId, name: AliasName) -> Result<PolicyResponse, Error> {
+    let wanted = name.clone();
+    let went_back = context.blocking(move |context| Ok(context.store.last_auto_rollback(id, &wanted)?)).await?;
+    let entry = context.router.function(&id.to_string())?;
+    let (alias, now) = (alias(&entry, &name)?, Timestamp::now());
+    let guard = alias.guard.as_ref();
+    let went_back = went_back.map(|it| PolicyVerdict {
+        at: it.finished_at,
+        version: it.previous.map(|label| label.to_string()).unwrap_or_default(),
+        went_back_to: Some(it.label.to_string()),
+        reason: it.reason.unwrap_or_default(),
+    });
+    let warned = guard.and_then(|it| it.warning()).map(|it| PolicyVerdict {
+        at: it.at,
+        version: it.version.to_string(),
+        went_back_to: None,
+        reason: it.text.to_string(),
+    });
+    Ok(PolicyResponse {
+        function_id: id.to_string(),
+        alias: name.to_string(),
+        policy: guard.map(|it| it.policy.clone()),
+        version: entry.version(alias.under_judgement()).map(|it| it.label.to_string()).unwrap_or_default(),
+        counts: guard.map(|it| it.counts()).unwrap_or_default(),
+        rests_until: alias.rest_ends_at(now),
+        last_verdict: went_back.into_iter().chain(warned).max_by_key(|it| it.at),
+    })
+}
+
+/// An alias that is watched.
+type Watched = (FunctionId, AliasName);
+
+/// Has aliases go back by their policies and rollouts go on, until the daemon stops.
+pub async fn keep_watch(context: Arc<Context>) {
+    let watch = async {
+        let mut aliases = watched(&context);
+        // One act for an alias at a time.
+        let mut acts: HashMap<Watched, JoinHandle<()>> = HashMap::new();
+        loop {
+            tokio::select! {
+                () = context.watched.notified() => aliases = watched(&context),
+                () = tokio::time::sleep(LOOK), if !aliases.is_empty() => {}
+            }
+            acts.retain(|_, act| !act.is_finished());
+            aliases.retain(|(id, name)| {
+                let Ok(entry) = context.router.function(&id.to_string()) else { return false };
+                let Some(alias) = entry.alias(name.as_str()).filter(|it| it.is_watched()) else { return false };
+                let key = (*id, name.clone());
+                if !acts.contains_key(&key)
+                    && let Some(act) = look_at(&context, &entry, alias)
+                {
+                    acts.insert(key, act);
+                }
+                true
+            });
+        }
+    };
+    context.stopping.run_until_cancelled(watch).await;
+}
+
+fn watched(context: &Context) -> Vec<Watched> {
+    let entries = context.router.functions();
+    let aliases = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry.function.id, alias)));
+    aliases.filter(|(_, alias)| alias.is_watched()).map(|(id, alias)| (id, alias.name.clone())).collect()
+}
+
+/// What an alias needs now.
+pub(super) fn todo(alias: &Alias) -> Todo {
+    let rollout = alias.rollout.as_ref().map(|it| (&it.rollout, it.held()));
+    rollout::decide(alias.breach(Timestamp::now()), rollout)
+}
+
+/// Begins what an alias needs, if it needs anything.
+fn look_at(context: &Arc<Context>, entry: &Entry, alias: &Alias) -> Option<JoinHandle<()>> {
+    let (owner, id, name) = (Arc::clone(context), entry.function.id, alias.name.clone());
+    let tasks = &context.tasks;
+    match (todo(alias), &alias.guard, &alias.rollout) {
+        (Todo::GoBack(_), Some(guard), _) if guard.may_try(RETRY) => {
+            let guard = Arc::clone(guard);
+            Some(tasks.spawn(async move { go_back(&owner, id, name, &guard).await }))
+        }
+        (Todo::Advance, _, Some(progress)) => {
+            let progress = Arc::clone(progress);
+            Some(tasks.spawn(async move { advance(&owner, id, name, &progress).await }))
+        }
+        (Todo::Pause(breach), Some(guard), Some(progress)) => {
+            warn(context, entry, alias, guard, breach.to_string());
+            let progress = Arc::clone(progress);
+            Some(tasks.spawn(async move { pause(&owner, id, name, &progress, breach.to_string()).await }))
+        }
+        (Todo::Warn(breach), Some(guard), _) => {
+            warn(context, entry, alias, guard, breach.to_string());
+            None
+        }
+        _ => None,
+    }
+}
+
+/// Says what is wrong with the version under judgement, unless that was said just now.
+fn warn(context: &Context, entry: &Entry, alias: &Alias, guard: &Guard, text: String) {
+    let Some(version) = entry.version(guard.version) else { return };
+    let warning = Warning {
+        version: version.label.clone(),
+        text: text.into(),
+        at: Timestamp::now(),
+        version_id: version.id,
+        said: Instant::now(),
+    };
+    let (function, alias, text) = (&entry.function.name, &alias.name, Arc::clone(&warning.text));
+    if guard.warn(warning) {
+        tracing::warn!(%function, %alias, version = %version.label, "a version does not keep to the policy: {text}");
+        log(context, entry, guard, format!("{alias}: {text}"));
+    }
+}
+
+/// Writes a line about the version under judgement into the function's log.
+fn log(context: &Context, entry: &Entry, guard: &Guard, message: String) {
+    let Some(version) = entry.version(guard.version) else { return };
+    context.telemetry.logs().push(LogRecord {
+        at: Timestamp::now(),
+        function_id: entry.function.id,
+        version: version.label.clone(),
+        invocation: None,
+        worker: 0,
+        stream: Stream::System,
+        level: LogLevel::Warn,
+        message,
+    });
+}
+
+/// Has an alias go back if it is still what was judged, and still does not keep to its policy.
+async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged: &Arc<Guard>) {
+    let _changing = context.changing.lock(id).await;
+    let Ok(entry) = context.router.function(&id.to_string()) else { return };
+    let Some(alias) = entry.alias(name.as_str()) else { return };
+    let is_same = alias.guard.as_ref().is_some_and(|it| Arc::ptr_eq(it, judged));
+    let Todo::GoBack(breach) = todo(alias) else { return };
+    if !is_same || context.stopping.is_cancelled() {
+        return;
+    }
+    let wanted = name.clone();
+    let target = match alias.under_judgement() == alias.version {
+        false => Ok(Some(alias.version)),
+        true => context.blocking(move |context| Ok(context.store.automatic_target(id, &wanted)?)).await,
+    };
+    let target = match target {
+        Ok(target) => target.and_then(|id| entry.version(id)),
+        Err(error) => return tracing::error!(%error, "an alias cannot go back by its policy"),
+    };
+    let Some(target) = target else {
+        let text = format!("{breach}; there is no version to go back to");
+        return warn(context, &entry, alias, judged, text);
+    };
+    let caller = Caller { actor: ACTOR.into() };
+    let act = Act::new(context, DeploymentKind::AutoRollback, name.clone(), &caller, Some(breach.to_string()));
+    match act.activate(&entry, target, 0).await {
+        Ok(_) => log(context, &entry, judged, format!("{name} goes back to {}: {breach}", target.label)),
+        Err(error) => {
+            let text = format!("{breach}; going back to {} failed: {}: {error}", target.label, error.code);
+            warn(context, &entry, alias, judged, text);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! START_ROLLOUT, CONTROL_ROLLOUT and LIST_ROLLOUTS, and the steps of a rollout.
+//!
+//! Each step is a deployment: the version loads first, then one transaction gives it its share and notes the step. The
+//! last one points the alias at it. The watch (`commands::policy`) says when. How long a step has held is in memory only:
+//! a daemon that starts begins the present step's hold anew, because nobody has watched the version meanwhile, and it had
+//! no calls to be judged by.
+
+use super::{
+    Caller, Context,
+    activate::{self, Act},
+    deploy::check_text,
+    policy, room,
+};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{
+        AliasName, DeploymentKind, FunctionId, Percent, Rollout, RolloutId, RolloutStatus, Timestamp,
+        rollout::{Plan, Todo},
+    },
+    protocol::message::{
+        ControlRolloutRequest, RolloutAction, RolloutDetails, RolloutsRequest, RolloutsResponse, StartRolloutRequest,
+    },
+    router::{Entry, Progress},
+    store::StoreError,
+};
+use std::{sync::Arc, time::Duration};
+
+/// Who acts, in the audit trail; who started the rollout stands there too.
+const ACTOR: &str = "rollout";
+
+/// Rollouts in an answer, unless the request says otherwise.
+const ROLLOUTS_DEFAULT: u32 = 100;
+const ROLLOUTS_MAX: u32 = 1_000;
+
+pub(super) async fn start(
+    context: &Arc<Context>,
+    request: StartRolloutRequest,
+    caller: &Caller,
+) -> Result<RolloutDetails, Error> {
+    let name = activate::alias(request.alias.as_deref())?;
+    check_text("reason", request.reason.as_deref())?;
+    let plan: Plan =
+        request.plan.parse().map_err(|error: crate::model::rollout::PlanError| Error::invalid(error.to_string()))?;
+    let id = context.router.function(&request.function_id)?.function.id;
+    let (owner, caller) = (Arc::clone(context), caller.clone());
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing.lock(id).await;
+            if owner.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
+            let entry = owner.router.function(&id.to_string())?;
+            let version = activate::version(&entry, &request.version)?;
+            check(&entry, &name, version.id)?;
+            room::check(&owner, &entry, &entry.function.settings)?;
+            let now = Timestamp::now();
+            let rollout = Rollout {
+                id: RolloutId::new(),
+                function_id: id,
+                alias: name.clone(),
+                label: version.label.clone(),
+                number: version.number,
+                plan,
+                step: 0,
+                status: RolloutStatus::Running,
+                actor: caller.actor.to_string(),
+                reason: request.reason,
+                outcome: None,
+                created_at: now,
+                updated_at: now,
+                finished_at: None,
+            };
+            apply(&owner, &entry, rollout.clone()).await?;
+            Ok(details(&owner, &rollout))
+        })
+        .await
+}
+
+/// Whether a rollout of this version can begin.
+fn check(entry: &Entry, name: &AliasName, version: crate::model::VersionId) -> Result<(), Error> {
+    let alias = policy::alias(entry, name)?;
+    let conflict = |message: String| Err(Error::new(ErrorCode::Conflict, message));
+    if alias.rollout.is_some() {
+        return Err(StoreError::RolloutGoesOn(name.clone()).into());
+    }
+    if alias.version == version {
+        return conflict(format!("{name} points at that version already"));
+    }
+    match alias.split.filter(|it| it.version_id != version && it.weight > Percent::NONE) {
+        Some(split) => {
+            let (other, weight) = (entry.version(split.version_id).map(|it| it.label.as_str()), split.weight);
+            let other = other.unwrap_or("another version");
+            conflict(format!("{name} sends {weight} of its calls to {other}: take that share away first"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Gives a rollout's version the share of its present step, or all calls if that was the last one.
+async fn apply(context: &Arc<Context>, entry: &Entry, rollout: Rollout) -> Result<(), Error> {
+    let version = entry.numbered(rollout.number).ok_or_else(|| entry.version_not_found(rollout.label.as_str()))?;
+    let (kind, weight) = match rollout.status {
+        RolloutStatus::Done => (DeploymentKind::Promote, None),
+        _ => (DeploymentKind::Traffic, Some(rollout.present().percent)),
+    };
+    let caller = Caller { actor: ACTOR.into() };
+    let mut act = Act::new(context, kind, rollout.alias.clone(), &caller, Some(rollout.step_text()));
+    act.weight = weight;
+    act.rollout = Some(rollout);
+    act.activate(entry, version, 0).await.map(drop)
+}
+
+pub(super) async fn control(
+    context: &Arc<Context>,
+    request: ControlRolloutRequest,
+    caller: &Caller,
+) -> Result<RolloutDetails, Error> {
+    let name = activate::alias(request.alias.as_deref())?;
+    check_text("reason", request.reason.as_deref())?;
+    let id = context.router.function(&request.function_id)?.function.id;
+    let (owner, caller) = (Arc::clone(context), caller.clone());
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing.lock(id).await;
+            if owner.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
+            let entry = owner.router.function(&id.to_string())?;
+            let alias = policy::alias(&entry, &name)?;
+            let Some(progress) = &alias.rollout else {
+                let message = format!("no rollout of {name} goes on; `levain rollout list` shows those that ended");
+                return Err(Error::new(ErrorCode::Conflict, message));
+            };
+            let rollout = &progress.rollout;
+            let because = request.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+            let by = |what: &str| format!("{what} by {}{because}", caller.actor);
+            let changed = match (request.action, rollout.status) {
+                (RolloutAction::Pause, RolloutStatus::Running) => {
+                    let paused = rollout.held(RolloutStatus::Paused, Some(by("paused")), Timestamp::now());
+                    update(&owner, paused).await?
+                }
+                (RolloutAction::Resume, RolloutStatus::Paused) => {
+                    update(&owner, rollout.held(RolloutStatus::Running, None, Timestamp::now())).await?
+                }
+                (RolloutAction::Pause | RolloutAction::Resume, _) => rollout.clone(),
+                (RolloutAction::Abort, _) => {
+                    let own = entry.version(alias.version).ok_or_else(|| entry.version_not_found("its own"))?;
+                    let aborted = rollout.ended(RolloutStatus::Aborted, Some(by("aborted")), Timestamp::now());
+                    let reason = Some(format!("{} is aborted{because}", rollout.id));
+                    let mut act = Act::new(&owner, DeploymentKind::Traffic, name, &caller, reason);
+                    act.rollout = Some(aborted.clone());
+                    act.activate(&entry, own, 0).await?;
+                    aborted
+                }
+            };
+            tracing::info!(rollout = %rollout.id, status = ?changed.status, actor = &*caller.actor, "rollout controlled");
+            Ok(details(&owner, &changed))
+        })
+        .await
+}
+
+/// Writes what has become of a rollout whose share stays as it is.
+async fn update(context: &Arc<Context>, rollout: Rollout) -> Result<Rollout, Error> {
+    let change = move |context: &Context| {
+        context.store.update_rollout(&rollout)?;
+        context.refresh(rollout.function_id)?;
+        Ok(rollout)
+    };
+    context.blocking(change).await
+}
+
+pub(super) async fn list(context: &Arc<Context>, request: RolloutsRequest) -> Result<RolloutsResponse, Error> {
+    let id = context.router.function(&request.function_id)?.function.id;
+    let alias = request.alias.map(|it| it.parse::<AliasName>()).transpose()?;
+    let limit = request.limit.unwrap_or(ROLLOUTS_DEFAULT).min(ROLLOUTS_MAX);
+    let read = move |context: &Context| Ok(context.store.rollouts(id, alias.as_ref(), limit)?);
+    let rollouts = context.blocking(read).await?;
+    Ok(RolloutsResponse { rollouts: rollouts.iter().map(|it| details(context, it)).collect() })
+}
+
+/// A rollout as a client sees it.
+fn details(context: &Context, rollout: &Rollout) -> RolloutDetails {
+    let entry = context.router.function(&rollout.function_id.to_string());
+    let entry = entry.ok().filter(|_| rollout.status == RolloutStatus::Running);
+    let progress = entry.as_ref().and_then(|it| it.alias(rollout.alias.as_str())?.rollout.as_ref());
+    let hold = Duration::from_secs(rollout.present().hold_seconds.into());
+    let left = progress.filter(|it| it.rollout.id == rollout.id).map(|it| hold.saturating_sub(it.held()));
+    RolloutDetails {
+        rollout_id: rollout.id.to_string(),
+        function_id: rollout.function_id.to_string(),
+        alias: rollout.alias.to_string(),
+        version: rollout.label.to_string(),
+        number: rollout.number,
+        status: rollout.status,
+        plan: rollout.plan.to_string(),
+        steps: rollout.plan.steps().to_vec(),
+        step: rollout.step + 1,
+        next_in_ms: left.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        actor: rollout.actor.clone(),
+        reason: rollout.reason.clone(),
+        outcome: rollout.outcome.clone(),
+        created_at: rollout.created_at,
+        updated_at: rollout.updated_at,
+        finished_at: rollout.finished_at,
+    }
+}
+
+/// The alias's entry, if the rollout is still as it was when something was decided about it.
+fn still(context: &Context, id: FunctionId, name: &AliasName, seen: &Arc<Progress>) -> Option<Arc<Entry>> {
+    let entry = context.router.function(&id.to_string()).ok()?;
+    let present = entry.alias(name.as_str())?.rollout.as_ref()?;
+    (Arc::ptr_eq(present, seen) && !context.stopping.is_cancelled()).then_some(entry)
+}
+
+/// Takes the next step, if that is still what the alias needs. A step that cannot be taken pauses the rollout.
+pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasName, seen: &Arc<Progress>) {
+    let _changing = context.changing.lock(id).await;
+    let Some(entry) = still(context, id, &name, seen) else { return };
+    if entry.alias(name.as_str()).map(policy::todo) != Some(Todo::Advance) {
+        return;
+    }
+    let next = seen.rollout.stepped(Timestamp::now());
+    let text = next.step_text();
+    let Err(error) = apply(context, &entry, next).await else { return };
+    if error.code != ErrorCode::ShuttingDown {
+        hold(context, &seen.rollout, format!("{text} failed: {}: {error}", error.code)).await;
+    }
+}
+
+/// Keeps the share as it is until somebody resumes the rollout.
+pub(super) async fn pause(
+    context: &Arc<Context>,
+    id: FunctionId,
+    name: AliasName,
+    seen: &Arc<Progress>,
+    outcome: String,
+) {
+    let _changing = context.changing.lock(id).await;
+    if still(context, id, &name, seen).is_some() {
+        hold(context, &seen.rollout, outcome).await;
+    }
+}
+
+async fn hold(context: &Arc<Context>, rollout: &Rollout, outcome: String) {
+    let (id, alias) = (rollout.id, &rollout.alias);
+    tracing::warn!(rollout = %id, %alias, "the rollout is paused: {outcome}");
+    let paused = rollout.held(RolloutStatus::Paused, Some(outcome), Timestamp::now());
+    if let Err(error) = update(context, paused).await {
+        tracing::error!(rollout = %id, %error, "the rollout cannot be paused");
+    }
+}
