@@ -1,8 +1,8 @@
 //! The command tree and the parsers of single values.
 
 use super::{
-    aliases, bench, cleanup, compare, config, demo, deploy, functions, invoke, logs, manifest, metrics, runtime, serve,
-    traffic, versions,
+    aliases, bench, cleanup, compare, config, demo, deploy, functions, invoke, logs, manifest, metrics, policy,
+    rollout, runtime, serve, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -80,6 +80,12 @@ pub(super) enum Command {
     /// Keep which version each alias sends its calls to as a document, and restore it
     #[command(subcommand)]
     Manifest(manifest::Manifest),
+    /// Give a version more and more of an alias's calls, step by step
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
+    /// Have an alias go back by itself when its calls fail, are slow, or crash workers
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Call a function; its answer's body goes to standard output as it is
     Invoke(invoke::Invoke),
     /// Print or follow what a function logged

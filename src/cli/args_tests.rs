@@ -102,6 +102,19 @@ fn an_alias_is_set_listed_and_deleted() {
 }
 
 #[test]
+fn a_policy_and_a_rollout_are_read_at_once() {
+    let limits = ["--error-rate", "5", "--p99", "200ms", "--crashes", "3", "--window", "60s", "--min-requests", "50"];
+    let set = [&["policy", "set", "hello", "--alias", "A", "--warn", "--cooldown", "5m"][..], &limits].concat();
+    assert!(parse(&set).is_ok());
+    assert_eq!(refused(&["policy", "set", "hello", "--error-rate", "101"]), ErrorKind::ValueValidation);
+    assert!(parse(&["policy", "show", "hello"]).is_ok() && parse(&["policy", "remove", "hello"]).is_ok());
+    assert!(parse(&["rollout", "start", "hello", "v2", "--plan", "10% 5m, 100%"]).is_ok());
+    assert_eq!(refused(&["rollout", "start", "hello", "v2", "--plan", "10% 5m"]), ErrorKind::ValueValidation);
+    assert_eq!(refused(&["rollout", "start", "hello", "v2"]), ErrorKind::MissingRequiredArgument);
+    assert!(parse(&["rollout", "abort", "hello", "--reason", "a"]).is_ok());
+}
+
+#[test]
 fn a_rollback_takes_its_version_in_one_way() {
     assert!(parse(&["rollback", "hello", "--alias", "STAGING", "--to", "v1"]).is_ok());
     assert!(parse(&["rollback", "hello", "v1"]).is_ok());

@@ -19,7 +19,9 @@ mod invoke;
 mod logs;
 mod manifest;
 mod metrics;
+mod policy;
 mod print;
+mod rollout;
 mod runtime;
 mod serve;
 mod session;
@@ -94,6 +96,8 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Alias(command) => command.run(session).await,
         Command::Traffic(command) => command.run(session).await,
         Command::Manifest(command) => command.run(session).await,
+        Command::Policy(command) => command.run(session).await,
+        Command::Rollout(command) => command.run(session).await,
         Command::Invoke(command) => command.run(session).await,
         Command::Logs(command) => command.run(session).await,
         Command::Metrics(command) => command.run(session).await,

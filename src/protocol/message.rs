@@ -269,8 +269,8 @@ impl From<&str> for VersionRef {
 mod aliases;
 mod housekeeping;
 mod manifest;
-mod status;
 mod rollout;
+mod status;
 mod tags;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
@@ -282,11 +282,11 @@ pub use manifest::{
     ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest, ManifestAlias, ManifestChange,
     ManifestDeployment, ManifestFunction, ManifestOther, ManifestSplit,
 };
-pub use status::{DiskInfo, PoolInfo, SandboxInfo, StatusRequest, StatusResponse};
 pub use rollout::{
     ControlRolloutRequest, PolicyResponse, PolicyVerdict, RolloutAction, RolloutDetails, RolloutsRequest,
     RolloutsResponse, SetPolicyRequest, StartRolloutRequest,
 };
+pub use status::{DiskInfo, PoolInfo, SandboxInfo, StatusRequest, StatusResponse};
 pub use tags::TagVersionRequest;
 pub use traffic::{SetTrafficRequest, SplitInfo};
 

@@ -20,14 +20,13 @@ fn session(document: &str) -> Vec<String> {
     lines
 }
 
-/// Every line ends well; what stands as a comment behind `levain invoke` is what it prints.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_session_about_versions_works_line_by_line() {
+/// Every line ends well; what stands as a comment behind `levain invoke` is what it prints. Gives how many did.
+async fn works_line_by_line(document: &str) -> usize {
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start(data.path()).await;
     let binaries = Path::new(env!("CARGO_BIN_EXE_levain")).parent().unwrap().display().to_string();
     let mut told = 0;
-    for line in session("docs/versions.md") {
+    for line in session(document) {
         let command = daemon.shell(&line, &binaries).await;
         let shown = DaemonProcess::output(command).await;
         assert_eq!(shown.code, Some(0), "{line}: {shown:?}");
@@ -36,6 +35,16 @@ async fn the_session_about_versions_works_line_by_line() {
             told += 1;
         }
     }
-    assert!(told > 5, "the document tells what a call answers");
     daemon.kill().await;
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_versions_works_line_by_line() {
+    assert!(works_line_by_line("docs/versions.md").await > 5, "the document tells what a call answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_rollouts_works_line_by_line() {
+    assert!(works_line_by_line("docs/rollouts.md").await > 0, "the document tells what a call answers");
 }

@@ -7,7 +7,10 @@ use crate::harness::TestDaemon;
 use bytes::BytesMut;
 use levain::{
     error::{Error, ErrorCode},
-    model::{ColdStart, Digest, FunctionStatus, SettingsPatch, Source, Timestamp},
+    model::{
+        ColdStart, Counts, Digest, FunctionStatus, Policy, RolloutStatus, SettingsPatch, Source, Timestamp,
+        policy::Limits, rollout::Plan,
+    },
     protocol::{
         field::{Body, Fields},
         frame,
@@ -307,6 +310,72 @@ fn answers_are_these_bytes() {
     let error = Error::new(ErrorCode::FunctionNotFound, "there is no function `hello`");
     check("error", ipc::ERROR, &error.with_details(json!({ "nearest": "hallo" })));
     response::<ListRequest>("list-empty", &ListResponse { functions: Vec::new(), total: 0 });
+}
+
+fn policy() -> Policy {
+    let limits = Limits { error_rate_max: Some(0.5), p99_ms_max: Some(200), crashes_max: Some(3), ..Limits::default() };
+    limits.try_into().unwrap()
+}
+
+#[test]
+fn policies_and_rollouts_are_these_bytes() {
+    let (function_id, alias) = ("hello".to_owned(), Some("STAGING".to_owned()));
+    let set = SetPolicyRequest { function_id, alias: alias.clone(), policy: Some(policy()), show: false };
+    request("set-policy", &set);
+    request("show-policy", &SetPolicyRequest { show: true, policy: None, ..set });
+    request(
+        "start-rollout",
+        &StartRolloutRequest {
+            function_id: "hello".into(),
+            version: VersionRef::Label("v2".into()),
+            plan: "10% 5m, 50% 5m, 100%".into(),
+            alias: None,
+            reason: Some("new parser".into()),
+        },
+    );
+    let action = RolloutAction::Abort;
+    request("control-rollout", &ControlRolloutRequest { function_id: "hello".into(), alias, action, reason: None });
+    let list = RolloutsRequest { function_id: "hello".into(), alias: None, limit: Some(1) };
+    request("list-rollouts", &list);
+    let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
+    let at = Timestamp::from_millis(1_769_508_000_123);
+    let verdict = PolicyVerdict {
+        at,
+        version: "v3".into(),
+        went_back_to: Some("v2".into()),
+        reason: "error rate 34.0 % (17 of 50 calls in 60 s) over the limit of 0.5 %".into(),
+    };
+    let shown = PolicyResponse {
+        function_id: function_id.clone(),
+        alias: "STAGING".into(),
+        policy: Some(policy()),
+        version: "v2".into(),
+        counts: Counts { calls: 50, errors: 2, crashes: 1, slow: 0 },
+        rests_until: Some(at),
+        last_verdict: Some(verdict),
+    };
+    response::<SetPolicyRequest>("set-policy", &shown);
+    let plan: Plan = "10% 5m, 50% 5m, 100%".parse().unwrap();
+    let rollout = RolloutDetails {
+        rollout_id: "rollout-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        function_id,
+        alias: "LIVE".into(),
+        version: "v2".into(),
+        number: 2,
+        status: RolloutStatus::Running,
+        plan: plan.to_string(),
+        steps: plan.steps().to_vec(),
+        step: 1,
+        next_in_ms: Some(299_000),
+        actor: "uid:1000".into(),
+        reason: Some("new parser".into()),
+        outcome: None,
+        created_at: at,
+        updated_at: at,
+        finished_at: None,
+    };
+    response::<StartRolloutRequest>("start-rollout", &rollout);
+    response::<RolloutsRequest>("list-rollouts", &RolloutsResponse { rollouts: vec![rollout] });
 }
 
 #[test]

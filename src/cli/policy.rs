@@ -1,0 +1,223 @@
+//! Policies: by what an alias goes back by itself.
+
+use super::error::CliError;
+use super::print::{GREEN, YELLOW, facts, styled};
+use super::session::Session;
+use super::text;
+use crate::model::{AliasName, Policy, PolicyAction, Timestamp, policy::Limits, time::parse_age};
+use crate::protocol::message::{PolicyResponse, PolicyVerdict, SetPolicyRequest};
+use clap::{Args, Subcommand};
+
+/// `levain policy`.
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Have an alias go back by itself when its calls fail, are slow, or crash workers
+    Set(Set),
+    /// Show an alias's policy, how its calls do, and what was found last
+    #[command(after_help = "Example:\n  levain policy show hello")]
+    Show(Which),
+    /// Take an alias's policy away
+    #[command(after_help = "Example:\n  levain policy remove hello --alias STAGING")]
+    Remove(Which),
+}
+
+const EXAMPLES: &str = "Examples:
+  levain policy set hello --error-rate 5                          5 % of the calls may fail
+  levain policy set hello --error-rate 1 --p99 200ms --crashes 3 --window 60s --min-requests 50
+  levain policy set hello --alias canary --error-rate 0.5 --warn  only say so
+
+While the alias is split, its second version is judged and loses its share; else the alias goes back to the version it
+pointed at before. The policy stays with the alias when that moves.";
+
+/// An alias of a function.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// The function's name or id
+    name: String,
+    /// The alias
+    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
+    alias: String,
+}
+
+/// `levain policy set`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Set {
+    #[command(flatten)]
+    which: Which,
+    /// The share of the calls that may fail: errors, timeouts, crashes, and answers with a status of 500 and above
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    error_rate: Option<f64>,
+    /// What 99 % of the calls must not be slower than, such as 200ms or 2s
+    #[arg(long, value_name = "TIME", value_parser = parse_milliseconds)]
+    p99: Option<u32>,
+    /// Calls that may end with a dead worker
+    #[arg(long, value_name = "N")]
+    crashes: Option<u32>,
+    /// How far back calls count [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_whole_seconds)]
+    window: Option<u32>,
+    /// Calls before anything is judged [default: 50]
+    #[arg(long, value_name = "N")]
+    min_requests: Option<u32>,
+    /// Only warn, and move nothing
+    #[arg(long)]
+    warn: bool,
+    /// How long after going back the version has rest; also the pause between two warnings [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = parse_whole_seconds)]
+    cooldown: Option<u32>,
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end_matches('%').trim().parse().ok().filter(|it: &f64| (0.0..=100.0).contains(it));
+    number.ok_or_else(|| "a share is a number of percent from 0 to 100, such as 5 or 0.5".into())
+}
+
+fn parse_milliseconds(text: &str) -> Result<u32, String> {
+    let milliseconds = match text.strip_suffix("ms") {
+        Some(number) => number.trim().parse().ok(),
+        None => parse_age(text).and_then(|it| u32::try_from(it).ok()),
+    };
+    milliseconds.ok_or_else(|| "a time is written as `200ms`, `2s` or `1m`".into())
+}
+
+fn parse_whole_seconds(text: &str) -> Result<u32, String> {
+    let seconds = parse_age(text).and_then(|it| u32::try_from(it / 1_000).ok());
+    seconds.ok_or_else(|| "a time is written as `30s`, `5m` or `2h`".into())
+}
+
+impl PolicyCommand {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let request = |which: Which| SetPolicyRequest {
+            function_id: which.name,
+            alias: Some(which.alias),
+            ..SetPolicyRequest::default()
+        };
+        let request = match self {
+            Self::Set(set) => SetPolicyRequest { policy: Some(set.policy()?), ..request(set.which) },
+            Self::Show(which) => SetPolicyRequest { show: true, ..request(which) },
+            Self::Remove(which) => request(which),
+        };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| policy_text(&request.function_id, it, Timestamp::now()))
+    }
+}
+
+impl Set {
+    fn policy(&self) -> Result<Policy, CliError> {
+        let default = Limits::default();
+        let limits = Limits {
+            window_seconds: self.window.unwrap_or(default.window_seconds),
+            min_requests: self.min_requests.unwrap_or(default.min_requests),
+            error_rate_max: self.error_rate,
+            p99_ms_max: self.p99,
+            crashes_max: self.crashes,
+            action: if self.warn { PolicyAction::Warn } else { PolicyAction::Rollback },
+            cooldown_seconds: self.cooldown.unwrap_or(default.cooldown_seconds),
+        };
+        if limits.error_rate_max.is_none() && limits.p99_ms_max.is_none() && limits.crashes_max.is_none() {
+            return Err(CliError::usage("a policy limits something: give --error-rate, --p99 or --crashes"));
+        }
+        limits.try_into().map_err(|error: crate::model::policy::PolicyError| CliError::usage(error.to_string()))
+    }
+}
+
+fn policy_text(name: &str, response: &PolicyResponse, now: Timestamp) -> String {
+    let PolicyResponse { alias, version, counts, .. } = response;
+    let last = response.last_verdict.as_ref().map(|it| verdict_text(it, now)).unwrap_or_default();
+    let Some(policy) = &response.policy else {
+        let last = if last.is_empty() { last } else { format!("\n{last}") };
+        return format!("{name} {alias} has no policy: it moves only when somebody moves it{last}");
+    };
+    let seconds = |it: u32| text::duration_ms(f64::from(it) * 1e3);
+    let limits = [
+        policy.error_rate_max.map(|it| format!("errors at most {it} %")),
+        policy.p99_ms_max.map(|it| format!("p99 at most {it} ms")),
+        policy.crashes_max.map(|it| format!("crashes at most {it}")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    let action = match policy.action {
+        PolicyAction::Rollback => styled(GREEN, "goes back"),
+        PolicyAction::Warn => styled(YELLOW, "warns"),
+    };
+    let found = format!(
+        "{} calls, {} errors, {} crashes{}",
+        counts.calls,
+        counts.errors,
+        counts.crashes,
+        policy.p99_ms_max.map(|ms| format!(", {} over {ms} ms", counts.slow)).unwrap_or_default()
+    );
+    let window = format!("{}, at least {} calls", seconds(policy.window_seconds), policy.min_requests);
+    let rest = response.rests_until.map(|until| {
+        let left = until.as_millis().saturating_sub(now.as_millis()).max(0);
+        format!("not judged for {}: the alias has just gone back to it", text::duration_ms(left as f64))
+    });
+    let facts = facts([
+        ("limits", limits.join(", ")),
+        ("window", window),
+        ("cooldown", seconds(policy.cooldown_seconds)),
+        ("judged", version.clone()),
+        ("now", found),
+        ("rest", rest.unwrap_or_default()),
+        ("last", last),
+    ]);
+    format!("{name} {alias} {action} by itself\n{facts}")
+}
+
+fn verdict_text(verdict: &PolicyVerdict, now: Timestamp) -> String {
+    let PolicyVerdict { version, reason, .. } = verdict;
+    let age = text::age(verdict.at, now);
+    match &verdict.went_back_to {
+        Some(target) => format!("{version} → {target} {age}: {reason}"),
+        None => format!("warning about {version} {age}: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::model::Counts;
+
+    #[test]
+    fn times_and_shares_are_read_as_people_write_them() {
+        let ms = ["200ms", "2s", "1m"].map(parse_milliseconds);
+        assert_eq!(ms, [Ok(200), Ok(2_000), Ok(60_000)]);
+        assert_eq!([parse_percent("5"), parse_percent("0.5%")], [Ok(5.0), Ok(0.5)]);
+        for bad in ["", "200", "-1ms", "ms", "1.5s"] {
+            assert!(parse_milliseconds(bad).is_err(), "{bad}");
+        }
+        assert!(parse_percent("101").is_err() && parse_percent("NaN").is_err() && parse_whole_seconds("5").is_err());
+    }
+
+    #[test]
+    fn a_policy_shows_its_limits_what_is_counted_and_what_was_found() {
+        let limits = Limits { error_rate_max: Some(5.0), p99_ms_max: Some(200), ..Limits::default() };
+        let response = PolicyResponse {
+            function_id: "func-1".into(),
+            alias: "LIVE".into(),
+            policy: Some(limits.try_into().expect("a policy")),
+            version: "v1".into(),
+            counts: Counts { calls: 12, errors: 1, crashes: 0, slow: 2 },
+            rests_until: Some(Timestamp::from_millis(180_000)),
+            last_verdict: Some(PolicyVerdict {
+                at: Timestamp::from_millis(0),
+                version: "v2".into(),
+                went_back_to: Some("v1".into()),
+                reason: "error rate 34.0 %".into(),
+            }),
+        };
+        let text = plain(&policy_text("hello", &response, Timestamp::from_millis(60_000)));
+        let expected = "hello LIVE goes back by itself\n\
+                        limits    errors at most 5 %, p99 at most 200 ms\n\
+                        window    1m 00s, at least 50 calls\n\
+                        cooldown  5m 00s\n\
+                        judged    v1\n\
+                        now       12 calls, 1 errors, 0 crashes, 2 over 200 ms\n\
+                        rest      not judged for 2m 00s: the alias has just gone back to it\n\
+                        last      v2 → v1 1m ago: error rate 34.0 %\n";
+        assert_eq!(text, expected);
+        let none = PolicyResponse { policy: None, rests_until: None, last_verdict: None, ..response };
+        assert!(policy_text("hello", &none, Timestamp::from_millis(0)).contains("has no policy"));
+    }
+}

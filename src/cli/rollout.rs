@@ -1,0 +1,245 @@
+//! Rollouts: a version gets more and more of an alias's calls.
+
+use super::error::CliError;
+use super::print::{DIM, GREEN, facts, styled, table};
+use super::session::Session;
+use super::text;
+use super::versions::version_ref;
+use crate::model::{AliasName, RolloutStatus, Timestamp, rollout::Plan};
+use crate::protocol::message::{
+    ControlRolloutRequest, RolloutAction, RolloutDetails, RolloutsRequest, RolloutsResponse, StartRolloutRequest,
+};
+use clap::{Args, Subcommand};
+
+/// `levain rollout`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Rollout {
+    /// Give a version more and more of an alias's calls, step by step
+    Start(Start),
+    /// Keep the present share until the rollout is resumed
+    #[command(after_help = "Example:\n  levain rollout pause hello --reason 'looks odd'")]
+    Pause(Control),
+    /// Go on; the present step is held anew
+    #[command(after_help = "Example:\n  levain rollout resume hello")]
+    Resume(Control),
+    /// End the rollout: all calls go to the alias's own version
+    #[command(after_help = "Example:\n  levain rollout abort hello --reason 'too slow'")]
+    Abort(Control),
+    /// List a function's rollouts, newest first
+    #[command(visible_alias = "ls", after_help = "Example:\n  levain rollout list hello")]
+    List {
+        /// The function's name or id
+        name: String,
+        /// Only those of this alias
+        #[arg(long, value_name = "NAME")]
+        alias: Option<String>,
+        /// Rollouts at most [default: 100]
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+    },
+    /// Show an alias's latest rollout
+    #[command(after_help = "Example:\n  levain rollout show hello")]
+    Show {
+        /// The function's name or id
+        name: String,
+        /// The alias
+        #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
+        alias: String,
+    },
+}
+
+const EXAMPLES: &str = "Examples:
+  levain deploy hello ./dist --no-activate
+  levain rollout start hello v2 --plan '10% 5m, 50% 5m, 100%'
+  levain rollout start hello 3 --plan '1% 1h, 10% 1h, 100%' --alias STAGING --reason 'new parser'
+
+Each step is a share and how long it is held: 30s, 5m, 2h or 1d. If the alias has a policy (levain policy) and the version
+does not keep to it, all calls go back and the rollout ends. Whatever else moves the alias ends it too.";
+
+/// `levain rollout start`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Start {
+    /// The function's name or id
+    name: String,
+    /// A label or a number
+    version: String,
+    /// Shares that rise to 100%, and how long each is held
+    #[arg(long, value_name = "PLAN", value_parser = parse_plan)]
+    plan: Plan,
+    /// The alias whose calls it gets
+    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
+    alias: String,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// `levain rollout pause`, `resume` and `abort`.
+#[derive(Debug, Args)]
+pub(super) struct Control {
+    /// The function's name or id
+    name: String,
+    /// The alias
+    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
+    alias: String,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+fn parse_plan(text: &str) -> Result<Plan, String> {
+    text.parse().map_err(|error: crate::model::rollout::PlanError| error.to_string())
+}
+
+impl Rollout {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        match self {
+            Self::Start(start) => start.run(session).await,
+            Self::Pause(control) => control.run(session, RolloutAction::Pause).await,
+            Self::Resume(control) => control.run(session, RolloutAction::Resume).await,
+            Self::Abort(control) => control.run(session, RolloutAction::Abort).await,
+            Self::List { name, alias, limit } => {
+                let response = session.call(&RolloutsRequest { function_id: name, alias, limit }).await?;
+                session.out.response(&response, |it| rollouts_text(it, Timestamp::now()))
+            }
+            Self::Show { name, alias } => {
+                let request = RolloutsRequest { function_id: name.clone(), alias: Some(alias), limit: Some(1) };
+                let response = session.call(&request).await?;
+                session.out.response(&response, |it| match it.rollouts.first() {
+                    Some(rollout) => rollout_text(&name, rollout),
+                    None => "no rollouts yet: `levain rollout start` begins one".into(),
+                })
+            }
+        }
+    }
+}
+
+impl Start {
+    async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let request = StartRolloutRequest {
+            function_id: self.name,
+            version: version_ref(self.version),
+            plan: self.plan.to_string(),
+            alias: Some(self.alias),
+            reason: self.reason,
+        };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| rollout_text(&request.function_id, it))
+    }
+}
+
+impl Control {
+    async fn run(self, session: &mut Session, action: RolloutAction) -> Result<(), CliError> {
+        let Self { name, alias, reason } = self;
+        let request = ControlRolloutRequest { function_id: name.clone(), alias: Some(alias), action, reason };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| rollout_text(&name, it))
+    }
+}
+
+fn status_text(status: RolloutStatus) -> &'static str {
+    match status {
+        RolloutStatus::Running => "running",
+        RolloutStatus::Paused => "paused",
+        RolloutStatus::Done => "done",
+        RolloutStatus::Aborted => "aborted",
+    }
+}
+
+/// The share that the version has now.
+fn share_text(rollout: &RolloutDetails) -> String {
+    let share = match rollout.status {
+        RolloutStatus::Aborted => return "-".into(),
+        _ => rollout.steps.get((rollout.step as usize).saturating_sub(1)),
+    };
+    share.map(|it| it.percent.to_string()).unwrap_or_default()
+}
+
+fn next_text(rollout: &RolloutDetails) -> String {
+    let share = rollout.steps.get(rollout.step as usize).map(|it| it.percent);
+    let next = share.zip(rollout.next_in_ms);
+    next.map(|(share, ms)| format!("{share} in {}", text::duration_ms(ms as f64))).unwrap_or_default()
+}
+
+fn rollout_text(name: &str, rollout: &RolloutDetails) -> String {
+    let RolloutDetails { alias, version, plan, step, steps, .. } = rollout;
+    let status = match rollout.status {
+        RolloutStatus::Running | RolloutStatus::Done => styled(GREEN, status_text(rollout.status)),
+        _ => status_text(rollout.status).to_owned(),
+    };
+    let reason = rollout.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+    let facts = facts([
+        ("plan", plan.clone()),
+        ("step", format!("{step} of {}", steps.len())),
+        ("share", share_text(rollout)),
+        ("next", next_text(rollout)),
+        ("by", format!("{}{reason}", rollout.actor)),
+        ("outcome", rollout.outcome.clone().unwrap_or_default()),
+    ]);
+    format!("{name} {alias} → {version} {status} {}\n{facts}", styled(DIM, &rollout.rollout_id))
+}
+
+fn rollouts_text(response: &RolloutsResponse, now: Timestamp) -> String {
+    if response.rollouts.is_empty() {
+        return "no rollouts yet: `levain rollout start` begins one".into();
+    }
+    let rows = response.rollouts.iter().map(|it| {
+        [
+            text::age(it.created_at, now),
+            it.alias.clone(),
+            it.version.clone(),
+            status_text(it.status).into(),
+            format!("{} of {}", it.step, it.steps.len()),
+            share_text(it),
+            text::or_dash(Some(&next_text(it))),
+            it.plan.clone(),
+            it.actor.clone(),
+            text::or_dash(it.outcome.as_deref().or(it.reason.as_deref())),
+            it.rollout_id.clone(),
+        ]
+    });
+    let heads =
+        ["WHEN", "ALIAS", "VERSION", "STATUS", "STEP", ">SHARE", "NEXT", "PLAN", "ACTOR", "OUTCOME OR REASON", "ID"];
+    table(heads, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+
+    #[test]
+    fn a_rollout_shows_where_it_is_and_what_comes_next() {
+        let plan: Plan = "10% 5m, 50% 5m, 100%".parse().expect("a plan");
+        let rollout = RolloutDetails {
+            rollout_id: "rollout-1".into(),
+            function_id: "func-1".into(),
+            alias: "LIVE".into(),
+            version: "v2".into(),
+            number: 2,
+            status: RolloutStatus::Running,
+            plan: plan.to_string(),
+            steps: plan.steps().to_vec(),
+            step: 1,
+            next_in_ms: Some(90_000),
+            actor: "uid:0".into(),
+            reason: Some("new parser".into()),
+            outcome: None,
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+            finished_at: None,
+        };
+        let text = plain(&rollout_text("hello", &rollout));
+        let expected = "hello LIVE → v2 running rollout-1\n\
+                        plan   10% 5m, 50% 5m, 100%\n\
+                        step   1 of 3\n\
+                        share  10 %\n\
+                        next   50 % in 1m 30s\n\
+                        by     uid:0: new parser\n";
+        assert_eq!(text, expected);
+        let aborted = RolloutDetails { status: RolloutStatus::Aborted, next_in_ms: None, ..rollout };
+        let list = plain(&rollouts_text(&RolloutsResponse { rollouts: vec![aborted] }, Timestamp::from_millis(0)));
+        assert!(list.contains("now   LIVE   v2       aborted  1 of 3      -  -"), "{list}");
+    }
+}
