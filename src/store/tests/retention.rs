@@ -52,6 +52,8 @@ struct Model {
 impl Model {
     fn point(&mut self, alias: usize, version: VersionId) {
         self.aliases.insert(alias, (version, None));
+        // Whatever moves an alias aborts its rollout.
+        self.rollouts.remove(&alias);
         if alias == 0 {
             self.live_history.push(version);
         }
@@ -85,14 +87,16 @@ fn existing(store: &Store, deployment: &Deployment, version: &Version) {
     store.commit_deployment(&commit).expect("commits");
 }
 
+const STEPS: &str = r#"[{"percent": 1, "hold_seconds": 60}, {"percent": 100, "hold_seconds": 0}]"#;
+
 fn roll(store: &Store, version: &Version, alias: &str) {
     let (function, number) = (version.function_id, version.number);
     execute(
         store,
         &format!(
             "INSERT INTO rollouts (id, function_id, alias, version, number, steps, step, status, actor, created_at, \
-             updated_at) VALUES ('rollout-{}', '{function}', '{alias}', '{}', {number}, '[]', 0, 'running', 'uid:0', 0, 0)",
-            DeploymentId::new(),
+             updated_at) VALUES ('{}', '{function}', '{alias}', '{}', {number}, '{STEPS}', 0, 'running', 'uid:0', 0, 0)",
+            crate::model::RolloutId::new(),
             version.label
         ),
     )
@@ -128,11 +132,14 @@ fn perform(store: &Store, function: &Function, model: &mut Model, act: &Act) {
             };
             existing(store, &deployment, &version);
             assert_ne!(*first, version.id);
-            *second = Some(version.id);
+            if second.replace(version.id) != Some(version.id) {
+                model.rollouts.remove(&alias);
+            }
         }
         Act::DeleteAlias { alias } => {
             if alias > 0 && model.aliases.remove(&alias).is_some() {
                 store.delete_alias(function.id, &ALIASES[alias].parse().expect("an alias"), at(9)).expect("deletes");
+                model.rollouts.remove(&alias);
             }
         }
         Act::DeleteVersion { version } => {
