@@ -205,14 +205,7 @@ fn refine(context: &Context, route: &Route, failed: scheduler::Failed) -> Failed
     Failed { error, timing: failed.timing, version: route.version.label.clone() }
 }
 
-fn count(
-    context: &Context,
-    route: &Route,
-    id: InvocationId,
-    status: u16,
-    timing: Timing,
-    failure: Option<&Error>,
-) {
+fn count(context: &Context, route: &Route, id: InvocationId, status: u16, timing: Timing, failure: Option<&Error>) {
     let (function_id, version) = (route.entry.function.id, &route.version);
     let at = Timestamp::now();
     let code = failure.map(|error| error.code);
