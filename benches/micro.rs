@@ -323,6 +323,7 @@ fn stores(criterion: &mut Criterion) {
             build_log: None,
             created_at: version.created_at,
             finished_at: version.created_at,
+            decision: None,
         };
         (version, deployment)
     };

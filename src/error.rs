@@ -68,6 +68,8 @@ error_codes! {
     VersionInUse = "VERSION_IN_USE", http 409, exit 4;
     /// The function has no alias of this name.
     AliasNotFound = "ALIAS_NOT_FOUND", http 404, exit 3;
+    /// No deployment has this id.
+    DeploymentNotFound = "DEPLOYMENT_NOT_FOUND", http 404, exit 3;
     /// The request contradicts what is there.
     Conflict = "CONFLICT", http 409, exit 4;
     /// The bundle is not where the request says.
@@ -90,8 +92,8 @@ error_codes! {
     Overloaded = "OVERLOADED", http 429, exit 7;
     /// No worker could be started, or the node has no room for one.
     WorkerUnavailable = "WORKER_UNAVAILABLE", http 503, exit 7;
-    /// The deployment waits for somebody's approval.
-    ApprovalRequired = "APPROVAL_REQUIRED", http 202, exit 8;
+    /// The environment is protected: this is not done while it is.
+    ApprovalRequired = "APPROVAL_REQUIRED", http 403, exit 8;
     /// The daemon is stopping.
     ShuttingDown = "SHUTTING_DOWN", http 503, exit 7;
     /// The daemon itself failed; its log says more.

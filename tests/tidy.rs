@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` that hold no command.
-const NO_COMMANDS: [&str; 5] = ["mod", "activate", "call", "explain", "room"];
+const NO_COMMANDS: [&str; 7] = ["mod", "activate", "call", "explain", "floors", "room", "share"];
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();

@@ -121,7 +121,9 @@ impl BundleStore {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
             outcome => outcome.map_err(BundleError::io(&folder))?,
         }
-        for parent in folder.parent().into_iter().chain([self.root.as_path()]) {
+        // The last bundle of a function takes the function's folder with it; with others in it that one stays.
+        let parent = folder.parent().filter(|parent| fs::remove_dir(parent).is_err());
+        for parent in parent.into_iter().chain([self.root.as_path()]) {
             tree::sync_folder(parent).map_err(BundleError::io(parent))?;
         }
         crash_point("bundle.trashed");

@@ -39,8 +39,11 @@ const EXAMPLES: &str = "Examples:
   levain alias set hello LIVE 3          a number
   levain alias set hello LIVE STAGING    what STAGING points at now
   levain alias set hello canary v2 --environment staging --description 'for the testers'
+  levain alias set hello LIVE v2 --dry-run   what would happen
 
-STAGING runs in staging, DEV in dev, preview-… in preview, all others in production. ROLLBACK follows LIVE by itself.";
+STAGING runs in staging, DEV in dev, preview-… in preview, all others in production. ROLLBACK follows LIVE by itself.
+In a protected environment a version that is new to the alias waits for `levain approve`; one that took calls of it
+before does not. An alias is not moved out of a protected environment, nor deleted in it.";
 
 /// `levain alias set`.
 #[derive(Debug, Args)]
@@ -61,6 +64,9 @@ pub(super) struct Set {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Check everything, move nothing, and print what would happen
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Alias {
@@ -94,6 +100,7 @@ impl Set {
             environment: self.environment,
             description: self.description,
             reason: self.reason,
+            dry_run: self.dry_run,
         };
         let response = session.call(&request).await?;
         session.out.response(&response, |it| deploy::text(&self.name, it))

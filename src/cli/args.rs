@@ -1,8 +1,8 @@
 //! The command tree and the parsers of single values.
 
 use super::{
-    aliases, bench, cleanup, compare, config, demo, deploy, functions, invoke, logs, manifest, metrics, policy,
-    rollout, runtime, serve, traffic, versions,
+    aliases, approvals, bench, cleanup, compare, config, demo, deploy, env, functions, invoke, logs, manifest, metrics,
+    policy, rollout, runtime, serve, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -86,6 +86,15 @@ pub(super) enum Command {
     /// Have an alias go back by itself when its calls fail, are slow, or crash workers
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// List the environments that aliases run in, protect one, or end that
+    #[command(subcommand)]
+    Env(env::Env),
+    /// List the deployments that wait for approval
+    Approvals(approvals::Approvals),
+    /// Let a deployment that waits take effect
+    Approve(approvals::Approve),
+    /// End the wait of a deployment; its alias stays where it is
+    Reject(approvals::Reject),
     /// Call a function; its answer's body goes to standard output as it is
     Invoke(invoke::Invoke),
     /// Print or follow what a function logged

@@ -115,6 +115,25 @@ fn a_policy_and_a_rollout_are_read_at_once() {
 }
 
 #[test]
+fn a_share_is_of_an_alias_that_moves() {
+    assert!(parse(&["deploy", "hello", "./hello.ts", "--weight", "10"]).is_ok());
+    assert_eq!(refused(&["deploy", "hello", "./hello.ts", "--weight", "101"]), ErrorKind::ValueValidation);
+    let contradiction = ["deploy", "hello", "./hello.ts", "--weight", "10", "--no-activate"];
+    assert_eq!(refused(&contradiction), ErrorKind::ArgumentConflict);
+}
+
+#[test]
+fn a_decision_names_a_deployment_and_a_rejection_its_reason() {
+    assert!(parse(&["env", "protect", "production"]).is_ok() && parse(&["env", "ls"]).is_ok());
+    assert!(parse(&["approvals"]).is_ok() && parse(&["approvals", "hello"]).is_ok());
+    assert!(parse(&["approve", "hello"]).is_ok() && parse(&["approve", "hello", "--reason", "fine"]).is_ok());
+    assert!(parse(&["reject", "hello", "--reason", "no"]).is_ok());
+    for line in [["approve"].as_slice(), &["reject", "hello"], &["env", "protect"]] {
+        assert_eq!(refused(line), ErrorKind::MissingRequiredArgument, "{line:?}");
+    }
+}
+
+#[test]
 fn a_rollback_takes_its_version_in_one_way() {
     assert!(parse(&["rollback", "hello", "--alias", "STAGING", "--to", "v1"]).is_ok());
     assert!(parse(&["rollback", "hello", "v1"]).is_ok());

@@ -1,6 +1,5 @@
 //! Demo: the daemon with sample functions, one of them called twice, and what to try next.
 
-use super::deploy::deploy;
 use super::error::CliError;
 use super::print::{BOLD, DIM, GREEN, styled};
 use super::session::Session;
@@ -116,9 +115,10 @@ async fn deploy_sample(client: &Client, name: &str, code: &'static str) -> Resul
         bundle: Some(Body(code.as_bytes().into())),
         entry: Some("index.ts".into()),
         description: Some("a sample of `levain demo`".into()),
+        create: true,
         ..DeployRequest::default()
     };
-    let response = deploy(client, &request, true).await?;
+    let response = client.call(&request).await?;
     let took = styled(DIM, &format!("{}, {}", response.version, text::duration_ms(response.duration_ms)));
     Ok(format!("{} {name} deployed {took}", styled(GREEN, "ok")))
 }

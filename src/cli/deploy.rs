@@ -5,20 +5,23 @@ use super::git;
 use super::print::{DIM, GREEN, styled};
 use super::session::Session;
 use super::text;
-use crate::client::{Client, ClientError};
-use crate::error::ErrorCode;
-use crate::model::{AliasName, FunctionName};
+use crate::model::{AliasName, Percent};
 use crate::protocol::field::Body;
-use crate::protocol::message::{DeployRequest, DeployResponse, RegisterRequest};
+use crate::protocol::message::{DeployRequest, DeployResponse};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts             a file; the function is made when it is new
   levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
   levain deploy hello --version 1.3.0        back to a version that is published already
   levain deploy hello ./dist --alias STAGING  for testing; LIVE stays where it is
-  levain deploy hello ./hello.ts --dry-run   check everything, keep nothing";
+  levain deploy hello ./dist --weight 10     a tenth of LIVE's calls; what is live keeps the rest
+  levain deploy hello ./hello.ts --dry-run   check everything, keep nothing, print what would happen
+
+In a protected environment (`levain env list`) a version that is new to the alias waits for `levain approve`; one that
+took calls of it before does not, so going back never waits. The commit and branch of a git checkout are recorded,
+with `-dirty` where what is deployed has changes that are not committed.";
 
 /// `levain deploy`.
 #[derive(Debug, Args)]
@@ -38,6 +41,9 @@ pub(super) struct Deploy {
     /// The alias to point at the version, made if need be
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
+    /// The share of the alias's calls that the version gets, instead of all of them
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "no_activate")]
+    weight: Option<Percent>,
     /// Free text kept with the version
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -53,7 +59,7 @@ pub(super) struct Deploy {
     /// Publish the version and leave the alias where it is
     #[arg(long)]
     no_activate: bool,
-    /// Check everything, keep nothing
+    /// Check everything, keep nothing, and print what would happen
     #[arg(long)]
     dry_run: bool,
     /// Fail when there is no function of this name, instead of making it
@@ -63,11 +69,10 @@ pub(super) struct Deploy {
 
 impl Deploy {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let is_creating = !self.no_create;
         let request = self.request().await?;
         let client = session.client().await?;
         session.out.progress("checking and loading the bundle …");
-        let result = deploy(&client, &request, is_creating).await;
+        let result = client.call(&request).await;
         session.out.progress("");
         session.out.response(&result?, |it| text(&request.function_id, it))
     }
@@ -79,6 +84,8 @@ impl Deploy {
             entry: self.entry,
             alias: Some(self.alias),
             activate: self.no_activate.then_some(false),
+            weight: self.weight.map(u32::from),
+            create: !self.no_create,
             warm: self.warm,
             description: self.description,
             tags: self.tags,
@@ -93,8 +100,7 @@ impl Deploy {
         }
         // The daemon has another working directory.
         let path = std::path::absolute(&path).map_err(|source| CliError::Input { path, source })?;
-        let folder = if path.is_dir() { &path } else { path.parent().unwrap_or(Path::new("/")) };
-        (request.git_commit, request.git_branch) = git::head(folder).await;
+        (request.git_commit, request.git_branch) = git::head(&path).await;
         let text = path.into_os_string().into_string();
         request.bundle_path = Some(text.map_err(|path| {
             let path = path.display();
@@ -104,45 +110,45 @@ impl Deploy {
     }
 }
 
-/// Deploys; a function that does not exist is registered first. A dry run keeps nothing, so it registers nothing.
-pub(super) async fn deploy(
-    client: &Client,
-    request: &DeployRequest,
-    is_creating: bool,
-) -> Result<DeployResponse, ClientError> {
-    let error = match client.call(request).await {
-        Err(error) if error.code() == Some(ErrorCode::FunctionNotFound) => error,
-        result => return result,
-    };
-    let has_bundle = request.bundle.is_some() || request.bundle_path.is_some();
-    let is_name = request.function_id.parse::<FunctionName>().is_ok();
-    if !is_creating || request.dry_run || !has_bundle || !is_name {
-        return Err(error);
-    }
-    client.call(&RegisterRequest { name: request.function_id.clone(), ..RegisterRequest::default() }).await?;
-    client.call(request).await
+/// A share in percent, with or without its sign.
+fn parse_percent(text: &str) -> Result<Percent, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end().parse::<u32>();
+    let number = number.map_err(|_| "a share is a whole number of percent from 0 to 100".to_owned())?;
+    Percent::try_from(number).map_err(|error| error.to_string())
 }
 
-/// What a deploy, a rollback or a move of an alias did.
+/// What a deploy, a rollback, a move of an alias or a decision did, or would do.
 pub(super) fn text(name: &str, response: &DeployResponse) -> String {
     let DeployResponse { alias, version, number, status, weight, previous_version, published, size, .. } = response;
     let took = text::duration_ms(response.duration_ms);
     let code = format!("{} {}", text::size(*size), &response.digest.to_string()[..12]);
-    let what = match status.as_str() {
-        "checked" => format!("{version} would be version {number}; nothing was kept"),
-        "built" => format!("{version} is published as version {number}; {alias} stays where it is"),
-        _ if weight.is_some() => format!("{alias} sends {} % of its calls to {version}", weight.unwrap_or(100)),
+    let what = match (status.as_str(), weight) {
+        ("checked", _) => format!("{version} passes all checks; nothing was kept or moved, and this would happen:"),
+        ("built", _) => format!("{version} is published as version {number}; {alias} stays where it is"),
+        ("pending_approval", _) => {
+            let environment = &response.environment;
+            format!("{version} waits for approval, {environment} is protected; {alias} stays where it is")
+        }
+        ("rejected", _) => format!("{version} is rejected; {alias} stays where it is"),
+        (_, Some(weight)) => format!("{alias} sends {weight} % of its calls to {version}"),
         _ if alias != AliasName::LIVE => format!("{alias} points at {version}, version {number}"),
         _ if *published => format!("{version} is live as version {number}"),
         _ => format!("{version} is live again"),
     };
-    let before = previous_version.as_ref().filter(|it| *it != version);
+    let before = previous_version.as_ref().filter(|it| status == "deployed" && *it != version);
     let before = match (before, weight) {
         (Some(before), Some(_)) => format!(", and the rest to {before}"),
         (Some(before), None) => format!(", before it {before}"),
         (None, _) => String::new(),
     };
-    format!("{} {name} {what}{before}\n{}", styled(GREEN, "ok"), styled(DIM, &format!("   {code}, took {took}")))
+    let mut text = format!("{} {name} {what}{before}\n", styled(GREEN, "ok"));
+    for step in &response.plan {
+        text.push_str(&format!("   {}\n", text::harmless(&step.detail).replace('\n', " ")));
+    }
+    if status == "pending_approval" {
+        text.push_str(&format!("   levain approve {}\n", response.deployment_id));
+    }
+    text + &styled(DIM, &format!("   {code}, took {took}"))
 }
 
 #[cfg(test)]
@@ -166,6 +172,7 @@ mod tests {
             digest: Digest([0xab; 32]),
             size: 2048,
             duration_ms: 41.2,
+            plan: Vec::new(),
         }
     }
 
@@ -184,9 +191,33 @@ mod tests {
 
     #[test]
     fn what_is_only_checked_or_built_does_not_claim_to_be_live() {
-        for status in ["checked", "built"] {
+        for status in ["checked", "built", "pending_approval", "rejected"] {
             let response = DeployResponse { status: status.into(), ..response() };
             assert!(!text("hello", &response).contains("is live"));
         }
+    }
+
+    #[test]
+    fn what_waits_says_how_it_is_approved() {
+        let response = DeployResponse { status: "pending_approval".into(), ..response() };
+        let text = plain(&text("hello", &response));
+        assert!(
+            text.contains("v2 waits for approval, production is protected") && !text.contains("before it"),
+            "{text}"
+        );
+        assert!(text.contains("\n   levain approve deploy-1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_share_is_no_move() {
+        let response = DeployResponse { weight: Some(10), ..response() };
+        let text = plain(&text("hello", &response));
+        assert!(text.starts_with("ok hello LIVE sends 10 % of its calls to v2, and the rest to v1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_share_is_read_with_its_sign_or_without() {
+        assert_eq!(parse_percent("10"), parse_percent("10%"));
+        assert!(["101", "-1", "x", "1.5", "%"].iter().all(|it| parse_percent(it).is_err()));
     }
 }

@@ -5,6 +5,7 @@
 //! the error code's ([`crate::error::ErrorCode::exit_code`]), 2 for wrong usage or 10 when no daemon answers.
 
 mod aliases;
+mod approvals;
 mod args;
 mod bench;
 mod cleanup;
@@ -12,6 +13,7 @@ mod compare;
 mod config;
 mod demo;
 mod deploy;
+mod env;
 mod error;
 mod functions;
 mod git;
@@ -98,6 +100,10 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Manifest(command) => command.run(session).await,
         Command::Policy(command) => command.run(session).await,
         Command::Rollout(command) => command.run(session).await,
+        Command::Env(command) => command.run(session).await,
+        Command::Approvals(command) => command.run(session).await,
+        Command::Approve(command) => command.run(session).await,
+        Command::Reject(command) => command.run(session).await,
         Command::Invoke(command) => command.run(session).await,
         Command::Logs(command) => command.run(session).await,
         Command::Metrics(command) => command.run(session).await,

@@ -109,6 +109,7 @@ impl Traffic {
                     environment: None,
                     description: None,
                     reason,
+                    dry_run: false,
                 };
                 let response = session.call(&request).await?;
                 session.out.response(&response, |it| deploy::text(&which.name, it))

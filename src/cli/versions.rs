@@ -161,8 +161,9 @@ fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
     }
     let rows = response.versions.iter().map(|it| {
         let note = it.description.iter().cloned().chain(it.tags.iter().map(|tag| format!("#{tag}")));
-        let commit = it.git_commit.as_deref().map(|commit| commit.get(..9).unwrap_or(commit));
-        let commit = [commit, it.git_branch.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let commit = it.git_commit.as_deref().map(short_commit);
+        let commit = commit.iter().map(String::as_str).chain(it.git_branch.as_deref());
+        let commit = commit.collect::<Vec<_>>().join(" ");
         [
             it.version.clone(),
             it.number.to_string(),
@@ -175,6 +176,15 @@ fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
         ]
     });
     table(["VERSION", ">NUMBER", "ALIASES", "PUBLISHED", ">SIZE", "DIGEST", "COMMIT", "NOTE"], rows)
+}
+
+/// The beginning of a commit, and whether there was more than it.
+fn short_commit(commit: &str) -> String {
+    let (hash, mark) = match commit.strip_suffix("-dirty") {
+        Some(hash) => (hash, "-dirty"),
+        None => (commit, ""),
+    };
+    format!("{}{mark}", hash.get(..9).unwrap_or(hash))
 }
 
 /// `levain deployments`.
@@ -238,7 +248,7 @@ fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timesta
             change_text(it),
             it.actor.clone(),
             text::duration_ms(it.duration_ms as f64),
-            text::or_dash(it.reason.as_deref()),
+            text::or_dash(Some(&reasons(it))),
             it.deployment_id.clone(),
         ]
     });
@@ -253,17 +263,29 @@ fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timesta
 }
 
 /// `v1 → v2`, or `v1 → v2 10 %` where v2 got a share only.
-fn change_text(deployment: &DeploymentInfo) -> String {
+pub(super) fn change_text(deployment: &DeploymentInfo) -> String {
     let before = deployment.previous_version.as_ref().map(|it| format!("{it} → ")).unwrap_or_default();
     let share = deployment.weight.map(|it| format!(" {it} %")).unwrap_or_default();
     format!("{before}{}{share}", deployment.version)
+}
+
+/// Why it was asked for, and who decided what about it and why.
+fn reasons(deployment: &DeploymentInfo) -> String {
+    let decision = deployment.decided_by.as_ref().map(|by| {
+        let what = if deployment.status == DeploymentStatus::Rejected { "rejected" } else { "approved" };
+        let why = deployment.decision.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+        format!("{what} by {by}{why}")
+    });
+    deployment.reason.iter().cloned().chain(decision).collect::<Vec<_>>().join("; ")
 }
 
 /// `levain rollback`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  levain rollback hello         to what was live before\n  levain rollback hello 1.3.0\n  \
-                  levain rollback hello --alias STAGING --to 3"
+                  levain rollback hello --alias STAGING --to 3\n  levain rollback hello --dry-run     what would happen\n\n\
+                  A version that took calls of the alias before needs no approval, also where the environment is\n\
+                  protected: an emergency does not wait."
 )]
 pub(super) struct Rollback {
     /// The function's name or id
@@ -279,13 +301,16 @@ pub(super) struct Rollback {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Check everything, move nothing, and print what would happen
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Rollback {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { name, version, to, alias, reason } = self;
+        let Self { name, version, to, alias, reason, dry_run } = self;
         let version = version.or(to).map(version_ref);
-        let request = RollbackRequest { function_id: name.clone(), version, alias: Some(alias), reason };
+        let request = RollbackRequest { function_id: name.clone(), version, alias: Some(alias), reason, dry_run };
         let response = session.call(&request).await?;
         session.out.response(&response, |it| deploy::text(&name, it))
     }
@@ -322,7 +347,7 @@ mod tests {
             description: Some("first".into()),
             tags: vec!["stable".into()],
             aliases: vec!["LIVE".into()],
-            git_commit: Some("0123456789abcdef".into()),
+            git_commit: Some("0123456789abcdef-dirty".into()),
             git_branch: Some("main".into()),
             bun_version: "1.3".into(),
             settings: Settings {
@@ -340,8 +365,8 @@ mod tests {
             bytecode: true,
         };
         let text = versions_text(&VersionsResponse { versions: vec![version] }, Timestamp::from_millis(60_000));
-        let expected = "VERSION  NUMBER  ALIASES  PUBLISHED   SIZE  DIGEST        COMMIT          NOTE\n\
-                        v1            1  LIVE     1m ago     100 B  010101010101  012345678 main  first #stable\n";
+        let expected = "VERSION  NUMBER  ALIASES  PUBLISHED   SIZE  DIGEST        COMMIT                NOTE\n\
+                        v1            1  LIVE     1m ago     100 B  010101010101  012345678-dirty main  first #stable\n";
         assert_eq!(plain(&text), expected);
     }
 }

@@ -3,6 +3,12 @@
 //! Introduce: check, store and load a new bundle. Activate: have workers of a published version ready. Commit: write the
 //! deployment and move the traffic. Whatever fails, the alias stays where it was.
 
+mod floors;
+mod plan;
+mod share;
+
+pub(super) use plan::Draft;
+
 use super::{Caller, Context};
 use crate::{
     bundle::{BundleLimits, Staged},
@@ -11,11 +17,10 @@ use crate::{
     error::{Error, ErrorCode},
     model::{
         AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Percent, Rollout,
-        Split, Sticky, Timestamp, Version, VersionId, VersionLabel,
+        Split, Sticky, Timestamp, Version, VersionLabel,
     },
     protocol::message::{DeployResponse, VersionRef},
     router::{Alias, Entry},
-    scheduler::Floor,
     store::{AliasChange, DeploymentCommit, DeploymentQuery, StoreError, Target},
 };
 use std::{
@@ -45,6 +50,8 @@ pub(super) struct Act {
     pub(super) sticky: Option<Option<Sticky>>,
     /// The rollout that this is an act of, as it is afterwards.
     pub(super) rollout: Option<Rollout>,
+    /// Whether it only says what it would do.
+    pub(super) dry_run: bool,
     actor: Arc<str>,
     reason: Option<String>,
     at: Timestamp,
@@ -87,6 +94,7 @@ impl Act {
             weight: None,
             sticky: None,
             rollout: None,
+            dry_run: false,
             actor: Arc::clone(&caller.actor),
             reason,
             at: Timestamp::now(),
@@ -94,16 +102,35 @@ impl Act {
         }
     }
 
+    /// The alias so far.
+    pub(super) fn present<'a>(&self, entry: &'a Entry) -> Option<&'a Alias> {
+        entry.alias(self.alias.as_str())
+    }
+
     /// What the alias points at so far.
     pub(super) fn target<'a>(&self, entry: &'a Entry) -> Option<&'a Arc<Version>> {
-        entry.alias(self.alias.as_str()).and_then(|alias| entry.version(alias.version))
+        self.present(entry).and_then(|alias| entry.version(alias.version))
+    }
+
+    /// The deployments that wait for approval to do the same as this act, with their versions, the latest first.
+    pub(super) async fn waiting(&self, entry: &Entry) -> Result<Vec<(Deployment, Arc<Version>)>, Error> {
+        let waiting = self.context.blocking(|context| Ok(context.store.waiting()?)).await?;
+        let environment = self.environment(entry);
+        let is_same = |it: &Deployment| {
+            it.function_id == entry.function.id
+                && it.alias == self.alias
+                && it.environment == environment
+                && it.weight == self.weight
+        };
+        let version = |it: &Deployment| entry.numbered(it.number?).cloned();
+        Ok(waiting.into_iter().filter(is_same).filter_map(|it| version(&it).map(|version| (it, version))).collect())
     }
 
     /// The label that gives calls to the one that is deployed: what the alias pointed at before, or its second version
     /// where that split ends.
-    fn previous<'a>(&self, entry: &'a Entry, label: &VersionLabel) -> Option<&'a VersionLabel> {
+    pub(super) fn previous<'a>(&self, entry: &'a Entry, label: &VersionLabel) -> Option<&'a VersionLabel> {
         let own = &self.target(entry)?.label;
-        let second = entry.alias(self.alias.as_str()).and_then(|it| entry.version(it.split?.version_id));
+        let second = self.present(entry).and_then(|it| entry.version(it.split?.version_id));
         match second {
             Some(second) if own == label && self.weight.is_none() => Some(&second.label),
             _ => Some(own),
@@ -111,8 +138,8 @@ impl Act {
     }
 
     /// The environment the alias runs in afterwards.
-    fn environment(&self, entry: &Entry) -> EnvironmentName {
-        let present = || entry.alias(self.alias.as_str()).map(|alias| alias.environment.clone());
+    pub(super) fn environment(&self, entry: &Entry) -> EnvironmentName {
+        let present = || self.present(entry).map(|alias| alias.environment.clone());
         self.environment.clone().or_else(present).unwrap_or_else(|| self.alias.environment())
     }
 
@@ -121,7 +148,7 @@ impl Act {
         let wanted = self.weight.map(|weight| Split { version_id: version.id, weight });
         // A rollout has its own state to write.
         let is_rollout = self.rollout.is_some();
-        entry.alias(self.alias.as_str()).filter(|_| !is_rollout).is_some_and(|it| {
+        self.present(entry).filter(|_| !is_rollout).is_some_and(|it| {
             it.environment == self.environment(entry)
                 && it.split == wanted
                 && (wanted.is_some() || it.version == version.id)
@@ -174,13 +201,17 @@ impl Act {
         loaded
     }
 
-    /// Has workers of the version ready: at least one, which shows that the bundle loads.
-    async fn warm(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
+    /// How many workers load the version where `warm` are asked for.
+    fn count(&self, entry: &Entry, warm: u32) -> u32 {
         let settings = &entry.function.settings;
         let floor = if self.alias.is_live() { settings.warm_workers } else { 0 };
-        let count = warm.max(floor).max(1).min(settings.max_concurrent_executions);
+        warm.max(floor).max(1).min(settings.max_concurrent_executions)
+    }
+
+    /// Has workers of the version ready: at least one, which shows that the bundle loads.
+    async fn warm(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
         let pool = self.context.pool(entry, version, &self.environment(entry));
-        let warmed = pool.warm(count as usize).await;
+        let warmed = pool.warm(self.count(entry, warm) as usize).await;
         match warmed.failure {
             Some(failure) => Err(failure.as_ref().into()),
             None if warmed.closed => Err(super::shutting_down()),
@@ -202,7 +233,7 @@ impl Act {
     /// nothing up.
     pub(super) async fn match_present(&self, entry: &Entry, version: &Version, patience: Duration) {
         let scheduler = &self.context.scheduler;
-        let present = entry.alias(self.alias.as_str()).into_iter();
+        let present = self.present(entry).into_iter();
         let pools = present.flat_map(|it| it.targets().filter_map(|(id, _)| scheduler.existing(id, &it.environment)));
         let busy: usize = pools.map(|pool| pool.snapshot().counts.busy).sum();
         let busy = (busy * usize::from(self.weight.unwrap_or(Percent::ALL).get())).div_ceil(100);
@@ -214,8 +245,7 @@ impl Act {
 
     /// Has a version that is published already ready for its calls.
     pub(super) async fn ready(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
-        let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
-        self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await?;
+        self.verify(version).await?;
         self.warm(entry, version, warm).await?;
         self.match_present(entry, version, ROLLBACK_PATIENCE).await;
         Ok(())
@@ -228,8 +258,14 @@ impl Act {
         version: &Arc<Version>,
         warm: u32,
     ) -> Result<DeployResponse, Error> {
+        if self.dry_run {
+            return self.rehearse(entry, version, warm, true).await;
+        }
         if self.is_done(entry, version) {
             return self.unchanged(entry, version).await;
+        }
+        if let Some((waiting, _)) = self.waiting(entry).await?.into_iter().find(|it| it.1.id == version.id) {
+            return Ok(self.response(entry, version, Some(&waiting), waiting.status.name(), false));
         }
         match self.ready(entry, version, warm).await {
             Ok(()) => self.commit(entry, version, false, true).await,
@@ -240,16 +276,22 @@ impl Act {
         }
     }
 
+    /// Reads the version's bundle through.
+    async fn verify(&self, version: &Version) -> Result<(), Error> {
+        let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
+        self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await
+    }
+
     /// The alias points there already: the answer is that of the deployment which made it so.
     async fn unchanged(self, entry: &Entry, version: &Version) -> Result<DeployResponse, Error> {
         let (id, alias, description) = (entry.function.id, self.alias.clone(), self.description.clone());
+        let status = if self.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active };
         let active = self.context.blocking(move |context| {
             if let Some(description) = description {
                 context.store.describe_alias(id, &alias, &description, Timestamp::now())?;
                 context.refresh(id)?;
             }
-            let status = Some(DeploymentStatus::Active);
-            let query = DeploymentQuery { alias: Some(alias), status, limit: 1, offset: 0 };
+            let query = DeploymentQuery { alias: Some(alias), status: Some(status), limit: 1, offset: 0 };
             Ok(context.store.deployments_of(id, &query)?.into_iter().next())
         });
         let active = active.await?;
@@ -264,12 +306,10 @@ impl Act {
         is_new: bool,
         activate: bool,
     ) -> Result<DeployResponse, Error> {
-        let status = match (activate, self.weight) {
-            (true, None) => DeploymentStatus::Active,
-            (true, Some(_)) => DeploymentStatus::Applied,
-            (false, _) => DeploymentStatus::Built,
-        };
-        let deployment = self.deployment(entry, &version.label, Some(version.number), status, None);
+        let mut deployment = self.row(entry, version);
+        if !activate {
+            deployment.status = DeploymentStatus::Built;
+        }
         let (row, new_version) = (deployment.clone(), version.clone());
         let (description, sticky, rollout) = (self.description.clone(), self.sticky.clone(), self.rollout.clone());
         let function_id = entry.function.id;
@@ -280,19 +320,24 @@ impl Act {
                 sticky: sticky.as_ref().map(Option::as_ref),
                 rollout: rollout.as_ref(),
             };
-            context.store.commit_with(&DeploymentCommit { target, deployment: &row }, &change)?;
+            let status = context.store.commit_with(&DeploymentCommit { target, deployment: &row }, &change)?;
             context.refresh(function_id)?;
-            context.leave_manifests(&[row]);
-            Ok(())
-        });
-        if let Err(error) = committed.await {
-            if is_new {
-                self.withdraw(version).await;
+            if status != DeploymentStatus::PendingApproval {
+                context.leave_manifests(&[row]);
             }
-            return Err(error);
-        }
-        self.move_traffic(entry, version, activate);
-        let status = if activate { "deployed" } else { "built" };
+            Ok(status)
+        });
+        let status = match committed.await {
+            Ok(status) => status,
+            Err(error) => {
+                if is_new {
+                    self.withdraw(version).await;
+                }
+                return Err(error);
+            }
+        };
+        self.move_traffic(entry, version, status.takes_effect());
+        let status = if status.takes_effect() { "deployed" } else { status.name() };
         Ok(self.response(entry, version, Some(&deployment), status, is_new))
     }
 
@@ -313,42 +358,6 @@ impl Act {
         }
     }
 
-    /// The router sends new invocations where they belong already. The floors follow: what `LIVE` sends calls to has the
-    /// settings', what it sent calls to before keeps one worker for a while, so that going back is as fast as going on.
-    /// What another alias points at keeps none: it expires when nobody uses it.
-    pub(super) fn move_traffic(&self, before: &Entry, version: &Version, activate: bool) {
-        let (function, alias, kind) = (&before.function.name, &self.alias, self.kind);
-        let (label, weight) = (&version.label, self.weight);
-        tracing::info!(%function, version = %label, %alias, ?kind, ?weight, activate, actor = &*self.actor, "deployed");
-        let Ok(entry) = self.context.router.function(&before.function.id.to_string()) else { return };
-        if !activate {
-            return;
-        }
-        let called = |entry: &Entry| -> Vec<VersionId> {
-            let targets = entry.alias(self.alias.as_str()).into_iter().flat_map(Alias::targets);
-            targets.filter(|(_, share)| *share > Percent::NONE).map(|(id, _)| id).collect()
-        };
-        let (old, new, environment) = (called(before), called(&entry), self.environment(&entry));
-        let kept = self.context.config.load().versioning.rollback_warm();
-        for id in entry.versions.iter().map(|it| it.id) {
-            // What LIVE needs is for LIVE to say.
-            if !alias.is_live() && entry.is_live_in(id, &environment) {
-                continue;
-            }
-            let floor = match (new.contains(&id), old.contains(&id)) {
-                (true, _) if alias.is_live() => Floor::Settings,
-                (true, _) => continue,
-                (false, true) if !kept.is_zero() => Floor::OneUntil(Instant::now() + kept),
-                (false, _) if alias.is_live() => Floor::Nothing,
-                (false, _) => continue,
-            };
-            if let Some(pool) = self.context.scheduler.existing(id, &environment) {
-                pool.set_floor(floor);
-            }
-        }
-        self.context.prepare_floor(&entry);
-    }
-
     pub(super) async fn record_failure(&self, entry: &Entry, label: &VersionLabel, error: &Error) {
         let build_log = match &error.details {
             Some(details) => format!("{}: {}\n{details:#}", error.code, error.message),
@@ -361,7 +370,13 @@ impl Act {
         }
     }
 
-    pub(super) fn deployment(
+    /// The row of the act where it takes effect.
+    pub(super) fn row(&self, entry: &Entry, version: &Version) -> Deployment {
+        let status = if self.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active };
+        self.deployment(entry, &version.label, Some(version.number), status, None)
+    }
+
+    fn deployment(
         &self,
         entry: &Entry,
         label: &VersionLabel,
@@ -385,6 +400,7 @@ impl Act {
             build_log,
             created_at: self.at,
             finished_at: Timestamp::now(),
+            decision: None,
         }
     }
 
@@ -413,6 +429,7 @@ impl Act {
             digest: version.digest,
             size: version.size,
             duration_ms: self.started.elapsed().as_secs_f64() * 1e3,
+            plan: Vec::new(),
         }
     }
 }

@@ -4,11 +4,11 @@ use super::{
     Caller, Context,
     activate::{self, Act},
     deploy::check_text,
-    room,
+    environments, room,
 };
 use crate::{
     error::{Error, ErrorCode},
-    model::{AliasName, DeploymentKind, EnvironmentName, Split, Timestamp, Version},
+    model::{AliasName, DeploymentKind, EnvironmentName, FunctionId, Split, Timestamp, Version},
     protocol::message::{
         AliasDetails, AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, DeployResponse,
         SetAliasRequest, SplitInfo,
@@ -34,7 +34,7 @@ pub(super) async fn set(
     let id = context.router.function(&request.function_id)?.function.id;
     let mut act = Act::new(context, DeploymentKind::Promote, alias.clone(), caller, request.reason);
     act.environment = environment.clone();
-    act.description = request.description;
+    (act.description, act.dry_run) = (request.description, request.dry_run);
     let context = Arc::clone(context);
     let owner = Arc::clone(&context);
     owner
@@ -46,7 +46,7 @@ pub(super) async fn set(
             let entry = context.router.function(&id.to_string())?;
             check_name(&entry, &alias)?;
             if let Some(environment) = environment {
-                check_environment(&context, environment).await?;
+                check_environment(&context, id, &alias, environment).await?;
             }
             let version = activate::version(&entry, &request.version)?;
             room::check(&context, &entry, &entry.function.settings)?;
@@ -70,13 +70,22 @@ pub(super) fn check_name(entry: &Entry, alias: &AliasName) -> Result<(), Error> 
 }
 
 /// Refused before any worker starts in it.
-pub(super) async fn check_environment(context: &Arc<Context>, environment: EnvironmentName) -> Result<(), Error> {
-    let there = context.blocking(|context| Ok(context.store.environments()?)).await?;
-    if there.contains(&environment) {
-        return Ok(());
+pub(super) async fn check_environment(
+    context: &Arc<Context>,
+    id: FunctionId,
+    alias: &AliasName,
+    environment: EnvironmentName,
+) -> Result<(), Error> {
+    let (alias, to) = (alias.clone(), environment.clone());
+    let there = context.blocking(move |context| {
+        context.store.may_move(id, &alias, &to)?;
+        Ok(context.store.environments()?)
+    });
+    let there = there.await?;
+    match there.iter().any(|it| it.name == environment) {
+        true => Ok(()),
+        false => Err(environments::not_found(environment, &there)),
     }
-    let details = serde_json::json!({ "environments": there });
-    Err(Error::from(StoreError::EnvironmentNotFound(environment)).with_details(details))
 }
 
 pub(super) async fn list(context: &Arc<Context>, request: &AliasesRequest) -> Result<AliasesResponse, Error> {

@@ -5,14 +5,14 @@
 
 use super::{
     Caller, Context,
-    activate::{self, Act, DEPLOY_PATIENCE},
-    cleanup, room,
+    activate::{self, Act, DEPLOY_PATIENCE, Draft},
+    cleanup, register, room,
 };
 use crate::{
     deploy::Source,
     error::{Error, ErrorCode},
-    model::{self, AliasName, DeploymentKind, Timestamp, Version, VersionId, VersionLabel},
-    protocol::message::{DeployRequest, DeployResponse},
+    model::{self, AliasName, DeploymentKind, FunctionName, Percent, Timestamp, Version, VersionId, VersionLabel},
+    protocol::message::{DeployRequest, DeployResponse, RegisterRequest},
     router::Entry,
 };
 use std::sync::Arc;
@@ -29,11 +29,25 @@ pub(super) async fn run(
     caller: &Caller,
 ) -> Result<DeployResponse, Error> {
     let alias = activate::alias(request.alias.as_deref())?;
-    check_texts(&request)?;
+    check_fields(&request)?;
     let label = request.version.take().map(|label| label.parse::<VersionLabel>()).transpose()?;
     let source = source(&mut request)?;
+    let mut act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
+    act.dry_run = request.dry_run;
+    let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
+    act.weight = weight.transpose()?;
+    let is_new = context.router.function(&request.function_id).is_err();
+    if is_new && request.create && source.is_some() && request.function_id.parse::<FunctionName>().is_ok() {
+        let name = request.function_id.clone();
+        let register = RegisterRequest { name, ..RegisterRequest::default() };
+        if request.dry_run {
+            let (function, versions, aliases) = (register::function(context, register)?, Vec::new(), Vec::new());
+            let entry = Entry { function, versions, aliases };
+            return context.to_its_end(async move { deploy(act, &entry, source, label, request).await }).await;
+        }
+        register::run(context, register).await?;
+    }
     let id = context.router.function(&request.function_id)?.function.id;
-    let act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
     let context = Arc::clone(context);
     let owner = Arc::clone(&context);
     owner
@@ -43,20 +57,33 @@ pub(super) async fn run(
                 return Err(super::shutting_down());
             }
             let entry = context.router.function(&id.to_string())?;
-            room::check(&context, &entry, &entry.function.settings)?;
-            match (source, label) {
-                (Some((source, kind)), label) => publish(act, &entry, source, kind, label, request).await,
-                (None, Some(label)) => {
-                    let version = entry.labelled(label.as_str()).cloned();
-                    let version = version.ok_or_else(|| entry.version_not_found(label.as_str()))?;
-                    reuse(act, &entry, &version, &request).await
-                }
-                (None, None) => Err(Error::invalid(
-                    "nothing to deploy: give `bundle_path`, `bundle` or `files`, or the `version` to re-activate",
-                )),
-            }
+            deploy(act, &entry, source, label, request).await
         })
         .await
+}
+
+/// Where the code comes from, and the word for it that is kept.
+type Code = (Source, model::Source);
+
+async fn deploy(
+    act: Act,
+    entry: &Entry,
+    source: Option<Code>,
+    label: Option<VersionLabel>,
+    request: DeployRequest,
+) -> Result<DeployResponse, Error> {
+    room::check(&act.context, entry, &entry.function.settings)?;
+    match (source, label) {
+        (Some(source), label) => publish(act, entry, source, label, request).await,
+        (None, Some(label)) => {
+            let version = entry.labelled(label.as_str()).cloned();
+            let version = version.ok_or_else(|| entry.version_not_found(label.as_str()))?;
+            reuse(act, entry, &version, &request).await
+        }
+        (None, None) => Err(Error::invalid(
+            "nothing to deploy: give `bundle_path`, `bundle` or `files`, or the `version` to re-activate",
+        )),
+    }
 }
 
 /// Free text is bounded.
@@ -69,7 +96,7 @@ pub(super) fn check_text(name: &str, text: Option<&str>) -> Result<(), Error> {
     }
 }
 
-fn check_texts(request: &DeployRequest) -> Result<(), Error> {
+fn check_fields(request: &DeployRequest) -> Result<(), Error> {
     let texts = [
         ("description", &request.description),
         ("reason", &request.reason),
@@ -78,6 +105,9 @@ fn check_texts(request: &DeployRequest) -> Result<(), Error> {
     ];
     for (name, text) in texts {
         check_text(name, text.as_deref())?;
+    }
+    if request.weight.is_some() && request.activate == Some(false) {
+        return Err(Error::invalid("a version that is not activated gets no share: leave out `weight` or `activate`"));
     }
     check_tags(&request.tags)
 }
@@ -90,7 +120,7 @@ pub(super) fn check_tags(tags: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-fn source(request: &mut DeployRequest) -> Result<Option<(Source, model::Source)>, Error> {
+fn source(request: &mut DeployRequest) -> Result<Option<Code>, Error> {
     let path = request.bundle_path.take().map(|path| (Source::Path(path.into()), model::Source::Path));
     let bytes = request.bundle.take().map(|bytes| (Source::Bytes(bytes.0), model::Source::Upload));
     let files = request.files.take().map(|files| {
@@ -109,18 +139,21 @@ fn source(request: &mut DeployRequest) -> Result<Option<(Source, model::Source)>
 async fn publish(
     act: Act,
     entry: &Entry,
-    source: Source,
-    kind: model::Source,
+    (source, kind): Code,
     label: Option<VersionLabel>,
     request: DeployRequest,
 ) -> Result<DeployResponse, Error> {
     let staged = act.stage(source, request.entry.clone()).await?;
+    let is_same = |it: &Arc<Version>| it.digest == staged.digest() && it.entry == staged.entry();
     let same = match &label {
-        Some(label) => entry.labelled(label.as_str()),
-        // Without a label, what the alias points at already need not be published again.
-        None => act.target(entry).filter(|it| it.digest == staged.digest() && it.entry == staged.entry()),
+        Some(label) => entry.labelled(label.as_str()).cloned(),
+        // Without a label, what the alias points at already need not be published again, nor what waits to be.
+        None => match act.target(entry).filter(|it| is_same(it)) {
+            Some(version) => Some(Arc::clone(version)),
+            None => act.waiting(entry).await?.into_iter().map(|it| it.1).find(is_same),
+        },
     };
-    if let Some(version) = same.cloned() {
+    if let Some(version) = same {
         if version.digest != staged.digest() || version.entry != staged.entry() {
             return Err(Error::new(
                 ErrorCode::VersionExists,
@@ -133,8 +166,13 @@ async fn publish(
         drop(staged);
         return reuse(act, entry, &version, &request).await;
     }
+    act.check_share(entry, None)?;
     let function_id = entry.function.id;
-    let number = act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await?;
+    let number = match entry.versions.is_empty() && act.context.router.function(&function_id.to_string()).is_err() {
+        // A dry run of a function that is still to be made.
+        true => 1,
+        false => act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await?,
+    };
     let label = match label {
         Some(label) if is_alias(entry, label.as_str()) => {
             return Err(Error::new(
@@ -162,10 +200,12 @@ async fn publish(
         settings: entry.function.settings,
         created_at: Timestamp::now(),
     };
-    match act.introduce(entry, staged, &version, request.warm.unwrap_or(0), request.dry_run).await {
-        Ok(()) if request.dry_run => Ok(act.response(entry, &version, None, "checked", false)),
+    let (warm, activate) = (request.warm.unwrap_or(0), request.activate.unwrap_or(true));
+    match act.introduce(entry, staged, &version, warm, request.dry_run).await {
+        Ok(()) if request.dry_run => {
+            act.planned(entry, Draft { version: &version, is_new: true, activate, warm }).await
+        }
         Ok(()) => {
-            let activate = request.activate.unwrap_or(true);
             if activate {
                 act.match_present(entry, &version, DEPLOY_PATIENCE).await;
             }
@@ -190,13 +230,15 @@ async fn reuse(
     version: &Arc<Version>,
     request: &DeployRequest,
 ) -> Result<DeployResponse, Error> {
+    let (warm, activate) = (request.warm.unwrap_or(0), request.activate.unwrap_or(true));
+    act.check_share(entry, Some(version.id))?;
     if request.dry_run {
-        return Ok(act.response(entry, version, None, "checked", false));
+        return act.rehearse(entry, version, warm, activate).await;
     }
-    if !act.is_done(entry, version) && !request.activate.unwrap_or(true) {
+    if !act.is_done(entry, version) && !activate {
         return Ok(act.response(entry, version, None, "built", false));
     }
-    act.activate(entry, version, request.warm.unwrap_or(0)).await
+    act.activate(entry, version, warm).await
 }
 
 fn is_alias(entry: &Entry, label: &str) -> bool {

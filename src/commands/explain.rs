@@ -19,6 +19,12 @@ impl From<NameError> for Error {
     }
 }
 
+impl From<crate::model::id::IdError> for Error {
+    fn from(error: crate::model::id::IdError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
 impl From<crate::model::function::SettingsError> for Error {
     fn from(error: crate::model::function::SettingsError) -> Self {
         Self::invalid(error.to_string())
@@ -28,10 +34,16 @@ impl From<crate::model::function::SettingsError> for Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::NameTaken(_) | StoreError::NumberTaken(_) | StoreError::AliasFixed(_) => ErrorCode::Conflict,
-            StoreError::RolloutGoesOn(_) | StoreError::RolloutOver(_) => ErrorCode::Conflict,
+            StoreError::NameTaken(_)
+            | StoreError::NumberTaken(_)
+            | StoreError::AliasFixed(_)
+            | StoreError::RolloutGoesOn(_)
+            | StoreError::RolloutOver(_)
+            | StoreError::NotPending(_) => ErrorCode::Conflict,
             StoreError::LabelTaken(_) => ErrorCode::VersionExists,
             StoreError::VersionInUse { .. } => ErrorCode::VersionInUse,
+            StoreError::EnvironmentProtected { .. } | StoreError::ApprovalRequired(_) => ErrorCode::ApprovalRequired,
+            StoreError::DeploymentNotFound(_) => ErrorCode::DeploymentNotFound,
             StoreError::FunctionNotFound(_) => ErrorCode::FunctionNotFound,
             StoreError::VersionNotFound(_) => ErrorCode::VersionNotFound,
             StoreError::AliasNotFound(_) => ErrorCode::AliasNotFound,

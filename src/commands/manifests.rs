@@ -7,14 +7,15 @@ use super::{
     Caller, Context,
     activate::{self, Act},
     aliases::{check_environment, check_name},
+    approval::refuse_to_wait,
     deploy::check_text,
     room,
 };
 use crate::{
     error::{Error, ErrorCode},
     model::{
-        AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName, FunctionId,
-        Percent, Split, Sticky, Timestamp, Version,
+        AliasName, Deployment, DeploymentId, DeploymentKind, Digest, EnvironmentName, FunctionId, Percent, Split,
+        Sticky, Timestamp, Version,
     },
     protocol::message::{
         ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest, ManifestAlias, ManifestChange,
@@ -180,6 +181,11 @@ pub(super) async fn apply(
                 unchanged: unchanged.len() as u32,
                 others: others(&owner, &functions),
             };
+            for wanted in &changed {
+                for (act, version) in wanted.acts(&owner, &caller, &reason) {
+                    refuse_to_wait(&owner, act.row(&wanted.entry, &version), version.id).await?;
+                }
+            }
             if !dry_run && !changed.is_empty() {
                 let done = carry_out(&owner, &changed, &caller, &reason).await?;
                 for (change, deployments) in response.changes.iter_mut().zip(done) {
@@ -206,7 +212,8 @@ async fn find(context: &Arc<Context>, functions: &[ManifestFunction]) -> Result<
             let found = Wanted::find(&entry, alias);
             let found = match found {
                 Ok(found) if seen.insert((entry.function.id, found.name.clone())) => {
-                    check_environment(context, found.environment.clone()).await.map(|()| found)
+                    let (id, environment) = (entry.function.id, found.environment.clone());
+                    check_environment(context, id, &found.name, environment).await.map(|()| found)
                 }
                 Ok(found) => Err(Error::invalid(format!("{} stands twice in the manifest", found.name))),
                 Err(error) => Err(error),
@@ -366,13 +373,8 @@ async fn carry_out(
             acts.push((index, act, version));
         }
     }
-    let rows: Vec<Deployment> = acts
-        .iter()
-        .map(|(index, act, version)| {
-            let status = if act.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active };
-            act.deployment(&changed[*index].entry, &version.label, Some(version.number), status, None)
-        })
-        .collect();
+    let rows: Vec<Deployment> =
+        acts.iter().map(|(index, act, version)| act.row(&changed[*index].entry, version)).collect();
     let changes: Vec<_> =
         acts.iter().map(|(_, act, version)| (version.id, act.description.clone(), act.sticky.clone())).collect();
     let committed = rows.clone();

@@ -5,12 +5,14 @@
 
 mod activate;
 mod aliases;
+mod approval;
 mod bytecode;
 mod call;
 mod cleanup;
 mod compare;
 mod delete;
 mod deploy;
+mod environments;
 mod explain;
 mod functions;
 mod invoke;
@@ -27,6 +29,7 @@ mod traffic;
 mod versions;
 mod warmup;
 
+pub use approval::keep_expiring;
 pub use bytecode::keep_compiled;
 pub use call::{Call, Failed, call, check_head, check_method};
 pub use policy::keep_watch;
@@ -180,6 +183,11 @@ pub async fn execute(
             encoding.write(&Box::pin(rollout::control(context, request, caller)).await?)
         }
         Request::Rollouts(request) => encoding.write(&Box::pin(rollout::list(context, request)).await?),
+        Request::SetEnvironment(request) => {
+            encoding.write(&Box::pin(environments::set(context, request, caller)).await?)
+        }
+        Request::Environments(_) => encoding.write(&Box::pin(environments::list(context)).await?),
+        Request::Decide(request) => encoding.write(&Box::pin(approval::decide(context, request, caller)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }

@@ -23,7 +23,8 @@ pub(super) async fn run(context: &Arc<Context>, request: RegisterRequest) -> Res
     context.to_its_end(async move { owner.blocking(move |context| register(context, function)).await }).await
 }
 
-fn function(context: &Context, request: RegisterRequest) -> Result<Function, Error> {
+/// The function that a request asks for, which is not made yet.
+pub(super) fn function(context: &Context, request: RegisterRequest) -> Result<Function, Error> {
     let name: FunctionName = request.name.parse()?;
     let runtime = request.runtime.unwrap_or_else(|| RUNTIME.into());
     if runtime != RUNTIME {

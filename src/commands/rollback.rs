@@ -1,4 +1,7 @@
 //! ROLLBACK.
+//!
+//! To a version that took calls of the alias before it needs no approval, also where the environment is protected: an
+//! emergency does not wait. The same holds for a deploy of its label and for a rollback by policy.
 
 use super::{
     Caller, Context,
@@ -19,7 +22,8 @@ pub(super) async fn run(
 ) -> Result<DeployResponse, Error> {
     let alias = activate::alias(request.alias.as_deref())?;
     let id = context.router.function(&request.function_id)?.function.id;
-    let act = Act::new(context, DeploymentKind::Rollback, alias.clone(), caller, request.reason);
+    let mut act = Act::new(context, DeploymentKind::Rollback, alias.clone(), caller, request.reason);
+    act.dry_run = request.dry_run;
     let context = Arc::clone(context);
     let owner = Arc::clone(&context);
     owner

@@ -1,7 +1,7 @@
 //! GET_FUNCTION_VERSIONS, TAG_VERSION and GET_DEPLOYMENTS.
 
 use super::{
-    Context, activate,
+    Context, activate, approval,
     deploy::{check_tags, check_text},
 };
 use crate::{
@@ -86,15 +86,25 @@ pub(super) async fn deployments(
     context: &Arc<Context>,
     request: DeploymentsRequest,
 ) -> Result<DeploymentsResponse, Error> {
-    let id = context.router.function(&request.function_id)?.function.id;
+    let id = match request.function_id.as_str() {
+        "" if request.status.is_none() => {
+            return Err(Error::invalid("give `function_id`, or a `status` to list the deployments of all functions"));
+        }
+        "" => None,
+        name => Some(context.router.function(name)?.function.id),
+    };
     let query = DeploymentQuery {
         alias: request.alias.map(|it| it.parse()).transpose()?,
         status: request.status,
         limit: request.limit.unwrap_or(DEPLOYMENTS_DEFAULT),
         offset: request.offset.unwrap_or(0),
     };
-    let deployments = context.blocking(move |context| Ok(context.store.deployments_of(id, &query)?)).await?;
-    Ok(DeploymentsResponse { deployments: deployments.into_iter().map(deployment_info).collect() })
+    let deployments = context.blocking(move |context| match id {
+        Some(id) => Ok(context.store.deployments_of(id, &query)?),
+        None => Ok(context.store.deployments_of_all(&query)?),
+    });
+    let info = |deployment| deployment_info(context, deployment);
+    Ok(DeploymentsResponse { deployments: deployments.await?.into_iter().map(info).collect() })
 }
 
 /// The clock may have been set back in between.
@@ -102,7 +112,14 @@ fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.as_millis().saturating_sub(from.as_millis())).unwrap_or(0)
 }
 
-fn deployment_info(deployment: Deployment) -> DeploymentInfo {
+fn deployment_info(context: &Context, deployment: Deployment) -> DeploymentInfo {
+    let function_id = deployment.function_id.to_string();
+    let function = context.router.function(&function_id).map(|it| it.function.name.to_string()).unwrap_or_default();
+    let (decided_by, decision, decided_at) = match deployment.decision {
+        Some(decision) => (Some(decision.by), decision.reason, Some(decision.at)),
+        None => (None, None, None),
+    };
+    let is_waiting = deployment.status == DeploymentStatus::PendingApproval;
     DeploymentInfo {
         deployment_id: deployment.id.to_string(),
         version: deployment.label.to_string(),
@@ -120,5 +137,11 @@ fn deployment_info(deployment: Deployment) -> DeploymentInfo {
         actor: deployment.actor,
         reason: deployment.reason,
         build_log: deployment.build_log,
+        function_id,
+        function,
+        decided_by,
+        decision,
+        decided_at,
+        expires_at: is_waiting.then(|| approval::expiry(context, deployment.finished_at)),
     }
 }

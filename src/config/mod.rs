@@ -242,6 +242,8 @@ schema! {
             "load: a version must load in a worker before it takes traffic; syntax: its syntax is checked only.";
         rollback_warm_seconds: u32 = 600_u32, Rule::Number(0, 86_400), Live,
             "How long the version that was live before keeps one warm worker, for a rollback; 0: not at all.";
+        approval_ttl_hours: u32 = 72_u32, Rule::Number(1, 8_760), Live,
+            "How long a deployment waits for approval before it is rejected.";
         bytecode: Bytecode = Bytecode::Auto, Rule::Choice(Bytecode::NAMES), Restart,
             "auto: live bundles that load faster as bytecode are compiled after their deployment; off: none is.";
         manifests_max: u32 = 1_000_u32, Rule::Number(100, 1_000_000), Live,
@@ -351,6 +353,12 @@ impl VersioningConfig {
     #[must_use]
     pub fn rollback_warm(&self) -> Duration {
         Duration::from_secs(self.rollback_warm_seconds.into())
+    }
+
+    /// See [`Self::approval_ttl_hours`].
+    #[must_use]
+    pub fn approval_ttl(&self) -> Duration {
+        Duration::from_secs(u64::from(self.approval_ttl_hours) * 3_600)
     }
 }
 

@@ -189,6 +189,7 @@ impl Daemon {
         helpers.spawn(enforce_memory(Arc::clone(&context)));
         helpers.spawn(commands::keep_compiled(Arc::clone(&context)));
         helpers.spawn(commands::keep_watch(Arc::clone(&context)));
+        helpers.spawn(commands::keep_expiring(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let context = Arc::clone(&context);

@@ -70,6 +70,46 @@ pub struct Deployment {
     pub build_log: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it ended.
+    /// When it ended, or began to wait for approval.
     pub finished_at: Timestamp,
+    /// What was said of it, if it waited for approval and somebody has decided.
+    pub decision: Option<Decision>,
+}
+
+/// What somebody said of a deployment that waited for approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Who: as an actor, or `levain` for the daemon itself.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Decision {
+    /// Who decides where nobody was asked: what waited too long, or for a function that is gone.
+    pub const DAEMON: &str = "levain";
+}
+
+impl DeploymentStatus {
+    /// The word on the wire and in the database.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Built => "built",
+            Self::PendingApproval => "pending_approval",
+            Self::Active => "active",
+            Self::Applied => "applied",
+            Self::Superseded => "superseded",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// Whether its version takes calls of its alias, or would once it is approved.
+    #[must_use]
+    pub fn takes_effect(self) -> bool {
+        matches!(self, Self::Active | Self::Applied)
+    }
 }

@@ -14,7 +14,7 @@ pub mod time;
 pub mod traffic;
 pub mod version;
 
-pub use deployment::{Deployment, DeploymentKind, DeploymentStatus};
+pub use deployment::{Decision, Deployment, DeploymentKind, DeploymentStatus};
 pub use function::{Function, FunctionStatus, Network, Setting, Settings, SettingsPatch};
 pub use id::{DeploymentId, FunctionId, InvocationId, RolloutId, VersionId, WorkerId};
 pub use invocation::{BodyBroken, ColdStart, IncomingBody, Invocation, RequestBody, Timing};

@@ -162,7 +162,7 @@ commands! {
     0x0B "GET_FUNCTION" Get(GetRequest) -> FunctionInfo: "one function with its settings, aliases and workers";
     0x0C "UPDATE_FUNCTION" Update(UpdateRequest) -> FunctionInfo: "changes settings; they apply to running workers at once";
     0x0D "ROLLBACK" Rollback(RollbackRequest) -> DeployResponse: "points LIVE, or another alias, back at an earlier version";
-    0x0E "GET_DEPLOYMENTS" Deployments(DeploymentsRequest) -> DeploymentsResponse: "a function's deployments, newest first";
+    0x0E "GET_DEPLOYMENTS" Deployments(DeploymentsRequest) -> DeploymentsResponse: "a function's deployments, or those of all with one status, newest first";
     0x0F "STATUS" Status(StatusRequest) -> StatusResponse: "the daemon: versions, uptime, workers, memory, disk";
     0x10 "SET_ALIAS" SetAlias(SetAliasRequest) -> DeployResponse: "points an alias at a version once that has loaded; makes the alias if need be";
     0x11 "LIST_ALIASES" Aliases(AliasesRequest) -> AliasesResponse: "lists a function's aliases by name";
@@ -176,6 +176,9 @@ commands! {
     0x19 "COMPARE_VERSIONS" Compare(CompareRequest) -> CompareResponse: "what differs between two versions: facts, settings, files line by line";
     0x1A "EXPORT_MANIFEST" ExportManifest(ExportManifestRequest) -> Manifest: "says which version each alias sends its calls to, as one document";
     0x1B "APPLY_MANIFEST" ApplyManifest(ApplyManifestRequest) -> ApplyManifestResponse: "points all aliases of a manifest at its versions, or none";
+    0x1C "SET_ENVIRONMENT" SetEnvironment(SetEnvironmentRequest) -> EnvironmentInfo: "says whether a version that is new to an environment needs approval there";
+    0x1D "LIST_ENVIRONMENTS" Environments(EnvironmentsRequest) -> EnvironmentsResponse: "lists the environments by name";
+    0x1E "DECIDE_DEPLOYMENT" Decide(DecideRequest) -> DeployResponse: "approves or rejects a deployment that waits for it";
     0x1F "TAG_VERSION" TagVersion(TagVersionRequest) -> VersionInfo: "changes a version's tags and description, never its code";
 }
 

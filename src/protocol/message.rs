@@ -6,9 +6,7 @@
 use super::field::{Body, Fields};
 use super::worker::LogLevel;
 use crate::error::ErrorCode;
-use crate::model::{
-    ColdStart, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Settings, SettingsPatch, Timestamp,
-};
+use crate::model::{ColdStart, Digest, FunctionStatus, Settings, SettingsPatch, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -136,6 +134,9 @@ requests! {
         /// Whether the alias is moved; true when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         activate: Option<bool>,
+        /// The share of the alias's calls in percent that the version gets, as its second one; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u32>,
         /// Workers to start before the alias moves; at least one is started by the check of the bundle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         warm: Option<u32>,
@@ -154,7 +155,10 @@ requests! {
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Check everything, keep nothing.
+        /// Whether the function is made, with the default settings, if there is none of this name.
+        #[serde(default, skip_serializing_if = "is_false")]
+        create: bool,
+        /// Check everything, keep nothing, and say what would happen.
         #[serde(default)]
         dry_run: bool,
     }
@@ -212,23 +216,9 @@ requests! {
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-    }
-    /// GET_DEPLOYMENTS.
-    DeploymentsRequest {
-        /// Id or name.
-        function_id: String,
-        /// Only those of this alias.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        alias: Option<String>,
-        /// Only those that ended like this: `built`, `active`, `superseded` or `failed`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        status: Option<DeploymentStatus>,
-        /// Deployments at most; 100 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        limit: Option<u32>,
-        /// Deployments to skip.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        offset: Option<u32>,
+        /// Check everything, move nothing, and say what would happen.
+        #[serde(default, skip_serializing_if = "is_false")]
+        dry_run: bool,
     }
     /// LIST_ALIASES.
     AliasesRequest {
@@ -242,6 +232,11 @@ requests! {
         /// The alias; `LIVE` and `ROLLBACK` cannot be deleted.
         name: String,
     }
+}
+
+/// Whether a flag can be left out.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A version named by its number, its label, or an alias that points at it.
@@ -267,6 +262,8 @@ impl From<&str> for VersionRef {
 }
 
 mod aliases;
+mod approval;
+mod deployments;
 mod housekeeping;
 mod manifest;
 mod rollout;
@@ -274,6 +271,11 @@ mod status;
 mod tags;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
+pub use approval::{
+    DecideRequest, EnvironmentInfo, EnvironmentsRequest, EnvironmentsResponse, PlanAction, PlanStep,
+    SetEnvironmentRequest,
+};
+pub use deployments::{DeploymentInfo, DeploymentsRequest, DeploymentsResponse};
 pub use housekeeping::{
     CleanupRequest, CleanupResponse, CompareRequest, CompareResponse, ComparedVersion, DeleteVersionRequest,
     FileChange, FunctionCleanup, KeptVersion, RemovedVersion, SettingChange,
@@ -432,7 +434,7 @@ messages! {
         /// False when the same function was there already.
         created: bool,
     }
-    /// DEPLOY_FUNCTION, ROLLBACK and SET_ALIAS.
+    /// DEPLOY_FUNCTION, ROLLBACK, SET_ALIAS and DECIDE_DEPLOYMENT.
     DeployResponse {
         /// The deployment; empty in a dry run.
         deployment_id: String,
@@ -446,7 +448,8 @@ messages! {
         alias: String,
         /// The environment that alias runs in.
         environment: String,
-        /// `deployed`, `built` when the alias was not moved, or `checked` in a dry run.
+        /// `deployed`, `pending_approval` when somebody has to approve it first, `rejected` when it was, `built` when the
+        /// alias was not moved, or `checked` in a dry run.
         status: String,
         /// The share of the alias's calls that the version got, in percent; all of them when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -461,6 +464,9 @@ messages! {
         size: u64,
         /// How long the command took.
         duration_ms: f64,
+        /// What would happen, step by step; only in a dry run.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        plan: Vec<PlanStep>,
     }
     /// DELETE_FUNCTION.
     DeleteResponse {
@@ -587,46 +593,5 @@ messages! {
         /// The second version, which has a share of its calls.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<SplitInfo>,
-    }
-    /// GET_DEPLOYMENTS.
-    DeploymentsResponse {
-        /// Newest first.
-        deployments: Vec<DeploymentInfo>,
-    }
-    /// One deployment.
-    DeploymentInfo {
-        /// Its id.
-        deployment_id: String,
-        /// The label.
-        version: String,
-        /// The number; absent where nothing was published.
-        number: Option<u32>,
-        /// The alias it was about.
-        alias: String,
-        /// The environment of that alias.
-        environment: String,
-        /// What kind of act it was.
-        kind: DeploymentKind,
-        /// How it ended.
-        status: DeploymentStatus,
-        /// Whether the alias points at it now.
-        is_active: bool,
-        /// The share of the alias's calls that the version got, in percent; all of them when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        weight: Option<u32>,
-        /// The label the alias pointed at before.
-        previous_version: Option<String>,
-        /// When it was asked for.
-        created_at: Timestamp,
-        /// When it ended.
-        finished_at: Timestamp,
-        /// How long it took, loading included.
-        duration_ms: u64,
-        /// Who asked.
-        actor: String,
-        /// Why.
-        reason: Option<String>,
-        /// What checking and loading said.
-        build_log: Option<String>,
     }
 }

@@ -5,7 +5,7 @@ use super::{StoreError, deployments, rollouts};
 use crate::model::{
     AliasName, Deployment, EnvironmentName, FunctionId, Percent, Policy, Rollout, Split, Sticky, Timestamp, VersionId,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// Where an alias points.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,18 @@ fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
         description: None,
         updated_at: live.updated_at,
     })
+}
+
+/// Where an alias runs, if there is one of this name.
+pub(super) fn environment(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+) -> Result<Option<EnvironmentName>, StoreError> {
+    let sql = "SELECT environment FROM aliases WHERE function_id = ?1 AND name = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row(params![Text(function_id), Text(name)], |row| row.get::<_, Text<_>>(0));
+    Ok(found.optional()?.map(|it| it.0))
 }
 
 /// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none. The

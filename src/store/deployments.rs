@@ -2,11 +2,13 @@
 
 use super::StoreError;
 use super::value::{Columns, Millis, Text};
-use crate::model::{AliasName, Deployment, DeploymentKind, DeploymentStatus, FunctionId, Timestamp, VersionId};
+use crate::model::{
+    AliasName, Decision, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, FunctionId, Timestamp, VersionId,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, weight, previous_version, \
-     actor, reason, build_log, created_at, finished_at";
+     actor, reason, build_log, created_at, finished_at, decided_by, decision, decided_at";
 
 fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
     let columns = Columns { table: "function_deployments", row };
@@ -26,7 +28,31 @@ fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
         build_log: columns.plain("build_log")?,
         created_at: columns.time("created_at")?,
         finished_at: columns.time("finished_at")?,
+        decision: decision(&columns)?,
     })
+}
+
+fn decision(columns: &Columns<'_>) -> Result<Option<Decision>, StoreError> {
+    let Some(by) = columns.plain("decided_by")? else { return Ok(None) };
+    Ok(Some(Decision { by, reason: columns.plain("decision")?, at: columns.time("decided_at")? }))
+}
+
+/// The deployment with this id, and its version where that is published and not deleted.
+pub(super) fn one(connection: &Connection, id: DeploymentId) -> Result<(Deployment, Option<VersionId>), StoreError> {
+    let sql = format!("SELECT {COLUMNS}, version_id FROM function_deployments WHERE id = ?1");
+    let read = |row: &Row<'_>| {
+        let version_id = Columns { table: "function_deployments", row }.text_or_null("version_id")?;
+        Ok((read(row)?, version_id))
+    };
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_and_then([Text(id)], read)?.next().unwrap_or(Err(StoreError::DeploymentNotFound(id)))
+}
+
+/// Every deployment that waits for approval, the latest first.
+pub(super) fn waiting(connection: &Connection) -> Result<Vec<Deployment>, StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM function_deployments WHERE status = 'pending_approval' ORDER BY sequence DESC");
+    connection.prepare_cached(&sql)?.query_and_then([], read)?.collect()
 }
 
 /// Which deployments of a function to read, the latest first.
@@ -40,6 +66,19 @@ pub struct DeploymentQuery {
     pub limit: u32,
     /// How many to leave out, from the latest on.
     pub offset: u32,
+}
+
+/// Some deployments of all functions that are not deleted, the latest first.
+pub(super) fn page_of_all(connection: &Connection, query: &DeploymentQuery) -> Result<Vec<Deployment>, StoreError> {
+    // The status stands in the text, so that the index of those that wait is used.
+    let status = query.status.map(|it| format!("status = '{}' AND", it.name())).unwrap_or_default();
+    let sql = format!(
+        "SELECT {COLUMNS} FROM function_deployments WHERE {status} (?1 IS NULL OR alias = ?1) \
+           AND function_id IN (SELECT id FROM functions WHERE status <> 'deleted') \
+         ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
+    );
+    let values = params![Text(&query.alias), query.limit, query.offset];
+    connection.prepare_cached(&sql)?.query_and_then(values, read)?.collect()
 }
 
 /// Some deployments of a function, the latest first.
@@ -74,7 +113,8 @@ pub(super) fn insert(
 ) -> Result<(), StoreError> {
     let sql = format!(
         "INSERT INTO function_deployments ({COLUMNS}, version_id) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
+         ?17, ?18, ?19)"
     );
     connection.prepare_cached(&sql)?.execute(params![
         Text(deployment.id),
@@ -92,7 +132,29 @@ pub(super) fn insert(
         deployment.build_log,
         Millis(deployment.created_at),
         Millis(deployment.finished_at),
+        deployment.decision.as_ref().map(|it| &it.by),
+        deployment.decision.as_ref().and_then(|it| it.reason.as_ref()),
+        deployment.decision.as_ref().map(|it| Millis(it.at)),
         version_id.map(Text),
+    ])?;
+    Ok(())
+}
+
+/// Writes how a deployment that waited has ended. It takes its place in the order now: what it does, it does after
+/// everything that took effect while it waited.
+pub(super) fn settle(connection: &Connection, deployment: &Deployment) -> Result<(), StoreError> {
+    let sql = "UPDATE function_deployments SET sequence = (SELECT max(sequence) + 1 FROM function_deployments), \
+         status = ?2, previous_version = ?3, decided_by = ?4, decision = ?5, decided_at = ?6, finished_at = ?7 \
+         WHERE id = ?1 AND status = 'pending_approval'";
+    let decision = deployment.decision.as_ref();
+    connection.prepare_cached(sql)?.execute(params![
+        Text(deployment.id),
+        Text(deployment.status),
+        Text(&deployment.previous),
+        decision.map(|it| &it.by),
+        decision.and_then(|it| it.reason.as_ref()),
+        decision.map(|it| Millis(it.at)),
+        Millis(deployment.finished_at),
     ])?;
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! What can go wrong in the store.
 
 use super::Hold;
-use crate::model::{AliasName, EnvironmentName, FunctionId, FunctionName, RolloutId, VersionId, VersionLabel};
+use crate::model::{
+    AliasName, Deployment, DeploymentId, EnvironmentName, FunctionId, FunctionName, RolloutId, VersionId, VersionLabel,
+};
 use crate::sqlite::SqliteError;
 
 /// A command the store did not carry out; nothing has changed.
@@ -24,6 +26,28 @@ pub enum StoreError {
         /// What it is.
         by: Vec<Hold>,
     },
+    /// The alias is in a protected environment, out of which nothing is taken.
+    #[error(
+        "{alias} runs in {environment}, which is protected: nothing is taken out of it; `levain env unprotect {environment}` ends that"
+    )]
+    EnvironmentProtected {
+        /// The alias.
+        alias: AliasName,
+        /// Where it runs.
+        environment: EnvironmentName,
+    },
+    /// The version is new to the alias in a protected environment, and this command cannot wait.
+    #[error(
+        "{} is new to {} in {}, which is protected: point that alias at it by itself, and have it approved first",
+        .0.label, .0.alias, .0.environment
+    )]
+    ApprovalRequired(Box<Deployment>),
+    /// There is no such deployment.
+    #[error("there is no deployment {0}; `levain approvals` shows those that wait")]
+    DeploymentNotFound(DeploymentId),
+    /// The deployment does not wait for approval, or no more.
+    #[error("{} waits for nobody's approval: it is {}{}", .0.id, .0.status.name(), decided(.0))]
+    NotPending(Box<Deployment>),
     /// There is no such function, or it is deleted.
     #[error("there is no function {0}")]
     FunctionNotFound(FunctionId),
@@ -83,4 +107,11 @@ fn in_use(by: &[Hold]) -> String {
         true => format!("{names}: point them at another version first"),
         false => format!("{names}: point aliases at another version, and end what goes on, first"),
     }
+}
+
+/// By whom and why a deployment was decided.
+fn decided(deployment: &Deployment) -> String {
+    let Some(decision) = &deployment.decision else { return String::new() };
+    let reason = decision.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+    format!(", decided by {}{reason}", decision.by)
 }

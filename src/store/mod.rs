@@ -14,9 +14,13 @@
 //!   moves the alias or its shares aborts it in the same transaction.
 //! - A row of the audit trail stays when its version or function is deleted.
 //! - A deleted function has no alias, does not change and keeps its versions.
+//! - In a protected environment nothing takes calls of an alias that was not approved for it there, and nothing that runs
+//!   there is taken out of it.
 
 mod aliases;
+mod approval;
 mod deployments;
+mod environments;
 mod error;
 mod functions;
 mod retention;
@@ -29,13 +33,14 @@ mod tests;
 
 pub use aliases::AliasRecord;
 pub use deployments::DeploymentQuery;
+pub use environments::EnvironmentRecord;
 pub use error::StoreError;
 pub use retention::{Hold, Pruned};
 
 use crate::crash_point::crash_point;
 use crate::model::{
-    AliasName, Deployment, DeploymentStatus, EnvironmentName, Function, FunctionId, FunctionStatus, Policy, Rollout,
-    Settings, Sticky, Timestamp, Version, VersionId, VersionLabel,
+    AliasName, Decision, Deployment, DeploymentId, DeploymentStatus, EnvironmentName, Function, FunctionId,
+    FunctionStatus, Policy, Rollout, Settings, Sticky, Timestamp, Version, VersionId, VersionLabel,
 };
 use crate::sqlite::{self, Durability};
 use parking_lot::Mutex;
@@ -50,6 +55,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/003_network.sql"),
     include_str!("migrations/004_alias_descriptions.sql"),
     include_str!("migrations/005_traffic.sql"),
+    include_str!("migrations/006_alias_changes.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -85,7 +91,8 @@ pub struct DeploymentCommit<'a> {
     /// Its version.
     pub target: Target<'a>,
     /// Its row. `Active` points its alias at the version, `Applied` gives the version a share of the alias's calls, and
-    /// anything else publishes the version and leaves the alias alone.
+    /// anything else publishes the version and leaves the alias alone. So do the first two where they need approval:
+    /// the row is then written as `PendingApproval`.
     pub deployment: &'a Deployment,
 }
 
@@ -128,9 +135,14 @@ impl Store {
         self.write(|it| functions::set_settings(it, id, settings, now))
     }
 
-    /// Marks a function as deleted: its name is free again and its aliases are gone; versions and deployments stay.
+    /// Marks a function as deleted: its name is free again and its aliases are gone; versions and deployments stay. What
+    /// waited for approval is rejected. [`StoreError::EnvironmentProtected`] if an alias is in a protected environment.
     pub fn delete_function(&self, id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| {
+            for alias in aliases::all(it, id)? {
+                environments::may_leave(it, id, &alias.name, None)?;
+            }
+            approval::reject_all(it, id, now)?;
             functions::set_target(it, id, FunctionStatus::Deleted, None, now)?;
             aliases::delete_all(it, id)?;
             rollouts::abort(it, id, None, "the function was deleted", now)?;
@@ -170,24 +182,65 @@ impl Store {
     ///
     /// Errors a caller can do something about: [`StoreError::FunctionNotFound`] (it may have been deleted meanwhile),
     /// [`StoreError::VersionNotFound`], [`StoreError::LabelTaken`], [`StoreError::NumberTaken`] (ask
-    /// [`Self::next_number`] again), [`StoreError::EnvironmentNotFound`] and [`StoreError::AliasFixed`] for `ROLLBACK`.
-    pub fn commit_deployment(&self, commit: &DeploymentCommit<'_>) -> Result<(), StoreError> {
+    /// [`Self::next_number`] again), [`StoreError::EnvironmentNotFound`], [`StoreError::EnvironmentProtected`] and
+    /// [`StoreError::AliasFixed`] for `ROLLBACK`. The answer is the status that was written.
+    pub fn commit_deployment(&self, commit: &DeploymentCommit<'_>) -> Result<DeploymentStatus, StoreError> {
         self.commit_with(commit, &AliasChange::default())
     }
 
-    /// The same, and what else changes about the alias.
-    pub fn commit_with(&self, commit: &DeploymentCommit<'_>, change: &AliasChange<'_>) -> Result<(), StoreError> {
+    /// The same, and what else changes about the alias, at once or when the deployment is approved.
+    pub fn commit_with(
+        &self,
+        commit: &DeploymentCommit<'_>,
+        change: &AliasChange<'_>,
+    ) -> Result<DeploymentStatus, StoreError> {
         self.write(|it| apply(it, commit, change))
     }
 
-    /// Several deployments in their order, all of them or none.
+    /// Several deployments in their order, all of them or none: none can wait ([`StoreError::ApprovalRequired`]).
     pub fn commit_all(&self, commits: &[(DeploymentCommit<'_>, AliasChange<'_>)]) -> Result<(), StoreError> {
-        self.write(|it| commits.iter().try_for_each(|(commit, change)| apply(it, commit, change)))
+        self.write(|it| commits.iter().try_for_each(|(commit, change)| apply_now(it, commit, change)))
     }
 
     /// The last deployments of all functions that took effect or published something, the latest first.
     pub fn last_deployments(&self, limit: u32) -> Result<Vec<Deployment>, StoreError> {
         self.read(|it| deployments::last(it, limit))
+    }
+
+    /// Whether a deployment with this version, absent where it is new, would have to wait for approval.
+    pub fn needs_approval(&self, deployment: &Deployment, version: Option<VersionId>) -> Result<bool, StoreError> {
+        self.read(|it| approval::is_needed(it, deployment, version))
+    }
+
+    /// Lets a deployment that waits take effect, as the latest of its alias, whose calls `previous` has so far. Besides
+    /// what [`Self::commit_deployment`] can say: [`StoreError::DeploymentNotFound`] and [`StoreError::NotPending`].
+    pub fn approve(
+        &self,
+        id: DeploymentId,
+        decision: &Decision,
+        previous: Option<&VersionLabel>,
+    ) -> Result<Deployment, StoreError> {
+        self.write(|it| approval::approve(it, id, decision, previous))
+    }
+
+    /// Ends the wait of a deployment: its version stays published, its alias where it is.
+    pub fn reject(&self, id: DeploymentId, decision: &Decision) -> Result<Deployment, StoreError> {
+        self.write(|it| approval::reject(it, id, decision))
+    }
+
+    /// The same for all that began to wait at this time or before.
+    pub fn expire(&self, until: Timestamp, decision: &Decision) -> Result<Vec<Deployment>, StoreError> {
+        self.write(|it| approval::expire(it, until, decision))
+    }
+
+    /// Every deployment that waits for approval, the latest first.
+    pub fn waiting(&self) -> Result<Vec<Deployment>, StoreError> {
+        self.read(deployments::waiting)
+    }
+
+    /// One deployment.
+    pub fn deployment(&self, id: DeploymentId) -> Result<Deployment, StoreError> {
+        self.read(|it| Ok(deployments::one(it, id)?.0))
     }
 
     /// Says what an alias is for; an empty text says nothing.
@@ -235,10 +288,12 @@ impl Store {
     }
 
     /// Deletes an alias other than `LIVE` and `ROLLBACK` ([`StoreError::AliasFixed`]). Its deployments stay, so that an
-    /// alias that is made anew with this name still knows what it pointed at before.
+    /// alias that is made anew with this name still knows what it pointed at before. One in a protected environment stays
+    /// ([`StoreError::EnvironmentProtected`]).
     pub fn delete_alias(&self, function_id: FunctionId, name: &AliasName, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| {
             functions::touch(it, function_id, now)?;
+            environments::may_leave(it, function_id, name, None)?;
             aliases::delete(it, function_id, name)?;
             rollouts::abort(it, function_id, Some(name), "the alias was deleted", now)?;
             deployments::supersede(it, function_id, name)
@@ -246,12 +301,19 @@ impl Store {
     }
 
     /// The environments there are, by name.
-    pub fn environments(&self) -> Result<Vec<EnvironmentName>, StoreError> {
-        self.read(|it| {
-            let mut statement = it.prepare_cached("SELECT name FROM environments ORDER BY name")?;
-            let names = statement.query_map([], |row| row.get::<_, value::Text<EnvironmentName>>(0))?;
-            Ok(names.map(|name| name.map(|it| it.0)).collect::<Result<_, _>>()?)
-        })
+    pub fn environments(&self) -> Result<Vec<EnvironmentRecord>, StoreError> {
+        self.read(environments::all)
+    }
+
+    /// Says whether what is new in an environment needs approval ([`StoreError::EnvironmentNotFound`]).
+    pub fn protect(&self, name: &EnvironmentName, protected: bool) -> Result<(), StoreError> {
+        self.write(|it| environments::protect(it, name, protected))
+    }
+
+    /// Whether an alias may run in this environment from now on: [`StoreError::EnvironmentProtected`] if it runs in
+    /// another one that is protected.
+    pub fn may_move(&self, id: FunctionId, alias: &AliasName, to: &EnvironmentName) -> Result<(), StoreError> {
+        self.read(|it| environments::may_leave(it, id, alias, Some(to)))
     }
 
     /// Records a deployment that did not pass; nothing else changes.
@@ -352,6 +414,11 @@ impl Store {
         self.read(|it| deployments::page(it, function_id, query))
     }
 
+    /// Some deployments of all functions that are not deleted.
+    pub fn deployments_of_all(&self, query: &DeploymentQuery) -> Result<Vec<Deployment>, StoreError> {
+        self.read(|it| deployments::page_of_all(it, query))
+    }
+
     /// One instant of the database: what happens meanwhile is not seen.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut connection = self.connection.lock();
@@ -379,19 +446,55 @@ impl Store {
 }
 
 /// One deployment within a transaction.
-fn apply(it: &Transaction<'_>, commit: &DeploymentCommit<'_>, change: &AliasChange<'_>) -> Result<(), StoreError> {
-    let deployment = commit.deployment;
-    let (function_id, alias, now) = (deployment.function_id, &deployment.alias, deployment.finished_at);
-    let function = functions::one(it, function_id)?;
-    let version_id = match commit.target {
+fn apply(
+    it: &Transaction<'_>,
+    commit: &DeploymentCommit<'_>,
+    change: &AliasChange<'_>,
+) -> Result<DeploymentStatus, StoreError> {
+    let mut deployment = commit.deployment.clone();
+    let function = functions::one(it, deployment.function_id)?;
+    let (version_id, known) = match commit.target {
         Target::New(version) => {
-            functions::take_number(it, function_id, version.number)?;
+            functions::take_number(it, function.id, version.number)?;
             versions::insert(it, version)?;
-            version.id
+            (version.id, None)
         }
-        Target::Existing(version_id) => versions::one(it, function_id, version_id)?.id,
+        Target::Existing(id) => (versions::one(it, function.id, id)?.id, Some(id)),
     };
-    let is_pointed = deployment.status == DeploymentStatus::Active;
+    if deployment.status.takes_effect() {
+        environments::may_leave(it, function.id, &deployment.alias, Some(&deployment.environment))?;
+        if approval::is_needed(it, &deployment, known)? {
+            if change.rollout.is_some() {
+                return Err(StoreError::ApprovalRequired(Box::new(deployment)));
+            }
+            deployment.status = DeploymentStatus::PendingApproval;
+        }
+    }
+    take_effect(it, &deployment, version_id, change)?;
+    deployments::insert(it, &deployment, Some(version_id))?;
+    if deployment.status == DeploymentStatus::PendingApproval {
+        approval::keep(it, deployment.id, change)?;
+    }
+    note(it, &function, &deployment, version_id)?;
+    Ok(deployment.status)
+}
+
+/// The same for one that cannot wait for approval.
+fn apply_now(it: &Transaction<'_>, commit: &DeploymentCommit<'_>, change: &AliasChange<'_>) -> Result<(), StoreError> {
+    if apply(it, commit, change)? == commit.deployment.status {
+        return Ok(());
+    }
+    Err(StoreError::ApprovalRequired(Box::new(commit.deployment.clone())))
+}
+
+/// What a deployment does to its alias.
+fn take_effect(
+    it: &Transaction<'_>,
+    deployment: &Deployment,
+    version_id: VersionId,
+    change: &AliasChange<'_>,
+) -> Result<(), StoreError> {
+    let (function_id, alias) = (deployment.function_id, &deployment.alias);
     let moves_calls = match (deployment.status, deployment.weight) {
         (DeploymentStatus::Active, _) => {
             deployments::supersede(it, function_id, alias)?;
@@ -399,30 +502,38 @@ fn apply(it: &Transaction<'_>, commit: &DeploymentCommit<'_>, change: &AliasChan
             true
         }
         (DeploymentStatus::Applied, Some(weight)) => aliases::share(it, deployment, version_id, weight)?,
-        _ => false,
+        _ => return Ok(()),
     };
-    if is_pointed || deployment.status == DeploymentStatus::Applied {
-        if let Some(description) = change.description {
-            aliases::describe(it, function_id, alias, description)?;
-        }
-        if let Some(sticky) = change.sticky {
-            aliases::stick(it, function_id, alias, sticky)?;
-        }
-        match change.rollout {
-            Some(rollout) => rollouts::put(it, rollout)?,
-            None if moves_calls => {
-                rollouts::abort(it, function_id, Some(alias), &rollouts::ended_by(deployment), now)?;
-            }
-            None => {}
-        }
+    if let Some(description) = change.description {
+        aliases::describe(it, function_id, alias, description)?;
     }
-    deployments::insert(it, deployment, Some(version_id))?;
-    if is_pointed && alias.is_live() {
-        functions::set_target(it, function_id, FunctionStatus::Deployed, Some(version_id), now)
+    if let Some(sticky) = change.sticky {
+        aliases::stick(it, function_id, alias, sticky)?;
+    }
+    match change.rollout {
+        Some(rollout) => rollouts::put(it, rollout),
+        None if moves_calls => {
+            let why = rollouts::ended_by(deployment);
+            rollouts::abort(it, function_id, Some(alias), &why, deployment.finished_at)
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a deployment does to its function.
+fn note(
+    it: &Transaction<'_>,
+    function: &Function,
+    deployment: &Deployment,
+    version_id: VersionId,
+) -> Result<(), StoreError> {
+    let now = deployment.finished_at;
+    if deployment.status == DeploymentStatus::Active && deployment.alias.is_live() {
+        functions::set_target(it, function.id, FunctionStatus::Deployed, Some(version_id), now)
     } else if function.status == FunctionStatus::Registered {
-        functions::set_target(it, function_id, FunctionStatus::Built, None, now)
+        functions::set_target(it, function.id, FunctionStatus::Built, None, now)
     } else {
-        functions::touch(it, function_id, now)
+        functions::touch(it, function.id, now)
     }
 }
 

@@ -4,7 +4,7 @@ mod rollouts;
 
 use super::*;
 use crate::crash_point::CRASH_AT_VARIABLE;
-use crate::model::{DeploymentId, DeploymentKind, Digest, Source};
+use crate::model::{DeploymentKind, Digest, Percent, Source};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -97,6 +97,7 @@ fn deployment(version: &Version, alias: &str, status: DeploymentStatus) -> Deplo
         build_log: Some("fine".into()),
         created_at: at(3_000),
         finished_at: at(3_500),
+        decision: None,
     }
 }
 
@@ -109,7 +110,7 @@ fn publish(store: &Store, function: &Function, number: u32, alias: &str) -> Vers
     version
 }
 
-fn redeploy(store: &Store, version: &Version, alias: &str) -> Result<(), StoreError> {
+fn redeploy(store: &Store, version: &Version, alias: &str) -> Result<DeploymentStatus, StoreError> {
     let deployment = deployment(version, alias, DeploymentStatus::Active);
     store.commit_deployment(&DeploymentCommit { target: Target::Existing(version.id), deployment: &deployment })
 }
@@ -342,7 +343,7 @@ fn a_deleted_function_is_gone_for_commands_and_kept_for_audit() {
         store.update_settings(function.id, &settings, at(9)),
         store.delete_function(function.id, at(9)),
         store.delete_version(function.id, v1.id, at(9)),
-        redeploy(&store, &v1, "LIVE"),
+        redeploy(&store, &v1, "LIVE").map(drop),
     ];
     for outcome in outcomes {
         assert!(matches!(outcome, Err(StoreError::FunctionNotFound(id)) if id == function.id), "{outcome:?}");
@@ -369,6 +370,120 @@ fn a_failed_deployment_is_recorded_and_changes_nothing_else() {
     store.insert_failed_deployment(&deployment(&v1, "LIVE", DeploymentStatus::Failed)).expect("records");
     assert_eq!(store.catalogue().expect("reads"), before);
     assert_eq!(store.deployments(function.id, 1, 1).expect("reads"), [unpublished]);
+}
+
+fn protect(store: &Store, protected: bool) {
+    store.protect(&EnvironmentName::production(), protected).expect("it is there");
+}
+
+fn decision(by: &str) -> Decision {
+    Decision { by: by.into(), reason: Some("because".into()), at: at(7_000) }
+}
+
+#[test]
+fn what_is_new_to_a_protected_environment_waits_and_counts_from_its_approval_on() {
+    let store = scratch();
+    let function = registered(&store, "hello");
+    let v1 = publish(&store, &function, 1, "LIVE");
+    protect(&store, true);
+    let v2 = publish(&store, &function, 2, "LIVE");
+    let v3 = publish(&store, &function, 3, "LIVE");
+    let live = || alias(&store.record(function.id).expect("reads"), "LIVE");
+    assert_eq!(live(), Some((v1.id, None)), "it stays");
+    let waiting = store.waiting().expect("reads");
+    assert_eq!(waiting.iter().map(|it| it.number).collect::<Vec<_>>(), [Some(3), Some(2)]);
+
+    store.approve(waiting[0].id, &decision("uid:1"), Some(&v1.label)).expect("it waits");
+    assert_eq!(live(), Some((v3.id, Some(v1.id))));
+    let second = store.approve(waiting[1].id, &decision("uid:1"), Some(&v3.label)).expect("it waits");
+    assert_eq!(live(), Some((v2.id, Some(v3.id))), "the order of approval counts, not that of the requests");
+    assert_eq!(second.previous, Some(v3.label.clone()));
+    use DeploymentStatus::{Active, Superseded};
+    assert_eq!(statuses(&store, function.id), [(2, Active), (3, Superseded), (1, Superseded)]);
+    // All three have taken calls of LIVE in production by now. On another alias they have not.
+    assert_eq!(redeploy(&store, &v3, "LIVE").expect("commits"), Active);
+    assert_eq!(redeploy(&store, &v3, "canary").expect("commits"), DeploymentStatus::PendingApproval);
+}
+
+#[test]
+fn what_waits_changes_the_alias_as_it_was_asked_for() {
+    let store = scratch();
+    let function = registered(&store, "hello");
+    publish(&store, &function, 1, "LIVE");
+    protect(&store, true);
+    let sticky: Sticky = "header:x-user".parse().expect("a header");
+    let v2 = version(&function, 2);
+    let row = Deployment { weight: Percent::try_from(10).ok(), ..deployment(&v2, "LIVE", DeploymentStatus::Applied) };
+    let change = AliasChange { description: Some("careful"), sticky: Some(Some(&sticky)) };
+    let commit = DeploymentCommit { target: Target::New(&v2), deployment: &row };
+    assert_eq!(store.commit_with(&commit, &change).expect("commits"), DeploymentStatus::PendingApproval);
+    let live = || store.record(function.id).expect("reads").aliases.remove(0);
+    assert_eq!((live().split, live().sticky, live().description), (None, None, None));
+    store.approve(row.id, &decision("uid:1"), None).expect("it waits");
+    assert_eq!(live().split.map(|it| (it.version_id, it.weight.get())), Some((v2.id, 10)));
+    assert_eq!((live().sticky, live().description.as_deref()), (Some(sticky), Some("careful")));
+    assert_eq!(live().updated_at, at(7_000), "it moved when it was approved");
+}
+
+#[test]
+fn a_version_that_waits_is_not_deleted_and_says_for_which_deployment() {
+    let store = scratch();
+    let function = registered(&store, "hello");
+    publish(&store, &function, 1, "LIVE");
+    protect(&store, true);
+    let v2 = publish(&store, &function, 2, "LIVE");
+    let waiting = store.waiting().expect("reads").remove(0).id;
+    let error = store.delete_version(function.id, v2.id, at(9)).expect_err("it waits");
+    let message = error.to_string();
+    assert!(message.starts_with(&format!("version `v2` is in use by approval of {waiting}: ")), "{message}");
+    store.reject(waiting, &decision("uid:1")).expect("it waits");
+    let error = store.approve(waiting, &decision("uid:2"), None).expect_err("it is decided").to_string();
+    assert_eq!(error, format!("{waiting} waits for nobody's approval: it is rejected, decided by uid:1: because"));
+    store.delete_version(function.id, v2.id, at(9)).expect("nothing holds it");
+    let unknown = store.approve(DeploymentId::new(), &decision("uid:1"), None).expect_err("it is not there");
+    assert!(matches!(unknown, StoreError::DeploymentNotFound(_)), "{unknown}");
+}
+
+#[test]
+fn nothing_is_taken_out_of_a_protected_environment() {
+    let store = scratch();
+    let function = registered(&store, "hello");
+    let v1 = publish(&store, &function, 1, "canary");
+    protect(&store, true);
+    let before = store.catalogue().expect("reads");
+    let elsewhere = Deployment {
+        environment: "staging".parse().expect("a name"),
+        ..deployment(&v1, "canary", DeploymentStatus::Active)
+    };
+    let commit = DeploymentCommit { target: Target::Existing(v1.id), deployment: &elsewhere };
+    let canary = "canary".parse().expect("an alias");
+    for outcome in [
+        store.commit_deployment(&commit).map(drop),
+        store.delete_alias(function.id, &canary, at(9)),
+        store.delete_function(function.id, at(9)),
+        store.may_move(function.id, &canary, &elsewhere.environment),
+    ] {
+        assert!(matches!(outcome, Err(StoreError::EnvironmentProtected { .. })), "{outcome:?}");
+    }
+    assert_eq!(store.catalogue().expect("reads"), before);
+    protect(&store, false);
+    store.commit_deployment(&commit).expect("it is free to move");
+    store.delete_function(function.id, at(9)).expect("it is free to go");
+}
+
+#[test]
+fn environments_say_how_many_aliases_run_in_them() {
+    let store = scratch();
+    let function = registered(&store, "hello");
+    publish(&store, &function, 1, "LIVE");
+    publish(&store, &function, 2, "canary");
+    protect(&store, true);
+    let shown: Vec<_> = store.environments().expect("reads");
+    let shown: Vec<_> = shown.iter().map(|it| (it.name.as_str(), it.aliases, it.protected)).collect();
+    let expected = [("dev", 0, false), ("preview", 0, false), ("production", 2, true), ("staging", 0, false)];
+    assert_eq!(shown, expected);
+    let nowhere = store.protect(&"nowhere".parse().expect("a name"), true);
+    assert!(matches!(nowhere, Err(StoreError::EnvironmentNotFound(_))), "{nowhere:?}");
 }
 
 #[test]

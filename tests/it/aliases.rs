@@ -30,6 +30,7 @@ fn request(alias: &str, version: &str) -> SetAliasRequest {
         environment: None,
         description: None,
         reason: None,
+        dry_run: false,
     }
 }
 

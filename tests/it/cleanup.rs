@@ -36,6 +36,7 @@ async fn set(daemon: &TestDaemon, alias: &str, version: &str) {
         environment: None,
         description: None,
         reason: None,
+        dry_run: false,
     };
     daemon.call(&request).await.unwrap();
 }

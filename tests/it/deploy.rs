@@ -318,6 +318,72 @@ async fn a_dry_run_checks_everything_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_may_get_a_share_instead_of_all_calls() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", &says("a")).await;
+    let share = |percent: u32, word: &str| DeployRequest {
+        bundle: Some(body(&says(word))),
+        weight: Some(percent),
+        ..request("f")
+    };
+    let shared = daemon.call(&share(100, "b")).await.unwrap();
+    assert_eq!((shared.status.as_str(), shared.published, shared.version.as_str()), ("deployed", true, "v2"));
+    assert_eq!((shared.weight, shared.previous_version.as_deref()), (Some(100), Some("v1")));
+    assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
+    assert_eq!(daemon.info("f").await.active_version.as_deref(), Some("v1"), "it is the second one");
+    let row = daemon.deployments("f").await.remove(0);
+    assert_eq!((row.status, row.weight, row.is_active), (DeploymentStatus::Applied, shared.weight, false));
+    // Its own share may change, by its label; the same again is the same deployment.
+    let own = |percent: u32| DeployRequest { version: Some("v2".into()), bundle: None, ..share(percent, "") };
+    let none = daemon.call(&own(0)).await.unwrap();
+    assert_eq!(text(&daemon.invoke("f").await.unwrap()), "a");
+    assert_eq!(daemon.call(&own(0)).await.unwrap().deployment_id, none.deployment_id);
+
+    let staging = DeployRequest { alias: Some("STAGING".into()), ..share(10, "c") };
+    let contradiction = DeployRequest { activate: Some(false), ..share(10, "c") };
+    daemon.register("g").await;
+    let first = DeployRequest { function_id: "g".into(), ..share(10, "c") };
+    let target = DeployRequest { version: Some("v1".into()), bundle: None, ..share(10, "") };
+    for (code, request, word) in [
+        (ErrorCode::Conflict, share(10, "c"), "`v1` and `v2` (0 %)"),
+        (ErrorCode::Conflict, target, "points at `v1` already"),
+        (ErrorCode::AliasNotFound, staging, "no calls to share"),
+        (ErrorCode::FunctionNotDeployed, first, "no calls to share"),
+        (ErrorCode::InvalidRequest, contradiction, "`weight`"),
+        (ErrorCode::InvalidRequest, share(101, "c"), "101"),
+    ] {
+        let outcome = daemon.call(&request).await;
+        assert!(is_refused(&outcome, code), "{code}: {outcome:?}");
+        let message = outcome.unwrap_err().message;
+        assert!(message.contains(word), "{message}");
+    }
+    assert_eq!((daemon.versions("f").await.len(), daemon.versions("g").await.len()), (2, 0));
+    // A deploy without a share ends the split.
+    daemon.redeploy_text("f", None, &says("c")).await.unwrap();
+    assert_eq!(text(&daemon.invoke("f").await.unwrap()), "c");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_is_new_is_made_if_that_is_asked_for() {
+    let daemon = TestDaemon::start().await;
+    let new = DeployRequest { bundle: Some(body(&says("a"))), create: true, ..request("f") };
+    assert_eq!(daemon.call(&new).await.unwrap().version, "v1");
+    assert_eq!(daemon.call(&DeployRequest { bundle: Some(body(&says("b"))), ..new.clone() }).await.unwrap().number, 2);
+    assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
+    for request in [
+        DeployRequest { create: false, function_id: "g".into(), ..new.clone() },
+        DeployRequest { function_id: "no name".into(), ..new.clone() },
+        DeployRequest { function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(), ..new.clone() },
+        DeployRequest { function_id: "g".into(), bundle: None, version: Some("v1".into()), ..new },
+    ] {
+        let outcome = daemon.call(&request).await;
+        assert!(is_refused(&outcome, ErrorCode::FunctionNotFound), "{outcome:?}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_syntax_check_only_nothing_is_loaded_before_the_first_call() {
     let daemon = TestDaemon::start_with(|config| config.versioning.verify = Verify::Syntax).await;
     daemon.register("f").await;

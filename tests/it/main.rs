@@ -13,6 +13,7 @@
 mod harness;
 
 mod aliases;
+mod approval;
 mod bytecode;
 mod cleanup;
 mod compare;
@@ -20,6 +21,7 @@ mod concurrency;
 mod crash_loop;
 mod delete;
 mod deploy;
+mod environments;
 mod faulty;
 mod functions;
 mod hostile;
@@ -31,6 +33,7 @@ mod manifests;
 mod metrics;
 mod node;
 mod overload;
+mod plan;
 mod policy;
 mod prewarm;
 mod process;

@@ -40,6 +40,7 @@ async fn point(daemon: &TestDaemon, function: &str, alias: &str, version: &str) 
         environment: None,
         description: None,
         reason: None,
+        dry_run: false,
     };
     daemon.call(&request).await.unwrap();
 }

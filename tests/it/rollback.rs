@@ -98,6 +98,7 @@ async fn another_alias_goes_back_by_itself() {
             environment: None,
             description: None,
             reason: None,
+            dry_run: false,
         };
         daemon.call(&set).await.unwrap();
     }

@@ -39,6 +39,7 @@ async fn point(daemon: &TestDaemon, alias: &str, version: &str) -> DeployRespons
         environment: None,
         description: None,
         reason: None,
+        dry_run: false,
     };
     daemon.call(&request).await.unwrap()
 }

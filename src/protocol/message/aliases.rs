@@ -1,6 +1,6 @@
 //! What commands about aliases say and answer.
 
-use super::{SplitInfo, VersionRef};
+use super::{SplitInfo, VersionRef, is_false};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,9 @@ messages! {
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// Check everything, move nothing, and say what would happen.
+        #[serde(default, skip_serializing_if = "is_false")]
+        dry_run: bool,
     }
     /// LIST_ALIASES.
     AliasesResponse {

@@ -8,6 +8,10 @@ use proptest::prelude::*;
 enum Act {
     Publish { alias: usize, moves: bool },
     Redeploy { version: usize, alias: usize },
+    Share { version: usize, alias: usize },
+    Protect(bool),
+    Decide { waiting: usize, approve: bool },
+    Expire,
     Rollback { alias: usize },
     DeleteVersion { version: usize },
     DeleteAlias { alias: usize },
@@ -20,8 +24,13 @@ const ALIASES: [&str; 3] = ["LIVE", "STAGING", "DEV"];
 fn act() -> impl Strategy<Value = Act> {
     let alias = 0..ALIASES.len();
     prop_oneof![
-        4 => (alias.clone(), any::<bool>()).prop_map(|(alias, moves)| Act::Publish { alias, moves }),
+        5 => (alias.clone(), prop::bool::weighted(0.8)).prop_map(|(alias, moves)| Act::Publish { alias, moves }),
         4 => (any::<usize>(), alias.clone()).prop_map(|(version, alias)| Act::Redeploy { version, alias }),
+        2 => (any::<usize>(), alias.clone()).prop_map(|(version, alias)| Act::Share { version, alias }),
+        2 => prop::bool::weighted(0.7).prop_map(Act::Protect),
+        8 => (any::<usize>(), prop::bool::weighted(0.9))
+            .prop_map(|(waiting, approve)| Act::Decide { waiting, approve }),
+        1 => Just(Act::Expire),
         4 => alias.clone().prop_map(|alias| Act::Rollback { alias }),
         4 => any::<usize>().prop_map(|version| Act::DeleteVersion { version }),
         2 => alias.clone().prop_map(|alias| Act::DeleteAlias { alias }),
@@ -31,13 +40,26 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 /// What the store should say, kept in the simplest way: every alias with all versions it ever pointed at, the alias of
-/// this name that was deleted included.
+/// this name that was deleted included, and what waits for approval.
 #[derive(Default)]
 struct Model {
     versions: Vec<Version>,
     histories: [Vec<VersionId>; 3],
+    /// Versions that had a share of the alias's calls.
+    shared: [Vec<VersionId>; 3],
+    seconds: [Option<VersionId>; 3],
     is_deleted: [bool; 3],
+    is_protected: bool,
+    waiting: Vec<Waiting>,
     last_number: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    id: DeploymentId,
+    alias: usize,
+    version: VersionId,
+    is_share: bool,
 }
 
 impl Model {
@@ -48,6 +70,12 @@ impl Model {
     fn point(&mut self, alias: usize, version: VersionId) {
         self.histories[alias].push(version);
         self.is_deleted[alias] = false;
+        self.seconds[alias] = None;
+    }
+
+    fn share(&mut self, alias: usize, version: VersionId) {
+        self.shared[alias].push(version);
+        self.seconds[alias] = Some(version);
     }
 
     fn alias(&self, alias: usize) -> Option<(VersionId, Option<VersionId>)> {
@@ -55,6 +83,34 @@ impl Model {
         let present = *history.last().filter(|_| !self.is_deleted[alias])?;
         Some((present, history.iter().rev().copied().find(|&it| it != present && self.exists(it))))
     }
+
+    /// What a deployment does: it takes effect, or it waits.
+    fn deploy(&mut self, deployment: &Deployment, alias: usize, version: VersionId) -> DeploymentStatus {
+        let is_share = deployment.weight.is_some();
+        if self.is_protected && !self.histories[alias].contains(&version) && !self.shared[alias].contains(&version) {
+            self.waiting.push(Waiting { id: deployment.id, alias, version, is_share });
+            return DeploymentStatus::PendingApproval;
+        }
+        if is_share {
+            self.share(alias, version)
+        } else {
+            self.point(alias, version)
+        }
+        deployment.status
+    }
+}
+
+fn decision(text: &str) -> Decision {
+    Decision { by: "uid:1".into(), reason: Some(text.into()), at: at(8_000) }
+}
+
+/// Deploys a version that is there, and compares what became of it.
+fn commit(store: &Store, model: &mut Model, version: &Version, alias: usize, status: DeploymentStatus) {
+    let mut deployment = deployment(version, ALIASES[alias], status);
+    deployment.weight = (status == DeploymentStatus::Applied).then(|| Percent::try_from(10).expect("a share"));
+    let commit = DeploymentCommit { target: Target::Existing(version.id), deployment: &deployment };
+    let written = store.commit_deployment(&commit).expect("commits");
+    assert_eq!(written, model.deploy(&deployment, alias, version.id), "{}", version.label);
 }
 
 fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act) {
@@ -67,33 +123,53 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
             let status = if moves { DeploymentStatus::Active } else { DeploymentStatus::Built };
             let deployment = deployment(&version, ALIASES[alias], status);
             let commit = DeploymentCommit { target: Target::New(&version), deployment: &deployment };
-            store.commit_deployment(&commit).expect("commits");
-            if moves {
-                model.point(alias, version.id);
-            }
+            let written = store.commit_deployment(&commit).expect("commits");
             model.last_number = number;
+            let id = version.id;
             model.versions.push(version);
+            let expected = if moves { model.deploy(&deployment, alias, id) } else { status };
+            assert_eq!(written, expected);
         }
         Act::Redeploy { version, alias } => {
             let Some(version) = pick(version) else { return };
-            redeploy(store, &version, ALIASES[alias]).expect("commits");
-            model.point(alias, version.id);
+            commit(store, model, &version, alias, DeploymentStatus::Active);
+        }
+        Act::Share { version, alias } => {
+            let Some(version) = pick(version) else { return };
+            if model.alias(alias).is_some_and(|it| it.0 != version.id) {
+                commit(store, model, &version, alias, DeploymentStatus::Applied);
+            }
+        }
+        Act::Protect(protected) => {
+            store.protect(&"production".parse().expect("a name"), protected).expect("it is there");
+            model.is_protected = protected;
+        }
+        Act::Decide { waiting, approve } => decide(store, model, waiting, approve),
+        Act::Expire => {
+            assert!(store.expire(at(3_499), &decision("late")).expect("writes").is_empty(), "nothing is that old");
+            let expired = store.expire(at(3_500), &decision("late")).expect("writes");
+            let ids = |ids: &mut dyn Iterator<Item = DeploymentId>| ids.collect::<HashSet<_>>();
+            let expected = ids(&mut model.waiting.drain(..).map(|it| it.id));
+            assert_eq!(ids(&mut expired.iter().map(|it| it.id)), expected);
         }
         Act::Rollback { alias } => {
             let name = ALIASES[alias].parse().expect("an alias");
             let target = store.previous_target(function.id, &name).expect("reads");
             assert_eq!(target, model.alias(alias).and_then(|it| it.1));
-            let Some(version) = model.versions.iter().find(|it| Some(it.id) == target) else { return };
-            redeploy(store, version, ALIASES[alias]).expect("commits");
-            let id = version.id;
-            model.point(alias, id);
+            let Some(version) = model.versions.iter().find(|it| Some(it.id) == target).cloned() else { return };
+            let waiting = model.waiting.len();
+            commit(store, model, &version, alias, DeploymentStatus::Active);
+            assert_eq!(model.waiting.len(), waiting, "going back never waits");
         }
         Act::DeleteVersion { version } => {
             let Some(version) = pick(version) else { return };
-            let used = (0..ALIASES.len()).any(|it| model.alias(it).is_some_and(|it| it.0 == version.id));
+            let is_second = |it: usize| model.alias(it).is_some() && model.seconds[it] == Some(version.id);
+            let points = |it: usize| model.alias(it).is_some_and(|it| it.0 == version.id);
+            let used = (0..ALIASES.len()).any(|it| points(it) || is_second(it));
+            let waits = model.waiting.iter().any(|it| it.version == version.id);
             match store.delete_version(function.id, version.id, at(9)) {
-                Ok(()) => assert!(!used, "a version in use must stay"),
-                Err(StoreError::VersionInUse { .. }) => return assert!(used, "an unused version may go"),
+                Ok(()) => assert!(!used && !waits, "a version in use must stay"),
+                Err(StoreError::VersionInUse { .. }) => return assert!(used || waits, "an unused version may go"),
                 Err(error) => panic!("{error}"),
             }
             model.versions.retain(|it| it.id != version.id);
@@ -102,11 +178,16 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
             let name = ALIASES[alias].parse().expect("an alias");
             match store.delete_alias(function.id, &name, at(9)) {
                 Ok(()) => assert!(alias != 0 && model.alias(alias).is_some(), "only what is there, and never LIVE"),
+                Err(StoreError::EnvironmentProtected { .. }) => {
+                    return assert!(model.is_protected && model.alias(alias).is_some());
+                }
                 Err(StoreError::AliasFixed(_)) => return assert_eq!(alias, 0),
                 Err(StoreError::AliasNotFound(_)) => return assert_eq!(model.alias(alias), None),
                 Err(error) => panic!("{error}"),
             }
+            assert!(!model.is_protected, "nothing is taken out of a protected environment");
             model.is_deleted[alias] = true;
+            model.seconds[alias] = None;
         }
         Act::Fail { version, alias } => {
             let Some(version) = pick(version) else { return };
@@ -114,11 +195,46 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
             store.insert_failed_deployment(&deployment).expect("records");
         }
         Act::DeleteFunction => {
-            store.delete_function(function.id, at(9)).expect("deletes");
+            let is_kept = model.is_protected && (0..ALIASES.len()).any(|it| model.alias(it).is_some());
+            match store.delete_function(function.id, at(9)) {
+                Ok(()) => assert!(!is_kept),
+                Err(StoreError::EnvironmentProtected { .. }) => return assert!(is_kept),
+                Err(error) => panic!("{error}"),
+            }
+            for waiting in &model.waiting {
+                let row = store.deployment(waiting.id).expect("it stays");
+                assert_eq!(row.status, DeploymentStatus::Rejected);
+                assert_eq!(row.decision.map(|it| it.by).as_deref(), Some(Decision::DAEMON));
+            }
             *function = registered(store, "hello");
-            *model = Model::default();
+            *model = Model { is_protected: model.is_protected, ..Model::default() };
         }
     }
+}
+
+fn decide(store: &Store, model: &mut Model, index: usize, approve: bool) {
+    let Some(index) = index.checked_rem(model.waiting.len()) else { return };
+    let Waiting { id, alias, version, is_share } = model.waiting[index];
+    let decision = decision("reviewed");
+    if !approve {
+        assert_eq!(store.reject(id, &decision).expect("it waits").status, DeploymentStatus::Rejected);
+    } else if is_share && model.alias(alias).is_none_or(|it| it.0 == version) {
+        // It has no calls to share any more: it goes on waiting.
+        store.approve(id, &decision, None).expect_err("nothing to share");
+        return assert_eq!(store.deployment(id).expect("reads").status, DeploymentStatus::PendingApproval);
+    } else {
+        let before = model.alias(alias).map(|it| it.0);
+        let before = model.versions.iter().find(|it| Some(it.id) == before).map(|it| it.label.clone());
+        let approved = store.approve(id, &decision, before.as_ref()).expect("it waits");
+        assert_eq!(approved.previous, before, "what the alias points at when the deployment takes effect");
+        assert_eq!(approved, store.deployment(id).expect("reads"));
+        if is_share { model.share(alias, version) } else { model.point(alias, version) }
+    }
+    model.waiting.remove(index);
+    for outcome in [store.approve(id, &decision, None), store.reject(id, &decision)] {
+        assert!(matches!(outcome, Err(StoreError::NotPending(_))), "nothing is decided twice: {outcome:?}");
+    }
+    assert_eq!(store.deployment(id).expect("reads").decision, Some(decision));
 }
 
 fn check(store: &Store, function: &Function, model: &Model) {
@@ -128,7 +244,12 @@ fn check(store: &Store, function: &Function, model: &Model) {
     versions.reverse();
     assert_eq!(record.versions, versions);
     let rows = store.deployments(function.id, u32::MAX, 0).expect("reads");
+    let waiting = |ids: &mut dyn Iterator<Item = DeploymentId>| ids.collect::<HashSet<_>>();
+    let expected = waiting(&mut model.waiting.iter().map(|it| it.id));
+    assert_eq!(waiting(&mut store.waiting().expect("reads").into_iter().map(|it| it.id)), expected);
     for (index, name) in ALIASES.into_iter().enumerate() {
+        let second = record.aliases.iter().find(|it| it.name.as_str() == name).and_then(|it| it.split);
+        assert_eq!(second.map(|it| it.version_id), model.seconds[index], "{name}");
         let target = alias(record, name);
         assert_eq!(target, model.alias(index), "{name}");
         let active: Vec<_> = rows
@@ -155,10 +276,10 @@ fn check(store: &Store, function: &Function, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_leaves_aliases_at_versions_that_exist(acts in prop::collection::vec(act(), 1..40)) {
+    fn any_history_leaves_aliases_at_versions_that_exist(acts in prop::collection::vec(act(), 1..80)) {
         let scratch = scratch();
         let (mut function, mut model) = (registered(&scratch, "hello"), Model::default());
         for act in &acts {

@@ -284,7 +284,7 @@ fn an_alias_that_moves_meanwhile_finds_its_version_or_no_version() {
             let version = ids.lock().iter().rev().nth(1).cloned();
             let Some(version) = version else { continue };
             match redeploy(&store, &version, "STAGING") {
-                Ok(()) | Err(StoreError::VersionNotFound(_)) => {}
+                Ok(_) | Err(StoreError::VersionNotFound(_)) => {}
                 Err(error) => panic!("{error}"),
             }
         }

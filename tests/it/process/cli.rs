@@ -88,6 +88,98 @@ async fn a_function_goes_round_from_deploy_to_rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_approved_or_rejected_by_id_ending_or_function() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let file = data.path().join("greet.ts");
+    let path = file.to_str().unwrap();
+    let write = |word: &str| fs::write(&file, format!("export default () => new Response({word:?});")).unwrap();
+    write("one");
+    let plan = daemon.cli(&["deploy", "greet", path, "--dry-run"]).await.ok();
+    let lines: Vec<_> = plan.lines().collect();
+    assert!(
+        lines[1] == "   the function `greet` is made" && lines[2].contains("version 1 is published as v1"),
+        "{plan}"
+    );
+    assert_eq!(daemon.cli(&["show", "greet"]).await.code, Some(3), "nothing is made");
+    daemon.cli(&["deploy", "greet", path]).await.ok();
+    assert!(daemon.cli(&["env", "protect", "production"]).await.ok().contains("production is protected"));
+    assert!(daemon.cli(&["env", "list"]).await.ok().contains("production  yes"));
+    assert_eq!(daemon.cli(&["approvals"]).await.ok().trim(), "nothing waits for approval");
+
+    let mut waits = Vec::new();
+    for word in ["two", "three", "four", "five"] {
+        write(word);
+        let json = daemon.cli(&["--json", "deploy", "greet", path, "--reason", word]).await;
+        assert_eq!((json.code, json.json()["status"].as_str()), (Some(0), Some("pending_approval")), "{json:?}");
+        waits.push(json.json()["deployment_id"].as_str().unwrap().to_owned());
+    }
+    let again = daemon.cli(&["deploy", "greet", path]).await.ok();
+    assert!(again.contains("waits for approval") && again.contains(&format!("levain approve {}", waits[3])), "{again}");
+    let listed = daemon.cli(&["approvals", "greet"]).await.ok();
+    assert!(waits.iter().all(|it| listed.contains(it)) && listed.contains("v1 → v2"), "{listed}");
+    let unclear = daemon.cli(&["approve", "greet"]).await;
+    assert!(unclear.code == Some(4) && unclear.stderr.contains(&waits[0]), "{unclear:?}");
+
+    let rejected = daemon.cli(&["reject", &waits[0], "--reason", "not today"]).await.ok();
+    assert!(rejected.contains("greet v2 is rejected; LIVE stays where it is"), "{rejected}");
+    let approved = daemon.cli(&["approve", &waits[1]]).await.ok();
+    assert!(approved.contains("greet v3 is live again, before it v1"), "{approved}");
+    let ending = &waits[2][waits[2].len() - 12..];
+    daemon.cli(&["reject", ending, "--reason", "superseded"]).await.ok();
+    let approved = daemon.cli(&["approve", "greet", "--reason", "reviewed"]).await.ok();
+    assert!(approved.contains("v5 is live"), "{approved}");
+    assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "five");
+    let deployments = daemon.cli(&["deployments", "greet"]).await.ok();
+    assert!(deployments.contains("five; approved by uid:") && deployments.contains(": reviewed"), "{deployments}");
+    assert!(deployments.contains("two; rejected by uid:") && deployments.contains(": not today"), "{deployments}");
+    let twice = daemon.cli(&["approve", &waits[0]]).await;
+    assert!(twice.code == Some(4) && twice.stderr.contains("not today"), "{twice:?}");
+    for arguments in [&["approve", "nobody"][..], &["reject", "deploy-0190c1d2", "--reason", "x"]] {
+        assert_eq!(daemon.cli(arguments).await.code, Some(3));
+    }
+    let back = daemon.cli(&["rollback", "greet", "--dry-run"]).await.ok();
+    assert!(back.contains("LIVE moves from v5 to v3 in production"), "{back}");
+    let back = daemon.cli(&["alias", "set", "greet", "LIVE", "v2", "--dry-run"]).await.ok();
+    assert!(back.contains("v2 is new to LIVE there: it waits for approval"), "{back}");
+    assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "five");
+    let share = daemon.cli(&["deploy", "greet", "--version", "v3", "--weight", "10"]).await.ok();
+    assert!(share.contains("LIVE sends 10 % of its calls to v3, and the rest to v5"), "{share}");
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_records_the_commit_of_its_checkout() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    let checkout = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
+        let mut git = std::process::Command::new("git");
+        let output = git.args(identity).arg("-C").arg(checkout.path()).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let file = checkout.path().join("greet.js");
+    let path = file.to_str().unwrap();
+    let write = |word: &str| fs::write(&file, format!("export default () => new Response({word:?});")).unwrap();
+    write("one");
+    git(&["init", "--quiet", "--initial-branch", "trunk"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message", "first"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    daemon.cli(&["deploy", "greet", path]).await.ok();
+    write("two");
+    daemon.cli(&["deploy", "greet", path]).await.ok();
+    let versions = daemon.cli(&["--json", "versions", "greet"]).await.json()["versions"].clone();
+    assert_eq!((&versions[1]["git_commit"], &versions[1]["git_branch"]), (&json!(commit), &json!("trunk")));
+    assert_eq!(versions[0]["git_commit"], json!(format!("{commit}-dirty")));
+    let listed = daemon.cli(&["versions", "greet"]).await.ok();
+    assert!(listed.contains(&format!("{}-dirty trunk", &commit[..9])), "{listed}");
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn aliases_go_round_from_staging_to_rollback() {
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start(data.path()).await;

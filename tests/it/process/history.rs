@@ -163,6 +163,7 @@ async fn perform(client: &Client, act: &Act) -> Result<bool, ClientError> {
                 environment: None,
                 description: None,
                 reason: None,
+                dry_run: false,
             };
             client.call(&request).await.map(drop)
         }

@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use levain::{
     error::{Error, ErrorCode},
     model::{
-        ColdStart, Counts, Digest, FunctionStatus, Policy, RolloutStatus, SettingsPatch, Source, Timestamp,
-        policy::Limits, rollout::Plan,
+        ColdStart, Counts, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Policy, RolloutStatus,
+        SettingsPatch, Source, Timestamp, policy::Limits, rollout::Plan,
     },
     protocol::{
         field::{Body, Fields},
@@ -157,8 +157,24 @@ fn requests_are_these_bytes() {
             environment: Some("staging".into()),
             description: Some("for the testers".into()),
             reason: None,
+            dry_run: false,
         },
     );
+    request("set-environment", &SetEnvironmentRequest { name: "production".into(), protected: true });
+    request("list-environments", &EnvironmentsRequest {});
+    let deployment_id = "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
+    request("decide", &DecideRequest { deployment_id, approve: true, reason: Some("reviewed".into()) });
+    let status = Some(DeploymentStatus::PendingApproval);
+    request("deployments-pending", &DeploymentsRequest { status, ..DeploymentsRequest::default() });
+    let share = DeployRequest {
+        function_id: "hello".into(),
+        version: Some("v2".into()),
+        weight: Some(10),
+        create: true,
+        dry_run: true,
+        ..DeployRequest::default()
+    };
+    request("deploy-share", &share);
 }
 
 #[test]
@@ -252,8 +268,76 @@ fn answers_are_these_bytes() {
             digest: Digest([0xab; 32]),
             size: 42,
             duration_ms: 12.5,
+            plan: Vec::new(),
         },
     );
+    let step = |action, detail: &str| PlanStep { action, detail: detail.into() };
+    response::<DeployRequest>(
+        "deploy-plan",
+        &DeployResponse {
+            deployment_id: String::new(),
+            function_id: function_id.clone(),
+            version: "v2".into(),
+            number: 2,
+            alias: "LIVE".into(),
+            environment: "production".into(),
+            status: "checked".into(),
+            previous_version: Some("v1".into()),
+            published: false,
+            digest: Digest([0xab; 32]),
+            size: 42,
+            duration_ms: 12.5,
+            weight: Some(10),
+            plan: vec![
+                step(PlanAction::Reuse, "v2 is published already, as version 2"),
+                step(PlanAction::WaitForApproval, "production is protected"),
+            ],
+        },
+    );
+    let at = Timestamp::from_millis;
+    let production = EnvironmentInfo {
+        name: "production".into(),
+        parent: None,
+        protected: true,
+        aliases: 2,
+        created_at: at(1_769_508_000_123),
+    };
+    response::<SetEnvironmentRequest>("set-environment", &production);
+    let environments = vec![production];
+    response::<EnvironmentsRequest>("list-environments", &EnvironmentsResponse { environments });
+    let waiting = DeploymentInfo {
+        deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        version: "v2".into(),
+        number: Some(2),
+        alias: "LIVE".into(),
+        environment: "production".into(),
+        kind: DeploymentKind::Deploy,
+        status: DeploymentStatus::PendingApproval,
+        is_active: false,
+        previous_version: Some("v1".into()),
+        created_at: at(1_769_508_000_123),
+        finished_at: at(1_769_508_000_223),
+        duration_ms: 100,
+        actor: "uid:1000".into(),
+        reason: None,
+        build_log: None,
+        function_id: function_id.clone(),
+        function: "hello".into(),
+        weight: Some(10),
+        decided_by: None,
+        decision: None,
+        decided_at: None,
+        expires_at: Some(at(1_769_767_200_223)),
+    };
+    let rejected = DeploymentInfo {
+        status: DeploymentStatus::Rejected,
+        decided_by: Some("levain".into()),
+        decision: Some("expired after 72 h".into()),
+        decided_at: Some(at(1_769_767_200_223)),
+        expires_at: None,
+        ..waiting.clone()
+    };
+    response::<DeploymentsRequest>("deployments", &DeploymentsResponse { deployments: vec![rejected, waiting] });
     let live = AliasDetails {
         name: "LIVE".into(),
         environment: "production".into(),

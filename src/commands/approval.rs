@@ -1,0 +1,154 @@
+//! DECIDE_DEPLOYMENT, and the end of what nobody decides.
+//!
+//! A deployment into a protected environment has done everything but move its alias: its version is checked, published
+//! and has loaded. Approval is the rest, as of now: the version loads again, then one transaction moves the alias. What
+//! was approved for the alias before needs none: going back in an emergency does not wait.
+
+use super::{Caller, Context, activate::Act, deploy::check_text, room};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{Decision, Deployment, DeploymentId, DeploymentStatus, Timestamp, Version, VersionId},
+    protocol::message::{DecideRequest, DeployResponse},
+    router::Entry,
+    store::StoreError,
+};
+use std::{sync::Arc, time::Duration};
+
+/// How often it is looked for deployments that have waited too long, at least: the time they have may be changed.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) async fn decide(
+    context: &Arc<Context>,
+    request: DecideRequest,
+    caller: &Caller,
+) -> Result<DeployResponse, Error> {
+    let id: DeploymentId = request.deployment_id.parse()?;
+    check_text("reason", request.reason.as_deref())?;
+    let function_id = context.blocking(move |context| Ok(context.store.deployment(id)?)).await?.function_id;
+    let (context, caller) = (Arc::clone(context), caller.clone());
+    let owner = Arc::clone(&context);
+    owner
+        .to_its_end(async move {
+            let _changing = context.changing.lock(function_id).await;
+            if context.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
+            let waiting = context.blocking(move |context| waiting(context, id)).await?;
+            let entry = context.router.function(&function_id.to_string())?;
+            let version = waiting.number.and_then(|it| entry.numbered(it)).cloned();
+            let version = version.ok_or_else(|| entry.version_not_found(waiting.label.as_str()))?;
+            let mut act = Act::new(&context, waiting.kind, waiting.alias.clone(), &caller, waiting.reason.clone());
+            (act.environment, act.weight) = (Some(waiting.environment.clone()), waiting.weight);
+            let ready =
+                async { if request.approve { check_and_load(&context, &act, &entry, &version).await } else { Ok(()) } };
+            ready.await.map_err(|error| still_waiting(&waiting, error))?;
+            let previous = act.previous(&entry, &version.label).cloned();
+            let decision = Decision { by: caller.actor.to_string(), reason: request.reason, at: Timestamp::now() };
+            let deployment = context.blocking(move |context| match request.approve {
+                false => Ok(context.store.reject(id, &decision)?),
+                true => {
+                    let deployment = context.store.approve(id, &decision, previous.as_ref())?;
+                    context.refresh(function_id)?;
+                    context.leave_manifests(std::slice::from_ref(&deployment));
+                    Ok(deployment)
+                }
+            });
+            let deployment = deployment.await?;
+            tracing::info!(deployment = %id, status = deployment.status.name(), actor = &*caller.actor, "decided");
+            if request.approve {
+                act.move_traffic(&entry, &version, true);
+                return Ok(act.response(&entry, &version, Some(&deployment), "deployed", false));
+            }
+            Ok(act.response(&entry, &version, Some(&deployment), deployment.status.name(), false))
+        })
+        .await
+}
+
+/// The deployment, which waits and not too long yet. One that does is rejected here and now.
+fn waiting(context: &Context, id: DeploymentId) -> Result<Deployment, Error> {
+    let deployment = context.store.deployment(id)?;
+    let now = Timestamp::now();
+    if deployment.status != DeploymentStatus::PendingApproval {
+        return Err(StoreError::NotPending(Box::new(deployment)).into());
+    }
+    if expiry(context, deployment.finished_at) <= now {
+        let deployment = context.store.reject(id, &expired(context, now))?;
+        return Err(StoreError::NotPending(Box::new(deployment)).into());
+    }
+    Ok(deployment)
+}
+
+/// Refuses a deployment that would have to wait, for commands that move several aliases at once or none.
+pub(super) async fn refuse_to_wait(
+    context: &Arc<Context>,
+    deployment: Deployment,
+    version: VersionId,
+) -> Result<(), Error> {
+    context
+        .blocking(move |context| match context.store.needs_approval(&deployment, Some(version))? {
+            true => Err(StoreError::ApprovalRequired(Box::new(deployment)).into()),
+            false => Ok(()),
+        })
+        .await
+}
+
+async fn check_and_load(context: &Context, act: &Act, entry: &Entry, version: &Version) -> Result<(), Error> {
+    act.check_share(entry, Some(version.id))?;
+    let (alias, environment) = (act.present(entry), act.environment(entry));
+    if let Some(alias) = alias.filter(|it| act.weight.is_some() && it.environment != environment) {
+        let message = format!("{} runs in {} meanwhile, and not in {environment}", alias.name, alias.environment);
+        return Err(Error::new(ErrorCode::Conflict, message));
+    }
+    room::check(context, entry, &entry.function.settings)?;
+    act.ready(entry, version, 0).await
+}
+
+fn still_waiting(waiting: &Deployment, error: Error) -> Error {
+    let message = format!("{}; {} still waits for approval", error.message, waiting.id);
+    Error { message, ..error }
+}
+
+/// When a deployment that began to wait at some time is rejected.
+pub(super) fn expiry(context: &Context, since: Timestamp) -> Timestamp {
+    Timestamp::from_millis(since.as_millis().saturating_add(ttl_ms(context)))
+}
+
+fn ttl_ms(context: &Context) -> i64 {
+    i64::from(context.config.load().versioning.approval_ttl_hours) * 3_600_000
+}
+
+fn expired(context: &Context, at: Timestamp) -> Decision {
+    let hours = context.config.load().versioning.approval_ttl_hours;
+    Decision { by: Decision::DAEMON.into(), reason: Some(format!("expired after {hours} h")), at }
+}
+
+/// Rejects what waits for approval longer than it may, until the daemon stops.
+pub async fn keep_expiring(context: Arc<Context>) {
+    let keep = async {
+        loop {
+            let next = context.blocking(expire).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot look for deployments that have waited too long");
+                LOOK_EVERY
+            });
+            tokio::time::sleep(next.min(LOOK_EVERY)).await;
+        }
+    };
+    context.stopping.run_until_cancelled(keep).await;
+}
+
+/// Rejects what has waited too long; the answer is when there may be something to do again. Nothing is written where
+/// there is nothing to do.
+fn expire(context: &Context) -> Result<Duration, Error> {
+    let now = Timestamp::now();
+    let until = Timestamp::from_millis(now.as_millis().saturating_sub(ttl_ms(context)));
+    let (late, waiting): (Vec<_>, Vec<_>) =
+        context.store.waiting()?.into_iter().partition(|it| it.finished_at <= until);
+    if !late.is_empty() {
+        for deployment in context.store.expire(until, &expired(context, now))? {
+            tracing::info!(deployment = %deployment.id, "nobody has decided in time: rejected");
+        }
+    }
+    let next = waiting.iter().map(|it| expiry(context, it.finished_at)).min();
+    let wait = next.map_or(i64::MAX, |next| next.as_millis().saturating_sub(now.as_millis()));
+    Ok(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
+}

@@ -1,0 +1,82 @@
+//! What GET_DEPLOYMENTS says and answers.
+
+use crate::model::{DeploymentKind, DeploymentStatus, Timestamp};
+use serde::{Deserialize, Serialize};
+
+requests! {
+    /// GET_DEPLOYMENTS.
+    DeploymentsRequest {
+        /// Id or name; all functions when absent, which needs a `status`.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        function_id: String,
+        /// Only those of this alias.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        alias: Option<String>,
+        /// Only those that ended like this: `built`, `active`, `applied`, `superseded`, `failed` or `rejected`; or those
+        /// that have not, `pending_approval`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<DeploymentStatus>,
+        /// Deployments at most; 100 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+        /// Deployments to skip.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        offset: Option<u32>,
+    }
+}
+
+messages! {
+    /// GET_DEPLOYMENTS.
+    DeploymentsResponse {
+        /// Newest first.
+        deployments: Vec<DeploymentInfo>,
+    }
+    /// One deployment.
+    DeploymentInfo {
+        /// Its id.
+        deployment_id: String,
+        /// The label.
+        version: String,
+        /// The number; absent where nothing was published.
+        number: Option<u32>,
+        /// The alias it was about.
+        alias: String,
+        /// The environment of that alias.
+        environment: String,
+        /// What kind of act it was.
+        kind: DeploymentKind,
+        /// How it ended.
+        status: DeploymentStatus,
+        /// Whether the alias points at it now.
+        is_active: bool,
+        /// The share of the alias's calls that the version got, in percent; all of them when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight: Option<u32>,
+        /// The label the alias pointed at before.
+        previous_version: Option<String>,
+        /// When it was asked for.
+        created_at: Timestamp,
+        /// When it ended, or began to wait for approval.
+        finished_at: Timestamp,
+        /// How long it took, loading and a wait for approval included.
+        duration_ms: u64,
+        /// Who asked.
+        actor: String,
+        /// Why.
+        reason: Option<String>,
+        /// What checking and loading said.
+        build_log: Option<String>,
+        /// The function's id.
+        function_id: String,
+        /// The function's name.
+        function: String,
+        /// Who approved or rejected it: an actor, or `levain` for the daemon itself.
+        decided_by: Option<String>,
+        /// Why.
+        decision: Option<String>,
+        /// When.
+        decided_at: Option<Timestamp>,
+        /// When it is rejected if nobody decides, while it waits for approval.
+        expires_at: Option<Timestamp>,
+    }
+}

@@ -1,0 +1,132 @@
+//! Deployments into protected environments: what needs approval, and what becomes of those that wait for it.
+//!
+//! ```text
+//!                      approved ─▶ active or applied: it takes effect now, and counts as the latest
+//! pending_approval ──┤
+//!                      rejected ─▶ rejected: by somebody, after too long, or with its function
+//! ```
+//!
+//! A version is approved for an alias in an environment once it took calls of it there. So going back never waits.
+
+use super::value::{Json, Text};
+use super::{AliasChange, StoreError, deployments, environments, functions};
+use crate::model::{
+    Decision, Deployment, DeploymentId, DeploymentStatus, FunctionId, Sticky, Timestamp, VersionId, VersionLabel,
+};
+use rusqlite::{Connection, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+/// An [`AliasChange`] that waits with its deployment. An empty text takes away what there is.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct KeptChange {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sticky: Option<String>,
+}
+
+/// Whether a deployment has to wait for approval: its environment is protected, and its version, absent where it is
+/// new, never took calls of its alias there.
+pub(super) fn is_needed(
+    connection: &Connection,
+    deployment: &Deployment,
+    version_id: Option<VersionId>,
+) -> Result<bool, StoreError> {
+    if !environments::is_protected(connection, &deployment.environment)? {
+        return Ok(false);
+    }
+    let Some(version_id) = version_id else { return Ok(true) };
+    let sql = "SELECT 1 FROM function_deployments \
+         WHERE version_id = ?1 AND function_id = ?2 AND alias = ?3 AND environment = ?4 \
+           AND status IN ('active', 'superseded', 'applied')";
+    let Deployment { function_id, alias, environment, .. } = deployment;
+    let values = params![Text(version_id), Text(*function_id), Text(alias), Text(environment)];
+    Ok(!connection.prepare_cached(sql)?.exists(values)?)
+}
+
+/// Notes what shall change about the alias once the deployment is approved.
+pub(super) fn keep(connection: &Connection, id: DeploymentId, change: &AliasChange<'_>) -> Result<(), StoreError> {
+    let sticky = change.sticky.map(|it| it.map(Sticky::to_string).unwrap_or_default());
+    let kept = KeptChange { description: change.description.map(str::to_owned), sticky };
+    let sql = "UPDATE function_deployments SET alias_change = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![Text(id), Json(kept)])?;
+    Ok(())
+}
+
+/// A deployment that waits, with its version.
+pub(super) fn waiting(connection: &Connection, id: DeploymentId) -> Result<(Deployment, VersionId), StoreError> {
+    let (deployment, version_id) = deployments::one(connection, id)?;
+    match version_id {
+        // The version of a waiting deployment cannot be deleted.
+        Some(version_id) if deployment.status == DeploymentStatus::PendingApproval => Ok((deployment, version_id)),
+        _ => Err(StoreError::NotPending(Box::new(deployment))),
+    }
+}
+
+/// Lets a waiting deployment take effect, as of now.
+pub(super) fn approve(
+    it: &Transaction<'_>,
+    id: DeploymentId,
+    decision: &Decision,
+    previous: Option<&VersionLabel>,
+) -> Result<Deployment, StoreError> {
+    let (waiting, version_id) = waiting(it, id)?;
+    let function = functions::one(it, waiting.function_id)?;
+    let deployment = Deployment {
+        status: if waiting.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active },
+        previous: previous.cloned(),
+        finished_at: decision.at,
+        decision: Some(decision.clone()),
+        ..waiting
+    };
+    let kept: Option<Json<KeptChange>> = it
+        .prepare_cached("SELECT alias_change FROM function_deployments WHERE id = ?1")?
+        .query_row([Text(id)], |row| row.get(0))?;
+    let kept = kept.map(|it| it.0).unwrap_or_default();
+    let sticky = kept.sticky.map(|it| if it.is_empty() { Ok(None) } else { it.parse().map(Some) }).transpose();
+    let sticky: Option<Option<Sticky>> = sticky.map_err(|cause| StoreError::Corrupt {
+        table: "function_deployments",
+        key: id.to_string(),
+        column: "alias_change",
+        cause: rusqlite::types::FromSqlError::other(cause).into(),
+    })?;
+    let change = AliasChange { description: kept.description.as_deref(), sticky: sticky.as_ref().map(Option::as_ref) };
+    environments::may_leave(it, function.id, &deployment.alias, Some(&deployment.environment))?;
+    super::take_effect(it, &deployment, version_id, &change)?;
+    deployments::settle(it, &deployment)?;
+    super::note(it, &function, &deployment, version_id)?;
+    Ok(deployment)
+}
+
+/// Ends the wait of a deployment; its alias stays where it is.
+pub(super) fn reject(connection: &Connection, id: DeploymentId, decision: &Decision) -> Result<Deployment, StoreError> {
+    let (waiting, _) = waiting(connection, id)?;
+    let deployment = Deployment {
+        status: DeploymentStatus::Rejected,
+        finished_at: decision.at,
+        decision: Some(decision.clone()),
+        ..waiting
+    };
+    deployments::settle(connection, &deployment)?;
+    Ok(deployment)
+}
+
+/// Ends the wait of every deployment that began to wait at this time or before.
+pub(super) fn expire(
+    connection: &Connection,
+    until: Timestamp,
+    decision: &Decision,
+) -> Result<Vec<Deployment>, StoreError> {
+    let waiting = deployments::waiting(connection)?;
+    let late = waiting.into_iter().filter(|it| it.finished_at <= until);
+    late.map(|it| reject(connection, it.id, decision)).collect()
+}
+
+/// Ends the wait of all deployments of a function that is deleted.
+pub(super) fn reject_all(connection: &Connection, function_id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
+    let reason = Some("the function was deleted".to_owned());
+    let decision = Decision { by: Decision::DAEMON.into(), reason, at: now };
+    let waiting = deployments::waiting(connection)?;
+    let mut own = waiting.into_iter().filter(|it| it.function_id == function_id);
+    own.try_for_each(|it| reject(connection, it.id, &decision).map(drop))
+}
