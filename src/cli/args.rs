@@ -1,8 +1,8 @@
 //! The command tree and the parsers of single values.
 
 use super::{
-    aliases, approvals, bench, cleanup, compare, config, demo, deploy, env, functions, invoke, logs, manifest, metrics,
-    policy, rollout, runtime, serve, traffic, versions,
+    aliases, approvals, bench, cleanup, compare, config, demo, deploy, environments, functions, invoke, logs, manifest,
+    metrics, policy, rollout, runtime, serve, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -88,7 +88,7 @@ pub(super) enum Command {
     Policy(policy::PolicyCommand),
     /// List the environments that aliases run in, protect one, or end that
     #[command(subcommand)]
-    Env(env::Env),
+    Environments(environments::Environments),
     /// List the deployments that wait for approval
     Approvals(approvals::Approvals),
     /// Let a deployment that waits take effect

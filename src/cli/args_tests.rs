@@ -124,11 +124,11 @@ fn a_share_is_of_an_alias_that_moves() {
 
 #[test]
 fn a_decision_names_a_deployment_and_a_rejection_its_reason() {
-    assert!(parse(&["env", "protect", "production"]).is_ok() && parse(&["env", "ls"]).is_ok());
+    assert!(parse(&["environments", "protect", "production"]).is_ok() && parse(&["environments", "ls"]).is_ok());
     assert!(parse(&["approvals"]).is_ok() && parse(&["approvals", "hello"]).is_ok());
     assert!(parse(&["approve", "hello"]).is_ok() && parse(&["approve", "hello", "--reason", "fine"]).is_ok());
     assert!(parse(&["reject", "hello", "--reason", "no"]).is_ok());
-    for line in [["approve"].as_slice(), &["reject", "hello"], &["env", "protect"]] {
+    for line in [["approve"].as_slice(), &["reject", "hello"], &["environments", "protect"]] {
         assert_eq!(refused(line), ErrorKind::MissingRequiredArgument, "{line:?}");
     }
 }

@@ -19,7 +19,7 @@ const EXAMPLES: &str = "Examples:
   levain deploy hello ./dist --weight 10     a tenth of LIVE's calls; what is live keeps the rest
   levain deploy hello ./hello.ts --dry-run   check everything, keep nothing, print what would happen
 
-In a protected environment (`levain env list`) a version that is new to the alias waits for `levain approve`; one that
+In a protected environment (`levain environments list`) a version that is new to the alias waits for `levain approve`; one that
 took calls of it before does not, so going back never waits. The commit and branch of a git checkout are recorded,
 with `-dirty` where what is deployed has changes that are not committed.";
 

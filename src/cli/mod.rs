@@ -13,7 +13,7 @@ mod compare;
 mod config;
 mod demo;
 mod deploy;
-mod env;
+mod environments;
 mod error;
 mod functions;
 mod git;
@@ -100,7 +100,7 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Manifest(command) => command.run(session).await,
         Command::Policy(command) => command.run(session).await,
         Command::Rollout(command) => command.run(session).await,
-        Command::Env(command) => command.run(session).await,
+        Command::Environments(command) => command.run(session).await,
         Command::Approvals(command) => command.run(session).await,
         Command::Approve(command) => command.run(session).await,
         Command::Reject(command) => command.run(session).await,

@@ -1,7 +1,12 @@
 //! The lock of a data directory: one daemon at a time.
 
 use super::StartError;
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::signal,
+    unistd::Pid,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Write},
@@ -15,8 +20,11 @@ use std::{
 const LOCK_FILE: &str = "levain.lock";
 
 /// How long the lock may be held by what is left of a daemon that was killed: a worker it was just starting has the
-/// daemon's files until it runs a program of its own.
-const LOCK_GRACE: Duration = Duration::from_millis(250);
+/// daemon's files until it runs a program of its own, which takes a while on a busy machine.
+const LOCK_GRACE: Duration = Duration::from_secs(5);
+
+/// How often it is tried meanwhile.
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Makes the data directory and takes its lock.
 pub(super) fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
@@ -29,12 +37,12 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut locked = Flock::lock(file.map_err(at(&path))?, FlockArg::LockExclusiveNonblock);
     let patience = Instant::now() + LOCK_GRACE;
-    while let Err((file, nix::errno::Errno::EWOULDBLOCK)) = locked {
-        if Instant::now() >= patience {
-            locked = Err((file, nix::errno::Errno::EWOULDBLOCK));
+    while let Err((file, Errno::EWOULDBLOCK)) = locked {
+        if is_alive(&path) || Instant::now() >= patience {
+            locked = Err((file, Errno::EWOULDBLOCK));
             break;
         }
-        thread::sleep(LOCK_GRACE / 50);
+        thread::sleep(LOCK_POLL);
         locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
     }
     match locked {
@@ -43,7 +51,7 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
             written.map_err(at(&path))?;
             Ok(lock)
         }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+        Err((mut file, Errno::EWOULDBLOCK)) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
             let holder = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
@@ -51,4 +59,10 @@ pub(super) fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
         }
         Err((_, error)) => Err(at(&path)(error.into())),
     }
+}
+
+/// Whether the daemon that the lock file names still runs. One that is not known is given the benefit of the wait.
+fn is_alive(path: &Path) -> bool {
+    let pid = fs::read_to_string(path).ok().and_then(|it| it.trim().parse::<i32>().ok()).filter(|it| *it > 0);
+    pid.is_some_and(|pid| signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
 }

@@ -90,7 +90,8 @@ pub(super) fn approve(
         column: "alias_change",
         cause: rusqlite::types::FromSqlError::other(cause).into(),
     })?;
-    let change = AliasChange { description: kept.description.as_deref(), sticky: sticky.as_ref().map(Option::as_ref) };
+    let (description, sticky) = (kept.description.as_deref(), sticky.as_ref().map(Option::as_ref));
+    let change = AliasChange { description, sticky, rollout: None };
     environments::may_leave(it, function.id, &deployment.alias, Some(&deployment.environment))?;
     super::take_effect(it, &deployment, version_id, &change)?;
     deployments::settle(it, &deployment)?;

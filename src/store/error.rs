@@ -28,7 +28,7 @@ pub enum StoreError {
     },
     /// The alias is in a protected environment, out of which nothing is taken.
     #[error(
-        "{alias} runs in {environment}, which is protected: nothing is taken out of it; `levain env unprotect {environment}` ends that"
+        "{alias} runs in {environment}, which is protected: nothing is taken out of it; `levain environments unprotect {environment}` ends that"
     )]
     EnvironmentProtected {
         /// The alias.

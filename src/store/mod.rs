@@ -400,6 +400,14 @@ impl Store {
         if dry_run { self.try_out(work) } else { self.write(work) }
     }
 
+    /// What [`Self::prune_versions`] would say after this deployment; neither happens.
+    pub fn prune_after(&self, commit: &DeploymentCommit<'_>, keep: u32) -> Result<Pruned, StoreError> {
+        self.try_out(|it| {
+            apply(it, commit, &AliasChange::default())?;
+            retention::prune(it, commit.deployment.function_id, keep)
+        })
+    }
+
     /// A function's deployments, the latest first; also those of a deleted function.
     pub fn deployments(&self, function_id: FunctionId, limit: u32, offset: u32) -> Result<Vec<Deployment>, StoreError> {
         self.deployments_of(function_id, &DeploymentQuery { limit, offset, ..DeploymentQuery::default() })

@@ -414,7 +414,7 @@ fn what_waits_changes_the_alias_as_it_was_asked_for() {
     let sticky: Sticky = "header:x-user".parse().expect("a header");
     let v2 = version(&function, 2);
     let row = Deployment { weight: Percent::try_from(10).ok(), ..deployment(&v2, "LIVE", DeploymentStatus::Applied) };
-    let change = AliasChange { description: Some("careful"), sticky: Some(Some(&sticky)) };
+    let change = AliasChange { description: Some("careful"), sticky: Some(Some(&sticky)), rollout: None };
     let commit = DeploymentCommit { target: Target::New(&v2), deployment: &row };
     assert_eq!(store.commit_with(&commit, &change).expect("commits"), DeploymentStatus::PendingApproval);
     let live = || store.record(function.id).expect("reads").aliases.remove(0);

@@ -75,7 +75,7 @@ async fn nothing_is_taken_out_of_a_protected_environment() {
     ];
     for outcome in outcomes {
         assert!(is_refused(&outcome, ErrorCode::ApprovalRequired), "{outcome:?}");
-        assert!(outcome.unwrap_err().message.contains("levain env unprotect production"));
+        assert!(outcome.unwrap_err().message.contains("levain environments unprotect production"));
     }
     assert!(daemon.invoke("f:canary").await.is_ok() && daemon.invoke("f").await.is_ok());
     protect(&daemon, "production", false).await;

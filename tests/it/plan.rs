@@ -2,7 +2,7 @@
 
 use crate::harness::{TestDaemon, is_refused, until};
 use levain::{
-    config::Bytecode,
+    config::{Bytecode, Switch},
     error::{Error, ErrorCode},
     protocol::{
         field::Body,
@@ -386,5 +386,33 @@ async fn a_dry_run_that_fails_leaves_nothing_and_records_nothing() {
     assert!(is_refused(&daemon.call(&unnamed).await, ErrorCode::FunctionNotFound));
     let unwanted = DeployRequest { function_id: "g".into(), create: false, dry_run: true, ..code("1") };
     assert!(is_refused(&daemon.call(&unwanted).await, ErrorCode::FunctionNotFound));
+    daemon.stop().await;
+}
+
+/// What a cleanup takes after a deployment depends on where that leaves the aliases.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_cleaned_up_is_said() {
+    let daemon = TestDaemon::start_with(|config| {
+        config.versioning.auto_cleanup = Switch::On;
+        config.versioning.keep_versions = 2;
+    })
+    .await;
+    daemon.register("f").await;
+    let labels = || async { daemon.versions("f").await.into_iter().map(|it| it.version).collect::<Vec<_>>() };
+    let mut cleaned = 0;
+    for number in 1..=5 {
+        let before = labels().await;
+        let request = DeployRequest { function_id: "f".into(), ..code(&number.to_string()) };
+        let plan = daemon.call(&DeployRequest { dry_run: true, ..request.clone() }).await.unwrap().plan;
+        assert_eq!(labels().await, before, "only said");
+        let gone = plan.iter().filter(|it| it.action == PlanAction::CleanUp);
+        let gone: Vec<_> = gone.map(|it| it.detail.split(' ').next().unwrap().to_owned()).collect();
+        cleaned += gone.len();
+        daemon.call(&request).await.unwrap();
+        let kept: Vec<_> = [format!("v{number}")].into_iter().chain(before).filter(|it| !gone.contains(it)).collect();
+        let (labels, kept) = (&labels, &kept);
+        until("what was said is done", || async move { (labels().await == *kept).then_some(()) }).await;
+    }
+    assert_eq!(cleaned, 3, "v1 to v3; ROLLBACK holds the one before");
     daemon.stop().await;
 }

@@ -192,6 +192,7 @@ async fn whatever_else_moves_the_alias_aborts_it() {
         environment: None,
         description: None,
         reason: None,
+        dry_run: false,
     };
     // To another version.
     call(client, &start(plan)).await;

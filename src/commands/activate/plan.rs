@@ -6,12 +6,13 @@
 
 use super::Act;
 use crate::{
-    config::Verify,
+    config::{Switch, Verify},
     error::Error,
-    model::{AliasName, EnvironmentName, Split, Version, VersionId},
+    model::{AliasName, DeploymentStatus, EnvironmentName, Split, Version, VersionId},
     protocol::message::{DeployResponse, PlanAction, PlanStep},
     router::{Alias, Entry},
     scheduler::Floor,
+    store::{DeploymentCommit, Target},
 };
 use std::sync::Arc;
 
@@ -90,6 +91,7 @@ impl Act {
         }
         // Asked for by itself, it is not part of a move.
         plan.extend(self.describes().filter(|_| fate == Fate::Stays));
+        plan.extend(self.cleans_up(entry, draft).await?);
         Ok(DeployResponse { plan, ..self.response(entry, draft.version, None, "checked", false) })
     }
 
@@ -150,6 +152,10 @@ impl Act {
         match old {
             None => plan.push(step(PlanAction::Make, format!("{name} is made: {}", shown(&after, new)))),
             Some(old) => {
+                if let Some(progress) = &old.rollout {
+                    let detail = format!("the rollout of {} to {name} is aborted", progress.rollout.label);
+                    plan.push(step(PlanAction::EndRollout, detail));
+                }
                 if let Some(split) = old.split.filter(|_| new.split.is_none()) {
                     let detail = format!("the split of {name} with {} ends", second(entry, &split));
                     plan.push(step(PlanAction::EndSplit, detail));
@@ -182,8 +188,31 @@ impl Act {
             plan.push(step(PlanAction::Follow, detail));
         }
         plan.extend(self.keeps(entry, &after));
-        // What a deployment cleans up besides goes here, as steps of its own.
         plan
+    }
+
+    /// The versions that the cleanup after it would remove, found by trying both.
+    async fn cleans_up(&self, entry: &Entry, draft: Draft<'_>) -> Result<Vec<PlanStep>, Error> {
+        let versioning = self.context.config.load().versioning.clone();
+        let is_there = self.context.router.function(&entry.function.id.to_string()).is_ok();
+        if !draft.is_new || !is_there || versioning.auto_cleanup == Switch::Off {
+            return Ok(Vec::new());
+        }
+        let mut row = self.row(entry, draft.version);
+        if !draft.activate {
+            row.status = DeploymentStatus::Built;
+        }
+        let (version, keep) = (draft.version.clone(), versioning.keep_versions);
+        let pruned = self.context.blocking(move |context| {
+            let commit = DeploymentCommit { target: Target::New(&version), deployment: &row };
+            Ok(context.store.prune_after(&commit, keep)?)
+        });
+        let removed = pruned.await?.removed.into_iter().map(|it| {
+            let detail =
+                format!("{} is removed: it is not among the {keep} newest, and nothing refers to it", it.label);
+            step(PlanAction::CleanUp, detail)
+        });
+        Ok(removed.collect())
     }
 
     fn describes(&self) -> Option<PlanStep> {
@@ -203,7 +232,16 @@ impl Act {
         let sticky = self.sticky.clone().unwrap_or_else(|| old.as_ref().and_then(|it| it.sticky.clone()));
         let split = self.weight.map(|weight| Split { version_id: version.id, weight });
         let first = old.map(|it| it.version).filter(|_| split.is_some()).unwrap_or(version.id);
-        after.aliases.push(Alias { name: self.alias.clone(), environment, version: first, split, sticky });
+        after.aliases.push(Alias {
+            name: self.alias.clone(),
+            environment,
+            version: first,
+            split,
+            sticky,
+            guard: None,
+            went_back_at: None,
+            rollout: None,
+        });
         after
     }
 

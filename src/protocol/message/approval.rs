@@ -75,6 +75,8 @@ pub enum PlanAction {
     Move,
     /// The alias no longer divides its calls.
     EndSplit,
+    /// The rollout of the alias that goes on is aborted.
+    EndRollout,
     /// The version gets a share of the alias's calls.
     Share,
     /// What keeps a caller with one of two versions changes.
@@ -85,4 +87,6 @@ pub enum PlanAction {
     Follow,
     /// A version that had calls keeps a warm worker for a while.
     KeepWarm,
+    /// An old version is removed.
+    CleanUp,
 }

@@ -32,7 +32,7 @@ fn step(store: &Store, version: &Version, rollout: &Rollout) -> Result<(), Store
     let weight = Some(rollout.present().percent).filter(|_| status == DeploymentStatus::Applied);
     let deployment = Deployment { weight, ..deployment(version, rollout.alias.as_str(), status) };
     let commit = DeploymentCommit { target: Target::Existing(version.id), deployment: &deployment };
-    store.commit_with(&commit, &AliasChange { rollout: Some(rollout), ..AliasChange::default() })
+    store.commit_with(&commit, &AliasChange { rollout: Some(rollout), ..AliasChange::default() }).map(drop)
 }
 
 /// `LIVE` with `v1`, a rollout of `v2` at its first step.

@@ -126,7 +126,7 @@ impl Scene {
         command.arg("serve").arg("--data-dir").arg(&data).arg("--config").arg(&config);
         command.env("LEVAIN_WORKERS_MEMORY_POLL_MS", "20").env("LEVAIN_VERSIONING_BYTECODE", "off");
         // The victim's worker is the only child of the daemon, until the attacker's comes.
-        command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", "0");
+        command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", "0").env("LEVAIN_HTTP_ADDRESS", "off");
         set_level(&mut command, level);
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);

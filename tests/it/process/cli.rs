@@ -103,8 +103,8 @@ async fn what_waits_is_approved_or_rejected_by_id_ending_or_function() {
     );
     assert_eq!(daemon.cli(&["show", "greet"]).await.code, Some(3), "nothing is made");
     daemon.cli(&["deploy", "greet", path]).await.ok();
-    assert!(daemon.cli(&["env", "protect", "production"]).await.ok().contains("production is protected"));
-    assert!(daemon.cli(&["env", "list"]).await.ok().contains("production  yes"));
+    assert!(daemon.cli(&["environments", "protect", "production"]).await.ok().contains("production is protected"));
+    assert!(daemon.cli(&["environments", "list"]).await.ok().contains("production  yes"));
     assert_eq!(daemon.cli(&["approvals"]).await.ok().trim(), "nothing waits for approval");
 
     let mut waits = Vec::new();

@@ -236,7 +236,9 @@ async fn no_history_leaves_an_alias_at_what_is_missing_however_often_the_daemon_
 
         count += 1;
         let act = act(&mut random, &state, count);
-        let outcome = perform_and_kill(&daemon, &act, random.below(ANSWERS_MAX)).await;
+        // Every other time at once, however slow the machine is.
+        let answers = if round % 2 == 0 { 0 } else { random.below(ANSWERS_MAX) };
+        let outcome = perform_and_kill(&daemon, &act, answers).await;
         daemon.kill().await;
         let daemon = DaemonProcess::start(data.path()).await;
         let client = daemon.client().await;

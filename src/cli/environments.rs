@@ -7,14 +7,14 @@ use super::text;
 use crate::protocol::message::{EnvironmentInfo, EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest};
 use clap::Subcommand;
 
-/// `levain env`.
+/// `levain environments`.
 #[derive(Debug, Subcommand)]
-pub(super) enum Env {
+pub(super) enum Environments {
     /// List the environments
-    #[command(visible_alias = "ls", after_help = "Example:\n  levain env list")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  levain environments list")]
     List,
     /// Have what is new in an environment wait for approval
-    #[command(after_help = "Example:\n  levain env protect production\n\n\
+    #[command(after_help = "Example:\n  levain environments protect production\n\n\
         From then on a version that is new to an alias there waits for `levain approve`. What took calls of the alias\n\
         before does not: going back never waits. Nothing is taken out: an alias in it is neither moved elsewhere nor\n\
         deleted, nor is its function.")]
@@ -23,14 +23,14 @@ pub(super) enum Env {
         name: String,
     },
     /// Let what is new in an environment take calls at once; what waits goes on waiting
-    #[command(after_help = "Example:\n  levain env unprotect production")]
+    #[command(after_help = "Example:\n  levain environments unprotect production")]
     Unprotect {
         /// The environment
         name: String,
     },
 }
 
-impl Env {
+impl Environments {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let (name, protected) = match self {
             Self::List => {
