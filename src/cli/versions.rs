@@ -190,16 +190,22 @@ fn short_commit(commit: &str) -> String {
 /// `levain deployments`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  levain deployments hello\n  levain deployments hello --alias STAGING\n  \
-                        levain deployments hello --failed     with what checking and loading said")]
+                        levain deployments hello --failed     with what checking and loading said\n  \
+                        levain deployments --failed           of all functions\n  \
+                        levain deployments --active           what every alias points at, and since when")]
 pub(super) struct Deployments {
-    /// The function's name or id
-    name: String,
+    /// The function's name or id [default: all, with --failed or --active]
+    #[arg(required_unless_present_any = ["failed", "active"])]
+    name: Option<String>,
     /// Only those of this alias
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
     /// Only those that failed, each with its build log
     #[arg(long)]
     failed: bool,
+    /// Only those that an alias's target comes from
+    #[arg(long, conflicts_with = "failed")]
+    active: bool,
     /// Deployments at most [default: 100]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -210,16 +216,21 @@ pub(super) struct Deployments {
 
 impl Deployments {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { name, alias, failed, limit, offset } = self;
-        let status = failed.then_some(DeploymentStatus::Failed);
-        let request = DeploymentsRequest { function_id: name, alias, status, limit, offset };
+        let Self { name, alias, failed, active, limit, offset } = self;
+        let status = match (failed, active) {
+            (true, _) => Some(DeploymentStatus::Failed),
+            (false, true) => Some(DeploymentStatus::Active),
+            (false, false) => None,
+        };
+        let is_of_all = name.is_none();
+        let request = DeploymentsRequest { function_id: name.unwrap_or_default(), alias, status, limit, offset };
         let response = session.call(&request).await?;
-        session.out.response(&response, |it| deployments_text(it, failed, Timestamp::now()))
+        session.out.response(&response, |it| deployments_text(it, is_of_all, failed, Timestamp::now()))
     }
 }
 
 /// One line each; then the build logs of those that failed: of all, or of the last one.
-fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timestamp) -> String {
+fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: bool, now: Timestamp) -> String {
     if response.deployments.is_empty() {
         return "no such deployments".into();
     }
@@ -244,7 +255,7 @@ fn deployments_text(response: &DeploymentsResponse, all_logs: bool, now: Timesta
             text::age(it.created_at, now),
             kind.into(),
             status.into(),
-            it.alias.clone(),
+            if is_of_all { format!("{}:{}", it.function, it.alias) } else { it.alias.clone() },
             change_text(it),
             it.actor.clone(),
             text::duration_ms(it.duration_ms as f64),
