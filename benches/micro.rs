@@ -46,6 +46,7 @@ const SETTINGS: Settings = Settings {
     queue_max: 128,
     max_requests_per_worker: 0,
     max_age_seconds: 0,
+    auth: levain::model::Auth::Public,
     network: Network::On,
 };
 

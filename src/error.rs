@@ -70,6 +70,8 @@ error_codes! {
     AliasNotFound = "ALIAS_NOT_FOUND", http 404, exit 3;
     /// No deployment has this id.
     DeploymentNotFound = "DEPLOYMENT_NOT_FOUND", http 404, exit 3;
+    /// No token has this id or name, or its beginning.
+    TokenNotFound = "TOKEN_NOT_FOUND", http 404, exit 3;
     /// The request contradicts what is there.
     Conflict = "CONFLICT", http 409, exit 4;
     /// The bundle is not where the request says.

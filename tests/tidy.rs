@@ -24,7 +24,9 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` that hold no command.
-const NO_COMMANDS: [&str; 7] = ["mod", "activate", "call", "explain", "floors", "room", "share"];
+const NO_COMMANDS: [&str; 11] = [
+    "mod", "activate", "admin_token", "auth", "call", "explain", "failures", "floors", "room", "scopes", "share",
+];
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -128,7 +130,7 @@ fn source_files_stay_short() {
 
 #[test]
 fn every_command_has_a_test_file() {
-    for command in rust_files("src/commands") {
+    for command in rust_files("src/commands").into_iter().filter(|path| !is_test_file(path)) {
         let name = command.file_stem().unwrap().to_str().unwrap().to_owned();
         let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(format!("{name}.rs"));
         assert!(NO_COMMANDS.contains(&name.as_str()) || test.exists(), "{} is missing", test.display());

@@ -2,11 +2,11 @@
 
 use super::{
     aliases, approvals, bench, cleanup, compare, config, demo, deploy, environments, functions, invoke, logs, manifest,
-    metrics, policy, rollout, runtime, serve, traffic, versions,
+    metrics, policy, rollout, runtime, serve, tokens, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
-use crate::model::{Network, Setting, Settings, SettingsPatch};
+use crate::model::{Auth, Network, Setting, Settings, SettingsPatch};
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -95,6 +95,9 @@ pub(super) enum Command {
     Approve(approvals::Approve),
     /// End the wait of a deployment; its alias stays where it is
     Reject(approvals::Reject),
+    /// Make, list and revoke tokens for HTTP
+    #[command(subcommand)]
+    Token(tokens::Token),
     /// Call a function; its answer's body goes to standard output as it is
     Invoke(invoke::Invoke),
     /// Print or follow what a function logged
@@ -159,15 +162,21 @@ pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     duration.ok_or_else(|| "a duration is a number of seconds from 0.01 to 86400".into())
 }
 
-/// The one setting that is no number.
+/// The settings that are words.
 const NETWORK: &str = "network";
+const AUTH: &str = "auth";
 
 fn parse_network(text: &str) -> Result<Network, String> {
     let found = Network::ALL.iter().find(|(name, _)| *name == text);
     found.map(|(_, network)| *network).ok_or_else(|| format!("network is `on` or `off`, not `{text}`"))
 }
 
-/// Settings as flags, one for each of [`Settings::ALL`] and `--network`.
+fn parse_auth(text: &str) -> Result<Auth, String> {
+    let found = Auth::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, auth)| *auth).ok_or_else(|| format!("auth is `public` or `token`, not `{text}`"))
+}
+
+/// Settings as flags, one for each of [`Settings::ALL`], `--network` and `--auth`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SettingsArgs(SettingsPatch);
 
@@ -189,7 +198,13 @@ impl Args for SettingsArgs {
             .value_parser(parse_network)
             .help("Whether the function reaches the network; off: nothing but its own loopback device")
             .help_heading("Settings");
-        command.args(Settings::ALL.iter().map(flag)).arg(network)
+        let auth = Arg::new(AUTH)
+            .long(AUTH)
+            .value_name("public|token")
+            .value_parser(parse_auth)
+            .help("Who may invoke the function over HTTP; token: who has a token with the scope invoke")
+            .help_heading("Settings");
+        command.args(Settings::ALL.iter().map(flag)).args([network, auth])
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -204,6 +219,7 @@ impl FromArgMatches for SettingsArgs {
             *(setting.place)(&mut patch) = matches.get_one(setting.key).copied();
         }
         patch.network = matches.get_one(NETWORK).copied();
+        patch.auth = matches.get_one(AUTH).copied();
         Ok(Self(patch))
     }
 
@@ -227,6 +243,8 @@ pub(super) enum Assignment {
     Number(&'static Setting, u32),
     /// Of `network`.
     Network(Network),
+    /// Of `auth`.
+    Auth(Auth),
 }
 
 /// Reads `key=value`; `-` and `_` are the same in a key.
@@ -236,8 +254,11 @@ pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
     if wanted == NETWORK {
         return parse_network(value.trim()).map(Assignment::Network);
     }
+    if wanted == AUTH {
+        return parse_auth(value.trim()).map(Assignment::Auth);
+    }
     let setting = Settings::ALL.iter().find(|it| it.key == wanted).ok_or_else(|| {
-        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).chain([NETWORK]).collect();
+        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).chain([NETWORK, AUTH]).collect();
         format!("no setting is called `{wanted}`; there are {}", keys.join(", "))
     })?;
     let value = value.trim().parse().map_err(|_| format!("{} is a whole number, not `{value}`", setting.key))?;
@@ -250,6 +271,7 @@ impl Assignment {
         match self {
             Self::Number(setting, value) => *(setting.place)(patch) = Some(value),
             Self::Network(network) => patch.network = Some(network),
+            Self::Auth(auth) => patch.auth = Some(auth),
         }
     }
 }

@@ -59,6 +59,11 @@ fn settings_are_known_keys_with_whole_numbers() {
     let error = parse_assignment("memory=1").expect_err("no such setting");
     assert!(error.contains("`memory`") && error.contains("memory_mb, timeout_seconds"), "{error}");
     assert!(parse_assignment("memory_mb=-1").is_err() && parse_assignment("memory_mb").is_err());
+    for text in ["network=off", "auth=token"] {
+        parse_assignment(text).expect(text).apply(&mut patch);
+    }
+    assert_eq!((patch.network, patch.auth), (Some(Network::Off), Some(Auth::Token)));
+    assert!(parse_assignment("auth=secret").expect_err("no such word").contains("`public` or `token`"));
     for Setting { key, .. } in Settings::ALL {
         let mut patch = SettingsPatch::default();
         parse_assignment(&format!("{key}=7")).expect(key).apply(&mut patch);

@@ -162,7 +162,8 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
 
 fn settings_text(settings: &Settings) -> String {
     let numbers = Settings::ALL.iter().map(|setting| (setting.key, (setting.get)(settings).to_string()));
-    facts(numbers.chain([("network", settings.network.name().to_owned())]))
+    let words = [("network", settings.network.name()), ("auth", settings.auth.name())];
+    facts(numbers.chain(words.map(|(key, word)| (key, word.to_owned()))))
 }
 
 /// `levain config-of`.

@@ -29,6 +29,7 @@ mod serve;
 mod session;
 mod status;
 mod text;
+mod tokens;
 mod traffic;
 mod versions;
 
@@ -104,6 +105,7 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Approvals(command) => command.run(session).await,
         Command::Approve(command) => command.run(session).await,
         Command::Reject(command) => command.run(session).await,
+        Command::Token(command) => command.run(session).await,
         Command::Invoke(command) => command.run(session).await,
         Command::Logs(command) => command.run(session).await,
         Command::Metrics(command) => command.run(session).await,

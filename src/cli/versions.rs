@@ -135,7 +135,8 @@ async fn of_all_functions(session: &mut Session) -> Result<(), CliError> {
 
 fn version_text(version: &VersionInfo) -> String {
     let settings = Settings::ALL.iter().map(|it| format!("{} {}", it.key, (it.get)(&version.settings)));
-    let settings: Vec<_> = settings.chain([format!("network {}", version.settings.network.name())]).collect();
+    let words = [("network", version.settings.network.name()), ("auth", version.settings.auth.name())];
+    let settings: Vec<_> = settings.chain(words.map(|(key, word)| format!("{key} {word}"))).collect();
     facts([
         ("version", version.version.clone()),
         ("number", version.number.to_string()),
@@ -336,7 +337,7 @@ pub(super) fn version_ref(text: String) -> VersionRef {
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::model::{Digest, Network};
+    use crate::model::{Auth, Digest, Network};
 
     #[test]
     fn a_number_and_a_label_are_told_apart() {
@@ -372,6 +373,7 @@ mod tests {
                 max_requests_per_worker: 0,
                 max_age_seconds: 0,
                 network: Network::On,
+                auth: Auth::Public,
             },
             bytecode: true,
         };

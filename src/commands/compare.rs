@@ -96,7 +96,8 @@ fn settings(from: &Settings, to: &Settings) -> Vec<SettingChange> {
     let change = |key: &str, from: serde_json::Value, to| SettingChange { key: key.into(), from, to };
     let numbers = Settings::ALL.iter().map(|it| change(it.key, (it.get)(from).into(), (it.get)(to).into()));
     let network = change("network", from.network.name().into(), to.network.name().into());
-    let mut changes: Vec<_> = numbers.chain([network]).filter(|it| it.from != it.to).collect();
+    let auth = change("auth", from.auth.name().into(), to.auth.name().into());
+    let mut changes: Vec<_> = numbers.chain([network, auth]).filter(|it| it.from != it.to).collect();
     changes.sort_by(|a, b| a.key.cmp(&b.key));
     changes
 }

@@ -39,7 +39,9 @@ impl From<StoreError> for Error {
             | StoreError::AliasFixed(_)
             | StoreError::RolloutGoesOn(_)
             | StoreError::RolloutOver(_)
-            | StoreError::NotPending(_) => ErrorCode::Conflict,
+            | StoreError::NotPending(_)
+            | StoreError::TokenNameTaken(_) => ErrorCode::Conflict,
+            StoreError::TokenNotFound(_) => ErrorCode::TokenNotFound,
             StoreError::LabelTaken(_) => ErrorCode::VersionExists,
             StoreError::VersionInUse { .. } => ErrorCode::VersionInUse,
             StoreError::EnvironmentProtected { .. } | StoreError::ApprovalRequired(_) => ErrorCode::ApprovalRequired,

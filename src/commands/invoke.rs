@@ -272,6 +272,7 @@ mod tests {
             max_requests_per_worker: 0,
             max_age_seconds: 0,
             network: Default::default(),
+            auth: Default::default(),
         };
         let outcome =
             |request: InvokeRequest| invocation(request, &settings, Instant::now()).map_err(|error| error.code);

@@ -4,8 +4,10 @@
 //! change something run to their end once they have begun, even when the caller leaves.
 
 mod activate;
+mod admin_token;
 mod aliases;
 mod approval;
+mod auth;
 mod bytecode;
 mod call;
 mod cleanup;
@@ -14,6 +16,7 @@ mod delete;
 mod deploy;
 mod environments;
 mod explain;
+mod failures;
 mod functions;
 mod invoke;
 mod logs;
@@ -24,22 +27,28 @@ mod register;
 mod rollback;
 mod rollout;
 mod room;
+mod scopes;
 mod status;
+mod tokens;
 mod traffic;
 mod versions;
 mod warmup;
 
+pub use admin_token::{ADMIN_TOKEN_FILE, AdminTokenError, ensure_admin_token};
 pub use approval::keep_expiring;
+pub use auth::{Authority, Grant, token_missing};
 pub use bytecode::keep_compiled;
 pub use call::{Call, Failed, call, check_head, check_method};
 pub use policy::keep_watch;
+pub use scopes::{About, Needs, SCOPES, needs};
+pub use tokens::keep_token_uses;
 
 use crate::{
     bundle::{BundleStore, BytecodeStore},
     config::{self, Config},
     deploy::Manifests,
     error::{Error, ErrorCode},
-    model::{AliasName, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
+    model::{AliasName, Auth, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
     protocol::ipc::{Encoding, Request},
     router::{Alias, Entry, Guard, Progress, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
@@ -80,6 +89,8 @@ pub struct Context {
     pub router: Router,
     /// The workers.
     pub scheduler: Scheduler,
+    /// The tokens.
+    pub authority: Authority,
     /// Logs and metrics.
     pub telemetry: Telemetry,
     /// Owns the commands that run to their end.
@@ -99,7 +110,7 @@ pub struct Context {
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// As the audit trail names it: `uid:1000`.
+    /// As the audit trail names it: `uid:1000`, or `token:<name>` over HTTP.
     pub actor: Arc<str>,
 }
 
@@ -188,6 +199,9 @@ pub async fn execute(
         }
         Request::Environments(_) => encoding.write(&Box::pin(environments::list(context)).await?),
         Request::Decide(request) => encoding.write(&Box::pin(approval::decide(context, request, caller)).await?),
+        Request::CreateToken(request) => encoding.write(&Box::pin(tokens::create(context, request, caller)).await?),
+        Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)),
+        Request::RevokeToken(request) => encoding.write(&Box::pin(tokens::revoke(context, request, caller)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }
@@ -307,6 +321,10 @@ pub fn default_settings(config: &Config) -> Settings {
         network: match defaults.network {
             config::Network::On => Network::On,
             config::Network::Off => Network::Off,
+        },
+        auth: match defaults.auth {
+            config::Auth::Public => Auth::Public,
+            config::Auth::Token => Auth::Token,
         },
     }
 }

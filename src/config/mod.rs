@@ -12,7 +12,7 @@ mod suggest;
 mod value;
 
 pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
-pub use value::{Bytecode, LogFormat, Network, SandboxLevel, SandboxMode, Switch, Verify};
+pub use value::{Auth, Bytecode, LogFormat, Network, SandboxLevel, SandboxMode, Switch, Verify};
 
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -163,6 +163,8 @@ schema! {
             "Time after which a worker is replaced by a new one; 0: never.";
         network: Network = Network::On, Rule::Choice(Network::NAMES), Live,
             "off: a function reaches nothing but its own loopback device.";
+        auth: Auth = Auth::Public, Rule::Choice(Auth::NAMES), Live,
+            "token: a call over HTTP needs a token with the scope invoke; public: it needs none.";
     }
     /// All workers of this machine.
     workers: WorkersConfig {

@@ -188,6 +188,16 @@ choice! {
 }
 
 choice! {
+    /// Who may invoke functions over HTTP.
+    Auth {
+        /// Everybody.
+        Public = "public",
+        /// Who has a token for it.
+        Token = "token",
+    }
+}
+
+choice! {
     /// Whether workers are kept from the rest of the machine.
     SandboxMode {
         /// As well as this machine allows.

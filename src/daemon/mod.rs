@@ -14,13 +14,14 @@ mod process;
 
 use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
-    commands::{self, ChangeLocks, Context},
+    commands::{self, AdminTokenError, Authority, ChangeLocks, Context},
     config::{Bytecode, Config, ConfigError, Effective},
     deploy::Manifests,
     http,
     ipc::{self, BindError},
     lanes::Lanes,
     logging::LevelHandle,
+    model::Timestamp,
     router::Router,
     scheduler::{self, Scheduler},
     store::{Store, StoreError},
@@ -97,6 +98,15 @@ pub enum StartError {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
+}
+
+impl From<AdminTokenError> for StartError {
+    fn from(error: AdminTokenError) -> Self {
+        match error {
+            AdminTokenError::File { path, source } => Self::DataDir { path, source },
+            AdminTokenError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// How to read the configuration again.
@@ -190,6 +200,7 @@ impl Daemon {
         helpers.spawn(commands::keep_compiled(Arc::clone(&context)));
         helpers.spawn(commands::keep_watch(Arc::clone(&context)));
         helpers.spawn(commands::keep_expiring(Arc::clone(&context)));
+        helpers.spawn(commands::keep_token_uses(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let context = Arc::clone(&context);
@@ -254,6 +265,9 @@ impl Daemon {
             self.servers.shutdown().await;
         }
         self.helpers.shutdown().await;
+        if let Err(error) = self.context.write_token_uses().await {
+            tracing::error!(%error, "cannot write when tokens were last used");
+        }
         let context = Arc::clone(&self.context);
         let _ = tokio::task::spawn_blocking(move || context.telemetry.close()).await;
         tracing::info!("stopped");
@@ -279,6 +293,8 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
     let (limits, sandbox) = (spawn_limits(&config), sandbox_options(&config));
     let spawner = Spawner::start(runtime, &data_dir.join("run"), logs, limits, sandbox).await?;
     report_sandbox(&config, spawner.sandbox());
+    commands::ensure_admin_token(&store, &data_dir, Timestamp::now())?;
+    let authority = Authority::new(store.tokens()?);
     let catalogue = store.catalogue()?;
     let versions = catalogue.iter().flat_map(|it| it.versions.iter().map(|version| version.id)).collect();
     let name = Some(spawner.runtime().name()).filter(|_| config.versioning.bytecode == Bytecode::Auto);
@@ -289,6 +305,7 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
     Ok(Arc::new(Context {
         router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
         scheduler: Scheduler::new(spawner, Arc::clone(&bundles), scheduler_limits(&config)),
+        authority,
         config: ArcSwap::from_pointee(config),
         data_dir,
         store,

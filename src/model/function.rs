@@ -63,6 +63,31 @@ impl Network {
     }
 }
 
+/// Who may invoke a function over HTTP. Over the command socket everybody may who may connect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Everybody.
+    #[default]
+    Public,
+    /// Who has a token with the scope `invoke`, for all functions or for this one.
+    Token,
+}
+
+impl Auth {
+    /// Both, by their names.
+    pub const ALL: [(&str, Self); 2] = [("public", Self::Public), ("token", Self::Token)];
+
+    /// `public` or `token`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Token => "token",
+        }
+    }
+}
+
 /// One setting that is a number, for whoever handles all of them alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -89,6 +114,9 @@ macro_rules! settings {
             $(#[doc = $doc] pub $key: u32,)*
             /// Whether it reaches the network.
             pub network: Network,
+            /// Who may invoke it over HTTP; absent in what was written before there was such a choice.
+            #[serde(default)]
+            pub auth: Auth,
         }
 
         /// Settings to change; what is absent stays.
@@ -99,6 +127,9 @@ macro_rules! settings {
             /// Whether it reaches the network.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub network: Option<Network>,
+            /// Who may invoke it over HTTP.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub auth: Option<Auth>,
         }
 
         impl Settings {
@@ -121,6 +152,7 @@ macro_rules! settings {
                     self.$key = found;
                 })*
                 self.network = patch.network.unwrap_or(self.network);
+                self.auth = patch.auth.unwrap_or(self.auth);
                 if self.warm_workers > self.workers_max() {
                     return Err(SettingsError::FloorAboveCeiling { warm: self.warm_workers, max: self.workers_max() });
                 }
@@ -205,6 +237,7 @@ mod tests {
         max_requests_per_worker: 0,
         max_age_seconds: 0,
         network: Network::On,
+        auth: Auth::Public,
     };
 
     #[test]

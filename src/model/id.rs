@@ -104,6 +104,11 @@ identity!(
     InvocationId,
     "exec"
 );
+identity!(
+    /// A token for HTTP.
+    TokenId,
+    "token"
+);
 
 /// A worker process, numbered by its pool from 1; a number is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

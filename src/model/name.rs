@@ -112,6 +112,15 @@ name!(
     "letters, digits, `_` and `-`",
     |text| text.bytes().all(is_word)
 );
+name!(
+    /// A token's name, unique among the tokens that are not revoked.
+    ///
+    /// A text that reads as a token's id is refused, because commands accept either.
+    TokenName,
+    "token name",
+    "letters, digits, `_` and `-` (and not the form of an id)",
+    |text| text.bytes().all(is_word) && text.parse::<super::TokenId>().is_err()
+);
 
 impl AliasName {
     /// The alias an invocation without a qualifier goes to.

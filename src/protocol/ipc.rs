@@ -102,12 +102,19 @@ pub struct CommandRow {
     pub name: &'static str,
     /// What it does, in a line.
     pub does: &'static str,
+    /// The name of its request in [`Request`].
+    pub variant: &'static str,
 }
 
 macro_rules! commands {
     ($($byte:literal $name:literal $variant:ident($request:ty) -> $response:ty: $does:literal;)*) => {
         /// Every command, in the order of its byte.
-        pub const COMMANDS: &[CommandRow] = &[$(CommandRow { byte: $byte, name: $name, does: $does }),*];
+        pub const COMMANDS: &[CommandRow] = &[$(CommandRow {
+            byte: $byte,
+            name: $name,
+            does: $does,
+            variant: stringify!($variant),
+        }),*];
 
         /// A decoded request.
         #[derive(Debug, Clone)]
@@ -116,6 +123,12 @@ macro_rules! commands {
         }
 
         impl Request {
+            /// The command's name in the documentation.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
             /// Reads the request behind a command byte; large bodies in it share the payload's memory.
             pub fn decode_shared(command: u8, payload: &Bytes) -> Result<Self, Error> {
                 field::sharing(payload, |payload| Self::decode(command, payload))
@@ -180,6 +193,9 @@ commands! {
     0x1D "LIST_ENVIRONMENTS" Environments(EnvironmentsRequest) -> EnvironmentsResponse: "lists the environments by name";
     0x1E "DECIDE_DEPLOYMENT" Decide(DecideRequest) -> DeployResponse: "approves or rejects a deployment that waits for it";
     0x1F "TAG_VERSION" TagVersion(TagVersionRequest) -> VersionInfo: "changes a version's tags and description, never its code";
+    0x20 "CREATE_TOKEN" CreateToken(CreateTokenRequest) -> CreateTokenResponse: "makes a token for HTTP; its secret is in the answer and nowhere else";
+    0x21 "LIST_TOKENS" ListTokens(ListTokensRequest) -> ListTokensResponse: "lists the tokens, without their secrets";
+    0x22 "REVOKE_TOKEN" RevokeToken(RevokeTokenRequest) -> TokenInfo: "ends a token at once and for good";
 }
 
 fn unknown_command(command: u8) -> Error {

@@ -269,6 +269,7 @@ mod manifest;
 mod rollout;
 mod status;
 mod tags;
+mod tokens;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
 pub use approval::{
@@ -290,6 +291,9 @@ pub use rollout::{
 };
 pub use status::{DiskInfo, PoolInfo, SandboxInfo, StatusRequest, StatusResponse};
 pub use tags::TagVersionRequest;
+pub use tokens::{
+    CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest, TokenInfo,
+};
 pub use traffic::{SetTrafficRequest, SplitInfo};
 
 messages! {

@@ -1,6 +1,7 @@
 //! Keeps the tables of `docs/protocol.md` equal to those of the code.
 
 use super::ipc::COMMANDS;
+use crate::commands::SCOPES;
 use crate::error::ErrorCode;
 use std::{fs, path::Path};
 
@@ -14,9 +15,11 @@ fn replace(text: &str, name: &str, table: &str) -> String {
 
 #[test]
 fn the_tables_of_the_documentation_are_those_of_the_code() {
-    let mut commands = String::from("| byte | command | does |\n|---|---|---|\n");
+    let mut commands = String::from("| byte | command | does | scope over HTTP |\n|---|---|---|---|\n");
     for row in COMMANDS {
-        commands += &format!("| `0x{:02X}` | `{}` | {} |\n", row.byte, row.name, row.does);
+        let scope = SCOPES.iter().find(|(variant, _)| *variant == row.variant).map(|(_, scope)| scope.name());
+        let scope = scope.expect("every request has its scope, else it would not compile");
+        commands += &format!("| `0x{:02X}` | `{}` | {} | {scope} |\n", row.byte, row.name, row.does);
     }
     let mut codes = String::from("| code | meaning | HTTP status | CLI exit code |\n|---|---|---|---|\n");
     for code in ErrorCode::ALL {

@@ -2,7 +2,8 @@
 
 use super::Hold;
 use crate::model::{
-    AliasName, Deployment, DeploymentId, EnvironmentName, FunctionId, FunctionName, RolloutId, VersionId, VersionLabel,
+    AliasName, Deployment, DeploymentId, EnvironmentName, FunctionId, FunctionName, RolloutId, TokenId, TokenName,
+    VersionId, VersionLabel,
 };
 use crate::sqlite::SqliteError;
 
@@ -66,6 +67,12 @@ pub enum StoreError {
     /// The rollout has ended.
     #[error("{0} does not go on any more")]
     RolloutOver(RolloutId),
+    /// A token that is not revoked has the name.
+    #[error("the name `{0}` is taken by a token that is not revoked: choose another name, or revoke that token first")]
+    TokenNameTaken(TokenName),
+    /// There is no such token.
+    #[error("there is no token {0}")]
+    TokenNotFound(TokenId),
     /// There is no such environment.
     #[error("there is no environment `{0}`; `production`, `staging`, `dev` and `preview` are there from the start")]
     EnvironmentNotFound(EnvironmentName),

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, name, runtime, handler, status, memory_mb, timeout_seconds, max_concurrent_executions, \
      warm_workers, worker_concurrency, idle_timeout_seconds, queue_max, max_requests_per_worker, max_age_seconds, \
-     network, created_at, updated_at";
+     network, auth, created_at, updated_at";
 
 fn read(row: &Row<'_>) -> Result<Function, StoreError> {
     let columns = Columns { table: "functions", row };
@@ -28,6 +28,7 @@ fn read(row: &Row<'_>) -> Result<Function, StoreError> {
             max_requests_per_worker: columns.plain("max_requests_per_worker")?,
             max_age_seconds: columns.plain("max_age_seconds")?,
             network: columns.text("network")?,
+            auth: columns.text("auth")?,
         },
         created_at: columns.time("created_at")?,
         updated_at: columns.time("updated_at")?,
@@ -53,7 +54,7 @@ pub(super) fn insert(connection: &Connection, function: &Function) -> Result<(),
     let settings = &function.settings;
     let sql = format!(
         "INSERT INTO functions ({COLUMNS}) VALUES \
-         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
     );
     connection.prepare_cached(&sql)?.execute(params![
         Text(function.id),
@@ -71,6 +72,7 @@ pub(super) fn insert(connection: &Connection, function: &Function) -> Result<(),
         settings.max_requests_per_worker,
         settings.max_age_seconds,
         settings.network.name(),
+        settings.auth.name(),
         Millis(function.created_at),
         Millis(function.updated_at),
     ])?;
@@ -86,7 +88,8 @@ pub(super) fn set_settings(
     let mut statement = connection.prepare_cached(
         "UPDATE functions SET memory_mb = ?2, timeout_seconds = ?3, max_concurrent_executions = ?4, warm_workers = ?5, \
          worker_concurrency = ?6, idle_timeout_seconds = ?7, queue_max = ?8, max_requests_per_worker = ?9, \
-         max_age_seconds = ?10, network = ?11, updated_at = ?12 WHERE id = ?1 AND status <> 'deleted'",
+         max_age_seconds = ?10, network = ?11, auth = ?12, updated_at = ?13 \
+         WHERE id = ?1 AND status <> 'deleted'",
     )?;
     let changed = statement.execute(params![
         Text(id),
@@ -100,6 +103,7 @@ pub(super) fn set_settings(
         settings.max_requests_per_worker,
         settings.max_age_seconds,
         settings.network.name(),
+        settings.auth.name(),
         Millis(now),
     ])?;
     found(changed, id)

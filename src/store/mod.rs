@@ -16,6 +16,7 @@
 //! - A deleted function has no alias, does not change and keeps its versions.
 //! - In a protected environment nothing takes calls of an alias that was not approved for it there, and nothing that runs
 //!   there is taken out of it.
+//! - A token stays, and what it may do never changes; a revoked one stays revoked. Its secret is not here.
 
 mod aliases;
 mod approval;
@@ -25,6 +26,7 @@ mod error;
 mod functions;
 mod retention;
 mod rollouts;
+mod tokens;
 mod value;
 mod versions;
 
@@ -56,6 +58,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/004_alias_descriptions.sql"),
     include_str!("migrations/005_traffic.sql"),
     include_str!("migrations/006_alias_changes.sql"),
+    include_str!("migrations/007_tokens.sql"),
 ];
 
 /// The database of functions; see the module.

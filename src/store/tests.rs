@@ -54,6 +54,7 @@ fn function(name: &str) -> Function {
             max_requests_per_worker: 0,
             max_age_seconds: 0,
             network: crate::model::Network::On,
+            auth: crate::model::Auth::Public,
         },
         created_at: at(1_000),
         updated_at: at(1_000),

@@ -1,0 +1,201 @@
+//! CREATE_TOKEN, LIST_TOKENS and REVOKE_TOKEN.
+
+use super::{Caller, Context, auth::Known};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{
+        Secret, Timestamp, Token, TokenId, TokenName,
+        time::parse_age,
+        token::{SECRET_BYTES, TokenStatus},
+    },
+    protocol::message::{
+        CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest, TokenInfo,
+    },
+};
+use std::{sync::Arc, time::Duration};
+
+/// Valid tokens at once.
+const TOKENS_MAX: usize = 1_000;
+
+/// How often it is written when tokens were last used.
+const WRITE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A secret that nobody else has.
+pub(super) fn new_secret() -> Result<Secret, getrandom::Error> {
+    let mut random = [0; SECRET_BYTES];
+    getrandom::fill(&mut random)?;
+    Ok(Secret::new(random))
+}
+
+pub(super) async fn create(
+    context: &Arc<Context>,
+    request: CreateTokenRequest,
+    caller: &Caller,
+) -> Result<CreateTokenResponse, Error> {
+    let now = Timestamp::now();
+    let name: TokenName = request.name.parse()?;
+    let mut scopes = request.scopes;
+    scopes.sort_unstable();
+    scopes.dedup();
+    if scopes.is_empty() {
+        return Err(Error::invalid("a token without a scope is for nothing: name admin, deploy, invoke or read"));
+    }
+    let expires_at = expiry(request.expires_in.as_deref(), request.expires_at, now)?;
+    let function = match &request.function_id {
+        Some(function) => Some(context.router.function(function)?.function.id),
+        None => None,
+    };
+    let secret = new_secret().map_err(Error::internal)?;
+    let (hash, actor) = (secret.hash(), Arc::clone(&caller.actor));
+    let (id, created_at) = (TokenId::new(), now);
+    let token =
+        Token { id, name, hash, scopes, function, actor, created_at, expires_at, last_used_at: None, revoked_at: None };
+    let owner = Arc::clone(context);
+    context
+        .to_its_end(async move {
+            let made = owner.blocking(move |context| insert(context, token)).await?;
+            tracing::info!(token = %made.token.name, id = %made.token.id, actor = &*made.token.actor, "token made");
+            Ok(CreateTokenResponse { token: secret, info: info(&owner, &made, now) })
+        })
+        .await
+}
+
+fn insert(context: &Context, token: Token) -> Result<Known, Error> {
+    let _changing = context.authority.changing.lock();
+    let now = token.created_at;
+    let valid = context.authority.all().iter().filter(|it| it.token.status(now) == TokenStatus::Valid).count();
+    if valid >= TOKENS_MAX {
+        let message = format!("there are {valid} valid tokens, and no more can be made: revoke some first");
+        return Err(Error::new(ErrorCode::Conflict, message));
+    }
+    context.store.insert_token(&token)?;
+    Ok(context.authority.put(token))
+}
+
+fn expiry(after: Option<&str>, at: Option<Timestamp>, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    let end = match (after, at) {
+        (Some(_), Some(_)) => return Err(Error::invalid("give `expires_in` or `expires_at`, not both")),
+        (None, at) => at,
+        (Some(after), None) => {
+            let age = parse_age(after).ok_or_else(|| {
+                Error::invalid(format!("expires_in `{after}` is not a time span such as 90s, 15m, 12h or 30d"))
+            })?;
+            Some(Timestamp::from_millis(now.as_millis().saturating_add(age)))
+        }
+    };
+    match end {
+        Some(end) if end <= now => Err(Error::invalid(format!("the token would have expired already, at {end}"))),
+        end => Ok(end),
+    }
+}
+
+fn info(context: &Context, known: &Known, now: Timestamp) -> TokenInfo {
+    let token = &known.token;
+    let function = token.function.map(|id| id.to_string());
+    TokenInfo {
+        token_id: token.id.to_string(),
+        name: token.name.to_string(),
+        scopes: token.scopes.clone(),
+        function: function.as_ref().and_then(|id| Some(context.router.function(id).ok()?.function.name.to_string())),
+        function_id: function,
+        status: token.status(now),
+        actor: token.actor.to_string(),
+        created_at: token.created_at,
+        expires_at: token.expires_at,
+        last_used_at: known.last_used_at(),
+        revoked_at: token.revoked_at,
+    }
+}
+
+pub(super) fn list(context: &Context, request: &ListTokensRequest) -> ListTokensResponse {
+    let now = Timestamp::now();
+    let mut tokens = context.authority.all();
+    tokens.retain(|it| request.all || it.token.status(now) == TokenStatus::Valid);
+    let page = tokens.iter().skip(request.offset.unwrap_or(0) as usize);
+    let page = page.take(request.limit.map_or(usize::MAX, |limit| limit as usize));
+    ListTokensResponse { tokens: page.map(|it| info(context, it, now)).collect(), total: tokens.len() as u64 }
+}
+
+pub(super) async fn revoke(
+    context: &Arc<Context>,
+    request: RevokeTokenRequest,
+    caller: &Caller,
+) -> Result<TokenInfo, Error> {
+    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+    context
+        .to_its_end(async move {
+            let by = Arc::clone(&actor);
+            let revoked = owner
+                .blocking(move |context| {
+                    let _changing = context.authority.changing.lock();
+                    let mut token = Token::clone(&named(&context.authority.all(), &request.token_id)?.token);
+                    if token.revoked_at.is_none() {
+                        let now = Timestamp::now();
+                        context.store.revoke_token(token.id, &by, now)?;
+                        token.revoked_at = Some(now);
+                    }
+                    Ok(context.authority.put(token))
+                })
+                .await?;
+            tracing::info!(token = %revoked.token.name, id = %revoked.token.id, actor = &*actor, "token revoked");
+            Ok(info(&owner, &revoked, Timestamp::now()))
+        })
+        .await
+}
+
+/// The token of this id or name, or else the only one whose id begins so.
+fn named<'a>(tokens: &'a [Known], name: &str) -> Result<&'a Known, Error> {
+    let shown: String = name.chars().take(80).collect();
+    if let Ok(id) = name.parse::<TokenId>()
+        && let Some(found) = tokens.iter().find(|it| it.token.id == id)
+    {
+        return Ok(found);
+    }
+    // The name of a revoked one may have been given again.
+    let called = |it: &&Known| it.token.name.as_str() == name && it.token.revoked_at.is_none();
+    if let Some(found) = tokens.iter().find(called) {
+        return Ok(found);
+    }
+    let begins = |it: &&Known| {
+        let id = it.token.id.to_string();
+        !name.is_empty() && (id.starts_with(name) || id.strip_prefix("token-").is_some_and(|it| it.starts_with(name)))
+    };
+    let found: Vec<&Known> = tokens.iter().filter(begins).collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => {
+            let message = format!("there is no token `{shown}`; `levain token list --all` shows those there were");
+            Err(Error::new(ErrorCode::TokenNotFound, message))
+        }
+        _ => {
+            let message = format!("`{shown}` is how {} tokens' ids begin: give more of it, or a name", found.len());
+            Err(Error::new(ErrorCode::Conflict, message))
+        }
+    }
+}
+
+/// Writes when tokens were last used, once in a while.
+pub async fn keep_token_uses(context: Arc<Context>) {
+    loop {
+        tokio::time::sleep(WRITE_INTERVAL).await;
+        if let Err(error) = context.write_token_uses().await {
+            tracing::error!(%error, "cannot write when tokens were last used");
+        }
+    }
+}
+
+impl Context {
+    /// Writes when tokens were last used, as far as that is not on disk.
+    pub async fn write_token_uses(self: &Arc<Self>) -> Result<(), Error> {
+        let uses = self.authority.unwritten();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let work = move |context: &Self| {
+            context.store.note_token_uses(&uses)?;
+            context.authority.written(&uses);
+            Ok(())
+        };
+        self.blocking(work).await
+    }
+}

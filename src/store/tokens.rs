@@ -1,0 +1,90 @@
+//! The table `tokens`.
+
+use super::{Store, StoreError};
+use super::value::{Columns, Json, Millis, Text};
+use crate::model::{Timestamp, Token, TokenId};
+use rusqlite::{Connection, Row, params};
+
+impl Store {
+    /// Every token there was, in the order in which they were made.
+    pub fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        self.read(all)
+    }
+
+    /// Adds a token; its name must be free ([`StoreError::TokenNameTaken`]).
+    pub fn insert_token(&self, token: &Token) -> Result<(), StoreError> {
+        self.write(|it| insert(it, token))
+    }
+
+    /// Revokes a token for good; one that is revoked already stays as it is.
+    pub fn revoke_token(&self, id: TokenId, actor: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| revoke(it, id, actor, now))
+    }
+
+    /// Notes when tokens were last used.
+    pub fn note_token_uses(&self, uses: &[(TokenId, Timestamp)]) -> Result<(), StoreError> {
+        self.write(|it| uses.iter().try_for_each(|(id, at)| note_use(it, *id, *at)))
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Token, StoreError> {
+    let columns = Columns { table: "tokens", row };
+    let time = |column| -> Result<Option<Timestamp>, StoreError> {
+        Ok(columns.plain::<Option<Millis>>(column)?.map(|it| it.0))
+    };
+    Ok(Token {
+        id: columns.text("id")?,
+        name: columns.text("name")?,
+        hash: columns.plain("secret_hash")?,
+        scopes: columns.json("scopes")?,
+        function: columns.text_or_null("function_id")?,
+        actor: columns.plain::<String>("actor")?.into(),
+        created_at: columns.time("created_at")?,
+        expires_at: time("expires_at")?,
+        last_used_at: time("last_used_at")?,
+        revoked_at: time("revoked_at")?,
+    })
+}
+
+fn all(connection: &Connection) -> Result<Vec<Token>, StoreError> {
+    let sql = "SELECT id, name, secret_hash, scopes, function_id, actor, created_at, expires_at, last_used_at, \
+         revoked_at FROM tokens ORDER BY id";
+    connection.prepare_cached(sql)?.query_and_then([], read)?.collect()
+}
+
+fn insert(connection: &Connection, token: &Token) -> Result<(), StoreError> {
+    let mut taken = connection.prepare_cached("SELECT 1 FROM tokens WHERE name = ?1 AND revoked_at IS NULL")?;
+    if taken.exists([Text(&token.name)])? {
+        return Err(StoreError::TokenNameTaken(token.name.clone()));
+    }
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO tokens (id, name, secret_hash, scopes, function_id, actor, created_at, expires_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    statement.execute(params![
+        Text(token.id),
+        Text(&token.name),
+        token.hash,
+        Json(&token.scopes),
+        token.function.map(Text),
+        &*token.actor,
+        Millis(token.created_at),
+        token.expires_at.map(Millis),
+    ])?;
+    Ok(())
+}
+
+/// The first one who revokes it is the one who did.
+fn revoke(connection: &Connection, id: TokenId, actor: &str, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE tokens SET revoked_at = ?2, revoked_by = ?3 WHERE id = ?1 AND revoked_at IS NULL";
+    let changed = connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now), actor])?;
+    let mut there = connection.prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?;
+    if changed == 1 || there.exists([Text(id)])? { Ok(()) } else { Err(StoreError::TokenNotFound(id)) }
+}
+
+/// A later use that is written already stays.
+fn note_use(connection: &Connection, id: TokenId, at: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE tokens SET last_used_at = MAX(IFNULL(last_used_at, ?2), ?2) WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![Text(id), Millis(at)])?;
+    Ok(())
+}
