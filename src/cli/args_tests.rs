@@ -139,6 +139,16 @@ fn a_decision_names_a_deployment_and_a_rejection_its_reason() {
 }
 
 #[test]
+fn a_token_needs_a_scope_that_there_is() {
+    let line = ["token", "create", "ci", "--scope", "deploy,read", "--scope", "invoke", "--expires", "30d"];
+    assert!(parse(&line).is_ok());
+    assert_eq!(refused(&["token", "create", "ci"]), ErrorKind::MissingRequiredArgument);
+    assert_eq!(refused(&["token", "create", "ci", "--scope", "root"]), ErrorKind::InvalidValue);
+    assert_eq!(refused(&["token", "create", "ci", "--scope", "read", "--expires", "soon"]), ErrorKind::ValueValidation);
+    assert!(parse(&["token", "list", "--all"]).is_ok() && parse(&["token", "revoke", "ci", "--yes"]).is_ok());
+}
+
+#[test]
 fn a_rollback_takes_its_version_in_one_way() {
     assert!(parse(&["rollback", "hello", "--alias", "STAGING", "--to", "v1"]).is_ok());
     assert!(parse(&["rollback", "hello", "v1"]).is_ok());

@@ -125,6 +125,9 @@ pub(super) fn error(error: &Error, invocation_id: Option<InvocationId>) -> Answe
         let wait_ms = details.and_then(|it| it.get("retry_after_ms")?.as_u64()).unwrap_or(1_000);
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000).max(1)));
     }
+    if error.code == ErrorCode::Unauthorized {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if let Some(id) = invocation_id {
         let id = HeaderValue::try_from(id.to_string()).expect("an id is visible ASCII");
         answer.headers_mut().insert(INVOCATION_HEADER, id);

@@ -2,13 +2,14 @@
 
 use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
+    auth,
     upload::{Outcome, Upload},
 };
 use crate::{
     commands::{self, Context},
     config::HttpConfig,
     error::{Error, ErrorCode},
-    model::{Invocation, InvocationId, RequestBody},
+    model::{Auth, Invocation, InvocationId, RequestBody},
     protocol::worker::RESERVED_PREFIX,
     router::PIN_HEADER,
     scheduler::Pace,
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use hyper::body::{Body as _, Incoming};
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -75,7 +77,7 @@ fn by_host(request: &Request<Incoming>) -> Option<String> {
     (!name.is_empty() && !name.contains('.')).then(|| name.to_owned())
 }
 
-pub(super) async fn run(context: &Arc<Context>, call: Call, request: Request<Incoming>) -> Answer {
+pub(super) async fn run(context: &Arc<Context>, call: Call, peer: IpAddr, request: Request<Incoming>) -> Answer {
     let config = context.config.load();
     let (correlation, origin) = {
         let of = |name| request.headers().get(name).cloned();
@@ -85,7 +87,7 @@ pub(super) async fn run(context: &Arc<Context>, call: Call, request: Request<Inc
         Some(answer) => answer,
         None => {
             let id = InvocationId::new();
-            match invoke(context, &config.http, id, call, request).await {
+            match invoke(context, &config.http, id, call, (peer, request)).await {
                 Ok(answer) => answer,
                 Err(error) => answer::error(&error, Some(id)),
             }
@@ -122,14 +124,19 @@ async fn invoke(
     config: &HttpConfig,
     id: InvocationId,
     call: Call,
-    request: Request<Incoming>,
+    (peer, request): (IpAddr, Request<Incoming>),
 ) -> Result<Answer, Error> {
     let received = Instant::now();
     let (head, body) = request.into_parts();
     let route = context.router.route(&call.function, None, Some(&head.headers))?;
     let is_pinned = head.headers.contains_key(PIN_HEADER);
-    commands::check_method(&head.method)?;
     let mut headers = head.headers;
+    if route.entry.function.settings.auth == Auth::Token {
+        auth::authorize(context, &headers, peer)?.may_invoke(route.entry.function.id)?;
+        // It is between the caller and the daemon: with it the function could call others in the caller's name.
+        headers.remove(header::AUTHORIZATION);
+    }
+    commands::check_method(&head.method)?;
     remove_reserved(&mut headers);
     commands::check_head(&call.target, &headers)?;
     let upload = match body.is_end_stream() {

@@ -1,13 +1,14 @@
 //! The HTTP face: functions below `/functions/`, and by the host name `<function>.localhost`.
 //!
 //! [`Server`] accepts connections and gives each to a lane, as the command socket does; hyper speaks HTTP/1.1 and h2c on
-//! them. What a request means is said by [`gateway`].
+//! them. What a request means is said by [`gateway`], and who asks by [`auth`].
 //!
 //! **Invariants.** What a peer can make the daemon hold is bounded: heads, bodies on their way, connections, and each
 //! wait. A peer that goes away takes its invocation with it. While the daemon stops, requests that run are answered and
 //! no other begins.
 
 mod answer;
+mod auth;
 mod gateway;
 mod upload;
 
@@ -21,7 +22,14 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -88,11 +96,11 @@ impl Server {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => accepted,
             };
-            match accepted.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) => {
+            match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip()))) {
+                Ok((stream, peer)) => {
                     let context = Arc::clone(&context);
                     let served = async move {
-                        if let Err(error) = serve(stream, context).await {
+                        if let Err(error) = serve(stream, peer, context).await {
                             tracing::debug!(%error, "an HTTP connection broke off");
                         }
                         drop(place);
@@ -133,7 +141,7 @@ const PREFACE_POLL: Duration = Duration::from_millis(5);
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One connection, on the lane where it is first polled.
-async fn serve(stream: std::net::TcpStream, context: Arc<Context>) -> Result<(), ConnectionError> {
+async fn serve(stream: std::net::TcpStream, peer: IpAddr, context: Arc<Context>) -> Result<(), ConnectionError> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let config = context.config.load_full();
@@ -144,7 +152,7 @@ async fn serve(stream: std::net::TcpStream, context: Arc<Context>) -> Result<(),
     };
     let service = service_fn(|request| {
         let context = Arc::clone(&context);
-        async move { Ok::<_, Infallible>(respond(&context, request).await) }
+        async move { Ok::<_, Infallible>(respond(&context, peer, request).await) }
     });
     let stream = TokioIo::new(stream);
     // Both kinds of connection are driven alike, and share no trait.
@@ -208,9 +216,9 @@ fn http2_builder(config: &HttpConfig, beside: &Beside) -> http2::Builder<Beside>
 }
 
 /// What a request means, by its host or its path.
-async fn respond(context: &Arc<Context>, request: Request<Incoming>) -> Answer {
+async fn respond(context: &Arc<Context>, peer: IpAddr, request: Request<Incoming>) -> Answer {
     if let Some(call) = gateway::Call::of(&request) {
-        return gateway::run(context, call, request).await;
+        return gateway::run(context, call, peer, request).await;
     }
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/health") => answer::text(StatusCode::OK, "ok\n"),

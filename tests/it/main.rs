@@ -46,6 +46,7 @@ mod rollout;
 mod spawner;
 mod status;
 mod storm;
+mod tokens;
 mod traffic;
 mod versions;
 mod warmup;

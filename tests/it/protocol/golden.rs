@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use levain::{
     error::{Error, ErrorCode},
     model::{
-        ColdStart, Counts, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Policy, RolloutStatus,
-        SettingsPatch, Source, Timestamp, policy::Limits, rollout::Plan,
+        ColdStart, Counts, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Policy, RolloutStatus, Scope,
+        Secret, SettingsPatch, Source, Timestamp, policy::Limits, rollout::Plan, token::TokenStatus,
     },
     protocol::{
         field::{Body, Fields},
@@ -186,6 +186,42 @@ fn requests_about_housekeeping_are_these_bytes() {
     let (from, to) = ("ROLLBACK".into(), VersionRef::Number(2));
     request("compare", &CompareRequest { function_id: function_id.clone(), from, to });
     request("delete-version", &DeleteVersionRequest { function_id, version: "v1".into() });
+}
+
+fn token() -> TokenInfo {
+    TokenInfo {
+        token_id: "token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        name: "ci".into(),
+        scopes: vec![Scope::Deploy, Scope::Invoke],
+        function_id: Some("func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into()),
+        function: Some("hello".into()),
+        status: TokenStatus::Valid,
+        actor: "uid:1000".into(),
+        created_at: Timestamp::from_millis(1_769_508_000_123),
+        expires_at: Some(Timestamp::from_millis(1_769_594_400_123)),
+        last_used_at: None,
+        revoked_at: None,
+    }
+}
+
+#[test]
+fn requests_and_answers_about_tokens_are_these_bytes() {
+    let create = CreateTokenRequest {
+        name: "ci".into(),
+        scopes: vec![Scope::Deploy, Scope::Invoke],
+        function_id: Some("hello".into()),
+        expires_in: Some("30d".into()),
+        expires_at: None,
+    };
+    request("create-token", &create);
+    request("list-tokens", &ListTokensRequest { all: true, limit: Some(10), offset: None });
+    request("revoke-token", &RevokeTokenRequest { token_id: "ci".into() });
+    let created = CreateTokenResponse { token: Secret::new([0xab; 32]), info: token() };
+    response::<CreateTokenRequest>("create-token", &created);
+    response::<ListTokensRequest>("list-tokens", &ListTokensResponse { tokens: vec![token()], total: 1 });
+    let at = Some(Timestamp::from_millis(1_769_508_060_123));
+    let revoked = TokenInfo { status: TokenStatus::Revoked, last_used_at: at, revoked_at: at, ..token() };
+    response::<RevokeTokenRequest>("revoke-token", &revoked);
 }
 
 #[test]

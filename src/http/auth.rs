@@ -1,0 +1,46 @@
+//! Who asks: the token in the header `Authorization`.
+
+use crate::{
+    commands::{Context, Grant, token_missing},
+    error::Error,
+    model::Timestamp,
+};
+use http::{HeaderMap, header};
+use std::{net::IpAddr, time::Instant};
+
+/// What the token of a request allows. `UNAUTHORIZED` where it has none, or one that is not valid; `OVERLOADED` where too
+/// many wrong ones have come from this address.
+pub(super) fn authorize(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Grant, Error> {
+    let bearer = bearer(headers).ok_or_else(token_missing)?;
+    context.authority.check_from(peer, bearer, (Timestamp::now(), Instant::now()))
+}
+
+/// What stands behind `Bearer` (RFC 6750, section 2.1). With two headers nobody could say which one counts.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim_matches(' '))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_token_stands_behind_bearer_and_nowhere_else() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+            }
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(of(&["Bearer lvn_a"]).as_deref(), Some("lvn_a"));
+        assert_eq!(of(&["bEARER  lvn_a "]).as_deref(), Some("lvn_a"));
+        for other in [&[][..], &["lvn_a"], &["Basic lvn_a"], &["Bearerlvn_a"], &["Bearer lvn_a", "Bearer lvn_b"]] {
+            assert_eq!(of(other), None, "{other:?}");
+        }
+    }
+}
