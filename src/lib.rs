@@ -66,6 +66,7 @@
 //! | A worker dies with the daemon; all it has started dies with it, without isolation at the next start after a `kill -9` | [`worker::launch`], [`worker`] | `tests/it/process.rs`, `tests/it/worker.rs` |
 //! | A function reaches nothing of the machine that `docs/isolation.md` does not grant it | [`worker::sandbox`] | `tests/it/isolation` runs each attempt at each level |
 //! | A worker that does what no shim does is ended with the reason, and one that says a lot is read slowly; nobody else notices | [`worker`] | `tests/it/rogue.rs` |
+//! | A token is nowhere but in the answer that made it, and counts until it is revoked or expires and no longer | [`commands`] | `tests/it/tokens.rs`, `tests/it/http/auth.rs` |
 //! | A function cannot use the command socket | [`ipc`] | `tests/it/rogue.rs` |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 

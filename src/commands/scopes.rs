@@ -27,51 +27,101 @@ fn one_or_all(function_id: Option<&String>) -> About<'_> {
 }
 
 macro_rules! needs {
-    ($($variant:ident($request:pat) $scope:ident $about:expr;)*) => {
+    ($($variant:ident($request:pat) $scope:ident $(or $other:ident if $other_if:expr)?, $about:expr;)*) => {
         /// What a token must allow for this request. A command that is missing here does not compile.
         #[must_use]
         pub fn needs(request: &Request) -> Needs<'_> {
             match request {
-                $(Request::$variant($request) => Needs { scope: Scope::$scope, about: $about },)*
+                $(Request::$variant($request) => {
+                    #[allow(unused_mut, reason = "most commands need the same scope whatever they say")]
+                    let mut scope = Scope::$scope;
+                    $(if $other_if {
+                        scope = Scope::$other;
+                    })?
+                    Needs { scope, about: $about }
+                })*
             }
         }
 
-        /// The scope that each command needs, by the name of its request.
-        pub const SCOPES: &[(&str, Scope)] = &[$((stringify!($variant), Scope::$scope)),*];
+        /// The scope that each command needs, by the name of its request; a second one where some requests need that.
+        pub const SCOPES: &[(&str, Scope, Option<Scope>)] =
+            &[$((stringify!($variant), Scope::$scope, [$(Some(Scope::$other),)? None][0])),*];
     };
 }
 
 needs! {
-    Invoke(it) Invoke Function(&it.function_id);
+    Invoke(it) Invoke, Function(&it.function_id);
 
-    GetLogs(it) Read Function(&it.function_id);
-    GetMetrics(it) Read Function(&it.function_id);
-    Versions(it) Read Function(&it.function_id);
-    List(_) Read All;
-    Get(it) Read Function(&it.function_id);
-    Deployments(it) Read Function(&it.function_id);
-    Status(_) Read All;
-    Aliases(it) Read Function(&it.function_id);
-    Compare(it) Read Function(&it.function_id);
+    GetLogs(it) Read, Function(&it.function_id);
+    GetMetrics(it) Read, Function(&it.function_id);
+    Versions(it) Read, Function(&it.function_id);
+    List(_) Read, All;
+    Get(it) Read, Function(&it.function_id);
+    Deployments(it) Read, if it.function_id.is_empty() { All } else { Function(&it.function_id) };
+    Rollouts(it) Read, Function(&it.function_id);
+    Environments(_) Read, All;
+    Status(_) Read, All;
+    Aliases(it) Read, Function(&it.function_id);
+    Compare(it) Read, Function(&it.function_id);
     // A manifest that a deployment has left may tell of other functions.
-    ExportManifest(it) Read if it.deployment_id.is_some() { All } else { one_or_all(it.function_id.as_ref()) };
+    ExportManifest(it) Read, if it.deployment_id.is_some() { All } else { one_or_all(it.function_id.as_ref()) };
 
-    Register(_) Deploy All;
-    Deploy(it) Deploy Function(&it.function_id);
-    DeleteVersion(it) Deploy Function(&it.function_id);
-    Warmup(it) Deploy Function(&it.function_id);
-    Rollback(it) Deploy Function(&it.function_id);
-    SetAlias(it) Deploy Function(&it.function_id);
-    DeleteAlias(it) Deploy Function(&it.function_id);
-    SetTraffic(it) Deploy Function(&it.function_id);
-    TagVersion(it) Deploy Function(&it.function_id);
-    ApplyManifest(_) Deploy All;
-    Cleanup(it) Deploy one_or_all(it.function_id.as_ref());
+    Register(_) Deploy, All;
+    // What a path names is read with the rights of the daemon: the folder of its tokens, for one.
+    Deploy(it) Deploy or Admin if it.bundle_path.is_some(), Function(&it.function_id);
+    DeleteVersion(it) Deploy, Function(&it.function_id);
+    Warmup(it) Deploy, Function(&it.function_id);
+    Rollback(it) Deploy, Function(&it.function_id);
+    SetAlias(it) Deploy, Function(&it.function_id);
+    DeleteAlias(it) Deploy, Function(&it.function_id);
+    SetTraffic(it) Deploy, Function(&it.function_id);
+    SetPolicy(it) Deploy or Read if it.show, Function(&it.function_id);
+    StartRollout(it) Deploy, Function(&it.function_id);
+    ControlRollout(it) Deploy, Function(&it.function_id);
+    TagVersion(it) Deploy, Function(&it.function_id);
+    ApplyManifest(_) Deploy, All;
+    Cleanup(it) Deploy, one_or_all(it.function_id.as_ref());
 
     // Settings are what keeps a function within bounds: among them who may call it, and what it reaches.
-    Update(it) Admin Function(&it.function_id);
-    Delete(it) Admin Function(&it.function_id);
-    CreateToken(_) Admin All;
-    ListTokens(_) Admin All;
-    RevokeToken(_) Admin All;
+    Update(it) Admin, Function(&it.function_id);
+    Delete(it) Admin, Function(&it.function_id);
+    // Who deploys does not approve.
+    SetEnvironment(_) Admin, All;
+    Decide(_) Admin, All;
+    CreateToken(_) Admin, All;
+    ListTokens(_) Admin, All;
+    RevokeToken(_) Admin, All;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::message::{DeployRequest, DeploymentsRequest, ExportManifestRequest, SetPolicyRequest};
+
+    #[test]
+    fn what_a_request_says_may_need_more_or_less() {
+        let deploy = |path: Option<&str>| {
+            let bundle_path = path.map(str::to_owned);
+            let request = DeployRequest { function_id: "f".into(), bundle_path, ..DeployRequest::default() };
+            needs(&Request::Deploy(request)).scope
+        };
+        assert_eq!((deploy(None), deploy(Some("/var/lib/levain"))), (Scope::Deploy, Scope::Admin));
+        let policy = |show| needs(&Request::SetPolicy(SetPolicyRequest { show, ..SetPolicyRequest::default() })).scope;
+        assert_eq!((policy(false), policy(true)), (Scope::Deploy, Scope::Read));
+    }
+
+    #[test]
+    fn what_names_no_function_is_about_all() {
+        let requests = [
+            Request::Deployments(DeploymentsRequest::default()),
+            Request::ExportManifest(ExportManifestRequest::default()),
+            Request::ExportManifest(ExportManifestRequest {
+                function_id: Some("f".into()),
+                deployment_id: Some("deploy-1".into()),
+            }),
+        ];
+        for request in requests {
+            assert_eq!(needs(&request).about, All, "{request:?}");
+        }
+    }
 }

@@ -17,8 +17,9 @@ fn replace(text: &str, name: &str, table: &str) -> String {
 fn the_tables_of_the_documentation_are_those_of_the_code() {
     let mut commands = String::from("| byte | command | does | scope over HTTP |\n|---|---|---|---|\n");
     for row in COMMANDS {
-        let scope = SCOPES.iter().find(|(variant, _)| *variant == row.variant).map(|(_, scope)| scope.name());
-        let scope = scope.expect("every request has its scope, else it would not compile");
+        let found = SCOPES.iter().find(|(variant, ..)| *variant == row.variant);
+        let (_, scope, other) = found.expect("every request has its scope, else it would not compile");
+        let scope = other.map_or_else(|| scope.name().into(), |it| format!("{} or {}", scope.name(), it.name()));
         commands += &format!("| `0x{:02X}` | `{}` | {} | {scope} |\n", row.byte, row.name, row.does);
     }
     let mut codes = String::from("| code | meaning | HTTP status | CLI exit code |\n|---|---|---|---|\n");

@@ -1,7 +1,7 @@
 //! The table `tokens`.
 
-use super::{Store, StoreError};
 use super::value::{Columns, Json, Millis, Text};
+use super::{Store, StoreError};
 use crate::model::{Timestamp, Token, TokenId};
 use rusqlite::{Connection, Row, params};
 
