@@ -95,6 +95,11 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
     typed(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
+/// A value that is JSON already.
+pub(super) fn json(status: StatusCode, json: Vec<u8>) -> Answer {
+    typed(status, "application/json", json.into())
+}
+
 fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     let mut answer = Response::new(Body::Whole(body));
     *answer.status_mut() = status;
@@ -135,10 +140,21 @@ pub(super) fn error(error: &Error, invocation_id: Option<InvocationId>) -> Answe
     answer
 }
 
+/// Something is here, for other methods.
+pub(super) fn method_not_allowed(method: &Method, path: &str, allowed: &[&str]) -> Answer {
+    let (path, names) = (path.chars().take(200).collect::<String>(), allowed.join(", "));
+    let mut answer = error(&Error::invalid(format!("{method} {path} is nothing: {names} would be")), None);
+    *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    if let Ok(names) = HeaderValue::try_from(names) {
+        answer.headers_mut().insert(header::ALLOW, names);
+    }
+    answer
+}
+
 /// Nothing is here.
 pub(super) fn not_found(method: &Method, path: &str) -> Answer {
     let path: String = path.chars().take(200).collect();
-    let message = format!("{method} {path} is nothing here: functions are below /functions/");
+    let message = format!("{method} {path} is nothing here: functions are below /functions/, management below /api/");
     let mut answer = error(&Error::invalid(message), None);
     *answer.status_mut() = StatusCode::NOT_FOUND;
     answer

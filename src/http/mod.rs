@@ -8,6 +8,7 @@
 //! no other begins.
 
 mod answer;
+mod api;
 mod auth;
 mod gateway;
 mod upload;
@@ -32,6 +33,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
     task::JoinSet,
     time::timeout,
@@ -98,9 +100,9 @@ impl Server {
             };
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip()))) {
                 Ok((stream, peer)) => {
-                    let context = Arc::clone(&context);
+                    let (context, main) = (Arc::clone(&context), Handle::current());
                     let served = async move {
-                        if let Err(error) = serve(stream, peer, context).await {
+                        if let Err(error) = serve(stream, peer, context, main).await {
                             tracing::debug!(%error, "an HTTP connection broke off");
                         }
                         drop(place);
@@ -141,7 +143,12 @@ const PREFACE_POLL: Duration = Duration::from_millis(5);
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One connection, on the lane where it is first polled.
-async fn serve(stream: std::net::TcpStream, peer: IpAddr, context: Arc<Context>) -> Result<(), ConnectionError> {
+async fn serve(
+    stream: std::net::TcpStream,
+    peer: IpAddr,
+    context: Arc<Context>,
+    main: Handle,
+) -> Result<(), ConnectionError> {
     let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let config = context.config.load_full();
@@ -152,7 +159,8 @@ async fn serve(stream: std::net::TcpStream, peer: IpAddr, context: Arc<Context>)
     };
     let service = service_fn(|request| {
         let context = Arc::clone(&context);
-        async move { Ok::<_, Infallible>(respond(&context, peer, request).await) }
+        let main = main.clone();
+        async move { Ok::<_, Infallible>(respond(&context, &main, peer, request).await) }
     });
     let stream = TokioIo::new(stream);
     // Both kinds of connection are driven alike, and share no trait.
@@ -216,9 +224,12 @@ fn http2_builder(config: &HttpConfig, beside: &Beside) -> http2::Builder<Beside>
 }
 
 /// What a request means, by its host or its path.
-async fn respond(context: &Arc<Context>, peer: IpAddr, request: Request<Incoming>) -> Answer {
+async fn respond(context: &Arc<Context>, main: &Handle, peer: IpAddr, request: Request<Incoming>) -> Answer {
     if let Some(call) = gateway::Call::of(&request) {
         return gateway::run(context, call, peer, request).await;
+    }
+    if request.uri().path().starts_with(api::PREFIX) {
+        return api::run(context, main, peer, request).await;
     }
     match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/health") => answer::text(StatusCode::OK, "ok\n"),

@@ -1,5 +1,6 @@
 //! The HTTP face: by real `curl` where a client's view matters, and by bytes where they do.
 
+mod api;
 mod auth;
 mod gateway;
 mod hostile;

@@ -20,23 +20,39 @@ fn session(document: &str) -> Vec<String> {
     lines
 }
 
-/// Every line ends well; what stands as a comment behind `levain invoke` is what it prints. Gives how many did.
+/// Every line ends well; what stands as a comment behind a call is what it prints. Gives how many did.
 async fn works_line_by_line(document: &str) -> usize {
     let data = tempfile::tempdir().unwrap();
-    let daemon = DaemonProcess::start(data.path()).await;
+    let mut command = DaemonProcess::serve(data.path()).await;
+    command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
+    let daemon = DaemonProcess::spawn(command, data.path()).await;
+    let said = daemon.stderr();
+    let port = said.split("\"http\":\"127.0.0.1:").nth(1).and_then(|it| it.split('"').next()).expect("it says where");
+    // What the document calls the folder of the daemon is the test's own.
+    std::os::unix::fs::symlink(data.path(), data.path().join("data")).unwrap();
     let binaries = Path::new(env!("CARGO_BIN_EXE_levain")).parent().unwrap().display().to_string();
     let mut told = 0;
     for line in session(document) {
+        let line = line.replace("localhost:8080", &format!("localhost:{port}"));
         let command = daemon.shell(&line, &binaries).await;
         let shown = DaemonProcess::output(command).await;
         assert_eq!(shown.code, Some(0), "{line}: {shown:?}");
-        if let Some((_, expected)) = line.split_once(" # ").filter(|_| line.starts_with("levain invoke")) {
-            assert_eq!(shown.stdout, expected.trim(), "{line}");
+        if let Some((_, expected)) = line.split_once(" # ").filter(|_| is_call(&line)) {
+            assert_eq!(shown.stdout.trim_end(), expected.trim(), "{line}");
             told += 1;
         }
     }
     daemon.kill().await;
     told
+}
+
+fn is_call(line: &str) -> bool {
+    line.starts_with("levain invoke") || line.starts_with("curl")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_http_works_line_by_line() {
+    assert!(works_line_by_line("docs/http-api.md").await > 4, "the document tells what a call answers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

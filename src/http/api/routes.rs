@@ -1,0 +1,214 @@
+//! Which path is which command.
+
+use super::{CREATED, shape::Shape};
+use crate::{error::Error, protocol::ipc::COMMANDS};
+use http::{Method, StatusCode};
+use serde_json::{Map, Value};
+
+/// One method on one path.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    /// What stands in braces is a field of the command.
+    pub(super) path: &'static str,
+    /// The command's name.
+    pub(super) command: &'static str,
+    /// The status of a good answer.
+    pub(super) status: StatusCode,
+    /// Fields that the path stands for.
+    pub(super) with: &'static [(&'static str, bool)],
+    pub(super) shape: Shape,
+}
+
+const fn route(method: &'static str, path: &'static str, command: &'static str) -> Route {
+    Route { method, path, command, status: StatusCode::OK, with: &[], shape: Shape::Own }
+}
+
+impl Route {
+    const fn created(self) -> Self {
+        Self { status: CREATED, ..self }
+    }
+
+    const fn shaped(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
+    const fn with(self, with: &'static [(&'static str, bool)]) -> Self {
+        Self { with, ..self }
+    }
+
+    /// The command's byte.
+    pub(super) fn byte(&self) -> u8 {
+        COMMANDS.iter().find(|it| it.name == self.command).map_or(0, |it| it.byte)
+    }
+}
+
+/// Every route. A path that is written out goes before one with a placeholder in its place.
+pub(super) static ROUTES: &[Route] = &[
+    route("GET", "/api/status", "STATUS"),
+    route("GET", "/api/functions", "LIST_FUNCTIONS"),
+    route("POST", "/api/functions", "REGISTER_FUNCTION").created(),
+    route("POST", "/api/functions/deploy", "DEPLOY_FUNCTION").created().shaped(Shape::Deploy),
+    route("GET", "/api/functions/{function_id}", "GET_FUNCTION"),
+    route("PATCH", "/api/functions/{function_id}", "UPDATE_FUNCTION"),
+    route("DELETE", "/api/functions/{function_id}", "DELETE_FUNCTION"),
+    route("POST", "/api/functions/{function_id}/deploy", "DEPLOY_FUNCTION").created().shaped(Shape::Deploy),
+    route("POST", "/api/functions/{function_id}/rollback", "ROLLBACK").shaped(Shape::Rollback),
+    route("GET", "/api/functions/{function_id}/deployments", "GET_DEPLOYMENTS").shaped(Shape::Deployments),
+    route("POST", "/api/functions/{function_id}/invoke", "INVOKE").shaped(Shape::Invoke),
+    route("POST", "/api/functions/{function_id}/warmup", "WARMUP_FUNCTION"),
+    route("POST", "/api/functions/{function_id}/cleanup", "CLEANUP"),
+    route("GET", "/api/functions/{function_id}/logs", "GET_LOGS").with(&[("follow", false)]),
+    route("GET", "/api/functions/{function_id}/metrics", "GET_METRICS"),
+    route("GET", "/api/functions/{function_id}/versions", "GET_FUNCTION_VERSIONS"),
+    route("PATCH", "/api/functions/{function_id}/versions/{version}", "TAG_VERSION"),
+    route("DELETE", "/api/functions/{function_id}/versions/{version}", "DELETE_VERSION"),
+    route("GET", "/api/functions/{function_id}/compare", "COMPARE_VERSIONS"),
+    route("GET", "/api/functions/{function_id}/aliases", "LIST_ALIASES"),
+    route("PUT", "/api/functions/{function_id}/aliases/{name}", "SET_ALIAS"),
+    route("DELETE", "/api/functions/{function_id}/aliases/{name}", "DELETE_ALIAS"),
+    route("PUT", "/api/functions/{function_id}/traffic", "SET_TRAFFIC"),
+    route("GET", "/api/functions/{function_id}/policy", "SET_POLICY").with(&[("show", true)]),
+    route("PUT", "/api/functions/{function_id}/policy", "SET_POLICY"),
+    route("GET", "/api/functions/{function_id}/rollouts", "LIST_ROLLOUTS"),
+    route("POST", "/api/functions/{function_id}/rollouts", "START_ROLLOUT").created(),
+    route("POST", "/api/functions/{function_id}/rollouts/{action}", "CONTROL_ROLLOUT"),
+    route("GET", "/api/functions/{function_id}/manifest", "EXPORT_MANIFEST"),
+    route("GET", "/api/deployments", "GET_DEPLOYMENTS").shaped(Shape::Deployments),
+    route("POST", "/api/deployments/{deployment_id}/approve", "DECIDE_DEPLOYMENT").with(&[("approve", true)]),
+    route("POST", "/api/deployments/{deployment_id}/reject", "DECIDE_DEPLOYMENT").with(&[("approve", false)]),
+    route("GET", "/api/deployments/{deployment_id}/manifest", "EXPORT_MANIFEST"),
+    route("GET", "/api/manifest", "EXPORT_MANIFEST"),
+    route("POST", "/api/manifest", "APPLY_MANIFEST"),
+    route("POST", "/api/cleanup", "CLEANUP"),
+    route("GET", "/api/environments", "LIST_ENVIRONMENTS"),
+    route("PUT", "/api/environments/{name}", "SET_ENVIRONMENT"),
+    route("GET", "/api/tokens", "LIST_TOKENS"),
+    route("POST", "/api/tokens", "CREATE_TOKEN").created(),
+    route("DELETE", "/api/tokens/{token_id}", "REVOKE_TOKEN"),
+];
+
+/// What is at a path.
+pub(super) enum Found {
+    /// A command, and its fields that stand in the path.
+    Route(&'static Route, Map<String, Value>),
+    /// Something, for these methods.
+    OtherMethods(Vec<&'static str>),
+    /// Nothing.
+    Nothing,
+}
+
+pub(super) fn find(method: &Method, path: &str) -> Found {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let mut allowed = Vec::new();
+    // A path that is written out is the only one meant, whatever a placeholder would take.
+    let mut exact = None;
+    for route in ROUTES {
+        if exact.is_some_and(|it| it != route.path) {
+            continue;
+        }
+        let Some(fields) = fields_of(route.path, path) else { continue };
+        if route.path == path {
+            exact = Some(route.path);
+        }
+        if route.method == method.as_str() {
+            return Found::Route(route, fields);
+        }
+        allowed.push(route.method);
+    }
+    if allowed.is_empty() { Found::Nothing } else { Found::OtherMethods(allowed) }
+}
+
+/// The fields that a path has where the template has placeholders, if it fits.
+fn fields_of(template: &str, path: &str) -> Option<Map<String, Value>> {
+    let (mut templates, mut parts) = (template.split('/'), path.split('/'));
+    let mut fields = Map::new();
+    loop {
+        match (templates.next(), parts.next()) {
+            (None, None) => return Some(fields),
+            (Some(template), Some(part)) => match template.strip_prefix('{').and_then(|it| it.strip_suffix('}')) {
+                Some(field) => {
+                    let value = decode(part).ok().filter(|it| !it.is_empty())?;
+                    fields.insert(field.to_owned(), value.into());
+                }
+                None if template == part => {}
+                None => return None,
+            },
+            _ => return None,
+        }
+    }
+}
+
+/// Text of a path or query without its `%XX`.
+pub(super) fn decode(text: &str) -> Result<String, Error> {
+    let invalid =
+        || Error::invalid(format!("`{}` is not encoded as it must be", text.chars().take(80).collect::<String>()));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = after.get(..2).and_then(|it| std::str::from_utf8(it).ok());
+        let digits = digits.filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit())).ok_or_else(invalid)?;
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| invalid())?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_command_has_a_path_and_every_path_a_command() {
+        let routed: HashSet<u8> = ROUTES.iter().map(Route::byte).collect();
+        assert!(!routed.contains(&0), "a command is misspelt");
+        for command in COMMANDS {
+            assert!(routed.contains(&command.byte), "{} has no path", command.name);
+        }
+        let paths: HashSet<_> = ROUTES.iter().map(|it| (it.method, it.path)).collect();
+        assert_eq!(paths.len(), ROUTES.len(), "a path stands twice");
+    }
+
+    /// Keeps the table of `docs/http-api.md` equal to this one.
+    #[test]
+    fn the_table_of_the_documentation_is_this_reference() {
+        let mut table = String::from("| method and path | command | |\n|---|---|---|\n");
+        for route in ROUTES {
+            let does = COMMANDS.iter().find(|it| it.name == route.command).map_or("", |it| it.does);
+            table += &format!("| `{} {}` | `{}` | {does} |\n", route.method, route.path, route.command);
+        }
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http-api.md");
+        let text = std::fs::read_to_string(&path).expect("the document is there");
+        let (begin, end) = ("<!-- routes -->\n", "<!-- /routes -->");
+        let start = text.find(begin).expect("the marker is there") + begin.len();
+        let stop = text.find(end).expect("the marker is there");
+        let wanted = format!("{}{table}{}", &text[..start], &text[stop..]);
+        if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
+            std::fs::write(&path, wanted).expect("the document can be written");
+        } else {
+            assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the table anew");
+        }
+    }
+
+    #[test]
+    fn what_is_written_out_goes_before_a_placeholder() {
+        let found = |method: Method, path: &str| match find(&method, path) {
+            Found::Route(route, fields) => format!("{} {}", route.command, Value::Object(fields)),
+            Found::OtherMethods(allowed) => format!("{allowed:?}"),
+            Found::Nothing => "nothing".into(),
+        };
+        assert_eq!(found(Method::POST, "/api/functions/deploy"), "DEPLOY_FUNCTION {}");
+        assert_eq!(found(Method::GET, "/api/functions/deploy"), r#"["POST"]"#);
+        assert_eq!(found(Method::GET, "/api/functions/a%20b/"), r#"GET_FUNCTION {"function_id":"a b"}"#);
+        let fields = r#"DELETE_VERSION {"function_id":"f","version":"v1"}"#;
+        assert_eq!(found(Method::DELETE, "/api/functions/f/versions/v1"), fields);
+        assert_eq!(found(Method::GET, "/api/functions//versions"), "nothing");
+        assert_eq!(found(Method::GET, "/api/nothing"), "nothing");
+    }
+}

@@ -1,0 +1,175 @@
+//! Management over HTTP: the commands as JSON, and the forms that clients of other systems know.
+
+use super::{Shown, curl, daemon};
+use crate::harness::TestDaemon;
+use serde_json::{Value, json};
+use std::fs;
+
+/// Somebody with the first admin token.
+struct Admin {
+    daemon: TestDaemon,
+    header: String,
+}
+
+impl Admin {
+    async fn start() -> Self {
+        let daemon = daemon().await;
+        let token = fs::read_to_string(daemon.data_dir().join("admin.token")).unwrap();
+        Self { header: format!("Authorization: Bearer {}", token.trim()), daemon }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Shown {
+        let body = body.map(|it| it.to_string());
+        let mut arguments = vec!["-X", method, "-H", &self.header, "-H", "Content-Type: application/json"];
+        if let Some(body) = &body {
+            arguments.extend(["-d", body]);
+        }
+        curl(&self.daemon, &arguments, path).await
+    }
+
+    /// The answer of a call that works.
+    async fn json(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        let shown = self.call(method, path, body).await;
+        assert!((200..300).contains(&shown.status()), "{method} {path}: {shown:?}");
+        shown.json()
+    }
+}
+
+fn code(word: &str) -> Value {
+    json!(base64(&format!("export default async (req) => new Response({word:?} + (await req.text()));")))
+}
+
+fn base64(text: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_is_deployed_called_listed_and_rolled_back() {
+    let admin = Admin::start().await;
+    let first =
+        admin.call("POST", "/api/functions/deploy", Some(json!({"name": "my-function", "bundle": code("one ")}))).await;
+    assert_eq!(first.status(), 201, "{first:?}");
+    let first = first.json();
+    let told = |it: &Value| json!([it["name"], it["version"], it["label"], it["status"], it["isNewFunction"]]);
+    assert_eq!(told(&first), json!(["my-function", 1, "v1", "active", true]));
+    assert!(first["createdAt"].as_str().unwrap().ends_with('Z') && first["deploymentId"].is_string(), "{first}");
+    let id = first["id"].as_str().unwrap();
+    let second =
+        admin.json("POST", &format!("/api/functions/{id}/deploy"), Some(json!({"bundle": code("two ")}))).await;
+    assert_eq!(told(&second), json!(["my-function", 2, "v2", "active", false]));
+
+    let history = admin.json("GET", &format!("/api/functions/{id}/deployments"), None).await;
+    let rows: Vec<_> =
+        history["deployments"].as_array().unwrap().iter().map(|it| json!([it["version"], it["isActive"]])).collect();
+    assert_eq!(rows, [json!([2, true]), json!([1, false])]);
+    assert_eq!(history["deployments"][0]["id"], second["deploymentId"]);
+    assert!(history["deployments"][0]["deployedAt"].is_string());
+
+    let called = admin.json("POST", "/api/functions/my-function/invoke", Some(json!({"body": {"test": true}}))).await;
+    assert_eq!((called["status"].as_u64(), called["body"].as_str()), (Some(200), Some("two {\"test\":true}")));
+    let back = admin.json("POST", &format!("/api/functions/{id}/rollback"), Some(json!({"version": 1}))).await;
+    assert_eq!(
+        (back["message"].as_str(), back["version"].as_u64()),
+        (Some("Successfully rolled back to version 1"), Some(1))
+    );
+    let called = admin.json("POST", "/api/functions/my-function/invoke", Some(json!({"body": "hi"}))).await;
+    assert_eq!(called["body"], "one hi");
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_has_its_path() {
+    let admin = Admin::start().await;
+    admin.json("POST", "/api/functions", Some(json!({"name": "f", "settings": {"timeout_seconds": 5}}))).await;
+    for word in ["one", "two", "three"] {
+        admin.json("POST", "/api/functions/f/deploy", Some(json!({"bundle": code(word)}))).await;
+    }
+    let calls = [
+        ("GET", "/api/status", None, "/functions", json!(1)),
+        ("GET", "/api/functions?limit=5", None, "/total", json!(1)),
+        ("GET", "/api/functions/f", None, "/settings/timeout_seconds", json!(5)),
+        (
+            "PATCH",
+            "/api/functions/f",
+            Some(json!({"settings": {"timeout_seconds": 6}})),
+            "/settings/timeout_seconds",
+            json!(6),
+        ),
+        ("GET", "/api/functions/f/versions", None, "/versions/0/version", json!("v3")),
+        ("PATCH", "/api/functions/f/versions/2", Some(json!({"add": ["blue"]})), "/tags/0", json!("blue")),
+        ("GET", "/api/functions/f/compare?from=v1&to=LIVE", None, "/same_code", json!(false)),
+        ("PUT", "/api/functions/f/aliases/STAGING", Some(json!({"version": "v1"})), "/environment", json!("staging")),
+        ("GET", "/api/functions/f/aliases", None, "/aliases/2/name", json!("STAGING")),
+        ("DELETE", "/api/functions/f/aliases/STAGING", None, "/version", json!("v1")),
+        ("PUT", "/api/functions/f/traffic", Some(json!({"version": 1, "weight": 20})), "/weight", json!(20)),
+        ("PUT", "/api/functions/f/traffic", Some(json!({"weight": 100})), "/version", json!("v3")),
+        (
+            "PUT",
+            "/api/functions/f/policy",
+            Some(json!({"policy": {"error_rate_max": 5}})),
+            "/policy/error_rate_max",
+            json!(5.0),
+        ),
+        ("GET", "/api/functions/f/policy", None, "/version", json!("v3")),
+        (
+            "POST",
+            "/api/functions/f/rollouts",
+            Some(json!({"version": "v1", "plan": "10% 5m, 100%"})),
+            "/status",
+            json!("running"),
+        ),
+        ("GET", "/api/functions/f/rollouts", None, "/rollouts/0/step", json!(1)),
+        ("POST", "/api/functions/f/rollouts/abort", Some(json!({"reason": "enough"})), "/status", json!("aborted")),
+        ("POST", "/api/functions/f/warmup", Some(json!({"count": 2})), "/failed", json!(0)),
+        ("GET", "/api/functions/f/logs?limit=5", None, "/total", json!(0)),
+        ("GET", "/api/functions/f/metrics?period=5m", None, "/invocations", json!(0)),
+        ("GET", "/api/functions/f/manifest", None, "/functions/0/aliases/0/version", json!("v3")),
+        ("GET", "/api/deployments?status=active", None, "/deployments/0/function", json!("f")),
+        ("GET", "/api/environments", None, "/environments/0/name", json!("dev")),
+        ("PUT", "/api/environments/dev", Some(json!({"protected": true})), "/protected", json!(true)),
+        ("POST", "/api/functions/f/cleanup", Some(json!({"keep": 1, "dry_run": true})), "/dry_run", json!(true)),
+        ("POST", "/api/cleanup", Some(json!({"keep": 1})), "/functions/0/removed/0/version", json!("v1")),
+        ("POST", "/api/tokens", Some(json!({"name": "ci", "scopes": ["deploy"]})), "/name", json!("ci")),
+        ("GET", "/api/tokens", None, "/total", json!(2)),
+        ("DELETE", "/api/tokens/ci", None, "/name", json!("ci")),
+        ("DELETE", "/api/functions/f", None, "/status", json!("deleted")),
+    ];
+    for (method, path, body, pointer, expected) in calls {
+        let answer = admin.json(method, path, body).await;
+        assert_eq!(answer.pointer(pointer), Some(&expected), "{method} {path}: {answer}");
+    }
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_with_its_status() {
+    let admin = Admin::start().await;
+    let without = curl(&admin.daemon, &[], "/api/status").await;
+    assert_eq!((without.status(), without.header("www-authenticate")), (401, "Bearer"));
+    let wrong = curl(&admin.daemon, &["-H", "Authorization: Bearer lvn_nonsense"], "/api/nothing").await;
+    assert_eq!(wrong.status(), 401, "nobody without a token learns what there is");
+    let cases = [
+        ("GET", "/api/nothing", None, 404),
+        ("GET", "/api/functions/deploy", None, 405),
+        ("GET", "/api/functions/none", None, 404),
+        ("POST", "/api/functions", Some(json!([1])), 400),
+        ("POST", "/api/functions", Some(json!({"name": "a b"})), 400),
+        ("POST", "/api/functions/f/deploy", Some(json!({"bundle": base64("export default 1")})), 400),
+        ("GET", "/api/functions/f/logs?level=loud", None, 400),
+        ("GET", "/api/functions?limit=1&limit=2", None, 400),
+    ];
+    for (method, path, body, status) in cases {
+        let shown = admin.call(method, path, body).await;
+        assert_eq!(shown.status(), status, "{method} {path}: {shown:?}");
+        assert!(shown.json()["error"].as_str().unwrap().len() > 5, "{shown:?}");
+    }
+    // A token for one thing does no other.
+    let token = admin.json("POST", "/api/tokens", Some(json!({"name": "reader", "scopes": ["read"]}))).await;
+    let reader =
+        Admin { header: format!("Authorization: Bearer {}", token["token"].as_str().unwrap()), daemon: admin.daemon };
+    assert_eq!(reader.call("GET", "/api/functions", None).await.status(), 200);
+    let refused = reader.call("POST", "/api/functions/deploy", Some(json!({"name": "x", "bundle": code("x")}))).await;
+    assert_eq!((refused.status(), refused.json()["code"].as_str()), (403, Some("FORBIDDEN")));
+    reader.daemon.stop().await;
+}
