@@ -4,7 +4,7 @@ mod rollouts;
 
 use super::*;
 use crate::crash_point::CRASH_AT_VARIABLE;
-use crate::model::{DeploymentKind, Digest, Percent, Source};
+use crate::model::{DeploymentKind, Digest, Percent, Scope, Source, Token, TokenId};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -506,6 +506,45 @@ fn the_schema_itself_refuses_what_no_program_may_do() {
         format!("UPDATE functions SET memory_mb = 'much' WHERE id = '{function}'"),
     ] {
         assert!(execute(&store, &sql).is_err(), "{sql}");
+    }
+}
+
+#[test]
+fn a_token_reads_back_and_can_only_be_used_and_revoked() {
+    let store = scratch();
+    let function = registered(&store, "hello");
+    let token = |name: &str, hash: u8| Token {
+        id: TokenId::new(),
+        name: name.parse().expect("a name"),
+        hash: [hash; 32],
+        scopes: vec![Scope::Deploy, Scope::Read],
+        function: Some(function.id),
+        actor: "uid:0".into(),
+        created_at: at(1),
+        expires_at: Some(at(9)),
+        last_used_at: None,
+        revoked_at: None,
+    };
+    let (ci, other) = (token("ci", 1), Token { function: None, expires_at: None, ..token("other", 2) });
+    store.insert_token(&ci).expect("inserts");
+    store.insert_token(&other).expect("inserts");
+    assert_eq!(store.tokens().expect("reads"), [ci.clone(), other.clone()]);
+    assert!(matches!(store.insert_token(&token("ci", 3)), Err(StoreError::TokenNameTaken(_))));
+    assert!(matches!(store.revoke_token(TokenId::new(), "uid:1", at(5)), Err(StoreError::TokenNotFound(_))));
+    store.note_token_uses(&[(ci.id, at(4)), (ci.id, at(3))]).expect("writes");
+    store.revoke_token(ci.id, "uid:1", at(5)).expect("revokes");
+    store.revoke_token(ci.id, "uid:2", at(6)).expect("it is revoked already");
+    let used = Token { last_used_at: Some(at(4)), revoked_at: Some(at(5)), ..ci.clone() };
+    assert_eq!(store.tokens().expect("reads"), [used, other]);
+    store.insert_token(&token("ci", 3)).expect("the name is free again");
+    for sql in [
+        "DELETE FROM tokens",
+        "UPDATE tokens SET scopes = '[\"admin\"]'",
+        "UPDATE tokens SET function_id = NULL",
+        "UPDATE tokens SET expires_at = NULL",
+        "UPDATE tokens SET revoked_at = NULL, revoked_by = NULL",
+    ] {
+        assert!(execute(&store, sql).is_err(), "{sql}");
     }
 }
 
