@@ -26,6 +26,7 @@ mod tests;
 pub use bytecode::{BytecodeStore, Compiled, Draft};
 pub use difference::{Change, Diff, Difference, DifferenceLimits, FileDifference};
 pub use error::BundleError;
+pub(crate) use stage::check_path;
 pub use stage::{BundleLimits, Content, Staged};
 
 use crate::crash_point::crash_point;

@@ -178,7 +178,8 @@ fn refused(path: &str, reason: String) -> BundleError {
     BundleError::Path { path: path.chars().take(NAME_BYTES_MAX).collect(), reason }
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+/// What is wrong with the path of a file inside a bundle.
+pub(crate) fn check_path(path: &str) -> Result<(), String> {
     if path.is_empty() {
         return Err("it has no name".into());
     }

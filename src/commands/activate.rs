@@ -157,13 +157,14 @@ impl Act {
     }
 
     pub(super) async fn stage(&self, source: Source, entry: Option<String>) -> Result<Staged, Error> {
+        let _turn = self.context.scratch.turn().await;
         self.context
             .blocking(move |context| {
                 let limits = context.config.load().limits.clone();
+                let opened = source.open(entry, &context.scratch, &limits)?;
                 let files_max = limits.bundle_files_max as usize;
-                let (files, entry) = source.files(entry, files_max)?;
                 let limits = BundleLimits { bytes_max: limits.bundle_bytes_max.into(), files_max };
-                Ok(context.bundles.stage(files, &entry, limits)?)
+                Ok(context.bundles.stage(opened.files, &opened.entry, limits)?)
             })
             .await
     }

@@ -81,7 +81,7 @@ async fn deploy(
             reuse(act, entry, &version, &request).await
         }
         (None, None) => Err(Error::invalid(
-            "nothing to deploy: give `bundle_path`, `bundle` or `files`, or the `version` to re-activate",
+            "nothing to deploy: give `bundle_path`, `bundle`, `files` or `archive`, or the `version` to re-activate",
         )),
     }
 }
@@ -127,10 +127,11 @@ fn source(request: &mut DeployRequest) -> Result<Option<Code>, Error> {
         let files = files.into_iter().map(|(path, bytes)| (path, bytes.0)).collect();
         (Source::Files(files), model::Source::Upload)
     });
-    let mut given = [path, bytes, files].into_iter().flatten();
+    let archive = request.archive.take().map(|bytes| (Source::Archive(bytes.0), model::Source::Archive));
+    let mut given = [path, bytes, files, archive].into_iter().flatten();
     let source = given.next();
     if given.next().is_some() {
-        return Err(Error::invalid("give one of `bundle_path`, `bundle` and `files`, not several"));
+        return Err(Error::invalid("give one of `bundle_path`, `bundle`, `files` and `archive`, not several"));
     }
     Ok(source)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     bundle::BundleError,
-    deploy::{BundleProblem, SourceError},
+    deploy::{ArchiveError, BundleProblem, SourceError},
     error::{Error, ErrorCode},
     model::NameError,
     protocol::worker::LoadError,
@@ -88,8 +88,17 @@ impl From<SourceError> for Error {
             SourceError::Empty
             | SourceError::Extension(_)
             | SourceError::NoEntry
+            | SourceError::NotBuilt
+            | SourceError::LeftOut(_)
+            | SourceError::IgnoreFile { .. }
             | SourceError::Name(_)
             | SourceError::TooManyFiles { .. } => ErrorCode::BundleInvalid,
+            SourceError::Archive(error) => match error {
+                ArchiveError::TooLarge(_) | ArchiveError::Ratio(_) => ErrorCode::PayloadTooLarge,
+                ArchiveError::Read(_) | ArchiveError::Write { .. } => return Self::internal(error),
+                _ => ErrorCode::BundleInvalid,
+            },
+            SourceError::Scratch(_) => return Self::internal(error),
         };
         Self::new(code, error.to_string())
     }

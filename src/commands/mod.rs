@@ -46,7 +46,7 @@ pub use tokens::keep_token_uses;
 use crate::{
     bundle::{BundleStore, BytecodeStore},
     config::{self, Config},
-    deploy::Manifests,
+    deploy::{Manifests, Scratch},
     error::{Error, ErrorCode},
     model::{AliasName, Auth, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
     protocol::ipc::{Encoding, Request},
@@ -81,6 +81,8 @@ pub struct Context {
     pub store: Store,
     /// The code of the versions.
     pub bundles: Arc<BundleStore>,
+    /// Where code is unpacked.
+    pub scratch: Scratch,
     /// What past deployments have left.
     pub manifests: Manifests,
     /// What of it is compiled.

@@ -93,6 +93,12 @@ impl LimitsConfig {
     pub fn frame_timeout(&self) -> Duration {
         milliseconds(self.frame_timeout_ms)
     }
+
+    /// See [`Self::archive_timeout_ms`].
+    #[must_use]
+    pub fn archive_timeout(&self) -> Duration {
+        milliseconds(self.archive_timeout_ms)
+    }
 }
 
 impl LogsConfig {

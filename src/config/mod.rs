@@ -216,6 +216,10 @@ schema! {
             "Bytes of all files of one bundle.";
         bundle_files_max: u32 = 2_000_u32, Rule::Number(1, 100_000), Live,
             "Files of one bundle.";
+        archive_ratio_max: u32 = 200_u32, Rule::Number(2, 2_000), Live,
+            "Bytes that each byte of an archive may unpack to, beyond the first MiB; more is taken for a bomb.";
+        archive_timeout_ms: u32 = 60_000_u32, Rule::Number(10, 3_600_000), Live,
+            "How long an archive may take to unpack.";
     }
     /// The HTTP face: functions below /functions/, management below /api/.
     http: HttpConfig {

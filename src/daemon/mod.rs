@@ -16,7 +16,7 @@ use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
     commands::{self, AdminTokenError, Authority, ChangeLocks, Context},
     config::{Bytecode, Config, ConfigError, Effective},
-    deploy::Manifests,
+    deploy::{Manifests, Scratch},
     http,
     ipc::{self, BindError},
     lanes::Lanes,
@@ -300,6 +300,8 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
     let name = Some(spawner.runtime().name()).filter(|_| config.versioning.bytecode == Bytecode::Auto);
     let bytecode = BytecodeStore::open(&data_dir.join("bytecode"), name.as_deref(), &versions);
     let bundles = Arc::new(bundles);
+    let folder = data_dir.join("incoming");
+    let scratch = Scratch::open(folder.clone()).map_err(|source| StartError::DataDir { path: folder, source })?;
     let folder = data_dir.join("deployments");
     let manifests = Manifests::open(folder.clone()).map_err(|source| StartError::DataDir { path: folder, source })?;
     Ok(Arc::new(Context {
@@ -310,6 +312,7 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
         data_dir,
         store,
         bundles,
+        scratch,
         manifests,
         bytecode,
         telemetry,

@@ -1,18 +1,32 @@
 //! Which files a bundle has and which of them is imported.
 
-use crate::bundle::Content;
+use super::{
+    Scratch,
+    archive::{self, ArchiveError, ArchiveLimits, Format, Input},
+    listing::list,
+};
+use crate::{bundle::Content, config::LimitsConfig};
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+use tempfile::TempDir;
 
 /// Endings of files Bun can import.
 const EXTENSIONS: [&str; 8] = ["js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx"];
 
 /// Names of the file that is imported, without ending, best first.
-const ENTRY_NAMES: [&str; 2] = ["bundle", "index"];
+const ENTRY_NAMES: [&str; 2] = [BUNDLED_NAME, "index"];
+
+/// The name of a file that has all it needs in it, without ending.
+const BUNDLED_NAME: &str = "bundle";
+
+/// What a folder of packages and scripts has.
+const PACKAGE_FILE: &str = "package.json";
 
 /// The name of a bundle that came as bytes only.
 const UPLOADED_NAME: &str = "bundle.js";
@@ -20,12 +34,14 @@ const UPLOADED_NAME: &str = "bundle.js";
 /// Where code comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A file or folder on this machine.
+    /// A file, folder or archive on this machine.
     Path(PathBuf),
     /// The bytes of one file.
     Bytes(Bytes),
     /// Files by their relative path.
     Files(BTreeMap<String, Bytes>),
+    /// The bytes of an archive.
+    Archive(Bytes),
 }
 
 /// A source that is no bundle.
@@ -47,12 +63,36 @@ pub enum SourceError {
     Empty,
     /// A file has no ending Bun can import.
     #[error(
-        "`{0}` is not JavaScript or TypeScript: the file to import must end in .js, .mjs, .cjs, .ts, .mts, .cts, .jsx or .tsx"
+        "`{0}` is not JavaScript or TypeScript, nor an archive: the file to import must end in .js, .mjs, .cjs, .ts, \
+         .mts, .cts, .jsx or .tsx; archives are tar, tar.gz or zip"
     )]
     Extension(String),
     /// It is not clear what to import.
     #[error("the bundle has no `bundle` or `index` file to import (such as index.ts): name one with `entry`")]
     NoEntry,
+    /// There are packages and no bundle.
+    #[error(
+        "there is a package.json and no `bundle` or `index` file to import: build it, as with `bun build --target bun \
+         --outfile bundle.js src/main.ts`, or name the file to import with `entry`"
+    )]
+    NotBuilt,
+    /// The file to import is none of the bundle's.
+    #[error("`{0}` is left out by a .gitignore or .levainignore: bring it back with a line `!{0}` in .levainignore")]
+    LeftOut(String),
+    /// The rules that leave files out cannot be read.
+    #[error("the rules in {} cannot be read: {reason}", path.display())]
+    IgnoreFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An archive is refused.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// There is no folder to unpack it to.
+    #[error("there is no folder to unpack the archive to: {0}")]
+    Scratch(#[source] io::Error),
     /// A name that is not UTF-8.
     #[error("`{}` is not a UTF-8 name", .0.display())]
     Name(PathBuf),
@@ -66,128 +106,271 @@ pub enum SourceError {
     },
 }
 
+/// A source whose files can be copied.
+#[derive(Debug)]
+pub struct Opened {
+    /// The files of the bundle.
+    pub files: Vec<(String, Content)>,
+    /// The one to import.
+    pub entry: String,
+    /// Where they were unpacked to; it goes with this value.
+    _unpacked: Option<TempDir>,
+}
+
 impl Source {
-    /// The files of the bundle and the one to import. Blocks on the disk for [`Source::Path`].
-    pub fn files(
+    /// Finds the files of the bundle and the one to import. Blocks on the disk for all but bytes and files.
+    pub fn open(
         self,
         entry: Option<String>,
-        files_max: usize,
-    ) -> Result<(Vec<(String, Content)>, String), SourceError> {
+        scratch: &Scratch,
+        limits: &LimitsConfig,
+    ) -> Result<Opened, SourceError> {
+        let (mut unpacked, mut folder) = (None, None);
+        let mut from_archive = |input| {
+            let (folder, files) = unpack(&input, entry.as_deref(), scratch, limits)?;
+            unpacked = Some(folder);
+            Ok::<_, SourceError>(files)
+        };
         let files = match self {
             Self::Bytes(bytes) => {
                 let name = entry.clone().unwrap_or_else(|| UPLOADED_NAME.into());
                 vec![(name, Content::Bytes(bytes))]
             }
             Self::Files(files) => files.into_iter().map(|(path, bytes)| (path, Content::Bytes(bytes))).collect(),
+            Self::Archive(bytes) => from_archive(Input::Bytes(bytes))?,
             Self::Path(path) if path.is_relative() => return Err(SourceError::Relative(path)),
-            Self::Path(path) => read_path(&path, files_max)?,
+            Self::Path(path) => match look(&path)? {
+                Found::Folder => {
+                    let is_finished = is_finished(&path, entry.as_deref());
+                    let files = list(&path, is_finished, limits.bundle_files_max as usize)?;
+                    folder = Some(path);
+                    files.into_iter().map(|(name, path)| (name, Content::File(path))).collect()
+                }
+                Found::Archive(file) => from_archive(Input::File(file))?,
+                Found::Code(name, path) => vec![(name, Content::File(path))],
+            },
         };
-        let entry = match entry {
-            Some(entry) => entry,
-            None => find_entry(&files)?,
-        };
-        match extension(&entry) {
-            Some(it) if EXTENSIONS.contains(&it) => Ok((files, entry)),
-            _ => Err(SourceError::Extension(entry)),
+        let entry = find_entry(&files, entry, folder.as_deref())?;
+        Ok(Opened { files, entry, _unpacked: unpacked })
+    }
+}
+
+/// Whether a folder's file to import has all it needs in it, as its name says.
+#[must_use]
+pub fn is_finished(folder: &Path, entry: Option<&str>) -> bool {
+    match entry {
+        Some(entry) => Path::new(entry).file_stem().is_some_and(|it| it == BUNDLED_NAME),
+        None => EXTENSIONS.iter().any(|it| folder.join(format!("{BUNDLED_NAME}.{it}")).is_file()),
+    }
+}
+
+/// What one file of code is stored as, whatever it is called, so that its version always looks the same.
+#[must_use]
+pub fn stored_name(path: &Path) -> Option<String> {
+    let ending = path.extension()?.to_str()?;
+    EXTENSIONS.contains(&ending).then(|| format!("{BUNDLED_NAME}.{ending}"))
+}
+
+/// What is at a path.
+enum Found {
+    Folder,
+    Archive(File),
+    /// What it is stored as, and where it is.
+    Code(String, PathBuf),
+}
+
+fn look(path: &Path) -> Result<Found, SourceError> {
+    let not_found = |cause| SourceError::NotFound { path: path.to_owned(), cause };
+    // Following a link is right here: it is what the caller named.
+    let real = path.canonicalize().map_err(not_found)?;
+    let metadata = fs::metadata(&real).map_err(not_found)?;
+    if metadata.is_dir() {
+        return Ok(Found::Folder);
+    }
+    let name = stored_name(&real);
+    if metadata.is_file() {
+        // What was a file may be a pipe by now.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&real).map_err(not_found)?;
+        let input = Input::File(file);
+        match (Format::of(&input).map_err(not_found)?, input) {
+            // Text may begin like that.
+            (Some(Format::Other(_)), _) if name.is_some() => {}
+            (Some(_), Input::File(file)) => return Ok(Found::Archive(file)),
+            _ => {}
         }
     }
+    match name {
+        Some(name) => Ok(Found::Code(name, real)),
+        None => Err(SourceError::Extension(real.to_string_lossy().into_owned())),
+    }
+}
+
+/// Unpacks an archive into a folder of its own. Where all its files are in one folder, that is the bundle.
+fn unpack(
+    input: &Input,
+    entry: Option<&str>,
+    scratch: &Scratch,
+    limits: &LimitsConfig,
+) -> Result<(TempDir, Vec<(String, Content)>), SourceError> {
+    let limits = ArchiveLimits {
+        bytes_max: limits.bundle_bytes_max.into(),
+        files_max: limits.bundle_files_max as usize,
+        ratio_max: limits.archive_ratio_max.into(),
+        time_max: limits.archive_timeout(),
+    };
+    let folder = scratch.folder().map_err(SourceError::Scratch)?;
+    let paths = archive::unpack(input, folder.path(), limits)?;
+    let prefix = wrapper(&paths, entry);
+    let file = |path: &String| (path[prefix.len()..].to_owned(), Content::File(folder.path().join(path)));
+    let files = paths.iter().map(file).collect();
+    Ok((folder, files))
+}
+
+/// The folder all files are in, with its slash, as `tar czf x.tgz folder/` makes it; empty where there is none, or where
+/// `entry` is named together with it.
+fn wrapper<'a>(paths: &'a [String], entry: Option<&str>) -> &'a str {
+    let Some(end) = paths.first().and_then(|it| it.find('/')) else { return "" };
+    let prefix = &paths[0][..=end];
+    let is_named = entry.is_some_and(|entry| paths.iter().any(|it| it == entry));
+    if !is_named && paths.iter().all(|it| it.starts_with(prefix)) { prefix } else { "" }
 }
 
 fn extension(path: &str) -> Option<&str> {
     Path::new(path).extension()?.to_str()
 }
 
-fn find_entry(files: &[(String, Content)]) -> Result<String, SourceError> {
-    if let [(only, _)] = files {
-        return Ok(only.clone());
-    }
-    if files.is_empty() {
-        return Err(SourceError::Empty);
-    }
-    let candidates = ENTRY_NAMES.iter().flat_map(|name| EXTENSIONS.iter().map(move |it| format!("{name}.{it}")));
-    let mut candidates = candidates.filter(|candidate| files.iter().any(|(path, _)| path == candidate));
-    candidates.next().ok_or(SourceError::NoEntry)
-}
-
-fn read_path(path: &Path, files_max: usize) -> Result<Vec<(String, Content)>, SourceError> {
-    let not_found = |cause| SourceError::NotFound { path: path.to_owned(), cause };
-    if fs::metadata(path).map_err(not_found)?.is_dir() {
-        let mut files = Vec::new();
-        read_folder(path, "", &mut files, files_max)?;
-        return Ok(files);
-    }
-    // Following a link is right here: it is what the caller named.
-    let path = path.canonicalize().map_err(not_found)?;
-    let ending = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
-    // One file is stored under one name, whatever it was called, so that its version always looks the same.
-    let name = if EXTENSIONS.contains(&ending) {
-        format!("bundle.{ending}")
-    } else {
-        return Err(SourceError::Extension(path.to_string_lossy().into_owned()));
+/// The file to import: the one that is named, the one with the right name, or the only one.
+///
+/// `folder` is where the files come from, if they do: what is there and not among them was left out.
+fn find_entry(
+    files: &[(String, Content)],
+    entry: Option<String>,
+    folder: Option<&Path>,
+) -> Result<String, SourceError> {
+    let has = |name: &str| files.iter().any(|(path, _)| path == name);
+    let left_out = |name: &String| !has(name) && folder.is_some_and(|it| it.join(name).is_file());
+    let entry = match entry {
+        Some(entry) if left_out(&entry) => return Err(SourceError::LeftOut(entry)),
+        Some(entry) => entry,
+        None => {
+            let candidate = |name| EXTENSIONS.iter().map(move |it| format!("{name}.{it}"));
+            let candidates = || ENTRY_NAMES.into_iter().flat_map(candidate);
+            match (candidates().find(|it| has(it)), candidates().find(left_out)) {
+                (Some(entry), _) => entry,
+                (None, Some(entry)) => return Err(SourceError::LeftOut(entry)),
+                (None, None) if files.len() == 1 => files[0].0.clone(),
+                (None, None) if files.is_empty() => return Err(SourceError::Empty),
+                // The place where a build of what is no bundle yet begins.
+                (None, None) if has(PACKAGE_FILE) => return Err(SourceError::NotBuilt),
+                (None, None) => return Err(SourceError::NoEntry),
+            }
+        }
     };
-    Ok(vec![(name, Content::File(path))])
-}
-
-/// Adds all files below `folder`, hidden ones apart: those hold tools' own data, and often secrets.
-fn read_folder(
-    folder: &Path,
-    prefix: &str,
-    files: &mut Vec<(String, Content)>,
-    files_max: usize,
-) -> Result<(), SourceError> {
-    let at_folder = |cause| SourceError::NotFound { path: folder.to_owned(), cause };
-    for child in fs::read_dir(folder).map_err(at_folder)? {
-        let child = child.map_err(at_folder)?;
-        let path = child.path();
-        let name = child.file_name().into_string().map_err(|_| SourceError::Name(path.clone()))?;
-        if name.starts_with('.') {
-            continue;
-        }
-        let inside = format!("{prefix}{name}");
-        if child.file_type().map_err(at_folder)?.is_dir() {
-            read_folder(&path, &format!("{inside}/"), files, files_max)?;
-        } else {
-            files.push((inside, Content::File(path)));
-        }
-        if files.len() > files_max {
-            return Err(SourceError::TooManyFiles { path: folder.to_owned(), max: files_max });
-        }
+    match extension(&entry) {
+        Some(it) if EXTENSIONS.contains(&it) => Ok(entry),
+        _ => Err(SourceError::Extension(entry)),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     fn files(names: &[&str]) -> Source {
         Source::Files(names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect())
     }
 
+    /// Opens a source; the names of its files, sorted, and the one to import.
+    fn open(source: Source, entry: Option<&str>) -> Result<(Vec<String>, String), SourceError> {
+        let data = tempfile::tempdir().expect("a folder");
+        let scratch = Scratch::open(data.path().join("incoming")).expect("a scratch folder");
+        let limits = LimitsConfig { bundle_files_max: 10, ..LimitsConfig::default() };
+        let opened = source.open(entry.map(Into::into), &scratch, &limits)?;
+        let mut names: Vec<_> = opened.files.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        Ok((names, opened.entry))
+    }
+
+    fn folder(files: &[(&str, &str)]) -> TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("it is below the folder")).expect("folders");
+            fs::write(path, text).expect("a file");
+        }
+        folder
+    }
+
+    fn archive(names: &[&str]) -> Bytes {
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            builder.append_data(&mut header, name, io::empty()).expect("memory takes it");
+        }
+        builder.into_inner().expect("memory takes it").into()
+    }
+
     #[test]
     fn the_entry_is_named_found_or_asked_for() {
-        let entry = |source: Source, entry: Option<&str>| source.files(entry.map(Into::into), 10).map(|(_, it)| it);
+        let entry = |source: Source, entry: Option<&str>| open(source, entry).map(|(_, it)| it);
         assert_eq!(entry(Source::Bytes(Bytes::new()), None).expect("one file"), "bundle.js");
         assert_eq!(entry(files(&["lib.ts", "index.ts"]), None).expect("index"), "index.ts");
         assert_eq!(entry(files(&["index.ts", "bundle.js"]), None).expect("bundle"), "bundle.js");
         assert_eq!(entry(files(&["only.mjs"]), None).expect("one file"), "only.mjs");
         assert!(matches!(entry(files(&["a.ts", "b.ts"]), None), Err(SourceError::NoEntry)));
+        assert!(matches!(entry(files(&["a.ts", "package.json"]), None), Err(SourceError::NotBuilt)));
         assert!(matches!(entry(files(&["a.ts", "b.py"]), Some("b.py")), Err(SourceError::Extension(_))));
         assert!(matches!(entry(files(&[]), None), Err(SourceError::Empty)));
     }
 
     #[test]
-    fn a_folder_is_read_without_its_hidden_files() {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir_all(folder.path().join("lib/.git")).expect("folders");
-        for name in ["index.ts", "lib/a.ts", ".env", "lib/.git/config"] {
-            fs::write(folder.path().join(name), "").expect("a file");
-        }
-        let (mut files, entry) = Source::Path(folder.path().into()).files(None, 10).expect("a bundle");
-        files.sort_by(|a, b| a.0.cmp(&b.0));
-        let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!((names, entry.as_str()), (vec!["index.ts", "lib/a.ts"], "index.ts"));
-        assert!(matches!(Source::Path("x".into()).files(None, 10), Err(SourceError::Relative(_))));
-        assert!(matches!(Source::Path(folder.path().into()).files(None, 1), Err(SourceError::TooManyFiles { .. })));
+    fn a_folder_is_read_without_what_is_no_part_of_it() {
+        let path = |folder: &TempDir| Source::Path(folder.path().into());
+        let source = folder(&[("index.ts", ""), ("lib/a.ts", ""), (".env", ""), ("lib/.git/config", "")]);
+        let wanted = (vec!["index.ts".to_owned(), "lib/a.ts".into()], "index.ts".to_owned());
+        assert_eq!(open(path(&source), None).expect("a bundle"), wanted);
+        assert!(matches!(open(Source::Path("x".into()), None), Err(SourceError::Relative(_))));
+        let names: Vec<_> = (0..11).map(|it| format!("{it}.ts")).collect();
+        let many = folder(&names.iter().map(|it| (it.as_str(), "")).collect::<Vec<_>>());
+        assert!(matches!(open(path(&many), None), Err(SourceError::TooManyFiles { max: 10, .. })));
+
+        let ignored = folder(&[(".gitignore", "bundle.js\ndist"), ("bundle.js", ""), ("dist/a.js", ""), ("a.ts", "")]);
+        let is_left_out = |entry| matches!(open(path(&ignored), entry), Err(SourceError::LeftOut(_)));
+        assert!(is_left_out(Some("dist/a.js")));
+        // The only file that is not left out is not taken for it.
+        assert!(is_left_out(None));
+        fs::write(ignored.path().join(".levainignore"), "!bundle.js").expect("a file");
+        assert_eq!(open(path(&ignored), None).expect("a bundle").1, "bundle.js");
+
+        let finished = folder(&[("bundle.js", ""), ("index.ts", ""), ("node_modules/a.js", "")]);
+        assert_eq!(open(path(&finished), None).expect("a bundle").0, ["bundle.js", "index.ts"]);
+        assert_eq!(open(path(&finished), Some("index.ts")).expect("a bundle").0.len(), 3);
+    }
+
+    #[test]
+    fn an_archive_is_told_by_its_content_and_its_one_folder_is_the_bundle() {
+        let both = |names: &[&str], entry: Option<&str>| {
+            let bytes = archive(names);
+            let file = folder(&[("x.js", "")]);
+            let path = file.path().join("x.js");
+            File::create(&path).and_then(|mut it| it.write_all(&bytes)).expect("a file");
+            let from_path = open(Source::Path(path), entry).expect("a bundle");
+            assert_eq!(open(Source::Archive(bytes), entry).expect("a bundle"), from_path);
+            from_path
+        };
+        let strings = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        assert_eq!(both(&["f/index.ts", "f/lib/a.ts"], None), (strings(&["index.ts", "lib/a.ts"]), "index.ts".into()));
+        assert_eq!(both(&["f/g/index.ts"], None), (strings(&["g/index.ts"]), "g/index.ts".into()));
+        assert_eq!(both(&["index.ts", "f/a.ts"], None), (strings(&["f/a.ts", "index.ts"]), "index.ts".into()));
+        let named = (strings(&["f/a.ts", "f/b.ts"]), "f/b.ts".into());
+        assert_eq!(both(&["f/a.ts", "f/b.ts"], Some("f/b.ts")), named);
+        assert_eq!(both(&["f/a.ts", "f/b.ts"], Some("b.ts")).1, "b.ts");
+        assert_eq!(both(&["f/index.ts", "ff/a.ts"], Some("ff/a.ts")).0.len(), 2);
+        let text = folder(&[("x.js", "BZhello()"), ("x.txt", "BZhello()")]);
+        assert_eq!(open(Source::Path(text.path().join("x.js")), None).expect("code").1, "bundle.js");
+        let other = open(Source::Path(text.path().join("x.txt")), None);
+        assert!(matches!(other, Err(SourceError::Archive(ArchiveError::Format("bzip2")))), "{other:?}");
     }
 }

@@ -65,6 +65,8 @@ pub enum Source {
     Upload,
     /// A file or folder on the daemon's machine was named.
     Path,
+    /// An archive came with the command.
+    Archive,
 }
 
 /// A published version: it never changes after its row is written.

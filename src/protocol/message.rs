@@ -109,14 +109,14 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         settings: Option<SettingsPatch>,
     }
-    /// DEPLOY_FUNCTION. At most one of `bundle_path`, `bundle` and `files`; none re-activates the label.
+    /// DEPLOY_FUNCTION. At most one of `bundle_path`, `bundle`, `files` and `archive`; none re-activates the label.
     DeployRequest {
         /// Id or name.
         function_id: String,
         /// The label; `v<number>` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
-        /// A file or folder on the daemon's machine, absolute.
+        /// A file, folder or archive on the daemon's machine, absolute.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bundle_path: Option<String>,
         /// The text of a one-file bundle.
@@ -125,6 +125,9 @@ requests! {
         /// The files of a bundle by their relative path.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         files: Option<BTreeMap<String, Body>>,
+        /// A tar, tar.gz or zip of the files, told apart by its content.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        archive: Option<Body>,
         /// The file to import, for several files; `bundle` and `index` are found by themselves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entry: Option<String>,

@@ -1,0 +1,241 @@
+//! tar: ustar, GNU and pax headers, and the older form without a magic word.
+//!
+//! Only the header's layout is the crate's. The entries are walked here, because the crate reads long names and pax
+//! records into memory whatever their length, and lets a pax record say another size than the header, which other
+//! programs do not believe.
+
+use super::{
+    ArchiveError, Refusal,
+    error::shown,
+    target::{Kind, Target},
+};
+use std::io::{self, Read};
+use tar::{Header, PaxExtensions};
+
+/// tar is made of blocks.
+pub(super) const BLOCK_BYTES: usize = 512;
+
+/// The longest long name or set of pax records.
+const EXTENSION_BYTES_MAX: u64 = 64 * 1024;
+
+/// Zeros that may follow the end: the largest record a tar is written in, and then some.
+const PADDING_BYTES_MAX: u64 = 1 << 20;
+
+/// What precedes an entry and tells about it.
+#[derive(Debug, Default)]
+struct Extension {
+    /// From a GNU header.
+    long_name: Option<Vec<u8>>,
+    /// From a GNU header.
+    long_link: Option<Vec<u8>>,
+    /// From a pax header.
+    records: Option<Vec<u8>>,
+}
+
+/// Whether these bytes are the header of an entry.
+pub(super) fn is_header(block: &[u8; BLOCK_BYTES]) -> bool {
+    // The sum is of all bytes, with blanks where the sum itself stands.
+    let sum = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
+    let sum: u32 = sum.sum();
+    Header::from_byte_slice(block).cksum().is_ok_and(|it| it == sum)
+}
+
+/// Unpacks what a stream holds, to its very end.
+pub(super) fn unpack(mut stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
+    let mut is_first = true;
+    let mut extension = Extension::default();
+    loop {
+        let mut block = [0; BLOCK_BYTES];
+        match fill(&mut stream, &mut block)? {
+            0 if is_first => return Err(ArchiveError::NoTar),
+            BLOCK_BYTES => target.count_unpacked(BLOCK_BYTES)?,
+            _ => return Err(ArchiveError::Truncated),
+        }
+        if block.iter().all(|it| *it == 0) {
+            break;
+        }
+        if !is_header(&block) {
+            return Err(if is_first { ArchiveError::NoTar } else { damaged("a header has a wrong checksum") });
+        }
+        is_first = false;
+        target.count_entry()?;
+        let header = Header::from_byte_slice(&block);
+        let size = header.entry_size().map_err(|_| damaged("a header has no size"))?;
+        match header.entry_type().as_byte() {
+            b'L' => set(&mut extension.long_name, without_end(read(&mut stream, size, target)?))?,
+            b'K' => set(&mut extension.long_link, without_end(read(&mut stream, size, target)?))?,
+            b'x' => set(&mut extension.records, read(&mut stream, size, target)?)?,
+            // What git and others leave: a comment, a time. What would apply to all entries is in none of them.
+            b'g' => drop(records(&read(&mut stream, size, target)?, header, size, true)?),
+            _ => {
+                entry(&mut stream, header, size, std::mem::take(&mut extension), target)?;
+                pad(&mut stream, size, target)?;
+            }
+        }
+    }
+    if extension.long_name.is_some() || extension.long_link.is_some() || extension.records.is_some() {
+        return Err(damaged("a header tells about an entry that does not come"));
+    }
+    end(&mut stream, target)
+}
+
+/// One file, folder, or what is refused.
+fn entry(
+    stream: &mut impl Read,
+    header: &Header,
+    size: u64,
+    extension: Extension,
+    target: &mut Target<'_>,
+) -> Result<(), ArchiveError> {
+    let told = match &extension.records {
+        Some(text) => records(text, header, size, false)?,
+        None => Told::default(),
+    };
+    let name = told.path.or(extension.long_name).unwrap_or_else(|| header.path_bytes().into_owned());
+    let kind = header.entry_type().as_byte();
+    let refused = |refusal| Err(ArchiveError::entry(&name, refusal));
+    let Some((path, by_name)) = target.name(&name)? else {
+        // What follows a sparse header, or a link with a size, depends on the program that reads it.
+        return match kind {
+            b'S' => refused(Refusal::Sparse),
+            b'0' | b'\0' | b'7' => {
+                target.take_room(size)?;
+                target.copy(stream, size, None, |_| {})
+            }
+            _ if size == 0 => Ok(()),
+            _ => refused(Refusal::Contradiction("it has content, which only files have")),
+        };
+    };
+    if told.is_sparse {
+        return refused(Refusal::Sparse);
+    }
+    let link = |kind| {
+        let link = told.link.or(extension.long_link);
+        let link = link.or_else(|| header.link_name_bytes().map(|it| it.into_owned()));
+        Refusal::Link { kind, target: shown(&link.unwrap_or_default()) }
+    };
+    match kind {
+        b'0' | b'\0' | b'7' if by_name == Kind::File => {
+            target.take_room(size)?;
+            let mut file = target.add_file(path)?;
+            target.copy(stream, size, Some(&mut file), |_| {})
+        }
+        // The oldest form knows folders by the end of their name.
+        b'5' | b'0' | b'\0' if size == 0 => target.add_folder(path),
+        b'5' | b'0' | b'\0' | b'7' => refused(Refusal::Contradiction("a folder has content")),
+        b'1' => refused(link("hard link")),
+        b'2' => refused(link("symbolic link")),
+        b'3' => refused(Refusal::Kind("character device")),
+        b'4' => refused(Refusal::Kind("block device")),
+        b'6' => refused(Refusal::Kind("named pipe")),
+        b'S' => refused(Refusal::Sparse),
+        _ => refused(Refusal::Kind("special entry of tar")),
+    }
+}
+
+/// What pax records say of an entry.
+#[derive(Debug, Default)]
+struct Told {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    is_sparse: bool,
+}
+
+fn records(text: &[u8], header: &Header, size: u64, is_global: bool) -> Result<Told, ArchiveError> {
+    let mut told = Told::default();
+    for record in PaxExtensions::new(text) {
+        let record = record.map_err(|_| damaged("a pax record cannot be read"))?;
+        let value = record.value_bytes();
+        match record.key_bytes() {
+            b"path" | b"linkpath" | b"size" if is_global => {
+                return Err(damaged("a pax record gives all entries the same name or size"));
+            }
+            b"path" => told.path = Some(value.to_owned()),
+            b"linkpath" => told.link = Some(value.to_owned()),
+            // Two sizes are two archives: which one is unpacked would depend on the program.
+            b"size" if std::str::from_utf8(value).ok().and_then(|it| it.parse().ok()) != Some(size) => {
+                return Err(ArchiveError::entry(
+                    &header.path_bytes(),
+                    Refusal::Contradiction("its header and its pax record have two sizes"),
+                ));
+            }
+            key if key.starts_with(b"GNU.sparse.") => told.is_sparse = true,
+            _ => {}
+        }
+    }
+    Ok(told)
+}
+
+/// Reads the content of an entry that tells about another one.
+fn read(stream: &mut impl Read, size: u64, target: &mut Target<'_>) -> Result<Vec<u8>, ArchiveError> {
+    if size > EXTENSION_BYTES_MAX {
+        return Err(damaged("a header tells too much about an entry"));
+    }
+    target.take_room(size)?;
+    let mut content = Vec::new();
+    target.copy(stream, size, None, |bytes| content.extend_from_slice(bytes))?;
+    pad(stream, size, target)?;
+    Ok(content)
+}
+
+/// A name of C ends with a zero.
+fn without_end(mut name: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = name.iter().position(|it| *it == 0) {
+        name.truncate(end);
+    }
+    name
+}
+
+fn set(place: &mut Option<Vec<u8>>, content: Vec<u8>) -> Result<(), ArchiveError> {
+    match place.replace(content) {
+        None => Ok(()),
+        Some(_) => Err(damaged("two headers tell about one entry")),
+    }
+}
+
+/// Content fills its last block.
+fn pad(stream: &mut impl Read, size: u64, target: &mut Target<'_>) -> Result<(), ArchiveError> {
+    let block = BLOCK_BYTES as u64;
+    target.copy(stream, (block - size % block) % block, None, |_| {})
+}
+
+/// After the first block of zeros: a second one, and nothing but zeros to the end of the stream. Reading so far is also
+/// what compares the checksum of a gzip.
+fn end(stream: &mut impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
+    let mut block = [0; BLOCK_BYTES];
+    if fill(stream, &mut block)? < BLOCK_BYTES {
+        return Err(ArchiveError::Truncated);
+    }
+    let mut padding = 0;
+    loop {
+        if block.iter().any(|it| *it != 0) || padding > PADDING_BYTES_MAX {
+            return Err(ArchiveError::Trailing);
+        }
+        block.fill(0);
+        match fill(stream, &mut block)? {
+            0 => return Ok(()),
+            length => {
+                padding += length as u64;
+                target.count_unpacked(length)?;
+            }
+        }
+    }
+}
+
+/// Fills a block as far as the stream goes.
+fn fill(stream: &mut impl Read, block: &mut [u8]) -> Result<usize, ArchiveError> {
+    let mut length = 0;
+    while length < block.len() {
+        match stream.read(&mut block[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(ArchiveError::reading(cause)),
+        }
+    }
+    Ok(length)
+}
+
+fn damaged(reason: &str) -> ArchiveError {
+    ArchiveError::Damaged(reason.into())
+}

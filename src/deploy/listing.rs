@@ -1,0 +1,225 @@
+//! Which files of a folder are its bundle.
+//!
+//! Left out are hidden files, which hold tools' own data and often secrets, and what a `.gitignore` or `.levainignore`
+//! in the folder or below it names, by git's rules. `.levainignore` has the last word, so that `!dist` in it brings
+//! back what git does not keep. Files above the folder have no say: whoever deploys `dist` means what is in it.
+//!
+//! `node_modules` is there because code imports from it, and git leaves it out only because it can be installed again,
+//! which nobody does here: so `.gitignore` has no say about it. Beside a `bundle` file, which has all it needs in it, it
+//! is left out.
+
+use super::SourceError;
+use ignore::{
+    Match,
+    gitignore::{Gitignore, GitignoreBuilder},
+};
+use std::{
+    fs,
+    fs::OpenOptions,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// The file with the rules of git.
+const GIT_IGNORE: &str = ".gitignore";
+
+/// The file with the rules for deployments.
+const OWN_IGNORE: &str = ".levainignore";
+
+/// The longest file of rules.
+const IGNORE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The folder of packages.
+const MODULES: &str = "node_modules";
+
+/// The rules of one folder and, after them, of those below it on the way to a file.
+#[derive(Debug, Default)]
+struct Rules {
+    git: Vec<Gitignore>,
+    own: Vec<Gitignore>,
+}
+
+impl Rules {
+    /// What the nearest rule says: whether to leave it out; nothing when no rule is about it.
+    fn say(rules: &[Gitignore], path: &Path, is_folder: bool) -> Option<bool> {
+        rules.iter().rev().find_map(|rules| match rules.matched(path, is_folder) {
+            Match::None => None,
+            Match::Ignore(_) => Some(true),
+            Match::Whitelist(_) => Some(false),
+        })
+    }
+}
+
+/// A folder being read.
+struct Listing {
+    rules: Rules,
+    /// Whether the top folder's `node_modules` is left out.
+    is_finished: bool,
+    files: Vec<(String, PathBuf)>,
+    files_max: usize,
+}
+
+/// The files of a bundle in a folder: their paths inside it, and where they are. Links are listed, not followed.
+///
+/// `is_finished` says that the file to import has all it needs in it.
+pub fn list(folder: &Path, is_finished: bool, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
+    let mut listing = Listing { rules: Rules::default(), is_finished, files: Vec::new(), files_max };
+    listing.read(folder, "", false)?;
+    Ok(listing.files)
+}
+
+impl Listing {
+    fn read(&mut self, folder: &Path, prefix: &str, is_in_modules: bool) -> Result<(), SourceError> {
+        let at_folder = |cause| SourceError::NotFound { path: folder.to_owned(), cause };
+        let (git, own) = (self.rules.git.len(), self.rules.own.len());
+        self.rules.own.extend(rules(folder, OWN_IGNORE)?);
+        if !is_in_modules {
+            self.rules.git.extend(rules(folder, GIT_IGNORE)?);
+        }
+        for child in fs::read_dir(folder).map_err(at_folder)? {
+            let child = child.map_err(at_folder)?;
+            let path = child.path();
+            let name = child.file_name().into_string().map_err(|_| SourceError::Name(path.clone()))?;
+            let is_folder = child.file_type().map_err(at_folder)?.is_dir();
+            let is_modules = is_folder && name == MODULES;
+            let left_out = match Rules::say(&self.rules.own, &path, is_folder) {
+                _ if name.starts_with('.') => true,
+                Some(said) => said,
+                None if is_modules => self.is_finished && prefix.is_empty(),
+                None => !is_in_modules && Rules::say(&self.rules.git, &path, is_folder) == Some(true),
+            };
+            if left_out {
+                continue;
+            }
+            let inside = format!("{prefix}{name}");
+            if is_folder {
+                self.read(&path, &format!("{inside}/"), is_in_modules || is_modules)?;
+            } else {
+                self.files.push((inside, path));
+            }
+            if self.files.len() > self.files_max {
+                return Err(SourceError::TooManyFiles { path: folder.to_owned(), max: self.files_max });
+            }
+        }
+        self.rules.git.truncate(git);
+        self.rules.own.truncate(own);
+        Ok(())
+    }
+}
+
+/// The rules of one file, if there is one. As for git, a link is none.
+fn rules(folder: &Path, name: &str) -> Result<Option<Gitignore>, SourceError> {
+    let path = folder.join(name);
+    let refused = |reason: String| SourceError::IgnoreFile { path: path.clone(), reason };
+    let Some(text) = read_rules(&path).map_err(|cause| refused(cause.to_string()))? else { return Ok(None) };
+    let mut builder = GitignoreBuilder::new(folder);
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        builder.add_line(None, line).map_err(|error| refused(error.to_string()))?;
+    }
+    builder.build().map(Some).map_err(|error| refused(error.to_string()))
+}
+
+fn read_rules(path: &Path) -> io::Result<Option<String>> {
+    // Whoever wrote the folder may have put a pipe there, which would be waited for.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) if file.metadata()?.is_file() => file,
+        Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Err(cause),
+        _ => return Ok(None),
+    };
+    let mut text = String::new();
+    if file.take(IGNORE_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > IGNORE_BYTES_MAX {
+        return Err(io::Error::other(format!("it is longer than {IGNORE_BYTES_MAX} bytes")));
+    }
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(files: &[(&str, &str)], is_finished: bool) -> Result<Vec<String>, SourceError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("it is below the folder")).expect("folders");
+            fs::write(path, text).expect("a file");
+        }
+        let mut names: Vec<_> = list(folder.path(), is_finished, 10)?.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    #[test]
+    fn hidden_files_and_what_the_rules_name_are_left_out() {
+        let files = [
+            (".gitignore", "\u{feff}# comment\n*.log\n/dist\n!keep.log\nlib/*\n!lib/used.ts\ntmp/\n"),
+            (".git/config", ""),
+            (".env", "SECRET=1"),
+            ("index.ts", ""),
+            ("a.log", ""),
+            ("keep.log", ""),
+            ("dist/index.js", ""),
+            ("sub/dist/a.js", ""),
+            ("lib/used.ts", ""),
+            ("lib/unused.ts", ""),
+            ("tmp", "a file, not a folder"),
+            ("sub/tmp/x", ""),
+        ];
+        let wanted = ["index.ts", "keep.log", "lib/used.ts", "sub/dist/a.js", "tmp"];
+        assert_eq!(listed(&files, false).expect("a listing"), wanted);
+    }
+
+    #[test]
+    fn the_nearest_rule_and_levainignore_have_the_last_word() {
+        let files = [
+            (".gitignore", "dist\n*.map\n"),
+            (".levainignore", "!dist\n*.test.ts\n/README.md\n"),
+            ("dist/index.js", ""),
+            ("dist/index.js.map", ""),
+            ("dist/.gitignore", "!index.js.map\n"),
+            ("a.test.ts", ""),
+            ("README.md", ""),
+            ("sub/README.md", ""),
+            ("sub/.levainignore", "!b.test.ts\n"),
+            ("sub/b.test.ts", ""),
+            ("sub/c.test.ts", ""),
+        ];
+        let wanted = ["dist/index.js", "dist/index.js.map", "sub/README.md", "sub/b.test.ts"];
+        assert_eq!(listed(&files, false).expect("a listing"), wanted);
+    }
+
+    #[test]
+    fn packages_stay_unless_the_bundle_has_them_or_levainignore_says_so() {
+        let packages = [
+            (".gitignore", "node_modules\n*.map\n"),
+            ("index.ts", ""),
+            ("node_modules/a/index.js", ""),
+            ("node_modules/a/index.js.map", ""),
+            ("node_modules/a/.gitignore", "index.js\n"),
+            ("node_modules/.bin/a", ""),
+        ];
+        let kept = ["index.ts", "node_modules/a/index.js", "node_modules/a/index.js.map"];
+        assert_eq!(listed(&packages, false).expect("a listing"), kept);
+        assert_eq!(listed(&packages, true).expect("a listing"), ["index.ts"]);
+        let with = |rules| [&packages[..], &[(".levainignore", rules)]].concat();
+        assert_eq!(listed(&with("!node_modules"), true).expect("a listing"), kept);
+        assert_eq!(listed(&with("node_modules"), false).expect("a listing"), ["index.ts"]);
+        assert_eq!(listed(&with("*.map"), false).expect("a listing"), kept[..2]);
+    }
+
+    #[test]
+    fn rules_that_cannot_be_read_are_refused() {
+        let refused = |rules: &str| {
+            let outcome = listed(&[(".levainignore", rules), ("index.ts", "")], false);
+            assert!(matches!(outcome, Err(SourceError::IgnoreFile { .. })), "{outcome:?}");
+        };
+        refused("a{b\n");
+        refused(&"x\n".repeat(40_000));
+        let link = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink("/dev/zero", link.path().join(".gitignore")).expect("a link");
+        nix::unistd::mkfifo(&link.path().join(".levainignore"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert_eq!(list(link.path(), false, 10).expect("a listing"), []);
+    }
+}

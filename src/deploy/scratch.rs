@@ -1,0 +1,58 @@
+//! Where code is unpacked on its way in: `data/incoming`, whose folders never outlive a deployment or a daemon.
+
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf};
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Deployments that unpack or copy code at once; each may fill the disk with a whole bundle.
+const TURNS: usize = 4;
+
+/// The folder of temporary folders.
+#[derive(Debug)]
+pub struct Scratch {
+    root: PathBuf,
+    turns: Semaphore,
+}
+
+impl Scratch {
+    /// Makes the folder anew: what a daemon that was killed has left in it goes.
+    pub fn open(root: PathBuf) -> io::Result<Self> {
+        match fs::remove_dir_all(&root) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        fs::DirBuilder::new().mode(0o700).create(&root)?;
+        Ok(Self { root, turns: Semaphore::new(TURNS) })
+    }
+
+    /// Waits until it may fill a folder. The turn ends when the value is dropped.
+    pub async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("nobody closes the semaphore")
+    }
+
+    /// An empty folder, which goes with the value.
+    pub fn folder(&self) -> io::Result<TempDir> {
+        tempfile::Builder::new().prefix("unpacked-").tempdir_in(&self.root)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_go_with_their_value_or_at_the_next_start() {
+        let data = tempfile::tempdir().expect("a folder");
+        let root = data.path().join("incoming");
+        let scratch = Scratch::open(root.clone()).expect("a scratch folder");
+        let (one, two) = (scratch.folder().expect("one"), scratch.folder().expect("another"));
+        fs::create_dir_all(one.path().join("a/b")).expect("a folder in it");
+        drop(one);
+        assert_eq!(fs::read_dir(&root).expect("the folder").count(), 1);
+        // As if killed.
+        let left = two.keep();
+        fs::write(left.join("file"), "").expect("a file in it");
+        Scratch::open(root.clone()).expect("a scratch folder");
+        assert_eq!(fs::read_dir(&root).expect("the folder").count(), 0);
+    }
+}
