@@ -74,6 +74,11 @@ impl Socket {
         poll_fn(|context| self.poll_read(context, buffer)).await
     }
 
+    /// Reads what has come, whether or not the runtime has heard of it. Fails with `WouldBlock` when nothing has.
+    pub fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        receive(self.stream.get_ref(), buffer)
+    }
+
     /// What has come that nobody has read, as far as the runtime has heard: a system call is made only if it has.
     #[must_use]
     pub fn news(&self) -> News {

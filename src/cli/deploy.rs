@@ -1,10 +1,15 @@
-//! Deploy: a file, a folder or standard input becomes a version that takes traffic.
+//! Deploy: a file, a folder, an archive or standard input becomes a version that takes traffic.
+//!
+//! The daemon is told the path and reads it itself; what it cannot read, as another user may have it, is sent to it.
 
 use super::error::CliError;
 use super::git;
-use super::print::{DIM, GREEN, styled};
+use super::pack;
+use super::print::{DIM, GREEN, Out, styled};
 use super::session::Session;
 use super::text;
+use crate::client::Client;
+use crate::error::ErrorCode;
 use crate::model::{AliasName, Percent};
 use crate::protocol::field::Body;
 use crate::protocol::message::{DeployRequest, DeployResponse};
@@ -14,6 +19,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts             a file; the function is made when it is new
   levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
+  levain deploy hello ./hello.tgz            a tar, tar.gz or zip of such a folder
   levain deploy hello --version 1.3.0        back to a version that is published already
   levain deploy hello ./dist --alias STAGING  for testing; LIVE stays where it is
   levain deploy hello ./dist --weight 10     a tenth of LIVE's calls; what is live keeps the rest
@@ -29,7 +35,8 @@ with `-dirty` where what is deployed has changes that are not committed.";
 pub(super) struct Deploy {
     /// The function's name or id
     name: String,
-    /// A file or folder, or `-` for standard input; without it, a published version becomes active again
+    /// A file, folder or archive (tar, tar.gz, zip), or `-` for standard input; without it, a published version becomes
+    /// active again. Of a folder, hidden files and what .gitignore and .levainignore name are left out
     #[arg(required_unless_present = "version")]
     path: Option<PathBuf>,
     /// The file to import [default: the one `bundle` or `index` file; bundle.js from standard input]
@@ -56,6 +63,9 @@ pub(super) struct Deploy {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Send the code, instead of letting the daemon read it at its path
+    #[arg(long)]
+    upload: bool,
     /// Publish the version and leave the alias where it is
     #[arg(long)]
     no_activate: bool,
@@ -69,10 +79,10 @@ pub(super) struct Deploy {
 
 impl Deploy {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let request = self.request().await?;
+        let is_uploading = self.upload;
+        let mut request = self.request().await?;
         let client = session.client().await?;
-        session.out.progress("checking and loading the bundle …");
-        let result = client.call(&request).await;
+        let result = send(&client, &mut request, is_uploading, &session.out).await;
         session.out.progress("");
         session.out.response(&result?, |it| text(&request.function_id, it))
     }
@@ -107,6 +117,29 @@ impl Deploy {
             CliError::usage(format!("the path {path} is not UTF-8, which the daemon cannot be told"))
         })?);
         Ok(request)
+    }
+}
+
+/// Deploys, with the code in the request where the daemon is not to read it or cannot.
+async fn send(
+    client: &Client,
+    request: &mut DeployRequest,
+    is_uploading: bool,
+    out: &Out,
+) -> Result<DeployResponse, CliError> {
+    let path = request.bundle_path.clone().map(PathBuf::from);
+    match path.as_deref().filter(|_| is_uploading) {
+        Some(path) => pack::put(request, path, out)?,
+        None => out.progress("checking and loading the bundle …"),
+    }
+    let result = client.call(request).await;
+    match (path.filter(|_| !is_uploading), result) {
+        // It is there, so it is the daemon that may not read it.
+        (Some(path), Err(error)) if error.code() == Some(ErrorCode::BundleNotFound) && path.exists() => {
+            pack::put(request, &path, out)?;
+            Ok(client.call(request).await?)
+        }
+        (_, result) => Ok(result?),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a command failed, and what a program is told of it.
 
 use crate::client::ClientError;
+use crate::deploy::SourceError;
 use crate::error::{Error, ErrorCode};
 use std::io;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub(super) enum CliError {
     /// A file that an argument names cannot be read.
     #[error("cannot read {path}: {source}")]
     Input { path: PathBuf, source: io::Error },
+    /// A file or folder that an argument names cannot be sent.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// Standard output is closed or full.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
@@ -42,7 +46,7 @@ impl CliError {
     /// The exit code. Somebody who stops reading the output (`| head`) has what they wanted.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Input { .. } => EXIT_USAGE,
+            Self::Usage(_) | Self::Input { .. } | Self::Source(_) => EXIT_USAGE,
             Self::Client(error) => error.exit_code(),
             Self::Function(code) => code.exit_code(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -21,6 +21,7 @@ mod invoke;
 mod logs;
 mod manifest;
 mod metrics;
+mod pack;
 mod policy;
 mod print;
 mod rollout;

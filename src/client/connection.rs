@@ -184,14 +184,19 @@ impl Connection {
             if input.capacity() - input.len() < READ_BYTES / 4 {
                 input.reserve(READ_BYTES);
             }
-            match self.stream.poll_read(cx, input) {
+            let received = match self.stream.poll_read(cx, input) {
+                // Where nothing can be written any more, the peer has left: what it said before has come already, though
+                // the runtime may not have heard of it.
+                Poll::Pending if self.output.lock().broken => Poll::Ready(self.stream.read_now(input)),
+                received => received,
+            };
+            match received {
                 Poll::Ready(Ok(read)) if read > 0 => match self.hand_out(input, lone) {
                     Ok(true) => return Poll::Ready(()),
                     Ok(false) => {}
                     Err(closed) => return self.close(closed),
                 },
                 Poll::Ready(_) => return self.close(Closed::Disconnected),
-                Poll::Pending if self.output.lock().broken => return self.close(Closed::Disconnected),
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -150,6 +150,21 @@ async fn what_the_daemon_said_before_it_closed_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_read_though_the_request_was_not() {
+    for _ in 0..20 {
+        let (client, mut peer) = pair().await;
+        let large = vec![b' '; 8 << 20];
+        let call = client.call_raw(1, &large);
+        let refuse = async {
+            peer.answer(1, ipc::ERROR, b"{}").await;
+            drop(peer);
+        };
+        let (outcome, ()) = soon(async { tokio::join!(call, refuse) }).await;
+        assert_eq!(outcome.expect("an answer").0, ipc::ERROR);
+    }
+}
+
+#[tokio::test]
 async fn a_frame_over_the_limit_or_an_odd_answer_is_a_protocol_error() {
     let (client, mut peer) = pair().await;
     let client = client.with_frame_bytes_max(100);

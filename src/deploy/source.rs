@@ -5,7 +5,7 @@ use super::{
     archive::{self, ArchiveError, ArchiveLimits, Format, Input},
     listing::list,
 };
-use crate::{bundle::Content, config::LimitsConfig};
+use crate::{bundle::Content, config::LimitsConfig, crash_point::crash_point};
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
@@ -119,12 +119,7 @@ pub struct Opened {
 
 impl Source {
     /// Finds the files of the bundle and the one to import. Blocks on the disk for all but bytes and files.
-    pub fn open(
-        self,
-        entry: Option<String>,
-        scratch: &Scratch,
-        limits: &LimitsConfig,
-    ) -> Result<Opened, SourceError> {
+    pub fn open(self, entry: Option<String>, scratch: &Scratch, limits: &LimitsConfig) -> Result<Opened, SourceError> {
         let (mut unpacked, mut folder) = (None, None);
         let mut from_archive = |input| {
             let (folder, files) = unpack(&input, entry.as_deref(), scratch, limits)?;
@@ -220,6 +215,7 @@ fn unpack(
     };
     let folder = scratch.folder().map_err(SourceError::Scratch)?;
     let paths = archive::unpack(input, folder.path(), limits)?;
+    crash_point("archive.unpacked");
     let prefix = wrapper(&paths, entry);
     let file = |path: &String| (path[prefix.len()..].to_owned(), Content::File(folder.path().join(path)));
     let files = paths.iter().map(file).collect();

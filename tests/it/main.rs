@@ -14,6 +14,7 @@ mod harness;
 
 mod aliases;
 mod approval;
+mod archives;
 mod bytecode;
 mod cleanup;
 mod compare;

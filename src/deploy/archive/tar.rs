@@ -47,7 +47,7 @@ pub(super) fn unpack(mut stream: impl Read, target: &mut Target<'_>) -> Result<(
     loop {
         let mut block = [0; BLOCK_BYTES];
         match fill(&mut stream, &mut block)? {
-            0 if is_first => return Err(ArchiveError::NoTar),
+            length if is_first && length < BLOCK_BYTES => return Err(ArchiveError::NoTar),
             BLOCK_BYTES => target.count_unpacked(BLOCK_BYTES)?,
             _ => return Err(ArchiveError::Truncated),
         }

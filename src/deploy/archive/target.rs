@@ -78,19 +78,22 @@ impl<'a> Target<'a> {
         self.check_time()
     }
 
-    /// Takes room for the content of an entry before any of it is read.
+    /// Takes room for the content of an entry before any of it is read, so that a bomb that says what it is writes
+    /// nothing.
     pub(super) fn take_room(&mut self, bytes: u64) -> Result<(), ArchiveError> {
         self.room = self.room.checked_sub(bytes).ok_or(ArchiveError::TooLarge(self.limits.bytes_max))?;
-        Ok(())
+        self.check_ratio(self.limits.bytes_max - self.room)
     }
 
     /// Counts bytes that came out of the archive.
     pub(super) fn count_unpacked(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.unpacked += bytes as u64;
-        if self.unpacked > self.unpacked_max {
-            return Err(ArchiveError::Ratio(self.limits.ratio_max));
-        }
+        self.check_ratio(self.unpacked)?;
         self.check_time()
+    }
+
+    fn check_ratio(&self, bytes: u64) -> Result<(), ArchiveError> {
+        if bytes > self.unpacked_max { Err(ArchiveError::Ratio(self.limits.ratio_max)) } else { Ok(()) }
     }
 
     fn check_time(&self) -> Result<(), ArchiveError> {

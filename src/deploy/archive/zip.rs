@@ -101,7 +101,9 @@ fn check(record: &ZipFileHeaderRecord<'_>, kind: Kind) -> Result<(), Refusal> {
         S_IFSOCK => return Err(Refusal::Kind("socket")),
         S_IFBLK => return Err(Refusal::Kind("block device")),
         S_IFDIR if kind == Kind::File => return Err(Refusal::Contradiction("it is a folder with the name of a file")),
-        S_IFREG if kind == Kind::Folder => return Err(Refusal::Contradiction("it is a file with the name of a folder")),
+        S_IFREG if kind == Kind::Folder => {
+            return Err(Refusal::Contradiction("it is a file with the name of a folder"));
+        }
         0 | S_IFDIR | S_IFREG => {}
         _ => return Err(Refusal::Kind("device")),
     }

@@ -1,11 +1,14 @@
 //! A process that kills itself at any of the steps of a change leaves the old state or the new one, and nothing else.
 
 use super::{deploy, invoke, register};
-use crate::harness::DaemonProcess;
+use crate::{archives::build, harness::DaemonProcess};
 use levain::{
     client::{Client, ClientError},
     crash_point::{CRASH_AT_VARIABLE, STEPS},
-    protocol::message::{CleanupRequest, DeleteVersionRequest, GetRequest, VersionInfo, VersionsRequest},
+    protocol::{
+        field::Body,
+        message::{CleanupRequest, DeleteVersionRequest, DeployRequest, GetRequest, VersionInfo, VersionsRequest},
+    },
 };
 use std::{fs, os::unix::process::ExitStatusExt, path::Path};
 
@@ -65,12 +68,21 @@ async fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
                 let request = DeleteVersionRequest { function_id: "f".into(), version: labels.remove(0).into() };
                 client.call(&request).await.map(|_| ())
             }
+            "archive.unpacked" => {
+                let archive = Some(Body::from(build::tar_of(&[build::file(b"bundle.js", code(&new).as_bytes())])));
+                let version = Some(new.clone());
+                let request = DeployRequest { function_id: "f".into(), version, archive, ..DeployRequest::default() };
+                client.call(&request).await.map(|_| ())
+            }
             _ => deploy(&client, "f", &new, &code(&new)).await.map(|_| ()),
         };
         assert!(matches!(outcome, Err(ClientError::Disconnected)), "{step}: {outcome:?}");
         assert_eq!(daemon.ended().await.signal(), Some(9), "{step}");
+        let incoming = || fs::read_dir(data.path().join("incoming")).unwrap().count();
+        assert_eq!(incoming(), usize::from(*step == "archive.unpacked"), "{step}");
 
         let daemon = DaemonProcess::start(data.path()).await;
+        assert_eq!(incoming(), 0, "{step}");
         let client = daemon.client().await;
         // The transaction decides: before it everything is old, after it everything is new.
         let is_new = *step == "store.committed";

@@ -1,0 +1,126 @@
+//! Puts code into a request itself, where the daemon cannot read it or is not to: a folder becomes a tar.gz of what is
+//! part of its bundle, by the rules that the daemon has for folders too ([`crate::deploy::list`]).
+
+use super::error::CliError;
+use super::print::Out;
+use super::text;
+use crate::deploy::{self, Format, Input, SourceError};
+use crate::protocol::field::Body;
+use crate::protocol::message::DeployRequest;
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The folder all files are packed in. The daemon takes it off again, and so never a folder of the bundle's own.
+const WRAPPER: &str = "levain-bundle";
+
+/// Bytes of an upload: more than any daemon takes (`limits.frame_bytes_max`).
+const BYTES_MAX: usize = 1 << 30;
+
+/// Files of an upload: more than any daemon takes (`limits.bundle_files_max`).
+const FILES_MAX: usize = 100_000;
+
+/// Files after which the terminal is told how far it is.
+const FILES_PER_STEP: usize = 50;
+
+/// Reads what is at a path into the request, in place of the path.
+pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result<(), CliError> {
+    request.bundle_path = None;
+    let at_path = |source| CliError::Input { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(at_path)?.is_dir() {
+        let bytes = pack(path, request.entry.as_deref(), out)?;
+        tell_size(bytes.len(), out);
+        request.archive = Some(Body(bytes.into()));
+        return Ok(());
+    }
+    let bytes = Bytes::from(fs::read(path).map_err(at_path)?);
+    tell_size(bytes.len(), out);
+    let name = deploy::stored_name(path);
+    match (Format::of(&Input::Bytes(bytes.clone())).map_err(at_path)?, name) {
+        // Text may begin as other formats do.
+        (None | Some(Format::Other(_)), Some(name)) => {
+            request.bundle = Some(Body(bytes));
+            request.entry = Some(name);
+        }
+        (Some(_), _) => request.archive = Some(Body(bytes)),
+        (None, None) => return Err(SourceError::Extension(path.display().to_string()).into()),
+    }
+    Ok(())
+}
+
+fn tell_size(bytes: usize, out: &Out) {
+    out.progress(&format!("sending {}, then checking and loading the bundle …", text::size(bytes as u64)));
+}
+
+/// A folder as a tar.gz. The same files give the same bytes.
+fn pack(folder: &Path, entry: Option<&str>, out: &Out) -> Result<Vec<u8>, CliError> {
+    let mut files = deploy::list(folder, deploy::is_finished(folder, entry), FILES_MAX)?;
+    files.sort();
+    let encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let mut archive = tar::Builder::new(encoder);
+    let mut read = 0;
+    for (number, (name, path)) in files.iter().enumerate() {
+        let at_path = |source| CliError::Input { path: path.clone(), source };
+        let metadata = fs::symlink_metadata(path).map_err(at_path)?;
+        if !metadata.is_file() {
+            return Err(at_path(io::Error::other("it is not a regular file; links are not followed")));
+        }
+        if read + metadata.len() > BYTES_MAX as u64 {
+            let message = format!("{} holds more than {BYTES_MAX} bytes, which no daemon takes", folder.display());
+            return Err(CliError::usage(message));
+        }
+        let content = fs::read(path).map_err(at_path)?;
+        read += content.len() as u64;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, format!("{WRAPPER}/{name}"), content.as_slice()).map_err(at_path)?;
+        if number % FILES_PER_STEP == 0 {
+            out.progress(&format!("packing {} of {} files, {} …", number + 1, files.len(), text::size(read)));
+        }
+    }
+    archive.into_inner().and_then(GzEncoder::finish).map_err(CliError::System)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_files_give_the_same_bytes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = Out { is_json: true };
+        for name in ["b.js", "index.js", ".env"] {
+            fs::write(folder.path().join(name), name).expect("a file");
+        }
+        let packed = pack(folder.path(), None, &out).expect("it is packed");
+        assert_eq!(pack(folder.path(), None, &out).expect("it is packed"), packed);
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
+        let entries = archive.entries().expect("a tar");
+        let names: Vec<_> = entries.map(|it| it.expect("an entry").path().expect("a path").into_owned()).collect();
+        assert_eq!(names, [Path::new("levain-bundle/b.js"), Path::new("levain-bundle/index.js")]);
+        std::os::unix::fs::symlink("b.js", folder.path().join("link.js")).expect("a link");
+        let error = pack(folder.path(), None, &out).expect_err("a link is refused");
+        assert!(error.to_string().contains("link.js"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_sent_as_what_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sent = |name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, content).expect("a file");
+            let bundle_path = Some(String::from("there"));
+            let mut request = DeployRequest { bundle_path, ..DeployRequest::default() };
+            put(&mut request, &path, &Out { is_json: true }).map(|()| request)
+        };
+        let code = sent("main.ts", b"export {}").expect("code");
+        assert_eq!((code.bundle_path, code.entry.as_deref(), code.archive), (None, Some("bundle.ts"), None));
+        assert_eq!(code.bundle.expect("code").0, "export {}");
+        let archive = sent("x.js", b"PK\x03\x04").expect("an archive");
+        assert_eq!((archive.bundle, archive.entry, archive.archive.is_some()), (None, None, true));
+        assert!(sent("x.txt", b"words").is_err());
+    }
+}
