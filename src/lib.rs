@@ -58,6 +58,7 @@
 //! | An alias goes back by itself only from a version that is worse than its policy allows, by no accident, and never to one that it left so | [`model::policy`], [`store`], [`commands`] | simulated runs beside the rule, `tests/it/policy.rs` |
 //! | In a protected environment an alias sends calls only to what was approved for it there, and going back waits for nobody | [`store`], [`commands`] | property tests beside the store, `tests/it/approval.rs` |
 //! | A dry run says what then happens, and changes nothing | [`commands`] | `tests/it/plan.rs` |
+//! | An archive or folder writes new files in a folder of its own and nothing else, and no more of it than the limits say | [`deploy`] | `tests/it/archives.rs` |
 //! | Bytecode is a cache: without it, or with a damaged one, every version does the same | [`bundle`], [`deploy`] | `tests/it/bytecode.rs`, `worker-shim/test/compile.test.ts` |
 //! | A cleanup takes no version that something refers to, and nobody who calls an alias notices it | [`store`], [`commands`] | property tests of the store, `tests/it/cleanup.rs` |
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |

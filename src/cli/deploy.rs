@@ -11,7 +11,6 @@ use super::text;
 use crate::client::Client;
 use crate::error::ErrorCode;
 use crate::model::{AliasName, Percent};
-use crate::protocol::field::Body;
 use crate::protocol::message::{DeployRequest, DeployResponse};
 use clap::Args;
 use std::path::PathBuf;
@@ -19,7 +18,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts             a file; the function is made when it is new
   levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
-  levain deploy hello ./hello.tgz            a tar, tar.gz or zip of such a folder
+  levain deploy hello ./hello.tgz            a tar, tar.gz or zip of such a folder; also from `-`
   levain deploy hello --version 1.3.0        back to a version that is published already
   levain deploy hello ./dist --alias STAGING  for testing; LIVE stays where it is
   levain deploy hello ./dist --weight 10     a tenth of LIVE's calls; what is live keeps the rest
@@ -105,7 +104,7 @@ impl Deploy {
         };
         let Some(path) = self.path else { return Ok(request) };
         if path.as_os_str() == "-" {
-            request.bundle = Some(Body(super::invoke::read_stdin()?));
+            pack::put_bytes(&mut request, super::invoke::read_stdin()?);
             return Ok(request);
         }
         // The daemon has another working directory.

@@ -37,17 +37,29 @@ pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result
     }
     let bytes = Bytes::from(fs::read(path).map_err(at_path)?);
     tell_size(bytes.len(), out);
-    let name = deploy::stored_name(path);
-    match (Format::of(&Input::Bytes(bytes.clone())).map_err(at_path)?, name) {
-        // Text may begin as other formats do.
-        (None | Some(Format::Other(_)), Some(name)) => {
+    match (deploy::stored_name(path), is_archive(&bytes)) {
+        (Some(name), false) => {
             request.bundle = Some(Body(bytes));
             request.entry = Some(name);
         }
-        (Some(_), _) => request.archive = Some(Body(bytes)),
-        (None, None) => return Err(SourceError::Extension(path.display().to_string()).into()),
+        // Whether it is one that is unpacked is the daemon's to say.
+        (None, false) if Format::of(&Input::Bytes(bytes.clone())).map_err(at_path)?.is_none() => {
+            return Err(SourceError::Extension(path.display().to_string()).into());
+        }
+        _ => request.archive = Some(Body(bytes)),
     }
     Ok(())
+}
+
+/// Puts bytes without a name into the request: an archive, or code.
+pub(super) fn put_bytes(request: &mut DeployRequest, bytes: Bytes) {
+    let place = if is_archive(&bytes) { &mut request.archive } else { &mut request.bundle };
+    *place = Some(Body(bytes));
+}
+
+/// Whether bytes are an archive, and not text that begins as those of a format that is not unpacked.
+fn is_archive(bytes: &Bytes) -> bool {
+    matches!(Format::of(&Input::Bytes(bytes.clone())), Ok(Some(Format::Tar | Format::Gzip | Format::Zip)))
 }
 
 fn tell_size(bytes: usize, out: &Out) {
@@ -122,5 +134,10 @@ mod tests {
         let archive = sent("x.js", b"PK\x03\x04").expect("an archive");
         assert_eq!((archive.bundle, archive.entry, archive.archive.is_some()), (None, None, true));
         assert!(sent("x.txt", b"words").is_err());
+        assert!(sent("x.js", b"BZh()").expect("code").bundle.is_some());
+        assert!(sent("x.bz2", b"BZh9").expect("an archive, which the daemon refuses").archive.is_some());
+        let mut request = DeployRequest::default();
+        put_bytes(&mut request, Bytes::from_static(b"\x1f\x8b\x08"));
+        assert!(request.archive.is_some() && request.bundle.is_none());
     }
 }

@@ -88,12 +88,16 @@ pub enum Refusal {
     #[error("its name is that of a file and of a folder; rename one of them")]
     FileAndFolder,
     /// A symbolic or hard link.
-    #[error("it is a {kind} to `{}`, and links are not unpacked; pack the file itself (`tar --dereference --hard-dereference`, `zip` without `-y`)", target.escape_debug())]
+    #[error(
+        "it is a {kind}{}, and links are not unpacked; pack the file itself (`tar --dereference --hard-dereference`, \
+         `zip` without `-y`)",
+        to(.target.as_deref())
+    )]
     Link {
         /// `symbolic link` or `hard link`.
         kind: &'static str,
-        /// Where it leads, as far as the archive says.
-        target: String,
+        /// Where it leads, if its header says so.
+        target: Option<String>,
     },
     /// Neither a file nor a folder.
     #[error("it is a {0}, and only files and folders are unpacked; leave it out")]
@@ -135,6 +139,10 @@ impl ArchiveError {
             _ => Self::Read(cause),
         }
     }
+}
+
+fn to(target: Option<&str>) -> String {
+    target.map_or_else(String::new, |target| format!(" to `{}`", target.escape_debug()))
 }
 
 /// A name as it can be shown.

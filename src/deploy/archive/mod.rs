@@ -113,7 +113,8 @@ pub enum Format {
 }
 
 /// The first bytes of other formats, for a message that helps.
-const OTHERS: [(&[u8], &str); 6] = [
+const OTHERS: [(&[u8], &str); 7] = [
+    (b"PK\x07\x08", "split zip"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),

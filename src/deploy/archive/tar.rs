@@ -112,7 +112,7 @@ fn entry(
     let link = |kind| {
         let link = told.link.or(extension.long_link);
         let link = link.or_else(|| header.link_name_bytes().map(|it| it.into_owned()));
-        Refusal::Link { kind, target: shown(&link.unwrap_or_default()) }
+        Refusal::Link { kind, target: link.map(|it| shown(&it)) }
     };
     match kind {
         b'0' | b'\0' | b'7' if by_name == Kind::File => {

@@ -16,6 +16,7 @@ pub fn harmful() -> Vec<Row> {
         |bytes: &[u8], words: &'static [&'static str]| ("no archive", bytes.to_vec(), ErrorCode::BundleInvalid, words);
     rows.extend([
         text(b"\xfd7zXZ\0....", &["xz", "tar.gz or zip"]),
+        text(b"PK\x07\x08PK\x03\x04....", &["split zip"]),
         text(b"7z\xbc\xaf\x27\x1c....", &["7z"]),
         text(&gzip(b"export default 1;"), &["holds no tar", "tar czf"]),
         text(&gzip(b""), &["holds no tar"]),
