@@ -4,6 +4,7 @@
 //! body are its fields. [`routes`] says which path is which command; [`shape`] has the few answers that clients of other
 //! systems know in another form.
 
+mod form;
 mod routes;
 mod shape;
 
@@ -17,6 +18,7 @@ use crate::{
     error::{Error, ErrorCode},
     protocol::ipc::{Encoding, Request as Command},
 };
+use form::Code;
 use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use routes::Found;
@@ -55,17 +57,17 @@ async fn carry_out(
         Found::OtherMethods(allowed) => return Ok(answer::method_not_allowed(request.method(), path, &allowed)),
         Found::Nothing => return Ok(answer::not_found(request.method(), path)),
     };
-    let mut payload = Map::new();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    if let Some(body) = body(context, request).await? {
-        payload = body;
-    }
+    let (mut payload, code) = body(context, request, route.shape.makes_functions()).await?;
     shape::read(route.shape, &mut payload);
     payload.extend(query_fields(&query)?);
     payload.extend(route.with.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
     payload.extend(fields);
     let bytes = serde_json::to_vec(&payload).map_err(Error::internal)?;
-    let command = Command::decode(route.byte(), &bytes)?;
+    let mut command = Command::decode(route.byte(), &bytes)?;
+    if let (Command::Deploy(request), Some(code)) = (&mut command, code) {
+        code.put_into(request);
+    }
     grant.allows(&command, &context.router)?;
     let is_new = route.shape.makes_functions() && shape::is_new(context, &payload);
     let (owner, caller) = (Arc::clone(context), grant.caller());
@@ -80,34 +82,48 @@ async fn carry_out(
     Ok(answer::json(route.status, answered))
 }
 
-/// The fields of a JSON object in the body; none where there is no body.
-async fn body(context: &Context, request: Request<Incoming>) -> Result<Option<Map<String, Value>>, Error> {
+/// The fields of the body, and the code of a form; nothing where there is no body.
+async fn body(
+    context: &Context,
+    request: Request<Incoming>,
+    takes_forms: bool,
+) -> Result<(Map<String, Value>, Option<Code>), Error> {
     let (head, body) = request.into_parts();
     if body.is_end_stream() {
-        return Ok(None);
+        return Ok((Map::new(), None));
     }
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    if content_type.starts_with("multipart/") {
-        return Err(Error::invalid("a multipart body is not taken here: send JSON, files as base64 in `files`"));
+    let is_form = content_type.starts_with("multipart/");
+    if is_form && !takes_forms {
+        return Err(Error::invalid("a form is for a deploy; send JSON here"));
     }
     let config = context.config.load_full();
-    let max = config.limits.frame_bytes_max;
+    let max = match is_form {
+        true => form::bytes_max(config.limits.bundle_bytes_max),
+        false => config.limits.frame_bytes_max.into(),
+    };
     let too_large = || Error::new(ErrorCode::PayloadTooLarge, format!("the body has more than {max} bytes"));
-    if body.size_hint().lower() > u64::from(max) {
+    if body.size_hint().lower() > max {
         return Err(too_large());
     }
-    let upload = Upload::new(body, max.into(), config.http.body_timeout());
-    let Ok(bytes) = upload.collect().await else {
-        let error = match upload.outcome() {
-            Outcome::TooLarge => too_large(),
-            Outcome::Stalled => Error::new(ErrorCode::Timeout, "the body made no progress"),
-            Outcome::Fine | Outcome::Broken => Error::invalid("the body of the request broke off"),
-        };
-        upload.drain().await;
-        return Err(error);
+    let upload = Upload::new(body, max, config.http.body_timeout());
+    let read = match is_form {
+        true => form::read(content_type, &upload).await.map(|(fields, code)| (fields, Some(code))),
+        false => match upload.collect().await {
+            Ok(bytes) => object(&bytes).map(|fields| (fields, None)),
+            Err(_) => Err(Error::invalid("the body of the request broke off")),
+        },
     };
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => Ok(Some(fields)),
+    read.map_err(|error| match upload.outcome() {
+        Outcome::TooLarge => too_large(),
+        Outcome::Stalled => Error::new(ErrorCode::Timeout, "the body made no progress"),
+        Outcome::Fine | Outcome::Broken => error,
+    })
+}
+
+fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
+    match serde_json::from_slice(json) {
+        Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Error::invalid("the body is not a JSON object")),
         Err(error) => Err(Error::invalid(format!("the body is not JSON: {error}"))),
     }

@@ -173,3 +173,60 @@ async fn what_is_wrong_is_said_with_its_status() {
     assert_eq!((refused.status(), refused.json()["code"].as_str()), (403, Some("FORBIDDEN")));
     reader.daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_may_be_a_form() {
+    let admin = Admin::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir(folder.path().join("function")).unwrap();
+    fs::write(path("function/bundle.js"), "import { word } from './word.js'; export default () => new Response(word);")
+        .unwrap();
+    fs::write(path("function/word.js"), "export const word = 'packed';").unwrap();
+    let packed =
+        std::process::Command::new("tar").args(["czf", &path("f.tar.gz"), "-C", &path("."), "function"]).status();
+    assert!(packed.unwrap().success());
+    let form = |parts: &[String]| {
+        let parts: Vec<String> = parts.iter().flat_map(|it| ["-F".to_owned(), it.clone()]).collect();
+        [vec!["-H".to_owned(), admin.header.clone()], parts].concat()
+    };
+    let send = async |parts: &[String]| {
+        let arguments = form(parts);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        curl(&admin.daemon, &arguments, "/api/functions/deploy").await
+    };
+    let archive = format!("archive=@{}", path("f.tar.gz"));
+    let first = send(&[
+        "name=my-function".into(),
+        archive.clone(),
+        "description=by a form".into(),
+        "tag=a".into(),
+        "tag=b".into(),
+    ])
+    .await;
+    assert_eq!((first.status(), first.json()["isNewFunction"].as_bool()), (201, Some(true)), "{first:?}");
+    assert_eq!(curl(&admin.daemon, &[], "/functions/my-function").await.text(), "packed");
+    let version = admin.daemon.versions("my-function").await.remove(0);
+    assert_eq!((version.description.as_deref(), version.tags.join("").as_str()), (Some("by a form"), "ab"));
+    fs::write(path("one.js"), "export default () => new Response('files');").unwrap();
+    let files = format!("files=@{}", path("one.js"));
+    let second = send(&["name=my-function".into(), files.clone(), "entry=one.js".into()]).await;
+    assert_eq!((second.status(), second.json()["version"].as_u64()), (201, Some(2)), "{second:?}");
+    assert_eq!(curl(&admin.daemon, &[], "/functions/my-function").await.text(), "files");
+    let cases = [
+        (vec!["name=f".to_owned(), archive.clone(), archive], "twice"),
+        (vec!["name=f".to_owned(), files.clone(), files], "twice"),
+        (vec!["name=f".to_owned(), "weight=much".into()], "whole number"),
+        (vec!["name=f".to_owned(), "dry_run=perhaps".into()], "true"),
+        (vec!["name=f".to_owned(), format!("archive=@{}", path("one.js"))], "archive"),
+    ];
+    for (parts, part) in cases {
+        let shown = send(&parts).await;
+        assert_eq!(shown.status(), 400, "{parts:?}: {shown:?}");
+        assert!(shown.text().contains(part), "{part}: {}", shown.text());
+    }
+    // It is made with its first deploy, whose failure is in its history.
+    let shown = curl(&admin.daemon, &[], "/functions/f").await;
+    assert_eq!(shown.json()["code"], "FUNCTION_NOT_DEPLOYED", "{shown:?}");
+    admin.daemon.stop().await;
+}

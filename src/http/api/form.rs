@@ -1,0 +1,111 @@
+//! A deploy as a form (`multipart/form-data`, RFC 7578), as `curl -F` and browsers send it.
+//!
+//! Parts with the names of fields are fields, and may come in any order; `archive`, `bundle` and `files` are code. All
+//! parts together are bounded by what a bundle may have.
+
+use super::super::upload::Upload;
+use crate::{
+    error::{Error, ErrorCode},
+    model::IncomingBody,
+    protocol::{field::Body, message::DeployRequest},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, future::poll_fn, io};
+
+/// What a form has besides its code.
+const FIELDS_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Fields that are numbers or truths; all others are text.
+const NUMBERS: [&str; 2] = ["warm", "weight"];
+const TRUTHS: [&str; 3] = ["activate", "dry_run", "create"];
+
+/// The code that a form brings.
+#[derive(Debug, Default)]
+pub(super) struct Code {
+    archive: Option<Bytes>,
+    bundle: Option<Bytes>,
+    files: BTreeMap<String, Body>,
+}
+
+impl Code {
+    /// Puts it into the request for it.
+    pub(super) fn put_into(self, request: &mut DeployRequest) {
+        request.archive = self.archive.map(Body);
+        request.bundle = self.bundle.map(Body);
+        request.files = Some(self.files).filter(|it| !it.is_empty());
+    }
+}
+
+/// The most bytes that a form may have, for bundles of at most so many.
+pub(super) fn bytes_max(bundle_bytes_max: u32) -> u64 {
+    u64::from(bundle_bytes_max) + FIELDS_BYTES_MAX
+}
+
+/// Reads a form with this content type.
+pub(super) async fn read(content_type: &str, upload: &Upload) -> Result<(Map<String, Value>, Code), Error> {
+    let boundary = multer::parse_boundary(content_type)
+        .map_err(|_| Error::invalid("a form is `multipart/form-data` with a boundary"))?;
+    let chunks = stream::unfold((), |()| async {
+        let chunk = poll_fn(|context| upload.poll_chunk(context)).await?;
+        Some((chunk.map_err(|_| io::Error::other("the body broke off")), ()))
+    });
+    let mut form = multer::Multipart::new(chunks, boundary);
+    let (mut fields, mut code) = (Map::new(), Code::default());
+    while let Some(part) = form.next_field().await.map_err(invalid)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        let file = part.file_name().map(str::to_owned);
+        match name.as_str() {
+            "" => return Err(Error::invalid("a part of the form has no name")),
+            "archive" | "bundle" => {
+                let bytes = part.bytes().await.map_err(invalid)?;
+                let place = if name == "archive" { &mut code.archive } else { &mut code.bundle };
+                if place.replace(bytes).is_some() {
+                    return Err(twice(&name));
+                }
+            }
+            "files" => {
+                let file = file.ok_or_else(|| Error::invalid("a part `files` has no file name"))?;
+                if code.files.insert(file.clone(), Body(part.bytes().await.map_err(invalid)?)).is_some() {
+                    return Err(twice(&file));
+                }
+            }
+            "tag" | "tags" => {
+                let tag = part.text().await.map_err(invalid)?;
+                if let Value::Array(tags) = fields.entry("tags").or_insert_with(|| Value::Array(Vec::new())) {
+                    tags.push(tag.into());
+                }
+            }
+            _ => {
+                let value = value(&name, part.text().await.map_err(invalid)?)?;
+                if fields.insert(name.clone(), value).is_some() {
+                    return Err(twice(&name));
+                }
+            }
+        }
+    }
+    Ok((fields, code))
+}
+
+fn value(name: &str, text: String) -> Result<Value, Error> {
+    match (NUMBERS.contains(&name), TRUTHS.contains(&name), text.as_str()) {
+        (true, ..) => {
+            let number =
+                text.parse::<u64>().map_err(|_| Error::invalid(format!("{name} is not a whole number: `{text}`")));
+            number.map(Value::from)
+        }
+        (_, true, "true") => Ok(Value::Bool(true)),
+        (_, true, "false") => Ok(Value::Bool(false)),
+        (_, true, _) => Err(Error::invalid(format!("{name} is `true` or `false`, not `{text}`"))),
+        _ => Ok(Value::String(text)),
+    }
+}
+
+fn twice(name: &str) -> Error {
+    Error::invalid(format!("`{name}` stands twice in the form"))
+}
+
+fn invalid(error: multer::Error) -> Error {
+    Error::new(ErrorCode::InvalidRequest, format!("the form cannot be read: {error}"))
+}
