@@ -13,6 +13,10 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 fn request(name: &str, scopes: &[Scope]) -> CreateTokenRequest {
     CreateTokenRequest { name: name.into(), scopes: scopes.to_vec(), ..CreateTokenRequest::default() }
@@ -201,11 +205,26 @@ fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
     found
 }
 
+/// What a daemon answers over HTTP to somebody with this token who wants to see all tokens.
+async fn ask(daemon: &DaemonProcess, token: &str) -> String {
+    let log = daemon.stderr();
+    let begin = log.find("127.0.0.1:").expect("the daemon says where it listens");
+    let is_address = |it: &char| it.is_ascii_digit() || ".:".contains(*it);
+    let address: String = log[begin..].chars().take_while(is_address).collect();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head =
+        format!("GET /api/tokens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_in_its_one_answer_and_nowhere_else() {
     let data = tempfile::tempdir().unwrap();
     let mut command = DaemonProcess::serve(data.path()).await;
-    command.env("LEVAIN_DAEMON_LOG_LEVEL", "trace");
+    command.env("LEVAIN_DAEMON_LOG_LEVEL", "trace").env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
     let daemon = DaemonProcess::spawn(command, data.path()).await;
     let made =
         daemon.cli(&["--json", "token", "create", "ci", "--scope", "read,invoke", "--expires", "1h"]).await.json();
@@ -214,6 +233,12 @@ async fn a_secret_is_in_its_one_answer_and_nowhere_else() {
     let second = shown.split_whitespace().nth(1).unwrap().to_owned();
     assert!(Secret::parse(&secret).is_some() && Secret::parse(&second).is_some(), "{shown}");
     let mut told = String::new();
+    let wrong = Secret::new([9; 32]).reveal().to_owned();
+    for (token, status) in [(&secret, "403"), (&second, "403"), (&wrong, "401")] {
+        let answer = ask(&daemon, token).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        told += &answer;
+    }
     for arguments in [
         &["token", "list", "--all"][..],
         &["--json", "token", "list", "--all"],
@@ -229,7 +254,8 @@ async fn a_secret_is_in_its_one_answer_and_nowhere_else() {
     assert!(told.contains("revoked") && told.contains("two"), "{told}");
     told += &daemon.stderr();
     let admin = fs::read_to_string(data.path().join("admin.token")).unwrap().trim().to_owned();
-    for secret in [&secret, &second, &admin] {
+    assert!(told.contains("a token is refused"), "{told}");
+    for secret in [&secret, &second, &admin, &wrong] {
         // Neither as it is nor without what all begin with.
         assert!(!told.contains(&secret[4..]), "{told}");
         let expected = if *secret == admin { vec![data.path().join("admin.token")] } else { Vec::new() };
