@@ -148,6 +148,8 @@ async function talk(path) {
   for (let tries = 1; ; tries++) {
     const heard = await once().catch((error) => (tries < 1_000 ? "" : String(error)));
     if (heard !== "") return heard;
+    // Tries on each other's heels would only fill the queue of the socket.
+    await Bun.sleep(1);
   }
 }
 
