@@ -18,7 +18,9 @@
 //! 3. [`scheduler`] asks the version's pool, a pure state machine behind a short lock, for a worker: an idle one at once,
 //!    else a place in the queue while a worker starts.
 //! 4. [`worker::link`] writes the request to the worker's own socket and drives that connection inside the same future.
-//! 5. The answer goes back as one frame, or in parts as it is produced. The lease gives the worker back, whatever became
+//! 5. Over HTTP, [`http`] takes the place of [`ipc`] on the same lanes: what is not below `/api/` becomes the same call
+//!    ([`commands::call`]), and bodies stream through it in both directions.
+//! 6. The answer goes back as one frame, or in parts as it is produced. The lease gives the worker back, whatever became
 //!    of the caller.
 //!
 //! A warm invocation thus touches neither SQLite nor a file, holds no lock while it waits, and stays on one thread, the
@@ -39,12 +41,12 @@
 //! | modules | own |
 //! |---|---|
 //! | [`model`], [`error`], [`config`], [`crash_point`] | plain data; what a client may see of a failure; every setting; where tests may kill the process |
-//! | [`protocol`], [`socket`], [`sqlite`], [`logging`] | the bytes on both sockets; a socket that wakes seldom; opening and migrating a database; the daemon's own log |
+//! | [`protocol`], [`socket`], [`lanes`], [`sqlite`], [`logging`] | the bytes on both sockets; a socket that wakes seldom; the threads of connections; opening and migrating a database; the daemon's own log |
 //! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; what functions log and how they do; the other end of the command socket |
 //! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |
 //! | [`router`], [`scheduler`], [`deploy`] | which version answers; which worker, and how many; from a source to a checked bundle |
 //! | [`commands`] | what each command does |
-//! | [`ipc`], [`watch`] | who may ask and how; when the configuration is read again |
+//! | [`ipc`], [`http`], [`watch`] | who may ask and how, on the command socket and over HTTP; when the configuration is read again |
 //! | [`daemon`] | opens everything in order and stops it in the opposite order |
 //! | [`cli`] | the command line |
 //!
@@ -68,6 +70,7 @@
 //! | A function reaches nothing of the machine that `docs/isolation.md` does not grant it | [`worker::sandbox`] | `tests/it/isolation` runs each attempt at each level |
 //! | A worker that does what no shim does is ended with the reason, and one that says a lot is read slowly; nobody else notices | [`worker`] | `tests/it/rogue.rs` |
 //! | A token is nowhere but in the answer that made it, and counts until it is revoked or expires and no longer | [`commands`] | `tests/it/tokens.rs`, `tests/it/http/auth.rs` |
+//! | What a slow or greedy HTTP client makes the daemon hold is bounded, and nothing below `/api/` answers without a token | [`http`] | `tests/it/http` |
 //! | A function cannot use the command socket | [`ipc`] | `tests/it/rogue.rs` |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 
