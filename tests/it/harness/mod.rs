@@ -20,8 +20,11 @@ use std::{fs, path::Path};
 pub fn workers_of(data_dir: &Path) -> Vec<u32> {
     let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
     let run = data_dir.join("run");
-    // A mount is named as its file system names it; tests' folders have names of their own.
-    let mounted = format!("{}/run/", data_dir.file_name().unwrap().to_str().unwrap());
+    // A mount is named as its file system names it: from the folder on that is the test's own. A daemon beside the tests
+    // may have a folder `data` as well.
+    let parts: Vec<_> = data_dir.iter().map(|it| it.to_str().unwrap()).collect();
+    let own = parts.iter().position(|it| it.starts_with(".tmp")).unwrap_or(parts.len() - 1);
+    let mounted = format!("{}/run/", parts[own..].join("/"));
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     // A zombie has no folder any more, and one whose folder was removed is shown as «… (deleted)».
