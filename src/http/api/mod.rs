@@ -19,7 +19,7 @@ use crate::{
     protocol::ipc::{Encoding, Request as Command},
 };
 use form::Code;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use routes::Found;
 use serde_json::{Map, Value};
@@ -31,16 +31,7 @@ pub(super) const PREFIX: &str = "/api/";
 
 /// Carries out one request. Commands run on `main`: a lane is for calls.
 pub(super) async fn run(context: &Arc<Context>, main: &Handle, peer: IpAddr, request: Request<Incoming>) -> Answer {
-    match carry_out(context, main, peer, request).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            let mut answer = answer::error(&error, None);
-            if error.code == ErrorCode::Unauthorized {
-                answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            answer
-        }
-    }
+    carry_out(context, main, peer, request).await.unwrap_or_else(|error| answer::error(&error, None))
 }
 
 async fn carry_out(
