@@ -13,6 +13,8 @@ use crate::protocol::field::Body;
 use crate::protocol::message::{DeployRequest, GetRequest, InvokeRequest};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 /// `levain demo`.
@@ -59,7 +61,14 @@ impl Demo {
         // What the daemon reports as usual would only come between the demo's own lines.
         let log = logging::init(logging::Format::Text, "warn");
         log.map_err(|error| CliError::usage(error.to_string()))?;
-        let daemon = Daemon::start(effective.config).await.map_err(serve::failed)?;
+        let mut config = effective.config;
+        // Somebody else may have the port; the demo shows what it has to show without it.
+        let is_taken = |it: &str| TcpListener::bind(it).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+        if config.http.address().is_some_and(is_taken) {
+            session.out.progress(&format!("{} is taken, so the demo serves no HTTP", config.http.address));
+            config.http.address = "off".into();
+        }
+        let daemon = Daemon::start(config).await.map_err(serve::failed)?;
         let shown = show(session, daemon.socket(), self.once).await;
         if shown.is_err() || self.once {
             daemon.shutdown().await;
