@@ -22,6 +22,7 @@ use levain::{
 };
 use std::{
     fs::{self, File},
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -35,6 +36,7 @@ const DEPLOYS_AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Daemon {
     process: Running,
+    http: SocketAddr,
     client: Client,
     data_dir: TempDir,
 }
@@ -54,7 +56,8 @@ impl Daemon {
         command.arg("serve").arg("--data-dir").arg(data_dir.path()).current_dir(data_dir.path());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", data_dir.path());
         command.env("LEVAIN_BUN", bun).env("LEVAIN_VERSIONING_VERIFY", "syntax");
-        command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
+        let http = free_address()?;
+        command.env("LEVAIN_HTTP_ADDRESS", http.to_string());
         command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", prewarmed.to_string());
         if sandbox == SandboxMode::Off {
             command.env("LEVAIN_SANDBOX_MODE", "off");
@@ -63,7 +66,7 @@ impl Daemon {
         let mut process = Running::spawn(&mut command)?;
         let socket = data_dir.path().join("levain.sock");
         match process::retry(|| Client::connect(&socket)).await {
-            Ok(client) => Ok(Self { process, client, data_dir }),
+            Ok(client) => Ok(Self { process, http, client, data_dir }),
             Err(error) => {
                 let ended = if process.has_ended()? { "the daemon has ended" } else { "the daemon does not answer" };
                 Err(format!("{ended}: {error}\n{}", fs::read_to_string(&log)?).into())
@@ -73,6 +76,11 @@ impl Daemon {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Where it listens for HTTP.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// The processes of its workers.
@@ -158,6 +166,11 @@ impl Daemon {
         let client = self.connect().await?;
         Ok((0..count).map(|_| IpcCaller { client: client.clone(), request: request.clone() }).collect())
     }
+}
+
+/// An address on loopback that nobody listens on.
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// `GET /` of a function.

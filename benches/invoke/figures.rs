@@ -12,7 +12,7 @@ const fn figure(id: &'static str, title: &'static str, unit: &'static str) -> Fi
 }
 
 /// Every figure, in the order of the table.
-pub(crate) const FIGURES: [Figure; 63] = [
+pub(crate) const FIGURES: [Figure; 75] = [
     figure("floor.pair.p50", "floor: a socket pair between two processes, blocking, p50", "µs"),
     figure("floor.frames.p50", "floor: bare frames on a Unix socket, p50", "µs"),
     figure("floor.worker.p50", "floor: a worker driven without the daemon, p50", "µs"),
@@ -37,6 +37,18 @@ pub(crate) const FIGURES: [Figure; 63] = [
     figure("workerd.cpu.rate", "workerd: 1 ms of CPU, 16 callers", "calls/s"),
     figure("echo.rate", "1 MiB echo, 4 callers", "calls/s"),
     figure("bare.echo.rate", "bare: 1 MiB echo, 4 callers, two Bun processes", "calls/s"),
+    figure("ipc.1.p50", "hello through the command socket, 1 caller, p50", "µs"),
+    figure("http.1.p50", "hello over HTTP, 1 caller, p50", "µs"),
+    figure("workerd.http.1.p50", "workerd: hello over TCP, 1 caller, p50", "µs"),
+    figure("ipc.1.cpu", "the daemon's CPU for a call through the command socket, 1 caller", "µs"),
+    figure("http.1.cpu", "… over HTTP", "µs"),
+    figure("ipc.64.p50", "hello through the command socket, 64 callers, p50", "µs"),
+    figure("http.64.p50", "hello over HTTP, 64 callers, p50", "µs"),
+    figure("ipc.64.cpu", "the daemon's CPU for a call through the command socket, 64 callers", "µs"),
+    figure("http.64.cpu", "… over HTTP", "µs"),
+    figure("ipc.64.rate", "hello through the command socket, 64 callers", "calls/s"),
+    figure("http.64.rate", "hello over HTTP, 64 callers", "calls/s"),
+    figure("workerd.http.64.rate", "workerd: hello over TCP, 64 callers", "calls/s"),
     figure("cold.claimed.p50", "hello, cold: a prewarmed process is claimed, p50", "ms"),
     figure("cold.spawned.p50", "hello, cold: a worker is spawned, p50", "ms"),
     figure("floor.cold.p50", "floor: the same worker started without the daemon, p50", "ms"),
@@ -134,8 +146,8 @@ impl Comparison {
 }
 
 /// Every comparison, by the numbers of the targets: 1 cold starts, 2 a single warm caller, 3 many callers, 4 functions
-/// that compute, 5 large bodies, 6 idle functions, 7 faults, 8 isolation.
-pub(crate) const COMPARISONS: [Comparison; 34] = [
+/// that compute, 5 large bodies, 6 idle functions, 7 faults, 8 isolation, 9 HTTP.
+pub(crate) const COMPARISONS: [Comparison; 41] = [
     compare("claimed cold start to a spawned one", "cold.claimed.p50", &["cold.spawned.p50"]).at_most(1, 0.35),
     compare("claimed cold start, ms", "cold.claimed.p50", &[]).at_most(1, 2.0),
     compare("claimed cold start to a first call through workerd's loader", "cold.claimed.p50", &["workerd.cold.p50"])
@@ -154,6 +166,13 @@ pub(crate) const COMPARISONS: [Comparison; 34] = [
     compare("hello, 64 callers, to workerd", "hello.64.rate", &["workerd.hello.rate"]).at_least(3, 2.0),
     compare("the daemon's CPU for a call, 64 callers, µs", "hello.64.cpu", &[]).at_most(3, 12.0),
     compare("the daemon's CPU for a call, 1 caller, µs", "hello.1.cpu", &[]),
+    compare("over HTTP to the command socket, 1 caller, p50", "http.1.p50", &["ipc.1.p50"]).at_most(9, 1.5),
+    compare("over HTTP to the command socket, 64 callers, p50", "http.64.p50", &["ipc.64.p50"]).at_most(9, 1.5),
+    compare("over HTTP to the command socket, 1 caller, the daemon's CPU", "http.1.cpu", &["ipc.1.cpu"]),
+    compare("over HTTP to the command socket, 64 callers, the daemon's CPU", "http.64.cpu", &["ipc.64.cpu"]),
+    compare("over HTTP, 64 callers, calls to those of the command socket", "http.64.rate", &["ipc.64.rate"]),
+    compare("over HTTP, 1 caller, to workerd over TCP", "http.1.p50", &["workerd.http.1.p50"]),
+    compare("over HTTP, 64 callers, to workerd over TCP", "http.64.rate", &["workerd.http.64.rate"]).at_least(3, 1.5),
     compare("hello, 64 callers, to two bare Bun processes", "hello.64.rate", &["bare.hello.rate"]),
     compare("1 ms of CPU, 16 callers, to two bare Bun processes", "cpu.rate", &["bare.cpu.rate"]).at_least(4, 0.95),
     compare("… with three workers, to two bare Bun processes", "cpu.few.rate", &["bare.cpu.rate"]).at_least(4, 0.95),

@@ -1,17 +1,14 @@
-//! An HTTP client for one kept-alive connection on a Unix socket.
+//! An HTTP client for one kept-alive connection.
 
 use crate::{Result, load::Caller};
 use bytes::{Buf, Bytes, BytesMut};
 use http::Method;
 use httparse::Status;
 use levain::protocol::worker::{DEADLINE_HEADER, INVOCATION_HEADER};
-use std::{
-    borrow::Cow,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, fmt, net::SocketAddr, path::Path};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixStream, unix::ReadHalf},
+    io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf},
+    net::{TcpStream, UnixStream},
 };
 
 /// Room made for a read; a large answer takes a few of them.
@@ -39,19 +36,38 @@ impl Call {
 
 /// One kept-alive HTTP connection, with less to do than any real client: the request is bytes that are ready, and only
 /// the status and the end of the answer are looked at. What Levain is compared with is not slowed down by its client.
-#[derive(Debug)]
 pub(crate) struct HttpCaller {
-    socket: PathBuf,
-    stream: UnixStream,
+    peer: String,
+    stream: Box<dyn Stream>,
     request: Vec<u8>,
     answer_bytes_min: u64,
     /// Read and not taken yet.
     buffer: BytesMut,
 }
 
+impl fmt::Debug for HttpCaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpCaller({})", self.peer)
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
 impl HttpCaller {
     pub(crate) async fn connect(socket: &Path, call: &Call) -> Result<Self> {
         let stream = UnixStream::connect(socket).await?;
+        Ok(Self::new(socket.display().to_string(), Box::new(stream), call))
+    }
+
+    pub(crate) async fn connect_tcp(address: SocketAddr, call: &Call) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::new(address.to_string(), Box::new(stream), call))
+    }
+
+    fn new(peer: String, stream: Box<dyn Stream>, call: &Call) -> Self {
         let Call { method, target, body, answer_bytes_min } = call;
         let mut request = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\n");
         request += &format!("{INVOCATION_HEADER}: {INVOCATION}\r\n{DEADLINE_HEADER}: 30000\r\n");
@@ -60,17 +76,11 @@ impl HttpCaller {
         }
         request += "\r\n";
         let request = [request.as_bytes(), body].concat();
-        Ok(Self {
-            socket: socket.into(),
-            stream,
-            request,
-            answer_bytes_min: *answer_bytes_min,
-            buffer: BytesMut::new(),
-        })
+        Self { peer, stream, request, answer_bytes_min: *answer_bytes_min, buffer: BytesMut::new() }
     }
 
     async fn exchange(&mut self) -> Result<()> {
-        let (reader, mut writer) = self.stream.split();
+        let (reader, mut writer) = io::split(&mut self.stream);
         let mut answer = Answer { reader, buffer: &mut self.buffer };
         // A server may answer while it reads, so whoever only writes may wait for ever.
         let write = async { Ok(writer.write_all(&self.request).await?) };
@@ -84,12 +94,12 @@ impl HttpCaller {
 
 impl Caller for HttpCaller {
     async fn call(&mut self) -> Result<()> {
-        self.exchange().await.map_err(|error| format!("{}: {error}", self.socket.display()).into())
+        self.exchange().await.map_err(|error| format!("{}: {error}", self.peer).into())
     }
 }
 
 struct Answer<'a> {
-    reader: ReadHalf<'a>,
+    reader: ReadHalf<&'a mut Box<dyn Stream>>,
     buffer: &'a mut BytesMut,
 }
 

@@ -1,6 +1,6 @@
 //! Closed loops: each caller sends its next call when the last one has ended.
 
-use crate::Result;
+use crate::{Result, process::CpuTime};
 use futures_util::future::try_join_all;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
@@ -47,6 +47,13 @@ pub(crate) async fn run_paced<C: Caller>(callers: &mut [C], interval: Duration, 
     Ok(Load::new(latencies.concat(), began.elapsed()))
 }
 
+/// What the callers saw, and the CPU time that a process had meanwhile.
+pub(crate) async fn with_cpu<C: Caller>(pid: u32, callers: &mut [C], time: Duration) -> Result<(Load, Duration)> {
+    let before = CpuTime::of(pid)?;
+    let load = run(callers, time).await?;
+    Ok((load, CpuTime::of(pid)?.since(&before)))
+}
+
 async fn until<C: Caller>(end: Instant, caller: &mut C) -> Result<Vec<Duration>> {
     let mut latencies = Vec::new();
     let mut sent = Instant::now();
@@ -80,6 +87,11 @@ impl Load {
     /// Answers in a second.
     pub(crate) fn rate(&self) -> f64 {
         self.calls() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// What each call had of this CPU time, in microseconds.
+    pub(crate) fn per_call_us(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.calls() as f64
     }
 
     /// The median latency in microseconds.

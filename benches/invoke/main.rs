@@ -22,9 +22,10 @@
 //! - `floor`: a bare socket pair, and bare frames on a Unix socket;
 //! - `http1`: a client that is as little as can be, for everything that is no daemon of ours;
 //! - `bun`: Bun processes without a daemon, with the shim or with nothing but `Bun.serve`;
-//! - `workerd`: a peer, if it is installed;
 //! - `daemon`: `levain serve` and its callers;
-//! - `warm`, `cold`, `sandbox`, `versions`, `faults`, `overload`, `memory`: what is measured, each a part of a round save the last;
+//! - `workerd`: a peer, if it is installed;
+//! - `warm`, `faces`, `cold`, `sandbox`, `versions`, `faults`, `overload`, `memory`: what is measured, each a part of a round
+//!   save the last;
 //! - `rounds`: how much, and in which order;
 //! - `figures`: the names of all that is measured, the ratios and their targets;
 //! - `report`: the tables and the JSON.
@@ -36,6 +37,7 @@
 mod bun;
 mod cold;
 mod daemon;
+mod faces;
 mod faults;
 mod figures;
 mod floor;

@@ -5,6 +5,7 @@ use crate::{
     bun::Bun,
     cold::Cold,
     daemon::{Daemon, sample},
+    faces::Faces,
     faults::Faults,
     memory,
     overload::Overload,
@@ -40,6 +41,7 @@ impl Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     Warm,
+    Faces,
     Cold,
     Sandbox,
     Versions,
@@ -69,6 +71,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     // Faults and overload have one of their own: its workers come and go.
     let troubled = Daemon::start(bun.path(), PREWARMED).await?;
     let mut warm = some_if(wants(Part::Warm), Warm::start(&bun, &daemon)).await?;
+    let mut faces = some_if(wants(Part::Faces), Faces::start(&daemon)).await?;
     let mut cold = some_if(wants(Part::Cold), Cold::start(&bun, &daemon, plan)).await?;
     let mut sandbox = some_if(wants(Part::Sandbox), Sandbox::start(&bun, plan)).await?;
     let mut versions = some_if(wants(Part::Versions), Versions::start(&daemon)).await?;
@@ -84,6 +87,9 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
         }
         if let Some(warm) = &mut warm {
             warm.round(&daemon, peer.as_ref(), plan.slice, &mut report).await?;
+        }
+        if let Some(faces) = &mut faces {
+            faces.round(&daemon, peer.as_ref(), plan.slice, &mut report).await?;
         }
         if let Some(cold) = &mut cold {
             cold.round(&bun, &daemon, peer.as_mut(), &mut report).await?;
@@ -101,7 +107,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
             overload.round(&troubled, plan.slice, &mut report).await?;
         }
     }
-    drop((warm, cold, sandbox, versions, faults, overload, daemon, troubled, peer));
+    drop((warm, faces, cold, sandbox, versions, faults, overload, daemon, troubled, peer));
     if wants(Part::Memory) {
         eprintln!("memory, with {} functions", plan.functions);
         memory::measure(&bun, plan, &mut report).await?;

@@ -7,7 +7,6 @@ use crate::{
     floor::{Frames, Pair},
     http1::{Call, HttpCaller},
     load::{self, Caller, Load},
-    process::CpuTime,
     report::Report,
     workerd::Workerd,
 };
@@ -106,10 +105,10 @@ impl Warm {
         report.add("hello.16.p99", load.p99_us());
         report.add("hello.16.rate", load.rate());
 
-        let (load, cpu) = with_cpu(pid, &mut self.hello_64, slice).await?;
+        let (load, cpu) = load::with_cpu(pid, &mut self.hello_64, slice).await?;
         report.add("hello.64.p50", load.p50_us());
         report.add("hello.64.p99", load.p99_us());
-        report.add("hello.64.cpu", per_call_us(cpu, &load));
+        report.add("hello.64.cpu", load.per_call_us(cpu));
         report.add("hello.64.rate", load.rate());
         report.add("bare.hello.rate", load::run(&mut self.hello_bare, slice).await?.rate());
         if let Some(peer) = peer {
@@ -117,8 +116,8 @@ impl Warm {
         }
         report.add("hello.shared.rate", load::run(&mut self.hello_shared, slice).await?.rate());
 
-        let (load, cpu) = with_cpu(pid, &mut self.cpu, slice).await?;
-        report.add("cpu.cpu", per_call_us(cpu, &load));
+        let (load, cpu) = load::with_cpu(pid, &mut self.cpu, slice).await?;
+        report.add("cpu.cpu", load.per_call_us(cpu));
         report.add("cpu.rate", load.rate());
         report.add("cpu.few.rate", load::run(&mut self.cpu_few, slice).await?.rate());
         report.add("bare.cpu.rate", load::run(&mut self.cpu_bare, slice).await?.rate());
@@ -143,7 +142,7 @@ impl Warm {
             pair.push(load::run(&mut self.pair, slice).await?);
             frames.push(load::run(&mut self.frames, slice).await?);
             worker.push(load::run(&mut self.worker, slice).await?);
-            let (load, added) = with_cpu(pid, &mut self.hello_1, slice).await?;
+            let (load, added) = load::with_cpu(pid, &mut self.hello_1, slice).await?;
             hello.push(load);
             cpu += added;
             if let Some(peer) = peer {
@@ -156,7 +155,7 @@ impl Warm {
         report.add("floor.worker.p50", worker.p50_us());
         report.add("hello.1.p50", hello.p50_us());
         report.add("hello.1.p99", hello.p99_us());
-        report.add("hello.1.cpu", per_call_us(cpu, &hello));
+        report.add("hello.1.cpu", hello.per_call_us(cpu));
         if peer.is_some() {
             report.add("workerd.hello.p50", Load::joined(peers).p50_us());
         }
@@ -189,15 +188,4 @@ async fn bare(
         processes.push(process);
     }
     Ok(callers)
-}
-
-/// What the callers saw, and the CPU time that a process had meanwhile.
-async fn with_cpu<C: Caller>(pid: u32, callers: &mut [C], slice: Duration) -> Result<(Load, Duration)> {
-    let before = CpuTime::of(pid)?;
-    let load = load::run(callers, slice).await?;
-    Ok((load, CpuTime::of(pid)?.since(&before)))
-}
-
-fn per_call_us(cpu: Duration, load: &Load) -> f64 {
-    cpu.as_secs_f64() * 1e6 / load.calls() as f64
 }

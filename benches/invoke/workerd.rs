@@ -1,7 +1,7 @@
 //! workerd, which runs each function in a V8 isolate of one process: what Levain is compared with.
 //!
-//! It listens on a Unix socket, where it answers a little sooner than on TCP, and is called by the same bare client as
-//! the floors. Its functions are the samples' own text, with Bun's own removal of types; only the one that burns CPU
+//! It listens on Unix sockets, where it answers a little sooner than on TCP, and on one port for comparisons over HTTP. It
+//! is called by the same bare client as the floors. Its functions are the samples' own text, with Bun's own removal of types; only the one that burns CPU
 //! time is another, since workerd tells no CPU time: it turns as many rounds as take a millisecond, which is measured
 //! beforehand.
 //!
@@ -11,12 +11,14 @@
 
 use crate::{
     Result,
+    daemon::free_address,
     http1::{Call, HttpCaller},
     load::Caller,
     process::{self, Running},
 };
 use std::{
     env, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -118,6 +120,7 @@ pub(crate) struct Workerd {
     executable: PathBuf,
     version: String,
     folder: TempDir,
+    port: SocketAddr,
     /// Of the function that burns CPU time.
     rounds_per_ms: u32,
     /// Functions that the loader has seen.
@@ -131,12 +134,13 @@ impl Workerd {
         let version = version.map_err(|error| format!("{}: {error}", executable.display()))?.stdout;
         let version = String::from_utf8_lossy(&version).trim().to_owned();
         let folder = TempDir::new()?;
+        let port = free_address()?;
         let files = [
             ("entry.js", ENTRY),
             ("hello.js", hello),
             ("cpu.js", CPU),
             ("loader.js", LOADER),
-            ("all.capnp", &config_of_all()),
+            ("all.capnp", &config_of_all(port)),
             ("one.capnp", &config_of(1)),
             ("many.capnp", &config_of(SERVICES)),
         ];
@@ -145,7 +149,7 @@ impl Workerd {
         }
         let process = serve(executable, folder.path(), "all.capnp")?;
         let executable = executable.into();
-        let mut started = Self { _process: process, executable, version, folder, rounds_per_ms: 0, loaded: 0 };
+        let mut started = Self { _process: process, executable, version, folder, port, rounds_per_ms: 0, loaded: 0 };
         // The last of the sockets: once it answers, all are there.
         let (socket, call) = (started.socket("loader"), Call::get("/"));
         process::retry(|| HttpCaller::connect(&socket, &call)).await?;
@@ -175,6 +179,15 @@ impl Workerd {
     /// Callers of the greeting.
     pub(crate) async fn hello(&self, count: usize) -> Result<Vec<HttpCaller>> {
         self.callers("hello", &Call::get("/"), count).await
+    }
+
+    /// The same by TCP.
+    pub(crate) async fn hello_over_tcp(&self, count: usize) -> Result<Vec<HttpCaller>> {
+        let mut callers = Vec::new();
+        for _ in 0..count {
+            callers.push(HttpCaller::connect_tcp(self.port, &Call::get("/")).await?);
+        }
+        Ok(callers)
     }
 
     /// Callers of a function that burns a millisecond of CPU time.
@@ -238,11 +251,14 @@ fn service(name: &str, file: &str) -> String {
     )
 }
 
-fn config(services: &str, sockets: &[&str], service_of: impl Fn(&str) -> String) -> String {
-    let socket = |name: &&str| {
-        format!(r#"(name = "{name}", address = "unix:{name}", http = (), service = "{}")"#, service_of(name))
+/// A socket's name, address and service.
+type Listener<'a> = (&'a str, String, &'a str);
+
+fn config(services: &str, listeners: &[Listener<'_>]) -> String {
+    let socket = |(name, address, service): &Listener<'_>| {
+        format!(r#"(name = "{name}", address = "{address}", http = (), service = "{service}")"#)
     };
-    let sockets: Vec<String> = sockets.iter().map(socket).collect();
+    let sockets: Vec<String> = listeners.iter().map(socket).collect();
     format!(
         "using Workerd = import \"/workerd/workerd.capnp\";\n\
          const config :Workerd.Config = (services = [{services}], sockets = [{}]);\n",
@@ -250,8 +266,8 @@ fn config(services: &str, sockets: &[&str], service_of: impl Fn(&str) -> String)
     )
 }
 
-/// The functions that are called in every round, each with a socket.
-fn config_of_all() -> String {
+/// The functions that are called in every round, each with a socket, and the greeting with a port too.
+fn config_of_all(port: SocketAddr) -> String {
     let loader = format!(
         r#"(name = "loader", worker = (compatibilityDate = "{COMPATIBILITY_DATE}",
             modules = [(name = "loader.js", esModule = embed "loader.js"),
@@ -260,11 +276,12 @@ fn config_of_all() -> String {
                 (name = "COMPATIBILITY_DATE", text = "{COMPATIBILITY_DATE}")]))"#
     );
     let services = [service("hello", "hello.js"), service("cpu", "cpu.js"), loader].join(", ");
-    config(&services, &["hello", "cpu", "loader"], str::to_owned)
+    let unix = |name| (name, format!("unix:{name}"), name);
+    config(&services, &[("port", port.to_string(), "hello"), unix("hello"), unix("cpu"), unix("loader")])
 }
 
 /// As many functions that are alike, and a socket for one of them.
 fn config_of(count: usize) -> String {
     let services: Vec<String> = (0..count).map(|number| service(&format!("s{number}"), "hello.js")).collect();
-    config(&services.join(", "), &["first"], |_| "s0".into())
+    config(&services.join(", "), &[("first", "unix:first".into(), "s0")])
 }
