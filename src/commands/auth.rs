@@ -240,6 +240,11 @@ impl Grant {
         }
     }
 
+    /// `FORBIDDEN` unless the token is for deployments of some function.
+    pub fn may_deploy(&self) -> Result<(), Error> {
+        self.has(Scope::Deploy, "a deploy")
+    }
+
     fn has(&self, needed: Scope, what: &str) -> Result<(), Error> {
         if self.token.has(needed) {
             return Ok(());

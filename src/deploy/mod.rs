@@ -12,6 +12,7 @@ mod listing;
 mod manifests;
 mod scratch;
 mod source;
+mod spool;
 mod syntax;
 
 pub use archive::{ArchiveError, ArchiveLimits, Format, Input, Refusal};
@@ -20,4 +21,5 @@ pub use listing::list;
 pub use manifests::Manifests;
 pub use scratch::Scratch;
 pub use source::{Opened, Source, SourceError, is_finished, stored_name};
+pub use spool::Spool;
 pub use syntax::{BundleProblem, check};

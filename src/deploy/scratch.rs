@@ -1,17 +1,22 @@
 //! Where code is unpacked on its way in: `data/incoming`, whose folders never outlive a deployment or a daemon.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf};
+use std::{fs, fs::File, io, os::unix::fs::DirBuilderExt, path::PathBuf};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Deployments that unpack or copy code at once; each may fill the disk with a whole bundle.
 const TURNS: usize = 4;
 
+/// Uploads that come in at once, for the same reason. They take as long as their senders do, so they have places of their
+/// own.
+const UPLOADS: usize = 16;
+
 /// The folder of temporary folders.
 #[derive(Debug)]
 pub struct Scratch {
     root: PathBuf,
     turns: Semaphore,
+    uploads: Semaphore,
 }
 
 impl Scratch {
@@ -22,12 +27,22 @@ impl Scratch {
             _ => {}
         }
         fs::DirBuilder::new().mode(0o700).create(&root)?;
-        Ok(Self { root, turns: Semaphore::new(TURNS) })
+        Ok(Self { root, turns: Semaphore::new(TURNS), uploads: Semaphore::new(UPLOADS) })
     }
 
     /// Waits until it may fill a folder. The turn ends when the value is dropped.
     pub async fn turn(&self) -> SemaphorePermit<'_> {
         self.turns.acquire().await.expect("nobody closes the semaphore")
+    }
+
+    /// A place for an upload, until the value is dropped; nothing where all are taken.
+    pub fn upload(&self) -> Option<SemaphorePermit<'_>> {
+        self.uploads.try_acquire().ok()
+    }
+
+    /// An empty file without a name.
+    pub fn file(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.root)
     }
 
     /// An empty folder, which goes with the value.

@@ -4,6 +4,8 @@ mod api;
 mod auth;
 mod gateway;
 mod hostile;
+mod seeds;
+mod upload;
 
 use crate::harness::TestDaemon;
 use levain::config::Config;

@@ -1,10 +1,12 @@
 //! A deploy as a form (`multipart/form-data`, RFC 7578), as `curl -F` and browsers send it.
 //!
 //! Parts with the names of fields are fields, and may come in any order; `archive`, `bundle` and `files` are code. All
-//! parts together are bounded by what a bundle may have.
+//! parts together are bounded by what a bundle may have, and large ones go to the disk as they come in.
 
 use super::super::upload::Upload;
 use crate::{
+    config::LimitsConfig,
+    deploy::{Scratch, Spool},
     error::{Error, ErrorCode},
     model::IncomingBody,
     protocol::{field::Body, message::DeployRequest},
@@ -38,28 +40,39 @@ impl Code {
     }
 }
 
-/// The most bytes that a form may have, for bundles of at most so many.
-pub(super) fn bytes_max(bundle_bytes_max: u32) -> u64 {
-    u64::from(bundle_bytes_max) + FIELDS_BYTES_MAX
+/// The most bytes that a form may have.
+pub(super) fn bytes_max(limits: &LimitsConfig) -> u64 {
+    u64::from(limits.bundle_bytes_max) + FIELDS_BYTES_MAX
 }
 
 /// Reads a form with this content type.
-pub(super) async fn read(content_type: &str, upload: &Upload) -> Result<(Map<String, Value>, Code), Error> {
+pub(super) async fn read(
+    content_type: &str,
+    upload: &Upload,
+    scratch: &Scratch,
+    limits: &LimitsConfig,
+) -> Result<(Map<String, Value>, Code), Error> {
     let boundary = multer::parse_boundary(content_type)
         .map_err(|_| Error::invalid("a form is `multipart/form-data` with a boundary"))?;
+    let Some(_place) = scratch.upload() else {
+        return Err(Error::new(ErrorCode::Overloaded, "as many uploads as may are coming in: try again soon"));
+    };
     let chunks = stream::unfold((), |()| async {
         let chunk = poll_fn(|context| upload.poll_chunk(context)).await?;
         Some((chunk.map_err(|_| io::Error::other("the body broke off")), ()))
     });
     let mut form = multer::Multipart::new(chunks, boundary);
+    // Of all that stays in memory.
+    let mut room = FIELDS_BYTES_MAX;
     let (mut fields, mut code) = (Map::new(), Code::default());
     while let Some(part) = form.next_field().await.map_err(invalid)? {
         let name = part.name().unwrap_or_default().to_owned();
         let file = part.file_name().map(str::to_owned);
+        take(&mut room, name.len() + file.as_ref().map_or(0, String::len))?;
         match name.as_str() {
             "" => return Err(Error::invalid("a part of the form has no name")),
             "archive" | "bundle" => {
-                let bytes = part.bytes().await.map_err(invalid)?;
+                let bytes = spooled(part, scratch).await?;
                 let place = if name == "archive" { &mut code.archive } else { &mut code.bundle };
                 if place.replace(bytes).is_some() {
                     return Err(twice(&name));
@@ -67,18 +80,21 @@ pub(super) async fn read(content_type: &str, upload: &Upload) -> Result<(Map<Str
             }
             "files" => {
                 let file = file.ok_or_else(|| Error::invalid("a part `files` has no file name"))?;
-                if code.files.insert(file.clone(), Body(part.bytes().await.map_err(invalid)?)).is_some() {
+                if code.files.len() == limits.bundle_files_max as usize {
+                    return Err(Error::invalid(format!("there are more than {} files", code.files.len())));
+                }
+                if code.files.insert(file.clone(), Body(spooled(part, scratch).await?)).is_some() {
                     return Err(twice(&file));
                 }
             }
             "tag" | "tags" => {
-                let tag = part.text().await.map_err(invalid)?;
+                let tag = text(part, &mut room).await?;
                 if let Value::Array(tags) = fields.entry("tags").or_insert_with(|| Value::Array(Vec::new())) {
                     tags.push(tag.into());
                 }
             }
             _ => {
-                let value = value(&name, part.text().await.map_err(invalid)?)?;
+                let value = value(&name, text(part, &mut room).await?)?;
                 if fields.insert(name.clone(), value).is_some() {
                     return Err(twice(&name));
                 }
@@ -86,6 +102,37 @@ pub(super) async fn read(content_type: &str, upload: &Upload) -> Result<(Map<Str
         }
     }
     Ok((fields, code))
+}
+
+/// What is in a field that is no code.
+async fn text(mut part: multer::Field<'_>, room: &mut u64) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = part.chunk().await.map_err(invalid)? {
+        take(room, piece.len())?;
+        bytes.extend_from_slice(&piece);
+    }
+    String::from_utf8(bytes).map_err(|_| Error::invalid("a field of the form is not UTF-8 text"))
+}
+
+fn take(room: &mut u64, bytes: usize) -> Result<(), Error> {
+    let left = room.checked_sub(bytes as u64);
+    *room = left.ok_or_else(|| {
+        let message = format!("the form has more than {FIELDS_BYTES_MAX} bytes beside its code");
+        Error::new(ErrorCode::PayloadTooLarge, message)
+    })?;
+    Ok(())
+}
+
+async fn spooled(mut part: multer::Field<'_>, scratch: &Scratch) -> Result<Bytes, Error> {
+    let mut spool = Spool::new(scratch);
+    while let Some(piece) = part.chunk().await.map_err(invalid)? {
+        spool.write(&piece).await.map_err(unwritable)?;
+    }
+    spool.finish().await.map_err(unwritable)
+}
+
+fn unwritable(error: io::Error) -> Error {
+    Error::internal(format!("the upload cannot be written: {error}"))
 }
 
 fn value(name: &str, text: String) -> Result<Value, Error> {

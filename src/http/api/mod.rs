@@ -48,6 +48,10 @@ async fn carry_out(
         Found::OtherMethods(allowed) => return Ok(answer::method_not_allowed(request.method(), path, &allowed)),
         Found::Nothing => return Ok(answer::not_found(request.method(), path)),
     };
+    if route.shape.makes_functions() {
+        // Before anything of a bundle is taken in.
+        grant.may_deploy()?;
+    }
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (mut payload, code) = body(context, request, route.shape.makes_functions()).await?;
     shape::read(route.shape, &mut payload);
@@ -90,7 +94,7 @@ async fn body(
     }
     let config = context.config.load_full();
     let max = match is_form {
-        true => form::bytes_max(config.limits.bundle_bytes_max),
+        true => form::bytes_max(&config.limits),
         false => config.limits.frame_bytes_max.into(),
     };
     let too_large = || Error::new(ErrorCode::PayloadTooLarge, format!("the body has more than {max} bytes"));
@@ -99,7 +103,9 @@ async fn body(
     }
     let upload = Upload::new(body, max, config.http.body_timeout());
     let read = match is_form {
-        true => form::read(content_type, &upload).await.map(|(fields, code)| (fields, Some(code))),
+        true => form::read(content_type, &upload, &context.scratch, &config.limits)
+            .await
+            .map(|(fields, code)| (fields, Some(code))),
         false => match upload.collect().await {
             Ok(bytes) => object(&bytes).map(|fields| (fields, None)),
             Err(_) => Err(Error::invalid("the body of the request broke off")),
