@@ -3,13 +3,14 @@
 //! Every module has its own error type; they become an [`Error`] in `commands`, in one place. The table below is the
 //! only list of codes: the HTTP status and the CLI's exit code hang on it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! error_codes {
     ($(#[doc = $meaning:literal] $variant:ident = $text:literal, http $http:literal, exit $exit:literal;)*) => {
         /// A stable name for one kind of failure.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum ErrorCode {
             $(#[doc = $meaning] #[serde(rename = $text)] $variant,)*
         }
@@ -109,7 +110,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// A failure as a client sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error, JsonSchema)]
 #[error("{message}")]
 pub struct Error {
     /// What was wrong and what to do next.

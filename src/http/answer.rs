@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::{
     fmt, io,
@@ -96,8 +97,15 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
 }
 
 /// A value that is JSON already.
-pub(super) fn json(status: StatusCode, json: Vec<u8>) -> Answer {
+pub(super) fn json(status: StatusCode, json: impl Into<Bytes>) -> Answer {
     typed(status, "application/json", json.into())
+}
+
+/// The client has it already.
+pub(super) fn not_modified() -> Answer {
+    let mut answer = Response::new(Body::Whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    answer
 }
 
 fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
@@ -108,10 +116,11 @@ fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer 
 }
 
 /// How a failure stands on the wire.
-#[derive(Serialize)]
-struct Failure<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Failure<'a> {
     #[serde(flatten)]
     error: &'a Error,
+    /// The call that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     invocation_id: Option<InvocationId>,
 }

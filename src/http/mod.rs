@@ -11,11 +11,12 @@ mod answer;
 mod api;
 mod auth;
 mod gateway;
+mod pages;
 mod upload;
 
 use crate::{commands::Context, config::HttpConfig, lanes::Lanes};
 use answer::Answer;
-use http::{Method, Request, StatusCode};
+use http::Request;
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -231,12 +232,6 @@ async fn respond(context: &Arc<Context>, main: &Handle, peer: IpAddr, request: R
     if request.uri().path().starts_with(api::PREFIX) {
         return api::run(context, main, peer, request).await;
     }
-    match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/health") => answer::text(StatusCode::OK, "ok\n"),
-        (&Method::GET | &Method::HEAD, "/ready") if context.stopping.is_cancelled() => {
-            answer::text(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n")
-        }
-        (&Method::GET | &Method::HEAD, "/ready") => answer::text(StatusCode::OK, "ok\n"),
-        (method, path) => answer::not_found(method, path),
-    }
+    let (method, path) = (request.method(), request.uri().path());
+    pages::get(context, method, path, request.headers()).unwrap_or_else(|| answer::not_found(method, path))
 }

@@ -1,10 +1,11 @@
 //! The audit trail: every act that pointed, or tried to point, an alias at a version.
 
 use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Percent, Timestamp, VersionLabel};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What kind of act it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentKind {
     /// A version was deployed.
@@ -20,7 +21,7 @@ pub enum DeploymentKind {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentStatus {
     /// The version was published; no alias was moved because none was asked for.

@@ -1,10 +1,11 @@
 //! A function and its settings.
 
 use super::{FunctionId, FunctionName, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How far a function has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FunctionStatus {
     /// It has a name and no version.
@@ -39,7 +40,7 @@ pub struct Function {
 }
 
 /// Whether a function reaches the network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// As the machine does.
@@ -64,7 +65,7 @@ impl Network {
 }
 
 /// Who may invoke a function over HTTP. Over the command socket everybody may who may connect.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
     /// Everybody.
@@ -109,7 +110,7 @@ pub struct Setting {
 macro_rules! settings {
     ($(#[doc = $doc:literal] $key:ident: $min:literal..=$max:literal;)*) => {
         /// The limits of a function's workers.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         pub struct Settings {
             $(#[doc = $doc] pub $key: u32,)*
             /// Whether it reaches the network.
@@ -120,10 +121,15 @@ macro_rules! settings {
         }
 
         /// Settings to change; what is absent stays.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct SettingsPatch {
-            $(#[doc = $doc] #[serde(default, skip_serializing_if = "Option::is_none")] pub $key: Option<u32>,)*
+            $(
+                #[doc = $doc]
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                #[schemars(range(min = $min, max = $max))]
+                pub $key: Option<u32>,
+            )*
             /// Whether it reaches the network.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub network: Option<Network>,

@@ -3,6 +3,7 @@
 use super::InvocationId;
 use bytes::Bytes;
 use http::{HeaderMap, Method, uri::PathAndQuery};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt::Debug,
@@ -68,7 +69,7 @@ pub trait IncomingBody: Debug + Send + Sync {
 pub struct BodyBroken;
 
 /// What a call had to wait for besides its own run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ColdStart {
     /// A warm worker took it.

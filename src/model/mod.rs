@@ -10,6 +10,7 @@ pub mod invocation;
 pub mod name;
 pub mod policy;
 pub mod rollout;
+mod schema;
 pub mod time;
 pub mod token;
 pub mod traffic;

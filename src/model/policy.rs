@@ -6,6 +6,7 @@
 //! always is seen at `min_requests`; two errors in 50 calls prove nothing about a limit of 1 %. Crashes are counted, not
 //! weighed: one more than `crashes_max` is a breach.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 
@@ -16,7 +17,7 @@ pub const ACCIDENT_MAX: f64 = 0.001;
 const SLOW_SHARE_MAX: f64 = 0.01;
 
 /// What is done about a breach.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyAction {
     /// The alias goes back; a second version loses its share, else the alias points at the version before.
@@ -27,18 +28,22 @@ pub enum PolicyAction {
 }
 
 /// What a policy says, unchecked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
     /// How far back calls are counted, 10 to 3600.
+    #[schemars(range(min = 10, max = 3_600))]
     pub window_seconds: u32,
     /// Calls within the window before anything is judged, 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub min_requests: u32,
     /// The share of calls that may fail, in percent, 0 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
     pub error_rate_max: Option<f64>,
     /// What 99 % of the calls must not be slower than, 1 to 3600000; the time in the function counts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_600_000))]
     pub p99_ms_max: Option<u32>,
     /// Calls within the window that may end with a dead worker, or find none that loads.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +52,7 @@ pub struct Limits {
     pub action: PolicyAction,
     /// After going back, how long the version it went back to is not judged; between two warnings, how long nothing is
     /// said. 1 to 86400.
+    #[schemars(range(min = 1, max = 86_400))]
     pub cooldown_seconds: u32,
 }
 
@@ -65,7 +71,7 @@ impl Default for Limits {
 }
 
 /// By what an alias goes back by itself: [`Limits`] that make sense.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "Limits", try_from = "Limits")]
 pub struct Policy(Limits);
 
@@ -131,7 +137,7 @@ impl TryFrom<Limits> for Policy {
 }
 
 /// What is counted about the calls of a version.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// Calls that ended and were neither the caller's fault nor the node's.
     pub calls: u64,

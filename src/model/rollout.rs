@@ -10,6 +10,7 @@
 //! ```
 
 use super::{AliasName, Breach, FunctionId, Percent, PolicyAction, RolloutId, Timestamp, VersionLabel, time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -20,7 +21,7 @@ const STEPS_MAX: usize = 20;
 const HOLD_SECONDS_MAX: u32 = 7 * 86_400;
 
 /// A share, and how long the version keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// The share.
     pub percent: Percent,
@@ -174,7 +175,7 @@ impl fmt::Display for Plan {
 }
 
 /// How far a rollout is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutStatus {
     /// It goes on by itself.

@@ -1,6 +1,7 @@
 //! An immutable version of a function's code.
 
 use super::{FunctionId, Settings, Timestamp, VersionId, VersionLabel};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -58,7 +59,7 @@ impl From<Digest> for String {
 }
 
 /// How a version's code came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The bytes came with the command.

@@ -2,10 +2,11 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{cell::RefCell, fmt};
+use std::{borrow::Cow, cell::RefCell, fmt};
 
 /// Bytes: `bin` in MessagePack, a base64 string in JSON.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -40,6 +41,22 @@ impl<'de> Deserialize<'de> for Body {
         } else {
             deserializer.deserialize_byte_buf(BytesVisitor)
         }
+    }
+}
+
+/// As JSON has it. What follows the last whole byte must be zero.
+impl JsonSchema for Body {
+    fn schema_name() -> Cow<'static, str> {
+        "Body".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Bytes in base64 (RFC 4648, section 4), with padding.",
+            "type": "string",
+            "contentEncoding": "base64",
+            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$",
+        })
     }
 }
 
@@ -127,6 +144,22 @@ impl Fields {
     /// Every value under `name`, compared without regard to case, in their order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+impl JsonSchema for Fields {
+    fn schema_name() -> Cow<'static, str> {
+        "Fields".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Headers or query parameters: each has one value, or several.",
+            "type": "object",
+            "additionalProperties": {
+                "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }],
+            },
+        })
     }
 }
 

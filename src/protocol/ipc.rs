@@ -5,6 +5,7 @@
 use super::{field, message::*};
 use crate::error::{Error, ErrorCode};
 use bytes::Bytes;
+use schemars::{Schema, SchemaGenerator};
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -104,6 +105,10 @@ pub struct CommandRow {
     pub does: &'static str,
     /// The name of its request in [`Request`].
     pub variant: &'static str,
+    /// The JSON Schema of its request.
+    pub request: fn(&mut SchemaGenerator) -> Schema,
+    /// The JSON Schema of a successful answer.
+    pub response: fn(&mut SchemaGenerator) -> Schema,
 }
 
 macro_rules! commands {
@@ -114,6 +119,8 @@ macro_rules! commands {
             name: $name,
             does: $does,
             variant: stringify!($variant),
+            request: SchemaGenerator::subschema_for::<$request>,
+            response: SchemaGenerator::subschema_for::<$response>,
         }),*];
 
         /// A decoded request.

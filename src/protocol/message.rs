@@ -6,7 +6,11 @@
 use super::field::{Body, Fields};
 use super::worker::LogLevel;
 use crate::error::ErrorCode;
-use crate::model::{ColdStart, Digest, FunctionStatus, Settings, SettingsPatch, Timestamp};
+use crate::model::{
+    AliasName, ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, FunctionStatus, InvocationId, Percent,
+    Settings, SettingsPatch, Timestamp, VersionId, VersionLabel,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,7 +18,7 @@ macro_rules! messages {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
         $(
             $(#[$doc])*
-            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
             pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
         )*
     };
@@ -32,6 +36,7 @@ requests! {
     /// INVOKE.
     InvokeRequest {
         /// Id or name; a qualifier may follow after a colon.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// HTTP method; `POST` when there is a body, else `GET`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +66,7 @@ requests! {
     /// GET_LOGS.
     LogsRequest {
         /// Id or name; a qualifier may follow after a colon.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// Only lines of the version that this alias, label or number means now; all versions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,12 +82,15 @@ requests! {
         level: Option<LogLevel>,
         /// Only this invocation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<InvocationId>")]
         execution_id: Option<String>,
         /// Not older than this: a time, or an age such as `15m`.
         #[serde(default, alias = "start_date", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<Timestamp>")]
         since: Option<String>,
         /// Not newer than this.
         #[serde(default, alias = "until", skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<Timestamp>")]
         end_date: Option<String>,
         /// Whether new lines follow in partial frames until the client disconnects.
         #[serde(default)]
@@ -90,20 +99,25 @@ requests! {
     /// GET_METRICS.
     MetricsRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// `1m`, `5m`, `15m`, `1h`, `6h`, `24h`, `7d` or `all`; `1h` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^(1m|5m|15m|1h|6h|24h|7d|all)$"))]
         period: Option<String>,
     }
     /// REGISTER_FUNCTION.
     RegisterRequest {
         /// The function's name.
+        #[schemars(with = "FunctionName")]
         name: String,
         /// `bun`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^bun$"))]
         runtime: Option<String>,
         /// The export to call; `default` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = r"^[\w$]{1,128}$"))]
         handler: Option<String>,
         /// Settings that differ from the configured defaults.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,9 +126,11 @@ requests! {
     /// DEPLOY_FUNCTION. At most one of `bundle_path`, `bundle`, `files` and `archive`; none re-activates the label.
     DeployRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The label; `v<number>` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<VersionLabel>")]
         version: Option<String>,
         /// A file, folder or archive on the daemon's machine, absolute.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,30 +149,37 @@ requests! {
         entry: Option<String>,
         /// The alias to point at the version, made if need be; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// Whether the alias is moved; true when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         activate: Option<bool>,
         /// The share of the alias's calls in percent that the version gets, as its second one; all when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<Percent>")]
         weight: Option<u32>,
         /// Workers to start before the alias moves; at least one is started by the check of the bundle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         warm: Option<u32>,
         /// Free text kept with the version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         description: Option<String>,
         /// Free labels kept with the version.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
         tags: Vec<String>,
         /// The commit it was built from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         git_commit: Option<String>,
         /// The branch it was built from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         git_branch: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Whether the function is made, with the default settings, if there is none of this name.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -168,21 +191,25 @@ requests! {
     /// DELETE_FUNCTION.
     DeleteRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
     }
     /// GET_FUNCTION_VERSIONS.
     VersionsRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
     }
     /// GET_FUNCTION.
     GetRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
     }
     /// WARMUP_FUNCTION.
     WarmupRequest {
         /// Id or name; a qualifier may follow after a colon.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// Workers to have ready.
         count: u32,
@@ -202,6 +229,7 @@ requests! {
     /// UPDATE_FUNCTION.
     UpdateRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The settings to change.
         settings: SettingsPatch,
@@ -209,15 +237,18 @@ requests! {
     /// ROLLBACK.
     RollbackRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// A label, a number or an alias; the previous target when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<VersionRef>,
         /// The alias to move back; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Check everything, move nothing, and say what would happen.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -226,13 +257,16 @@ requests! {
     /// LIST_ALIASES.
     AliasesRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
     }
     /// DELETE_ALIAS.
     DeleteAliasRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` and `ROLLBACK` cannot be deleted.
+        #[schemars(with = "AliasName")]
         name: String,
     }
 }
@@ -243,7 +277,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 /// A version named by its number, its label, or an alias that points at it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum VersionRef {
     /// The number: 1, 2, 3 …
@@ -313,8 +347,10 @@ messages! {
         /// From the daemon's receipt of the command until the answer was complete.
         execution_time_ms: f64,
         /// The invocation, as logs name it.
+        #[schemars(with = "InvocationId")]
         execution_id: String,
         /// The label of the version that ran.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// `none`, `prewarmed` when a waiting process loaded the function for it, `spawned` when one was started.
         cold_start: ColdStart,
@@ -339,8 +375,10 @@ messages! {
         /// The answer's headers.
         headers: Fields,
         /// The invocation, as logs name it.
+        #[schemars(with = "InvocationId")]
         execution_id: String,
         /// The label of the version that runs.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// See [`InvokeResponse::cold_start`].
         cold_start: ColdStart,
@@ -365,9 +403,11 @@ messages! {
         /// The text.
         message: String,
         /// The version that wrote it.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The invocation it belongs to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<InvocationId>")]
         execution_id: Option<String>,
     }
     /// GET_LOGS. Lines are oldest first. While following, each partial frame is one of these too.
@@ -394,6 +434,7 @@ messages! {
     /// GET_METRICS, for one version.
     VersionMetrics {
         /// The label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// Its figures.
         #[serde(flatten)]
@@ -429,6 +470,7 @@ messages! {
     /// REGISTER_FUNCTION.
     RegisterResponse {
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// Its name.
         name: String,
@@ -446,22 +488,28 @@ messages! {
         /// The deployment; empty in a dry run.
         deployment_id: String,
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// The label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number.
         number: u32,
         /// The alias it was about.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// The environment that alias runs in.
+        #[schemars(with = "EnvironmentName")]
         environment: String,
         /// `deployed`, `pending_approval` when somebody has to approve it first, `rejected` when it was, `built` when the
         /// alias was not moved, or `checked` in a dry run.
+        #[schemars(regex(pattern = "^(deployed|pending_approval|rejected|built|checked)$"))]
         status: String,
         /// The share of the alias's calls that the version got, in percent; all of them when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         weight: Option<u32>,
         /// The label the alias pointed at before.
+        #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
         /// Whether a new version was published; false when an existing one was re-activated.
         published: bool,
@@ -478,6 +526,7 @@ messages! {
     /// DELETE_FUNCTION.
     DeleteResponse {
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// `deleted`.
         status: FunctionStatus,
@@ -485,8 +534,10 @@ messages! {
     /// DELETE_VERSION.
     DeleteVersionResponse {
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// The label that is gone.
+        #[schemars(with = "VersionLabel")]
         version: String,
     }
     /// GET_FUNCTION_VERSIONS.
@@ -497,8 +548,10 @@ messages! {
     /// One version.
     VersionInfo {
         /// Its id.
+        #[schemars(with = "VersionId")]
         id: String,
         /// Its label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// 1, 2, 3 …
         number: u32,
@@ -544,6 +597,7 @@ messages! {
     /// A function in a list.
     FunctionSummary {
         /// Its id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// Its name.
         name: String,
@@ -561,6 +615,7 @@ messages! {
     /// GET_FUNCTION and UPDATE_FUNCTION.
     FunctionInfo {
         /// Its id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// Its name.
         name: String,
@@ -573,6 +628,7 @@ messages! {
         /// LIVE's target.
         active_version: Option<String>,
         /// The id of LIVE's target.
+        #[schemars(with = "Option<VersionId>")]
         active_version_id: Option<String>,
         /// Its settings.
         settings: Settings,
@@ -594,8 +650,10 @@ messages! {
         /// Its name.
         name: String,
         /// The environment it runs in.
+        #[schemars(with = "EnvironmentName")]
         environment: String,
         /// The label it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The second version, which has a share of its calls.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 //! object a line, on its control channel. Everything a worker says is hostile input: the reader bounds it, and a field
 //! that names an invocation is checked against what that worker runs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
@@ -204,7 +205,7 @@ pub enum ToWorker {
 }
 
 /// How much a log line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// Detail for the author.

@@ -2,6 +2,7 @@
 
 mod api;
 mod auth;
+mod contract;
 mod gateway;
 mod hostile;
 mod seeds;

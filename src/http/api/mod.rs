@@ -5,6 +5,7 @@
 //! systems know in another form.
 
 mod form;
+pub(super) mod openapi;
 mod routes;
 mod shape;
 
@@ -21,6 +22,7 @@ use crate::{
 use form::Code;
 use http::{Request, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
+use openapi::Kind;
 use routes::Found;
 use serde_json::{Map, Value};
 use std::{net::IpAddr, sync::Arc};
@@ -55,7 +57,7 @@ async fn carry_out(
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (mut payload, code) = body(context, request, route.shape.makes_functions()).await?;
     shape::read(route.shape, &mut payload);
-    payload.extend(query_fields(&query)?);
+    payload.extend(query_fields(route.command, &query)?);
     payload.extend(route.with.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
     payload.extend(fields);
     let bytes = serde_json::to_vec(&payload).map_err(Error::internal)?;
@@ -126,16 +128,25 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// The parameters of a query as fields: whole numbers, `true` and `false` are what they look like, all else is text.
-fn query_fields(query: &str) -> Result<Map<String, Value>, Error> {
+/// The parameters of a query as fields of a command: what it takes as a number or a truth must look like one, all else is
+/// text. A name alone is `true`.
+fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error> {
     let mut fields = Map::new();
     for pair in query.split('&').filter(|it| !it.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
         let (name, value) = (routes::decode(name)?, routes::decode(&value.replace('+', " "))?);
-        let value = match value.as_str() {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            text => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
+        let shown = || value.chars().take(80).collect::<String>();
+        let value = match (openapi::kind(command, &name), value.as_str()) {
+            (Some(Kind::Truth), "true") => Value::Bool(true),
+            (Some(Kind::Truth), "false") => Value::Bool(false),
+            (Some(Kind::Truth), _) => {
+                return Err(Error::invalid(format!("`{name}` is `true` or `false`, not `{}`", shown())));
+            }
+            (Some(Kind::Number), text) => match text.parse::<u64>() {
+                Ok(number) => number.into(),
+                Err(_) => return Err(Error::invalid(format!("`{name}` is a whole number, not `{}`", shown()))),
+            },
+            (Some(Kind::Text) | None, _) => value.into(),
         };
         if fields.insert(name.clone(), value).is_some() {
             return Err(Error::invalid(format!("`{name}` stands twice in the query")));
@@ -153,11 +164,14 @@ mod tests {
 
     #[test]
     fn a_query_has_numbers_truths_and_texts() {
-        let fields = query_fields("limit=10&dry_run&follow=false&since=15m&reason=two+words%21").expect("a query");
+        let of = |query| query_fields("GET_LOGS", query).map(Value::Object);
+        let fields = of("limit=10&follow&since=15m&qualifier=1&execution_id=two+words%21&unknown=1").expect("a query");
         let expected = serde_json::json!({
-            "limit": 10, "dry_run": true, "follow": false, "since": "15m", "reason": "two words!"
+            "limit": 10, "follow": true, "since": "15m", "qualifier": "1", "execution_id": "two words!", "unknown": "1"
         });
-        assert_eq!(Value::Object(fields), expected);
-        assert!(query_fields("a=1&a=2").is_err() && query_fields("a=%zz").is_err());
+        assert_eq!(fields, expected);
+        for bad in ["a=1&a=2", "a=%zz", "limit=much", "limit=true", "follow=1", "limit="] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,7 +1,16 @@
 //! Requests and answers that have another form over HTTP than on the command socket.
 
-use crate::{commands::Context, error::Error};
+mod answers;
+
+pub(super) use answers::{Deployed, DeploymentRows, Invoked, RolledBack};
+
+use crate::{
+    commands::Context,
+    error::Error,
+    protocol::message::{DeployResponse, DeploymentsResponse, InvokeResponse},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 /// The form of a route.
@@ -60,86 +69,23 @@ pub(super) fn read(shape: Shape, payload: &mut Map<String, Value>) {
 
 /// From the command's answer to what the client gets.
 pub(super) fn write(shape: Shape, answered: Vec<u8>, context: &Context, is_new: bool) -> Result<Vec<u8>, Error> {
-    if shape == Shape::Own {
-        return Ok(answered);
+    match shape {
+        Shape::Own => Ok(answered),
+        Shape::Deploy => written(&answered, |answer| deployed(answer, context, is_new)),
+        Shape::Rollback => written(&answered, |answer: DeployResponse| RolledBack::from(answer)),
+        Shape::Deployments => written(&answered, |answer: DeploymentsResponse| DeploymentRows::from(answer)),
+        Shape::Invoke => written(&answered, |answer: InvokeResponse| Invoked::from(answer)),
     }
-    let answer: Value = serde_json::from_slice(&answered).map_err(Error::internal)?;
-    let written = match shape {
-        Shape::Deploy => deployed(&answer, context, is_new),
-        Shape::Rollback => {
-            let number = &answer["number"];
-            with(
-                &answer,
-                json!({
-                    "message": format!("Successfully rolled back to version {number}"),
-                    "version": number,
-                    "label": answer["version"],
-                    "deploymentId": answer["deployment_id"],
-                }),
-            )
-        }
-        Shape::Deployments => {
-            let rows = answer["deployments"].as_array().into_iter().flatten().map(|row| {
-                with(
-                    row,
-                    json!({
-                        "id": row["deployment_id"],
-                        "version": row["number"],
-                        "label": row["version"],
-                        "isActive": row["is_active"],
-                        "deployedAt": row["finished_at"],
-                    }),
-                )
-            });
-            json!({ "deployments": rows.collect::<Vec<_>>() })
-        }
-        Shape::Invoke => invoked(answer),
-        Shape::Own => answer,
-    };
-    serde_json::to_vec(&written).map_err(Error::internal)
 }
 
-/// An answer with some fields added or replaced.
-fn with(answer: &Value, fields: Value) -> Value {
-    let mut answer = answer.clone();
-    if let (Some(answer), Value::Object(fields)) = (answer.as_object_mut(), fields) {
-        answer.extend(fields);
-    }
-    answer
+fn written<A: DeserializeOwned, W: Serialize>(answered: &[u8], write: impl FnOnce(A) -> W) -> Result<Vec<u8>, Error> {
+    let answer = serde_json::from_slice(answered).map_err(Error::internal)?;
+    serde_json::to_vec(&write(answer)).map_err(Error::internal)
 }
 
-fn deployed(answer: &Value, context: &Context, is_new: bool) -> Value {
-    let id = answer["function_id"].as_str().unwrap_or_default();
-    let entry = context.router.function(id).ok();
-    let label = answer["version"].as_str().unwrap_or_default();
-    let version = entry.as_ref().and_then(|it| it.labelled(label));
-    let status = if answer["status"] == "deployed" { json!("active") } else { answer["status"].clone() };
-    with(
-        answer,
-        json!({
-            "id": answer["function_id"],
-            "name": entry.as_ref().map(|it| it.function.name.clone()),
-            "version": answer["number"],
-            "label": answer["version"],
-            "deploymentId": answer["deployment_id"],
-            "status": status,
-            "isNewFunction": is_new,
-            "createdAt": version.map(|it| it.created_at),
-        }),
-    )
-}
-
-/// The body as text where it is one, and as base64 otherwise.
-fn invoked(mut answer: Value) -> Value {
-    let bytes = answer["body"].as_str().and_then(|it| STANDARD.decode(it).ok()).unwrap_or_default();
-    match String::from_utf8(bytes) {
-        Ok(text) => {
-            let is_json =
-                answer["headers"]["content-type"].as_str().is_some_and(|it| it.starts_with("application/json"));
-            let parsed = is_json.then(|| serde_json::from_str(&text).ok()).flatten();
-            answer["body"] = parsed.unwrap_or(Value::String(text));
-        }
-        Err(_) => answer["is_base64"] = Value::Bool(true),
-    }
-    answer
+fn deployed(answer: DeployResponse, context: &Context, is_new: bool) -> Deployed {
+    let entry = context.router.function(&answer.function_id).ok();
+    let version = entry.as_ref().and_then(|it| it.labelled(&answer.version));
+    let (name, created) = (entry.as_ref().map(|it| it.function.name.clone()), version.map(|it| it.created_at));
+    Deployed::new(answer, name, created, is_new)
 }

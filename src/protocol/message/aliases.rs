@@ -1,26 +1,31 @@
 //! What commands about aliases say and answer.
 
 use super::{SplitInfo, VersionRef, is_false};
-use crate::model::Timestamp;
+use crate::model::{AliasName, EnvironmentName, FunctionId, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 messages! {
     /// SET_ALIAS.
     SetAliasRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The alias, made if there is none; `ROLLBACK` follows `LIVE` and cannot be set.
+        #[schemars(with = "AliasName")]
         name: String,
         /// A label, a number, or another alias: what that points at now.
         version: VersionRef,
         /// The environment it runs in; when absent as before, for a new alias as its name says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
         /// What it is for; as before when absent, nothing when empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         description: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Check everything, move nothing, and say what would happen.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -36,8 +41,10 @@ messages! {
         /// Its name.
         name: String,
         /// The environment it runs in.
+        #[schemars(with = "EnvironmentName")]
         environment: String,
         /// The label it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number of that version.
         number: u32,
@@ -48,6 +55,7 @@ messages! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sticky: Option<String>,
         /// The label it pointed at before, where a rollback goes.
+        #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
         /// What it is for.
         description: Option<String>,
@@ -57,10 +65,12 @@ messages! {
     /// DELETE_ALIAS.
     DeleteAliasResponse {
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// The alias that is gone.
         name: String,
         /// The label it pointed at.
+        #[schemars(with = "VersionLabel")]
         version: String,
     }
 }

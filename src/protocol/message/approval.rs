@@ -1,12 +1,14 @@
 //! What commands about environments, approval and plans say and answer.
 
-use crate::model::Timestamp;
+use crate::model::{DeploymentId, EnvironmentName, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 requests! {
     /// SET_ENVIRONMENT.
     SetEnvironmentRequest {
         /// The environment, which is there.
+        #[schemars(with = "EnvironmentName")]
         name: String,
         /// Whether a version that is new to an alias in it needs approval.
         protected: bool,
@@ -16,11 +18,13 @@ requests! {
     /// DECIDE_DEPLOYMENT.
     DecideRequest {
         /// The deployment, which waits for approval.
+        #[schemars(with = "DeploymentId")]
         deployment_id: String,
         /// Whether it takes effect; it is rejected if not.
         approve: bool,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
 }
@@ -54,7 +58,7 @@ messages! {
 }
 
 /// A kind of step, in the order in which steps come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanAction {
     /// The function is made.

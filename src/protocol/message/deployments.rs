@@ -1,6 +1,8 @@
 //! What GET_DEPLOYMENTS says and answers.
 
-use crate::model::{DeploymentKind, DeploymentStatus, Timestamp};
+use crate::model::{
+    AliasName, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, FunctionId, Timestamp, VersionLabel,
+};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -11,6 +13,7 @@ requests! {
         function_id: String,
         /// Only those of this alias.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// Only those that ended like this: `built`, `active`, `applied`, `superseded`, `failed` or `rejected`; or those
         /// that have not, `pending_approval`.
@@ -34,14 +37,18 @@ messages! {
     /// One deployment.
     DeploymentInfo {
         /// Its id.
+        #[schemars(with = "DeploymentId")]
         deployment_id: String,
         /// The label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number; absent where nothing was published.
         number: Option<u32>,
         /// The alias it was about.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// The environment of that alias.
+        #[schemars(with = "EnvironmentName")]
         environment: String,
         /// What kind of act it was.
         kind: DeploymentKind,
@@ -53,6 +60,7 @@ messages! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         weight: Option<u32>,
         /// The label the alias pointed at before.
+        #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
         /// When it was asked for.
         created_at: Timestamp,
@@ -67,6 +75,7 @@ messages! {
         /// What checking and loading said.
         build_log: Option<String>,
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// The function's name.
         function: String,

@@ -1,7 +1,7 @@
 //! What commands about old versions and differences of versions say and answer.
 
 use super::VersionRef;
-use crate::model::{Digest, Source, Timestamp};
+use crate::model::{Digest, FunctionId, Source, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -23,6 +23,7 @@ messages! {
     /// DELETE_VERSION.
     DeleteVersionRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// A label, or a number.
         version: VersionRef,
@@ -30,6 +31,7 @@ messages! {
     /// COMPARE_VERSIONS.
     CompareRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// A label, a number or an alias.
         from: VersionRef,
@@ -50,6 +52,7 @@ messages! {
         /// Its name.
         function: String,
         /// Its id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// What went, newest first.
         removed: Vec<RemovedVersion>,
@@ -59,6 +62,7 @@ messages! {
     /// A version that went, or would go.
     RemovedVersion {
         /// Its label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// Its number.
         number: u32,
@@ -68,6 +72,7 @@ messages! {
     /// A version that stayed.
     KeptVersion {
         /// Its label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// Its number.
         number: u32,
@@ -92,6 +97,7 @@ messages! {
     /// What is known of one side.
     ComparedVersion {
         /// Its label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// Its number.
         number: u32,

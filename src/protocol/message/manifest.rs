@@ -1,6 +1,6 @@
 //! Manifests: which version each alias of some functions sends its calls to, as one document.
 
-use crate::model::{DeploymentKind, Digest, Timestamp};
+use crate::model::{AliasName, DeploymentId, DeploymentKind, Digest, EnvironmentName, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -11,6 +11,7 @@ requests! {
         function_id: Option<String>,
         /// The manifest that this deployment left, instead of the present state.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<DeploymentId>")]
         deployment_id: Option<String>,
     }
 }
@@ -25,6 +26,7 @@ messages! {
         dry_run: bool,
         /// Why, for the audit trail; `manifest of <time>` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
     /// What EXPORT_MANIFEST answers, and what lies in `data/deployments`.
@@ -42,17 +44,21 @@ messages! {
     /// The deployment that left a manifest.
     ManifestDeployment {
         /// Its id.
+        #[schemars(with = "DeploymentId")]
         deployment_id: String,
         /// The function's name.
         function: String,
         /// The label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The alias it was about.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// What kind of act it was.
         kind: DeploymentKind,
         /// The label the alias pointed at before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
         /// Who asked.
         actor: String,
@@ -72,8 +78,10 @@ messages! {
         /// Its name.
         name: String,
         /// The environment it runs in.
+        #[schemars(with = "EnvironmentName")]
         environment: String,
         /// The label it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number of that version; the digest tells which one is meant.
         number: u32,
@@ -92,6 +100,7 @@ messages! {
     /// The second version of an alias in a manifest.
     ManifestSplit {
         /// The label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// What its code hashes to.
         digest: Digest,
@@ -114,6 +123,7 @@ messages! {
         /// The function's name.
         function: String,
         /// The alias.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// Where it sent its calls before: `v1`, or `v1 90 %, v2 10 %`; absent where the alias is made.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,8 +138,10 @@ messages! {
         /// The function's name.
         function: String,
         /// The alias.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// The version it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
     }
 }

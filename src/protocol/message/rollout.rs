@@ -1,16 +1,21 @@
 //! What commands about policies and rollouts say and answer.
 
 use super::VersionRef;
-use crate::model::{Counts, Policy, RolloutStatus, Timestamp, rollout::Step};
+use crate::model::{
+    AliasName, Counts, FunctionId, Policy, RolloutId, RolloutStatus, Timestamp, VersionLabel, rollout::Step,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 requests! {
     /// SET_POLICY.
     SetPolicyRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// By what it goes back by itself, in place of what there was; when absent, it has no policy any more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,9 +27,11 @@ requests! {
     /// LIST_ROLLOUTS.
     RolloutsRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// Only those of this alias.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// Rollouts at most; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +43,7 @@ messages! {
     /// START_ROLLOUT.
     StartRolloutRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The version that gets more and more of the calls: a label, or a number.
         version: VersionRef,
@@ -43,34 +51,42 @@ messages! {
         plan: String,
         /// The alias whose calls it gets; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
     /// CONTROL_ROLLOUT.
     ControlRolloutRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// What becomes of its rollout.
         action: RolloutAction,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
     /// SET_POLICY: the policy that holds, and how its version does.
     PolicyResponse {
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// The alias.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// The policy; absent where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<Policy>,
         /// The label of the version under judgement.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// Its calls within the window.
         counts: Counts,
@@ -86,6 +102,7 @@ messages! {
         /// When.
         at: Timestamp,
         /// The label of the version it was about.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The label that the alias went back to; absent for a warning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,12 +113,16 @@ messages! {
     /// A rollout; START_ROLLOUT and CONTROL_ROLLOUT answer with it.
     RolloutDetails {
         /// Its identity.
+        #[schemars(with = "RolloutId")]
         rollout_id: String,
         /// The function's id.
+        #[schemars(with = "FunctionId")]
         function_id: String,
         /// The alias whose calls it moves.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// The label of the version that gets them.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number of that version.
         number: u32,
@@ -137,7 +158,7 @@ messages! {
 }
 
 /// What becomes of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutAction {
     /// It keeps its present share.

@@ -1,5 +1,6 @@
 //! What STATUS answers, and the workers of a version wherever they are shown.
 
+use crate::model::{EnvironmentName, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -72,8 +73,10 @@ messages! {
         /// The function's name.
         function: String,
         /// The version's label.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The environment.
+        #[schemars(with = "EnvironmentName")]
         environment: String,
         /// Workers that wait for a place on the node.
         planned: u32,

@@ -1,20 +1,23 @@
 //! What commands about tokens say and answer. The secret stands in the answer of CREATE_TOKEN and nowhere else.
 
-use crate::model::{Scope, Secret, Timestamp, token::TokenStatus};
+use crate::model::{FunctionId, Scope, Secret, Timestamp, TokenId, TokenName, token::TokenStatus};
 use serde::{Deserialize, Serialize};
 
 requests! {
     /// CREATE_TOKEN.
     CreateTokenRequest {
         /// What the audit trail calls who uses it: letters, digits, `_` and `-`, unique among those not revoked.
+        #[schemars(with = "TokenName")]
         name: String,
         /// `admin`, `deploy`, `invoke` or `read`; at least one.
+        #[schemars(length(min = 1))]
         scopes: Vec<Scope>,
         /// Id or name of the one function that it is for; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function_id: Option<String>,
         /// How long it is valid, such as `12h` or `30d`; until it is revoked when this and `expires_at` are absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^[1-9][0-9]{0,8}[smhd]$"))]
         expires_in: Option<String>,
         /// When it ends, instead of `expires_in`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +61,7 @@ messages! {
     /// A token without its secret; what answers REVOKE_TOKEN.
     TokenInfo {
         /// Its id.
+        #[schemars(with = "TokenId")]
         token_id: String,
         /// Its name.
         name: String,
@@ -65,6 +69,7 @@ messages! {
         scopes: Vec<Scope>,
         /// The id of the one function that it is for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<FunctionId>")]
         function_id: Option<String>,
         /// That function's name, unless it is deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! Management over HTTP: the commands as JSON, and the forms that clients of other systems know.
 
-use super::{Shown, curl, daemon};
+use super::{Shown, contract::Contract, curl, daemon};
 use crate::harness::TestDaemon;
 use serde_json::{Value, json};
 use std::fs;
@@ -9,22 +9,27 @@ use std::fs;
 struct Admin {
     daemon: TestDaemon,
     header: String,
+    contract: Contract,
 }
 
 impl Admin {
     async fn start() -> Self {
         let daemon = daemon().await;
         let token = fs::read_to_string(daemon.data_dir().join("admin.token")).unwrap();
-        Self { header: format!("Authorization: Bearer {}", token.trim()), daemon }
+        let (header, contract) = (format!("Authorization: Bearer {}", token.trim()), Contract::of(&daemon).await);
+        Self { daemon, header, contract }
     }
 
+    /// What is sent and answered is as `/openapi.json` says.
     async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Shown {
-        let body = body.map(|it| it.to_string());
+        let text = body.as_ref().map(Value::to_string);
         let mut arguments = vec!["-X", method, "-H", &self.header, "-H", "Content-Type: application/json"];
-        if let Some(body) = &body {
-            arguments.extend(["-d", body]);
+        if let Some(text) = &text {
+            arguments.extend(["-d", text]);
         }
-        curl(&self.daemon, &arguments, path).await
+        let shown = curl(&self.daemon, &arguments, path).await;
+        self.contract.check((method, path, body.as_ref()), &shown);
+        shown
     }
 
     /// The answer of a call that works.
@@ -133,12 +138,34 @@ async fn every_command_has_its_path() {
         ("POST", "/api/tokens", Some(json!({"name": "ci", "scopes": ["deploy"]})), "/name", json!("ci")),
         ("GET", "/api/tokens", None, "/total", json!(2)),
         ("DELETE", "/api/tokens/ci", None, "/name", json!("ci")),
-        ("DELETE", "/api/functions/f", None, "/status", json!("deleted")),
+        ("GET", "/api/manifest", None, "/functions/0/name", json!("f")),
+        ("POST", "/api/functions/f/rollback", Some(json!({"dry_run": true})), "/status", json!("checked")),
+        ("POST", "/api/functions/f/invoke", Some(json!({"body": [1], "query": {"a": ["b"]}})), "/status", json!(200)),
+        ("GET", "/api/functions/f/deployments?limit=1", None, "/deployments/0/isActive", json!(true)),
+        ("DELETE", "/api/functions/f/versions/v2", None, "/version", json!("v2")),
     ];
     for (method, path, body, pointer, expected) in calls {
         let answer = admin.json(method, path, body).await;
         assert_eq!(answer.pointer(pointer), Some(&expected), "{method} {path}: {answer}");
     }
+    let state = admin.json("GET", "/api/manifest", None).await;
+    let applied = admin.json("POST", "/api/manifest", Some(json!({"manifest": state}))).await;
+    assert_eq!(applied["changes"], json!([]), "{applied}");
+    // What waits for approval is decided both ways; the second way leaves a manifest.
+    admin.json("PUT", "/api/environments/production", Some(json!({"protected": true}))).await;
+    for (word, decision, status) in [("four", "reject", "rejected"), ("five", "approve", "deployed")] {
+        let form = json!({"name": "f", "bundle": code(word), "tags": [word]});
+        let waiting = admin.json("POST", "/api/functions/deploy", Some(form)).await;
+        assert_eq!(waiting["status"], "pending_approval", "{waiting}");
+        let path = format!("/api/deployments/{}/{decision}", waiting["deploymentId"].as_str().unwrap());
+        let decided = admin.json("POST", &path, Some(json!({"reason": "so"}))).await;
+        assert_eq!(decided["status"], status, "{decided}");
+        let path = format!("/api/deployments/{}/manifest", waiting["deploymentId"].as_str().unwrap());
+        assert_eq!(admin.call("GET", &path, None).await.status() == 200, decision == "approve");
+    }
+    admin.json("PUT", "/api/environments/production", Some(json!({"protected": false}))).await;
+    admin.json("DELETE", "/api/functions/f", None).await;
+    assert_eq!(admin.contract.unseen(), [""; 0], "every operation of the document works");
     admin.daemon.stop().await;
 }
 
@@ -166,8 +193,8 @@ async fn what_is_wrong_is_said_with_its_status() {
     }
     // A token for one thing does no other.
     let token = admin.json("POST", "/api/tokens", Some(json!({"name": "reader", "scopes": ["read"]}))).await;
-    let reader =
-        Admin { header: format!("Authorization: Bearer {}", token["token"].as_str().unwrap()), daemon: admin.daemon };
+    let header = format!("Authorization: Bearer {}", token["token"].as_str().unwrap());
+    let reader = Admin { header, ..admin };
     assert_eq!(reader.call("GET", "/api/functions", None).await.status(), 200);
     let refused = reader.call("POST", "/api/functions/deploy", Some(json!({"name": "x", "bundle": code("x")}))).await;
     assert_eq!((refused.status(), refused.json()["code"].as_str()), (403, Some("FORBIDDEN")));

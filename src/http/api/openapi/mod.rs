@@ -1,0 +1,289 @@
+//! `GET /openapi.json`: what is below `/api/`, and beside it, as OpenAPI 3.1.
+//!
+//! Nothing in it is written twice: paths come from [`ROUTES`], what they do from [`COMMANDS`], schemas and descriptions
+//! from the types that are read and written, codes from [`crate::error`]. It tells nothing of this daemon, and needs no
+//! token.
+
+mod failures;
+mod pages;
+mod schemas;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use schemas::Kind;
+
+use super::{
+    routes::{ROUTES, Route},
+    shape::{Deployed, DeploymentRows, Invoked, RolledBack, Shape},
+};
+use crate::{
+    commands::SCOPES,
+    http::answer::{self, Answer},
+    protocol::ipc::{COMMANDS, CommandRow},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use schemas::{Schemas, without_null};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write,
+    sync::LazyLock,
+};
+
+/// The document, built when it is first asked for.
+static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::new);
+
+#[derive(Debug)]
+struct Document {
+    json: Bytes,
+    /// What tells it from any other.
+    etag: HeaderValue,
+    /// What the fields of each command are where they are written as text.
+    kinds: HashMap<&'static str, HashMap<String, Kind>>,
+}
+
+impl Document {
+    fn new() -> Self {
+        let mut schemas = Schemas::of(COMMANDS);
+        let kinds = |command: &CommandRow, schemas: &mut Schemas| {
+            let fields = schemas.fields(command).0;
+            fields.into_iter().map(|(name, schema)| (name, schemas.kind(&schema))).collect()
+        };
+        let kinds = COMMANDS.iter().map(|it| (it.name, kinds(it, &mut schemas))).collect();
+        let document = document(schemas).to_string();
+        let mut etag = String::from("\"");
+        for byte in &Sha256::digest(&document)[..16] {
+            let _ = write!(etag, "{byte:02x}");
+        }
+        etag.push('"');
+        let etag = HeaderValue::try_from(etag).expect("hexadecimal digits");
+        Self { json: document.into(), etag, kinds }
+    }
+}
+
+/// The document, unless the client has it already (RFC 9110, section 13.1.2).
+pub(in crate::http) fn get(headers: &HeaderMap) -> Answer {
+    let Document { json, etag, .. } = &*DOCUMENT;
+    let asked = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|it| it.to_str().ok());
+    let is_known = |it: &str| it == "*" || it.strip_prefix("W/").unwrap_or(it) == etag;
+    let is_there = asked.flat_map(|it| it.split(',')).any(|it| is_known(it.trim()));
+    let mut answer = if is_there { answer::not_modified() } else { answer::json(StatusCode::OK, json.clone()) };
+    answer.headers_mut().insert(header::ETAG, etag.clone());
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    answer
+}
+
+/// What a field of a command is where it is written as text; nothing where it has none of this name.
+pub(super) fn kind(command: &str, field: &str) -> Option<Kind> {
+    DOCUMENT.kinds.get(command)?.get(field).copied()
+}
+
+fn document(mut schemas: Schemas) -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES {
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.to_lowercase()] = operation(route, &mut schemas);
+    }
+    pages::add(&mut paths);
+    let failures = failures::all(&mut schemas);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Levain",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "a functions runtime for one machine",
+            "description": "Management is below `/api/` and needs a token; functions are called below `/functions/`.",
+            "license": { "name": "MIT", "identifier": "MIT" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "bearerAuth": [] }],
+        "tags": tags(&paths),
+        "paths": paths,
+        "components": {
+            "schemas": schemas.all(),
+            "responses": failures,
+            "securitySchemes": {
+                "bearerAuth": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The first token is in `data/admin.token`; `levain token create` makes others.",
+                },
+            },
+        },
+    })
+}
+
+fn tags(paths: &Map<String, Value>) -> Vec<Value> {
+    let operations = paths.values().filter_map(Value::as_object).flat_map(Map::values);
+    let names: BTreeSet<&str> = operations.filter_map(|it| it["tags"][0].as_str()).collect();
+    names.into_iter().map(|name| json!({ "name": name })).collect()
+}
+
+/// One method on one path.
+fn operation(route: &Route, schemas: &mut Schemas) -> Value {
+    let Some(command) = COMMANDS.iter().find(|it| it.name == route.command) else { return Value::Null };
+    let (mut fields, mut required) = schemas.fields(command);
+    let names_something = fields.contains_key("function_id") || route.path.contains('{');
+    let mut parameters = Vec::new();
+    for name in placeholders(route.path) {
+        required.retain(|it| it != name);
+        let schema = fields.remove(name).unwrap_or_else(|| json!({ "type": "string" }));
+        parameters.push(parameter(name, "path", schema, true));
+    }
+    for (name, _) in route.with {
+        required.retain(|it| it != name);
+        fields.remove(*name);
+    }
+    shape_request(route.shape, &mut fields, &mut required);
+    let takes_body = !matches!(route.method, "GET" | "DELETE");
+    if !takes_body {
+        for (name, schema) in std::mem::take(&mut fields) {
+            let is_required = required.contains(&name);
+            parameters.push(parameter(&name, "query", schema, is_required));
+        }
+    }
+    let mut answers = failures::of(route, names_something);
+    let schema = match route.shape {
+        Shape::Own => schemas.answer(command),
+        Shape::Deploy => schemas.answer_of::<Deployed>(),
+        Shape::Rollback => schemas.answer_of::<RolledBack>(),
+        Shape::Deployments => schemas.answer_of::<DeploymentRows>(),
+        Shape::Invoke => schemas.answer_of::<Invoked>(),
+    };
+    let answer = json!({ "description": "It worked.", "content": { "application/json": { "schema": schema } } });
+    answers.insert(route.status.as_u16().to_string(), answer);
+    let mut operation = json!({
+        "operationId": operation_id(route),
+        "tags": [tag(route.path)],
+        "summary": command.does,
+        "description": description(route, command, schemas),
+        "responses": answers,
+    });
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if takes_body && !fields.is_empty() {
+        operation["requestBody"] = request_body(route.shape, fields, &required);
+    }
+    operation
+}
+
+fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> String {
+    let mut text = format!("The command `{}`. ", command.name);
+    let says = schemas.description(command);
+    if !says.is_empty() {
+        let _ = write!(text, "{says} ");
+    }
+    if route.with.contains(&("follow", false)) {
+        text += "It answers with what there is; lines that follow are for the command socket. ";
+    }
+    if let Some((_, scope, other)) = SCOPES.iter().find(|(variant, ..)| *variant == command.variant) {
+        let _ = write!(text, "It needs a token with the scope `{}`", scope.name());
+        if let Some(other) = other {
+            let _ = write!(text, ", for some requests `{}`", other.name());
+        }
+        text.push('.');
+    }
+    text
+}
+
+/// What `shape::read` takes in place of the command's own fields.
+fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut Vec<String>) {
+    match shape {
+        Shape::Deploy => {
+            // Where the path does not name the function.
+            if fields.remove("function_id").is_some() {
+                required.retain(|it| it != "function_id");
+                let description = "The function's name, or the id of one that is there.";
+                let schema = json!({ "$ref": "#/components/schemas/FunctionName", "description": description });
+                fields.insert("name".into(), schema);
+                required.push("name".into());
+            }
+            if let Some(create) = fields.get_mut("create") {
+                create["default"] = true.into();
+            }
+        }
+        Shape::Invoke => {
+            fields.insert("body".into(), json!({ "description": "Any JSON; a text is sent as it is." }));
+            // Answers come whole over this path.
+            fields.remove("stream");
+        }
+        Shape::Own | Shape::Rollback | Shape::Deployments => {}
+    }
+}
+
+fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String]) -> Value {
+    let object = |fields: &Map<String, Value>| {
+        let mut schema = json!({ "type": "object", "properties": fields });
+        if !required.is_empty() {
+            schema["required"] = json!(required);
+        }
+        schema
+    };
+    let mut content = json!({ "application/json": { "schema": object(&fields) } });
+    if shape == Shape::Deploy {
+        content["multipart/form-data"] = form(&object(&fields));
+    }
+    json!({ "required": !required.is_empty(), "content": content })
+}
+
+/// The same fields as a form: code is files, and every field is a text.
+fn form(object: &Value) -> Value {
+    let mut schema = object.clone();
+    let file = |description: &str| json!({ "type": "string", "format": "binary", "description": description });
+    for (name, description) in
+        [("archive", "A tar, tar.gz or zip of the files."), ("bundle", "The text of a one-file bundle.")]
+    {
+        schema["properties"][name] = file(description);
+    }
+    let files = file("A file of the bundle, under its file name.");
+    schema["properties"]["files"] = json!({ "type": "array", "items": files });
+    json!({
+        "schema": schema,
+        "encoding": {
+            "archive": { "contentType": "application/octet-stream" },
+            "bundle": { "contentType": "application/octet-stream" },
+            "files": { "contentType": "application/octet-stream" },
+        },
+    })
+}
+
+fn parameter(name: &str, place: &str, schema: Value, is_required: bool) -> Value {
+    let mut schema = without_null(schema);
+    let description = schema.as_object_mut().and_then(|it| it.remove("description"));
+    let mut parameter = json!({ "name": name, "in": place, "required": is_required, "schema": schema });
+    if let Some(description) = description {
+        parameter["description"] = description;
+    }
+    parameter
+}
+
+/// The fields that stand in a path.
+fn placeholders(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|it| it.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn tag(path: &str) -> &str {
+    path.strip_prefix(super::PREFIX).and_then(|it| it.split('/').next()).unwrap_or(path)
+}
+
+/// `getFunctionVersions` for `GET /api/functions/{function_id}/versions`: what one of many is named by is singular.
+fn operation_id(route: &Route) -> String {
+    let parts: Vec<&str> = route.path.strip_prefix(super::PREFIX).unwrap_or(route.path).split('/').collect();
+    let mut id = route.method.to_lowercase();
+    for (index, part) in parts.iter().enumerate().filter(|(_, it)| !it.starts_with('{')) {
+        let is_one = parts.get(index + 1).is_some_and(|it| it.starts_with('{'));
+        let plural = if part.ends_with("ses") { "es" } else { "s" };
+        id += &pascal(if is_one { part.strip_suffix(plural).unwrap_or(part) } else { part });
+    }
+    id
+}
+
+/// `OpenapiJson` for `/openapi.json`.
+fn pascal(text: &str) -> String {
+    let words = text.split(|it: char| !it.is_ascii_alphanumeric()).filter(|it| !it.is_empty());
+    words.map(|it| it[..1].to_uppercase() + &it[1..]).collect()
+}

@@ -1,0 +1,202 @@
+//! The JSON Schemas of what commands take and answer, all in one place of the document.
+//!
+//! A type may have two: what it takes need not have the fields that have a default, what it answers has them. Where the
+//! two differ, the one for requests has `Input` behind its name.
+
+use crate::protocol::ipc::CommandRow;
+use schemars::{
+    JsonSchema, SchemaGenerator,
+    generate::{Contract, SchemaSettings},
+};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// Where the document has them.
+const PLACE: &str = "#/components/schemas/";
+
+/// Two sets of schemas that grow as they are asked for.
+#[derive(Debug)]
+pub(super) struct Schemas {
+    taken: SchemaGenerator,
+    answered: SchemaGenerator,
+    /// Names whose schema for requests is another than that for answers.
+    differing: BTreeSet<String>,
+}
+
+impl Schemas {
+    /// The schemas of these commands.
+    pub(super) fn of(commands: &[CommandRow]) -> Self {
+        let generator = |contract| {
+            let settings = SchemaSettings::draft2020_12().with(|it| {
+                it.definitions_path = "/components/schemas".into();
+                it.meta_schema = None;
+                it.contract = contract;
+            });
+            settings.into_generator()
+        };
+        let (mut taken, mut answered) = (generator(Contract::Deserialize), generator(Contract::Serialize));
+        for command in commands {
+            (command.request)(&mut taken);
+            (command.response)(&mut answered);
+        }
+        let differing = differing(taken.definitions(), answered.definitions());
+        Self { taken, answered, differing }
+    }
+
+    /// What a command takes: its fields, each with its schema, and the names of those that must be there.
+    pub(super) fn fields(&mut self, command: &CommandRow) -> (Map<String, Value>, Vec<String>) {
+        let schema = (command.request)(&mut self.taken);
+        let name = schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix(PLACE));
+        let mut schema = name.and_then(|it| self.taken.definitions().get(it)).cloned().unwrap_or_default();
+        self.finish(&mut schema, true);
+        let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let required = required.map(str::to_owned).collect();
+        match schema["properties"].take() {
+            Value::Object(fields) => (fields, required),
+            _ => (Map::new(), required),
+        }
+    }
+
+    /// What the documentation of a command's request says.
+    pub(super) fn description(&mut self, command: &CommandRow) -> String {
+        let schema = (command.request)(&mut self.taken);
+        let name = schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix(PLACE));
+        let description = name.and_then(|it| self.taken.definitions().get(it)?.get("description")?.as_str());
+        let text = description.unwrap_or_default().strip_prefix(command.name).unwrap_or_default();
+        text.trim_start_matches(['.', ' ']).to_owned()
+    }
+
+    /// What a command answers.
+    pub(super) fn answer(&mut self, command: &CommandRow) -> Value {
+        (command.response)(&mut self.answered).into()
+    }
+
+    /// The schema of an answer that is no command's own.
+    pub(super) fn answer_of<T: JsonSchema>(&mut self) -> Value {
+        self.answered.subschema_for::<T>().into()
+    }
+
+    /// Whether a field of a request is a number, a truth or a text where it is written as text.
+    pub(super) fn kind(&self, schema: &Value) -> Kind {
+        match schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix(PLACE)) {
+            Some(name) => {
+                let own = name.strip_suffix("Input").filter(|it| self.differing.contains(*it)).unwrap_or(name);
+                self.taken.definitions().get(own).map_or(Kind::Text, |it| self.kind(it))
+            }
+            None => match &schema["type"] {
+                it if has_type(it, "string") => Kind::Text,
+                it if has_type(it, "integer") || has_type(it, "number") => Kind::Number,
+                it if has_type(it, "boolean") => Kind::Truth,
+                _ => match schema["anyOf"].as_array().into_iter().flatten().find(|it| it["type"] != "null") {
+                    Some(first) if first.get("$ref").is_some() => self.kind(first),
+                    _ => Kind::Text,
+                },
+            },
+        }
+    }
+
+    /// All that were asked for, by name.
+    pub(super) fn all(mut self) -> Map<String, Value> {
+        let used = |schemas: &Map<String, Value>| schemas.clone();
+        let (taken, mut all) = (used(self.taken.definitions()), self.answered.take_definitions(true));
+        all.values_mut().for_each(|it| self.finish(it, false));
+        for (name, mut schema) in taken {
+            self.finish(&mut schema, true);
+            let name = if self.differing.contains(&name) { format!("{name}Input") } else { name };
+            all.entry(name).or_insert(schema);
+        }
+        all
+    }
+
+    /// Refers to the right schemas, and says how large numbers may be.
+    fn finish(&self, schema: &mut Value, is_taken: bool) {
+        match schema {
+            Value::Array(all) => all.iter_mut().for_each(|it| self.finish(it, is_taken)),
+            Value::Object(fields) => {
+                if let Some(Value::String(place)) = fields.get_mut("$ref")
+                    && let Some(name) = place.strip_prefix(PLACE)
+                    && is_taken
+                    && self.differing.contains(name)
+                {
+                    place.push_str("Input");
+                }
+                let max = match fields.get("format").and_then(Value::as_str) {
+                    Some("uint8") => Some(json!(u8::MAX)),
+                    Some("uint16") => Some(json!(u16::MAX)),
+                    Some("uint32") => Some(json!(u32::MAX)),
+                    Some("uint64") => Some(json!(u64::MAX)),
+                    _ => None,
+                };
+                if let Some(max) = max {
+                    fields.entry("maximum").or_insert(max);
+                }
+                fields.values_mut().for_each(|it| self.finish(it, is_taken));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a field is where it is written as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::http::api) enum Kind {
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Truth,
+    /// Anything else.
+    Text,
+}
+
+fn has_type(types: &Value, name: &str) -> bool {
+    types == name || types.as_array().is_some_and(|it| it.iter().any(|it| it == name))
+}
+
+/// The names that mean one thing in requests and another in answers, be it through what they refer to.
+fn differing(taken: &Map<String, Value>, answered: &Map<String, Value>) -> BTreeSet<String> {
+    let both = || taken.iter().filter_map(|(name, schema)| Some((name, schema, answered.get(name)?)));
+    let mut differing: BTreeSet<String> = both().filter(|(_, a, b)| a != b).map(|(name, ..)| name.clone()).collect();
+    loop {
+        let refers = |schema: &Value| {
+            let text = schema.to_string();
+            differing.iter().any(|it| text.contains(&format!("\"{PLACE}{it}\"")))
+        };
+        let more: Vec<String> = both()
+            .filter(|(name, schema, _)| !differing.contains(*name) && refers(schema))
+            .map(|(name, ..)| name.clone())
+            .collect();
+        if more.is_empty() {
+            return differing;
+        }
+        differing.extend(more);
+    }
+}
+
+/// A schema without `null`: in a path or a query there is none.
+pub(super) fn without_null(mut schema: Value) -> Value {
+    if let Some(types) = schema.get_mut("type").filter(|it| it.is_array()) {
+        let left: Vec<Value> = types.as_array().into_iter().flatten().filter(|it| *it != "null").cloned().collect();
+        *types = if let [one] = &left[..] { one.clone() } else { left.into() };
+    }
+    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
+        choices.retain(|it| it["type"] != "null");
+        if let [one] = &choices[..] {
+            let mut one = one.clone();
+            if let (Some(fields), Value::Object(others)) = (one.as_object_mut(), schema) {
+                others.into_iter().filter(|(name, _)| name != "anyOf").for_each(|(name, it)| {
+                    fields.entry(name).or_insert(it);
+                });
+            }
+            return one;
+        }
+    }
+    if let Some(Value::Array(values)) = schema.get_mut("enum") {
+        values.retain(|it| !it.is_null());
+    }
+    if schema["default"].is_null()
+        && let Some(fields) = schema.as_object_mut()
+    {
+        fields.remove("default");
+    }
+    schema
+}

@@ -1,0 +1,93 @@
+//! Holds requests and answers against `/openapi.json`.
+
+use super::{Shown, curl};
+use crate::harness::TestDaemon;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// The document, and what of it was seen to be so.
+pub struct Contract {
+    document: Value,
+    worked: Mutex<BTreeSet<(String, String)>>,
+}
+
+impl Contract {
+    /// What a daemon says of itself.
+    pub async fn of(daemon: &TestDaemon) -> Self {
+        let shown = curl(daemon, &[], "/openapi.json").await;
+        assert_eq!((shown.status(), shown.header("content-type")), (200, "application/json"));
+        Self { document: shown.json(), worked: Mutex::default() }
+    }
+
+    /// Fails where an answer is not as the document says, or where a request is not, although it worked.
+    pub fn check(&self, (method, target, body): (&str, &str, Option<&Value>), shown: &Shown) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let Some((template, operation)) = self.operation(method, path) else {
+            assert!([404, 405].contains(&shown.status()), "{method} {target} is not in the document: {shown:?}");
+            return;
+        };
+        let status = shown.status().to_string();
+        let answer = &operation["responses"][&status];
+        assert!(answer.is_object(), "{method} {template} may answer {status}, says the daemon alone: {shown:?}");
+        let answer = self.resolved(answer);
+        let content_type = shown.header("content-type").split(';').next().unwrap();
+        let schema = &answer["content"][content_type]["schema"];
+        assert!(schema.is_object(), "{method} {template} {status}: no {content_type}");
+        for name in answer["headers"].as_object().into_iter().flat_map(Map::keys) {
+            shown.header(name);
+        }
+        self.validate(schema, &shown.json(), &format!("the answer {status} of {method} {target}"));
+        if shown.status() >= 300 {
+            return;
+        }
+        self.worked.lock().insert((method.to_owned(), template.to_owned()));
+        if let Some(body) = body {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            assert!(schema.is_object(), "{method} {template} takes no body");
+            self.validate(schema, body, &format!("the body of {method} {target}"));
+            let known = schema["properties"].as_object().unwrap();
+            let unknown: Vec<_> = body.as_object().unwrap().keys().filter(|it| !known.contains_key(*it)).collect();
+            assert!(unknown.is_empty(), "{method} {template} does not tell of {unknown:?}");
+        }
+        let parameters = operation["parameters"].as_array().into_iter().flatten().filter(|it| it["in"] == "query");
+        let known: Vec<_> = parameters.filter_map(|it| it["name"].as_str()).collect();
+        for name in query.split('&').filter(|it| !it.is_empty()).map(|it| it.split('=').next().unwrap()) {
+            assert!(known.contains(&name), "{method} {template} does not tell of `{name}`");
+        }
+    }
+
+    /// Those operations below `/api/` that were not seen to work.
+    pub fn unseen(&self) -> Vec<String> {
+        let worked = self.worked.lock();
+        let paths = self.document["paths"].as_object().unwrap().iter().filter(|it| it.0.starts_with("/api/"));
+        let operations = paths.flat_map(|(path, it)| it.as_object().unwrap().keys().map(move |method| (method, path)));
+        let operations = operations.map(|(method, path)| (method.to_uppercase(), path.clone()));
+        operations.filter(|it| !worked.contains(it)).map(|(method, path)| format!("{method} {path}")).collect()
+    }
+
+    /// What is at a path: a template that is written out goes before one with placeholders.
+    fn operation(&self, method: &str, path: &str) -> Option<(&str, &Value)> {
+        let fits = |template: &str| {
+            let (templates, parts): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+            let same = |(template, part): (&&str, &&str)| template.starts_with('{') || template == part;
+            templates.len() == parts.len() && templates.iter().zip(&parts).all(same)
+        };
+        let paths = self.document["paths"].as_object().unwrap();
+        let template = paths.keys().filter(|it| fits(it)).min_by_key(|it| it.matches('{').count())?;
+        paths[template].get(method.to_lowercase()).map(|operation| (template.as_str(), operation))
+    }
+
+    fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
+        let place = value["$ref"].as_str().and_then(|it| it.strip_prefix('#'));
+        place.map_or(value, |it| self.document.pointer(it).unwrap())
+    }
+
+    fn validate(&self, schema: &Value, value: &Value, what: &str) {
+        let schema = json!({ "allOf": [schema], "components": self.document["components"] });
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        let errors: Vec<_> =
+            validator.iter_errors(value).map(|it| format!("{} at {}", it, it.instance_path())).collect();
+        assert!(errors.is_empty(), "{what} is not as the document says: {errors:#?}\n{value:#}");
+    }
+}
