@@ -27,13 +27,28 @@ pub const STEPS: &[&str] = &[
     "bundle.trashed",
 ];
 
+/// The steps of a restore, in their order.
+pub const RESTORE_STEPS: &[&str] = &[
+    // All is unpacked and checked, and nothing is in its place.
+    "restore.checked",
+    // The bundles are in their place.
+    "restore.bundles",
+    // The manifests are as well.
+    "restore.deployments",
+    // So is the database, and the restore has ended but for an empty folder.
+    "restore.database",
+];
+
 /// Ends the process here if this is the step that [`CRASH_AT_VARIABLE`] names; in release builds it does nothing.
 ///
 /// The end is a SIGKILL, so that nothing of this process gets to tidy up: no destructor, no flush, no signal handler.
 pub fn crash_point(step: &str) {
     #[cfg(debug_assertions)]
     {
-        debug_assert!(STEPS.contains(&step), "`{step}` is missing in the list of steps");
+        debug_assert!(
+            STEPS.contains(&step) || RESTORE_STEPS.contains(&step),
+            "`{step}` is missing in the list of steps"
+        );
         if std::env::var_os(CRASH_AT_VARIABLE).is_some_and(|it| it == step) {
             let killed = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
             unreachable!("a process outlives its own SIGKILL: {killed:?}");

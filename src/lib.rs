@@ -44,7 +44,7 @@
 //! | [`protocol`], [`socket`], [`lanes`], [`sqlite`], [`logging`] | the bytes on both sockets; a socket that wakes seldom; the threads of connections; opening and migrating a database; the daemon's own log |
 //! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; what functions log and how they do; the other end of the command socket |
 //! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |
-//! | [`router`], [`scheduler`], [`deploy`] | which version answers; which worker, and how many; from a source to a checked bundle |
+//! | [`router`], [`scheduler`], [`deploy`], [`backup`] | which version answers; which worker, and how many; from a source to a checked bundle; a node as one file |
 //! | [`commands`] | what each command does |
 //! | [`ipc`], [`http`], [`watch`] | who may ask and how, on the command socket and over HTTP; when the configuration is read again |
 //! | [`daemon`] | opens everything in order and stops it in the opposite order |
@@ -77,6 +77,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("Levain runs on Linux: it relies on pidfds, parent-death signals and /proc");
 
+pub mod backup;
 pub mod bundle;
 pub mod cli;
 pub mod client;

@@ -103,6 +103,19 @@ pub fn open(path: &Path, durability: Durability, migrations: &[&str]) -> Result<
     Ok(connection)
 }
 
+/// Copies the database at `from`, as it is at one instant, to the new file `to`. Writers of `from` go on meanwhile.
+///
+/// The copy has what a query sees and no more: nothing of what was deleted, unlike the file itself.
+pub fn copy(from: &Path, to: &Path) -> Result<(), SqliteError> {
+    let failed = |cause| classify(from, cause);
+    create_private(to).map_err(|cause| SqliteError::Unreachable { path: to.to_owned(), cause })?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(from, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]).map_err(failed)?;
+    Ok(())
+}
+
 /// SQLite would create the file readable by everybody the umask lets in; the files beside it copy its mode.
 fn create_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol", "socket", "lanes", "sqlite", "logging"],
     &["store", "bundle", "telemetry", "client"],
     &["worker"],
-    &["router", "scheduler", "deploy"],
+    &["router", "scheduler", "deploy", "backup"],
     &["commands"],
     &["ipc", "http", "watch"],
     &["daemon"],

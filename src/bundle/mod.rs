@@ -28,9 +28,11 @@ pub use difference::{Change, Diff, Difference, DifferenceLimits, FileDifference}
 pub use error::BundleError;
 pub(crate) use stage::check_path;
 pub use stage::{BundleLimits, Content, Staged};
+pub(crate) use tree::remove as remove_tree;
 
 use crate::crash_point::crash_point;
 use crate::model::{Digest, FunctionId, VersionLabel};
+use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -47,6 +49,8 @@ const TRASH: &str = ".trash-";
 #[derive(Debug)]
 pub struct BundleStore {
     root: PathBuf,
+    /// Held for reading while a bundle goes.
+    removals: RwLock<()>,
 }
 
 /// What [`BundleStore::reconcile`] found and did.
@@ -76,7 +80,7 @@ impl BundleStore {
                 tree::remove(&path).map_err(BundleError::io(&path))?;
             }
         }
-        Ok(Self { root })
+        Ok(Self { root, removals: RwLock::default() })
     }
 
     /// Writes a bundle under a temporary name, complete and on disk. `entry` is the file that is imported.
@@ -113,8 +117,37 @@ impl BundleStore {
         }
     }
 
+    /// Keeps every bundle that is there until the guard goes; deletions wait.
+    pub fn keep(&self) -> impl Drop {
+        self.removals.write()
+    }
+
+    /// Makes `target` a folder with the same files, as further links to them: the bundle may go, and they stay.
+    pub fn link(&self, function: FunctionId, label: &VersionLabel, target: &Path) -> Result<(), BundleError> {
+        let folder = self.folder(function, label);
+        if !folder.is_dir() {
+            return Err(BundleError::Missing { folder });
+        }
+        tree::link(&folder, target).map_err(BundleError::io(&folder))
+    }
+
+    /// Makes files that were put where a version's bundle belongs what [`Staged::publish`] leaves: on disk, read-only and
+    /// compared with the digest they were published with.
+    pub fn seal(&self, function: FunctionId, label: &VersionLabel, expected: &Digest) -> Result<(), BundleError> {
+        let folder = self.folder(function, label);
+        if !folder.is_dir() {
+            return Err(BundleError::Missing { folder });
+        }
+        tree::seal_files(&folder)
+            .and_then(|()| tree::seal_folders(&folder))
+            .and_then(|()| tree::make_read_only(&folder))
+            .map_err(BundleError::io(&folder))?;
+        self.verify(function, label, expected)
+    }
+
     /// Deletes a bundle. One that is not there counts as deleted.
     pub fn remove(&self, function: FunctionId, label: &VersionLabel) -> Result<(), BundleError> {
+        let _removing = self.removals.read();
         let folder = self.folder(function, label);
         let trash = self.root.join(format!("{TRASH}{}", Uuid::now_v7()));
         // A folder has to be writable to change its parent.

@@ -102,6 +102,29 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(foreign()) }
 }
 
+/// Makes `target` a folder whose files are links to those below `root`.
+pub(super) fn link(root: &Path, target: &Path) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    for path in paths(root)? {
+        let link = target.join(&path);
+        if let Some(parent) = link.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::hard_link(root.join(&path), link)?;
+    }
+    Ok(())
+}
+
+/// Forces all files below `root` to disk and makes them read-only.
+pub(super) fn seal_files(root: &Path) -> io::Result<()> {
+    for path in paths(root)? {
+        let file = open_file(&root.join(path))?;
+        file.set_permissions(Permissions::from_mode(0o444))?;
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
 /// Forces the names in a folder to disk.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -130,7 +153,7 @@ pub(super) fn make_writable(folder: &Path) -> io::Result<()> {
 }
 
 /// Removes a folder and all below it, or a file, whatever their modes.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);
     }

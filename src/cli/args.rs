@@ -1,8 +1,8 @@
 //! The command tree and the parsers of single values.
 
 use super::{
-    aliases, approvals, bench, cleanup, compare, config, demo, deploy, environments, functions, invoke, logs, manifest,
-    metrics, policy, rollout, runtime, serve, tokens, traffic, versions,
+    aliases, approvals, backup, bench, cleanup, compare, config, demo, deploy, environments, functions, invoke, logs,
+    manifest, metrics, policy, rollout, runtime, serve, tokens, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -80,6 +80,10 @@ pub(super) enum Command {
     /// Keep which version each alias sends its calls to as a document, and restore it
     #[command(subcommand)]
     Manifest(manifest::Manifest),
+    /// Write all of the node to one file, while it works
+    Backup(backup::Backup),
+    /// Make a node of such a file, in a data directory without one
+    Restore(backup::Restore),
     /// Give a version more and more of an alias's calls, step by step
     #[command(subcommand)]
     Rollout(rollout::Rollout),

@@ -7,6 +7,7 @@
 mod aliases;
 mod approvals;
 mod args;
+mod backup;
 mod bench;
 mod cleanup;
 mod compare;
@@ -101,6 +102,8 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Traffic(command) => command.run(session).await,
         Command::Manifest(command) => command.run(session).await,
         Command::Policy(command) => command.run(session).await,
+        Command::Backup(command) => command.run(session).await,
+        Command::Restore(command) => command.run(session),
         Command::Rollout(command) => command.run(session).await,
         Command::Environments(command) => command.run(session).await,
         Command::Approvals(command) => command.run(session).await,

@@ -8,6 +8,7 @@ mod admin_token;
 mod aliases;
 mod approval;
 mod auth;
+mod backup;
 mod bytecode;
 mod call;
 mod cleanup;
@@ -204,6 +205,7 @@ pub async fn execute(
         Request::CreateToken(request) => encoding.write(&Box::pin(tokens::create(context, request, caller)).await?),
         Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)),
         Request::RevokeToken(request) => encoding.write(&Box::pin(tokens::revoke(context, request, caller)).await?),
+        Request::Backup(request) => encoding.write(&Box::pin(backup::run(context, request, partials)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }

@@ -91,6 +91,7 @@ needs! {
     CreateToken(_) Admin, All;
     ListTokens(_) Admin, All;
     RevokeToken(_) Admin, All;
+    Backup(_) Admin, All;
 }
 
 #[cfg(test)]

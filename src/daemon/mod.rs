@@ -11,6 +11,9 @@
 mod derive;
 mod lock;
 mod process;
+mod restore;
+
+pub use restore::{FailedRestore, Restored, restore};
 
 use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
@@ -55,6 +58,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A restore was interrupted there.
+    #[error("a restore into {} was interrupted: run `levain restore` again, which begins anew", data_dir.display())]
+    Restoring {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
     /// A file or folder of the data directory is not usable.
     #[error("cannot use the data directory: {}: {source}; check its owner and permissions, or set daemon.data_dir", path.display())]
     DataDir {
@@ -177,6 +186,7 @@ impl Daemon {
         process::keep_freed_memory();
         let data_dir = config.data_dir().to_owned();
         let lock = lock(&data_dir)?;
+        restore::finish(&data_dir)?;
         let socket = config.socket_path();
         // Bound before anything slow, so that a second daemon on the same socket learns it at once.
         let shared = !(config.daemon.allowed_uids.is_empty() && config.daemon.allowed_gids.is_empty());

@@ -27,17 +27,17 @@ pub(super) type Answer = Response<Body>;
 pub(super) enum Body {
     /// All of it, until it is taken.
     Whole(Bytes),
-    /// What a function gives, as it comes. `length` is how much is left, where the function has said so.
-    Call { chunks: Chunks, length: Option<u64> },
+    /// What comes piece by piece. `length` is how much is left, where that is known.
+    Stream { chunks: Chunks, length: Option<u64> },
 }
 
-type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+pub(super) type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
-            Self::Call { length, .. } => write!(f, "Call({length:?})"),
+            Self::Stream { length, .. } => write!(f, "Stream({length:?})"),
         }
     }
 }
@@ -56,7 +56,12 @@ impl Body {
                 Err(failed) => Some((Err(io::Error::other(failed.error.message)), (None, call))),
             }
         };
-        Self::Call { chunks: Box::pin(stream::unfold((Some(first), call), next)), length }
+        Self::Stream { chunks: Box::pin(stream::unfold((Some(first), call), next)), length }
+    }
+
+    /// Chunks of a length that is not known before their end.
+    pub(super) fn stream(chunks: Chunks) -> Self {
+        Self::Stream { chunks, length: None }
     }
 }
 
@@ -68,7 +73,7 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Call { chunks, length } => chunks.as_mut().poll_next(context).map(|chunk| {
+            Self::Stream { chunks, length } => chunks.as_mut().poll_next(context).map(|chunk| {
                 let chunk = chunk?;
                 if let (Ok(bytes), Some(left)) = (&chunk, length) {
                     *left = left.saturating_sub(bytes.len() as u64);
@@ -85,8 +90,8 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Call { length: Some(left), .. } => SizeHint::with_exact(*left),
-            Self::Call { length: None, .. } => SizeHint::default(),
+            Self::Stream { length: Some(left), .. } => SizeHint::with_exact(*left),
+            Self::Stream { length: None, .. } => SizeHint::default(),
         }
     }
 }

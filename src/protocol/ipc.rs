@@ -203,6 +203,7 @@ commands! {
     0x20 "CREATE_TOKEN" CreateToken(CreateTokenRequest) -> CreateTokenResponse: "makes a token for HTTP; its secret is in the answer and nowhere else";
     0x21 "LIST_TOKENS" ListTokens(ListTokensRequest) -> ListTokensResponse: "lists the tokens, without their secrets";
     0x22 "REVOKE_TOKEN" RevokeToken(RevokeTokenRequest) -> TokenInfo: "ends a token at once and for good";
+    0x23 "BACKUP" Backup(BackupRequest) -> BackupResponse: "sends all of the node as one file, in parts";
 }
 
 fn unknown_command(command: u8) -> Error {

@@ -48,7 +48,7 @@ use crate::sqlite::{self, Durability};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The schema; append only.
 const MIGRATIONS: &[&str] = &[
@@ -116,6 +116,12 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = sqlite::open(path, Durability::Full, MIGRATIONS)?;
         Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// Writes a copy of the database, as it is at one instant, to a new file. Commits go on meanwhile.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let own = self.connection.lock().path().map(PathBuf::from);
+        Ok(sqlite::copy(&own.unwrap_or_default(), path)?)
     }
 
     /// Adds a function; its name must be free ([`StoreError::NameTaken`]).

@@ -15,6 +15,7 @@ mod harness;
 mod aliases;
 mod approval;
 mod archives;
+mod backup;
 mod bytecode;
 mod cleanup;
 mod compare;

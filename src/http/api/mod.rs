@@ -4,6 +4,7 @@
 //! body are its fields. [`routes`] says which path is which command; [`shape`] has the few answers that clients of other
 //! systems know in another form.
 
+mod download;
 mod form;
 pub(super) mod openapi;
 mod routes;
@@ -25,6 +26,7 @@ use hyper::body::{Body as _, Incoming};
 use openapi::Kind;
 use routes::Found;
 use serde_json::{Map, Value};
+use shape::Shape;
 use std::{net::IpAddr, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -66,6 +68,9 @@ async fn carry_out(
         code.put_into(request);
     }
     grant.allows(&command, &context.router)?;
+    if route.shape == Shape::Download {
+        return download::run(context, main, command, grant.caller()).await;
+    }
     let is_new = route.shape.makes_functions() && shape::is_new(context, &payload);
     let (owner, caller) = (Arc::clone(context), grant.caller());
     let execution = main.spawn(async move {

@@ -80,6 +80,7 @@ pub(super) static ROUTES: &[Route] = &[
     route("GET", "/api/deployments/{deployment_id}/manifest", "EXPORT_MANIFEST"),
     route("GET", "/api/manifest", "EXPORT_MANIFEST"),
     route("POST", "/api/manifest", "APPLY_MANIFEST"),
+    route("GET", "/api/backup", "BACKUP").shaped(Shape::Download),
     route("POST", "/api/cleanup", "CLEANUP"),
     route("GET", "/api/environments", "LIST_ENVIRONMENTS"),
     route("PUT", "/api/environments/{name}", "SET_ENVIRONMENT"),

@@ -24,6 +24,8 @@ pub(super) enum Shape {
     Rollback,
     /// Rows have `id`, `version` as a number, `isActive`, `deployedAt`.
     Deployments,
+    /// The answer is a file.
+    Download,
     /// `body` is any JSON; a text is sent as it is.
     Invoke,
 }
@@ -63,14 +65,14 @@ pub(super) fn read(shape: Shape, payload: &mut Map<String, Value>) {
             };
             payload.insert("body".into(), STANDARD.encode(bytes).into());
         }
-        Shape::Own | Shape::Rollback | Shape::Deployments => {}
+        Shape::Own | Shape::Rollback | Shape::Deployments | Shape::Download => {}
     }
 }
 
 /// From the command's answer to what the client gets.
 pub(super) fn write(shape: Shape, answered: Vec<u8>, context: &Context, is_new: bool) -> Result<Vec<u8>, Error> {
     match shape {
-        Shape::Own => Ok(answered),
+        Shape::Own | Shape::Download => Ok(answered),
         Shape::Deploy => written(&answered, |answer| deployed(answer, context, is_new)),
         Shape::Rollback => written(&answered, |answer: DeployResponse| RolledBack::from(answer)),
         Shape::Deployments => written(&answered, |answer: DeploymentsResponse| DeploymentRows::from(answer)),

@@ -106,6 +106,10 @@ impl DaemonProcess {
         Self::output(command).await
     }
 
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.data_dir.join("levain.sock")
     }

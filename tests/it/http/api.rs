@@ -164,8 +164,24 @@ async fn every_command_has_its_path() {
         assert_eq!(admin.call("GET", &path, None).await.status() == 200, decision == "approve");
     }
     admin.json("PUT", "/api/environments/production", Some(json!({"protected": false}))).await;
+    assert_eq!(admin.call("GET", "/api/backup", None).await.status(), 200);
     admin.json("DELETE", "/api/functions/f", None).await;
     assert_eq!(admin.contract.unseen(), [""; 0], "every operation of the document works");
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_a_file_to_download() {
+    let admin = Admin::start().await;
+    admin.json("POST", "/api/functions/deploy", Some(json!({"name": "f", "bundle": code("one")}))).await;
+    let shown = admin.call("GET", "/api/backup", None).await;
+    assert_eq!((shown.status(), shown.header("content-type")), (200, "application/gzip"), "{:?}", shown.head);
+    let folder = tempfile::tempdir().unwrap();
+    let about = levain::backup::unpack(shown.body.as_slice(), folder.path()).unwrap();
+    assert_eq!((about.functions, about.versions), (1, 1));
+    let token = admin.json("POST", "/api/tokens", Some(json!({"name": "ci", "scopes": ["deploy"]}))).await;
+    let header = format!("Authorization: Bearer {}", token["token"].as_str().unwrap());
+    assert_eq!(curl(&admin.daemon, &["-H", &header], "/api/backup").await.status(), 403);
     admin.daemon.stop().await;
 }
 

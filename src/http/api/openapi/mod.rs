@@ -14,6 +14,7 @@ mod tests;
 pub(super) use schemas::Kind;
 
 use super::{
+    download,
     routes::{ROUTES, Route},
     shape::{Deployed, DeploymentRows, Invoked, RolledBack, Shape},
 };
@@ -152,8 +153,11 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         Shape::Rollback => schemas.answer_of::<RolledBack>(),
         Shape::Deployments => schemas.answer_of::<DeploymentRows>(),
         Shape::Invoke => schemas.answer_of::<Invoked>(),
+        // Of bytes OpenAPI tells their content type and no more.
+        Shape::Download => json!({}),
     };
-    let answer = json!({ "description": "It worked.", "content": { "application/json": { "schema": schema } } });
+    let content_type = if route.shape == Shape::Download { download::CONTENT_TYPE } else { "application/json" };
+    let answer = json!({ "description": "It worked.", "content": { content_type: { "schema": schema } } });
     answers.insert(route.status.as_u16().to_string(), answer);
     let mut operation = json!({
         "operationId": operation_id(route),
@@ -211,7 +215,7 @@ fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut V
             // Answers come whole over this path.
             fields.remove("stream");
         }
-        Shape::Own | Shape::Rollback | Shape::Deployments => {}
+        Shape::Own | Shape::Rollback | Shape::Deployments | Shape::Download => {}
     }
 }
 

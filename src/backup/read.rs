@@ -1,0 +1,168 @@
+//! Reading a backup back, which may be damaged or somebody else's: only what a backup has is taken from it.
+
+use super::{ABOUT, About, BUNDLES, DATABASE, FORMAT, MANIFESTS};
+use crate::{
+    bundle::{BundleError, BundleStore, check_path},
+    model::{FunctionId, VersionLabel},
+    store::{Store, StoreError},
+};
+use flate2::read::GzDecoder;
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+use tar::{Archive, Entry, EntryType};
+
+/// What the first entry may have.
+const ABOUT_BYTES_MAX: u64 = 64 * 1024;
+
+/// What was found whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// Functions that are not deleted.
+    pub functions: u32,
+    /// Versions, each with its bundle as it was published.
+    pub versions: u32,
+}
+
+/// A file that is not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It does not begin as a backup does.
+    #[error("this is no backup of Levain: {0}")]
+    NoBackup(String),
+    /// It is of another form.
+    #[error("the backup has format {found}, and this Levain reads format {FORMAT}: restore it with Levain {levain}")]
+    Format {
+        /// Its format.
+        found: u32,
+        /// Who wrote it.
+        levain: String,
+    },
+    /// It ends too early, or was changed.
+    #[error("the backup is cut off or damaged: {0}")]
+    Damaged(io::Error),
+    /// Something in it belongs to no backup.
+    #[error("the backup has an entry `{0}`, which no backup has")]
+    Entry(String),
+    /// It is read whole, and something is missing.
+    #[error("the backup lacks {0}")]
+    Lacks(String),
+    /// What was unpacked cannot be written.
+    #[error("cannot write what the backup has: {0}")]
+    Write(#[source] io::Error),
+    /// The database in it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bundle in it.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Unpacks a backup into a folder, which must be empty and nobody else's. Blocks on the disk and on `input`.
+pub fn unpack(input: impl Read, folder: &Path) -> Result<About, RestoreError> {
+    let mut archive = Archive::new(GzDecoder::new(input));
+    let mut about = None;
+    for entry in archive.entries().map_err(RestoreError::Damaged)? {
+        let mut entry = entry.map_err(|error| match about {
+            None => RestoreError::NoBackup(error.to_string()),
+            Some(_) => RestoreError::Damaged(error),
+        })?;
+        let path = std::str::from_utf8(&entry.path_bytes()).map(str::to_owned).unwrap_or_default();
+        if about.is_none() {
+            about = Some(read_about(&path, &mut entry)?);
+            continue;
+        }
+        if entry.header().entry_type() != EntryType::Regular || !belongs(&path) {
+            return Err(RestoreError::Entry(path.escape_debug().take(200).collect()));
+        }
+        write(&mut entry, &folder.join(&path))?;
+    }
+    // The end has the check sum of all before it.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(RestoreError::Damaged)?;
+    let about = about.ok_or_else(|| RestoreError::NoBackup("it is empty".into()))?;
+    if !folder.join(DATABASE).is_file() {
+        return Err(RestoreError::Lacks("its database".into()));
+    }
+    Ok(about)
+}
+
+fn read_about(path: &str, entry: &mut Entry<'_, impl Read>) -> Result<About, RestoreError> {
+    if path != ABOUT {
+        return Err(RestoreError::NoBackup(format!("it does not begin with {ABOUT}")));
+    }
+    let mut text = Vec::new();
+    entry.take(ABOUT_BYTES_MAX).read_to_end(&mut text).map_err(RestoreError::Damaged)?;
+    // Others than this one may say more.
+    let said: serde_json::Value = serde_json::from_slice(&text).map_err(|it| RestoreError::NoBackup(it.to_string()))?;
+    match said["format"].as_u64() {
+        Some(format) if format != u64::from(FORMAT) => Err(RestoreError::Format {
+            found: format as u32,
+            levain: said["levain"].as_str().unwrap_or("that wrote it").chars().take(40).collect(),
+        }),
+        _ => serde_json::from_value(said).map_err(|it| RestoreError::NoBackup(it.to_string())),
+    }
+}
+
+/// Whether an entry is one that a backup has.
+fn belongs(path: &str) -> bool {
+    let mut parts = path.splitn(4, '/');
+    match [parts.next(), parts.next(), parts.next(), parts.next()] {
+        [Some(DATABASE), None, ..] => true,
+        [Some(MANIFESTS), Some(name), None, _] => check_path(name).is_ok() && !name.starts_with('.'),
+        [Some(BUNDLES), Some(function), Some(label), Some(rest)] => {
+            function.parse::<FunctionId>().is_ok() && label.parse::<VersionLabel>().is_ok() && check_path(rest).is_ok()
+        }
+        _ => false,
+    }
+}
+
+fn write(entry: &mut Entry<'_, impl Read>, path: &Path) -> Result<(), RestoreError> {
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(RestoreError::Write)?;
+    }
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(RestoreError::Write)?;
+    let size = entry.size();
+    match copy(entry, &mut file)? {
+        written if written == size => file.sync_all().map_err(RestoreError::Write),
+        _ => Err(RestoreError::Damaged(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// What cannot be read is the backup's fault, what cannot be written is not.
+fn copy(entry: &mut impl Read, file: &mut File) -> Result<u64, RestoreError> {
+    let (mut buffer, mut written) = (vec![0; 64 * 1024], 0);
+    loop {
+        match entry.read(&mut buffer).map_err(RestoreError::Damaged)? {
+            0 => return Ok(written),
+            length => {
+                io::Write::write_all(file, &buffer[..length]).map_err(RestoreError::Write)?;
+                written += length as u64;
+            }
+        }
+    }
+}
+
+/// Sees that what was unpacked into a folder is whole, brings its database up to date and makes its bundles what a daemon
+/// leaves. Blocks on the disk.
+pub fn check(folder: &Path, about: &About) -> Result<Checked, RestoreError> {
+    let store = Store::open(&folder.join(DATABASE))?;
+    let bundles = BundleStore::open(&folder.join(BUNDLES))?;
+    let mut versions = 0;
+    for function in store.published()?.into_keys() {
+        for version in store.versions(function)? {
+            bundles.seal(function, &version.label, &version.digest)?;
+            versions += 1;
+        }
+    }
+    if versions != about.versions {
+        let message = format!("what it tells of: {} versions, and {versions} are there", about.versions);
+        return Err(RestoreError::Lacks(message));
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder.join(MANIFESTS)).map_err(RestoreError::Write)?;
+    fs::File::open(folder).and_then(|it| it.sync_all()).map_err(RestoreError::Write)?;
+    Ok(Checked { functions: store.functions()?.len() as u32, versions })
+}

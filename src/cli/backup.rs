@@ -1,0 +1,158 @@
+//! Backups: all of a node in one file, and a node from that file.
+
+use super::config;
+use super::error::CliError;
+use super::serve;
+use super::session::Session;
+use super::text;
+use crate::daemon::{self, FailedRestore};
+use crate::error::ErrorCode;
+use crate::protocol::message::{BackupPart, BackupRequest};
+use clap::Args;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+const BACKUP_EXAMPLES: &str = "Examples:
+  levain backup node.levain
+  levain backup - | ssh other 'cat > node.levain'
+
+The daemon goes on working. Functions, versions, aliases, the audit trail, tokens (hashed) and all code are in the file;
+logs and metrics, the configuration file and the master key are not.";
+
+const RESTORE_EXAMPLES: &str = "Examples:
+  levain restore node.levain --data-dir /var/lib/levain
+  ssh other 'cat node.levain' | levain restore -
+
+No daemon may run there. Everything is checked before it is put in place: the database, and the digest of every bundle.";
+
+/// `levain backup`.
+#[derive(Debug, Args)]
+#[command(after_help = BACKUP_EXAMPLES)]
+pub(super) struct Backup {
+    /// The file to write, or `-` for standard output
+    file: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    force: bool,
+}
+
+impl Backup {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let is_stdout = self.file.as_os_str() == "-";
+        if !is_stdout && !self.force && self.file.exists() {
+            let message = format!("{} exists: choose another name, or replace it with --force", self.file.display());
+            return Err(CliError::usage(message));
+        }
+        let client = session.client().await?;
+        let mut target = if is_stdout { None } else { Some(Target::create(&self.file)?) };
+        let mut answer = client.call_streaming(&BackupRequest {})?;
+        let mut written = 0;
+        while let Some(part) = answer.next_partial::<BackupPart>().await? {
+            written += part.bytes.0.len() as u64;
+            match &mut target {
+                Some(target) => target.write(&part.bytes.0)?,
+                None => session.out.bytes(&part.bytes.0)?,
+            }
+            session.out.progress(&format!("{} …", text::size(written)));
+        }
+        let response = answer.finish().await?;
+        let Some(target) = target else { return Ok(()) };
+        target.keep()?;
+        session.out.response(&response, |it| {
+            format!(
+                "ok {}: {} with {} in {}",
+                self.file.display(),
+                text::count(it.functions as usize, "function", "functions"),
+                text::count(it.versions as usize, "version", "versions"),
+                text::size(it.bytes)
+            )
+        })
+    }
+}
+
+/// A file that has its name once it is whole.
+struct Target {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Target {
+    fn create(path: &Path) -> Result<Self, CliError> {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::Builder::new().prefix(".levain-backup-").tempfile_in(folder);
+        let target = Self { path: path.to_owned(), file: file.map_err(|error| cannot_write(path, &error))? };
+        // What it shows of a node is for its owner.
+        let private = std::fs::Permissions::from_mode(0o600);
+        target.file.as_file().set_permissions(private).map_err(|error| cannot_write(path, &error))?;
+        Ok(target)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.file.write_all(bytes).map_err(|error| cannot_write(&self.path, &error))
+    }
+
+    fn keep(self) -> Result<(), CliError> {
+        self.file.as_file().sync_all().map_err(|error| cannot_write(&self.path, &error))?;
+        self.file.persist(&self.path).map(drop).map_err(|error| cannot_write(&self.path, &error.error))
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> CliError {
+    let message = format!("cannot write {}: {error}", path.display());
+    CliError::Failed { message, exit_code: ErrorCode::Internal.exit_code() }
+}
+
+/// `levain restore`.
+#[derive(Debug, Args)]
+#[command(after_help = RESTORE_EXAMPLES)]
+pub(super) struct Restore {
+    /// The file that `levain backup` wrote, or `-` for standard input
+    file: PathBuf,
+    /// Where the node is to be [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Restore {
+    pub(super) fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let flags = config::flags(self.data_dir.as_deref(), None, None, None);
+        let data_dir = config::data_dir(&config::load(session.config.as_deref(), &flags)?);
+        let input: Box<dyn Read> = match self.file.as_os_str() == "-" {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(File::open(&self.file).map_err(|source| CliError::Input { path: self.file, source })?),
+        };
+        session.out.progress("unpacking and checking …");
+        let restored = daemon::restore(BufReader::new(input), &data_dir).map_err(refused)?;
+        let about = &restored.about;
+        let said = serde_json::json!({
+            "data_dir": restored.data_dir,
+            "functions": about.functions,
+            "versions": about.versions,
+            "created_at": about.created_at,
+            "levain": about.levain,
+        });
+        if session.out.is_json {
+            return session.out.json(&said);
+        }
+        session.out.text(&format!(
+            "ok {} holds the node of {}: {} with {}",
+            restored.data_dir.display(),
+            about.created_at,
+            text::count(about.functions as usize, "function", "functions"),
+            text::count(about.versions as usize, "version", "versions"),
+        ))
+    }
+}
+
+fn refused(error: FailedRestore) -> CliError {
+    let code = match error {
+        FailedRestore::Directory(error) => return serve::failed(error),
+        FailedRestore::Occupied { .. } => ErrorCode::Conflict,
+        FailedRestore::Backup(_) => ErrorCode::InvalidRequest,
+        FailedRestore::Disk(_) => ErrorCode::Internal,
+    };
+    CliError::Failed { message: error.to_string(), exit_code: code.exit_code() }
+}

@@ -1,0 +1,100 @@
+//! BACKUP: the file is made on the way and sent in parts, as fast as they are taken.
+
+use super::{Context, Partials};
+use crate::{
+    backup::{self, Prepared, TakeError},
+    error::{Error, ErrorCode},
+    protocol::{
+        field::Body,
+        message::{BackupPart, BackupRequest, BackupResponse},
+    },
+};
+use bytes::{Bytes, BytesMut};
+use std::{io, sync::Arc};
+use tokio::sync::{Semaphore, mpsc};
+
+/// One at a time: each has a copy of the database on the disk.
+static PLACE: Semaphore = Semaphore::const_new(1);
+
+/// Bytes of a part; well below the smallest frame that can be configured.
+const PART_BYTES: usize = 32 * 1024;
+
+/// Parts that wait for whoever takes them.
+const PARTS_MAX: usize = 8;
+
+pub(super) async fn run(
+    context: &Arc<Context>,
+    _request: BackupRequest,
+    partials: &Partials,
+) -> Result<BackupResponse, Error> {
+    let Ok(_place) = PLACE.try_acquire() else {
+        return Err(Error::new(ErrorCode::Conflict, "another backup is being taken: try again when it has ended"));
+    };
+    let prepared = context.blocking(prepare).await?;
+    let about = prepared.about().clone();
+    let (sender, mut parts) = mpsc::channel(PARTS_MAX);
+    let writing = tokio::task::spawn_blocking(move || {
+        let output = prepared.write(Output { sender, part: BytesMut::new() })?;
+        // The folder goes here, where it may block.
+        drop(prepared);
+        output.end()
+    });
+    let mut bytes = 0;
+    while let Some(part) = parts.recv().await {
+        bytes += Bytes::len(&part) as u64;
+        if partials.send(&BackupPart { bytes: Body(part) }).await.is_err() {
+            break;
+        }
+    }
+    // Whoever writes is told that nobody takes it.
+    drop(parts);
+    writing
+        .await
+        .map_err(Error::internal)?
+        .map_err(|error| Error::internal(format!("the backup broke off: {error}")))?;
+    tracing::info!(bytes, functions = about.functions, versions = about.versions, "backup taken");
+    Ok(BackupResponse { bytes, functions: about.functions, versions: about.versions, created_at: about.created_at })
+}
+
+fn prepare(context: &Context) -> Result<Prepared, Error> {
+    let folder = context.scratch.folder().map_err(Error::internal)?;
+    backup::prepare(&context.store, &context.bundles, &context.data_dir.join("deployments"), folder).map_err(|error| {
+        match error {
+            TakeError::Store(error) => error.into(),
+            TakeError::Bundle(error) => error.into(),
+            TakeError::Io(error) => Error::internal(format!("cannot put the backup together: {error}")),
+        }
+    })
+}
+
+/// Cuts what is written into parts.
+struct Output {
+    sender: mpsc::Sender<Bytes>,
+    part: BytesMut,
+}
+
+impl Output {
+    fn send(&mut self) -> io::Result<()> {
+        let part = self.part.split().freeze();
+        self.sender.blocking_send(part).map_err(|_| io::Error::other("nobody takes it any more"))
+    }
+
+    fn end(mut self) -> io::Result<()> {
+        if self.part.is_empty() { Ok(()) } else { self.send() }
+    }
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PART_BYTES - self.part.len());
+        self.part.extend_from_slice(&bytes[..taken]);
+        if self.part.len() == PART_BYTES {
+            self.send()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! Putting a backup in place of nothing: in a data directory that holds no node.
+//!
+//! ```text
+//! lock ─▶ unpack into .restoring ─▶ check ─▶ bundles, deployments ─▶ the database, last ─▶ .restoring goes
+//! ```
+//!
+//! Until the database is in its place the directory holds no node, and says so to a daemon by `.restoring`: a restore
+//! that was interrupted is begun anew.
+
+use super::{StartError, lock::lock};
+use crate::{
+    backup::{self, RestoreError},
+    bundle::remove_tree,
+    crash_point::crash_point,
+};
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Read},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+/// Where a backup is unpacked and checked.
+const RESTORING: &str = ".restoring";
+
+/// What makes a directory a node's, in the order in which it is put there, and the step that this is.
+const PLACED: [(&str, &str); 3] =
+    [("bundles", "restore.bundles"), ("deployments", "restore.deployments"), (DATABASE, "restore.database")];
+
+const DATABASE: &str = "levain.db";
+
+/// A backup that is in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// What it says of itself.
+    pub about: backup::About,
+    /// The data directory.
+    pub data_dir: PathBuf,
+}
+
+/// A backup that is not restored. What was there before is there still.
+#[derive(Debug, thiserror::Error)]
+pub enum FailedRestore {
+    /// There is a node already.
+    #[error(
+        "{} holds a node already ({found}): restore into an empty directory, or move that away", data_dir.display()
+    )]
+    Occupied {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The directory is in use or cannot be used.
+    #[error(transparent)]
+    Directory(#[from] StartError),
+    /// The file.
+    #[error(transparent)]
+    Backup(#[from] RestoreError),
+    /// The disk failed.
+    #[error("cannot put the backup in place: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// Restores a backup into a data directory without a node, where no daemon runs. Blocks on the disk and on `input`.
+pub fn restore(input: impl Read, data_dir: &Path) -> Result<Restored, FailedRestore> {
+    let is_new = !data_dir.exists();
+    let lock = lock(data_dir)?;
+    let staging = data_dir.join(RESTORING);
+    let outcome = begin(data_dir, &staging).and_then(|()| {
+        place(input, data_dir, &staging).inspect_err(|_| {
+            // Best effort: what stays is begun anew by the next restore, and refused by a daemon.
+            let _ = clear(data_dir, &staging);
+        })
+    });
+    drop(lock);
+    if outcome.is_err() && is_new {
+        // The lock's file is all that is in it.
+        let _ = fs::remove_dir_all(data_dir);
+    }
+    outcome
+}
+
+/// Sees that there is no node, and makes an empty folder to unpack to.
+fn begin(data_dir: &Path, staging: &Path) -> Result<(), FailedRestore> {
+    if staging.exists() {
+        clear(data_dir, staging)?;
+    }
+    if let Some((found, _)) = PLACED.into_iter().find(|(name, _)| data_dir.join(name).exists()) {
+        return Err(FailedRestore::Occupied { data_dir: data_dir.to_owned(), found });
+    }
+    Ok(DirBuilder::new().mode(0o700).create(staging)?)
+}
+
+/// Takes away what a restore has put there. With the database in place it had ended, and only the folder is left.
+fn clear(data_dir: &Path, staging: &Path) -> io::Result<()> {
+    if !data_dir.join(DATABASE).exists() {
+        for (name, _) in PLACED {
+            remove(&data_dir.join(name))?;
+        }
+    }
+    remove(staging)
+}
+
+/// Removes a folder, whose folders may be read-only.
+fn remove(folder: &Path) -> io::Result<()> {
+    match remove_tree(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// What a daemon does where a restore was interrupted: one that had put all in place has ended, any other has not.
+pub(super) fn finish(data_dir: &Path) -> Result<(), StartError> {
+    let staging = data_dir.join(RESTORING);
+    if !staging.exists() {
+        return Ok(());
+    }
+    if !data_dir.join(DATABASE).exists() {
+        return Err(StartError::Restoring { data_dir: data_dir.to_owned() });
+    }
+    remove(&staging).map_err(|source| StartError::DataDir { path: staging, source })
+}
+
+fn place(input: impl Read, data_dir: &Path, staging: &Path) -> Result<Restored, FailedRestore> {
+    let about = backup::unpack(input, staging)?;
+    backup::check(staging, &about)?;
+    crash_point("restore.checked");
+    for (name, step) in PLACED {
+        fs::rename(staging.join(name), data_dir.join(name))?;
+        File::open(data_dir)?.sync_all()?;
+        crash_point(step);
+    }
+    remove(staging)?;
+    Ok(Restored { about, data_dir: data_dir.to_owned() })
+}
