@@ -271,7 +271,7 @@ fn entry(name: &str) -> Entry {
         went_back_at: None,
         rollout: None,
     };
-    Entry { function, versions, aliases: vec![live] }
+    Entry { function, versions, aliases: vec![live], approved: None }
 }
 
 fn routes(criterion: &mut Criterion) {

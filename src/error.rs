@@ -69,6 +69,8 @@ error_codes! {
     VersionInUse = "VERSION_IN_USE", http 409, exit 4;
     /// The function has no alias of this name.
     AliasNotFound = "ALIAS_NOT_FOUND", http 404, exit 3;
+    /// There is no environment of this name.
+    EnvironmentNotFound = "ENVIRONMENT_NOT_FOUND", http 404, exit 3;
     /// No deployment has this id.
     DeploymentNotFound = "DEPLOYMENT_NOT_FOUND", http 404, exit 3;
     /// No token has this id or name, or its beginning.

@@ -2,7 +2,7 @@
 
 use super::{
     aliases, approvals, backup, bench, cleanup, compare, config, demo, deploy, environments, functions, invoke, logs,
-    manifest, metrics, policy, rollout, runtime, serve, tokens, traffic, versions,
+    manifest, metrics, policy, previews, promote, rollout, runtime, serve, tokens, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -90,7 +90,12 @@ pub(super) enum Command {
     /// Have an alias go back by itself when its calls fail, are slow, or crash workers
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// List the environments that aliases run in, protect one, or end that
+    /// Point the alias of one environment at the version of another one's: staging to production
+    Promote(promote::Promote),
+    /// List or delete previews: versions to try at an address of their own, made by `deploy --preview`
+    #[command(subcommand)]
+    Preview(previews::Preview),
+    /// Make, list, change, compare and delete the environments that aliases run in
     #[command(subcommand)]
     Environments(environments::Environments),
     /// List the deployments that wait for approval

@@ -5,12 +5,13 @@
 use super::error::CliError;
 use super::git;
 use super::pack;
+use super::previews::left_text;
 use super::print::{DIM, GREEN, Out, styled};
 use super::session::Session;
 use super::text;
 use crate::client::Client;
 use crate::error::ErrorCode;
-use crate::model::{AliasName, Percent};
+use crate::model::{AliasName, Percent, Timestamp};
 use crate::protocol::message::{DeployRequest, DeployResponse};
 use clap::Args;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   levain deploy hello --version 1.3.0        back to a version that is published already
   levain deploy hello ./dist --alias STAGING  for testing; LIVE stays where it is
   levain deploy hello ./dist --weight 10     a tenth of LIVE's calls; what is live keeps the rest
+  levain deploy hello ./dist --preview 42    at an address of its own, for a week; LIVE stays where it is
   levain deploy hello ./hello.ts --dry-run   check everything, keep nothing, print what would happen
 
 In a protected environment (`levain environments list`) a version that is new to the alias waits for `levain approve`; one that
@@ -47,6 +49,12 @@ pub(super) struct Deploy {
     /// The alias to point at the version, made if need be
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
+    /// Make or move the preview of this name instead of an alias, with a URL of its own
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["alias", "weight", "no_activate"])]
+    preview: Option<String>,
+    /// How long the preview stays from now on, such as 24h; 0: until it is deleted [default: previews.ttl_hours]
+    #[arg(long, value_name = "TIME", requires = "preview")]
+    ttl: Option<String>,
     /// The share of the alias's calls that the version gets, instead of all of them
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "no_activate")]
     weight: Option<Percent>,
@@ -91,7 +99,9 @@ impl Deploy {
             function_id: self.name,
             version: self.version,
             entry: self.entry,
-            alias: Some(self.alias),
+            alias: self.preview.is_none().then_some(self.alias),
+            preview: self.preview,
+            ttl: self.ttl,
             activate: self.no_activate.then_some(false),
             weight: self.weight.map(u32::from),
             create: !self.no_create,
@@ -177,6 +187,12 @@ pub(super) fn text(name: &str, response: &DeployResponse) -> String {
     for step in &response.plan {
         text.push_str(&format!("   {}\n", text::harmless(&step.detail).replace('\n', " ")));
     }
+    if let Some(url) = response.host_url.as_ref().or(response.url.as_ref()).filter(|_| status == "deployed") {
+        text.push_str(&format!("   {url}\n"));
+    }
+    if let Some(at) = response.expires_at {
+        text.push_str(&format!("   it goes in {}\n", left_text(Some(at), Timestamp::now())));
+    }
     if status == "pending_approval" {
         text.push_str(&format!("   levain approve {}\n", response.deployment_id));
     }
@@ -204,6 +220,9 @@ mod tests {
             digest: Digest([0xab; 32]),
             size: 2048,
             duration_ms: 41.2,
+            url: None,
+            host_url: None,
+            expires_at: None,
             plan: Vec::new(),
         }
     }

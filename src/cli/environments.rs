@@ -1,11 +1,16 @@
-//! Environments: where aliases run, and which of them need approval for what is new.
+//! Environments: where aliases run, which of them need approval for what is new, and what differs between two.
 
 use super::error::CliError;
-use super::print::{GREEN, styled, table};
+use super::functions::confirm;
+use super::print::{DIM, GREEN, styled, table};
 use super::session::Session;
-use super::text;
-use crate::protocol::message::{EnvironmentInfo, EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest};
-use clap::Subcommand;
+use super::{aliases, text};
+use crate::protocol::message::{
+    CompareEnvironmentsRequest, CompareEnvironmentsResponse, ComparedFunction, ComparedSide, ComparedState,
+    CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
+    EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest,
+};
+use clap::{Args, Subcommand};
 
 /// `levain environments`.
 #[derive(Debug, Subcommand)]
@@ -13,11 +18,22 @@ pub(super) enum Environments {
     /// List the environments
     #[command(visible_alias = "ls", after_help = "Example:\n  levain environments list")]
     List,
+    /// Show an environment and what runs in it
+    #[command(after_help = "Example:\n  levain environments show staging")]
+    Show {
+        /// The environment
+        name: String,
+    },
+    /// Make an environment
+    Create(Create),
+    /// Change where an environment takes variables from, or whether what is new in it waits for approval
+    Set(Set),
     /// Have what is new in an environment wait for approval
     #[command(after_help = "Example:\n  levain environments protect production\n\n\
         From then on a version that is new to an alias there waits for `levain approve`. What took calls of the alias\n\
         before does not: going back never waits. Nothing is taken out: an alias in it is neither moved elsewhere nor\n\
-        deleted, nor is its function.")]
+        deleted, nor is its function. Where LIVE runs, a version that is called by its own label or number answers\n\
+        only if it was approved there.")]
     Protect {
         /// The environment
         name: String,
@@ -28,6 +44,75 @@ pub(super) enum Environments {
         /// The environment
         name: String,
     },
+    /// Delete an environment that nothing uses; production, staging, dev and preview stay
+    #[command(after_help = "Example:\n  levain environments delete qa --yes")]
+    Delete {
+        /// The environment
+        name: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Show which versions differ between two environments
+    #[command(after_help = "Examples:\n  levain environments compare staging production\n  \
+        levain environments compare staging production --function hello\n\n\
+        `ahead` says that the first has a later version than the second. `levain promote` brings it there.")]
+    Compare {
+        /// One environment
+        from: String,
+        /// The other one
+        to: String,
+        /// Only this function
+        #[arg(long, value_name = "NAME")]
+        function: Option<String>,
+    },
+}
+
+const ALLOW: &str = "Whether an environment may take variables from `production` or a protected one is asked with \
+`--allow`, unless it
+is protected itself: whatever anybody deploys to it could read them.";
+
+/// `levain environments create`.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:\n  levain environments create qa --parent staging\n  \
+    levain environments create eu --protected --parent production\n\n{ALLOW}"))]
+pub(super) struct Create {
+    /// Letters, digits, `_` and `-`
+    name: String,
+    /// The environment it takes variables from where it has none of its own
+    #[arg(long, value_name = "NAME")]
+    parent: Option<String>,
+    /// Have what is new in it wait for approval
+    #[arg(long)]
+    protected: bool,
+    /// Let it take variables from production or a protected environment
+    #[arg(long)]
+    allow: bool,
+}
+
+/// `levain environments set`.
+#[derive(Debug, Args)]
+#[command(after_help = format!("Examples:\n  levain environments set dev --parent staging\n  \
+    levain environments set dev --no-parent\n\n{ALLOW}"))]
+#[group(required = true, multiple = true, args = ["parent", "no_parent", "protect", "unprotect"])]
+pub(super) struct Set {
+    /// The environment
+    name: String,
+    /// The environment it takes variables from where it has none of its own
+    #[arg(long, value_name = "NAME", conflicts_with = "no_parent")]
+    parent: Option<String>,
+    /// Take variables from no other environment
+    #[arg(long)]
+    no_parent: bool,
+    /// Have what is new in it wait for approval
+    #[arg(long, conflicts_with = "unprotect")]
+    protect: bool,
+    /// Let what is new in it take calls at once
+    #[arg(long)]
+    unprotect: bool,
+    /// Let environments take variables from production or a protected one by this
+    #[arg(long)]
+    allow: bool,
 }
 
 impl Environments {
@@ -37,11 +122,54 @@ impl Environments {
                 let response = session.call(&EnvironmentsRequest {}).await?;
                 return session.out.response(&response, list_text);
             }
+            Self::Show { name } => {
+                let response = session.call(&EnvironmentRequest { name }).await?;
+                return session.out.response(&response, show_text);
+            }
+            Self::Create(Create { name, parent, protected, allow }) => {
+                let request = CreateEnvironmentRequest { name, parent, protected, allow };
+                let response = session.call(&request).await?;
+                return session.out.response(&response, |it| {
+                    let from = it.parent.as_ref().map(|it| format!(", with the variables of {it}")).unwrap_or_default();
+                    let protected = if it.protected { ", protected" } else { "" };
+                    format!("{} {} is made{from}{protected}", styled(GREEN, "ok"), it.name)
+                });
+            }
+            Self::Set(set) => return set.run(session).await,
+            Self::Delete { name, yes } => {
+                if !yes && !confirm(&format!("Delete the environment {name}?"))? {
+                    return Err(CliError::usage("nothing deleted"));
+                }
+                let response = session.call(&DeleteEnvironmentRequest { name }).await?;
+                return session.out.response(&response, |it| format!("{} {} deleted", styled(GREEN, "ok"), it.name));
+            }
+            Self::Compare { from, to, function } => {
+                let request = CompareEnvironmentsRequest { from, to, function_id: function };
+                let response = session.call(&request).await?;
+                return session.out.response(&response, compare_text);
+            }
             Self::Protect { name } => (name, true),
             Self::Unprotect { name } => (name, false),
         };
-        let response = session.call(&SetEnvironmentRequest { name, protected }).await?;
+        let request = SetEnvironmentRequest { name, protected: Some(protected), ..SetEnvironmentRequest::default() };
+        let response = session.call(&request).await?;
         session.out.response(&response, changed_text)
+    }
+}
+
+impl Set {
+    async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let protected = (self.protect || self.unprotect).then_some(self.protect);
+        let parent = if self.no_parent { Some(String::new()) } else { self.parent };
+        let request = SetEnvironmentRequest { name: self.name, protected, parent, allow: self.allow };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| {
+            let parent = match &it.parent {
+                Some(parent) => format!("it takes variables from {parent}"),
+                None => "it takes variables from no other environment".into(),
+            };
+            format!("{}\n   {parent}", changed_text(it))
+        })
     }
 }
 
@@ -62,11 +190,74 @@ fn list_text(response: &EnvironmentsResponse) -> String {
     table(["NAME", "PROTECTED", ">ALIASES", "PARENT"], rows)
 }
 
+fn show_text(environment: &EnvironmentDetails) -> String {
+    let EnvironmentDetails { info, ancestors, children, runs } = environment;
+    let protected = if info.protected { "protected" } else { "not protected" };
+    let mut head = format!("{}, {protected}", info.name);
+    if !ancestors.is_empty() {
+        head += &format!(", takes variables from {}", ancestors.join(", then "));
+    }
+    if !children.is_empty() {
+        head += &format!(", gives variables to {}", children.join(", "));
+    }
+    if runs.is_empty() {
+        return format!("{head}\nnothing runs in it");
+    }
+    let rows = runs.iter().map(|it| {
+        let version = aliases::targets_text(&it.version, it.split.as_ref());
+        [it.function.clone(), it.alias.clone(), version, it.number.to_string()]
+    });
+    format!("{}\n\n{}", styled(DIM, &head), table(["FUNCTION", "ALIAS", "VERSION", ">NUMBER"], rows))
+}
+
+fn compare_text(response: &CompareEnvironmentsResponse) -> String {
+    let CompareEnvironmentsResponse { from, to, functions } = response;
+    if functions.is_empty() {
+        return format!("nothing runs in {from} or {to}");
+    }
+    let side = |side: Option<&ComparedSide>| match side {
+        None => ["-".to_owned(), "-".to_owned()],
+        Some(it) => {
+            let version = aliases::targets_text(&it.version, it.split.as_ref());
+            [format!("{}: {version} ({})", it.alias, it.number), it.digest.to_string()[..12].to_owned()]
+        }
+    };
+    let row = |it: &ComparedFunction| {
+        let ([first, one], [second, other]) = (side(it.from.as_ref()), side(it.to.as_ref()));
+        [it.function.clone(), state_text(it.state).into(), first, one, second, other]
+    };
+    let (first, second) = (from.to_uppercase(), to.to_uppercase());
+    let mut shown = table(["FUNCTION", "STATE", &first, "CODE", &second, "CODE"], functions.iter().map(row));
+    for it in functions.iter() {
+        if let Some(note) = &it.note {
+            shown.push_str(&format!("\n{}: {note}\n", it.function));
+        }
+        for variable in &it.variables {
+            let kind = if variable.secret { "secret" } else { "variable" };
+            let side = |generation: Option<u32>| generation.map_or_else(|| "-".into(), |it| it.to_string());
+            let (from, to) = (side(variable.from), side(variable.to));
+            shown.push_str(&format!("\n{}: {kind} {}: generation {from}, {to}\n", it.function, variable.name));
+        }
+    }
+    shown
+}
+
+fn state_text(state: ComparedState) -> &'static str {
+    match state {
+        ComparedState::InSync => "in sync",
+        ComparedState::Ahead => "ahead",
+        ComparedState::Behind => "behind",
+        ComparedState::OnlyFrom => "only first",
+        ComparedState::OnlyTo => "only second",
+        ComparedState::Unclear => "unclear",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::model::Timestamp;
+    use crate::model::{Digest, Timestamp};
 
     #[test]
     fn environments_say_whether_they_are_protected() {
@@ -82,5 +273,30 @@ mod tests {
         assert_eq!(plain(&text), expected);
         assert!(changed_text(&production).contains("waits for `levain approve`"));
         assert!(changed_text(&EnvironmentInfo { protected: false, ..production }).contains("is not protected"));
+    }
+
+    #[test]
+    fn two_environments_stand_side_by_side() {
+        let side = |alias: &str, number: u32| ComparedSide {
+            alias: alias.into(),
+            version: format!("v{number}"),
+            number,
+            digest: Digest([0xab; 32]),
+            split: None,
+        };
+        let function = ComparedFunction {
+            function: "hello".into(),
+            function_id: "func-1".into(),
+            state: ComparedState::Ahead,
+            from: Some(side("STAGING", 2)),
+            to: Some(side("LIVE", 1)),
+            note: None,
+            variables: Vec::new(),
+        };
+        let (from, to) = ("staging".into(), "production".into());
+        let text = compare_text(&CompareEnvironmentsResponse { from, to, functions: vec![function] });
+        let expected = "FUNCTION  STATE  STAGING          CODE          PRODUCTION    CODE\n\
+                        hello     ahead  STAGING: v2 (2)  abababababab  LIVE: v1 (1)  abababababab\n";
+        assert_eq!(plain(&text), expected);
     }
 }

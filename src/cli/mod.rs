@@ -24,7 +24,9 @@ mod manifest;
 mod metrics;
 mod pack;
 mod policy;
+mod previews;
 mod print;
+mod promote;
 mod rollout;
 mod runtime;
 mod serve;
@@ -105,6 +107,8 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Backup(command) => command.run(session).await,
         Command::Restore(command) => command.run(session),
         Command::Rollout(command) => command.run(session).await,
+        Command::Promote(command) => command.run(session).await,
+        Command::Preview(command) => command.run(session).await,
         Command::Environments(command) => command.run(session).await,
         Command::Approvals(command) => command.run(session).await,
         Command::Approve(command) => command.run(session).await,

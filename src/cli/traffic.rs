@@ -32,7 +32,8 @@ pub(super) enum Traffic {
         reason: Option<String>,
     },
     /// Point the alias at its second version, which gets all calls
-    #[command(after_help = "Example:\n  levain traffic promote hello")]
+    #[command(after_help = "Example:\n  levain traffic promote hello\n\n\
+        Between environments it is `levain promote`.")]
     Promote {
         #[command(flatten)]
         which: Which,

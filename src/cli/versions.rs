@@ -243,6 +243,7 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
             DeploymentStatus::Rejected => "rejected",
             DeploymentStatus::Active => "active",
             DeploymentStatus::Superseded => "superseded",
+            DeploymentStatus::Removed => "removed",
             DeploymentStatus::Failed => "failed",
         };
         let kind = match it.kind {
@@ -251,6 +252,7 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
             DeploymentKind::Promote => "promote",
             DeploymentKind::Traffic => "traffic",
             DeploymentKind::AutoRollback => "auto rollback",
+            DeploymentKind::Remove => "remove",
         };
         [
             text::age(it.created_at, now),
@@ -274,8 +276,11 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
     text
 }
 
-/// `v1 → v2`, or `v1 → v2 10 %` where v2 got a share only.
+/// `v1 → v2`, `v1 → none` where the alias was deleted, or `v1 → v2 10 %` where v2 got a share only.
 pub(super) fn change_text(deployment: &DeploymentInfo) -> String {
+    if deployment.kind == DeploymentKind::Remove {
+        return format!("{} → none", deployment.version);
+    }
     let before = deployment.previous_version.as_ref().map(|it| format!("{it} → ")).unwrap_or_default();
     let share = deployment.weight.map(|it| format!(" {it} %")).unwrap_or_default();
     format!("{before}{}{share}", deployment.version)

@@ -3,6 +3,7 @@
 //! Introduce: check, store and load a new bundle. Activate: have workers of a published version ready. Commit: write the
 //! deployment and move the traffic. Whatever fails, the alias stays where it was.
 
+mod answer;
 mod floors;
 mod plan;
 mod share;
@@ -50,6 +51,8 @@ pub(super) struct Act {
     pub(super) sticky: Option<Option<Sticky>>,
     /// The rollout that this is an act of, as it is afterwards.
     pub(super) rollout: Option<Rollout>,
+    /// How long the alias stays from then on, for ever with zero; as before without.
+    pub(super) lifetime: Option<Duration>,
     /// Whether it only says what it would do.
     pub(super) dry_run: bool,
     actor: Arc<str>,
@@ -94,6 +97,7 @@ impl Act {
             weight: None,
             sticky: None,
             rollout: None,
+            lifetime: None,
             dry_run: false,
             actor: Arc::clone(&caller.actor),
             reason,
@@ -286,10 +290,15 @@ impl Act {
     /// The alias points there already: the answer is that of the deployment which made it so.
     async fn unchanged(self, entry: &Entry, version: &Version) -> Result<DeployResponse, Error> {
         let (id, alias, description) = (entry.function.id, self.alias.clone(), self.description.clone());
+        let (lifetime, now) = (self.lifetime, Timestamp::now());
         let status = if self.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active };
         let active = self.context.blocking(move |context| {
             if let Some(description) = description {
-                context.store.describe_alias(id, &alias, &description, Timestamp::now())?;
+                context.store.describe_alias(id, &alias, &description, now)?;
+                context.refresh(id)?;
+            }
+            if let Some(lifetime) = lifetime {
+                context.store.renew_alias(id, &alias, lifetime, now)?;
                 context.refresh(id)?;
             }
             let query = DeploymentQuery { alias: Some(alias), status: Some(status), limit: 1, offset: 0 };
@@ -313,13 +322,14 @@ impl Act {
         }
         let (row, new_version) = (deployment.clone(), version.clone());
         let (description, sticky, rollout) = (self.description.clone(), self.sticky.clone(), self.rollout.clone());
-        let function_id = entry.function.id;
+        let (function_id, lifetime) = (entry.function.id, self.lifetime);
         let committed = self.context.blocking(move |context| {
             let target = if is_new { Target::New(&new_version) } else { Target::Existing(new_version.id) };
             let change = AliasChange {
                 description: description.as_deref(),
                 sticky: sticky.as_ref().map(Option::as_ref),
                 rollout: rollout.as_ref(),
+                lifetime,
             };
             let status = context.store.commit_with(&DeploymentCommit { target, deployment: &row }, &change)?;
             context.refresh(function_id)?;
@@ -402,35 +412,6 @@ impl Act {
             created_at: self.at,
             finished_at: Timestamp::now(),
             decision: None,
-        }
-    }
-
-    pub(super) fn response(
-        &self,
-        entry: &Entry,
-        version: &Version,
-        deployment: Option<&Deployment>,
-        status: &str,
-        published: bool,
-    ) -> DeployResponse {
-        DeployResponse {
-            deployment_id: deployment.map_or_else(String::new, |it| it.id.to_string()),
-            function_id: entry.function.id.to_string(),
-            version: version.label.to_string(),
-            number: version.number,
-            alias: self.alias.to_string(),
-            environment: self.environment(entry).to_string(),
-            status: status.into(),
-            weight: self.weight.map(u32::from),
-            previous_version: match deployment {
-                Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
-                None => self.previous(entry, &version.label).map(ToString::to_string),
-            },
-            published,
-            digest: version.digest,
-            size: version.size,
-            duration_ms: self.started.elapsed().as_secs_f64() * 1e3,
-            plan: Vec::new(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     router::Entry,
     scheduler::Floor,
-    store::{AliasRecord, StoreError},
+    store::{AliasRecord, Removal, StoreError},
 };
 use std::sync::Arc;
 
@@ -129,24 +129,37 @@ pub(super) async fn delete(
         .to_its_end(async move {
             let _changing = owner.changing.lock(id).await;
             let entry = owner.router.function(&id.to_string())?;
-            let Some(alias) = entry.alias(name.as_str()) else {
-                return Err(entry.alias_not_found(name.as_str()));
-            };
-            let deleted = name.clone();
-            owner
-                .blocking(move |context| {
-                    context.store.delete_alias(id, &deleted, Timestamp::now())?;
-                    context.refresh(id)
-                })
-                .await?;
-            // Its workers finish what they run and then expire.
-            let left = alias.targets().filter(|(version, _)| !entry.is_live_in(*version, &alias.environment));
-            for pool in left.filter_map(|(version, _)| owner.scheduler.existing(version, &alias.environment)) {
-                pool.set_floor(Floor::Nothing);
-            }
-            tracing::info!(function = %entry.function.name, alias = %name, actor = &*actor, "alias deleted");
-            let version = entry.version(alias.version).map(|it| it.label.to_string()).unwrap_or_default();
+            let removal = Removal { actor: actor.to_string(), reason: None, at: Timestamp::now() };
+            let version = remove(&owner, &entry, name.clone(), removal).await?;
             Ok(DeleteAliasResponse { function_id: id.to_string(), name: name.to_string(), version })
         })
         .await
+}
+
+/// Deletes an alias of a function whose lock the caller has. The answer is the label it pointed at.
+pub(super) async fn remove(
+    context: &Arc<Context>,
+    entry: &Entry,
+    name: AliasName,
+    removal: Removal,
+) -> Result<String, Error> {
+    let Some(alias) = entry.alias(name.as_str()) else {
+        return Err(entry.alias_not_found(name.as_str()));
+    };
+    let (id, actor) = (entry.function.id, removal.actor.clone());
+    context
+        .blocking(move |context| {
+            let row = context.store.delete_alias(id, &name, &removal)?;
+            context.refresh(id)?;
+            context.leave_manifests(&[row]);
+            Ok(())
+        })
+        .await?;
+    // Its workers finish what they run and then expire.
+    let left = alias.targets().filter(|(version, _)| !entry.is_live_in(*version, &alias.environment));
+    for pool in left.filter_map(|(version, _)| context.scheduler.existing(version, &alias.environment)) {
+        pool.set_floor(Floor::Nothing);
+    }
+    tracing::info!(function = %entry.function.name, alias = %alias.name, actor, "alias deleted");
+    Ok(entry.version(alias.version).map(|it| it.label.to_string()).unwrap_or_default())
 }

@@ -56,7 +56,7 @@ fn function(name: &str) -> Entry {
         created_at: at(0),
         updated_at: at(0),
     };
-    Entry { function, versions: Vec::new(), aliases: Vec::new() }
+    Entry { function, versions: Vec::new(), aliases: Vec::new(), approved: None }
 }
 
 fn invoke(name: &str) -> Request {

@@ -6,12 +6,18 @@
 use super::{
     Caller, Context,
     activate::{self, Act, DEPLOY_PATIENCE, Draft},
-    cleanup, register, room,
+    aliases::check_environment,
+    cleanup,
+    previews::Preview,
+    register, room,
 };
 use crate::{
     deploy::Source,
     error::{Error, ErrorCode},
-    model::{self, AliasName, DeploymentKind, FunctionName, Percent, Timestamp, Version, VersionId, VersionLabel},
+    model::{
+        self, AliasName, DeploymentKind, EnvironmentName, FunctionName, Percent, Timestamp, Version, VersionId,
+        VersionLabel,
+    },
     protocol::message::{DeployRequest, DeployResponse, RegisterRequest},
     router::Entry,
 };
@@ -28,12 +34,19 @@ pub(super) async fn run(
     mut request: DeployRequest,
     caller: &Caller,
 ) -> Result<DeployResponse, Error> {
-    let alias = activate::alias(request.alias.as_deref())?;
+    let preview = Preview::of(context, &request)?;
+    let alias = match &preview {
+        Some(preview) => preview.alias.clone(),
+        None => activate::alias(request.alias.as_deref())?,
+    };
     check_fields(&request)?;
     let label = request.version.take().map(|label| label.parse::<VersionLabel>()).transpose()?;
     let source = source(&mut request)?;
     let mut act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
     act.dry_run = request.dry_run;
+    if let Some(preview) = &preview {
+        (act.environment, act.lifetime) = (Some(EnvironmentName::preview()), Some(preview.lifetime));
+    }
     let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
     act.weight = weight.transpose()?;
     let is_new = context.router.function(&request.function_id).is_err();
@@ -42,7 +55,7 @@ pub(super) async fn run(
         let register = RegisterRequest { name, ..RegisterRequest::default() };
         if request.dry_run {
             let (function, versions, aliases) = (register::function(context, register)?, Vec::new(), Vec::new());
-            let entry = Entry { function, versions, aliases };
+            let entry = Entry { function, versions, aliases, approved: None };
             return context.to_its_end(async move { deploy(act, &entry, source, label, request).await }).await;
         }
         register::run(context, register).await?;
@@ -57,6 +70,10 @@ pub(super) async fn run(
                 return Err(super::shutting_down());
             }
             let entry = context.router.function(&id.to_string())?;
+            if let Some(preview) = &preview {
+                preview.check_room(&context, &entry)?;
+                check_environment(&context, id, &preview.alias, EnvironmentName::preview()).await?;
+            }
             deploy(act, &entry, source, label, request).await
         })
         .await

@@ -1,13 +1,44 @@
-//! SET_ENVIRONMENT and LIST_ENVIRONMENTS.
+//! CREATE_ENVIRONMENT, SET_ENVIRONMENT, GET_ENVIRONMENT, LIST_ENVIRONMENTS, DELETE_ENVIRONMENT and
+//! COMPARE_ENVIRONMENTS.
 
-use super::{Caller, Context};
+mod compare;
+
+pub(super) use compare::compare;
+
+use super::{Caller, Context, aliases::split_info};
 use crate::{
-    error::Error,
-    model::EnvironmentName,
-    protocol::message::{EnvironmentInfo, EnvironmentsResponse, SetEnvironmentRequest},
-    store::{EnvironmentRecord, StoreError},
+    error::{Error, ErrorCode},
+    model::{
+        EnvironmentName, Timestamp,
+        environment::{self, Link, Links},
+    },
+    protocol::message::{
+        CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
+        EnvironmentRun, EnvironmentsResponse, SetEnvironmentRequest,
+    },
+    router::Entry,
+    store::{EnvironmentChange, EnvironmentRecord, StoreError},
 };
 use std::sync::Arc;
+
+pub(super) async fn create(
+    context: &Arc<Context>,
+    request: CreateEnvironmentRequest,
+    caller: &Caller,
+) -> Result<EnvironmentInfo, Error> {
+    let name: EnvironmentName = request.name.parse()?;
+    let parent = parent(request.parent.as_deref())?;
+    let change = EnvironmentChange { protected: Some(request.protected), parent, allow: request.allow };
+    let make = {
+        let name = name.clone();
+        move |context: &Context| Ok(context.store.create_environment(&name, &change, Timestamp::now())?)
+    };
+    let actor = Arc::clone(&caller.actor);
+    carry_out(context, name, make, move |info| {
+        tracing::info!(environment = info.name, parent = info.parent, actor = &*actor, "environment made");
+    })
+    .await
+}
 
 pub(super) async fn set(
     context: &Arc<Context>,
@@ -15,34 +46,149 @@ pub(super) async fn set(
     caller: &Caller,
 ) -> Result<EnvironmentInfo, Error> {
     let name: EnvironmentName = request.name.parse()?;
-    let (owner, actor, protected) = (Arc::clone(context), Arc::clone(&caller.actor), request.protected);
+    let parent = parent(request.parent.as_deref())?;
+    if request.protected.is_none() && parent.is_none() {
+        return Err(Error::invalid("nothing to change: give `protected`, `parent` or both"));
+    }
+    let change = EnvironmentChange { protected: request.protected, parent, allow: request.allow };
+    let apply = {
+        let name = name.clone();
+        move |context: &Context| {
+            context.store.change_environment(&name, &change)?;
+            // What may run there by its own name is part of the router's picture of every function.
+            match change.protected {
+                Some(_) => refresh_all(context),
+                None => Ok(()),
+            }
+        }
+    };
+    let actor = Arc::clone(&caller.actor);
+    carry_out(context, name, apply, move |info| {
+        let EnvironmentInfo { name, parent, protected, .. } = info;
+        tracing::info!(environment = name, parent, protected, actor = &*actor, "environment changed");
+    })
+    .await
+}
+
+fn refresh_all(context: &Context) -> Result<(), Error> {
+    for entry in context.router.functions() {
+        match context.refresh(entry.function.id) {
+            // Somebody deleted it meanwhile.
+            Err(error) if error.code == ErrorCode::FunctionNotFound => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+/// The parent that a request names: none with an empty text.
+fn parent(name: Option<&str>) -> Result<Option<Option<EnvironmentName>>, Error> {
+    match name {
+        None => Ok(None),
+        Some("") => Ok(Some(None)),
+        Some(name) => Ok(Some(Some(name.parse()?))),
+    }
+}
+
+/// Runs a change of an environment to its end, and says what became of it.
+async fn carry_out(
+    context: &Arc<Context>,
+    name: EnvironmentName,
+    change: impl FnOnce(&Context) -> Result<(), Error> + Send + 'static,
+    done: impl FnOnce(&EnvironmentInfo) + Send + 'static,
+) -> Result<EnvironmentInfo, Error> {
+    let owner = Arc::clone(context);
     context
         .to_its_end(async move {
-            let changed = name.clone();
-            let records = owner.blocking(move |context| {
-                match context.store.protect(&changed, protected) {
-                    // Told below, with the environments there are.
-                    Ok(()) | Err(StoreError::EnvironmentNotFound(_)) => Ok(context.store.environments()?),
-                    Err(error) => Err(error.into()),
-                }
-            });
-            let records = records.await?;
-            let Some(record) = records.iter().find(|it| it.name == name) else { return Err(not_found(name, &records)) };
-            tracing::info!(environment = %name, protected, actor = &*actor, "environment changed");
-            Ok(info(record))
+            let changed = owner.blocking(change).await;
+            let records = owner.blocking(|context| Ok(context.store.environments()?)).await?;
+            let info = match changed {
+                // Told with the environments there are.
+                Err(error) if error.code == ErrorCode::EnvironmentNotFound => return Err(among(error, &records)),
+                Err(error) => return Err(error),
+                Ok(()) => info(find(&records, &name)?),
+            };
+            done(&info);
+            Ok(info)
         })
         .await
 }
 
-/// An environment that is not there, with those that are.
-pub(super) fn not_found(name: EnvironmentName, records: &[EnvironmentRecord]) -> Error {
-    let there: Vec<_> = records.iter().map(|it| &it.name).collect();
-    Error::from(StoreError::EnvironmentNotFound(name)).with_details(serde_json::json!({ "environments": there }))
+pub(super) async fn delete(
+    context: &Arc<Context>,
+    request: DeleteEnvironmentRequest,
+    caller: &Caller,
+) -> Result<EnvironmentInfo, Error> {
+    let name: EnvironmentName = request.name.parse()?;
+    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+    let delete = move |context: &Context| {
+        let records = context.store.environments()?;
+        let record = find(&records, &name)?;
+        context.store.delete_environment(&name)?;
+        tracing::info!(environment = %name, actor = &*actor, "environment deleted");
+        Ok(info(record))
+    };
+    context.to_its_end(async move { owner.blocking(delete).await }).await
+}
+
+pub(super) async fn get(context: &Arc<Context>, request: EnvironmentRequest) -> Result<EnvironmentDetails, Error> {
+    let name: EnvironmentName = request.name.parse()?;
+    let records = records(context).await?;
+    let info = info(find(&records, &name)?);
+    let links: Links = records
+        .iter()
+        .map(|it| (it.name.clone(), Link { parent: it.parent.clone(), protected: it.protected }))
+        .collect();
+    let children = records.iter().filter(|it| it.parent.as_ref() == Some(&name));
+    Ok(EnvironmentDetails {
+        ancestors: environment::ancestors(&links, &name).into_iter().map(ToString::to_string).collect(),
+        children: children.map(|it| it.name.to_string()).collect(),
+        runs: context.router.functions().iter().flat_map(|entry| runs(entry, &name)).collect(),
+        info,
+    })
+}
+
+fn runs(entry: &Entry, environment: &EnvironmentName) -> Vec<EnvironmentRun> {
+    let there = entry.aliases.iter().filter(|it| it.environment == *environment);
+    let run = there.filter_map(|alias| {
+        let version = entry.version(alias.version)?;
+        Some(EnvironmentRun {
+            function: entry.function.name.to_string(),
+            alias: alias.name.to_string(),
+            version: version.label.to_string(),
+            number: version.number,
+            split: alias.split.and_then(|it| Some(split_info(entry.version(it.version_id)?, it))),
+        })
+    });
+    run.collect()
 }
 
 pub(super) async fn list(context: &Arc<Context>) -> Result<EnvironmentsResponse, Error> {
-    let records = context.blocking(|context| Ok(context.store.environments()?)).await?;
+    let records = records(context).await?;
     Ok(EnvironmentsResponse { environments: records.iter().map(info).collect() })
+}
+
+/// The environments there are, by name.
+pub(super) async fn records(context: &Arc<Context>) -> Result<Vec<EnvironmentRecord>, Error> {
+    context.blocking(|context| Ok(context.store.environments()?)).await
+}
+
+/// The one of this name.
+pub(super) fn find<'a>(
+    records: &'a [EnvironmentRecord],
+    name: &EnvironmentName,
+) -> Result<&'a EnvironmentRecord, Error> {
+    records.iter().find(|it| it.name == *name).ok_or_else(|| not_found(name.clone(), records))
+}
+
+/// An environment that is not there, with those that are.
+pub(super) fn not_found(name: EnvironmentName, records: &[EnvironmentRecord]) -> Error {
+    among(StoreError::EnvironmentNotFound(name).into(), records)
+}
+
+fn among(error: Error, records: &[EnvironmentRecord]) -> Error {
+    let there: Vec<_> = records.iter().map(|it| &it.name).collect();
+    error.with_details(serde_json::json!({ "environments": there }))
 }
 
 fn info(record: &EnvironmentRecord) -> EnvironmentInfo {

@@ -40,6 +40,7 @@ impl From<StoreError> for Error {
             | StoreError::RolloutGoesOn(_)
             | StoreError::RolloutOver(_)
             | StoreError::NotPending(_)
+            | StoreError::Environment(_)
             | StoreError::TokenNameTaken(_) => ErrorCode::Conflict,
             StoreError::TokenNotFound(_) => ErrorCode::TokenNotFound,
             StoreError::LabelTaken(_) => ErrorCode::VersionExists,
@@ -49,7 +50,7 @@ impl From<StoreError> for Error {
             StoreError::FunctionNotFound(_) => ErrorCode::FunctionNotFound,
             StoreError::VersionNotFound(_) => ErrorCode::VersionNotFound,
             StoreError::AliasNotFound(_) => ErrorCode::AliasNotFound,
-            StoreError::EnvironmentNotFound(_) => ErrorCode::InvalidRequest,
+            StoreError::EnvironmentNotFound(_) => ErrorCode::EnvironmentNotFound,
             StoreError::Open(_) | StoreError::Corrupt { .. } | StoreError::Sqlite(_) => return Self::internal(error),
         };
         Self::new(code, error.to_string())

@@ -62,7 +62,7 @@ fn query(context: &Context, request: &LogsRequest) -> Result<LogQuery, Error> {
     let (function_id, version) = match qualifier {
         None => (context.router.function(function)?.function.id, None),
         Some(_) => {
-            let route = context.router.resolve(function, qualifier)?;
+            let route = context.router.look_up(function, qualifier)?;
             (route.entry.function.id, Some(route.version.label.clone()))
         }
     };

@@ -24,6 +24,8 @@ mod logs;
 mod manifests;
 mod metrics;
 mod policy;
+mod previews;
+mod promotion;
 mod register;
 mod rollback;
 mod rollout;
@@ -41,6 +43,7 @@ pub use auth::{Authority, Grant, token_missing};
 pub use bytecode::keep_compiled;
 pub use call::{Call, Failed, call, check_head, check_method};
 pub use policy::keep_watch;
+pub use previews::{HOST_SEPARATOR, keep_previews};
 pub use scopes::{About, Needs, SCOPES, needs};
 pub use tokens::keep_token_uses;
 
@@ -64,6 +67,7 @@ use serde::Serialize;
 use std::{
     collections::HashMap,
     future::Future,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Weak, atomic::AtomicU64},
     time::Instant,
@@ -108,6 +112,10 @@ pub struct Context {
     pub aliases_moved: Notify,
     /// Told when an alias may have got a policy or a rollout, or lost one.
     pub watched: Notify,
+    /// Told when an alias may go by itself sooner than any other.
+    pub expiring: Notify,
+    /// Where HTTP is served, if it is.
+    pub http: Option<SocketAddr>,
 }
 
 /// Who asks.
@@ -200,6 +208,23 @@ pub async fn execute(
         Request::SetEnvironment(request) => {
             encoding.write(&Box::pin(environments::set(context, request, caller)).await?)
         }
+        Request::CreateEnvironment(request) => {
+            encoding.write(&Box::pin(environments::create(context, request, caller)).await?)
+        }
+        Request::GetEnvironment(request) => encoding.write(&Box::pin(environments::get(context, request)).await?),
+        Request::DeleteEnvironment(request) => {
+            encoding.write(&Box::pin(environments::delete(context, request, caller)).await?)
+        }
+        Request::CompareEnvironments(request) => {
+            encoding.write(&Box::pin(environments::compare(context, request)).await?)
+        }
+        Request::Promote(request) => encoding.write(&Box::pin(promotion::one(context, request, caller)).await?),
+        Request::PromoteAll(request) => encoding.write(&Box::pin(promotion::all(context, request, caller)).await?),
+        Request::Previews(request) => encoding.write(&Box::pin(previews::list(context, request)).await?),
+        Request::DeletePreview(request) => encoding.write(&Box::pin(previews::delete(context, request, caller)).await?),
+        Request::CleanupPreviews(request) => {
+            encoding.write(&Box::pin(previews::cleanup(context, request, caller)).await?)
+        }
         Request::Environments(_) => encoding.write(&Box::pin(environments::list(context)).await?),
         Request::Decide(request) => encoding.write(&Box::pin(approval::decide(context, request, caller)).await?),
         Request::CreateToken(request) => encoding.write(&Box::pin(tokens::create(context, request, caller)).await?),
@@ -240,9 +265,10 @@ impl Context {
 
     /// Takes a function's committed picture into the router. Blocks on SQLite.
     fn refresh(&self, id: FunctionId) -> Result<(), Error> {
-        self.router.put(entry(self.store.record(id)?));
+        self.router.renew(|| Ok::<_, Error>(entry(self.store.record(id)?)))?;
         self.aliases_moved.notify_one();
         self.watched.notify_one();
+        self.expiring.notify_one();
         Ok(())
     }
 
@@ -305,6 +331,7 @@ pub fn entry(record: FunctionRecord) -> Entry {
         function: record.function,
         versions: record.versions.into_iter().map(Arc::new).collect(),
         aliases: record.aliases.into_iter().map(alias).collect(),
+        approved: record.approved,
     }
 }
 

@@ -60,6 +60,9 @@ needs! {
     Deployments(it) Read, if it.function_id.is_empty() { All } else { Function(&it.function_id) };
     Rollouts(it) Read, Function(&it.function_id);
     Environments(_) Read, All;
+    GetEnvironment(_) Read, All;
+    CompareEnvironments(it) Read, one_or_all(it.function_id.as_ref());
+    Previews(it) Read, one_or_all(it.function_id.as_ref());
     Status(_) Read, All;
     Aliases(it) Read, Function(&it.function_id);
     Compare(it) Read, Function(&it.function_id);
@@ -75,6 +78,10 @@ needs! {
     SetAlias(it) Deploy, Function(&it.function_id);
     DeleteAlias(it) Deploy, Function(&it.function_id);
     SetTraffic(it) Deploy, Function(&it.function_id);
+    Promote(it) Deploy, Function(&it.function_id);
+    PromoteAll(_) Deploy, All;
+    DeletePreview(it) Deploy, one_or_all(it.function_id.as_ref());
+    CleanupPreviews(it) Deploy, one_or_all(it.function_id.as_ref());
     SetPolicy(it) Deploy or Read if it.show, Function(&it.function_id);
     StartRollout(it) Deploy, Function(&it.function_id);
     ControlRollout(it) Deploy, Function(&it.function_id);
@@ -86,7 +93,9 @@ needs! {
     Update(it) Admin, Function(&it.function_id);
     Delete(it) Admin, Function(&it.function_id);
     // Who deploys does not approve.
+    CreateEnvironment(_) Admin, All;
     SetEnvironment(_) Admin, All;
+    DeleteEnvironment(_) Admin, All;
     Decide(_) Admin, All;
     CreateToken(_) Admin, All;
     ListTokens(_) Admin, All;

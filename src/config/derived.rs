@@ -1,6 +1,6 @@
 //! Values as the program uses them: durations, sizes, and what an empty text stands for.
 
-use super::{DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, VersioningConfig, WorkersConfig};
+use super::{DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, PreviewsConfig, VersioningConfig, WorkersConfig};
 use std::time::Duration;
 
 const fn milliseconds(number: u32) -> Duration {
@@ -58,6 +58,14 @@ impl VersioningConfig {
     #[must_use]
     pub fn approval_ttl(&self) -> Duration {
         Duration::from_secs(u64::from(self.approval_ttl_hours) * 3_600)
+    }
+}
+
+impl PreviewsConfig {
+    /// See [`Self::ttl_hours`].
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        Duration::from_secs(u64::from(self.ttl_hours) * 3_600)
     }
 }
 

@@ -257,6 +257,13 @@ schema! {
         auto_cleanup: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Live,
             "on: a deployment that publishes a version cleans up its function; off: `levain cleanup` does when it is told.";
     }
+    /// Versions that somebody tries out at an address of their own.
+    previews: PreviewsConfig {
+        ttl_hours: u32 = 168_u32, Rule::Number(0, 87_600), Live,
+            "How long a preview stays after its last deployment, where that does not say; 0: until it is deleted.";
+        per_function_max: u32 = 100_u32, Rule::Number(1, 10_000), Live,
+            "Previews of one function at once.";
+    }
     /// What functions log.
     logs: LogsConfig {
         buffer_records_max: u32 = 10_000_u32, Rule::Number(100, 1_000_000), Live,

@@ -197,7 +197,7 @@ impl Daemon {
         let found = runtime::find(config.bun_path(), &data_dir).await?;
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
-        let context = open(config, data_dir, runtime).await?;
+        let context = open(config, data_dir, runtime, http_address).await?;
         context.router.functions().iter().for_each(|entry| context.prepare_floor(entry));
         context.leave_missing_manifests();
         let mut helpers = JoinSet::new();
@@ -210,6 +210,7 @@ impl Daemon {
         helpers.spawn(commands::keep_compiled(Arc::clone(&context)));
         helpers.spawn(commands::keep_watch(Arc::clone(&context)));
         helpers.spawn(commands::keep_expiring(Arc::clone(&context)));
+        helpers.spawn(commands::keep_previews(Arc::clone(&context)));
         helpers.spawn(commands::keep_token_uses(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
@@ -288,7 +289,12 @@ impl Daemon {
 const FLUSH_GRACE: Duration = Duration::from_secs(2);
 
 /// Opens what is on disk and builds what is in memory from it.
-async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc<Context>, StartError> {
+async fn open(
+    config: Config,
+    data_dir: PathBuf,
+    runtime: Runtime,
+    http: Option<SocketAddr>,
+) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;
     let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
     let reconciled = bundles.reconcile(&store.published()?)?;
@@ -332,6 +338,8 @@ async fn open(config: Config, data_dir: PathBuf, runtime: Runtime) -> Result<Arc
         changing: ChangeLocks::default(),
         aliases_moved: Notify::new(),
         watched: Notify::new(),
+        expiring: Notify::new(),
+        http,
     }))
 }
 

@@ -1,4 +1,5 @@
-//! Calls of functions: `/functions/<name>[:<qualifier>][/<path>]`, and `<name>.localhost` with the path as it is.
+//! Calls of functions: `/functions/<name>[:<qualifier>][/<path>]`, and `[<qualifier>--]<name>.localhost` with the path as
+//! it is.
 
 use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
@@ -11,7 +12,7 @@ use crate::{
     error::{Error, ErrorCode},
     model::{Auth, Invocation, InvocationId, RequestBody},
     protocol::worker::RESERVED_PREFIX,
-    router::PIN_HEADER,
+    router::{PIN_HEADER, Router},
     scheduler::Pace,
 };
 use bytes::Bytes;
@@ -48,9 +49,10 @@ pub(super) struct Call {
 
 impl Call {
     /// None where a request is for no function.
-    pub(super) fn of(request: &Request<Incoming>) -> Option<Self> {
+    pub(super) fn of(request: &Request<Incoming>, router: &Router) -> Option<Self> {
         let whole = request.uri().path_and_query();
-        if let Some(function) = by_host(request) {
+        if let Some(label) = by_host(request) {
+            let function = qualified(label, router);
             let target = whole.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
             return Some(Self { function, target });
         }
@@ -67,7 +69,7 @@ impl Call {
     }
 }
 
-/// The function that the host name of a request names.
+/// The first label of a request's host name, where functions are.
 fn by_host(request: &Request<Incoming>) -> Option<String> {
     let of_header = || request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
     let host = request.uri().authority().map(|it| it.as_str()).or_else(of_header)?;
@@ -75,6 +77,15 @@ fn by_host(request: &Request<Incoming>) -> Option<String> {
     let name = host.to_ascii_lowercase();
     let name = name.strip_suffix(HOST_SUFFIX)?;
     (!name.is_empty() && !name.contains('.')).then(|| name.to_owned())
+}
+
+/// The function that a label names. A function may have `--` in its name; where there is none of the whole label, what
+/// stands before the first `--` is the qualifier.
+fn qualified(label: String, router: &Router) -> String {
+    match label.split_once(commands::HOST_SEPARATOR) {
+        Some((qualifier, function)) if router.function(&label).is_err() => format!("{function}:{qualifier}"),
+        _ => label,
+    }
 }
 
 pub(super) async fn run(context: &Arc<Context>, call: Call, peer: IpAddr, request: Request<Incoming>) -> Answer {

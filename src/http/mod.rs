@@ -226,7 +226,7 @@ fn http2_builder(config: &HttpConfig, beside: &Beside) -> http2::Builder<Beside>
 
 /// What a request means, by its host or its path.
 async fn respond(context: &Arc<Context>, main: &Handle, peer: IpAddr, request: Request<Incoming>) -> Answer {
-    if let Some(call) = gateway::Call::of(&request) {
+    if let Some(call) = gateway::Call::of(&request, &context.router) {
         return gateway::run(context, call, peer, request).await;
     }
     if request.uri().path().starts_with(api::PREFIX) {

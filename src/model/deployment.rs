@@ -18,6 +18,8 @@ pub enum DeploymentKind {
     Traffic,
     /// An alias went back by its policy.
     AutoRollback,
+    /// An alias was deleted.
+    Remove,
 }
 
 /// How it ended.
@@ -38,6 +40,8 @@ pub enum DeploymentStatus {
     Failed,
     /// It was not approved; the alias stayed where it was.
     Rejected,
+    /// The alias that pointed at its version is gone.
+    Removed,
 }
 
 /// One row of the audit trail.
@@ -105,6 +109,7 @@ impl DeploymentStatus {
             Self::Superseded => "superseded",
             Self::Failed => "failed",
             Self::Rejected => "rejected",
+            Self::Removed => "removed",
         }
     }
 

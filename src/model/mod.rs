@@ -4,6 +4,7 @@
 //! invalid name or identity cannot exist.
 
 pub mod deployment;
+pub mod environment;
 pub mod function;
 pub mod id;
 pub mod invocation;
@@ -17,10 +18,11 @@ pub mod traffic;
 pub mod version;
 
 pub use deployment::{Decision, Deployment, DeploymentKind, DeploymentStatus};
+pub use environment::EnvironmentError;
 pub use function::{Auth, Function, FunctionStatus, Network, Setting, Settings, SettingsPatch};
 pub use id::{DeploymentId, FunctionId, InvocationId, RolloutId, TokenId, VersionId, WorkerId};
 pub use invocation::{BodyBroken, ColdStart, IncomingBody, Invocation, RequestBody, Timing};
-pub use name::{AliasName, EnvironmentName, FunctionName, NameError, TokenName, VersionLabel};
+pub use name::{AliasName, EnvironmentName, FunctionName, NameError, PreviewName, TokenName, VersionLabel};
 pub use policy::{Breach, Counts, Policy, PolicyAction};
 pub use rollout::{Rollout, RolloutStatus};
 pub use time::Timestamp;

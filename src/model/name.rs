@@ -122,6 +122,24 @@ name!(
     |text| text.bytes().all(is_word) && text.parse::<super::TokenId>().is_err()
 );
 
+name!(
+    /// What a preview is called. It is part of a host name, so it has the form of a label there, without the `--` that
+    /// stands between it and the function's name.
+    PreviewName,
+    "preview",
+    "lower-case letters, digits and single `-` between them, 48 of them at most",
+    |text| {
+        text.len() <= 48
+            && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+            && !text.contains("--")
+    }
+);
+
+/// What the alias of a preview begins with.
+const PREVIEW_PREFIX: &str = "preview-";
+
 impl AliasName {
     /// The alias an invocation without a qualifier goes to.
     pub const LIVE: &str = "LIVE";
@@ -153,13 +171,25 @@ impl AliasName {
         self.as_str() == Self::ROLLBACK
     }
 
+    /// The alias of a preview.
+    #[must_use]
+    pub fn of_preview(name: &PreviewName) -> Self {
+        Self(format!("{PREVIEW_PREFIX}{name}").into())
+    }
+
+    /// What the preview is called whose alias this is, if it is the alias of one.
+    #[must_use]
+    pub fn preview(&self) -> Option<PreviewName> {
+        self.as_str().strip_prefix(PREVIEW_PREFIX)?.parse().ok()
+    }
+
     /// The environment it runs in unless it is given another.
     #[must_use]
     pub fn environment(&self) -> EnvironmentName {
         EnvironmentName(match self.as_str() {
             "STAGING" => "staging".into(),
             "DEV" => "dev".into(),
-            name if name.starts_with("preview-") => "preview".into(),
+            name if name.starts_with(PREVIEW_PREFIX) => return EnvironmentName::preview(),
             _ => return EnvironmentName::production(),
         })
     }
@@ -170,6 +200,30 @@ impl EnvironmentName {
     #[must_use]
     pub fn production() -> Self {
         Self("production".into())
+    }
+
+    /// The environment of previews.
+    #[must_use]
+    pub fn preview() -> Self {
+        Self("preview".into())
+    }
+
+    /// Whether it is [`Self::production`].
+    #[must_use]
+    pub fn is_production(&self) -> bool {
+        self.as_str() == "production"
+    }
+
+    /// Whether it is there from the start.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        ["production", "staging", "dev", "preview"].contains(&self.as_str())
+    }
+
+    /// The alias that stands for this environment where none is named: `LIVE`, `STAGING`, `DEV`, and so on for others.
+    #[must_use]
+    pub fn alias(&self) -> AliasName {
+        if self.is_production() { AliasName::live() } else { AliasName(self.as_str().to_ascii_uppercase().into()) }
     }
 }
 
@@ -205,6 +259,22 @@ mod tests {
         for (alias, environment) in cases {
             let alias: AliasName = alias.parse().expect("an alias");
             assert_eq!(alias.environment().as_str(), environment, "{alias}");
+        }
+    }
+
+    #[test]
+    fn an_environment_has_its_alias_and_a_preview_too() {
+        for (environment, alias) in [("production", "LIVE"), ("staging", "STAGING"), ("dev", "DEV"), ("qa-2", "QA-2")] {
+            let environment: EnvironmentName = environment.parse().expect("an environment");
+            assert_eq!(environment.alias().as_str(), alias);
+        }
+        let name: PreviewName = "pr-42".parse().expect("a preview");
+        let alias = AliasName::of_preview(&name);
+        assert_eq!((alias.as_str(), alias.environment().as_str()), ("preview-pr-42", "preview"));
+        assert_eq!(alias.preview(), Some(name));
+        assert_eq!("LIVE".parse::<AliasName>().expect("an alias").preview(), None);
+        for bad in ["", "A", "a_b", "-a", "a-", "a--b", "a.b", &"x".repeat(49)] {
+            assert!(bad.parse::<PreviewName>().is_err(), "{bad}");
         }
     }
 

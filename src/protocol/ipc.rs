@@ -196,14 +196,23 @@ commands! {
     0x19 "COMPARE_VERSIONS" Compare(CompareRequest) -> CompareResponse: "what differs between two versions: facts, settings, files line by line";
     0x1A "EXPORT_MANIFEST" ExportManifest(ExportManifestRequest) -> Manifest: "says which version each alias sends its calls to, as one document";
     0x1B "APPLY_MANIFEST" ApplyManifest(ApplyManifestRequest) -> ApplyManifestResponse: "points all aliases of a manifest at its versions, or none";
-    0x1C "SET_ENVIRONMENT" SetEnvironment(SetEnvironmentRequest) -> EnvironmentInfo: "says whether a version that is new to an environment needs approval there";
+    0x1C "SET_ENVIRONMENT" SetEnvironment(SetEnvironmentRequest) -> EnvironmentInfo: "changes an environment: whether what is new in it needs approval, and where it takes variables from";
     0x1D "LIST_ENVIRONMENTS" Environments(EnvironmentsRequest) -> EnvironmentsResponse: "lists the environments by name";
     0x1E "DECIDE_DEPLOYMENT" Decide(DecideRequest) -> DeployResponse: "approves or rejects a deployment that waits for it";
     0x1F "TAG_VERSION" TagVersion(TagVersionRequest) -> VersionInfo: "changes a version's tags and description, never its code";
     0x20 "CREATE_TOKEN" CreateToken(CreateTokenRequest) -> CreateTokenResponse: "makes a token for HTTP; its secret is in the answer and nowhere else";
     0x21 "LIST_TOKENS" ListTokens(ListTokensRequest) -> ListTokensResponse: "lists the tokens, without their secrets";
     0x22 "REVOKE_TOKEN" RevokeToken(RevokeTokenRequest) -> TokenInfo: "ends a token at once and for good";
-    0x23 "BACKUP" Backup(BackupRequest) -> BackupResponse: "sends all of the node as one file, in parts";
+    0x23 "CREATE_ENVIRONMENT" CreateEnvironment(CreateEnvironmentRequest) -> EnvironmentInfo: "makes an environment";
+    0x24 "GET_ENVIRONMENT" GetEnvironment(EnvironmentRequest) -> EnvironmentDetails: "one environment with what runs in it";
+    0x25 "DELETE_ENVIRONMENT" DeleteEnvironment(DeleteEnvironmentRequest) -> EnvironmentInfo: "removes an environment that nothing uses";
+    0x26 "COMPARE_ENVIRONMENTS" CompareEnvironments(CompareEnvironmentsRequest) -> CompareEnvironmentsResponse: "what differs between two environments: the versions of each function";
+    0x27 "PROMOTE" Promote(PromoteRequest) -> DeployResponse: "points the alias of one environment at the version of another one's";
+    0x28 "PROMOTE_ALL" PromoteAll(PromoteAllRequest) -> PromoteAllResponse: "the same for all functions that differ, all or none";
+    0x29 "LIST_PREVIEWS" Previews(PreviewsRequest) -> PreviewsResponse: "lists previews by function and name";
+    0x2A "DELETE_PREVIEW" DeletePreview(DeletePreviewRequest) -> RemovedPreviewsResponse: "removes a preview of one function, or of all that have it";
+    0x2B "CLEANUP_PREVIEWS" CleanupPreviews(CleanupPreviewsRequest) -> RemovedPreviewsResponse: "removes previews that have expired or are old";
+    0x2C "BACKUP" Backup(BackupRequest) -> BackupResponse: "sends all of the node as one file, in parts";
 }
 
 fn unknown_command(command: u8) -> Error {

@@ -107,6 +107,13 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
+        /// The preview to make or to move, instead of an alias: `preview-<name>` in the environment `preview`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preview: Option<String>,
+        /// How long the preview stays from now on, such as `24h`; `0`: until it is deleted; as the configuration says when
+        /// absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ttl: Option<String>,
         /// Whether the alias is moved; true when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         activate: Option<bool>,
@@ -258,21 +265,26 @@ mod aliases;
 mod approval;
 mod backup;
 mod deployments;
+mod environments;
 mod housekeeping;
 mod manifest;
 mod observe;
+mod previews;
+mod promotion;
 mod rollout;
 mod status;
 mod tags;
 mod tokens;
 mod traffic;
 pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
-pub use approval::{
-    DecideRequest, EnvironmentInfo, EnvironmentsRequest, EnvironmentsResponse, PlanAction, PlanStep,
-    SetEnvironmentRequest,
-};
+pub use approval::{DecideRequest, PlanAction, PlanStep};
 pub use backup::{BackupPart, BackupRequest, BackupResponse};
 pub use deployments::{DeploymentInfo, DeploymentsRequest, DeploymentsResponse};
+pub use environments::{
+    CompareEnvironmentsRequest, CompareEnvironmentsResponse, ComparedFunction, ComparedSide, ComparedState,
+    ComparedVariable, CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo,
+    EnvironmentRequest, EnvironmentRun, EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest,
+};
 pub use housekeeping::{
     CleanupRequest, CleanupResponse, CompareRequest, CompareResponse, ComparedVersion, DeleteVersionRequest,
     FileChange, FunctionCleanup, KeptVersion, RemovedVersion, SettingChange,
@@ -284,6 +296,11 @@ pub use manifest::{
 pub use observe::{
     LogLine, LogsRequest, LogsResponse, MetricsFigures, MetricsRequest, MetricsResponse, VersionMetrics,
 };
+pub use previews::{
+    CleanupPreviewsRequest, DeletePreviewRequest, PreviewInfo, PreviewsRequest, PreviewsResponse,
+    RemovedPreviewsResponse,
+};
+pub use promotion::{PromoteAllRequest, PromoteAllResponse, PromoteRequest, SkippedFunction};
 pub use rollout::{
     ControlRolloutRequest, PolicyResponse, PolicyVerdict, RolloutAction, RolloutDetails, RolloutsRequest,
     RolloutsResponse, SetPolicyRequest, StartRolloutRequest,
@@ -406,6 +423,15 @@ messages! {
         size: u64,
         /// How long the command took.
         duration_ms: f64,
+        /// Where the preview is over HTTP, by path; absent where HTTP is off, and for what is no preview.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+        /// Where it is by a host name of its own; absent where the names do not make one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host_url: Option<String>,
+        /// When it goes by itself; absent where it does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
         /// What would happen, step by step; only in a dry run.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         plan: Vec<PlanStep>,

@@ -22,7 +22,10 @@ use crate::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::json;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// A function with everything that is known of it.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct Entry {
     pub versions: Vec<Arc<Version>>,
     /// Where its aliases point.
     pub aliases: Vec<Alias>,
+    /// The versions that may run in the environment of `LIVE` when they are called by their own name; all of them without.
+    pub approved: Option<HashSet<VersionId>>,
 }
 
 /// A movable name for a version.
@@ -114,6 +119,12 @@ impl Entry {
         self.alias(AliasName::LIVE).and_then(|alias| self.version(alias.version))
     }
 
+    /// Where a version runs that is called by its own name: where `LIVE` does.
+    #[must_use]
+    pub fn environment(&self) -> EnvironmentName {
+        self.alias(AliasName::LIVE).map_or_else(EnvironmentName::production, |live| live.environment.clone())
+    }
+
     /// Whether `LIVE` sends calls to this version, and runs in this environment.
     #[must_use]
     pub fn is_live_in(&self, version: VersionId, environment: &EnvironmentName) -> bool {
@@ -149,15 +160,18 @@ impl Router {
     }
 
     /// Takes in a function's new picture.
-    pub fn put(&self, mut entry: Entry) {
-        self.change(|snapshot| {
-            if let Some(before) = snapshot.by_id.get(&entry.function.id) {
-                entry.remember(before);
-            }
-            let entry = Arc::new(entry);
-            snapshot.by_name.insert(entry.function.name.clone(), Arc::clone(&entry));
-            snapshot.by_id.insert(entry.function.id, entry);
-        });
+    pub fn put(&self, entry: Entry) {
+        self.change(|snapshot| insert(snapshot, entry));
+    }
+
+    /// Takes in a function's picture as `read` finds it. No other change comes between the reading and this one, so
+    /// that of two who read at once the later picture stays.
+    pub fn renew<E>(&self, read: impl FnOnce() -> Result<Entry, E>) -> Result<(), E> {
+        let one_at_a_time = self.change.lock();
+        let entry = read()?;
+        self.swap(|snapshot| insert(snapshot, entry));
+        drop(one_at_a_time);
+        Ok(())
     }
 
     /// Forgets a deleted function.
@@ -171,6 +185,11 @@ impl Router {
 
     fn change(&self, change: impl FnOnce(&mut Snapshot)) {
         let _one_at_a_time = self.change.lock();
+        self.swap(change);
+    }
+
+    /// Called by who has the lock.
+    fn swap(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         change(&mut snapshot);
         self.snapshot.store(Arc::new(snapshot));
@@ -204,11 +223,17 @@ impl Router {
     }
 
     /// Resolves `function`, which may carry its qualifier after a colon: an alias, or a version's label or number. No
-    /// qualifier means `LIVE`. A version that is named itself runs in `production`.
+    /// qualifier means `LIVE`. A version that is named itself runs where `LIVE` does; where that is a protected
+    /// environment only what was approved for it runs (`APPROVAL_REQUIRED`).
     ///
     /// An alias that is split means its own version here; [`Self::route`] is for calls.
     pub fn resolve(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
-        self.find(function, qualifier, |_, alias| Ok(alias.version))
+        self.find(function, qualifier, |_, alias| Ok(alias.version)).and_then(Found::may_run)
+    }
+
+    /// The same for who only asks about a version and does not run it.
+    pub fn look_up(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
+        self.find(function, qualifier, |_, alias| Ok(alias.version)).map(|it| it.route)
     }
 
     /// Where a call with these headers goes: as [`Self::resolve`] says, where an alias is split to one of its two
@@ -220,11 +245,12 @@ impl Router {
         headers: Option<&H>,
     ) -> Result<Route, Error> {
         let pinned = headers.and_then(|headers| headers.first(PIN_HEADER));
-        let route = self.find(function, qualifier, |entry, alias| match (pinned, &alias.split) {
+        let found = self.find(function, qualifier, |entry, alias| match (pinned, &alias.split) {
             (Some(pinned), _) => traffic::pinned(entry, alias, pinned),
             (None, None) => Ok(alias.version),
             (None, Some(split)) => Ok(traffic::choose(entry.function.id, alias, split, headers)),
         })?;
+        let route = found.may_run()?;
         match pinned {
             Some(pinned) if !route.version.is_called(pinned) => Err(traffic::contradicts(&route.entry, pinned)),
             _ => Ok(route),
@@ -236,7 +262,7 @@ impl Router {
         function: &str,
         qualifier: Option<&str>,
         choose: impl FnOnce(&Entry, &Alias) -> Result<VersionId, Error>,
-    ) -> Result<Route, Error> {
+    ) -> Result<Found, Error> {
         let (function, qualifier) = split(function, qualifier)?;
         let entry = self.function(function)?;
         let qualifier = qualifier.unwrap_or(AliasName::LIVE);
@@ -245,14 +271,53 @@ impl Router {
         {
             let (version, environment) = (Arc::clone(version), alias.environment.clone());
             let guard = alias.guard.as_ref().filter(|it| it.version == version.id).cloned();
-            return Ok(Route { entry, version, environment, guard });
+            return Ok(Found { route: Route { entry, version, environment, guard }, by_alias: true });
         }
         if let Some(version) = entry.named(qualifier) {
-            let version = Arc::clone(version);
-            return Ok(Route { entry, version, environment: EnvironmentName::production(), guard: None });
+            let (version, environment) = (Arc::clone(version), entry.environment());
+            return Ok(Found { route: Route { entry, version, environment, guard: None }, by_alias: false });
         }
         Err(unresolved(&entry, qualifier))
     }
+}
+
+fn insert(snapshot: &mut Snapshot, mut entry: Entry) {
+    if let Some(before) = snapshot.by_id.get(&entry.function.id) {
+        entry.remember(before);
+    }
+    let entry = Arc::new(entry);
+    snapshot.by_name.insert(entry.function.name.clone(), Arc::clone(&entry));
+    snapshot.by_id.insert(entry.function.id, entry);
+}
+
+/// A route, and whether an alias led to it.
+struct Found {
+    route: Route,
+    by_alias: bool,
+}
+
+impl Found {
+    /// An alias sends calls only to what was approved for it; a version that is called by its own name comes past it.
+    fn may_run(self) -> Result<Route, Error> {
+        let Route { entry, version, .. } = &self.route;
+        match &entry.approved {
+            Some(approved) if !self.by_alias && !approved.contains(&version.id) => Err(not_approved(&self.route)),
+            _ => Ok(self.route),
+        }
+    }
+}
+
+fn not_approved(route: &Route) -> Error {
+    let Route { entry, version, environment, .. } = route;
+    let (name, label) = (&entry.function.name, &version.label);
+    let message = format!(
+        "`{label}` of `{name}` was never approved for {environment}, which is protected, and a version that is called by \
+         its own name runs there: call it by an alias of another environment (`levain alias set {name} STAGING \
+         {label}`, then `{name}:STAGING`), or have it approved (`levain alias set {name} LIVE {label}`, then \
+         `levain approve {name}`)"
+    );
+    let details = json!({ "version": label, "environment": environment });
+    Error::new(ErrorCode::ApprovalRequired, message).with_details(details)
 }
 
 /// The function and the qualifier, which may stand behind it after a colon.

@@ -1,11 +1,13 @@
 //! The table `aliases`, and `ROLLBACK`, which is no row: it points where `LIVE` pointed before.
 
 use super::value::{Columns, Json, Millis, Text};
-use super::{StoreError, deployments, rollouts};
+use super::{Removal, StoreError, deployments, rollouts, versions};
 use crate::model::{
-    AliasName, Deployment, EnvironmentName, FunctionId, Percent, Policy, Rollout, Split, Sticky, Timestamp, VersionId,
+    AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, FunctionId, Percent,
+    Policy, Rollout, Split, Sticky, Timestamp, VersionId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::time::Duration;
 
 /// Where an alias points.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct AliasRecord {
     pub previous: Option<VersionId>,
     /// What it is for.
     pub description: Option<String>,
+    /// When it goes by itself.
+    pub expires_at: Option<Timestamp>,
     /// When it was last pointed at a version.
     pub updated_at: Timestamp,
 }
@@ -37,7 +41,7 @@ pub struct AliasRecord {
 /// The aliases of a function, by name.
 pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Vec<AliasRecord>, StoreError> {
     let sql = "SELECT name, environment, version_id, second_version_id, second_weight, sticky, policy, description, \
-         updated_at FROM aliases WHERE function_id = ?1";
+         expires_at, updated_at FROM aliases WHERE function_id = ?1";
     let read = |row: &Row<'_>| -> Result<AliasRecord, StoreError> {
         let columns = Columns { table: "aliases", row };
         let name = columns.text("name")?;
@@ -56,6 +60,7 @@ pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Ve
             sticky: columns.text_or_null("sticky")?,
             previous: deployments::previous_target(connection, function_id, &name)?,
             description: columns.plain("description")?,
+            expires_at: columns.plain::<Option<i64>>("expires_at")?.map(Timestamp::from_millis),
             updated_at: columns.time("updated_at")?,
             name,
         })
@@ -87,6 +92,7 @@ fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
         rollout: None,
         previous: None,
         description: None,
+        expires_at: None,
         updated_at: live.updated_at,
     })
 }
@@ -189,6 +195,65 @@ pub(super) fn describe(
     let sql = "UPDATE aliases SET description = NULLIF(?3, '') WHERE function_id = ?1 AND name = ?2";
     let changed = connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name), description])?;
     if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
+}
+
+/// Has an alias stay so long from now on; for ever with [`Duration::ZERO`].
+pub(super) fn renew(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+    lifetime: Duration,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
+    let until = (lifetime > 0).then(|| Timestamp::from_millis(now.as_millis().saturating_add(lifetime)));
+    let sql = "UPDATE aliases SET expires_at = ?3, updated_at = ?4 WHERE function_id = ?1 AND name = ?2";
+    let values = params![Text(function_id), Text(name), until.map(Millis), Millis(now)];
+    let changed = connection.prepare_cached(sql)?.execute(values)?;
+    if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
+}
+
+/// The aliases outside protected environments that go by themselves, those first that go first.
+pub(super) fn expiring(connection: &Connection) -> Result<Vec<(FunctionId, AliasName, Timestamp)>, StoreError> {
+    let sql = "SELECT function_id, aliases.name AS name, expires_at FROM aliases \
+         JOIN environments ON environments.name = environment \
+         WHERE expires_at IS NOT NULL AND NOT protected ORDER BY expires_at";
+    let read = |row: &Row<'_>| {
+        let columns = Columns { table: "aliases", row };
+        Ok((columns.text("function_id")?, columns.text("name")?, columns.time("expires_at")?))
+    };
+    connection.prepare_cached(sql)?.query_and_then([], read)?.collect()
+}
+
+/// The row of the audit trail that says that an alias is deleted, and the version it points at.
+pub(super) fn removed(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+    removal: &Removal,
+) -> Result<(Deployment, VersionId), StoreError> {
+    let found = all(connection, function_id)?.into_iter().find(|it| it.name == *name);
+    let alias = found.ok_or_else(|| StoreError::AliasNotFound(name.clone()))?;
+    let version = versions::one(connection, function_id, alias.version_id)?;
+    let row = Deployment {
+        id: DeploymentId::new(),
+        function_id,
+        label: version.label.clone(),
+        number: Some(version.number),
+        alias: alias.name,
+        environment: alias.environment,
+        kind: DeploymentKind::Remove,
+        status: DeploymentStatus::Removed,
+        weight: None,
+        previous: Some(version.label),
+        actor: removal.actor.clone(),
+        reason: removal.reason.clone(),
+        build_log: None,
+        created_at: removal.at,
+        finished_at: removal.at,
+        decision: None,
+    };
+    Ok((row, version.id))
 }
 
 /// Deletes an alias. `LIVE` and `ROLLBACK` stay.

@@ -15,6 +15,7 @@ use crate::model::{
 };
 use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// An [`AliasChange`] that waits with its deployment. An empty text takes away what there is.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ struct KeptChange {
     description: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sticky: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lifetime_ms: Option<u64>,
 }
 
 /// Whether a deployment has to wait for approval: its environment is protected, and its version, absent where it is
@@ -47,7 +50,8 @@ pub(super) fn is_needed(
 /// Notes what shall change about the alias once the deployment is approved.
 pub(super) fn keep(connection: &Connection, id: DeploymentId, change: &AliasChange<'_>) -> Result<(), StoreError> {
     let sticky = change.sticky.map(|it| it.map(Sticky::to_string).unwrap_or_default());
-    let kept = KeptChange { description: change.description.map(str::to_owned), sticky };
+    let lifetime_ms = change.lifetime.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    let kept = KeptChange { description: change.description.map(str::to_owned), sticky, lifetime_ms };
     let sql = "UPDATE function_deployments SET alias_change = ?2 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![Text(id), Json(kept)])?;
     Ok(())
@@ -91,7 +95,8 @@ pub(super) fn approve(
         cause: rusqlite::types::FromSqlError::other(cause).into(),
     })?;
     let (description, sticky) = (kept.description.as_deref(), sticky.as_ref().map(Option::as_ref));
-    let change = AliasChange { description, sticky, rollout: None };
+    let lifetime = kept.lifetime_ms.map(Duration::from_millis);
+    let change = AliasChange { description, sticky, rollout: None, lifetime };
     environments::may_leave(it, function.id, &deployment.alias, Some(&deployment.environment))?;
     super::take_effect(it, &deployment, version_id, &change)?;
     deployments::settle(it, &deployment)?;

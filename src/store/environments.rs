@@ -1,9 +1,11 @@
 //! The table `environments`, and what a protected one keeps.
 
-use super::value::{Columns, Text};
+use super::value::{Columns, Millis, Text};
 use super::{StoreError, aliases};
-use crate::model::{AliasName, EnvironmentName, FunctionId, Timestamp};
+use crate::model::environment::{self, Link, Links};
+use crate::model::{AliasName, EnvironmentError, EnvironmentName, FunctionId, Timestamp, VersionId};
 use rusqlite::{Connection, Row, params};
+use std::collections::HashSet;
 
 /// An environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +40,127 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<EnvironmentRecord>, Sto
     connection.prepare_cached(sql)?.query_and_then([], read)?.collect()
 }
 
-/// Says whether what is new in an environment needs approval.
-pub(super) fn protect(connection: &Connection, name: &EnvironmentName, protected: bool) -> Result<(), StoreError> {
-    let sql = "UPDATE environments SET protected = ?2 WHERE name = ?1";
-    let changed = connection.prepare_cached(sql)?.execute(params![Text(name), protected])?;
-    if changed == 1 { Ok(()) } else { Err(StoreError::EnvironmentNotFound(name.clone())) }
+/// What changes about an environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvironmentChange {
+    /// Whether what is new in it needs approval; as before without.
+    pub protected: Option<bool>,
+    /// The environment it takes variables from; none with `Some(None)`, as before without.
+    pub parent: Option<Option<EnvironmentName>>,
+    /// Whether environments that nobody guards may take variables from guarded ones by this change.
+    pub allow: bool,
+}
+
+fn links(connection: &Connection) -> Result<Links, StoreError> {
+    let link = |it: EnvironmentRecord| (it.name, Link { parent: it.parent, protected: it.protected });
+    Ok(all(connection)?.into_iter().map(link).collect())
+}
+
+/// Makes an environment.
+pub(super) fn create(
+    connection: &Connection,
+    name: &EnvironmentName,
+    change: &EnvironmentChange,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    environment::check_new(&links(connection)?, name)?;
+    let sql = "INSERT INTO environments (name, created_at) VALUES (?1, ?2)";
+    connection.prepare_cached(sql)?.execute(params![Text(name), Millis(now)])?;
+    self::change(connection, name, change)
+}
+
+/// Changes an environment.
+pub(super) fn change(
+    connection: &Connection,
+    name: &EnvironmentName,
+    change: &EnvironmentChange,
+) -> Result<(), StoreError> {
+    let before = links(connection)?;
+    let mut after = before.clone();
+    if let Some(Some(missing)) =
+        change.parent.as_ref().filter(|it| it.as_ref().is_some_and(|it| !before.contains_key(it)))
+    {
+        return Err(StoreError::EnvironmentNotFound(missing.clone()));
+    }
+    let link = after.get_mut(name).ok_or_else(|| StoreError::EnvironmentNotFound(name.clone()))?;
+    link.protected = change.protected.unwrap_or(link.protected);
+    link.parent = change.parent.clone().unwrap_or_else(|| link.parent.take());
+    let link = link.clone();
+    // To protect an environment is always right, whoever takes variables from it by then.
+    environment::check_change(&before, &after, change.allow || change.parent.is_none())?;
+    let sql = "UPDATE environments SET protected = ?2, parent = ?3 WHERE name = ?1";
+    connection.prepare_cached(sql)?.execute(params![Text(name), link.protected, Text(link.parent)])?;
+    Ok(())
+}
+
+/// Deletes an environment that nothing uses.
+pub(super) fn delete(connection: &Connection, name: &EnvironmentName) -> Result<(), StoreError> {
+    if name.is_fixed() {
+        return Err(EnvironmentError::Fixed(name.clone()).into());
+    }
+    let by = uses(connection, name)?;
+    if !by.is_empty() {
+        return Err(EnvironmentError::InUse { name: name.clone(), by }.into());
+    }
+    match connection.prepare_cached("DELETE FROM environments WHERE name = ?1")?.execute([Text(name)]) {
+        Ok(0) => Err(StoreError::EnvironmentNotFound(name.clone())),
+        Ok(_) => Ok(()),
+        // What refers to it by a foreign key and is not among the uses keeps it as well.
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+            Err(EnvironmentError::InUse { name: name.clone(), by: vec!["what refers to it".into()] }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Names of one kind in a refusal; of more it says how many there are.
+const USES_SHOWN_MAX: usize = 5;
+
+/// What needs an environment, in words: each query gives the names of one kind of thing. Whatever else comes to refer to
+/// environments has its line here.
+fn uses(connection: &Connection, name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
+    let kinds = [
+        (
+            "alias",
+            "SELECT functions.name || ':' || aliases.name FROM aliases JOIN functions ON functions.id = function_id \
+             WHERE environment = ?1 ORDER BY 1",
+        ),
+        ("child", "SELECT name FROM environments WHERE parent = ?1 ORDER BY 1"),
+        (
+            "deployment that waits",
+            "SELECT id FROM function_deployments WHERE environment = ?1 AND status = 'pending_approval' ORDER BY 1",
+        ),
+    ];
+    let mut uses = Vec::new();
+    for (kind, sql) in kinds {
+        let mut statement = connection.prepare_cached(sql)?;
+        let names = statement.query_map([Text(name)], |row| row.get::<_, String>(0))?;
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        uses.extend(names.iter().take(USES_SHOWN_MAX).map(|it| format!("{kind} {it}")));
+        if names.len() > USES_SHOWN_MAX {
+            uses.push(format!("{} more of that", names.len() - USES_SHOWN_MAX));
+        }
+    }
+    Ok(uses)
+}
+
+/// The versions of a function that may run in an environment without an alias that is approved: those that took calls of
+/// any of its aliases there. Nothing where the environment is not protected, so that all may.
+pub(super) fn approved(
+    connection: &Connection,
+    function_id: FunctionId,
+    environment: &EnvironmentName,
+) -> Result<Option<HashSet<VersionId>>, StoreError> {
+    if !is_protected(connection, environment)? {
+        return Ok(None);
+    }
+    let sql = "SELECT DISTINCT version_id FROM function_deployments WHERE function_id = ?1 AND environment = ?2 \
+         AND version_id IS NOT NULL AND status IN ('active', 'superseded', 'applied')";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map(params![Text(function_id), Text(environment)], |row| {
+        row.get::<_, Text<VersionId>>(0).map(|it| it.0)
+    })?;
+    Ok(Some(ids.collect::<Result<_, _>>()?))
 }
 
 /// Whether what is new in an environment needs approval; in one that is not there nothing does.

@@ -2,8 +2,8 @@
 
 use super::Hold;
 use crate::model::{
-    AliasName, Deployment, DeploymentId, EnvironmentName, FunctionId, FunctionName, RolloutId, TokenId, TokenName,
-    VersionId, VersionLabel,
+    AliasName, Deployment, DeploymentId, EnvironmentError, EnvironmentName, FunctionId, FunctionName, RolloutId,
+    TokenId, TokenName, VersionId, VersionLabel,
 };
 use crate::sqlite::SqliteError;
 
@@ -74,8 +74,11 @@ pub enum StoreError {
     #[error("there is no token {0}")]
     TokenNotFound(TokenId),
     /// There is no such environment.
-    #[error("there is no environment `{0}`; `production`, `staging`, `dev` and `preview` are there from the start")]
+    #[error("there is no environment `{0}`; `levain environments list` shows those there are")]
     EnvironmentNotFound(EnvironmentName),
+    /// The environment cannot be made, changed or deleted like this.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] SqliteError),

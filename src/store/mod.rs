@@ -16,6 +16,7 @@
 //! - A deleted function has no alias, does not change and keeps its versions.
 //! - In a protected environment nothing takes calls of an alias that was not approved for it there, and nothing that runs
 //!   there is taken out of it.
+//! - Environments take variables from one another in no circle, and one that something uses is not deleted.
 //! - A token stays, and what it may do never changes; a revoked one stays revoked. Its secret is not here.
 
 mod aliases;
@@ -35,7 +36,7 @@ mod tests;
 
 pub use aliases::AliasRecord;
 pub use deployments::DeploymentQuery;
-pub use environments::EnvironmentRecord;
+pub use environments::{EnvironmentChange, EnvironmentRecord};
 pub use error::StoreError;
 pub use retention::{Hold, Pruned};
 
@@ -49,6 +50,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The schema; append only.
 const MIGRATIONS: &[&str] = &[
@@ -59,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/005_traffic.sql"),
     include_str!("migrations/006_alias_changes.sql"),
     include_str!("migrations/007_tokens.sql"),
+    include_str!("migrations/008_environments.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -77,6 +80,8 @@ pub struct FunctionRecord {
     pub versions: Vec<Version>,
     /// Its aliases by name.
     pub aliases: Vec<AliasRecord>,
+    /// The versions that were approved for the environment of `LIVE`; nothing where that is not protected.
+    pub approved: Option<HashSet<VersionId>>,
 }
 
 /// Which version a deployment is about.
@@ -109,6 +114,19 @@ pub struct AliasChange<'a> {
     /// The rollout that the deployment is an act of, as it is afterwards; one that is new must be its first step. Any
     /// other that goes on is aborted by a deployment that moves the alias.
     pub rollout: Option<&'a Rollout>,
+    /// How long it stays from then on; for ever with [`Duration::ZERO`], and as it was without.
+    pub lifetime: Option<Duration>,
+}
+
+/// Who deletes an alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// As the audit trail names it.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl Store {
@@ -299,14 +317,44 @@ impl Store {
     /// Deletes an alias other than `LIVE` and `ROLLBACK` ([`StoreError::AliasFixed`]). Its deployments stay, so that an
     /// alias that is made anew with this name still knows what it pointed at before. One in a protected environment stays
     /// ([`StoreError::EnvironmentProtected`]).
-    pub fn delete_alias(&self, function_id: FunctionId, name: &AliasName, now: Timestamp) -> Result<(), StoreError> {
+    ///
+    /// The answer is the row that says who deleted it.
+    pub fn delete_alias(
+        &self,
+        function_id: FunctionId,
+        name: &AliasName,
+        removal: &Removal,
+    ) -> Result<Deployment, StoreError> {
         self.write(|it| {
-            functions::touch(it, function_id, now)?;
+            functions::touch(it, function_id, removal.at)?;
             environments::may_leave(it, function_id, name, None)?;
+            let (row, version_id) = aliases::removed(it, function_id, name, removal)?;
             aliases::delete(it, function_id, name)?;
-            rollouts::abort(it, function_id, Some(name), "the alias was deleted", now)?;
-            deployments::supersede(it, function_id, name)
+            rollouts::abort(it, function_id, Some(name), "the alias was deleted", removal.at)?;
+            deployments::supersede(it, function_id, name)?;
+            deployments::insert(it, &row, Some(version_id))?;
+            Ok(row)
         })
+    }
+
+    /// Has an alias stay so long from now on; for ever with [`Duration::ZERO`].
+    pub fn renew_alias(
+        &self,
+        function_id: FunctionId,
+        name: &AliasName,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| {
+            aliases::renew(it, function_id, name, lifetime, now)?;
+            functions::touch(it, function_id, now)
+        })
+    }
+
+    /// The aliases that go by themselves, with when they do; those that go first come first. None of a protected
+    /// environment is among them: nothing is taken out of it.
+    pub fn expiring(&self) -> Result<Vec<(FunctionId, AliasName, Timestamp)>, StoreError> {
+        self.read(aliases::expiring)
     }
 
     /// The environments there are, by name.
@@ -314,9 +362,24 @@ impl Store {
         self.read(environments::all)
     }
 
-    /// Says whether what is new in an environment needs approval ([`StoreError::EnvironmentNotFound`]).
-    pub fn protect(&self, name: &EnvironmentName, protected: bool) -> Result<(), StoreError> {
-        self.write(|it| environments::protect(it, name, protected))
+    /// Makes an environment; [`StoreError::Environment`] says what about it cannot be.
+    pub fn create_environment(
+        &self,
+        name: &EnvironmentName,
+        change: &EnvironmentChange,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| environments::create(it, name, change, now))
+    }
+
+    /// Changes an environment ([`StoreError::EnvironmentNotFound`], [`StoreError::Environment`]).
+    pub fn change_environment(&self, name: &EnvironmentName, change: &EnvironmentChange) -> Result<(), StoreError> {
+        self.write(|it| environments::change(it, name, change))
+    }
+
+    /// Deletes an environment that nothing uses, and that was not there from the start ([`StoreError::Environment`]).
+    pub fn delete_environment(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.write(|it| environments::delete(it, name))
     }
 
     /// Whether an alias may run in this environment from now on: [`StoreError::EnvironmentProtected`] if it runs in
@@ -527,6 +590,9 @@ fn take_effect(
     if let Some(sticky) = change.sticky {
         aliases::stick(it, function_id, alias, sticky)?;
     }
+    if let Some(lifetime) = change.lifetime {
+        aliases::renew(it, function_id, alias, lifetime, deployment.finished_at)?;
+    }
     match change.rollout {
         Some(rollout) => rollouts::put(it, rollout),
         None if moves_calls => {
@@ -557,5 +623,8 @@ fn note(
 fn complete(connection: &Connection, function: Function) -> Result<FunctionRecord, StoreError> {
     let versions = versions::all(connection, function.id)?;
     let aliases = aliases::all(connection, function.id)?;
-    Ok(FunctionRecord { function, versions, aliases })
+    let live = aliases.iter().find(|it| it.name.is_live()).map(|it| &it.environment);
+    let environment = live.cloned().unwrap_or_else(EnvironmentName::production);
+    let approved = environments::approved(connection, function.id, &environment)?;
+    Ok(FunctionRecord { function, versions, aliases, approved })
 }

@@ -131,6 +131,7 @@ pub(super) fn ended_by(deployment: &Deployment) -> String {
         DeploymentKind::Promote => "a move of the alias",
         DeploymentKind::Traffic => "a change of the shares",
         DeploymentKind::AutoRollback => "the policy",
+        DeploymentKind::Remove => "the deletion of the alias",
     };
     let Deployment { id, label, actor, .. } = deployment;
     let reason = deployment.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();

@@ -102,6 +102,14 @@ fn deployment(version: &Version, alias: &str, status: DeploymentStatus) -> Deplo
     }
 }
 
+fn protection(protected: bool) -> EnvironmentChange {
+    EnvironmentChange { protected: Some(protected), ..EnvironmentChange::default() }
+}
+
+fn gone(milliseconds: i64) -> Removal {
+    Removal { actor: "uid:0".into(), reason: None, at: at(milliseconds) }
+}
+
 fn publish(store: &Store, function: &Function, number: u32, alias: &str) -> Version {
     let version = version(function, number);
     let deployment = deployment(&version, alias, DeploymentStatus::Active);
@@ -163,9 +171,15 @@ fn everything_reads_back_as_it_was_written_also_after_a_restart() {
             rollout: None,
             previous: None,
             description: None,
+            expires_at: None,
             updated_at: at(3_500),
         };
-        let record = FunctionRecord { function: deployed, versions: vec![version.clone()], aliases: vec![alias] };
+        let record = FunctionRecord {
+            function: deployed,
+            versions: vec![version.clone()],
+            aliases: vec![alias],
+            approved: None,
+        };
         assert_eq!(store.record(function.id).expect("reads"), record);
         assert_eq!(store.catalogue().expect("reads"), [record]);
         assert_eq!(store.deployments(function.id, 10, 0).expect("reads"), std::slice::from_ref(&deployment));
@@ -374,7 +388,7 @@ fn a_failed_deployment_is_recorded_and_changes_nothing_else() {
 }
 
 fn protect(store: &Store, protected: bool) {
-    store.protect(&EnvironmentName::production(), protected).expect("it is there");
+    store.change_environment(&EnvironmentName::production(), &protection(protected)).expect("it is there");
 }
 
 fn decision(by: &str) -> Decision {
@@ -415,7 +429,8 @@ fn what_waits_changes_the_alias_as_it_was_asked_for() {
     let sticky: Sticky = "header:x-user".parse().expect("a header");
     let v2 = version(&function, 2);
     let row = Deployment { weight: Percent::try_from(10).ok(), ..deployment(&v2, "LIVE", DeploymentStatus::Applied) };
-    let change = AliasChange { description: Some("careful"), sticky: Some(Some(&sticky)), rollout: None };
+    let change =
+        AliasChange { description: Some("careful"), sticky: Some(Some(&sticky)), rollout: None, lifetime: None };
     let commit = DeploymentCommit { target: Target::New(&v2), deployment: &row };
     assert_eq!(store.commit_with(&commit, &change).expect("commits"), DeploymentStatus::PendingApproval);
     let live = || store.record(function.id).expect("reads").aliases.remove(0);
@@ -460,7 +475,7 @@ fn nothing_is_taken_out_of_a_protected_environment() {
     let canary = "canary".parse().expect("an alias");
     for outcome in [
         store.commit_deployment(&commit).map(drop),
-        store.delete_alias(function.id, &canary, at(9)),
+        store.delete_alias(function.id, &canary, &gone(9)).map(drop),
         store.delete_function(function.id, at(9)),
         store.may_move(function.id, &canary, &elsewhere.environment),
     ] {
@@ -483,7 +498,7 @@ fn environments_say_how_many_aliases_run_in_them() {
     let shown: Vec<_> = shown.iter().map(|it| (it.name.as_str(), it.aliases, it.protected)).collect();
     let expected = [("dev", 0, false), ("preview", 0, false), ("production", 2, true), ("staging", 0, false)];
     assert_eq!(shown, expected);
-    let nowhere = store.protect(&"nowhere".parse().expect("a name"), true);
+    let nowhere = store.change_environment(&"nowhere".parse().expect("a name"), &protection(true));
     assert!(matches!(nowhere, Err(StoreError::EnvironmentNotFound(_))), "{nowhere:?}");
 }
 

@@ -139,7 +139,7 @@ async fn each_alias_runs_in_its_environment() {
     assert_eq!(answer(&daemon, "f:canary").await, json!(["v1", "dev"]), "it stays where it was put");
     let unknown = SetAliasRequest { environment: Some("moon".into()), ..request("canary", "v1") };
     let outcome = daemon.call(&unknown).await;
-    assert!(is_refused(&outcome, ErrorCode::InvalidRequest), "{outcome:?}");
+    assert!(is_refused(&outcome, ErrorCode::EnvironmentNotFound), "{outcome:?}");
     assert!(outcome.unwrap_err().details.unwrap().to_string().contains("staging"));
     let live = SetAliasRequest { environment: Some("dev".into()), ..request("LIVE", "v1") };
     assert!(is_refused(&daemon.call(&live).await, ErrorCode::InvalidRequest));

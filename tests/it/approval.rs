@@ -8,8 +8,8 @@ use levain::{
         field::Body,
         message::{
             AliasesRequest, ApplyManifestRequest, DecideRequest, DeleteRequest, DeleteVersionRequest, DeployRequest,
-            DeployResponse, DeploymentInfo, DeploymentsRequest, ExportManifestRequest, Manifest, RollbackRequest,
-            SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest, VersionRef,
+            DeployResponse, DeploymentInfo, DeploymentsRequest, ExportManifestRequest, LogsRequest, Manifest,
+            RollbackRequest, SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest, VersionRef, WarmupRequest,
         },
     },
 };
@@ -21,7 +21,14 @@ fn says(word: &str) -> String {
 }
 
 async fn protect(daemon: &TestDaemon, protected: bool) {
-    daemon.call(&SetEnvironmentRequest { name: "production".into(), protected }).await.unwrap();
+    daemon
+        .call(&SetEnvironmentRequest {
+            name: "production".into(),
+            protected: Some(protected),
+            ..SetEnvironmentRequest::default()
+        })
+        .await
+        .unwrap();
 }
 
 /// A function `f` whose v1 took calls before its environment was protected.
@@ -398,5 +405,76 @@ async fn a_share_by_set_traffic_waits_and_a_manifest_is_refused() {
     apply(&before, false).await.unwrap();
     let of = ExportManifestRequest { deployment_id: Some(asked.deployment_id), ..ExportManifestRequest::default() };
     assert_eq!(daemon.call(&of).await.unwrap().functions[0].aliases[0].split.as_ref().map(|it| it.weight), Some(10));
+    daemon.stop().await;
+}
+
+/// By label, by number, and through the header that asks for a version.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_of_a_version_leads_past_its_approval() {
+    let mut daemon = crate::http::daemon().await;
+    daemon.deploy_text("f", &says("v1")).await;
+    let build = DeployRequest { activate: Some(false), ..deploy("v2") };
+    daemon.call(&build).await.unwrap();
+    assert_eq!(answer(&daemon, "f:v2").await, "v2", "where nothing is protected, all may run");
+    protect(&daemon, true).await;
+    let by_http = |daemon: &TestDaemon, qualifier: &str| {
+        let url = format!("http://{}/functions/f{qualifier}", daemon.http());
+        let host = format!(
+            "http://{}f.localhost/",
+            qualifier.strip_prefix(':').map(|it| format!("{it}--")).unwrap_or_default()
+        );
+        (url, host)
+    };
+    for round in 0..2 {
+        for name in ["f:v2", "f:2"] {
+            let outcome = daemon.invoke(name).await;
+            assert!(is_refused(&outcome, ErrorCode::ApprovalRequired), "{round} {name}: {outcome:?}");
+            let message = outcome.unwrap_err().message;
+            assert!(message.contains("levain alias set f STAGING v2"), "{message}");
+            let (url, host) = by_http(&daemon, name.strip_prefix('f').unwrap());
+            for url in [url, host] {
+                let shown = crate::http::curl(&daemon, &[], &url).await;
+                let code = shown.json()["code"].as_str().map(str::to_owned);
+                assert_eq!((shown.status(), code.as_deref()), (403, Some("APPROVAL_REQUIRED")), "{url}");
+            }
+        }
+        for name in ["f:v1", "f:1"] {
+            assert_eq!(answer(&daemon, name).await, "v1");
+            let (url, _) = by_http(&daemon, name.strip_prefix('f').unwrap());
+            assert_eq!(crate::http::curl(&daemon, &[], &url).await.text(), "v1");
+        }
+        let header = ["-H", "X-Levain-Version: v2"];
+        assert_eq!(crate::http::curl(&daemon, &header, &by_http(&daemon, "").0).await.status(), 404, "LIVE has it not");
+        let warm = WarmupRequest { function_id: "f:v2".into(), count: 1, qualifier: None };
+        assert!(is_refused(&daemon.call(&warm).await, ErrorCode::ApprovalRequired), "nor does it load there");
+        // What it logged is there to be read.
+        let logs = LogsRequest { function_id: "f:v2".into(), ..LogsRequest::default() };
+        daemon.call(&logs).await.unwrap();
+        daemon.restart().await;
+    }
+    // In another environment it runs by an alias of that.
+    let staging =
+        DeployRequest { alias: Some("STAGING".into()), version: Some("v2".into()), bundle: None, ..deploy("") };
+    daemon.call(&staging).await.unwrap();
+    assert_eq!(answer(&daemon, "f:STAGING").await, "v2");
+    assert!(is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired), "and by no other name");
+
+    // A share is an approval as well, and the header reaches what has one.
+    let asked = daemon.call(&share("v2", 0)).await.unwrap();
+    assert!(is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired), "it waits");
+    decide(&daemon, &asked.deployment_id, true).await.unwrap();
+    assert_eq!(answer(&daemon, "f:v2").await, "v2");
+    let header = ["-H", "X-Levain-Version: v2"];
+    assert_eq!(crate::http::curl(&daemon, &header, &by_http(&daemon, "").0).await.text(), "v2");
+    let back = RollbackRequest { function_id: "f".into(), version: Some("v2".into()), ..RollbackRequest::default() };
+    for (request, live) in [(back.clone(), "v2"), (RollbackRequest { version: None, ..back }, "v1")] {
+        assert_eq!(daemon.call(&request).await.unwrap().status, "deployed", "going back waits for nobody");
+        assert_eq!(answer(&daemon, "f").await, live);
+    }
+    // Without protection it is as before.
+    daemon.call(&DeployRequest { activate: Some(false), ..deploy("v3") }).await.unwrap();
+    assert!(is_refused(&daemon.invoke("f:v3").await, ErrorCode::ApprovalRequired));
+    protect(&daemon, false).await;
+    assert_eq!(answer(&daemon, "f:v3").await, "v3");
     daemon.stop().await;
 }

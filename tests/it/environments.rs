@@ -1,16 +1,29 @@
-//! SET_ENVIRONMENT and LIST_ENVIRONMENTS.
+//! CREATE_ENVIRONMENT, SET_ENVIRONMENT, GET_ENVIRONMENT, LIST_ENVIRONMENTS, DELETE_ENVIRONMENT and COMPARE_ENVIRONMENTS.
 
-use crate::harness::{TestDaemon, is_refused};
+use crate::harness::{Load, TestDaemon, is_refused, json, text};
 use levain::{
-    error::ErrorCode,
-    protocol::message::{
-        DeleteAliasRequest, DeleteRequest, EnvironmentInfo, EnvironmentsRequest, SetAliasRequest,
-        SetEnvironmentRequest, VersionRef,
+    error::{Error, ErrorCode},
+    model::SettingsPatch,
+    protocol::{
+        field::Body,
+        message::{
+            CompareEnvironmentsRequest, ComparedFunction, ComparedState, CreateEnvironmentRequest, DeleteAliasRequest,
+            DeleteEnvironmentRequest, DeleteRequest, DeployRequest, EnvironmentInfo, EnvironmentRequest,
+            EnvironmentsRequest, SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest, VersionRef,
+        },
     },
 };
+use std::collections::HashSet;
 
 async fn protect(daemon: &TestDaemon, name: &str, protected: bool) -> EnvironmentInfo {
-    daemon.call(&SetEnvironmentRequest { name: name.into(), protected }).await.expect("the environment is there")
+    daemon
+        .call(&SetEnvironmentRequest {
+            name: name.into(),
+            protected: Some(protected),
+            ..SetEnvironmentRequest::default()
+        })
+        .await
+        .expect("the environment is there")
 }
 
 async fn environments(daemon: &TestDaemon) -> Vec<(String, bool, u32)> {
@@ -50,10 +63,14 @@ async fn environments_are_listed_and_their_protection_survives_a_restart() {
 async fn an_environment_that_is_not_there_is_answered_with_those_that_are() {
     let daemon = TestDaemon::start().await;
     let before = environments(&daemon).await;
-    let outcome = daemon.call(&SetEnvironmentRequest { name: "moon".into(), protected: true }).await;
-    assert!(is_refused(&outcome, ErrorCode::InvalidRequest), "{outcome:?}");
+    let outcome = daemon
+        .call(&SetEnvironmentRequest { name: "moon".into(), protected: Some(true), ..SetEnvironmentRequest::default() })
+        .await;
+    assert!(is_refused(&outcome, ErrorCode::EnvironmentNotFound), "{outcome:?}");
     assert!(outcome.unwrap_err().details.unwrap().to_string().contains("staging"));
-    let outcome = daemon.call(&SetEnvironmentRequest { name: "a b".into(), protected: true }).await;
+    let outcome = daemon
+        .call(&SetEnvironmentRequest { name: "a b".into(), protected: Some(true), ..SetEnvironmentRequest::default() })
+        .await;
     assert!(is_refused(&outcome, ErrorCode::InvalidRequest), "{outcome:?}");
     assert_eq!(environments(&daemon).await, before);
     daemon.stop().await;
@@ -82,5 +99,216 @@ async fn nothing_is_taken_out_of_a_protected_environment() {
     assert_eq!(daemon.call(&to("canary", Some("dev"))).await.unwrap().environment, "dev");
     daemon.call(&delete_alias).await.unwrap();
     daemon.call(&delete).await.unwrap();
+    daemon.stop().await;
+}
+
+fn named(name: &str) -> CreateEnvironmentRequest {
+    CreateEnvironmentRequest { name: name.into(), ..CreateEnvironmentRequest::default() }
+}
+
+async fn set_parent(daemon: &TestDaemon, name: &str, parent: &str, allow: bool) -> Result<Option<String>, Error> {
+    let (name, parent) = (name.into(), Some(parent.into()));
+    let request = SetEnvironmentRequest { name, parent, allow, protected: None };
+    daemon.call(&request).await.map(|it| it.parent)
+}
+
+async fn delete(daemon: &TestDaemon, name: &str) -> Result<EnvironmentInfo, Error> {
+    daemon.call(&DeleteEnvironmentRequest { name: name.into() }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_is_made_used_and_deleted_when_nothing_uses_it() {
+    let mut daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", "export default (req, ctx) => new Response(ctx.environment);").await;
+    let parent = Some("staging".to_owned());
+    let made = daemon.call(&CreateEnvironmentRequest { parent: parent.clone(), ..named("qa") }).await.unwrap();
+    assert_eq!((made.name.as_str(), &made.parent, made.protected, made.aliases), ("qa", &parent, false, 0));
+    daemon.call(&CreateEnvironmentRequest { parent: Some("qa".into()), ..named("qa-eu") }).await.unwrap();
+    daemon.call(&to("tester", Some("qa"))).await.unwrap();
+    assert_eq!(text(&daemon.invoke("f:tester").await.unwrap()), "qa");
+    daemon.restart().await;
+    assert_eq!(text(&daemon.invoke("f:tester").await.unwrap()), "qa");
+
+    let shown = daemon.call(&EnvironmentRequest { name: "qa".into() }).await.unwrap();
+    assert_eq!((&shown.info.parent, shown.info.aliases), (&parent, 1));
+    assert_eq!((shown.ancestors, shown.children), (vec!["staging".to_owned()], vec!["qa-eu".to_owned()]));
+    let runs: Vec<_> = shown.runs.iter().map(|it| (it.function.as_str(), it.alias.as_str(), it.number)).collect();
+    assert_eq!(runs, [("f", "tester", 1)]);
+    let shown = daemon.call(&EnvironmentRequest { name: "qa-eu".into() }).await.unwrap();
+    assert_eq!(shown.ancestors, ["qa", "staging"]);
+
+    let outcome = delete(&daemon, "qa").await;
+    assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
+    let message = outcome.unwrap_err().message;
+    assert!(message.contains("alias f:tester") && message.contains("child qa-eu"), "{message}");
+    set_parent(&daemon, "qa-eu", "", false).await.unwrap();
+    daemon.call(&to("tester", Some("dev"))).await.unwrap();
+    assert_eq!(delete(&daemon, "qa").await.unwrap().name, "qa");
+    daemon.restart().await;
+    let names: Vec<_> = environments(&daemon).await.into_iter().map(|it| it.0).collect();
+    assert_eq!(names, ["dev", "preview", "production", "qa-eu", "staging"]);
+    let outcomes = [delete(&daemon, "qa").await.map(drop), daemon.call(&to("tester", Some("qa"))).await.map(drop)];
+    for outcome in outcomes {
+        assert!(is_refused(&outcome, ErrorCode::EnvironmentNotFound), "{outcome:?}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_environment_may_not_be_is_refused_and_changes_nothing() {
+    let daemon = TestDaemon::start().await;
+    for name in ["production", "Staging", "rollback", "all"] {
+        let outcome = daemon.call(&named(name)).await;
+        assert!(is_refused(&outcome, ErrorCode::Conflict), "{name}: {outcome:?}");
+    }
+    for name in ["", "a b", "a/b", &"x".repeat(65)] {
+        assert!(is_refused(&daemon.call(&named(name)).await, ErrorCode::InvalidRequest), "{name}");
+    }
+    let orphan = CreateEnvironmentRequest { parent: Some("moon".into()), ..named("qa") };
+    assert!(is_refused(&daemon.call(&orphan).await, ErrorCode::EnvironmentNotFound));
+    for name in ["production", "staging", "dev", "preview"] {
+        assert!(is_refused(&delete(&daemon, name).await, ErrorCode::Conflict), "{name} stays");
+    }
+    let nothing = SetEnvironmentRequest { name: "dev".into(), ..SetEnvironmentRequest::default() };
+    assert!(is_refused(&daemon.call(&nothing).await, ErrorCode::InvalidRequest));
+    assert!(is_refused(&set_parent(&daemon, "dev", "dev", true).await, ErrorCode::Conflict));
+    assert_eq!(set_parent(&daemon, "dev", "staging", false).await, Ok(Some("staging".into())));
+    assert!(is_refused(&set_parent(&daemon, "staging", "dev", true).await, ErrorCode::Conflict), "a circle");
+    let names: Vec<_> = environments(&daemon).await.into_iter().map(|it| it.0).collect();
+    assert_eq!(names, ["dev", "preview", "production", "staging"]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn previews_see_nothing_of_production_unless_somebody_allows_it() {
+    let daemon = TestDaemon::start().await;
+    for (environment, parent) in [("preview", "production"), ("staging", "production")] {
+        let outcome = set_parent(&daemon, environment, parent, false).await;
+        assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
+        let message = outcome.unwrap_err().message;
+        assert!(message.contains(environment) && message.contains(parent) && message.contains("--allow"), "{message}");
+    }
+    // By way of another environment it is the same.
+    daemon.call(&CreateEnvironmentRequest { protected: true, ..named("vault") }).await.unwrap();
+    daemon.call(&CreateEnvironmentRequest { parent: Some("staging".into()), ..named("between") }).await.unwrap();
+    set_parent(&daemon, "preview", "between", false).await.unwrap();
+    for parent in ["production", "vault"] {
+        assert!(is_refused(&set_parent(&daemon, "between", parent, false).await, ErrorCode::Conflict), "{parent}");
+    }
+    assert_eq!(set_parent(&daemon, "preview", "vault", true).await, Ok(Some("vault".into())));
+    assert_eq!(set_parent(&daemon, "preview", "", false).await, Ok(None));
+    daemon.stop().await;
+}
+
+/// Counts its own calls, and says which worker it is: what a module keeps, no other worker sees.
+const COUNTS: &str = "const worker = crypto.randomUUID(); let calls = 0; globalThis.seen ??= new Set(); \
+     export default (req, ctx) => { calls += 1; globalThis.seen.add(ctx.environment); \
+     return Response.json({ worker, calls, environment: ctx.environment, seen: [...globalThis.seen] }); };";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_in_two_environments_shares_no_worker_and_no_state() {
+    let daemon = TestDaemon::start().await;
+    let settings = SettingsPatch { max_concurrent_executions: Some(2), ..SettingsPatch::default() };
+    daemon.register_with("f", settings).await;
+    daemon.redeploy_text("f", None, COUNTS).await.unwrap();
+    daemon.call(&to("STAGING", None)).await.unwrap();
+    daemon.call(&to("DEV", None)).await.unwrap();
+    let mut loads = Vec::new();
+    for name in ["f", "f:STAGING", "f:DEV", "f:v1"] {
+        loads.push(Load::start(&daemon, name, "/", 2).await);
+    }
+    for load in &loads {
+        load.until_answered(50).await;
+    }
+    let mut workers: Vec<HashSet<String>> = Vec::new();
+    for (load, environment) in loads.into_iter().zip(["production", "staging", "dev", "production"]) {
+        let mut own = HashSet::new();
+        for answer in load.stop().await {
+            let answer = json(&answer);
+            assert_eq!(
+                (answer["environment"].as_str(), answer["seen"].to_string()),
+                (Some(environment), format!("[{environment:?}]"))
+            );
+            own.insert(answer["worker"].as_str().unwrap().to_owned());
+        }
+        workers.push(own);
+    }
+    for (one, other) in [(0, 1), (0, 2), (1, 2), (3, 1), (3, 2)] {
+        assert!(workers[one].is_disjoint(&workers[other]), "a worker has run in two environments");
+    }
+    daemon.stop().await;
+}
+
+async fn compare(daemon: &TestDaemon, function: Option<&str>) -> Vec<ComparedFunction> {
+    let function_id = function.map(Into::into);
+    let request = CompareEnvironmentsRequest { from: "staging".into(), to: "production".into(), function_id };
+    daemon.call(&request).await.unwrap().functions
+}
+
+async fn deploy(daemon: &TestDaemon, function: &str, alias: &str, word: &str) {
+    let bundle = Some(Body::from(format!("export default () => new Response({word:?});").into_bytes()));
+    let (function_id, alias) = (function.to_owned(), Some(alias.to_owned()));
+    let request = DeployRequest { function_id, bundle, alias, create: true, ..DeployRequest::default() };
+    daemon.call(&request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_environments_are_compared_function_by_function() {
+    let daemon = TestDaemon::start().await;
+    assert!(compare(&daemon, None).await.is_empty());
+    for (function, alias, word) in [
+        ("ahead", "LIVE", "1"),
+        ("ahead", "STAGING", "2"),
+        ("behind", "STAGING", "1"),
+        ("behind", "LIVE", "2"),
+        ("elsewhere", "DEV", "1"),
+        ("first", "STAGING", "1"),
+        ("same", "LIVE", "1"),
+        ("same", "STAGING", "1"),
+        ("second", "LIVE", "1"),
+        ("split", "LIVE", "1"),
+        ("split", "STAGING", "1"),
+    ] {
+        deploy(&daemon, function, alias, word).await;
+    }
+    let states = |compared: &[ComparedFunction]| -> Vec<_> {
+        compared.iter().map(|it| (it.function.clone(), it.state)).collect()
+    };
+    let expected = [
+        ("ahead", ComparedState::Ahead),
+        ("behind", ComparedState::Behind),
+        ("first", ComparedState::OnlyFrom),
+        ("same", ComparedState::InSync),
+        ("second", ComparedState::OnlyTo),
+        ("split", ComparedState::InSync),
+    ];
+    let compared = compare(&daemon, None).await;
+    assert_eq!(states(&compared), expected.map(|(function, state)| (function.to_owned(), state)));
+    let (first, second) = (compared[0].from.as_ref().unwrap(), compared[0].to.as_ref().unwrap());
+    assert_eq!((first.alias.as_str(), first.version.as_str(), first.number), ("STAGING", "v2", 2));
+    assert_eq!((second.alias.as_str(), second.version.as_str(), second.number), ("LIVE", "v1", 1));
+    assert_eq!(first.digest, daemon.versions("ahead").await[0].digest);
+
+    // One that is divided is not the same, and several aliases of which none stands for all are told apart by nobody.
+    let share = SetTrafficRequest {
+        function_id: "ahead".into(),
+        alias: Some("LIVE".into()),
+        version: Some("v2".into()),
+        weight: Some(10),
+        ..SetTrafficRequest::default()
+    };
+    daemon.call(&share).await.unwrap();
+    let ahead = compare(&daemon, Some("ahead")).await.remove(0);
+    assert_eq!(ahead.to.unwrap().split.map(|it| (it.version, it.weight)), Some(("v2".into(), 10)));
+    for alias in ["one", "two"] {
+        let request = SetAliasRequest { function_id: "second".into(), ..to(alias, Some("staging")) };
+        daemon.call(&request).await.unwrap();
+    }
+    let unclear = compare(&daemon, Some("second")).await.remove(0);
+    assert_eq!((unclear.state, unclear.from.is_none()), (ComparedState::Unclear, true));
+    assert!(unclear.note.unwrap().contains("one, two"));
+    assert_eq!(compare(&daemon, Some("elsewhere")).await.len(), 1, "asked for, it is answered");
+    let request = CompareEnvironmentsRequest { from: "moon".into(), to: "dev".into(), function_id: None };
+    assert!(is_refused(&daemon.call(&request).await, ErrorCode::EnvironmentNotFound));
     daemon.stop().await;
 }

@@ -18,11 +18,11 @@ use tokio::{
 };
 
 /// A daemon that serves HTTP on a port of its own.
-async fn daemon() -> TestDaemon {
+pub async fn daemon() -> TestDaemon {
     daemon_with(|_| {}).await
 }
 
-async fn daemon_with(change: impl FnOnce(&mut Config)) -> TestDaemon {
+pub async fn daemon_with(change: impl FnOnce(&mut Config)) -> TestDaemon {
     TestDaemon::start_with(|config| {
         config.http.address = "127.0.0.1:0".into();
         change(config);
@@ -32,7 +32,7 @@ async fn daemon_with(change: impl FnOnce(&mut Config)) -> TestDaemon {
 
 /// What `curl` got.
 #[derive(Debug)]
-struct Shown {
+pub struct Shown {
     /// The last head, line by line.
     head: Vec<String>,
     body: Vec<u8>,
@@ -40,7 +40,7 @@ struct Shown {
 }
 
 impl Shown {
-    fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         self.head[0].split(' ').nth(1).unwrap().parse().unwrap()
     }
 
@@ -54,11 +54,11 @@ impl Shown {
         self.all(name).first().unwrap_or_else(|| panic!("no {name}: {self:?}"))
     }
 
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
@@ -92,7 +92,7 @@ async fn curl_with(daemon: &TestDaemon, arguments: &[&str], path: &str, input: &
     Shown { head, body: rest, is_complete: output.status.success() }
 }
 
-async fn curl(daemon: &TestDaemon, arguments: &[&str], path: &str) -> Shown {
+pub async fn curl(daemon: &TestDaemon, arguments: &[&str], path: &str) -> Shown {
     curl_with(daemon, arguments, path, b"").await
 }
 

@@ -330,7 +330,8 @@ async fn what_a_dry_run_says_is_what_happens_then() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_wait_for_approval_is_said() {
     let daemon = daemon().await;
-    let protect = SetEnvironmentRequest { name: "production".into(), protected: true };
+    let protect =
+        SetEnvironmentRequest { name: "production".into(), protected: Some(true), ..SetEnvironmentRequest::default() };
     let act = |request: DeployRequest| Act::Deploy(Box::new(request));
     check(&daemon, "v1", act(code("1"))).await;
     check(&daemon, "v2", act(code("2"))).await;

@@ -30,11 +30,11 @@ fn gate(file: &Path) -> String {
     )
 }
 
-async fn register(client: &Client, name: &str) {
+pub async fn register(client: &Client, name: &str) {
     client.call(&RegisterRequest { name: name.into(), ..RegisterRequest::default() }).await.unwrap();
 }
 
-fn deploy_request(name: &str, version: &str, code: &str) -> DeployRequest {
+pub fn deploy_request(name: &str, version: &str, code: &str) -> DeployRequest {
     DeployRequest {
         function_id: name.into(),
         version: Some(version.into()),
@@ -47,7 +47,7 @@ async fn deploy(client: &Client, name: &str, version: &str, code: &str) -> Resul
     client.call(&deploy_request(name, version, code)).await
 }
 
-async fn invoke(client: &Client, name: &str) -> Result<InvokeResponse, ClientError> {
+pub async fn invoke(client: &Client, name: &str) -> Result<InvokeResponse, ClientError> {
     client.call(&InvokeRequest { function_id: name.into(), ..InvokeRequest::default() }).await
 }
 

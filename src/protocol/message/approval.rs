@@ -1,20 +1,10 @@
-//! What commands about environments, approval and plans say and answer.
+//! What commands about approval and plans say and answer.
 
-use crate::model::{DeploymentId, EnvironmentName, Timestamp};
+use crate::model::DeploymentId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 requests! {
-    /// SET_ENVIRONMENT.
-    SetEnvironmentRequest {
-        /// The environment, which is there.
-        #[schemars(with = "EnvironmentName")]
-        name: String,
-        /// Whether a version that is new to an alias in it needs approval.
-        protected: bool,
-    }
-    /// LIST_ENVIRONMENTS.
-    EnvironmentsRequest {}
     /// DECIDE_DEPLOYMENT.
     DecideRequest {
         /// The deployment, which waits for approval.
@@ -30,24 +20,6 @@ requests! {
 }
 
 messages! {
-    /// LIST_ENVIRONMENTS.
-    EnvironmentsResponse {
-        /// By name.
-        environments: Vec<EnvironmentInfo>,
-    }
-    /// An environment. SET_ENVIRONMENT.
-    EnvironmentInfo {
-        /// Its name.
-        name: String,
-        /// The environment it takes variables from where it has none of its own.
-        parent: Option<String>,
-        /// Whether a version that is new to an alias in it needs approval.
-        protected: bool,
-        /// Aliases that run in it, of all functions.
-        aliases: u32,
-        /// When it was made.
-        created_at: Timestamp,
-    }
     /// One step of what a command would do.
     PlanStep {
         /// What it is.

@@ -141,7 +141,9 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
             }
         }
         Act::Protect(protected) => {
-            store.protect(&"production".parse().expect("a name"), protected).expect("it is there");
+            store
+                .change_environment(&"production".parse().expect("a name"), &protection(protected))
+                .expect("it is there");
             model.is_protected = protected;
         }
         Act::Decide { waiting, approve } => decide(store, model, waiting, approve),
@@ -176,8 +178,8 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
         }
         Act::DeleteAlias { alias } => {
             let name = ALIASES[alias].parse().expect("an alias");
-            match store.delete_alias(function.id, &name, at(9)) {
-                Ok(()) => assert!(alias != 0 && model.alias(alias).is_some(), "only what is there, and never LIVE"),
+            match store.delete_alias(function.id, &name, &gone(9)) {
+                Ok(_) => assert!(alias != 0 && model.alias(alias).is_some(), "only what is there, and never LIVE"),
                 Err(StoreError::EnvironmentProtected { .. }) => {
                     return assert!(model.is_protected && model.alias(alias).is_some());
                 }

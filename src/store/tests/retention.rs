@@ -138,7 +138,7 @@ fn perform(store: &Store, function: &Function, model: &mut Model, act: &Act) {
         }
         Act::DeleteAlias { alias } => {
             if alias > 0 && model.aliases.remove(&alias).is_some() {
-                store.delete_alias(function.id, &ALIASES[alias].parse().expect("an alias"), at(9)).expect("deletes");
+                store.delete_alias(function.id, &ALIASES[alias].parse().expect("an alias"), &gone(9)).expect("deletes");
                 model.rollouts.remove(&alias);
             }
         }

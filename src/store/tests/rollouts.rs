@@ -123,7 +123,7 @@ fn whatever_else_moves_calls_aborts_a_rollout_and_says_what_it_was() {
     assert_eq!(aborted.finished_at, Some(at(3_500)));
 
     step(&store, &version, &rollout(&version, "STAGING")).expect("begins");
-    store.delete_alias(function.id, &"STAGING".parse().expect("an alias"), at(9)).expect("deletes");
+    store.delete_alias(function.id, &"STAGING".parse().expect("an alias"), &gone(9)).expect("deletes");
     assert_eq!(latest(&store, &function).outcome.as_deref(), Some("the alias was deleted"));
     step(&store, &version, &rollout(&version, "LIVE")).expect("begins");
     store.delete_function(function.id, at(9)).expect("deletes");
@@ -146,7 +146,7 @@ fn a_policy_stays_with_its_alias_and_goes_with_it() {
     store.set_policy(function.id, &live_name, None, at(6)).expect("removes");
     assert_eq!(live(&store, &function).policy, None);
     store.set_policy(function.id, &dev, Some(&policy), at(7)).expect("sets");
-    store.delete_alias(function.id, &dev, at(8)).expect("deletes");
+    store.delete_alias(function.id, &dev, &gone(8)).expect("deletes");
     assert!(matches!(store.set_policy(function.id, &dev, None, at(9)), Err(StoreError::AliasNotFound(_))));
     publish(&store, &function, 4, "DEV");
     let record = store.record(function.id).expect("reads");

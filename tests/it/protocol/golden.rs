@@ -160,7 +160,10 @@ fn requests_are_these_bytes() {
             dry_run: false,
         },
     );
-    request("set-environment", &SetEnvironmentRequest { name: "production".into(), protected: true });
+    request(
+        "set-environment",
+        &SetEnvironmentRequest { name: "production".into(), protected: Some(true), ..SetEnvironmentRequest::default() },
+    );
     request("list-environments", &EnvironmentsRequest {});
     let deployment_id = "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
     request("decide", &DecideRequest { deployment_id, approve: true, reason: Some("reviewed".into()) });
@@ -304,6 +307,9 @@ fn answers_are_these_bytes() {
             digest: Digest([0xab; 32]),
             size: 42,
             duration_ms: 12.5,
+            url: None,
+            host_url: None,
+            expires_at: None,
             plan: Vec::new(),
         },
     );
@@ -324,6 +330,9 @@ fn answers_are_these_bytes() {
             size: 42,
             duration_ms: 12.5,
             weight: Some(10),
+            url: None,
+            host_url: None,
+            expires_at: None,
             plan: vec![
                 step(PlanAction::Reuse, "v2 is published already, as version 2"),
                 step(PlanAction::WaitForApproval, "production is protected"),
@@ -509,6 +518,112 @@ fn golden_requests_are_read_as_what_they_are() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn requests_and_answers_about_environments_are_these_bytes() {
+    let (qa, parent) = ("qa".to_owned(), Some("staging".to_owned()));
+    let create = CreateEnvironmentRequest { name: qa.clone(), parent: parent.clone(), protected: true, allow: true };
+    request("create-environment", &create);
+    let set = SetEnvironmentRequest { name: qa.clone(), parent, ..SetEnvironmentRequest::default() };
+    request("set-parent", &set);
+    request("get-environment", &EnvironmentRequest { name: qa.clone() });
+    request("delete-environment", &DeleteEnvironmentRequest { name: qa.clone() });
+    let (from, to, function_id) = ("staging".to_owned(), "production".to_owned(), Some("hello".to_owned()));
+    let compare = CompareEnvironmentsRequest { from: from.clone(), to: to.clone(), function_id: function_id.clone() };
+    request("compare-environments", &compare);
+    let reason = Some("tested".to_owned());
+    let promote = PromoteRequest {
+        function_id: "hello".into(),
+        from: Some(from.clone()),
+        to: Some(to.clone()),
+        alias: Some("LIVE".into()),
+        from_alias: Some("STAGING".into()),
+        reason: reason.clone(),
+        dry_run: true,
+    };
+    request("promote", &promote);
+    let (first, second) = (Some(from.clone()), Some(to.clone()));
+    request("promote-all", &PromoteAllRequest { from: first, to: second, reason, dry_run: true });
+
+    let at = Timestamp::from_millis(1_769_508_000_123);
+    let info = EnvironmentInfo { name: qa, parent: Some(from.clone()), protected: true, aliases: 1, created_at: at };
+    response::<CreateEnvironmentRequest>("create-environment", &info);
+    let run = EnvironmentRun {
+        function: "hello".into(),
+        alias: "QA".into(),
+        version: "v2".into(),
+        number: 2,
+        split: Some(SplitInfo { version: "v3".into(), weight: 10 }),
+    };
+    let details =
+        EnvironmentDetails { info, ancestors: vec![from.clone()], children: vec!["eu".into()], runs: vec![run] };
+    response::<EnvironmentRequest>("get-environment", &details);
+    let side = |alias: &str, number: u32| ComparedSide {
+        alias: alias.into(),
+        version: format!("v{number}"),
+        number,
+        digest: Digest([0xab; 32]),
+        split: None,
+    };
+    let variable = ComparedVariable { name: "TOKEN".into(), secret: true, from: Some(2), to: None };
+    let function = ComparedFunction {
+        function: "hello".into(),
+        function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        state: ComparedState::Ahead,
+        from: Some(side("STAGING", 2)),
+        to: Some(side("LIVE", 1)),
+        note: None,
+        variables: vec![variable],
+    };
+    let compared = CompareEnvironmentsResponse { from: from.clone(), to: to.clone(), functions: vec![function] };
+    response::<CompareEnvironmentsRequest>("compare-environments", &compared);
+    let change = ManifestChange {
+        function: "hello".into(),
+        alias: "LIVE".into(),
+        from: Some("v1".into()),
+        to: "v2".into(),
+        deployments: vec!["deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into()],
+    };
+    let skipped = vec![SkippedFunction { function: "other".into(), reason: "STAGING divides its calls".into() }];
+    let promoted = PromoteAllResponse { from, to, dry_run: false, changes: vec![change], unchanged: 2, skipped };
+    response::<PromoteAllRequest>("promote-all", &promoted);
+}
+
+#[test]
+fn requests_and_answers_about_previews_are_these_bytes() {
+    let function_id = Some("hello".to_owned());
+    request(
+        "deploy-preview",
+        &DeployRequest {
+            function_id: "hello".into(),
+            version: Some("v2".into()),
+            preview: Some("42".into()),
+            ttl: Some("24h".into()),
+            ..DeployRequest::default()
+        },
+    );
+    request("list-previews", &PreviewsRequest { function_id: function_id.clone() });
+    request("delete-preview", &DeletePreviewRequest { name: "42".into(), function_id: function_id.clone() });
+    let older_than = Some("3d".to_owned());
+    request("cleanup-previews", &CleanupPreviewsRequest { function_id, older_than, dry_run: true });
+    let at = Timestamp::from_millis(1_769_508_000_123);
+    let preview = PreviewInfo {
+        function: "hello".into(),
+        function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        name: "42".into(),
+        alias: "preview-42".into(),
+        environment: "preview".into(),
+        version: "v2".into(),
+        number: 2,
+        url: Some("http://localhost:8080/functions/hello:preview-42".into()),
+        host_url: Some("http://preview-42--hello.localhost:8080/".into()),
+        expires_at: Some(at),
+        updated_at: at,
+    };
+    response::<PreviewsRequest>("list-previews", &PreviewsResponse { previews: vec![preview.clone()] });
+    let removed = RemovedPreviewsResponse { removed: vec![preview], dry_run: false };
+    response::<DeletePreviewRequest>("delete-preview", &removed);
 }
 
 /// The files are what a daemon really takes and gives.

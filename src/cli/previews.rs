@@ -1,0 +1,118 @@
+//! Previews: versions that somebody tries out at an address of their own.
+
+use super::error::CliError;
+use super::functions::confirm;
+use super::print::{GREEN, styled, table};
+use super::session::Session;
+use super::text;
+use crate::model::Timestamp;
+use crate::protocol::message::{
+    CleanupPreviewsRequest, DeletePreviewRequest, PreviewInfo, PreviewsRequest, PreviewsResponse,
+    RemovedPreviewsResponse,
+};
+use clap::Subcommand;
+
+/// `levain preview`. One is made by `levain deploy --preview`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Preview {
+    /// List the previews
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  levain preview list\n  \
+        levain preview list --function hello\n\nOne is made with `levain deploy hello ./hello.ts --preview 42`."
+    )]
+    List {
+        /// Only those of this function
+        #[arg(long, value_name = "NAME")]
+        function: Option<String>,
+    },
+    /// Delete a preview, of every function that has it or of one
+    #[command(after_help = "Examples:\n  levain preview delete 42 --yes\n  \
+        levain preview delete 42 --function hello --yes\n\n\
+        Its version stays until `levain cleanup` or `levain versions delete`.")]
+    Delete {
+        /// The preview, without `preview-`
+        name: String,
+        /// Only that of this function
+        #[arg(long, value_name = "NAME")]
+        function: Option<String>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Delete previews that have expired, and those that were not deployed for long
+    #[command(
+        after_help = "Examples:\n  levain preview cleanup --dry-run\n  levain preview cleanup --older-than 3d\n\n\
+        The daemon deletes what has expired by itself."
+    )]
+    Cleanup {
+        /// Only those of this function
+        #[arg(long, value_name = "NAME")]
+        function: Option<String>,
+        /// Also those that were not deployed for so long, such as 12h or 3d
+        #[arg(long, value_name = "AGE")]
+        older_than: Option<String>,
+        /// Delete nothing, and print what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+impl Preview {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        match self {
+            Self::List { function } => {
+                let response = session.call(&PreviewsRequest { function_id: function }).await?;
+                session.out.response(&response, |it| list_text(it, Timestamp::now()))
+            }
+            Self::Delete { name, function, yes } => {
+                let of = function.as_ref().map_or_else(|| "all functions".to_owned(), Clone::clone);
+                if !yes && !confirm(&format!("Delete the preview {name} of {of}?"))? {
+                    return Err(CliError::usage("nothing deleted"));
+                }
+                let response = session.call(&DeletePreviewRequest { name, function_id: function }).await?;
+                session.out.response(&response, removed_text)
+            }
+            Self::Cleanup { function, older_than, dry_run } => {
+                let request = CleanupPreviewsRequest { function_id: function, older_than, dry_run };
+                let response = session.call(&request).await?;
+                session.out.response(&response, removed_text)
+            }
+        }
+    }
+}
+
+/// When a preview goes by itself, from now.
+pub(super) fn left_text(expires_at: Option<Timestamp>, now: Timestamp) -> String {
+    let left = expires_at.map(|at| at.as_millis().saturating_sub(now.as_millis()).max(0));
+    left.map_or_else(|| "never".into(), |left| text::duration_ms(left as f64))
+}
+
+fn list_text(response: &PreviewsResponse, now: Timestamp) -> String {
+    if response.previews.is_empty() {
+        return "no previews: `levain deploy NAME PATH --preview PREVIEW` makes one".into();
+    }
+    let rows = response.previews.iter().map(|it| {
+        [
+            it.function.clone(),
+            it.name.clone(),
+            it.version.clone(),
+            text::age(it.updated_at, now),
+            left_text(it.expires_at, now),
+            text::or_dash(it.host_url.as_deref().or(it.url.as_deref())),
+        ]
+    });
+    table(["FUNCTION", "PREVIEW", "VERSION", "DEPLOYED", "EXPIRES IN", "URL"], rows)
+}
+
+fn removed_text(response: &RemovedPreviewsResponse) -> String {
+    let what = if response.dry_run { "would be deleted" } else { "deleted" };
+    if response.removed.is_empty() {
+        return format!("{} nothing {what}", styled(GREEN, "ok"));
+    }
+    let line = |it: &PreviewInfo| {
+        let ok = styled(GREEN, "ok");
+        format!("{ok} {} preview {} {what}, it pointed at {}", it.function, it.name, it.version)
+    };
+    response.removed.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,82 @@
+//! Promote: what runs in one environment runs in another, without a build.
+
+use super::error::CliError;
+use super::print::{DIM, GREEN, styled};
+use super::session::Session;
+use super::{deploy, text};
+use crate::protocol::message::{PromoteAllRequest, PromoteAllResponse, PromoteRequest};
+use clap::Args;
+
+const EXAMPLES: &str = "Examples:
+  levain promote hello                          what STAGING points at becomes LIVE
+  levain promote hello --from dev --to staging
+  levain promote hello --from canary --to LIVE  aliases do as well, and say where they run
+  levain promote hello --dry-run                what would happen
+  levain promote --all                          every function that differs, all or none
+
+The version is the same, with the same code: nothing is built. It loads in the other environment before the alias
+moves, and what was there before is what `levain rollback` goes back to. In a protected environment it waits for
+`levain approve`. (`levain traffic promote` is about one alias: its second version gets all of its calls.)";
+
+/// `levain promote`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Promote {
+    /// The function's name or id
+    #[arg(required_unless_present = "all")]
+    name: Option<String>,
+    /// The environment whose version is promoted, or an alias
+    #[arg(long, value_name = "NAME", default_value = "staging")]
+    from: String,
+    /// The environment that gets it, or an alias
+    #[arg(long, value_name = "NAME", default_value = "production")]
+    to: String,
+    /// The alias to point at it [default: LIVE, STAGING, DEV as the environment, or the only one there]
+    #[arg(long, value_name = "NAME")]
+    alias: Option<String>,
+    /// The alias to take it from [default: as for --alias]
+    #[arg(long, value_name = "NAME")]
+    from_alias: Option<String>,
+    /// Promote every function that differs, all of them or none
+    #[arg(long, conflicts_with_all = ["name", "alias", "from_alias"])]
+    all: bool,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Check everything, move nothing, and print what would happen
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Promote {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let (from, to, reason, dry_run) = (Some(self.from), Some(self.to), self.reason, self.dry_run);
+        let Some(name) = self.name else {
+            let response = session.call(&PromoteAllRequest { from, to, reason, dry_run }).await?;
+            return session.out.response(&response, all_text);
+        };
+        let (alias, from_alias) = (self.alias, self.from_alias);
+        let request = PromoteRequest { function_id: name.clone(), from, to, alias, from_alias, reason, dry_run };
+        let response = session.call(&request).await?;
+        session.out.response(&response, |it| deploy::text(&name, it))
+    }
+}
+
+fn all_text(response: &PromoteAllResponse) -> String {
+    let PromoteAllResponse { from, to, dry_run, changes, unchanged, skipped } = response;
+    let count = changes.len();
+    let what = match (dry_run, count) {
+        (_, 0) => format!("nothing to promote from {from} to {to}"),
+        (true, _) => format!("{count} would be promoted from {from} to {to}"),
+        (false, _) => format!("{count} promoted from {from} to {to}"),
+    };
+    let mut shown = format!("{} {what}\n", styled(GREEN, "ok"));
+    for it in changes {
+        let before = it.from.as_deref().unwrap_or("nothing");
+        shown += &format!("   {}:{} {before} → {}\n", it.function, it.alias, it.to);
+    }
+    for it in skipped {
+        shown += &format!("   {} left out: {}\n", it.function, text::harmless(&it.reason));
+    }
+    shown + &styled(DIM, &format!("   {unchanged} as they should be already"))
+}

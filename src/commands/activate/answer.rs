@@ -1,0 +1,55 @@
+//! What is said of an act.
+
+use super::Act;
+use crate::{
+    commands::previews::Place,
+    model::{Deployment, Timestamp, Version},
+    protocol::message::DeployResponse,
+    router::Entry,
+};
+
+impl Act {
+    pub(in crate::commands) fn response(
+        &self,
+        entry: &Entry,
+        version: &Version,
+        deployment: Option<&Deployment>,
+        status: &str,
+        published: bool,
+    ) -> DeployResponse {
+        let is_preview = self.alias.preview().is_some();
+        let Place { url, host_url } = match is_preview {
+            true => Place::of(self.context.http, entry, &self.alias),
+            false => Place::default(),
+        };
+        DeployResponse {
+            deployment_id: deployment.map_or_else(String::new, |it| it.id.to_string()),
+            function_id: entry.function.id.to_string(),
+            version: version.label.to_string(),
+            number: version.number,
+            alias: self.alias.to_string(),
+            environment: self.environment(entry).to_string(),
+            status: status.into(),
+            weight: self.weight.map(u32::from),
+            previous_version: match deployment {
+                Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
+                None => self.previous(entry, &version.label).map(ToString::to_string),
+            },
+            published,
+            digest: version.digest,
+            size: version.size,
+            duration_ms: self.started.elapsed().as_secs_f64() * 1e3,
+            url,
+            host_url,
+            expires_at: self.expires_at(status),
+            plan: Vec::new(),
+        }
+    }
+
+    /// When the alias goes by itself, give or take the time since the commit.
+    fn expires_at(&self, status: &str) -> Option<Timestamp> {
+        let lifetime = self.lifetime.filter(|it| !it.is_zero() && status == "deployed")?;
+        let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
+        Some(Timestamp::from_millis(Timestamp::now().as_millis().saturating_add(lifetime)))
+    }
+}

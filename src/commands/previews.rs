@@ -1,0 +1,312 @@
+//! LIST_PREVIEWS, DELETE_PREVIEW, CLEANUP_PREVIEWS, and the end of those that have expired.
+//!
+//! A preview is an alias `preview-<name>` in the environment `preview`, made by a deploy that names it. It stays for a
+//! time that each deploy begins anew, and is deleted like any alias, by somebody or by the keeper here. When it goes is a
+//! column of its row, so a restart forgets nothing, and the row of the audit trail is written with its deletion.
+
+use super::{Caller, Context, aliases};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{AliasName, FunctionId, PreviewName, Timestamp, time::parse_age},
+    protocol::message::{
+        CleanupPreviewsRequest, DeletePreviewRequest, DeployRequest, PreviewInfo, PreviewsRequest, PreviewsResponse,
+        RemovedPreviewsResponse,
+    },
+    router::Entry,
+    store::{AliasRecord, FunctionRecord, Removal},
+};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+/// How often it is looked for what has expired, at least: the clock may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// How long after a deletion that failed before the next try.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The longest time that a preview may be given: ten years.
+const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Who deletes what has expired, in the audit trail.
+const ACTOR: &str = "ttl";
+
+/// What a label of a host name may have (RFC 1035, section 2.3.4).
+const HOST_LABEL_BYTES_MAX: usize = 63;
+
+/// What stands between the qualifier and the function in a host name.
+pub const HOST_SEPARATOR: &str = "--";
+
+/// The preview that a deploy is for: its alias, and how long it stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Preview {
+    pub(super) alias: AliasName,
+    pub(super) lifetime: Duration,
+}
+
+impl Preview {
+    /// Nothing where a deploy is for none.
+    pub(super) fn of(context: &Context, request: &DeployRequest) -> Result<Option<Self>, Error> {
+        let Some(name) = &request.preview else {
+            return match request.ttl {
+                Some(_) => Err(Error::invalid("`ttl` is for a preview: give `preview` as well, or leave it out")),
+                None => Ok(None),
+            };
+        };
+        if request.alias.is_some() || request.weight.is_some() || request.activate == Some(false) {
+            return Err(Error::invalid(
+                "a preview has an alias of its own, with all its calls: leave out `alias`, `weight` and `activate`",
+            ));
+        }
+        let name: PreviewName = name.parse()?;
+        let lifetime = match request.ttl.as_deref() {
+            None => context.config.load().previews.ttl(),
+            Some(text) => lifetime(text)?,
+        };
+        Ok(Some(Self { alias: AliasName::of_preview(&name), lifetime }))
+    }
+
+    /// Refuses one more where a function has as many as it may.
+    pub(super) fn check_room(&self, context: &Context, entry: &Entry) -> Result<(), Error> {
+        let max = context.config.load().previews.per_function_max;
+        let others = entry.aliases.iter().filter(|it| it.name != self.alias && it.name.preview().is_some()).count();
+        if others < max as usize {
+            return Ok(());
+        }
+        let name = &entry.function.name;
+        let message = format!(
+            "`{name}` has {others} previews already (previews.per_function_max): delete one with `levain preview delete`"
+        );
+        Err(Error::new(ErrorCode::Conflict, message))
+    }
+}
+
+/// How long a preview stays: `24h`, or `0` for until it is deleted.
+fn lifetime(text: &str) -> Result<Duration, Error> {
+    let millis = if text == "0" { Some(0) } else { parse_age(text).filter(|it| *it > 0) };
+    let lifetime = millis.and_then(|it| u64::try_from(it).ok()).map(Duration::from_millis);
+    lifetime.filter(|it| *it <= TTL_MAX).ok_or_else(|| {
+        Error::invalid(format!("ttl is `{text}`: it is a time such as 90s, 15m, 24h or 7d, at most 3650d, or 0"))
+    })
+}
+
+/// Where an alias is over HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// By path.
+    pub(super) url: Option<String>,
+    /// By a host name of its own.
+    pub(super) host_url: Option<String>,
+}
+
+impl Place {
+    pub(super) fn of(http: Option<SocketAddr>, entry: &Entry, alias: &AliasName) -> Self {
+        let Some(address) = http else { return Self::default() };
+        let (function, port) = (entry.function.name.as_str(), address.port());
+        // A name that everybody has is easier to read than the number behind it.
+        let host = match address.ip() {
+            ip if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
+            ip => SocketAddr::new(ip, 0).to_string().trim_end_matches(":0").to_owned(),
+        };
+        let url = Some(format!("http://{host}:{port}/functions/{function}:{alias}"));
+        let label = format!("{alias}{HOST_SEPARATOR}{function}");
+        let host_url = is_host_label(&label).then(|| format!("http://{label}.localhost:{port}/"));
+        Self { url, host_url }
+    }
+}
+
+fn is_host_label(text: &str) -> bool {
+    text.len() <= HOST_LABEL_BYTES_MAX
+        && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-')
+        && !text.ends_with('-')
+}
+
+pub(super) async fn list(context: &Arc<Context>, request: PreviewsRequest) -> Result<PreviewsResponse, Error> {
+    let mut previews = Vec::new();
+    for (entry, record) in records(context, request.function_id.as_deref(), None).await? {
+        previews.extend(of(&record).filter_map(|alias| info(context, &entry, alias)));
+    }
+    Ok(PreviewsResponse { previews })
+}
+
+/// The functions that have previews, or one of this name, with what is known of them on disk.
+async fn records(
+    context: &Arc<Context>,
+    function: Option<&str>,
+    alias: Option<&AliasName>,
+) -> Result<Vec<(Arc<Entry>, FunctionRecord)>, Error> {
+    let mut entries = match function {
+        Some(function) => vec![context.router.function(function)?],
+        None => context.router.functions(),
+    };
+    entries.retain(|entry| {
+        let is_meant = |name: &AliasName| alias.map_or_else(|| name.preview().is_some(), |alias| alias == name);
+        entry.aliases.iter().any(|it| is_meant(&it.name))
+    });
+    let read = move |context: &Context| {
+        let record = |entry: Arc<Entry>| match context.store.record(entry.function.id).map_err(Error::from) {
+            Ok(record) => Some(Ok((entry, record))),
+            // Somebody deleted it meanwhile.
+            Err(error) if error.code == ErrorCode::FunctionNotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        entries.into_iter().filter_map(record).collect()
+    };
+    context.blocking(read).await
+}
+
+fn of(record: &FunctionRecord) -> impl Iterator<Item = &AliasRecord> {
+    record.aliases.iter().filter(|it| it.name.preview().is_some())
+}
+
+fn info(context: &Context, entry: &Entry, alias: &AliasRecord) -> Option<PreviewInfo> {
+    let version = entry.version(alias.version_id)?;
+    let Place { url, host_url } = Place::of(context.http, entry, &alias.name);
+    Some(PreviewInfo {
+        function: entry.function.name.to_string(),
+        function_id: entry.function.id.to_string(),
+        name: alias.name.preview()?.to_string(),
+        alias: alias.name.to_string(),
+        environment: alias.environment.to_string(),
+        version: version.label.to_string(),
+        number: version.number,
+        url,
+        host_url,
+        expires_at: alias.expires_at,
+        updated_at: alias.updated_at,
+    })
+}
+
+pub(super) async fn delete(
+    context: &Arc<Context>,
+    request: DeletePreviewRequest,
+    caller: &Caller,
+) -> Result<RemovedPreviewsResponse, Error> {
+    let name: PreviewName = request.name.parse()?;
+    let alias = AliasName::of_preview(&name);
+    let function = request.function_id.as_deref();
+    let found = records(context, function, Some(&alias)).await?;
+    let mut removed = Vec::new();
+    for (entry, _) in found {
+        let removal = Removal { actor: caller.actor.to_string(), reason: None, at: Timestamp::now() };
+        removed.extend(remove(context, entry.function.id, &alias, removal, |_| true).await?);
+    }
+    if removed.is_empty() {
+        let of = function.map(|it| format!(" of `{it}`")).unwrap_or_default();
+        let message = format!("there is no preview `{name}`{of}; `levain preview list` shows those there are");
+        return Err(Error::new(ErrorCode::AliasNotFound, message));
+    }
+    Ok(RemovedPreviewsResponse { removed, dry_run: false })
+}
+
+pub(super) async fn cleanup(
+    context: &Arc<Context>,
+    request: CleanupPreviewsRequest,
+    caller: &Caller,
+) -> Result<RemovedPreviewsResponse, Error> {
+    let now = Timestamp::now();
+    let age = request.older_than.as_deref().map(|text| {
+        parse_age(text).ok_or_else(|| Error::invalid(format!("older_than is `{text}`: it is an age such as 12h or 3d")))
+    });
+    let until = age.transpose()?.map(|age| Timestamp::from_millis(now.as_millis().saturating_sub(age)));
+    let is_due = move |alias: &AliasRecord| has_expired(alias, now) || until.is_some_and(|it| alias.updated_at <= it);
+    let mut removed = Vec::new();
+    for (entry, record) in records(context, request.function_id.as_deref(), None).await? {
+        for alias in of(&record).filter(|it| is_due(it)) {
+            if request.dry_run {
+                removed.extend(info(context, &entry, alias));
+                continue;
+            }
+            let removal = Removal { actor: caller.actor.to_string(), reason: Some("cleanup".into()), at: now };
+            removed.extend(remove(context, entry.function.id, &alias.name, removal, is_due).await?);
+        }
+    }
+    Ok(RemovedPreviewsResponse { removed, dry_run: request.dry_run })
+}
+
+fn has_expired(alias: &AliasRecord, now: Timestamp) -> bool {
+    alias.expires_at.is_some_and(|at| at <= now)
+}
+
+/// Deletes a preview if it is still there and still to go: a deploy may have begun its time anew.
+async fn remove(
+    context: &Arc<Context>,
+    id: FunctionId,
+    alias: &AliasName,
+    removal: Removal,
+    is_due: impl FnOnce(&AliasRecord) -> bool + Send + 'static,
+) -> Result<Option<PreviewInfo>, Error> {
+    let (owner, name) = (Arc::clone(context), alias.clone());
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing.lock(id).await;
+            let Ok(entry) = owner.router.function(&id.to_string()) else { return Ok(None) };
+            let record = owner.blocking(move |context| Ok(context.store.record(id)?)).await?;
+            let found = record.aliases.into_iter().find(|it| it.name == name);
+            let Some(alias) = found.filter(is_due) else { return Ok(None) };
+            let info = info(&owner, &entry, &alias);
+            aliases::remove(&owner, &entry, name, removal).await?;
+            Ok(info)
+        })
+        .await
+}
+
+/// Deletes what has expired, until the daemon stops.
+pub async fn keep_previews(context: Arc<Context>) {
+    let keep = async {
+        loop {
+            let next = expire(&context).await;
+            tokio::select! {
+                () = context.expiring.notified() => {}
+                () = tokio::time::sleep(next.min(LOOK_EVERY)) => {}
+            }
+        }
+    };
+    context.stopping.run_until_cancelled(keep).await;
+}
+
+/// Deletes what has expired by now; the answer is when there may be something to do again.
+async fn expire(context: &Arc<Context>) -> Duration {
+    let expiring = match context.blocking(|context| Ok(context.store.expiring()?)).await {
+        Ok(expiring) => expiring,
+        Err(error) => {
+            tracing::warn!(%error, "cannot look for previews that have expired");
+            return RETRY;
+        }
+    };
+    let now = Timestamp::now();
+    let mut next = Duration::MAX;
+    for (id, alias, at) in expiring {
+        if at > now {
+            let wait = at.as_millis().saturating_sub(now.as_millis());
+            next = next.min(Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX)));
+            break;
+        }
+        let removal = Removal { actor: ACTOR.into(), reason: Some(format!("expired at {at}")), at: now };
+        if let Err(error) = remove(context, id, &alias, removal, move |it| has_expired(it, now)).await {
+            tracing::warn!(%error, function = %id, %alias, "what has expired cannot be deleted");
+            next = RETRY;
+        }
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_a_time_or_nothing() {
+        assert_eq!(lifetime("24h").expect("a time"), Duration::from_secs(86_400));
+        assert_eq!(lifetime("0").expect("for ever"), Duration::ZERO);
+        for bad in ["", "24", "-1h", "0s", "1y", "4000d"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_label_is_one_label_of_dns() {
+        assert!(is_host_label("preview-42--greet"));
+        for bad in ["preview-42--Greet", "preview-42--a_b", "preview-42--a-", &"x".repeat(64)] {
+            assert!(!is_host_label(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! PROMOTE and PROMOTE_ALL: what runs in one environment runs in another, without a build.
+//!
+//! A promotion is an act of pointing an alias like any other: the same version loads in workers of the other
+//! environment, then the alias of that environment moves, where it is protected after somebody has approved. The version
+//! before stays for a rollback.
+
+use super::{
+    Caller, Context,
+    activate::{self, Act},
+    aliases::{check_environment, check_name},
+    approval::refuse_to_wait,
+    deploy::check_text,
+    environments,
+    manifests::{Wanted, carry_out},
+    room,
+};
+use crate::{
+    error::{Error, ErrorCode},
+    model::{AliasName, DeploymentKind, EnvironmentName, FunctionId, Version},
+    protocol::message::{DeployResponse, PromoteAllRequest, PromoteAllResponse, PromoteRequest, SkippedFunction},
+    router::{Alias, Entry},
+    store::EnvironmentRecord,
+};
+use std::sync::Arc;
+
+/// Where versions come from and go to if nobody says.
+const FROM: &str = "staging";
+const TO: &str = "production";
+
+/// What stands for a function in an environment.
+pub(super) enum Standing<'a> {
+    /// No alias runs there.
+    Nothing,
+    /// The alias that is called as the environment, or the only one there.
+    One(&'a Alias),
+    /// Several, none of which is called as the environment.
+    Several(Vec<&'a str>),
+}
+
+impl<'a> Standing<'a> {
+    pub(super) fn of(entry: &'a Entry, environment: &EnvironmentName) -> Self {
+        let is_there = |it: &&Alias| it.environment == *environment && !it.name.is_rollback();
+        let there: Vec<&Alias> = entry.aliases.iter().filter(is_there).collect();
+        let called = environment.alias();
+        match there.iter().find(|it| it.name == called).or(if there.len() == 1 { there.first() } else { None }) {
+            Some(one) => Self::One(one),
+            None if there.is_empty() => Self::Nothing,
+            None => Self::Several(there.iter().map(|it| it.name.as_str()).collect()),
+        }
+    }
+
+    pub(super) fn alias(&self) -> Option<&'a Alias> {
+        match self {
+            Self::One(alias) => Some(alias),
+            Self::Nothing | Self::Several(_) => None,
+        }
+    }
+
+    /// Why it is not clear what stands for the function.
+    pub(super) fn unclear(&self, environment: &EnvironmentName) -> Option<String> {
+        let Self::Several(names) = self else { return None };
+        let (called, names) = (environment.alias(), names.join(", "));
+        Some(format!("several aliases run in {environment} and none is called {called}: {names}"))
+    }
+}
+
+/// An end of a promotion: an environment, and the alias there if one is named.
+struct End {
+    environment: EnvironmentName,
+    alias: Option<AliasName>,
+}
+
+impl End {
+    /// `name` is an environment, or an alias, which then says where.
+    fn find(entry: &Entry, records: &[EnvironmentRecord], name: &str, alias: Option<&str>) -> Result<Self, Error> {
+        let alias = alias.map(|it| activate::alias(Some(it))).transpose()?;
+        let environment: EnvironmentName = name.parse()?;
+        if records.iter().any(|it| it.name == environment) {
+            return Ok(Self { environment, alias });
+        }
+        let named: Option<AliasName> = activate::alias(Some(name)).ok();
+        let found = named.and_then(|named| {
+            let known = entry.alias(named.as_str()).map(|it| it.environment.clone());
+            // The aliases that stand for an environment by their names say where, also where there is none yet.
+            let by_name = || Some(named.environment()).filter(|it| it.alias() == named);
+            known.or_else(by_name).map(|environment| (named, environment))
+        });
+        match (found, alias) {
+            (Some((named, environment)), None) => Ok(Self { environment, alias: Some(named) }),
+            (Some((named, _)), Some(alias)) => {
+                Err(Error::invalid(format!("two aliases are given, {named} and {alias}: give one, or an environment")))
+            }
+            (None, _) => Err(environments::not_found(environment, records)),
+        }
+    }
+
+    /// The alias that a version is taken from.
+    fn source<'a>(&self, entry: &'a Entry) -> Result<&'a Alias, Error> {
+        let (function, environment) = (&entry.function.name, &self.environment);
+        let alias = match (&self.alias, Standing::of(entry, environment)) {
+            (Some(name), _) => {
+                let alias = entry.alias(name.as_str()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
+                self.runs_here(alias)?;
+                alias
+            }
+            (None, Standing::One(alias)) => alias,
+            (None, Standing::Nothing) => {
+                let called = environment.alias();
+                let message = format!(
+                    "nothing of `{function}` runs in {environment}: deploy it there first, with `levain deploy \
+                     {function} PATH --alias {called}`"
+                );
+                return Err(Error::new(ErrorCode::AliasNotFound, message));
+            }
+            (None, several) => {
+                let why = several.unclear(environment).unwrap_or_default();
+                return Err(Error::invalid(format!("{why}; name the one that is meant (`--from-alias`)")));
+            }
+        };
+        match alias.split {
+            None => Ok(alias),
+            Some(_) => {
+                let name = &alias.name;
+                let message = format!(
+                    "{name} of `{function}` divides its calls between two versions: end that first, with `levain \
+                     traffic promote {function} --alias {name}` or `levain traffic clear {function} --alias {name}`"
+                );
+                Err(Error::new(ErrorCode::Conflict, message))
+            }
+        }
+    }
+
+    /// The alias that is pointed at the version.
+    fn target(&self, entry: &Entry) -> Result<AliasName, Error> {
+        let environment = &self.environment;
+        let name = match (&self.alias, Standing::of(entry, environment)) {
+            (Some(name), _) => name.clone(),
+            (None, Standing::One(alias)) => alias.name.clone(),
+            (None, Standing::Nothing) => activate::alias(Some(environment.alias().as_str()))?,
+            (None, several) => {
+                let why = several.unclear(environment).unwrap_or_default();
+                return Err(Error::invalid(format!("{why}; name the one that is meant (`--alias`)")));
+            }
+        };
+        if name.is_live() && !environment.is_production() {
+            return Err(Error::invalid(format!("LIVE runs in {} and nowhere else", name.environment())));
+        }
+        check_name(entry, &name)?;
+        if let Some(alias) = entry.alias(name.as_str()) {
+            self.runs_here(alias)?;
+        }
+        Ok(name)
+    }
+
+    fn runs_here(&self, alias: &Alias) -> Result<(), Error> {
+        if alias.environment == self.environment {
+            return Ok(());
+        }
+        let message = format!(
+            "{} runs in {}, not in {}: name another alias, or move that one with `levain alias set`",
+            alias.name, alias.environment, self.environment
+        );
+        Err(Error::new(ErrorCode::Conflict, message))
+    }
+}
+
+/// The version that an alias points at.
+fn version(entry: &Entry, alias: &Alias) -> Result<Arc<Version>, Error> {
+    entry.version(alias.version).cloned().ok_or_else(|| entry.alias_not_found(alias.name.as_str()))
+}
+
+/// Why, with where the version comes from.
+fn reason(given: Option<&str>, from: &EnvironmentName, alias: Option<&AliasName>) -> String {
+    let place = alias.map_or_else(|| format!("from {from}"), |alias| format!("from {alias} in {from}"));
+    given.map_or_else(|| place.clone(), |given| format!("{given} ({place})"))
+}
+
+pub(super) async fn one(
+    context: &Arc<Context>,
+    request: PromoteRequest,
+    caller: &Caller,
+) -> Result<DeployResponse, Error> {
+    check_text("reason", request.reason.as_deref())?;
+    let id = context.router.function(&request.function_id)?.function.id;
+    let records = environments::records(context).await?;
+    let (owner, caller) = (Arc::clone(context), caller.clone());
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing.lock(id).await;
+            if owner.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
+            let entry = owner.router.function(&id.to_string())?;
+            let end = |name: Option<&str>, default, alias: Option<&str>| {
+                End::find(&entry, &records, name.unwrap_or(default), alias)
+            };
+            let from = end(request.from.as_deref(), FROM, request.from_alias.as_deref())?;
+            let to = end(request.to.as_deref(), TO, request.alias.as_deref())?;
+            let (source, target) = (from.source(&entry)?, to.target(&entry)?);
+            if source.name == target {
+                return Err(Error::invalid(format!("{target} cannot be promoted to itself: name two places")));
+            }
+            check_environment(&owner, id, &target, to.environment.clone()).await?;
+            let reason = reason(request.reason.as_deref(), &from.environment, Some(&source.name));
+            let mut act = Act::new(&owner, DeploymentKind::Promote, target, &caller, Some(reason));
+            act.environment = Some(to.environment);
+            act.dry_run = request.dry_run;
+            room::check(&owner, &entry, &entry.function.settings)?;
+            act.activate(&entry, &version(&entry, source)?, 0).await
+        })
+        .await
+}
+
+/// What is to be done about a function.
+enum Todo {
+    Promote(Box<Wanted>),
+    Skip(String),
+}
+
+/// Everything that runs in one environment runs in the other, or nothing changes.
+pub(super) async fn all(
+    context: &Arc<Context>,
+    request: PromoteAllRequest,
+    caller: &Caller,
+) -> Result<PromoteAllResponse, Error> {
+    check_text("reason", request.reason.as_deref())?;
+    let records = environments::records(context).await?;
+    let name = |name: Option<&str>, default: &str| -> Result<EnvironmentName, Error> {
+        let name = name.unwrap_or(default).parse()?;
+        environments::find(&records, &name)?;
+        Ok(name)
+    };
+    let (from, to) = (name(request.from.as_deref(), FROM)?, name(request.to.as_deref(), TO)?);
+    if from == to {
+        return Err(Error::invalid(format!("{from} cannot be promoted to itself: name two environments")));
+    }
+    let (owner, caller, dry_run) = (Arc::clone(context), caller.clone(), request.dry_run);
+    let reason = reason(request.reason.as_deref(), &from, None);
+    context
+        .to_its_end(async move {
+            let mut ids: Vec<FunctionId> = owner.router.functions().iter().map(|it| it.function.id).collect();
+            // Always in the same order, so that two who change several functions do not wait for each other.
+            ids.sort();
+            let mut changing = Vec::with_capacity(ids.len());
+            for id in ids {
+                changing.push(owner.changing.lock(id).await);
+            }
+            if owner.stopping.is_cancelled() {
+                return Err(super::shutting_down());
+            }
+            let (mut changed, mut unchanged, mut skipped) = (Vec::new(), 0, Vec::new());
+            for entry in owner.router.functions() {
+                let function = entry.function.name.to_string();
+                match todo(&entry, &from, &to) {
+                    Some(Todo::Promote(wanted)) if wanted.is_done() => unchanged += 1,
+                    Some(Todo::Promote(wanted)) => changed.push(*wanted),
+                    Some(Todo::Skip(reason)) => skipped.push(SkippedFunction { function, reason }),
+                    None => {}
+                }
+            }
+            for wanted in &changed {
+                for (act, version) in wanted.acts(&owner, &caller, &reason) {
+                    refuse_to_wait(&owner, act.row(wanted.entry(), &version), version.id).await?;
+                }
+            }
+            let mut changes: Vec<_> = changed.iter().map(Wanted::change).collect();
+            if !dry_run && !changed.is_empty() {
+                let done = carry_out(&owner, &changed, &caller, &reason).await?;
+                for (change, deployments) in changes.iter_mut().zip(done) {
+                    change.deployments = deployments;
+                }
+            }
+            let (from, to) = (from.to_string(), to.to_string());
+            Ok(PromoteAllResponse { from, to, dry_run, changes, unchanged, skipped })
+        })
+        .await
+}
+
+/// Nothing where a function does not run in `from`.
+fn todo(entry: &Arc<Entry>, from: &EnvironmentName, to: &EnvironmentName) -> Option<Todo> {
+    let end = |environment: &EnvironmentName| End { environment: environment.clone(), alias: None };
+    if matches!(Standing::of(entry, from), Standing::Nothing) {
+        return None;
+    }
+    let wanted = || {
+        let source = end(from).source(entry)?;
+        let target = end(to).target(entry)?;
+        Ok::<_, Error>(Wanted::of(entry, target, to.clone(), version(entry, source)?))
+    };
+    Some(match wanted() {
+        Ok(wanted) => Todo::Promote(Box::new(wanted)),
+        Err(error) => Todo::Skip(error.message),
+    })
+}

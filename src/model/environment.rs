@@ -1,0 +1,191 @@
+//! Which environment takes variables from which, and what that may not become.
+
+use super::EnvironmentName;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many environments there may be.
+pub const ENVIRONMENTS_MAX: usize = 100;
+
+/// How many environments one may take variables from, its parent's parents included.
+pub const ANCESTORS_MAX: usize = 8;
+
+/// What keeps environments in order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvironmentError {
+    /// The name belongs to one that is there, or differs from it only in case.
+    #[error("there is an environment `{0}`: choose another name")]
+    Taken(EnvironmentName),
+    /// The name would be taken for something else.
+    #[error("`{0}` means something else: choose another name")]
+    Reserved(EnvironmentName),
+    /// There are as many as there may be.
+    #[error("there are {ENVIRONMENTS_MAX} environments already: delete one that is not used")]
+    TooMany,
+    /// An environment would take variables from itself.
+    #[error("`{0}` would take variables from itself: choose another parent")]
+    Cycle(EnvironmentName),
+    /// The line of parents is too long.
+    #[error(
+        "`{0}` would take variables from more than {ANCESTORS_MAX} environments: choose a parent nearer to the top"
+    )]
+    TooDeep(EnvironmentName),
+    /// What anybody may deploy to would see what production or a protected environment keeps.
+    #[error(
+        "`{environment}` would take variables and secrets from `{source_of}`, and whatever is deployed to `{environment}`, \
+         which nobody approves, could read them: allow it (`--allow`) if that is meant"
+    )]
+    Exposed {
+        /// Who would see them.
+        environment: EnvironmentName,
+        /// Whose they are.
+        source_of: EnvironmentName,
+    },
+    /// It is there from the start.
+    #[error("`{0}` is there from the start and stays: aliases find it by their names")]
+    Fixed(EnvironmentName),
+    /// Something needs it.
+    #[error("environment `{name}` is in use by {}: move or delete that first", by.join(", "))]
+    InUse {
+        /// Which.
+        name: EnvironmentName,
+        /// What needs it.
+        by: Vec<String>,
+    },
+}
+
+/// Names that stand for something else where an environment or its alias is named.
+const RESERVED: [&str; 5] = ["all", "compare", "live", "none", "rollback"];
+
+/// An environment among others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The environment it takes variables from where it has none of its own.
+    pub parent: Option<EnvironmentName>,
+    /// Whether what is new in it needs approval.
+    pub protected: bool,
+}
+
+/// All environments.
+pub type Links = BTreeMap<EnvironmentName, Link>;
+
+/// Refuses a name for a new environment beside those that are there.
+pub fn check_new(links: &Links, name: &EnvironmentName) -> Result<(), EnvironmentError> {
+    if let Some(taken) = links.keys().find(|it| it.as_str().eq_ignore_ascii_case(name.as_str())) {
+        return Err(EnvironmentError::Taken(taken.clone()));
+    }
+    if RESERVED.iter().any(|it| it.eq_ignore_ascii_case(name.as_str())) {
+        return Err(EnvironmentError::Reserved(name.clone()));
+    }
+    if links.len() >= ENVIRONMENTS_MAX { Err(EnvironmentError::TooMany) } else { Ok(()) }
+}
+
+/// The environments that one takes variables from, the nearest first; as far as they go, where they go in a circle.
+pub fn ancestors<'a>(links: &'a Links, name: &EnvironmentName) -> Vec<&'a EnvironmentName> {
+    let mut found: Vec<&EnvironmentName> = Vec::new();
+    let mut next = links.get(name).and_then(|it| it.parent.as_ref());
+    while let Some(parent) = next {
+        let is_known = found.contains(&parent);
+        found.push(parent);
+        if is_known || parent == name {
+            break;
+        }
+        next = links.get(parent).and_then(|it| it.parent.as_ref());
+    }
+    found
+}
+
+/// Refuses parents that go in a circle or too far, and, unless that is allowed, a change by which an environment that
+/// nobody guards takes variables from `production` or a protected one.
+pub fn check_change(before: &Links, after: &Links, allow: bool) -> Result<(), EnvironmentError> {
+    for name in after.keys() {
+        let line = ancestors(after, name);
+        if line.contains(&name) {
+            return Err(EnvironmentError::Cycle(name.clone()));
+        }
+        if line.len() > ANCESTORS_MAX {
+            return Err(EnvironmentError::TooDeep(name.clone()));
+        }
+    }
+    let known = exposures(before);
+    match exposures(after).into_iter().find(|it| !allow && !known.contains(it)) {
+        Some((environment, source_of)) => {
+            Err(EnvironmentError::Exposed { environment: environment.clone(), source_of: source_of.clone() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The environments that nobody guards, each with those above it that somebody does.
+fn exposures(links: &Links) -> BTreeSet<(&EnvironmentName, &EnvironmentName)> {
+    let is_guarded = |name: &EnvironmentName| name.is_production() || links.get(name).is_some_and(|it| it.protected);
+    let open = links.iter().filter(|(_, link)| !link.protected);
+    open.flat_map(|(name, _)| ancestors(links, name).into_iter().map(move |above| (name, above)))
+        .filter(|(_, above)| is_guarded(above))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> EnvironmentName {
+        text.parse().expect("a name")
+    }
+
+    /// `name`, `name<parent`, `name!` where it is protected.
+    fn links(words: &str) -> Links {
+        let link = |word: &str| {
+            let (own, parent) = word.split_once('<').map_or((word, None), |(own, parent)| (own, Some(name(parent))));
+            (name(own.trim_end_matches('!')), Link { parent, protected: own.ends_with('!') })
+        };
+        words.split(' ').map(link).collect()
+    }
+
+    fn change(before: &str, after: &str, allow: bool) -> Result<(), String> {
+        check_change(&links(before), &links(after), allow).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn parents_go_in_no_circle_and_not_too_far() {
+        assert_eq!(change("a b c", "a<b b<c c", false), Ok(()));
+        for circle in ["a<a b c", "a<b b<a c", "a<b b<c c<a"] {
+            assert!(change("a b c", circle, true).is_err_and(|it| it.starts_with("Cycle")), "{circle}");
+        }
+        let line = |count: usize| (1..=count).map(|it| format!(" e{it}<e{}", it - 1)).collect::<String>();
+        assert_eq!(change("e0", &format!("e0{}", line(ANCESTORS_MAX)), false), Ok(()));
+        let outcome = change("e0", &format!("e0{}", line(ANCESTORS_MAX + 1)), true);
+        assert!(outcome.is_err_and(|it| it.starts_with("TooDeep")));
+    }
+
+    #[test]
+    fn what_nobody_guards_sees_no_guarded_variables_unless_that_is_allowed() {
+        let all = "dev preview production staging vault!";
+        for (after, is_open) in [
+            ("dev<staging preview production staging vault!", true),
+            ("dev preview<production production staging vault!", false),
+            ("dev preview<vault production staging vault!", false),
+            ("dev<staging preview production staging<production vault!", false),
+            ("dev<vault! preview production staging vault", true),
+            ("dev preview production staging vault!<production", true),
+        ] {
+            assert_eq!(change(all, after, false).is_ok(), is_open, "{after}");
+            assert_eq!(change(all, after, true), Ok(()), "{after}");
+        }
+        // By way of one that was between them before.
+        let (before, after) = ("preview<vault production vault!", "preview<vault production vault!<production");
+        let outcome = change(before, after, false);
+        assert!(outcome.is_err_and(|it| it.contains("preview") && it.contains("production")));
+        // What is so already is not refused when something else changes.
+        assert_eq!(change("preview<production production", "preview<production production x", false), Ok(()));
+    }
+
+    #[test]
+    fn names_are_told_apart_whatever_their_case() {
+        let there = links("production staging");
+        assert_eq!(check_new(&there, &name("qa")), Ok(()));
+        assert_eq!(check_new(&there, &name("Staging")), Err(EnvironmentError::Taken(name("staging"))));
+        assert_eq!(check_new(&there, &name("All")), Err(EnvironmentError::Reserved(name("All"))));
+        let many = (0..ENVIRONMENTS_MAX).map(|it| format!("e{it}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(check_new(&links(&many), &name("qa")), Err(EnvironmentError::TooMany));
+    }
+}
