@@ -214,6 +214,8 @@ pub(super) async fn one(
 /// What is to be done about a function.
 enum Todo {
     Promote(Box<Wanted>),
+    /// Both environments have the same code.
+    Nothing,
     Skip(String),
 }
 
@@ -252,7 +254,7 @@ pub(super) async fn all(
             for entry in owner.router.functions() {
                 let function = entry.function.name.to_string();
                 match todo(&entry, &from, &to) {
-                    Some(Todo::Promote(wanted)) if wanted.is_done() => unchanged += 1,
+                    Some(Todo::Nothing) => unchanged += 1,
                     Some(Todo::Promote(wanted)) => changed.push(*wanted),
                     Some(Todo::Skip(reason)) => skipped.push(SkippedFunction { function, reason }),
                     None => {}
@@ -285,10 +287,16 @@ fn todo(entry: &Arc<Entry>, from: &EnvironmentName, to: &EnvironmentName) -> Opt
     let wanted = || {
         let source = end(from).source(entry)?;
         let target = end(to).target(entry)?;
-        Ok::<_, Error>(Wanted::of(entry, target, to.clone(), version(entry, source)?))
+        let (version, present) =
+            (version(entry, source)?, entry.alias(target.as_str()).filter(|it| it.split.is_none()));
+        let has_its_code = |it: &Alias| entry.version(it.version).is_some_and(|it| it.digest == version.digest);
+        if present.is_some_and(has_its_code) {
+            return Ok(Todo::Nothing);
+        }
+        Ok::<_, Error>(Todo::Promote(Box::new(Wanted::of(entry, target, to.clone(), version))))
     };
     Some(match wanted() {
-        Ok(wanted) => Todo::Promote(Box::new(wanted)),
+        Ok(todo) => todo,
         Err(error) => Todo::Skip(error.message),
     })
 }

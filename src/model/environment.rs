@@ -165,7 +165,7 @@ mod tests {
             ("dev preview<production production staging vault!", false),
             ("dev preview<vault production staging vault!", false),
             ("dev<staging preview production staging<production vault!", false),
-            ("dev<vault! preview production staging vault", true),
+            ("dev!<vault preview production staging vault!", true),
             ("dev preview production staging vault!<production", true),
         ] {
             assert_eq!(change(all, after, false).is_ok(), is_open, "{after}");

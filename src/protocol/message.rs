@@ -217,21 +217,6 @@ requests! {
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
     }
-    /// LIST_ALIASES.
-    AliasesRequest {
-        /// Id or name.
-        #[schemars(length(min = 1))]
-        function_id: String,
-    }
-    /// DELETE_ALIAS.
-    DeleteAliasRequest {
-        /// Id or name.
-        #[schemars(length(min = 1))]
-        function_id: String,
-        /// The alias; `LIVE` and `ROLLBACK` cannot be deleted.
-        #[schemars(with = "AliasName")]
-        name: String,
-    }
 }
 
 /// Whether a flag can be left out.
@@ -276,7 +261,9 @@ mod status;
 mod tags;
 mod tokens;
 mod traffic;
-pub use aliases::{AliasDetails, AliasesResponse, DeleteAliasResponse, SetAliasRequest};
+pub use aliases::{
+    AliasDetails, AliasInfo, AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, SetAliasRequest,
+};
 pub use approval::{DecideRequest, PlanAction, PlanStep};
 pub use backup::{BackupPart, BackupRequest, BackupResponse};
 pub use deployments::{DeploymentInfo, DeploymentsRequest, DeploymentsResponse};
@@ -557,19 +544,5 @@ messages! {
         created_at: Timestamp,
         /// When anything about it last changed.
         updated_at: Timestamp,
-    }
-    /// An alias.
-    AliasInfo {
-        /// Its name.
-        name: String,
-        /// The environment it runs in.
-        #[schemars(with = "EnvironmentName")]
-        environment: String,
-        /// The label it points at.
-        #[schemars(with = "VersionLabel")]
-        version: String,
-        /// The second version, which has a share of its calls.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        split: Option<SplitInfo>,
     }
 }

@@ -4,7 +4,34 @@ use super::{SplitInfo, VersionRef, is_false};
 use crate::model::{AliasName, EnvironmentName, FunctionId, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
+requests! {
+    /// LIST_ALIASES.
+    AliasesRequest {
+        /// Id or name.
+        function_id: String,
+    }
+    /// DELETE_ALIAS.
+    DeleteAliasRequest {
+        /// Id or name.
+        function_id: String,
+        /// The alias; `LIVE` and `ROLLBACK` cannot be deleted.
+        name: String,
+    }
+}
+
 messages! {
+    /// An alias.
+    AliasInfo {
+        /// Its name.
+        name: String,
+        /// The environment it runs in.
+        environment: String,
+        /// The label it points at.
+        version: String,
+        /// The second version, which has a share of its calls.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        split: Option<SplitInfo>,
+    }
     /// SET_ALIAS.
     SetAliasRequest {
         /// Id or name.
