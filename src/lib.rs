@@ -59,6 +59,8 @@
 //! | A rollout's step and its version's share change together; whatever else moves the alias ends the rollout | [`store`], [`commands`] | `tests/it/rollout.rs` kills the daemon between steps |
 //! | An alias goes back by itself only from a version that is worse than its policy allows, by no accident, and never to one that it left so | [`model::policy`], [`store`], [`commands`] | simulated runs beside the rule, `tests/it/policy.rs` |
 //! | In a protected environment an alias sends calls only to what was approved for it there, and going back waits for nobody | [`store`], [`commands`] | property tests beside the store, `tests/it/approval.rs` |
+//! | A worker runs in one environment and shares nothing with any other, and no name of a version leads past the approval of a protected one | [`router`], [`scheduler`] | `tests/it/environments.rs`, `tests/it/approval.rs` |
+//! | A preview goes when its time is over and not before, once, and says so | [`store`], [`commands`] | `tests/it/previews.rs` kills the daemon around both |
 //! | A dry run says what then happens, and changes nothing | [`commands`] | `tests/it/plan.rs` |
 //! | An archive or folder writes new files in a folder of its own and nothing else, and no more of it than the limits say | [`deploy`] | `tests/it/archives.rs` |
 //! | Bytecode is a cache: without it, or with a damaged one, every version does the same | [`bundle`], [`deploy`] | `tests/it/bytecode.rs`, `worker-shim/test/compile.test.ts` |

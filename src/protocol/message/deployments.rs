@@ -15,8 +15,8 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// Only those that ended like this: `built`, `active`, `applied`, `superseded`, `failed` or `rejected`; or those
-        /// that have not, `pending_approval`.
+        /// Only those that ended like this: `built`, `active`, `applied`, `superseded`, `failed`, `rejected` or `removed`;
+        /// or those that have not, `pending_approval`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<DeploymentStatus>,
         /// Deployments at most; 100 when absent.

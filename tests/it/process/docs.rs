@@ -66,6 +66,11 @@ async fn the_session_about_backups_works_line_by_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_environments_works_line_by_line() {
+    assert!(works_line_by_line("docs/environments.md").await > 10, "the document tells what a call answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_rollouts_works_line_by_line() {
     assert!(works_line_by_line("docs/rollouts.md").await > 0, "the document tells what a call answers");
 }
