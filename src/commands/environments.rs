@@ -19,7 +19,10 @@ use crate::{
     router::Entry,
     store::{EnvironmentChange, EnvironmentRecord, StoreError},
 };
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub(super) async fn create(
     context: &Arc<Context>,
@@ -121,15 +124,31 @@ pub(super) async fn delete(
 ) -> Result<EnvironmentInfo, Error> {
     let name: EnvironmentName = request.name.parse()?;
     let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+    let deleted = name.clone();
     let delete = move |context: &Context| {
         let records = context.store.environments()?;
-        let record = find(&records, &name)?;
-        context.store.delete_environment(&name)?;
-        tracing::info!(environment = %name, actor = &*actor, "environment deleted");
+        let record = find(&records, &deleted)?;
+        context.store.delete_environment(&deleted)?;
+        tracing::info!(environment = %deleted, actor = &*actor, "environment deleted");
         Ok(info(record))
     };
-    context.to_its_end(async move { owner.blocking(delete).await }).await
+    context
+        .to_its_end(async move {
+            let info = owner.blocking(delete).await?;
+            // One that is made anew with this name is another one, and gets no worker of this. What still runs has
+            // this long to finish before the answer comes.
+            let patience = Instant::now() + CLOSE_PATIENCE;
+            while owner.scheduler.close_in(&name) && Instant::now() < patience {
+                tokio::time::sleep(CLOSE_POLL).await;
+            }
+            Ok(info)
+        })
+        .await
 }
+
+/// How long the deletion of an environment waits for the end of its workers, and how often it looks.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSE_POLL: Duration = Duration::from_millis(10);
 
 pub(super) async fn get(context: &Arc<Context>, request: EnvironmentRequest) -> Result<EnvironmentDetails, Error> {
     let name: EnvironmentName = request.name.parse()?;

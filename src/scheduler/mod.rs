@@ -227,6 +227,15 @@ impl Scheduler {
         }
     }
 
+    /// The same for the pools of an environment that is gone. Says whether any of them is not forgotten yet.
+    pub fn close_in(&self, environment: &EnvironmentName) -> bool {
+        let cells: Vec<_> = self.0.cells().into_iter().filter(|it| it.blueprint.environment == *environment).collect();
+        for cell in cells.iter().filter(|it| !it.is_closed()) {
+            self.0.apply(cell, Event::Close);
+        }
+        !cells.is_empty()
+    }
+
     /// Changes the limits; starts that go on are not interrupted.
     pub fn set_limits(&self, limits: Limits) {
         if limits.starts_max != self.0.limits.load().starts_max {

@@ -239,6 +239,24 @@ async fn a_version_in_two_environments_shares_no_worker_and_no_state() {
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_that_is_made_anew_has_no_worker_of_the_one_before() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", COUNTS).await;
+    let mut workers = HashSet::new();
+    for round in 0..3 {
+        daemon.call(&named("qa")).await.unwrap();
+        daemon.call(&to("tester", Some("qa"))).await.unwrap();
+        let answer = json(&daemon.invoke("f:tester").await.unwrap());
+        assert_eq!((answer["environment"].as_str(), answer["calls"].as_u64()), (Some("qa"), Some(1)), "{round}");
+        assert!(workers.insert(answer["worker"].to_string()), "{round}: it was there before");
+        let alias = DeleteAliasRequest { function_id: "f".into(), name: "tester".into() };
+        daemon.call(&alias).await.unwrap();
+        delete(&daemon, "qa").await.unwrap();
+    }
+    daemon.stop().await;
+}
+
 async fn compare(daemon: &TestDaemon, function: Option<&str>) -> Vec<ComparedFunction> {
     let function_id = function.map(Into::into);
     let request = CompareEnvironmentsRequest { from: "staging".into(), to: "production".into(), function_id };

@@ -236,6 +236,25 @@ async fn a_preview_goes_by_itself_unless_a_deploy_begins_its_time_anew() {
     daemon.stop().await;
 }
 
+/// The time of a preview is over while a deploy of it loads: what the deploy says counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_that_goes_on_when_the_time_is_over_keeps_the_preview() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    let first = deploy(&daemon, "a", "one", Some("2s")).await.expires_at.unwrap();
+    let slow = "await new Promise((done) => setTimeout(done, 4000)); \
+         export default (req, ctx) => new Response('two ' + ctx.environment);";
+    let bundle = Some(Body::from(slow.as_bytes().to_vec()));
+    daemon.call(&DeployRequest { bundle, ..preview("a", "", Some("1h")) }).await.unwrap();
+    assert!(Timestamp::now() > first, "it was over meanwhile");
+    assert_eq!(answer(&daemon, "f:preview-a").await, "two preview");
+    // The keeper has had its turn when it has taken one that came later.
+    deploy(&daemon, "b", "three", Some("1s")).await;
+    until("the other one is gone", || async { (names(&daemon).await == ["a"]).then_some(()) }).await;
+    assert_eq!(answer(&daemon, "f:preview-a").await, "two preview");
+    daemon.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_expires_while_the_daemon_is_down_goes_when_it_starts() {
     let mut daemon = TestDaemon::start_with(|config: &mut Config| config.previews.ttl_hours = 1).await;
