@@ -3,8 +3,8 @@
 //! All other types derive theirs.
 
 use super::{
-    AliasName, DeploymentId, Digest, EnvironmentName, FunctionId, FunctionName, InvocationId, Percent, RolloutId,
-    Secret, Sticky, Timestamp, TokenId, TokenName, VersionId, VersionLabel,
+    AliasName, DeploymentId, Digest, EnvironmentName, FunctionId, FunctionName, InvocationId, Percent, PreviewName,
+    RolloutId, Secret, Sticky, Timestamp, TokenId, TokenName, VersionId, VersionLabel,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -29,6 +29,13 @@ described! {
     AliasName: |_| word("An alias's name.");
     EnvironmentName: |_| word("An environment's name.");
     TokenName: |_| word("A token's name.");
+    PreviewName: |_| json_schema!({
+        "description": "What a preview is called: lower-case letters, digits and single `-` between them.",
+        "type": "string",
+        "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
+        "minLength": 1,
+        "maxLength": 48,
+    });
     VersionLabel: |_| json_schema!({
         "description": "A version's label: letters, digits, `.`, `_` and `-`, and not `.` or `..`.",
         "type": "string",
@@ -117,6 +124,8 @@ mod tests {
             ("..a", true),
             ("", false),
         ]);
+        let long = "a".repeat(49);
+        agree::<PreviewName>(&[("pr-42", true), ("PR", false), ("a--b", false), ("-a", false), (&long, false)]);
         agree::<FunctionId>(&[("func-01933d5e-0000-7000-8000-000000000000", true), ("func-", false), ("x", false)]);
         agree::<Digest>(&[(&"aF".repeat(32), true), (&"g".repeat(64), false), ("", false)]);
         agree::<Sticky>(&[("header:X-User", true), ("cookie:a", true), ("header:", false), ("cookie:a;b", false)]);

@@ -7,7 +7,7 @@ use super::field::{Body, Fields};
 use crate::error::ErrorCode;
 use crate::model::{
     AliasName, ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, FunctionStatus, InvocationId, Percent,
-    Settings, SettingsPatch, Timestamp, VersionId, VersionLabel,
+    PreviewName, Settings, SettingsPatch, Timestamp, VersionId, VersionLabel,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,7 @@ requests! {
         alias: Option<String>,
         /// The preview to make or to move, instead of an alias: `preview-<name>` in the environment `preview`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<PreviewName>")]
         preview: Option<String>,
         /// How long the preview stays from now on, such as `24h`; `0`: until it is deleted; as the configuration says when
         /// absent.

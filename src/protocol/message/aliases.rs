@@ -8,11 +8,13 @@ requests! {
     /// LIST_ALIASES.
     AliasesRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
     }
     /// DELETE_ALIAS.
     DeleteAliasRequest {
         /// Id or name.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` and `ROLLBACK` cannot be deleted.
         name: String,
@@ -23,10 +25,12 @@ messages! {
     /// An alias.
     AliasInfo {
         /// Its name.
+        #[schemars(with = "AliasName")]
         name: String,
         /// The environment it runs in.
         environment: String,
         /// The label it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The second version, which has a share of its calls.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +70,7 @@ messages! {
     /// An alias with its history.
     AliasDetails {
         /// Its name.
+        #[schemars(with = "AliasName")]
         name: String,
         /// The environment it runs in.
         #[schemars(with = "EnvironmentName")]

@@ -1,16 +1,19 @@
 //! What commands about environments say and answer.
 
 use super::{SplitInfo, is_false};
-use crate::model::{Digest, Timestamp};
+use crate::model::{Digest, EnvironmentName, Timestamp, VersionLabel};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 requests! {
     /// CREATE_ENVIRONMENT.
     CreateEnvironmentRequest {
         /// Letters, digits, `_` and `-`; no other differs from it only in case.
+        #[schemars(with = "EnvironmentName")]
         name: String,
         /// The environment it takes variables from where it has none of its own; none when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<EnvironmentName>")]
         parent: Option<String>,
         /// Whether a version that is new to an alias in it needs approval.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -22,6 +25,7 @@ requests! {
     /// SET_ENVIRONMENT.
     SetEnvironmentRequest {
         /// The environment, which is there.
+        #[schemars(with = "EnvironmentName")]
         name: String,
         /// Whether a version that is new to an alias in it needs approval; as before when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,21 +42,25 @@ requests! {
     /// GET_ENVIRONMENT.
     EnvironmentRequest {
         /// Its name.
+        #[schemars(with = "EnvironmentName")]
         name: String,
     }
     /// DELETE_ENVIRONMENT.
     DeleteEnvironmentRequest {
         /// Its name.
+        #[schemars(with = "EnvironmentName")]
         name: String,
     }
     /// COMPARE_ENVIRONMENTS.
     CompareEnvironmentsRequest {
         /// One environment.
+        #[schemars(with = "EnvironmentName")]
         from: String,
         /// The other one.
         to: String,
         /// Id or name of the one function it is about; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(min = 1))]
         function_id: Option<String>,
     }
 }
@@ -66,6 +74,7 @@ messages! {
     /// An environment. CREATE_ENVIRONMENT, SET_ENVIRONMENT and DELETE_ENVIRONMENT.
     EnvironmentInfo {
         /// Its name.
+        #[schemars(with = "EnvironmentName")]
         name: String,
         /// The environment it takes variables from where it has none of its own.
         parent: Option<String>,
@@ -95,6 +104,7 @@ messages! {
         /// The alias.
         alias: String,
         /// The label it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number of that version.
         number: u32,
@@ -116,6 +126,7 @@ messages! {
         /// Its name.
         function: String,
         /// Its id.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// How the first environment stands to the second.
         state: ComparedState,
@@ -137,6 +148,7 @@ messages! {
         /// The alias that stands for the environment.
         alias: String,
         /// The label it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number of that version.
         number: u32,
@@ -162,7 +174,7 @@ messages! {
 }
 
 /// How one environment stands to another, by the numbers of a function's versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ComparedState {
     /// Both have the same code.

@@ -1,7 +1,7 @@
 //! What commands about previews say and answer.
 
 use super::is_false;
-use crate::model::Timestamp;
+use crate::model::{AliasName, PreviewName, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -9,20 +9,24 @@ requests! {
     PreviewsRequest {
         /// Id or name of the one function it is about; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(min = 1))]
         function_id: Option<String>,
     }
     /// DELETE_PREVIEW.
     DeletePreviewRequest {
         /// The preview, without `preview-`.
+        #[schemars(with = "PreviewName")]
         name: String,
         /// Id or name of the one function it is about; every function that has the preview when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(min = 1))]
         function_id: Option<String>,
     }
     /// CLEANUP_PREVIEWS.
     CleanupPreviewsRequest {
         /// Id or name of the one function it is about; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(length(min = 1))]
         function_id: Option<String>,
         /// Also those that were not deployed for so long, such as `3d`; only what has expired when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,14 +48,17 @@ messages! {
         /// The function's name.
         function: String,
         /// The function's id.
+        #[schemars(length(min = 1))]
         function_id: String,
         /// What it is called.
         name: String,
         /// Its alias: `preview-` and the name.
+        #[schemars(with = "AliasName")]
         alias: String,
         /// The environment it runs in.
         environment: String,
         /// The label it points at.
+        #[schemars(with = "VersionLabel")]
         version: String,
         /// The number of that version.
         number: u32,

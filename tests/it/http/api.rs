@@ -157,7 +157,15 @@ async fn every_command_has_its_path() {
         ("GET", "/api/functions/f/previews", None, "/previews/0/name", json!("pr-1")),
         ("GET", "/api/previews", None, "/previews/0/version", json!("v3")),
         ("POST", "/api/cleanup/previews", Some(json!({})), "/removed", json!([])),
-        ("DELETE", "/api/previews/pr-1", None, "/removed/0/name", json!("pr-1")),
+        ("DELETE", "/api/functions/f/previews/pr-1", None, "/removed/0/name", json!("pr-1")),
+        (
+            "POST",
+            "/api/functions/f/deploy",
+            Some(json!({"bundle": code("three"), "preview": "pr-2"})),
+            "/alias",
+            json!("preview-pr-2"),
+        ),
+        ("DELETE", "/api/previews/pr-2", None, "/removed/0/name", json!("pr-2")),
         ("POST", "/api/functions/f/cleanup", Some(json!({"keep": 1, "dry_run": true})), "/dry_run", json!(true)),
         ("POST", "/api/cleanup", Some(json!({"keep": 1})), "/functions/0/removed/0/version", json!("v1")),
         ("POST", "/api/tokens", Some(json!({"name": "ci", "scopes": ["deploy"]})), "/name", json!("ci")),
@@ -166,7 +174,7 @@ async fn every_command_has_its_path() {
         ("GET", "/api/manifest", None, "/functions/0/name", json!("f")),
         ("POST", "/api/functions/f/rollback", Some(json!({"dry_run": true})), "/status", json!("checked")),
         ("POST", "/api/functions/f/invoke", Some(json!({"body": [1], "query": {"a": ["b"]}})), "/status", json!(200)),
-        ("GET", "/api/functions/f/deployments?limit=1", None, "/deployments/0/isActive", json!(true)),
+        ("GET", "/api/functions/f/deployments?limit=1", None, "/deployments/0/kind", json!("remove")),
         ("DELETE", "/api/functions/f/versions/v2", None, "/version", json!("v2")),
     ];
     for (method, path, body, pointer, expected) in calls {

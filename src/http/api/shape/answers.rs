@@ -97,6 +97,15 @@ struct Act {
     size: u64,
     /// How long the command took.
     duration_ms: f64,
+    /// Where the preview is, by path; only for a preview.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// Where it is by a host name of its own; absent where the names do not make one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_url: Option<String>,
+    /// When it goes by itself; absent where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
     /// What would happen, step by step; only in a dry run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
@@ -105,8 +114,26 @@ struct Act {
 
 /// The label, the status, and all else.
 fn parts(answer: DeployResponse) -> (String, String, Act) {
-    let DeployResponse { deployment_id, function_id, version, number, alias, environment, status, .. } = answer;
-    let DeployResponse { weight, previous_version, published, digest, size, duration_ms, plan, .. } = answer;
+    // Every field, so that none is forgotten here.
+    let DeployResponse {
+        deployment_id,
+        function_id,
+        version,
+        number,
+        alias,
+        environment,
+        weight,
+        status,
+        previous_version,
+        published,
+        digest,
+        size,
+        duration_ms,
+        url,
+        host_url,
+        expires_at,
+        plan,
+    } = answer;
     let act = Act {
         deployment_id,
         function_id,
@@ -119,6 +146,9 @@ fn parts(answer: DeployResponse) -> (String, String, Act) {
         digest,
         size,
         duration_ms,
+        url,
+        host_url,
+        expires_at,
         plan,
     };
     (version, status, act)
