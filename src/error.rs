@@ -99,6 +99,8 @@ error_codes! {
     WorkerUnavailable = "WORKER_UNAVAILABLE", http 503, exit 7;
     /// The environment is protected: this is not done while it is.
     ApprovalRequired = "APPROVAL_REQUIRED", http 403, exit 8;
+    /// The daemon is starting, and has no functions yet.
+    Starting = "STARTING", http 503, exit 7;
     /// The daemon is stopping.
     ShuttingDown = "SHUTTING_DOWN", http 503, exit 7;
     /// The daemon itself failed; its log says more.

@@ -6,6 +6,7 @@ use super::session::Session;
 use crate::config::LogFormat;
 use crate::daemon::{Daemon, Options, Reload, Signals, StartError};
 use crate::error::ErrorCode;
+use crate::http::BindError;
 use crate::logging;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,10 @@ impl Serve {
 /// Why the daemon did not start.
 pub(super) fn failed(error: StartError) -> CliError {
     let code = match &error {
-        StartError::Locked { .. } | StartError::Bind(_) | StartError::Http(_) => ErrorCode::Conflict,
+        StartError::Locked { .. } | StartError::Bind(_) | StartError::Http(BindError::Address { .. }) => {
+            ErrorCode::Conflict
+        }
+        StartError::Http(_) => ErrorCode::InvalidRequest,
         StartError::Runtime(_) => ErrorCode::WorkerUnavailable,
         _ => ErrorCode::Internal,
     };

@@ -216,6 +216,18 @@ impl Grant {
         Caller { actor: format!("token:{}", self.token.name).into() }
     }
 
+    /// What its token is called.
+    #[must_use]
+    pub fn token_name(&self) -> &TokenName {
+        &self.token.name
+    }
+
+    /// `FORBIDDEN` unless the token is for looking at all there is.
+    pub fn may_read(&self) -> Result<(), Error> {
+        self.has(Scope::Read, "this page")?;
+        if self.token.function.is_some() { Err(self.elsewhere()) } else { Ok(()) }
+    }
+
     /// `FORBIDDEN` unless the token is for this request.
     pub fn allows(&self, request: &Request, router: &Router) -> Result<(), Error> {
         let needs = needs(request);

@@ -45,6 +45,7 @@ pub use call::{Call, Failed, call, check_head, check_method};
 pub use policy::keep_watch;
 pub use previews::{HOST_SEPARATOR, keep_previews};
 pub use scopes::{About, Needs, SCOPES, needs};
+pub use status::disk;
 pub use tokens::keep_token_uses;
 
 use crate::{
@@ -72,7 +73,10 @@ use std::{
     sync::{Arc, Weak, atomic::AtomicU64},
     time::Instant,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Everything a command works with.
@@ -272,14 +276,28 @@ impl Context {
         Ok(())
     }
 
+    /// Has the workers started that are always kept, and waits until they are there or have failed.
+    pub async fn warm_floors(&self) {
+        let mut floors = JoinSet::new();
+        for entry in self.router.functions() {
+            let count = entry.function.settings.warm_workers as usize;
+            for pool in self.prepare_floor(&entry) {
+                floors.spawn(async move { pool.warm(count).await });
+            }
+        }
+        while floors.join_next().await.is_some() {}
+    }
+
     /// Makes the pools of what `LIVE` sends calls to if they keep workers warm; the scheduler's next tick fills them.
-    pub fn prepare_floor(&self, entry: &Entry) {
+    pub fn prepare_floor(&self, entry: &Entry) -> Vec<PoolHandle> {
+        let mut pools = Vec::new();
         let live = entry.alias(AliasName::LIVE).filter(|_| entry.function.settings.warm_workers > 0);
         for (alias, (id, share)) in live.into_iter().flat_map(|alias| alias.targets().map(move |it| (alias, it))) {
             if let Some(version) = entry.version(id).filter(|_| share > Percent::NONE) {
-                self.pool(entry, version, &alias.environment);
+                pools.push(self.pool(entry, version, &alias.environment));
             }
         }
+        pools
     }
 
     /// The pool of a version in an environment. Workers stay for `LIVE` alone when nothing is invoked.

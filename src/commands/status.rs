@@ -45,8 +45,9 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
     })
 }
 
-/// A few questions to the file system and no walk through it: what versions take is in memory.
-fn disk(context: &Context) -> DiskInfo {
+/// What lies on the disk. A few questions to the file system and no walk through it: what versions take is in memory.
+#[must_use]
+pub fn disk(context: &Context) -> DiskInfo {
     // With what was written and is not yet in the file itself.
     let database = |name: &str| -> u64 {
         let files = ["", "-wal"].map(|end| context.data_dir.join(format!("{name}{end}")));

@@ -1,7 +1,7 @@
 //! Values as the program uses them: durations, sizes, and what an empty text stands for.
 
 use super::{DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, PreviewsConfig, VersioningConfig, WorkersConfig};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 const fn milliseconds(number: u32) -> Duration {
     Duration::from_millis(number as u64)
@@ -74,6 +74,13 @@ impl HttpConfig {
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         Some(self.address.as_str()).filter(|it| !it.is_empty() && *it != "off")
+    }
+
+    /// The certificate's file and the key's; none where TLS is off.
+    #[must_use]
+    pub fn tls_files(&self) -> Option<(&Path, &Path)> {
+        let are_set = !self.tls_certificate.is_empty() && !self.tls_key.is_empty();
+        are_set.then(|| (Path::new(&self.tls_certificate), Path::new(&self.tls_key)))
     }
 
     /// See [`Self::head_timeout_ms`].

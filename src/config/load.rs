@@ -253,6 +253,18 @@ impl Layers {
             let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
             self.problems.push(Problem { origin, message });
         }
+        let http = &self.config.http;
+        for (given, key, other) in [
+            (&http.tls_certificate, "http.tls_certificate", "http.tls_key"),
+            (&http.tls_key, "http.tls_key", "http.tls_certificate"),
+        ] {
+            let is_alone = !given.is_empty() && (http.tls_certificate.is_empty() || http.tls_key.is_empty());
+            if is_alone {
+                let message = format!("{key} = {given:?}: expected {other} as well, as TLS takes both files");
+                let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
+                self.problems.push(Problem { origin, message });
+            }
+        }
         if !self.problems.is_empty() {
             return Err(ConfigError::Invalid(self.problems));
         }

@@ -12,7 +12,7 @@ mod suggest;
 mod value;
 
 pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
-pub use value::{Auth, Bytecode, LogFormat, Network, SandboxLevel, SandboxMode, Switch, Verify};
+pub use value::{Auth, Bytecode, LogFormat, Metrics, Network, SandboxLevel, SandboxMode, Switch, Verify};
 
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -237,6 +237,20 @@ schema! {
             "How long a body may make no progress, in either direction.";
         stream_seconds_max: u32 = 3_600_u32, Rule::Number(1, 604_800), Live,
             "How long an answer that makes progress may take; its beginning has the function's timeout_seconds.";
+        requests_per_connection_max: u32 = 100_000_u32, Rule::Number(0, 1_000_000_000), Live,
+            "Requests of one connection, after which it is closed without losing any; 0: as many as it likes.";
+        tls_certificate: String = "", Rule::Text, Restart,
+            "PEM file with the certificate and those that vouch for it, read again when it changes; empty: no TLS.";
+        tls_key: String = "", Rule::Text, Restart,
+            "PEM file with the certificate's private key, read again when it changes.";
+        metrics: Metrics = Metrics::Auto, Rule::Choice(Metrics::NAMES), Live,
+            "Who may read /metrics. open: everybody; token: who has a token with the scope read; off: nobody; auto: open on a loopback address, else token.";
+        metrics_versions_max: u32 = 500_u32, Rule::Number(1, 10_000), Live,
+            "Versions that /metrics tells of; of more, those that were called most.";
+        access_log: String = "off", Rule::Text, Live,
+            "Where each request is written down: off, stdout, stderr, or a file, which is opened anew at each reload.";
+        access_log_query: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Live,
+            "on: with the queries of requests, which may have secrets in them.";
         cors_origin: String = "", Rule::Text, Live,
             "The origin whose pages may call functions, or * for all; empty: functions answer preflights themselves.";
     }

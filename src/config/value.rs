@@ -226,6 +226,20 @@ choice! {
 }
 
 choice! {
+    /// Who may read `/metrics`.
+    Metrics {
+        /// Everybody on a loopback address, else who has a token.
+        Auto = "auto",
+        /// Everybody.
+        Open = "open",
+        /// Who has a token that may look.
+        Token = "token",
+        /// Nobody.
+        Off = "off",
+    }
+}
+
+choice! {
     /// Whether something is done.
     Switch {
         /// It is.

@@ -1,8 +1,9 @@
 //! The daemon: opens everything in order, owns every task, and stops them in the opposite order.
 //!
 //! ```text
-//! start: folder → lock → Bun → store → bundles → logs → workers → router → socket
-//! stop:  socket closes → running invocations finish (shutdown_grace) → workers end → logs are written → lock is freed
+//! start: folder → lock → HTTP (not ready) → Bun → store → bundles → logs → workers → router → socket → warm workers
+//! stop:  socket closes → running invocations finish (shutdown_grace) → workers end → HTTP closes → logs are written
+//!        → lock is freed
 //! ```
 //!
 //! **Invariant.** Dropping or killing the daemon at any instant leaves no worker (the kernel ends them with their
@@ -95,7 +96,7 @@ pub enum StartError {
     /// The socket cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The address for HTTP cannot be listened on.
+    /// HTTP cannot be served as it is configured.
     #[error(transparent)]
     Http(#[from] http::BindError),
     /// The threads that serve connections cannot be started.
@@ -165,6 +166,7 @@ pub struct Daemon {
     context: Arc<Context>,
     socket: PathBuf,
     http: Option<SocketAddr>,
+    face: Option<Arc<http::Face>>,
     /// Those of the command socket and of HTTP.
     servers: JoinSet<()>,
     /// What ticks and watches.
@@ -192,13 +194,21 @@ impl Daemon {
         let shared = !(config.daemon.allowed_uids.is_empty() && config.daemon.allowed_gids.is_empty());
         let lanes = Arc::new(Lanes::start().map_err(StartError::Threads)?);
         let server = ipc::Server::bind(&socket, shared, Arc::clone(&lanes)).await?;
-        let http = http::Server::bind(&config.http, lanes).await?;
+        let stopping = CancellationToken::new();
+        let http = http::Server::bind(&config, lanes, stopping.clone()).await?;
         let http_address = http.as_ref().map(http::Server::address);
+        let shown = http_address.map_or_else(|| "off".to_owned(), |it| it.to_string());
+        let face = http.as_ref().map(http::Server::face);
+        let mut servers = JoinSet::new();
+        if let Some(http) = http {
+            // Whoever sends requests here learns from the beginning that the daemon is not ready.
+            servers.spawn(http.run());
+            tracing::info!(http = shown, "starting");
+        }
         let found = runtime::find(config.bun_path(), &data_dir).await?;
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
-        let context = open(config, data_dir, runtime, http_address).await?;
-        context.router.functions().iter().for_each(|entry| context.prepare_floor(entry));
+        let context = open(config, data_dir, runtime, http_address, stopping).await?;
         context.leave_missing_manifests();
         let mut helpers = JoinSet::new();
         helpers.spawn(tick(Arc::clone(&context)));
@@ -207,6 +217,7 @@ impl Daemon {
             async move { scheduler.keep_prewarmed().await }
         });
         helpers.spawn(enforce_memory(Arc::clone(&context)));
+        helpers.spawn(warm(Arc::clone(&context), face.clone()));
         helpers.spawn(commands::keep_compiled(Arc::clone(&context)));
         helpers.spawn(commands::keep_watch(Arc::clone(&context)));
         helpers.spawn(commands::keep_expiring(Arc::clone(&context)));
@@ -214,19 +225,19 @@ impl Daemon {
         helpers.spawn(commands::keep_token_uses(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
-                let context = Arc::clone(&context);
-                move || reload_config(&context, &reload, log_level.as_ref())
+                let (context, face) = (Arc::clone(&context), face.clone());
+                move || reload_config(&context, face.as_deref(), &reload, log_level.as_ref())
             };
             helpers.spawn(watch::config(file, hangup, apply));
         }
-        let mut servers = JoinSet::new();
         servers.spawn(server.run(Arc::clone(&context)));
-        if let Some(http) = http {
-            servers.spawn(http.run(Arc::clone(&context)));
+        if let Some(face) = &face {
+            face.open(Arc::clone(&context));
+            let (files, renewed) = (face.certificate_files(), Arc::clone(face));
+            helpers.spawn(watch::folders(files, move || renewed.reload_certificate()));
         }
-        let shown = http_address.map_or_else(|| "off".to_owned(), |it| it.to_string());
         tracing::info!(socket = %socket.display(), http = shown, functions = context.router.functions().len(), pid = std::process::id(), "ready");
-        Ok(Self { context, socket, http: http_address, servers, helpers, _lock: lock })
+        Ok(Self { context, socket, http: http_address, face, servers, helpers, _lock: lock })
     }
 
     /// Where the command socket is.
@@ -270,6 +281,9 @@ impl Daemon {
         self.context.scheduler.shutdown(grace).await;
         self.context.tasks.close();
         self.context.tasks.wait().await;
+        if let Some(face) = &self.face {
+            face.close();
+        }
         // What is left of a connection now is a client that does not read its answers.
         let served = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(FLUSH_GRACE, served).await.is_err() {
@@ -279,8 +293,12 @@ impl Daemon {
         if let Err(error) = self.context.write_token_uses().await {
             tracing::error!(%error, "cannot write when tokens were last used");
         }
-        let context = Arc::clone(&self.context);
-        let _ = tokio::task::spawn_blocking(move || context.telemetry.close()).await;
+        let (context, face) = (Arc::clone(&self.context), self.face.take());
+        let finish = move || {
+            context.telemetry.close();
+            face.inspect(|face| face.finish());
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
         tracing::info!("stopped");
     }
 }
@@ -294,6 +312,7 @@ async fn open(
     data_dir: PathBuf,
     runtime: Runtime,
     http: Option<SocketAddr>,
+    stopping: CancellationToken,
 ) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;
     let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
@@ -334,13 +353,19 @@ async fn open(
         telemetry,
         tasks: TaskTracker::new(),
         started: Instant::now(),
-        stopping: CancellationToken::new(),
+        stopping,
         changing: ChangeLocks::default(),
         aliases_moved: Notify::new(),
         watched: Notify::new(),
         expiring: Notify::new(),
         http,
     }))
+}
+
+/// Starts the workers that are always kept, and says so when they are there.
+async fn warm(context: Arc<Context>, face: Option<Arc<http::Face>>) {
+    context.warm_floors().await;
+    face.inspect(|face| face.warmed());
 }
 
 async fn tick(context: Arc<Context>) {
@@ -360,10 +385,14 @@ async fn enforce_memory(context: Arc<Context>) {
 }
 
 /// Reads the configuration again and applies what can change while the daemon runs.
-fn reload_config(context: &Context, reload: &Reload, log_level: Option<&LevelHandle>) {
+fn reload_config(context: &Context, face: Option<&http::Face>, reload: &Reload, log_level: Option<&LevelHandle>) {
     let config = match reload() {
         Ok(effective) => effective.config,
-        Err(error) => return tracing::error!("the configuration is not reloaded, the old one stays: {error}"),
+        Err(error) => {
+            // A log that was moved away must not wait for somebody to mend the configuration.
+            face.inspect(|face| face.reload(&context.config.load()));
+            return tracing::error!("the configuration is not reloaded, the old one stays: {error}");
+        }
     };
     let changes = crate::config::diff(&context.config.load(), &config);
     if let Some(log_level) = log_level
@@ -375,6 +404,7 @@ fn reload_config(context: &Context, reload: &Reload, log_level: Option<&LevelHan
     context.scheduler.spawner().set_limits(spawn_limits(&config));
     context.telemetry.logs().set_options(log_options(&config));
     context.config.store(Arc::new(context.config.load().reloaded(&config)));
+    face.inspect(|face| face.reload(&config));
     if !changes.live.is_empty() {
         tracing::info!(keys = changes.live.join(", "), "the configuration is reloaded");
     }

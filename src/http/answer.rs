@@ -1,12 +1,13 @@
 //! What goes back over HTTP.
 
+use super::{face::Face, streamed::Streamed};
 use crate::{
-    commands::Call,
+    commands::{Call, Failed},
     error::{Error, ErrorCode},
     model::InvocationId,
 };
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use schemars::JsonSchema;
@@ -14,7 +15,9 @@ use serde::Serialize;
 use std::{
     fmt, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// The header that names the invocation.
@@ -28,10 +31,8 @@ pub(super) enum Body {
     /// All of it, until it is taken.
     Whole(Bytes),
     /// What comes piece by piece. `length` is how much is left, where that is known.
-    Stream { chunks: Chunks, length: Option<u64> },
+    Stream { chunks: Streamed, length: Option<u64> },
 }
-
-pub(super) type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,26 +44,55 @@ impl fmt::Debug for Body {
 }
 
 impl Body {
-    /// The rest of a call's answer behind these first bytes. Dropped before its end it ends the call.
-    pub(super) fn of_call(first: Bytes, call: Call, length: Option<u64>) -> Self {
-        let next = |(first, mut call): (Option<Bytes>, Call)| async move {
+    /// The rest of a call's answer behind these first bytes, for a client that takes its time within `patience`. Dropped
+    /// before its end it ends the call.
+    pub(super) fn of_call(
+        first: Bytes,
+        call: Call,
+        length: Option<u64>,
+        (face, patience): (&Arc<Face>, Duration),
+    ) -> Self {
+        let left = length.map(|length| length.saturating_sub(first.len() as u64));
+        let next = |(first, mut call, mut left): (Option<Bytes>, Call, Option<u64>)| async move {
             if let Some(first) = first {
-                return Some((Ok(first), (None, call)));
+                return Some((Ok(first), (None, call, left)));
             }
-            match call.chunk().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), (None, call))),
+            match chunk(&mut call, &mut left).await {
+                Ok(Some(chunk)) => Some((Ok(chunk), (None, call, left))),
                 Ok(None) => None,
                 // The head has gone: all that is left is to break off, so that nobody takes this for the end.
-                Err(failed) => Some((Err(io::Error::other(failed.error.message)), (None, call))),
+                Err(failed) => Some((Err(io::Error::other(failed.error.message)), (None, call, left))),
             }
         };
-        Self::Stream { chunks: Box::pin(stream::unfold((Some(first), call), next)), length }
+        let chunks = Box::pin(stream::unfold((Some(first), call, left), next));
+        Self::Stream { chunks: Streamed::new(chunks, patience, Arc::clone(face)), length }
     }
 
-    /// Chunks of a length that is not known before their end.
-    pub(super) fn stream(chunks: Chunks) -> Self {
-        Self::Stream { chunks, length: None }
+    /// Chunks of a length that is not known before their end, for such a client.
+    pub(super) fn stream(chunks: Chunks, (face, patience): (&Arc<Face>, Duration)) -> Self {
+        Self::Stream { chunks: Streamed::new(chunks, patience, Arc::clone(face)), length: None }
     }
+
+    /// Whether all of it has gone.
+    pub(super) fn is_complete(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Stream { length, .. } => *length == Some(0),
+        }
+    }
+}
+
+/// The next bytes of a call. Behind the last of a length that was said nobody asks for the end, which counts the call: so
+/// it is asked for here, and is known already.
+async fn chunk(call: &mut Call, left: &mut Option<u64>) -> Result<Option<Bytes>, Failed> {
+    let chunk = call.chunk().await?;
+    if let (Some(bytes), Some(left)) = (&chunk, left) {
+        *left = left.saturating_sub(bytes.len() as u64);
+        if *left == 0 {
+            call.chunk().await?;
+        }
+    }
+    Ok(chunk)
 }
 
 impl HttpBody for Body {
@@ -73,7 +103,7 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Stream { chunks, length } => chunks.as_mut().poll_next(context).map(|chunk| {
+            Self::Stream { chunks, length } => chunks.poll_next(context).map(|chunk| {
                 let chunk = chunk?;
                 if let (Ok(bytes), Some(left)) = (&chunk, length) {
                     *left = left.saturating_sub(bytes.len() as u64);
@@ -101,6 +131,19 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
     typed(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
+/// The same as the last one on its connection. HTTP/2 has no such header, and hyper takes it off there.
+pub(super) fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// Why something is not there yet or any more, and when to ask again.
+pub(super) fn not_now(reason: &'static str) -> Answer {
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, reason);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
+
 /// A value that is JSON already.
 pub(super) fn json(status: StatusCode, json: impl Into<Bytes>) -> Answer {
     typed(status, "application/json", json.into())
@@ -113,7 +156,7 @@ pub(super) fn not_modified() -> Answer {
     answer
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+pub(super) fn typed(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     let mut answer = Response::new(Body::Whole(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -138,7 +181,7 @@ pub(super) fn error(error: &Error, invocation_id: Option<InvocationId>) -> Answe
         Ok(json) => typed(status, "application/json", json.into()),
         Err(_) => text(status, "an internal error\n"),
     };
-    if error.code == ErrorCode::Overloaded {
+    if matches!(error.code, ErrorCode::Overloaded | ErrorCode::Starting | ErrorCode::ShuttingDown) {
         // Whole seconds, rounded up: less is no header.
         let details = error.details.as_ref();
         let wait_ms = details.and_then(|it| it.get("retry_after_ms")?.as_u64()).unwrap_or(1_000);

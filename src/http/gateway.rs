@@ -4,6 +4,8 @@
 use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
     auth,
+    exchange::{Incoming, Note},
+    face::Face,
     upload::{Outcome, Upload},
 };
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -49,7 +51,7 @@ pub(super) struct Call {
 
 impl Call {
     /// None where a request is for no function.
-    pub(super) fn of(request: &Request<Incoming>, router: &Router) -> Option<Self> {
+    pub(super) fn of(request: &Request<Incoming>, router: Option<&Router>) -> Option<Self> {
         let whole = request.uri().path_and_query();
         if let Some(label) = by_host(request) {
             let function = qualified(label, router);
@@ -81,14 +83,20 @@ fn by_host(request: &Request<Incoming>) -> Option<String> {
 
 /// The function that a label names. A function may have `--` in its name; where there is none of the whole label, what
 /// stands before the first `--` is the qualifier.
-fn qualified(label: String, router: &Router) -> String {
+fn qualified(label: String, router: Option<&Router>) -> String {
     match label.split_once(commands::HOST_SEPARATOR) {
-        Some((qualifier, function)) if router.function(&label).is_err() => format!("{function}:{qualifier}"),
+        Some((qualifier, function)) if router.is_none_or(|it| it.function(&label).is_err()) => format!("{function}:{qualifier}"),
         _ => label,
     }
 }
 
-pub(super) async fn run(context: &Arc<Context>, call: Call, peer: IpAddr, request: Request<Incoming>) -> Answer {
+pub(super) async fn run(
+    (face, context): (&Arc<Face>, &Arc<Context>),
+    call: Call,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    note: &mut Note,
+) -> Answer {
     let config = context.config.load();
     let (correlation, origin) = {
         let of = |name| request.headers().get(name).cloned();
@@ -98,7 +106,7 @@ pub(super) async fn run(context: &Arc<Context>, call: Call, peer: IpAddr, reques
         Some(answer) => answer,
         None => {
             let id = InvocationId::new();
-            match invoke(context, &config.http, id, call, (peer, request)).await {
+            match invoke((face, context), &config.http, (id, call), (peer, request), note).await {
                 Ok(answer) => answer,
                 Err(error) => answer::error(&error, Some(id)),
             }
@@ -131,19 +139,22 @@ fn preflight(origin: &str, request: &Request<Incoming>) -> Option<Answer> {
 }
 
 async fn invoke(
-    context: &Arc<Context>,
+    (face, context): (&Arc<Face>, &Arc<Context>),
     config: &HttpConfig,
-    id: InvocationId,
-    call: Call,
+    (id, call): (InvocationId, Call),
     (peer, request): (IpAddr, Request<Incoming>),
+    note: &mut Note,
 ) -> Result<Answer, Error> {
     let received = Instant::now();
     let (head, body) = request.into_parts();
     let route = context.router.route(&call.function, None, Some(&head.headers))?;
+    note.invocation(id, &route);
     let is_pinned = head.headers.contains_key(PIN_HEADER);
     let mut headers = head.headers;
     if route.entry.function.settings.auth == Auth::Token {
-        auth::authorize(context, &headers, peer)?.may_invoke(route.entry.function.id)?;
+        let grant = auth::authorize(context, &headers, peer)?;
+        note.grant(&grant);
+        grant.may_invoke(route.entry.function.id)?;
         // It is between the caller and the daemon: with it the function could call others in the caller's name.
         headers.remove(header::AUTHORIZATION);
     }
@@ -172,7 +183,10 @@ async fn invoke(
     let begun = commands::call(context, route, again, &invocation).await;
     drop(invocation);
     match begun {
-        Ok(call) => answer(call, config).await,
+        Ok(call) => {
+            note.invocation(id, call.route());
+            answer(call, config, face).await
+        }
         Err(failed) => {
             let Some(upload) = upload else { return Err(failed.error) };
             let error = match upload.outcome() {
@@ -222,7 +236,7 @@ fn remove_reserved(headers: &mut HeaderMap) {
 }
 
 /// The function's answer, whole where it came whole.
-async fn answer(mut call: commands::Call, config: &HttpConfig) -> Result<Answer, Error> {
+async fn answer(mut call: commands::Call, config: &HttpConfig, face: &Arc<Face>) -> Result<Answer, Error> {
     let pace = Pace { idle: config.body_timeout(), until: Instant::now() + config.stream_max() };
     let mut head = Response::new(());
     *head.status_mut() = call.status();
@@ -238,7 +252,7 @@ async fn answer(mut call: commands::Call, config: &HttpConfig) -> Result<Answer,
         }
         Some(first) => {
             call.keep_pace(pace);
-            Body::of_call(first, call, length)
+            Body::of_call(first, call, length, (face, config.body_timeout()))
         }
     };
     Ok(head.map(|()| body))

@@ -1,11 +1,15 @@
-//! The daemon's own pages, which need no token: they tell nothing of what runs here.
+//! The daemon's own pages. Most need no token: they tell nothing of what runs here.
 
 use super::{
     answer::{self, Answer},
     api,
+    exchange::Note,
+    face::{Face, Phase},
+    metrics,
 };
-use crate::commands::Context;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
+use std::{net::IpAddr, sync::Arc};
+use tokio::runtime::Handle;
 
 /// One page, for `GET` and `HEAD`.
 #[derive(Debug)]
@@ -15,43 +19,76 @@ pub(super) struct Page {
     pub(super) summary: &'static str,
     /// What it may answer: a status, a content type, and what that means.
     pub(super) answers: &'static [(u16, &'static str, &'static str)],
-    get: fn(&Context, &HeaderMap) -> Answer,
+    get: Get,
+}
+
+/// How a page is made.
+#[derive(Debug)]
+enum Get {
+    /// At once, for everybody.
+    Now(fn(&Face, &HeaderMap) -> Answer),
+    /// By [`metrics`], once there is something to count, for whom the configuration lets see it.
+    Metrics,
 }
 
 const TEXT: &str = "text/plain";
+const JSON: &str = "application/json";
 
 pub(super) static PAGES: &[Page] = &[
     Page {
         path: "/health",
         summary: "says that the daemon runs",
         answers: &[(200, TEXT, "It does.")],
-        get: |_, _| answer::text(StatusCode::OK, "ok\n"),
+        get: Get::Now(|_, _| answer::text(StatusCode::OK, "ok\n")),
     },
     Page {
         path: "/ready",
         summary: "says whether calls are served",
-        answers: &[(200, TEXT, "They are."), (503, TEXT, "The daemon is stopping.")],
-        get: |context, _| match context.stopping.is_cancelled() {
-            true => answer::text(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping\n"),
-            false => answer::text(StatusCode::OK, "ok\n"),
-        },
+        answers: &[(200, TEXT, "They are."), (503, TEXT, "The daemon is starting or stopping.")],
+        get: Get::Now(|face, _| match face.phase() {
+            Phase::Ready => answer::text(StatusCode::OK, "ok\n"),
+            phase => answer::not_now(phase.reason()),
+        }),
+    },
+    Page {
+        path: "/metrics",
+        summary: "what is counted, in the text format of Prometheus",
+        answers: &[
+            (200, TEXT, "The numbers."),
+            (401, JSON, "The configuration asks for a token."),
+            (403, JSON, "The token is not for this."),
+            (404, JSON, "It is switched off."),
+            (503, TEXT, "The daemon is starting."),
+        ],
+        get: Get::Metrics,
     },
     Page {
         path: "/openapi.json",
         summary: "describes all of this, as OpenAPI 3.1",
         answers: &[
-            (200, "application/json", "The document."),
+            (200, JSON, "The document."),
             (304, "", "The client has it already: its `If-None-Match` is the `ETag`."),
         ],
-        get: |_, headers| api::openapi::get(headers),
+        get: Get::Now(|_, headers| api::openapi::get(headers)),
     },
 ];
 
 /// What a page answers; nothing where there is none at this path.
-pub(super) fn get(context: &Context, method: &Method, path: &str, headers: &HeaderMap) -> Option<Answer> {
+pub(super) async fn get<B>(
+    face: &Arc<Face>,
+    main: &Handle,
+    peer: IpAddr,
+    request: &Request<B>,
+    note: &mut Note,
+) -> Option<Answer> {
+    let (method, path) = (request.method(), request.uri().path());
     let page = PAGES.iter().find(|it| it.path == path)?;
-    Some(match *method {
-        Method::GET | Method::HEAD => (page.get)(context, headers),
+    Some(match (method, &page.get) {
+        (&Method::GET | &Method::HEAD, Get::Now(get)) => get(face, request.headers()),
+        (&Method::GET | &Method::HEAD, Get::Metrics) => match face.context() {
+            Some(context) => metrics::run((face, context), main, peer, request, note).await,
+            None => answer::not_now(face.phase().reason()),
+        },
         _ => answer::method_not_allowed(method, path, &["GET", "HEAD"]),
     })
 }

@@ -1,8 +1,9 @@
 //! The body of a request, read while the function reads it.
 
+use super::exchange::Incoming;
 use crate::model::{BodyBroken, IncomingBody};
 use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use parking_lot::Mutex;
 use std::{
     fmt,

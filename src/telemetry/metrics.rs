@@ -9,6 +9,7 @@
 //! percentiles come from the histograms of its versions added up.
 
 use super::minute::{Figures, Minute, MinuteRow, Tally, minute_of};
+use super::totals::VersionTotals;
 use super::{TelemetryError, database};
 use crate::error::ErrorCode;
 use crate::model::{FunctionId, Timestamp, Timing, VersionId, VersionLabel};
@@ -142,21 +143,6 @@ pub struct VersionReport {
     pub figures: Figures,
 }
 
-/// A version's calls since the daemon started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VersionTotals {
-    /// The function.
-    pub function_id: FunctionId,
-    /// The version.
-    pub version_id: VersionId,
-    /// Its label.
-    pub version: VersionLabel,
-    /// Calls that ended, well or not.
-    pub invocations: u64,
-    /// Calls that failed.
-    pub errors: u64,
-}
-
 impl VersionTotals {
     fn row(&self, minute: &Minute) -> MinuteRow {
         minute.row(self.function_id, self.version_id, &self.version)
@@ -193,8 +179,7 @@ impl Live {
         }
         let current = self.current.get_or_insert_with(|| Box::new(Minute::new(minute)));
         current.record(observation.code, &observation.timing, observation.at);
-        self.totals.invocations += 1;
-        self.totals.errors += u64::from(observation.code.is_some());
+        self.totals.record(observation);
     }
 
     /// Ends the minute in progress if it lies before the given one.
@@ -218,13 +203,9 @@ impl Metrics {
         if let Some(live) = self.versions.read().get(&observation.version_id) {
             return live.lock().record(observation);
         }
-        let &Observation { function_id, version_id, version, .. } = observation;
-        let first_call = || {
-            let version = version.clone();
-            let totals = VersionTotals { function_id, version_id, version, invocations: 0, errors: 0 };
-            Mutex::new(Live { totals, current: None, finished: Vec::new() })
-        };
-        self.versions.write().entry(version_id).or_insert_with(first_call).get_mut().record(observation);
+        let first_call =
+            || Mutex::new(Live { totals: VersionTotals::new(observation), current: None, finished: Vec::new() });
+        self.versions.write().entry(observation.version_id).or_insert_with(first_call).get_mut().record(observation);
     }
 
     /// How a function's calls went over a period that ends at `now`.

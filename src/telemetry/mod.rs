@@ -25,12 +25,14 @@ pub mod logs;
 pub mod metrics;
 mod minute;
 mod queue;
+pub mod totals;
 pub mod window;
 mod writer;
 
 pub use logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Logs, Stream};
-pub use metrics::{Metrics, MetricsReport, Observation, Period, PeriodError, VersionReport, VersionTotals};
+pub use metrics::{Metrics, MetricsReport, Observation, Period, PeriodError, VersionReport};
 pub use minute::Figures;
+pub use totals::VersionTotals;
 pub use window::Window;
 
 use std::path::Path;

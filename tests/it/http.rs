@@ -1,11 +1,20 @@
 //! The HTTP face: by real `curl` where a client's view matters, and by bytes where they do.
 
+mod access_log;
 mod api;
 mod auth;
 mod contract;
+mod exposition;
+mod frames;
 mod gateway;
 mod hostile;
+mod http2;
+mod limits;
+mod metrics;
+mod ready;
 mod seeds;
+mod smuggling;
+mod tls;
 mod upload;
 
 use crate::harness::TestDaemon;

@@ -1,9 +1,12 @@
 //! An answer that is a file: the parts of BACKUP, as they come.
 
-use super::super::answer::{Answer, Body};
 use crate::{
     commands::{self, Caller, Context, Part, Partials},
     error::Error,
+    http::{
+        answer::{Answer, Body},
+        face::Face,
+    },
     protocol::{
         ipc::{Encoding, Request as Command},
         message::BackupPart,
@@ -29,7 +32,7 @@ type Outcome = JoinHandle<Result<Vec<u8>, Error>>;
 
 /// Carries out a command on `main`; a failure before its first part has its own status.
 pub(super) async fn run(
-    context: &Arc<Context>,
+    (face, context): (&Arc<Face>, &Arc<Context>),
     main: &Handle,
     command: Command,
     caller: Caller,
@@ -47,7 +50,7 @@ pub(super) async fn run(
     };
     let rest = stream::unfold(Some((parts, outcome)), |state| async move { next(state?).await });
     let chunks = stream::once(async move { bytes(&first) }).chain(rest);
-    let mut answer = Response::new(Body::stream(Box::pin(chunks)));
+    let mut answer = Response::new(Body::stream(Box::pin(chunks), (face, context.config.load().http.body_timeout())));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     answer.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static(DISPOSITION));
     Ok(answer)

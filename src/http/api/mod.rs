@@ -13,6 +13,8 @@ mod shape;
 use super::{
     answer::{self, Answer},
     auth,
+    exchange::{Incoming, Note},
+    face::Face,
     upload::{Outcome, Upload},
 };
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
 };
 use form::Code;
 use http::{Request, StatusCode, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use openapi::Kind;
 use routes::Found;
 use serde_json::{Map, Value};
@@ -34,18 +36,26 @@ use tokio::{runtime::Handle, sync::mpsc};
 pub(super) const PREFIX: &str = "/api/";
 
 /// Carries out one request. Commands run on `main`: a lane is for calls.
-pub(super) async fn run(context: &Arc<Context>, main: &Handle, peer: IpAddr, request: Request<Incoming>) -> Answer {
-    carry_out(context, main, peer, request).await.unwrap_or_else(|error| answer::error(&error, None))
-}
-
-async fn carry_out(
-    context: &Arc<Context>,
+pub(super) async fn run(
+    (face, context): (&Arc<Face>, &Arc<Context>),
     main: &Handle,
     peer: IpAddr,
     request: Request<Incoming>,
+    note: &mut Note,
+) -> Answer {
+    carry_out((face, context), main, peer, request, note).await.unwrap_or_else(|error| answer::error(&error, None))
+}
+
+async fn carry_out(
+    (face, context): (&Arc<Face>, &Arc<Context>),
+    main: &Handle,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    note: &mut Note,
 ) -> Result<Answer, Error> {
     // Nobody without a token learns what there is.
     let grant = auth::authorize(context, request.headers(), peer)?;
+    note.grant(&grant);
     let path = request.uri().path();
     let (route, fields) = match routes::find(request.method(), path) {
         Found::Route(route, fields) => (route, fields),
@@ -69,7 +79,7 @@ async fn carry_out(
     }
     grant.allows(&command, &context.router)?;
     if route.shape == Shape::Download {
-        return download::run(context, main, command, grant.caller()).await;
+        return download::run((face, context), main, command, grant.caller()).await;
     }
     let is_new = route.shape.makes_functions() && shape::is_new(context, &payload);
     let (owner, caller) = (Arc::clone(context), grant.caller());

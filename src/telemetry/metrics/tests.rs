@@ -200,7 +200,8 @@ fn a_version_that_is_not_called_has_no_histogram() {
     let versions = metrics.versions.read();
     let live = versions[&callee.version_id].lock();
     assert!(live.current.is_none() && live.finished.is_empty());
-    assert!(size_of::<Live>() < 150, "{}", size_of::<Live>());
+    // What is left has three times as many numbers as there are buckets.
+    assert!(size_of::<Live>() < 700, "{}", size_of::<Live>());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::{bun, until, workers_of};
 use levain::{client::Client, protocol::message::StatusRequest};
 use std::{
     fs::File,
+    net::SocketAddr,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -57,10 +58,8 @@ impl DaemonProcess {
     }
 
     /// The same with a daemon that may refuse to start; the error is what it says then.
-    pub async fn try_spawn(mut command: Command, data_dir: &Path) -> Result<Self, String> {
-        let stderr = tempfile::tempfile().unwrap();
-        let child = command.stdout(Stdio::null()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();
-        let mut daemon = Self { child, data_dir: data_dir.to_owned(), stderr };
+    pub async fn try_spawn(command: Command, data_dir: &Path) -> Result<Self, String> {
+        let mut daemon = Self::begin(command, data_dir);
         let socket = daemon.socket();
         until("the daemon answers or ends", || {
             let ended = daemon.child.try_wait().unwrap();
@@ -78,6 +77,23 @@ impl DaemonProcess {
         })
         .await
         .map(|()| daemon)
+    }
+
+    /// Starts a prepared `levain serve` and waits for nothing.
+    pub fn begin(mut command: Command, data_dir: &Path) -> Self {
+        let stderr = tempfile::tempfile().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();
+        Self { child, data_dir: data_dir.to_owned(), stderr }
+    }
+
+    /// Where it serves HTTP, once it has said so.
+    pub async fn http(&self) -> SocketAddr {
+        until("it says where HTTP is", || {
+            let said = self.stderr();
+            let address = said.split("\"http\":\"").nth(1).and_then(|it| it.split('"').next()?.parse().ok());
+            async move { address }
+        })
+        .await
     }
 
     /// Runs a command to its end; one that hangs fails the test.

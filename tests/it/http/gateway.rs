@@ -77,7 +77,9 @@ async fn a_request_and_its_answer_pass_whole() {
     assert_eq!((shown.all("set-cookie"), shown.header("x-own")), (vec!["a=1", "b=2"], "yes"));
     assert!(shown.header("x-levain-invocation-id").starts_with("exec-"));
     assert_eq!(shown.header("x-levain-version"), "v1");
-    assert!(shown.header("server-timing").starts_with("queue;dur="), "{shown:?}");
+    let timing: Vec<_> = shown.header("server-timing").split(", ").map(|it| it.split_once(";dur=").unwrap()).collect();
+    assert_eq!(timing.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["queue", "start", "run"], "{shown:?}");
+    assert!(timing.iter().all(|(_, ms)| ms.parse::<f64>().is_ok()), "{shown:?}");
     let head = curl(&daemon, &["--head"], "/functions/f").await;
     assert_eq!((head.status(), head.body.len()), (200, 0));
     assert!(head.header("content-length").parse::<u32>().unwrap() > 10);

@@ -74,3 +74,8 @@ async fn the_session_about_environments_works_line_by_line() {
 async fn the_session_about_rollouts_works_line_by_line() {
     assert!(works_line_by_line("docs/rollouts.md").await > 0, "the document tells what a call answers");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_metrics_works_line_by_line() {
+    assert_eq!(works_line_by_line("docs/metrics.md").await, 1);
+}

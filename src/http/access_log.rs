@@ -1,0 +1,414 @@
+//! The access log: one JSON object a line for each request that has ended.
+//!
+//! ```text
+//!   lanes ──push──▶ queue (bounded) ──▶ one thread ──▶ standard output, standard error or a file
+//! ```
+//!
+//! Nobody who serves a request waits for it: what finds no room in the queue is dropped and counted. A file is opened
+//! anew at each reload of the configuration, so that it can be moved away before (`logrotate` with SIGHUP).
+
+use crate::{
+    commands::Grant,
+    config::HttpConfig,
+    model::{InvocationId, Timestamp, Version},
+};
+use http::{HeaderMap, HeaderName, Method, Request, header};
+use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
+use std::{
+    collections::VecDeque,
+    fmt,
+    fs::OpenOptions,
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Lines that may wait to be written.
+const WAITING_MAX: usize = 8_192;
+
+/// So many are written without waiting for others.
+const MANY_WAITING: usize = WAITING_MAX / 2;
+
+/// How long a line waits for others to be written with it.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a stop waits for a file or pipe that takes nothing.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a client can put into a line: longer texts are cut.
+const PATH_BYTES_MAX: usize = 2_048;
+const TEXT_BYTES_MAX: usize = 512;
+
+/// The identity that a call has beyond this machine (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the access log {path}: {source}; set http.access_log to a file that can be written, or to off")]
+pub struct AccessLogError {
+    path: String,
+    source: io::Error,
+}
+
+/// What is known of a request from the beginning.
+#[derive(Debug)]
+pub(super) struct Head {
+    at: Timestamp,
+    peer: SocketAddr,
+    method: Method,
+    path: String,
+    query: Option<String>,
+    protocol: http::Version,
+    user_agent: Option<String>,
+    traceparent: Option<String>,
+}
+
+impl Head {
+    pub(super) fn of<B>(request: &Request<B>, peer: SocketAddr, config: &HttpConfig) -> Self {
+        let uri = request.uri();
+        let is_wanted = config.access_log_query == crate::config::Switch::On;
+        Self {
+            at: Timestamp::now(),
+            peer,
+            method: request.method().clone(),
+            path: cut(uri.path(), PATH_BYTES_MAX),
+            query: uri.query().filter(|_| is_wanted).map(|it| cut(it, PATH_BYTES_MAX)),
+            protocol: request.version(),
+            user_agent: text(request.headers(), &header::USER_AGENT),
+            traceparent: text(request.headers(), &TRACEPARENT),
+        }
+    }
+}
+
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    Some(cut(&String::from_utf8_lossy(headers.get(name)?.as_bytes()), TEXT_BYTES_MAX))
+}
+
+fn cut(text: &str, max: usize) -> String {
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text[..end.unwrap_or(0)].to_owned()
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) head: Head,
+    pub(super) status: Option<u16>,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) duration: Duration,
+    pub(super) is_complete: bool,
+    pub(super) function: Option<Arc<str>>,
+    pub(super) version: Option<Arc<Version>>,
+    pub(super) invocation: Option<InvocationId>,
+    pub(super) grant: Option<Grant>,
+}
+
+/// A line; `docs/http-api.md` tells what its fields are.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: Timestamp,
+    peer: SocketAddr,
+    method: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'a str>,
+    protocol: &'a str,
+    status: Option<u16>,
+    complete: bool,
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invocation_id: Option<InvocationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+}
+
+impl Record {
+    /// Writes it as one line: JSON escapes what could end it.
+    fn write(&self, into: &mut Vec<u8>) -> serde_json::Result<()> {
+        let head = &self.head;
+        let line = Line {
+            time: head.at,
+            peer: head.peer,
+            method: head.method.as_str(),
+            path: &head.path,
+            query: head.query.as_deref(),
+            protocol: match head.protocol {
+                http::Version::HTTP_2 => "HTTP/2",
+                http::Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+            status: self.status,
+            complete: self.is_complete,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration_ms: self.duration.as_micros() as f64 / 1e3,
+            function: self.function.as_deref(),
+            version: self.version.as_ref().map(|it| it.label.as_str()),
+            invocation_id: self.invocation,
+            token: self.grant.as_ref().map(|it| it.token_name().as_str()),
+            user_agent: head.user_agent.as_deref(),
+            traceparent: head.traceparent.as_deref(),
+        };
+        serde_json::to_writer(&mut *into, &line)?;
+        into.push(b'\n');
+        Ok(())
+    }
+}
+
+/// Where lines go.
+type Sink = Box<dyn Write + Send>;
+
+/// The log, which may be off.
+#[derive(Debug)]
+pub(super) struct AccessLog {
+    shared: Arc<Shared>,
+    /// Runs from when the log was first on.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_on: AtomicBool,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// Lines that found no room, or could not be written.
+    dropped: AtomicU64,
+    written: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Record>,
+    /// Where lines go behind so many of those that wait; none within it: nowhere.
+    next: Option<(usize, Option<Sink>)>,
+    is_closing: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
+impl AccessLog {
+    /// A log into `target`: `off`, `stdout`, `stderr`, or a path.
+    pub(super) fn open(target: &str) -> Result<Self, AccessLogError> {
+        let log = Self { shared: Arc::default(), thread: Mutex::default() };
+        log.reopen(target)?;
+        Ok(log)
+    }
+
+    /// Writes what comes from now on there; what has come goes where it went.
+    pub(super) fn reopen(&self, target: &str) -> Result<(), AccessLogError> {
+        let fail = |source| AccessLogError { path: target.to_owned(), source };
+        let sink = sink(target).map_err(fail)?;
+        let is_on = sink.is_some();
+        let mut thread = self.thread.lock();
+        if is_on && thread.is_none() {
+            let shared = Arc::clone(&self.shared);
+            let begun = thread::Builder::new().name("levain-access-log".into()).spawn(move || shared.write());
+            *thread = Some(begun.map_err(fail)?);
+        }
+        let mut queue = self.shared.queue.lock();
+        queue.next = Some((queue.waiting.len(), sink));
+        drop(queue);
+        self.shared.changed.notify_one();
+        self.shared.is_on.store(is_on, Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.shared.is_on.load(Relaxed)
+    }
+
+    /// Has a line written, if there is room.
+    pub(super) fn push(&self, record: Record) {
+        let mut queue = self.shared.queue.lock();
+        if queue.waiting.len() >= WAITING_MAX || queue.is_closing {
+            drop(queue);
+            self.shared.dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        queue.waiting.push_back(record);
+        // The first one wakes the thread, which then waits for others, but not until there is no room any more.
+        if matches!(queue.waiting.len(), 1 | MANY_WAITING) {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// Lines that were written, and such as are lost.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.shared.written.load(Relaxed), self.shared.dropped.load(Relaxed))
+    }
+
+    /// Writes what waits, and takes no more.
+    pub(super) fn close(&self) {
+        self.shared.queue.lock().is_closing = true;
+        self.shared.changed.notify_one();
+        let Some(thread) = self.thread.lock().take() else { return };
+        let until = Instant::now() + CLOSE_TIMEOUT;
+        while !thread.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        } else {
+            tracing::warn!("the access log takes nothing; its last lines are lost");
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    /// The thread: until it is told to close.
+    fn write(&self) {
+        let mut sink: Option<Sink> = None;
+        let mut is_failing = false;
+        loop {
+            let (mut records, next, is_closing) = self.take();
+            if let Some((place, next)) = next {
+                // What came while there was nothing to write to came for this one.
+                let behind = if sink.is_some() { records.split_off(place) } else { std::mem::take(&mut records) };
+                self.write_to(&mut sink, &records, &mut is_failing);
+                (sink, records) = (next, behind);
+            }
+            self.write_to(&mut sink, &records, &mut is_failing);
+            if is_closing {
+                return;
+            }
+        }
+    }
+
+    fn write_to(&self, sink: &mut Option<Sink>, records: &VecDeque<Record>, is_failing: &mut bool) {
+        if records.is_empty() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        let is_encoded = records.iter().all(|record| record.write(&mut bytes).is_ok());
+        let written = sink.as_mut().map(|sink| sink.write_all(&bytes).and_then(|()| sink.flush()));
+        let count = if matches!(written, Some(Ok(()))) && is_encoded { &self.written } else { &self.dropped };
+        count.fetch_add(records.len() as u64, Relaxed);
+        match written {
+            // Said once, until it works again.
+            Some(Err(error)) if !std::mem::replace(is_failing, true) => {
+                tracing::error!(%error, "requests cannot be written to the access log");
+            }
+            Some(Ok(())) => *is_failing = false,
+            _ => {}
+        }
+    }
+
+    /// Waits for lines, and a little longer for more of them. What is to be changed counts behind them.
+    fn take(&self) -> (VecDeque<Record>, Option<(usize, Option<Sink>)>, bool) {
+        let mut queue = self.queue.lock();
+        let is_idle = |queue: &Queue| queue.waiting.is_empty() && queue.next.is_none() && !queue.is_closing;
+        self.changed.wait_while(&mut queue, |queue| is_idle(queue));
+        let is_calm = |queue: &Queue| queue.waiting.len() < MANY_WAITING && queue.next.is_none() && !queue.is_closing;
+        self.changed.wait_while_for(&mut queue, |queue| is_calm(queue), FLUSH_INTERVAL);
+        (std::mem::take(&mut queue.waiting), queue.next.take(), queue.is_closing)
+    }
+}
+
+fn sink(target: &str) -> io::Result<Option<Sink>> {
+    Ok(match target {
+        "" | "off" => None,
+        "stdout" => Some(Box::new(io::stdout())),
+        "stderr" => Some(Box::new(io::stderr())),
+        // Addresses and paths are not for every user of the machine.
+        path => Some(Box::new(OpenOptions::new().create(true).append(true).mode(0o640).open(path)?)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn record(path: &str) -> Record {
+        let request = Request::builder()
+            .uri("/x?secret=1")
+            .header("user-agent", http::HeaderValue::from_bytes(b"a\"b\\c\xff\t").expect("a value"))
+            .body(())
+            .expect("a request");
+        let config = HttpConfig::default();
+        let mut head = Head::of(&request, "127.0.0.1:9".parse().expect("an address"), &config);
+        head.path = cut(path, PATH_BYTES_MAX);
+        Record {
+            head,
+            status: Some(200),
+            bytes_in: 1,
+            bytes_out: 2,
+            duration: Duration::from_micros(1_500),
+            is_complete: true,
+            function: None,
+            version: None,
+            invocation: None,
+            grant: None,
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_whatever_a_client_sends() {
+        let hostile = format!("/\r\n{{\"status\":200}}\u{1b}[31m\u{2028}é{}", "é".repeat(3_000));
+        let mut bytes = Vec::new();
+        record(&hostile).write(&mut bytes).expect("JSON");
+        assert_eq!(bytes.iter().filter(|it| **it == b'\n').count(), 1);
+        assert!(bytes.iter().all(|it| *it >= 0x20 || *it == b'\n'), "no control character");
+        let value: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        let path = value["path"].as_str().expect("a path");
+        assert!(path.len() <= PATH_BYTES_MAX && hostile.starts_with(path));
+        assert_eq!(value["user_agent"], "a\"b\\c\u{fffd}\t");
+        assert_eq!((value["duration_ms"].as_f64(), value.get("query")), (Some(1.5), None));
+    }
+
+    #[test]
+    fn lines_go_where_they_went_when_they_came() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let target = path("log").display().to_string();
+        let log = AccessLog::open(&target).expect("it can be written");
+        assert!(log.is_on());
+        log.push(record("/first"));
+        fs::rename(path("log"), path("moved")).expect("it is there");
+        log.reopen(&target).expect("it can be written");
+        log.push(record("/second"));
+        assert!(log.reopen("/no/such/folder/log").is_err(), "the old one stays");
+        log.push(record("/third"));
+        log.close();
+        log.push(record("/late"));
+        let lines = |name: &str| fs::read_to_string(path(name)).expect("it is there").lines().count();
+        assert_eq!((lines("log") + lines("moved"), log.totals()), (3, (3, 1)));
+        let text = fs::read_to_string(path("log")).expect("it is there");
+        assert!(text.contains("/second") && text.contains("/third"), "{text}");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let log = AccessLog { shared: Arc::default(), thread: Mutex::default() };
+        (0..WAITING_MAX + 7).for_each(|_| log.push(record("/")));
+        assert_eq!(log.totals(), (0, 7));
+    }
+}

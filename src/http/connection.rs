@@ -1,0 +1,217 @@
+//! One connection, from its first byte to its last: TLS, which version of HTTP it speaks, and when it ends.
+
+use super::{exchange::Told, face::Face, patient::Patient, service, tls};
+use crate::config::HttpConfig;
+use http::{HeaderValue, Request, Response, header};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Handle,
+    sync::Notify,
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+/// Requests that go on at once on one connection of HTTP/2.
+const STREAMS_MAX: u32 = 128;
+
+/// Headers of one request.
+const HEADERS_MAX: usize = 150;
+
+/// What waits to be taken by the client of one stream of HTTP/2.
+const STREAM_BUFFER_BYTES: usize = 128 * 1024;
+
+/// What a client of HTTP/2 says first (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How often a connection is looked at that has begun to say which version it speaks.
+const PREFACE_POLL: Duration = Duration::from_millis(5);
+
+type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the requests of one connection share.
+struct Connection {
+    face: Arc<Face>,
+    main: Handle,
+    peer: SocketAddr,
+    is_http2: bool,
+    /// Requests so far, and how many there may be.
+    requests: AtomicU32,
+    requests_max: u32,
+    /// Told when there have been as many as may be.
+    is_worn: Notify,
+}
+
+/// Runs what HTTP/2 has go on beside a connection's own task; it ends with the connection.
+#[derive(Debug, Clone, Default)]
+struct Beside(TaskTracker);
+
+impl<F> Executor<F> for Beside
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// One connection, on the lane where it is first polled.
+pub(super) async fn serve(
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    face: Arc<Face>,
+    main: Handle,
+) -> Result<(), ConnectionError> {
+    let stream = TcpStream::from_std(stream)?;
+    stream.set_nodelay(true)?;
+    let counted = Arc::clone(&face);
+    let _open = counted.counters.connection();
+    let config = face.config();
+    let (closing, patience) = (face.closing.clone(), config.http.head_timeout());
+    let begins = async {
+        let Some(tls) = &face.tls else {
+            let is_http2 = speaks_http2(&stream).await?;
+            return Ok((Begun::Plain(stream), is_http2));
+        };
+        let stream = tls.accept(stream).await.inspect_err(|_| face.counters.tls_failure())?;
+        let is_http2 = tls::speaks_http2(&stream);
+        io::Result::Ok((Begun::Tls(Box::new(stream)), is_http2))
+    };
+    let (begun, is_http2) = tokio::select! {
+        begun = timeout(patience, begins) => begun.inspect_err(|_| face.counters.slow_client())??,
+        () = closing.cancelled() => return Ok(()),
+    };
+    let requests_max = match (config.http.requests_per_connection_max, face.stopping.is_cancelled()) {
+        // Who comes while the daemon stops shall not stay.
+        (_, true) => 1,
+        (0, false) => u32::MAX,
+        (max, false) => max,
+    };
+    let requests = AtomicU32::new(0);
+    let is_worn = Notify::new();
+    let connection = Arc::new(Connection { face, main, peer, is_http2, requests, requests_max, is_worn });
+    let outcome = match begun {
+        Begun::Plain(stream) => connection.drive(stream, &config.http).await,
+        Begun::Tls(stream) => connection.drive(*stream, &config.http).await,
+    };
+    // Who did not send in time what it had begun.
+    if outcome.as_ref().is_err_and(hyper::Error::is_timeout) {
+        counted.counters.slow_client();
+    }
+    Ok(outcome?)
+}
+
+/// A connection on which HTTP can begin.
+enum Begun {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    /// Serves requests until the client has no more, or may have no more.
+    async fn drive<S>(self: Arc<Self>, stream: S, config: &HttpConfig) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let service = service_fn(|request| Arc::clone(&self).respond(request));
+        let stream = TokioIo::new(Patient::new(stream, config.body_timeout(), Arc::clone(&self.face)));
+        // Both kinds of connection are driven alike, and share no trait.
+        macro_rules! drive {
+            ($connection:expr) => {{
+                let mut connection = pin!($connection);
+                // One that came while the daemon stops ends by its count of requests.
+                let stopping = async {
+                    match self.requests_max {
+                        1 => self.face.closing.cancelled().await,
+                        _ => self.face.stopping.cancelled().await,
+                    }
+                };
+                tokio::select! {
+                    outcome = &mut connection => return outcome,
+                    () = stopping => {}
+                    () = self.is_worn.notified() => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }};
+        }
+        if self.is_http2 {
+            let beside = Beside::default();
+            let outcome = async { drive!(http2_builder(config, &beside).serve_connection(stream, service)) }.await;
+            beside.0.close();
+            beside.0.wait().await;
+            outcome
+        } else {
+            drive!(http1_builder(config).serve_connection(stream, service))
+        }
+    }
+
+    async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Told>, Infallible> {
+        let is_last = self.requests.fetch_add(1, Ordering::Relaxed) + 1 >= self.requests_max;
+        // Streams that the client has opened meanwhile are served all the same (RFC 9113, section 6.8).
+        if is_last && self.is_http2 {
+            self.is_worn.notify_one();
+        }
+        let mut answer = service::respond(&self.face, &self.main, self.peer, request).await;
+        if is_last && !self.is_http2 {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
+}
+
+/// Waits for the first bytes, and leaves them where they are.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut begin).await?;
+        if seen == 0 || !PREFACE.starts_with(&begin[..seen]) {
+            return Ok(false);
+        }
+        if seen == PREFACE.len() {
+            return Ok(true);
+        }
+        tokio::time::sleep(PREFACE_POLL).await;
+    }
+}
+
+fn http1_builder(config: &HttpConfig) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.head_timeout())
+        .max_buf_size(config.head_bytes_max as usize)
+        .max_headers(HEADERS_MAX);
+    builder
+}
+
+fn http2_builder(config: &HttpConfig, beside: &Beside) -> http2::Builder<Beside> {
+    let mut builder = http2::Builder::new(beside.clone());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(config.head_bytes_max)
+        .max_send_buf_size(STREAM_BUFFER_BYTES)
+        .keep_alive_interval(config.head_timeout())
+        .keep_alive_timeout(config.head_timeout());
+    builder
+}

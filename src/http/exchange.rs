@@ -1,0 +1,192 @@
+//! One request, from its head to the last byte of its answer: counted when it is over, and written down if requests are.
+
+use super::{
+    access_log::{Head, Record},
+    answer::{Answer, Body},
+    face::Face,
+};
+use crate::{
+    commands::Grant,
+    model::{InvocationId, Version},
+    router::Route,
+};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+/// What becomes known of a request while it is served.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    function: Option<Arc<str>>,
+    version: Option<Arc<Version>>,
+    invocation: Option<InvocationId>,
+    grant: Option<Grant>,
+    is_wanted: bool,
+}
+
+impl Note {
+    /// It is a call of this function.
+    pub(super) fn invocation(&mut self, id: InvocationId, route: &Route) {
+        if self.is_wanted {
+            self.invocation = Some(id);
+            self.function = Some(route.entry.function.name.as_str().into());
+            self.version = Some(Arc::clone(&route.version));
+        }
+    }
+
+    /// It came with this token.
+    pub(super) fn grant(&mut self, grant: &Grant) {
+        if self.is_wanted {
+            self.grant = Some(grant.clone());
+        }
+    }
+}
+
+/// A request that is served. It is over when this is dropped, which its answer's last byte or its client's leave brings
+/// about.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    face: Arc<Face>,
+    begun: Instant,
+    status: Option<StatusCode>,
+    received: Option<Arc<AtomicU64>>,
+    bytes_out: u64,
+    is_complete: bool,
+    is_head: bool,
+    pub(super) note: Note,
+    /// Only where requests are written down.
+    head: Option<Box<Head>>,
+}
+
+impl Exchange {
+    /// Begins one, and has the bytes of its body counted.
+    pub(super) fn begin(
+        face: &Arc<Face>,
+        peer: SocketAddr,
+        request: Request<hyper::body::Incoming>,
+    ) -> (Self, Request<Incoming>) {
+        face.counters.request_begins();
+        let received = (!request.body().is_end_stream()).then(Arc::<AtomicU64>::default);
+        let is_wanted = face.access_log.is_on();
+        let head = is_wanted.then(|| Box::new(Head::of(&request, peer, &face.config().http)));
+        let exchange = Self {
+            face: Arc::clone(face),
+            begun: Instant::now(),
+            status: None,
+            received: received.clone(),
+            bytes_out: 0,
+            is_complete: false,
+            is_head: request.method() == Method::HEAD,
+            note: Note { is_wanted, ..Note::default() },
+            head,
+        };
+        (exchange, request.map(|body| Incoming { body, received }))
+    }
+
+    /// Its answer, which takes this with it.
+    pub(super) fn answer(mut self, answer: Answer) -> Response<Told> {
+        self.status = Some(answer.status());
+        answer.map(|body| Told { body, exchange: self })
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let bytes_in = self.received.as_ref().map_or(0, |it| it.load(Ordering::Relaxed));
+        let status = self.status.map(|it| it.as_u16());
+        self.face.counters.request_ends(status, bytes_in, self.bytes_out);
+        let Some(head) = self.head.take() else { return };
+        let note = std::mem::take(&mut self.note);
+        self.face.access_log.push(Record {
+            head: *head,
+            status,
+            bytes_in,
+            bytes_out: self.bytes_out,
+            duration: self.begun.elapsed(),
+            is_complete: self.is_complete,
+            function: note.function,
+            version: note.version,
+            invocation: note.invocation,
+            grant: note.grant,
+        });
+    }
+}
+
+/// The body of a request, whose bytes are counted as they come.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    body: hyper::body::Incoming,
+    received: Option<Arc<AtomicU64>>,
+}
+
+impl HttpBody for Incoming {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Self { body, received } = self.get_mut();
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if let (Some(Ok(frame)), Some(received)) = (&frame, received) {
+            received.fetch_add(frame.data_ref().map_or(0, |it| it.len() as u64), Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer, whose bytes are counted as they go.
+#[derive(Debug)]
+pub(super) struct Told {
+    body: Body,
+    exchange: Exchange,
+}
+
+impl HttpBody for Told {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Self { body, exchange } = self.get_mut();
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        match &frame {
+            None => exchange.is_complete = true,
+            Some(Ok(frame)) => exchange.bytes_out += frame.data_ref().map_or(0, |it| it.len() as u64),
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Nobody asks for what comes behind the length that was said, nor for a body where there may be none.
+        let is_bodyless = self.exchange.is_head || self.exchange.status == Some(StatusCode::NOT_MODIFIED);
+        self.exchange.is_complete |= is_bodyless || self.body.is_complete();
+    }
+}
