@@ -98,17 +98,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn of(http: Option<SocketAddr>, entry: &Entry, alias: &AliasName) -> Self {
-        let Some(address) = http else { return Self::default() };
+    pub(super) fn of(context: &Context, entry: &Entry, alias: &AliasName) -> Self {
+        let Some(address) = context.http else { return Self::default() };
+        let scheme = if context.config.load().http.tls_files().is_some() { "https" } else { "http" };
         let (function, port) = (entry.function.name.as_str(), address.port());
         // A name that everybody has is easier to read than the number behind it.
         let host = match address.ip() {
             ip if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
             ip => SocketAddr::new(ip, 0).to_string().trim_end_matches(":0").to_owned(),
         };
-        let url = Some(format!("http://{host}:{port}/functions/{function}:{alias}"));
+        let url = Some(format!("{scheme}://{host}:{port}/functions/{function}:{alias}"));
         let label = format!("{alias}{HOST_SEPARATOR}{function}");
-        let host_url = is_host_label(&label).then(|| format!("http://{label}.localhost:{port}/"));
+        let host_url = is_host_label(&label).then(|| format!("{scheme}://{label}.localhost:{port}/"));
         Self { url, host_url }
     }
 }
@@ -159,7 +160,7 @@ fn of(record: &FunctionRecord) -> impl Iterator<Item = &AliasRecord> {
 
 fn info(context: &Context, entry: &Entry, alias: &AliasRecord) -> Option<PreviewInfo> {
     let version = entry.version(alias.version_id)?;
-    let Place { url, host_url } = Place::of(context.http, entry, &alias.name);
+    let Place { url, host_url } = Place::of(context, entry, &alias.name);
     Some(PreviewInfo {
         function: entry.function.name.to_string(),
         function_id: entry.function.id.to_string(),

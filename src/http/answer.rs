@@ -1,6 +1,9 @@
 //! What goes back over HTTP.
 
-use super::{face::Face, streamed::Streamed};
+use super::{
+    face::Face,
+    streamed::{Chunks, Streamed},
+};
 use crate::{
     commands::{Call, Failed},
     error::{Error, ErrorCode},

@@ -85,7 +85,9 @@ fn by_host(request: &Request<Incoming>) -> Option<String> {
 /// stands before the first `--` is the qualifier.
 fn qualified(label: String, router: Option<&Router>) -> String {
     match label.split_once(commands::HOST_SEPARATOR) {
-        Some((qualifier, function)) if router.is_none_or(|it| it.function(&label).is_err()) => format!("{function}:{qualifier}"),
+        Some((qualifier, function)) if router.is_none_or(|it| it.function(&label).is_err()) => {
+            format!("{function}:{qualifier}")
+        }
         _ => label,
     }
 }

@@ -19,7 +19,7 @@ impl Act {
     ) -> DeployResponse {
         let is_preview = self.alias.preview().is_some();
         let Place { url, host_url } = match is_preview {
-            true => Place::of(self.context.http, entry, &self.alias),
+            true => Place::of(&self.context, entry, &self.alias),
             false => Place::default(),
         };
         DeployResponse {
