@@ -176,6 +176,9 @@ impl Record {
 /// Where lines go.
 type Sink = Box<dyn Write + Send>;
 
+/// Where lines go behind so many of those that wait; none within it: nowhere.
+type Change = (usize, Option<Sink>);
+
 /// The log, which may be off.
 #[derive(Debug)]
 pub(super) struct AccessLog {
@@ -197,8 +200,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Record>,
-    /// Where lines go behind so many of those that wait; none within it: nowhere.
-    next: Option<(usize, Option<Sink>)>,
+    next: Option<Change>,
     is_closing: bool,
 }
 
@@ -322,7 +324,7 @@ impl Shared {
     }
 
     /// Waits for lines, and a little longer for more of them. What is to be changed counts behind them.
-    fn take(&self) -> (VecDeque<Record>, Option<(usize, Option<Sink>)>, bool) {
+    fn take(&self) -> (VecDeque<Record>, Option<Change>, bool) {
         let mut queue = self.queue.lock();
         let is_idle = |queue: &Queue| queue.waiting.is_empty() && queue.next.is_none() && !queue.is_closing;
         self.changed.wait_while(&mut queue, |queue| is_idle(queue));
