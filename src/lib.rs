@@ -44,7 +44,7 @@
 //! | [`protocol`], [`socket`], [`lanes`], [`sqlite`], [`logging`] | the bytes on both sockets; a socket that wakes seldom; the threads of connections; opening and migrating a database; the daemon's own log |
 //! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; what functions log and how they do; the other end of the command socket |
 //! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |
-//! | [`router`], [`scheduler`], [`deploy`], [`backup`] | which version answers; which worker, and how many; from a source to a checked bundle; a node as one file |
+//! | [`router`], [`scheduler`], [`deploy`], [`backup`] | which version answers; which worker, and how many; from a source, built if need be, to a checked bundle; a node as one file |
 //! | [`commands`] | what each command does |
 //! | [`ipc`], [`http`], [`watch`] | who may ask and how, on the command socket and over HTTP; when the configuration is read again |
 //! | [`daemon`] | opens everything in order and stops it in the opposite order |
@@ -63,6 +63,7 @@
 //! | A preview goes when its time is over and not before, once, and says so | [`store`], [`commands`] | `tests/it/previews.rs` kills the daemon around both |
 //! | A dry run says what then happens, and changes nothing | [`commands`] | `tests/it/plan.rs` |
 //! | An archive or folder writes new files in a folder of its own and nothing else, and no more of it than the limits say | [`deploy`] | `tests/it/archives.rs` |
+//! | A build reaches nothing of the machine, takes no more than its limits, and leaves a bundle or nothing | [`deploy`], [`worker`] | `tests/it/build` |
 //! | Bytecode is a cache: without it, or with a damaged one, every version does the same | [`bundle`], [`deploy`] | `tests/it/bytecode.rs`, `worker-shim/test/compile.test.ts` |
 //! | A cleanup takes no version that something refers to, and nobody who calls an alias notices it | [`store`], [`commands`] | property tests of the store, `tests/it/cleanup.rs` |
 //! | Nothing acknowledged is lost | [`store`] | `tests/it/storm.rs` |

@@ -9,10 +9,10 @@ use super::previews::left_text;
 use super::print::{DIM, GREEN, Out, styled};
 use super::session::Session;
 use super::text;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::error::ErrorCode;
 use crate::model::{AliasName, Percent, Timestamp};
-use crate::protocol::message::{DeployRequest, DeployResponse};
+use crate::protocol::message::{DeployProgress, DeployRequest, DeployResponse};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts             a file; the function is made when it is new
   levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
   levain deploy hello ./hello.tgz            a tar, tar.gz or zip of such a folder; also from `-`
+  levain deploy hello .                      a project: its packages are installed and its entry is built
   levain deploy hello --version 1.3.0        back to a version that is published already
   levain deploy hello ./dist --alias STAGING  for testing; LIVE stays where it is
   levain deploy hello ./dist --weight 10     a tenth of LIVE's calls; what is live keeps the rest
@@ -40,9 +41,15 @@ pub(super) struct Deploy {
     /// active again. Of a folder, hidden files and what .gitignore and .levainignore name are left out
     #[arg(required_unless_present = "version")]
     path: Option<PathBuf>,
-    /// The file to import [default: the one `bundle` or `index` file; bundle.js from standard input]
+    /// The file to import, or to build [default: the one `bundle` or `index` file; bundle.js from standard input]
     #[arg(long, value_name = "FILE")]
     entry: Option<String>,
+    /// Build a bundle of the code, whatever it looks like [default: if it has packages or hides its entry]
+    #[arg(long, conflicts_with = "no_build")]
+    build: bool,
+    /// Take the code for the bundle as it is
+    #[arg(long)]
+    no_build: bool,
     /// The version's label [default: v1, v2, v3 …]
     #[arg(long, value_name = "LABEL")]
     version: Option<String>,
@@ -102,6 +109,8 @@ impl Deploy {
             alias: self.preview.is_none().then_some(self.alias),
             preview: self.preview,
             ttl: self.ttl,
+            build: (self.build || self.no_build).then_some(self.build),
+            follow: true,
             activate: self.no_activate.then_some(false),
             weight: self.weight.map(u32::from),
             create: !self.no_create,
@@ -141,14 +150,36 @@ async fn send(
         Some(path) => pack::put(request, path, out)?,
         None => out.progress("checking and loading the bundle …"),
     }
-    let result = client.call(request).await;
+    let result = follow(client, request, out).await;
     match (path.filter(|_| !is_uploading), result) {
         // It is there, so it is the daemon that may not read it.
         (Some(path), Err(error)) if error.code() == Some(ErrorCode::BundleNotFound) && path.exists() => {
             pack::put(request, &path, out)?;
-            Ok(client.call(request).await?)
+            Ok(follow(client, request, out).await?)
         }
         (_, result) => Ok(result?),
+    }
+}
+
+/// Sends the request and shows what its build says.
+async fn follow(client: &Client, request: &DeployRequest, out: &Out) -> Result<DeployResponse, ClientError> {
+    let mut answer = client.call_streaming(request)?;
+    while let Some(DeployProgress { line }) = answer.next_partial().await.map_err(|it| without_log(it, out))? {
+        out.progress_line(&styled(DIM, &text::harmless(&line)));
+    }
+    answer.finish().await
+}
+
+/// What was shown line by line is not shown again.
+fn without_log(error: ClientError, out: &Out) -> ClientError {
+    match error {
+        ClientError::Refused(mut refusal) if out.shows_progress() && refusal.code == ErrorCode::BuildFailed => {
+            if let Some(serde_json::Value::Object(details)) = &mut refusal.details {
+                details.remove("log");
+            }
+            ClientError::Refused(refusal)
+        }
+        other => other,
     }
 }
 

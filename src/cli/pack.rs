@@ -1,10 +1,10 @@
 //! Puts code into a request itself, where the daemon cannot read it or is not to: a folder becomes a tar.gz of what is
-//! part of its bundle, by the rules that the daemon has for folders too ([`crate::deploy::list`]).
+//! part of its bundle, or of what that is built from, by the rules that the daemon has ([`crate::deploy::list_needed`]).
 
 use super::error::CliError;
 use super::print::Out;
 use super::text;
-use crate::deploy::{self, Format, Input, SourceError};
+use crate::deploy::{self, Format, Input, SourceError, Wanted};
 use crate::protocol::field::Body;
 use crate::protocol::message::DeployRequest;
 use bytes::Bytes;
@@ -30,7 +30,7 @@ pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result
     request.bundle_path = None;
     let at_path = |source| CliError::Input { path: path.to_owned(), source };
     if fs::metadata(path).map_err(at_path)?.is_dir() {
-        let bytes = pack(path, request.entry.as_deref(), out)?;
+        let bytes = pack(path, &Wanted { entry: request.entry.clone(), build: request.build }, out)?;
         tell_size(bytes.len(), out);
         request.archive = Some(Body(bytes.into()));
         return Ok(());
@@ -67,8 +67,8 @@ fn tell_size(bytes: usize, out: &Out) {
 }
 
 /// A folder as a tar.gz. The same files give the same bytes.
-fn pack(folder: &Path, entry: Option<&str>, out: &Out) -> Result<Vec<u8>, CliError> {
-    let mut files = deploy::list(folder, deploy::is_finished(folder, entry), FILES_MAX)?;
+fn pack(folder: &Path, wanted: &Wanted, out: &Out) -> Result<Vec<u8>, CliError> {
+    let mut files = deploy::list_needed(folder, wanted, FILES_MAX)?;
     files.sort();
     let encoder = GzEncoder::new(Vec::new(), Compression::default());
     let mut archive = tar::Builder::new(encoder);
@@ -107,14 +107,14 @@ mod tests {
         for name in ["b.js", "index.js", ".env"] {
             fs::write(folder.path().join(name), name).expect("a file");
         }
-        let packed = pack(folder.path(), None, &out).expect("it is packed");
-        assert_eq!(pack(folder.path(), None, &out).expect("it is packed"), packed);
+        let packed = pack(folder.path(), &Wanted::default(), &out).expect("it is packed");
+        assert_eq!(pack(folder.path(), &Wanted::default(), &out).expect("it is packed"), packed);
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
         let entries = archive.entries().expect("a tar");
         let names: Vec<_> = entries.map(|it| it.expect("an entry").path().expect("a path").into_owned()).collect();
         assert_eq!(names, [Path::new("levain-bundle/b.js"), Path::new("levain-bundle/index.js")]);
         std::os::unix::fs::symlink("b.js", folder.path().join("link.js")).expect("a link");
-        let error = pack(folder.path(), None, &out).expect_err("a link is refused");
+        let error = pack(folder.path(), &Wanted::default(), &out).expect_err("a link is refused");
         assert!(error.to_string().contains("link.js"), "{error}");
     }
 

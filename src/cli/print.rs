@@ -71,10 +71,23 @@ impl Out {
 
     /// Replaces the last line of a terminal, for progress; nothing where there is none.
     pub(super) fn progress(&self, text: &str) {
-        if !self.is_json && io::stderr().is_terminal() {
+        if self.shows_progress() {
             let mut stderr = anstream::stderr().lock();
             let _ = write!(stderr, "\r\x1b[K{text}");
             let _ = stderr.flush();
+        }
+    }
+
+    /// Whether progress is shown.
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.is_json && io::stderr().is_terminal()
+    }
+
+    /// Leaves a line of progress on a terminal; nothing where there is none.
+    pub(super) fn progress_line(&self, text: &str) {
+        if self.shows_progress() {
+            let mut stderr = anstream::stderr().lock();
+            let _ = writeln!(stderr, "\r\x1b[K{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use super::session::Session;
 use super::{deploy, text};
 use crate::client::ClientError;
 use crate::error::{Error, ErrorCode};
-use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Timestamp};
+use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Source, Timestamp};
 use crate::protocol::message::{
     DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, ListRequest, RollbackRequest,
     TagVersionRequest, VersionInfo, VersionRef, VersionsRequest, VersionsResponse,
@@ -20,7 +20,8 @@ use serde::Serialize;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  levain versions              of all functions\n  levain versions hello\n  \
-                  levain versions show hello 3\n  levain versions delete hello v1\n  levain versions delete hello 3"
+                  levain versions show hello 3\n  levain versions log hello 3  what its build said\n  \
+                  levain versions delete hello v1\n  levain versions delete hello 3"
 )]
 pub(super) struct Versions {
     /// The function's name or id [default: all functions]
@@ -36,6 +37,13 @@ enum VersionAction {
         /// The function's name or id
         name: String,
         /// A label, a number or an alias
+        version: String,
+    },
+    /// Show what the build of a version said
+    Log {
+        /// The function's name or id
+        name: String,
+        /// A label or a number
         version: String,
     },
     /// Change the tags and the description of a version; its code never changes
@@ -79,6 +87,23 @@ impl Versions {
                 let request = DeleteVersionRequest { function_id: name.clone(), version };
                 let response = session.call(&request).await?;
                 session.out.response(&response, |it| format!("{name} {} deleted", it.version))
+            }
+            (Some(VersionAction::Log { name, version }), _) => {
+                let version_too = Some(version.clone());
+                let request = DeploymentsRequest {
+                    function_id: name.clone(),
+                    version: version_too,
+                    ..DeploymentsRequest::default()
+                };
+                let deployments = session.call(&request).await?.deployments;
+                let found = deployments.into_iter().find(|it| it.build_log.is_some());
+                let found = found.ok_or_else(|| {
+                    let message = format!("no build of a version `{version}` of `{name}` has left a log");
+                    ClientError::Refused(Error::new(ErrorCode::VersionNotFound, message))
+                })?;
+                session
+                    .out
+                    .response(&found, |it| text::harmless(it.build_log.as_deref().unwrap_or_default()).into_owned())
             }
             (Some(VersionAction::Tag { name, version, add, remove, description }), _) => {
                 let version = version_ref(version);
@@ -146,6 +171,7 @@ fn version_text(version: &VersionInfo) -> String {
         ("size", text::size(version.size)),
         ("digest", version.digest.to_string()),
         ("bundle", version.bundle_path.clone()),
+        ("source", source_name(version.source).into()),
         ("bytecode", if version.bytecode { "yes" } else { "no" }.into()),
         ("git commit", text::or_dash(version.git_commit.as_deref())),
         ("git branch", text::or_dash(version.git_branch.as_deref())),
@@ -154,6 +180,15 @@ fn version_text(version: &VersionInfo) -> String {
         ("Bun", version.bun_version.clone()),
         ("settings then", settings.join(", ")),
     ])
+}
+
+fn source_name(source: Source) -> &'static str {
+    match source {
+        Source::Upload => "upload",
+        Source::Path => "path",
+        Source::Archive => "archive",
+        Source::Build => "build",
+    }
 }
 
 fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
@@ -224,7 +259,8 @@ impl Deployments {
             (false, false) => None,
         };
         let is_of_all = name.is_none();
-        let request = DeploymentsRequest { function_id: name.unwrap_or_default(), alias, status, limit, offset };
+        let request =
+            DeploymentsRequest { function_id: name.unwrap_or_default(), alias, version: None, status, limit, offset };
         let response = session.call(&request).await?;
         session.out.response(&response, |it| deployments_text(it, is_of_all, failed, Timestamp::now()))
     }
@@ -354,6 +390,7 @@ mod tests {
     #[test]
     fn versions_show_where_they_come_from() {
         let version = VersionInfo {
+            source: Source::Path,
             id: "version-1".into(),
             version: "v1".into(),
             number: 1,

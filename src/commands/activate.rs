@@ -12,9 +12,9 @@ pub(super) use plan::Draft;
 
 use super::{Caller, Context};
 use crate::{
-    bundle::{BundleLimits, Staged},
+    bundle::Staged,
     config::Verify,
-    deploy::{self, Source},
+    deploy,
     error::{Error, ErrorCode},
     model::{
         AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Percent, Rollout,
@@ -53,6 +53,8 @@ pub(super) struct Act {
     pub(super) rollout: Option<Rollout>,
     /// How long the alias stays from then on, for ever with zero; as before without.
     pub(super) lifetime: Option<Duration>,
+    /// What the build of the version said, if it was built for this act.
+    pub(super) build_log: Option<String>,
     /// Whether it only says what it would do.
     pub(super) dry_run: bool,
     actor: Arc<str>,
@@ -98,6 +100,7 @@ impl Act {
             sticky: None,
             rollout: None,
             lifetime: None,
+            build_log: None,
             dry_run: false,
             actor: Arc::clone(&caller.actor),
             reason,
@@ -160,19 +163,6 @@ impl Act {
         })
     }
 
-    pub(super) async fn stage(&self, source: Source, entry: Option<String>) -> Result<Staged, Error> {
-        let _turn = self.context.scratch.turn().await;
-        self.context
-            .blocking(move |context| {
-                let limits = context.config.load().limits.clone();
-                let opened = source.open(entry, &context.scratch, &limits)?;
-                let files_max = limits.bundle_files_max as usize;
-                let limits = BundleLimits { bytes_max: limits.bundle_bytes_max.into(), files_max };
-                Ok(context.bundles.stage(opened.files, &opened.entry, limits)?)
-            })
-            .await
-    }
-
     /// Checks a staged bundle, puts it in place and loads it. Nothing of it is left when that fails.
     pub(super) async fn introduce(
         &self,
@@ -182,8 +172,8 @@ impl Act {
         warm: u32,
         dry_run: bool,
     ) -> Result<(), Error> {
-        let runtime = self.context.scheduler.spawner().runtime();
-        deploy::check(runtime, &staged, &entry.function.handler).await?;
+        let spawner = self.context.scheduler.spawner();
+        deploy::check(spawner, &staged, &entry.function.handler).await?;
         let (function_id, label) = (version.function_id, version.label.clone());
         self.context
             .blocking(move |_| {
@@ -301,7 +291,8 @@ impl Act {
                 context.store.renew_alias(id, &alias, lifetime, now)?;
                 context.refresh(id)?;
             }
-            let query = DeploymentQuery { alias: Some(alias), status: Some(status), limit: 1, offset: 0 };
+            let query =
+                DeploymentQuery { alias: Some(alias), status: Some(status), limit: 1, ..DeploymentQuery::default() };
             Ok(context.store.deployments_of(id, &query)?.into_iter().next())
         });
         let active = active.await?;
@@ -374,6 +365,12 @@ impl Act {
             Some(details) => format!("{}: {}\n{details:#}", error.code, error.message),
             None => format!("{}: {}", error.code, error.message),
         };
+        let build_log = match &self.build_log {
+            // What is wrong stands in it.
+            Some(log) if error.code == ErrorCode::BuildFailed => log.clone(),
+            Some(log) => format!("{log}{build_log}"),
+            None => build_log,
+        };
         let deployment = self.deployment(entry, label, None, DeploymentStatus::Failed, Some(build_log));
         let recorded = self.context.blocking(move |context| Ok(context.store.insert_failed_deployment(&deployment)?));
         if let Err(error) = recorded.await {
@@ -384,7 +381,7 @@ impl Act {
     /// The row of the act where it takes effect.
     pub(super) fn row(&self, entry: &Entry, version: &Version) -> Deployment {
         let status = if self.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active };
-        self.deployment(entry, &version.label, Some(version.number), status, None)
+        self.deployment(entry, &version.label, Some(version.number), status, self.build_log.clone())
     }
 
     fn deployment(

@@ -4,15 +4,16 @@
 //! no bundle, row or worker of the new version is left; the failure itself is kept in the audit trail.
 
 use super::{
-    Caller, Context,
+    Caller, Context, Partials,
     activate::{self, Act, DEPLOY_PATIENCE, Draft},
     aliases::check_environment,
+    build::{self, NotPrepared, Prepared},
     cleanup,
     previews::Preview,
     register, room,
 };
 use crate::{
-    deploy::Source,
+    deploy::{BuildLog, Source, Wanted},
     error::{Error, ErrorCode},
     model::{
         self, AliasName, DeploymentKind, EnvironmentName, FunctionName, Percent, Timestamp, Version, VersionId,
@@ -22,6 +23,7 @@ use crate::{
     router::Entry,
 };
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Free text that is kept with a version or deployment.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -31,8 +33,21 @@ const TAGS_MAX: usize = 32;
 
 pub(super) async fn run(
     context: &Arc<Context>,
+    request: DeployRequest,
+    caller: &Caller,
+    partials: &Partials,
+) -> Result<DeployResponse, Error> {
+    let (sender, lines) = mpsc::unbounded_channel();
+    let listener = request.follow.then_some(sender);
+    let log = BuildLog::new(context.config.load().build.log_bytes_max as usize, listener);
+    build::tell(lines, partials, run_with(context, request, caller, log)).await
+}
+
+async fn run_with(
+    context: &Arc<Context>,
     mut request: DeployRequest,
     caller: &Caller,
+    log: BuildLog,
 ) -> Result<DeployResponse, Error> {
     let preview = Preview::of(context, &request)?;
     let alias = match &preview {
@@ -42,6 +57,7 @@ pub(super) async fn run(
     check_fields(&request)?;
     let label = request.version.take().map(|label| label.parse::<VersionLabel>()).transpose()?;
     let source = source(&mut request)?;
+    let wanted = Wanted { entry: request.entry.clone(), build: request.build };
     let mut act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
     act.dry_run = request.dry_run;
     if let Some(preview) = &preview {
@@ -56,7 +72,12 @@ pub(super) async fn run(
         if request.dry_run {
             let (function, versions, aliases) = (register::function(context, register)?, Vec::new(), Vec::new());
             let entry = Entry { function, versions, aliases, approved: None };
-            return context.to_its_end(async move { deploy(act, &entry, source, label, request).await }).await;
+            let owner = Arc::clone(context);
+            let rehearsing = async move {
+                let code = prepare(&owner, source, wanted, log).await;
+                deploy(act, &entry, code, label, request).await
+            };
+            return context.to_its_end(rehearsing).await;
         }
         register::run(context, register).await?;
     }
@@ -65,6 +86,11 @@ pub(super) async fn run(
     let owner = Arc::clone(&context);
     owner
         .to_its_end(async move {
+            let _preparing = match &source {
+                Some(_) => Some(context.preparing.lock(id).await),
+                None => None,
+            };
+            let code = prepare(&context, source, wanted, log).await;
             let _changing = context.changing.lock(id).await;
             if context.stopping.is_cancelled() {
                 return Err(super::shutting_down());
@@ -74,7 +100,7 @@ pub(super) async fn run(
                 preview.check_room(&context, &entry)?;
                 check_environment(&context, id, &preview.alias, EnvironmentName::preview()).await?;
             }
-            deploy(act, &entry, source, label, request).await
+            deploy(act, &entry, code, label, request).await
         })
         .await
 }
@@ -82,16 +108,27 @@ pub(super) async fn run(
 /// Where the code comes from, and the word for it that is kept.
 type Code = (Source, model::Source);
 
+/// Stages the code, if there is some. The log is complete when this is done.
+async fn prepare(
+    context: &Arc<Context>,
+    code: Option<Code>,
+    wanted: Wanted,
+    log: BuildLog,
+) -> Option<Result<Prepared, NotPrepared>> {
+    Some(build::prepare(context, code?, wanted, &log).await)
+}
+
 async fn deploy(
     act: Act,
     entry: &Entry,
-    source: Option<Code>,
+    code: Option<Result<Prepared, NotPrepared>>,
     label: Option<VersionLabel>,
     request: DeployRequest,
 ) -> Result<DeployResponse, Error> {
     room::check(&act.context, entry, &entry.function.settings)?;
-    match (source, label) {
-        (Some(source), label) => publish(act, entry, source, label, request).await,
+    match (code, label) {
+        (Some(Ok(code)), label) => publish(act, entry, code, label, request).await,
+        (Some(Err(failed)), label) => Err(not_built(act, entry, failed, label).await),
         (None, Some(label)) => {
             let version = entry.labelled(label.as_str()).cloned();
             let version = version.ok_or_else(|| entry.version_not_found(label.as_str()))?;
@@ -153,15 +190,45 @@ fn source(request: &mut DeployRequest) -> Result<Option<Code>, Error> {
     Ok(source)
 }
 
+/// The number that the next version gets.
+async fn next_number(act: &Act, entry: &Entry) -> Result<u32, Error> {
+    let function_id = entry.function.id;
+    match entry.versions.is_empty() && act.context.router.function(&function_id.to_string()).is_err() {
+        // A dry run of a function that is still to be made.
+        true => Ok(1),
+        false => act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await,
+    }
+}
+
+/// Leaves word of a build that failed; other code that is no bundle is not worth it. Gives the failure.
+async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, label: Option<VersionLabel>) -> Error {
+    let NotPrepared { mut error, log } = failed;
+    if error.code != ErrorCode::BuildFailed || act.dry_run {
+        return error;
+    }
+    let label = match label {
+        Some(label) => Ok(label),
+        None => next_number(&act, entry).await.and_then(|number| free_label(entry, number)),
+    };
+    if let Ok(label) = label {
+        act.build_log = log;
+        // The details are the log and what stands in it.
+        let details = error.details.take();
+        act.record_failure(entry, &label, &error).await;
+        error.details = details;
+    }
+    error
+}
+
 /// Publishes a bundle as a new version, or finds that it is an existing one.
 async fn publish(
-    act: Act,
+    mut act: Act,
     entry: &Entry,
-    (source, kind): Code,
+    Prepared { staged, kind, log }: Prepared,
     label: Option<VersionLabel>,
     request: DeployRequest,
 ) -> Result<DeployResponse, Error> {
-    let staged = act.stage(source, request.entry.clone()).await?;
+    act.build_log = log;
     let is_same = |it: &Arc<Version>| it.digest == staged.digest() && it.entry == staged.entry();
     let same = match &label {
         Some(label) => entry.labelled(label.as_str()).cloned(),
@@ -186,11 +253,7 @@ async fn publish(
     }
     act.check_share(entry, None)?;
     let function_id = entry.function.id;
-    let number = match entry.versions.is_empty() && act.context.router.function(&function_id.to_string()).is_err() {
-        // A dry run of a function that is still to be made.
-        true => 1,
-        false => act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await?,
-    };
+    let number = next_number(&act, entry).await?;
     let label = match label {
         Some(label) if is_alias(entry, label.as_str()) => {
             return Err(Error::new(

@@ -2,14 +2,14 @@
 
 use crate::{
     bundle::BundleError,
-    deploy::{ArchiveError, BundleProblem, SourceError},
+    deploy::{ArchiveError, BuildError, BundleProblem, SourceError},
     error::{Error, ErrorCode},
     model::NameError,
     protocol::worker::LoadError,
     scheduler::InvokeError,
     store::StoreError,
     telemetry::TelemetryError,
-    worker::{Exit, KillReason, StartError},
+    worker::{Exit, KillReason, StartError, ToolError},
 };
 use serde_json::{Map, Value, json};
 
@@ -90,6 +90,9 @@ impl From<SourceError> for Error {
             | SourceError::Extension(_)
             | SourceError::NoEntry
             | SourceError::NotBuilt
+            | SourceError::NoProjectEntry
+            | SourceError::EntryMissing(_)
+            | SourceError::Package(_)
             | SourceError::LeftOut(_)
             | SourceError::IgnoreFile { .. }
             | SourceError::Name(_)
@@ -99,9 +102,26 @@ impl From<SourceError> for Error {
                 ArchiveError::Read(_) | ArchiveError::Write { .. } => return Self::internal(error),
                 _ => ErrorCode::BundleInvalid,
             },
+            SourceError::NoLockfile => ErrorCode::BuildFailed,
             SourceError::Scratch(_) => return Self::internal(error),
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<&BuildError> for Error {
+    fn from(error: &BuildError) -> Self {
+        match error {
+            BuildError::Problems(_) | BuildError::Install { .. } | BuildError::NoResult(_) => {
+                Self::new(ErrorCode::BuildFailed, error.to_string())
+            }
+            BuildError::Ended { source: ToolError::Launch(_), .. } => {
+                Self::new(ErrorCode::WorkerUnavailable, error.to_string())
+            }
+            BuildError::Ended { .. } => Self::new(ErrorCode::BuildFailed, error.to_string()),
+            BuildError::Stopped => super::shutting_down(),
+            BuildError::Io(error) => Self::internal(error),
+        }
     }
 }
 
@@ -111,7 +131,7 @@ impl From<BundleProblem> for Error {
             BundleProblem::Syntax { entry, problems } => Some(json!({ "file": entry, "errors": problems })),
             BundleProblem::NoHandler { exports, .. } => Some(json!({ "exports": exports })),
             BundleProblem::NotText(_) => None,
-            BundleProblem::Check(_) | BundleProblem::Read(_) => return Self::internal(error),
+            BundleProblem::Check { .. } | BundleProblem::Read(_) => return Self::internal(error),
         };
         Self { message: error.to_string(), code: ErrorCode::BundleInvalid, details }
     }

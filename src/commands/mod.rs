@@ -9,6 +9,7 @@ mod aliases;
 mod approval;
 mod auth;
 mod backup;
+mod build;
 mod bytecode;
 mod call;
 mod cleanup;
@@ -51,7 +52,7 @@ pub use tokens::keep_token_uses;
 use crate::{
     bundle::{BundleStore, BytecodeStore},
     config::{self, Config},
-    deploy::{Manifests, Scratch},
+    deploy::{Builder, Manifests, Scratch},
     error::{Error, ErrorCode},
     model::{AliasName, Auth, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
     protocol::ipc::{Encoding, Request},
@@ -92,6 +93,8 @@ pub struct Context {
     pub bundles: Arc<BundleStore>,
     /// Where code is unpacked.
     pub scratch: Scratch,
+    /// Makes bundles of projects.
+    pub builder: Builder,
     /// What past deployments have left.
     pub manifests: Manifests,
     /// What of it is compiled.
@@ -112,6 +115,8 @@ pub struct Context {
     pub stopping: CancellationToken,
     /// One lock for each function that is being changed.
     pub changing: ChangeLocks,
+    /// One lock for each function that code is prepared for; taken before the other.
+    pub preparing: ChangeLocks,
     /// Told when an alias may point at another version.
     pub aliases_moved: Notify,
     /// Told when an alias may have got a policy or a rollout, or lost one.
@@ -184,7 +189,7 @@ pub async fn execute(
         Request::GetLogs(request) => encoding.write(&Box::pin(logs::run(context, request, partials)).await?),
         Request::GetMetrics(request) => encoding.write(&Box::pin(metrics::run(context, request)).await?),
         Request::Register(request) => encoding.write(&Box::pin(register::run(context, request)).await?),
-        Request::Deploy(request) => encoding.write(&Box::pin(deploy::run(context, request, caller)).await?),
+        Request::Deploy(request) => encoding.write(&Box::pin(deploy::run(context, request, caller, partials)).await?),
         Request::Delete(request) => encoding.write(&Box::pin(delete::function(context, request)).await?),
         Request::DeleteVersion(request) => encoding.write(&Box::pin(delete::version(context, request)).await?),
         Request::Versions(request) => encoding.write(&versions::run(context, &request)?),

@@ -40,6 +40,7 @@ fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
         aliases: aliases.map(|alias| alias.name.to_string()).collect(),
         git_commit: version.git_commit.clone(),
         git_branch: version.git_branch.clone(),
+        source: version.source,
         bun_version: version.bun_version.clone(),
         settings: version.settings,
         bytecode: context.bytecode.has(version.id),
@@ -96,6 +97,7 @@ pub(super) async fn deployments(
     let query = DeploymentQuery {
         alias: request.alias.map(|it| it.parse()).transpose()?,
         status: request.status,
+        version: request.version,
         limit: request.limit.unwrap_or(DEPLOYMENTS_DEFAULT),
         offset: request.offset.unwrap_or(0),
     };

@@ -1,6 +1,8 @@
 //! Values as the program uses them: durations, sizes, and what an empty text stands for.
 
-use super::{DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, PreviewsConfig, VersioningConfig, WorkersConfig};
+use super::{
+    BuildConfig, DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, PreviewsConfig, VersioningConfig, WorkersConfig,
+};
 use std::{path::Path, time::Duration};
 
 const fn milliseconds(number: u32) -> Duration {
@@ -99,6 +101,14 @@ impl HttpConfig {
     #[must_use]
     pub fn stream_max(&self) -> Duration {
         Duration::from_secs(self.stream_seconds_max.into())
+    }
+}
+
+impl BuildConfig {
+    /// See [`Self::timeout_ms`].
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        milliseconds(self.timeout_ms)
     }
 }
 

@@ -221,6 +221,25 @@ schema! {
         archive_timeout_ms: u32 = 60_000_u32, Rule::Number(10, 3_600_000), Live,
             "How long an archive may take to unpack.";
     }
+    /// Building code that is no finished bundle; docs/functions.md tells what is built.
+    build: BuildConfig {
+        builds_max: u32 = 2_u32, Rule::Number(1, 64), Restart,
+            "Builds going on at once; further ones wait.";
+        timeout_ms: u32 = 120_000_u32, Rule::Number(100, 3_600_000), Live,
+            "How long one build may take, the installation of its packages included.";
+        memory_mb: u32 = 1_024_u32, Rule::Number(64, 65_536), Live,
+            "Private memory of the processes of one build.";
+        processes_max: u32 = 256_u32, Rule::Number(32, 65_536), Live,
+            "Processes and threads of one build.";
+        disk_mb: u32 = 1_024_u32, Rule::Number(16, 1_048_576), Live,
+            "What one build may write, packages and sources included; looked at four times a second.";
+        log_bytes_max: u32 = 262_144_u32, Rule::Number(1_024, 4_194_304), Live,
+            "What is kept of what a build prints.";
+        packages_mb_max: u32 = 2_048_u32, Rule::Number(0, 16_777_216), Live,
+            "Installed packages that are kept for the next builds with the same lockfile; 0: none.";
+        registry: String = "", Rule::Text, Live,
+            "URL of the npm registry, in place of the one that a project's .npmrc names; empty: that one, or Bun's own default.";
+    }
     /// The HTTP face: functions below /functions/, management below /api/.
     http: HttpConfig {
         address: String = "127.0.0.1:8080", Rule::Text, Restart,

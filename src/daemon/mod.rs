@@ -20,7 +20,7 @@ use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
     commands::{self, AdminTokenError, Authority, ChangeLocks, Context},
     config::{Bytecode, Config, ConfigError, Effective},
-    deploy::{Manifests, Scratch},
+    deploy::{Builder, Manifests, Scratch},
     http,
     ipc::{self, BindError},
     lanes::Lanes,
@@ -337,6 +337,9 @@ async fn open(
     let bundles = Arc::new(bundles);
     let folder = data_dir.join("incoming");
     let scratch = Scratch::open(folder.clone()).map_err(|source| StartError::DataDir { path: folder, source })?;
+    let folder = data_dir.join("packages");
+    let builder = Builder::open(folder.clone(), config.build.builds_max as usize);
+    let builder = builder.map_err(|source| StartError::DataDir { path: folder, source })?;
     let folder = data_dir.join("deployments");
     let manifests = Manifests::open(folder.clone()).map_err(|source| StartError::DataDir { path: folder, source })?;
     Ok(Arc::new(Context {
@@ -348,6 +351,7 @@ async fn open(
         store,
         bundles,
         scratch,
+        builder,
         manifests,
         bytecode,
         telemetry,
@@ -355,6 +359,7 @@ async fn open(
         started: Instant::now(),
         stopping,
         changing: ChangeLocks::default(),
+        preparing: ChangeLocks::default(),
         aliases_moved: Notify::new(),
         watched: Notify::new(),
         expiring: Notify::new(),

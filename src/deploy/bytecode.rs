@@ -9,11 +9,20 @@
 //! bundle itself loads is seen again, although it did at its deployment: the two forms must agree here and now, and what
 //! only the compiled one gets through must not become what a version depends on.
 
+use super::{ShimError, tool};
 use crate::{
     bundle::{BytecodeStore, Compiled, Draft},
-    worker::{Blueprint, Spawner, StartError, runtime::RuntimeError},
+    protocol::worker::{COMPILED_FILE, Compilation},
+    worker::{Blueprint, Spawner, StartError, runtime::COMPILE},
 };
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+use tokio::task::spawn_blocking;
 
 /// Smaller files gain less than half a millisecond, or lose.
 const SOURCE_BYTES_MIN: u64 = 16 * 1024;
@@ -26,6 +35,16 @@ const TIME_RATIO_MAX: f64 = 0.9;
 
 /// How often both are loaded before it is believed that nothing is gained: something else may have been in the way.
 const ROUNDS_MAX: usize = 3;
+
+/// How long the compilation of a file may take; nobody waits for it, and it gives way to everything else.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The folders of the bundle and of its compiled form while it is compiled.
+const IN: &str = "in";
+const OUT: &str = "out";
+
+/// The endings of the files that it leaves.
+const ENDINGS: [&str; 3] = ["", ".jsc", ".map"];
 
 /// Why a version runs from its source.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +59,8 @@ pub enum NotCompiled {
     #[error("{0}")]
     Refused(String),
     /// Bun could not be run.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    #[error("it cannot be compiled: {0}")]
+    Compile(#[from] ShimError),
     /// One of its forms does not load.
     #[error("{form} does not load: {error}")]
     Load {
@@ -81,17 +100,41 @@ pub fn is_candidate(entry: &str, size: u64) -> bool {
 
 /// Compiles the bundle of a blueprint, which must be a candidate, and sees that it gains by it.
 pub async fn compile(spawner: &Spawner, store: &BytecodeStore, blueprint: &Blueprint) -> Result<Draft, NotCompiled> {
-    let file = blueprint.bundle.join(&blueprint.entry);
     if fs::read_dir(&blueprint.bundle)?.count() != 1 {
         return Err(NotCompiled::SeveralFiles);
     }
     let draft = store.begin()?.ok_or(NotCompiled::Off)?;
-    let outcome = spawner.runtime().compile(&file, draft.folder(), &blueprint.entry).await?;
+    let place = tool::workplace(spawner)?;
+    let (filler, bundle) = (place.filler(), blueprint.bundle.clone());
+    spawn_blocking(move || filler.fill(IN, &bundle)).await.map_err(io::Error::other)??;
+    place.make_folder(Path::new(OUT))?;
+    let file = place.inside(IN).join(&blueprint.entry);
+    let args = [file.into_os_string(), place.inside(OUT).into_os_string(), blueprint.entry.clone().into()];
+    let outcome = tool::ask::<Compilation>(&place, COMPILE, args, true, TIME_MAX).await?;
     if !outcome.ok {
         return Err(NotCompiled::Refused(outcome.reason.unwrap_or_default()));
     }
+    let (from, to) = (place.outside(OUT), draft.folder().to_owned());
+    spawn_blocking(move || fetch(&from, &to)).await.map_err(io::Error::other)??;
     see_gain(spawner, blueprint, draft.folder()).await?;
     Ok(draft)
+}
+
+/// Copies what was made into the draft. It was made by a process that may have been turned by what it read.
+fn fetch(from: &Path, to: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(from)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    for ending in ENDINGS {
+        let name = format!("{COMPILED_FILE}{ending}");
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let mut made = OpenOptions::new().read(true).custom_flags(flags).open(from.join(&name))?;
+        if !made.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        io::copy(&mut made, &mut File::create_new(to.join(&name))?)?;
+    }
+    Ok(())
 }
 
 /// Loads both forms in workers that are of no other use.

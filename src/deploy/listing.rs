@@ -5,10 +5,13 @@
 //! back what git does not keep. Files above the folder have no say: whoever deploys `dist` means what is in it.
 //!
 //! `node_modules` is there because code imports from it, and git leaves it out only because it can be installed again,
-//! which nobody does here: so `.gitignore` has no say about it. Beside a `bundle` file, which has all it needs in it, it
-//! is left out.
+//! which is not done for what is the bundle as it is: so `.gitignore` has no say about it. Beside a `bundle` file, which
+//! has all it needs in it, it is left out; so it is of what a bundle is built from ([`Listed`]).
 
-use super::SourceError;
+use super::{
+    SourceError,
+    build::project::{MODULES, REGISTRY_FILE},
+};
 use ignore::{
     Match,
     gitignore::{Gitignore, GitignoreBuilder},
@@ -30,8 +33,16 @@ const OWN_IGNORE: &str = ".levainignore";
 /// The longest file of rules.
 const IGNORE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The folder of packages.
-const MODULES: &str = "node_modules";
+/// What the files of a folder are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// They are the bundle, whose file to import needs its packages.
+    Bundle,
+    /// They are the bundle, whose file to import has all it needs in it: the top folder's packages are left out.
+    FinishedBundle,
+    /// A bundle is built from them: packages are left out everywhere, and what says where they come from is not.
+    Project,
+}
 
 /// The rules of one folder and, after them, of those below it on the way to a file.
 #[derive(Debug, Default)]
@@ -54,17 +65,14 @@ impl Rules {
 /// A folder being read.
 struct Listing {
     rules: Rules,
-    /// Whether the top folder's `node_modules` is left out.
-    is_finished: bool,
+    kind: Listed,
     files: Vec<(String, PathBuf)>,
     files_max: usize,
 }
 
 /// The files of a bundle in a folder: their paths inside it, and where they are. Links are listed, not followed.
-///
-/// `is_finished` says that the file to import has all it needs in it.
-pub fn list(folder: &Path, is_finished: bool, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
-    let mut listing = Listing { rules: Rules::default(), is_finished, files: Vec::new(), files_max };
+pub(super) fn list(folder: &Path, kind: Listed, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
+    let mut listing = Listing { rules: Rules::default(), kind, files: Vec::new(), files_max };
     listing.read(folder, "", false)?;
     Ok(listing.files)
 }
@@ -84,9 +92,10 @@ impl Listing {
             let is_folder = child.file_type().map_err(at_folder)?.is_dir();
             let is_modules = is_folder && name == MODULES;
             let left_out = match Rules::say(&self.rules.own, &path, is_folder) {
-                _ if name.starts_with('.') => true,
+                _ if name.starts_with('.') => is_folder || name != REGISTRY_FILE || self.kind != Listed::Project,
+                _ if is_modules && self.kind == Listed::Project => true,
                 Some(said) => said,
-                None if is_modules => self.is_finished && prefix.is_empty(),
+                None if is_modules => self.kind == Listed::FinishedBundle && prefix.is_empty(),
                 None => !is_in_modules && Rules::say(&self.rules.git, &path, is_folder) == Some(true),
             };
             if left_out {
@@ -146,7 +155,8 @@ mod tests {
             fs::create_dir_all(path.parent().expect("it is below the folder")).expect("folders");
             fs::write(path, text).expect("a file");
         }
-        let mut names: Vec<_> = list(folder.path(), is_finished, 10)?.into_iter().map(|(name, _)| name).collect();
+        let kind = if is_finished { Listed::FinishedBundle } else { Listed::Bundle };
+        let mut names: Vec<_> = list(folder.path(), kind, 10)?.into_iter().map(|(name, _)| name).collect();
         names.sort();
         Ok(names)
     }
@@ -210,6 +220,23 @@ mod tests {
     }
 
     #[test]
+    fn a_project_is_sent_without_packages_and_with_its_registry() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for path in
+            ["node_modules/a.js", "packages/b/node_modules/c.js", "packages/b/index.ts", ".npmrc", ".env", "src/a.ts"]
+        {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().expect("it is below the folder")).expect("folders");
+            fs::write(path, "").expect("a file");
+        }
+        fs::write(folder.path().join(".levainignore"), "!node_modules").expect("a file");
+        let listed = list(folder.path(), Listed::Project, 10).expect("a listing");
+        let mut names: Vec<_> = listed.into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        assert_eq!(names, [".npmrc", "packages/b/index.ts", "src/a.ts"]);
+    }
+
+    #[test]
     fn rules_that_cannot_be_read_are_refused() {
         let refused = |rules: &str| {
             let outcome = listed(&[(".levainignore", rules), ("index.ts", "")], false);
@@ -220,6 +247,6 @@ mod tests {
         let link = tempfile::tempdir().expect("a folder");
         std::os::unix::fs::symlink("/dev/zero", link.path().join(".gitignore")).expect("a link");
         nix::unistd::mkfifo(&link.path().join(".levainignore"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        assert_eq!(list(link.path(), false, 10).expect("a listing"), []);
+        assert_eq!(list(link.path(), Listed::Bundle, 10).expect("a listing"), []);
     }
 }

@@ -1,23 +1,24 @@
 //! Which files a bundle has and which of them is imported.
 
 use super::{
-    Scratch,
+    Project, Scratch, Wanted,
     archive::{self, ArchiveError, ArchiveLimits, Format, Input},
-    listing::list,
+    build::project::{self, PACKAGE_FILE, REGISTRY_FILE},
+    listing::{Listed, list},
 };
 use crate::{bundle::Content, config::LimitsConfig, crash_point::crash_point};
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
 
 /// Endings of files Bun can import.
-const EXTENSIONS: [&str; 8] = ["js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx"];
+pub(super) const EXTENSIONS: [&str; 8] = ["js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx"];
 
 /// Names of the file that is imported, without ending, best first.
 const ENTRY_NAMES: [&str; 2] = [BUNDLED_NAME, "index"];
@@ -25,8 +26,8 @@ const ENTRY_NAMES: [&str; 2] = [BUNDLED_NAME, "index"];
 /// The name of a file that has all it needs in it, without ending.
 const BUNDLED_NAME: &str = "bundle";
 
-/// What a folder of packages and scripts has.
-const PACKAGE_FILE: &str = "package.json";
+/// The longest `package.json` that is read.
+const PACKAGE_BYTES_MAX: u64 = 1 << 20;
 
 /// The name of a bundle that came as bytes only.
 const UPLOADED_NAME: &str = "bundle.js";
@@ -72,10 +73,29 @@ pub enum SourceError {
     NoEntry,
     /// There are packages and no bundle.
     #[error(
-        "there is a package.json and no `bundle` or `index` file to import: build it, as with `bun build --target bun \
-         --outfile bundle.js src/main.ts`, or name the file to import with `entry`"
+        "there is a package.json and no `bundle` or `index` file to import: name one with `entry`, or in `module` of the \
+         package.json if it is to be built"
     )]
     NotBuilt,
+    /// It is not clear what to build.
+    #[error(
+        "it is not clear what to build: name the file with `entry`, or in `module` of the package.json; without, it is \
+         index.ts or src/index.ts, with any ending Bun knows"
+    )]
+    NoProjectEntry,
+    /// The file to build is none of the project's.
+    #[error("`{0}`, which is to be built, is not among the files")]
+    EntryMissing(String),
+    /// Packages without fixed versions.
+    #[error(
+        "package.json lists dependencies, and there is no lockfile that fixes their versions: run `bun install`, and keep \
+         the bun.lock that it writes beside package.json (bun.lockb, package-lock.json, yarn.lock and pnpm-lock.yaml do, \
+         too); or deploy it with its node_modules and without a build (`--no-build`)"
+    )]
+    NoLockfile,
+    /// A package.json that makes no sense.
+    #[error("package.json cannot be read: {0}")]
+    Package(String),
     /// The file to import is none of the bundle's.
     #[error("`{0}` is left out by a .gitignore or .levainignore: bring it back with a line `!{0}` in .levainignore")]
     LeftOut(String),
@@ -109,54 +129,121 @@ pub enum SourceError {
 /// A source whose files can be copied.
 #[derive(Debug)]
 pub struct Opened {
-    /// The files of the bundle.
+    /// The files of the bundle, or of the project that is built.
     pub files: Vec<(String, Content)>,
-    /// The one to import.
+    /// The one to import, or to build.
     pub entry: String,
+    /// How it is built, if it is.
+    pub project: Option<Project>,
     /// Where they were unpacked to; it goes with this value.
     _unpacked: Option<TempDir>,
 }
 
+/// The files of a source, before it is known what they are.
+struct Found {
+    files: Vec<(String, Content)>,
+    unpacked: Option<TempDir>,
+    /// The folder that they are in, if it is the caller's own: what is there and not among them was left out.
+    folder: Option<PathBuf>,
+}
+
 impl Source {
-    /// Finds the files of the bundle and the one to import. Blocks on the disk for all but bytes and files.
-    pub fn open(self, entry: Option<String>, scratch: &Scratch, limits: &LimitsConfig) -> Result<Opened, SourceError> {
-        let (mut unpacked, mut folder) = (None, None);
-        let mut from_archive = |input| {
-            let (folder, files) = unpack(&input, entry.as_deref(), scratch, limits)?;
-            unpacked = Some(folder);
-            Ok::<_, SourceError>(files)
+    /// Finds the files of the bundle and the one to import, or those of a project. Blocks on the disk for all but bytes
+    /// and files.
+    pub fn open(self, wanted: &Wanted, scratch: &Scratch, limits: &LimitsConfig) -> Result<Opened, SourceError> {
+        let Found { mut files, unpacked, folder } = self.find(wanted, scratch, limits)?;
+        if let Some(project) = plan(&files, wanted)? {
+            files.retain(|(path, _)| !project::is_installed(path));
+            return Ok(Opened { files, entry: project.entry.clone(), project: Some(project), _unpacked: unpacked });
+        }
+        if let Some(folder) = &folder {
+            let kind =
+                if is_finished(folder, wanted.entry.as_deref()) { Listed::FinishedBundle } else { Listed::Bundle };
+            files = at_paths(list(folder, kind, limits.bundle_files_max as usize)?);
+        }
+        if unpacked.is_some() {
+            files.retain(|(path, _)| path.rsplit('/').next() != Some(REGISTRY_FILE));
+        }
+        let entry = find_entry(&files, wanted.entry.clone(), folder.as_deref())?;
+        Ok(Opened { files, entry, project: None, _unpacked: unpacked })
+    }
+
+    fn find(self, wanted: &Wanted, scratch: &Scratch, limits: &LimitsConfig) -> Result<Found, SourceError> {
+        let entry = wanted.entry.as_deref();
+        let from_archive = |input| {
+            let (folder, files) = unpack(&input, entry, scratch, limits)?;
+            Ok::<_, SourceError>(Found { files, unpacked: Some(folder), folder: None })
         };
-        let files = match self {
-            Self::Bytes(bytes) => {
-                let name = entry.clone().unwrap_or_else(|| UPLOADED_NAME.into());
-                vec![(name, Content::Bytes(bytes))]
-            }
-            Self::Files(files) => files.into_iter().map(|(path, bytes)| (path, Content::Bytes(bytes))).collect(),
+        let alone = |files| Found { files, unpacked: None, folder: None };
+        Ok(match self {
+            Self::Bytes(bytes) => alone(vec![(entry.unwrap_or(UPLOADED_NAME).to_owned(), Content::Bytes(bytes))]),
+            Self::Files(files) => alone(files.into_iter().map(|(path, bytes)| (path, Content::Bytes(bytes))).collect()),
             Self::Archive(bytes) => from_archive(Input::Bytes(bytes))?,
             Self::Path(path) if path.is_relative() => return Err(SourceError::Relative(path)),
             Self::Path(path) => match look(&path)? {
-                Found::Folder => {
-                    let is_finished = is_finished(&path, entry.as_deref());
-                    let files = list(&path, is_finished, limits.bundle_files_max as usize)?;
-                    folder = Some(path);
-                    files.into_iter().map(|(name, path)| (name, Content::File(path))).collect()
+                Place::Folder => {
+                    let files = at_paths(list(&path, Listed::Project, limits.bundle_files_max as usize)?);
+                    Found { files, unpacked: None, folder: Some(path) }
                 }
-                Found::Archive(file) => from_archive(Input::File(file))?,
-                Found::Code(name, path) => vec![(name, Content::File(path))],
+                Place::Archive(file) => from_archive(Input::File(file))?,
+                Place::Code(name, path) => alone(vec![(name, Content::File(path))]),
             },
-        };
-        let entry = find_entry(&files, entry, folder.as_deref())?;
-        Ok(Opened { files, entry, _unpacked: unpacked })
+        })
     }
 }
 
+fn at_paths(files: Vec<(String, PathBuf)>) -> Vec<(String, Content)> {
+    files.into_iter().map(|(name, path)| (name, Content::File(path))).collect()
+}
+
+/// How these files are built, if they are.
+fn plan(files: &[(String, Content)], wanted: &Wanted) -> Result<Option<Project>, SourceError> {
+    let names: BTreeSet<&str> = files.iter().map(|it| it.0.as_str()).filter(|it| !project::is_installed(it)).collect();
+    let package = files.iter().find(|it| it.0 == PACKAGE_FILE).map(|it| read_package(&it.1)).transpose()?;
+    project::plan(&names, package.as_deref(), wanted)
+}
+
+fn read_package(content: &Content) -> Result<Bytes, SourceError> {
+    let bytes = match content {
+        Content::Bytes(bytes) => bytes.clone(),
+        Content::File(path) => {
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+            let read = file.and_then(|file| {
+                let mut bytes = Vec::new();
+                file.take(PACKAGE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            });
+            read.map_err(|error| SourceError::Package(error.to_string()))?.into()
+        }
+    };
+    if bytes.len() as u64 > PACKAGE_BYTES_MAX {
+        return Err(SourceError::Package(format!("it has more than {PACKAGE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The files of a folder that are needed, by the rules that [`Source::open`] has: what a client sends.
+pub fn list_needed(folder: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
+    let files = list(folder, Listed::Project, files_max)?;
+    if plan(&at_paths(files.clone()), wanted)?.is_some() {
+        return Ok(files);
+    }
+    let kind = if is_finished(folder, wanted.entry.as_deref()) { Listed::FinishedBundle } else { Listed::Bundle };
+    list(folder, kind, files_max)
+}
+
 /// Whether a folder's file to import has all it needs in it, as its name says.
-#[must_use]
-pub fn is_finished(folder: &Path, entry: Option<&str>) -> bool {
+fn is_finished(folder: &Path, entry: Option<&str>) -> bool {
     match entry {
-        Some(entry) => Path::new(entry).file_stem().is_some_and(|it| it == BUNDLED_NAME),
+        Some(entry) => is_bundled(entry),
         None => EXTENSIONS.iter().any(|it| folder.join(format!("{BUNDLED_NAME}.{it}")).is_file()),
     }
+}
+
+/// Whether a file has all it needs in it, as its name says.
+pub(super) fn is_bundled(path: &str) -> bool {
+    Path::new(path).file_stem().is_some_and(|it| it == BUNDLED_NAME)
 }
 
 /// What one file of code is stored as, whatever it is called, so that its version always looks the same.
@@ -167,20 +254,20 @@ pub fn stored_name(path: &Path) -> Option<String> {
 }
 
 /// What is at a path.
-enum Found {
+enum Place {
     Folder,
     Archive(File),
     /// What it is stored as, and where it is.
     Code(String, PathBuf),
 }
 
-fn look(path: &Path) -> Result<Found, SourceError> {
+fn look(path: &Path) -> Result<Place, SourceError> {
     let not_found = |cause| SourceError::NotFound { path: path.to_owned(), cause };
     // Following a link is right here: it is what the caller named.
     let real = path.canonicalize().map_err(not_found)?;
     let metadata = fs::metadata(&real).map_err(not_found)?;
     if metadata.is_dir() {
-        return Ok(Found::Folder);
+        return Ok(Place::Folder);
     }
     let name = stored_name(&real);
     if metadata.is_file() {
@@ -190,12 +277,12 @@ fn look(path: &Path) -> Result<Found, SourceError> {
         match (Format::of(&input).map_err(not_found)?, input) {
             // Text may begin like that.
             (Some(Format::Other(_)), _) if name.is_some() => {}
-            (Some(_), Input::File(file)) => return Ok(Found::Archive(file)),
+            (Some(_), Input::File(file)) => return Ok(Place::Archive(file)),
             _ => {}
         }
     }
     match name {
-        Some(name) => Ok(Found::Code(name, real)),
+        Some(name) => Ok(Place::Code(name, real)),
         None => Err(SourceError::Extension(real.to_string_lossy().into_owned())),
     }
 }
@@ -256,7 +343,6 @@ fn find_entry(
                 (None, Some(entry)) => return Err(SourceError::LeftOut(entry)),
                 (None, None) if files.len() == 1 => files[0].0.clone(),
                 (None, None) if files.is_empty() => return Err(SourceError::Empty),
-                // The place where a build of what is no bundle yet begins.
                 (None, None) if has(PACKAGE_FILE) => return Err(SourceError::NotBuilt),
                 (None, None) => return Err(SourceError::NoEntry),
             }
@@ -282,7 +368,8 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let scratch = Scratch::open(data.path().join("incoming")).expect("a scratch folder");
         let limits = LimitsConfig { bundle_files_max: 10, ..LimitsConfig::default() };
-        let opened = source.open(entry.map(Into::into), &scratch, &limits)?;
+        let wanted = Wanted { entry: entry.map(Into::into), build: None };
+        let opened = source.open(&wanted, &scratch, &limits)?;
         let mut names: Vec<_> = opened.files.into_iter().map(|(name, _)| name).collect();
         names.sort();
         Ok((names, opened.entry))

@@ -1,10 +1,15 @@
 //! What can be known of a bundle without running it.
 
+use super::{ShimError, tool};
 use crate::{
     bundle::Staged,
-    protocol::worker::SyntaxProblem,
-    worker::{Runtime, runtime::RuntimeError},
+    protocol::worker::{SyntaxCheck, SyntaxProblem},
+    worker::{Spawner, runtime::CHECK},
 };
+use std::time::Duration;
+
+/// How long the check of a file may take.
+const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Names of `handler` that mean the default export.
 const DEFAULT_HANDLERS: [&str; 2] = ["default", "handler"];
@@ -36,9 +41,14 @@ pub enum BundleProblem {
         /// What it does export.
         exports: Vec<String>,
     },
-    /// The file cannot be read, or Bun cannot be run.
-    #[error(transparent)]
-    Check(#[from] RuntimeError),
+    /// The check failed, which says nothing about the file.
+    #[error("cannot check the syntax of {entry}: {source}")]
+    Check {
+        /// The file.
+        entry: String,
+        /// How it failed.
+        source: ShimError,
+    },
     /// The staged file cannot be read.
     #[error("the staged bundle cannot be read: {0}")]
     Read(#[from] std::io::Error),
@@ -70,13 +80,17 @@ fn also(handler: &str, exports: &[String]) -> String {
 }
 
 /// Checks a staged bundle: its entry is text, parses, and exports something that can be the handler.
-pub async fn check(runtime: &Runtime, staged: &Staged, handler: &str) -> Result<(), BundleProblem> {
+pub async fn check(spawner: &Spawner, staged: &Staged, handler: &str) -> Result<(), BundleProblem> {
     let entry = staged.entry().to_owned();
     let path = staged.folder().join(&entry);
     if std::str::from_utf8(&tokio::fs::read(&path).await?).is_err() {
         return Err(BundleProblem::NotText(entry));
     }
-    let check = runtime.check_syntax(&path).await?;
+    let place = tool::workplace(spawner)?;
+    place.deliver(staged.folder()).await?;
+    let file = place.inside(&entry).into_os_string();
+    let check = tool::ask::<SyntaxCheck>(&place, CHECK, [file], false, TIME_MAX).await;
+    let check = check.map_err(|source| BundleProblem::Check { entry: entry.clone(), source })?;
     if !check.ok {
         return Err(BundleProblem::Syntax { entry, problems: check.errors });
     }

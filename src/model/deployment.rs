@@ -71,7 +71,7 @@ pub struct Deployment {
     pub actor: String,
     /// Why, in the client's or the daemon's words.
     pub reason: Option<String>,
-    /// What checking and loading said.
+    /// What its build said, and why it failed.
     pub build_log: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,

@@ -68,6 +68,8 @@ pub enum Source {
     Path,
     /// An archive came with the command.
     Archive,
+    /// It was built from what came, or was named.
+    Build,
 }
 
 /// A published version: it never changes after its row is written.

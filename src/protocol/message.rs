@@ -7,7 +7,7 @@ use super::field::{Body, Fields};
 use crate::error::ErrorCode;
 use crate::model::{
     AliasName, ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, FunctionStatus, InvocationId, Percent,
-    PreviewName, Settings, SettingsPatch, Timestamp, VersionId, VersionLabel,
+    PreviewName, Settings, SettingsPatch, Source, Timestamp, VersionId, VersionLabel,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,9 +100,16 @@ requests! {
         /// A tar, tar.gz or zip of the files, told apart by its content.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         archive: Option<Body>,
-        /// The file to import, for several files; `bundle` and `index` are found by themselves.
+        /// The file to import, for several files; `bundle` and `index` are found by themselves. Of a project, the file to
+        /// build.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entry: Option<String>,
+        /// Whether a bundle is built from the code; when absent, if it has packages or no file to import as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        build: Option<bool>,
+        /// Send what a build says in partial frames while it runs.
+        #[serde(default, skip_serializing_if = "is_false")]
+        follow: bool,
         /// The alias to point at the version, made if need be; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
@@ -335,6 +342,11 @@ messages! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         details: Option<serde_json::Value>,
     }
+    /// The partial frames of a DEPLOY_FUNCTION that is followed.
+    DeployProgress {
+        /// The next line of the build's log.
+        line: String,
+    }
     /// The first partial frame of a streamed INVOKE.
     StreamHead {
         /// The answer's HTTP status.
@@ -474,6 +486,8 @@ messages! {
         git_commit: Option<String>,
         /// The branch it was built from.
         git_branch: Option<String>,
+        /// How its code came in: `upload`, `path`, `archive`, or `build` where it was built from what came.
+        source: Source,
         /// The Bun version it was checked with.
         bun_version: String,
         /// The function's settings when it was published; those of today apply.

@@ -273,6 +273,39 @@ pub struct Compilation {
     pub reason: Option<String>,
 }
 
+/// What the build of a project has to say about it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BuildProblem {
+    /// What is wrong.
+    pub message: String,
+    /// The file, relative to the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The column, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// The text of that line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_text: Option<String>,
+}
+
+/// What the build of a project writes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BuildResult {
+    /// Whether there is a bundle.
+    pub ok: bool,
+    /// Why there is none.
+    pub problems: Vec<BuildProblem>,
+    /// What is wrong nevertheless.
+    pub warnings: Vec<BuildProblem>,
+}
+
+/// The file that a build makes.
+pub const BUNDLE_FILE: &str = "bundle.js";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +342,7 @@ mod tests {
             match name.as_str() {
                 "assign" => survives::<Assignment>(&name, &text),
                 "assign_ok" => survives::<Assigned>(&name, &text),
+                "built" | "build_failed" => survives::<BuildResult>(&name, &text),
                 "compiled" | "not_compiled" => survives::<Compilation>(&name, &text),
                 "dropped" | "ping" => survives::<ToWorker>(&name, &text),
                 // The daemon has no use for the imports that a check reports besides.

@@ -62,6 +62,8 @@ pub struct DeploymentQuery {
     pub alias: Option<AliasName>,
     /// Only those that ended like this.
     pub status: Option<DeploymentStatus>,
+    /// Only those of this version, by its label or number.
+    pub version: Option<String>,
     /// How many at most.
     pub limit: u32,
     /// How many to leave out, from the latest on.
@@ -74,10 +76,11 @@ pub(super) fn page_of_all(connection: &Connection, query: &DeploymentQuery) -> R
     let status = query.status.map(|it| format!("status = '{}' AND", it.name())).unwrap_or_default();
     let sql = format!(
         "SELECT {COLUMNS} FROM function_deployments WHERE {status} (?1 IS NULL OR alias = ?1) \
+           AND (?4 IS NULL OR version = ?4 OR CAST(number AS TEXT) = ?4) \
            AND function_id IN (SELECT id FROM functions WHERE status <> 'deleted') \
          ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
     );
-    let values = params![Text(&query.alias), query.limit, query.offset];
+    let values = params![Text(&query.alias), query.limit, query.offset, query.version];
     connection.prepare_cached(&sql)?.query_and_then(values, read)?.collect()
 }
 
@@ -90,10 +93,11 @@ pub(super) fn page(
     let sql = format!(
         "SELECT {COLUMNS} FROM function_deployments \
          WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) AND (?3 IS NULL OR status = ?3) \
+           AND (?6 IS NULL OR version = ?6 OR CAST(number AS TEXT) = ?6) \
          ORDER BY sequence DESC LIMIT ?4 OFFSET ?5"
     );
     let (alias, status) = (Text(&query.alias), Text(query.status));
-    let values = params![Text(function_id), alias, status, query.limit, query.offset];
+    let values = params![Text(function_id), alias, status, query.limit, query.offset, query.version];
     connection.prepare_cached(&sql)?.query_and_then(values, read)?.collect()
 }
 

@@ -57,8 +57,8 @@ pub(super) fn make_empty(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a folder with all that is in it; says so when something stays.
-fn remove(path: &Path) {
+/// Removes a folder with all that is in it, however hostile that is; says so when something stays. Blocks.
+pub fn remove(path: &Path) {
     if let Err(error) = remove_tree(path) {
         tracing::warn!(path = %path.display(), %error, "cannot remove what a worker has left behind");
     }

@@ -8,6 +8,8 @@
 //! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;
 //! - [`Worker::kill`] ends it, with everything it has started, and remembers why.
 //!
+//! Beside the workers there are throw-away processes ([`tool`]): Bun on code that is not a function yet.
+//!
 //! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its process.
 //! Everything a worker says is bounded, and a worker that says what no shim says is ended ([`conduct`]); a message that
 //! names an invocation counts only if that worker runs it or has just run it.
@@ -34,15 +36,18 @@ pub mod sandbox;
 mod spawn;
 mod supervise;
 mod tap;
+mod tool;
 
 pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
 pub use conduct::Violation;
 pub use error::{SpawnerError, StartError};
+pub use folder::remove as remove_folder;
 pub use launch::Launcher;
 pub use link::{Answer, ExchangeError};
 pub use runtime::Runtime;
 pub use sandbox::SandboxOptions;
 pub use spawn::Spawner;
+pub use tool::{Filler, Job, ToolError, Workplace, WorkplaceLimits, tree_bytes};
 
 use crate::{
     model::{ColdStart, FunctionId, Invocation, InvocationId, Network, VersionLabel},

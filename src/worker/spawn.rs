@@ -11,7 +11,7 @@ use super::{
     ping::Ping,
     prewarm::Stock,
     runtime::REHEARSAL,
-    sandbox::{self, Report, Sandbox, SandboxOptions, Slot, Urgency},
+    sandbox::{self, Report, Role, Sandbox, SandboxOptions, Slot, Urgency},
     supervise::{Streams, Supervisor},
     tap::Tap,
 };
@@ -28,7 +28,7 @@ use nix::{
 };
 use parking_lot::Mutex;
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     io,
     path::Path,
     sync::{
@@ -47,10 +47,10 @@ use tokio_util::task::TaskTracker;
 /// Makes workers.
 #[derive(Debug)]
 pub struct Spawner {
-    launcher: Launcher,
-    runtime: Runtime,
-    sandbox: Sandbox,
-    cgroups: Option<Cgroups>,
+    pub(super) launcher: Launcher,
+    pub(super) runtime: Runtime,
+    pub(super) sandbox: Sandbox,
+    pub(super) cgroups: Option<Cgroups>,
     report: Report,
     logs: Arc<Logs>,
     limits: ArcSwap<SpawnLimits>,
@@ -60,6 +60,8 @@ pub struct Spawner {
     stocks: [Stock; 2],
     /// Every process there is, those that start included.
     processes: Mutex<Vec<Weak<Shared>>>,
+    /// Throw-away processes that run, by their ids.
+    pub(super) tools: Arc<Mutex<HashSet<u32>>>,
     /// Bytes of private memory that all of them had when it was last read.
     memory: AtomicU64,
 }
@@ -88,6 +90,7 @@ impl Spawner {
             tasks: TaskTracker::new(),
             stocks: [Stock::new(limits.prewarmed_workers), Stock::new(0)],
             processes: Mutex::default(),
+            tools: Arc::default(),
             memory: AtomicU64::new(0),
         };
         let mut missing = Vec::new();
@@ -188,14 +191,18 @@ impl Spawner {
         }
     }
 
-    /// Whether a process is a worker or was started by one, as its group and session tell: a worker leads both, and what
+    /// Whether a process is a worker, or a throw-away process, or was started by one, as its group and session tell: a worker leads both, and what
     /// it starts is in them unless it has left both. A process that has ended cannot be told any more and counts as one.
     #[must_use]
     pub fn is_worker(&self, process: Pid) -> bool {
         let (Ok(group), Ok(session)) = (getpgid(Some(process)), getsid(Some(process))) else { return true };
         let leads =
             |worker: &Arc<Shared>| [group, session].map(|it| it.as_raw() as u32).contains(&worker.process.pid());
-        self.processes().iter().any(leads)
+        let is_tool = || {
+            let tools = self.tools.lock();
+            [group, session].iter().any(|it| tools.contains(&(it.as_raw() as u32)))
+        };
+        self.processes().iter().any(leads) || is_tool()
     }
 
     /// Private memory of all processes in bytes, read now.
@@ -340,7 +347,7 @@ impl Spawner {
                 stdout: child_stdout,
                 stderr: child_stderr,
                 limits: self.sandbox.limits(),
-                confinement: self.sandbox.confine(slot, &self.runtime, network)?,
+                confinement: self.sandbox.confine(slot, &self.runtime, Role::Worker(network))?,
             })
             .await?;
         let shared = Arc::new(Shared {
@@ -370,7 +377,7 @@ impl Spawner {
 }
 
 /// Everything in a worker's environment before its function's variables.
-fn environment(folder: &Path) -> Vec<(String, String)> {
+pub(super) fn environment(folder: &Path) -> Vec<(String, String)> {
     let folder = folder.to_string_lossy();
     [
         ("PATH", "/usr/local/bin:/usr/bin:/bin"),

@@ -16,6 +16,7 @@ mod aliases;
 mod approval;
 mod archives;
 mod backup;
+mod build;
 mod bytecode;
 mod cleanup;
 mod compare;

@@ -18,6 +18,8 @@ var LOG_LINE_BYTES_FLOOR = 256;
 var ERROR_TEXT_BYTES_MAX = 16384;
 var REQUEST_BODY_BYTES_MAX = 2 ** 40;
 var COMPILED_FILE = "levain_compiled.js";
+var BUNDLE_FILE = "bundle.js";
+var BUNDLE_FOLDER = "/bundle";
 
 // src/text.ts
 var { inspect } = Bun;

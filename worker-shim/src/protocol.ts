@@ -109,3 +109,23 @@ export const COMPILED_FILE = "levain_compiled.js";
 
 /** What `compile.ts` prints. */
 export type CompileResult = { ok: true } | { ok: false; reason: string };
+
+/** The file that `build.ts` makes, and where a worker finds its folder. */
+export const BUNDLE_FILE = "bundle.js";
+export const BUNDLE_FOLDER = "/bundle";
+
+/** Something that `build.ts` has to say about a project. Lines and columns count from 1; the file is relative to the project. */
+export interface BuildProblem {
+  message: string;
+  file?: string;
+  line?: number;
+  column?: number;
+  line_text?: string;
+}
+
+/** What `build.ts` writes. */
+export interface BuildResult {
+  ok: boolean;
+  problems: BuildProblem[];
+  warnings: BuildProblem[];
+}

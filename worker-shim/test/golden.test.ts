@@ -92,9 +92,9 @@ test("dist is what the sources build to", async () => {
   // Another Bun may print the same program in another way.
   if (Bun.version !== pinned) return;
   const out = mkdtempSync(join(tmpdir(), "levain-dist-"));
-  const built = Bun.spawnSync([process.execPath, "build", "--target", "bun", "--outdir", out, "src/entry.ts", "src/check.ts", "src/compile.ts", "src/rehearsal.ts"], { cwd: root });
+  const built = Bun.spawnSync([process.execPath, "build", "--target", "bun", "--outdir", out, "src/entry.ts", "src/check.ts", "src/compile.ts", "src/build.ts", "src/rehearsal.ts"], { cwd: root });
   expect(built.stderr.toString()).not.toContain("error");
-  for (const file of ["entry.js", "check.js", "compile.js", "rehearsal.js"]) {
+  for (const file of ["entry.js", "check.js", "compile.js", "build.js", "rehearsal.js"]) {
     const same = (await Bun.file(join(out, file)).text()) === (await Bun.file(join(root, "dist", file)).text());
     expect([file, same ? "fresh" : "stale: run `bun run build` in worker-shim"]).toEqual([file, "fresh"]);
   }

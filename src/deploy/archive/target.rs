@@ -1,6 +1,6 @@
 //! The folder an archive is unpacked to: which names it takes, and how much.
 
-use super::{ArchiveError, ArchiveLimits, CHUNK_BYTES, Refusal};
+use super::{super::build::project::REGISTRY_FILE, ArchiveError, ArchiveLimits, CHUNK_BYTES, Refusal};
 use crate::bundle;
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -131,7 +131,9 @@ impl<'a> Target<'a> {
         if let Some(problem) = problem {
             return refused(Refusal::Path(problem));
         }
-        let is_ignored = path.split('/').any(|it| it.starts_with('.')) || path.split('/').next() == Some(MACOS_FOLDER);
+        // Where a project's packages come from is of use, if it is built.
+        let is_hidden = |name: &str| name.starts_with('.') && name != REGISTRY_FILE;
+        let is_ignored = path.split('/').any(is_hidden) || path.split('/').next() == Some(MACOS_FOLDER);
         Ok((!is_ignored).then(|| (path.to_owned(), kind)))
     }
 

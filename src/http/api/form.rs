@@ -21,7 +21,7 @@ const FIELDS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Fields that are numbers or truths; all others are text.
 const NUMBERS: [&str; 2] = ["warm", "weight"];
-const TRUTHS: [&str; 3] = ["activate", "dry_run", "create"];
+const TRUTHS: [&str; 4] = ["activate", "dry_run", "create", "build"];
 
 /// The code that a form brings.
 #[derive(Debug, Default)]

@@ -15,6 +15,9 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
+        /// Only those of this version, a label or a number, also where it was not published in the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
         /// Only those that ended like this: `built`, `active`, `applied`, `superseded`, `failed`, `rejected` or `removed`;
         /// or those that have not, `pending_approval`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +75,7 @@ messages! {
         actor: String,
         /// Why.
         reason: Option<String>,
-        /// What checking and loading said.
+        /// What its build said, and why it failed.
         build_log: Option<String>,
         /// The function's id.
         #[schemars(with = "FunctionId")]

@@ -14,13 +14,9 @@ pub use bun::{BunVersion, FoundBun, Origin, Unusable, find, minimum_version, pin
 pub use command::CommandError;
 pub use install::install;
 
-use crate::protocol::worker::{Compilation, SyntaxCheck};
-use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use tokio::process::Command;
 
 /// The file of the shim that a worker runs.
 const ENTRY: &str = "entry.js";
@@ -28,20 +24,18 @@ const ENTRY: &str = "entry.js";
 /// The file of the shim that stands for a function in a rehearsal.
 pub const REHEARSAL: &str = "rehearsal.js";
 
+/// The file of the shim that makes a bundle of a project.
+pub const BUILD: &str = "build.js";
+/// The one that tells what can be known of a file without running it.
+pub const CHECK: &str = "check.js";
+/// The one that compiles a file.
+pub const COMPILE: &str = "compile.js";
+
 /// The folder of the data directory that all of this is in.
 const FOLDER: &str = "runtime";
 
 /// Without these, Bun runs what a `.env` or `bunfig.toml` in its working directory says, and fetches missing packages.
 const BUN_FLAGS: [&str; 3] = ["--no-env-file", "--config=/dev/null", "--no-install"];
-
-/// How long the syntax check of a file may take.
-const CHECK_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// How much a program of the shim's may print; the check reports a bounded number of errors.
-const TOOL_OUTPUT_BYTES_MAX: u64 = 1 << 20;
-
-/// How long the compilation of a file may take; nobody waits for it, and it gives way to everything else.
-const COMPILE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why there is nothing to run workers on, or why it did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -86,22 +80,6 @@ pub enum RuntimeError {
         package: String,
         /// What is wrong with it.
         reason: Unusable,
-    },
-    /// The syntax check failed, which says nothing about the syntax.
-    #[error("cannot check the syntax of {}: {reason}", file.display())]
-    Check {
-        /// The file.
-        file: PathBuf,
-        /// How it failed.
-        reason: CommandError,
-    },
-    /// The compilation failed, which says nothing about the file.
-    #[error("cannot compile {}: {reason}", file.display())]
-    Compile {
-        /// The file.
-        file: PathBuf,
-        /// How it failed.
-        reason: CommandError,
     },
     /// A file or folder.
     #[error("{}: {source}", path.display())]
@@ -150,27 +128,9 @@ impl Runtime {
         BUN_FLAGS.into_iter().map(OsString::from).chain([shim, socket.into()]).collect()
     }
 
-    /// Parses a file with Bun's own parser; nothing in it is run.
-    ///
-    /// # Errors
-    /// When Bun cannot be run, takes too long or says something else. A file that does not parse is no error.
-    pub async fn check_syntax(&self, file: &Path) -> Result<SyntaxCheck, RuntimeError> {
-        // An absolute path is never taken for an option.
-        let file = std::path::absolute(file).map_err(RuntimeError::at(file))?;
-        let mut command = self.tool("check.js");
-        command.arg(&file);
-        read(command, CHECK_TIME_MAX).await.map_err(|reason| RuntimeError::Check { file, reason })
-    }
-
-    /// Puts the compiled form of a file into an empty folder; nothing in it is run. Source maps there say `name` where
-    /// they mean the file.
-    ///
-    /// # Errors
-    /// When Bun cannot be run, takes too long or says something else. A file that is not to be compiled is no error.
-    pub async fn compile(&self, file: &Path, folder: &Path, name: &str) -> Result<Compilation, RuntimeError> {
-        let mut command = self.tool("compile.js");
-        command.arg(file).arg(folder).arg(name);
-        read(command, COMPILE_TIME_MAX).await.map_err(|reason| RuntimeError::Compile { file: file.into(), reason })
+    /// The arguments that have Bun run a program of the shim's, and nothing that its working directory says.
+    pub fn tool_args(script: &Path) -> impl Iterator<Item = OsString> {
+        BUN_FLAGS.into_iter().map(OsString::from).chain([script.as_os_str().to_owned()])
     }
 
     /// The folder of the shim's files, absolute.
@@ -185,20 +145,6 @@ impl Runtime {
         let shim = self.shim_folder.file_name().unwrap_or_default().to_string_lossy();
         format!("bun-{}-{shim}", self.version).replace('/', "_")
     }
-
-    /// A program of the shim's, with nothing of the daemon's environment.
-    fn tool(&self, script: &str) -> Command {
-        let mut command = Command::new(&self.bun);
-        command.args(BUN_FLAGS).arg(self.shim_folder.join(script));
-        command.env_clear().env("DO_NOT_TRACK", "1").env("BUN_RUNTIME_TRANSPILER_CACHE_PATH", "0").current_dir("/");
-        command
-    }
-}
-
-/// Runs a program and reads the JSON that it prints.
-async fn read<T: DeserializeOwned>(command: Command, time_max: Duration) -> Result<T, CommandError> {
-    let text = command::run(command, time_max, TOOL_OUTPUT_BYTES_MAX).await?;
-    serde_json::from_str(&text).map_err(|_| CommandError::Unexpected { output: command::excerpt(&text) })
 }
 
 #[cfg(test)]
@@ -221,30 +167,8 @@ mod tests {
         let shim = shim.to_str().expect("a plain path");
         assert_eq!(args, ["--no-env-file", "--config=/dev/null", "--no-install", shim, "s"]);
         assert!(runtime.shim_folder().is_absolute());
-        let files = [ENTRY, REHEARSAL, "check.js", "compile.js"];
+        let files = [ENTRY, REHEARSAL, BUILD, CHECK, COMPILE];
         assert!(files.iter().all(|name| runtime.shim_folder().join(name).is_file()));
-    }
-
-    #[tokio::test]
-    async fn the_syntax_check_is_what_bun_prints() {
-        let (runtime, _folder) = runtime(
-            r#"[ "$5" = /x/index.ts ] && [ "${4##*/}" = check.js ] && [ -z "$HOME" ] && echo '{"ok":true,"exports":["default"]}'"#,
-        );
-        let check = runtime.check_syntax(Path::new("/x/index.ts")).await.expect("a check");
-        assert!(check.ok);
-        assert_eq!(check.exports, ["default"]);
-    }
-
-    #[tokio::test]
-    async fn a_compilation_is_what_bun_prints() {
-        let (runtime, _folder) = runtime(
-            r#"[ "${4##*/}" = compile.js ] && [ "$5 $6 $7" = "/x/a.js /out ../a.js" ] && [ -z "$HOME" ] || exit 3
-            echo '{"ok":false,"reason":"no"}'"#,
-        );
-        let outcome = runtime.compile(Path::new("/x/a.js"), Path::new("/out"), "../a.js").await.expect("an outcome");
-        assert_eq!(outcome, Compilation { ok: false, reason: Some("no".into()) });
-        let error = runtime.compile(Path::new("/x/b.js"), Path::new("/out"), "../a.js").await.expect_err("no outcome");
-        assert!(error.to_string().starts_with("cannot compile /x/b.js: it ended with exit status: 3"), "{error}");
     }
 
     #[test]
@@ -254,18 +178,5 @@ mod tests {
         assert!(name.starts_with(&format!("bun-{}-shim-", pinned_version())), "{name}");
         runtime.version = "1.4.5-canary/../x".parse().expect("a version");
         assert!(!runtime.name().contains('/') && runtime.name() != name);
-    }
-
-    #[tokio::test]
-    async fn a_syntax_check_that_fails_says_how() {
-        let error = |script: &'static str| async move {
-            let (runtime, _folder) = runtime(script);
-            runtime.check_syntax(Path::new("/x.ts")).await.expect_err("no check").to_string()
-        };
-        assert_eq!(error("echo hello").await, "cannot check the syntax of /x.ts: it said something unexpected: hello");
-        let text = error("echo oh no >&2; exit 3").await;
-        assert_eq!(text, "cannot check the syntax of /x.ts: it ended with exit status: 3: oh no");
-        let text = error("kill -SEGV $$").await;
-        assert!(text.contains("signal: 11"), "{text}");
     }
 }

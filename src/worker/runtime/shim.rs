@@ -15,7 +15,7 @@ macro_rules! files {
 
 /// Every file of the shim, with its text. Each is bundled from several sources: opening those one by one would add a
 /// quarter to the start of a worker. `bun run build` in `worker-shim/` makes them, and a test there says when to.
-const FILES: &[(&str, &str)] = files!["entry.js" "check.js" "compile.js" "rehearsal.js"];
+const FILES: &[(&str, &str)] = files!["entry.js" "check.js" "compile.js" "build.js" "rehearsal.js"];
 
 /// The folder's name is this and the digest of what is in it.
 const PREFIX: &str = "shim-";

@@ -38,9 +38,9 @@ pub(super) struct Files<'a> {
     /// What it executes, and what that is linked with.
     pub(super) programs: &'a [PathBuf],
     /// Folders and files it reads.
-    pub(super) readable: [&'a Path; 2],
-    /// The folder it writes in.
-    pub(super) home: &'a Path,
+    pub(super) readable: &'a [&'a Path],
+    /// The folders it writes in.
+    pub(super) writable: &'a [&'a Path],
 }
 
 /// The ruleset for the inside of a private root; none where the kernel has no Landlock.
@@ -48,6 +48,17 @@ pub(super) fn inside_a_root() -> io::Result<Option<OwnedFd>> {
     // A domain comes with a right that it takes away; nobody may make device files as it is.
     let devices = AccessFs::MakeChar | AccessFs::MakeBlock;
     Ok(create(devices).map_err(io::Error::other)?.into())
+}
+
+/// The same for a process that works in this folder: it may move files between the folders there, which every ruleset
+/// refuses that does not say otherwise.
+pub(super) fn around(folder: &Path) -> io::Result<Option<OwnedFd>> {
+    let with_rule = || {
+        let mut ruleset = create(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Refer)?;
+        allow(&mut ruleset, folder, AccessFs::Refer.into())?;
+        Ok::<_, RulesetError>(ruleset)
+    };
+    Ok(with_rule().map_err(io::Error::other)?.into())
 }
 
 /// The ruleset for a worker that sees the machine's files; none where the kernel has no Landlock.
@@ -70,14 +81,16 @@ fn with_rules(files: &Files<'_>) -> Result<RulesetCreated, RulesetError> {
     for program in files.programs {
         allow(&mut ruleset, program, AccessFs::ReadFile | AccessFs::Execute)?;
     }
-    for path in SETTINGS.iter().map(Path::new).chain(files.readable) {
+    for path in SETTINGS.iter().map(Path::new).chain(files.readable.iter().copied()) {
         allow(&mut ruleset, path, read)?;
     }
     for device in ["/dev/zero", "/dev/random", "/dev/urandom"] {
         allow(&mut ruleset, Path::new(device), AccessFs::ReadFile.into())?;
     }
     allow(&mut ruleset, Path::new("/dev/null"), AccessFs::ReadFile | AccessFs::WriteFile)?;
-    allow(&mut ruleset, files.home, write)?;
+    for folder in files.writable {
+        allow(&mut ruleset, folder, write)?;
+    }
     Ok(ruleset)
 }
 

@@ -23,10 +23,10 @@ mod slot;
 mod users;
 
 use slot::SOCKET_NAME;
-pub(super) use slot::Slot;
+pub(super) use slot::{Slot, View};
 
 use super::{
-    cgroup::{self, Cgroups, Controllers},
+    cgroup::{self, Cgroups, Controllers, Group},
     launch::{self, Confinement, Limit, Resource, Step},
     runtime::Runtime,
 };
@@ -37,7 +37,6 @@ use crate::{
 use filters::Extra;
 use root::{Root, RootOptions};
 use seccompiler::BpfProgram;
-use slot::View;
 use std::{
     ffi::OsString,
     hash::{DefaultHasher, Hash, Hasher},
@@ -147,6 +146,32 @@ impl SandboxOptions {
             (SandboxMode::Strict, Some(named)) => *level == named,
         };
         Level::ALL.into_iter().filter(wanted).collect()
+    }
+}
+
+/// What a process is confined for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role<'a> {
+    /// It serves a function, whose code it reads.
+    Worker(Network),
+    /// It works on code and is thrown away.
+    Tool {
+        /// Whether it reaches anything.
+        network: Network,
+        /// What limits it and all it starts. A slot's tools come one after the other, and a group is of use once.
+        group: Option<&'a Group>,
+        /// Whether it may write to the folder where a worker has its code.
+        is_writable: bool,
+        /// A folder that it sees at a place in that folder; only where it has a root of its own.
+        shown: Option<(&'a Path, &'a Path)>,
+    },
+}
+
+impl Role<'_> {
+    fn network(self) -> Network {
+        match self {
+            Self::Worker(network) | Self::Tool { network, .. } => network,
+        }
     }
 }
 
@@ -277,26 +302,43 @@ impl Sandbox {
 
     /// A place for another worker.
     pub(super) fn slot(&self, cgroups: Option<&Cgroups>, urgency: Urgency) -> io::Result<Slot> {
-        let view = if self.root.is_some() { View::OwnRoot } else { View::Machine };
-        let user = match &self.users {
-            Some(users) => Some(users.take().ok_or_else(|| io::Error::other("all user numbers are taken"))?),
-            None => None,
-        };
-        // Who cannot list the folder cannot guess a name in it.
-        let name = Uuid::now_v7().simple().to_string();
         let limits = cgroup::Limits {
             memory_max: UNASSIGNED_BYTES_MAX,
             processes_max: self.processes_max.into(),
             low_priority: urgency == Urgency::Low,
         };
+        // Who cannot list the folder cannot guess a name in it.
+        let name = Uuid::now_v7().simple().to_string();
         let group = cgroups.map(|cgroups| cgroups.group(&name, &limits)).transpose()?;
-        Slot::new(&self.run_dir.join(name), view, user, group)
+        self.slot_with(&name, group)
+    }
+
+    /// A place for processes that get their limits one by one.
+    pub(super) fn tool_slot(&self) -> io::Result<Slot> {
+        self.slot_with(&Uuid::now_v7().simple().to_string(), None)
+    }
+
+    fn slot_with(&self, name: &str, group: Option<Group>) -> io::Result<Slot> {
+        let user = match &self.users {
+            Some(users) => Some(users.take().ok_or_else(|| io::Error::other("all user numbers are taken"))?),
+            None => None,
+        };
+        Slot::new(&self.run_dir.join(name), self.view(), user, group)
+    }
+
+    /// What processes see.
+    pub(super) fn view(&self) -> View {
+        if self.root.is_some() { View::OwnRoot } else { View::Machine }
     }
 
     /// Bun and its arguments, as a worker finds them.
     pub(super) fn command(&self, runtime: &Runtime) -> (PathBuf, Vec<OsString>) {
-        let bun = if self.root.is_some() { root::BUN.into() } else { runtime.bun.clone() };
-        (bun, Runtime::worker_args(self.shim_folder(runtime), SOCKET_NAME))
+        (self.bun(runtime), Runtime::worker_args(self.shim_folder(runtime), SOCKET_NAME))
+    }
+
+    /// Bun, as a process finds it.
+    pub(super) fn bun(&self, runtime: &Runtime) -> PathBuf {
+        if self.root.is_some() { root::BUN.into() } else { runtime.bun.clone() }
     }
 
     /// The folder of the shim, as a worker finds it.
@@ -305,25 +347,33 @@ impl Sandbox {
     }
 
     /// What a process does to be confined to a slot.
-    pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, network: Network) -> io::Result<Confinement> {
+    pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, role: Role<'_>) -> io::Result<Confinement> {
+        let network = role.network();
         let without_network = network == Network::Off;
         // Before it gives up any right, and before it has started anything.
-        let enter = slot.group().into_iter().flat_map(|group| group.entries()).map(|file| Step::write(&file, "0"));
+        let group = match role {
+            Role::Worker(_) => slot.group().map(|it| &**it),
+            Role::Tool { group, .. } => group,
+        };
+        let enter = group.into_iter().flat_map(|group| group.entries()).map(|file| Step::write(&file, "0"));
         if self.level == Level::Off {
-            return match network {
-                Network::On => Ok(Confinement::default()),
-                Network::Off => Err(io::Error::new(
+            return match (network, role) {
+                // Who switches the sandbox off has code built without it as well.
+                (Network::On, _) | (Network::Off, Role::Tool { .. }) => Ok(Confinement::default()),
+                (Network::Off, Role::Worker(_)) => Err(io::Error::new(
                     io::ErrorKind::Unsupported,
                     "`network = off` needs a sandbox, and there is none (`levain status` says why)",
                 )),
             };
         }
         let Some(root) = &self.root else {
-            let files = fence::Files {
-                programs: &self.programs,
-                readable: [runtime.shim_folder(), &slot.bundle()],
-                home: &slot.home_inside(),
+            let (bundle, home) = (slot.bundle(), slot.home_inside());
+            let writable: &[&Path] = match role {
+                Role::Tool { is_writable: true, .. } => &[&home, &bundle],
+                Role::Worker(_) | Role::Tool { .. } => &[&home],
             };
+            let readable = &[runtime.shim_folder(), &bundle];
+            let files = fence::Files { programs: &self.programs, readable, writable };
             return Ok(Confinement {
                 steps: enter.collect(),
                 drop_capabilities: true,
@@ -346,14 +396,23 @@ impl Sandbox {
             namespaces |= libc::CLONE_NEWNET;
             steps.push(Step::Loopback);
         }
-        let options = RootOptions { tmp_mb: self.tmp_mb, shared_proc: self.level == Level::SharedProc };
+        let (is_writable, shown) = match role {
+            Role::Worker(_) => (false, None),
+            Role::Tool { is_writable, shown, .. } => (is_writable, shown),
+        };
+        let ruleset = match role {
+            Role::Worker(_) => self.fence.clone(),
+            Role::Tool { .. } => fence::around(&slot.bundle())?.map(Arc::new),
+        };
+        let shared_proc = self.level == Level::SharedProc;
+        let options = RootOptions { tmp_mb: self.tmp_mb, shared_proc, is_writable, shown };
         steps.extend(root.steps(&slot.bundle(), options));
         Ok(Confinement {
             namespaces,
             steps,
             identity: slot.user(),
             drop_capabilities: true,
-            ruleset: self.fence.clone(),
+            ruleset,
             // A network namespace has sockets, and only those that the worker makes itself.
             filters: self.filters(Network::On),
         })
@@ -368,6 +427,11 @@ impl Sandbox {
 
     /// The resources of a worker.
     pub(super) fn limits(&self) -> Vec<Limit> {
+        self.limits_with(self.processes_max)
+    }
+
+    /// The resources of a process that may start so many others and threads.
+    pub(super) fn limits_with(&self, processes_max: u32) -> Vec<Limit> {
         let mut limits = vec![Limit::fixed(Resource::RLIMIT_NOFILE, OPEN_FILES_MAX)];
         if self.level != Level::Off {
             limits.push(Limit::fixed(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX));
@@ -376,7 +440,7 @@ impl Sandbox {
         }
         // Counted for each user of each user namespace: where a worker is the daemon's user, so is everything else.
         if self.root.is_some() {
-            limits.push(Limit::fixed(Resource::RLIMIT_NPROC, self.processes_max.into()));
+            limits.push(Limit::fixed(Resource::RLIMIT_NPROC, processes_max.into()));
         }
         limits
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! /bun  /lib…  /shim/  /etc/resolv.conf…     read-only, the same for all
-//! /bundle/                                   read-only, the worker's slot: the daemon puts the function's code there
+//! /bundle/                                   the worker's slot: the daemon puts the function's code there; read-only, but
+//!                                            for a throw-away process, which works there
 //! /tmp/                                      its own, in memory, of limited size
 //! /dev/{null,zero,random,urandom}  /proc/    its own processes
 //! ```
@@ -42,11 +43,15 @@ pub(super) struct Root {
 
 /// How a root is made different from the template.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RootOptions {
+pub(super) struct RootOptions<'a> {
     /// How much fits into `/tmp`.
     pub(super) tmp_mb: u32,
     /// Whether the machine's own `/proc` is shown instead of one of the worker's namespace.
     pub(super) shared_proc: bool,
+    /// Whether the process may write to its `/bundle`.
+    pub(super) is_writable: bool,
+    /// What else it sees: a folder, and where in its `/bundle` that is; read-only.
+    pub(super) shown: Option<(&'a Path, &'a Path)>,
 }
 
 impl Root {
@@ -78,7 +83,7 @@ impl Root {
     }
 
     /// What a process does to live in a root of its own, with this folder as its `/bundle`.
-    pub(super) fn steps(&self, bundle: &Path, options: RootOptions) -> Vec<Step> {
+    pub(super) fn steps(&self, bundle: &Path, options: RootOptions<'_>) -> Vec<Step> {
         let relative = |path: &'static str| Path::new(path.trim_start_matches('/'));
         let mut steps = vec![
             Step::private_mounts(),
@@ -88,8 +93,14 @@ impl Root {
             Step::bind(&self.bun, relative(BUN)),
             Step::read_only(relative(BUN)),
             Step::bind(bundle, relative(BUNDLE)),
-            Step::read_only(relative(BUNDLE)),
         ];
+        if !options.is_writable {
+            steps.push(Step::read_only(relative(BUNDLE)));
+        }
+        if let Some((folder, place)) = options.shown {
+            let place = relative(BUNDLE).join(place);
+            steps.extend([Step::bind(folder, &place), Step::read_only(&place)]);
+        }
         for device in DEVICES {
             // Read-only is about their permissions: a device can be written to all the same.
             let inside = Path::new("dev").join(device);

@@ -21,7 +21,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::PermissionsExt,
+        unix::fs::{PermissionsExt, lchown},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -36,6 +36,10 @@ const FEW_FILES: usize = 4;
 
 /// What the daemon fills.
 const BUNDLE: &str = "bundle";
+
+/// Permissions of what a process owns that writes to the folder of its code.
+const FOLDER_MODE: u32 = 0o755;
+const FILE_MODE: u32 = 0o444;
 
 /// Where a worker writes that has no `/tmp` of its own.
 const HOME: &str = "home";
@@ -54,7 +58,7 @@ pub(in super::super) struct Slot {
 
 /// What a worker sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum View {
+pub(in super::super) enum View {
     /// A root of its own: its code is in `/bundle`, its home is `/tmp`, and only the daemon can write to its code.
     OwnRoot,
     /// The machine's files.
@@ -84,7 +88,7 @@ impl Slot {
     }
 
     /// The folder of its code, as the daemon sees it.
-    pub(super) fn bundle(&self) -> PathBuf {
+    pub(in super::super) fn bundle(&self) -> PathBuf {
         self.folder.path.join(BUNDLE)
     }
 
@@ -120,6 +124,41 @@ impl Slot {
         }
         unlinkat(home.as_fd(), SOCKET_NAME, UnlinkatFlags::NoRemoveDir)?;
         Ok(socket)
+    }
+
+    /// Makes a folder for a process that writes to the folder of its code, of the same files as another one; it is the
+    /// owner of all of it. To be called while nothing runs there.
+    pub(in super::super) fn fill(&self, name: &str, from: &Path) -> io::Result<()> {
+        let to = self.bundle().join(name);
+        fs::create_dir(&to)?;
+        // Whatever the view: a second name of a file would be given away with the first one.
+        place(from, &to, View::Machine)?;
+        let mut folders = vec![to];
+        self.give(&self.bundle(), FOLDER_MODE)?;
+        while let Some(folder) = folders.pop() {
+            self.give(&folder, FOLDER_MODE)?;
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => folders.push(entry.path()),
+                    false => self.give(&entry.path(), FILE_MODE)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an empty folder of that kind.
+    pub(in super::super) fn make_folder(&self, relative: &Path) -> io::Result<()> {
+        let path = self.bundle().join(relative);
+        fs::create_dir(&path)?;
+        self.give(&path, FOLDER_MODE)
+    }
+
+    fn give(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let user = self.user();
+        lchown(path, user, user)?;
+        fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
     /// Puts all files of a folder where the worker finds them.

@@ -251,6 +251,36 @@ async fn what_is_wrong_is_said_with_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_form_may_bring_sources() {
+    let admin = Admin::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir_all(path("fn/src")).unwrap();
+    fs::write(path("fn/package.json"), r#"{"name":"fn","module":"src/main.ts"}"#).unwrap();
+    fs::write(path("fn/src/word.ts"), "export const word: string = 'built';").unwrap();
+    let send = async |source: &str, build: &str| {
+        fs::write(path("fn/src/main.ts"), source).unwrap();
+        let packed = std::process::Command::new("tar").args(["czf", &path("f.tgz"), "-C", &path("."), "fn"]).status();
+        assert!(packed.unwrap().success());
+        let (archive, build) = (format!("archive=@{}", path("f.tgz")), format!("build={build}"));
+        let arguments = ["-H", &admin.header, "-F", "name=f", "-F", &archive, "-F", &build];
+        curl(&admin.daemon, &arguments, "/api/functions/deploy").await
+    };
+    let broken = send("export default () =>\n  new Response(;", "true").await;
+    assert_eq!(broken.status(), 422, "{broken:?}");
+    let problem = &broken.json()["details"]["problems"][0];
+    let place = json!([problem["file"], problem["line"], problem["column"]]);
+    assert_eq!(place, json!(["src/main.ts", 2, 16]), "{broken:?}");
+    assert!(broken.json()["details"]["log"].as_str().unwrap().contains("src/main.ts:2:16"), "{broken:?}");
+    let built = send("import { word } from './word';\nexport default () => new Response(word);", "true").await;
+    assert_eq!(built.status(), 201, "{built:?}");
+    assert_eq!(curl(&admin.daemon, &[], "/functions/f").await.text(), "built");
+    let as_it_is = send("export default 1", "false").await;
+    assert_eq!((as_it_is.status(), as_it_is.json()["code"].as_str()), (400, Some("BUNDLE_INVALID")), "{as_it_is:?}");
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_may_be_a_form() {
     let admin = Admin::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -56,6 +56,11 @@ async fn the_session_about_http_works_line_by_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_building_works_line_by_line() {
+    assert!(works_line_by_line("docs/functions.md").await > 0, "the document tells what a call answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_versions_works_line_by_line() {
     assert!(works_line_by_line("docs/versions.md").await > 5, "the document tells what a call answers");
 }

@@ -1,0 +1,158 @@
+//! Why a build failed.
+
+use crate::{protocol::worker::BuildProblem, worker::ToolError};
+use std::{fmt, io, process::ExitStatus};
+
+/// What a build does, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The packages of the lockfile are installed.
+    Install,
+    /// The entry becomes a bundle.
+    Build,
+}
+
+impl Step {
+    /// As details of a failure name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Build => "build",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Install => "the installation of its packages",
+            Self::Build => "the build",
+        })
+    }
+}
+
+/// A build that made no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The project has mistakes.
+    #[error("the build failed: {}", summary(.0))]
+    Problems(Vec<BuildProblem>),
+    /// The packages cannot be installed.
+    #[error("the packages of {lockfile} cannot be installed: {reason}")]
+    Install {
+        /// The lockfile.
+        lockfile: String,
+        /// What Bun said.
+        reason: String,
+    },
+    /// A process was ended before its end, or could not be started.
+    #[error("{step} was ended: {source}{}", remedy(.source, *.timeout_ms))]
+    Ended {
+        /// Which.
+        step: Step,
+        /// Why.
+        source: ToolError,
+        /// How long both may take.
+        timeout_ms: u32,
+    },
+    /// Bun ended without a word about the project.
+    #[error("the build ended with {0} and left no bundle; its log may say why")]
+    NoResult(ExitStatus),
+    /// The daemon stops.
+    #[error("the daemon is stopping; try again when it is back")]
+    Stopped,
+    /// The disk.
+    #[error("a build cannot be prepared: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl BuildError {
+    /// What the log ends with.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let problems: &[BuildProblem] = match self {
+            Self::Problems(problems) => problems,
+            _ => &[],
+        };
+        let lines: Vec<_> = problems.iter().map(|it| format!("error: {}", line(it))).collect();
+        let own = Some(format!("error: {self}")).filter(|_| lines.is_empty());
+        lines.into_iter().chain(own)
+    }
+
+    /// The step that failed, where it was one.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        match self {
+            Self::Problems(_) | Self::NoResult(_) => Some(Step::Build),
+            Self::Install { .. } => Some(Step::Install),
+            Self::Ended { step, .. } => Some(*step),
+            Self::Stopped | Self::Io(_) => None,
+        }
+    }
+
+    /// Where the project is wrong.
+    #[must_use]
+    pub fn problems(&self) -> &[BuildProblem] {
+        match self {
+            Self::Problems(problems) => problems,
+            _ => &[],
+        }
+    }
+}
+
+/// A problem with its place, as compilers write it.
+pub(super) fn line(problem: &BuildProblem) -> String {
+    let BuildProblem { message, file, line, column, line_text } = problem;
+    let place = match (file, line, column) {
+        (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),
+        (Some(file), Some(line), None) => format!("{file}:{line}: "),
+        (Some(file), ..) => format!("{file}: "),
+        (None, ..) => String::new(),
+    };
+    let code = line_text.as_deref().map_or(String::new(), |it| format!("\n  {}", it.trim()));
+    format!("{place}{message}{code}")
+}
+
+fn summary(problems: &[BuildProblem]) -> String {
+    let Some(first) = problems.first() else { return "Bun does not say why".into() };
+    let more = match problems.len() {
+        1 => String::new(),
+        count => format!("\n  and {} more", count - 1),
+    };
+    line(first) + &more
+}
+
+fn remedy(error: &ToolError, timeout_ms: u32) -> String {
+    match error {
+        ToolError::Timeout => format!(", longer than the {timeout_ms} ms of build.timeout_ms"),
+        ToolError::OutOfMemory(_) => " (build.memory_mb)".into(),
+        ToolError::DiskFull(_) => " (build.disk_mb)".into(),
+        ToolError::Launch(_) | ToolError::Io(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_first_place_and_its_log_all_of_them() {
+        let problem = |line| BuildProblem {
+            message: "Unexpected ;".into(),
+            file: Some("src/a.ts".into()),
+            line: Some(line),
+            column: Some(11),
+            line_text: Some("  const x = ;".into()),
+        };
+        let error = BuildError::Problems(vec![problem(2), problem(7)]);
+        assert_eq!(error.to_string(), "the build failed: src/a.ts:2:11: Unexpected ;\n  const x = ;\n  and 1 more");
+        assert_eq!(error.lines().count(), 2);
+        let error = BuildError::Ended { step: Step::Install, source: ToolError::Timeout, timeout_ms: 500 };
+        let text =
+            "the installation of its packages was ended: it took too long, longer than the 500 ms of build.timeout_ms";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(error.lines().collect::<Vec<_>>(), [format!("error: {text}")]);
+        let nameless = BuildProblem { message: "no".into(), ..BuildProblem::default() };
+        assert_eq!(line(&nameless), "no");
+    }
+}

@@ -1,0 +1,145 @@
+//! What a build says: bounded, line by line, and passed on while it runs.
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+/// A line is broken after this many bytes.
+const LINE_BYTES_MAX: usize = 4 * 1024;
+
+/// What the daemon itself may add to a log that is full: the problems that a build ended with.
+const OWN_BYTES_MAX: usize = 32 * 1024;
+
+/// The log of one build.
+#[derive(Debug)]
+pub struct BuildLog {
+    /// Bytes of what the build's processes print.
+    bytes_max: usize,
+    state: Mutex<State>,
+    /// Gets every line that is kept.
+    listener: Option<mpsc::UnboundedSender<String>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    text: String,
+    /// What was printed since the last end of a line.
+    open: Vec<u8>,
+    /// What is taken off each line: where the project is.
+    prefix: String,
+    printed: usize,
+    own: usize,
+    is_cut: bool,
+}
+
+impl BuildLog {
+    /// An empty log that keeps so many bytes; `listener` gets its lines, and is bounded by that too.
+    #[must_use]
+    pub fn new(bytes_max: usize, listener: Option<mpsc::UnboundedSender<String>>) -> Self {
+        Self { bytes_max, state: Mutex::default(), listener }
+    }
+
+    /// From now on, lines name files relative to this folder.
+    pub(super) fn set_folder(&self, folder: &str) {
+        self.state.lock().prefix = format!("{folder}/");
+    }
+
+    /// Adds a line of the daemon's own.
+    pub(super) fn say(&self, line: &str) {
+        let mut state = self.state.lock();
+        if state.own + line.len() < OWN_BYTES_MAX {
+            state.own += line.len() + 1;
+            self.add(&mut state, line);
+        }
+    }
+
+    /// Adds what a process prints.
+    pub(super) fn print(&self, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = LINE_BYTES_MAX.saturating_sub(state.open.len());
+            state.open.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") || state.open.len() >= LINE_BYTES_MAX {
+                self.end_line(&mut state);
+            }
+        }
+    }
+
+    /// Ends what was printed without an end.
+    pub(super) fn flush(&self) {
+        let mut state = self.state.lock();
+        if !state.open.is_empty() {
+            self.end_line(&mut state);
+        }
+    }
+
+    fn end_line(&self, state: &mut State) {
+        let line = std::mem::take(&mut state.open);
+        if state.is_cut {
+            return;
+        }
+        let mut line = String::from_utf8_lossy(&line).replace(&state.prefix, "");
+        line.truncate(line.trim_end().len());
+        if state.printed + line.len() >= self.bytes_max {
+            state.is_cut = true;
+            self.add(state, &format!("… it printed more than {} bytes: the rest is left out", self.bytes_max));
+            return;
+        }
+        state.printed += line.len() + 1;
+        self.add(state, &line);
+    }
+
+    fn add(&self, state: &mut State, line: &str) {
+        state.text.push_str(line);
+        state.text.push('\n');
+        if let Some(listener) = &self.listener {
+            // Whoever listened may have left.
+            let _ = listener.send(line.to_owned());
+        }
+    }
+
+    /// All of it, so far.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.state.lock().text.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together_and_name_files_of_the_project() {
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        let log = BuildLog::new(1_000, Some(sender));
+        log.set_folder("/bundle/x");
+        log.print(b"one\ntw");
+        log.print(b"o /bundle/x/src/a.ts:1\n\xff\n");
+        log.print(b"three");
+        log.say("four");
+        log.flush();
+        assert_eq!(log.text(), "one\ntwo src/a.ts:1\n\u{fffd}\nfour\nthree\n");
+        assert_eq!(std::iter::from_fn(|| lines.try_recv().ok()).collect::<Vec<_>>().len(), 5);
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_leaves_room_for_what_is_wrong() {
+        let (sender, mut lines) = mpsc::unbounded_channel();
+        let log = BuildLog::new(1_000, Some(sender));
+        for _ in 0..10_000 {
+            log.print(b"a line of a flood\n");
+        }
+        log.print(&vec![b'x'; 1 << 20]);
+        log.flush();
+        log.say("src/a.ts:1:2: wrong");
+        let text = log.text();
+        assert!(text.len() < 1_200 && text.ends_with("src/a.ts:1:2: wrong\n"), "{text}");
+        assert_eq!(text.matches("left out").count(), 1);
+        let heard: usize = std::iter::from_fn(|| lines.try_recv().ok()).map(|it| it.len() + 1).sum();
+        assert_eq!(heard, text.len());
+        for _ in 0..10_000 {
+            log.say("the daemon is bounded too");
+        }
+        assert!(log.text().len() < 40_000);
+    }
+}

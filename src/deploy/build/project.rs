@@ -1,0 +1,279 @@
+//! Whether code is built before it is a bundle, and from which file. Pure.
+//!
+//! | what was asked for | what is there | what happens |
+//! |---|---|---|
+//! | no build | anything | it is the bundle as it is |
+//! | a build | anything | it is built |
+//! | nothing | a `bundle` file, or `entry` names one | it is the bundle as it is |
+//! | nothing | a `package.json` with dependencies or workspaces | it is built |
+//! | nothing | no `index` file and no `entry`, but a file that `package.json` names, or `src/index` | it is built |
+//! | nothing | anything else | it is the bundle as it is |
+
+use super::super::source::{EXTENSIONS, SourceError, is_bundled};
+use serde_json::{Map, Value};
+use std::{collections::BTreeSet, path::Path};
+
+/// What a project has that has packages, workspaces or a file to build.
+pub(in super::super) const PACKAGE_FILE: &str = "package.json";
+
+/// Where a project says which registry its packages come from.
+pub(in super::super) const REGISTRY_FILE: &str = ".npmrc";
+
+/// Where packages are installed.
+pub(in super::super) const MODULES: &str = "node_modules";
+
+/// What fixes the versions of all packages, best first: Bun's own, and those it reads.
+const LOCKFILES: [&str; 5] = ["bun.lock", "bun.lockb", "package-lock.json", "yarn.lock", "pnpm-lock.yaml"];
+
+/// The fields of a `package.json` that name the file to build, best first; `exports` comes before them.
+const ENTRY_FIELDS: [&str; 2] = ["module", "main"];
+
+/// Conditions of `exports` that a function's code meets, best first.
+const CONDITIONS: [&str; 6] = ["bun", "worker", "import", "module", "node", "default"];
+
+/// Names of the file to build where `package.json` names none, without ending, best first.
+const ENTRY_NAMES: [&str; 3] = ["index", "src/index", "bundle"];
+
+/// How deep conditions of `exports` may be in each other.
+const CONDITIONS_DEPTH_MAX: usize = 8;
+
+/// Code that is to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// The file to build.
+    pub entry: String,
+    /// The lockfile of the packages to install, if there are any.
+    pub lockfile: Option<String>,
+    /// Packages that are for development only, and not installed.
+    pub development: BTreeSet<String>,
+    /// Whether all packages come from a registry, so that nothing but the `package.json` and lockfile tells what they are.
+    pub is_from_registry: bool,
+    /// Whether it has packages of its own in folders.
+    pub has_workspaces: bool,
+}
+
+/// What is wanted of a source.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The file to import, or to build.
+    pub entry: Option<String>,
+    /// Whether it is built; as it looks without.
+    pub build: Option<bool>,
+}
+
+/// The part of a `package.json` that counts.
+#[derive(Debug)]
+struct Manifest(Map<String, Value>);
+
+impl Manifest {
+    fn read(text: &[u8]) -> Result<Self, SourceError> {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        if text.trim_ascii().is_empty() {
+            return Ok(Self(Map::new()));
+        }
+        match serde_json::from_slice(text) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(SourceError::Package("it is no JSON object".into())),
+            Err(error) => Err(SourceError::Package(error.to_string())),
+        }
+    }
+
+    fn packages<'a>(&'a self, field: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.0.get(field).and_then(Value::as_object).into_iter().flatten()
+    }
+
+    /// All that is installed.
+    fn dependencies(&self) -> impl Iterator<Item = (&String, &Value)> {
+        ["dependencies", "optionalDependencies", "peerDependencies"].into_iter().flat_map(|it| self.packages(it))
+    }
+
+    fn has_workspaces(&self) -> bool {
+        self.0.get("workspaces").is_some_and(|it| !it.is_null())
+    }
+
+    fn is_from_registry(&self) -> bool {
+        let is_version = |value: &Value| {
+            let version = value.as_str().unwrap_or("file:");
+            version.starts_with("npm:") || !version.contains([':', '/'])
+        };
+        let plain = ["patchedDependencies", "overrides", "resolutions", "catalog", "catalogs"];
+        self.dependencies().all(|(_, version)| is_version(version)) && plain.iter().all(|it| !self.0.contains_key(*it))
+    }
+
+    /// The files it names as the one to begin with, best first.
+    fn entries(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        if let Some(exports) = self.0.get("exports") {
+            targets(exports.get(".").unwrap_or(exports), 0, &mut found);
+        }
+        found.extend(ENTRY_FIELDS.iter().filter_map(|it| self.0.get(*it)?.as_str()));
+        found.into_iter().map(|it| it.trim_start_matches("./")).collect()
+    }
+}
+
+fn targets<'a>(exports: &'a Value, depth: usize, found: &mut Vec<&'a str>) {
+    match exports {
+        Value::String(target) => found.push(target),
+        Value::Object(conditions) if depth < CONDITIONS_DEPTH_MAX => {
+            let met = CONDITIONS.iter().filter_map(|it| conditions.get(*it));
+            met.for_each(|it| targets(it, depth + 1, found));
+        }
+        _ => {}
+    }
+}
+
+fn is_code(path: &str) -> bool {
+    Path::new(path).extension().and_then(|it| it.to_str()).is_some_and(|it| EXTENSIONS.contains(&it))
+}
+
+fn candidates(name: &str) -> impl Iterator<Item = String> {
+    EXTENSIONS.iter().map(move |it| format!("{name}.{it}"))
+}
+
+/// Decides about a source of these files, with the text of its `package.json`. Nothing where it is the bundle as it is.
+pub(in super::super) fn plan(
+    names: &BTreeSet<&str>,
+    package: Option<&[u8]>,
+    wanted: &Wanted,
+) -> Result<Option<Project>, SourceError> {
+    let first = |name: &str| candidates(name).find(|it| names.contains(it.as_str()));
+    let is_finished = match &wanted.entry {
+        Some(entry) => is_bundled(entry),
+        None => first("bundle").is_some(),
+    };
+    if wanted.build == Some(false) || (wanted.build.is_none() && is_finished) {
+        return Ok(None);
+    }
+    let manifest = package.map(Manifest::read).transpose()?;
+    let named = manifest.iter().flat_map(Manifest::entries).find(|it| is_code(it) && names.contains(it));
+    let has_packages = manifest.as_ref().is_some_and(|it| it.dependencies().next().is_some() || it.has_workspaces());
+    let is_at_hand = wanted.entry.is_some() || first("index").is_some() || names.len() == 1;
+    let is_hidden = !is_at_hand && (named.is_some() || first("src/index").is_some());
+    if wanted.build.is_none() && !has_packages && !is_hidden {
+        return Ok(None);
+    }
+    let found = wanted.entry.clone().or_else(|| named.map(Into::into));
+    let found = found.or_else(|| ENTRY_NAMES.iter().find_map(|it| first(it)));
+    let only = || names.first().filter(|_| names.len() == 1).map(|it| (*it).to_owned());
+    let entry = found.or_else(only).ok_or(SourceError::NoProjectEntry)?;
+    if !is_code(&entry) {
+        return Err(SourceError::Extension(entry));
+    }
+    if !names.contains(entry.as_str()) {
+        return Err(SourceError::EntryMissing(entry));
+    }
+    let lockfile = LOCKFILES.iter().find(|it| names.contains(**it)).map(|it| (*it).to_owned());
+    if has_packages && lockfile.is_none() {
+        return Err(SourceError::NoLockfile);
+    }
+    Ok(Some(Project {
+        entry,
+        lockfile: lockfile.filter(|_| has_packages),
+        development: manifest.iter().flat_map(|it| it.packages("devDependencies")).map(|it| it.0.clone()).collect(),
+        is_from_registry: manifest.as_ref().is_none_or(Manifest::is_from_registry),
+        has_workspaces: manifest.as_ref().is_some_and(Manifest::has_workspaces),
+    }))
+}
+
+/// What alone tells which packages are installed, where they come from a registry.
+pub(in super::super) fn tells_packages(path: &str) -> bool {
+    [PACKAGE_FILE, REGISTRY_FILE].contains(&path) || LOCKFILES.contains(&path)
+}
+
+/// Whether a file is inside a folder of packages.
+pub(in super::super) fn is_installed(path: &str) -> bool {
+    path.split('/').any(|it| it == MODULES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_of(names: &[&str], package: &str, wanted: &Wanted) -> Result<Option<Project>, SourceError> {
+        let mut names: BTreeSet<&str> = names.iter().copied().collect();
+        let package = Some(package).filter(|it| !it.is_empty());
+        names.extend(package.map(|_| PACKAGE_FILE));
+        plan(&names, package.map(str::as_bytes), wanted)
+    }
+
+    /// The file that is built when nothing is asked for; none where nothing is built.
+    fn auto(names: &[&str], package: &str) -> Option<String> {
+        plan_of(names, package, &Wanted::default()).expect("a plan").map(|it| it.entry)
+    }
+
+    const PACKAGES: &str = r#"{"dependencies":{"zod":"^4.0.0"}}"#;
+
+    #[test]
+    fn what_runs_as_it_is_is_not_built() {
+        assert_eq!(auto(&["index.ts", "lib.ts"], ""), None);
+        assert_eq!(auto(&["main.ts"], ""), None);
+        assert_eq!(auto(&["index.ts", "src/index.ts"], r#"{"type":"module","main":"src/index.ts"}"#), None);
+        assert_eq!(auto(&["index.ts"], r#"{"dependencies":{},"devDependencies":{"a":"1"}}"#), None);
+        assert_eq!(auto(&["bundle.js", "bun.lock"], PACKAGES), None);
+        assert_eq!(auto(&["a.ts", "b.ts"], ""), None, "it is asked for the entry");
+    }
+
+    #[test]
+    fn what_has_packages_or_hides_its_entry_is_built() {
+        assert_eq!(auto(&["index.ts", "bun.lock"], PACKAGES).as_deref(), Some("index.ts"));
+        assert_eq!(auto(&["src/index.ts", "src/lib.ts"], "").as_deref(), Some("src/index.ts"));
+        assert_eq!(auto(&["server.tsx", "a.ts"], r#"{"module":"./server.tsx"}"#).as_deref(), Some("server.tsx"));
+        let exports =
+            r#"{"exports":{".":{"types":"./t.ts","bun":"./src/b.ts","default":"./dist/b.js"}},"main":"a.ts"}"#;
+        assert_eq!(auto(&["a.ts", "src/b.ts", "t.ts"], exports).as_deref(), Some("src/b.ts"));
+        assert_eq!(auto(&["a.ts", "t.ts"], exports).as_deref(), Some("a.ts"), "what is not there is not built");
+        assert_eq!(auto(&["src/index.ts"], r#"{"main":"dist/index.js"}"#).as_deref(), Some("src/index.ts"));
+        let workspaces = r#"{"workspaces":["packages/*"]}"#;
+        let project = plan_of(&["index.ts", "yarn.lock"], workspaces, &Wanted::default()).expect("a plan");
+        assert!(project.is_some_and(|it| it.has_workspaces && it.lockfile.as_deref() == Some("yarn.lock")));
+    }
+
+    #[test]
+    fn a_request_has_the_last_word() {
+        let want = |entry: Option<&str>, build| Wanted { entry: entry.map(Into::into), build };
+        let entry = |names: &[&str], package, wanted: &Wanted| {
+            plan_of(names, package, wanted).map(|it| it.map(|project| project.entry))
+        };
+        let off = entry(&["src/index.ts"], PACKAGES, &want(None, Some(false))).expect("a plan");
+        assert_eq!(off, None);
+        for (names, wanted, expected) in [
+            (&["index.ts"][..], want(None, Some(true)), "index.ts"),
+            (&["only.ts"], want(None, Some(true)), "only.ts"),
+            (&["bundle.js", "x.ts"], want(None, Some(true)), "bundle.js"),
+            (&["index.ts", "src/main.ts"], want(Some("src/main.ts"), Some(true)), "src/main.ts"),
+        ] {
+            assert_eq!(entry(names, "", &wanted).expect("a plan").as_deref(), Some(expected));
+        }
+        assert!(matches!(entry(&["a.ts", "b.ts"], "", &want(None, Some(true))), Err(SourceError::NoProjectEntry)));
+        assert!(matches!(entry(&["a.ts"], "", &want(Some("b.ts"), Some(true))), Err(SourceError::EntryMissing(_))));
+        assert!(matches!(entry(&["a.ts"], "", &want(Some("a.py"), Some(true))), Err(SourceError::Extension(_))));
+        let named = entry(&["a.ts", "b.ts", "bun.lock"], PACKAGES, &want(Some("b.ts"), None)).expect("a plan");
+        assert_eq!(named.as_deref(), Some("b.ts"));
+    }
+
+    #[test]
+    fn packages_need_a_lockfile_and_a_package_file_that_can_be_read() {
+        assert!(plan_of(&["a.ts", "b.ts"], " \n", &Wanted::default()).expect("it is empty").is_none());
+        assert!(matches!(plan_of(&["index.ts"], PACKAGES, &Wanted::default()), Err(SourceError::NoLockfile)));
+        assert!(matches!(plan_of(&["index.ts"], "{", &Wanted::default()), Err(SourceError::Package(_))));
+        assert!(matches!(plan_of(&["index.ts"], "[]", &Wanted::default()), Err(SourceError::Package(_))));
+        let off = Wanted { build: Some(false), ..Wanted::default() };
+        assert!(plan_of(&["index.ts"], "{", &off).expect("nobody reads it").is_none());
+    }
+
+    #[test]
+    fn only_versions_are_from_a_registry() {
+        let is_from_registry = |version: &str, more: &str| {
+            let package = format!(r#"{{"dependencies":{{"a":"{version}"}}{more}}}"#);
+            let project = plan_of(&["index.ts", "bun.lock"], &package, &Wanted::default()).expect("a plan");
+            project.expect("it is built").is_from_registry
+        };
+        for version in ["^1.0.0", "1.x || 2", "latest", "npm:b@1.2.0", "npm:@scope/b@1"] {
+            assert!(is_from_registry(version, ""), "{version}");
+        }
+        for version in ["file:./b", "link:b", "workspace:*", "https://x/y.tgz", "owner/repo", "github:a/b"] {
+            assert!(!is_from_registry(version, ""), "{version}");
+        }
+        assert!(!is_from_registry("1", r#","patchedDependencies":{"a@1":"patches/a.patch"}"#));
+    }
+}

@@ -1,0 +1,271 @@
+//! The two processes of a build.
+
+use super::{
+    BuildError, BuildLog, Project, Step,
+    error::line,
+    packages::{Kept, Key, Packages},
+    project::{MODULES, tells_packages},
+};
+use crate::{
+    bundle::{Content, Staged},
+    config::BuildConfig,
+    model::Network,
+    protocol::worker::{BuildProblem, BuildResult},
+    worker::{Job, Runtime, Spawner, ToolError, Workplace, runtime::BUILD},
+};
+use std::{
+    ffi::OsString,
+    fs::{self, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
+use tokio::{task::spawn_blocking, time::Instant};
+
+/// The folder of the project in the workplace. The shim replaces it in what it makes, so it is a name that no code has.
+const PROJECT: &str = "levain-project";
+
+/// The folder of what is made.
+const OUT: &str = "out";
+
+/// What the build writes about it, and how long that may be.
+const RESULT: &str = "result.json";
+const RESULT_BYTES_MAX: u64 = 1 << 20;
+
+/// Files of a bundle that are looked at; how many it may have is for the staging to say.
+const OUT_FILES_MAX: usize = 100_000;
+
+/// Arguments of every installation, the registry aside.
+const INSTALL: [&str; 7] = [
+    "install",
+    // Whatever a `bunfig.toml` says, nothing of the project runs.
+    "--config=/dev/null",
+    "--ignore-scripts",
+    "--frozen-lockfile",
+    "--production",
+    "--no-progress",
+    "--no-env-file",
+];
+
+/// One build on its way.
+pub(super) struct Run<'a> {
+    pub(super) spawner: &'a Spawner,
+    pub(super) place: &'a Workplace<'a>,
+    pub(super) sources: &'a Staged,
+    pub(super) project: &'a Project,
+    pub(super) config: &'a BuildConfig,
+    pub(super) log: &'a BuildLog,
+    pub(super) deadline: Instant,
+}
+
+impl Run<'_> {
+    /// Copies the project into the workplace.
+    pub(super) async fn fill(&self) -> Result<(), BuildError> {
+        self.log.set_folder(&self.place.inside(PROJECT).to_string_lossy());
+        let slot = self.place.filler();
+        let folder = self.sources.folder().to_owned();
+        Ok(spawn_blocking(move || slot.fill(PROJECT, &folder)).await.map_err(io::Error::other)??)
+    }
+
+    /// Has the project's packages where the build finds them: kept ones, or new ones. Gives those that are kept.
+    pub(super) async fn install(&self, packages: &Packages, lockfile: &str) -> Result<Option<Kept>, BuildError> {
+        self.fill().await?;
+        let can_keep = self.spawner.can_show() && self.config.packages_mb_max > 0 && !self.project.has_workspaces;
+        let name = match can_keep.then(|| self.key()).transpose()?.map(|key| packages.find(key)) {
+            Some(Ok(kept)) => {
+                self.log.say(&format!("the packages of {lockfile} are there from an earlier build"));
+                self.place.make_folder(&Path::new(PROJECT).join(MODULES))?;
+                return Ok(Some(kept));
+            }
+            Some(Err(name)) => Some(name),
+            None => None,
+        };
+        self.log.say(&format!("installing the packages of {lockfile}"));
+        let mut last = String::new();
+        let status = self.install_anew(&mut last).await?;
+        if !status.success() {
+            let reason = if last.is_empty() { status.to_string() } else { last };
+            return Err(BuildError::Install { lockfile: lockfile.into(), reason });
+        }
+        let modules = self.place.outside(PROJECT).join(MODULES);
+        let is_there = is_folder(&self.place.outside(PROJECT)) && is_folder(&modules);
+        let Some(name) = name.filter(|_| is_there) else { return Ok(None) };
+        let (packages, bytes_max) = (packages.clone(), u64::from(self.config.packages_mb_max) << 20);
+        let kept = spawn_blocking(move || packages.keep(&name, &modules, bytes_max)).await.map_err(io::Error::other)?;
+        match kept {
+            Ok(Some(kept)) => {
+                self.place.make_folder(&Path::new(PROJECT).join(MODULES))?;
+                Ok(Some(kept))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                tracing::warn!(%error, "installed packages cannot be kept");
+                // They may be half way.
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn install_anew(&self, last: &mut String) -> Result<ExitStatus, BuildError> {
+        self.place.make_folder(Path::new("tmp"))?;
+        let inside = |name: &str| self.place.inside(name).to_string_lossy().into_owned();
+        let mut environment = vec![
+            ("BUN_INSTALL_CACHE_DIR".into(), inside("packages")),
+            // What is unpacked is moved, which is quick within one file system only.
+            ("TMPDIR".into(), inside("tmp")),
+        ];
+        if !self.config.registry.is_empty() {
+            environment.push(("BUN_CONFIG_REGISTRY".into(), self.config.registry.clone()));
+        }
+        let args = INSTALL.map(OsString::from).into();
+        self.run(Step::Install, args, environment, Network::On, None, |line| {
+            // The first one says what is wrong; notes follow it.
+            if line.starts_with("error:") && last.is_empty() {
+                *last = line.trim_start_matches("error:").trim().to_owned();
+            }
+        })
+        .await
+    }
+
+    /// What the installation depends on.
+    fn key(&self) -> Result<Key, BuildError> {
+        let mut key = Key::new();
+        key.add("bun", self.spawner.runtime().version.to_string().as_bytes());
+        key.add("registry", self.config.registry.as_bytes());
+        if self.project.is_from_registry {
+            for entry in fs::read_dir(self.sources.folder())? {
+                let (path, name) = (entry.as_ref().map(|it| it.path()), entry.as_ref().map(|it| it.file_name()));
+                if let (Ok(path), Ok(name)) = (path, name)
+                    && let Some(name) = name.to_str().filter(|it| tells_packages(it))
+                {
+                    key.add(name, &fs::read(path)?);
+                }
+            }
+        } else {
+            key.add("sources", &self.sources.digest().0);
+        }
+        Ok(key)
+    }
+
+    /// Makes the bundle. Gives its files.
+    pub(super) async fn bundle(&self, kept: Option<&Kept>) -> Result<Vec<(String, Content)>, BuildError> {
+        let entry = &self.project.entry;
+        self.log.say(&format!("building {entry}"));
+        let mut args: Vec<OsString> = Runtime::tool_args(&self.place.shim(BUILD)).collect();
+        args.push(entry.into());
+        args.extend([OUT, RESULT].map(|it| self.place.inside(it).into_os_string()));
+        let modules = kept.map(Kept::folder);
+        let at = Path::new(PROJECT).join(MODULES);
+        let shown = modules.as_deref().map(|it| (it, at.as_path()));
+        let status = self.run(Step::Build, args, Vec::new(), Network::Off, shown, |_| {}).await?;
+        let (result, out) = (self.place.outside(RESULT), self.place.outside(OUT));
+        let read = spawn_blocking(move || {
+            let result = read_result(&result)?;
+            let files = if result.ok { outputs(&out)? } else { Vec::new() };
+            Ok::<_, io::Error>((result, files))
+        });
+        // Whatever it wrote instead of a result, it is the project's doing.
+        let Ok((result, files)) = read.await.map_err(io::Error::other)? else {
+            return Err(BuildError::NoResult(status));
+        };
+        for warning in &result.warnings {
+            self.log.say(&format!("warning: {}", line(warning)));
+        }
+        match result.ok && !files.is_empty() {
+            true => Ok(files),
+            false if result.ok => Err(BuildError::NoResult(status)),
+            false => {
+                let problems = result.problems.into_iter().map(|it| self.explained(it));
+                Err(BuildError::Problems(problems.collect()))
+            }
+        }
+    }
+
+    /// A problem with what can be done about it, where that is certain.
+    fn explained(&self, mut problem: BuildProblem) -> BuildProblem {
+        let package = problem.message.strip_prefix("Could not resolve: \"").and_then(|it| it.strip_suffix('"'));
+        let Some(package) = package.filter(|it| !it.starts_with(['.', '/'])) else { return problem };
+        let names = package.split('/').take(if package.starts_with('@') { 2 } else { 1 });
+        let name = names.collect::<Vec<_>>().join("/");
+        let advice = match self.project.development.contains(&name) {
+            true => format!("`{name}` is a devDependency, which is not installed: make it a dependency"),
+            false if self.project.lockfile.is_some() => format!("is `{name}` among the dependencies in package.json?"),
+            false => format!("for a package, list `{name}` in the dependencies of a package.json, with a lockfile"),
+        };
+        problem.message = format!("{}; {advice}", problem.message);
+        problem
+    }
+
+    async fn run(
+        &self,
+        step: Step,
+        args: Vec<OsString>,
+        mut environment: Vec<(String, String)>,
+        network: Network,
+        shown: Option<(&Path, &Path)>,
+        mut hear: impl FnMut(&str),
+    ) -> Result<ExitStatus, BuildError> {
+        environment.extend([("NO_COLOR".into(), "1".into()), ("CI".into(), "1".into())]);
+        let job = Job {
+            args,
+            environment,
+            folder: Path::new(PROJECT),
+            network,
+            is_writable: true,
+            shown,
+            deadline: self.deadline,
+        };
+        let ended = self.place.run(job, |bytes| {
+            self.log.print(bytes);
+            String::from_utf8_lossy(bytes).lines().for_each(&mut hear);
+        });
+        let ended = ended.await;
+        self.log.flush();
+        let timeout_ms = self.config.timeout_ms;
+        ended.map_err(|source| match source {
+            ToolError::Io(error) => BuildError::Io(error),
+            source => BuildError::Ended { step, source, timeout_ms },
+        })
+    }
+}
+
+/// Whether there is a folder, and no link to one: what a process has left may lead anywhere.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|it| it.is_dir())
+}
+
+fn read_result(path: &Path) -> io::Result<BuildResult> {
+    // What is there may be anything by now.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut text = Vec::new();
+    file.take(RESULT_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// The files of the bundle. Links and devices are for the staging to refuse.
+fn outputs(folder: &Path) -> io::Result<Vec<(String, Content)>> {
+    let mut files = Vec::new();
+    if !is_folder(folder) {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let mut folders: Vec<(PathBuf, String)> = vec![(folder.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().map_err(|_| io::ErrorKind::InvalidData)?;
+            let path = format!("{prefix}{name}");
+            match entry.file_type()?.is_dir() {
+                true => folders.push((entry.path(), format!("{path}/"))),
+                false => files.push((path, Content::File(entry.path()))),
+            }
+            if files.len() + folders.len() > OUT_FILES_MAX {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,98 @@
+//! Programs of the shim that print what they have to say about code: they run in a workplace, so that a hole in Bun's
+//! parser is no way out.
+
+use crate::{
+    model::Network,
+    worker::{Job, Runtime, Spawner, ToolError, Workplace, WorkplaceLimits},
+};
+use serde::de::DeserializeOwned;
+use std::{ffi::OsString, io, path::Path, process::ExitStatus, time::Duration};
+use tokio::time::Instant;
+
+/// What such a program may have; the largest bundles need a part of it.
+const LIMITS: WorkplaceLimits = WorkplaceLimits { memory_max: 1 << 30, processes_max: 256, disk_max: 1 << 30 };
+
+/// How much it may print; a check reports a bounded number of errors.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Characters of what it says that are worth repeating.
+const EXCERPT_CHARS_MAX: usize = 1_000;
+
+/// A program that did not say what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ShimError {
+    /// It did not get to its end.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// It ended with something else than an answer.
+    #[error("it ended with {status} and said: {output}")]
+    Unexpected {
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said.
+        output: String,
+    },
+}
+
+impl From<io::Error> for ShimError {
+    fn from(error: io::Error) -> Self {
+        Self::Tool(error.into())
+    }
+}
+
+/// An empty place for one of them.
+pub(super) fn workplace(spawner: &Spawner) -> io::Result<Workplace<'_>> {
+    spawner.workplace(LIMITS)
+}
+
+/// Runs one and reads what it prints.
+pub(super) async fn ask<T: DeserializeOwned>(
+    place: &Workplace<'_>,
+    script: &str,
+    args: impl IntoIterator<Item = OsString>,
+    is_writable: bool,
+    time_max: Duration,
+) -> Result<T, ShimError> {
+    let job = Job {
+        args: Runtime::tool_args(&place.shim(script)).chain(args).collect(),
+        environment: Vec::new(),
+        folder: Path::new(""),
+        network: Network::Off,
+        is_writable,
+        shown: None,
+        deadline: Instant::now() + time_max,
+    };
+    let mut output = Vec::new();
+    let status = place.run(job, |bytes| {
+        let room = OUTPUT_BYTES_MAX - output.len();
+        output.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    });
+    let status = status.await?;
+    match serde_json::from_slice(&output) {
+        Ok(answer) if status.success() => Ok(answer),
+        _ => Err(ShimError::Unexpected { status, output: excerpt(&String::from_utf8_lossy(&output)) }),
+    }
+}
+
+/// The end of a text.
+fn excerpt(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().rev().nth(EXCERPT_CHARS_MAX) {
+        Some((start, _)) => format!("… {}", &text[start..]),
+        None if text.is_empty() => "nothing".into(),
+        None => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_the_end_of_the_text() {
+        assert_eq!(excerpt("\n one\n"), "one");
+        assert_eq!(excerpt("\n"), "nothing");
+        let long = excerpt(&"ü".repeat(5_000));
+        assert!(long.chars().count() < EXCERPT_CHARS_MAX + 10 && long.starts_with('…'), "{long}");
+    }
+}
