@@ -77,6 +77,8 @@ error_codes! {
     TokenNotFound = "TOKEN_NOT_FOUND", http 404, exit 3;
     /// The request contradicts what is there.
     Conflict = "CONFLICT", http 409, exit 4;
+    /// The idempotency key came with another request before.
+    IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED", http 422, exit 4;
     /// The bundle is not where the request says.
     BundleNotFound = "BUNDLE_NOT_FOUND", http 400, exit 9;
     /// The bundle cannot be a function: syntax, encoding, size, or no handler.

@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` that hold no command.
-const NO_COMMANDS: [&str; 13] = [
+const NO_COMMANDS: [&str; 14] = [
     "mod",
     "activate",
     "admin_token",
@@ -34,6 +34,7 @@ const NO_COMMANDS: [&str; 13] = [
     "explain",
     "failures",
     "floors",
+    "page",
     "room",
     "scopes",
     "share",

@@ -3,7 +3,7 @@
 use super::deploy;
 use super::error::CliError;
 use super::print::table;
-use super::session::Session;
+use super::session::{Session, list};
 use super::text;
 use super::versions::change_text;
 use crate::client::{Client, ClientError};
@@ -11,9 +11,6 @@ use crate::error::{Error, ErrorCode};
 use crate::model::{DeploymentId, DeploymentStatus, Timestamp};
 use crate::protocol::message::{DecideRequest, DeploymentInfo, DeploymentsRequest};
 use clap::Args;
-
-/// Deployments that wait at once, of all functions; more are not looked through.
-const WAITING_MAX: u32 = 10_000;
 
 /// How much of the end of an id is enough to name it.
 const ENDING_MIN: usize = 4;
@@ -58,7 +55,7 @@ pub(super) struct Reject {
 
 impl Approvals {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let response = session.call(&waiting(self.name)).await?;
+        let response = session.list(waiting(self.name), None).await?;
         session.out.response(&response, |it| approvals_text(&it.deployments, Timestamp::now()))
     }
 }
@@ -79,7 +76,6 @@ fn waiting(function: Option<String>) -> DeploymentsRequest {
     DeploymentsRequest {
         function_id: function.unwrap_or_default(),
         status: Some(DeploymentStatus::PendingApproval),
-        limit: Some(WAITING_MAX),
         ..DeploymentsRequest::default()
     }
 }
@@ -93,7 +89,7 @@ async fn decide(session: &mut Session, wanted: &str, approve: bool, reason: Opti
 
 /// The id that is meant, and what to call its function. Of one that does not wait the daemon says what became of it.
 async fn resolve(client: &Client, wanted: &str) -> Result<(String, String), ClientError> {
-    let waiting = client.call(&waiting(None)).await?.deployments;
+    let waiting = list(client, waiting(None), None).await?.deployments;
     match find(&waiting, wanted).map_err(ClientError::Refused)? {
         Some(found) => Ok((found.deployment_id.clone(), found.function.clone())),
         None => Ok((wanted.to_owned(), String::new())),

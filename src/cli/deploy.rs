@@ -77,6 +77,10 @@ pub(super) struct Deploy {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// A key of your own, new for each deployment: what is sent again with the same one is carried out once. The code is
+    /// sent
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     /// Send the code, instead of letting the daemon read it at its path
     #[arg(long)]
     upload: bool,
@@ -93,7 +97,8 @@ pub(super) struct Deploy {
 
 impl Deploy {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let is_uploading = self.upload;
+        // A path says nothing of what is there.
+        let is_uploading = self.upload || self.idempotency_key.is_some();
         let mut request = self.request().await?;
         let client = session.client().await?;
         let result = send(&client, &mut request, is_uploading, &session.out).await;
@@ -119,6 +124,7 @@ impl Deploy {
             tags: self.tags,
             reason: self.reason,
             dry_run: self.dry_run,
+            idempotency_key: self.idempotency_key,
             ..DeployRequest::default()
         };
         let Some(path) = self.path else { return Ok(request) };
@@ -248,6 +254,7 @@ mod tests {
             weight: None,
             previous_version: Some("v1".into()),
             published: true,
+            new_function: false,
             digest: Digest([0xab; 32]),
             size: 2048,
             duration_ms: 41.2,

@@ -53,7 +53,8 @@ pub(super) struct List {
 
 impl List {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let response = session.call(&ListRequest { limit: self.limit, offset: self.offset }).await?;
+        let request = ListRequest { offset: self.offset, ..ListRequest::default() };
+        let response = session.list(request, self.limit).await?;
         session.out.response(&response, |it| list_text(it, Timestamp::now()))
     }
 }
@@ -271,7 +272,7 @@ mod tests {
             warm: 1,
             updated_at: at(0),
         }];
-        let text = plain(&list_text(&ListResponse { functions, total: 3 }, at(120_000)));
+        let text = plain(&list_text(&ListResponse { functions, total: 3, next_cursor: None }, at(120_000)));
         let expected = "NAME   STATUS    LIVE  VERSIONS  WARM  CHANGED\n\
                         hello  deployed  v2           2     1  2m ago\n\
                         1 of 3 functions";
@@ -280,7 +281,8 @@ mod tests {
 
     #[test]
     fn an_empty_list_says_what_to_do() {
-        let text = list_text(&ListResponse { functions: Vec::new(), total: 0 }, Timestamp::from_millis(0));
+        let text =
+            list_text(&ListResponse { functions: Vec::new(), total: 0, next_cursor: None }, Timestamp::from_millis(0));
         assert!(text.contains("levain deploy"), "{text}");
     }
 }

@@ -69,6 +69,7 @@ impl Logs {
             qualifier: None,
             limit: self.limit,
             offset: None,
+            cursor: None,
             level: self.level.map(LogLevel::from),
             execution_id: self.execution,
             since: self.since,

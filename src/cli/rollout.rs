@@ -11,6 +11,9 @@ use crate::protocol::message::{
 };
 use clap::{Args, Subcommand};
 
+/// Rollouts that are shown where nobody says how many.
+const ROLLOUTS_DEFAULT: u32 = 100;
+
 /// `levain rollout`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Rollout {
@@ -36,6 +39,9 @@ pub(super) enum Rollout {
         /// Rollouts at most [default: 100]
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
+        /// All there are
+        #[arg(long, conflicts_with = "limit")]
+        all: bool,
     },
     /// Show an alias's latest rollout
     #[command(after_help = "Example:\n  levain rollout show hello")]
@@ -99,12 +105,14 @@ impl Rollout {
             Self::Pause(control) => control.run(session, RolloutAction::Pause).await,
             Self::Resume(control) => control.run(session, RolloutAction::Resume).await,
             Self::Abort(control) => control.run(session, RolloutAction::Abort).await,
-            Self::List { name, alias, limit } => {
-                let response = session.call(&RolloutsRequest { function_id: name, alias, limit }).await?;
+            Self::List { name, alias, limit, all } => {
+                let request = RolloutsRequest { function_id: name, alias, ..RolloutsRequest::default() };
+                let response = session.list(request, (!all).then_some(limit.unwrap_or(ROLLOUTS_DEFAULT))).await?;
                 session.out.response(&response, |it| rollouts_text(it, Timestamp::now()))
             }
             Self::Show { name, alias } => {
-                let request = RolloutsRequest { function_id: name.clone(), alias: Some(alias), limit: Some(1) };
+                let request =
+                    RolloutsRequest { function_id: name.clone(), alias: Some(alias), limit: Some(1), cursor: None };
                 let response = session.call(&request).await?;
                 session.out.response(&response, |it| match it.rollouts.first() {
                     Some(rollout) => rollout_text(&name, rollout),
@@ -239,7 +247,10 @@ mod tests {
                         by     uid:0: new parser\n";
         assert_eq!(text, expected);
         let aborted = RolloutDetails { status: RolloutStatus::Aborted, next_in_ms: None, ..rollout };
-        let list = plain(&rollouts_text(&RolloutsResponse { rollouts: vec![aborted] }, Timestamp::from_millis(0)));
+        let list = plain(&rollouts_text(
+            &RolloutsResponse { rollouts: vec![aborted], next_cursor: None },
+            Timestamp::from_millis(0),
+        ));
         assert!(list.contains("now   LIVE   v2       aborted  1 of 3      -  -"), "{list}");
     }
 }

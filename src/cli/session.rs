@@ -4,8 +4,9 @@ use super::args::Global;
 use super::config;
 use super::error::CliError;
 use super::print::Out;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::protocol::ipc::Call;
+use crate::protocol::page::{PAGE_MAX, Page, Paged};
 use std::path::PathBuf;
 
 /// The configuration knows it too, for the daemon.
@@ -39,8 +40,33 @@ impl Session {
         Ok(Client::connect(self.socket()?).await?)
     }
 
+    /// As many rows of a list as `limit` says, or all, page by page.
+    pub(super) async fn list<R: Paged>(&self, request: R, limit: Option<u32>) -> Result<R::Response, CliError> {
+        Ok(list(&self.client().await?, request, limit).await?)
+    }
+
     /// Connects, sends one request and waits for its answer.
     pub(super) async fn call<R: Call>(&self, request: &R) -> Result<R::Response, CliError> {
         Ok(self.client().await?.call(request).await?)
     }
+}
+
+/// As many rows of a list as `limit` says, or all, page by page.
+pub(super) async fn list<R: Paged>(
+    client: &Client,
+    mut request: R,
+    limit: Option<u32>,
+) -> Result<R::Response, ClientError> {
+    request.ask(limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX), None);
+    let mut all = client.call(&request).await?;
+    request.skip_nothing();
+    while let Some(cursor) = all.next() {
+        let left = limit.map_or(PAGE_MAX, |limit| limit.saturating_sub(u32::try_from(all.rows()).unwrap_or(u32::MAX)));
+        if left == 0 {
+            break;
+        }
+        request.ask(left.min(PAGE_MAX), Some(cursor));
+        all.join(client.call(&request).await?);
+    }
+    Ok(all)
 }

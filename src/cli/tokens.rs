@@ -110,7 +110,8 @@ impl Token {
         match self {
             Self::Create(create) => create.run(session).await,
             Self::List { all, limit, offset } => {
-                let response = session.call(&ListTokensRequest { all, limit, offset }).await?;
+                let request = ListTokensRequest { all, offset, ..ListTokensRequest::default() };
+                let response = session.list(request, limit).await?;
                 session.out.response(&response, |it| list_text(it, Timestamp::now()))
             }
             Self::Revoke { token, yes } => {
@@ -223,8 +224,10 @@ mod tests {
             last_used_at: Some(Timestamp::from_millis(0)),
             ..token()
         };
-        let text =
-            list_text(&ListTokensResponse { tokens: vec![token(), revoked], total: 3 }, Timestamp::from_millis(60_000));
+        let text = list_text(
+            &ListTokensResponse { tokens: vec![token(), revoked], total: 3, next_cursor: None },
+            Timestamp::from_millis(60_000),
+        );
         let expected = "\
 NAME  SCOPES         FUNCTION  STATUS           USED    MADE    BY     ID
 ci    deploy,invoke  hello     valid for 1d 0h  never   1m ago  uid:0  token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab

@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::functions::confirm;
 use super::print::{BOLD, DIM, facts, styled, table};
-use super::session::Session;
+use super::session::{Session, list};
 use super::{deploy, text};
 use crate::client::ClientError;
 use crate::error::{Error, ErrorCode};
@@ -14,6 +14,9 @@ use crate::protocol::message::{
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
+
+/// Deployments that are shown where nobody says how many.
+const DEPLOYMENTS_DEFAULT: u32 = 100;
 
 /// `levain versions`.
 #[derive(Debug, Args)]
@@ -26,6 +29,9 @@ use serde::Serialize;
 pub(super) struct Versions {
     /// The function's name or id [default: all functions]
     name: Option<String>,
+    /// Versions at most [default: all]
+    #[arg(long, value_name = "N", requires = "name")]
+    limit: Option<u32>,
     #[command(subcommand)]
     action: Option<VersionAction>,
 }
@@ -76,6 +82,11 @@ enum VersionAction {
     },
 }
 
+/// Asks for a function's versions.
+fn of(function_id: String) -> VersionsRequest {
+    VersionsRequest { function_id, ..VersionsRequest::default() }
+}
+
 impl Versions {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match (self.action, self.name) {
@@ -112,7 +123,7 @@ impl Versions {
                 session.out.response(&response, version_text)
             }
             (Some(VersionAction::Show { name, version }), _) => {
-                let versions = session.call(&VersionsRequest { function_id: name.clone() }).await?.versions;
+                let versions = session.list(of(name.clone()), None).await?.versions;
                 let find = |is: fn(&VersionInfo, &str) -> bool| versions.iter().find(|it| is(it, &version));
                 let labelled = find(|it, name| it.version == name);
                 let numbered = || find(|it, name| it.number.to_string() == name);
@@ -125,7 +136,7 @@ impl Versions {
                 session.out.response(found, version_text)
             }
             (None, Some(name)) => {
-                let response = session.call(&VersionsRequest { function_id: name }).await?;
+                let response = session.list(of(name), self.limit).await?;
                 session.out.response(&response, |it| versions_text(it, Timestamp::now()))
             }
             (None, None) => of_all_functions(session).await,
@@ -143,9 +154,9 @@ struct OfFunction {
 
 async fn of_all_functions(session: &mut Session) -> Result<(), CliError> {
     let client = session.client().await?;
-    let functions = client.call(&ListRequest::default()).await?.functions;
+    let functions = list(&client, ListRequest::default(), None).await?.functions;
     for (index, function) in functions.iter().enumerate() {
-        let versions = client.call(&VersionsRequest { function_id: function.function_id.clone() }).await?;
+        let versions = list(&client, of(function.function_id.clone()), None).await?;
         let of = OfFunction { function: function.name.clone(), versions };
         session.out.response(&of, |it| {
             let gap = if index == 0 { "" } else { "\n" };
@@ -245,6 +256,9 @@ pub(super) struct Deployments {
     /// Deployments at most [default: 100]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
+    /// All there are
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
     /// Deployments to skip
     #[arg(long, value_name = "N")]
     offset: Option<u32>,
@@ -252,16 +266,16 @@ pub(super) struct Deployments {
 
 impl Deployments {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { name, alias, failed, active, limit, offset } = self;
+        let Self { name, alias, failed, active, limit, all, offset } = self;
         let status = match (failed, active) {
             (true, _) => Some(DeploymentStatus::Failed),
             (false, true) => Some(DeploymentStatus::Active),
             (false, false) => None,
         };
         let is_of_all = name.is_none();
-        let request =
-            DeploymentsRequest { function_id: name.unwrap_or_default(), alias, version: None, status, limit, offset };
-        let response = session.call(&request).await?;
+        let function_id = name.unwrap_or_default();
+        let request = DeploymentsRequest { function_id, alias, status, offset, ..DeploymentsRequest::default() };
+        let response = session.list(request, (!all).then_some(limit.unwrap_or(DEPLOYMENTS_DEFAULT))).await?;
         session.out.response(&response, |it| deployments_text(it, is_of_all, failed, Timestamp::now()))
     }
 }
@@ -419,7 +433,10 @@ mod tests {
             },
             bytecode: true,
         };
-        let text = versions_text(&VersionsResponse { versions: vec![version] }, Timestamp::from_millis(60_000));
+        let text = versions_text(
+            &VersionsResponse { versions: vec![version], next_cursor: None },
+            Timestamp::from_millis(60_000),
+        );
         let expected = "VERSION  NUMBER  ALIASES  PUBLISHED   SIZE  DIGEST        COMMIT                NOTE\n\
                         v1            1  LIVE     1m ago     100 B  010101010101  012345678-dirty main  first #stable\n";
         assert_eq!(plain(&text), expected);

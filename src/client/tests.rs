@@ -40,7 +40,7 @@ async fn pair() -> (Client, Peer) {
 }
 
 fn list(total: u64) -> Vec<u8> {
-    let response = ListResponse { functions: Vec::new(), total };
+    let response = ListResponse { functions: Vec::new(), total, next_cursor: None };
     Encoding::MessagePack.write(&response).expect("plain data")
 }
 

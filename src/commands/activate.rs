@@ -10,7 +10,7 @@ mod share;
 
 pub(super) use plan::Draft;
 
-use super::{Caller, Context};
+use super::{Caller, Context, idempotency::Claim};
 use crate::{
     bundle::Staged,
     config::Verify,
@@ -57,6 +57,10 @@ pub(super) struct Act {
     pub(super) build_log: Option<String>,
     /// Whether it only says what it would do.
     pub(super) dry_run: bool,
+    /// The idempotency key that it came with.
+    pub(super) claim: Option<Arc<Claim>>,
+    /// Whether the function was made with it.
+    pub(super) new_function: bool,
     actor: Arc<str>,
     reason: Option<String>,
     at: Timestamp,
@@ -102,6 +106,8 @@ impl Act {
             lifetime: None,
             build_log: None,
             dry_run: false,
+            claim: None,
+            new_function: false,
             actor: Arc::clone(&caller.actor),
             reason,
             at: Timestamp::now(),
@@ -311,6 +317,13 @@ impl Act {
         if !activate {
             deployment.status = DeploymentStatus::Built;
         }
+        let answer = |status: DeploymentStatus| {
+            let status = if status.takes_effect() { "deployed" } else { status.name() };
+            self.response(entry, version, Some(&deployment), status, is_new)
+        };
+        let (mut done, mut pending) = (answer(deployment.status), answer(DeploymentStatus::PendingApproval));
+        let kept = self.claim.as_ref().map(|it| it.kept(&done, &pending)).transpose()?;
+        let is_kept = kept.is_some();
         let (row, new_version) = (deployment.clone(), version.clone());
         let (description, sticky, rollout) = (self.description.clone(), self.sticky.clone(), self.rollout.clone());
         let (function_id, lifetime) = (entry.function.id, self.lifetime);
@@ -322,7 +335,8 @@ impl Act {
                 rollout: rollout.as_ref(),
                 lifetime,
             };
-            let status = context.store.commit_with(&DeploymentCommit { target, deployment: &row }, &change)?;
+            let commit = DeploymentCommit { target, deployment: &row };
+            let status = context.store.commit_keeping(&commit, &change, kept.as_ref())?;
             context.refresh(function_id)?;
             if status != DeploymentStatus::PendingApproval {
                 context.leave_manifests(&[row]);
@@ -339,8 +353,12 @@ impl Act {
             }
         };
         self.move_traffic(entry, version, status.takes_effect());
-        let status = if status.takes_effect() { "deployed" } else { status.name() };
-        Ok(self.response(entry, version, Some(&deployment), status, is_new))
+        let answer = if status == DeploymentStatus::PendingApproval { &mut pending } else { &mut done };
+        // One that is kept is the same for whoever gets it.
+        if !is_kept {
+            answer.duration_ms = self.duration_ms();
+        }
+        Ok(answer.clone())
     }
 
     /// Removes what there is of a version whose commit has failed. An error of the disk does not say whether the commit

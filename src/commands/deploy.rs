@@ -9,6 +9,7 @@ use super::{
     aliases::check_environment,
     build::{self, NotPrepared, Prepared},
     cleanup,
+    idempotency::{self, Begun},
     previews::Preview,
     register, room,
 };
@@ -55,6 +56,11 @@ async fn run_with(
         None => activate::alias(request.alias.as_deref())?,
     };
     check_fields(&request)?;
+    let claim = match idempotency::begin(context, &mut request, caller).await? {
+        Begun::Answered(answer) => return Ok(*answer),
+        Begun::Claimed(claim) => Some(claim),
+        Begun::Plain => None,
+    };
     let label = request.version.take().map(|label| label.parse::<VersionLabel>()).transpose()?;
     let source = source(&mut request)?;
     let wanted = Wanted { entry: request.entry.clone(), build: request.build };
@@ -66,9 +72,11 @@ async fn run_with(
     let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
     act.weight = weight.transpose()?;
     let is_new = context.router.function(&request.function_id).is_err();
+    act.claim.clone_from(&claim);
     if is_new && request.create && source.is_some() && request.function_id.parse::<FunctionName>().is_ok() {
         let name = request.function_id.clone();
         let register = RegisterRequest { name, ..RegisterRequest::default() };
+        act.new_function = true;
         if request.dry_run {
             let (function, versions, aliases) = (register::function(context, register)?, Vec::new(), Vec::new());
             let entry = Entry { function, versions, aliases, approved: None };
@@ -79,7 +87,7 @@ async fn run_with(
             };
             return context.to_its_end(rehearsing).await;
         }
-        register::run(context, register).await?;
+        act.new_function = register::run(context, register).await?.created;
     }
     let id = context.router.function(&request.function_id)?.function.id;
     let context = Arc::clone(context);
@@ -100,7 +108,11 @@ async fn run_with(
                 preview.check_room(&context, &entry)?;
                 check_environment(&context, id, &preview.alias, EnvironmentName::preview()).await?;
             }
-            deploy(act, &entry, code, label, request).await
+            let answer = deploy(act, &entry, code, label, request).await?;
+            if let Some(claim) = claim {
+                claim.keep(&answer).await?;
+            }
+            Ok(answer)
         })
         .await
 }

@@ -1,6 +1,11 @@
 //! LIST_FUNCTIONS, GET_FUNCTION and UPDATE_FUNCTION.
 
-use super::{Context, aliases::split_info, room};
+use super::{
+    Context,
+    aliases::split_info,
+    page::{Asked, PAGE_MAX, Page},
+    room,
+};
 use crate::{
     error::Error,
     model::Timestamp,
@@ -10,10 +15,13 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-pub(super) fn list(context: &Context, request: &ListRequest) -> ListResponse {
+pub(super) fn list(context: &Context, request: &ListRequest) -> Result<ListResponse, Error> {
+    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
+    let page = Page::<String>::new(context, "functions", &asked, (PAGE_MAX, PAGE_MAX))?;
     let functions = context.router.functions();
-    let page = functions.iter().skip(request.offset.unwrap_or(0) as usize);
-    let page = page.take(request.limit.map_or(usize::MAX, |limit| limit as usize));
+    let is_behind =
+        |it: &&Arc<Entry>| page.after.as_ref().is_none_or(|after| it.function.name.as_str() > after.as_str());
+    let rows = functions.iter().filter(is_behind).skip(request.offset.unwrap_or(0) as usize);
     let summary = |entry: &Arc<Entry>| FunctionSummary {
         function_id: entry.function.id.to_string(),
         name: entry.function.name.to_string(),
@@ -23,7 +31,8 @@ pub(super) fn list(context: &Context, request: &ListRequest) -> ListResponse {
         warm: pools(context, entry).iter().map(|it| it.idle + it.busy).sum(),
         updated_at: entry.function.updated_at,
     };
-    ListResponse { functions: page.map(summary).collect(), total: functions.len() as u64 }
+    let (rows, next_cursor) = page.fill(rows, |it| it.function.name.to_string(), summary);
+    Ok(ListResponse { functions: rows, total: functions.len() as u64, next_cursor })
 }
 
 pub(super) fn get(context: &Context, function_id: &str) -> Result<FunctionInfo, Error> {

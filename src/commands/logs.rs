@@ -1,6 +1,9 @@
 //! GET_LOGS.
 
-use super::{Context, Partials};
+use super::{
+    Context, Partials,
+    page::{Asked, Page},
+};
 use crate::{
     error::Error,
     model::{FunctionId, InvocationId, Timestamp},
@@ -19,14 +22,20 @@ pub(super) async fn run(
     request: LogsRequest,
     partials: &Partials,
 ) -> Result<LogsResponse, Error> {
-    let query = query(context, &request)?;
+    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
+    let asked = Page::<i64>::new(context, "logs", &asked, (LINES_DEFAULT, LogQuery::LIMIT_MAX))?;
+    if request.follow && asked.after.is_some() {
+        return Err(Error::invalid("`cursor` leads to older lines, and `follow` to new ones: give one of them"));
+    }
+    let query = query(context, &request, &asked)?;
     let id = query.function_id;
     // Following begins before the first read, so that no line falls between the two.
     let mut follower = request.follow.then(|| context.telemetry.logs().follow());
     let read = query.clone();
     let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&read)?)).await?;
     let mut seen = page.entries.iter().map(|entry| entry.id).max().unwrap_or(0);
-    let mut response = response(context, id, page);
+    let older = page.entries.last().filter(|_| page.has_more && !request.follow).map(|it| asked.cursor(&it.id));
+    let mut response = LogsResponse { next_cursor: older, ..response(context, id, page) };
     let Some(follower) = &mut follower else { return Ok(response) };
     loop {
         if partials.send(&response).await.is_err() {
@@ -51,13 +60,13 @@ pub(super) async fn run(
         };
         let dropped = context.telemetry.logs().dropped(id);
         match line {
-            Some(line) => response = LogsResponse { logs: vec![line], total: 1, dropped },
-            None => return Ok(LogsResponse { logs: Vec::new(), total: 0, dropped }),
+            Some(line) => response = LogsResponse { logs: vec![line], total: 1, dropped, next_cursor: None },
+            None => return Ok(LogsResponse { logs: Vec::new(), total: 0, dropped, next_cursor: None }),
         }
     }
 }
 
-fn query(context: &Context, request: &LogsRequest) -> Result<LogQuery, Error> {
+fn query(context: &Context, request: &LogsRequest, asked: &Page<i64>) -> Result<LogQuery, Error> {
     let (function, qualifier) = router::split(&request.function_id, request.qualifier.as_deref())?;
     let (function_id, version) = match qualifier {
         None => (context.router.function(function)?.function.id, None),
@@ -80,14 +89,15 @@ fn query(context: &Context, request: &LogsRequest) -> Result<LogQuery, Error> {
         level_min: request.level,
         since: time(&request.since)?,
         until: time(&request.end_date)?,
-        limit: request.limit.unwrap_or(LINES_DEFAULT),
+        limit: asked.limit,
+        before: asked.after,
         offset: request.offset.unwrap_or(0).into(),
     })
 }
 
 fn response(context: &Context, id: FunctionId, page: LogPage) -> LogsResponse {
     let logs = page.entries.iter().rev().map(line).collect();
-    LogsResponse { logs, total: page.total, dropped: context.telemetry.logs().dropped(id) }
+    LogsResponse { logs, total: page.total, dropped: context.telemetry.logs().dropped(id), next_cursor: None }
 }
 
 fn line(entry: &LogEntry) -> LogLine {

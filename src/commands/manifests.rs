@@ -33,9 +33,8 @@ pub(super) async fn export(context: &Arc<Context>, request: ExportManifestReques
         let id: DeploymentId = id.parse().map_err(|error| Error::invalid(format!("deployment_id: {error}")))?;
         let found = context.blocking(move |context| context.manifests.read(id).map_err(Error::internal)).await?;
         return found.ok_or_else(|| {
-            Error::invalid(format!(
-                "no manifest of {id} is kept: it moved nothing, or versioning.manifests_max later ones were written"
-            ))
+            let why = "it moved nothing, or versioning.manifests_max later ones were written";
+            Error::new(ErrorCode::DeploymentNotFound, format!("no manifest of {id} is kept: {why}"))
         });
     }
     let only = request.function_id.map(|it| context.router.function(&it)).transpose()?.map(|it| it.function.id);

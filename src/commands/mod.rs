@@ -20,10 +20,12 @@ mod environments;
 mod explain;
 mod failures;
 mod functions;
+mod idempotency;
 mod invoke;
 mod logs;
 mod manifests;
 mod metrics;
+mod page;
 mod policy;
 mod previews;
 mod promotion;
@@ -43,6 +45,7 @@ pub use approval::keep_expiring;
 pub use auth::{Authority, Grant, token_missing};
 pub use bytecode::keep_compiled;
 pub use call::{Call, Failed, call, check_head, check_method};
+pub use idempotency::ClaimedKeys;
 pub use policy::keep_watch;
 pub use previews::{HOST_SEPARATOR, keep_previews};
 pub use scopes::{About, Needs, SCOPES, needs};
@@ -117,6 +120,8 @@ pub struct Context {
     pub changing: ChangeLocks,
     /// One lock for each function that code is prepared for; taken before the other.
     pub preparing: ChangeLocks,
+    /// The idempotency keys of the deployments that run.
+    pub claimed_keys: ClaimedKeys,
     /// Told when an alias may point at another version.
     pub aliases_moved: Notify,
     /// Told when an alias may have got a policy or a rollout, or lost one.
@@ -194,7 +199,7 @@ pub async fn execute(
         Request::DeleteVersion(request) => encoding.write(&Box::pin(delete::version(context, request)).await?),
         Request::Versions(request) => encoding.write(&versions::run(context, &request)?),
         Request::Warmup(request) => encoding.write(&Box::pin(warmup::run(context, &request)).await?),
-        Request::List(request) => encoding.write(&functions::list(context, &request)),
+        Request::List(request) => encoding.write(&functions::list(context, &request)?),
         Request::Get(request) => encoding.write(&functions::get(context, &request.function_id)?),
         Request::Update(request) => encoding.write(&Box::pin(functions::update(context, request)).await?),
         Request::Rollback(request) => encoding.write(&Box::pin(rollback::run(context, request, caller)).await?),
@@ -237,7 +242,7 @@ pub async fn execute(
         Request::Environments(_) => encoding.write(&Box::pin(environments::list(context)).await?),
         Request::Decide(request) => encoding.write(&Box::pin(approval::decide(context, request, caller)).await?),
         Request::CreateToken(request) => encoding.write(&Box::pin(tokens::create(context, request, caller)).await?),
-        Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)),
+        Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)?),
         Request::RevokeToken(request) => encoding.write(&Box::pin(tokens::revoke(context, request, caller)).await?),
         Request::Backup(request) => encoding.write(&Box::pin(backup::run(context, request, partials)).await?),
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),

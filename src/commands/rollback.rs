@@ -6,6 +6,7 @@
 use super::{
     Caller, Context,
     activate::{self, Act},
+    deploy::check_text,
 };
 use crate::{
     error::{Error, ErrorCode},
@@ -21,6 +22,7 @@ pub(super) async fn run(
     caller: &Caller,
 ) -> Result<DeployResponse, Error> {
     let alias = activate::alias(request.alias.as_deref())?;
+    check_text("reason", request.reason.as_deref())?;
     let id = context.router.function(&request.function_id)?.function.id;
     let mut act = Act::new(context, DeploymentKind::Rollback, alias.clone(), caller, request.reason);
     act.dry_run = request.dry_run;

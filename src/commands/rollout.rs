@@ -9,6 +9,7 @@ use super::{
     Caller, Context,
     activate::{self, Act},
     deploy::check_text,
+    page::{Asked, PAGE_MAX, Page},
     policy, room,
 };
 use crate::{
@@ -30,7 +31,6 @@ const ACTOR: &str = "rollout";
 
 /// Rollouts in an answer, unless the request says otherwise.
 const ROLLOUTS_DEFAULT: u32 = 100;
-const ROLLOUTS_MAX: u32 = 1_000;
 
 pub(super) async fn start(
     context: &Arc<Context>,
@@ -172,10 +172,14 @@ async fn update(context: &Arc<Context>, rollout: Rollout) -> Result<Rollout, Err
 pub(super) async fn list(context: &Arc<Context>, request: RolloutsRequest) -> Result<RolloutsResponse, Error> {
     let id = context.router.function(&request.function_id)?.function.id;
     let alias = request.alias.map(|it| it.parse::<AliasName>()).transpose()?;
-    let limit = request.limit.unwrap_or(ROLLOUTS_DEFAULT).min(ROLLOUTS_MAX);
-    let read = move |context: &Context| Ok(context.store.rollouts(id, alias.as_ref(), limit)?);
-    let rollouts = context.blocking(read).await?;
-    Ok(RolloutsResponse { rollouts: rollouts.iter().map(|it| details(context, it)).collect() })
+    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
+    let page = Page::<RolloutId>::new(context, "rollouts", &asked, (ROLLOUTS_DEFAULT, PAGE_MAX))?;
+    // One more tells whether there is another page.
+    let (before, limit) = (page.after, page.limit + 1);
+    let read = move |context: &Context| Ok(context.store.rollouts(id, alias.as_ref(), before, limit)?);
+    let rows = context.blocking(read).await?;
+    let (rollouts, next_cursor) = page.fill(&rows, |it| it.id, |it| details(context, it));
+    Ok(RolloutsResponse { rollouts, next_cursor })
 }
 
 /// A rollout as a client sees it.

@@ -1,6 +1,10 @@
 //! CREATE_TOKEN, LIST_TOKENS and REVOKE_TOKEN.
 
-use super::{Caller, Context, auth::Known};
+use super::{
+    Caller, Context,
+    auth::Known,
+    page::{Asked, PAGE_MAX, Page},
+};
 use crate::{
     error::{Error, ErrorCode},
     model::{
@@ -107,13 +111,16 @@ fn info(context: &Context, known: &Known, now: Timestamp) -> TokenInfo {
     }
 }
 
-pub(super) fn list(context: &Context, request: &ListTokensRequest) -> ListTokensResponse {
+pub(super) fn list(context: &Context, request: &ListTokensRequest) -> Result<ListTokensResponse, Error> {
+    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
+    let page = Page::<TokenId>::new(context, "tokens", &asked, (PAGE_MAX, PAGE_MAX))?;
     let now = Timestamp::now();
     let mut tokens = context.authority.all();
     tokens.retain(|it| request.all || it.token.status(now) == TokenStatus::Valid);
-    let page = tokens.iter().skip(request.offset.unwrap_or(0) as usize);
-    let page = page.take(request.limit.map_or(usize::MAX, |limit| limit as usize));
-    ListTokensResponse { tokens: page.map(|it| info(context, it, now)).collect(), total: tokens.len() as u64 }
+    let is_behind = |it: &&Known| page.after.is_none_or(|after| it.token.id > after);
+    let rows = tokens.iter().filter(is_behind).skip(request.offset.unwrap_or(0) as usize);
+    let (rows, next_cursor) = page.fill(rows, |it| it.token.id, |it| info(context, it, now));
+    Ok(ListTokensResponse { tokens: rows, total: tokens.len() as u64, next_cursor })
 }
 
 pub(super) async fn revoke(

@@ -3,6 +3,7 @@
 use super::{
     Context, activate, approval,
     deploy::{check_tags, check_text},
+    page::{Asked, PAGE_MAX, Page},
 };
 use crate::{
     error::Error,
@@ -20,8 +21,12 @@ use std::sync::Arc;
 const DEPLOYMENTS_DEFAULT: u32 = 100;
 
 pub(super) fn run(context: &Context, request: &VersionsRequest) -> Result<VersionsResponse, Error> {
+    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
+    let page = Page::<u32>::new(context, "versions", &asked, (PAGE_MAX, PAGE_MAX))?;
     let entry = context.router.function(&request.function_id)?;
-    Ok(VersionsResponse { versions: entry.versions.iter().map(|version| info(context, &entry, version)).collect() })
+    let rows = entry.versions.iter().filter(|it| page.after.is_none_or(|after| it.number < after));
+    let (versions, next_cursor) = page.fill(rows, |it| it.number, |it| info(context, &entry, it));
+    Ok(VersionsResponse { versions, next_cursor })
 }
 
 fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
@@ -94,19 +99,20 @@ pub(super) async fn deployments(
         "" => None,
         name => Some(context.router.function(name)?.function.id),
     };
+    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
+    let page = Page::<i64>::new(context, "deployments", &asked, (DEPLOYMENTS_DEFAULT, PAGE_MAX))?;
     let query = DeploymentQuery {
         alias: request.alias.map(|it| it.parse()).transpose()?,
         status: request.status,
         version: request.version,
-        limit: request.limit.unwrap_or(DEPLOYMENTS_DEFAULT),
+        before: page.after,
+        // One more tells whether there is another page.
+        limit: page.limit + 1,
         offset: request.offset.unwrap_or(0),
     };
-    let deployments = context.blocking(move |context| match id {
-        Some(id) => Ok(context.store.deployments_of(id, &query)?),
-        None => Ok(context.store.deployments_of_all(&query)?),
-    });
-    let info = |deployment| deployment_info(context, deployment);
-    Ok(DeploymentsResponse { deployments: deployments.await?.into_iter().map(info).collect() })
+    let rows = context.blocking(move |context| Ok(context.store.deployments_page(id, &query)?)).await?;
+    let (deployments, next_cursor) = page.fill(rows, |it| it.0, |it| deployment_info(context, it.1));
+    Ok(DeploymentsResponse { deployments, next_cursor })
 }
 
 /// The clock may have been set back in between.

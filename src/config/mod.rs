@@ -285,6 +285,10 @@ schema! {
             "auto: live bundles that load faster as bytecode are compiled after their deployment; off: none is.";
         manifests_max: u32 = 1_000_u32, Rule::Number(100, 1_000_000), Live,
             "Manifests of past deployments that are kept in the data directory.";
+        idempotency_key_seconds: u32 = 86_400_u32, Rule::Number(60, 31_536_000), Live,
+            "How long a deployment that comes again with the same idempotency key gets the answer of the first one.";
+        idempotency_keys_max: u32 = 10_000_u32, Rule::Number(100, 1_000_000), Live,
+            "Idempotency keys that are remembered; one more makes the oldest be forgotten.";
         keep_versions: u32 = 5_u32, Rule::Number(KEEP_VERSIONS.0, KEEP_VERSIONS.1), Live,
             "How many of a function's newest versions a cleanup leaves; it leaves all that aliases point at, too.";
         auto_cleanup: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Live,

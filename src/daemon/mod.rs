@@ -18,7 +18,7 @@ pub use restore::{FailedRestore, Restored, restore};
 
 use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
-    commands::{self, AdminTokenError, Authority, ChangeLocks, Context},
+    commands::{self, AdminTokenError, Authority, ChangeLocks, ClaimedKeys, Context},
     config::{Bytecode, Config, ConfigError, Effective},
     deploy::{Builder, Manifests, Scratch},
     http,
@@ -360,6 +360,7 @@ async fn open(
         stopping,
         changing: ChangeLocks::default(),
         preparing: ChangeLocks::default(),
+        claimed_keys: ClaimedKeys::default(),
         aliases_moved: Notify::new(),
         watched: Notify::new(),
         expiring: Notify::new(),

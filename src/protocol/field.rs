@@ -1,12 +1,13 @@
-//! Two field types whose form differs between JSON and MessagePack, or between one value and several.
+//! Field types whose form differs between JSON and MessagePack, or between one value and several; and structs that are
+//! read from maps alone.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{borrow::Cow, cell::RefCell, fmt};
+use std::{borrow::Cow, cell::RefCell, fmt, marker::PhantomData};
 
 /// Bytes: `bin` in MessagePack, a base64 string in JSON.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -245,6 +246,48 @@ impl<'de> Visitor<'de> for OneOrManyVisitor {
     }
 }
 
+/// A struct that is read from a map, and not from an array of its fields in their order, which serde takes as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// Reads a struct from a map alone.
+pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|it| it.0)
+}
+
+/// The same where it may be absent.
+pub(super) fn object_or_none<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::<Object<T>>::deserialize(deserializer).map(|it| it.map(|it| it.0))
+}
+
+/// The same for several.
+pub(super) fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Vec::<Object<T>>::deserialize(deserializer).map(|it| it.into_iter().map(|it| it.0).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +301,32 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<Body>(&packed).expect("bin"), body);
         assert_eq!(serde_json::from_str::<Body>("\"AP8H\"").expect("base64"), body);
         assert!(serde_json::from_str::<Body>("\"!\"").is_err());
+    }
+
+    #[test]
+    fn a_struct_is_read_from_a_map_alone() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Inner {
+            a: u32,
+        }
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Outer {
+            #[serde(deserialize_with = "object")]
+            one: Inner,
+            #[serde(default, deserialize_with = "object_or_none")]
+            perhaps: Option<Inner>,
+            #[serde(default, deserialize_with = "objects")]
+            some: Vec<Inner>,
+        }
+        let good = Outer { one: Inner { a: 1 }, perhaps: Some(Inner { a: 2 }), some: vec![Inner { a: 3 }] };
+        let packed = rmp_serde::to_vec_named(&good).expect("plain data");
+        assert_eq!(rmp_serde::from_slice::<Outer>(&packed).expect("maps"), good);
+        let read = |json: &str| serde_json::from_str::<Outer>(json).is_ok();
+        assert!(read(r#"{"one": {"a": 1}}"#) && read(r#"{"one": {"a": 1}, "perhaps": null, "some": [{"a": 1}]}"#));
+        for bad in [r#"{"one": [1]}"#, r#"{"one": {"a": 1}, "perhaps": [1]}"#, r#"{"one": {"a": 1}, "some": [[1]]}"#] {
+            assert!(!read(bad), "{bad}");
+        }
+        assert!(rmp_serde::from_slice::<Outer>(&rmp_serde::to_vec(&good).expect("arrays")).is_err());
     }
 
     #[test]

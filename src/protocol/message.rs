@@ -3,7 +3,7 @@
 //! Times are RFC 3339 in UTC, durations are milliseconds. Where a field is called `function_id` it takes the id or the
 //! name. Unknown fields are ignored.
 
-use super::field::{Body, Fields};
+use super::field::{Body, Fields, object, object_or_none};
 use crate::error::ErrorCode;
 use crate::model::{
     AliasName, ColdStart, Digest, EnvironmentName, FunctionId, FunctionName, FunctionStatus, InvocationId, Percent,
@@ -39,6 +39,7 @@ requests! {
         function_id: String,
         /// HTTP method; `POST` when there is a body, else `GET`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS)$"))]
         method: Option<String>,
         /// Path, with or without a query; `/` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,7 +77,7 @@ requests! {
         #[schemars(regex(pattern = r"^[\w$]{1,128}$"))]
         handler: Option<String>,
         /// Settings that differ from the configured defaults.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         settings: Option<SettingsPatch>,
     }
     /// DEPLOY_FUNCTION. At most one of `bundle_path`, `bundle`, `files` and `archive`; none re-activates the label.
@@ -90,6 +91,7 @@ requests! {
         version: Option<String>,
         /// A file, folder or archive on the daemon's machine, absolute.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^/"))]
         bundle_path: Option<String>,
         /// The text of a one-file bundle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +136,6 @@ requests! {
         warm: Option<u32>,
         /// Free text kept with the version.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         description: Option<String>,
         /// Free labels kept with the version.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -142,15 +143,12 @@ requests! {
         tags: Vec<String>,
         /// The commit it was built from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         git_commit: Option<String>,
         /// The branch it was built from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         git_branch: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Whether the function is made, with the default settings, if there is none of this name.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -158,6 +156,11 @@ requests! {
         /// Check everything, keep nothing, and say what would happen.
         #[serde(default)]
         dry_run: bool,
+        /// A key of the client's own, new for each deployment: the same request with the same key is carried out once, and
+        /// answered alike again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^[ -~]{1,255}$"))]
+        idempotency_key: Option<String>,
     }
     /// DELETE_FUNCTION.
     DeleteRequest {
@@ -170,6 +173,13 @@ requests! {
         /// Id or name.
         #[schemars(length(min = 1))]
         function_id: String,
+        /// Versions at most; 1000 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
+        limit: Option<u32>,
+        /// The `next_cursor` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
     }
     /// GET_FUNCTION.
     GetRequest {
@@ -190,12 +200,16 @@ requests! {
     }
     /// LIST_FUNCTIONS.
     ListRequest {
-        /// Functions at most; all when absent.
+        /// Functions at most; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
         /// Functions to skip.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
+        /// The `next_cursor` of the page before, instead of `offset`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
     }
     /// UPDATE_FUNCTION.
     UpdateRequest {
@@ -203,6 +217,7 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// The settings to change.
+        #[serde(deserialize_with = "object")]
         settings: SettingsPatch,
     }
     /// ROLLBACK.
@@ -219,7 +234,6 @@ requests! {
         alias: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Check everything, move nothing, and say what would happen.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -417,6 +431,9 @@ messages! {
         previous_version: Option<String>,
         /// Whether a new version was published; false when an existing one was re-activated.
         published: bool,
+        /// Whether the function was made with it, or would be.
+        #[serde(default, skip_serializing_if = "is_false")]
+        new_function: bool,
         /// The bundle's digest.
         digest: Digest,
         /// Bytes of the bundle.
@@ -457,6 +474,9 @@ messages! {
     VersionsResponse {
         /// Newest first.
         versions: Vec<VersionInfo>,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// One version.
     VersionInfo {
@@ -508,6 +528,9 @@ messages! {
         functions: Vec<FunctionSummary>,
         /// How many there are besides paging.
         total: u64,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// A function in a list.
     FunctionSummary {

@@ -8,6 +8,7 @@ pub mod field;
 pub mod frame;
 pub mod ipc;
 pub mod message;
+pub mod page;
 pub mod worker;
 
 #[cfg(test)]

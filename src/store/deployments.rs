@@ -32,6 +32,11 @@ fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
     })
 }
 
+/// A deployment with its place in the order.
+fn placed(row: &Row<'_>) -> Result<(i64, Deployment), StoreError> {
+    Ok((Columns { table: "function_deployments", row }.plain("sequence")?, read(row)?))
+}
+
 fn decision(columns: &Columns<'_>) -> Result<Option<Decision>, StoreError> {
     let Some(by) = columns.plain("decided_by")? else { return Ok(None) };
     Ok(Some(Decision { by, reason: columns.plain("decision")?, at: columns.time("decided_at")? }))
@@ -64,6 +69,8 @@ pub struct DeploymentQuery {
     pub status: Option<DeploymentStatus>,
     /// Only those of this version, by its label or number.
     pub version: Option<String>,
+    /// Only those that come after this place in the order: the earlier ones.
+    pub before: Option<i64>,
     /// How many at most.
     pub limit: u32,
     /// How many to leave out, from the latest on.
@@ -71,17 +78,20 @@ pub struct DeploymentQuery {
 }
 
 /// Some deployments of all functions that are not deleted, the latest first.
-pub(super) fn page_of_all(connection: &Connection, query: &DeploymentQuery) -> Result<Vec<Deployment>, StoreError> {
+pub(super) fn page_of_all(
+    connection: &Connection,
+    query: &DeploymentQuery,
+) -> Result<Vec<(i64, Deployment)>, StoreError> {
     // The status stands in the text, so that the index of those that wait is used.
     let status = query.status.map(|it| format!("status = '{}' AND", it.name())).unwrap_or_default();
     let sql = format!(
-        "SELECT {COLUMNS} FROM function_deployments WHERE {status} (?1 IS NULL OR alias = ?1) \
-           AND (?4 IS NULL OR version = ?4 OR CAST(number AS TEXT) = ?4) \
+        "SELECT {COLUMNS}, sequence FROM function_deployments WHERE {status} (?1 IS NULL OR alias = ?1) \
+           AND (?4 IS NULL OR sequence < ?4) AND (?5 IS NULL OR version = ?5 OR CAST(number AS TEXT) = ?5) \
            AND function_id IN (SELECT id FROM functions WHERE status <> 'deleted') \
          ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
     );
-    let values = params![Text(&query.alias), query.limit, query.offset, query.version];
-    connection.prepare_cached(&sql)?.query_and_then(values, read)?.collect()
+    let values = params![Text(&query.alias), query.limit, query.offset, query.before, query.version];
+    connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 
 /// Some deployments of a function, the latest first.
@@ -89,16 +99,17 @@ pub(super) fn page(
     connection: &Connection,
     function_id: FunctionId,
     query: &DeploymentQuery,
-) -> Result<Vec<Deployment>, StoreError> {
+) -> Result<Vec<(i64, Deployment)>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM function_deployments \
+        "SELECT {COLUMNS}, sequence FROM function_deployments \
          WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) AND (?3 IS NULL OR status = ?3) \
-           AND (?6 IS NULL OR version = ?6 OR CAST(number AS TEXT) = ?6) \
+           AND (?6 IS NULL OR sequence < ?6) AND (?7 IS NULL OR version = ?7 OR CAST(number AS TEXT) = ?7) \
          ORDER BY sequence DESC LIMIT ?4 OFFSET ?5"
     );
     let (alias, status) = (Text(&query.alias), Text(query.status));
-    let values = params![Text(function_id), alias, status, query.limit, query.offset, query.version];
-    connection.prepare_cached(&sql)?.query_and_then(values, read)?.collect()
+    let values =
+        params![Text(function_id), alias, status, query.limit, query.offset, query.before, query.version];
+    connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 
 /// The last deployments of all functions that took effect or published something.

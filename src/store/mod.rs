@@ -25,6 +25,7 @@ mod deployments;
 mod environments;
 mod error;
 mod functions;
+mod idempotency;
 mod retention;
 mod rollouts;
 mod tokens;
@@ -38,12 +39,13 @@ pub use aliases::AliasRecord;
 pub use deployments::DeploymentQuery;
 pub use environments::{EnvironmentChange, EnvironmentRecord};
 pub use error::StoreError;
+pub use idempotency::{KeptAnswer, RequestDigest};
 pub use retention::{Hold, Pruned};
 
 use crate::crash_point::crash_point;
 use crate::model::{
     AliasName, Decision, Deployment, DeploymentId, DeploymentStatus, EnvironmentName, Function, FunctionId,
-    FunctionStatus, Policy, Rollout, Settings, Sticky, Timestamp, Version, VersionId, VersionLabel,
+    FunctionStatus, Policy, Rollout, RolloutId, Settings, Sticky, Timestamp, Version, VersionId, VersionLabel,
 };
 use crate::sqlite::{self, Durability};
 use parking_lot::Mutex;
@@ -62,6 +64,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/006_alias_changes.sql"),
     include_str!("migrations/007_tokens.sql"),
     include_str!("migrations/008_environments.sql"),
+    include_str!("migrations/009_idempotency.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -221,7 +224,7 @@ impl Store {
         commit: &DeploymentCommit<'_>,
         change: &AliasChange<'_>,
     ) -> Result<DeploymentStatus, StoreError> {
-        self.write(|it| apply(it, commit, change))
+        self.commit_keeping(commit, change, None)
     }
 
     /// Several deployments in their order, all of them or none: none can wait ([`StoreError::ApprovalRequired`]).
@@ -304,14 +307,15 @@ impl Store {
         self.write(|it| rollouts::update(it, rollout))
     }
 
-    /// The rollouts of a function, the latest first; also those of a deleted function.
+    /// The rollouts of a function, the latest first, only those `before` this one; also those of a deleted function.
     pub fn rollouts(
         &self,
         function_id: FunctionId,
         alias: Option<&AliasName>,
+        before: Option<RolloutId>,
         limit: u32,
     ) -> Result<Vec<Rollout>, StoreError> {
-        self.read(|it| rollouts::page(it, function_id, alias, limit))
+        self.read(|it| rollouts::page(it, function_id, alias, before, limit))
     }
 
     /// Deletes an alias other than `LIVE` and `ROLLBACK` ([`StoreError::AliasFixed`]). Its deployments stay, so that an
@@ -491,12 +495,19 @@ impl Store {
         function_id: FunctionId,
         query: &DeploymentQuery,
     ) -> Result<Vec<Deployment>, StoreError> {
-        self.read(|it| deployments::page(it, function_id, query))
+        Ok(self.deployments_page(Some(function_id), query)?.into_iter().map(|it| it.1).collect())
     }
 
-    /// Some deployments of all functions that are not deleted.
-    pub fn deployments_of_all(&self, query: &DeploymentQuery) -> Result<Vec<Deployment>, StoreError> {
-        self.read(|it| deployments::page_of_all(it, query))
+    /// Some deployments of a function, or of all that are not deleted, each with its place in the order.
+    pub fn deployments_page(
+        &self,
+        function_id: Option<FunctionId>,
+        query: &DeploymentQuery,
+    ) -> Result<Vec<(i64, Deployment)>, StoreError> {
+        self.read(|it| match function_id {
+            Some(id) => deployments::page(it, id, query),
+            None => deployments::page_of_all(it, query),
+        })
     }
 
     /// One instant of the database: what happens meanwhile is not seen.

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::value::{Columns, Json, Millis, Text};
-use crate::model::{AliasName, Deployment, DeploymentKind, FunctionId, Rollout, Timestamp};
+use crate::model::{AliasName, Deployment, DeploymentKind, FunctionId, Rollout, RolloutId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 const COLUMNS: &str = "id, function_id, alias, version, number, steps, step, status, actor, reason, outcome, created_at, \
@@ -46,14 +46,16 @@ pub(super) fn page(
     connection: &Connection,
     function_id: FunctionId,
     alias: Option<&AliasName>,
+    before: Option<RolloutId>,
     limit: u32,
 ) -> Result<Vec<Rollout>, StoreError> {
     // An id sorts by the time it was made.
     let sql = format!(
-        "SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) ORDER BY id DESC LIMIT ?3"
+        "SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) \
+           AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_and_then(params![Text(function_id), alias.map(Text), limit], read)?.collect()
+    statement.query_and_then(params![Text(function_id), alias.map(Text), before.map(Text), limit], read)?.collect()
 }
 
 /// Adds one that begins, or replaces what is known of one that goes on.

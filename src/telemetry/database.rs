@@ -203,25 +203,30 @@ pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite
     let total = transaction
         .prepare_cached(&format!("SELECT count(*) FROM logs WHERE {filter}"))?
         .query_row(params_from_iter(&values), |row| unsigned(row, 0))?;
+    values.push(query.before.unwrap_or(i64::MAX).into());
     let mut select = transaction.prepare_cached(&format!(
         "SELECT id, at, function_id, version, invocation, worker, stream, level, message FROM logs
-         WHERE {filter} ORDER BY id DESC LIMIT ?{} OFFSET ?{}",
+         WHERE {filter} AND id < ?{} ORDER BY id DESC LIMIT ?{} OFFSET ?{}",
+        values.len(),
         values.len() + 1,
         values.len() + 2,
     ))?;
-    values.push(query.limit.min(LogQuery::LIMIT_MAX).into());
+    // One more tells whether there are more.
+    let limit = query.limit.min(LogQuery::LIMIT_MAX);
+    values.push((limit + 1).into());
     values.push(signed(query.offset).into());
     let mut rows = select.query(params_from_iter(&values))?;
-    let (mut entries, mut bytes) = (Vec::new(), 0);
+    let (mut entries, mut bytes, mut has_more) = (Vec::new(), 0, false);
     while let Some(row) = rows.next()? {
         let entry = log_entry(row)?;
         bytes += entry.record.message.len();
-        if bytes > PAGE_BYTES_MAX && !entries.is_empty() {
+        has_more = entries.len() == limit as usize || bytes > PAGE_BYTES_MAX && !entries.is_empty();
+        if has_more {
             break;
         }
         entries.push(entry);
     }
-    Ok(LogPage { entries, total })
+    Ok(LogPage { entries, total, has_more })
 }
 
 fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {

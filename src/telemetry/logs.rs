@@ -125,6 +125,8 @@ pub struct LogQuery {
     pub limit: u32,
     /// Matching lines to leave out, from the newest on.
     pub offset: u64,
+    /// Only lines before this one.
+    pub before: Option<i64>,
 }
 
 impl LogQuery {
@@ -135,7 +137,7 @@ impl LogQuery {
     #[must_use]
     pub fn new(function_id: FunctionId) -> Self {
         let (version, invocation, level_min, since, until) = (None, None, None, None, None);
-        Self { function_id, version, invocation, level_min, since, until, limit: 100, offset: 0 }
+        Self { function_id, version, invocation, level_min, since, until, limit: 100, offset: 0, before: None }
     }
 
     /// Whether the line is one of those asked for, for a follower; paging aside.
@@ -154,10 +156,12 @@ impl LogQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPage {
     /// The matching lines, **newest first**, so that an offset counts back from the present. May be fewer than asked
-    /// for, though never none, where their text is over 4 MiB; the next page begins `entries.len()` further.
+    /// for, though never none, where their text is over 4 MiB; the next page begins before the last of these.
     pub entries: Vec<LogEntry>,
     /// All lines that match, on whatever page.
     pub total: u64,
+    /// Whether there are older ones.
+    pub has_more: bool,
 }
 
 /// The log of all functions.

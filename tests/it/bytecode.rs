@@ -266,7 +266,11 @@ async fn a_kill_during_the_compilation_leaves_nothing_but_work() {
     let daemon = DaemonProcess::start(data.path()).await;
     let client: &Client = &daemon.client().await;
     until("the version is compiled", || async {
-        let versions = client.call(&VersionsRequest { function_id: "f".into() }).await.unwrap().versions;
+        let versions = client
+            .call(&VersionsRequest { function_id: "f".into(), ..VersionsRequest::default() })
+            .await
+            .unwrap()
+            .versions;
         versions[0].bytecode.then_some(())
     })
     .await;

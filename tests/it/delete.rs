@@ -32,7 +32,7 @@ async fn a_deleted_function_is_gone_and_its_name_is_free() {
         assert!(is_refused(&daemon.invoke(name).await, ErrorCode::FunctionNotFound));
         let get = GetRequest { function_id: name.into() };
         assert!(is_refused(&daemon.call(&get).await, ErrorCode::FunctionNotFound));
-        let versions = VersionsRequest { function_id: name.into() };
+        let versions = VersionsRequest { function_id: name.into(), ..VersionsRequest::default() };
         assert!(is_refused(&daemon.call(&versions).await, ErrorCode::FunctionNotFound));
         assert!(is_refused(&daemon.call(&function(name)).await, ErrorCode::FunctionNotFound));
     }

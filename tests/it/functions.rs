@@ -30,9 +30,9 @@ async fn functions_are_listed_by_name_and_in_pages() {
         (b.status, b.active_version.as_deref(), b.versions, b.warm),
         (FunctionStatus::Deployed, Some("v1"), 1, 1)
     );
-    let page = daemon.call(&ListRequest { limit: Some(1), offset: Some(1) }).await.unwrap();
+    let page = daemon.call(&ListRequest { limit: Some(1), offset: Some(1), cursor: None }).await.unwrap();
     assert_eq!((page.functions.len(), page.functions[0].name.as_str(), page.total), (1, "b", 3));
-    let none = daemon.call(&ListRequest { limit: None, offset: Some(7) }).await.unwrap();
+    let none = daemon.call(&ListRequest { offset: Some(7), ..ListRequest::default() }).await.unwrap();
     assert_eq!((none.functions.len(), none.total), (0, 3));
     daemon.stop().await;
 }

@@ -57,7 +57,10 @@ async fn lines_are_chosen_by_version() {
 async fn lines_are_chosen_by_invocation_and_level() {
     let daemon = TestDaemon::start().await;
     daemon.deploy_text("f", CODE).await;
-    assert_eq!(daemon.call(&request()).await.unwrap(), LogsResponse { logs: vec![], total: 0, dropped: 0 });
+    assert_eq!(
+        daemon.call(&request()).await.unwrap(),
+        LogsResponse { logs: vec![], total: 0, dropped: 0, next_cursor: None }
+    );
     let first = daemon.get("f", "/1").await;
     daemon.get("f", "/2").await;
     daemon.until_logged("f", "/2 error").await;

@@ -220,7 +220,7 @@ async fn whatever_else_moves_the_alias_aborts_it() {
     let all = call(client, &RolloutsRequest { function_id: "f".into(), ..RolloutsRequest::default() }).await.rollouts;
     assert_eq!((all[1].alias.as_str(), all[1].outcome.as_deref()), ("DEV", Some("the alias was deleted")));
     assert_eq!((all[0].alias.as_str(), all[0].status), ("LIVE", RolloutStatus::Running));
-    let of_dev = RolloutsRequest { alias: Some("DEV".into()), function_id: "f".into(), limit: None };
+    let of_dev = RolloutsRequest { alias: Some("DEV".into()), function_id: "f".into(), ..RolloutsRequest::default() };
     assert_eq!(call(client, &of_dev).await.rollouts.len(), 1);
     // What does not move the alias leaves it alone.
     publish(client, "v4", false).await;

@@ -36,14 +36,19 @@ impl Act {
                 None => self.previous(entry, &version.label).map(ToString::to_string),
             },
             published,
+            new_function: self.new_function,
             digest: version.digest,
             size: version.size,
-            duration_ms: self.started.elapsed().as_secs_f64() * 1e3,
+            duration_ms: self.duration_ms(),
             url,
             host_url,
             expires_at: self.expires_at(status),
             plan: Vec::new(),
         }
+    }
+
+    pub(super) fn duration_ms(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() * 1e3
     }
 
     /// When the alias goes by itself, give or take the time since the commit.

@@ -23,14 +23,18 @@ use crate::{
     protocol::ipc::{Encoding, Request as Command},
 };
 use form::Code;
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::body::Body as _;
 use openapi::Kind;
 use routes::Found;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use shape::Shape;
 use std::{net::IpAddr, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
+
+/// The key of a deployment that may come twice and is carried out once.
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Where management is.
 pub(super) const PREFIX: &str = "/api/";
@@ -66,12 +70,15 @@ async fn carry_out(
         // Before anything of a bundle is taken in.
         grant.may_deploy()?;
     }
+    let path = path.to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
+    let key = idempotency_key(request.headers())?.filter(|_| route.shape.makes_functions());
     let (mut payload, code) = body(context, request, route.shape.makes_functions()).await?;
     shape::read(route.shape, &mut payload);
     payload.extend(query_fields(route.command, &query)?);
     payload.extend(route.with.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
     payload.extend(fields);
+    payload.extend(key.map(|it| ("idempotency_key".to_owned(), it.into())));
     let bytes = serde_json::to_vec(&payload).map_err(Error::internal)?;
     let mut command = Command::decode(route.byte(), &bytes)?;
     if let (Command::Deploy(request), Some(code)) = (&mut command, code) {
@@ -81,7 +88,6 @@ async fn carry_out(
     if route.shape == Shape::Download {
         return download::run((face, context), main, command, grant.caller()).await;
     }
-    let is_new = route.shape.makes_functions() && shape::is_new(context, &payload);
     let (owner, caller) = (Arc::clone(context), grant.caller());
     let execution = main.spawn(async move {
         // Nobody takes parts of an answer here; a command that sends some is told that its caller has left.
@@ -90,8 +96,39 @@ async fn carry_out(
         commands::execute(&owner, command, Encoding::Json, &caller, &partials).await
     });
     let answered = execution.await.map_err(Error::internal)??;
-    let answered = shape::write(route.shape, answered, context, is_new)?;
-    Ok(answer::json(route.status, answered))
+    let next = openapi::kind(route.command, "cursor").and_then(|_| next_page(&path, &query, &answered));
+    let answered = shape::write(route.shape, answered, context)?;
+    let mut answer = answer::json(route.status, answered);
+    if let Some(link) = next {
+        answer.headers_mut().insert(header::LINK, link);
+    }
+    Ok(answer)
+}
+
+/// What stands in the header `Idempotency-Key`: a string in quotes, as the IETF's draft has it, or the bare text.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::invalid("the header `Idempotency-Key` stands there twice"));
+    }
+    let text = value.to_str().map_err(|_| Error::invalid("the header `Idempotency-Key` is no visible ASCII text"))?;
+    let quoted = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    Ok(Some(quoted.unwrap_or(text).to_owned()))
+}
+
+/// Where the page after this answer is (RFC 8288).
+fn next_page(path: &str, query: &str, answered: &[u8]) -> Option<HeaderValue> {
+    #[derive(Deserialize)]
+    struct Next {
+        next_cursor: Option<String>,
+    }
+    let cursor = serde_json::from_slice::<Next>(answered).ok()?.next_cursor?;
+    let is_kept = |it: &&str| !it.is_empty() && !it.starts_with("cursor=") && !it.starts_with("offset=");
+    let mut query: Vec<&str> = query.split('&').filter(is_kept).collect();
+    let cursor = format!("cursor={cursor}");
+    query.push(&cursor);
+    HeaderValue::try_from(format!("<{path}?{}>; rel=\"next\"", query.join("&"))).ok()
 }
 
 /// The fields of the body, and the code of a form; nothing where there is no body.
@@ -161,7 +198,7 @@ fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error>
                 Ok(number) => number.into(),
                 Err(_) => return Err(Error::invalid(format!("`{name}` is a whole number, not `{}`", shown()))),
             },
-            (Some(Kind::Text) | None, _) => value.into(),
+            (Some(Kind::Text | Kind::Other) | None, _) => value.into(),
         };
         if fields.insert(name.clone(), value).is_some() {
             return Err(Error::invalid(format!("`{name}` stands twice in the query")));

@@ -208,6 +208,33 @@ mod tests {
         }
     }
 
+    /// `docs/http-api.md` shows each route by a `curl` that a test types.
+    #[test]
+    fn the_documentation_calls_every_route() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http-api.md");
+        let text = std::fs::read_to_string(path).expect("the document is there");
+        let calls = text.lines().filter(|it| it.starts_with("curl "));
+        let called = calls.filter_map(|line| {
+            let path = line.split_once("localhost:8080")?.1;
+            // What a shell puts in is one part of the path.
+            let path = match (path.find("$("), path.find(')')) {
+                (Some(begin), Some(end)) => format!("{}it{}", &path[..begin], &path[end + 1..]),
+                _ => path.to_owned(),
+            };
+            let path = path.split(['?', ' ', '\'']).next()?;
+            let named = line.split_once("-X ").and_then(|it| it.1.split(' ').next());
+            let has_body = line.contains(" -d ") || line.contains(" -F ");
+            let method = named.unwrap_or(if has_body { "POST" } else { "GET" });
+            match find(&method.parse().ok()?, path) {
+                Found::Route(route, _) => Some((route.method, route.path)),
+                _ => None,
+            }
+        });
+        let called: HashSet<_> = called.collect();
+        let missing: Vec<_> = ROUTES.iter().map(|it| (it.method, it.path)).filter(|it| !called.contains(it)).collect();
+        assert!(missing.is_empty(), "no curl in docs/http-api.md: {missing:?}");
+    }
+
     #[test]
     fn what_is_written_out_goes_before_a_placeholder() {
         let found = |method: Method, path: &str| match find(&method, path) {

@@ -36,12 +36,6 @@ impl Shape {
     }
 }
 
-/// Whether a deploy is of a function that there is not yet.
-pub(super) fn is_new(context: &Context, payload: &Map<String, Value>) -> bool {
-    let function = payload.get("function_id").and_then(Value::as_str);
-    function.is_some_and(|it| context.router.function(it).is_err())
-}
-
 /// From what the client has sent to the command's fields.
 pub(super) fn read(shape: Shape, payload: &mut Map<String, Value>) {
     match shape {
@@ -70,10 +64,10 @@ pub(super) fn read(shape: Shape, payload: &mut Map<String, Value>) {
 }
 
 /// From the command's answer to what the client gets.
-pub(super) fn write(shape: Shape, answered: Vec<u8>, context: &Context, is_new: bool) -> Result<Vec<u8>, Error> {
+pub(super) fn write(shape: Shape, answered: Vec<u8>, context: &Context) -> Result<Vec<u8>, Error> {
     match shape {
         Shape::Own | Shape::Download => Ok(answered),
-        Shape::Deploy => written(&answered, |answer| deployed(answer, context, is_new)),
+        Shape::Deploy => written(&answered, |answer| deployed(answer, context)),
         Shape::Rollback => written(&answered, |answer: DeployResponse| RolledBack::from(answer)),
         Shape::Deployments => written(&answered, |answer: DeploymentsResponse| DeploymentRows::from(answer)),
         Shape::Invoke => written(&answered, |answer: InvokeResponse| Invoked::from(answer)),
@@ -85,9 +79,9 @@ fn written<A: DeserializeOwned, W: Serialize>(answered: &[u8], write: impl FnOnc
     serde_json::to_vec(&write(answer)).map_err(Error::internal)
 }
 
-fn deployed(answer: DeployResponse, context: &Context, is_new: bool) -> Deployed {
+fn deployed(answer: DeployResponse, context: &Context) -> Deployed {
     let entry = context.router.function(&answer.function_id).ok();
     let version = entry.as_ref().and_then(|it| it.labelled(&answer.version));
     let (name, created) = (entry.as_ref().map(|it| it.function.name.clone()), version.map(|it| it.created_at));
-    Deployed::new(answer, name, created, is_new)
+    Deployed::new(answer, name, created)
 }

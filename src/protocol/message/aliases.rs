@@ -1,7 +1,7 @@
 //! What commands about aliases say and answer.
 
 use super::{SplitInfo, VersionRef, is_false};
-use crate::model::{AliasName, EnvironmentName, FunctionId, Timestamp, VersionLabel};
+use crate::model::{EnvironmentName, FunctionId, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -42,7 +42,7 @@ messages! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// The alias, made if there is none; `ROLLBACK` follows `LIVE` and cannot be set.
-        #[schemars(with = "AliasName")]
+        #[schemars(length(max = 64), regex(pattern = "^[0-9]*[A-Za-z_-][A-Za-z0-9_-]*$"))]
         name: String,
         /// A label, a number, or another alias: what that points at now.
         version: VersionRef,
@@ -52,11 +52,9 @@ messages! {
         environment: Option<String>,
         /// What it is for; as before when absent, nothing when empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         description: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Check everything, move nothing, and say what would happen.
         #[serde(default, skip_serializing_if = "is_false")]

@@ -14,7 +14,6 @@ requests! {
         approve: bool,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
 }

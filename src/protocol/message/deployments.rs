@@ -24,10 +24,14 @@ requests! {
         status: Option<DeploymentStatus>,
         /// Deployments at most; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
         /// Deployments to skip.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
+        /// The `next_cursor` of the page before, instead of `offset`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
     }
 }
 
@@ -36,6 +40,9 @@ messages! {
     DeploymentsResponse {
         /// Newest first.
         deployments: Vec<DeploymentInfo>,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// One deployment.
     DeploymentInfo {

@@ -12,6 +12,7 @@ requests! {
         function_id: Option<String>,
         /// The newest versions that stay whatever else; `versioning.keep_versions` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 10_000))]
         keep: Option<u32>,
         /// Say what would go, remove nothing.
         #[serde(default)]

@@ -1,6 +1,7 @@
 //! Manifests: which version each alias of some functions sends its calls to, as one document.
 
 use crate::model::{AliasName, DeploymentId, DeploymentKind, Digest, EnvironmentName, Timestamp, VersionLabel};
+use crate::protocol::field::{object, object_or_none, objects};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -20,45 +21,43 @@ messages! {
     /// APPLY_MANIFEST.
     ApplyManifestRequest {
         /// The state to restore.
+        #[serde(deserialize_with = "object")]
         manifest: Manifest,
         /// Say what would change, change nothing.
         #[serde(default)]
         dry_run: bool,
         /// Why, for the audit trail; `manifest of <time>` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
     /// What EXPORT_MANIFEST answers, and what lies in `data/deployments`.
     Manifest {
         /// The form of this document: 1.
+        #[schemars(range(min = 1, max = 1))]
         manifest: u32,
         /// When it was made.
         created_at: Timestamp,
         /// The deployment that left it; absent where it was exported.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         deployment: Option<ManifestDeployment>,
         /// The functions it is about, by name.
+        #[serde(deserialize_with = "objects")]
         functions: Vec<ManifestFunction>,
     }
-    /// The deployment that left a manifest.
+    /// The deployment that left a manifest; nothing is made of it.
     ManifestDeployment {
         /// Its id.
-        #[schemars(with = "DeploymentId")]
         deployment_id: String,
         /// The function's name.
         function: String,
         /// The label.
-        #[schemars(with = "VersionLabel")]
         version: String,
         /// The alias it was about.
-        #[schemars(with = "AliasName")]
         alias: String,
         /// What kind of act it was.
         kind: DeploymentKind,
         /// The label the alias pointed at before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
         /// Who asked.
         actor: String,
@@ -71,6 +70,7 @@ messages! {
         /// Its name.
         name: String,
         /// Its aliases by name; `ROLLBACK`, which follows `LIVE`, is not among them.
+        #[serde(deserialize_with = "objects")]
         aliases: Vec<ManifestAlias>,
     }
     /// An alias in a manifest.
@@ -88,7 +88,7 @@ messages! {
         /// What the code of that version hashes to.
         digest: Digest,
         /// The second version, which has a share of its calls.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         split: Option<ManifestSplit>,
         /// What keeps a caller with one of the two: `header:<name>` or `cookie:<name>`.
         #[serde(default, skip_serializing_if = "Option::is_none")]

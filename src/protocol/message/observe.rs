@@ -18,10 +18,14 @@ requests! {
         qualifier: Option<String>,
         /// Lines at most; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 10_000))]
         limit: Option<u32>,
         /// Lines to skip, counted from the newest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
+        /// The `next_cursor` of the page before, for older lines, instead of `offset`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
         /// The least level.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         level: Option<LogLevel>,
@@ -80,6 +84,9 @@ messages! {
         total: u64,
         /// Lines the daemon dropped since its start because the function wrote faster than they could be kept.
         dropped: u64,
+        /// What asks for the next page, of older lines, as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// GET_METRICS, for the function as a whole.
     MetricsResponse {

@@ -4,6 +4,7 @@ use super::VersionRef;
 use crate::model::{
     AliasName, Counts, FunctionId, Policy, RolloutId, RolloutStatus, Timestamp, VersionLabel, rollout::Step,
 };
+use crate::protocol::field::object_or_none;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ requests! {
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
         /// By what it goes back by itself, in place of what there was; when absent, it has no policy any more.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         policy: Option<Policy>,
         /// Change nothing, only answer.
         #[serde(default)]
@@ -35,7 +36,11 @@ requests! {
         alias: Option<String>,
         /// Rollouts at most; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
+        /// The `next_cursor` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
     }
 }
 
@@ -55,7 +60,6 @@ messages! {
         alias: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
     /// CONTROL_ROLLOUT.
@@ -71,7 +75,6 @@ messages! {
         action: RolloutAction,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
     /// SET_POLICY: the policy that holds, and how its version does.
@@ -154,6 +157,9 @@ messages! {
     RolloutsResponse {
         /// The latest first.
         rollouts: Vec<RolloutDetails>,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
 }
 

@@ -20,7 +20,6 @@ messages! {
         remove: Vec<String>,
         /// Free text; as before when absent, nothing when empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         description: Option<String>,
     }
 }

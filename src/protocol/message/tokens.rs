@@ -28,12 +28,16 @@ requests! {
         /// Whether expired and revoked ones are listed too.
         #[serde(default)]
         all: bool,
-        /// Tokens at most; all when absent.
+        /// Tokens at most; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
         /// Tokens to skip.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
+        /// The `next_cursor` of the page before, instead of `offset`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
     }
     /// REVOKE_TOKEN.
     RevokeTokenRequest {
@@ -57,6 +61,9 @@ messages! {
         tokens: Vec<TokenInfo>,
         /// How many there are besides paging.
         total: u64,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// A token without its secret; what answers REVOKE_TOKEN.
     TokenInfo {

@@ -29,7 +29,6 @@ requests! {
         sticky: Option<String>,
         /// Why, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
     }
 }

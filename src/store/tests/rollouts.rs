@@ -53,7 +53,7 @@ fn live(store: &Store, function: &Function) -> AliasRecord {
 }
 
 fn latest(store: &Store, function: &Function) -> Rollout {
-    store.rollouts(function.id, None, 1).expect("reads").remove(0)
+    store.rollouts(function.id, None, None, 1).expect("reads").remove(0)
 }
 
 fn percent(store: &Store, function: &Function) -> Option<u8> {

@@ -169,7 +169,10 @@ impl TestDaemon {
     }
 
     pub async fn versions(&self, name: &str) -> Vec<VersionInfo> {
-        self.call(&VersionsRequest { function_id: name.into() }).await.expect("the function is there").versions
+        self.call(&VersionsRequest { function_id: name.into(), ..VersionsRequest::default() })
+            .await
+            .expect("the function is there")
+            .versions
     }
 
     pub async fn deployments(&self, name: &str) -> Vec<DeploymentInfo> {

@@ -2,6 +2,7 @@
 
 use super::{Shown, contract::Contract, curl, daemon};
 use crate::harness::TestDaemon;
+use levain::protocol::message::DeployRequest;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -277,6 +278,54 @@ async fn a_form_may_bring_sources() {
     assert_eq!(curl(&admin.daemon, &[], "/functions/f").await.text(), "built");
     let as_it_is = send("export default 1", "false").await;
     assert_eq!((as_it_is.status(), as_it_is.json()["code"].as_str()), (400, Some("BUNDLE_INVALID")), "{as_it_is:?}");
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_says_where_its_next_page_is() {
+    let admin = Admin::start().await;
+    for name in ["a", "b", "c"] {
+        admin.json("POST", "/api/functions", Some(json!({ "name": name }))).await;
+    }
+    let (mut path, mut names) = ("/api/functions?limit=2&offset=0".to_owned(), Vec::new());
+    loop {
+        let page = admin.call("GET", &path, None).await;
+        names.extend(page.json()["functions"].as_array().unwrap().iter().map(|it| it["name"].clone()));
+        let Some(link) = page.all("link").first().map(|it| (*it).to_owned()) else { break };
+        let next = link.strip_prefix('<').and_then(|it| it.strip_suffix(">; rel=\"next\"")).unwrap();
+        assert!(next.contains("limit=2&cursor="), "{next}");
+        path = next.to_owned();
+    }
+    assert_eq!(names, ["a", "b", "c"]);
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_with_a_key_is_carried_out_once() {
+    let admin = Admin::start().await;
+    let send = async |keys: &[&str], word: &str| {
+        let body = json!({"name": "f", "bundle": code(word)});
+        let keys: Vec<String> = keys.iter().map(|it| format!("Idempotency-Key: {it}")).collect();
+        let text = body.to_string();
+        let mut arguments = vec!["-H", &admin.header, "-d", &text];
+        keys.iter().for_each(|it| arguments.extend(["-H", it]));
+        let shown = curl(&admin.daemon, &arguments, "/api/functions/deploy").await;
+        admin.contract.check(("POST", "/api/functions/deploy", Some(&body)), &shown);
+        shown
+    };
+    let first = send(&["\"a b\""], "one").await;
+    assert_eq!((first.status(), first.json()["isNewFunction"].as_bool()), (201, Some(true)), "{first:?}");
+    // The quotes are those of the header, and no part of the key.
+    let again = send(&["a b"], "one").await;
+    assert_eq!((again.status(), again.json()), (201, first.json()));
+    let mixed = send(&["a b"], "two").await;
+    assert_eq!((mixed.status(), mixed.json()["code"].as_str()), (422, Some("IDEMPOTENCY_KEY_REUSED")), "{mixed:?}");
+    assert_eq!(send(&["a", "b"], "one").await.status(), 400, "two keys");
+    assert_eq!(admin.daemon.deployments("f").await.len(), 1);
+    // Another client's keys are its own.
+    let (version, idempotency_key) = (Some("v1".into()), Some("a b".into()));
+    let other = DeployRequest { function_id: "f".into(), version, idempotency_key, ..DeployRequest::default() };
+    assert_eq!(admin.daemon.call(&other).await.unwrap().version, "v1");
     admin.daemon.stop().await;
 }
 

@@ -18,7 +18,7 @@ pub fn code(label: &str) -> String {
 }
 
 pub async fn versions(client: &Client, name: &str) -> Vec<VersionInfo> {
-    client.call(&VersionsRequest { function_id: name.into() }).await.unwrap().versions
+    client.call(&VersionsRequest { function_id: name.into(), ..VersionsRequest::default() }).await.unwrap().versions
 }
 
 /// A version that is listed runs, and is what it was deployed as.

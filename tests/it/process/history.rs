@@ -51,7 +51,7 @@ enum Act {
 
 impl State {
     async fn of(client: &Client) -> Self {
-        let request = VersionsRequest { function_id: "f".into() };
+        let request = VersionsRequest { function_id: "f".into(), ..VersionsRequest::default() };
         let versions = client.call(&request).await.unwrap().versions.into_iter().rev().map(|it| it.version).collect();
         let mut state = Self { versions, ..Self::default() };
         for alias in client.call(&AliasesRequest { function_id: "f".into() }).await.unwrap().aliases {

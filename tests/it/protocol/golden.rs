@@ -217,11 +217,14 @@ fn requests_and_answers_about_tokens_are_these_bytes() {
         expires_at: None,
     };
     request("create-token", &create);
-    request("list-tokens", &ListTokensRequest { all: true, limit: Some(10), offset: None });
+    request("list-tokens", &ListTokensRequest { all: true, limit: Some(10), ..ListTokensRequest::default() });
     request("revoke-token", &RevokeTokenRequest { token_id: "ci".into() });
     let created = CreateTokenResponse { token: Secret::new([0xab; 32]), info: token() };
     response::<CreateTokenRequest>("create-token", &created);
-    response::<ListTokensRequest>("list-tokens", &ListTokensResponse { tokens: vec![token()], total: 1 });
+    response::<ListTokensRequest>(
+        "list-tokens",
+        &ListTokensResponse { tokens: vec![token()], total: 1, next_cursor: None },
+    );
     let at = Some(Timestamp::from_millis(1_769_508_060_123));
     let revoked = TokenInfo { status: TokenStatus::Revoked, last_used_at: at, revoked_at: at, ..token() };
     response::<RevokeTokenRequest>("revoke-token", &revoked);
@@ -304,6 +307,7 @@ fn answers_are_these_bytes() {
             weight: None,
             previous_version: None,
             published: true,
+            new_function: false,
             digest: Digest([0xab; 32]),
             size: 42,
             duration_ms: 12.5,
@@ -326,6 +330,7 @@ fn answers_are_these_bytes() {
             status: "checked".into(),
             previous_version: Some("v1".into()),
             published: false,
+            new_function: false,
             digest: Digest([0xab; 32]),
             size: 42,
             duration_ms: 12.5,
@@ -382,7 +387,10 @@ fn answers_are_these_bytes() {
         expires_at: None,
         ..waiting.clone()
     };
-    response::<DeploymentsRequest>("deployments", &DeploymentsResponse { deployments: vec![rejected, waiting] });
+    response::<DeploymentsRequest>(
+        "deployments",
+        &DeploymentsResponse { deployments: vec![rejected, waiting], next_cursor: None },
+    );
     let live = AliasDetails {
         name: "LIVE".into(),
         environment: "production".into(),
@@ -438,7 +446,7 @@ fn answers_are_these_bytes() {
     check("stream-chunk.partial", ipc::PARTIAL, &StreamChunk { body: Body::from(b"chunk".to_vec()) });
     let error = Error::new(ErrorCode::FunctionNotFound, "there is no function `hello`");
     check("error", ipc::ERROR, &error.with_details(json!({ "nearest": "hallo" })));
-    response::<ListRequest>("list-empty", &ListResponse { functions: Vec::new(), total: 0 });
+    response::<ListRequest>("list-empty", &ListResponse { functions: Vec::new(), total: 0, next_cursor: None });
 }
 
 fn policy() -> Policy {
@@ -464,7 +472,7 @@ fn policies_and_rollouts_are_these_bytes() {
     );
     let action = RolloutAction::Abort;
     request("control-rollout", &ControlRolloutRequest { function_id: "hello".into(), alias, action, reason: None });
-    let list = RolloutsRequest { function_id: "hello".into(), alias: None, limit: Some(1) };
+    let list = RolloutsRequest { function_id: "hello".into(), limit: Some(1), ..RolloutsRequest::default() };
     request("list-rollouts", &list);
     let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
     let at = Timestamp::from_millis(1_769_508_000_123);
@@ -504,7 +512,7 @@ fn policies_and_rollouts_are_these_bytes() {
         finished_at: None,
     };
     response::<StartRolloutRequest>("start-rollout", &rollout);
-    response::<RolloutsRequest>("list-rollouts", &RolloutsResponse { rollouts: vec![rollout] });
+    response::<RolloutsRequest>("list-rollouts", &RolloutsResponse { rollouts: vec![rollout], next_cursor: None });
 }
 
 #[test]

@@ -141,10 +141,21 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     shape_request(route.shape, &mut fields, &mut required);
     let takes_body = !matches!(route.method, "GET" | "DELETE");
     if !takes_body {
+        // What is no text cannot stand in a query.
+        fields.retain(|_, schema| schemas.kind(schema) != Kind::Other);
         for (name, schema) in std::mem::take(&mut fields) {
             let is_required = required.contains(&name);
             parameters.push(parameter(&name, "query", schema, is_required));
         }
+    }
+    if route.shape.makes_functions() {
+        let schema = json!({
+            "description": "A key of the client's own, new for each deployment, in quotes or bare: the same request with \
+                the same key is carried out once, and answered alike again.",
+            "type": "string",
+            "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
+        });
+        parameters.push(parameter("Idempotency-Key", "header", schema, false));
     }
     let mut answers = failures::of(route, names_something);
     let schema = match route.shape {
@@ -157,7 +168,15 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         Shape::Download => json!({}),
     };
     let content_type = if route.shape == Shape::Download { download::CONTENT_TYPE } else { "application/json" };
-    let answer = json!({ "description": "It worked.", "content": { content_type: { "schema": schema } } });
+    let mut answer = json!({ "description": "It worked.", "content": { content_type: { "schema": schema } } });
+    if parameters.iter().any(|it| it["name"] == "cursor") {
+        answer["headers"] = json!({
+            "Link": {
+                "description": "Where the next page is, if there is one (RFC 8288): `<…>; rel=\"next\"`.",
+                "schema": { "type": "string" },
+            },
+        });
+    }
     answers.insert(route.status.as_u16().to_string(), answer);
     let mut operation = json!({
         "operationId": operation_id(route),
@@ -170,7 +189,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         operation["parameters"] = parameters.into();
     }
     if takes_body && !fields.is_empty() {
-        operation["requestBody"] = request_body(route.shape, fields, &required);
+        operation["requestBody"] = request_body(route.shape, fields, &required, schemas);
     }
     operation
 }
@@ -219,7 +238,7 @@ fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut V
     }
 }
 
-fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String]) -> Value {
+fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String], schemas: &Schemas) -> Value {
     let object = |fields: &Map<String, Value>| {
         let mut schema = json!({ "type": "object", "properties": fields });
         if !required.is_empty() {
@@ -229,14 +248,25 @@ fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String]) -
     };
     let mut content = json!({ "application/json": { "schema": object(&fields) } });
     if shape == Shape::Deploy {
-        content["multipart/form-data"] = form(&object(&fields));
+        content["multipart/form-data"] = form(&object(&fields), schemas);
     }
     json!({ "required": !required.is_empty(), "content": content })
 }
 
 /// The same fields as a form: code is files, and every field is a text.
-fn form(object: &Value) -> Value {
+fn form(object: &Value, schemas: &Schemas) -> Value {
     let mut schema = object.clone();
+    for field in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let description = field["description"].clone();
+        match schemas.kind(field) {
+            Kind::Number => *field = json!({ "type": "string", "pattern": "^[0-9]{1,9}$" }),
+            Kind::Truth => *field = json!({ "type": "string", "enum": ["true", "false"] }),
+            Kind::Text | Kind::Other => *field = without_null(field.take()),
+        }
+        if description.is_string() {
+            field["description"] = description;
+        }
+    }
     let file = |description: &str| json!({ "type": "string", "format": "binary", "description": description });
     for (name, description) in
         [("archive", "A tar, tar.gz or zip of the files."), ("bundle", "The text of a one-file bundle.")]

@@ -87,8 +87,10 @@ impl Schemas {
                 it if has_type(it, "string") => Kind::Text,
                 it if has_type(it, "integer") || has_type(it, "number") => Kind::Number,
                 it if has_type(it, "boolean") => Kind::Truth,
+                it if has_type(it, "object") || has_type(it, "array") => Kind::Other,
                 _ => match schema["anyOf"].as_array().into_iter().flatten().find(|it| it["type"] != "null") {
                     Some(first) if first.get("$ref").is_some() => self.kind(first),
+                    // A choice of words, or of a number and a text.
                     _ => Kind::Text,
                 },
             },
@@ -144,8 +146,10 @@ pub(in crate::http::api) enum Kind {
     Number,
     /// `true` or `false`.
     Truth,
-    /// Anything else.
+    /// A text, or what may be one.
     Text,
+    /// Anything else.
+    Other,
 }
 
 fn has_type(types: &Value, name: &str) -> bool {

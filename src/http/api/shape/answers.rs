@@ -155,12 +155,8 @@ fn parts(answer: DeployResponse) -> (String, String, Act) {
 }
 
 impl Deployed {
-    pub(super) fn new(
-        answer: DeployResponse,
-        name: Option<FunctionName>,
-        created: Option<Timestamp>,
-        is_new_function: bool,
-    ) -> Self {
+    pub(super) fn new(answer: DeployResponse, name: Option<FunctionName>, created: Option<Timestamp>) -> Self {
+        let is_new_function = answer.new_function;
         let (label, status, act) = parts(answer);
         Self {
             id: act.function_id.clone(),
@@ -199,6 +195,9 @@ impl From<DeployResponse> for RolledBack {
 pub(in crate::http::api) struct DeploymentRows {
     /// Newest first.
     deployments: Vec<DeploymentRow>,
+    /// What asks for the next page as its `cursor`; absent in the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// One deployment.
@@ -270,7 +269,8 @@ struct DeploymentRow {
 
 impl From<DeploymentsResponse> for DeploymentRows {
     fn from(answer: DeploymentsResponse) -> Self {
-        Self { deployments: answer.deployments.into_iter().map(Into::into).collect() }
+        let next_cursor = answer.next_cursor;
+        Self { deployments: answer.deployments.into_iter().map(Into::into).collect(), next_cursor }
     }
 }
 
