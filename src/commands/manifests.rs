@@ -9,7 +9,7 @@ pub(super) use wanted::{Wanted, carry_out};
 
 use super::{Caller, Context, aliases::check_environment, approval::refuse_to_wait, deploy::check_text};
 use crate::{
-    error::Error,
+    error::{Error, ErrorCode},
     model::{Deployment, DeploymentId, FunctionId, Split, Timestamp},
     protocol::message::{
         ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest, ManifestAlias,

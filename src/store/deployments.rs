@@ -107,8 +107,7 @@ pub(super) fn page(
          ORDER BY sequence DESC LIMIT ?4 OFFSET ?5"
     );
     let (alias, status) = (Text(&query.alias), Text(query.status));
-    let values =
-        params![Text(function_id), alias, status, query.limit, query.offset, query.before, query.version];
+    let values = params![Text(function_id), alias, status, query.limit, query.offset, query.before, query.version];
     connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 

@@ -100,7 +100,8 @@ async fn what_failed_may_be_tried_again_and_a_dry_run_takes_no_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_approval_is_told_so_again() {
     let daemon = TestDaemon::start().await;
-    let protect = SetEnvironmentRequest { name: "production".into(), protected: true };
+    let protect =
+        SetEnvironmentRequest { name: "production".into(), protected: Some(true), ..SetEnvironmentRequest::default() };
     daemon.call(&protect).await.unwrap();
     let first = daemon.call(&request("a", CODE)).await.unwrap();
     assert_eq!(first.status, "pending_approval");

@@ -99,7 +99,10 @@ async fn versions_and_deployments_come_once_each_whatever_is_deployed_meanwhile(
 async fn what_is_approved_between_two_pages_does_not_confuse_them() {
     let daemon = TestDaemon::start().await;
     deploy_many(&daemon, &["one", "two", "three"]).await;
-    daemon.call(&SetEnvironmentRequest { name: "dev".into(), protected: true }).await.unwrap();
+    daemon
+        .call(&SetEnvironmentRequest { name: "dev".into(), protected: Some(true), ..SetEnvironmentRequest::default() })
+        .await
+        .unwrap();
     let alias = SetAliasRequest {
         function_id: "f".into(),
         name: "DEV".into(),

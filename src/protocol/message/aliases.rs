@@ -1,7 +1,7 @@
 //! What commands about aliases say and answer.
 
 use super::{SplitInfo, VersionRef, is_false};
-use crate::model::{EnvironmentName, FunctionId, Timestamp, VersionLabel};
+use crate::model::{AliasName, EnvironmentName, FunctionId, Timestamp, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 requests! {

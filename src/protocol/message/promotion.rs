@@ -29,7 +29,6 @@ requests! {
         from_alias: Option<String>,
         /// Why, for the audit trail, which says from where in any case.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Check everything, move nothing, and say what would happen.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -47,7 +46,6 @@ requests! {
         to: Option<String>,
         /// Why, for the audit trail, which says from where in any case.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(length(max = 4096))]
         reason: Option<String>,
         /// Say what would change, change nothing.
         #[serde(default, skip_serializing_if = "is_false")]

@@ -114,7 +114,7 @@ struct Act {
 
 /// The label, the status, and all else.
 fn parts(answer: DeployResponse) -> (String, String, Act) {
-    // Every field, so that none is forgotten here.
+    // Every field, so that none is forgotten here. That the function is new is told apart.
     let DeployResponse {
         deployment_id,
         function_id,
@@ -126,6 +126,7 @@ fn parts(answer: DeployResponse) -> (String, String, Act) {
         status,
         previous_version,
         published,
+        new_function: _,
         digest,
         size,
         duration_ms,
