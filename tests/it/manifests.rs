@@ -208,7 +208,7 @@ async fn each_deployment_leaves_its_manifest() {
     assert!(daemon.redeploy_text("a", None, "export default 1").await.is_err());
     assert_eq!(files(daemon.data_dir()), names, "what failed left nothing as it is now");
     let missing = daemon.call(&of(&first.function_id.replace("func", "deploy"))).await;
-    assert!(is_refused(&missing, ErrorCode::InvalidRequest), "{missing:?}");
+    assert!(is_refused(&missing, ErrorCode::DeploymentNotFound), "{missing:?}");
 
     // Back to what the first one left.
     apply(&daemon, &manifest).await.unwrap();
