@@ -8,6 +8,10 @@ use std::{fmt, str::FromStr};
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(i64);
 
+/// What has a text in RFC 3339, whose years have four digits: from the beginning of the year 0 to the last days of 9999.
+const MIN_MS: i64 = -62_167_219_200_000;
+const MAX_MS: i64 = 253_402_128_000_000;
+
 impl Timestamp {
     /// The present, by the system's clock.
     #[must_use]
@@ -15,11 +19,10 @@ impl Timestamp {
         Self(jiff::Timestamp::now().as_millisecond())
     }
 
-    /// The point `milliseconds` after the Unix epoch.
+    /// The point `milliseconds` after the Unix epoch, or the nearest that has a text.
     #[must_use]
     pub fn from_millis(milliseconds: i64) -> Self {
-        let bound = |it: jiff::Timestamp| it.as_millisecond();
-        Self(milliseconds.clamp(bound(jiff::Timestamp::MIN) + 1, bound(jiff::Timestamp::MAX)))
+        Self(milliseconds.clamp(MIN_MS, MAX_MS))
     }
 
     /// Milliseconds since the Unix epoch.
@@ -98,6 +101,15 @@ mod tests {
         let timestamp = Timestamp::from_millis(1_769_508_000_123);
         assert_eq!(timestamp.to_string(), "2026-01-27T10:00:00.123Z");
         assert_eq!(timestamp.to_string().parse(), Ok(timestamp));
+    }
+
+    #[test]
+    fn the_first_and_the_last_have_a_text() {
+        for milliseconds in [i64::MIN, i64::MAX] {
+            let timestamp = Timestamp::from_millis(milliseconds);
+            assert_eq!(timestamp.to_string().parse(), Ok(timestamp));
+            assert_eq!(timestamp.to_string().len(), "2026-01-27T10:00:00.123Z".len());
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ requests! {
         /// How long the preview stays from now on, such as `24h`; `0`: until it is deleted; as the configuration says when
         /// absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^(0|[0-9]{1,3}[smhd])$"))]
         ttl: Option<String>,
         /// Whether the alias is moved; true when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,7 @@ requests! {
         function_id: Option<String>,
         /// Also those that were not deployed for so long, such as `3d`; only what has expired when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(regex(pattern = "^[0-9]{1,9}[smhd]$"))]
         older_than: Option<String>,
         /// Say what would go, delete nothing.
         #[serde(default, skip_serializing_if = "is_false")]
