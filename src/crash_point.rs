@@ -39,6 +39,16 @@ pub const RESTORE_STEPS: &[&str] = &[
     "restore.database",
 ];
 
+/// The steps that a rotation of the master key passes besides.
+pub const ROTATION_STEPS: &[&str] = &[
+    // The next key is beside the present one.
+    "secrets.next_key",
+    // Every data key is sealed with it, in a transaction that is not done.
+    "secrets.rewrapped",
+    // The transaction is on disk, and the next key has not got its name.
+    "secrets.committed",
+];
+
 /// Ends the process here if this is the step that [`CRASH_AT_VARIABLE`] names; in release builds it does nothing.
 ///
 /// The end is a SIGKILL, so that nothing of this process gets to tidy up: no destructor, no flush, no signal handler.
@@ -46,7 +56,7 @@ pub fn crash_point(step: &str) {
     #[cfg(debug_assertions)]
     {
         debug_assert!(
-            STEPS.contains(&step) || RESTORE_STEPS.contains(&step),
+            STEPS.contains(&step) || ROTATION_STEPS.contains(&step) || RESTORE_STEPS.contains(&step),
             "`{step}` is missing in the list of steps"
         );
         if std::env::var_os(CRASH_AT_VARIABLE).is_some_and(|it| it == step) {

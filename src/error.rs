@@ -75,6 +75,10 @@ error_codes! {
     DeploymentNotFound = "DEPLOYMENT_NOT_FOUND", http 404, exit 3;
     /// No token has this id or name, or its beginning.
     TokenNotFound = "TOKEN_NOT_FOUND", http 404, exit 3;
+    /// No variable has this name there.
+    VariableNotFound = "VARIABLE_NOT_FOUND", http 404, exit 3;
+    /// A secret cannot be opened: the master key is missing or another one, or the secret is damaged.
+    SecretUnavailable = "SECRET_UNAVAILABLE", http 503, exit 10;
     /// The request contradicts what is there.
     Conflict = "CONFLICT", http 409, exit 4;
     /// The idempotency key came with another request before.

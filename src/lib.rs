@@ -41,7 +41,7 @@
 //! | modules | own |
 //! |---|---|
 //! | [`model`], [`error`], [`config`], [`crash_point`] | plain data; what a client may see of a failure; every setting; where tests may kill the process |
-//! | [`protocol`], [`socket`], [`lanes`], [`sqlite`], [`logging`] | the bytes on both sockets; a socket that wakes seldom; the threads of connections; opening and migrating a database; the daemon's own log |
+//! | [`protocol`], [`socket`], [`lanes`], [`sqlite`], [`logging`], [`secrets`] | the bytes on both sockets; a socket that wakes seldom; the threads of connections; opening and migrating a database; the daemon's own log; variables in memory, secrets sealed |
 //! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; what functions log and how they do; the other end of the command socket |
 //! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |
 //! | [`router`], [`scheduler`], [`deploy`], [`backup`] | which version answers; which worker, and how many; from a source, built if need be, to a checked bundle; a node as one file |
@@ -76,6 +76,8 @@
 //! | What a slow or greedy HTTP client makes the daemon hold is bounded, and nothing below `/api/` answers without a token | [`http`] | `tests/it/http` |
 //! | Who breaks the rules of HTTP/2 or sends what can be read in two ways is cut off, and nobody else notices | [`http`] | `tests/it/http/http2.rs`, `tests/it/http/smuggling.rs` |
 //! | The daemon says that it is ready when its functions are served and its kept workers are warm, and takes it back when it begins to stop | [`http`], [`daemon`] | `tests/it/http/ready.rs` |
+//! | A worker has one consistent set of variables; a change reaches every further call and fails none | [`secrets`], [`scheduler`] | `tests/it/variables.rs` |
+//! | A secret lies sealed, goes to workers of its function, and is shown nowhere; a changed row does not open | [`secrets`], [`store`] | `tests/it/secrets.rs` searches disk, logs and processes |
 //! | A function cannot use the command socket | [`ipc`] | `tests/it/rogue.rs` |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 
@@ -100,6 +102,7 @@ pub mod model;
 pub mod protocol;
 pub mod router;
 pub mod scheduler;
+pub mod secrets;
 pub mod socket;
 pub mod sqlite;
 pub mod store;

@@ -131,6 +131,9 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_MAX, |_| Ok(()))?;
+    // What is deleted is overwritten: a value that has become a secret must not go on lying there in clear.
+    let secure_delete = durability == Durability::Full;
+    connection.pragma_update_and_check(None, "secure_delete", secure_delete, |_| Ok(()))?;
     connection.pragma_update(None, "foreign_keys", false)
 }
 

@@ -10,7 +10,7 @@ use std::{
 /// Reading order from the ground up. A module may use itself and anything on a lower layer.
 const LAYERS: &[&[&str]] = &[
     &["model", "error", "config", "crash_point"],
-    &["protocol", "socket", "lanes", "sqlite", "logging"],
+    &["protocol", "socket", "lanes", "sqlite", "logging", "secrets"],
     &["store", "bundle", "telemetry", "client"],
     &["worker"],
     &["router", "scheduler", "deploy", "backup"],

@@ -105,6 +105,7 @@ impl Sandbox {
             handler: "default".into(),
             memory_max: Arc::new(AtomicU64::new(u64::MAX)),
             network: SharedNetwork::new(Network::On),
+            variables: levain::secrets::Variables::default(),
         };
         Ok(Self {
             isolated,

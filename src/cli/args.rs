@@ -1,8 +1,8 @@
 //! The command tree and the parsers of single values.
 
 use super::{
-    aliases, approvals, backup, bench, cleanup, compare, config, demo, deploy, environments, functions, invoke, logs,
-    manifest, metrics, policy, previews, promote, rollout, runtime, serve, tokens, traffic, versions,
+    aliases, approvals, backup, bench, cleanup, compare, config, demo, deploy, env, environments, functions, invoke,
+    logs, manifest, metrics, policy, previews, promote, rollout, runtime, secret, serve, tokens, traffic, versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
@@ -98,6 +98,12 @@ pub(super) enum Command {
     /// Make, list, change, compare and delete the environments that aliases run in
     #[command(subcommand)]
     Environments(environments::Environments),
+    /// Set, list and delete the variables that functions find in process.env
+    #[command(subcommand)]
+    Env(env::Env),
+    /// Set, rotate and delete secrets: variables that are sealed on disk and never shown
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// List the deployments that wait for approval
     Approvals(approvals::Approvals),
     /// Let a deployment that waits take effect

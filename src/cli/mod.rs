@@ -14,6 +14,7 @@ mod compare;
 mod config;
 mod demo;
 mod deploy;
+mod env;
 mod environments;
 mod error;
 mod functions;
@@ -29,6 +30,7 @@ mod print;
 mod promote;
 mod rollout;
 mod runtime;
+mod secret;
 mod serve;
 mod session;
 mod status;
@@ -110,6 +112,8 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Promote(command) => command.run(session).await,
         Command::Preview(command) => command.run(session).await,
         Command::Environments(command) => command.run(session).await,
+        Command::Env(command) => command.run(session).await,
+        Command::Secret(command) => command.run(session).await,
         Command::Approvals(command) => command.run(session).await,
         Command::Approve(command) => command.run(session).await,
         Command::Reject(command) => command.run(session).await,

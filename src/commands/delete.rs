@@ -25,6 +25,7 @@ pub(super) async fn function(context: &Arc<Context>, request: DeleteRequest) -> 
                 Ok(())
             };
             owner.blocking(remove).await?;
+            owner.reload_variables().await?;
             Ok(DeleteResponse { function_id: id.to_string(), status: FunctionStatus::Deleted })
         })
         .await

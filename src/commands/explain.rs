@@ -4,9 +4,10 @@ use crate::{
     bundle::BundleError,
     deploy::{ArchiveError, BuildError, BundleProblem, SourceError},
     error::{Error, ErrorCode},
-    model::NameError,
+    model::{NameError, variable::KeyError},
     protocol::worker::LoadError,
     scheduler::InvokeError,
+    secrets::SecretError,
     store::StoreError,
     telemetry::TelemetryError,
     worker::{Exit, KillReason, StartError, ToolError},
@@ -42,6 +43,10 @@ impl From<StoreError> for Error {
             | StoreError::NotPending(_)
             | StoreError::Environment(_)
             | StoreError::TokenNameTaken(_) => ErrorCode::Conflict,
+            StoreError::IsSecret(_) => ErrorCode::Conflict,
+            StoreError::VariableNotFound(_) | StoreError::GenerationNotFound(..) => ErrorCode::VariableNotFound,
+            StoreError::TooManyVariables { .. } => ErrorCode::PayloadTooLarge,
+            StoreError::Secret(_) => ErrorCode::SecretUnavailable,
             StoreError::TokenNotFound(_) => ErrorCode::TokenNotFound,
             StoreError::LabelTaken(_) => ErrorCode::VersionExists,
             StoreError::VersionInUse { .. } => ErrorCode::VersionInUse,
@@ -54,6 +59,22 @@ impl From<StoreError> for Error {
             StoreError::Open(_) | StoreError::Corrupt { .. } | StoreError::Sqlite(_) => return Self::internal(error),
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<SecretError> for Error {
+    fn from(error: SecretError) -> Self {
+        let code = match &error {
+            SecretError::SameKey(_) | SecretError::FixedKey => ErrorCode::Conflict,
+            _ => ErrorCode::SecretUnavailable,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        Self::invalid(error.to_string())
     }
 }
 
@@ -160,6 +181,7 @@ impl From<&StartError> for Error {
             StartError::Bundle(error) => {
                 Self::new(bundle_code(error).unwrap_or(ErrorCode::Internal), error.to_string())
             }
+            StartError::Secret(error) => Self::new(ErrorCode::SecretUnavailable, error.to_string()),
             StartError::Launch(_) | StartError::Prepare(_) => {
                 Self::new(ErrorCode::WorkerUnavailable, error.to_string()).with_details(details)
             }

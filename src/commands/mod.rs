@@ -34,9 +34,11 @@ mod rollback;
 mod rollout;
 mod room;
 mod scopes;
+mod secrets;
 mod status;
 mod tokens;
 mod traffic;
+mod variables;
 mod versions;
 mod warmup;
 
@@ -50,6 +52,7 @@ pub use policy::keep_watch;
 pub use previews::{HOST_SEPARATOR, keep_previews};
 pub use scopes::{About, Needs, SCOPES, needs};
 pub use status::disk;
+pub use secrets::{OpenVariablesError, keep_secret_audit, open_variables};
 pub use tokens::keep_token_uses;
 
 use crate::{
@@ -61,6 +64,7 @@ use crate::{
     protocol::ipc::{Encoding, Request},
     router::{Alias, Entry, Guard, Progress, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
+    secrets::{KeySource, Variables},
     store::{AliasRecord, FunctionRecord, Store},
     telemetry::Telemetry,
     worker::{Blueprint, SharedNetwork},
@@ -106,6 +110,12 @@ pub struct Context {
     pub router: Router,
     /// The workers.
     pub scheduler: Scheduler,
+    /// The variables.
+    pub variables: Variables,
+    /// Held by whoever changes them, or the master key.
+    pub changing_variables: tokio::sync::Mutex<()>,
+    /// Where the key comes from that secrets are sealed with.
+    pub key_source: KeySource,
     /// The tokens.
     pub authority: Authority,
     /// Logs and metrics.
@@ -245,6 +255,16 @@ pub async fn execute(
         Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)?),
         Request::RevokeToken(request) => encoding.write(&Box::pin(tokens::revoke(context, request, caller)).await?),
         Request::Backup(request) => encoding.write(&Box::pin(backup::run(context, request, partials)).await?),
+        Request::SetVariables(request) => encoding.write(&Box::pin(variables::set(context, request, caller)).await?),
+        Request::ListVariables(request) => encoding.write(&Box::pin(variables::list(context, request, caller)).await?),
+        Request::DeleteVariables(request) => {
+            encoding.write(&Box::pin(variables::delete(context, request, caller)).await?)
+        }
+        Request::SecretGenerations(request) => encoding.write(&Box::pin(secrets::generations(context, request)).await?),
+        Request::SecretAudit(request) => encoding.write(&Box::pin(secrets::audit(context, request)).await?),
+        Request::RotateMasterKey(request) => {
+            encoding.write(&Box::pin(secrets::rotate(context, request, caller)).await?)
+        }
         Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
     }
 }
@@ -334,6 +354,7 @@ impl Context {
             handler: entry.function.handler.clone(),
             memory_max: Arc::new(AtomicU64::new(entry.function.settings.memory_bytes())),
             network: SharedNetwork::new(entry.function.settings.network),
+            variables: self.variables.clone(),
         }
     }
 }

@@ -69,6 +69,9 @@ needs! {
     // A manifest that a deployment has left may tell of other functions.
     ExportManifest(it) Read, if it.deployment_id.is_some() { All } else { one_or_all(it.function_id.as_ref()) };
 
+    ListVariables(it) Read, one_or_all(it.function_id.as_ref());
+    SecretGenerations(it) Read, one_or_all(it.function_id.as_ref());
+
     Register(_) Deploy, All;
     // What a path names is read with the rights of the daemon: the folder of its tokens, for one.
     Deploy(it) Deploy or Admin if it.bundle_path.is_some(), Function(&it.function_id);
@@ -89,6 +92,10 @@ needs! {
     ApplyManifest(_) Deploy, All;
     Cleanup(it) Deploy, one_or_all(it.function_id.as_ref());
 
+    // What is for all functions is not one deployer's to change.
+    SetVariables(it) Deploy or Admin if it.function_id.is_none(), one_or_all(it.function_id.as_ref());
+    DeleteVariables(it) Deploy or Admin if it.function_id.is_none(), one_or_all(it.function_id.as_ref());
+
     // Settings are what keeps a function within bounds: among them who may call it, and what it reaches.
     Update(it) Admin, Function(&it.function_id);
     Delete(it) Admin, Function(&it.function_id);
@@ -101,6 +108,8 @@ needs! {
     ListTokens(_) Admin, All;
     RevokeToken(_) Admin, All;
     Backup(_) Admin, All;
+    SecretAudit(_) Admin, All;
+    RotateMasterKey(_) Admin, All;
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Values as the program uses them: durations, sizes, and what an empty text stands for.
 
 use super::{
-    BuildConfig, DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, PreviewsConfig, VersioningConfig, WorkersConfig,
+    BuildConfig, DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, PreviewsConfig, VariablesConfig, VersioningConfig,
+    WorkersConfig,
 };
 use std::{path::Path, time::Duration};
 
@@ -46,6 +47,14 @@ impl WorkersConfig {
     #[must_use]
     pub fn memory_poll(&self) -> Duration {
         milliseconds(self.memory_poll_ms)
+    }
+}
+
+impl VariablesConfig {
+    /// See [`Self::renew_timeout_ms`].
+    #[must_use]
+    pub fn renew_timeout(&self) -> Duration {
+        milliseconds(self.renew_timeout_ms)
     }
 }
 

@@ -273,6 +273,28 @@ schema! {
         cors_origin: String = "", Rule::Text, Live,
             "The origin whose pages may call functions, or * for all; empty: functions answer preflights themselves.";
     }
+    /// What functions find in process.env; docs/variables.md.
+    variables: VariablesConfig {
+        count_max: u32 = 500_u32, Rule::Number(1, 10_000), Live,
+            "Variables of one function in one environment, and as many for all of either.";
+        value_bytes_max: u32 = 65_536_u32, Rule::Number(64, 1_048_576), Live,
+            "The longest value.";
+        total_bytes_max: u32 = 1_048_576_u32, Rule::Number(1_024, 16_777_216), Live,
+            "Names and values of one function in one environment together.";
+        renew_timeout_ms: u32 = 10_000_u32, Rule::Number(0, 600_000), Live,
+            "How long a change waits until no call gets a worker with the values from before; then it answers that some do.";
+    }
+    /// How secrets are kept; docs/secrets.md.
+    secrets: SecretsConfig {
+        master_key_file: String = "", Rule::Text, Restart,
+            "File with the master key, such as a service manager gives; empty: LEVAIN_MASTER_KEY_FILE, LEVAIN_MASTER_KEY, then master.key in the data directory.";
+        allow_missing_key: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Restart,
+            "on: the daemon starts without the right master key, and functions with secrets answer SECRET_UNAVAILABLE; off: it does not start.";
+        generations_kept: u32 = 5_u32, Rule::Number(1, 1_000), Live,
+            "Values of a secret that are kept, the present one included.";
+        audit_rows_max: u32 = 10_000_u32, Rule::Number(100, 10_000_000), Live,
+            "Rows of the audit trail of secrets; the oldest go when there are more.";
+    }
     /// How versions come to be.
     versioning: VersioningConfig {
         verify: Verify = Verify::Load, Rule::Choice(Verify::NAMES), Live,

@@ -18,7 +18,7 @@ pub use restore::{FailedRestore, Restored, restore};
 
 use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
-    commands::{self, AdminTokenError, Authority, ChangeLocks, ClaimedKeys, Context},
+    commands::{self, AdminTokenError, Authority, ChangeLocks, ClaimedKeys, Context, OpenVariablesError},
     config::{Bytecode, Config, ConfigError, Effective},
     deploy::{Builder, Manifests, Scratch},
     http,
@@ -87,6 +87,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The secrets cannot be opened.
+    #[error(transparent)]
+    Variables(#[from] OpenVariablesError),
     /// The bundles cannot be opened.
     #[error(transparent)]
     Bundles(#[from] BundleError),
@@ -186,6 +189,7 @@ impl Daemon {
         };
         process::raise_file_limit();
         process::keep_freed_memory();
+        process::leave_no_core();
         let data_dir = config.data_dir().to_owned();
         let lock = lock(&data_dir)?;
         restore::finish(&data_dir)?;
@@ -223,6 +227,7 @@ impl Daemon {
         helpers.spawn(commands::keep_expiring(Arc::clone(&context)));
         helpers.spawn(commands::keep_previews(Arc::clone(&context)));
         helpers.spawn(commands::keep_token_uses(Arc::clone(&context)));
+        helpers.spawn(commands::keep_secret_audit(Arc::clone(&context)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let (context, face) = (Arc::clone(&context), face.clone());
@@ -293,6 +298,9 @@ impl Daemon {
         if let Err(error) = self.context.write_token_uses().await {
             tracing::error!(%error, "cannot write when tokens were last used");
         }
+        if let Err(error) = self.context.write_injections().await {
+            tracing::error!(%error, "cannot write which workers were given secrets");
+        }
         let (context, face) = (Arc::clone(&self.context), self.face.take());
         let finish = move || {
             context.telemetry.close();
@@ -315,6 +323,7 @@ async fn open(
     stopping: CancellationToken,
 ) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;
+    let (variables, key_source) = commands::open_variables(&store, &config, &data_dir)?;
     let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
     let reconciled = bundles.reconcile(&store.published()?)?;
     for (function, version) in &reconciled.removed {
@@ -346,6 +355,9 @@ async fn open(
         router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
         scheduler: Scheduler::new(spawner, Arc::clone(&bundles), scheduler_limits(&config)),
         authority,
+        variables,
+        changing_variables: tokio::sync::Mutex::new(()),
+        key_source,
         config: ArcSwap::from_pointee(config),
         data_dir,
         store,

@@ -11,6 +11,14 @@ pub(super) fn raise_file_limit() {
     }
 }
 
+/// A crash must not write secrets to disk. A limit of one byte, rather than none, also keeps the kernel from giving the
+/// memory to a program that collects crashes (`core(5)`, and `fs/coredump.c`): with a limit of 0 it does.
+pub(super) fn leave_no_core() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 1, 1) {
+        tracing::warn!(%error, "cannot keep a crash from writing the daemon's memory to disk");
+    }
+}
+
 /// Freed memory that stays with the process for its next use.
 #[cfg(target_env = "gnu")]
 const MEMORY_KEPT_BYTES: libc::c_int = 32 << 20;

@@ -3,7 +3,9 @@
 //! Values that a client sends are parsed once, at the edge, into the newtypes of [`name`] and [`id`]; further in, an
 //! invalid name or identity cannot exist.
 
+pub mod audit;
 pub mod deployment;
+pub mod dotenv;
 pub mod environment;
 pub mod function;
 pub mod id;
@@ -12,11 +14,14 @@ pub mod name;
 pub mod policy;
 pub mod rollout;
 mod schema;
+pub mod secret;
 pub mod time;
 pub mod token;
 pub mod traffic;
+pub mod variable;
 pub mod version;
 
+pub use audit::{SecretAction, SecretAudit};
 pub use deployment::{Decision, Deployment, DeploymentKind, DeploymentStatus};
 pub use environment::EnvironmentError;
 pub use function::{Auth, Function, FunctionStatus, Network, Setting, Settings, SettingsPatch};
@@ -25,7 +30,9 @@ pub use invocation::{BodyBroken, ColdStart, IncomingBody, Invocation, RequestBod
 pub use name::{AliasName, EnvironmentName, FunctionName, NameError, PreviewName, TokenName, VersionLabel};
 pub use policy::{Breach, Counts, Policy, PolicyAction};
 pub use rollout::{Rollout, RolloutStatus};
+pub use secret::SecretText;
 pub use time::Timestamp;
 pub use token::{Scope, Secret, SecretHash, Token};
 pub use traffic::{Percent, PercentError, Split, Sticky, StickyError};
+pub use variable::{Place, Sealed, Variable, VariableKey, VariableValue};
 pub use version::{Digest, Source, Version};

@@ -4,7 +4,7 @@
 
 use super::{
     AliasName, DeploymentId, Digest, EnvironmentName, FunctionId, FunctionName, InvocationId, Percent, PreviewName,
-    RolloutId, Secret, Sticky, Timestamp, TokenId, TokenName, VersionId, VersionLabel,
+    RolloutId, Secret, SecretText, Sticky, Timestamp, TokenId, TokenName, VariableKey, VersionId, VersionLabel,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -35,6 +35,15 @@ described! {
         "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
         "minLength": 1,
         "maxLength": 48,
+    });
+    SecretText: |_| json_schema!({
+        "description": "A value, which is in no answer where it is a secret.",
+        "type": "string",
+    });
+    VariableKey: |_| json_schema!({
+        "description": "A variable's name: A-Z, a-z, 0-9 and _, and no digit at its beginning.",
+        "type": "string",
+        "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,127}$",
     });
     VersionLabel: |_| json_schema!({
         "description": "A version's label: letters, digits, `.`, `_` and `-`, and not `.` or `..`.",

@@ -25,7 +25,11 @@ impl Scope {
     /// All, by their names, each with what it allows.
     pub const ALL: [(&str, Self, &str); 4] = [
         ("admin", Self::Admin, "everything: among it functions' settings, deleting functions, and tokens"),
-        ("deploy", Self::Deploy, "publish versions, point aliases at them, remove what nothing refers to; and `read`"),
+        (
+            "deploy",
+            Self::Deploy,
+            "publish versions, point aliases at them, set variables, remove what nothing refers to; and `read`",
+        ),
         ("invoke", Self::Invoke, "invoke functions"),
         ("read", Self::Read, "look: functions, versions, deployments, logs, metrics, the daemon's state"),
     ];

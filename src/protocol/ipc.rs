@@ -213,6 +213,12 @@ commands! {
     0x2A "DELETE_PREVIEW" DeletePreview(DeletePreviewRequest) -> RemovedPreviewsResponse: "removes a preview of one function, or of all that have it";
     0x2B "CLEANUP_PREVIEWS" CleanupPreviews(CleanupPreviewsRequest) -> RemovedPreviewsResponse: "removes previews that have expired or are old";
     0x2C "BACKUP" Backup(BackupRequest) -> BackupResponse: "sends all of the node as one file, in parts";
+    0x2D "SET_VARIABLES" SetVariables(SetVariablesRequest) -> ChangeVariablesResponse: "sets variables and secrets, all of them or none; workers that run get them without a failed call";
+    0x2E "LIST_VARIABLES" ListVariables(ListVariablesRequest) -> ListVariablesResponse: "lists variables, or what a function finds in an environment; never the values of secrets";
+    0x2F "DELETE_VARIABLES" DeleteVariables(DeleteVariablesRequest) -> ChangeVariablesResponse: "deletes variables and secrets, all generations of them";
+    0x30 "SECRET_GENERATIONS" SecretGenerations(SecretGenerationsRequest) -> SecretGenerationsResponse: "lists the generations of a secret that are kept, newest first";
+    0x31 "SECRET_AUDIT" SecretAudit(SecretAuditRequest) -> SecretAuditResponse: "who did what with secrets, newest first";
+    0x32 "ROTATE_MASTER_KEY" RotateMasterKey(RotateMasterKeyRequest) -> RotateMasterKeyResponse: "seals all secrets' data keys with another master key";
 }
 
 fn unknown_command(command: u8) -> Error {

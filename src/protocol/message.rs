@@ -201,6 +201,7 @@ mod status;
 mod tags;
 mod tokens;
 mod traffic;
+mod variables;
 pub use aliases::{
     AliasDetails, AliasInfo, AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, SetAliasRequest,
 };
@@ -239,6 +240,7 @@ pub use tokens::{
     CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest, TokenInfo,
 };
 pub use traffic::{SetTrafficRequest, SplitInfo};
+pub use variables::*;
 
 messages! {
     /// What answers INVOKE. Where the function failed, `success` is false, `error` and `code` are set and `status` is 0.

@@ -4,6 +4,7 @@
 //! object a line, on its control channel. Everything a worker says is hostile input: the reader bounds it, and a field
 //! that names an invocation is checked against what that worker runs.
 
+use crate::model::SecretText;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
@@ -51,8 +52,8 @@ pub struct Assignment {
     pub compiled: Option<String>,
     /// The export to call.
     pub handler: String,
-    /// Environment variables of the function.
-    pub variables: BTreeMap<String, String>,
+    /// Environment variables of the function, secrets among them.
+    pub variables: BTreeMap<String, SecretText>,
     /// Log messages are cut to this many bytes.
     pub log_line_bytes_max: u32,
     /// The daemon's version.

@@ -171,6 +171,23 @@ impl Cell {
         self.state.lock().workers.iter().map(|(id, worker)| (*id, Arc::clone(worker))).collect()
     }
 
+    /// Those that take calls and would get other variables now.
+    pub(super) fn outdated(&self) -> Vec<WorkerId> {
+        let state = self.state.lock();
+        let serving = state.workers.iter().filter(|(id, _)| state.pool.is_serving(**id));
+        serving.filter(|(_, worker)| !self.blueprint.has_still(&worker.worn)).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn starting(&self) -> Vec<WorkerId> {
+        self.state.lock().starting.keys().copied().collect()
+    }
+
+    /// Whether no worker that takes calls would get other variables now, and of those that were starting none does.
+    pub(super) fn is_renewed(&self, starting: &[WorkerId]) -> bool {
+        let is_over = |id| !self.state.lock().starting.contains_key(id);
+        starting.iter().all(is_over) && self.outdated().is_empty()
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state.lock().pool.is_closed()
     }
@@ -396,6 +413,10 @@ async fn run_worker(shared: &Arc<Shared>, cell: &Arc<Cell>, id: WorkerId, cancel
                 state.starting.remove(&id);
                 state.workers.insert(id, Arc::clone(&worker));
             });
+            // Its variables may have changed while it started.
+            if !cell.blueprint.has_still(&worker.worn) {
+                shared.apply(cell, Event::Worn(id));
+            }
             // The pool may have given up on it in the last moment of its start.
             if cancelled.is_cancelled() {
                 worker.kill(KillReason::Stop);

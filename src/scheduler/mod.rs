@@ -19,11 +19,13 @@ mod invoke;
 mod lease;
 pub mod node;
 pub mod pool;
+mod renewal;
 #[cfg(test)]
 mod simulation;
 
 pub use cell::Floor;
 pub use invoke::{Failed, InvokeError, Pace, Reply, Wait};
+pub use renewal::Renewal;
 
 use crate::{
     bundle::BundleStore,
@@ -276,7 +278,7 @@ impl Scheduler {
     }
 
     /// Looks at the memory of all workers: ends those over their limit, has those replaced that near it or whose function
-    /// has another network now, and tells the node the sum. To be called every `memory_poll`.
+    /// has another network or other variables now, and tells the node the sum. To be called every `memory_poll`.
     pub fn enforce_memory(&self) {
         self.0.spawner.enforce_memory();
         let soft_percent = self.0.limits.load().memory_soft_percent;
@@ -284,7 +286,9 @@ impl Scheduler {
             let soft = cell.blueprint.memory_max.load(Ordering::Relaxed) / 100 * soft_percent;
             for (id, worker) in cell.workers() {
                 // A process cannot change its network, so that a change of the setting takes other processes.
-                if worker.has_grown_to(soft) || worker.network != cell.blueprint.network.get() {
+                let is_outdated =
+                    worker.network != cell.blueprint.network.get() || !cell.blueprint.has_still(&worker.worn);
+                if is_outdated || worker.has_grown_to(soft) {
                     self.0.apply(&cell, Event::Worn(id));
                 }
             }

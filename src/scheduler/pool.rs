@@ -164,6 +164,11 @@ impl Pool {
         self.workers.is_empty() && self.waiting.is_empty()
     }
 
+    /// Whether a worker may be given calls.
+    pub fn is_serving(&self, id: WorkerId) -> bool {
+        self.is_ready(id)
+    }
+
     /// Whether the pool takes no more work.
     pub fn is_closed(&self) -> bool {
         self.closed

@@ -3,8 +3,9 @@
 use super::Hold;
 use crate::model::{
     AliasName, Deployment, DeploymentId, EnvironmentError, EnvironmentName, FunctionId, FunctionName, RolloutId,
-    TokenId, TokenName, VersionId, VersionLabel,
+    TokenId, TokenName, VariableKey, VersionId, VersionLabel,
 };
+use crate::secrets::SecretError;
 use crate::sqlite::SqliteError;
 
 /// A command the store did not carry out; nothing has changed.
@@ -79,6 +80,32 @@ pub enum StoreError {
     /// The environment cannot be made, changed or deleted like this.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
+    /// What is a secret does not become a plain variable unasked.
+    #[error("{} set as no secret, and {} secrets there: delete them first", keys(.0), if .0.len() == 1 { "is a" } else { "are" })]
+    IsSecret(Vec<VariableKey>),
+    /// There is no such variable there.
+    #[error("no variable there is called {}", keys(.0))]
+    VariableNotFound(Vec<VariableKey>),
+    /// The secret has no such generation any more, or yet.
+    #[error("there is no generation {1} of the secret {0}; `levain secret generations` lists those that are kept")]
+    GenerationNotFound(VariableKey, u32),
+    /// More variables than one function and environment may have.
+    #[error(
+        "there would be {found} variables of {bytes} bytes there; at most {max} of {bytes_max} bytes together may be"
+    )]
+    TooManyVariables {
+        /// How many.
+        found: usize,
+        /// How long they are.
+        bytes: usize,
+        /// How many there may be.
+        max: usize,
+        /// How long they may be.
+        bytes_max: usize,
+    },
+    /// A secret cannot be sealed or opened.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] SqliteError),
@@ -98,6 +125,10 @@ pub enum StoreError {
     /// The database failed: a full disk, a lock held too long, damage.
     #[error("the store failed: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+fn keys(keys: &[VariableKey]) -> String {
+    keys.iter().map(VariableKey::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn fixed(alias: &AliasName) -> &'static str {

@@ -17,10 +17,12 @@
 //! - In a protected environment nothing takes calls of an alias that was not approved for it there, and nothing that runs
 //!   there is taken out of it.
 //! - Environments take variables from one another in no circle, and one that something uses is not deleted.
+//! - What is a secret lies here sealed, and its audit trail names no value. Variables of a deleted function are gone.
 //! - A token stays, and what it may do never changes; a revoked one stays revoked. Its secret is not here.
 
 mod aliases;
 mod approval;
+mod audit;
 mod deployments;
 mod environments;
 mod error;
@@ -28,8 +30,10 @@ mod functions;
 mod idempotency;
 mod retention;
 mod rollouts;
+mod sealed;
 mod tokens;
 mod value;
+mod variables;
 mod versions;
 
 #[cfg(test)]
@@ -41,6 +45,7 @@ pub use environments::{EnvironmentChange, EnvironmentRecord};
 pub use error::StoreError;
 pub use idempotency::{KeptAnswer, RequestDigest};
 pub use retention::{Hold, Pruned};
+pub use variables::{GenerationRecord, VariableChange, VariableOutcome, VariableRecords};
 
 use crate::crash_point::crash_point;
 use crate::model::{
@@ -65,6 +70,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/007_tokens.sql"),
     include_str!("migrations/008_environments.sql"),
     include_str!("migrations/009_idempotency.sql"),
+    include_str!("migrations/010_variables.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -176,6 +182,7 @@ impl Store {
             functions::set_target(it, id, FunctionStatus::Deleted, None, now)?;
             aliases::delete_all(it, id)?;
             rollouts::abort(it, id, None, "the function was deleted", now)?;
+            variables::delete_all(it, id, now)?;
             deployments::supersede_all(it, id)
         })
     }

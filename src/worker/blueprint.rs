@@ -3,6 +3,7 @@
 use crate::{
     bundle::Compiled,
     model::{Digest, EnvironmentName, FunctionId, FunctionName, Network, VersionLabel},
+    secrets::{Variables, Worn},
 };
 use std::{
     path::PathBuf,
@@ -38,6 +39,16 @@ pub struct Blueprint {
     pub memory_max: Arc<AtomicU64>,
     /// Whether one that starts now reaches the network.
     pub network: SharedNetwork,
+    /// Where one that starts now gets its variables from.
+    pub variables: Variables,
+}
+
+impl Blueprint {
+    /// Whether a worker that has these variables would get the same ones now.
+    #[must_use]
+    pub fn has_still(&self, worn: &Worn) -> bool {
+        self.variables.still(worn, self.function_id, &self.environment)
+    }
 }
 
 /// A function's setting as it is at present.

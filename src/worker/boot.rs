@@ -13,9 +13,11 @@ use super::{
     sandbox::Slot,
 };
 use crate::{
-    model::{ColdStart, Network},
+    model::{ColdStart, Network, SecretText, Timestamp},
     protocol::worker::{ASSIGN_PATH, AssignFailed, Assigned, Assignment, COMPILED_FILE, LoadError, REHEARSAL_PATH},
+    secrets::Injection,
 };
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use std::{
     collections::BTreeMap,
@@ -29,6 +31,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{sync::oneshot, time::timeout};
+use zeroize::Zeroizing;
 
 /// The most bytes of an answer to an assignment that are read.
 const ASSIGN_ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -139,23 +142,57 @@ impl Booted {
         kind: ColdStart,
     ) -> Result<Worker, StartError> {
         let Self { guard, link, slot, network } = self;
+        let given = blueprint.variables.open(blueprint.function_id, &blueprint.environment)?;
         let owner = Owner {
             function_id: blueprint.function_id,
             version: blueprint.version.clone(),
             memory_max: Arc::clone(&blueprint.memory_max),
+            scrubber: given.scrubber,
         };
         guard.shared().limit_memory(blueprint.memory_max.load(Ordering::Relaxed));
         guard.shared().owner.set(owner).expect("a process is assigned once, because that consumes it");
-        let cause = match timeout(limits.start_timeout, assign(&link, &slot, blueprint, limits)).await {
+        if !given.secrets.is_empty() {
+            blueprint.variables.note(Injection {
+                at: Timestamp::now(),
+                function: blueprint.function_id,
+                version: blueprint.version.clone(),
+                environment: blueprint.environment.clone(),
+                secrets: given.secrets,
+            });
+        }
+        let (variables, worn) = (given.variables, given.worn);
+        let cause = match timeout(limits.start_timeout, assign(&link, &slot, blueprint, limits, variables)).await {
             Ok(Ok(assigned)) => {
                 let (start_time, ready_at) = (asked.elapsed(), Instant::now());
                 let (shared, memory_at_first) = (guard.disarm(), AtomicU64::new(0));
-                return Ok(Worker { shared, link, start_time, ready_at, kind, network, assigned, memory_at_first });
+                return Ok(Worker {
+                    shared,
+                    link,
+                    start_time,
+                    ready_at,
+                    kind,
+                    network,
+                    assigned,
+                    memory_at_first,
+                    worn,
+                });
             }
-            Ok(Err(cause)) => cause,
+            Ok(Err(cause)) => cause.without_secrets(guard.shared()),
             Err(_) => Cause::Timeout(limits.start_timeout),
         };
         Err(fail(guard, cause).await)
+    }
+}
+
+impl Cause {
+    /// An error at import may say what it was given.
+    fn without_secrets(self, shared: &Shared) -> Self {
+        let Some(scrubber) = shared.scrubber() else { return self };
+        let Self::Load(mut error) = self else { return self };
+        let LoadError { name, message, stack, file, line_text, .. } = &mut *error;
+        let texts = [name.as_mut(), Some(message), stack.as_mut(), file.as_mut(), line_text.as_mut()];
+        texts.into_iter().flatten().for_each(|text| *text = scrubber.scrub_line(text, usize::MAX));
+        Self::Load(error)
     }
 }
 
@@ -178,7 +215,19 @@ async fn fail(guard: KillGuard, cause: Cause) -> StartError {
     }
 }
 
-async fn assign(link: &Link, slot: &Slot, blueprint: &Blueprint, limits: &SpawnLimits) -> Result<Assigned, Cause> {
+/// Room for each byte of a value in an assignment: none takes more as JSON, so that what is written is never moved.
+const JSON_BYTES_PER_BYTE: usize = 6;
+
+/// Room for all else in it.
+const ASSIGNMENT_BYTES: usize = 16 * 1024;
+
+async fn assign(
+    link: &Link,
+    slot: &Slot,
+    blueprint: &Blueprint,
+    limits: &SpawnLimits,
+    variables: BTreeMap<String, SecretText>,
+) -> Result<Assigned, Cause> {
     slot.deliver(&blueprint.bundle).await.map_err(Cause::Prepare)?;
     // Any part of a cache may be gone at any time.
     let compiled = match blueprint.compiled.folder() {
@@ -195,17 +244,26 @@ async fn assign(link: &Link, slot: &Slot, blueprint: &Blueprint, limits: &SpawnL
         entry: folder.join(&blueprint.entry).to_string_lossy().into_owned(),
         compiled: compiled.map(|it| it.to_string_lossy().into_owned()),
         handler: blueprint.handler.clone(),
-        variables: BTreeMap::new(),
+        variables,
         log_line_bytes_max: u32::try_from(limits.line_bytes_max).unwrap_or(u32::MAX),
         levain: env!("CARGO_PKG_VERSION").into(),
     };
-    let body = serde_json::to_vec(&assignment).expect("plain data serialises");
+    let body = written(&assignment);
+    drop(assignment);
     let protocol = |error: &dyn Display| Cause::Protocol(error.to_string());
-    let answer = link.call(&Method::PUT, ASSIGN_PATH, body.into(), ASSIGN_ANSWER_BYTES_MAX).await;
+    let answer = link.call(&Method::PUT, ASSIGN_PATH, body, ASSIGN_ANSWER_BYTES_MAX).await;
     let (status, answer) = answer.map_err(|error| protocol(&error))?;
     if status == StatusCode::OK {
         return serde_json::from_slice(&answer).map_err(|error| protocol(&error));
     }
     let AssignFailed { error } = serde_json::from_slice(&answer).map_err(|error| protocol(&error))?;
     Err(Cause::Load(Box::new(error)))
+}
+
+/// An assignment as JSON, which is wiped when it has been sent.
+fn written(assignment: &Assignment) -> Bytes {
+    let values: usize = assignment.variables.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+    let mut body = Zeroizing::new(Vec::with_capacity(ASSIGNMENT_BYTES + JSON_BYTES_PER_BYTE * values));
+    serde_json::to_writer(&mut *body, assignment).expect("plain data serialises");
+    Bytes::from_owner(body)
 }

@@ -25,7 +25,7 @@ pub(super) struct Bounds {
     /// A line is shorter than this.
     pub(super) line_bytes_max: usize,
     /// Texts are cut to this; an honest shim has done so before.
-    text_bytes_max: usize,
+    pub(super) text_bytes_max: usize,
 }
 
 /// What there is to do about a line.

@@ -1,7 +1,7 @@
 //! Why a worker, or all of them, did not start.
 
 use super::{Exit, launch::LaunchError};
-use crate::{bundle::BundleError, protocol::worker::LoadError};
+use crate::{bundle::BundleError, protocol::worker::LoadError, secrets::SecretError};
 use std::{io, time::Duration};
 
 /// Why a worker did not start.
@@ -35,6 +35,9 @@ pub enum StartError {
     /// The bundle is not what was published.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// A secret of the function cannot be opened.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The worker said what it must not say.
     #[error("the worker broke the protocol: {0}")]
     Protocol(String),
@@ -47,7 +50,7 @@ impl StartError {
         match self {
             Self::Load { boot_log, .. } | Self::Timeout { boot_log, .. } => boot_log,
             Self::Exited(exit) => &exit.last_words,
-            Self::Launch(_) | Self::Prepare(_) | Self::Bundle(_) | Self::Protocol(_) => &[],
+            Self::Launch(_) | Self::Prepare(_) | Self::Bundle(_) | Self::Secret(_) | Self::Protocol(_) => &[],
         }
     }
 }

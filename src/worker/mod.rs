@@ -52,6 +52,7 @@ pub use tool::{Filler, Job, ToolError, Workplace, WorkplaceLimits, tree_bytes};
 use crate::{
     model::{ColdStart, FunctionId, Invocation, InvocationId, Network, VersionLabel},
     protocol::worker::{Assigned, ToWorker},
+    secrets::{Scrubber, Worn},
 };
 use calls::Calls;
 use cgroup::Group;
@@ -92,6 +93,8 @@ pub struct Worker {
     pub network: Network,
     /// What it said of its function when it had loaded it.
     pub assigned: Assigned,
+    /// Which variables it has.
+    pub worn: Worn,
     /// What it needs without having leaked anything: the memory it had when it had settled in; 0 before.
     memory_at_first: AtomicU64,
 }
@@ -130,6 +133,8 @@ struct Owner {
     version: VersionLabel,
     /// Bytes of private memory it may have; its pool's, so that it follows the function's settings.
     memory_max: Arc<AtomicU64>,
+    /// Masks its secrets in what it writes, if it has any.
+    scrubber: Option<Scrubber>,
 }
 
 /// Why the daemon ended a worker.
@@ -206,6 +211,13 @@ impl Worker {
             Err(ExchangeError::ViolationBefore(violation)) => {
                 self.kill(KillReason::Protocol(violation));
                 Err(ExchangeError::NotSent)
+            }
+            Err(ExchangeError::Handler { mut failure, pending }) => {
+                if let Some(scrubber) = self.shared.scrubber() {
+                    let texts = [failure.name.as_mut(), Some(&mut failure.message), failure.stack.as_mut()];
+                    texts.into_iter().flatten().for_each(|text| *text = scrubber.scrub_line(text, usize::MAX));
+                }
+                Err(ExchangeError::Handler { failure, pending })
             }
             outcome => outcome,
         }
@@ -347,6 +359,10 @@ impl Shared {
         let found = self.gauge.as_ref()?.private_bytes()?;
         self.memory.store(found, Ordering::Relaxed);
         Some(found)
+    }
+
+    fn scrubber(&self) -> Option<&Scrubber> {
+        self.owner.get().and_then(|it| it.scrubber.as_ref())
     }
 
     fn say_last(&self, line: &str) {

@@ -60,6 +60,8 @@ struct Voice {
     /// Taken by the first `ready`.
     ready: Option<oneshot::Sender<()>>,
     bounds: Bounds,
+    /// To how many bytes a line of its output is cut.
+    output_bytes_max: usize,
     /// It has said what it must not say: nothing it says on its control channel counts any more.
     is_rogue: bool,
 }
@@ -73,7 +75,8 @@ impl Supervisor {
         ready: oneshot::Sender<()>,
     ) -> Self {
         let (rate, bounds) = (Rate::new(limits.lines_per_second_max), Bounds::new(limits.line_bytes_max));
-        let voice = Voice { shared, logs, rate, ready: Some(ready), bounds, is_rogue: false };
+        let output_bytes_max = limits.line_bytes_max;
+        let voice = Voice { shared, logs, rate, ready: Some(ready), bounds, output_bytes_max, is_rogue: false };
         let input = |line_bytes_max| Input::new(line_bytes_max, limits.lines_per_second_max);
         let (control, stdout, stderr) =
             (input(bounds.line_bytes_max), input(limits.line_bytes_max), input(limits.line_bytes_max));
@@ -217,7 +220,8 @@ impl Voice {
     }
 
     fn on_output(&mut self, stream: Stream, level: LogLevel, line: &[u8]) {
-        let message = String::from_utf8_lossy(line).into_owned();
+        let mut message = String::from_utf8_lossy(line).into_owned();
+        self.mask(&mut message, self.output_bytes_max);
         self.shared.say_last(&message);
         self.log(stream, level, self.shared.calls.writer(), message);
     }
@@ -239,7 +243,8 @@ impl Voice {
                 let ready = self.ready.take().ok_or(Violation::ReadyAgain)?;
                 let _ = ready.send(());
             }
-            Said::Log { stream, level, invocation, text, dropped } => {
+            Said::Log { stream, level, invocation, mut text, dropped } => {
+                self.mask(&mut text, self.bounds.text_bytes_max);
                 self.rate.dropped += u64::from(dropped);
                 if level >= LogLevel::Warn {
                     self.shared.say_last(&text);
@@ -249,6 +254,13 @@ impl Voice {
             Said::Answer => {}
         }
         Ok(())
+    }
+
+    /// Takes the function's secrets out of a line, which was cut if it has this many bytes.
+    fn mask(&self, text: &mut String, bytes_max: usize) {
+        if let Some(scrubber) = self.shared.scrubber() {
+            *text = scrubber.scrub_line(text, bytes_max);
+        }
     }
 
     /// Keeps a line, unless the worker is over its rate.

@@ -61,6 +61,7 @@ impl Workshop {
             memory_max: Arc::new(AtomicU64::new(u64::MAX)),
             compiled: Default::default(),
             network: SharedNetwork::new(Network::On),
+            variables: levain::secrets::Variables::default(),
         };
         Self {
             spawner: Spawner::start(runtime, &data.path().join("run"), logs, limits, sandbox).await.unwrap(),

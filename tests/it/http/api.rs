@@ -385,3 +385,48 @@ async fn a_deploy_may_be_a_form() {
     assert_eq!(shown.json()["code"], "FUNCTION_NOT_DEPLOYED", "{shown:?}");
     admin.daemon.stop().await;
 }
+
+/// What the function `shop` answers.
+async fn shop(admin: &Admin) -> Value {
+    curl(&admin.daemon, &[], "/functions/shop").await.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_are_set_listed_and_deleted_as_other_systems_do() {
+    let admin = Admin::start().await;
+    let code = "export default () => Response.json([process.env.API_KEY ?? null, process.env.REGION ?? null]);";
+    let body = json!({"name": "shop", "bundle": base64(code)});
+    let deployed = admin.json("POST", "/api/functions/deploy", Some(body)).await;
+    let path = format!("/api/functions/{}/env", deployed["id"].as_str().unwrap());
+    let body = json!({"key": "API_KEY", "value": "secret-value", "is_secret": true});
+    let set = admin.json("POST", &path, Some(body)).await;
+    assert_eq!(json!([set["created"], set["workers"]["pending"]]), json!([["API_KEY"], 0]));
+    admin.json("POST", "/api/env", Some(json!({"dotenv": "REGION=eu # for all\n"}))).await;
+    assert_eq!(shop(&admin).await, json!(["secret-value", "eu"]));
+    let listed = admin.json("GET", &format!("{path}?resolved"), None).await;
+    let rows: Vec<_> = listed["variables"].as_array().unwrap().iter().collect();
+    let told = |it: &Value| json!([it["key"], it["value"], it["is_secret"], it["generation"], it["actor"]]);
+    assert_eq!(told(rows[0]), json!(["API_KEY", null, true, 1, "token:admin"]));
+    assert_eq!(told(rows[1]), json!(["REGION", "eu", false, null, "token:admin"]));
+    assert_eq!(admin.call("GET", &format!("{path}?reveal"), None).await.status(), 403);
+    let generations = admin.json("GET", &format!("{path}/API_KEY/generations"), None).await;
+    assert_eq!(generations["generations"][0]["generation"], 1);
+    // Who deploys one function has no say over all of them, and does not read the trail.
+    let token = json!({"name": "ci", "scopes": ["deploy"]});
+    let token = admin.json("POST", "/api/tokens", Some(token)).await["token"].as_str().unwrap().to_owned();
+    let ci = Admin { header: format!("Authorization: Bearer {token}"), daemon: admin.daemon };
+    assert_eq!(ci.call("POST", &path, Some(json!({"key": "A", "value": "1"}))).await.status(), 200);
+    assert_eq!(ci.call("POST", "/api/env", Some(json!({"key": "A", "value": "1"}))).await.status(), 403);
+    assert_eq!(ci.call("GET", "/api/secrets/audit", None).await.status(), 403);
+    let admin = Admin { header: admin.header, daemon: ci.daemon };
+    let rotated = admin.json("POST", "/api/secrets/rotate-master-key", Some(json!({}))).await;
+    assert_eq!(rotated["data_keys"], 1);
+    let audit = admin.json("GET", "/api/secrets/audit", None).await;
+    assert_eq!(audit["entries"][0]["action"], "rotate_master_key");
+    assert!(!audit.to_string().contains("secret-value"));
+    admin.json("DELETE", &format!("{path}/API_KEY"), None).await;
+    assert_eq!(shop(&admin).await, json!([null, "eu"]));
+    assert_eq!(admin.call("DELETE", &format!("{path}/API_KEY"), None).await.status(), 404);
+    admin.json("DELETE", "/api/env/REGION", None).await;
+    assert_eq!(shop(&admin).await, json!([null, null]));
+}

@@ -1,6 +1,6 @@
 //! The sessions of the documentation, as somebody types them.
 
-use crate::harness::DaemonProcess;
+use crate::harness::{DaemonProcess, until};
 use std::{fs, path::Path};
 
 /// The lines of all shell blocks of a document.
@@ -26,8 +26,8 @@ async fn works_line_by_line(document: &str) -> usize {
     let mut command = DaemonProcess::serve(data.path()).await;
     command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
     let daemon = DaemonProcess::spawn(command, data.path()).await;
-    let said = daemon.stderr();
-    let port = said.split("\"http\":\"127.0.0.1:").nth(1).and_then(|it| it.split('"').next()).expect("it says where");
+    let said = until("it says where", || async { Some(daemon.stderr()).filter(|it| it.contains("\"http\":\"")) }).await;
+    let port = said.split("\"http\":\"127.0.0.1:").nth(1).and_then(|it| it.split('"').next()).expect("a port");
     // What the document calls the folder of the daemon is the test's own.
     std::os::unix::fs::symlink(data.path(), data.path().join("data")).unwrap();
     let binaries = Path::new(env!("CARGO_BIN_EXE_levain")).parent().unwrap().display().to_string();
@@ -83,4 +83,14 @@ async fn the_session_about_rollouts_works_line_by_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_metrics_works_line_by_line() {
     assert_eq!(works_line_by_line("docs/metrics.md").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_variables_works_line_by_line() {
+    assert!(works_line_by_line("docs/variables.md").await > 4, "the document tells what a call answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_session_about_secrets_works_line_by_line() {
+    assert!(works_line_by_line("docs/secrets.md").await > 4, "the document tells what a call answers");
 }

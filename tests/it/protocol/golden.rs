@@ -9,7 +9,7 @@ use levain::{
     error::{Error, ErrorCode},
     model::{
         ColdStart, Counts, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Policy, RolloutStatus, Scope,
-        Secret, SettingsPatch, Source, Timestamp, policy::Limits, rollout::Plan, token::TokenStatus,
+        Secret, SecretAction, SettingsPatch, Source, Timestamp, policy::Limits, rollout::Plan, token::TokenStatus,
     },
     protocol::{
         field::{Body, Fields},
@@ -205,6 +205,88 @@ fn token() -> TokenInfo {
         last_used_at: None,
         revoked_at: None,
     }
+}
+
+fn variable_place() -> PlaceInfo {
+    PlaceInfo { function_id: Some("func-1".into()), environment: Some("staging".into()) }
+}
+
+#[test]
+fn requests_and_answers_about_variables_are_these_bytes() {
+    let (function_id, environment) = (Some("hello".to_owned()), Some("staging".to_owned()));
+    let one = SetVariablesRequest {
+        function_id: function_id.clone(),
+        key: Some("API_KEY".into()),
+        value: Some("secret-value".into()),
+        is_secret: Some(true),
+        ..SetVariablesRequest::default()
+    };
+    request("set-variable", &one);
+    let restored =
+        VariableInput { key: "API_KEY".into(), value: None, is_secret: Some(true), from_generation: Some(2) };
+    let plain = VariableInput { key: "A".into(), value: Some("1".into()), ..VariableInput::default() };
+    let many = SetVariablesRequest {
+        function_id: function_id.clone(),
+        environment: environment.clone(),
+        variables: vec![plain, restored],
+        dotenv: Some("B=2\n".into()),
+        only_existing: true,
+        ..SetVariablesRequest::default()
+    };
+    request("set-variables", &many);
+    let changed = ChangeVariablesResponse {
+        created: vec!["A".into()],
+        changed: vec!["API_KEY".into()],
+        unchanged: vec!["B".into()],
+        deleted: Vec::new(),
+        workers: RenewalInfo { pools: 2, pending: 1, failure: Some("a worker did not start".into()) },
+        warnings: vec!["A is short".into()],
+    };
+    response::<SetVariablesRequest>("set-variables", &changed);
+    let (id, named) = (function_id.clone(), environment.clone());
+    request(
+        "list-variables",
+        &ListVariablesRequest { function_id: id, environment: named, resolved: true, reveal: false },
+    );
+    let at = Timestamp::from_millis(1_735_689_600_000);
+    let plain = VariableInfo {
+        key: "A".into(),
+        value: Some("1".into()),
+        is_secret: false,
+        generation: None,
+        place: variable_place(),
+        hides: vec![PlaceInfo { function_id: None, environment: None }],
+        actor: "uid:1000".into(),
+        created_at: at,
+        updated_at: at,
+    };
+    let secret = VariableInfo { value: None, is_secret: true, generation: Some(2), hides: Vec::new(), ..plain.clone() };
+    response::<ListVariablesRequest>("list-variables", &ListVariablesResponse { variables: vec![plain, secret] });
+    let (id, keys) = (function_id.clone(), vec!["A".into(), "B".into()]);
+    request("delete-variables", &DeleteVariablesRequest { function_id: id, environment: None, key: None, keys });
+    let (id, key) = (function_id.clone(), "API_KEY".to_owned());
+    request("secret-generations", &SecretGenerationsRequest { function_id: id, environment, key });
+    let generation = GenerationInfo { generation: 2, is_current: true, actor: "token:ci".into(), created_at: at };
+    let generations = SecretGenerationsResponse { generations: vec![generation] };
+    response::<SecretGenerationsRequest>("secret-generations", &generations);
+    request("secret-audit", &SecretAuditRequest { function_id, limit: Some(10) });
+    let entry = SecretAuditInfo {
+        at,
+        action: SecretAction::Inject,
+        actor: "daemon".into(),
+        function_id: Some("func-1".into()),
+        function: Some("hello".into()),
+        environment: Some("staging".into()),
+        key: None,
+        generation: None,
+        detail: Some("version v1: API_KEY@2".into()),
+        count: 3,
+        last_at: at,
+    };
+    response::<SecretAuditRequest>("secret-audit", &SecretAuditResponse { entries: vec![entry] });
+    request("rotate-master-key", &RotateMasterKeyRequest {});
+    let rotated = RotateMasterKeyResponse { key_id: "0123456789abcdef".into(), data_keys: 7 };
+    response::<RotateMasterKeyRequest>("rotate-master-key", &rotated);
 }
 
 #[test]

@@ -1,0 +1,374 @@
+//! Variables: set, list, delete, read from and written to `.env` files.
+
+use super::error::CliError;
+use super::functions::confirm;
+use super::invoke::read_stdin;
+use super::print::{DIM, GREEN, YELLOW, styled, table};
+use super::session::Session;
+use super::text;
+use crate::model::{SecretText, Timestamp, dotenv};
+use crate::protocol::message::{
+    ChangeVariablesResponse, DeleteVariablesRequest, ListVariablesRequest, ListVariablesResponse, PlaceInfo,
+    SetVariablesRequest, VariableInfo, VariableInput,
+};
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// For whom variables are.
+#[derive(Debug, Args)]
+pub(super) struct For {
+    /// For all functions: no NAME then
+    #[arg(long)]
+    pub(super) all: bool,
+    /// In this environment only [default: in all]
+    #[arg(long, short, value_name = "ENVIRONMENT")]
+    pub(super) environment: Option<String>,
+}
+
+impl For {
+    /// The function, which is the first argument unless it is all of them, and the other arguments.
+    pub(super) fn split(&self, mut args: Vec<String>) -> Result<(Option<String>, Vec<String>), CliError> {
+        if self.all {
+            return Ok((None, args));
+        }
+        if args.is_empty() {
+            return Err(CliError::usage("name a function, or give --all for what all functions get"));
+        }
+        let name = args.remove(0);
+        match name.contains('=') {
+            true => Err(CliError::usage("name a function first, or give --all for what all functions get")),
+            false => Ok((Some(name), args)),
+        }
+    }
+}
+
+const SET_EXAMPLES: &str = "Examples:
+  levain env set hello GREETING=Hello LANGUAGE=en
+  levain env set hello GREETING=Moin --environment staging
+  levain env set --all REGION=eu
+
+All of them are set, or none. Workers that run are replaced, new ones first: no call fails, and each has all of the
+old values or all of the new. For what nobody may see: levain secret set.";
+
+const LIST_EXAMPLES: &str = "Examples:
+  levain env list hello
+  levain env list hello --resolved --environment staging     what the function finds there, and where it comes from
+  levain env list --all";
+
+/// `levain env`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Env {
+    /// List a function's variables, or those for all functions
+    #[command(visible_alias = "ls", after_help = LIST_EXAMPLES)]
+    List {
+        /// The function's name or id
+        #[arg(value_name = "NAME")]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+        /// What the function finds in the environment, `production` if none is named, wherever it comes from
+        #[arg(long)]
+        resolved: bool,
+    },
+    /// Set variables
+    #[command(after_help = SET_EXAMPLES)]
+    Set {
+        /// The function's name or id, then what is set
+        #[arg(value_name = "NAME] [KEY=VALUE", required = true)]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+    },
+    /// Delete variables
+    #[command(
+        visible_alias = "unset",
+        after_help = "Examples:\n  levain env delete hello GREETING LANGUAGE --yes\n  levain env delete --all REGION --yes"
+    )]
+    Delete {
+        /// The function's name or id, then the names of variables
+        #[arg(value_name = "NAME] [KEY", required = true)]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Set what a .env file says, all of it or nothing
+    #[command(
+        after_help = "Examples:\n  levain env import hello .env\n  levain env import hello secrets.env --secret\n  \
+        generate | levain env import hello -"
+    )]
+    Import {
+        /// The function's name or id, then the file; - is standard input
+        #[arg(value_name = "NAME] [FILE", required = true)]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+        /// Keep all of them as secrets
+        #[arg(long)]
+        secret: bool,
+    },
+    /// Print a function's variables as a .env file; secrets are named in comments, without their values
+    #[command(
+        after_help = "Examples:\n  levain env export hello > .env\n  levain env export hello --resolved -e staging"
+    )]
+    Export {
+        /// The function's name or id
+        #[arg(value_name = "NAME")]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+        /// What the function finds in the environment, `production` if none is named, wherever it comes from
+        #[arg(long)]
+        resolved: bool,
+    },
+}
+
+impl Env {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        match self {
+            Self::List { args, place, resolved } => {
+                let response = list(session, args, place, resolved).await?;
+                session.out.response(&response, |it| list_text(&it.variables, Timestamp::now()))
+            }
+            Self::Set { args, place } => {
+                let (function_id, args) = place.split(args)?;
+                let variables = args.iter().map(|it| assignment(it)).collect::<Result<_, _>>()?;
+                let request = SetVariablesRequest {
+                    function_id,
+                    environment: place.environment,
+                    variables,
+                    ..SetVariablesRequest::default()
+                };
+                let response = session.call(&request).await?;
+                changed(session, &response)
+            }
+            Self::Delete { args, place, yes } => {
+                let (function_id, keys) = place.split(args)?;
+                delete(session, function_id, place.environment, keys, yes).await
+            }
+            Self::Import { args, place, secret } => {
+                let (function_id, files) = place.split(args)?;
+                let [file] = files.as_slice() else {
+                    return Err(CliError::usage("name one file, or - for standard input"));
+                };
+                let dotenv = Some(read(Path::new(file))?);
+                let request = SetVariablesRequest {
+                    function_id,
+                    environment: place.environment,
+                    is_secret: secret.then_some(true),
+                    dotenv,
+                    ..SetVariablesRequest::default()
+                };
+                let response = session.call(&request).await?;
+                changed(session, &response)
+            }
+            Self::Export { args, place, resolved } => {
+                if !resolved && place.environment.is_none() {
+                    let response = list(session, args, place, false).await?;
+                    let everywhere: Vec<_> =
+                        response.variables.into_iter().filter(|it| it.place.environment.is_none()).collect();
+                    return session.out.response(&everywhere, |it| export_text(it));
+                }
+                let response = list(session, args, place, resolved).await?;
+                session.out.response(&response.variables, |it| export_text(it))
+            }
+        }
+    }
+}
+
+async fn list(
+    session: &Session,
+    args: Vec<String>,
+    place: For,
+    resolved: bool,
+) -> Result<ListVariablesResponse, CliError> {
+    let (function_id, rest) = place.split(args)?;
+    if !rest.is_empty() {
+        return Err(CliError::usage("name one function only"));
+    }
+    let environment = place.environment;
+    session.call(&ListVariablesRequest { function_id, environment, resolved, reveal: false }).await
+}
+
+pub(super) async fn delete(
+    session: &Session,
+    function_id: Option<String>,
+    environment: Option<String>,
+    keys: Vec<String>,
+    yes: bool,
+) -> Result<(), CliError> {
+    if keys.is_empty() {
+        return Err(CliError::usage("name the variables to delete"));
+    }
+    if !yes && !confirm(&format!("Delete {}?", keys.join(", ")))? {
+        return Err(CliError::usage("nothing deleted"));
+    }
+    let response = session.call(&DeleteVariablesRequest { function_id, environment, key: None, keys }).await?;
+    changed(session, &response)
+}
+
+fn assignment(text: &str) -> Result<VariableInput, CliError> {
+    // Not shown: somebody may have meant a secret.
+    let (key, value) = text.split_once('=').ok_or_else(|| CliError::usage("a variable is KEY=VALUE"))?;
+    Ok(VariableInput { key: key.into(), value: Some(value.into()), ..VariableInput::default() })
+}
+
+/// A file's text, or standard input's.
+pub(super) fn read(path: &Path) -> Result<SecretText, CliError> {
+    let bytes = match path == Path::new("-") {
+        true => read_stdin()?.to_vec(),
+        false => std::fs::read(path).map_err(|source| CliError::Input { path: path.to_owned(), source })?,
+    };
+    let not_text = |_| CliError::usage(format!("{} is not UTF-8 text", PathBuf::from(path).display()));
+    String::from_utf8(bytes).map(SecretText::from).map_err(not_text)
+}
+
+/// Says what a change did.
+pub(super) fn changed(session: &Session, response: &ChangeVariablesResponse) -> Result<(), CliError> {
+    session.out.response(response, changed_text)
+}
+
+fn changed_text(response: &ChangeVariablesResponse) -> String {
+    let ChangeVariablesResponse { created, changed, unchanged, deleted, workers, warnings } = response;
+    let mut lines = Vec::new();
+    let ok = styled(GREEN, "ok");
+    for (what, keys) in [("set", created), ("changed", changed), ("deleted", deleted)] {
+        if !keys.is_empty() {
+            lines.push(format!("{ok} {what} {}", keys.join(", ")));
+        }
+    }
+    if !unchanged.is_empty() {
+        lines.push(styled(DIM, &format!("as before: {}", unchanged.join(", "))));
+    }
+    let pools = text::count(workers.pools as usize, "version", "versions");
+    match (workers.pools, workers.pending) {
+        (0, _) => {}
+        (_, 0) => lines.push(format!("{ok} workers of {pools} were replaced: every call has the present values")),
+        (_, pending) => {
+            let why = workers.failure.as_deref().unwrap_or("it takes long");
+            let pending = text::count(pending as usize, "version", "versions");
+            let note = format!("workers of {pending} still have the values from before: {}", text::harmless(why));
+            lines.push(styled(YELLOW, &note));
+        }
+    }
+    lines.extend(warnings.iter().map(|it| styled(YELLOW, it)));
+    lines.join("\n")
+}
+
+pub(super) fn list_text(variables: &[VariableInfo], now: Timestamp) -> String {
+    let rows = variables.iter().map(|it| {
+        let value = match (&it.value, it.generation) {
+            (Some(value), _) => shown(value),
+            (None, generation) => format!("secret, generation {}", generation.unwrap_or(0)),
+        };
+        let hides = it.hides.iter().map(|it| place_text(it, " ")).collect::<Vec<_>>().join("; ");
+        [
+            it.key.clone(),
+            value,
+            place_text(&it.place, " "),
+            text::or_dash(Some(&hides).filter(|it| !it.is_empty()).map(String::as_str)),
+            text::age(it.updated_at, now),
+        ]
+    });
+    table(["KEY", "VALUE", "FOR", "INSTEAD OF", "SET"], rows)
+}
+
+fn place_text(place: &PlaceInfo, between: &str) -> String {
+    let function = if place.function_id.is_some() { "this function" } else { "all functions" };
+    match &place.environment {
+        Some(environment) => format!("{function}{between}in {environment}"),
+        None => function.to_owned(),
+    }
+}
+
+/// A value on one line, cut where it is long.
+fn shown(value: &str) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    let line = value.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
+    match line.chars().count() > CHARACTERS_MAX {
+        true => line.chars().take(CHARACTERS_MAX).chain(['…']).collect(),
+        false => line,
+    }
+}
+
+fn export_text(variables: &[VariableInfo]) -> String {
+    let line = |it: &VariableInfo| match &it.value {
+        Some(value) => dotenv::line(&it.key, value),
+        None => format!("# {} is a secret\n", it.key),
+    };
+    variables.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+    use crate::protocol::message::RenewalInfo;
+
+    fn variable(key: &str, value: Option<&str>, environment: Option<&str>) -> VariableInfo {
+        VariableInfo {
+            key: key.into(),
+            value: value.map(Into::into),
+            is_secret: value.is_none(),
+            generation: value.is_none().then_some(3),
+            place: PlaceInfo { function_id: Some("func-1".into()), environment: environment.map(Into::into) },
+            hides: Vec::new(),
+            actor: "uid:0".into(),
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+        }
+    }
+
+    #[test]
+    fn a_list_says_where_values_come_from_and_what_they_hide() {
+        let mut first = variable("A", Some("two\nlines"), Some("staging"));
+        first.hides = vec![PlaceInfo { function_id: None, environment: None }];
+        let text = plain(&list_text(&[first, variable("KEY", None, None)], Timestamp::from_millis(61_000)));
+        let expected = "KEY  VALUE                 FOR                       INSTEAD OF     SET\n\
+            A    two\\nlines            this function in staging  all functions  1m ago\n\
+            KEY  secret, generation 3  this function             -              1m ago\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_export_has_no_secret() {
+        let variables = [variable("A", Some("a \"b\"\n"), None), variable("KEY", None, None)];
+        assert_eq!(export_text(&variables), "A=\"a \\\"b\\\"\\n\"\n# KEY is a secret\n");
+    }
+
+    #[test]
+    fn the_function_comes_first_unless_it_is_for_all() {
+        let place = |all| For { all, environment: None };
+        let args = |args: &[&str]| args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        let (function, rest) = place(false).split(args(&["hello", "A=1"])).expect("a function");
+        assert_eq!((function.as_deref(), rest), (Some("hello"), args(&["A=1"])));
+        assert!(place(false).split(args(&["A=1"])).is_err());
+        assert!(place(false).split(args(&[])).is_err());
+        assert_eq!(place(true).split(args(&["A=1"])).expect("none is needed"), (None, args(&["A=1"])));
+    }
+
+    #[test]
+    fn a_change_says_whether_calls_have_it() {
+        let workers = RenewalInfo { pools: 2, pending: 0, failure: None };
+        let mut response = ChangeVariablesResponse {
+            created: vec!["A".into()],
+            changed: Vec::new(),
+            unchanged: vec!["B".into()],
+            deleted: Vec::new(),
+            workers,
+            warnings: Vec::new(),
+        };
+        let text = plain(&changed_text(&response));
+        assert_eq!(
+            text,
+            "ok set A\nas before: B\nok workers of 2 versions were replaced: every call has the present values"
+        );
+        response.workers = RenewalInfo { pools: 2, pending: 1, failure: Some("it throws".into()) };
+        assert!(
+            plain(&changed_text(&response))
+                .ends_with("workers of 1 version still have the values from before: it throws")
+        );
+    }
+}

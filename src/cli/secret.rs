@@ -1,0 +1,302 @@
+//! Secrets: set, rotated, listed without their values, deleted; their generations, their audit trail, the master key.
+
+use super::env::{For, changed, delete, list_text, read};
+use super::error::CliError;
+use super::print::{GREEN, styled, table};
+use super::session::Session;
+use super::text;
+use crate::model::{SecretAction, SecretText, Timestamp};
+use crate::protocol::message::{
+    ListVariablesRequest, ListVariablesResponse, RotateMasterKeyRequest, RotateMasterKeyResponse, SecretAuditInfo,
+    SecretAuditRequest, SecretGenerationsRequest, SecretGenerationsResponse, SetVariablesRequest, VariableInput,
+};
+use clap::{Args, Subcommand};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+/// What a secret is, and where its value comes from: never an argument, which every user of the machine can read.
+#[derive(Debug, Args)]
+pub(super) struct Value {
+    /// The function's name or id, then the secret's name
+    #[arg(value_name = "NAME] [KEY", required = true)]
+    args: Vec<String>,
+    #[command(flatten)]
+    place: For,
+    /// Take the value from this file, as it is [default: from standard input, without the end of its last line]
+    #[arg(long, value_name = "FILE", conflicts_with = "from_env")]
+    from_file: Option<PathBuf>,
+    /// Take the value from this variable of the command's own environment
+    #[arg(long, value_name = "VARIABLE")]
+    from_env: Option<String>,
+}
+
+const SET_EXAMPLES: &str = "Examples:
+  levain secret set shop API_KEY < key.txt
+  levain secret set shop API_KEY --environment staging --from-env STAGING_KEY
+  pass show shop/key | levain secret set shop API_KEY
+
+The value is no argument, because arguments can be seen by everybody on the machine. Nobody is ever shown it again.";
+
+/// `levain secret`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Secret {
+    /// Set a secret; its value comes from standard input
+    #[command(after_help = SET_EXAMPLES)]
+    Set(Value),
+    /// Give a secret that is there another value; workers are replaced without a failed call
+    #[command(after_help = "Example:\n  levain secret rotate shop API_KEY < new-key.txt")]
+    Rotate(Value),
+    /// Make what a secret was in a kept generation its value again, as a new generation
+    #[command(after_help = "Example:\n  levain secret restore shop API_KEY --generation 2")]
+    Restore {
+        /// The function's name or id, then the secret's name
+        #[arg(value_name = "NAME] [KEY", required = true)]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+        /// Which generation
+        #[arg(long, value_name = "N")]
+        generation: u32,
+    },
+    /// List a function's secrets, or those for all functions, without their values
+    #[command(visible_alias = "ls", after_help = "Examples:\n  levain secret list shop\n  levain secret list --all")]
+    List {
+        /// The function's name or id
+        #[arg(value_name = "NAME")]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+    },
+    /// Delete secrets with all their generations
+    #[command(visible_alias = "revoke", after_help = "Example:\n  levain secret delete shop API_KEY --yes")]
+    Delete {
+        /// The function's name or id, then the names of secrets
+        #[arg(value_name = "NAME] [KEY", required = true)]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List the generations of a secret that are kept
+    #[command(after_help = "Example:\n  levain secret generations shop API_KEY")]
+    Generations {
+        /// The function's name or id, then the secret's name
+        #[arg(value_name = "NAME] [KEY", required = true)]
+        args: Vec<String>,
+        #[command(flatten)]
+        place: For,
+    },
+    /// Show who did what with secrets, the newest first
+    #[command(after_help = "Examples:\n  levain secret audit\n  levain secret audit shop --limit 20")]
+    Audit {
+        /// The function's name or id [default: all]
+        name: Option<String>,
+        /// Rows at most [default: 100]
+        #[arg(long, value_name = "N")]
+        limit: Option<u32>,
+    },
+    /// Seal all secrets with another master key; nothing stops, and no value changes
+    #[command(after_help = "Example:\n  levain secret rotate-master-key\n\n\
+        The key in the data directory is replaced by a new one. Where the configuration names a file, put the new key\n\
+        there first, and keep the old one until this has worked.")]
+    RotateMasterKey,
+}
+
+impl Secret {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        match self {
+            Self::Set(value) => value.set(session, false).await,
+            Self::Rotate(value) => value.set(session, true).await,
+            Self::Restore { args, place, generation } => {
+                let (function_id, key) = one(&place, args)?;
+                let input = VariableInput { key, from_generation: Some(generation), ..VariableInput::default() };
+                set(session, function_id, place.environment, input, true).await
+            }
+            Self::List { args, place } => {
+                let (function_id, rest) = place.split(args)?;
+                if !rest.is_empty() {
+                    return Err(CliError::usage("name one function only"));
+                }
+                let environment = place.environment;
+                let request = ListVariablesRequest { function_id, environment, ..ListVariablesRequest::default() };
+                let mut response: ListVariablesResponse = session.call(&request).await?;
+                response.variables.retain(|it| it.is_secret);
+                session.out.response(&response, |it| list_text(&it.variables, Timestamp::now()))
+            }
+            Self::Delete { args, place, yes } => {
+                let (function_id, keys) = place.split(args)?;
+                delete(session, function_id, place.environment, keys, yes).await
+            }
+            Self::Generations { args, place } => {
+                let (function_id, key) = one(&place, args)?;
+                let request = SecretGenerationsRequest { function_id, environment: place.environment, key };
+                let response = session.call(&request).await?;
+                session.out.response(&response, |it| generations_text(it, Timestamp::now()))
+            }
+            Self::Audit { name, limit } => {
+                let response = session.call(&SecretAuditRequest { function_id: name, limit }).await?;
+                session.out.response(&response, |it| audit_text(&it.entries))
+            }
+            Self::RotateMasterKey => {
+                let response = session.call(&RotateMasterKeyRequest {}).await?;
+                session.out.response(&response, rotated_text)
+            }
+        }
+    }
+}
+
+fn one(place: &For, args: Vec<String>) -> Result<(Option<String>, String), CliError> {
+    let (function_id, mut keys) = place.split(args)?;
+    match (keys.pop(), keys.is_empty()) {
+        (Some(key), true) if key.contains('=') => Err(CliError::usage(
+            "a secret's value is no argument: give its name alone, and the value on standard input",
+        )),
+        (Some(key), true) => Ok((function_id, key)),
+        _ => Err(CliError::usage("name one secret")),
+    }
+}
+
+async fn set(
+    session: &Session,
+    function_id: Option<String>,
+    environment: Option<String>,
+    input: VariableInput,
+    only_existing: bool,
+) -> Result<(), CliError> {
+    let request = SetVariablesRequest {
+        function_id,
+        environment,
+        is_secret: Some(true),
+        variables: vec![input],
+        only_existing,
+        ..SetVariablesRequest::default()
+    };
+    let response = session.call(&request).await?;
+    changed(session, &response)
+}
+
+impl Value {
+    async fn set(self, session: &Session, only_existing: bool) -> Result<(), CliError> {
+        let (function_id, key) = one(&self.place, self.args)?;
+        let value = Some(value(self.from_file, self.from_env, &key)?);
+        let input = VariableInput { key, value, ..VariableInput::default() };
+        set(session, function_id, self.place.environment, input, only_existing).await
+    }
+}
+
+fn value(file: Option<PathBuf>, variable: Option<String>, key: &str) -> Result<SecretText, CliError> {
+    if let Some(file) = file {
+        return read(&file);
+    }
+    if let Some(variable) = variable {
+        let missing = |_| CliError::usage(format!("the variable {variable} is not set here, or is no text"));
+        return std::env::var(&variable).map(SecretText::from).map_err(missing);
+    }
+    if io::stdin().is_terminal() {
+        return ask(key);
+    }
+    let text = read("-".as_ref())?;
+    let line = text.expose().strip_suffix('\n').map(|it| it.strip_suffix('\r').unwrap_or(it));
+    Ok(line.map_or_else(|| text.clone(), SecretText::from))
+}
+
+/// Asks on the terminal, which does not show what is typed.
+fn ask(key: &str) -> Result<SecretText, CliError> {
+    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+    let failed = |source: io::Error| CliError::Input { path: "the terminal".into(), source };
+    let mut stderr = anstream::stderr();
+    let _ = write!(stderr, "Value of {key} (not shown): ");
+    let before = tcgetattr(io::stdin()).map_err(|error| failed(error.into()))?;
+    let mut silent = before.clone();
+    silent.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent).map_err(|error| failed(error.into()))?;
+    let mut line = String::new();
+    let outcome = io::stdin().read_line(&mut line);
+    let restored = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &before);
+    let _ = writeln!(stderr);
+    outcome.map_err(failed)?;
+    restored.map_err(|error| failed(error.into()))?;
+    let line = SecretText::from(line);
+    Ok(line.expose().trim_end_matches(['\r', '\n']).into())
+}
+
+fn generations_text(response: &SecretGenerationsResponse, now: Timestamp) -> String {
+    let rows = response.generations.iter().map(|it| {
+        let is_current = if it.is_current { "present" } else { "former" };
+        [it.generation.to_string(), is_current.into(), it.actor.clone(), text::age(it.created_at, now)]
+    });
+    table([">GENERATION", "VALUE", "BY", "SET"], rows)
+}
+
+fn audit_text(entries: &[SecretAuditInfo]) -> String {
+    let rows = entries.iter().map(|it| {
+        let place = match (it.function.as_deref().or(it.function_id.as_deref()), it.environment.as_deref()) {
+            (None, None) => "-".to_owned(),
+            (function, environment) => {
+                format!("{} {}", function.unwrap_or("all functions"), environment.unwrap_or("everywhere"))
+            }
+        };
+        let key = match (&it.key, it.generation) {
+            (Some(key), Some(generation)) => format!("{key}@{generation}"),
+            (key, _) => text::or_dash(key.as_deref()),
+        };
+        let times = if it.count > 1 { format!(" ({} times, last {})", it.count, it.last_at) } else { String::new() };
+        let detail = format!("{}{times}", it.detail.as_deref().unwrap_or("-"));
+        [it.at.to_string(), action(it.action).into(), place, key, it.actor.clone(), detail]
+    });
+    table(["AT", "WHAT", "FOR", "SECRET", "BY", "MORE"], rows)
+}
+
+fn action(action: SecretAction) -> &'static str {
+    match action {
+        SecretAction::Set => "set",
+        SecretAction::Rotate => "rotated",
+        SecretAction::Delete => "deleted",
+        SecretAction::Inject => "given to workers",
+        SecretAction::RevealDenied => "not shown",
+        SecretAction::RotateMasterKey => "new master key",
+    }
+}
+
+fn rotated_text(response: &RotateMasterKeyResponse) -> String {
+    let keys = text::count(response.data_keys as usize, "data key", "data keys");
+    format!("{} {keys} sealed with the new master key {}", styled(GREEN, "ok"), response.key_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+
+    #[test]
+    fn a_value_is_no_argument() {
+        let place = For { all: false, environment: None };
+        let error = one(&place, vec!["shop".into(), "KEY=hunter22".into()]).expect_err("an argument");
+        assert!(error.to_string().contains("standard input") && !error.to_string().contains("hunter"));
+        let (function, key) = one(&place, vec!["shop".into(), "KEY".into()]).expect("a name");
+        assert_eq!((function.as_deref(), key.as_str()), (Some("shop"), "KEY"));
+    }
+
+    #[test]
+    fn the_trail_is_a_table() {
+        let at = Timestamp::from_millis(0);
+        let row = SecretAuditInfo {
+            at,
+            action: SecretAction::Inject,
+            actor: "daemon".into(),
+            function_id: Some("func-1".into()),
+            function: Some("shop".into()),
+            environment: Some("production".into()),
+            key: None,
+            generation: None,
+            detail: Some("version v1: KEY@2".into()),
+            count: 3,
+            last_at: at,
+        };
+        let text = plain(&audit_text(&[row]));
+        assert!(text.contains("given to workers  shop production  -"), "{text}");
+        assert!(text.contains("version v1: KEY@2 (3 times, last 1970-01-01T00:00:00"), "{text}");
+    }
+}

@@ -1,0 +1,237 @@
+//! SECRET_GENERATIONS, SECRET_AUDIT and ROTATE_MASTER_KEY; and what the daemon needs of secrets at its start.
+
+use super::{Caller, Context, variables::place};
+use crate::{
+    config::{Config, Switch},
+    crash_point::crash_point,
+    error::{Error, ErrorCode},
+    model::{Place, SecretAction, SecretAudit, Timestamp, VariableKey},
+    protocol::message::{
+        GenerationInfo, RotateMasterKeyRequest, RotateMasterKeyResponse, SecretAuditInfo, SecretAuditRequest,
+        SecretAuditResponse, SecretGenerationsRequest, SecretGenerationsResponse,
+    },
+    secrets::{Injection, KeySource, MasterKey, Picture, SecretError, Variables},
+    store::{Store, StoreError, VariableRecords},
+};
+use std::{path::Path, sync::Arc, time::Duration};
+
+/// Rows of the audit trail that are shown unless somebody asks for more.
+const AUDIT_ROWS: u32 = 100;
+
+/// How long injections are gathered before they are written down.
+const WRITE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Who gives secrets to workers, in the audit trail.
+const DAEMON: &str = "daemon";
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenVariablesError {
+    /// Secrets could not be opened.
+    #[error("{0}; with secrets.allow_missing_key = \"on\" functions without secrets run all the same")]
+    Secrets(#[from] SecretError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Reads the variables, and the key that their secrets are sealed with.
+pub fn open_variables(
+    store: &Store,
+    config: &Config,
+    data_dir: &Path,
+) -> Result<(Variables, KeySource), OpenVariablesError> {
+    let records = store.variables()?;
+    let source = KeySource::find(&config.secrets.master_key_file, data_dir);
+    let (master, why) = match right_key(&source, &records) {
+        Ok(master) => (master.map(Arc::new), String::new()),
+        Err(error) if config.secrets.allow_missing_key == Switch::On => {
+            tracing::error!("secrets are not available: {error}");
+            (None, error.to_string())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let variables = Variables::default();
+    variables.put(picture(records, master, why));
+    Ok((variables, source))
+}
+
+/// The key that is there, if it is the one that is needed.
+fn right_key(source: &KeySource, records: &VariableRecords) -> Result<Option<MasterKey>, SecretError> {
+    let from = || source.to_string();
+    match (source.read(records.master_key_id.as_ref())?, &records.master_key_id) {
+        (Some(key), Some(wanted)) if key.id() != wanted => {
+            Err(SecretError::WrongKey { from: from(), found: key.id().clone(), wanted: wanted.clone() })
+        }
+        (None, Some(_)) => Err(SecretError::NoKey { from: from() }),
+        (key, _) => Ok(key),
+    }
+}
+
+/// Variables as they are in memory.
+pub(super) fn picture(records: VariableRecords, master: Option<Arc<MasterKey>>, why_no_master: String) -> Picture {
+    let mut picture = Picture::new(records.parents, master, why_no_master);
+    for variable in records.variables {
+        let place = picture.all.entry(variable.place.clone()).or_default();
+        place.insert(variable.key.clone(), Arc::new(variable));
+    }
+    picture
+}
+
+/// What secrets are sealed with; made if there is none yet. Whoever calls it holds the lock.
+pub(super) fn master_key(context: &Context) -> Result<Arc<MasterKey>, Error> {
+    let picture = context.variables.picture();
+    match &picture.master {
+        Some(master) => Ok(Arc::clone(master)),
+        None if !picture.why_no_master.is_empty() => Err(SecretError::Locked(picture.why_no_master.clone()).into()),
+        None => {
+            let source = &context.key_source;
+            let key = match source.read(None)? {
+                Some(key) => key,
+                None => source.make()?,
+            };
+            Ok(Arc::new(key))
+        }
+    }
+}
+
+pub(super) async fn generations(
+    context: &Arc<Context>,
+    request: SecretGenerationsRequest,
+) -> Result<SecretGenerationsResponse, Error> {
+    let place = place(context, request.function_id.as_deref(), request.environment.as_deref())?;
+    let key: VariableKey = request.key.parse()?;
+    let found = context.blocking(move |context| Ok(context.store.secret_generations(&place, &key)?)).await?;
+    let row = |it: crate::store::GenerationRecord| GenerationInfo {
+        generation: it.generation,
+        is_current: it.is_current,
+        actor: it.actor,
+        created_at: it.created_at,
+    };
+    Ok(SecretGenerationsResponse { generations: found.into_iter().map(row).collect() })
+}
+
+pub(super) async fn audit(context: &Arc<Context>, request: SecretAuditRequest) -> Result<SecretAuditResponse, Error> {
+    let function = match &request.function_id {
+        Some(function) => Some(context.router.function(function)?.function.id),
+        None => None,
+    };
+    let limit = request.limit.unwrap_or(AUDIT_ROWS);
+    // What has happened by now is in it.
+    context.write_injections().await?;
+    let rows = context.blocking(move |context| Ok(context.store.secret_audit(function, limit)?)).await?;
+    Ok(SecretAuditResponse { entries: rows.into_iter().map(|it| entry(context, it)).collect() })
+}
+
+fn entry(context: &Context, row: SecretAudit) -> SecretAuditInfo {
+    let function_id = row.function.map(|it| it.to_string());
+    let function = function_id.as_ref().and_then(|id| context.router.function(id).ok());
+    SecretAuditInfo {
+        at: row.at,
+        action: row.action,
+        actor: row.actor.to_string(),
+        function_id,
+        function: function.map(|it| it.function.name.to_string()),
+        environment: row.environment.map(|it| it.to_string()),
+        key: row.key.map(|it| it.to_string()),
+        generation: row.generation,
+        detail: row.detail,
+        count: row.count,
+        last_at: row.last_at,
+    }
+}
+
+/// Notes that somebody asked to see secrets, and says no.
+pub(super) async fn deny(
+    context: &Arc<Context>,
+    place: Place,
+    keys: &[String],
+    caller: &Caller,
+) -> Result<Error, Error> {
+    let now = Timestamp::now();
+    let row = SecretAudit {
+        at: now,
+        action: SecretAction::RevealDenied,
+        actor: Arc::clone(&caller.actor),
+        function: place.function,
+        environment: place.environment,
+        key: None,
+        generation: None,
+        detail: Some(keys.join(", ")),
+        count: 1,
+        last_at: now,
+    };
+    context.blocking(move |context| context.audit(&[row])).await?;
+    let message = format!("the values of secrets are shown to nobody: {} (this is noted)", keys.join(", "));
+    Ok(Error::new(ErrorCode::Forbidden, message))
+}
+
+pub(super) async fn rotate(
+    context: &Arc<Context>,
+    _: RotateMasterKeyRequest,
+    caller: &Caller,
+) -> Result<RotateMasterKeyResponse, Error> {
+    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+    context
+        .to_its_end(async move {
+            let _changing = owner.changing_variables.lock().await;
+            owner.blocking(move |context| rewrap(context, &actor)).await
+        })
+        .await
+}
+
+fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse, Error> {
+    let present = master_key(context)?;
+    let next = Arc::new(context.key_source.next(&present)?);
+    crash_point("secrets.next_key");
+    let count = context.store.rewrap_secrets((&present, &next), actor, Timestamp::now())?;
+    crash_point("secrets.committed");
+    // The new picture first: even if the file does not get its name, what is set from now on opens at the next start.
+    let records = context.store.variables()?;
+    context.variables.put(picture(records, Some(Arc::clone(&next)), String::new()));
+    context.key_source.keep_next()?;
+    tracing::info!(key = %next.id(), data_keys = count, actor = &**actor, "the master key was rotated");
+    Ok(RotateMasterKeyResponse { key_id: next.id().to_string(), data_keys: count as u32 })
+}
+
+/// Writes down which workers were given secrets.
+pub async fn keep_secret_audit(context: Arc<Context>) {
+    loop {
+        context.variables.injected().await;
+        tokio::time::sleep(WRITE_INTERVAL).await;
+        if let Err(error) = context.write_injections().await {
+            tracing::error!(%error, "cannot write which workers were given secrets");
+        }
+    }
+}
+
+impl Context {
+    /// Writes down which workers were given secrets, as far as that is not on disk.
+    pub async fn write_injections(self: &Arc<Self>) -> Result<(), Error> {
+        let injections = self.variables.take_injections();
+        if injections.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = injections.into_iter().map(injected).collect();
+        self.blocking(move |context| context.audit(&rows)).await
+    }
+
+    fn audit(&self, rows: &[SecretAudit]) -> Result<(), Error> {
+        Ok(self.store.audit_secrets(rows, self.config.load().secrets.audit_rows_max)?)
+    }
+}
+
+fn injected(injection: Injection) -> SecretAudit {
+    SecretAudit {
+        at: injection.at,
+        action: SecretAction::Inject,
+        actor: DAEMON.into(),
+        function: Some(injection.function),
+        environment: Some(injection.environment),
+        key: None,
+        generation: None,
+        detail: Some(format!("version {}: {}", injection.version, injection.secrets.join(", "))),
+        count: 1,
+        last_at: injection.at,
+    }
+}

@@ -1,0 +1,263 @@
+//! Variables: what a function finds in `process.env`, and which of several values of a key counts.
+
+use super::{EnvironmentName, FunctionId, NameError, SecretText};
+use serde::{Deserialize, Serialize};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
+
+/// The longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// Beginnings of keys that are not a function's to set: Levain's own, what makes Bun and its engine run otherwise than
+/// the daemon expects, and what makes the loader of a program that the function starts load other code.
+const REFUSED_PREFIXES: [(&str, &str); 8] = [
+    ("LEVAIN_", "names that begin with LEVAIN_ are Levain's own"),
+    ("BUN_", "Bun reads names that begin with BUN_, and would run otherwise"),
+    ("JSC_", "Bun's engine reads names that begin with JSC_, and would run otherwise"),
+    ("WEBKIT_", "Bun's engine reads names that begin with WEBKIT_, and would run otherwise"),
+    ("MIMALLOC_", "Bun's allocator reads names that begin with MIMALLOC_"),
+    ("MALLOC_", "the C library's allocator reads names that begin with MALLOC_"),
+    ("LD_", "the system's loader reads names that begin with LD_, and would load other code"),
+    ("NODE_CHANNEL_", "Bun reads names that begin with NODE_CHANNEL_ as a channel of its parent"),
+];
+
+/// Keys that are refused for the same reasons.
+const REFUSED_KEYS: [(&str, &str); 11] = [
+    ("NODE_OPTIONS", "it changes how Bun runs"),
+    ("NODE_PATH", "it changes where Bun looks for modules"),
+    ("NODE_COMPILE_CACHE", "it changes where Bun keeps compiled code"),
+    ("NODE_REDIRECT_WARNINGS", "it changes where Bun writes"),
+    ("NODE_V8_COVERAGE", "it changes where Bun writes"),
+    ("NODE_UNIQUE_ID", "Bun takes the process for a worker of a cluster"),
+    ("GLIBC_TUNABLES", "it changes how the C library runs"),
+    ("UV_THREADPOOL_SIZE", "it changes how many threads Bun starts"),
+    ("HOME", "it is the worker's own folder"),
+    ("TMPDIR", "it is the worker's own folder"),
+    ("PWD", "it is the worker's own folder"),
+];
+
+/// The name of a variable.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct VariableKey(Arc<str>);
+
+/// Why a text cannot be the name of a variable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It has other characters, or too many.
+    #[error("a name is 1 to {KEY_BYTES_MAX} of A-Z, a-z, 0-9 and _, and does not begin with a digit")]
+    Form,
+    /// It is not for functions.
+    #[error("{0}")]
+    Reserved(&'static str),
+}
+
+impl VariableKey {
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VariableKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let begins_well = text.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_');
+        if !begins_well
+            || text.len() > KEY_BYTES_MAX
+            || !text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+        {
+            return Err(KeyError::Form);
+        }
+        // The engine's own names are of mixed case; nobody is served by a key that only differs in that.
+        let upper = text.to_ascii_uppercase();
+        let by_prefix = REFUSED_PREFIXES.iter().find(|(prefix, _)| upper.starts_with(prefix));
+        if let Some((_, why)) = by_prefix.or_else(|| REFUSED_KEYS.iter().find(|(key, _)| upper == *key)) {
+            return Err(KeyError::Reserved(why));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for VariableKey {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
+    }
+}
+
+impl From<VariableKey> for String {
+    fn from(key: VariableKey) -> Self {
+        key.0.as_ref().into()
+    }
+}
+
+impl Borrow<str> for VariableKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for VariableKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for VariableKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+/// For whom a variable is: one function or all, in one environment or all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The function; all without.
+    pub function: Option<FunctionId>,
+    /// The environment; all without.
+    pub environment: Option<EnvironmentName>,
+}
+
+impl Place {
+    /// Its text form, as it is bound to a sealed value: `func-…/production`, with `*` for all.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let function = self.function.map_or_else(|| "*".to_owned(), |it| it.to_string());
+        let environment = self.environment.as_ref().map_or("*", EnvironmentName::as_str);
+        format!("{function}/{environment}")
+    }
+}
+
+/// What a place holds for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VariableValue {
+    /// A text that whoever may look may see.
+    Plain(String),
+    /// A secret.
+    Secret(Sealed),
+}
+
+/// A generation of a secret, as it lies on disk and in memory.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its number within the secret, from 1.
+    pub generation: u32,
+    /// The number of the change that made it; none is ever used again. With place, key and generation it is bound to both
+    /// texts below.
+    pub sealed_at: i64,
+    /// The value, sealed with a data key of its own.
+    pub value: Vec<u8>,
+    /// The data key, sealed with the master key.
+    pub wrapped_key: Vec<u8>,
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// A variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// For whom it is.
+    pub place: Place,
+    /// Its name.
+    pub key: VariableKey,
+    /// What it is.
+    pub value: VariableValue,
+    /// The number of the change that made it what it is: another value, another number.
+    pub revision: i64,
+    /// Who set it last.
+    pub actor: Arc<str>,
+    /// When it was first set.
+    pub created_at: super::Timestamp,
+    /// When it was last set.
+    pub updated_at: super::Timestamp,
+}
+
+/// What a variable is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewValue {
+    /// As it is: a secret stays one, and anything else is none.
+    Kept(SecretText),
+    /// A text that is no secret.
+    Plain(SecretText),
+    /// A secret.
+    Secret(SecretText),
+    /// What this generation of the secret was.
+    Generation(u32),
+}
+
+/// Where an environment takes variables from that it has none of.
+pub type Parents = HashMap<EnvironmentName, EnvironmentName>;
+
+/// The environment and those above it, the nearest first; each once, also where they form a ring.
+#[must_use]
+pub fn chain(environment: &EnvironmentName, parents: &Parents) -> Vec<EnvironmentName> {
+    let mut chain = vec![environment.clone()];
+    while let Some(parent) = chain.last().and_then(|it| parents.get(it)) {
+        if chain.contains(parent) {
+            break;
+        }
+        chain.push(parent.clone());
+    }
+    chain
+}
+
+/// The places in which a function in an environment looks for a key, in that order; the first that has it counts.
+#[must_use]
+pub fn places(function: FunctionId, environment: &EnvironmentName, parents: &Parents) -> Vec<Place> {
+    let chain = chain(environment, parents);
+    let of = |function: Option<FunctionId>| {
+        let named = chain.iter().map(move |it| Place { function, environment: Some(it.clone()) });
+        named.chain([Place { function, environment: None }]).collect::<Vec<_>>()
+    };
+    [of(Some(function)), of(None)].concat()
+}
+
+/// All variables, by place and key.
+pub type VariablesByPlace = BTreeMap<Place, BTreeMap<VariableKey, Arc<Variable>>>;
+
+/// What a key comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// What counts.
+    pub found: Arc<Variable>,
+    /// What would count without it, the next first.
+    pub hidden: Vec<Arc<Variable>>,
+}
+
+/// What each key comes to in these places, looked at in this order.
+#[must_use]
+pub fn resolve(all: &VariablesByPlace, places: &[Place]) -> BTreeMap<VariableKey, Resolved> {
+    let mut resolved = BTreeMap::<VariableKey, Resolved>::new();
+    for variable in places.iter().filter_map(|place| all.get(place)).flat_map(BTreeMap::values) {
+        match resolved.get_mut(&variable.key) {
+            Some(there) => there.hidden.push(Arc::clone(variable)),
+            None => {
+                let found = Resolved { found: Arc::clone(variable), hidden: Vec::new() };
+                resolved.insert(variable.key.clone(), found);
+            }
+        }
+    }
+    resolved
+}
+
+/// The environment of a request, if it names one.
+pub fn environment(name: Option<&str>) -> Result<Option<EnvironmentName>, NameError> {
+    name.map(str::parse).transpose()
+}
+
+#[cfg(test)]
+#[path = "variable_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! The tables `secret_generations` and `secret_state`, and reading variables together with what is sealed.
+
+use super::StoreError;
+use super::value::{Columns, Text};
+use super::variables::GenerationRecord;
+use crate::model::{Place, Sealed, Variable, VariableValue};
+use crate::secrets::{KeyId, MasterKey, SecretError, seal};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+pub(super) fn one(it: &Connection, id: i64, generation: u32) -> Result<Option<Sealed>, StoreError> {
+    let sql = "SELECT sealed_at, value, wrapped_key FROM secret_generations WHERE variable_id = ?1 AND generation = ?2";
+    let read =
+        |row: &Row<'_>| Ok(Sealed { generation, sealed_at: row.get(0)?, value: row.get(1)?, wrapped_key: row.get(2)? });
+    Ok(it.prepare_cached(sql)?.query_row(params![id, generation], read).optional()?)
+}
+
+pub(super) fn generations(it: &Connection, id: i64, current: Option<u32>) -> Result<Vec<GenerationRecord>, StoreError> {
+    let sql =
+        "SELECT generation, actor, created_at FROM secret_generations WHERE variable_id = ?1 ORDER BY generation DESC";
+    let read = |row: &Row<'_>| {
+        let columns = Columns { table: "secret_generations", row };
+        let generation = columns.plain("generation")?;
+        Ok(GenerationRecord {
+            generation,
+            is_current: current == Some(generation),
+            actor: columns.plain("actor")?,
+            created_at: columns.time("created_at")?,
+        })
+    };
+    it.prepare_cached(sql)?.query_and_then([id], read)?.collect()
+}
+
+/// With which key secrets are sealed, if there are any.
+pub(super) fn master_key_id(it: &Connection) -> Result<Option<KeyId>, StoreError> {
+    let sql = "SELECT CASE WHEN EXISTS (SELECT 1 FROM secret_generations) THEN master_key_id END FROM secret_state";
+    Ok(it.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<Text<KeyId>>>(0))?.map(|it| it.0))
+}
+
+/// Notes with which key secrets are sealed, once; another one would leave those before unreadable.
+pub(super) fn keep_master_key_id(it: &Connection, master: &MasterKey) -> Result<(), StoreError> {
+    match master_key_id(it)? {
+        Some(wanted) if wanted != *master.id() => {
+            let found = master.id().clone();
+            Err(SecretError::WrongKey { from: "the daemon".into(), found, wanted }.into())
+        }
+        Some(_) => Ok(()),
+        None => set_master_key_id(it, master),
+    }
+}
+
+fn set_master_key_id(it: &Connection, master: &MasterKey) -> Result<(), StoreError> {
+    it.prepare_cached("UPDATE secret_state SET master_key_id = ?1")?.execute([Text(master.id())])?;
+    Ok(())
+}
+
+pub(super) fn rewrap(it: &Connection, from: &MasterKey, to: &MasterKey) -> Result<usize, StoreError> {
+    let sql = "SELECT v.id, v.function_id, v.environment, v.key, g.generation, g.sealed_at, g.value, g.wrapped_key \
+         FROM secret_generations g JOIN variables v ON v.id = g.variable_id";
+    let read = |row: &Row<'_>| {
+        let columns = Columns { table: "secret_generations", row };
+        Ok::<_, StoreError>((
+            columns.plain::<i64>("id")?,
+            place(&columns)?,
+            columns.text("key")?,
+            read_sealed(&columns)?,
+        ))
+    };
+    let rows: Vec<_> = it.prepare_cached(sql)?.query_and_then([], read)?.collect::<Result<_, _>>()?;
+    let mut update =
+        it.prepare_cached("UPDATE secret_generations SET wrapped_key = ?3 WHERE variable_id = ?1 AND generation = ?2")?;
+    for (id, place, key, sealed) in &rows {
+        let wrapped = seal::rewrap((from, to), place, key, sealed)?;
+        update.execute(params![id, sealed.generation, wrapped])?;
+    }
+    set_master_key_id(it, to)?;
+    Ok(rows.len())
+}
+
+fn place(columns: &Columns<'_>) -> Result<Place, StoreError> {
+    Ok(Place { function: columns.text_or_null("function_id")?, environment: columns.text_or_null("environment")? })
+}
+
+/// Where the row is missing, what is read does not open: only what needs it fails, and says so.
+fn read_sealed(columns: &Columns<'_>) -> Result<Sealed, StoreError> {
+    Ok(Sealed {
+        generation: columns.plain("generation")?,
+        sealed_at: columns.plain::<Option<_>>("sealed_at")?.unwrap_or_default(),
+        value: columns.plain::<Option<_>>("value")?.unwrap_or_default(),
+        wrapped_key: columns.plain::<Option<_>>("wrapped_key")?.unwrap_or_default(),
+    })
+}
+
+pub(super) fn all(it: &Connection) -> Result<Vec<Variable>, StoreError> {
+    let sql = "SELECT v.key, v.function_id, v.environment, v.value AS plain, v.revision, v.actor, v.created_at, \
+         v.updated_at, v.generation AS generation, g.sealed_at, g.value, g.wrapped_key FROM variables v \
+         LEFT JOIN secret_generations g ON g.variable_id = v.id AND g.generation = v.generation";
+    let read = |row: &Row<'_>| {
+        let columns = Columns { table: "variables", row };
+        let value = match columns.plain::<Option<String>>("plain")? {
+            Some(text) => VariableValue::Plain(text),
+            None => VariableValue::Secret(read_sealed(&columns)?),
+        };
+        Ok(Variable {
+            place: place(&columns)?,
+            key: columns.text("key")?,
+            value,
+            revision: columns.plain("revision")?,
+            actor: columns.plain::<String>("actor")?.into(),
+            created_at: columns.time("created_at")?,
+            updated_at: columns.time("updated_at")?,
+        })
+    };
+    it.prepare_cached(sql)?.query_and_then([], read)?.collect()
+}
