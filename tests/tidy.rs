@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` that hold no command.
-const NO_COMMANDS: [&str; 14] = [
+const NO_COMMANDS: [&str; 15] = [
     "mod",
     "activate",
     "admin_token",
@@ -34,6 +34,7 @@ const NO_COMMANDS: [&str; 14] = [
     "explain",
     "failures",
     "floors",
+    "load",
     "page",
     "room",
     "scopes",

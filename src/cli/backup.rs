@@ -149,7 +149,7 @@ impl Restore {
 
 fn refused(error: FailedRestore) -> CliError {
     let code = match error {
-        FailedRestore::Directory(error) => return serve::failed(error),
+        FailedRestore::Directory(error) => return serve::failed(*error),
         FailedRestore::Occupied { .. } => ErrorCode::Conflict,
         FailedRestore::Backup(_) => ErrorCode::InvalidRequest,
         FailedRestore::Disk(_) => ErrorCode::Internal,

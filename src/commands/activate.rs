@@ -5,6 +5,7 @@
 
 mod answer;
 mod floors;
+mod load;
 mod plan;
 mod share;
 
@@ -57,6 +58,8 @@ pub(super) struct Act {
     pub(super) build_log: Option<String>,
     /// Whether it only says what it would do.
     pub(super) dry_run: bool,
+    /// Whether it is an approval.
+    pub(super) is_approved: bool,
     /// The idempotency key that it came with.
     pub(super) claim: Option<Arc<Claim>>,
     /// Whether the function was made with it.
@@ -106,6 +109,7 @@ impl Act {
             lifetime: None,
             build_log: None,
             dry_run: false,
+            is_approved: false,
             claim: None,
             new_function: false,
             actor: Arc::clone(&caller.actor),
@@ -207,26 +211,6 @@ impl Act {
         let settings = &entry.function.settings;
         let floor = if self.alias.is_live() { settings.warm_workers } else { 0 };
         warm.max(floor).max(1).min(settings.max_concurrent_executions)
-    }
-
-    /// Has workers of the version ready: at least one, which shows that the bundle loads.
-    async fn warm(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
-        let pool = self.context.pool(entry, version, &self.environment(entry));
-        let warmed = pool.warm(self.count(entry, warm) as usize).await;
-        match warmed.failure {
-            Some(failure) => Err(failure.as_ref().into()),
-            None if warmed.closed => Err(super::shutting_down()),
-            None if warmed.ready == 0 => {
-                let reason = match warmed.planned {
-                    0 => "no worker of the version could be started; try again",
-                    _ => {
-                        "no worker of the version could be started: all places of the node (workers.workers_max) or its memory are taken by busy and warm workers; try again, or raise them"
-                    }
-                };
-                Err(Error::new(ErrorCode::WorkerUnavailable, reason))
-            }
-            None => Ok(()),
-        }
     }
 
     /// Has as many workers ready as the alias's versions need at present, or its share of them, so that the traffic that

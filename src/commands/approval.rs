@@ -39,6 +39,7 @@ pub(super) async fn decide(
             let version = version.ok_or_else(|| entry.version_not_found(waiting.label.as_str()))?;
             let mut act = Act::new(&context, waiting.kind, waiting.alias.clone(), &caller, waiting.reason.clone());
             (act.environment, act.weight) = (Some(waiting.environment.clone()), waiting.weight);
+            act.is_approved = request.approve;
             let ready =
                 async { if request.approve { check_and_load(&context, &act, &entry, &version).await } else { Ok(()) } };
             ready.await.map_err(|error| still_waiting(&waiting, error))?;

@@ -53,6 +53,7 @@ pub(super) async fn set(
     if request.protected.is_none() && parent.is_none() {
         return Err(Error::invalid("nothing to change: give `protected`, `parent` or both"));
     }
+    let is_moved = parent.is_some();
     let change = EnvironmentChange { protected: request.protected, parent, allow: request.allow };
     let apply = {
         let name = name.clone();
@@ -66,11 +67,17 @@ pub(super) async fn set(
         }
     };
     let actor = Arc::clone(&caller.actor);
-    carry_out(context, name, apply, move |info| {
+    let info = carry_out(context, name, apply, move |info| {
         let EnvironmentInfo { name, parent, protected, .. } = info;
         tracing::info!(environment = name, parent, protected, actor = &*actor, "environment changed");
-    })
-    .await
+    });
+    let info = info.await?;
+    if is_moved {
+        // Another parent, other variables.
+        let owner = Arc::clone(context);
+        context.to_its_end(async move { owner.reload_variables().await }).await?;
+    }
+    Ok(info)
 }
 
 fn refresh_all(context: &Context) -> Result<(), Error> {

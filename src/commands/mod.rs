@@ -51,8 +51,8 @@ pub use idempotency::ClaimedKeys;
 pub use policy::keep_watch;
 pub use previews::{HOST_SEPARATOR, keep_previews};
 pub use scopes::{About, Needs, SCOPES, needs};
-pub use status::disk;
 pub use secrets::{OpenVariablesError, keep_secret_audit, open_variables};
+pub use status::disk;
 pub use tokens::keep_token_uses;
 
 use crate::{

@@ -53,7 +53,7 @@ pub enum FailedRestore {
     },
     /// The directory is in use or cannot be used.
     #[error(transparent)]
-    Directory(#[from] StartError),
+    Directory(#[from] Box<StartError>),
     /// The file.
     #[error(transparent)]
     Backup(#[from] RestoreError),
@@ -65,7 +65,7 @@ pub enum FailedRestore {
 /// Restores a backup into a data directory without a node, where no daemon runs. Blocks on the disk and on `input`.
 pub fn restore(input: impl Read, data_dir: &Path) -> Result<Restored, FailedRestore> {
     let is_new = !data_dir.exists();
-    let lock = lock(data_dir)?;
+    let lock = lock(data_dir).map_err(Box::new)?;
     let staging = data_dir.join(RESTORING);
     let outcome = begin(data_dir, &staging).and_then(|()| {
         place(input, data_dir, &staging).inspect_err(|_| {

@@ -109,6 +109,9 @@ impl SecretError {
     }
 }
 
+/// What code that is not approved yet finds in the place of a secret.
+pub const NOT_APPROVED: &str = "[given once it is approved]";
+
 /// All variables as of one instant.
 #[derive(Debug, Default)]
 pub struct Picture {
@@ -210,6 +213,27 @@ impl Variables {
     pub fn put(&self, picture: Picture) {
         let number = self.0.picture.load().number + 1;
         self.0.picture.store(Arc::new(Picture { number, ..picture }));
+    }
+
+    /// The same as they are at present, with a text in the place of every secret: for code that is not approved yet.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        let picture = self.picture();
+        let hide = |variable: &Arc<Variable>| match &variable.value {
+            VariableValue::Plain(_) => Arc::clone(variable),
+            VariableValue::Secret(_) => {
+                let value = VariableValue::Plain(NOT_APPROVED.into());
+                Arc::new(Variable { value, ..Variable::clone(variable) })
+            }
+        };
+        let all = picture.all.iter().map(|(place, variables)| {
+            let hidden = variables.iter().map(|(key, variable)| (key.clone(), hide(variable)));
+            (place.clone(), hidden.collect())
+        });
+        let copy = Self::default();
+        let all = all.collect();
+        copy.put(Picture { all, ..Picture::new(picture.parents.clone(), None, picture.why_no_master.clone()) });
+        copy
     }
 
     /// What a worker of a function in an environment is given now.

@@ -130,6 +130,11 @@ fn uses(connection: &Connection, name: &EnvironmentName) -> Result<Vec<String>, 
             "deployment that waits",
             "SELECT id FROM function_deployments WHERE environment = ?1 AND status = 'pending_approval' ORDER BY 1",
         ),
+        (
+            "variable",
+            "SELECT IFNULL(functions.name || ':', '') || key FROM variables LEFT JOIN functions ON functions.id = function_id \
+             WHERE environment = ?1 ORDER BY 1",
+        ),
     ];
     let mut uses = Vec::new();
     for (kind, sql) in kinds {

@@ -1,5 +1,6 @@
 //! Secrets: sealed, given to workers, rotated, audited, masked; and nowhere to be found.
 
+mod apart;
 mod keys;
 mod masked;
 

@@ -4,14 +4,14 @@ use super::{find, records};
 use crate::{
     commands::{Context, aliases::split_info, promotion::Standing},
     error::Error,
-    model::EnvironmentName,
+    model::{EnvironmentName, Variable, VariableValue},
     protocol::message::{
         CompareEnvironmentsRequest, CompareEnvironmentsResponse, ComparedFunction, ComparedSide, ComparedState,
         ComparedVariable,
     },
     router::{Alias, Entry},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 pub(in crate::commands) async fn compare(
     context: &Arc<Context>,
@@ -38,11 +38,31 @@ pub(in crate::commands) async fn compare(
     Ok(CompareEnvironmentsResponse { from, to, functions })
 }
 
-/// The variables of a function that are not the same in two environments: their names, and the generations of secrets.
-///
-/// There are none yet, so none differ.
-fn variables(_context: &Arc<Context>, _entry: &Entry, _environments: &[EnvironmentName; 2]) -> Vec<ComparedVariable> {
-    Vec::new()
+/// The variables of a function that are not the same in two environments, wherever those take them from: their names, and
+/// the generations of secrets. What two secrets are is not compared: nobody learns here whether they are the same.
+fn variables(context: &Context, entry: &Entry, environments: &[EnvironmentName; 2]) -> Vec<ComparedVariable> {
+    let picture = context.variables.picture();
+    let [from, to] = environments.each_ref().map(|it| picture.resolve(entry.function.id, it));
+    let keys: BTreeSet<_> = from.keys().chain(to.keys()).collect();
+    let compared = keys.into_iter().filter_map(|key| {
+        let [from, to] = [&from, &to].map(|it| it.get(key).map(|it| &it.found));
+        let is_same = match (from.map(|it| &it.value), to.map(|it| &it.value)) {
+            (Some(VariableValue::Plain(from)), Some(VariableValue::Plain(to))) => from == to,
+            // Inherited from the same place, or not.
+            _ => from.map(|it| it.revision) == to.map(|it| it.revision),
+        };
+        let generation = |it: &Arc<Variable>| match &it.value {
+            VariableValue::Secret(sealed) => sealed.generation,
+            VariableValue::Plain(_) => 0,
+        };
+        (!is_same).then(|| ComparedVariable {
+            name: key.to_string(),
+            secret: [from, to].into_iter().flatten().any(|it| matches!(it.value, VariableValue::Secret(_))),
+            from: from.map(generation),
+            to: to.map(generation),
+        })
+    });
+    compared.collect()
 }
 
 fn function(entry: &Entry, environments: &[EnvironmentName; 2]) -> ComparedFunction {

@@ -164,7 +164,7 @@ messages! {
         name: String,
         /// Whether it is a secret.
         secret: bool,
-        /// Its generation in the first environment; absent where that does not have it.
+        /// Its generation in the first environment, 0 where it is no secret; absent where that does not have it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<u32>,
         /// The same in the second.

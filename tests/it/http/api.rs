@@ -173,6 +173,28 @@ async fn every_command_has_its_path() {
         ("GET", "/api/tokens", None, "/total", json!(2)),
         ("DELETE", "/api/tokens/ci", None, "/name", json!("ci")),
         ("GET", "/api/manifest", None, "/functions/0/name", json!("f")),
+        (
+            "POST",
+            "/api/functions/f/env",
+            Some(json!({"key": "API_KEY", "value": "a-secret", "is_secret": true})),
+            "/created/0",
+            json!("API_KEY"),
+        ),
+        ("GET", "/api/functions/f/env?resolved", None, "/variables/0/key", json!("API_KEY")),
+        ("GET", "/api/functions/f/env/API_KEY/generations", None, "/generations/0/generation", json!(1)),
+        ("DELETE", "/api/functions/f/env/API_KEY", None, "/deleted/0", json!("API_KEY")),
+        (
+            "POST",
+            "/api/env",
+            Some(json!({"variables": [{"key": "B", "value": "bbbbbb", "is_secret": true}]})),
+            "/created/0",
+            json!("B"),
+        ),
+        ("GET", "/api/env", None, "/variables/0/is_secret", json!(true)),
+        ("GET", "/api/env/B/generations", None, "/generations/0/is_current", json!(true)),
+        ("POST", "/api/secrets/rotate-master-key", Some(json!({})), "/data_keys", json!(1)),
+        ("DELETE", "/api/env/B", None, "/deleted/0", json!("B")),
+        ("GET", "/api/secrets/audit?limit=1", None, "/entries/0/action", json!("delete")),
         ("POST", "/api/functions/f/rollback", Some(json!({"dry_run": true})), "/status", json!("checked")),
         ("POST", "/api/functions/f/invoke", Some(json!({"body": [1], "query": {"a": ["b"]}})), "/status", json!(200)),
         ("GET", "/api/functions/f/deployments?limit=1", None, "/deployments/0/kind", json!("remove")),
@@ -414,11 +436,12 @@ async fn variables_are_set_listed_and_deleted_as_other_systems_do() {
     // Who deploys one function has no say over all of them, and does not read the trail.
     let token = json!({"name": "ci", "scopes": ["deploy"]});
     let token = admin.json("POST", "/api/tokens", Some(token)).await["token"].as_str().unwrap().to_owned();
-    let ci = Admin { header: format!("Authorization: Bearer {token}"), daemon: admin.daemon };
+    let header = admin.header.clone();
+    let ci = Admin { header: format!("Authorization: Bearer {token}"), ..admin };
     assert_eq!(ci.call("POST", &path, Some(json!({"key": "A", "value": "1"}))).await.status(), 200);
     assert_eq!(ci.call("POST", "/api/env", Some(json!({"key": "A", "value": "1"}))).await.status(), 403);
     assert_eq!(ci.call("GET", "/api/secrets/audit", None).await.status(), 403);
-    let admin = Admin { header: admin.header, daemon: ci.daemon };
+    let admin = Admin { header, ..ci };
     let rotated = admin.json("POST", "/api/secrets/rotate-master-key", Some(json!({}))).await;
     assert_eq!(rotated["data_keys"], 1);
     let audit = admin.json("GET", "/api/secrets/audit", None).await;
