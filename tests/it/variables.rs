@@ -277,7 +277,7 @@ async fn what_is_refused_is_told_at_once_and_nothing_is_set() {
         (set(Some("f"), None, &[("A", "\0")]), ErrorCode::InvalidRequest),
         (set(Some("f"), None, &[("A", "1"), ("B", "1"), ("C", "1"), ("D", "1")]), ErrorCode::PayloadTooLarge),
         (set(Some("nobody"), None, &[("A", "1")]), ErrorCode::FunctionNotFound),
-        (set(Some("f"), Some("nowhere"), &[("A", "1")]), ErrorCode::InvalidRequest),
+        (set(Some("f"), Some("nowhere"), &[("A", "1")]), ErrorCode::EnvironmentNotFound),
         (
             SetVariablesRequest { only_existing: true, ..set(Some("f"), None, &[("A", "1")]) },
             ErrorCode::VariableNotFound,

@@ -192,7 +192,7 @@ async fn every_command_has_its_path() {
         ),
         ("GET", "/api/env", None, "/variables/0/is_secret", json!(true)),
         ("GET", "/api/env/B/generations", None, "/generations/0/is_current", json!(true)),
-        ("POST", "/api/secrets/rotate-master-key", Some(json!({})), "/data_keys", json!(1)),
+        ("POST", "/api/secrets/rotate-master-key", None, "/data_keys", json!(1)),
         ("DELETE", "/api/env/B", None, "/deleted/0", json!("B")),
         ("GET", "/api/secrets/audit?limit=1", None, "/entries/0/action", json!("delete")),
         ("POST", "/api/functions/f/rollback", Some(json!({"dry_run": true})), "/status", json!("checked")),
@@ -442,7 +442,7 @@ async fn variables_are_set_listed_and_deleted_as_other_systems_do() {
     assert_eq!(ci.call("POST", "/api/env", Some(json!({"key": "A", "value": "1"}))).await.status(), 403);
     assert_eq!(ci.call("GET", "/api/secrets/audit", None).await.status(), 403);
     let admin = Admin { header, ..ci };
-    let rotated = admin.json("POST", "/api/secrets/rotate-master-key", Some(json!({}))).await;
+    let rotated = admin.json("POST", "/api/secrets/rotate-master-key", None).await;
     assert_eq!(rotated["data_keys"], 1);
     let audit = admin.json("GET", "/api/secrets/audit", None).await;
     assert_eq!(audit["entries"][0]["action"], "rotate_master_key");

@@ -154,6 +154,32 @@ async fn the_guide_to_versions_works_as_it_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_guide_to_variables_works_as_it_is_written() {
+    let mut shell = Shell::start().await;
+    let code = "export default () => new Response(process.env.API_KEY ?? 'none');";
+    fs::write(shell.folder.path().join("index.ts"), code).unwrap();
+    shell.type_text("tar -czf function.tar.gz index.ts").await;
+    let made = shell.type_short(r#"curl -X POST .../deploy -F "name=my-function" -F "archive=@function.tar.gz""#).await;
+    shell.id = made["id"].as_str().expect("an id").to_owned();
+    shell
+        .type_short(
+            r#"curl -X POST .../abc-123/env -d '{
+  "key": "API_KEY",
+  "value": "secret-value",
+  "is_secret": true
+}'"#,
+        )
+        .await;
+    assert_eq!(shell.type_text("curl http://localhost:8080/functions/my-function").await, "secret-value");
+    let listed = shell.type_short("curl .../abc-123/env").await;
+    has(&listed["variables"][0], json!({"key": "API_KEY", "is_secret": true}));
+    assert!(!listed.to_string().contains("secret-value"), "{listed}");
+    shell.type_short("curl -X DELETE .../abc-123/env/API_KEY").await;
+    assert_eq!(shell.type_text("curl http://localhost:8080/functions/my-function").await, "none");
+    shell.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn zip_and_tgz_are_uploaded_and_deployed_to_a_function_by_its_id() {
     let mut shell = Shell::start().await;
     shell.pack("function.zip", "zipped").await;
