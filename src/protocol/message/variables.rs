@@ -96,6 +96,7 @@ requests! {
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
         /// The secret's name.
+        #[schemars(with = "VariableKey")]
         key: String,
     }
     /// SECRET_AUDIT.
