@@ -1,5 +1,7 @@
 //! SET_VARIABLES, LIST_VARIABLES and DELETE_VARIABLES; what functions find, and when.
 
+mod between;
+
 use crate::harness::{DaemonProcess, Load, TestDaemon, get, is_refused, json};
 use levain::{
     error::{Error, ErrorCode},

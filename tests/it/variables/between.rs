@@ -1,0 +1,90 @@
+//! Variables and the environments they are for: what is inherited anew, what differs, and what holds an environment.
+
+use super::{READER, delete, found, set};
+use crate::harness::TestDaemon;
+use levain::{
+    error::ErrorCode,
+    protocol::message::{
+        CompareEnvironmentsRequest, CreateEnvironmentRequest, DeleteEnvironmentRequest, SetAliasRequest,
+        SetEnvironmentRequest, SetVariablesRequest,
+    },
+};
+use serde_json::json;
+
+/// `f` in the environment `qa`, which takes variables from nowhere yet.
+async fn start() -> TestDaemon {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    daemon.deploy_text("f", READER).await;
+    daemon.call(&CreateEnvironmentRequest { name: "qa".into(), ..CreateEnvironmentRequest::default() }).await.unwrap();
+    let alias = SetAliasRequest {
+        function_id: "f".into(),
+        name: "QA".into(),
+        version: "v1".into(),
+        environment: Some("qa".into()),
+        description: None,
+        reason: None,
+        dry_run: false,
+    };
+    daemon.call(&alias).await.unwrap();
+    daemon
+}
+
+fn parent(name: &str) -> SetEnvironmentRequest {
+    SetEnvironmentRequest { name: "qa".into(), parent: Some(name.into()), ..SetEnvironmentRequest::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_parent_is_other_variables_for_workers_that_run() {
+    let daemon = start().await;
+    daemon.call(&set(None, Some("staging"), &[("REGION", "staging")])).await.unwrap();
+    daemon.call(&set(None, Some("dev"), &[("REGION", "dev")])).await.unwrap();
+    assert_eq!(found(&daemon, "f:QA", "REGION").await, json!(null));
+    for (name, expected) in [("staging", json!("staging")), ("dev", json!("dev")), ("", json!(null))] {
+        daemon.call(&parent(name)).await.unwrap();
+        assert_eq!(found(&daemon, "f:QA", "REGION").await, expected, "{name}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_that_differ_are_named_and_secrets_by_their_generations() {
+    const VALUE: &str = "a-value-that-is-not-told";
+    let daemon = start().await;
+    daemon.call(&set(None, None, &[("SAME", "1")])).await.unwrap();
+    daemon.call(&set(Some("f"), Some("qa"), &[("URL", "qa"), ("EQUAL", "x"), ("ONLY", "1")])).await.unwrap();
+    daemon.call(&set(Some("f"), Some("production"), &[("URL", "live"), ("EQUAL", "x")])).await.unwrap();
+    let secret = |environment, value| SetVariablesRequest {
+        is_secret: Some(true),
+        ..set(Some("f"), Some(environment), &[("KEY", value)])
+    };
+    for (environment, value) in [("qa", VALUE), ("production", "another-value"), ("production", VALUE)] {
+        daemon.call(&secret(environment, value)).await.unwrap();
+    }
+    let request = CompareEnvironmentsRequest { from: "qa".into(), to: "production".into(), function_id: None };
+    let compared = daemon.call(&request).await.unwrap();
+    let told: Vec<_> =
+        compared.functions[0].variables.iter().map(|it| (it.name.as_str(), it.secret, it.from, it.to)).collect();
+    // Two secrets are never said to be the same.
+    let expected = [("KEY", true, Some(1), Some(2)), ("ONLY", false, Some(0), None), ("URL", false, Some(0), Some(0))];
+    assert_eq!(told, expected);
+    assert!(!format!("{compared:?}").contains(VALUE));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_with_variables_is_not_deleted() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    daemon.call(&CreateEnvironmentRequest { name: "qa".into(), ..CreateEnvironmentRequest::default() }).await.unwrap();
+    daemon.call(&set(Some("f"), Some("qa"), &[("OWN", "1")])).await.unwrap();
+    daemon.call(&set(None, Some("qa"), &[("SHARED", "1")])).await.unwrap();
+    let request = DeleteEnvironmentRequest { name: "qa".into() };
+    let refused = daemon.call(&request).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.message.contains("variable f:OWN") && refused.message.contains("variable SHARED"), "{refused:?}");
+    daemon.call(&delete(Some("f"), Some("qa"), &["OWN"])).await.unwrap();
+    daemon.call(&delete(None, Some("qa"), &["SHARED"])).await.unwrap();
+    daemon.call(&request).await.unwrap();
+    daemon.stop().await;
+}
