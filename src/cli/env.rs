@@ -74,7 +74,7 @@ pub(super) enum Env {
     #[command(after_help = SET_EXAMPLES)]
     Set {
         /// The function's name or id, then what is set
-        #[arg(value_name = "NAME] [KEY=VALUE", required = true)]
+        #[arg(value_name = "NAME> <KEY=VALUE", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,
@@ -86,7 +86,7 @@ pub(super) enum Env {
     )]
     Delete {
         /// The function's name or id, then the names of variables
-        #[arg(value_name = "NAME] [KEY", required = true)]
+        #[arg(value_name = "NAME> <KEY", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,
@@ -101,7 +101,7 @@ pub(super) enum Env {
     )]
     Import {
         /// The function's name or id, then the file; - is standard input
-        #[arg(value_name = "NAME] [FILE", required = true)]
+        #[arg(value_name = "NAME> <FILE", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,

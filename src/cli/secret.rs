@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub(super) struct Value {
     /// The function's name or id, then the secret's name
-    #[arg(value_name = "NAME] [KEY", required = true)]
+    #[arg(value_name = "NAME> <KEY", required = true)]
     args: Vec<String>,
     #[command(flatten)]
     place: For,
@@ -50,7 +50,7 @@ pub(super) enum Secret {
     #[command(after_help = "Example:\n  levain secret restore shop API_KEY --generation 2")]
     Restore {
         /// The function's name or id, then the secret's name
-        #[arg(value_name = "NAME] [KEY", required = true)]
+        #[arg(value_name = "NAME> <KEY", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,
@@ -71,7 +71,7 @@ pub(super) enum Secret {
     #[command(visible_alias = "revoke", after_help = "Example:\n  levain secret delete shop API_KEY --yes")]
     Delete {
         /// The function's name or id, then the names of secrets
-        #[arg(value_name = "NAME] [KEY", required = true)]
+        #[arg(value_name = "NAME> <KEY", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,
@@ -83,7 +83,7 @@ pub(super) enum Secret {
     #[command(after_help = "Example:\n  levain secret generations shop API_KEY")]
     Generations {
         /// The function's name or id, then the secret's name
-        #[arg(value_name = "NAME] [KEY", required = true)]
+        #[arg(value_name = "NAME> <KEY", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,

@@ -16,10 +16,7 @@ use super::{
 use crate::{
     deploy::{BuildLog, Source, Wanted},
     error::{Error, ErrorCode},
-    model::{
-        self, AliasName, DeploymentKind, EnvironmentName, FunctionName, Percent, Timestamp, Version, VersionId,
-        VersionLabel,
-    },
+    model::{self, AliasName, DeploymentKind, FunctionName, Percent, Timestamp, Version, VersionId, VersionLabel},
     protocol::message::{DeployRequest, DeployResponse, RegisterRequest},
     router::Entry,
 };
@@ -50,7 +47,7 @@ async fn run_with(
     caller: &Caller,
     log: BuildLog,
 ) -> Result<DeployResponse, Error> {
-    let preview = Preview::of(context, &request)?;
+    let preview = Preview::of(context, &request).await?;
     let alias = match &preview {
         Some(preview) => preview.alias.clone(),
         None => activate::alias(request.alias.as_deref())?,
@@ -67,7 +64,7 @@ async fn run_with(
     let mut act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
     act.dry_run = request.dry_run;
     if let Some(preview) = &preview {
-        (act.environment, act.lifetime) = (Some(EnvironmentName::preview()), Some(preview.lifetime));
+        (act.environment, act.lifetime) = (Some(preview.environment.clone()), Some(preview.lifetime));
     }
     let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
     act.weight = weight.transpose()?;
@@ -106,7 +103,7 @@ async fn run_with(
             let entry = context.router.function(&id.to_string())?;
             if let Some(preview) = &preview {
                 preview.check_room(&context, &entry)?;
-                check_environment(&context, id, &preview.alias, EnvironmentName::preview()).await?;
+                check_environment(&context, id, &preview.alias, preview.environment.clone()).await?;
             }
             let answer = deploy(act, &entry, code, label, request).await?;
             if let Some(claim) = claim {

@@ -7,7 +7,7 @@
 use super::{Caller, Context, aliases};
 use crate::{
     error::{Error, ErrorCode},
-    model::{AliasName, FunctionId, PreviewName, Timestamp, time::parse_age},
+    model::{AliasName, EnvironmentName, FunctionId, PreviewName, Timestamp, time::parse_age},
     protocol::message::{
         CleanupPreviewsRequest, DeletePreviewRequest, DeployRequest, PreviewInfo, PreviewsRequest, PreviewsResponse,
         RemovedPreviewsResponse,
@@ -35,16 +35,18 @@ const HOST_LABEL_BYTES_MAX: usize = 63;
 /// What stands between the qualifier and the function in a host name.
 pub const HOST_SEPARATOR: &str = "--";
 
-/// The preview that a deploy is for: its alias, and how long it stays.
+/// The preview that a deploy is for: its alias, where that runs, and how long it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Preview {
     pub(super) alias: AliasName,
+    /// The environment that is called as the alias, where somebody has made one for variables of its own; else `preview`.
+    pub(super) environment: EnvironmentName,
     pub(super) lifetime: Duration,
 }
 
 impl Preview {
     /// Nothing where a deploy is for none.
-    pub(super) fn of(context: &Context, request: &DeployRequest) -> Result<Option<Self>, Error> {
+    pub(super) async fn of(context: &Arc<Context>, request: &DeployRequest) -> Result<Option<Self>, Error> {
         let Some(name) = &request.preview else {
             return match request.ttl {
                 Some(_) => Err(Error::invalid("`ttl` is for a preview: give `preview` as well, or leave it out")),
@@ -61,7 +63,10 @@ impl Preview {
             None => context.config.load().previews.ttl(),
             Some(text) => lifetime(text)?,
         };
-        Ok(Some(Self { alias: AliasName::of_preview(&name), lifetime }))
+        let alias = AliasName::of_preview(&name);
+        let environments = context.blocking(|context| Ok(context.store.environments()?)).await?;
+        let own = environments.into_iter().map(|it| it.name).find(|it| it.as_str() == alias.as_str());
+        Ok(Some(Self { alias, environment: own.unwrap_or_else(EnvironmentName::preview), lifetime }))
     }
 
     /// Refuses one more where a function has as many as it may.

@@ -4,9 +4,12 @@ use super::{READER, delete, found, set};
 use crate::harness::TestDaemon;
 use levain::{
     error::ErrorCode,
-    protocol::message::{
-        CompareEnvironmentsRequest, CreateEnvironmentRequest, DeleteEnvironmentRequest, SetAliasRequest,
-        SetEnvironmentRequest, SetVariablesRequest,
+    protocol::{
+        field::Body,
+        message::{
+            CompareEnvironmentsRequest, CreateEnvironmentRequest, DeleteEnvironmentRequest, DeployRequest,
+            SetAliasRequest, SetEnvironmentRequest, SetVariablesRequest,
+        },
     },
 };
 use serde_json::json;
@@ -86,5 +89,35 @@ async fn an_environment_with_variables_is_not_deleted() {
     daemon.call(&delete(Some("f"), Some("qa"), &["OWN"])).await.unwrap();
     daemon.call(&delete(None, Some("qa"), &["SHARED"])).await.unwrap();
     daemon.call(&request).await.unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_may_have_variables_of_its_own() {
+    let daemon = TestDaemon::start().await;
+    let preview = async |name: &str| {
+        let request = DeployRequest {
+            function_id: "f".into(),
+            bundle: Some(Body::from(READER.as_bytes().to_vec())),
+            preview: Some(name.into()),
+            create: true,
+            ..DeployRequest::default()
+        };
+        daemon.call(&request).await.unwrap().environment
+    };
+    assert_eq!(preview("pr-1").await, "preview");
+    daemon.call(&set(Some("f"), Some("preview"), &[("WORD", "all"), ("MORE", "shared")])).await.unwrap();
+    assert_eq!(found(&daemon, "f:preview-pr-1", "WORD").await, json!("all"));
+    let (name, parent) = ("preview-pr-1".to_owned(), Some("preview".into()));
+    daemon.call(&CreateEnvironmentRequest { name, parent, ..CreateEnvironmentRequest::default() }).await.unwrap();
+    daemon.call(&set(Some("f"), Some("preview-pr-1"), &[("WORD", "own")])).await.unwrap();
+    // The same code again, and its own environment from then on.
+    assert_eq!(preview("pr-1").await, "preview-pr-1");
+    assert_eq!(preview("pr-2").await, "preview");
+    for (alias, word) in [("preview-pr-1", "own"), ("preview-pr-2", "all")] {
+        let function = format!("f:{alias}");
+        assert_eq!(found(&daemon, &function, "WORD").await, json!(word), "{alias}");
+        assert_eq!(found(&daemon, &function, "MORE").await, json!("shared"), "{alias}");
+    }
     daemon.stop().await;
 }
