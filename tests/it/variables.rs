@@ -354,7 +354,7 @@ async fn files_go_in_and_out_on_the_command_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_wait_for_no_change_of_another_function() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_with(|config| config.variables.renew_timeout_ms = 60_000).await;
     daemon.deploy_text("f", READER).await;
     // Its new workers take long to load.
     let slow = "if (process.env.SLOW) await new Promise((done) => setTimeout(done, 1_000)); export default () => new Response('ok');";
@@ -365,7 +365,7 @@ async fn calls_wait_for_no_change_of_another_function() {
     load.until_answered(20).await;
     daemon.call(&set(Some("f"), None, &[("K", "1")])).await.unwrap();
     assert_eq!(found(&daemon, "f", "K").await, "1");
-    is_renewed(&tokio::time::timeout(Duration::from_secs(30), change).await.unwrap().unwrap(), 1);
+    is_renewed(&tokio::time::timeout(Duration::from_secs(90), change).await.unwrap().unwrap(), 1);
     load.stop().await;
     daemon.stop().await;
 }
