@@ -11,7 +11,7 @@ use super::{
     ping::Ping,
     prewarm::Stock,
     runtime::REHEARSAL,
-    sandbox::{self, Report, Role, Sandbox, SandboxOptions, Slot, Urgency},
+    sandbox::{self, Report, Role, Sandbox, SandboxOptions, Slot},
     supervise::{Streams, Supervisor},
     tap::Tap,
 };
@@ -64,6 +64,15 @@ pub struct Spawner {
     pub(super) tools: Arc<Mutex<HashSet<u32>>>,
     /// Bytes of private memory that all of them had when it was last read.
     memory: AtomicU64,
+}
+
+/// Whether somebody waits for a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// Its start gives way to everything else.
+    Low,
+    /// It starts like any process.
+    Normal,
 }
 
 impl Spawner {
@@ -305,8 +314,15 @@ impl Spawner {
     }
 
     async fn boot(&self, limits: &SpawnLimits, network: Network, urgency: Urgency) -> Result<Booted, StartError> {
-        let slot = Arc::new(self.sandbox.slot(self.cgroups.as_ref(), urgency)?);
+        let slot = Arc::new(self.sandbox.slot(self.cgroups.as_ref())?);
         let (shared, ready) = self.start_process(&slot, limits, network).await?;
+        // Not before it executes Bun: until then the thread that starts all processes waits for it, and on a full machine
+        // one of low priority would hold up every other start.
+        if let (Urgency::Low, Some(group)) = (urgency, slot.group())
+            && let Err(error) = group.set_low_priority(true)
+        {
+            tracing::warn!(%error, "a start that nobody waits for gives way to nothing");
+        }
         let entering = {
             let shared = Arc::clone(&shared);
             // Beside the start of Bun, because it may take as long.

@@ -56,9 +56,6 @@ impl Group {
             fs::create_dir(&directory)?;
             group.add_directory(tree, directory, limits)?;
         }
-        if limits.low_priority {
-            group.set_low_priority(true)?;
-        }
         Ok(group)
     }
 

@@ -76,8 +76,6 @@ pub(crate) struct Limits {
     pub(crate) memory_max: u64,
     /// Processes and threads together.
     pub(crate) processes_max: u64,
-    /// Whether it runs only when nothing else wants the processor.
-    pub(crate) low_priority: bool,
 }
 
 /// Why workers cannot have control groups, and how to get them.

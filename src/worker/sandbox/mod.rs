@@ -175,15 +175,6 @@ impl Role<'_> {
     }
 }
 
-/// Whether somebody waits for a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// Its start gives way to everything else.
-    Low,
-    /// It starts like any process.
-    Normal,
-}
-
 /// The control groups for the workers of a folder.
 pub(super) fn find_cgroups(options: &SandboxOptions, run_dir: &Path) -> Option<Result<Cgroups, cgroup::Unavailable>> {
     if options.mode == SandboxMode::Off {
@@ -301,11 +292,10 @@ impl Sandbox {
     }
 
     /// A place for another worker.
-    pub(super) fn slot(&self, cgroups: Option<&Cgroups>, urgency: Urgency) -> io::Result<Slot> {
+    pub(super) fn slot(&self, cgroups: Option<&Cgroups>) -> io::Result<Slot> {
         let limits = cgroup::Limits {
             memory_max: UNASSIGNED_BYTES_MAX,
             processes_max: self.processes_max.into(),
-            low_priority: urgency == Urgency::Low,
         };
         // Who cannot list the folder cannot guess a name in it.
         let name = Uuid::now_v7().simple().to_string();

@@ -228,7 +228,6 @@ impl Workplace<'_> {
         let limits = cgroup::Limits {
             memory_max: self.limits.memory_max.saturating_add(GROUP_OVERHEAD_BYTES),
             processes_max: self.limits.processes_max.into(),
-            low_priority: false,
         };
         let name = Uuid::now_v7().simple().to_string();
         self.spawner.cgroups.as_ref().map(|cgroups| cgroups.group(&name, &limits)).transpose()

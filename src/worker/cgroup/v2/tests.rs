@@ -136,13 +136,13 @@ fn limits_go_into_the_files_of_version_2() {
     }
     let controllers = Controllers::ALL;
     let tree = Tree { base: made.path().into(), controllers, has_swap: true, has_idle: true };
-    let limits = Limits { memory_max: 1 << 30, processes_max: 64, low_priority: true };
+    let limits = Limits { memory_max: 1 << 30, processes_max: 64 };
     let cgroups = Cgroups::new(Version::V2, vec![], "t").expect("a thread");
     let support = Support { version: Version::V2, controllers };
     assert_eq!(support.to_string(), "cgroup v2 (memory, pids, cpu)");
     let mut group = Group::empty(Version::V2, Arc::clone(&cgroups.remover));
     group.add_directory(&tree, made.path().into(), &limits).expect("its limits");
-    group.set_low_priority(limits.low_priority).expect("a write");
+    group.set_low_priority(true).expect("a write");
     let expected = ["1073741824", "0", "1", "", "", "64"];
     assert_eq!(files.map(|file| read(made.path(), file)), expected);
     assert_eq!(read(made.path(), "cpu.idle"), "1");
