@@ -2,8 +2,9 @@
 
 use super::{
     access_log::{Head, Record},
-    answer::{Answer, Body},
+    answer::{self, Answer, Body},
     face::Face,
+    incoming::{Incoming, Receipt},
 };
 use crate::{
     commands::Grant,
@@ -17,10 +18,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -60,7 +58,7 @@ pub(super) struct Exchange {
     face: Arc<Face>,
     begun: Instant,
     status: Option<StatusCode>,
-    received: Option<Arc<AtomicU64>>,
+    receipt: Option<Arc<Receipt>>,
     bytes_out: u64,
     is_complete: bool,
     is_head: bool,
@@ -77,33 +75,35 @@ impl Exchange {
         request: Request<hyper::body::Incoming>,
     ) -> (Self, Request<Incoming>) {
         face.counters.request_begins();
-        let received = (!request.body().is_end_stream()).then(Arc::<AtomicU64>::default);
         let is_wanted = face.access_log.is_on();
+        let request = Incoming::of(request);
         let head = is_wanted.then(|| Box::new(Head::of(&request, peer, &face.config().http)));
         let exchange = Self {
             face: Arc::clone(face),
             begun: Instant::now(),
             status: None,
-            received: received.clone(),
+            receipt: request.body().receipt(),
             bytes_out: 0,
             is_complete: false,
             is_head: request.method() == Method::HEAD,
             note: Note { is_wanted, ..Note::default() },
             head,
         };
-        (exchange, request.map(|body| Incoming { body, received }))
+        (exchange, request)
     }
 
     /// Its answer, which takes this with it.
     pub(super) fn answer(mut self, answer: Answer) -> Response<Told> {
         self.status = Some(answer.status());
+        let is_cut = self.receipt.as_ref().is_some_and(|it| it.is_cut());
+        let answer = if is_cut { answer::closing(answer) } else { answer };
         answer.map(|body| Told { body, exchange: self })
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let bytes_in = self.received.as_ref().map_or(0, |it| it.load(Ordering::Relaxed));
+        let bytes_in = self.receipt.as_ref().map_or(0, |it| it.bytes());
         let status = self.status.map(|it| it.as_u16());
         self.face.counters.request_ends(status, bytes_in, self.bytes_out);
         let Some(head) = self.head.take() else { return };
@@ -120,35 +120,6 @@ impl Drop for Exchange {
             invocation: note.invocation,
             grant: note.grant,
         });
-    }
-}
-
-/// The body of a request, whose bytes are counted as they come.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    body: hyper::body::Incoming,
-    received: Option<Arc<AtomicU64>>,
-}
-
-impl HttpBody for Incoming {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let Self { body, received } = self.get_mut();
-        let frame = ready!(Pin::new(body).poll_frame(context));
-        if let (Some(Ok(frame)), Some(received)) = (&frame, received) {
-            received.fetch_add(frame.data_ref().map_or(0, |it| it.len() as u64), Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

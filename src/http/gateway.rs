@@ -4,8 +4,9 @@
 use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
     auth,
-    exchange::{Incoming, Note},
+    exchange::Note,
     face::Face,
+    incoming::Incoming,
     upload::{Outcome, Upload},
 };
 use crate::{
@@ -191,12 +192,10 @@ async fn invoke(
         }
         Err(failed) => {
             let Some(upload) = upload else { return Err(failed.error) };
-            let error = match upload.outcome() {
+            Err(match upload.outcome() {
                 Outcome::Fine => failed.error,
                 outcome => broken(outcome, config),
-            };
-            upload.drain().await;
-            Err(error)
+            })
         }
     }
 }

@@ -3,7 +3,8 @@
 //! [`Server`] accepts connections and gives each to a lane, as the command socket does; hyper speaks HTTP/1.1 and HTTP/2
 //! on them ([`connection`]), behind TLS where a certificate is configured ([`tls`]). [`service`] says what a request is
 //! for: a call ([`gateway`]), a command ([`api`]), or a question about the daemon itself ([`metrics`]); who asks is said
-//! by [`auth`]. Each request is counted and may be written down ([`exchange`], [`access_log`]).
+//! by [`auth`]. Each request is counted and may be written down ([`exchange`], [`access_log`]); what nobody reads of one is
+//! seen to by [`incoming`].
 //!
 //! It listens before the daemon has functions and until the last invocation has ended, so that whoever sends requests
 //! here sees both in `/ready`; what cannot be served then is answered with 503 ([`face`]).
@@ -21,6 +22,7 @@ mod counters;
 mod exchange;
 mod face;
 mod gateway;
+mod incoming;
 mod metrics;
 mod pages;
 mod patient;

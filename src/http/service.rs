@@ -3,9 +3,11 @@
 use super::{
     answer::{self, Answer},
     api,
-    exchange::{Exchange, Incoming, Told},
+    exchange::{Exchange, Told},
     face::{Face, Phase},
-    gateway, pages,
+    gateway,
+    incoming::Incoming,
+    pages,
 };
 use crate::error::{Error, ErrorCode};
 use http::{Request, Response, Version, header};

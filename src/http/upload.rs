@@ -1,6 +1,6 @@
 //! The body of a request, read while the function reads it.
 
-use super::exchange::Incoming;
+use super::incoming::Incoming;
 use crate::model::{BodyBroken, IncomingBody};
 use bytes::Bytes;
 use hyper::body::Body;
@@ -11,11 +11,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep, timeout};
-
-/// What is taken in of a body that nobody wants any more.
-const DRAINED_BYTES_MAX: u64 = 16 * 1024 * 1024;
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+use tokio::time::{Instant, Sleep, sleep};
 
 /// A body that comes in over HTTP: at most so many bytes, and never longer without progress than its patience.
 pub(super) struct Upload {
@@ -64,15 +60,6 @@ impl Upload {
     /// What has become of it.
     pub(super) fn outcome(&self) -> Outcome {
         self.state.lock().outcome
-    }
-
-    /// Takes in some of what is left and forgets it: a connection that is closed while its client still sends takes the
-    /// answer with it.
-    pub(super) async fn drain(&self) {
-        self.state.lock().room = DRAINED_BYTES_MAX;
-        let draining =
-            async { while let Some(Ok(_)) = std::future::poll_fn(|context| self.poll_chunk(context)).await {} };
-        let _ = timeout(DRAIN_TIMEOUT, draining).await;
     }
 
     /// All of it, for bodies that are small.

@@ -15,6 +15,7 @@ mod ready;
 mod seeds;
 mod smuggling;
 mod tls;
+mod unread;
 mod upload;
 
 use crate::harness::TestDaemon;

@@ -13,8 +13,9 @@ mod shape;
 use super::{
     answer::{self, Answer},
     auth,
-    exchange::{Incoming, Note},
+    exchange::Note,
     face::Face,
+    incoming::Incoming,
     upload::{Outcome, Upload},
 };
 use crate::{

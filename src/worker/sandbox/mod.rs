@@ -293,10 +293,7 @@ impl Sandbox {
 
     /// A place for another worker.
     pub(super) fn slot(&self, cgroups: Option<&Cgroups>) -> io::Result<Slot> {
-        let limits = cgroup::Limits {
-            memory_max: UNASSIGNED_BYTES_MAX,
-            processes_max: self.processes_max.into(),
-        };
+        let limits = cgroup::Limits { memory_max: UNASSIGNED_BYTES_MAX, processes_max: self.processes_max.into() };
         // Who cannot list the folder cannot guess a name in it.
         let name = Uuid::now_v7().simple().to_string();
         let group = cgroups.map(|cgroups| cgroups.group(&name, &limits)).transpose()?;
