@@ -22,8 +22,8 @@ pub(crate) struct Group {
     version: Version,
     directories: Directories,
     memory: Option<Memory>,
-    /// The directory with the shares of the processor, and whether it has `cpu.idle`.
-    cpu: Option<(PathBuf, bool)>,
+    /// The directory with the shares of the processor.
+    cpu: Option<PathBuf>,
     remover: Arc<Remover>,
 }
 
@@ -74,7 +74,7 @@ impl Group {
             write(&directory.join("pids.max"), &limits.processes_max.min(PIDS_MAX).to_string())?;
         }
         if tree.controllers.cpu {
-            self.cpu = Some((directory, tree.has_idle));
+            self.cpu = Some(directory);
         }
         Ok(())
     }
@@ -106,23 +106,23 @@ impl Group {
         self.memory.as_ref().map_or(Ok(()), |memory| memory.set_max(bytes))
     }
 
-    /// Lets it run only when nothing else wants the processor, or like everything else; without that controller it does
-    /// nothing. One write: 10 µs.
+    /// Gives it an eighth of the processor time that other groups get where not all can have what they want, or as much
+    /// as they; without that controller it does nothing. One write: 10 µs.
+    ///
+    /// Not less, as `cpu.idle` would: ending its mounts, a process holds a lock that every start and end of a process with
+    /// mounts of its own needs (`synchronize_rcu_expedited`), and one that gets no time on a full machine holds it for
+    /// seconds.
     ///
     /// # Errors
     /// What the kernel says.
     pub(crate) fn set_low_priority(&self, low: bool) -> io::Result<()> {
-        let Some((directory, has_idle)) = &self.cpu else { return Ok(()) };
-        let (file, value) = match (has_idle, self.version, low) {
-            (true, _, true) => ("cpu.idle", "1"),
-            (true, _, false) => ("cpu.idle", "0"),
-            // The least weight there is, and the weight of a new group.
-            (false, Version::V1, true) => ("cpu.shares", "2"),
-            (false, Version::V1, false) => ("cpu.shares", "1024"),
-            (false, Version::V2, true) => ("cpu.weight", "1"),
-            (false, Version::V2, false) => ("cpu.weight", "100"),
+        let Some(directory) = &self.cpu else { return Ok(()) };
+        let (file, normal) = match self.version {
+            Version::V1 => ("cpu.shares", 1024),
+            Version::V2 => ("cpu.weight", 100),
         };
-        write(&directory.join(file), value)
+        let weight = if low { normal / 8 } else { normal };
+        write(&directory.join(file), &weight.to_string())
     }
 
     /// How many of its processes the kernel has ended because the group had reached its limit on memory.

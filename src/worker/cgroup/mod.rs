@@ -5,7 +5,7 @@
 //! [`Group::add`]) and has no privileges cannot leave it, nor can what it starts.
 //!
 //! Groups of workers lie directly beside the daemon's own: a worker has the weight of an ordinary process, and one of
-//! low priority yields to the daemon as well, and to every process beside it. Nothing sums up the workers of a node.
+//! low priority an eighth of it, against the daemon as well, and every process beside it. Nothing sums up the workers of a node.
 //!
 //! **Invariants.** Groups of a daemon begin with its name and a dot. A group is removed when its [`Group`] is dropped, as
 //! soon as the last of its processes is dead, by one thread that the last [`Group`] or [`Cgroups`] waits for (two seconds
@@ -139,8 +139,6 @@ struct Tree {
     controllers: Controllers,
     /// Whether swapped memory is accounted for: `memory.swap.max`, `memory.memsw.limit_in_bytes`.
     has_swap: bool,
-    /// Whether there is `cpu.idle` (since Linux 5.15).
-    has_idle: bool,
 }
 
 impl Cgroups {
@@ -257,7 +255,7 @@ fn make_probe(base: &Path, name: &str, version: Version, controllers: Controller
         Version::V2 => ("memory.swap.max", "memory.max"),
     };
     let is_usable = has("cgroup.procs") && (!controllers.memory || has(memory));
-    let tree = Tree { base: base.into(), controllers, has_swap: has(swap), has_idle: has("cpu.idle") };
+    let tree = Tree { base: base.into(), controllers, has_swap: has(swap) };
     fs::remove_dir(&probe)?;
     if is_usable { Ok(tree) } else { Err(io::Error::new(io::ErrorKind::Unsupported, "its files are missing")) }
 }

@@ -114,7 +114,7 @@ fn a_daemon_moves_what_it_has_started_and_nothing_else() {
 #[test]
 fn a_group_is_killed_in_one_write() {
     let Some(group) = real_group("levain-test-kill") else { return };
-    let tree = Tree { base: group.0.clone(), controllers: Controllers::default(), has_swap: false, has_idle: false };
+    let tree = Tree { base: group.0.clone(), controllers: Controllers::default(), has_swap: false };
     let cgroups = Cgroups::new(Version::V2, vec![tree], "t").expect("a thread");
     let worker = cgroups.group("w", &LIMITS).expect("a group");
     let mut shell = run_in(&worker, "setsid sleep 1000 & exec sleep 1000");
@@ -131,11 +131,11 @@ fn limits_go_into_the_files_of_version_2() {
     // The group is there already, so that it has its files.
     let made = tempfile::tempdir().expect("a folder");
     let files = ["memory.max", "memory.swap.max", "memory.oom.group", "memory.current", "memory.events", "pids.max"];
-    for file in files.into_iter().chain(["cpu.idle", "cpu.weight"]) {
+    for file in files.into_iter().chain(["cpu.weight"]) {
         fs::write(made.path().join(file), "").expect("a file");
     }
     let controllers = Controllers::ALL;
-    let tree = Tree { base: made.path().into(), controllers, has_swap: true, has_idle: true };
+    let tree = Tree { base: made.path().into(), controllers, has_swap: true };
     let limits = Limits { memory_max: 1 << 30, processes_max: 64 };
     let cgroups = Cgroups::new(Version::V2, vec![], "t").expect("a thread");
     let support = Support { version: Version::V2, controllers };
@@ -145,10 +145,10 @@ fn limits_go_into_the_files_of_version_2() {
     group.set_low_priority(true).expect("a write");
     let expected = ["1073741824", "0", "1", "", "", "64"];
     assert_eq!(files.map(|file| read(made.path(), file)), expected);
-    assert_eq!(read(made.path(), "cpu.idle"), "1");
+    assert_eq!(read(made.path(), "cpu.weight"), "12");
     group.set_memory_max(2 << 30).expect("a write");
     group.set_low_priority(false).expect("a write");
-    assert_eq!((read(made.path(), "memory.max"), read(made.path(), "cpu.idle")), ("2147483648".into(), "0".into()));
+    assert_eq!((read(made.path(), "memory.max"), read(made.path(), "cpu.weight")), ("2147483648".into(), "100".into()));
     fs::write(made.path().join("memory.current"), "4096\n").expect("a file");
     fs::write(made.path().join("memory.events"), "low 0\nmax 9\noom 2\noom_kill 3\noom_group_kill 1\n")
         .expect("a file");
