@@ -4,13 +4,12 @@ use super::{ShimError, tool};
 use crate::{
     bundle::Staged,
     protocol::worker::{SyntaxCheck, SyntaxProblem},
-    worker::{Spawner, ToolError, runtime::CHECK},
+    worker::{Spawner, runtime::CHECK},
 };
 use std::time::Duration;
 
-/// How long the check of a file may take: at first what is plenty, then, in another process, what a machine that has no
-/// time for it may need.
-const TIMES_MAX: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+/// How long the check of a file may take, on a machine that has little time for it.
+const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Names of `handler` that mean the default export.
 const DEFAULT_HANDLERS: [&str; 2] = ["default", "handler"];
@@ -81,11 +80,11 @@ fn also(handler: &str, exports: &[String]) -> String {
 }
 
 /// Asks for what can be known of the entry, in a place of its own.
-async fn ask(spawner: &Spawner, staged: &Staged, time_max: Duration) -> Result<SyntaxCheck, ShimError> {
+async fn ask(spawner: &Spawner, staged: &Staged) -> Result<SyntaxCheck, ShimError> {
     let place = tool::workplace(spawner)?;
     place.deliver(staged.folder()).await?;
     let file = place.inside(staged.entry()).into_os_string();
-    tool::ask(&place, CHECK, [file], false, time_max).await
+    tool::ask(&place, CHECK, [file], false, TIME_MAX).await
 }
 
 /// Checks a staged bundle: its entry is text, parses, and exports something that can be the handler.
@@ -95,15 +94,8 @@ pub async fn check(spawner: &Spawner, staged: &Staged, handler: &str) -> Result<
     if std::str::from_utf8(&tokio::fs::read(&path).await?).is_err() {
         return Err(BundleProblem::NotText(entry));
     }
-    let [soon, late] = TIMES_MAX;
-    let check = match ask(spawner, staged, soon).await {
-        Err(ShimError::Tool(ToolError::Timeout)) => {
-            tracing::warn!(entry, "the check of a bundle took too long and is made once more");
-            ask(spawner, staged, late).await
-        }
-        checked => checked,
-    };
-    let check = check.map_err(|source| BundleProblem::Check { entry: entry.clone(), source })?;
+    let asked = ask(spawner, staged).await;
+    let check = asked.map_err(|source| BundleProblem::Check { entry: entry.clone(), source })?;
     if !check.ok {
         return Err(BundleProblem::Syntax { entry, problems: check.errors });
     }
