@@ -31,8 +31,12 @@ use nix::{
     unistd::Pid,
 };
 use std::{
-    fs, io,
-    os::unix::{fs::FileTypeExt, net::UnixStream},
+    fs::{self, Permissions},
+    io,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -82,7 +86,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the socket; connections will run on these lanes. `shared` opens the file to all users, for a daemon that checks its peers by an allow-list.
+    /// Binds the socket; connections will run on these lanes. `shared` opens the file to all users, for a daemon that
+    /// checks its peers by an allow-list.
     pub async fn bind(path: &Path, shared: bool, lanes: Arc<Lanes>) -> Result<Self, BindError> {
         let path = path.to_owned();
         if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -90,9 +95,12 @@ impl Server {
         }
         let fail = |source| BindError::Io { path: path.clone(), source };
         remove_stale(&path).await?;
-        let mode = if shared { 0o666 } else { 0o600 };
         let name = path.as_path().to_fs_name::<GenericFilePath>().map_err(fail)?;
-        let listener = ListenerOptions::new().name(name).mode(mode).create_tokio().map_err(fail)?;
+        let listener = ListenerOptions::new().name(name).mode(0o600).create_tokio().map_err(fail)?;
+        if shared {
+            // Not when it is made, from which the daemon's umask takes.
+            fs::set_permissions(&path, Permissions::from_mode(0o666)).map_err(fail)?;
+        }
         Ok(Self { listener, path, lanes })
     }
 

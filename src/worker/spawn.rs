@@ -120,9 +120,9 @@ impl Spawner {
             let works = match Sandbox::prepare(level, options, &self.runtime, run_dir) {
                 Ok(sandbox) => {
                     self.sandbox = sandbox;
-                    self.boot_ahead(Network::On).await.map_err(|error| error.to_string())
+                    self.trial().await
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(sandbox::Failure::Refused(error.to_string())),
             };
             match works {
                 Ok(trial) => {
@@ -141,6 +141,19 @@ impl Spawner {
             SandboxMode::Strict => Err(SpawnerError::NoSandbox { missing: self.report.missing.clone() }),
             SandboxMode::Auto | SandboxMode::Off => Ok(()),
         }
+    }
+
+    /// Starts a worker in the sandbox. What takes too long is tried once more: that is a busy machine sooner than one
+    /// that does not offer what the sandbox needs.
+    async fn trial(&self) -> Result<Booted, sandbox::Failure> {
+        match self.boot_ahead(Network::On, Urgency::Normal).await {
+            Err(StartError::Timeout { .. }) => self.boot_ahead(Network::On, Urgency::Normal).await,
+            tried => tried,
+        }
+        .map_err(|error| match error {
+            StartError::Timeout { .. } => sandbox::Failure::Slow(error.to_string()),
+            error => sandbox::Failure::Refused(error.to_string()),
+        })
     }
 
     /// What workers are kept from.
@@ -293,15 +306,15 @@ impl Spawner {
 
     /// Makes one prewarmed process.
     pub async fn prewarm(&self, network: Network) -> Result<(), StartError> {
-        let booted = self.boot_ahead(network).await?;
+        let booted = self.boot_ahead(network, Urgency::Low).await?;
         drop(self.stock(network).put(booted));
         Ok(())
     }
 
-    /// Starts a process that nobody waits for.
-    async fn boot_ahead(&self, network: Network) -> Result<Booted, StartError> {
+    /// Starts a process without a function.
+    async fn boot_ahead(&self, network: Network, urgency: Urgency) -> Result<Booted, StartError> {
         let limits = **self.limits.load();
-        let booted = self.boot(&limits, network, Urgency::Low).await?;
+        let booted = self.boot(&limits, network, urgency).await?;
         booted.rehearse(&self.sandbox.shim_folder(&self.runtime).join(REHEARSAL), &limits).await?;
         booted.become_urgent();
         Ok(booted)

@@ -1,5 +1,6 @@
 //! The command protocol, spoken by a program that knows only its documentation.
 
+mod access;
 mod golden;
 mod life;
 mod many;

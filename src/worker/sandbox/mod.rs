@@ -203,6 +203,15 @@ impl Default for Report {
     }
 }
 
+/// Why a level is not what there is.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The machine does not offer it.
+    Refused(String),
+    /// A worker was not ready in time.
+    Slow(String),
+}
+
 /// What the workers of one level share.
 #[derive(Debug)]
 pub(super) struct Sandbox {
@@ -275,8 +284,13 @@ impl Sandbox {
     }
 
     /// What there is, and why these levels are not what there is.
-    pub(super) fn report(&self, failed: Vec<(Level, String)>) -> Report {
-        let not = |(level, why): (Level, String)| format!("{}: {why}; to get it, {}", level.name(), level.remedy());
+    pub(super) fn report(&self, failed: Vec<(Level, Failure)>) -> Report {
+        let not = |(level, failure): (Level, Failure)| match failure {
+            Failure::Refused(why) => format!("{}: {why}; to get it, {}", level.name(), level.remedy()),
+            Failure::Slow(why) => {
+                format!("{}: {why}; to get it, restart the daemon on a less busy machine", level.name())
+            }
+        };
         let mut missing: Vec<String> = failed.into_iter().map(not).collect();
         let landlock = launch::landlock_version();
         if self.level != Level::Off && landlock < fence::WITH_SCOPES {
