@@ -1,3 +1,5 @@
+//! The bundle store on a real disk: digests, limits, what is refused, and a crash at each step.
+
 use super::*;
 use crate::crash_point::{CRASH_AT_VARIABLE, STEPS};
 use sha2::{Digest as _, Sha256};

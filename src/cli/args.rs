@@ -292,5 +292,4 @@ impl Assignment {
 }
 
 #[cfg(test)]
-#[path = "args_tests.rs"]
 mod tests;

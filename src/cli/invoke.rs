@@ -207,5 +207,4 @@ fn timing_text(response: &InvokeResponse) -> String {
 }
 
 #[cfg(test)]
-#[path = "invoke_tests.rs"]
 mod tests;

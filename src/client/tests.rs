@@ -1,3 +1,5 @@
+//! The client against a daemon that the test plays: answers in any order, dropped calls, broken connections.
+
 use super::*;
 use crate::protocol::frame;
 use crate::protocol::message::{ListRequest, ListResponse, StatusRequest, StreamChunk};

@@ -276,5 +276,4 @@ impl Grant {
 }
 
 #[cfg(test)]
-#[path = "auth_tests.rs"]
 mod tests;

@@ -1,3 +1,5 @@
+//! Where each value comes from, and how every mistake in the configuration is told.
+
 use super::*;
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
 

@@ -291,5 +291,4 @@ pub fn decide(breach: Option<(PolicyAction, Breach)>, rollout: Option<(&Rollout,
 }
 
 #[cfg(test)]
-#[path = "rollout_tests.rs"]
 mod tests;

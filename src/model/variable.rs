@@ -259,5 +259,4 @@ pub fn environment(name: Option<&str>) -> Result<Option<EnvironmentName>, NameEr
 }
 
 #[cfg(test)]
-#[path = "variable_tests.rs"]
 mod tests;

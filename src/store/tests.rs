@@ -1,3 +1,5 @@
+//! The store on a real disk: what is written reads back, what is refused changes nothing, and a crash at each step.
+
 mod properties;
 mod retention;
 mod rollouts;

@@ -1,3 +1,5 @@
+//! What differs between two bundles: the words for it, the limits, and a diff that makes one text of the other.
+
 use super::super::{BundleLimits, Content};
 use super::*;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! How the log database is kept small, and that its queries use their indexes.
+
 use super::*;
 use crate::telemetry::testing::line;
 use std::path::PathBuf;

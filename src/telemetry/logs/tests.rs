@@ -1,3 +1,5 @@
+//! What is logged can be read, page by page or as it comes, and what was lost is said.
+
 use super::*;
 use crate::telemetry::Telemetry;
 use crate::telemetry::testing::{label, line, patient, telemetry, until};

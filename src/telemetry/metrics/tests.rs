@@ -1,3 +1,5 @@
+//! Reports over minutes that are in memory, on their way to the disk, or there.
+
 use super::*;
 use crate::telemetry::testing::{Callee, patient, telemetry};
 use crate::telemetry::{LogOptions, Telemetry};

@@ -1,3 +1,5 @@
+//! The figures of a minute, against a sorted list of all durations.
+
 use super::*;
 use crate::telemetry::testing::{label, warm};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The queue of lines for the writer: its bounds, and whom it makes wait.
+
 use super::*;
 use crate::telemetry::testing::{label, line, patient};
 

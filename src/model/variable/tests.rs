@@ -1,3 +1,5 @@
+//! The names of variables, and where a value is looked for first.
+
 use super::*;
 use crate::model::Timestamp;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Who is let in with which token, what a token allows, and what is said to the others.
+
 use super::super::failures::TRIES_MAX;
 use super::*;
 use crate::{

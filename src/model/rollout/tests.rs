@@ -1,3 +1,5 @@
+//! Plans as text, and a rollout under any events.
+
 use super::*;
 use crate::model::{Counts, Policy, policy::Limits};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! What `levain invoke` asks for, and how it shows the answer.
+
 use super::super::print::plain;
 use super::*;
 use crate::error::ErrorCode;

@@ -1,3 +1,5 @@
+//! The command line as it is read: what each word becomes, and what makes no sense.
+
 use super::*;
 use clap::error::ErrorKind;
 
