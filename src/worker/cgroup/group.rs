@@ -216,9 +216,4 @@ impl Group {
         };
         fs::read_to_string(self.memory.as_ref()?.directory.join(file)).ok()?.trim().parse().ok()
     }
-
-    /// What it would have removed.
-    pub(super) fn take_directories(&mut self) -> Directories {
-        std::mem::take(&mut self.directories)
-    }
 }
