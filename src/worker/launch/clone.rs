@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsStr, c_char, c_int, c_uint, c_ulong, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::{io, mem, ptr};
 
 /// Stack of the child; it runs one shallow function and no signal handler.
@@ -54,6 +55,29 @@ enum Stage {
     SignalMask,
     Filter,
     Execute,
+}
+
+impl Stage {
+    /// What an error calls it.
+    fn name(self, confinement: &Confinement, working_dir: &Path) -> String {
+        match self {
+            Self::Session => "setsid".into(),
+            Self::Stdio => "dup2".into(),
+            Self::Confine(step) => confinement.steps[step].to_string(),
+            Self::WorkingDir => format!("chdir {}", working_dir.display()),
+            Self::Limit(resource) => format!("setrlimit {resource:?}"),
+            Self::Identity(user) => format!("change to user {user}"),
+            Self::Capabilities => "capset".into(),
+            Self::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
+            Self::Ruleset => "landlock_restrict_self".into(),
+            Self::CloseFiles => "close_range".into(),
+            Self::ParentDeathSignal => "prctl PR_SET_PDEATHSIG".into(),
+            Self::ParentIsGone => "getppid".into(),
+            Self::SignalMask => "sigprocmask".into(),
+            Self::Filter => "seccomp".into(),
+            Self::Execute => "execve".into(),
+        }
+    }
 }
 
 /// What the child reads, and the one thing it writes.
@@ -117,23 +141,7 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
     let child = Child::new(Pid::from_raw(pid), pidfd);
     let Some((stage, errno)) = order.failure.get() else { return Ok(child) };
     child.reap_blocking();
-    let step = match stage {
-        Stage::Session => "setsid".into(),
-        Stage::Stdio => "dup2".into(),
-        Stage::Confine(step) => spec.confinement.steps[step].to_string(),
-        Stage::WorkingDir => format!("chdir {}", spec.working_dir.display()),
-        Stage::Limit(resource) => format!("setrlimit {resource:?}"),
-        Stage::Identity(user) => format!("change to user {user}"),
-        Stage::Capabilities => "capset".into(),
-        Stage::NoNewPrivileges => "prctl PR_SET_NO_NEW_PRIVS".into(),
-        Stage::Ruleset => "landlock_restrict_self".into(),
-        Stage::CloseFiles => "close_range".into(),
-        Stage::ParentDeathSignal => "prctl PR_SET_PDEATHSIG".into(),
-        Stage::ParentIsGone => "getppid".into(),
-        Stage::SignalMask => "sigprocmask".into(),
-        Stage::Filter => "seccomp".into(),
-        Stage::Execute => "execve".into(),
-    };
+    let step = stage.name(&spec.confinement, &spec.working_dir);
     Err(failed(&step, io::Error::from_raw_os_error(errno)))
 }
 

@@ -349,42 +349,54 @@ impl Sandbox {
 
     /// What a process does to be confined to a slot.
     pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, role: Role<'_>) -> io::Result<Confinement> {
-        let network = role.network();
-        let without_network = network == Network::Off;
+        if self.level == Level::Off {
+            return unconfined(role);
+        }
         // Before it gives up any right, and before it has started anything.
         let group = match role {
             Role::Worker(_) => slot.group().map(|it| &**it),
             Role::Tool { group, .. } => group,
         };
-        let enter = group.into_iter().flat_map(|group| group.entries()).map(|file| Step::write(&file, "0"));
-        if self.level == Level::Off {
-            return match (network, role) {
-                // Who switches the sandbox off has code built without it as well.
-                (Network::On, _) | (Network::Off, Role::Tool { .. }) => Ok(Confinement::default()),
-                (Network::Off, Role::Worker(_)) => Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "`network = off` needs a sandbox, and there is none (`levain status` says why)",
-                )),
-            };
+        let enter = group.into_iter().flat_map(|group| group.entries()).map(|file| Step::write(&file, "0")).collect();
+        match &self.root {
+            Some(root) => self.confine_to_root(root, slot, role, enter),
+            None => self.confine_among_files(slot, runtime, role, enter),
         }
-        let Some(root) = &self.root else {
-            let (bundle, home) = (slot.bundle(), slot.home_inside());
-            let writable: &[&Path] = match role {
-                Role::Tool { is_writable: true, .. } => &[&home, &bundle],
-                Role::Worker(_) | Role::Tool { .. } => &[&home],
-            };
-            let readable = &[runtime.shim_folder(), &bundle];
-            let files = fence::Files { programs: &self.programs, readable, writable };
-            return Ok(Confinement {
-                steps: enter.collect(),
-                drop_capabilities: true,
-                ruleset: fence::among_files(&files)?.map(Arc::new),
-                filters: self.filters(network),
-                ..Confinement::default()
-            });
+    }
+
+    /// Without a root of its own: among the machine's files it sees those that it is granted.
+    fn confine_among_files(
+        &self,
+        slot: &Slot,
+        runtime: &Runtime,
+        role: Role<'_>,
+        steps: Vec<Step>,
+    ) -> io::Result<Confinement> {
+        let (bundle, home) = (slot.bundle(), slot.home_inside());
+        let writable: &[&Path] = match role {
+            Role::Tool { is_writable: true, .. } => &[&home, &bundle],
+            Role::Worker(_) | Role::Tool { .. } => &[&home],
         };
+        let readable = &[runtime.shim_folder(), &bundle];
+        let files = fence::Files { programs: &self.programs, readable, writable };
+        Ok(Confinement {
+            steps,
+            drop_capabilities: true,
+            ruleset: fence::among_files(&files)?.map(Arc::new),
+            filters: self.filters(role.network()),
+            ..Confinement::default()
+        })
+    }
+
+    /// With a root and namespaces of its own.
+    fn confine_to_root(
+        &self,
+        root: &Root,
+        slot: &Slot,
+        role: Role<'_>,
+        mut steps: Vec<Step>,
+    ) -> io::Result<Confinement> {
         let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let mut steps: Vec<Step> = enter.collect();
         if self.level != Level::Privileged {
             namespaces |= libc::CLONE_NEWUSER;
             let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
@@ -393,7 +405,7 @@ impl Sandbox {
             steps.push(Step::write(Path::new("/proc/self/uid_map"), &format!("{INNER_USER} {user} 1")));
             steps.push(Step::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
         }
-        if without_network {
+        if role.network() == Network::Off {
             namespaces |= libc::CLONE_NEWNET;
             steps.push(Step::Loopback);
         }
@@ -444,6 +456,18 @@ impl Sandbox {
             limits.push(Limit::fixed(Resource::RLIMIT_NPROC, processes_max.into()));
         }
         limits
+    }
+}
+
+/// What a process does where there is no sandbox: nothing.
+fn unconfined(role: Role<'_>) -> io::Result<Confinement> {
+    match (role.network(), role) {
+        // Who switches the sandbox off has code built without it as well.
+        (Network::On, _) | (Network::Off, Role::Tool { .. }) => Ok(Confinement::default()),
+        (Network::Off, Role::Worker(_)) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "`network = off` needs a sandbox, and there is none (`levain status` says why)",
+        )),
     }
 }
 
