@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` that hold no command.
-const NO_COMMANDS: [&str; 15] = [
+const NO_COMMANDS: [&str; 16] = [
     "mod",
     "activate",
     "admin_token",
@@ -36,6 +36,7 @@ const NO_COMMANDS: [&str; 15] = [
     "floors",
     "load",
     "page",
+    "publish",
     "room",
     "scopes",
     "share",

@@ -1,0 +1,175 @@
+//! From prepared code to a version: a new one, or the one that it is already.
+//!
+//! A version is called `v<number>` when it has no label of its own.
+
+use crate::{
+    bundle::Staged,
+    commands::{
+        activate::{Act, DEPLOY_PATIENCE, Draft},
+        build::{NotPrepared, Prepared},
+        cleanup,
+    },
+    error::{Error, ErrorCode},
+    model::{AliasName, Source, Timestamp, Version, VersionId, VersionLabel},
+    protocol::message::{DeployRequest, DeployResponse},
+    router::Entry,
+};
+use std::sync::Arc;
+
+/// Publishes a bundle as a new version, or finds that it is an existing one.
+pub(super) async fn publish(
+    mut act: Act,
+    entry: &Entry,
+    Prepared { staged, kind, log }: Prepared,
+    label: Option<VersionLabel>,
+    request: DeployRequest,
+) -> Result<DeployResponse, Error> {
+    act.build_log = log;
+    if let Some(version) = published(&act, entry, &staged, label.as_ref()).await? {
+        drop(staged);
+        return reuse(act, entry, &version, &request).await;
+    }
+    act.check_share(entry, None)?;
+    let (dry_run, warm, activate) = (request.dry_run, request.warm.unwrap_or(0), request.activate.unwrap_or(true));
+    let version = new_version(&act, entry, &staged, kind, label, request).await?;
+    match act.introduce(entry, staged, &version, warm, dry_run).await {
+        Ok(()) if dry_run => act.planned(entry, Draft { version: &version, is_new: true, activate, warm }).await,
+        Ok(()) => {
+            if activate {
+                act.match_present(entry, &version, DEPLOY_PATIENCE).await;
+            }
+            let context = Arc::clone(&act.context);
+            let published = act.commit(entry, &version, true, activate).await?;
+            cleanup::after_deployment(&context, entry.function.id);
+            Ok(published)
+        }
+        Err(error) => {
+            if !dry_run {
+                act.record_failure(entry, &version.label, &error).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The version that is this bundle already. A label that stands for other code is refused.
+async fn published(
+    act: &Act,
+    entry: &Entry,
+    staged: &Staged,
+    label: Option<&VersionLabel>,
+) -> Result<Option<Arc<Version>>, Error> {
+    let is_same = |it: &Arc<Version>| it.digest == staged.digest() && it.entry == staged.entry();
+    let Some(label) = label else {
+        // Without a label, what the alias points at already need not be published again, nor what waits to be.
+        return match act.target(entry).filter(|it| is_same(it)) {
+            Some(version) => Ok(Some(Arc::clone(version))),
+            None => Ok(act.waiting(entry).await?.into_iter().map(|it| it.1).find(is_same)),
+        };
+    };
+    match entry.labelled(label.as_str()) {
+        Some(version) if !is_same(version) => Err(Error::new(
+            ErrorCode::VersionExists,
+            format!("version `{label}` exists with other code: a version does not change, choose another label"),
+        )),
+        version => Ok(version.cloned()),
+    }
+}
+
+/// The version that a bundle becomes, with the label that was asked for or a free one.
+async fn new_version(
+    act: &Act,
+    entry: &Entry,
+    staged: &Staged,
+    source: Source,
+    label: Option<VersionLabel>,
+    request: DeployRequest,
+) -> Result<Version, Error> {
+    let number = next_number(act, entry).await?;
+    let label = match label {
+        Some(label) if is_alias(entry, label.as_str()) => {
+            return Err(Error::new(
+                ErrorCode::Conflict,
+                format!("`{label}` is an alias, which would hide a version of that label: choose another label"),
+            ));
+        }
+        Some(label) => label,
+        None => free_label(entry, number)?,
+    };
+    Ok(Version {
+        id: VersionId::new(),
+        function_id: entry.function.id,
+        label,
+        number,
+        digest: staged.digest(),
+        size: staged.size(),
+        entry: staged.entry().to_owned(),
+        source,
+        git_commit: request.git_commit,
+        git_branch: request.git_branch,
+        description: request.description,
+        tags: request.tags,
+        bun_version: act.context.scheduler.spawner().runtime().version.to_string(),
+        settings: entry.function.settings,
+        created_at: Timestamp::now(),
+    })
+}
+
+/// Points the alias at a version that exists, if the request wants it moved.
+pub(super) async fn reuse(
+    act: Act,
+    entry: &Entry,
+    version: &Arc<Version>,
+    request: &DeployRequest,
+) -> Result<DeployResponse, Error> {
+    let (warm, activate) = (request.warm.unwrap_or(0), request.activate.unwrap_or(true));
+    act.check_share(entry, Some(version.id))?;
+    if request.dry_run {
+        return act.rehearse(entry, version, warm, activate).await;
+    }
+    if !act.is_done(entry, version) && !activate {
+        return Ok(act.response(entry, version, None, "built", false));
+    }
+    act.activate(entry, version, warm).await
+}
+
+/// Leaves word of a build that failed; other code that is no bundle is not worth it. Gives the failure.
+pub(super) async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, label: Option<VersionLabel>) -> Error {
+    let NotPrepared { mut error, log } = failed;
+    if error.code != ErrorCode::BuildFailed || act.dry_run {
+        return error;
+    }
+    let label = match label {
+        Some(label) => Ok(label),
+        None => next_number(&act, entry).await.and_then(|number| free_label(entry, number)),
+    };
+    if let Ok(label) = label {
+        act.build_log = log;
+        // The details are the log and what stands in it.
+        let details = error.details.take();
+        act.record_failure(entry, &label, &error).await;
+        error.details = details;
+    }
+    error
+}
+
+/// The number that the next version gets.
+async fn next_number(act: &Act, entry: &Entry) -> Result<u32, Error> {
+    let function_id = entry.function.id;
+    match entry.versions.is_empty() && act.context.router.function(&function_id.to_string()).is_err() {
+        // A dry run of a function that is still to be made.
+        true => Ok(1),
+        false => act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await,
+    }
+}
+
+fn is_alias(entry: &Entry, label: &str) -> bool {
+    entry.alias(label).is_some() || [AliasName::LIVE, AliasName::ROLLBACK].contains(&label)
+}
+
+/// `v<number>`; if somebody has taken that as a label of their own, `v<number>-2` and so on.
+fn free_label(entry: &Entry, number: u32) -> Result<VersionLabel, Error> {
+    let candidates = std::iter::once(format!("v{number}")).chain((2..).map(|again| format!("v{number}-{again}")));
+    let mut free = candidates.filter(|label| entry.labelled(label).is_none() && !is_alias(entry, label));
+    Ok(free.next().expect("a function has fewer versions than there are numbers").parse()?)
+}
