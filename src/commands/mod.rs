@@ -1,6 +1,6 @@
 //! What each command does, whoever asks: the command socket today, other faces later.
 //!
-//! [`execute`] is one match on [`Request`]; each command has its file, and a test file of the same name. Commands that
+//! [`execute`] is a match on [`Request`]; each command has its file, and a test file of the same name. Commands that
 //! change something run to their end once they have begun, even when the caller leaves.
 
 mod activate;
@@ -201,71 +201,69 @@ pub async fn execute(
             encoding.write_with_room(&response, response.body.0.len())
         }
         // Boxed, so that the future of an invocation is not as large as that of a deployment.
-        Request::GetLogs(request) => encoding.write(&Box::pin(logs::run(context, request, partials)).await?),
-        Request::GetMetrics(request) => encoding.write(&Box::pin(metrics::run(context, request)).await?),
-        Request::Register(request) => encoding.write(&Box::pin(register::run(context, request)).await?),
-        Request::Deploy(request) => encoding.write(&Box::pin(deploy::run(context, request, caller, partials)).await?),
-        Request::Delete(request) => encoding.write(&Box::pin(delete::function(context, request)).await?),
-        Request::DeleteVersion(request) => encoding.write(&Box::pin(delete::version(context, request)).await?),
+        request => Box::pin(manage(context, request, encoding, caller, partials)).await,
+    }
+}
+
+/// Carries out what is no invocation.
+async fn manage(
+    context: &Arc<Context>,
+    request: Request,
+    encoding: Encoding,
+    caller: &Caller,
+    partials: &Partials,
+) -> Result<Vec<u8>, Error> {
+    match request {
+        Request::Invoke(_) => unreachable!("`execute` carries it out"),
+        Request::GetLogs(request) => encoding.write(&logs::run(context, request, partials).await?),
+        Request::GetMetrics(request) => encoding.write(&metrics::run(context, request).await?),
+        Request::Register(request) => encoding.write(&register::run(context, request).await?),
+        Request::Deploy(request) => encoding.write(&deploy::run(context, request, caller, partials).await?),
+        Request::Delete(request) => encoding.write(&delete::function(context, request).await?),
+        Request::DeleteVersion(request) => encoding.write(&delete::version(context, request).await?),
         Request::Versions(request) => encoding.write(&versions::run(context, &request)?),
-        Request::Warmup(request) => encoding.write(&Box::pin(warmup::run(context, &request)).await?),
+        Request::Warmup(request) => encoding.write(&warmup::run(context, &request).await?),
         Request::List(request) => encoding.write(&functions::list(context, &request)?),
         Request::Get(request) => encoding.write(&functions::get(context, &request.function_id)?),
-        Request::Update(request) => encoding.write(&Box::pin(functions::update(context, request)).await?),
-        Request::Rollback(request) => encoding.write(&Box::pin(rollback::run(context, request, caller)).await?),
-        Request::Deployments(request) => encoding.write(&Box::pin(versions::deployments(context, request)).await?),
-        Request::SetAlias(request) => encoding.write(&Box::pin(aliases::set(context, request, caller)).await?),
-        Request::Aliases(request) => encoding.write(&Box::pin(aliases::list(context, &request)).await?),
-        Request::DeleteAlias(request) => encoding.write(&Box::pin(aliases::delete(context, request, caller)).await?),
-        Request::SetTraffic(request) => encoding.write(&Box::pin(traffic::set(context, request, caller)).await?),
-        Request::TagVersion(request) => encoding.write(&Box::pin(versions::tag(context, request)).await?),
-        Request::ExportManifest(request) => encoding.write(&Box::pin(manifests::export(context, request)).await?),
-        Request::ApplyManifest(request) => encoding.write(&Box::pin(manifests::apply(context, request, caller)).await?),
-        Request::Cleanup(request) => encoding.write(&Box::pin(cleanup::run(context, request)).await?),
-        Request::Compare(request) => encoding.write(&Box::pin(compare::run(context, request)).await?),
-        Request::SetPolicy(request) => encoding.write(&Box::pin(policy::set(context, request, caller)).await?),
-        Request::StartRollout(request) => encoding.write(&Box::pin(rollout::start(context, request, caller)).await?),
-        Request::ControlRollout(request) => {
-            encoding.write(&Box::pin(rollout::control(context, request, caller)).await?)
-        }
-        Request::Rollouts(request) => encoding.write(&Box::pin(rollout::list(context, request)).await?),
-        Request::SetEnvironment(request) => {
-            encoding.write(&Box::pin(environments::set(context, request, caller)).await?)
-        }
-        Request::CreateEnvironment(request) => {
-            encoding.write(&Box::pin(environments::create(context, request, caller)).await?)
-        }
-        Request::GetEnvironment(request) => encoding.write(&Box::pin(environments::get(context, request)).await?),
-        Request::DeleteEnvironment(request) => {
-            encoding.write(&Box::pin(environments::delete(context, request, caller)).await?)
-        }
-        Request::CompareEnvironments(request) => {
-            encoding.write(&Box::pin(environments::compare(context, request)).await?)
-        }
-        Request::Promote(request) => encoding.write(&Box::pin(promotion::one(context, request, caller)).await?),
-        Request::PromoteAll(request) => encoding.write(&Box::pin(promotion::all(context, request, caller)).await?),
-        Request::Previews(request) => encoding.write(&Box::pin(previews::list(context, request)).await?),
-        Request::DeletePreview(request) => encoding.write(&Box::pin(previews::delete(context, request, caller)).await?),
-        Request::CleanupPreviews(request) => {
-            encoding.write(&Box::pin(previews::cleanup(context, request, caller)).await?)
-        }
-        Request::Environments(_) => encoding.write(&Box::pin(environments::list(context)).await?),
-        Request::Decide(request) => encoding.write(&Box::pin(approval::decide(context, request, caller)).await?),
-        Request::CreateToken(request) => encoding.write(&Box::pin(tokens::create(context, request, caller)).await?),
+        Request::Update(request) => encoding.write(&functions::update(context, request).await?),
+        Request::Rollback(request) => encoding.write(&rollback::run(context, request, caller).await?),
+        Request::Deployments(request) => encoding.write(&versions::deployments(context, request).await?),
+        Request::SetAlias(request) => encoding.write(&aliases::set(context, request, caller).await?),
+        Request::Aliases(request) => encoding.write(&aliases::list(context, &request).await?),
+        Request::DeleteAlias(request) => encoding.write(&aliases::delete(context, request, caller).await?),
+        Request::SetTraffic(request) => encoding.write(&traffic::set(context, request, caller).await?),
+        Request::TagVersion(request) => encoding.write(&versions::tag(context, request).await?),
+        Request::ExportManifest(request) => encoding.write(&manifests::export(context, request).await?),
+        Request::ApplyManifest(request) => encoding.write(&manifests::apply(context, request, caller).await?),
+        Request::Cleanup(request) => encoding.write(&cleanup::run(context, request).await?),
+        Request::Compare(request) => encoding.write(&compare::run(context, request).await?),
+        Request::SetPolicy(request) => encoding.write(&policy::set(context, request, caller).await?),
+        Request::StartRollout(request) => encoding.write(&rollout::start(context, request, caller).await?),
+        Request::ControlRollout(request) => encoding.write(&rollout::control(context, request, caller).await?),
+        Request::Rollouts(request) => encoding.write(&rollout::list(context, request).await?),
+        Request::SetEnvironment(request) => encoding.write(&environments::set(context, request, caller).await?),
+        Request::CreateEnvironment(request) => encoding.write(&environments::create(context, request, caller).await?),
+        Request::GetEnvironment(request) => encoding.write(&environments::get(context, request).await?),
+        Request::DeleteEnvironment(request) => encoding.write(&environments::delete(context, request, caller).await?),
+        Request::CompareEnvironments(request) => encoding.write(&environments::compare(context, request).await?),
+        Request::Promote(request) => encoding.write(&promotion::one(context, request, caller).await?),
+        Request::PromoteAll(request) => encoding.write(&promotion::all(context, request, caller).await?),
+        Request::Previews(request) => encoding.write(&previews::list(context, request).await?),
+        Request::DeletePreview(request) => encoding.write(&previews::delete(context, request, caller).await?),
+        Request::CleanupPreviews(request) => encoding.write(&previews::cleanup(context, request, caller).await?),
+        Request::Environments(_) => encoding.write(&environments::list(context).await?),
+        Request::Decide(request) => encoding.write(&approval::decide(context, request, caller).await?),
+        Request::CreateToken(request) => encoding.write(&tokens::create(context, request, caller).await?),
         Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)?),
-        Request::RevokeToken(request) => encoding.write(&Box::pin(tokens::revoke(context, request, caller)).await?),
-        Request::Backup(request) => encoding.write(&Box::pin(backup::run(context, request, partials)).await?),
-        Request::SetVariables(request) => encoding.write(&Box::pin(variables::set(context, request, caller)).await?),
-        Request::ListVariables(request) => encoding.write(&Box::pin(variables::list(context, request, caller)).await?),
-        Request::DeleteVariables(request) => {
-            encoding.write(&Box::pin(variables::delete(context, request, caller)).await?)
-        }
-        Request::SecretGenerations(request) => encoding.write(&Box::pin(secrets::generations(context, request)).await?),
-        Request::SecretAudit(request) => encoding.write(&Box::pin(secrets::audit(context, request)).await?),
-        Request::RotateMasterKey(request) => {
-            encoding.write(&Box::pin(secrets::rotate(context, request, caller)).await?)
-        }
-        Request::Status(_) => encoding.write(&Box::pin(status::run(context)).await?),
+        Request::RevokeToken(request) => encoding.write(&tokens::revoke(context, request, caller).await?),
+        Request::Backup(request) => encoding.write(&backup::run(context, request, partials).await?),
+        Request::SetVariables(request) => encoding.write(&variables::set(context, request, caller).await?),
+        Request::ListVariables(request) => encoding.write(&variables::list(context, request, caller).await?),
+        Request::DeleteVariables(request) => encoding.write(&variables::delete(context, request, caller).await?),
+        Request::SecretGenerations(request) => encoding.write(&secrets::generations(context, request).await?),
+        Request::SecretAudit(request) => encoding.write(&secrets::audit(context, request).await?),
+        Request::RotateMasterKey(request) => encoding.write(&secrets::rotate(context, request, caller).await?),
+        Request::Status(_) => encoding.write(&status::run(context).await?),
     }
 }
 
