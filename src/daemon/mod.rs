@@ -214,20 +214,7 @@ impl Daemon {
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
         let context = open(config, data_dir, runtime, http_address, stopping).await?;
         context.leave_missing_manifests();
-        let mut helpers = JoinSet::new();
-        helpers.spawn(tick(Arc::clone(&context)));
-        helpers.spawn({
-            let scheduler = context.scheduler.clone();
-            async move { scheduler.keep_prewarmed().await }
-        });
-        helpers.spawn(enforce_memory(Arc::clone(&context)));
-        helpers.spawn(warm(Arc::clone(&context), face.clone()));
-        helpers.spawn(commands::keep_compiled(Arc::clone(&context)));
-        helpers.spawn(commands::keep_watch(Arc::clone(&context)));
-        helpers.spawn(commands::keep_expiring(Arc::clone(&context)));
-        helpers.spawn(commands::keep_previews(Arc::clone(&context)));
-        helpers.spawn(commands::keep_token_uses(Arc::clone(&context)));
-        helpers.spawn(commands::keep_secret_audit(Arc::clone(&context)));
+        let mut helpers = start_helpers(&context, face.clone());
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let (context, face) = (Arc::clone(&context), face.clone());
@@ -241,7 +228,8 @@ impl Daemon {
             let (files, renewed) = (face.certificate_files(), Arc::clone(face));
             helpers.spawn(watch::folders(files, move || renewed.reload_certificate()));
         }
-        tracing::info!(socket = %socket.display(), http = shown, functions = context.router.functions().len(), pid = std::process::id(), "ready");
+        let (functions, pid) = (context.router.functions().len(), std::process::id());
+        tracing::info!(socket = %socket.display(), http = shown, functions, pid, "ready");
         Ok(Self { context, socket, http: http_address, face, servers, helpers, _lock: lock })
     }
 
@@ -324,14 +312,7 @@ async fn open(
 ) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;
     let (variables, key_source) = commands::open_variables(&store, &config, &data_dir)?;
-    let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
-    let reconciled = bundles.reconcile(&store.published()?)?;
-    for (function, version) in &reconciled.removed {
-        tracing::warn!(%function, %version, "removed a bundle that an interrupted deployment left behind");
-    }
-    for (function, version) in &reconciled.missing {
-        tracing::error!(%function, %version, "the bundle of a version is missing: restore it from a backup");
-    }
+    let bundles = Arc::new(open_bundles(&store, &data_dir)?);
     let telemetry = Telemetry::open(&data_dir.join("logs.db"), log_options(&config))?;
     let logs = Arc::clone(telemetry.logs());
     let (limits, sandbox) = (spawn_limits(&config), sandbox_options(&config));
@@ -343,14 +324,10 @@ async fn open(
     let versions = catalogue.iter().flat_map(|it| it.versions.iter().map(|version| version.id)).collect();
     let name = Some(spawner.runtime().name()).filter(|_| config.versioning.bytecode == Bytecode::Auto);
     let bytecode = BytecodeStore::open(&data_dir.join("bytecode"), name.as_deref(), &versions);
-    let bundles = Arc::new(bundles);
-    let folder = data_dir.join("incoming");
-    let scratch = Scratch::open(folder.clone()).map_err(|source| StartError::DataDir { path: folder, source })?;
-    let folder = data_dir.join("packages");
-    let builder = Builder::open(folder.clone(), config.build.builds_max as usize);
-    let builder = builder.map_err(|source| StartError::DataDir { path: folder, source })?;
-    let folder = data_dir.join("deployments");
-    let manifests = Manifests::open(folder.clone()).map_err(|source| StartError::DataDir { path: folder, source })?;
+    let builds_max = config.build.builds_max as usize;
+    let scratch = open_folder(data_dir.join("incoming"), Scratch::open)?;
+    let builder = open_folder(data_dir.join("packages"), |folder| Builder::open(folder, builds_max))?;
+    let manifests = open_folder(data_dir.join("deployments"), Manifests::open)?;
     Ok(Arc::new(Context {
         router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
         scheduler: Scheduler::new(spawner, Arc::clone(&bundles), scheduler_limits(&config)),
@@ -378,6 +355,40 @@ async fn open(
         expiring: Notify::new(),
         http,
     }))
+}
+
+/// Opens the code of the versions, and puts right what a deployment has left that was interrupted.
+fn open_bundles(store: &Store, data_dir: &Path) -> Result<BundleStore, StartError> {
+    let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
+    let reconciled = bundles.reconcile(&store.published()?)?;
+    for (function, version) in &reconciled.removed {
+        tracing::warn!(%function, %version, "removed a bundle that an interrupted deployment left behind");
+    }
+    for (function, version) in &reconciled.missing {
+        tracing::error!(%function, %version, "the bundle of a version is missing: restore it from a backup");
+    }
+    Ok(bundles)
+}
+
+fn open_folder<T>(path: PathBuf, open: impl FnOnce(PathBuf) -> io::Result<T>) -> Result<T, StartError> {
+    open(path.clone()).map_err(|source| StartError::DataDir { path, source })
+}
+
+/// Starts what goes on beside the commands.
+fn start_helpers(context: &Arc<Context>, face: Option<Arc<http::Face>>) -> JoinSet<()> {
+    let mut helpers = JoinSet::new();
+    let scheduler = context.scheduler.clone();
+    helpers.spawn(async move { scheduler.keep_prewarmed().await });
+    helpers.spawn(tick(Arc::clone(context)));
+    helpers.spawn(enforce_memory(Arc::clone(context)));
+    helpers.spawn(warm(Arc::clone(context), face));
+    helpers.spawn(commands::keep_compiled(Arc::clone(context)));
+    helpers.spawn(commands::keep_watch(Arc::clone(context)));
+    helpers.spawn(commands::keep_expiring(Arc::clone(context)));
+    helpers.spawn(commands::keep_previews(Arc::clone(context)));
+    helpers.spawn(commands::keep_token_uses(Arc::clone(context)));
+    helpers.spawn(commands::keep_secret_audit(Arc::clone(context)));
+    helpers
 }
 
 /// Starts the workers that are always kept, and says so when they are there.

@@ -149,26 +149,10 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         }
     }
     if route.shape.makes_functions() {
-        let schema = json!({
-            "description": "A key of the client's own, new for each deployment, in quotes or bare: the same request with \
-                the same key is carried out once, and answered alike again.",
-            "type": "string",
-            "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
-        });
-        parameters.push(parameter("Idempotency-Key", "header", schema, false));
+        parameters.push(parameter("Idempotency-Key", "header", idempotency_key(), false));
     }
     let mut answers = failures::of(route, names_something);
-    let schema = match route.shape {
-        Shape::Own => schemas.answer(command),
-        Shape::Deploy => schemas.answer_of::<Deployed>(),
-        Shape::Rollback => schemas.answer_of::<RolledBack>(),
-        Shape::Deployments => schemas.answer_of::<DeploymentRows>(),
-        Shape::Invoke => schemas.answer_of::<Invoked>(),
-        // Of bytes OpenAPI tells their content type and no more.
-        Shape::Download => json!({}),
-    };
-    let content_type = if route.shape == Shape::Download { download::CONTENT_TYPE } else { "application/json" };
-    let mut answer = json!({ "description": "It worked.", "content": { content_type: { "schema": schema } } });
+    let mut answer = answer(route.shape, command, schemas);
     if parameters.iter().any(|it| it["name"] == "cursor") {
         answer["headers"] = json!({
             "Link": {
@@ -192,6 +176,30 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         operation["requestBody"] = request_body(route.shape, fields, &required, schemas);
     }
     operation
+}
+
+fn idempotency_key() -> Value {
+    json!({
+        "description": "A key of the client's own, new for each deployment, in quotes or bare: the same request with \
+            the same key is carried out once, and answered alike again.",
+        "type": "string",
+        "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
+    })
+}
+
+/// What comes back where it worked.
+fn answer(shape: Shape, command: &CommandRow, schemas: &mut Schemas) -> Value {
+    let schema = match shape {
+        Shape::Own => schemas.answer(command),
+        Shape::Deploy => schemas.answer_of::<Deployed>(),
+        Shape::Rollback => schemas.answer_of::<RolledBack>(),
+        Shape::Deployments => schemas.answer_of::<DeploymentRows>(),
+        Shape::Invoke => schemas.answer_of::<Invoked>(),
+        // Of bytes OpenAPI tells their content type and no more.
+        Shape::Download => json!({}),
+    };
+    let content_type = if shape == Shape::Download { download::CONTENT_TYPE } else { "application/json" };
+    json!({ "description": "It worked.", "content": { content_type: { "schema": schema } } })
 }
 
 fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> String {
