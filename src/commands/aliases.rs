@@ -39,11 +39,7 @@ pub(super) async fn set(
     let owner = Arc::clone(&context);
     owner
         .to_its_end(async move {
-            let _changing = context.changing.lock(id).await;
-            if context.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
-            let entry = context.router.function(&id.to_string())?;
+            let (_changing, entry) = context.hold(id).await?;
             check_name(&entry, &alias)?;
             if let Some(environment) = environment {
                 check_environment(&context, id, &alias, environment).await?;

@@ -118,11 +118,7 @@ impl Order {
             None => None,
         };
         let code = prepare(&context, code, &request, log).await;
-        let _changing = context.changing.lock(id).await;
-        if context.stopping.is_cancelled() {
-            return Err(super::shutting_down());
-        }
-        let entry = context.router.function(&id.to_string())?;
+        let (_changing, entry) = context.hold(id).await?;
         if let Some(preview) = &preview {
             preview.check_room(&context, &entry)?;
             check_environment(&context, id, &preview.alias, preview.environment.clone()).await?;

@@ -141,21 +141,8 @@ pub(super) async fn apply(
     let (owner, caller) = (Arc::clone(context), caller.clone());
     context
         .to_its_end(async move {
-            let mut ids: Vec<FunctionId> = functions
-                .iter()
-                .filter_map(|it| owner.router.function(&it.name).ok())
-                .map(|it| it.function.id)
-                .collect();
-            // Always in the same order, so that two who apply manifests do not wait for each other.
-            ids.sort();
-            ids.dedup();
-            let mut changing = Vec::with_capacity(ids.len());
-            for id in ids {
-                changing.push(owner.changing.lock(id).await);
-            }
-            if owner.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
+            let entries = functions.iter().filter_map(|it| owner.router.function(&it.name).ok());
+            let _changing = owner.hold_all(entries.map(|it| it.function.id)).await?;
             let wanted = find(&owner, &functions).await?;
             let (unchanged, changed): (Vec<Wanted>, Vec<Wanted>) = wanted.into_iter().partition(Wanted::is_done);
             let mut response = ApplyManifestResponse {

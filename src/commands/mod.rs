@@ -74,7 +74,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     future::Future,
     net::SocketAddr,
     path::PathBuf,
@@ -82,7 +82,7 @@ use std::{
     time::Instant,
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, OwnedMutexGuard, mpsc},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -295,6 +295,26 @@ impl Context {
         }
     }
 
+    /// Waits until nobody else changes the function, and gives it as it is by then. Refused once the daemon stops.
+    async fn hold(&self, id: FunctionId) -> Result<(OwnedMutexGuard<()>, Arc<Entry>), Error> {
+        let lock = self.changing.lock(id).await;
+        if self.stopping.is_cancelled() {
+            return Err(shutting_down());
+        }
+        Ok((lock, self.router.function(&id.to_string())?))
+    }
+
+    /// Waits until nobody else changes any of these functions. Refused once the daemon stops.
+    async fn hold_all(&self, ids: impl IntoIterator<Item = FunctionId>) -> Result<Vec<OwnedMutexGuard<()>>, Error> {
+        // Always in the same order, so that two who change several functions do not wait for each other.
+        let ids: BTreeSet<FunctionId> = ids.into_iter().collect();
+        let mut locks = Vec::with_capacity(ids.len());
+        for id in ids {
+            locks.push(self.changing.lock(id).await);
+        }
+        if self.stopping.is_cancelled() { Err(shutting_down()) } else { Ok(locks) }
+    }
+
     /// Takes a function's committed picture into the router. Blocks on SQLite.
     fn refresh(&self, id: FunctionId) -> Result<(), Error> {
         self.router.renew(|| Ok::<_, Error>(entry(self.store.record(id)?)))?;
@@ -413,7 +433,7 @@ pub struct ChangeLocks(Mutex<HashMap<FunctionId, Weak<tokio::sync::Mutex<()>>>>)
 
 impl ChangeLocks {
     /// Waits until nobody else changes the function.
-    async fn lock(&self, id: FunctionId) -> tokio::sync::OwnedMutexGuard<()> {
+    async fn lock(&self, id: FunctionId) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.0.lock();
             locks.retain(|_, lock| lock.strong_count() > 0);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode},
-    model::{AliasName, DeploymentKind, EnvironmentName, FunctionId, Version},
+    model::{AliasName, DeploymentKind, EnvironmentName, Version},
     protocol::message::{DeployResponse, PromoteAllRequest, PromoteAllResponse, PromoteRequest, SkippedFunction},
     router::{Alias, Entry},
     store::EnvironmentRecord,
@@ -186,11 +186,7 @@ pub(super) async fn one(
     let (owner, caller) = (Arc::clone(context), caller.clone());
     context
         .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            if owner.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
-            let entry = owner.router.function(&id.to_string())?;
+            let (_changing, entry) = owner.hold(id).await?;
             let end = |name: Option<&str>, default, alias: Option<&str>| {
                 End::find(&entry, &records, name.unwrap_or(default), alias)
             };
@@ -240,16 +236,7 @@ pub(super) async fn all(
     let reason = reason(request.reason.as_deref(), &from, None);
     context
         .to_its_end(async move {
-            let mut ids: Vec<FunctionId> = owner.router.functions().iter().map(|it| it.function.id).collect();
-            // Always in the same order, so that two who change several functions do not wait for each other.
-            ids.sort();
-            let mut changing = Vec::with_capacity(ids.len());
-            for id in ids {
-                changing.push(owner.changing.lock(id).await);
-            }
-            if owner.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
+            let _changing = owner.hold_all(owner.router.functions().iter().map(|it| it.function.id)).await?;
             let (mut changed, mut unchanged, mut skipped) = (Vec::new(), 0, Vec::new());
             for entry in owner.router.functions() {
                 let function = entry.function.name.to_string();

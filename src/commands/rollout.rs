@@ -45,11 +45,7 @@ pub(super) async fn start(
     let (owner, caller) = (Arc::clone(context), caller.clone());
     context
         .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            if owner.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
-            let entry = owner.router.function(&id.to_string())?;
+            let (_changing, entry) = owner.hold(id).await?;
             let version = activate::version(&entry, &request.version)?;
             check(&entry, &name, version.id)?;
             room::check(&owner, &entry, &entry.function.settings)?;
@@ -84,7 +80,7 @@ fn check(entry: &Entry, name: &AliasName, version: crate::model::VersionId) -> R
         return Err(StoreError::RolloutGoesOn(name.clone()).into());
     }
     if alias.version == version {
-        return conflict(format!("{name} points at that version already"));
+        return conflict(format!("{name} points at that version already: roll out another one"));
     }
     match alias.split.filter(|it| it.version_id != version && it.weight > Percent::NONE) {
         Some(split) => {
@@ -121,11 +117,7 @@ pub(super) async fn control(
     let (owner, caller) = (Arc::clone(context), caller.clone());
     context
         .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            if owner.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
-            let entry = owner.router.function(&id.to_string())?;
+            let (_changing, entry) = owner.hold(id).await?;
             let alias = policy::alias(&entry, &name)?;
             let Some(progress) = &alias.rollout else {
                 let message = format!("no rollout of {name} goes on; `levain rollout list` shows those that ended");

@@ -37,11 +37,7 @@ pub(super) async fn set(
     let owner = Arc::clone(&context);
     owner
         .to_its_end(async move {
-            let _changing = context.changing.lock(id).await;
-            if context.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
-            let entry = context.router.function(&id.to_string())?;
+            let (_changing, entry) = context.hold(id).await?;
             let alias = entry.alias(name.as_str()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
             let (version, weight) = wanted.shares(&entry, alias)?;
             room::check(&context, &entry, &entry.function.settings)?;
