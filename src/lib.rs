@@ -110,6 +110,9 @@ pub mod telemetry;
 pub mod watch;
 pub mod worker;
 
+#[cfg(test)]
+mod reference_tests;
+
 /// The README's examples compile.
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]

@@ -10,6 +10,3 @@ pub mod ipc;
 pub mod message;
 pub mod page;
 pub mod worker;
-
-#[cfg(test)]
-mod reference_tests;

@@ -205,17 +205,7 @@ mod tests {
             let does = COMMANDS.iter().find(|it| it.name == route.command).map_or("", |it| it.does);
             table += &format!("| `{} {}` | `{}` | {does} |\n", route.method, route.path, route.command);
         }
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http-api.md");
-        let text = std::fs::read_to_string(&path).expect("the document is there");
-        let (begin, end) = ("<!-- routes -->\n", "<!-- /routes -->");
-        let start = text.find(begin).expect("the marker is there") + begin.len();
-        let stop = text.find(end).expect("the marker is there");
-        let wanted = format!("{}{table}{}", &text[..start], &text[stop..]);
-        if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
-            std::fs::write(&path, wanted).expect("the document can be written");
-        } else {
-            assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the table anew");
-        }
+        crate::reference_tests::keep("docs/http-api.md", &[("routes", &table)]);
     }
 
     /// `docs/http-api.md` shows each route by a `curl` that a test types.

@@ -122,16 +122,6 @@ mod tests {
             let labels: Vec<String> = labels.iter().map(|it| format!("`{it}`")).collect();
             table += &format!("| `{name}` | {} | {} | {help} |\n", kind.name(), labels.join(" "));
         }
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
-        let text = std::fs::read_to_string(&path).expect("the document is there");
-        let (begin, end) = ("<!-- families -->\n", "<!-- /families -->");
-        let start = text.find(begin).expect("the marker is there") + begin.len();
-        let stop = text.find(end).expect("the marker is there");
-        let wanted = format!("{}{table}{}", &text[..start], &text[stop..]);
-        if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
-            std::fs::write(&path, wanted).expect("the document can be written");
-        } else {
-            assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the table anew");
-        }
+        crate::reference_tests::keep("docs/metrics.md", &[("families", &table)]);
     }
 }

@@ -1,11 +1,20 @@
-//! Keeps the tables of `docs/protocol.md` equal to those of the code.
+//! Keeps the tables of the documentation equal to those of the code.
 
-use super::ipc::COMMANDS;
-use crate::commands::SCOPES;
-use crate::error::ErrorCode;
-use std::{fs, path::Path};
+use crate::{commands::SCOPES, error::ErrorCode, protocol::ipc::COMMANDS};
+use std::{env, fs, path::Path};
 
-/// Replaces what stands between `<!-- name -->` and `<!-- /name -->`.
+/// Holds a document against the tables that stand in it between `<!-- name -->` and `<!-- /name -->`, or writes them there.
+pub(crate) fn keep(document: &str, tables: &[(&str, &str)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = fs::read_to_string(&path).expect("the document is there");
+    let wanted = tables.iter().fold(text.clone(), |text, (name, table)| replace(&text, name, table));
+    if env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
+        fs::write(&path, wanted).expect("the document can be written");
+    } else {
+        assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the tables anew");
+    }
+}
+
 fn replace(text: &str, name: &str, table: &str) -> String {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let start = text.find(&begin).expect("the marker is there") + begin.len();
@@ -14,7 +23,7 @@ fn replace(text: &str, name: &str, table: &str) -> String {
 }
 
 #[test]
-fn the_tables_of_the_documentation_are_those_of_the_code() {
+fn the_tables_of_the_protocol_are_those_of_the_code() {
     let mut commands = String::from("| byte | command | does | scope over HTTP |\n|---|---|---|---|\n");
     for row in COMMANDS {
         let found = SCOPES.iter().find(|(variant, ..)| *variant == row.variant);
@@ -26,12 +35,5 @@ fn the_tables_of_the_documentation_are_those_of_the_code() {
     for code in ErrorCode::ALL {
         codes += &format!("| `{code}` | {} | {} | {} |\n", code.meaning(), code.http_status(), code.exit_code());
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
-    let text = fs::read_to_string(&path).expect("the document is there");
-    let wanted = replace(&replace(&text, "commands", &commands), "codes", &codes);
-    if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
-        fs::write(&path, wanted).expect("the document can be written");
-    } else {
-        assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the tables anew");
-    }
+    keep("docs/protocol.md", &[("commands", &commands), ("codes", &codes)]);
 }
