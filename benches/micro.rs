@@ -7,10 +7,12 @@
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use levain::{
+    commands::default_settings,
+    config::Config,
     model::{
         AliasName, ColdStart, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName,
-        Function, FunctionId, FunctionStatus, InvocationId, Network, Percent, Settings, Source, Split, Timestamp,
-        Timing, Version, VersionId, WorkerId,
+        Function, FunctionId, FunctionStatus, InvocationId, Percent, Source, Split, Timestamp, Timing, Version,
+        VersionId, WorkerId,
     },
     protocol::{
         field::{Body, Fields},
@@ -35,20 +37,6 @@ const FRAME_BYTES_MAX: usize = 16 << 20;
 
 /// What every parse of a constant here says.
 const VALID: &str = "a valid constant";
-
-const SETTINGS: Settings = Settings {
-    memory_mb: 256,
-    timeout_seconds: 30,
-    max_concurrent_executions: 10,
-    warm_workers: 0,
-    worker_concurrency: 1,
-    idle_timeout_seconds: 300,
-    queue_max: 128,
-    max_requests_per_worker: 0,
-    max_age_seconds: 0,
-    auth: levain::model::Auth::Public,
-    network: Network::On,
-};
 
 const WARM: Timing = Timing {
     queue: Duration::from_micros(3),
@@ -231,7 +219,7 @@ fn function(name: &str) -> Function {
         runtime: "bun".into(),
         handler: "default".into(),
         status: FunctionStatus::Registered,
-        settings: SETTINGS,
+        settings: default_settings(&Config::default()),
         created_at: now,
         updated_at: now,
     }
@@ -252,7 +240,7 @@ fn version(function_id: FunctionId, number: u32) -> Version {
         description: None,
         tags: Vec::new(),
         bun_version: "1.4.5".into(),
-        settings: SETTINGS,
+        settings: default_settings(&Config::default()),
         created_at: Timestamp::now(),
     }
 }

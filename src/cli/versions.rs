@@ -392,7 +392,9 @@ pub(super) fn version_ref(text: String) -> VersionRef {
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::model::{Auth, Digest, Network};
+    use crate::commands::default_settings;
+    use crate::config::Config;
+    use crate::model::Digest;
 
     #[test]
     fn a_number_and_a_label_are_told_apart() {
@@ -418,19 +420,7 @@ mod tests {
             git_commit: Some("0123456789abcdef-dirty".into()),
             git_branch: Some("main".into()),
             bun_version: "1.3".into(),
-            settings: Settings {
-                memory_mb: 256,
-                timeout_seconds: 30,
-                max_concurrent_executions: 10,
-                warm_workers: 0,
-                worker_concurrency: 1,
-                idle_timeout_seconds: 300,
-                queue_max: 128,
-                max_requests_per_worker: 0,
-                max_age_seconds: 0,
-                network: Network::On,
-                auth: Auth::Public,
-            },
+            settings: default_settings(&Config::default()),
             bytecode: true,
         };
         let text = versions_text(

@@ -3,26 +3,14 @@
 use super::super::failures::TRIES_MAX;
 use super::*;
 use crate::{
-    model::{Auth, Function, FunctionStatus, Network, Settings, token::SECRET_BYTES},
+    commands::default_settings,
+    config::Config,
+    model::{Function, FunctionStatus, token::SECRET_BYTES},
     protocol::message::{InvokeRequest, ListRequest, LogsRequest, StatusRequest, UpdateRequest},
     router::Entry,
 };
 use proptest::prelude::*;
 use std::time::Duration;
-
-const SETTINGS: Settings = Settings {
-    memory_mb: 256,
-    timeout_seconds: 30,
-    max_concurrent_executions: 10,
-    warm_workers: 0,
-    worker_concurrency: 1,
-    idle_timeout_seconds: 300,
-    queue_max: 128,
-    max_requests_per_worker: 0,
-    max_age_seconds: 0,
-    network: Network::On,
-    auth: Auth::Public,
-};
 
 fn at(milliseconds: i64) -> Timestamp {
     Timestamp::from_millis(milliseconds)
@@ -54,7 +42,7 @@ fn function(name: &str) -> Entry {
         runtime: "bun".into(),
         handler: "default".into(),
         status: FunctionStatus::Registered,
-        settings: SETTINGS,
+        settings: default_settings(&Config::default()),
         created_at: at(0),
         updated_at: at(0),
     };
