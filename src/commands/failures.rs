@@ -14,7 +14,7 @@ use std::{
 pub(super) const TRIES_MAX: usize = 10;
 
 /// How long a try counts.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Addresses that are remembered; the one that was quiet for the longest time is forgotten first. That makes at most
 /// 1,024 × 10 times, about 300 KiB.

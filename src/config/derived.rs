@@ -64,12 +64,6 @@ impl VersioningConfig {
     pub fn rollback_warm(&self) -> Duration {
         Duration::from_secs(self.rollback_warm_seconds.into())
     }
-
-    /// See [`Self::approval_ttl_hours`].
-    #[must_use]
-    pub fn approval_ttl(&self) -> Duration {
-        Duration::from_secs(u64::from(self.approval_ttl_hours) * 3_600)
-    }
 }
 
 impl PreviewsConfig {

@@ -4,7 +4,7 @@ use super::EnvironmentName;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many environments there may be.
-pub const ENVIRONMENTS_MAX: usize = 100;
+const ENVIRONMENTS_MAX: usize = 100;
 
 /// How many environments one may take variables from, its parent's parents included.
 pub const ANCESTORS_MAX: usize = 8;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 
 /// How likely the calls of a version that just keeps a limit may look like a breach of it.
-pub const ACCIDENT_MAX: f64 = 0.001;
+const ACCIDENT_MAX: f64 = 0.001;
 
 /// The share of calls that may take longer than `p99_ms_max`: what the 99th percentile leaves over.
 const SLOW_SHARE_MAX: f64 = 0.01;

@@ -145,8 +145,7 @@ impl Alias {
     }
 
     /// Whether the alias went back by itself just now, so that its version has rest.
-    #[must_use]
-    pub fn rests(&self, now: Timestamp) -> bool {
+    fn rests(&self, now: Timestamp) -> bool {
         self.rests_until().is_some_and(|(since, until)| since <= now && now < until)
     }
 

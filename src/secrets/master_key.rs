@@ -23,7 +23,7 @@ use std::{
 use zeroize::Zeroizing;
 
 /// Its file in the data directory.
-pub const MASTER_KEY_FILE: &str = "master.key";
+const MASTER_KEY_FILE: &str = "master.key";
 
 /// The key that a rotation is about to put in its place.
 const NEXT_FILE: &str = "master.key.next";
@@ -32,7 +32,7 @@ const NEXT_FILE: &str = "master.key.next";
 pub const KEY_VARIABLE: &str = "LEVAIN_MASTER_KEY";
 
 /// The environment variable that may name the key's file.
-pub const FILE_VARIABLE: &str = "LEVAIN_MASTER_KEY_FILE";
+const FILE_VARIABLE: &str = "LEVAIN_MASTER_KEY_FILE";
 
 const KEY_BYTES: usize = 32;
 

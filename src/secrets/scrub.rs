@@ -66,8 +66,7 @@ impl Scrubber {
     }
 
     /// The same for a text that may have been cut at its end, in the middle of a secret.
-    #[must_use]
-    pub fn scrub_cut(&self, text: &str) -> String {
+    fn scrub_cut(&self, text: &str) -> String {
         let mut text = self.scrub(text).into_owned();
         // The longest beginning of a secret that the text ends with.
         let begins = |needle: &String| {
@@ -92,13 +91,6 @@ impl Scrubber {
             // Where a character was cut, there is one that stands for it.
             _ if line.len() >= bytes_max => self.scrub_cut(line.trim_end_matches(char::REPLACEMENT_CHARACTER)),
             _ => self.scrub(line).into_owned(),
-        }
-    }
-
-    /// Masks in place.
-    pub fn scrub_in(&self, text: &mut String) {
-        if let Cow::Owned(scrubbed) = self.scrub(text) {
-            *text = scrubbed;
         }
     }
 }

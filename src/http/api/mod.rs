@@ -35,7 +35,7 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
 
 /// The key of a deployment that may come twice and is carried out once.
-pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Where management is.
 pub(super) const PREFIX: &str = "/api/";

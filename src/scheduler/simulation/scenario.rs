@@ -144,7 +144,7 @@ impl Scenario {
 
     /// The longest that one worker can hold a place against the will of the node: what it runs ends, another that it
     /// began meanwhile too, and it exits.
-    pub(super) fn hold_max(&self) -> Duration {
+    fn hold_max(&self) -> Duration {
         let run = |it: &Workload| match it.odds.endless + it.odds.blocking {
             0 if it.settings.concurrency == 1 => it.service.max.min(it.timeout),
             0 => it.service.max.min(it.timeout) * 2,
@@ -154,7 +154,7 @@ impl Scenario {
     }
 
     /// The longest from a grant to a worker that serves: it may stand in the line of starts.
-    pub(super) fn start_max(&self) -> Duration {
+    fn start_max(&self) -> Duration {
         let start = self.functions.iter().map(|it| it.start.max).max().unwrap_or_default();
         start * (self.caps.workers_max as u32 + 1).div_ceil(self.starts_max as u32)
     }

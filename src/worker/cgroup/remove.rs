@@ -66,7 +66,7 @@ impl Directories {
     }
 
     /// Removes what is empty. Whether that was all.
-    pub(super) fn try_remove(&self) -> bool {
+    fn try_remove(&self) -> bool {
         let mut all = true;
         for path in &self.paths {
             match fs::remove_dir(path) {

@@ -61,8 +61,7 @@ pub struct BunVersion {
 
 impl BunVersion {
     /// Whether it is this version or a later one; what follows the three numbers does not count.
-    #[must_use]
-    pub fn is_at_least(&self, other: &Self) -> bool {
+    fn is_at_least(&self, other: &Self) -> bool {
         self.numbers >= other.numbers
     }
 }
