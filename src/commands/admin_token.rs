@@ -48,7 +48,11 @@ pub fn ensure_admin_token(store: &Store, data_dir: &Path, now: Timestamp) -> Res
         Ok(text) => match Secret::parse(text.trim()).filter(|it| tokens.iter().all(|token| token.hash != it.hash())) {
             Some(secret) => secret,
             None => {
-                tracing::warn!(file = %path.display(), "no token with the scope admin is valid; delete the file for a new one at the next start, or use `levain token create`");
+                tracing::warn!(
+                    file = %path.display(),
+                    "no token with the scope admin is valid; delete the file for a new one at the next start, or use \
+                     `levain token create`"
+                );
                 return Ok(());
             }
         },

@@ -84,7 +84,9 @@ fn read<K: DeserializeOwned>(list: &str, cursor: &str) -> Result<K, Error> {
     let read = bytes.and_then(|it| serde_json::from_slice::<(String, K)>(&it).ok());
     match read {
         Some((of, key)) if of == list => Ok(key),
-        _ => Err(Error::invalid("`cursor` is not the `next_cursor` of an earlier page of this list")),
+        _ => Err(Error::invalid(
+            "`cursor` is not the `next_cursor` of an earlier page of this list: leave it out for the first one",
+        )),
     }
 }
 

@@ -66,7 +66,10 @@ pub(super) async fn delete(
     let place = place(context, request.function_id.as_deref(), request.environment.as_deref())?;
     let mut delete = Vec::new();
     for key in request.keys.iter().chain(&request.key) {
-        let not_there = |_| Error::new(ErrorCode::VariableNotFound, format!("no variable is called `{key:.128}`"));
+        let not_there = |_| {
+            let message = format!("no variable is called `{key:.128}`; `levain env list` shows those there are");
+            Error::new(ErrorCode::VariableNotFound, message)
+        };
         delete.push(key.parse::<VariableKey>().map_err(not_there)?);
     }
     delete.sort_unstable();

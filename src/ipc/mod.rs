@@ -44,7 +44,7 @@ use std::{
 use tokio::{io::AsyncWriteExt, runtime::Handle, sync::Semaphore, task::JoinSet};
 
 /// What `sockaddr_un` has room for, its final zero byte apart.
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// How long a refused peer may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -24,7 +24,8 @@ impl Act {
                 let reason = match warmed.planned {
                     0 => "no worker of the version could be started; try again",
                     _ => {
-                        "no worker of the version could be started: all places of the node (workers.workers_max) or its memory are taken by busy and warm workers; try again, or raise them"
+                        "no worker of the version could be started: all places of the node (workers.workers_max) or its \
+                         memory are taken by busy and warm workers; try again, or raise them"
                     }
                 };
                 Err(Error::new(ErrorCode::WorkerUnavailable, reason))

@@ -251,7 +251,7 @@ struct DeploymentRow {
     actor: String,
     /// Why.
     reason: Option<String>,
-    /// What checking and loading said.
+    /// What its build said, and why it failed.
     build_log: Option<String>,
     /// The function's id.
     #[schemars(with = "FunctionId")]
