@@ -116,20 +116,7 @@ fn commit(store: &Store, model: &mut Model, version: &Version, alias: usize, sta
 fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act) {
     let pick = |index: usize| model.versions.get(index.checked_rem(model.versions.len())?).cloned();
     match *act {
-        Act::Publish { alias, moves } => {
-            let number = store.next_number(function.id).expect("reads");
-            assert_eq!(number, model.last_number + 1, "numbers rise by one and are not used again");
-            let version = version(function, number);
-            let status = if moves { DeploymentStatus::Active } else { DeploymentStatus::Built };
-            let deployment = deployment(&version, ALIASES[alias], status);
-            let commit = DeploymentCommit { target: Target::New(&version), deployment: &deployment };
-            let written = store.commit_deployment(&commit).expect("commits");
-            model.last_number = number;
-            let id = version.id;
-            model.versions.push(version);
-            let expected = if moves { model.deploy(&deployment, alias, id) } else { status };
-            assert_eq!(written, expected);
-        }
+        Act::Publish { alias, moves } => publish(store, function, model, alias, moves),
         Act::Redeploy { version, alias } => {
             let Some(version) = pick(version) else { return };
             commit(store, model, &version, alias, DeploymentStatus::Active);
@@ -165,53 +152,76 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
         }
         Act::DeleteVersion { version } => {
             let Some(version) = pick(version) else { return };
-            let is_second = |it: usize| model.alias(it).is_some() && model.seconds[it] == Some(version.id);
-            let points = |it: usize| model.alias(it).is_some_and(|it| it.0 == version.id);
-            let used = (0..ALIASES.len()).any(|it| points(it) || is_second(it));
-            let waits = model.waiting.iter().any(|it| it.version == version.id);
-            match store.delete_version(function.id, version.id, at(9)) {
-                Ok(()) => assert!(!used && !waits, "a version in use must stay"),
-                Err(StoreError::VersionInUse { .. }) => return assert!(used || waits, "an unused version may go"),
-                Err(error) => panic!("{error}"),
-            }
-            model.versions.retain(|it| it.id != version.id);
+            delete_version(store, function, model, &version);
         }
-        Act::DeleteAlias { alias } => {
-            let name = ALIASES[alias].parse().expect("an alias");
-            match store.delete_alias(function.id, &name, &gone(9)) {
-                Ok(_) => assert!(alias != 0 && model.alias(alias).is_some(), "only what is there, and never LIVE"),
-                Err(StoreError::EnvironmentProtected { .. }) => {
-                    return assert!(model.is_protected && model.alias(alias).is_some());
-                }
-                Err(StoreError::AliasFixed(_)) => return assert_eq!(alias, 0),
-                Err(StoreError::AliasNotFound(_)) => return assert_eq!(model.alias(alias), None),
-                Err(error) => panic!("{error}"),
-            }
-            assert!(!model.is_protected, "nothing is taken out of a protected environment");
-            model.is_deleted[alias] = true;
-            model.seconds[alias] = None;
-        }
+        Act::DeleteAlias { alias } => delete_alias(store, function, model, alias),
         Act::Fail { version, alias } => {
             let Some(version) = pick(version) else { return };
             let deployment = deployment(&version, ALIASES[alias], DeploymentStatus::Failed);
             store.insert_failed_deployment(&deployment).expect("records");
         }
-        Act::DeleteFunction => {
-            let is_kept = model.is_protected && (0..ALIASES.len()).any(|it| model.alias(it).is_some());
-            match store.delete_function(function.id, at(9)) {
-                Ok(()) => assert!(!is_kept),
-                Err(StoreError::EnvironmentProtected { .. }) => return assert!(is_kept),
-                Err(error) => panic!("{error}"),
-            }
-            for waiting in &model.waiting {
-                let row = store.deployment(waiting.id).expect("it stays");
-                assert_eq!(row.status, DeploymentStatus::Rejected);
-                assert_eq!(row.decision.map(|it| it.by).as_deref(), Some(Decision::DAEMON));
-            }
-            *function = registered(store, "hello");
-            *model = Model { is_protected: model.is_protected, ..Model::default() };
-        }
+        Act::DeleteFunction => delete_function(store, function, model),
     }
+}
+
+fn publish(store: &Store, function: &Function, model: &mut Model, alias: usize, moves: bool) {
+    let number = store.next_number(function.id).expect("reads");
+    assert_eq!(number, model.last_number + 1, "numbers rise by one and are not used again");
+    let version = version(function, number);
+    let status = if moves { DeploymentStatus::Active } else { DeploymentStatus::Built };
+    let deployment = deployment(&version, ALIASES[alias], status);
+    let commit = DeploymentCommit { target: Target::New(&version), deployment: &deployment };
+    let written = store.commit_deployment(&commit).expect("commits");
+    model.last_number = number;
+    let id = version.id;
+    model.versions.push(version);
+    let expected = if moves { model.deploy(&deployment, alias, id) } else { status };
+    assert_eq!(written, expected);
+}
+
+fn delete_version(store: &Store, function: &Function, model: &mut Model, version: &Version) {
+    let is_second = |it: usize| model.alias(it).is_some() && model.seconds[it] == Some(version.id);
+    let points = |it: usize| model.alias(it).is_some_and(|it| it.0 == version.id);
+    let used = (0..ALIASES.len()).any(|it| points(it) || is_second(it));
+    let waits = model.waiting.iter().any(|it| it.version == version.id);
+    match store.delete_version(function.id, version.id, at(9)) {
+        Ok(()) => assert!(!used && !waits, "a version in use must stay"),
+        Err(StoreError::VersionInUse { .. }) => return assert!(used || waits, "an unused version may go"),
+        Err(error) => panic!("{error}"),
+    }
+    model.versions.retain(|it| it.id != version.id);
+}
+
+fn delete_alias(store: &Store, function: &Function, model: &mut Model, alias: usize) {
+    let name = ALIASES[alias].parse().expect("an alias");
+    match store.delete_alias(function.id, &name, &gone(9)) {
+        Ok(_) => assert!(alias != 0 && model.alias(alias).is_some(), "only what is there, and never LIVE"),
+        Err(StoreError::EnvironmentProtected { .. }) => {
+            return assert!(model.is_protected && model.alias(alias).is_some());
+        }
+        Err(StoreError::AliasFixed(_)) => return assert_eq!(alias, 0),
+        Err(StoreError::AliasNotFound(_)) => return assert_eq!(model.alias(alias), None),
+        Err(error) => panic!("{error}"),
+    }
+    assert!(!model.is_protected, "nothing is taken out of a protected environment");
+    model.is_deleted[alias] = true;
+    model.seconds[alias] = None;
+}
+
+fn delete_function(store: &Store, function: &mut Function, model: &mut Model) {
+    let is_kept = model.is_protected && (0..ALIASES.len()).any(|it| model.alias(it).is_some());
+    match store.delete_function(function.id, at(9)) {
+        Ok(()) => assert!(!is_kept),
+        Err(StoreError::EnvironmentProtected { .. }) => return assert!(is_kept),
+        Err(error) => panic!("{error}"),
+    }
+    for waiting in &model.waiting {
+        let row = store.deployment(waiting.id).expect("it stays");
+        assert_eq!(row.status, DeploymentStatus::Rejected);
+        assert_eq!(row.decision.map(|it| it.by).as_deref(), Some(Decision::DAEMON));
+    }
+    *function = registered(store, "hello");
+    *model = Model { is_protected: model.is_protected, ..Model::default() };
 }
 
 fn decide(store: &Store, model: &mut Model, index: usize, approve: bool) {
