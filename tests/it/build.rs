@@ -4,7 +4,7 @@ mod hostile;
 mod project;
 mod registry;
 
-use crate::harness::{TestDaemon, refused, text, until};
+use crate::harness::{Gate, TestDaemon, refused, text};
 use levain::{
     error::{Error, ErrorCode},
     model::{DeploymentStatus, Source},
@@ -276,16 +276,18 @@ async fn lockfiles_of_others_and_local_packages_will_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn builds_wait_for_each_other_and_nobody_else_for_them() {
-    let daemon = TestDaemon::start_with(|config| config.build.builds_max = 1).await;
+    let daemon = TestDaemon::start_gated(|config| config.build.builds_max = 1).await;
     daemon.deploy_text("f", "export default () => new Response('one');").await;
     daemon.redeploy_text("f", None, "export default () => new Response('two');").await.unwrap();
-    let slow = with_macro("await Bun.sleep(1500); return 'slow';");
-    let (one, two) = (daemon.connect().await, daemon.connect().await);
-    let (first, second) = (at("f", &slow), at("g", &slow));
+    let gate = Gate::shut(daemon.data_dir());
+    let slow = with_macro(&format!("{} return 'slow';", gate.wait()));
+    let (one, first) = (daemon.connect().await, at("f", &slow));
     let first = tokio::spawn(async move { one.call(&first).await.unwrap() });
-    let is_building = || async { (!daemon.worker_pids().is_empty()).then_some(()) };
-    until("it is building", is_building).await;
-    let second = tokio::spawn(async move { two.call(&second).await.unwrap() });
+    gate.until_reached().await;
+    let request = DeployRequest { follow: true, ..at("g", &slow) };
+    let mut second = daemon.client().call_streaming(&request).expect("it is sent");
+    let DeployProgress { line } = second.next_partial().await.map_err(refused).unwrap().expect("a line");
+    assert_eq!(line, "waiting for other builds");
     let request = levain::protocol::message::RollbackRequest {
         function_id: "f".into(),
         ..levain::protocol::message::RollbackRequest::default()
@@ -294,8 +296,10 @@ async fn builds_wait_for_each_other_and_nobody_else_for_them() {
     assert!(!first.is_finished(), "a rollback does not wait for a build");
     let request = InvokeRequest { function_id: "f".into(), ..InvokeRequest::default() };
     assert_eq!(text(&daemon.invoke_with(request).await.unwrap()), "one");
+    gate.open();
     first.await.unwrap();
-    second.await.unwrap();
+    while second.next_partial::<DeployProgress>().await.map_err(refused).unwrap().is_some() {}
+    second.finish().await.expect("it is deployed");
     assert_eq!(text(&daemon.invoke("g").await.unwrap()), "slow");
     let waited = |log: Option<&String>| log.is_some_and(|it| it.starts_with("waiting for other builds\n"));
     let logs = [daemon.deployments("f").await.remove(0).build_log, daemon.deployments("g").await.remove(0).build_log];

@@ -1,15 +1,16 @@
 //! Idempotency keys of deployments: what comes twice is carried out once.
 
-use crate::harness::{DaemonProcess, TestDaemon, is_refused, refused};
+use crate::harness::{DaemonProcess, Gate, TestDaemon, is_refused, refused};
 use levain::{
     client::{Client, ClientError},
     crash_point::CRASH_AT_VARIABLE,
-    error::{Error, ErrorCode},
+    error::ErrorCode,
     protocol::{
         field::Body,
-        message::{CleanupRequest, DeployRequest, DeployResponse, DeploymentsRequest, SetEnvironmentRequest},
+        message::{CleanupRequest, DeployRequest, DeploymentsRequest, SetEnvironmentRequest},
     },
 };
+use tokio::task::JoinSet;
 
 fn request(key: &str, code: &str) -> DeployRequest {
     DeployRequest {
@@ -30,26 +31,25 @@ async fn rows(client: &Client) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_at_once_one_is_carried_out() {
-    let daemon = TestDaemon::start().await;
-    // It takes a while to load, so that all others come meanwhile.
-    let slow = "await new Promise((done) => setTimeout(done, 500)); export default () => new Response('slow')";
-    let mut calls = Vec::new();
+    let daemon = TestDaemon::start_gated(|_| {}).await;
+    // It is loaded when all others have come.
+    let gate = Gate::shut(daemon.data_dir());
+    let deploy = request("a", &format!("{} export default () => new Response('slow')", gate.wait()));
+    let mut calls = JoinSet::new();
     for _ in 0..16 {
-        let client = daemon.connect().await;
-        calls.push(tokio::spawn(async move { client.call(&request("a", slow)).await.map_err(refused) }));
+        let (client, deploy) = (daemon.connect().await, deploy.clone());
+        calls.spawn(async move { client.call(&deploy).await.map_err(refused) });
     }
-    let mut outcomes: Vec<Result<DeployResponse, Error>> = Vec::new();
-    for call in calls {
-        outcomes.push(call.await.unwrap());
+    for _ in 1..16 {
+        let outcome = calls.join_next().await.expect("one of them").expect("an outcome");
+        assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
     }
-    let answers: Vec<_> = outcomes.iter().flatten().collect();
-    assert!(!answers.is_empty() && answers.iter().all(|it| *it == answers[0]), "{answers:?}");
-    let conflicts = outcomes.iter().filter(|it| is_refused(it, ErrorCode::Conflict)).count();
-    assert!(conflicts > 0 && conflicts + answers.len() == 16, "{outcomes:?}");
+    gate.open();
+    let answer = calls.join_next().await.expect("the last").expect("an outcome").expect("it is carried out");
     assert_eq!(rows(daemon.client()).await, 1);
     // Later it is told the same, to the last field.
-    assert_eq!(daemon.call(&request("a", slow)).await.as_ref(), Ok(answers[0]));
-    assert!(answers[0].new_function && answers[0].published);
+    assert_eq!(daemon.call(&deploy).await.as_ref(), Ok(&answer));
+    assert!(answer.new_function && answer.published);
     assert_eq!(rows(daemon.client()).await, 1);
     daemon.stop().await;
 }

@@ -1,6 +1,6 @@
 //! SET_POLICY, and aliases that go back by themselves.
 
-use crate::harness::{TestDaemon, get, is_refused, refused, text, until};
+use crate::harness::{Gate, TestDaemon, get, is_refused, refused, text, until};
 use levain::{
     client::Client,
     error::ErrorCode,
@@ -97,7 +97,10 @@ impl Calls {
 
 /// `f` with versions `v1`, `v2` … that do as they are told; the last one is live.
 async fn with_versions(count: usize) -> TestDaemon {
-    let daemon = TestDaemon::start().await;
+    with_versions_on(TestDaemon::start().await, count).await
+}
+
+async fn with_versions_on(daemon: TestDaemon, count: usize) -> TestDaemon {
     daemon.register("f").await;
     publish(&daemon, 1..=count).await;
     daemon
@@ -428,19 +431,19 @@ async fn calls_before_the_alias_came_to_a_version_do_not_count() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_deploys_meanwhile_is_not_taken_for_what_was_judged() {
-    let daemon = with_versions(2).await;
+    let daemon = with_versions_on(TestDaemon::start_gated(|_| {}).await, 2).await;
     set(&daemon, limits()).await;
-    let before = daemon.worker_pids().len();
-    // It loads slowly, and holds the function's lock meanwhile.
-    let client = daemon.connect().await;
+    // While it loads it holds the function's lock.
+    let (client, gate) = (daemon.connect().await, Gate::shut(daemon.data_dir()));
+    let code = format!("{}\n{}", gate.wait(), steered("v3"));
     let deploy = tokio::spawn(async move {
-        let code = format!("await Bun.sleep(1500);\n{}", steered("v3"));
         let bundle = Some(Body::from(code.into_bytes()));
         client.call(&DeployRequest { function_id: "f".into(), bundle, ..DeployRequest::default() }).await
     });
-    until("v3 loads", || async { (daemon.worker_pids().len() > before).then_some(()) }).await;
+    gate.until_reached().await;
     let calls = Calls::start(&daemon, 2, "v2:throw").await;
     calls.until_ended(100).await;
+    gate.open();
     assert_eq!(deploy.await.unwrap().unwrap().previous_version.as_deref(), Some("v2"), "nothing moved meanwhile");
     calls.until_ended(100).await;
     until_looked_at(&daemon, "witness-5").await;

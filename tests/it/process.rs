@@ -7,7 +7,7 @@ mod docs;
 mod history;
 mod start;
 
-use crate::harness::{DaemonProcess, refused, until};
+use crate::harness::{DaemonProcess, Gate, refused, until};
 use levain::{
     client::{Client, ClientError},
     error::{Error, ErrorCode},
@@ -17,18 +17,8 @@ use levain::{
     },
 };
 use nix::sys::signal::Signal;
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 use tokio::task::JoinHandle;
-
-/// A function that answers when the file appears.
-fn gate(file: &Path) -> String {
-    format!(
-        "export default async () => {{
-            while (!(await Bun.file({file:?}).exists())) await Bun.sleep(2);
-            return new Response('through');
-        }}"
-    )
-}
 
 pub async fn register(client: &Client, name: &str) {
     client.call(&RegisterRequest { name: name.into(), ..RegisterRequest::default() }).await.unwrap();
@@ -71,9 +61,9 @@ async fn a_signal_lets_what_runs_finish(signal: Signal) {
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start_unconfined(data.path()).await;
     let client = daemon.client().await;
-    let file = data.path().join("gate");
+    let gate = Gate::shut(data.path());
     register(&client, "gate").await;
-    deploy(&client, "gate", "v1", &gate(&file)).await.unwrap();
+    deploy(&client, "gate", "v1", &gate.function()).await.unwrap();
     let running: Vec<_> = (0..3).map(|_| begin(&client, "gate")).collect();
     until_busy(&daemon, 3).await;
     let other = daemon.client().await;
@@ -86,7 +76,7 @@ async fn a_signal_lets_what_runs_finish(signal: Signal) {
         outcome => panic!("{outcome:?}"),
     }
     assert!(matches!(Client::connect(&socket).await, Err(ClientError::Connect { .. })));
-    fs::write(&file, "").unwrap();
+    gate.open();
     for call in running {
         let answer = call.await.unwrap().unwrap();
         assert_eq!((answer.status, &answer.body.0[..]), (200, &b"through"[..]));

@@ -6,24 +6,17 @@ mod life;
 mod many;
 pub mod wire;
 
-use crate::harness::{TestDaemon, until};
+use crate::harness::{Gate, TestDaemon, until};
 use levain::{config::SandboxMode, protocol::message::StatusRequest};
 use serde_json::{Value, json};
 use wire::*;
 
 const BOTH: [Language; 2] = [Language::Json, Language::MessagePack];
 
-/// A function that answers when a file of the machine appears, so that a test decides how long an invocation runs. It
-/// is for daemons without a sandbox.
-pub async fn deploy_gate(daemon: &TestDaemon) -> std::path::PathBuf {
-    let gate = daemon.data_dir().join("gate");
-    let code = format!(
-        "export default async () => {{
-            while (!(await Bun.file({gate:?}).exists())) await Bun.sleep(2);
-            return new Response('through');
-        }}"
-    );
-    daemon.deploy_text("gate", &code).await;
+/// A function that answers when the gate is opened, so that a test decides how long an invocation runs.
+pub async fn deploy_gate(daemon: &TestDaemon) -> Gate {
+    let gate = Gate::shut(daemon.data_dir());
+    daemon.deploy_text("gate", &gate.function()).await;
     gate
 }
 
@@ -67,7 +60,7 @@ async fn answers_come_when_they_are_ready() {
     wire.send(&frame(1, INVOKE, br#"{"function_id": "gate"}"#));
     wire.send(&frame(2, LIST_FUNCTIONS, b"{}"));
     assert_eq!(wire.answer().id, 2, "the slow request does not hold up the fast one");
-    std::fs::write(&gate, "").unwrap();
+    gate.open();
     let answer = wire.answer();
     assert_eq!((answer.id, answer.status), (1, SUCCESS));
     daemon.stop().await;
@@ -82,7 +75,7 @@ async fn an_id_in_use_is_an_error_and_is_free_afterwards() {
     wire.send(&frame(5, LIST_FUNCTIONS, b"{}"));
     let refused = wire.answer();
     assert_eq!((refused.id, refused.code().as_str()), (5, "INVALID_REQUEST"));
-    std::fs::write(&gate, "").unwrap();
+    gate.open();
     let answer = wire.answer();
     assert_eq!((answer.id, answer.status), (5, SUCCESS), "the request that has the id is answered all the same");
     assert!(answer.read().1["execution_id"].is_string());
@@ -171,7 +164,7 @@ async fn a_frame_over_the_limit_is_refused_by_its_header() {
     wire.send(&frame(3, LIST_FUNCTIONS, &padding(max as usize - 12))[..17]);
     let answer = wire.answer();
     assert_eq!((answer.id, answer.code().as_str()), (3, "PAYLOAD_TOO_LARGE"));
-    std::fs::write(&gate, "").unwrap();
+    gate.open();
     let answer = wire.answer();
     assert_eq!((answer.id, answer.status), (1, SUCCESS));
     wire.is_closed();
@@ -262,7 +255,7 @@ async fn a_client_that_asks_too_much_at_once_is_not_read_from() {
     for _ in 0..20 {
         other.serves();
     }
-    std::fs::write(&gate, "").unwrap();
+    gate.open();
     let ids: Vec<u64> = (0..4).map(|_| wire.answer().id).collect();
     assert!(ids[0] < 3, "a third request waits until one of the two is answered: {ids:?}");
     daemon.stop().await;

@@ -2,7 +2,7 @@
 
 mod between;
 
-use crate::harness::{DaemonProcess, Load, TestDaemon, get, is_refused, json};
+use crate::harness::{DaemonProcess, Gate, Load, TestDaemon, get, is_refused, json, until};
 use levain::{
     error::{Error, ErrorCode},
     model::{SecretText, SettingsPatch},
@@ -14,7 +14,7 @@ use levain::{
         },
     },
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// Answers what it finds under the names in its query, in all three ways, and at import.
 const READER: &str = "const atImport = { ...process.env };
@@ -199,7 +199,7 @@ async fn a_set_that_does_not_load_takes_no_call() {
     let response = daemon.call(&set(Some("f"), None, &[("MODE", "better")])).await.unwrap();
     // The back-off of the failed start may be longer than anybody wants to wait.
     assert!(response.workers.failure.is_none(), "{response:?}");
-    crate::harness::until("the present value is there", || async {
+    until("the present value is there", || async {
         (daemon.invoke("f").await.unwrap().body.0 == "better").then_some(())
     })
     .await;
@@ -354,18 +354,24 @@ async fn files_go_in_and_out_on_the_command_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_wait_for_no_change_of_another_function() {
-    let daemon = TestDaemon::start_with(|config| config.variables.renew_timeout_ms = 60_000).await;
+    let daemon = TestDaemon::start_gated(|config| config.variables.renew_timeout_ms = 60_000).await;
     daemon.deploy_text("f", READER).await;
-    // Its new workers take long to load.
-    let slow = "if (process.env.SLOW) await new Promise((done) => setTimeout(done, 1_000)); export default () => new Response('ok');";
-    daemon.deploy_text("slow", slow).await;
+    // Its new workers load for as long as the test wants.
+    let gate = Gate::shut(daemon.data_dir());
+    let slow = format!("if (process.env.SLOW) {{ {} }} export default () => new Response('ok');", gate.wait());
+    daemon.deploy_text("slow", &slow).await;
     let client = daemon.connect().await;
     let change = tokio::spawn(async move { client.call(&set(Some("slow"), None, &[("SLOW", "1")])).await.unwrap() });
+    gate.until_reached().await;
     let load = Load::start(&daemon, "slow", "/", 1).await;
     load.until_answered(20).await;
-    daemon.call(&set(Some("f"), None, &[("K", "1")])).await.unwrap();
-    assert_eq!(found(&daemon, "f", "K").await, "1");
-    is_renewed(&tokio::time::timeout(Duration::from_secs(90), change).await.unwrap().unwrap(), 1);
+    let client = daemon.connect().await;
+    let other = tokio::spawn(async move { client.call(&set(Some("f"), None, &[("K", "1")])).await.unwrap() });
+    until("the other function has its value", || async { (found(&daemon, "f", "K").await == "1").then_some(()) }).await;
+    assert!(!change.is_finished(), "new workers still load");
+    gate.open();
+    is_renewed(&change.await.unwrap(), 1);
+    other.await.unwrap();
     load.stop().await;
     daemon.stop().await;
 }

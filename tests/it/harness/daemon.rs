@@ -40,6 +40,15 @@ impl TestDaemon {
         Self::start_with(|config| config.sandbox.mode = SandboxMode::Off).await
     }
 
+    /// The same for tests with a [`Gate`](super::Gate), where functions may also wait for as long as they load.
+    pub async fn start_gated(change: impl FnOnce(&mut Config)) -> Self {
+        let gated = |config: &mut Config| {
+            (config.sandbox.mode, config.workers.start_timeout_ms) = (SandboxMode::Off, 60_000);
+            change(config);
+        };
+        Self::start_with(gated).await
+    }
+
     /// Starts one whose configuration is changed first.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 mod bun;
 mod daemon;
+mod gate;
 mod load;
 mod process;
 pub mod samples;
@@ -9,6 +10,7 @@ mod wait;
 
 pub use bun::bun;
 pub use daemon::{TestDaemon, get, is_refused, json, refused, text};
+pub use gate::Gate;
 pub use load::Load;
 pub use process::{DaemonProcess, Output};
 pub use wait::until;
