@@ -82,10 +82,9 @@ impl Run<'_> {
             None => None,
         };
         self.log.say(&format!("installing the packages of {lockfile}"));
-        let mut last = String::new();
-        let status = self.install_anew(&mut last).await?;
+        let (status, error) = self.install_anew().await?;
         if !status.success() {
-            let reason = if last.is_empty() { status.to_string() } else { last };
+            let reason = error.unwrap_or_else(|| status.to_string());
             return Err(BuildError::Install { lockfile: lockfile.into(), reason });
         }
         let modules = self.place.outside(PROJECT).join(MODULES);
@@ -107,7 +106,8 @@ impl Run<'_> {
         }
     }
 
-    async fn install_anew(&self, last: &mut String) -> Result<ExitStatus, BuildError> {
+    /// Gives how the installation ended, and what it said is wrong.
+    async fn install_anew(&self) -> Result<(ExitStatus, Option<String>), BuildError> {
         self.place.make_folder(Path::new("tmp"))?;
         let inside = |name: &str| self.place.inside(name).to_string_lossy().into_owned();
         let mut environment = vec![
@@ -119,13 +119,12 @@ impl Run<'_> {
             environment.push(("BUN_CONFIG_REGISTRY".into(), self.config.registry.clone()));
         }
         let args = INSTALL.map(OsString::from).into();
-        self.run(Step::Install, args, environment, Network::On, None, |line| {
-            // The first one says what is wrong; notes follow it.
-            if line.starts_with("error:") && last.is_empty() {
-                *last = line.trim_start_matches("error:").trim().to_owned();
-            }
-        })
-        .await
+        let before = self.log.text().len();
+        let status = self.run(Step::Install, args, environment, Network::On, None).await?;
+        // Read from the log: a line may come in several parts. The first one says what is wrong; notes follow it.
+        let text = self.log.text();
+        let mut errors = text[before..].lines().filter_map(|it| it.strip_prefix("error:")).map(str::trim);
+        Ok((status, errors.find(|it| !it.is_empty()).map(Into::into)))
     }
 
     /// What the installation depends on.
@@ -158,7 +157,7 @@ impl Run<'_> {
         let modules = kept.map(Kept::folder);
         let at = Path::new(PROJECT).join(MODULES);
         let shown = modules.as_deref().map(|it| (it, at.as_path()));
-        let status = self.run(Step::Build, args, Vec::new(), Network::Off, shown, |_| {}).await?;
+        let status = self.run(Step::Build, args, Vec::new(), Network::Off, shown).await?;
         let (result, out) = (self.place.outside(RESULT), self.place.outside(OUT));
         let read = spawn_blocking(move || {
             let result = read_result(&result)?;
@@ -204,7 +203,6 @@ impl Run<'_> {
         mut environment: Vec<(String, String)>,
         network: Network,
         shown: Option<(&Path, &Path)>,
-        mut hear: impl FnMut(&str),
     ) -> Result<ExitStatus, BuildError> {
         environment.extend([("NO_COLOR".into(), "1".into()), ("CI".into(), "1".into())]);
         let job = Job {
@@ -216,11 +214,7 @@ impl Run<'_> {
             shown,
             deadline: self.deadline,
         };
-        let ended = self.place.run(job, |bytes| {
-            self.log.print(bytes);
-            String::from_utf8_lossy(bytes).lines().for_each(&mut hear);
-        });
-        let ended = ended.await;
+        let ended = self.place.run(job, |bytes| self.log.print(bytes)).await;
         self.log.flush();
         let timeout_ms = self.config.timeout_ms;
         ended.map_err(|source| match source {
