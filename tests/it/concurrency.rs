@@ -8,7 +8,8 @@ use levain::{
 };
 use std::time::Duration;
 
-/// What it does stands in the query: `?name=a&ms=10&then=throw`. It says what it does all along.
+/// What it does stands in the query: `?name=a&ms=10&then=throw`. It says what it does all along, and goes on for a while
+/// after a rejection, which is told meanwhile.
 const TALK: &str = "const id = crypto.randomUUID();
 export default async (req, ctx) => {
     const query = new URL(req.url).searchParams;
@@ -155,6 +156,7 @@ async fn no_more_run_than_the_function_allows() {
         SettingsPatch { worker_concurrency: Some(2), max_concurrent_executions: Some(3), ..SettingsPatch::default() };
     let daemon = TestDaemon::start().await;
     daemon.register_with("count", settings).await;
+    // It takes so long that calls meet.
     let code = "const id = crypto.randomUUID(); export default async (req, ctx) => {
         const start = Date.now();
         await Bun.sleep(40);

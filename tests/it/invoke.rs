@@ -300,6 +300,7 @@ async fn an_answer_too_large_for_a_frame_can_be_streamed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_run_at_once_than_the_function_allows() {
     let daemon = TestDaemon::start().await;
+    // It takes so long that calls meet.
     let code = "export default async () => {
         const start = Date.now();
         await Bun.sleep(100);

@@ -85,7 +85,7 @@ async fn who_reads_nothing_is_cut_off() {
     daemon.stop().await;
 }
 
-/// One that reads slowly and goes on reading gets all of it.
+/// One that is slow and goes on reading gets all of it, though it takes longer altogether than it may read nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_slowly_is_served() {
     let daemon = with_function(|http| http.body_timeout_ms = 1_500).await;

@@ -6,7 +6,8 @@ use levain::{error::ErrorCode, protocol::message::InvokeRequest};
 
 const VALUE: &str = "hunter22/with?some+odd \"characters\"";
 
-/// Writes the secret in the way that the path says.
+/// Writes the secret in the way that the path says. What it writes in two parts has a pause between them, so that each is
+/// read by itself.
 const WRITER: &str = "const key = process.env.KEY;
     export default async (req) => {
         switch (new URL(req.url).pathname.slice(1)) {
