@@ -1,7 +1,8 @@
 //! DEPLOY_FUNCTION: validate, store, load, and only then point the alias.
 //!
-//! Here a request is checked and its code prepared; [`publish`] makes a version of it. Whatever fails, the alias stays
-//! where it was, and no bundle, row or worker of the new version is left; the failure itself is kept in the audit trail.
+//! Here a request is checked and its code prepared; [`publish`](mod@publish) makes a version of it. Whatever fails, the
+//! alias stays where it was, and no bundle, row or worker of the new version is left; the failure itself is kept in the
+//! audit trail.
 
 mod publish;
 
