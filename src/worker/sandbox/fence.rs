@@ -43,19 +43,14 @@ pub(super) struct Files<'a> {
     pub(super) writable: &'a [&'a Path],
 }
 
-/// The ruleset for the inside of a private root; none where the kernel has no Landlock.
-pub(super) fn inside_a_root() -> io::Result<Option<OwnedFd>> {
-    // A domain comes with a right that it takes away; nobody may make device files as it is.
-    let devices = AccessFs::MakeChar | AccessFs::MakeBlock;
-    Ok(create(devices).map_err(io::Error::other)?.into())
-}
-
-/// The same for a process that works in this folder: it may move files between the folders there, which every ruleset
-/// refuses that does not say otherwise.
-pub(super) fn around(folder: &Path) -> io::Result<Option<OwnedFd>> {
+/// The ruleset for the inside of the private roots made of this template; none where the kernel has no Landlock.
+pub(super) fn inside_a_root(template: &Path) -> io::Result<Option<OwnedFd>> {
     let with_rule = || {
+        // A domain comes with a right that it takes away; nobody may make device files as it is.
         let mut ruleset = create(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Refer)?;
-        allow(&mut ruleset, folder, AccessFs::Refer.into())?;
+        // Every ruleset refuses to move or link files from one folder to another unless it says otherwise. Of what is
+        // mounted in a root its ruleset knows only the root: there nothing can be written but what is the process's own.
+        allow(&mut ruleset, template, AccessFs::Refer.into())?;
         Ok::<_, RulesetError>(ruleset)
     };
     Ok(with_rule().map_err(io::Error::other)?.into())

@@ -275,7 +275,7 @@ impl Sandbox {
         } else {
             let template = run_dir.join(format!("root-{}", level.name()));
             sandbox.root = Some(Root::make(&template, runtime)?);
-            sandbox.fence = fence::inside_a_root()?.map(Arc::new);
+            sandbox.fence = fence::inside_a_root(&template)?.map(Arc::new);
         }
         let among_others = level == Level::Landlock;
         sandbox.filters = filters::compile(Extra { network: false, among_others });
@@ -413,10 +413,6 @@ impl Sandbox {
             Role::Worker(_) => (false, None),
             Role::Tool { is_writable, shown, .. } => (is_writable, shown),
         };
-        let ruleset = match role {
-            Role::Worker(_) => self.fence.clone(),
-            Role::Tool { .. } => fence::around(&slot.bundle())?.map(Arc::new),
-        };
         let shared_proc = self.level == Level::SharedProc;
         let options = RootOptions { tmp_mb: self.tmp_mb, shared_proc, is_writable, shown };
         steps.extend(root.steps(&slot.bundle(), options));
@@ -425,7 +421,7 @@ impl Sandbox {
             steps,
             identity: slot.user(),
             drop_capabilities: true,
-            ruleset,
+            ruleset: self.fence.clone(),
             // A network namespace has sockets, and only those that the worker makes itself.
             filters: self.filters(Network::On),
         })

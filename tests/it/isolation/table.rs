@@ -210,6 +210,12 @@ fn files() -> Rows {
         ("reads `/etc/shadow`", Call("files.read", |_| fixed("/etc/shadow")), ALL),
         ("lists the machine's root", Call("files.listRoot", nothing), ALL),
         ("writes where everybody may", Call("files.create", |s| path(s.surroundings.open_folder.clone())), ALL),
+        (
+            "moves a file of its own where everybody may write",
+            Call("files.moveOut", |s| path(s.surroundings.open_folder.clone())),
+            ALL,
+        ),
+        ("moves and links files between folders of its `/tmp`", Call("files.move", nothing), [P; 5]),
         ("changes its own bundle", Call("files.writeBundle", nothing), ALL),
         ("changes the shim that workers start with", Call("files.writeProgram", nothing), ALL),
         (

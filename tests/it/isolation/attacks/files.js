@@ -68,6 +68,30 @@ export const hardLink = ({ path: target }) =>
     return fs.readFileSync(link).length;
   });
 
+/** Moves a file and a folder from one folder of one's own to another, and gives the file a second name in the first. */
+export const move = () =>
+  attempt(() => {
+    const folder = fs.mkdtempSync(path.join(process.env.TMPDIR, "move-"));
+    const [from, to] = ["from", "to"].map((name) => path.join(folder, name));
+    fs.mkdirSync(path.join(from, "folder"), { recursive: true });
+    fs.mkdirSync(to);
+    for (const file of ["file", "folder/inside"]) fs.writeFileSync(path.join(from, file), file);
+    for (const name of ["file", "folder"]) fs.renameSync(path.join(from, name), path.join(to, name));
+    fs.linkSync(path.join(to, "file"), path.join(from, "second"));
+    const found = ["to/file", "to/folder/inside", "from/second"].map((it) => fs.readFileSync(path.join(folder, it), "utf8"));
+    fs.rmSync(folder, { recursive: true });
+    return found;
+  });
+
+/** Moves a file of one's own into a folder that everybody may write to, and takes it away again. */
+export const moveOut = ({ path: folder }) =>
+  attempt(() => {
+    const [own, moved] = [path.join(process.env.TMPDIR, "own"), path.join(folder, "moved-by-a-function")];
+    fs.writeFileSync(own, "x");
+    fs.renameSync(own, moved);
+    fs.unlinkSync(moved);
+  });
+
 /** Hears of every file that is made in a folder. */
 export const watch = ({ path }) => {
   const IN_CREATE = 0x100;
