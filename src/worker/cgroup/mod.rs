@@ -10,7 +10,8 @@
 //! **Invariants.** Groups of a daemon begin with its name and a dot. A group is removed when its [`Group`] is dropped, as
 //! soon as the last of its processes is dead, by one thread that the last [`Group`] or [`Cgroups`] waits for (two seconds
 //! at most). What a daemon leaves behind that was killed, the next one of that name in the same group kills and removes;
-//! if there is none, then any other daemon there removes what is empty. Nothing else of another daemon is touched.
+//! if there is none, then any other daemon there removes what is empty; with version 1 also where such a daemon was in a
+//! group beside its own. Nothing else of another daemon is touched.
 //!
 //! What the limit on memory counts: private memory, page tables and other memory of the kernel, files in memory (tmpfs),
 //! and cached pages of files, for the group that has read or written them *first*; those the kernel takes back before it
@@ -171,9 +172,17 @@ impl Cgroups {
         };
         let prefix = format!("{name}.");
         let left: usize = trees.iter().map(|tree| remove::remove_all(&tree.base, &prefix)).sum();
-        let forgotten: usize =
-            trees.iter().map(|tree| remove::remove_forgotten(&tree.base, remove::FORGOTTEN_AFTER)).sum();
-        tracing::debug!(groups = forgotten, "removed empty control groups of other daemons");
+        let forgotten = trees.iter().map(|tree| {
+            remove::remove_forgotten(&tree.base, remove::FORGOTTEN_AFTER)
+                + match version {
+                    Version::V1 => remove::remove_beside(&tree.base, remove::FORGOTTEN_AFTER),
+                    Version::V2 => 0,
+                }
+        });
+        let forgotten: usize = forgotten.sum();
+        if forgotten > 0 {
+            tracing::info!(groups = forgotten, "removed empty control groups that other daemons had left behind");
+        }
         if left > 0 {
             tracing::info!(groups = left, "removed control groups that an earlier daemon had left behind");
         }

@@ -29,6 +29,9 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// A group of another daemon that has been empty for so long is not on its way to a process: that takes milliseconds.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
+/// How many groups beside the daemon's own are looked into when it starts.
+const BESIDE_MAX: usize = 1_024;
+
 /// The directories of one group, one in each hierarchy; the first is the one that its processes enter first.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
@@ -136,6 +139,19 @@ pub(super) fn remove_forgotten(base: &Path, age: Duration) -> usize {
     };
     // With a process in it, or a group, it stays.
     below(base).filter(|path| is_ours(path) && is_old(path) && fs::remove_dir(path).is_ok()).count()
+}
+
+/// Removes the empty groups that daemons have left which were in a group beside `own`, the one of this daemon: who starts
+/// in a new group each time, and is killed, never finds again what it left. Version 1 only. Returns how many.
+///
+/// There a daemon stays in the group below which it makes its own ([`super::v1`]): where no process is left, no daemon is.
+/// One of another container cannot be seen, and is safe for the same reason as in [`remove_forgotten`].
+pub(super) fn remove_beside(own: &Path, age: Duration) -> usize {
+    // Above the root of a hierarchy lie other hierarchies, and the daemon is not in the groups that it sees there.
+    let Some(parent) = own.parent().filter(|it| it.join("cgroup.procs").exists()) else { return 0 };
+    let is_deserted = |group: &PathBuf| processes(group).is_ok_and(|it| it.is_empty());
+    let beside = below(parent).take(BESIDE_MAX).filter(|group| group != own && is_deserted(group));
+    beside.map(|group| remove_forgotten(&group, age)).sum()
 }
 
 /// The groups directly below a group.

@@ -261,6 +261,66 @@ fn what_daemons_have_left_that_never_come_back_is_removed_when_it_is_empty() {
     }
 }
 
+#[test]
+fn what_daemons_have_left_in_groups_beside_is_removed_where_no_process_is_left() {
+    // Plain folders with the one file that tells who is there.
+    let parent = tempfile::tempdir().expect("a folder");
+    let group = |path: &str, processes: &str| {
+        fs::create_dir_all(parent.path().join(path)).expect("a folder");
+        fs::write(parent.path().join(path).join("cgroup.procs"), processes).expect("a file");
+    };
+    group("", "");
+    for (name, processes) in [("own", "1\n"), ("dead", ""), ("living", "17\n"), ("other", "")] {
+        group(name, processes);
+        for below in ["levain-a.w.1", "levain-b.w.2"] {
+            fs::create_dir(parent.path().join(name).join(below)).expect("a folder");
+        }
+    }
+    group("other/levain-a.busy.1", "18\n");
+    fs::create_dir(parent.path().join("other/somebody.w.1")).expect("a folder");
+    let own = parent.path().join("own");
+    assert_eq!(remove::remove_beside(&own, remove::FORGOTTEN_AFTER), 0, "they are new");
+    assert_eq!(remove::remove_beside(&own, Duration::ZERO), 4);
+    let left = |name: &str| fs::read_dir(parent.path().join(name)).expect("a folder").count() - 1;
+    assert_eq!((left("own"), left("dead"), left("living"), left("other")), (2, 0, 2, 2));
+
+    // The root of a hierarchy: what is beside it is no group.
+    fs::remove_file(parent.path().join("cgroup.procs")).expect("a file");
+    group("dead/levain-a.w.1", "");
+    fs::remove_file(parent.path().join("dead/levain-a.w.1/cgroup.procs")).expect("a file");
+    assert_eq!(remove::remove_beside(&own, Duration::ZERO), 0);
+}
+
+/// With the groups of this machine, where a process may make a parent for two daemons' groups.
+#[test]
+fn a_start_removes_what_a_daemon_has_left_in_a_group_beside_its_own() {
+    let Some(cgroups) = cgroups("beside") else { return };
+    let (Version::V1, Some(tree)) = (cgroups.version, cgroups.trees.first()) else {
+        return say("not tested: version 2");
+    };
+    let parent = tree.base.join(format!("test-beside-{}", std::process::id()));
+    let left = parent.join("dead/levain-gone.w.1");
+    for group in [&parent, &parent.join("own"), &parent.join("dead"), &left] {
+        fs::create_dir(group).expect("a group");
+    }
+    let mut alive = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    let enter = |group: &Path| write(&group.join("cgroup.procs"), &alive.id().to_string()).expect("an entry");
+    let remove = || remove::remove_beside(&parent.join("own"), Duration::ZERO);
+    // The daemon is there, its worker's group is empty for now.
+    enter(&parent.join("dead"));
+    assert_eq!((remove(), left.exists()), (0, true));
+    // The daemon is gone, and something of it lives on.
+    enter(&left);
+    assert_eq!((remove(), left.exists()), (0, true));
+    enter(&parent.join("own"));
+    assert_eq!((remove(), left.exists()), (1, false));
+    alive.kill().expect("a signal");
+    alive.wait().expect("its end");
+    for group in [&parent.join("own"), &parent.join("dead"), &parent] {
+        until("the group is empty", || fs::remove_dir(group).is_ok());
+    }
+}
+
 fn is_zombie(process: Pid) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|it| it.contains(") Z "))
 }
