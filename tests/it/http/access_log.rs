@@ -1,11 +1,14 @@
 //! The access log: a line for each request, and where it goes.
 
 use super::{curl, curl_with, daemon_with};
-use crate::harness::{DaemonProcess, TestDaemon, until};
+use crate::harness::{DaemonProcess, TestDaemon, get, until};
 use levain::{
     config::{Auth, Switch},
     model::Scope,
-    protocol::message::CreateTokenRequest,
+    protocol::{
+        field::Fields,
+        message::{CreateTokenRequest, InvokeRequest},
+    },
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -122,6 +125,13 @@ async fn the_trace_of_a_call_passes_through() {
             assert_eq!(values.len(), 1, "{seen}");
             assert_eq!(values[0][1], header[1]);
         }
+    }
+    // The command socket hands on the same headers.
+    let given = Fields(vec![("traceparent".into(), parent.into()), ("tracestate".into(), state.into())]);
+    let seen = daemon.invoke_with(InvokeRequest { headers: Some(given), ..get("f", "/headers") }).await.unwrap();
+    let seen: Vec<(String, String)> = serde_json::from_slice(&seen.body.0).unwrap();
+    for (name, value) in [("traceparent", parent), ("tracestate", state)] {
+        assert_eq!(seen.iter().filter(|it| it.0 == name).map(|it| it.1.as_str()).collect::<Vec<_>>(), [value]);
     }
     daemon.stop().await;
     let lines = lines(&path);
