@@ -128,9 +128,12 @@ fn remove_below(group: &Path) {
 ///
 /// Nothing says whose daemon runs, if it runs in another container; but a running one has no empty group for long.
 pub(super) fn remove_forgotten(base: &Path, age: Duration) -> usize {
+    // `levain-<folder>.<slot>.<number>`: a unit of systemd may begin alike, and has another end.
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with(NAME_PREFIX) && name.contains('.')
+        let mut parts = name.split('.');
+        let is_named = parts.next().is_some_and(|it| it.starts_with(NAME_PREFIX)) && parts.next().is_some();
+        is_named && parts.next().is_some_and(|it| it.parse::<u64>().is_ok()) && parts.next().is_none()
     };
     // The kernel knows no time of birth: a folder is as old as its entry in a cache, and that is never older.
     let is_old = |path: &PathBuf| {

@@ -250,8 +250,9 @@ fn what_a_killed_daemon_has_left_is_removed() {
 fn what_daemons_have_left_that_never_come_back_is_removed_when_it_is_empty() {
     // Plain folders: among the real groups there may be those of other daemons.
     let base = tempfile::tempdir().expect("a folder");
-    let in_use = ["levain-a.busy.1/file", "levain-daemon", "levain-", "other.w.1", "x-levain-a.w.1"];
-    for name in in_use.into_iter().chain(["levain-a.w.1", "levain-b.w.2"]) {
+    let others = ["levain-daemon", "levain-", "other.w.1", "x-levain-a.w.1", "levain-web.service", "levain-a.w.x"];
+    let in_use = ["levain-a.busy.1/file"].into_iter().chain(others);
+    for name in in_use.clone().chain(["levain-a.w.1", "levain-b.w.2"]) {
         fs::create_dir_all(base.path().join(name)).expect("a folder");
     }
     assert_eq!(remove::remove_forgotten(base.path(), remove::FORGOTTEN_AFTER), 0, "they are new");
