@@ -130,12 +130,6 @@ fn policy_text(name: &str, response: &PolicyResponse, now: Timestamp) -> String 
         return format!("{name} {alias} has no policy: it moves only when somebody moves it{last}");
     };
     let seconds = |it: u32| text::duration_ms(f64::from(it) * 1e3);
-    let limits = [
-        policy.error_rate_max.map(|it| format!("errors at most {it} %")),
-        policy.p99_ms_max.map(|it| format!("p99 at most {it} ms")),
-        policy.crashes_max.map(|it| format!("crashes at most {it}")),
-    ];
-    let limits: Vec<String> = limits.into_iter().flatten().collect();
     let action = match policy.action {
         PolicyAction::Rollback => styled(GREEN, "goes back"),
         PolicyAction::Warn => styled(YELLOW, "warns"),
@@ -153,7 +147,7 @@ fn policy_text(name: &str, response: &PolicyResponse, now: Timestamp) -> String 
         format!("not judged for {}: the alias has just gone back to it", text::duration_ms(left as f64))
     });
     let facts = facts([
-        ("limits", limits.join(", ")),
+        ("limits", policy.maxima()),
         ("window", window),
         ("cooldown", seconds(policy.cooldown_seconds)),
         ("judged", version.clone()),

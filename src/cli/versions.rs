@@ -294,6 +294,7 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
             DeploymentStatus::Active => "active",
             DeploymentStatus::Superseded => "superseded",
             DeploymentStatus::Removed => "removed",
+            DeploymentStatus::Changed => "changed",
             DeploymentStatus::Failed => "failed",
         };
         let kind = match it.kind {
@@ -303,6 +304,7 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
             DeploymentKind::Traffic => "traffic",
             DeploymentKind::AutoRollback => "auto rollback",
             DeploymentKind::Remove => "remove",
+            DeploymentKind::Policy => "policy",
         };
         [
             text::age(it.created_at, now),

@@ -61,7 +61,7 @@ pub(super) async fn set(
             let (function, is_set) = (&entry.function.name, request.policy.is_some());
             tracing::info!(%function, alias = %name, is_set, actor = &*actor, "policy changed");
             let set = move |context: &Context| {
-                context.store.set_policy(id, &name, request.policy.as_ref(), Timestamp::now())?;
+                context.store.set_policy(id, &name, request.policy.as_ref(), &actor, Timestamp::now())?;
                 context.refresh(id)
             };
             owner.blocking(set).await

@@ -1,4 +1,4 @@
-//! The audit trail: every act that pointed, or tried to point, an alias at a version.
+//! The audit trail: every act that pointed, or tried to point, an alias at a version, deleted it, or changed its policy.
 
 use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Percent, Timestamp, VersionLabel};
 use schemars::JsonSchema;
@@ -20,6 +20,8 @@ pub enum DeploymentKind {
     AutoRollback,
     /// An alias was deleted.
     Remove,
+    /// An alias was given a policy, or has none any more; its calls go where they went.
+    Policy,
 }
 
 /// How it ended.
@@ -42,6 +44,8 @@ pub enum DeploymentStatus {
     Rejected,
     /// The alias that pointed at its version is gone.
     Removed,
+    /// The alias that points at its version is another one in something else.
+    Changed,
 }
 
 /// One row of the audit trail.
@@ -110,6 +114,7 @@ impl DeploymentStatus {
             Self::Failed => "failed",
             Self::Rejected => "rejected",
             Self::Removed => "removed",
+            Self::Changed => "changed",
         }
     }
 

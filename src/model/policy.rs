@@ -70,6 +70,35 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What is limited: `errors at most 5 %, p99 at most 200 ms`.
+    #[must_use]
+    pub fn maxima(&self) -> String {
+        let maxima = [
+            self.error_rate_max.map(|it| format!("errors at most {it} %")),
+            self.p99_ms_max.map(|it| format!("p99 at most {it} ms")),
+            self.crashes_max.map(|it| format!("crashes at most {it}")),
+        ];
+        maxima.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl fmt::Display for Limits {
+    /// All of it, as the audit trail has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let action = match self.action {
+            PolicyAction::Rollback => "goes back",
+            PolicyAction::Warn => "warns",
+        };
+        let Self { window_seconds, min_requests, cooldown_seconds, .. } = self;
+        let maxima = self.maxima();
+        write!(
+            f,
+            "{action}: {maxima} within {window_seconds} s from {min_requests} calls on, rest {cooldown_seconds} s"
+        )
+    }
+}
+
 /// By what an alias goes back by itself: [`Limits`] that make sense.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "Limits", try_from = "Limits")]

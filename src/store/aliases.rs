@@ -232,25 +232,49 @@ pub(super) fn removed(
     name: &AliasName,
     removal: &Removal,
 ) -> Result<(Deployment, VersionId), StoreError> {
+    let (row, version_id) = row(connection, function_id, name, removal)?;
+    let (kind, status) = (DeploymentKind::Remove, DeploymentStatus::Removed);
+    Ok((Deployment { kind, status, previous: Some(row.label.clone()), ..row }, version_id))
+}
+
+/// The row that says that an alias has another policy, or none any more, and the version it points at.
+pub(super) fn policy_changed(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+    policy: Option<&Policy>,
+    (actor, at): (&str, Timestamp),
+) -> Result<(Deployment, VersionId), StoreError> {
+    let reason = policy.map_or_else(|| "no policy any more".to_owned(), |it| it.to_string());
+    row(connection, function_id, name, &Removal { actor: actor.to_owned(), reason: Some(reason), at })
+}
+
+/// A row about an alias as it is, whose policy has changed.
+fn row(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+    act: &Removal,
+) -> Result<(Deployment, VersionId), StoreError> {
     let found = all(connection, function_id)?.into_iter().find(|it| it.name == *name);
     let alias = found.ok_or_else(|| StoreError::AliasNotFound(name.clone()))?;
     let version = versions::one(connection, function_id, alias.version_id)?;
     let row = Deployment {
         id: DeploymentId::new(),
         function_id,
-        label: version.label.clone(),
+        label: version.label,
         number: Some(version.number),
         alias: alias.name,
         environment: alias.environment,
-        kind: DeploymentKind::Remove,
-        status: DeploymentStatus::Removed,
+        kind: DeploymentKind::Policy,
+        status: DeploymentStatus::Changed,
         weight: None,
-        previous: Some(version.label),
-        actor: removal.actor.clone(),
-        reason: removal.reason.clone(),
+        previous: None,
+        actor: act.actor.clone(),
+        reason: act.reason.clone(),
         build_log: None,
-        created_at: removal.at,
-        finished_at: removal.at,
+        created_at: act.at,
+        finished_at: act.at,
         decision: None,
     };
     Ok((row, version.id))

@@ -111,10 +111,10 @@ pub(super) fn page(
     connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 
-/// The last deployments of all functions that took effect or published something.
+/// The last deployments of all functions that took effect or published something: what leaves a manifest.
 pub(super) fn last(connection: &Connection, limit: u32) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('pending_approval', 'failed', 'rejected') \
+        "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('pending_approval', 'failed', 'rejected', 'changed') \
          ORDER BY sequence DESC LIMIT ?1"
     );
     connection.prepare_cached(&sql)?.query_and_then([limit], read)?.collect()

@@ -71,6 +71,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/008_environments.sql"),
     include_str!("migrations/009_idempotency.sql"),
     include_str!("migrations/010_variables.sql"),
+    include_str!("migrations/011_policy_changes.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -294,16 +295,19 @@ impl Store {
         })
     }
 
-    /// Says by what an alias goes back by itself; by nothing where it is absent.
+    /// Says by what an alias goes back by itself; by nothing where it is absent. The audit trail says by whom.
     pub fn set_policy(
         &self,
         function_id: FunctionId,
         name: &AliasName,
         policy: Option<&Policy>,
+        actor: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(|it| {
             aliases::set_policy(it, function_id, name, policy)?;
+            let (row, version_id) = aliases::policy_changed(it, function_id, name, policy, (actor, now))?;
+            deployments::insert(it, &row, Some(version_id))?;
             functions::touch(it, function_id, now)
         })
     }

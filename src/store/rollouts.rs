@@ -134,6 +134,7 @@ pub(super) fn ended_by(deployment: &Deployment) -> String {
         DeploymentKind::Traffic => "a change of the shares",
         DeploymentKind::AutoRollback => "the policy",
         DeploymentKind::Remove => "the deletion of the alias",
+        DeploymentKind::Policy => "a change of the policy",
     };
     let Deployment { id, label, actor, .. } = deployment;
     let reason = deployment.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();

@@ -527,6 +527,26 @@ fn the_schema_itself_refuses_what_no_program_may_do() {
 }
 
 #[test]
+fn deployments_stay_when_there_are_new_words_for_them() {
+    const BEFORE: usize = 10;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("levain.db");
+    let connection = sqlite::open(&path, Durability::Full, &MIGRATIONS[..BEFORE]).expect("opens");
+    let old = Store { connection: Mutex::new(connection) };
+    let function = registered(&old, "hello");
+    publish(&old, &function, 1, "LIVE");
+    publish(&old, &function, 2, "LIVE");
+    let rows = old.deployments(function.id, 10, 0).expect("reads");
+    drop(old);
+    let store = Store::open(&path).expect("opens");
+    assert_eq!((rows.len(), store.deployments(function.id, 10, 0).expect("reads")), (2, rows));
+    assert!(execute(&store, "UPDATE function_deployments SET actor = 'nobody'").is_err());
+    let policy = crate::model::policy::Limits { crashes_max: Some(0), ..Default::default() };
+    let policy: Policy = policy.try_into().expect("a policy");
+    store.set_policy(function.id, &AliasName::live(), Some(&policy), "uid:0", at(6)).expect("sets");
+}
+
+#[test]
 fn a_token_reads_back_and_can_only_be_used_and_revoked() {
     let store = scratch();
     let function = registered(&store, "hello");

@@ -201,6 +201,16 @@ async fn a_policy_is_set_shown_and_removed() {
 
     assert_eq!(daemon.call(&request()).await.unwrap().policy, None);
     assert_eq!(show(&daemon).await.policy, None);
+
+    // The audit trail has who did it; to show it is no act.
+    let mut rows = daemon.deployments("f").await;
+    rows.retain(|it| it.kind == DeploymentKind::Policy);
+    let told = |it: &DeploymentInfo| (it.version.clone(), it.alias.clone(), it.reason.clone().unwrap_or_default());
+    let set = "goes back: errors at most 5 % within 60 s from 20 calls on, rest 300 s";
+    let expected = [("v2", "no policy any more"), ("v1", set)].map(|(v, it)| (v.into(), "LIVE".into(), it.into()));
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected);
+    let is_ours = |it: &DeploymentInfo| it.actor.starts_with("uid:") && it.environment == "production";
+    assert!(rows.iter().all(|it| it.status == DeploymentStatus::Changed && is_ours(it)), "{rows:?}");
     daemon.stop().await;
 }
 

@@ -138,19 +138,44 @@ fn a_policy_stays_with_its_alias_and_goes_with_it() {
     publish(&store, &function, 1 + first.number, "DEV");
     let policy: Policy = Limits { error_rate_max: Some(0.1), ..Limits::default() }.try_into().expect("a policy");
     let (live_name, dev): (AliasName, AliasName) = (AliasName::live(), "DEV".parse().expect("an alias"));
-    store.set_policy(function.id, &live_name, Some(&policy), at(5)).expect("sets");
+    store.set_policy(function.id, &live_name, Some(&policy), "uid:0", at(5)).expect("sets");
     publish(&store, &function, 3, "LIVE");
     assert_eq!(live(&store, &function).policy, Some(policy.clone()));
     let reopened = Store::open(&store.path).expect("opens a second time");
     assert_eq!(live(&reopened, &function).policy, Some(policy.clone()));
-    store.set_policy(function.id, &live_name, None, at(6)).expect("removes");
+    store.set_policy(function.id, &live_name, None, "uid:0", at(6)).expect("removes");
     assert_eq!(live(&store, &function).policy, None);
-    store.set_policy(function.id, &dev, Some(&policy), at(7)).expect("sets");
+    store.set_policy(function.id, &dev, Some(&policy), "uid:0", at(7)).expect("sets");
     store.delete_alias(function.id, &dev, &gone(8)).expect("deletes");
-    assert!(matches!(store.set_policy(function.id, &dev, None, at(9)), Err(StoreError::AliasNotFound(_))));
+    assert!(matches!(store.set_policy(function.id, &dev, None, "uid:0", at(9)), Err(StoreError::AliasNotFound(_))));
     publish(&store, &function, 4, "DEV");
     let record = store.record(function.id).expect("reads");
     assert!(record.aliases.iter().all(|it| it.policy.is_none()), "an alias that is made anew has none");
+}
+
+#[test]
+fn what_becomes_of_a_policy_is_told_and_is_no_move_of_the_alias() {
+    let store = scratch();
+    let function = registered(&store, "hello");
+    let (first, second) = (publish(&store, &function, 1, "LIVE"), publish(&store, &function, 2, "LIVE"));
+    let policy: Policy = Limits { crashes_max: Some(2), ..Limits::default() }.try_into().expect("a policy");
+    let name = AliasName::live();
+    store.set_policy(function.id, &name, Some(&policy), "token:ci", at(7_000)).expect("sets");
+    let row = store.deployments(function.id, 1, 0).expect("reads").remove(0);
+    let reason = "goes back: crashes at most 2 within 60 s from 50 calls on, rest 300 s";
+    assert_eq!((row.kind, row.status), (DeploymentKind::Policy, DeploymentStatus::Changed));
+    assert_eq!((row.label, row.alias, row.previous), (second.label, name.clone(), None));
+    assert_eq!((row.actor.as_str(), row.reason.as_deref(), row.finished_at), ("token:ci", Some(reason), at(7_000)));
+    assert_eq!(store.last_deployments(1).expect("reads")[0].kind, DeploymentKind::Deploy, "it leaves no manifest");
+    assert_eq!(store.previous_target(function.id, &name).expect("reads"), Some(first.id));
+
+    // Nor does it end the rest of a version that the alias went back to.
+    let kind = DeploymentKind::AutoRollback;
+    let back = Deployment { kind, finished_at: at(8_000), ..deployment(&first, "LIVE", DeploymentStatus::Active) };
+    let commit = DeploymentCommit { target: Target::Existing(first.id), deployment: &back };
+    store.commit_deployment(&commit).expect("commits");
+    store.set_policy(function.id, &name, Some(&policy), "token:ci", at(9_000)).expect("sets");
+    assert_eq!(live(&store, &function).went_back_at, Some(at(8_000)));
 }
 
 #[test]
@@ -160,7 +185,7 @@ fn an_alias_goes_back_by_itself_to_no_version_that_it_left_so() {
     let versions: Vec<Version> = (1..=4).map(|number| publish(&store, &function, number, "LIVE")).collect();
     let name = AliasName::live();
     let policy: Policy = Limits { crashes_max: Some(0), ..Limits::default() }.try_into().expect("a policy");
-    store.set_policy(function.id, &name, Some(&policy), at(5)).expect("sets");
+    store.set_policy(function.id, &name, Some(&policy), "uid:0", at(5)).expect("sets");
     let target = || {
         let id = store.automatic_target(function.id, &name).expect("reads")?;
         versions.iter().find(|it| it.id == id).map(|it| it.number)
