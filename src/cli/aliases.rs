@@ -74,7 +74,8 @@ impl Alias {
         match self {
             Self::Set(set) => set.run(session).await,
             Self::List { name } => {
-                let response = session.call(&AliasesRequest { function_id: name }).await?;
+                let request = AliasesRequest { function_id: name, ..AliasesRequest::default() };
+                let response = session.list(request, None).await?;
                 session.out.response(&response, |it| aliases_text(it, Timestamp::now()))
             }
             Self::Delete { name, alias, yes } => {
@@ -152,7 +153,8 @@ mod tests {
             description: None,
             updated_at: Timestamp::from_millis(0),
         };
-        let text = aliases_text(&AliasesResponse { aliases: vec![live] }, Timestamp::from_millis(60_000));
+        let text =
+            aliases_text(&AliasesResponse { aliases: vec![live], next_cursor: None }, Timestamp::from_millis(60_000));
         let expected = "ALIAS  VERSION  NUMBER  BEFORE  ENVIRONMENT  MOVED   DESCRIPTION\n\
                         LIVE   v2            2  v1      production   1m ago  -\n";
         assert_eq!(plain(&text), expected);

@@ -119,7 +119,7 @@ impl Environments {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let (name, protected) = match self {
             Self::List => {
-                let response = session.call(&EnvironmentsRequest {}).await?;
+                let response = session.list(EnvironmentsRequest::default(), None).await?;
                 return session.out.response(&response, list_text);
             }
             Self::Show { name } => {
@@ -268,7 +268,7 @@ mod tests {
             aliases: 12,
             created_at: Timestamp::from_millis(0),
         };
-        let text = list_text(&EnvironmentsResponse { environments: vec![production.clone()] });
+        let text = list_text(&EnvironmentsResponse { environments: vec![production.clone()], next_cursor: None });
         let expected = "NAME        PROTECTED  ALIASES  PARENT\nproduction  yes             12  -\n";
         assert_eq!(plain(&text), expected);
         assert!(changed_text(&production).contains("waits for `levain approve`"));

@@ -62,7 +62,8 @@ impl Preview {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match self {
             Self::List { function } => {
-                let response = session.call(&PreviewsRequest { function_id: function }).await?;
+                let request = PreviewsRequest { function_id: function, ..PreviewsRequest::default() };
+                let response = session.list(request, None).await?;
                 session.out.response(&response, |it| list_text(it, Timestamp::now()))
             }
             Self::Delete { name, function, yes } => {

@@ -156,7 +156,8 @@ struct Shown {
 
 impl Which {
     async fn details(&self, session: &mut Session) -> Result<AliasDetails, CliError> {
-        let aliases = session.call(&AliasesRequest { function_id: self.name.clone() }).await?.aliases;
+        let request = AliasesRequest { function_id: self.name.clone(), ..AliasesRequest::default() };
+        let aliases = session.list(request, None).await?.aliases;
         let found = aliases.into_iter().find(|it| it.name == self.alias);
         let missing = || {
             let message =

@@ -4,7 +4,9 @@ use super::{
     Caller, Context,
     activate::{self, Act},
     deploy::check_text,
-    environments, room,
+    environments,
+    page::{Asked, PAGE_MAX, Page},
+    room,
 };
 use crate::{
     error::{Error, ErrorCode},
@@ -86,6 +88,8 @@ pub(super) async fn check_environment(
 
 pub(super) async fn list(context: &Arc<Context>, request: &AliasesRequest) -> Result<AliasesResponse, Error> {
     let id = context.router.function(&request.function_id)?.function.id;
+    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
+    let page = Page::<String>::new(context, "aliases", &asked, (PAGE_MAX, PAGE_MAX))?;
     let record = context.blocking(move |context| Ok(context.store.record(id)?)).await?;
     let version = |id| record.versions.iter().find(|it| it.id == id);
     let details = |alias: &AliasRecord| {
@@ -102,7 +106,10 @@ pub(super) async fn list(context: &Arc<Context>, request: &AliasesRequest) -> Re
             updated_at: alias.updated_at,
         })
     };
-    Ok(AliasesResponse { aliases: record.aliases.iter().filter_map(details).collect() })
+    let is_behind = |it: &&AliasRecord| page.after.as_deref().is_none_or(|after| it.name.as_str() > after);
+    let rows = record.aliases.iter().filter(is_behind).filter_map(details);
+    let (aliases, next_cursor) = page.fill(rows, |it| it.name.clone(), |it| it);
+    Ok(AliasesResponse { aliases, next_cursor })
 }
 
 /// The second version of an alias as it stands on the wire.

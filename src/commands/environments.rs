@@ -5,7 +5,11 @@ mod compare;
 
 pub(super) use compare::compare;
 
-use super::{Caller, Context, aliases::split_info};
+use super::{
+    Caller, Context,
+    aliases::split_info,
+    page::{Asked, PAGE_MAX, Page},
+};
 use crate::{
     error::{Error, ErrorCode},
     model::{
@@ -14,7 +18,7 @@ use crate::{
     },
     protocol::message::{
         CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
-        EnvironmentRun, EnvironmentsResponse, SetEnvironmentRequest,
+        EnvironmentRun, EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest,
     },
     router::Entry,
     store::{EnvironmentChange, EnvironmentRecord, StoreError},
@@ -189,9 +193,13 @@ fn runs(entry: &Entry, environment: &EnvironmentName) -> Vec<EnvironmentRun> {
     run.collect()
 }
 
-pub(super) async fn list(context: &Arc<Context>) -> Result<EnvironmentsResponse, Error> {
+pub(super) async fn list(context: &Arc<Context>, request: &EnvironmentsRequest) -> Result<EnvironmentsResponse, Error> {
+    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
+    let page = Page::<String>::new(context, "environments", &asked, (PAGE_MAX, PAGE_MAX))?;
     let records = records(context).await?;
-    Ok(EnvironmentsResponse { environments: records.iter().map(info).collect() })
+    let rows = records.iter().filter(|it| page.after.as_deref().is_none_or(|after| it.name.as_str() > after));
+    let (environments, next_cursor) = page.fill(rows, |it| it.name.to_string(), info);
+    Ok(EnvironmentsResponse { environments, next_cursor })
 }
 
 /// The environments there are, by name.

@@ -251,7 +251,7 @@ async fn manage(
         Request::Previews(request) => encoding.write(&previews::list(context, request).await?),
         Request::DeletePreview(request) => encoding.write(&previews::delete(context, request, caller).await?),
         Request::CleanupPreviews(request) => encoding.write(&previews::cleanup(context, request, caller).await?),
-        Request::Environments(_) => encoding.write(&environments::list(context).await?),
+        Request::Environments(request) => encoding.write(&environments::list(context, &request).await?),
         Request::Decide(request) => encoding.write(&approval::decide(context, request, caller).await?),
         Request::CreateToken(request) => encoding.write(&tokens::create(context, request, caller).await?),
         Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)?),

@@ -4,7 +4,10 @@
 //! time that each deploy begins anew, and is deleted like any alias, by somebody or by the keeper here. When it goes is a
 //! column of its row, so a restart forgets nothing, and the row of the audit trail is written with its deletion.
 
-use super::{Caller, Context, aliases};
+use super::{
+    Caller, Context, aliases,
+    page::{Asked, PAGE_MAX, Page},
+};
 use crate::{
     error::{Error, ErrorCode},
     model::{AliasName, EnvironmentName, FunctionId, PreviewName, Timestamp, time::parse_age},
@@ -126,11 +129,16 @@ fn is_host_label(text: &str) -> bool {
 }
 
 pub(super) async fn list(context: &Arc<Context>, request: PreviewsRequest) -> Result<PreviewsResponse, Error> {
-    let mut previews = Vec::new();
+    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
+    let page = Page::<(String, String)>::new(context, "previews", &asked, (PAGE_MAX, PAGE_MAX))?;
+    let mut rows = Vec::new();
     for (entry, record) in records(context, request.function_id.as_deref(), None).await? {
-        previews.extend(of(&record).filter_map(|alias| info(context, &entry, alias)));
+        rows.extend(of(&record).filter_map(|alias| info(context, &entry, alias)));
     }
-    Ok(PreviewsResponse { previews })
+    let key = |it: &PreviewInfo| (it.function.clone(), it.alias.clone());
+    rows.retain(|it| page.after.as_ref().is_none_or(|after| key(it) > *after));
+    let (previews, next_cursor) = page.fill(rows, key, |it| it);
+    Ok(PreviewsResponse { previews, next_cursor })
 }
 
 /// The functions that have previews, or one of this name, with what is known of them on disk.

@@ -2,8 +2,9 @@
 
 use super::ipc::Call;
 use super::message::{
-    DeploymentsRequest, DeploymentsResponse, ListRequest, ListResponse, ListTokensRequest, ListTokensResponse,
-    RolloutsRequest, RolloutsResponse, VersionsRequest, VersionsResponse,
+    AliasesRequest, AliasesResponse, DeploymentsRequest, DeploymentsResponse, EnvironmentsRequest,
+    EnvironmentsResponse, ListRequest, ListResponse, ListTokensRequest, ListTokensResponse, PreviewsRequest,
+    PreviewsResponse, RolloutsRequest, RolloutsResponse, VersionsRequest, VersionsResponse,
 };
 
 /// Rows that a page has at most.
@@ -68,4 +69,7 @@ paged! {
     DeploymentsRequest offset -> DeploymentsResponse.deployments;
     ListTokensRequest offset -> ListTokensResponse.tokens;
     RolloutsRequest -> RolloutsResponse.rollouts;
+    AliasesRequest -> AliasesResponse.aliases;
+    EnvironmentsRequest -> EnvironmentsResponse.environments;
+    PreviewsRequest -> PreviewsResponse.previews;
 }

@@ -47,7 +47,7 @@ async fn delete_version(daemon: &TestDaemon, version: &str) -> Result<(), Error>
 }
 
 async fn aliases(daemon: &TestDaemon) -> Vec<AliasDetails> {
-    daemon.call(&AliasesRequest { function_id: "f".into() }).await.unwrap().aliases
+    daemon.call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() }).await.unwrap().aliases
 }
 
 /// Where the aliases point, as `LIVE v2, ROLLBACK v1`.

@@ -397,7 +397,12 @@ async fn a_share_by_set_traffic_waits_and_a_manifest_is_refused() {
     assert_eq!(asked.status, "pending_approval");
     assert!(daemon.info("f").await.aliases[0].split.is_none());
     decide(&daemon, &asked.deployment_id, true).await.unwrap();
-    let live = daemon.call(&AliasesRequest { function_id: "f".into() }).await.unwrap().aliases.remove(0);
+    let live = daemon
+        .call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() })
+        .await
+        .unwrap()
+        .aliases
+        .remove(0);
     assert_eq!(live.split.map(|it| (it.version, it.weight)), Some(("v2".into(), 10)));
     assert_eq!(live.sticky.as_deref(), Some("header:x-user"), "as it was asked for");
     // Both are approved now, by a manifest too, and the deployment has left one.

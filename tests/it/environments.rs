@@ -27,7 +27,7 @@ async fn protect(daemon: &TestDaemon, name: &str, protected: bool) -> Environmen
 }
 
 async fn environments(daemon: &TestDaemon) -> Vec<(String, bool, u32)> {
-    let environments = daemon.call(&EnvironmentsRequest {}).await.unwrap().environments;
+    let environments = daemon.call(&EnvironmentsRequest::default()).await.unwrap().environments;
     environments.into_iter().map(|it| (it.name, it.protected, it.aliases)).collect()
 }
 

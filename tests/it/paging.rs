@@ -8,8 +8,9 @@ use levain::{
         field::Body,
         ipc::Call,
         message::{
-            ControlRolloutRequest, CreateTokenRequest, DecideRequest, DeployRequest, DeploymentsRequest, ListRequest,
-            ListTokensRequest, LogsRequest, RolloutAction, RolloutsRequest, SetAliasRequest, SetEnvironmentRequest,
+            AliasesRequest, ControlRolloutRequest, CreateEnvironmentRequest, CreateTokenRequest, DecideRequest,
+            DeployRequest, DeploymentsRequest, EnvironmentsRequest, ListRequest, ListTokensRequest, LogsRequest,
+            PreviewsRequest, RolloutAction, RolloutsRequest, SetAliasRequest, SetEnvironmentRequest,
             StartRolloutRequest, VersionsRequest,
         },
         page::{Page, Paged},
@@ -33,6 +34,19 @@ async fn pages<R: Paged>(daemon: &TestDaemon, mut request: R, limit: u32) -> Vec
 
 fn code(word: &str) -> String {
     format!("export default () => new Response('{word}')")
+}
+
+/// Points an alias of `f` at its first version.
+fn alias(name: &str) -> SetAliasRequest {
+    SetAliasRequest {
+        function_id: "f".into(),
+        name: name.into(),
+        version: "v1".into(),
+        environment: None,
+        description: None,
+        reason: None,
+        dry_run: false,
+    }
 }
 
 async fn deploy_many(daemon: &TestDaemon, words: &[&str]) {
@@ -75,6 +89,44 @@ async fn functions_and_tokens_come_once_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn aliases_environments_and_previews_come_once_each() {
+    let daemon = TestDaemon::start_with(|config| config.versioning.verify = Verify::Syntax).await;
+    deploy_many(&daemon, &["one"]).await;
+    for name in ["b", "d", "f"] {
+        daemon.call(&alias(name)).await.unwrap();
+    }
+    let mut request = AliasesRequest { function_id: "f".into(), limit: Some(3), cursor: None };
+    let first = daemon.call(&request).await.unwrap();
+    for name in ["a", "e"] {
+        daemon.call(&alias(name)).await.unwrap();
+    }
+    request.cursor = first.next_cursor;
+    let rest = daemon.call(&request).await.unwrap();
+    let names = [first.aliases, rest.aliases].map(|it| it.into_iter().map(|it| it.name).collect::<Vec<_>>().join(" "));
+    assert_eq!((names, rest.next_cursor), (["LIVE b d".into(), "e f".into()], None));
+
+    daemon.call(&CreateEnvironmentRequest { name: "qa".into(), ..CreateEnvironmentRequest::default() }).await.unwrap();
+    let found = pages(&daemon, EnvironmentsRequest::default(), 2).await;
+    let names: Vec<_> = found.iter().flat_map(|it| &it.environments).map(|it| it.name.as_str()).collect();
+    assert_eq!((found.len(), names), (3, vec!["dev", "preview", "production", "qa", "staging"]));
+
+    for (function, preview) in [("g", "x"), ("f", "y"), ("f", "x")] {
+        let request = DeployRequest {
+            function_id: function.into(),
+            bundle: Some(Body::from(code("preview").into_bytes())),
+            preview: Some(preview.into()),
+            create: true,
+            ..DeployRequest::default()
+        };
+        daemon.call(&request).await.unwrap();
+    }
+    let found = pages(&daemon, PreviewsRequest::default(), 1).await;
+    let names = found.iter().flat_map(|it| &it.previews).map(|it| (it.function.as_str(), it.name.as_str()));
+    assert_eq!(names.collect::<Vec<_>>(), [("f", "x"), ("f", "y"), ("g", "x")]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn versions_and_deployments_come_once_each_whatever_is_deployed_meanwhile() {
     let daemon = TestDaemon::start().await;
     deploy_many(&daemon, &["one", "two", "three"]).await;
@@ -103,16 +155,7 @@ async fn what_is_approved_between_two_pages_does_not_confuse_them() {
         .call(&SetEnvironmentRequest { name: "dev".into(), protected: Some(true), ..SetEnvironmentRequest::default() })
         .await
         .unwrap();
-    let alias = SetAliasRequest {
-        function_id: "f".into(),
-        name: "DEV".into(),
-        version: "v1".into(),
-        environment: None,
-        description: None,
-        reason: None,
-        dry_run: false,
-    };
-    let waiting = daemon.call(&alias).await.unwrap();
+    let waiting = daemon.call(&alias("DEV")).await.unwrap();
     let mut request = DeploymentsRequest { function_id: "f".into(), limit: Some(1), ..DeploymentsRequest::default() };
     let first = daemon.call(&request).await.unwrap();
     assert_eq!(first.deployments[0].deployment_id, waiting.deployment_id);

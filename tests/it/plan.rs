@@ -93,7 +93,8 @@ async fn state(daemon: &TestDaemon) -> State {
     }
     let mut router = vec![json(&daemon.call(&ListRequest::default()).await.unwrap())];
     if let Ok(mut function) = daemon.call(&GetRequest { function_id: "f".into() }).await {
-        let aliases = daemon.call(&AliasesRequest { function_id: "f".into() }).await.unwrap();
+        let aliases =
+            daemon.call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() }).await.unwrap();
         function.pools.retain(|pool| pool.idle + pool.busy > 0);
         router.extend([json(&function), json(&aliases), json(&daemon.versions("f").await)]);
     }
@@ -265,7 +266,11 @@ async fn check(daemon: &TestDaemon, what: &str, act: Act) -> Vec<PlanStep> {
         assert_eq!(planned_facts, facts, "{what}");
     }
     if alias == "LIVE" && to != from && answer.status == "deployed" {
-        let rollback = daemon.call(&AliasesRequest { function_id: "f".into() }).await.unwrap().aliases;
+        let rollback = daemon
+            .call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() })
+            .await
+            .unwrap()
+            .aliases;
         let rollback = rollback.into_iter().find(|it| it.name == "ROLLBACK").map(|it| it.version);
         let follows = planned.plan.iter().find(|it| it.action == PlanAction::Follow);
         assert!(follows.is_none_or(|it| rollback.is_some_and(|version| it.detail.ends_with(&version))), "{what}");

@@ -355,7 +355,7 @@ async fn where_previews_are_protected_they_wait_and_stay() {
 }
 
 async fn aliases(client: &Client) -> Vec<String> {
-    let request = AliasesRequest { function_id: "f".into() };
+    let request = AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() };
     client.call(&request).await.unwrap().aliases.into_iter().map(|it| it.name).collect()
 }
 

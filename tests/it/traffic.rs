@@ -58,7 +58,8 @@ async fn set(daemon: &TestDaemon, version: &str, weight: u32) -> DeployResponse 
 }
 
 async fn alias(daemon: &TestDaemon, name: &str) -> AliasDetails {
-    let aliases = daemon.call(&AliasesRequest { function_id: "f".into() }).await.unwrap().aliases;
+    let aliases =
+        daemon.call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() }).await.unwrap().aliases;
     aliases.into_iter().find(|it| it.name == name).unwrap()
 }
 

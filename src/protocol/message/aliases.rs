@@ -10,6 +10,13 @@ requests! {
         /// Id or name.
         #[schemars(length(min = 1))]
         function_id: String,
+        /// Aliases at most; 1000 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
+        limit: Option<u32>,
+        /// The `next_cursor` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
     }
     /// DELETE_ALIAS.
     DeleteAliasRequest {
@@ -64,6 +71,9 @@ messages! {
     AliasesResponse {
         /// By name.
         aliases: Vec<AliasDetails>,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// An alias with its history.
     AliasDetails {

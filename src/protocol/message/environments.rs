@@ -38,7 +38,15 @@ requests! {
         allow: bool,
     }
     /// LIST_ENVIRONMENTS.
-    EnvironmentsRequest {}
+    EnvironmentsRequest {
+        /// Environments at most; 1000 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
+        limit: Option<u32>,
+        /// The `next_cursor` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
+    }
     /// GET_ENVIRONMENT.
     EnvironmentRequest {
         /// Its name.
@@ -70,6 +78,9 @@ messages! {
     EnvironmentsResponse {
         /// By name.
         environments: Vec<EnvironmentInfo>,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// An environment. CREATE_ENVIRONMENT, SET_ENVIRONMENT and DELETE_ENVIRONMENT.
     EnvironmentInfo {

@@ -11,6 +11,13 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
+        /// Previews at most; 1000 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
+        limit: Option<u32>,
+        /// The `next_cursor` of the page before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cursor: Option<String>,
     }
     /// DELETE_PREVIEW.
     DeletePreviewRequest {
@@ -43,6 +50,9 @@ messages! {
     PreviewsResponse {
         /// By function and name.
         previews: Vec<PreviewInfo>,
+        /// What asks for the next page as its `cursor`; absent in the last one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_cursor: Option<String>,
     }
     /// A preview.
     PreviewInfo {

@@ -54,7 +54,9 @@ impl State {
         let request = VersionsRequest { function_id: "f".into(), ..VersionsRequest::default() };
         let versions = client.call(&request).await.unwrap().versions.into_iter().rev().map(|it| it.version).collect();
         let mut state = Self { versions, ..Self::default() };
-        for alias in client.call(&AliasesRequest { function_id: "f".into() }).await.unwrap().aliases {
+        for alias in
+            client.call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() }).await.unwrap().aliases
+        {
             if alias.name == "ROLLBACK" {
                 state.rollback = Some(alias.version);
             } else {

@@ -120,7 +120,7 @@ fn requests_are_these_bytes() {
     );
     request("list", &ListRequest::default());
     let (function_id, name) = ("hello".to_owned(), "STAGING".to_owned());
-    request("list-aliases", &AliasesRequest { function_id: function_id.clone() });
+    request("list-aliases", &AliasesRequest { function_id: function_id.clone(), ..AliasesRequest::default() });
     request("delete-alias", &DeleteAliasRequest { function_id: function_id.clone(), name: name.clone() });
     request(
         "tag-version",
@@ -164,7 +164,7 @@ fn requests_are_these_bytes() {
         "set-environment",
         &SetEnvironmentRequest { name: "production".into(), protected: Some(true), ..SetEnvironmentRequest::default() },
     );
-    request("list-environments", &EnvironmentsRequest {});
+    request("list-environments", &EnvironmentsRequest::default());
     let deployment_id = "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
     request("decide", &DecideRequest { deployment_id, approve: true, reason: Some("reviewed".into()) });
     let status = Some(DeploymentStatus::PendingApproval);
@@ -436,7 +436,7 @@ fn answers_are_these_bytes() {
     };
     response::<SetEnvironmentRequest>("set-environment", &production);
     let environments = vec![production];
-    response::<EnvironmentsRequest>("list-environments", &EnvironmentsResponse { environments });
+    response::<EnvironmentsRequest>("list-environments", &EnvironmentsResponse { environments, next_cursor: None });
     let waiting = DeploymentInfo {
         deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
         version: "v2".into(),
@@ -484,7 +484,7 @@ fn answers_are_these_bytes() {
         description: None,
         updated_at: Timestamp::from_millis(1_769_508_000_123),
     };
-    response::<AliasesRequest>("list-aliases", &AliasesResponse { aliases: vec![live] });
+    response::<AliasesRequest>("list-aliases", &AliasesResponse { aliases: vec![live], next_cursor: None });
     response::<ExportManifestRequest>("export-manifest", &manifest());
     let change = ManifestChange {
         function: "hello".into(),
@@ -693,7 +693,7 @@ fn requests_and_answers_about_previews_are_these_bytes() {
             ..DeployRequest::default()
         },
     );
-    request("list-previews", &PreviewsRequest { function_id: function_id.clone() });
+    request("list-previews", &PreviewsRequest { function_id: function_id.clone(), ..PreviewsRequest::default() });
     request("delete-preview", &DeletePreviewRequest { name: "42".into(), function_id: function_id.clone() });
     let older_than = Some("3d".to_owned());
     request("cleanup-previews", &CleanupPreviewsRequest { function_id, older_than, dry_run: true });
@@ -711,7 +711,10 @@ fn requests_and_answers_about_previews_are_these_bytes() {
         expires_at: Some(at),
         updated_at: at,
     };
-    response::<PreviewsRequest>("list-previews", &PreviewsResponse { previews: vec![preview.clone()] });
+    response::<PreviewsRequest>(
+        "list-previews",
+        &PreviewsResponse { previews: vec![preview.clone()], next_cursor: None },
+    );
     let removed = RemovedPreviewsResponse { removed: vec![preview], dry_run: false };
     response::<DeletePreviewRequest>("delete-preview", &removed);
 }
