@@ -43,7 +43,11 @@ pub enum SqliteError {
         cause: io::Error,
     },
     /// The file holds something else, or was damaged.
-    #[error("the database {} is damaged or no database ({detail}): restore it from a backup, or move it away", path.display())]
+    #[error(
+        "the database {path} is damaged or no database ({detail}): restore a backup into another directory, or move it \
+         away together with {path}-wal and {path}-shm, which are parts of it",
+        path = path.display()
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -257,7 +261,7 @@ mod tests {
         fs::write(&path, "this is no database, however long it is read ".repeat(100)).expect("writes");
         let error = open(&path, Durability::Normal, &[FIRST]).expect_err("no database");
         assert!(matches!(error, SqliteError::Corrupt { .. }), "{error}");
-        assert!(error.to_string().contains("test.db"), "{error}");
+        assert!(error.to_string().contains("test.db-wal"), "what belongs to it is named as well: {error}");
 
         fs::remove_file(&path).expect("removes");
         let connection = open(&path, Durability::Full, &[FIRST]).expect("opens");

@@ -29,6 +29,12 @@ const PLACED: [(&str, &str); 3] =
 
 const DATABASE: &str = "levain.db";
 
+/// What the directory must not hold: what a restore puts there, what SQLite keeps beside a database and would take for a
+/// part of the new one, and a master key on its way, which may be the only copy of the one that counts. `master.key`,
+/// `admin.token`, `logs.db` and what is made anew may be there: they do no harm to any node.
+const IN_THE_WAY: [&str; 7] =
+    ["bundles", "deployments", DATABASE, "levain.db-wal", "levain.db-shm", "levain.db-journal", "master.key.next"];
+
 /// A backup that is in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
@@ -41,15 +47,17 @@ pub struct Restored {
 /// A backup that is not restored. What was there before is there still.
 #[derive(Debug, thiserror::Error)]
 pub enum FailedRestore {
-    /// There is a node already.
+    /// There is a node already, or a part of one.
     #[error(
-        "{} holds a node already ({found}): restore into an empty directory, or move that away", data_dir.display()
+        "{} holds a node already, or what is left of one ({}): restore into an empty directory, or move all of that \
+         away together, for the files belong together",
+        data_dir.display(), found.join(", ")
     )]
     Occupied {
         /// The data directory.
         data_dir: PathBuf,
-        /// What is there.
-        found: &'static str,
+        /// All that is there.
+        found: Vec<&'static str>,
     },
     /// The directory is in use or cannot be used.
     #[error(transparent)]
@@ -86,7 +94,10 @@ fn begin(data_dir: &Path, staging: &Path) -> Result<(), FailedRestore> {
     if staging.exists() {
         clear(data_dir, staging)?;
     }
-    if let Some((found, _)) = PLACED.into_iter().find(|(name, _)| data_dir.join(name).exists()) {
+    // A link that leads nowhere is in the way as well.
+    let is_there = |name: &&str| fs::symlink_metadata(data_dir.join(name)).is_ok();
+    let found: Vec<_> = IN_THE_WAY.into_iter().filter(is_there).collect();
+    if !found.is_empty() {
         return Err(FailedRestore::Occupied { data_dir: data_dir.to_owned(), found });
     }
     Ok(DirBuilder::new().mode(0o700).create(staging)?)

@@ -1,6 +1,8 @@
 //! Backup and restore: a node in a file, and a node from it that answers the same.
 
-use crate::harness::{DaemonProcess, TestDaemon, is_refused, until};
+mod directory;
+
+use crate::harness::{DaemonProcess, TestDaemon, is_refused, refused, until};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use levain::{
     backup::{self, RestoreError},

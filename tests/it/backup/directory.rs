@@ -1,0 +1,72 @@
+//! What a restore says of the directory it restores into: what is in the way there, what the disk does, which key is.
+
+use super::{node, restore, same, shown, stderr};
+use crate::harness::DaemonProcess;
+use levain::error::ErrorCode;
+use std::{
+    fs,
+    path::Path,
+    process::Output,
+};
+
+fn move_all(names: &[&str], from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    names.iter().for_each(|name| fs::rename(from.join(name), to.join(name)).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_node_is_in_the_way_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, before) = node(folder.path()).await;
+    // It was killed, so that its last commits are in the log beside its database.
+    let (data, aside) = (folder.path().join("data"), folder.path().join("aside"));
+    let named = ["bundles", "deployments", "levain.db"];
+    let beside = ["levain.db-wal", "levain.db-shm"];
+    let refused = |output: &Output| assert_eq!(output.status.code(), Some(i32::from(ErrorCode::Conflict.exit_code())));
+    let output = restore(&file, &data, None).await;
+    refused(&output);
+    for name in named.iter().chain(&beside) {
+        assert!(stderr(&output).contains(name), "all is named at once: {}", stderr(&output));
+    }
+    move_all(&named, &data, &aside);
+    let log = fs::read(data.join("levain.db-wal")).unwrap();
+    let output = restore(&file, &data, None).await;
+    refused(&output);
+    assert!(stderr(&output).contains("levain.db-wal"), "{}", stderr(&output));
+    assert!(!data.join("levain.db").exists() && !data.join(".restoring").exists(), "nothing is put there");
+    assert_eq!(fs::read(data.join("levain.db-wal")).unwrap(), log);
+    move_all(&beside, &data, &aside);
+    let output = restore(&file, &data, None).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    let daemon = DaemonProcess::start(&data).await;
+    same(&shown(&daemon).await, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_belongs_to_a_node_is_in_the_way_and_all_else_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = node(folder.path()).await;
+    for (number, (name, is_in_the_way)) in [
+        ("levain.db-wal", true),
+        ("levain.db-shm", true),
+        ("levain.db-journal", true),
+        ("master.key.next", true),
+        ("master.key", false),
+        ("admin.token", false),
+        ("logs.db", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let data = folder.path().join(number.to_string());
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join(name), "old").unwrap();
+        let restored = levain::daemon::restore(fs::File::open(&file).unwrap(), &data);
+        match is_in_the_way {
+            true => assert!(restored.expect_err(name).to_string().contains(name)),
+            false => drop(restored.expect(name)),
+        }
+        assert_eq!(data.join("levain.db").exists(), !is_in_the_way, "{name}");
+        assert_eq!(fs::read_to_string(data.join(name)).unwrap(), "old", "{name}");
+    }
+}
