@@ -1,6 +1,6 @@
-//! BACKUP: the file is made on the way and sent in parts, as fast as they are taken.
+//! BACKUP: the file is made on the way and sent in parts, as fast as they are taken; whoever takes none is left.
 
-use super::{Context, Partials};
+use super::{Caller, CallerGone, Context, Partials};
 use crate::{
     backup::{self, Prepared, TakeError},
     error::{Error, ErrorCode},
@@ -11,7 +11,10 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use std::{io, sync::Arc};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
 
 /// One at a time: each has a copy of the database on the disk.
 static PLACE: Semaphore = Semaphore::const_new(1);
@@ -25,6 +28,7 @@ const PARTS_MAX: usize = 8;
 pub(super) async fn run(
     context: &Arc<Context>,
     _request: BackupRequest,
+    caller: &Caller,
     partials: &Partials,
 ) -> Result<BackupResponse, Error> {
     let Ok(_place) = PLACE.try_acquire() else {
@@ -39,20 +43,34 @@ pub(super) async fn run(
         drop(prepared);
         output.end()
     });
-    let mut bytes = 0;
+    let patience = context.config.load().http.body_timeout();
+    let (mut bytes, mut is_taken) = (0, true);
     while let Some(part) = parts.recv().await {
-        bytes += Bytes::len(&part) as u64;
-        if partials.send(&BackupPart { bytes: Body(part) }).await.is_err() {
-            break;
+        let length = Bytes::len(&part) as u64;
+        match timeout(patience, partials.send(&BackupPart { bytes: Body(part) })).await {
+            Ok(Ok(())) => bytes += length,
+            Ok(Err(CallerGone)) => break,
+            Err(_) => {
+                is_taken = false;
+                break;
+            }
         }
     }
     // Whoever writes is told that nobody takes it.
     drop(parts);
-    writing
-        .await
-        .map_err(Error::internal)?
-        .map_err(|error| Error::internal(format!("the backup broke off: {error}")))?;
-    tracing::info!(bytes, functions = about.functions, versions = about.versions, "backup taken");
+    let written = writing.await.map_err(Error::internal)?;
+    let actor = &*caller.actor;
+    if !is_taken {
+        tracing::warn!(actor, bytes, "a backup is given up: nobody takes it");
+        let message = format!(
+            "nobody took the next part of the backup for {} ms (http.body_timeout_ms): it is given up, so that others \
+             can be taken",
+            patience.as_millis()
+        );
+        return Err(Error::new(ErrorCode::Timeout, message));
+    }
+    written.map_err(|error| Error::internal(format!("the backup broke off: {error}")))?;
+    tracing::info!(actor, bytes, functions = about.functions, versions = about.versions, "backup taken");
     Ok(BackupResponse { bytes, functions: about.functions, versions: about.versions, created_at: about.created_at })
 }
 

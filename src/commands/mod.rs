@@ -256,7 +256,7 @@ async fn manage(
         Request::CreateToken(request) => encoding.write(&tokens::create(context, request, caller).await?),
         Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)?),
         Request::RevokeToken(request) => encoding.write(&tokens::revoke(context, request, caller).await?),
-        Request::Backup(request) => encoding.write(&backup::run(context, request, partials).await?),
+        Request::Backup(request) => encoding.write(&backup::run(context, request, caller, partials).await?),
         Request::SetVariables(request) => encoding.write(&variables::set(context, request, caller).await?),
         Request::ListVariables(request) => encoding.write(&variables::list(context, request, caller).await?),
         Request::DeleteVariables(request) => encoding.write(&variables::delete(context, request, caller).await?),

@@ -187,6 +187,9 @@ async fn it_goes_through_pipes_and_replaces_nothing_unasked() {
     daemon.cli(&["backup", file.to_str().unwrap(), "--force"]).await.ok();
     let nowhere = daemon.cli(&["backup", "/nowhere/at/all"]).await;
     assert!(nowhere.code == Some(1) && nowhere.stderr.contains("cannot write"), "{nowhere:?}");
+    let logged = daemon.stderr();
+    let taken = logged.lines().find(|it| it.contains("backup taken")).unwrap_or_default();
+    assert!(taken.contains("actor") && taken.contains("uid:"), "{logged}");
     // A daemon is there.
     let output = restore(&file, &folder.path().join("data"), None).await;
     assert!(!output.status.success() && stderr(&output).contains("in use"), "{output:?}");
@@ -361,13 +364,10 @@ async fn a_backup_is_of_one_instant_whatever_happens_meanwhile() {
     daemon.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_is_taken_at_a_time_and_none_without_a_bundle() {
-    const BYTES: usize = 24 << 20;
-    let daemon = TestDaemon::start().await;
+/// Deploys `f` with so many bytes of noise, which takes its own size when it is packed.
+async fn deploy_noise(daemon: &TestDaemon, bytes: usize) {
     daemon.call(&RegisterRequest { name: "f".into(), ..RegisterRequest::default() }).await.unwrap();
-    // Noise, which takes its own size when it is packed.
-    let mut noise = vec![0; BYTES];
+    let mut noise = vec![0; bytes];
     fs::File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
     let folder = daemon.data_dir().join("source");
     fs::create_dir(&folder).unwrap();
@@ -379,6 +379,13 @@ async fn one_is_taken_at_a_time_and_none_without_a_bundle() {
         ..DeployRequest::default()
     };
     daemon.call(&request).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_is_taken_at_a_time_and_none_without_a_bundle() {
+    const BYTES: usize = 24 << 20;
+    let daemon = TestDaemon::start().await;
+    deploy_noise(&daemon, BYTES).await;
 
     let slow = daemon.connect().await;
     let mut answer = slow.call_streaming(&BackupRequest {}).unwrap();
@@ -395,6 +402,27 @@ async fn one_is_taken_at_a_time_and_none_without_a_bundle() {
     let refused = daemon.call(&BackupRequest {}).await.unwrap_err();
     assert!(refused.message.contains("missing"), "{refused:?}");
     fs::rename(&away, &bundle).unwrap();
+    assert_eq!(fs::read_dir(daemon.data_dir().join("incoming")).unwrap().count(), 0);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_nothing_is_left() {
+    const BYTES: usize = 24 << 20;
+    let daemon = TestDaemon::start_with(|config| config.http.body_timeout_ms = 300).await;
+    deploy_noise(&daemon, BYTES).await;
+    let slow = daemon.connect().await;
+    let mut answer = slow.call_streaming(&BackupRequest {}).unwrap();
+    assert!(answer.next_partial::<BackupPart>().await.unwrap().is_some());
+    // It stays, and takes nothing.
+    until("there is a place", async || daemon.call(&BackupRequest {}).await.ok()).await;
+    let ended = async {
+        while answer.next_partial::<BackupPart>().await?.is_some() {}
+        answer.finish().await
+    };
+    let error = refused(ended.await.unwrap_err());
+    assert_eq!(error.code, ErrorCode::Timeout, "{error:?}");
+    assert!(error.message.contains("http.body_timeout_ms"), "{error:?}");
     assert_eq!(fs::read_dir(daemon.data_dir().join("incoming")).unwrap().count(), 0);
     daemon.stop().await;
 }
