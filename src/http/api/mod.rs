@@ -181,6 +181,9 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
     }
 }
 
+/// The fields of SET_VARIABLES that hold values.
+const VALUES: [&str; 3] = ["value", "variables", "dotenv"];
+
 /// The parameters of a query as fields of a command: what it takes as a number or a truth must look like one, all else is
 /// text. A name alone is `true`.
 fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error> {
@@ -188,6 +191,12 @@ fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error>
     for pair in query.split('&').filter(|it| !it.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, "true"));
         let (name, value) = (routes::decode(name)?, routes::decode(&value.replace('+', " "))?);
+        if command == "SET_VARIABLES" && VALUES.contains(&name.as_str()) {
+            return Err(Error::invalid(format!(
+                "`{name}` stands in the body, not in the address, which histories and logs keep: nothing was set, and a \
+                 secret that stood there is better changed"
+            )));
+        }
         let shown = || value.chars().take(80).collect::<String>();
         let value = match (openapi::kind(command, &name), value.as_str()) {
             (Some(Kind::Truth), "true") => Value::Bool(true),
@@ -226,5 +235,15 @@ mod tests {
         for bad in ["a=1&a=2", "a=%zz", "limit=much", "limit=true", "follow=1", "limit="] {
             assert!(of(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_query_has_no_values_of_variables() {
+        for query in ["value=hunter22", "dotenv=A%3Dhunter22", "variables=hunter22", "v%61lue=hunter22", "value"] {
+            let error = query_fields("SET_VARIABLES", query).expect_err(query).message;
+            assert!(!error.contains("hunter22") && error.contains("body"), "{error}");
+        }
+        assert!(query_fields("SET_VARIABLES", "key=A&is_secret&environment=dev&only_existing=true").is_ok());
+        assert!(query_fields("GET_LOGS", "value=1").is_ok(), "others have no such field");
     }
 }

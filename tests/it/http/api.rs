@@ -274,6 +274,20 @@ async fn what_is_wrong_is_said_with_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_is_in_no_address() {
+    let admin = Admin::start().await;
+    let path = "/api/env?key=T&is_secret=true";
+    for query in ["value=hunter22", "dotenv=T%3Dhunter22", "variables=hunter22", "val%75e=hunter22"] {
+        let shown = admin.call("POST", &format!("{path}&{query}"), None).await;
+        assert_eq!(shown.status(), 400, "{query}: {shown:?}");
+        let error = shown.json()["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("the body") && !error.contains("hunter22"), "{query}: {error}");
+    }
+    assert_eq!(admin.json("GET", "/api/env", None).await["variables"], json!([]));
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_form_may_bring_sources() {
     let admin = Admin::start().await;
     let folder = tempfile::tempdir().unwrap();
