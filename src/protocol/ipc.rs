@@ -7,9 +7,10 @@ use crate::error::{Error, ErrorCode};
 use bytes::Bytes;
 use schemars::{Schema, SchemaGenerator};
 use serde::{
-    Deserialize, Serialize,
+    Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use std::borrow::Cow;
 
 /// The answer is complete and the command worked.
 pub const SUCCESS: u8 = 0x00;
@@ -71,7 +72,9 @@ impl Encoding {
     pub fn read<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, Error> {
         let payload = if payload.is_empty() { b"{}" } else { payload };
         match self {
-            Self::Json => serde_json::from_slice(payload).map_err(|error| Error::invalid(format!("payload: {error}"))),
+            Self::Json => serde_json::from_slice(payload).map_err(|error| {
+                unreadable::<T>(&error.to_string(), &mut serde_json::Deserializer::from_slice(payload))
+            }),
             Self::MessagePack => read_message_pack(payload),
         }
     }
@@ -84,14 +87,47 @@ fn read_message_pack<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Error> {
     if !matches!(payload[0], 0x80..=0x8f | 0xde | 0xdf) {
         return Err(Error::invalid("payload: expected a JSON object or a MessagePack map"));
     }
-    let mut reader = rmp_serde::Deserializer::from_read_ref(payload);
-    reader.set_max_depth(MESSAGE_PACK_DEPTH_MAX);
-    let value = T::deserialize(&mut reader).map_err(|error| Error::invalid(format!("payload: {error}")))?;
+    let begin = || {
+        let mut reader = rmp_serde::Deserializer::from_read_ref(payload);
+        reader.set_max_depth(MESSAGE_PACK_DEPTH_MAX);
+        reader
+    };
+    let mut reader = begin();
+    let value = T::deserialize(&mut reader).map_err(|error| {
+        let what = match &error {
+            // A small number is in its marker.
+            rmp_serde::decode::Error::TypeMismatch(_) => "invalid type".to_owned(),
+            error => error.to_string(),
+        };
+        unreadable::<T>(&what, &mut begin())
+    })?;
     match IgnoredAny::deserialize(&mut reader) {
         // Nothing begins after the map, which is as it should be.
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(Error::invalid("payload: bytes follow the MessagePack map")),
     }
+}
+
+/// What is wrong with a payload, with the field that it is about and without what stood there, which may be a secret. The
+/// field is found by reading the payload once more.
+fn unreadable<'de, T: Deserialize<'de>>(what: &str, again: impl Deserializer<'de>) -> Error {
+    let path = serde_path_to_error::deserialize::<_, T>(again).err().map(|error| error.path().to_string());
+    let field =
+        path.filter(|it| it != ".").map(|it| format!("`{}`: ", it.chars().take(FIELD_CHARS_MAX).collect::<String>()));
+    Error::invalid(format!("payload: {}{}", field.unwrap_or_default(), without_value(what)))
+}
+
+/// What is shown of a field's path.
+const FIELD_CHARS_MAX: usize = 200;
+
+/// Takes the value out of what serde says: ``invalid type: string "hunter22", expected a boolean``.
+fn without_value(what: &str) -> Cow<'_, str> {
+    let begins = ["invalid type: ", "invalid value: ", "unknown variant "];
+    let Some(begin) = begins.into_iter().find(|begin| what.starts_with(begin)) else { return what.into() };
+    // A value may say `, expected` as well; what is expected does not.
+    let (said, expected) = what.rsplit_once(", expected ").unwrap_or((what, "something else"));
+    let kind = said[begin.len().min(said.len())..].split(['`', '"']).next().unwrap_or_default();
+    format!("{}, expected {expected}", format!("{begin}{kind}").trim_end()).into()
 }
 
 /// A row of the command table.
@@ -230,6 +266,7 @@ fn unknown_command(command: u8) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_table_is_in_order_without_gaps() {
@@ -263,5 +300,42 @@ mod tests {
         assert!(matches!(code(0x0F, b"\x80\x80"), Err(ErrorCode::InvalidRequest)), "two maps");
         assert!(matches!(code(0x0F, b"\x90"), Err(ErrorCode::InvalidRequest)), "fields without names");
         assert!(code(0x0F, br#"{"later": true}"#).is_ok(), "unknown fields are ignored");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_payload_is_said_without_what_stood_there() {
+        let said = |payload: &[u8]| Request::decode(0x2D, payload).expect_err("it is no request").message;
+        let cases = [
+            (json!({"key": "N", "value": 123_456_789}), "payload: `value`: invalid type: integer, expected a string"),
+            (json!({"value": [1.5]}), "payload: `value`: invalid type: sequence, expected a string"),
+            (
+                json!({"is_secret": "a\", expected `b"}),
+                "payload: `is_secret`: invalid type: string, expected a boolean",
+            ),
+            (json!({"variables": "S=hunter22"}), "payload: `variables`: invalid type: string, expected a sequence"),
+            (
+                json!({"variables": [{"key": "A"}, {"key": "A", "value": true}]}),
+                "payload: `variables[1].value`: invalid type: boolean, expected a string",
+            ),
+            (
+                json!({"variables": [{"key": "A", "from_generation": -123_456_789}]}),
+                "payload: `variables[0].from_generation`: invalid value: integer, expected u32",
+            ),
+            (json!({"variables": [{}]}), "payload: `variables[0]`: missing field `key`"),
+        ];
+        for (request, expected) in cases {
+            let (json, packed) = (serde_json::to_vec(&request), rmp_serde::to_vec_named(&request));
+            let said_of_json = said(&json.expect("plain data"));
+            assert_eq!(said_of_json.split(" at line ").next(), Some(expected));
+            // MessagePack's reader does not always know what was expected.
+            let said_of_packed = said(&packed.expect("plain data"));
+            let place = &expected[..expected.rfind("`: ").expect("it names a field") + 3];
+            assert!(said_of_packed.starts_with(place) && !said_of_packed.contains("hunter22"), "{said_of_packed}");
+            assert!(!said_of_packed.contains("123456789"), "{said_of_packed}");
+        }
+        // A word that is none of those there are, and a body that is no text.
+        let said =
+            Request::decode(0x02, br#"{"function_id": "f", "level": "hunter22"}"#).expect_err("no level").message;
+        assert!(said.starts_with("payload: `level`: ") && !said.contains("hunter22"), "{said}");
     }
 }

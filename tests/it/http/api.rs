@@ -274,7 +274,7 @@ async fn what_is_wrong_is_said_with_its_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_is_in_no_address() {
+async fn a_value_is_in_no_address_and_in_no_error() {
     let admin = Admin::start().await;
     let path = "/api/env?key=T&is_secret=true";
     for query in ["value=hunter22", "dotenv=T%3Dhunter22", "variables=hunter22", "val%75e=hunter22"] {
@@ -282,6 +282,21 @@ async fn a_value_is_in_no_address() {
         assert_eq!(shown.status(), 400, "{query}: {shown:?}");
         let error = shown.json()["error"].as_str().unwrap().to_owned();
         assert!(error.contains("the body") && !error.contains("hunter22"), "{query}: {error}");
+    }
+    for (body, field, expected) in [
+        (json!({"key": "N", "value": 123_456_789, "is_secret": true}), "`value`", "a string"),
+        (json!({"key": "N", "value": {"hunter22": 123_456_789}}), "`value`", "a string"),
+        (json!({"key": "N", "value": "v", "is_secret": "hunter22"}), "`is_secret`", "a boolean"),
+        (json!({"variables": "hunter22, expected \", hunter22"}), "`variables`", "a sequence"),
+        (json!({"variables": [{"key": "A", "value": 123_456_789}]}), "`variables[0].value`", "a string"),
+        (json!({"variables": [{"key": "A", "from_generation": "hunter22"}]}), "`variables[0].from_generation`", "u32"),
+        (json!({"variables": [{"key": "A", "from_generation": -123_456_789}]}), "from_generation", "u32"),
+    ] {
+        let shown = admin.call("POST", "/api/env", Some(body.clone())).await;
+        assert_eq!(shown.status(), 400, "{body}: {shown:?}");
+        let error = shown.json()["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(field) && error.contains(expected), "{body}: {error}");
+        assert!(!error.contains("hunter22") && !error.contains("123456789"), "{body}: {error}");
     }
     assert_eq!(admin.json("GET", "/api/env", None).await["variables"], json!([]));
     admin.daemon.stop().await;
