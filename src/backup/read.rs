@@ -6,10 +6,10 @@ use crate::{
     model::{FunctionId, VersionLabel},
     store::{Store, StoreError},
 };
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read},
+    io::{self, BufRead, BufReader, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
@@ -63,7 +63,7 @@ pub enum RestoreError {
 
 /// Unpacks a backup into a folder, which must be empty and nobody else's. Blocks on the disk and on `input`.
 pub fn unpack(input: impl Read, folder: &Path) -> Result<About, RestoreError> {
-    let mut archive = Archive::new(GzDecoder::new(input));
+    let mut archive = Archive::new(GzDecoder::new(BufReader::new(input)));
     let mut about = None;
     for entry in archive.entries().map_err(RestoreError::Damaged)? {
         let mut entry = entry.map_err(|error| match about {
@@ -80,13 +80,29 @@ pub fn unpack(input: impl Read, folder: &Path) -> Result<About, RestoreError> {
         }
         write(&mut entry, &folder.join(&path))?;
     }
-    // The end has the check sum of all before it.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(RestoreError::Damaged)?;
+    end(archive.into_inner())?;
     let about = about.ok_or_else(|| RestoreError::NoBackup("it is empty".into()))?;
     if !folder.join(DATABASE).is_file() {
         return Err(RestoreError::Lacks("its database".into()));
     }
     Ok(about)
+}
+
+/// Sees that nothing follows: only zeros, which fill the last block of an archive, the check sum of all before it, and
+/// the end of the file.
+fn end(mut rest: GzDecoder<impl BufRead>) -> Result<(), RestoreError> {
+    let mut buffer = [0; 8 * 1024];
+    loop {
+        match rest.read(&mut buffer).map_err(RestoreError::Damaged)? {
+            0 => break,
+            length if buffer[..length].iter().all(|it| *it == 0) => {}
+            _ => return Err(RestoreError::Damaged(io::Error::other("something stands after its end"))),
+        }
+    }
+    match rest.into_inner().fill_buf().map_err(RestoreError::Damaged)? {
+        [] => Ok(()),
+        _ => Err(RestoreError::Damaged(io::Error::other("something stands after its end"))),
+    }
 }
 
 fn read_about(path: &str, entry: &mut Entry<'_, impl Read>) -> Result<About, RestoreError> {

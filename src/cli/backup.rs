@@ -10,8 +10,8 @@ use crate::error::ErrorCode;
 use crate::protocol::message::{BackupPart, BackupRequest};
 use clap::Args;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
@@ -82,12 +82,15 @@ struct Target {
 impl Target {
     fn create(path: &Path) -> Result<Self, CliError> {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::Builder::new().prefix(".levain-backup-").tempfile_in(folder);
-        let target = Self { path: path.to_owned(), file: file.map_err(|error| cannot_write(path, &error))? };
-        // What it shows of a node is for its owner.
-        let private = std::fs::Permissions::from_mode(0o600);
-        target.file.as_file().set_permissions(private).map_err(|error| cannot_write(path, &error))?;
-        Ok(target)
+        let mut cause = None;
+        let file = tempfile::Builder::new().prefix(".levain-backup-").make_in(folder, |path| {
+            // What it shows of a node is for its owner.
+            let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+            file.inspect_err(|error| cause = error.raw_os_error())
+        });
+        // Without the name of a file that nobody knows of.
+        let because = |error| cannot_write(path, &cause.map_or(error, io::Error::from_raw_os_error));
+        Ok(Self { path: path.to_owned(), file: file.map_err(because)? })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
@@ -125,7 +128,7 @@ impl Restore {
             false => Box::new(File::open(&self.file).map_err(|source| CliError::Input { path: self.file, source })?),
         };
         session.out.progress("unpacking and checking …");
-        let restored = daemon::restore(BufReader::new(input), &data_dir).map_err(refused)?;
+        let restored = daemon::restore(input, &data_dir).map_err(refused)?;
         let about = &restored.about;
         let said = serde_json::json!({
             "data_dir": restored.data_dir,

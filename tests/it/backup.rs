@@ -186,7 +186,8 @@ async fn it_goes_through_pipes_and_replaces_nothing_unasked() {
     assert!(again.stderr.contains("--force"), "{again:?}");
     daemon.cli(&["backup", file.to_str().unwrap(), "--force"]).await.ok();
     let nowhere = daemon.cli(&["backup", "/nowhere/at/all"]).await;
-    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("cannot write"), "{nowhere:?}");
+    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("cannot write /nowhere/at/all: No such file"));
+    assert!(!nowhere.stderr.contains(".levain-backup"), "{nowhere:?}");
     let logged = daemon.stderr();
     let taken = logged.lines().find(|it| it.contains("backup taken")).unwrap_or_default();
     assert!(taken.contains("actor") && taken.contains("uid:"), "{logged}");
@@ -265,6 +266,14 @@ async fn what_is_damaged_or_no_backup_is_refused_and_leaves_nothing() {
     garbage[..200].fill(b'x');
     assert!(refused("garbage", &garbage).contains("no backup"));
     assert!(refused("nothing", b"").contains("no backup"));
+    for more in [b"x".as_slice(), &[0; 512], &good] {
+        assert!(refused("something after its end", &[&good, more].concat()).contains("after its end"));
+    }
+    let mut within = unpacked(&good).unwrap();
+    within.extend(b"more");
+    let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+    packer.write_all(&within).unwrap();
+    assert!(refused("something after the last entry", &packer.finish().unwrap()).contains("after its end"));
 
     let regular = tar::EntryType::Regular;
     let with = |change: &dyn Fn(&mut Entries)| {
