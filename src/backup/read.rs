@@ -4,6 +4,8 @@ use super::{ABOUT, About, BUNDLES, DATABASE, FORMAT, MANIFESTS};
 use crate::{
     bundle::{BundleError, BundleStore, check_path},
     model::{FunctionId, VersionLabel},
+    secrets::KeyId,
+    sqlite::SqliteError,
     store::{Store, StoreError},
 };
 use flate2::bufread::GzDecoder;
@@ -47,6 +49,9 @@ pub enum RestoreError {
     /// Something in it belongs to no backup.
     #[error("the backup has an entry `{0}`, which no backup has")]
     Entry(String),
+    /// A file of it cannot be beside another one.
+    #[error("the backup has an entry `{0}`, and one in its place exists already")]
+    Twice(String),
     /// It is read whole, and something is missing.
     #[error("the backup lacks {0}")]
     Lacks(String),
@@ -59,6 +64,30 @@ pub enum RestoreError {
     /// A bundle in it.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+}
+
+impl RestoreError {
+    /// Whether it is no fault of the file: this machine could not take what is in it.
+    #[must_use]
+    pub fn is_of_the_disk(&self) -> bool {
+        let is_of_the_disk = |cause: &rusqlite::Error| {
+            use rusqlite::ErrorCode::{CannotOpen, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure};
+            let code = cause.sqlite_error_code();
+            code.is_some_and(|it| {
+                [CannotOpen, DiskFull, OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure].contains(&it)
+            })
+        };
+        match self {
+            Self::Write(_)
+            | Self::Bundle(BundleError::Io { .. })
+            | Self::Store(StoreError::Open(SqliteError::Unreachable { .. })) => true,
+            Self::Store(
+                StoreError::Sqlite(cause)
+                | StoreError::Open(SqliteError::Migration { cause, .. } | SqliteError::Failed { cause, .. }),
+            ) => is_of_the_disk(cause),
+            _ => false,
+        }
+    }
 }
 
 /// Unpacks a backup into a folder, which must be empty and nobody else's. Blocks on the disk and on `input`.
@@ -78,7 +107,7 @@ pub fn unpack(input: impl Read, folder: &Path) -> Result<About, RestoreError> {
         if entry.header().entry_type() != EntryType::Regular || !belongs(&path) {
             return Err(RestoreError::Entry(path.escape_debug().take(200).collect()));
         }
-        write(&mut entry, &folder.join(&path))?;
+        write(&mut entry, &path, folder)?;
     }
     end(archive.into_inner())?;
     let about = about.ok_or_else(|| RestoreError::NoBackup("it is empty".into()))?;
@@ -135,12 +164,16 @@ fn belongs(path: &str) -> bool {
     }
 }
 
-fn write(entry: &mut Entry<'_, impl Read>, path: &Path) -> Result<(), RestoreError> {
+fn write(entry: &mut Entry<'_, impl Read>, name: &str, folder: &Path) -> Result<(), RestoreError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => RestoreError::Twice(name.to_owned()),
+        _ => RestoreError::Write(error),
+    };
+    let path = folder.join(name);
     if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(RestoreError::Write)?;
+        DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.map_err(RestoreError::Write)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
     let size = entry.size();
     match copy(entry, &mut file)? {
         written if written == size => file.sync_all().map_err(RestoreError::Write),

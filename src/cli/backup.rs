@@ -154,8 +154,8 @@ fn refused(error: FailedRestore) -> CliError {
     let code = match error {
         FailedRestore::Directory(error) => return serve::failed(*error),
         FailedRestore::Occupied { .. } => ErrorCode::Conflict,
-        FailedRestore::Backup(_) => ErrorCode::InvalidRequest,
-        FailedRestore::Disk(_) => ErrorCode::Internal,
+        FailedRestore::Backup(ref error) if !error.is_of_the_disk() => ErrorCode::InvalidRequest,
+        FailedRestore::Backup(_) | FailedRestore::Disk(_) => ErrorCode::Internal,
     };
     CliError::Failed { message: error.to_string(), exit_code: code.exit_code() }
 }

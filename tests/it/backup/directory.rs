@@ -6,7 +6,7 @@ use levain::error::ErrorCode;
 use std::{
     fs,
     path::Path,
-    process::Output,
+    process::{Command, Output},
 };
 
 fn move_all(names: &[&str], from: &Path, to: &Path) {
@@ -69,4 +69,24 @@ async fn whatever_belongs_to_a_node_is_in_the_way_and_all_else_is_not() {
         assert_eq!(data.join("levain.db").exists(), !is_in_the_way, "{name}");
         assert_eq!(fs::read_to_string(data.join(name)).unwrap(), "old", "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_not_the_fault_of_the_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, _) = node(folder.path()).await;
+    let data = folder.path().join("small");
+    // No file may have more than 16 blocks of 512 bytes, and who writes more is told, not killed.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_levain"), "restore"]);
+    command.arg(&file).arg("--data-dir").arg(&data);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(i32::from(ErrorCode::Internal.exit_code())), "{output:?}");
+    assert!(stderr(&output).contains("cannot write"), "{output:?}");
+    assert!(!data.exists());
+    let mut damaged = fs::read(&file).unwrap();
+    damaged.truncate(damaged.len() / 2);
+    fs::write(folder.path().join("damaged"), damaged).unwrap();
+    let output = restore(&folder.path().join("damaged"), &data, None).await;
+    assert_eq!(output.status.code(), Some(i32::from(ErrorCode::InvalidRequest.exit_code())), "{output:?}");
 }
