@@ -30,6 +30,9 @@ const ABOUT: &str = "levain-backup.json";
 /// The database.
 const DATABASE: &str = "levain.db";
 
+/// Where SQLite keeps what is not in the database yet.
+const DATABASE_LOG: &str = "levain.db-wal";
+
 /// The code.
 const BUNDLES: &str = "bundles";
 

@@ -1,6 +1,6 @@
 //! Reading a backup back, which may be damaged or somebody else's: only what a backup has is taken from it.
 
-use super::{ABOUT, About, BUNDLES, DATABASE, FORMAT, MANIFESTS};
+use super::{ABOUT, About, BUNDLES, DATABASE, DATABASE_LOG, FORMAT, MANIFESTS};
 use crate::{
     bundle::{BundleError, BundleStore, check_path},
     model::{FunctionId, VersionLabel},
@@ -27,6 +27,8 @@ pub struct Checked {
     pub functions: u32,
     /// Versions, each with its bundle as it was published.
     pub versions: u32,
+    /// What its secrets are sealed with; absent where it has none.
+    pub key_id: Option<KeyId>,
 }
 
 /// A file that is not restored.
@@ -213,5 +215,11 @@ pub fn check(folder: &Path, about: &About) -> Result<Checked, RestoreError> {
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder.join(MANIFESTS)).map_err(RestoreError::Write)?;
     fs::File::open(folder).and_then(|it| it.sync_all()).map_err(RestoreError::Write)?;
-    Ok(Checked { functions: store.functions()?.len() as u32, versions })
+    let (functions, key_id) = (store.functions()?.len() as u32, store.variables()?.master_key_id);
+    drop(store);
+    // Closed, a database is one file. What could not be written into it lies beside it, and would not be put in place.
+    if folder.join(DATABASE_LOG).exists() {
+        return Err(RestoreError::Write(io::Error::other("its database could not be brought up to date")));
+    }
+    Ok(Checked { functions, versions, key_id })
 }

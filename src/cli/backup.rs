@@ -8,6 +8,7 @@ use super::text;
 use crate::daemon::{self, FailedRestore};
 use crate::error::ErrorCode;
 use crate::protocol::message::{BackupPart, BackupRequest};
+use crate::secrets::{KeyId, KeySource};
 use clap::Args;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -122,7 +123,8 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn run(self, session: &mut Session) -> Result<(), CliError> {
         let flags = config::flags(self.data_dir.as_deref(), None, None, None);
-        let data_dir = config::data_dir(&config::load(session.config.as_deref(), &flags)?);
+        let effective = config::load(session.config.as_deref(), &flags)?;
+        let data_dir = config::data_dir(&effective);
         let input: Box<dyn Read> = match self.file.as_os_str() == "-" {
             true => Box::new(io::stdin().lock()),
             false => Box::new(File::open(&self.file).map_err(|source| CliError::Input { path: self.file, source })?),
@@ -130,12 +132,16 @@ impl Restore {
         session.out.progress("unpacking and checking …");
         let restored = daemon::restore(input, &data_dir).map_err(refused)?;
         let about = &restored.about;
+        let source = KeySource::find(&effective.config.secrets.master_key_file, &data_dir);
+        let key = restored.key_id.as_ref().map(|wanted| (wanted, look_for(wanted, &source)));
         let said = serde_json::json!({
             "data_dir": restored.data_dir,
             "functions": about.functions,
             "versions": about.versions,
             "created_at": about.created_at,
             "levain": about.levain,
+            "key_id": restored.key_id,
+            "key_is_there": key.as_ref().map(|(_, found)| found.is_ok()),
         });
         if session.out.is_json {
             return session.out.json(&said);
@@ -146,7 +152,23 @@ impl Restore {
             about.created_at,
             text::count(about.functions as usize, "function", "functions"),
             text::count(about.versions as usize, "version", "versions"),
-        ))
+        ))?;
+        match key {
+            Some((wanted, Err(found))) => session.out.text(&format!(
+                "it needs the master key {wanted} to open its secrets, and {found}: give it that key before it is started"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Looks for the key where a daemon will. The error says what is there instead.
+fn look_for(wanted: &KeyId, source: &KeySource) -> Result<(), String> {
+    match source.read(Some(wanted)) {
+        Ok(Some(key)) if key.id() == wanted => Ok(()),
+        Ok(Some(key)) => Err(format!("{source} holds {}", key.id())),
+        Ok(None) => Err(format!("{source} holds none")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

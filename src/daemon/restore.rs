@@ -12,6 +12,7 @@ use crate::{
     backup::{self, RestoreError},
     bundle::remove_tree,
     crash_point::crash_point,
+    secrets::KeyId,
 };
 use std::{
     fs::{self, DirBuilder, File},
@@ -42,6 +43,8 @@ pub struct Restored {
     pub about: backup::About,
     /// The data directory.
     pub data_dir: PathBuf,
+    /// The master key that its secrets need; absent where it has none.
+    pub key_id: Option<KeyId>,
 }
 
 /// A backup that is not restored. What was there before is there still.
@@ -135,7 +138,7 @@ pub(super) fn finish(data_dir: &Path) -> Result<(), StartError> {
 
 fn place(input: impl Read, data_dir: &Path, staging: &Path) -> Result<Restored, FailedRestore> {
     let about = backup::unpack(input, staging)?;
-    backup::check(staging, &about)?;
+    let checked = backup::check(staging, &about)?;
     crash_point("restore.checked");
     for (name, step) in PLACED {
         fs::rename(staging.join(name), data_dir.join(name))?;
@@ -143,5 +146,5 @@ fn place(input: impl Read, data_dir: &Path, staging: &Path) -> Result<Restored, 
         crash_point(step);
     }
     remove(staging)?;
-    Ok(Restored { about, data_dir: data_dir.to_owned() })
+    Ok(Restored { about, data_dir: data_dir.to_owned(), key_id: checked.key_id })
 }

@@ -3,9 +3,10 @@
 use super::{node, restore, same, shown, stderr};
 use crate::harness::DaemonProcess;
 use levain::error::ErrorCode;
+use levain::protocol::message::SetVariablesRequest;
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -89,4 +90,61 @@ async fn a_full_disk_is_not_the_fault_of_the_backup() {
     fs::write(folder.path().join("damaged"), damaged).unwrap();
     let output = restore(&folder.path().join("damaged"), &data, None).await;
     assert_eq!(output.status.code(), Some(i32::from(ErrorCode::InvalidRequest.exit_code())), "{output:?}");
+}
+
+/// A backup of a node with this secret.
+async fn backup(daemon: &DaemonProcess, name: &str) -> PathBuf {
+    let file = daemon.data_dir().parent().unwrap().join(name);
+    daemon.cli(&["backup", file.to_str().unwrap()]).await.ok();
+    file
+}
+
+/// What `levain restore --json` says.
+async fn restored(file: &Path, data: &Path) -> serde_json::Value {
+    let mut command = DaemonProcess::command(file.parent().unwrap()).await;
+    command.args(["--json", "restore", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+    DaemonProcess::output(command).await.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_that_a_backup_needs_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let daemon = DaemonProcess::start(&data).await;
+    let plain = backup(&daemon, "plain").await;
+    let secret = SetVariablesRequest {
+        key: Some("API_KEY".into()),
+        value: Some("hunter22".into()),
+        is_secret: Some(true),
+        ..SetVariablesRequest::default()
+    };
+    daemon.client().await.call(&secret).await.unwrap();
+    let before = backup(&daemon, "before").await;
+    let old = fs::read(data.join("master.key")).unwrap();
+    let rotated = daemon.cli(&["--json", "secret", "rotate-master-key"]).await.json();
+    let after = backup(&daemon, "after").await;
+    daemon.kill().await;
+
+    let said = restored(&after, &folder.path().join("a")).await;
+    assert_eq!((&said["key_id"], &said["key_is_there"]), (&rotated["key_id"], &false.into()));
+    let said = restored(&plain, &folder.path().join("b")).await;
+    assert_eq!((&said["key_id"], &said["key_is_there"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    // The key that is there is a later one than that of the backup.
+    let target = folder.path().join("c");
+    fs::create_dir(&target).unwrap();
+    fs::copy(data.join("master.key"), target.join("master.key")).unwrap();
+    let output = restore(&before, &target, None).await;
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("needs the master key") && said.contains(rotated["key_id"].as_str().unwrap()), "{said}");
+    let started = DaemonProcess::try_spawn(DaemonProcess::serve(&target).await, &target).await;
+    assert!(started.is_err(), "it has the wrong key");
+    fs::write(target.join("master.key"), old).unwrap();
+    drop(DaemonProcess::start(&target).await);
+    // With the right key nothing is to be done.
+    let target = folder.path().join("d");
+    fs::create_dir(&target).unwrap();
+    fs::copy(data.join("master.key"), target.join("master.key")).unwrap();
+    assert_eq!(restored(&after, &target).await["key_is_there"], true);
 }
