@@ -213,7 +213,7 @@ impl Grant {
     /// As the audit trail names who has the token.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        Caller { actor: format!("token:{}", self.token.name).into() }
+        Caller { actor: format!("token:{}", self.token.name).into(), is_admin: self.token.has(Scope::Admin) }
     }
 
     /// What its token is called.

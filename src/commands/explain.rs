@@ -4,7 +4,7 @@ use crate::{
     bundle::BundleError,
     deploy::{ArchiveError, BuildError, BundleProblem, SourceError},
     error::{Error, ErrorCode},
-    model::{NameError, variable::KeyError},
+    model::{NameError, Scope, variable::KeyError},
     protocol::worker::LoadError,
     scheduler::InvokeError,
     secrets::SecretError,
@@ -44,6 +44,7 @@ impl From<StoreError> for Error {
             | StoreError::Environment(_)
             | StoreError::TokenNameTaken(_) => ErrorCode::Conflict,
             StoreError::IsSecret(_) => ErrorCode::Conflict,
+            StoreError::Guarded(_) => ErrorCode::Forbidden,
             StoreError::VariableNotFound(_) | StoreError::GenerationNotFound(..) => ErrorCode::VariableNotFound,
             StoreError::TooManyVariables { .. } => ErrorCode::PayloadTooLarge,
             StoreError::Secret(_) => ErrorCode::SecretUnavailable,
@@ -58,7 +59,13 @@ impl From<StoreError> for Error {
             StoreError::EnvironmentNotFound(_) => ErrorCode::EnvironmentNotFound,
             StoreError::Open(_) | StoreError::Corrupt { .. } | StoreError::Sqlite(_) => return Self::internal(error),
         };
-        Self::new(code, error.to_string())
+        let explained = Self::new(code, error.to_string());
+        match error {
+            StoreError::Guarded(environment) => {
+                explained.with_details(json!({ "needed": Scope::Admin.name(), "environment": environment }))
+            }
+            _ => explained,
+        }
     }
 }
 

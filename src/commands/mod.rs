@@ -147,6 +147,8 @@ pub struct Context {
 pub struct Caller {
     /// As the audit trail names it: `uid:1000`, or `token:<name>` over HTTP.
     pub actor: Arc<str>,
+    /// Whether it may do what needs the scope `admin`.
+    pub is_admin: bool,
 }
 
 /// Where a command sends parts of its answer.

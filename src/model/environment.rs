@@ -94,6 +94,14 @@ pub fn ancestors<'a>(links: &'a Links, name: &EnvironmentName) -> Vec<&'a Enviro
     found
 }
 
+/// A protected environment that finds what is set for `environment`, or for all where that is absent: it is that one, or
+/// takes variables from it.
+#[must_use]
+pub fn guarded<'a>(links: &'a Links, environment: Option<&EnvironmentName>) -> Option<&'a EnvironmentName> {
+    let finds = |name| environment.is_none_or(|it| it == name || ancestors(links, name).contains(&it));
+    links.iter().find(|(name, link)| link.protected && finds(name)).map(|(name, _)| name)
+}
+
 /// Refuses parents that go in a circle or too far, and, unless that is allowed, a change by which an environment that
 /// nobody guards takes variables from `production` or a protected one.
 pub fn check_change(before: &Links, after: &Links, allow: bool) -> Result<(), EnvironmentError> {
@@ -177,6 +185,18 @@ mod tests {
         assert!(outcome.is_err_and(|it| it.contains("preview") && it.contains("production")));
         // What is so already is not refused when something else changes.
         assert_eq!(change("preview<production production", "preview<production production x", false), Ok(()));
+    }
+
+    #[test]
+    fn what_a_protected_environment_finds_is_guarded() {
+        let links = links("base vault!<base under<vault dev");
+        let by = |environment: Option<&str>| guarded(&links, environment.map(name).as_ref()).map(ToString::to_string);
+        for (environment, is_guarded) in
+            [(Some("vault"), true), (Some("base"), true), (None, true), (Some("under"), false), (Some("dev"), false)]
+        {
+            assert_eq!(by(environment).as_deref(), is_guarded.then_some("vault"), "{environment:?}");
+        }
+        assert_eq!(guarded(&self::links("base dev<base"), None), None);
     }
 
     #[test]

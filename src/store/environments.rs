@@ -51,7 +51,8 @@ pub struct EnvironmentChange {
     pub allow: bool,
 }
 
-fn links(connection: &Connection) -> Result<Links, StoreError> {
+/// The environments there are, as they take variables from one another.
+pub(super) fn links(connection: &Connection) -> Result<Links, StoreError> {
     let link = |it: EnvironmentRecord| (it.name, Link { parent: it.parent, protected: it.protected });
     Ok(all(connection)?.into_iter().map(link).collect())
 }

@@ -83,6 +83,12 @@ pub enum StoreError {
     /// What is a secret does not become a plain variable unasked.
     #[error("{} set as no secret, and {} secrets there: delete them first", keys(.0), if .0.len() == 1 { "is a" } else { "are" })]
     IsSecret(Vec<VariableKey>),
+    /// A protected environment finds the variables, and who asks may not approve what is new there.
+    #[error(
+        "{0} is protected, and finds what is set there: to change that needs a token with the scope `admin`; variables \
+         for an environment that is not protected can be changed (`-e`, `environment`)"
+    )]
+    Guarded(EnvironmentName),
     /// There is no such variable there.
     #[error("no variable there is called {}", keys(.0))]
     VariableNotFound(Vec<VariableKey>),

@@ -6,7 +6,7 @@ use super::{Store, StoreError, environments, functions, sealed};
 use crate::crash_point::crash_point;
 use crate::model::{
     EnvironmentName, FunctionId, Place, Sealed, SecretAction, SecretAudit, SecretText, Timestamp, Variable,
-    VariableKey, VariableValue, variable::NewValue, variable::Parents,
+    VariableKey, VariableValue, environment, variable::NewValue, variable::Parents,
 };
 use crate::secrets::{KeyId, MasterKey, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -36,6 +36,8 @@ pub struct VariableChange<'a> {
     pub master: Option<&'a MasterKey>,
     /// Who asks.
     pub actor: Arc<str>,
+    /// Whether they may change what a protected environment finds.
+    pub is_admin: bool,
     /// When.
     pub now: Timestamp,
     /// Generations of a secret that are kept.
@@ -87,7 +89,8 @@ impl Store {
 
     /// Changes the variables of a place. Besides what the database can say: [`StoreError::IsSecret`],
     /// [`StoreError::VariableNotFound`], [`StoreError::GenerationNotFound`], [`StoreError::TooManyVariables`],
-    /// [`StoreError::EnvironmentNotFound`], [`StoreError::FunctionNotFound`], [`StoreError::Secret`].
+    /// [`StoreError::EnvironmentNotFound`], [`StoreError::FunctionNotFound`], [`StoreError::Guarded`],
+    /// [`StoreError::Secret`].
     pub fn change_variables(&self, change: &VariableChange<'_>) -> Result<VariableOutcome, StoreError> {
         let outcome = self.write(|it| apply(it, change))?;
         if outcome.purge {
@@ -160,6 +163,11 @@ fn apply(it: &Connection, change: &VariableChange<'_>) -> Result<VariableOutcome
     }
     if let Some(environment) = &change.place.environment {
         exists(it, environment)?;
+    }
+    if let Some(guarded) = environment::guarded(&environments::links(it)?, change.place.environment.as_ref())
+        && !change.is_admin
+    {
+        return Err(StoreError::Guarded(guarded.clone()));
     }
     let mut outcome = VariableOutcome::default();
     let (mut missing, mut plain) = (Vec::new(), Vec::new());

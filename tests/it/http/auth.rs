@@ -5,7 +5,10 @@ use crate::harness::{TestDaemon, until};
 use levain::{
     error::ErrorCode,
     model::{Auth, Scope, SettingsPatch},
-    protocol::message::{CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, TokenInfo},
+    protocol::message::{
+        CreateEnvironmentRequest, CreateTokenRequest, ListTokensRequest, RevokeTokenRequest, SetEnvironmentRequest,
+        TokenInfo,
+    },
 };
 use std::fs;
 
@@ -159,5 +162,59 @@ async fn too_many_wrong_tokens_are_put_off_and_a_valid_one_is_not() {
     assert!((1..=60).contains(&wait) && shown.json()["details"]["retry_after_ms"].as_u64().unwrap() <= 60_000);
     assert_eq!(with(&daemon, &token, "/functions/f").await.status(), 200);
     assert_eq!(code(&curl(&daemon, &[], "/functions/f").await), refusal(ErrorCode::Unauthorized), "no token, no try");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_deploys_changes_no_variable_that_a_protected_environment_finds() {
+    let daemon = with_functions().await;
+    for (name, parent, protected) in [("base", None, false), ("vault", Some("base"), true)] {
+        let (name, parent) = (name.to_owned(), parent.map(str::to_owned));
+        daemon.call(&CreateEnvironmentRequest { name, parent, protected, allow: false }).await.unwrap();
+    }
+    let deployer = token(&daemon, "deployer", Scope::Deploy, None).await;
+    let own = token(&daemon, "own", Scope::Deploy, Some("f")).await;
+    let admin = token(&daemon, "boss", Scope::Admin, None).await;
+    let set = async |token: &str, place: &str, value: &str| {
+        let body = format!("{{\"key\": \"K\", \"value\": \"{value}\", \"is_secret\": true{place}}}");
+        let header = format!("Authorization: Bearer {token}");
+        curl(&daemon, &["-H", &header, "-d", &body], "/api/functions/f/env").await
+    };
+    let delete = async |token: &str, query: &str| {
+        let header = format!("Authorization: Bearer {token}");
+        curl(&daemon, &["-H", &header, "-X", "DELETE"], &format!("/api/functions/f/env/K{query}")).await
+    };
+    // The environment itself, what it takes variables from, and what all find.
+    let guarded = [
+        (", \"environment\": \"vault\"", "?environment=vault"),
+        (", \"environment\": \"base\"", "?environment=base"),
+        ("", ""),
+    ];
+    for (place, query) in guarded {
+        for token in [&deployer, &own] {
+            let shown = set(token, place, "of-the-deployer").await;
+            assert_eq!(code(&shown), refusal(ErrorCode::Forbidden), "{place}: {shown:?}");
+            let (error, details) = (shown.json()["error"].clone(), shown.json()["details"].clone());
+            assert!(error.as_str().unwrap().contains("vault is protected"), "{error}");
+            assert_eq!((&details["needed"], &details["environment"]), (&"admin".into(), &"vault".into()));
+        }
+        let shown = set(&admin, place, "of-the-boss").await;
+        assert_eq!(shown.status(), 200, "{shown:?}");
+        assert_eq!(code(&delete(&deployer, query).await), refusal(ErrorCode::Forbidden), "{query}");
+    }
+    // Elsewhere, and once nothing is protected any more.
+    let staging = (", \"environment\": \"staging\"", "?environment=staging");
+    assert_eq!(set(&own, staging.0, "of-the-deployer").await.status(), 200);
+    assert_eq!(delete(&own, staging.1).await.status(), 200);
+    let end = SetEnvironmentRequest {
+        name: "vault".into(),
+        protected: Some(false),
+        ..SetEnvironmentRequest::default()
+    };
+    daemon.call(&end).await.unwrap();
+    for (place, query) in guarded {
+        assert_eq!(set(&deployer, place, "of-the-deployer").await.status(), 200, "{place}");
+        assert_eq!(delete(&deployer, query).await.status(), 200, "{query}");
+    }
     daemon.stop().await;
 }
