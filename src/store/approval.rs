@@ -6,7 +6,8 @@
 //!                      rejected ─▶ rejected: by somebody, after too long, or with its function
 //! ```
 //!
-//! A version is approved for an alias in an environment once it took calls of it there. So going back never waits.
+//! A version is approved for an alias in an environment once it took calls of it there. So going back never waits. An
+//! environment that was made anew with an old name is another one: what was approved for the old one does not count.
 
 use super::value::{Json, Text};
 use super::{AliasChange, StoreError, deployments, environments, functions};
@@ -41,9 +42,10 @@ pub(super) fn is_needed(
     let Some(version_id) = version_id else { return Ok(true) };
     let sql = "SELECT 1 FROM function_deployments \
          WHERE version_id = ?1 AND function_id = ?2 AND alias = ?3 AND environment = ?4 \
-           AND status IN ('active', 'superseded', 'applied')";
+           AND finished_at >= ?5 AND status IN ('active', 'superseded', 'applied')";
     let Deployment { function_id, alias, environment, .. } = deployment;
-    let values = params![Text(version_id), Text(*function_id), Text(alias), Text(environment)];
+    let since = environments::since(connection, environment)?;
+    let values = params![Text(version_id), Text(*function_id), Text(alias), Text(environment), since];
     Ok(!connection.prepare_cached(sql)?.exists(values)?)
 }
 

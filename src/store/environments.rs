@@ -161,12 +161,23 @@ pub(super) fn approved(
         return Ok(None);
     }
     let sql = "SELECT DISTINCT version_id FROM function_deployments WHERE function_id = ?1 AND environment = ?2 \
-         AND version_id IS NOT NULL AND status IN ('active', 'superseded', 'applied')";
+         AND finished_at >= ?3 AND version_id IS NOT NULL AND status IN ('active', 'superseded', 'applied')";
     let mut statement = connection.prepare_cached(sql)?;
-    let ids = statement.query_map(params![Text(function_id), Text(environment)], |row| {
+    let since = since(connection, environment)?;
+    let ids = statement.query_map(params![Text(function_id), Text(environment), since], |row| {
         row.get::<_, Text<VersionId>>(0).map(|it| it.0)
     })?;
     Ok(Some(ids.collect::<Result<_, _>>()?))
+}
+
+/// Since when deployments in an environment are about this one, in milliseconds, and not about one of the same name that
+/// was deleted. Those that are there from the start stay, so that no clock that was set can take approvals away there.
+pub(super) fn since(connection: &Connection, name: &EnvironmentName) -> Result<i64, StoreError> {
+    if name.is_fixed() {
+        return Ok(i64::MIN);
+    }
+    let sql = "SELECT created_at FROM environments WHERE name = ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([Text(name)], |row| row.get(0))?)
 }
 
 /// Whether what is new in an environment needs approval; in one that is not there nothing does.

@@ -7,9 +7,10 @@ use levain::{
     protocol::{
         field::Body,
         message::{
-            CompareEnvironmentsRequest, ComparedFunction, ComparedState, CreateEnvironmentRequest, DeleteAliasRequest,
-            DeleteEnvironmentRequest, DeleteRequest, DeployRequest, EnvironmentInfo, EnvironmentRequest,
-            EnvironmentsRequest, SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest, VersionRef,
+            CompareEnvironmentsRequest, ComparedFunction, ComparedState, CreateEnvironmentRequest, DecideRequest,
+            DeleteAliasRequest, DeleteEnvironmentRequest, DeleteRequest, DeployRequest, EnvironmentInfo,
+            EnvironmentRequest, EnvironmentsRequest, SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest,
+            VersionRef,
         },
     },
 };
@@ -328,5 +329,29 @@ async fn two_environments_are_compared_function_by_function() {
     assert_eq!(compare(&daemon, Some("elsewhere")).await.len(), 1, "asked for, it is answered");
     let request = CompareEnvironmentsRequest { from: "moon".into(), to: "dev".into(), function_id: None };
     assert!(is_refused(&daemon.call(&request).await, ErrorCode::EnvironmentNotFound));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_approved_for_an_environment_is_not_for_a_later_one_of_its_name() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", "export default () => new Response('a');").await;
+    let guarded = || CreateEnvironmentRequest { protected: true, ..named("qa") };
+    for round in 1..=2 {
+        daemon.call(&guarded()).await.unwrap();
+        let asked = daemon.call(&to("QA", Some("qa"))).await.unwrap();
+        assert_eq!(asked.status, "pending_approval", "round {round}");
+        let decision = DecideRequest { deployment_id: asked.deployment_id, approve: true, reason: None };
+        assert_eq!(daemon.call(&decision).await.unwrap().status, "deployed");
+        // As long as it is the same environment, it stays approved.
+        protect(&daemon, "qa", false).await;
+        let delete_alias = DeleteAliasRequest { function_id: "f".into(), name: "QA".into() };
+        daemon.call(&delete_alias).await.unwrap();
+        protect(&daemon, "qa", true).await;
+        assert_eq!(daemon.call(&to("QA", Some("qa"))).await.unwrap().status, "deployed", "round {round}");
+        protect(&daemon, "qa", false).await;
+        daemon.call(&delete_alias).await.unwrap();
+        delete(&daemon, "qa").await.unwrap();
+    }
     daemon.stop().await;
 }
