@@ -43,6 +43,9 @@ pub(super) enum Environments {
     Unprotect {
         /// The environment
         name: String,
+        /// Let it go on taking variables from production or a protected environment
+        #[arg(long)]
+        allow: bool,
     },
     /// Delete an environment that nothing uses; production, staging, dev and preview stay
     #[command(after_help = "Example:\n  levain environments delete qa --yes")]
@@ -117,7 +120,7 @@ pub(super) struct Set {
 
 impl Environments {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let (name, protected) = match self {
+        let (name, protected, allow) = match self {
             Self::List => {
                 let response = session.list(EnvironmentsRequest::default(), None).await?;
                 return session.out.response(&response, list_text);
@@ -148,10 +151,10 @@ impl Environments {
                 let response = session.call(&request).await?;
                 return session.out.response(&response, compare_text);
             }
-            Self::Protect { name } => (name, true),
-            Self::Unprotect { name } => (name, false),
+            Self::Protect { name } => (name, true, false),
+            Self::Unprotect { name, allow } => (name, false, allow),
         };
-        let request = SetEnvironmentRequest { name, protected: Some(protected), ..SetEnvironmentRequest::default() };
+        let request = SetEnvironmentRequest { name, protected: Some(protected), parent: None, allow };
         let response = session.call(&request).await?;
         session.out.response(&response, changed_text)
     }

@@ -257,6 +257,7 @@ fn action(action: SecretAction) -> &'static str {
         SecretAction::Inject => "given to workers",
         SecretAction::RevealDenied => "not shown",
         SecretAction::RotateMasterKey => "new master key",
+        SecretAction::ChangeEnvironment => "environment changed",
     }
 }
 

@@ -36,11 +36,11 @@ pub(super) async fn create(
     let name: EnvironmentName = request.name.parse()?;
     let parent = parent(request.parent.as_deref())?;
     let change = EnvironmentChange { protected: Some(request.protected), parent, allow: request.allow };
-    let make = {
-        let name = name.clone();
-        move |context: &Context| Ok(context.store.create_environment(&name, &change, Timestamp::now())?)
-    };
     let actor = Arc::clone(&caller.actor);
+    let make = {
+        let (name, actor) = (name.clone(), Arc::clone(&actor));
+        move |context: &Context| Ok(context.store.create_environment(&name, &change, &actor, Timestamp::now())?)
+    };
     carry_out(context, name, make, move |info| {
         tracing::info!(environment = info.name, parent = info.parent, actor = &*actor, "environment made");
     })
@@ -59,10 +59,11 @@ pub(super) async fn set(
     }
     let is_moved = parent.is_some();
     let change = EnvironmentChange { protected: request.protected, parent, allow: request.allow };
+    let actor = Arc::clone(&caller.actor);
     let apply = {
-        let name = name.clone();
+        let (name, actor) = (name.clone(), Arc::clone(&actor));
         move |context: &Context| {
-            context.store.change_environment(&name, &change)?;
+            context.store.change_environment(&name, &change, &actor, Timestamp::now())?;
             // What may run there by its own name is part of the router's picture of every function.
             match change.protected {
                 Some(_) => refresh_all(context),
@@ -70,7 +71,6 @@ pub(super) async fn set(
             }
         }
     };
-    let actor = Arc::clone(&caller.actor);
     let info = carry_out(context, name, apply, move |info| {
         let EnvironmentInfo { name, parent, protected, .. } = info;
         tracing::info!(environment = name, parent, protected, actor = &*actor, "environment changed");

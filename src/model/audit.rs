@@ -1,4 +1,4 @@
-//! The audit trail of secrets: who did what, and when. Values are never in it.
+//! The audit trail of secrets: who did what, and when, with the environments that decide who sees them. Values are never in it.
 
 use super::{EnvironmentName, FunctionId, Timestamp, VariableKey};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub enum SecretAction {
     RevealDenied,
     /// All data keys were sealed with another master key.
     RotateMasterKey,
+    /// An environment was protected or not any more, or takes variables from another one.
+    ChangeEnvironment,
 }
 
 /// A row of the audit trail.

@@ -2,8 +2,9 @@
 
 use super::value::{Columns, Millis, Text};
 use super::{Store, StoreError};
-use crate::model::{FunctionId, SecretAction, SecretAudit, Timestamp};
+use crate::model::{FunctionId, Place, SecretAction, SecretAudit, Timestamp, VariableKey};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::sync::Arc;
 
 impl Store {
     /// Adds rows to the audit trail, and leaves the newest `rows_max` of all.
@@ -17,6 +18,28 @@ impl Store {
     /// The newest rows, or those about one function, the newest first.
     pub fn secret_audit(&self, function: Option<FunctionId>, limit: u32) -> Result<Vec<SecretAudit>, StoreError> {
         self.read(|it| page(it, function, limit))
+    }
+}
+
+/// A row about a place.
+pub(super) fn row(
+    action: SecretAction,
+    (actor, now): (&Arc<str>, Timestamp),
+    place: &Place,
+    key: Option<&VariableKey>,
+    generation: Option<u32>,
+) -> SecretAudit {
+    SecretAudit {
+        at: now,
+        action,
+        actor: Arc::clone(actor),
+        function: place.function,
+        environment: place.environment.clone(),
+        key: key.cloned(),
+        generation,
+        detail: None,
+        count: 1,
+        last_at: now,
     }
 }
 

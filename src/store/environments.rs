@@ -1,11 +1,14 @@
 //! The table `environments`, and what a protected one keeps.
 
 use super::value::{Columns, Millis, Text};
-use super::{StoreError, aliases};
+use super::{StoreError, aliases, audit};
 use crate::model::environment::{self, Link, Links};
-use crate::model::{AliasName, EnvironmentError, EnvironmentName, FunctionId, Timestamp, VersionId};
+use crate::model::{
+    AliasName, EnvironmentError, EnvironmentName, FunctionId, Place, SecretAction, SecretAudit, Timestamp, VersionId,
+};
 use rusqlite::{Connection, Row, params};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// An environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,12 +65,12 @@ pub(super) fn create(
     connection: &Connection,
     name: &EnvironmentName,
     change: &EnvironmentChange,
-    now: Timestamp,
+    (actor, now): (&Arc<str>, Timestamp),
 ) -> Result<(), StoreError> {
     environment::check_new(&links(connection)?, name)?;
     let sql = "INSERT INTO environments (name, created_at) VALUES (?1, ?2)";
     connection.prepare_cached(sql)?.execute(params![Text(name), Millis(now)])?;
-    self::change(connection, name, change)
+    self::change(connection, name, change, (actor, now))
 }
 
 /// Changes an environment.
@@ -75,6 +78,7 @@ pub(super) fn change(
     connection: &Connection,
     name: &EnvironmentName,
     change: &EnvironmentChange,
+    by: (&Arc<str>, Timestamp),
 ) -> Result<(), StoreError> {
     let before = links(connection)?;
     let mut after = before.clone();
@@ -88,10 +92,25 @@ pub(super) fn change(
     link.parent = change.parent.clone().unwrap_or_else(|| link.parent.take());
     let link = link.clone();
     // To protect an environment is always right, whoever takes variables from it by then.
-    environment::check_change(&before, &after, change.allow || change.parent.is_none())?;
+    let only_protects = change.parent.is_none() && link.protected;
+    environment::check_change(&before, &after, change.allow || only_protects)?;
     let sql = "UPDATE environments SET protected = ?2, parent = ?3 WHERE name = ?1";
-    connection.prepare_cached(sql)?.execute(params![Text(name), link.protected, Text(link.parent)])?;
-    Ok(())
+    connection.prepare_cached(sql)?.execute(params![Text(name), link.protected, Text(link.parent.clone())])?;
+    let Some(detail) = before.get(name).and_then(|before| told(before, &link)) else { return Ok(()) };
+    let place = Place { function: None, environment: Some(name.clone()) };
+    let row = audit::row(SecretAction::ChangeEnvironment, by, &place, None, None);
+    audit::add(connection, &SecretAudit { detail: Some(detail), ..row })
+}
+
+/// What a change is about, in words; nothing where all is as before.
+fn told(before: &Link, after: &Link) -> Option<String> {
+    let protection = if after.protected { "protected" } else { "not protected any more" };
+    let parent = after.parent.as_ref().map_or_else(|| "no other environment".to_owned(), ToString::to_string);
+    let told = [
+        (before.protected != after.protected).then(|| protection.to_owned()),
+        (before.parent != after.parent).then(|| format!("takes variables from {parent}")),
+    ];
+    Some(told.into_iter().flatten().collect::<Vec<_>>().join(", ")).filter(|it| !it.is_empty())
 }
 
 /// Deletes an environment that nothing uses.

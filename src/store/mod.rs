@@ -57,6 +57,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The schema; append only.
@@ -382,14 +383,21 @@ impl Store {
         &self,
         name: &EnvironmentName,
         change: &EnvironmentChange,
+        actor: &Arc<str>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(|it| environments::create(it, name, change, now))
+        self.write(|it| environments::create(it, name, change, (actor, now)))
     }
 
     /// Changes an environment ([`StoreError::EnvironmentNotFound`], [`StoreError::Environment`]).
-    pub fn change_environment(&self, name: &EnvironmentName, change: &EnvironmentChange) -> Result<(), StoreError> {
-        self.write(|it| environments::change(it, name, change))
+    pub fn change_environment(
+        &self,
+        name: &EnvironmentName,
+        change: &EnvironmentChange,
+        actor: &Arc<str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| environments::change(it, name, change, (actor, now)))
     }
 
     /// Deletes an environment that nothing uses, and that was not there from the start ([`StoreError::Environment`]).

@@ -110,7 +110,7 @@ impl Store {
             let count = sealed::rewrap(it, from, to)?;
             let detail = format!("{} to {}: {count} data keys", from.id(), to.id());
             let place = Place::default();
-            let audit = audit_of(SecretAction::RotateMasterKey, (actor, now), &place, None, None);
+            let audit = audit::row(SecretAction::RotateMasterKey, (actor, now), &place, None, None);
             audit::add(it, &SecretAudit { detail: Some(detail), ..audit })?;
             crash_point("secrets.rewrapped");
             Ok(count)
@@ -143,7 +143,7 @@ pub(super) fn delete_all(connection: &Connection, function: FunctionId, now: Tim
     for variable in sealed::all(connection)?.into_iter().filter(|it| it.place.function == Some(function)) {
         let VariableValue::Secret(Sealed { generation, .. }) = variable.value else { continue };
         let (place, key) = (&variable.place, Some(&variable.key));
-        let audit = audit_of(SecretAction::Delete, (&actor, now), place, key, Some(generation));
+        let audit = audit::row(SecretAction::Delete, (&actor, now), place, key, Some(generation));
         audit::add(connection, &SecretAudit { detail: Some("the function was deleted".into()), ..audit })?;
     }
     connection.prepare_cached("DELETE FROM variables WHERE function_id = ?1")?.execute([Text(function)])?;
@@ -338,27 +338,6 @@ fn former(
     Ok(seal::open(master.ok_or_else(no_key)?, change.place, key, &sealed)?)
 }
 
-fn audit_of(
-    action: SecretAction,
-    (actor, now): (&Arc<str>, Timestamp),
-    place: &Place,
-    key: Option<&VariableKey>,
-    generation: Option<u32>,
-) -> SecretAudit {
-    SecretAudit {
-        at: now,
-        action,
-        actor: Arc::clone(actor),
-        function: place.function,
-        environment: place.environment.clone(),
-        key: key.cloned(),
-        generation,
-        detail: None,
-        count: 1,
-        last_at: now,
-    }
-}
-
 fn audit_of_change(
     it: &Connection,
     change: &VariableChange<'_>,
@@ -366,5 +345,5 @@ fn audit_of_change(
     key: &VariableKey,
     generation: Option<u32>,
 ) -> Result<(), StoreError> {
-    audit::add(it, &audit_of(action, (&change.actor, change.now), change.place, Some(key), generation))
+    audit::add(it, &audit::row(action, (&change.actor, change.now), change.place, Some(key), generation))
 }

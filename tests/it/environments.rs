@@ -3,14 +3,14 @@
 use crate::harness::{Load, TestDaemon, is_refused, json, text};
 use levain::{
     error::{Error, ErrorCode},
-    model::SettingsPatch,
+    model::{SecretAction, SettingsPatch},
     protocol::{
         field::Body,
         message::{
             CompareEnvironmentsRequest, ComparedFunction, ComparedState, CreateEnvironmentRequest, DecideRequest,
             DeleteAliasRequest, DeleteEnvironmentRequest, DeleteRequest, DeployRequest, EnvironmentInfo,
-            EnvironmentRequest, EnvironmentsRequest, SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest,
-            VersionRef,
+            EnvironmentRequest, EnvironmentsRequest, SecretAuditRequest, SetAliasRequest, SetEnvironmentRequest,
+            SetTrafficRequest, VersionRef,
         },
     },
 };
@@ -353,5 +353,40 @@ async fn what_was_approved_for_an_environment_is_not_for_a_later_one_of_its_name
         daemon.call(&delete_alias).await.unwrap();
         delete(&daemon, "qa").await.unwrap();
     }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_end_a_protection_that_hides_variables_has_to_be_allowed_and_is_noted() {
+    let daemon = TestDaemon::start().await;
+    let parent = Some("production".to_owned());
+    daemon.call(&CreateEnvironmentRequest { parent, protected: true, ..named("guarded") }).await.unwrap();
+    let unprotect = SetEnvironmentRequest {
+        name: "guarded".into(),
+        protected: Some(false),
+        ..SetEnvironmentRequest::default()
+    };
+    let outcome = daemon.call(&unprotect).await;
+    assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
+    assert!(outcome.unwrap_err().message.contains("--allow"));
+    assert!(daemon.call(&EnvironmentRequest { name: "guarded".into() }).await.unwrap().info.protected);
+    let allowed = SetEnvironmentRequest { allow: true, ..unprotect };
+    assert!(!daemon.call(&allowed).await.unwrap().protected);
+    // What is so already is said again without a row, and to protect is right at any time.
+    daemon.call(&allowed).await.unwrap();
+    protect(&daemon, "guarded", true).await;
+    assert_eq!(set_parent(&daemon, "guarded", "", false).await, Ok(None));
+    let rows = daemon.call(&SecretAuditRequest { function_id: None, limit: None }).await.unwrap().entries;
+    let rows: Vec<_> = rows.iter().filter(|it| it.action == SecretAction::ChangeEnvironment).collect();
+    let told: Vec<_> = rows.iter().rev().map(|it| it.detail.as_deref().unwrap()).collect();
+    let expected = [
+        "protected, takes variables from production",
+        "not protected any more",
+        "protected",
+        "takes variables from no other environment",
+    ];
+    assert_eq!(told, expected);
+    let actor = format!("uid:{}", nix::unistd::getuid());
+    assert!(rows.iter().all(|it| it.environment.as_deref() == Some("guarded") && it.actor == actor), "{rows:?}");
     daemon.stop().await;
 }

@@ -208,7 +208,7 @@ messages! {
     SecretAuditInfo {
         /// When; of several injections, the first.
         at: Timestamp,
-        /// `set`, `rotate`, `delete`, `inject`, `reveal_denied` or `rotate_master_key`.
+        /// `set`, `rotate`, `delete`, `inject`, `reveal_denied`, `rotate_master_key` or `change_environment`.
         action: SecretAction,
         /// By whom.
         actor: String,
