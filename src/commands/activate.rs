@@ -130,7 +130,12 @@ impl Act {
     }
 
     /// The deployments that wait for approval to do the same as this act, with their versions, the latest first.
+    ///
+    /// A rollout is none of them: it begins or it does not.
     pub(super) async fn waiting(&self, entry: &Entry) -> Result<Vec<(Deployment, Arc<Version>)>, Error> {
+        if self.rollout.is_some() {
+            return Ok(Vec::new());
+        }
         let waiting = self.context.blocking(|context| Ok(context.store.waiting()?)).await?;
         let environment = self.environment(entry);
         let is_same = |it: &Deployment| {

@@ -339,3 +339,31 @@ async fn the_command_line_rolls_out_and_sets_policies() {
     assert!(wrong.code == Some(2) && wrong.stderr.contains("step 2 of the plan"), "{wrong:?}");
     daemon.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_approval_is_no_rollout() {
+    let daemon = with_two_versions().await;
+    let client = daemon.client();
+    let protect = SetEnvironmentRequest {
+        name: "production".into(),
+        protected: Some(true),
+        ..SetEnvironmentRequest::default()
+    };
+    call(client, &protect).await;
+    let share = SetTrafficRequest {
+        function_id: "f".into(),
+        version: Some(VersionRef::Label("v2".into())),
+        weight: Some(10),
+        ..SetTrafficRequest::default()
+    };
+    assert_eq!(call(client, &share).await.status, "pending_approval");
+    // The same share as what waits, and another one.
+    for plan in ["10% 20s, 100%", "50% 20s, 100%"] {
+        let outcome = daemon.call(&start(plan)).await;
+        assert!(is_refused(&outcome, ErrorCode::ApprovalRequired), "{plan}: {outcome:?}");
+    }
+    let none = RolloutsRequest { function_id: "f".into(), ..RolloutsRequest::default() };
+    assert!(call(client, &none).await.rollouts.is_empty());
+    assert_eq!(share_of_v2(client, 5).await, 0);
+    daemon.stop().await;
+}
