@@ -2,7 +2,7 @@
 
 use super::error::CliError;
 use super::functions::confirm;
-use super::print::{DIM, GREEN, styled, table};
+use super::print::{DIM, GREEN, YELLOW, styled, table};
 use super::session::Session;
 use super::{aliases, text};
 use crate::protocol::message::{
@@ -182,7 +182,8 @@ fn changed_text(environment: &EnvironmentInfo) -> String {
         true => "is protected: a version that is new to an alias there waits for `levain approve`",
         false => "is not protected: a version takes calls there once it has loaded",
     };
-    format!("{} {name} {what}", styled(GREEN, "ok"))
+    let warnings = environment.warnings.iter().map(|it| format!("\n{}", styled(YELLOW, it))).collect::<String>();
+    format!("{} {name} {what}{warnings}", styled(GREEN, "ok"))
 }
 
 fn list_text(response: &EnvironmentsResponse) -> String {
@@ -270,11 +271,14 @@ mod tests {
             protected: true,
             aliases: 12,
             created_at: Timestamp::from_millis(0),
+            warnings: Vec::new(),
         };
         let text = list_text(&EnvironmentsResponse { environments: vec![production.clone()], next_cursor: None });
         let expected = "NAME        PROTECTED  ALIASES  PARENT\nproduction  yes             12  -\n";
         assert_eq!(plain(&text), expected);
         assert!(changed_text(&production).contains("waits for `levain approve`"));
+        let warned = EnvironmentInfo { warnings: vec!["2 secrets are".into()], ..production.clone() };
+        assert!(plain(&changed_text(&warned)).ends_with("`levain approve`\n2 secrets are"));
         assert!(changed_text(&EnvironmentInfo { protected: false, ..production }).contains("is not protected"));
     }
 

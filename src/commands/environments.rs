@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{Error, ErrorCode},
     model::{
-        EnvironmentName, Timestamp,
+        EnvironmentName, Timestamp, Variable, VariableValue,
         environment::{self, Link, Links},
     },
     protocol::message::{
@@ -81,7 +81,25 @@ pub(super) async fn set(
         let owner = Arc::clone(context);
         context.to_its_end(async move { owner.reload_variables().await }).await?;
     }
-    Ok(info)
+    let warnings = if request.protected == Some(true) { shared_secrets(context, &info.name) } else { Vec::new() };
+    Ok(EnvironmentInfo { warnings, ..info })
+}
+
+/// What protection does not keep from others: secrets that are for all environments.
+fn shared_secrets(context: &Context, environment: &str) -> Vec<String> {
+    let picture = context.variables.picture();
+    let shared = picture.all.iter().filter(|(place, _)| place.environment.is_none());
+    let is_secret = |it: &&Arc<Variable>| matches!(it.value, VariableValue::Secret(_));
+    let count = shared.flat_map(|(_, rows)| rows.values()).filter(is_secret).count();
+    let secrets = match count {
+        0 => return Vec::new(),
+        1 => "1 secret is".to_owned(),
+        _ => format!("{count} secrets are"),
+    };
+    vec![format!(
+        "{secrets} for all environments: every other environment sees them, previews and code that nobody has approved \
+         included; what is set with `-e {environment}`, and deleted for all, stays in {environment}"
+    )]
 }
 
 fn refresh_all(context: &Context) -> Result<(), Error> {
@@ -232,5 +250,6 @@ fn info(record: &EnvironmentRecord) -> EnvironmentInfo {
         protected: record.protected,
         aliases: record.aliases,
         created_at: record.created_at,
+        warnings: Vec::new(),
     }
 }

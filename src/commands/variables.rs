@@ -21,6 +21,9 @@ use tokio::time::timeout;
 /// Names that a refusal lists.
 const REFUSED_MAX: usize = 50;
 
+/// Names that a warning lists.
+const SHOWN_MAX: usize = 10;
+
 /// For whom variables are, as a request says.
 pub(super) fn place(context: &Context, function: Option<&str>, name: Option<&str>) -> Result<Place, Error> {
     let function = match function {
@@ -53,9 +56,26 @@ pub(super) async fn set(
     let warning = |key: &VariableKey| {
         format!("{key} is shorter than {MASKED_BYTES_MIN} bytes: it is not masked in logs, and can be guessed")
     };
-    let warnings: Vec<String> = short.map(|(key, _)| warning(key)).collect();
+    let mut warnings: Vec<String> = short.map(|(key, _)| warning(key)).collect();
+    warnings.extend(seen_everywhere(&place, &set).filter(|_| !only_existing));
     let change = Change { place, set, delete: Vec::new(), only_existing };
     Ok(ChangeVariablesResponse { warnings, ..apply(context, change, caller).await? })
+}
+
+/// What is said of secrets that no environment keeps to itself.
+fn seen_everywhere(place: &Place, set: &[(VariableKey, NewValue)]) -> Option<String> {
+    let secrets = set.iter().filter(|(_, value)| matches!(value, NewValue::Secret(_)));
+    let keys: Vec<_> = secrets.map(|(key, _)| key.as_str()).collect();
+    (place.environment.is_none() && !keys.is_empty()).then(|| {
+        let (mut shown, more) = (keys.join(", "), keys.len().saturating_sub(SHOWN_MAX));
+        if more > 0 {
+            shown = format!("{} and {more} more", keys[..SHOWN_MAX].join(", "));
+        }
+        format!(
+            "{shown}: every environment sees this, previews and code that nobody has approved included; set it with \
+             `-e production` (`environment`) to keep it there"
+        )
+    })
 }
 
 pub(super) async fn delete(

@@ -10,7 +10,7 @@ use levain::{
             CompareEnvironmentsRequest, ComparedFunction, ComparedState, CreateEnvironmentRequest, DecideRequest,
             DeleteAliasRequest, DeleteEnvironmentRequest, DeleteRequest, DeployRequest, EnvironmentInfo,
             EnvironmentRequest, EnvironmentsRequest, SecretAuditRequest, SetAliasRequest, SetEnvironmentRequest,
-            SetTrafficRequest, VersionRef,
+            SetTrafficRequest, SetVariablesRequest, VersionRef,
         },
     },
 };
@@ -388,5 +388,27 @@ async fn to_end_a_protection_that_hides_variables_has_to_be_allowed_and_is_noted
     assert_eq!(told, expected);
     let actor = format!("uid:{}", nix::unistd::getuid());
     assert!(rows.iter().all(|it| it.environment.as_deref() == Some("guarded") && it.actor == actor), "{rows:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_protect_an_environment_tells_of_secrets_that_others_see_all_the_same() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    assert!(protect(&daemon, "production", true).await.warnings.is_empty());
+    for (environment, key) in [(None, "EVERYWHERE"), (None, "TOO"), (Some("staging"), "THERE")] {
+        let request = SetVariablesRequest {
+            function_id: Some("f".into()),
+            environment: environment.map(str::to_owned),
+            key: Some(key.into()),
+            value: Some("hunter2hunter2".into()),
+            is_secret: Some(true),
+            ..SetVariablesRequest::default()
+        };
+        daemon.call(&request).await.unwrap();
+    }
+    let warnings = protect(&daemon, "production", true).await.warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("2 secrets are for all environments"), "{warnings:?}");
+    assert!(protect(&daemon, "production", false).await.warnings.is_empty());
     daemon.stop().await;
 }

@@ -1,6 +1,7 @@
 //! SET_VARIABLES, LIST_VARIABLES and DELETE_VARIABLES; what functions find, and when.
 
 mod between;
+mod kinds;
 
 use crate::harness::{DaemonProcess, Gate, Load, TestDaemon, get, is_refused, json, until};
 use levain::{

@@ -95,6 +95,9 @@ messages! {
         aliases: u32,
         /// When it was made.
         created_at: Timestamp,
+        /// After a change: what whoever asked should know.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     /// GET_ENVIRONMENT.
     EnvironmentDetails {

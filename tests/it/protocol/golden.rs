@@ -433,6 +433,7 @@ fn answers_are_these_bytes() {
         protected: true,
         aliases: 2,
         created_at: at(1_769_508_000_123),
+        warnings: Vec::new(),
     };
     response::<SetEnvironmentRequest>("set-environment", &production);
     let environments = vec![production];
@@ -637,7 +638,8 @@ fn requests_and_answers_about_environments_are_these_bytes() {
     request("promote-all", &PromoteAllRequest { from: first, to: second, reason, dry_run: true });
 
     let at = Timestamp::from_millis(1_769_508_000_123);
-    let info = EnvironmentInfo { name: qa, parent: Some(from.clone()), protected: true, aliases: 1, created_at: at };
+    let (parent, warnings) = (Some(from.clone()), Vec::new());
+    let info = EnvironmentInfo { name: qa, parent, protected: true, aliases: 1, created_at: at, warnings };
     response::<CreateEnvironmentRequest>("create-environment", &info);
     let run = EnvironmentRun {
         function: "hello".into(),
