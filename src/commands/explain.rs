@@ -45,6 +45,7 @@ impl From<StoreError> for Error {
             | StoreError::TokenNameTaken(_) => ErrorCode::Conflict,
             StoreError::IsSecret(_) => ErrorCode::Conflict,
             StoreError::Guarded(_) => ErrorCode::Forbidden,
+            StoreError::EmptySecret(_) => ErrorCode::InvalidRequest,
             StoreError::VariableNotFound(_) | StoreError::GenerationNotFound(..) => ErrorCode::VariableNotFound,
             StoreError::TooManyVariables { .. } => ErrorCode::PayloadTooLarge,
             StoreError::Secret(_) => ErrorCode::SecretUnavailable,

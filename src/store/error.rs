@@ -89,6 +89,9 @@ pub enum StoreError {
          for an environment that is not protected can be changed (`-e`, `environment`)"
     )]
     Guarded(EnvironmentName),
+    /// A secret was given an empty value.
+    #[error("{}: a secret is not empty; delete it if it is needed no more", keys(.0))]
+    EmptySecret(Vec<VariableKey>),
     /// There is no such variable there.
     #[error("no variable there is called {}", keys(.0))]
     VariableNotFound(Vec<VariableKey>),

@@ -90,7 +90,7 @@ impl Store {
     /// Changes the variables of a place. Besides what the database can say: [`StoreError::IsSecret`],
     /// [`StoreError::VariableNotFound`], [`StoreError::GenerationNotFound`], [`StoreError::TooManyVariables`],
     /// [`StoreError::EnvironmentNotFound`], [`StoreError::FunctionNotFound`], [`StoreError::Guarded`],
-    /// [`StoreError::Secret`].
+    /// [`StoreError::EmptySecret`], [`StoreError::Secret`].
     pub fn change_variables(&self, change: &VariableChange<'_>) -> Result<VariableOutcome, StoreError> {
         let outcome = self.write(|it| apply(it, change))?;
         if outcome.purge {
@@ -170,7 +170,7 @@ fn apply(it: &Connection, change: &VariableChange<'_>) -> Result<VariableOutcome
         return Err(StoreError::Guarded(guarded.clone()));
     }
     let mut outcome = VariableOutcome::default();
-    let (mut missing, mut plain) = (Vec::new(), Vec::new());
+    let (mut missing, mut plain, mut empty) = (Vec::new(), Vec::new(), Vec::new());
     for key in change.delete {
         match find(it, change.place, key)? {
             None => missing.push(key.clone()),
@@ -192,6 +192,7 @@ fn apply(it: &Connection, change: &VariableChange<'_>) -> Result<VariableOutcome
         let is_secret = found.as_ref().is_some_and(|it| it.generation.is_some());
         match value {
             NewValue::Plain(_) if is_secret => plain.push(key.clone()),
+            NewValue::Kept(text) if is_secret && text.is_empty() => empty.push(key.clone()),
             NewValue::Kept(text) if is_secret => put_secret(it, change, key, found, text, &mut outcome)?,
             NewValue::Kept(text) | NewValue::Plain(text) => put_plain(it, change, key, found, text, &mut outcome)?,
             NewValue::Secret(text) => put_secret(it, change, key, found, text, &mut outcome)?,
@@ -203,6 +204,9 @@ fn apply(it: &Connection, change: &VariableChange<'_>) -> Result<VariableOutcome
     }
     if !plain.is_empty() {
         return Err(StoreError::IsSecret(plain));
+    }
+    if !empty.is_empty() {
+        return Err(StoreError::EmptySecret(empty));
     }
     check_limits(it, change)?;
     audit::trim(it, change.audit_rows_max)?;

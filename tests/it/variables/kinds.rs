@@ -38,3 +38,18 @@ async fn a_secret_for_all_environments_is_said_to_be_seen_everywhere() {
     assert!(plain.warnings.is_empty(), "{plain:?}");
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_never_empty() {
+    let daemon = start().await;
+    for request in [set(Some("f"), None, &[("KEY", "")]), secret(&[("KEY", "")]), secret(&[("NEW", "")])] {
+        let outcome = daemon.call(&request).await;
+        assert!(is_refused(&outcome, ErrorCode::InvalidRequest), "{outcome:?}");
+        assert!(outcome.unwrap_err().message.contains("is not empty"));
+    }
+    daemon.call(&set(Some("f"), None, &[("WORD", "")])).await.unwrap();
+    let listed = ListVariablesRequest { function_id: Some("f".into()), ..ListVariablesRequest::default() };
+    let listed = daemon.call(&listed).await.unwrap().variables;
+    assert_eq!((listed.len(), listed[0].generation), (2, Some(1)), "{listed:?}");
+    daemon.stop().await;
+}
