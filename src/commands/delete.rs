@@ -1,6 +1,6 @@
 //! DELETE_FUNCTION and DELETE_VERSION.
 
-use super::{Context, activate};
+use super::{Caller, Context, activate};
 use crate::{
     error::Error,
     model::{FunctionId, FunctionStatus, Timestamp, Version},
@@ -8,14 +8,19 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) async fn function(context: &Arc<Context>, request: DeleteRequest) -> Result<DeleteResponse, Error> {
+pub(super) async fn function(
+    context: &Arc<Context>,
+    request: DeleteRequest,
+    caller: &Caller,
+) -> Result<DeleteResponse, Error> {
     let id = context.router.function(&request.function_id)?.function.id;
-    let owner = Arc::clone(context);
+    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
     context
         .to_its_end(async move {
             let _changing = owner.changing.lock(id).await;
             let entry = owner.router.function(&id.to_string())?;
-            owner.blocking(move |context| Ok(context.store.delete_function(id, Timestamp::now())?)).await?;
+            let delete = move |context: &Context| Ok(context.store.delete_function(id, &actor, Timestamp::now())?);
+            owner.blocking(delete).await?;
             owner.router.remove(id);
             for version in &entry.versions {
                 owner.scheduler.close(version.id);

@@ -221,7 +221,7 @@ async fn manage(
         Request::GetMetrics(request) => encoding.write(&metrics::run(context, request).await?),
         Request::Register(request) => encoding.write(&register::run(context, request).await?),
         Request::Deploy(request) => encoding.write(&deploy::run(context, request, caller, partials).await?),
-        Request::Delete(request) => encoding.write(&delete::function(context, request).await?),
+        Request::Delete(request) => encoding.write(&delete::function(context, request, caller).await?),
         Request::DeleteVersion(request) => encoding.write(&delete::version(context, request).await?),
         Request::Versions(request) => encoding.write(&versions::run(context, &request)?),
         Request::Warmup(request) => encoding.write(&warmup::run(context, &request).await?),

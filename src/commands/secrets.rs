@@ -112,14 +112,19 @@ pub(super) async fn generations(
 }
 
 pub(super) async fn audit(context: &Arc<Context>, request: SecretAuditRequest) -> Result<SecretAuditResponse, Error> {
-    let function = match &request.function_id {
-        Some(function) => Some(context.router.function(function)?.function.id),
-        None => None,
+    let (function, absent) = match request.function_id.as_deref().map(|it| (it, context.router.function(it))) {
+        None => (None, None),
+        Some((_, Ok(entry))) => (Some(entry.function.id), None),
+        // The rows about a function that was deleted are there, by its id.
+        Some((id, Err(error))) => (Some(id.parse().map_err(|_| error.clone())?), Some(error)),
     };
     let limit = request.limit.unwrap_or(AUDIT_ROWS);
     // What has happened by now is in it.
     context.write_injections().await?;
     let rows = context.blocking(move |context| Ok(context.store.secret_audit(function, limit)?)).await?;
+    if let Some(error) = absent.filter(|_| rows.is_empty()) {
+        return Err(error);
+    }
     Ok(SecretAuditResponse { entries: rows.into_iter().map(|it| entry(context, it)).collect() })
 }
 

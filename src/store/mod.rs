@@ -175,7 +175,7 @@ impl Store {
 
     /// Marks a function as deleted: its name is free again and its aliases are gone; versions and deployments stay. What
     /// waited for approval is rejected. [`StoreError::EnvironmentProtected`] if an alias is in a protected environment.
-    pub fn delete_function(&self, id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
+    pub fn delete_function(&self, id: FunctionId, actor: &Arc<str>, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| {
             for alias in aliases::all(it, id)? {
                 environments::may_leave(it, id, &alias.name, None)?;
@@ -184,7 +184,7 @@ impl Store {
             functions::set_target(it, id, FunctionStatus::Deleted, None, now)?;
             aliases::delete_all(it, id)?;
             rollouts::abort(it, id, None, "the function was deleted", now)?;
-            variables::delete_all(it, id, now)?;
+            variables::delete_all(it, id, (actor, now))?;
             deployments::supersede_all(it, id)
         })
     }

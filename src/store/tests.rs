@@ -194,7 +194,7 @@ fn a_name_is_taken_until_its_function_is_deleted() {
     let first = registered(&store, "hello");
     let error = store.insert_function(&function("hello")).expect_err("the name is taken");
     assert!(matches!(&error, StoreError::NameTaken(name) if name.as_str() == "hello"), "{error}");
-    store.delete_function(first.id, at(9)).expect("deletes");
+    store.delete_function(first.id, &"uid:0".into(), at(9)).expect("deletes");
     let second = registered(&store, "hello");
     assert_eq!(store.functions().expect("reads"), [second]);
 }
@@ -351,14 +351,14 @@ fn a_deleted_function_is_gone_for_commands_and_kept_for_audit() {
     let store = scratch();
     let (function, other) = (registered(&store, "hello"), registered(&store, "other"));
     let v1 = publish(&store, &function, 1, "LIVE");
-    store.delete_function(function.id, at(9)).expect("deletes");
+    store.delete_function(function.id, &"uid:0".into(), at(9)).expect("deletes");
     let settings = function.settings;
     let outcomes = [
         store.function(function.id).map(drop),
         store.record(function.id).map(drop),
         store.next_number(function.id).map(drop),
         store.update_settings(function.id, &settings, at(9)),
-        store.delete_function(function.id, at(9)),
+        store.delete_function(function.id, &"uid:0".into(), at(9)),
         store.delete_version(function.id, v1.id, at(9)),
         redeploy(&store, &v1, "LIVE").map(drop),
     ];
@@ -479,7 +479,7 @@ fn nothing_is_taken_out_of_a_protected_environment() {
     for outcome in [
         store.commit_deployment(&commit).map(drop),
         store.delete_alias(function.id, &canary, &gone(9)).map(drop),
-        store.delete_function(function.id, at(9)),
+        store.delete_function(function.id, &"uid:0".into(), at(9)),
         store.may_move(function.id, &canary, &elsewhere.environment),
     ] {
         assert!(matches!(outcome, Err(StoreError::EnvironmentProtected { .. })), "{outcome:?}");
@@ -487,7 +487,7 @@ fn nothing_is_taken_out_of_a_protected_environment() {
     assert_eq!(store.catalogue().expect("reads"), before);
     protect(&store, false);
     store.commit_deployment(&commit).expect("it is free to move");
-    store.delete_function(function.id, at(9)).expect("it is free to go");
+    store.delete_function(function.id, &"uid:0".into(), at(9)).expect("it is free to go");
 }
 
 #[test]

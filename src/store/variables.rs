@@ -138,12 +138,15 @@ impl Store {
 }
 
 /// The variables of a function that is deleted.
-pub(super) fn delete_all(connection: &Connection, function: FunctionId, now: Timestamp) -> Result<(), StoreError> {
-    let actor: Arc<str> = "daemon".into();
+pub(super) fn delete_all(
+    connection: &Connection,
+    function: FunctionId,
+    by: (&Arc<str>, Timestamp),
+) -> Result<(), StoreError> {
     for variable in sealed::all(connection)?.into_iter().filter(|it| it.place.function == Some(function)) {
         let VariableValue::Secret(Sealed { generation, .. }) = variable.value else { continue };
         let (place, key) = (&variable.place, Some(&variable.key));
-        let audit = audit::row(SecretAction::Delete, (&actor, now), place, key, Some(generation));
+        let audit = audit::row(SecretAction::Delete, by, place, key, Some(generation));
         audit::add(connection, &SecretAudit { detail: Some("the function was deleted".into()), ..audit })?;
     }
     connection.prepare_cached("DELETE FROM variables WHERE function_id = ?1")?.execute([Text(function)])?;

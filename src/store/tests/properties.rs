@@ -210,7 +210,7 @@ fn delete_alias(store: &Store, function: &Function, model: &mut Model, alias: us
 
 fn delete_function(store: &Store, function: &mut Function, model: &mut Model) {
     let is_kept = model.is_protected && (0..ALIASES.len()).any(|it| model.alias(it).is_some());
-    match store.delete_function(function.id, at(9)) {
+    match store.delete_function(function.id, &"uid:0".into(), at(9)) {
         Ok(()) => assert!(!is_kept),
         Err(StoreError::EnvironmentProtected { .. }) => return assert!(is_kept),
         Err(error) => panic!("{error}"),

@@ -237,7 +237,7 @@ fn a_cleanup_of_a_function_without_versions_does_nothing_and_of_a_deleted_one_is
     let pruned = store.prune_versions(function.id, 1, false, at(9)).expect("prunes");
     assert_eq!(pruned, Pruned { removed: Vec::new(), kept: Vec::new() });
     assert_eq!(store.function(function.id).expect("reads"), function, "nothing has changed");
-    store.delete_function(function.id, at(9)).expect("deletes");
+    store.delete_function(function.id, &"uid:0".into(), at(9)).expect("deletes");
     let error = store.prune_versions(function.id, 1, false, at(9)).expect_err("it is gone");
     assert!(matches!(error, StoreError::FunctionNotFound(_)), "{error}");
 }

@@ -126,7 +126,7 @@ fn whatever_else_moves_calls_aborts_a_rollout_and_says_what_it_was() {
     store.delete_alias(function.id, &"STAGING".parse().expect("an alias"), &gone(9)).expect("deletes");
     assert_eq!(latest(&store, &function).outcome.as_deref(), Some("the alias was deleted"));
     step(&store, &version, &rollout(&version, "LIVE")).expect("begins");
-    store.delete_function(function.id, at(9)).expect("deletes");
+    store.delete_function(function.id, &"uid:0".into(), at(9)).expect("deletes");
     assert_eq!(latest(&store, &function).outcome.as_deref(), Some("the function was deleted"));
 }
 

@@ -53,3 +53,19 @@ async fn a_secret_is_never_empty() {
     assert_eq!((listed.len(), listed[0].generation), (2, Some(1)), "{listed:?}");
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_of_a_deleted_function_says_who_deleted_it() {
+    let daemon = start().await;
+    let id = daemon.call(&DeleteRequest { function_id: "f".into() }).await.unwrap().function_id;
+    let rows = daemon.call(&SecretAuditRequest { function_id: Some(id.clone()), limit: None }).await.unwrap().entries;
+    let first = &rows[0];
+    assert_eq!((first.action, first.key.as_deref()), (SecretAction::Delete, Some("KEY")), "{rows:?}");
+    assert_eq!(first.actor, format!("uid:{}", nix::unistd::getuid()));
+    assert!(rows.iter().all(|it| it.function_id.as_ref() == Some(&id)) && rows.len() > 1, "{rows:?}");
+    for unknown in ["f", "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab"] {
+        let request = SecretAuditRequest { function_id: Some(unknown.into()), limit: None };
+        assert!(is_refused(&daemon.call(&request).await, ErrorCode::FunctionNotFound), "{unknown}");
+    }
+    daemon.stop().await;
+}
