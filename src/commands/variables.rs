@@ -1,6 +1,6 @@
 //! SET_VARIABLES, LIST_VARIABLES and DELETE_VARIABLES.
 
-use super::{Caller, Context, secrets};
+use super::{Caller, Context, environments, secrets};
 use crate::{
     error::{Error, ErrorCode},
     model::{
@@ -270,6 +270,9 @@ pub(super) async fn list(
     caller: &Caller,
 ) -> Result<ListVariablesResponse, Error> {
     let place = place(context, request.function_id.as_deref(), request.environment.as_deref())?;
+    if let Some(environment) = &place.environment {
+        environments::find(&environments::records(context).await?, environment)?;
+    }
     let variables = match (request.resolved, place.function) {
         (true, None) => return Err(Error::invalid("`resolved` is about one function: name it")),
         (true, Some(function)) => resolved(context, function, place.environment),

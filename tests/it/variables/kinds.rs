@@ -69,3 +69,20 @@ async fn the_trail_of_a_deleted_function_says_who_deleted_it() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_that_is_not_there_has_no_list() {
+    let daemon = start().await;
+    for (function, resolved) in [(Some("f"), false), (Some("f"), true), (None, false)] {
+        let request = ListVariablesRequest {
+            function_id: function.map(str::to_owned),
+            environment: Some("prodution".into()),
+            resolved,
+            reveal: false,
+        };
+        let outcome = daemon.call(&request).await;
+        assert!(is_refused(&outcome, ErrorCode::EnvironmentNotFound), "{outcome:?}");
+        assert!(outcome.unwrap_err().details.unwrap().to_string().contains("production"));
+    }
+    daemon.stop().await;
+}
