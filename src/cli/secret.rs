@@ -93,7 +93,7 @@ pub(super) enum Secret {
     Audit {
         /// The function's name or id [default: all]
         name: Option<String>,
-        /// Rows at most [default: 100]
+        /// Rows at most, 1 to 1000 [default: 100]
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
     },

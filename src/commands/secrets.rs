@@ -1,6 +1,10 @@
 //! SECRET_GENERATIONS, SECRET_AUDIT and ROTATE_MASTER_KEY; and what the daemon needs of secrets at its start.
 
-use super::{Caller, Context, variables::place};
+use super::{
+    Caller, Context,
+    page::{Asked, PAGE_MAX, Page},
+    variables::place,
+};
 use crate::{
     config::{Config, Switch},
     crash_point::crash_point,
@@ -118,7 +122,8 @@ pub(super) async fn audit(context: &Arc<Context>, request: SecretAuditRequest) -
         // The rows about a function that was deleted are there, by its id.
         Some((id, Err(error))) => (Some(id.parse().map_err(|_| error.clone())?), Some(error)),
     };
-    let limit = request.limit.unwrap_or(AUDIT_ROWS);
+    let asked = Asked { limit: request.limit, offset: None, cursor: None };
+    let limit = Page::<u64>::new(context, "secret audit", &asked, (AUDIT_ROWS, PAGE_MAX))?.limit;
     // What has happened by now is in it.
     context.write_injections().await?;
     let rows = context.blocking(move |context| Ok(context.store.secret_audit(function, limit)?)).await?;

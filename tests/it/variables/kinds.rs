@@ -86,3 +86,14 @@ async fn an_environment_that_is_not_there_has_no_list() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_has_a_limit_like_every_list() {
+    let daemon = start().await;
+    for (limit, is_right) in [(0, false), (1, true), (1_000, true), (1_001, false), (99_999_999, false)] {
+        let outcome = daemon.call(&SecretAuditRequest { function_id: None, limit: Some(limit) }).await;
+        assert_eq!(outcome.is_ok(), is_right, "{limit}: {outcome:?}");
+        assert!(is_right || is_refused(&outcome, ErrorCode::InvalidRequest));
+    }
+    daemon.stop().await;
+}
