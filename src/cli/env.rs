@@ -146,7 +146,7 @@ impl Env {
             }
             Self::Delete { args, place, yes } => {
                 let (function_id, keys) = place.split(args)?;
-                delete(session, function_id, place.environment, keys, yes).await
+                delete(session, function_id, place.environment, keys, (false, yes)).await
             }
             Self::Import { args, place, secret } => {
                 let (function_id, files) = place.split(args)?;
@@ -197,7 +197,7 @@ pub(super) async fn delete(
     function_id: Option<String>,
     environment: Option<String>,
     keys: Vec<String>,
-    yes: bool,
+    (only_secrets, yes): (bool, bool),
 ) -> Result<(), CliError> {
     if keys.is_empty() {
         return Err(CliError::usage("name the variables to delete"));
@@ -205,7 +205,8 @@ pub(super) async fn delete(
     if !yes && !confirm(&format!("Delete {}?", keys.join(", ")))? {
         return Err(CliError::usage("nothing deleted"));
     }
-    let response = session.call(&DeleteVariablesRequest { function_id, environment, key: None, keys }).await?;
+    let request = DeleteVariablesRequest { function_id, environment, key: None, keys, only_secrets };
+    let response = session.call(&request).await?;
     changed(session, &response)
 }
 

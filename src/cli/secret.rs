@@ -127,7 +127,7 @@ impl Secret {
             }
             Self::Delete { args, place, yes } => {
                 let (function_id, keys) = place.split(args)?;
-                delete(session, function_id, place.environment, keys, yes).await
+                delete(session, function_id, place.environment, keys, (true, yes)).await
             }
             Self::Generations { args, place } => {
                 let (function_id, key) = one(&place, args)?;
@@ -150,11 +150,12 @@ impl Secret {
 fn one(place: &For, args: Vec<String>) -> Result<(Option<String>, String), CliError> {
     let (function_id, mut keys) = place.split(args)?;
     match (keys.pop(), keys.is_empty()) {
-        (Some(key), true) if key.contains('=') => Err(CliError::usage(
-            "a secret's value is no argument: give its name alone, and the value on standard input",
+        (Some(key), true) if !key.contains('=') => Ok((function_id, key)),
+        (None, _) => Err(CliError::usage("name a secret")),
+        // Not shown: somebody may have meant the value.
+        _ => Err(CliError::usage(
+            "name one secret and nothing else: its value is no argument, and comes on standard input",
         )),
-        (Some(key), true) => Ok((function_id, key)),
-        _ => Err(CliError::usage("name one secret")),
     }
 }
 
@@ -276,6 +277,8 @@ mod tests {
         let place = For { all: false, environment: None };
         let error = one(&place, vec!["shop".into(), "KEY=hunter22".into()]).expect_err("an argument");
         assert!(error.to_string().contains("standard input") && !error.to_string().contains("hunter"));
+        let error = one(&place, vec!["shop".into(), "KEY".into(), "hunter22".into()]).expect_err("an argument");
+        assert!(error.to_string().contains("value is no argument") && !error.to_string().contains("hunter"));
         let (function, key) = one(&place, vec!["shop".into(), "KEY".into()]).expect("a name");
         assert_eq!((function.as_deref(), key.as_str()), (Some("shop"), "KEY"));
     }

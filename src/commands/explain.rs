@@ -43,7 +43,7 @@ impl From<StoreError> for Error {
             | StoreError::NotPending(_)
             | StoreError::Environment(_)
             | StoreError::TokenNameTaken(_) => ErrorCode::Conflict,
-            StoreError::IsSecret(_) => ErrorCode::Conflict,
+            StoreError::IsSecret(_) | StoreError::NotSecret(_) => ErrorCode::Conflict,
             StoreError::Guarded(_) => ErrorCode::Forbidden,
             StoreError::EmptySecret(_) => ErrorCode::InvalidRequest,
             StoreError::VariableNotFound(_) | StoreError::GenerationNotFound(..) => ErrorCode::VariableNotFound,

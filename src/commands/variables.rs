@@ -11,7 +11,7 @@ use crate::{
         ChangeVariablesResponse, DeleteVariablesRequest, ListVariablesRequest, ListVariablesResponse, PlaceInfo,
         RenewalInfo, SetVariablesRequest, VariableInfo, VariableInput,
     },
-    secrets::scrub::MASKED_BYTES_MIN,
+    secrets::{Picture, scrub::MASKED_BYTES_MIN},
     store::{StoreError, VariableChange, VariableOutcome},
 };
 use futures_util::future::join_all;
@@ -39,6 +39,7 @@ struct Change {
     set: Vec<(VariableKey, NewValue)>,
     delete: Vec<VariableKey>,
     only_existing: bool,
+    only_secrets: bool,
 }
 
 pub(super) async fn set(
@@ -58,7 +59,7 @@ pub(super) async fn set(
     };
     let mut warnings: Vec<String> = short.map(|(key, _)| warning(key)).collect();
     warnings.extend(seen_everywhere(&place, &set).filter(|_| !only_existing));
-    let change = Change { place, set, delete: Vec::new(), only_existing };
+    let change = Change { place, set, delete: Vec::new(), only_existing, only_secrets: false };
     Ok(ChangeVariablesResponse { warnings, ..apply(context, change, caller).await? })
 }
 
@@ -97,7 +98,8 @@ pub(super) async fn delete(
     if delete.is_empty() {
         return Err(Error::invalid("no variable is named: give `key` or `keys`"));
     }
-    apply(context, Change { place, set: Vec::new(), delete, only_existing: false }, caller).await
+    let only_secrets = request.only_secrets;
+    apply(context, Change { place, set: Vec::new(), delete, only_existing: false, only_secrets }, caller).await
 }
 
 /// What a request sets, each key once; all that is wrong with it is told at once.
@@ -118,6 +120,9 @@ fn values(request: SetVariablesRequest, bytes_max: usize) -> Result<Vec<(Variabl
             value: Some(value),
             ..VariableInput::default()
         }));
+    }
+    if inputs.is_empty() && request.dotenv.is_some() {
+        return Err(Error::invalid("nothing is set: the .env text has no variable"));
     }
     if inputs.is_empty() {
         return Err(Error::invalid("nothing is set: give `key` and `value`, `variables` or `dotenv`"));
@@ -204,6 +209,10 @@ fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) ->
             return Err(StoreError::VariableNotFound(missing).into());
         }
     }
+    let plain = plain(change, &picture);
+    if !plain.is_empty() {
+        return Err(StoreError::NotSecret(plain).into());
+    }
     let master = match change.set.iter().any(|(_, value)| matches!(value, NewValue::Secret(_))) {
         true => Some(secrets::master_key(context)?),
         false => picture.master.clone(),
@@ -224,6 +233,17 @@ fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) ->
     let records = context.store.variables()?;
     context.variables.put(secrets::picture(records, master, picture.why_no_master.clone()));
     Ok(outcome)
+}
+
+/// The plain variables that a change takes for secrets.
+fn plain(change: &Change, picture: &Picture) -> Vec<VariableKey> {
+    let rotated = change.set.iter().filter(|(_, it)| change.only_existing && matches!(it, NewValue::Secret(_)));
+    let deleted = change.delete.iter().filter(|_| change.only_secrets);
+    let present = picture.all.get(&change.place);
+    let is_plain = |key: &&VariableKey| {
+        present.and_then(|it| it.get(*key)).is_some_and(|it| matches!(it.value, VariableValue::Plain(_)))
+    };
+    rotated.map(|(key, _)| key).chain(deleted).filter(is_plain).cloned().collect()
 }
 
 impl Context {

@@ -81,7 +81,7 @@ pub enum StoreError {
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
     /// What is a secret does not become a plain variable unasked.
-    #[error("{} set as no secret, and {} secrets there: delete them first", keys(.0), if .0.len() == 1 { "is a" } else { "are" })]
+    #[error("{}", stays_secret(.0))]
     IsSecret(Vec<VariableKey>),
     /// A protected environment finds the variables, and who asks may not approve what is new there.
     #[error(
@@ -92,6 +92,9 @@ pub enum StoreError {
     /// A secret was given an empty value.
     #[error("{}: a secret is not empty; delete it if it is needed no more", keys(.0))]
     EmptySecret(Vec<VariableKey>),
+    /// What is about secrets was asked for with plain variables.
+    #[error("{}", is_plain(.0))]
+    NotSecret(Vec<VariableKey>),
     /// There is no such variable there.
     #[error("no variable there is called {}", keys(.0))]
     VariableNotFound(Vec<VariableKey>),
@@ -100,7 +103,8 @@ pub enum StoreError {
     GenerationNotFound(VariableKey, u32),
     /// More variables than one function and environment may have.
     #[error(
-        "there would be {found} variables of {bytes} bytes there; at most {max} of {bytes_max} bytes together may be"
+        "there would be {found} variables of {bytes} bytes there; at most {max} (variables.count_max) of {bytes_max} \
+         bytes together (variables.total_bytes_max) may be"
     )]
     TooManyVariables {
         /// How many.
@@ -136,8 +140,31 @@ pub enum StoreError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// Names that a message lists; of more it says how many there are.
+const KEYS_SHOWN_MAX: usize = 10;
+
 fn keys(keys: &[VariableKey]) -> String {
-    keys.iter().map(VariableKey::as_str).collect::<Vec<_>>().join(", ")
+    let shown = keys.iter().take(KEYS_SHOWN_MAX).map(VariableKey::as_str).collect::<Vec<_>>().join(", ");
+    match keys.len().saturating_sub(KEYS_SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn stays_secret(several: &[VariableKey]) -> String {
+    let keys = keys(several);
+    match several.len() {
+        1 => format!("{keys} is a secret, and stays one when it is set: delete it first to make it a plain variable"),
+        _ => format!("{keys} are secrets, and stay so when they are set: delete them first to make them plain variables"),
+    }
+}
+
+fn is_plain(several: &[VariableKey]) -> String {
+    let (keys, how) = (keys(several), "`levain env delete` deletes such, and `levain secret set` makes secrets of them");
+    match several.len() {
+        1 => format!("{keys} is a plain variable and no secret: {how}"),
+        _ => format!("{keys} are plain variables and no secrets: {how}"),
+    }
 }
 
 fn fixed(alias: &AliasName) -> &'static str {

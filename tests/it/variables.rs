@@ -46,6 +46,7 @@ fn delete(function: Option<&str>, environment: Option<&str>, keys: &[&str]) -> D
         environment: environment.map(Into::into),
         key: None,
         keys: keys.iter().map(|it| (*it).to_owned()).collect(),
+        only_secrets: false,
     }
 }
 

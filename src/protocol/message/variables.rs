@@ -1,5 +1,6 @@
 //! What commands about variables and secrets say and answer. No answer holds the value of a secret.
 
+use super::is_false;
 use crate::model::{EnvironmentName, SecretAction, SecretText, Timestamp, VariableKey};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ requests! {
         /// The text of a `.env` file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dotenv: Option<SecretText>,
-        /// Refuse what is not there yet.
+        /// Refuse what is not there yet, and to make a secret of what is none.
         #[serde(default)]
         only_existing: bool,
     }
@@ -84,6 +85,9 @@ requests! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(with = "Vec<VariableKey>")]
         keys: Vec<String>,
+        /// Refuse what is no secret.
+        #[serde(default, skip_serializing_if = "is_false")]
+        only_secrets: bool,
     }
     /// SECRET_GENERATIONS.
     SecretGenerationsRequest {

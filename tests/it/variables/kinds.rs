@@ -97,3 +97,57 @@ async fn the_trail_has_a_limit_like_every_list() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_about_secrets_leaves_plain_variables_alone() {
+    let daemon = start().await;
+    let rotate = SetVariablesRequest { only_existing: true, ..secret(&[("KEY", "another2another2"), ("WORD", "secret")]) };
+    let outcome = daemon.call(&rotate).await;
+    assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
+    assert!(outcome.unwrap_err().message.contains("WORD is a plain variable"));
+    let both = DeleteVariablesRequest { only_secrets: true, ..delete(Some("f"), None, &["KEY", "WORD"]) };
+    let outcome = daemon.call(&both).await;
+    assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
+    assert!(outcome.unwrap_err().message.contains("WORD is a plain variable"));
+    let listed = ListVariablesRequest { function_id: Some("f".into()), ..ListVariablesRequest::default() };
+    let listed = daemon.call(&listed).await.unwrap().variables;
+    assert_eq!((listed[0].generation, listed[1].value.as_deref()), (Some(1), Some("plain")), "{listed:?}");
+    // Asked for so, it becomes a secret, and then it is one.
+    daemon.call(&secret(&[("WORD", "secret2secret2")])).await.unwrap();
+    assert_eq!(daemon.call(&both).await.unwrap().deleted, strings(&["KEY", "WORD"]));
+    let plain = SetVariablesRequest { is_secret: Some(false), ..set(Some("f"), None, &[("KEY", "x")]) };
+    daemon.call(&secret(&[("KEY", "hunter2hunter2")])).await.unwrap();
+    let message = daemon.call(&plain).await.unwrap_err().message;
+    assert_eq!(message, "KEY is a secret, and stays one when it is set: delete it first to make it a plain variable");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_variables_and_too_many_of_them_are_told_so() {
+    let daemon = TestDaemon::start_with(|config| config.variables.count_max = 2).await;
+    daemon.register("f").await;
+    let empty = SetVariablesRequest {
+        function_id: Some("f".into()),
+        dotenv: Some(SecretText::from("# nothing\n\n".to_owned())),
+        ..SetVariablesRequest::default()
+    };
+    let message = daemon.call(&empty).await.unwrap_err().message;
+    assert_eq!(message, "nothing is set: the .env text has no variable");
+    let message = daemon.call(&set(Some("f"), None, &[("A", ""), ("B", ""), ("C", "")])).await.unwrap_err().message;
+    assert!(message.contains("variables.count_max") && message.contains("variables.total_bytes_max"), "{message}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_takes_secrets_for_secrets() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start(data.path()).await;
+    daemon.cli(&["register", "f"]).await.ok();
+    daemon.cli(&["env", "set", "f", "WORD=plain"]).await.ok();
+    let refused = daemon.cli(&["secret", "delete", "f", "WORD", "--yes"]).await;
+    assert!(refused.code != Some(0) && refused.stderr.contains("WORD is a plain variable"), "{refused:?}");
+    let refused = daemon.cli(&["secret", "set", "f", "KEY", "hunter2value"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("value is no argument") && !refused.stderr.contains("hunter2"), "{refused:?}");
+    daemon.kill().await;
+}
