@@ -7,7 +7,7 @@ use super::session::Session;
 use super::{aliases, text};
 use crate::protocol::message::{
     CompareEnvironmentsRequest, CompareEnvironmentsResponse, ComparedFunction, ComparedSide, ComparedState,
-    CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
+    ComparedVariable,    CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
     EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest,
 };
 use clap::{Args, Subcommand};
@@ -232,18 +232,32 @@ fn compare_text(response: &CompareEnvironmentsResponse) -> String {
     };
     let (first, second) = (from.to_uppercase(), to.to_uppercase());
     let mut shown = table(["FUNCTION", "STATE", &first, "CODE", &second, "CODE"], functions.iter().map(row));
-    for it in functions.iter() {
-        if let Some(note) = &it.note {
-            shown.push_str(&format!("\n{}: {note}\n", it.function));
-        }
-        for variable in &it.variables {
-            let kind = if variable.secret { "secret" } else { "variable" };
-            let side = |generation: Option<u32>| generation.map_or_else(|| "-".into(), |it| it.to_string());
-            let (from, to) = (side(variable.from), side(variable.to));
-            shown.push_str(&format!("\n{}: {kind} {}: generation {from}, {to}\n", it.function, variable.name));
-        }
+    for (function, note) in functions.iter().filter_map(|it| Some((&it.function, it.note.as_ref()?))) {
+        shown.push_str(&format!("\n{function}: {note}\n"));
+    }
+    let variables = functions.iter().flat_map(|it| it.variables.iter().map(|variable| (&it.function, variable)));
+    let rows: Vec<_> = variables.map(|(function, it)| variable_row(function, it, [from, to])).collect();
+    if !rows.is_empty() {
+        shown.push('\n');
+        shown.push_str(&table(["FUNCTION", "VARIABLE", "STATE", &first, &second], rows));
     }
     shown
+}
+
+/// A variable that is not the same in two environments. What two secrets are nobody learns here.
+fn variable_row(function: &str, variable: &ComparedVariable, [from, to]: [&String; 2]) -> [String; 5] {
+    let state = match (variable.from, variable.to) {
+        (Some(_), None) => format!("only in {from}"),
+        (None, Some(_)) => format!("only in {to}"),
+        _ if variable.secret => "set separately".into(),
+        _ => "differs".into(),
+    };
+    let side = |generation: Option<u32>| match generation {
+        None => "-".to_owned(),
+        Some(0) => "plain".to_owned(),
+        Some(generation) => format!("secret, generation {generation}"),
+    };
+    [function.to_owned(), variable.name.clone(), state, side(variable.from), side(variable.to)]
 }
 
 fn state_text(state: ComparedState) -> &'static str {
@@ -305,5 +319,35 @@ mod tests {
         let expected = "FUNCTION  STATE  STAGING          CODE          PRODUCTION    CODE\n\
                         hello     ahead  STAGING: v2 (2)  abababababab  LIVE: v1 (1)  abababababab\n";
         assert_eq!(plain(&text), expected);
+    }
+
+    #[test]
+    fn variables_that_differ_are_a_table() {
+        let variable = |name: &str, secret, from, to| ComparedVariable { name: name.into(), secret, from, to };
+        let function = ComparedFunction {
+            function: "hello".into(),
+            function_id: "func-1".into(),
+            state: ComparedState::InSync,
+            from: None,
+            to: None,
+            note: None,
+            variables: vec![
+                variable("GLOB", false, Some(0), Some(0)),
+                variable("KEY", true, Some(2), Some(1)),
+                variable("MIXED", true, Some(0), Some(3)),
+                variable("NEW", false, Some(0), None),
+                variable("OLD", true, None, Some(4)),
+            ],
+        };
+        let (from, to) = ("staging".into(), "production".into());
+        let text = plain(&compare_text(&CompareEnvironmentsResponse { from, to, functions: vec![function] }));
+        let expected = "\n\
+            FUNCTION  VARIABLE  STATE               STAGING               PRODUCTION\n\
+            hello     GLOB      differs             plain                 plain\n\
+            hello     KEY       set separately      secret, generation 2  secret, generation 1\n\
+            hello     MIXED     set separately      plain                 secret, generation 3\n\
+            hello     NEW       only in staging     plain                 -\n\
+            hello     OLD       only in production  -                     secret, generation 4\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 }
