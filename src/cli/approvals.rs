@@ -106,7 +106,8 @@ fn find<'a>(waiting: &'a [DeploymentInfo], wanted: &str) -> Result<Option<&'a De
     };
     let of_function: Vec<_> = waiting.iter().filter(|it| it.function == wanted || it.function_id == wanted).collect();
     // A name is a name, whatever ids look like.
-    let found = if of_function.is_empty() { waiting.iter().filter(is_named).collect() } else { of_function };
+    let is_function = !of_function.is_empty();
+    let found = if is_function { of_function } else { waiting.iter().filter(is_named).collect() };
     match found.as_slice() {
         [one] => Ok(Some(one)),
         [] if wanted.parse::<DeploymentId>().is_ok() => Ok(None),
@@ -117,7 +118,11 @@ fn find<'a>(waiting: &'a [DeploymentInfo], wanted: &str) -> Result<Option<&'a De
         }
         several => {
             let ids: Vec<_> = several.iter().map(|it| it.deployment_id.as_str()).collect();
-            let message = format!("`{wanted}` may be {} deployments that wait: give the id of one", ids.len());
+            let count = ids.len();
+            let message = match is_function {
+                true => format!("{count} deployments of `{wanted}` wait for approval: give the id of one"),
+                false => format!("{count} deployments that wait have `{wanted}` in their ids: give more of the one"),
+            };
             let details = serde_json::json!({ "deployments": ids });
             Err(Error::new(ErrorCode::Conflict, message).with_details(details))
         }
@@ -208,6 +213,9 @@ mod tests {
         let waiting = [waits("hello", FIRST), waits("hello", SECOND)];
         let error = find(&waiting, "hello").expect_err("two");
         assert_eq!(error.code, ErrorCode::Conflict);
+        assert_eq!(error.message, "2 deployments of `hello` wait for approval: give the id of one");
+        let prefix = find(&waiting, "0190").expect_err("two").message;
+        assert_eq!(prefix, "2 deployments that wait have `0190` in their ids: give more of the one");
         assert!(error.details.is_some_and(|it| it.to_string().contains(SECOND)), "{}", error.message);
         assert_eq!(find(&waiting, "7654").map(|it| it.is_some()), Ok(true));
     }

@@ -224,7 +224,7 @@ pub(super) fn text(name: &str, response: &DeployResponse) -> String {
     for step in &response.plan {
         text.push_str(&format!("   {}\n", text::harmless(&step.detail).replace('\n', " ")));
     }
-    if let Some(url) = response.host_url.as_ref().or(response.url.as_ref()).filter(|_| status == "deployed") {
+    for url in response.host_url.iter().chain(&response.url).filter(|_| status == "deployed") {
         text.push_str(&format!("   {url}\n"));
     }
     if let Some(at) = response.expires_at {
@@ -269,6 +269,15 @@ mod tests {
     fn the_text_says_what_is_live_now_and_what_was_before() {
         let text = plain(&text("hello", &response()));
         assert_eq!(text, "ok hello v2 is live as version 2, before it v1\n   2.0 KiB abababababab, took 41.2 ms");
+    }
+
+    #[test]
+    fn a_preview_has_both_of_its_addresses() {
+        let (by_path, by_host) = ("http://localhost:1/functions/f:preview-a", "http://preview-a--f.localhost:1/");
+        let alias = "preview-a".into();
+        let response = DeployResponse { alias, url: Some(by_path.into()), host_url: Some(by_host.into()), ..response() };
+        let text = plain(&text("f", &response));
+        assert!(text.contains(&format!("\n   {by_host}\n   {by_path}\n")), "{text}");
     }
 
     #[test]

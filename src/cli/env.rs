@@ -202,7 +202,7 @@ pub(super) async fn delete(
     if keys.is_empty() {
         return Err(CliError::usage("name the variables to delete"));
     }
-    if !yes && !confirm(&format!("Delete {}?", keys.join(", ")))? {
+    if !yes && !confirm(&format!("Delete {}?", text::names(&keys)))? {
         return Err(CliError::usage("nothing deleted"));
     }
     let request = DeleteVariablesRequest { function_id, environment, key: None, keys, only_secrets };
@@ -237,20 +237,20 @@ fn changed_text(response: &ChangeVariablesResponse) -> String {
     let ok = styled(GREEN, "ok");
     for (what, keys) in [("set", created), ("changed", changed), ("deleted", deleted)] {
         if !keys.is_empty() {
-            lines.push(format!("{ok} {what} {}", keys.join(", ")));
+            lines.push(format!("{ok} {what} {}", text::names(keys)));
         }
     }
     if !unchanged.is_empty() {
-        lines.push(styled(DIM, &format!("as before: {}", unchanged.join(", "))));
+        lines.push(styled(DIM, &format!("as before: {}", text::names(unchanged))));
     }
-    let pools = text::count(workers.pools as usize, "version", "versions");
+    let pools = text::count(workers.pools as usize, "pool", "pools");
     match (workers.pools, workers.pending) {
         (0, _) => {}
-        (_, 0) => lines.push(format!("{ok} workers of {pools} were replaced: every call has the present values")),
+        (_, 0) => lines.push(format!("{ok} the workers of {pools} were replaced: every call has the present values")),
         (_, pending) => {
             let why = workers.failure.as_deref().unwrap_or("it takes long");
-            let pending = text::count(pending as usize, "version", "versions");
-            let note = format!("workers of {pending} still have the values from before: {}", text::harmless(why));
+            let pending = text::count(pending as usize, "pool", "pools");
+            let note = format!("the workers of {pending} still have the values from before: {}", text::harmless(why));
             lines.push(styled(YELLOW, &note));
         }
     }
@@ -364,12 +364,12 @@ mod tests {
         let text = plain(&changed_text(&response));
         assert_eq!(
             text,
-            "ok set A\nas before: B\nok workers of 2 versions were replaced: every call has the present values"
+            "ok set A\nas before: B\nok the workers of 2 pools were replaced: every call has the present values"
         );
         response.workers = RenewalInfo { pools: 2, pending: 1, failure: Some("it throws".into()) };
         assert!(
             plain(&changed_text(&response))
-                .ends_with("workers of 1 version still have the values from before: it throws")
+                .ends_with("the workers of 1 pool still have the values from before: it throws")
         );
     }
 }

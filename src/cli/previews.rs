@@ -98,12 +98,13 @@ fn list_text(response: &PreviewsResponse, now: Timestamp) -> String {
             it.function.clone(),
             it.name.clone(),
             it.version.clone(),
+            it.environment.clone(),
             text::age(it.updated_at, now),
             left_text(it.expires_at, now),
             text::or_dash(it.host_url.as_deref().or(it.url.as_deref())),
         ]
     });
-    table(["FUNCTION", "PREVIEW", "VERSION", "DEPLOYED", "EXPIRES IN", "URL"], rows)
+    table(["FUNCTION", "PREVIEW", "VERSION", "ENVIRONMENT", "DEPLOYED", "EXPIRES IN", "URL"], rows)
 }
 
 fn removed_text(response: &RemovedPreviewsResponse) -> String {

@@ -58,6 +58,15 @@ pub(super) fn count(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
+/// Names one after the other, and how many there are beyond the first ten.
+pub(super) fn names(names: &[String]) -> String {
+    const SHOWN_MAX: usize = 10;
+    match names.len().saturating_sub(SHOWN_MAX) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..SHOWN_MAX].join(", ")),
+    }
+}
+
 /// The text, or `-` for none.
 pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|it| !it.is_empty()).unwrap_or("-").to_owned()
@@ -166,5 +175,13 @@ mod tests {
     fn a_short_id_is_its_end() {
         assert_eq!(short_id("exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab"), "456789ab");
         assert_eq!(short_id("x"), "x");
+    }
+
+    #[test]
+    fn names_end_after_ten() {
+        let all: Vec<_> = (1..=12).map(|it| format!("N{it}")).collect();
+        assert_eq!(names(&all[..2]), "N1, N2");
+        assert_eq!(names(&all[..10]).matches("N").count(), 10);
+        assert!(names(&all).ends_with("N9, N10 and 2 more"), "{}", names(&all));
     }
 }

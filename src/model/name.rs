@@ -6,13 +6,17 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
+/// The longest name of a preview: more would leave a label of a host name no room for the function's.
+const PREVIEW_BYTES_MAX: usize = 48;
+
 /// A text that cannot be the wanted kind of name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} `{found}` is not valid: use 1 to {NAME_BYTES_MAX} of {allowed}")]
+#[error("{kind} `{found}` is not valid: use 1 to {bytes_max} of {allowed}")]
 pub struct NameError {
     kind: &'static str,
     found: String,
     allowed: &'static str,
+    bytes_max: usize,
 }
 
 fn is_word(byte: u8) -> bool {
@@ -21,6 +25,9 @@ fn is_word(byte: u8) -> bool {
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $allowed:literal, $valid:expr) => {
+        name!($(#[$doc])* $name, $kind, $allowed, NAME_BYTES_MAX, $valid);
+    };
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $allowed:literal, $bytes_max:expr, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(into = "String", try_from = "String")]
@@ -45,11 +52,11 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, NameError> {
                 let valid: fn(&str) -> bool = $valid;
-                if !text.is_empty() && text.len() <= NAME_BYTES_MAX && valid(text) {
+                if !text.is_empty() && text.len() <= $bytes_max && valid(text) {
                     Ok(Self(text.into()))
                 } else {
                     let found = text.chars().take(NAME_BYTES_MAX + 1).collect();
-                    Err(NameError { kind: $kind, found, allowed: $allowed })
+                    Err(NameError { kind: $kind, found, allowed: $allowed, bytes_max: $bytes_max })
                 }
             }
         }
@@ -127,10 +134,10 @@ name!(
     /// stands between it and the function's name.
     PreviewName,
     "preview",
-    "lower-case letters, digits and single `-` between them, 48 of them at most",
+    "lower-case letters, digits and single `-` between them",
+    PREVIEW_BYTES_MAX,
     |text| {
-        text.len() <= 48
-            && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-')
+        text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-')
             && !text.starts_with('-')
             && !text.ends_with('-')
             && !text.contains("--")
@@ -282,5 +289,8 @@ mod tests {
     fn the_error_says_what_is_allowed() {
         let error = "a b".parse::<FunctionName>().expect_err("a blank is not allowed").to_string();
         assert!(error.contains("`a b`") && error.contains("letters, digits"), "{error}");
+        let error = "Bad_X".parse::<PreviewName>().expect_err("capitals are not allowed").to_string();
+        let expected = "use 1 to 48 of lower-case letters, digits and single `-` between them";
+        assert_eq!(error, format!("preview `Bad_X` is not valid: {expected}"));
     }
 }
