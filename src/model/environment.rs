@@ -18,6 +18,9 @@ pub enum EnvironmentError {
     /// The name would be taken for something else.
     #[error("`{0}` means something else: choose another name")]
     Reserved(EnvironmentName),
+    /// The name would be taken for an option of a command.
+    #[error("`{0}` begins with `-`, like an option: choose another name")]
+    Dash(EnvironmentName),
     /// There are as many as there may be.
     #[error("there are {ENVIRONMENTS_MAX} environments already: delete one that is not used")]
     TooMany,
@@ -75,6 +78,10 @@ pub fn check_new(links: &Links, name: &EnvironmentName) -> Result<(), Environmen
     }
     if RESERVED.iter().any(|it| it.eq_ignore_ascii_case(name.as_str())) {
         return Err(EnvironmentError::Reserved(name.clone()));
+    }
+    // Not a rule of the type: a node may have one from before there was the rule.
+    if name.as_str().starts_with('-') {
+        return Err(EnvironmentError::Dash(name.clone()));
     }
     if links.len() >= ENVIRONMENTS_MAX { Err(EnvironmentError::TooMany) } else { Ok(()) }
 }
@@ -205,6 +212,7 @@ mod tests {
         assert_eq!(check_new(&there, &name("qa")), Ok(()));
         assert_eq!(check_new(&there, &name("Staging")), Err(EnvironmentError::Taken(name("staging"))));
         assert_eq!(check_new(&there, &name("All")), Err(EnvironmentError::Reserved(name("All"))));
+        assert_eq!(check_new(&there, &name("-x")), Err(EnvironmentError::Dash(name("-x"))));
         let many = (0..ENVIRONMENTS_MAX).map(|it| format!("e{it}")).collect::<Vec<_>>().join(" ");
         assert_eq!(check_new(&links(&many), &name("qa")), Err(EnvironmentError::TooMany));
     }

@@ -412,3 +412,15 @@ async fn to_protect_an_environment_tells_of_secrets_that_others_see_all_the_same
     assert!(protect(&daemon, "production", false).await.warnings.is_empty());
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_environment_is_called_as_an_option() {
+    let daemon = TestDaemon::start().await;
+    for name in ["-x", "--all", "-"] {
+        let outcome = daemon.call(&named(name)).await;
+        assert!(is_refused(&outcome, ErrorCode::Conflict), "{name}: {outcome:?}");
+        assert!(outcome.unwrap_err().message.contains("begins with `-`"));
+    }
+    daemon.call(&named("a-b")).await.unwrap();
+    daemon.stop().await;
+}
