@@ -118,3 +118,31 @@ fn removed_text(response: &RemovedPreviewsResponse) -> String {
     };
     response.removed.iter().map(line).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::print::plain;
+    use super::*;
+
+    #[test]
+    fn a_list_says_where_previews_run() {
+        let preview = PreviewInfo {
+            function: "greet".into(),
+            function_id: "func-1".into(),
+            name: "pr-42".into(),
+            alias: "preview-pr-42".into(),
+            environment: "preview-pr-42".into(),
+            version: "v5".into(),
+            number: 5,
+            url: Some("http://localhost:1/functions/greet:preview-pr-42".into()),
+            host_url: None,
+            expires_at: None,
+            updated_at: Timestamp::from_millis(0),
+        };
+        let text = plain(&list_text(&PreviewsResponse { previews: vec![preview] }, Timestamp::from_millis(61_000)));
+        let expected = "FUNCTION  PREVIEW  VERSION  ENVIRONMENT    DEPLOYED  EXPIRES IN  URL\n\
+            greet     pr-42    v5       preview-pr-42  1m ago    never       \
+            http://localhost:1/functions/greet:preview-pr-42\n";
+        assert_eq!(text, expected);
+    }
+}

@@ -20,7 +20,10 @@ moves, and what was there before is what `levain rollback` goes back to. In a pr
 
 /// `levain promote`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    override_usage = "levain promote [OPTIONS] <NAME>\n       levain promote [OPTIONS] --all"
+)]
 pub(super) struct Promote {
     /// The function's name or id
     #[arg(required_unless_present = "all")]
