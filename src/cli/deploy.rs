@@ -275,7 +275,8 @@ mod tests {
     fn a_preview_has_both_of_its_addresses() {
         let (by_path, by_host) = ("http://localhost:1/functions/f:preview-a", "http://preview-a--f.localhost:1/");
         let alias = "preview-a".into();
-        let response = DeployResponse { alias, url: Some(by_path.into()), host_url: Some(by_host.into()), ..response() };
+        let response =
+            DeployResponse { alias, url: Some(by_path.into()), host_url: Some(by_host.into()), ..response() };
         let text = plain(&text("f", &response));
         assert!(text.contains(&format!("\n   {by_host}\n   {by_path}\n")), "{text}");
     }

@@ -7,8 +7,8 @@ use super::session::Session;
 use super::{aliases, text};
 use crate::protocol::message::{
     CompareEnvironmentsRequest, CompareEnvironmentsResponse, ComparedFunction, ComparedSide, ComparedState,
-    ComparedVariable,    CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
-    EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest,
+    ComparedVariable, CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo,
+    EnvironmentRequest, EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest,
 };
 use clap::{Args, Subcommand};
 

@@ -139,7 +139,10 @@ mod tests {
             expires_at: None,
             updated_at: Timestamp::from_millis(0),
         };
-        let text = plain(&list_text(&PreviewsResponse { previews: vec![preview] }, Timestamp::from_millis(61_000)));
+        let text = plain(&list_text(
+            &PreviewsResponse { previews: vec![preview], next_cursor: None },
+            Timestamp::from_millis(61_000),
+        ));
         let expected = "FUNCTION  PREVIEW  VERSION  ENVIRONMENT    DEPLOYED  EXPIRES IN  URL\n\
             greet     pr-42    v5       preview-pr-42  1m ago    never       \
             http://localhost:1/functions/greet:preview-pr-42\n";

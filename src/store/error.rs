@@ -155,12 +155,15 @@ fn stays_secret(several: &[VariableKey]) -> String {
     let keys = keys(several);
     match several.len() {
         1 => format!("{keys} is a secret, and stays one when it is set: delete it first to make it a plain variable"),
-        _ => format!("{keys} are secrets, and stay so when they are set: delete them first to make them plain variables"),
+        _ => {
+            format!("{keys} are secrets, and stay so when they are set: delete them first to make them plain variables")
+        }
     }
 }
 
 fn is_plain(several: &[VariableKey]) -> String {
-    let (keys, how) = (keys(several), "`levain env delete` deletes such, and `levain secret set` makes secrets of them");
+    let (keys, how) =
+        (keys(several), "`levain env delete` deletes such, and `levain secret set` makes secrets of them");
     match several.len() {
         1 => format!("{keys} is a plain variable and no secret: {how}"),
         _ => format!("{keys} are plain variables and no secrets: {how}"),

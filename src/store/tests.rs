@@ -390,7 +390,8 @@ fn a_failed_deployment_is_recorded_and_changes_nothing_else() {
 }
 
 fn protect(store: &Store, protected: bool) {
-    let outcome = store.change_environment(&EnvironmentName::production(), &protection(protected), &"uid:0".into(), at(9));
+    let outcome =
+        store.change_environment(&EnvironmentName::production(), &protection(protected), &"uid:0".into(), at(9));
     outcome.expect("it is there");
 }
 
@@ -501,7 +502,8 @@ fn environments_say_how_many_aliases_run_in_them() {
     let shown: Vec<_> = shown.iter().map(|it| (it.name.as_str(), it.aliases, it.protected)).collect();
     let expected = [("dev", 0, false), ("preview", 0, false), ("production", 2, true), ("staging", 0, false)];
     assert_eq!(shown, expected);
-    let nowhere = store.change_environment(&"nowhere".parse().expect("a name"), &protection(true), &"uid:0".into(), at(9));
+    let nowhere =
+        store.change_environment(&"nowhere".parse().expect("a name"), &protection(true), &"uid:0".into(), at(9));
     assert!(matches!(nowhere, Err(StoreError::EnvironmentNotFound(_))), "{nowhere:?}");
 }
 

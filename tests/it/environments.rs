@@ -361,11 +361,8 @@ async fn to_end_a_protection_that_hides_variables_has_to_be_allowed_and_is_noted
     let daemon = TestDaemon::start().await;
     let parent = Some("production".to_owned());
     daemon.call(&CreateEnvironmentRequest { parent, protected: true, ..named("guarded") }).await.unwrap();
-    let unprotect = SetEnvironmentRequest {
-        name: "guarded".into(),
-        protected: Some(false),
-        ..SetEnvironmentRequest::default()
-    };
+    let unprotect =
+        SetEnvironmentRequest { name: "guarded".into(), protected: Some(false), ..SetEnvironmentRequest::default() };
     let outcome = daemon.call(&unprotect).await;
     assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
     assert!(outcome.unwrap_err().message.contains("--allow"));

@@ -344,11 +344,8 @@ async fn the_command_line_rolls_out_and_sets_policies() {
 async fn what_waits_for_approval_is_no_rollout() {
     let daemon = with_two_versions().await;
     let client = daemon.client();
-    let protect = SetEnvironmentRequest {
-        name: "production".into(),
-        protected: Some(true),
-        ..SetEnvironmentRequest::default()
-    };
+    let protect =
+        SetEnvironmentRequest { name: "production".into(), protected: Some(true), ..SetEnvironmentRequest::default() };
     call(client, &protect).await;
     let share = SetTrafficRequest {
         function_id: "f".into(),

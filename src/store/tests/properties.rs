@@ -129,7 +129,12 @@ fn perform(store: &Store, function: &mut Function, model: &mut Model, act: &Act)
         }
         Act::Protect(protected) => {
             store
-                .change_environment(&"production".parse().expect("a name"), &protection(protected), &"uid:0".into(), at(9))
+                .change_environment(
+                    &"production".parse().expect("a name"),
+                    &protection(protected),
+                    &"uid:0".into(),
+                    at(9),
+                )
                 .expect("it is there");
             model.is_protected = protected;
         }

@@ -206,11 +206,8 @@ async fn who_deploys_changes_no_variable_that_a_protected_environment_finds() {
     let staging = (", \"environment\": \"staging\"", "?environment=staging");
     assert_eq!(set(&own, staging.0, "of-the-deployer").await.status(), 200);
     assert_eq!(delete(&own, staging.1).await.status(), 200);
-    let end = SetEnvironmentRequest {
-        name: "vault".into(),
-        protected: Some(false),
-        ..SetEnvironmentRequest::default()
-    };
+    let end =
+        SetEnvironmentRequest { name: "vault".into(), protected: Some(false), ..SetEnvironmentRequest::default() };
     daemon.call(&end).await.unwrap();
     for (place, query) in guarded {
         assert_eq!(set(&deployer, place, "of-the-deployer").await.status(), 200, "{place}");

@@ -263,7 +263,10 @@ fn requests_and_answers_about_variables_are_these_bytes() {
     let secret = VariableInfo { value: None, is_secret: true, generation: Some(2), hides: Vec::new(), ..plain.clone() };
     response::<ListVariablesRequest>("list-variables", &ListVariablesResponse { variables: vec![plain, secret] });
     let (id, keys) = (function_id.clone(), vec!["A".into(), "B".into()]);
-    request("delete-variables", &DeleteVariablesRequest { function_id: id, environment: None, key: None, keys, only_secrets: false });
+    request(
+        "delete-variables",
+        &DeleteVariablesRequest { function_id: id, environment: None, key: None, keys, only_secrets: false },
+    );
     let (id, key) = (function_id.clone(), "API_KEY".to_owned());
     request("secret-generations", &SecretGenerationsRequest { function_id: id, environment, key });
     let generation = GenerationInfo { generation: 2, is_current: true, actor: "token:ci".into(), created_at: at };

@@ -101,7 +101,8 @@ async fn the_trail_has_a_limit_like_every_list() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_about_secrets_leaves_plain_variables_alone() {
     let daemon = start().await;
-    let rotate = SetVariablesRequest { only_existing: true, ..secret(&[("KEY", "another2another2"), ("WORD", "secret")]) };
+    let rotate =
+        SetVariablesRequest { only_existing: true, ..secret(&[("KEY", "another2another2"), ("WORD", "secret")]) };
     let outcome = daemon.call(&rotate).await;
     assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
     assert!(outcome.unwrap_err().message.contains("WORD is a plain variable"));
