@@ -74,6 +74,8 @@ impl From<SecretError> for Error {
     fn from(error: SecretError) -> Self {
         let code = match &error {
             SecretError::SameKey(_) | SecretError::FixedKey => ErrorCode::Conflict,
+            // The system's failure, such as a full disk: no secret and no key is at fault.
+            SecretError::File { .. } | SecretError::Random => return Self::internal(error),
             _ => ErrorCode::SecretUnavailable,
         };
         Self::new(code, error.to_string())

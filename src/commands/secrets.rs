@@ -193,14 +193,28 @@ pub(super) async fn rotate(
 fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse, Error> {
     let present = master_key(context)?;
     let next = Arc::new(context.key_source.next(&present)?);
-    crash_point("secrets.next_key");
-    let count = context.store.rewrap_secrets((&present, &next), actor, Timestamp::now())?;
+    let outcome = context.store.rewrap_secrets((&present, &next), actor, Timestamp::now());
     crash_point("secrets.committed");
-    // The new picture first: even if the file does not get its name, what is set from now on opens at the next start.
+    // The database says which key counts: an error may come after its transaction too, such as from a full disk. Where it
+    // cannot say, both keys stay.
     let records = context.store.variables()?;
-    context.variables.put(picture(records, Some(Arc::clone(&next)), String::new()));
-    context.key_source.keep_next()?;
+    let is_done = match &records.master_key_id {
+        Some(id) => id == next.id(),
+        None => outcome.is_ok(),
+    };
+    let in_force = if is_done { &next } else { &present };
+    // The new picture before the files: what is set from now on opens at the next start, whatever becomes of those.
+    context.variables.put(picture(records, Some(Arc::clone(in_force)), String::new()));
+    let settled = context.key_source.settle(in_force.id());
+    let told = |error: Error| match is_done {
+        true => {
+            Error { message: format!("the master key was rotated to {}, but {}", next.id(), error.message), ..error }
+        }
+        false => error,
+    };
+    let count = outcome.map_err(|error| told(error.into()))?;
     tracing::info!(key = %next.id(), data_keys = count, actor = &**actor, "the master key was rotated");
+    settled.map_err(|error| told(error.into()))?;
     Ok(RotateMasterKeyResponse { key_id: next.id().to_string(), data_keys: count as u32 })
 }
 

@@ -6,11 +6,25 @@
 //! neither                                            ─▶ data/master.key, mode 0600, made when the first secret is set
 //! ```
 //!
-//! The database says which key its secrets are sealed with ([`KeyId`]). A rotation writes the new key beside the old one
-//! (`master.key.next`), changes all data keys and that id in one transaction, and then gives the new file its name:
-//! whatever ends it halfway, the key that the database names is in one of the two files.
+//! The database says which key its secrets are sealed with ([`KeyId`]). A rotation of the daemon's own key goes
+//!
+//! ```text
+//!                               master.key   master.key.next
+//! write the new key beside it      old            new
+//! exchange their names             new            old          what cannot be renamed shows here, and nothing has changed
+//! the transaction                  new            old          all data keys, and which key it is
+//! remove the old one               new
+//! ```
+//!
+//! **Invariant.** Whatever fails or ends it halfway, the key that the database names is in one of the two files: none of
+//! them is removed or written over before the other is known to hold that key.
 
 use super::SecretError;
+use crate::crash_point::crash_point;
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -160,27 +174,8 @@ impl KeySource {
                     .map(Some)
                     .ok_or_else(|| SecretError::Unreadable { from: self.to_string(), what: NO_KEY.to_owned() })
             }
-            // The bits of the group may be the mask of a list of rights: a service manager gives its files so.
-            Self::Given(path) => read_file(path, 0o027),
-            Self::Own(folder) => {
-                let (path, next) = (folder.join(MASTER_KEY_FILE), folder.join(NEXT_FILE));
-                let present = read_file(&path, 0o077)?;
-                if !next.exists() {
-                    return Ok(present);
-                }
-                let is_wanted = |it: &MasterKey| wanted == Some(it.id());
-                if present.as_ref().is_some_and(is_wanted) || wanted.is_none() {
-                    fs::remove_file(&next).map_err(|cause| SecretError::file(&next, cause))?;
-                    return Ok(present);
-                }
-                match read_file(&next, 0o077).ok().flatten().filter(is_wanted) {
-                    Some(key) => {
-                        self.keep_next()?;
-                        Ok(Some(key))
-                    }
-                    None => Ok(present),
-                }
-            }
+            Self::Given(path) => read_file(path, GIVEN_FORBIDDEN),
+            Self::Own(folder) => read_own(folder, wanted),
         }
     }
 
@@ -190,19 +185,36 @@ impl KeySource {
         let key = MasterKey::generate()?;
         // Under its final name from the first: no secret is sealed before this returns.
         write_file(&folder.join(NEXT_FILE), &key)?;
-        self.keep_next()?;
+        rename_next(folder)?;
         Ok(key)
     }
 
-    /// A key for a rotation: made and put beside the old one, or what stands in the given file by now.
+    /// A key for a rotation: made and put in the present one's place, or what stands in the given file by now. Where it
+    /// fails, the present key is where it was. [`settle`](Self::settle) ends the rotation, however it went.
     pub fn next(&self, present: &MasterKey) -> Result<MasterKey, SecretError> {
         match self {
             Self::Own(folder) => {
+                // What a rotation before has left may be the present key itself.
+                self.settle(present.id())?;
+                let path = folder.join(MASTER_KEY_FILE);
+                match read_file(&path, OWN_FORBIDDEN)? {
+                    Some(found) if found.id() != present.id() => {
+                        let (found, wanted) = (found.id().clone(), present.id().clone());
+                        return Err(SecretError::WrongKey { from: path.display().to_string(), found, wanted });
+                    }
+                    _ => {}
+                }
                 let key = MasterKey::generate()?;
                 write_file(&folder.join(NEXT_FILE), &key)?;
+                crash_point("secrets.next_key");
+                if let Err(error) = exchange(folder) {
+                    // What went wrong first is told: where this fails too, both files stay.
+                    let _ = self.settle(present.id());
+                    return Err(error);
+                }
                 Ok(key)
             }
-            Self::Given(path) => match read_file(path, 0o027)? {
+            Self::Given(path) => match read_file(path, GIVEN_FORBIDDEN)? {
                 Some(key) if key.id() != present.id() => Ok(key),
                 _ => Err(SecretError::SameKey(path.clone())),
             },
@@ -210,16 +222,60 @@ impl KeySource {
         }
     }
 
-    /// Gives the next key its name, once all that counts is sealed with it.
-    pub fn keep_next(&self) -> Result<(), SecretError> {
+    /// Leaves one file, `master.key`, with the key that the database names. Where neither file holds it, both stay.
+    pub fn settle(&self, in_force: &KeyId) -> Result<(), SecretError> {
         let Self::Own(folder) = self else { return Ok(()) };
         let next = folder.join(NEXT_FILE);
-        let renamed = fs::rename(&next, folder.join(MASTER_KEY_FILE)).and_then(|()| File::open(folder)?.sync_all());
-        renamed.map_err(|cause| SecretError::file(&next, cause))
+        let holds = |path: &Path| {
+            let key = read_file(path, OWN_FORBIDDEN).ok().flatten();
+            key.is_some_and(|it| it.id() == in_force)
+        };
+        if !next.try_exists().map_err(|cause| SecretError::file(&next, cause))? {
+            return Ok(());
+        }
+        if holds(&folder.join(MASTER_KEY_FILE)) {
+            let removed = fs::remove_file(&next).and_then(|()| File::open(folder)?.sync_all());
+            return removed.map_err(|cause| SecretError::file(&next, cause));
+        }
+        if holds(&next) {
+            return rename_next(folder);
+        }
+        Err(SecretError::Unreadable { from: next.display().to_string(), what: NOT_IN_FORCE.to_owned() })
     }
 }
 
+/// The key in the data directory: where a rotation was cut off, the one that the database names. It is as good in the
+/// file beside as under its name, so that nothing which stands in the way of tidying up stands in the way of a start.
+fn read_own(folder: &Path, wanted: Option<&KeyId>) -> Result<Option<MasterKey>, SecretError> {
+    let present = read_file(&folder.join(MASTER_KEY_FILE), OWN_FORBIDDEN);
+    let next = folder.join(NEXT_FILE);
+    let Some(wanted) = wanted else { return present };
+    let is_wanted = |it: &MasterKey| it.id() == wanted;
+    let beside = || read_file(&next, OWN_FORBIDDEN).ok().flatten().filter(is_wanted);
+    let key = match present {
+        Ok(Some(key)) if is_wanted(&key) => key,
+        present => match beside() {
+            Some(key) => key,
+            None => return present,
+        },
+    };
+    if let Err(error) = KeySource::Own(folder.to_owned()).settle(wanted) {
+        tracing::warn!(key = %wanted, "a rotation of the master key has left {}, which stays: {error}", next.display());
+    }
+    Ok(Some(key))
+}
+
+/// What neither the group nor others may do with the daemon's own file: anything.
+const OWN_FORBIDDEN: u32 = 0o077;
+
+/// With a given one: all but reading by its group. Those bits may be the mask of a list of rights, and a service manager
+/// gives its files so.
+const GIVEN_FORBIDDEN: u32 = 0o027;
+
 const NO_KEY: &str = "it does not hold a key, which is 64 hexadecimal digits";
+
+const NOT_IN_FORCE: &str = "neither it nor master.key is the key that secrets are sealed with; \
+     keep both, and move this one away";
 
 fn read_file(path: &Path, forbidden: u32) -> Result<Option<MasterKey>, SecretError> {
     let failed = |cause| SecretError::file(path, cause);
@@ -229,12 +285,22 @@ fn read_file(path: &Path, forbidden: u32) -> Result<Option<MasterKey>, SecretErr
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(unreadable("it is a folder: put the file with the key in its place".to_owned()));
+    }
+    let mode = metadata.mode() & 0o777;
     if mode & forbidden != 0 {
         let shown = path.display();
+        let (who, allowed) = match forbidden {
+            GIVEN_FORBIDDEN => {
+                ("others than its owner and its group may read it, or others than its owner write it", 640)
+            }
+            _ => ("others than its owner may read or write it", 600),
+        };
         let what = format!(
-            "others than its owner may read or write it (mode {mode:04o}): whoever has read it can open every secret; \
-             `chmod 600 {shown}`, and rotate the key and the secrets if somebody may have"
+            "{who} (mode {mode:04o}): whoever has read it can open every secret; \
+             `chmod {allowed} {shown}`, and rotate the key and the secrets if somebody may have"
         );
         return Err(unreadable(what));
     }
@@ -256,7 +322,30 @@ fn write_file(path: &Path, key: &MasterKey) -> Result<(), SecretError> {
         file.sync_all()?;
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
-    write().map_err(|cause| SecretError::file(path, cause))
+    write().map_err(|cause| {
+        // Half a key is of no use; whoever calls this has made sure that no whole one was there.
+        let _ = fs::remove_file(path);
+        SecretError::file(path, cause)
+    })
+}
+
+/// Gives the file beside the key's name. It is on disk when this returns.
+fn rename_next(folder: &Path) -> Result<(), SecretError> {
+    let path = folder.join(MASTER_KEY_FILE);
+    let renamed = fs::rename(folder.join(NEXT_FILE), &path).and_then(|()| File::open(folder)?.sync_all());
+    renamed.map_err(|cause| SecretError::file(&path, cause))
+}
+
+/// Exchanges the names of the key and of the file beside it. It is on disk when this returns.
+fn exchange(folder: &Path) -> Result<(), SecretError> {
+    let (path, next) = (folder.join(MASTER_KEY_FILE), folder.join(NEXT_FILE));
+    let failed = |cause| SecretError::file(&path, cause);
+    match renameat2(AT_FDCWD, &next, AT_FDCWD, &path, RenameFlags::RENAME_EXCHANGE) {
+        Ok(()) => File::open(folder).and_then(|it| it.sync_all()).map_err(failed),
+        // There is no present file, or the file system cannot do it: the new one gets its name after the transaction.
+        Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => Ok(()),
+        Err(errno) => Err(failed(errno.into())),
+    }
 }
 
 #[cfg(test)]
@@ -300,6 +389,75 @@ mod tests {
         // Half a file is none that counts.
         fs::write(folder.path().join(NEXT_FILE), "12").expect("a file");
         assert_eq!(source.read(Some(next.id())).expect("it reads").expect("a key").id(), next.id());
+    }
+
+    /// A key in force in the file beside, and something in the key's place that no file can be renamed to.
+    fn stuck() -> (tempfile::TempDir, KeySource, MasterKey) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = KeySource::Own(folder.path().to_owned());
+        let key = MasterKey::generate().expect("bytes");
+        write_file(&folder.path().join(NEXT_FILE), &key).expect("a file");
+        fs::create_dir_all(folder.path().join(MASTER_KEY_FILE).join("in the way")).expect("a folder");
+        (folder, source, key)
+    }
+
+    #[test]
+    fn a_key_that_cannot_get_its_name_is_used_and_kept() {
+        let (folder, source, key) = stuck();
+        assert_eq!(source.read(Some(key.id())).expect("it reads").expect("a key").id(), key.id());
+        let error = source.next(&key).expect_err("the rotation before has not ended").to_string();
+        assert!(error.contains(MASTER_KEY_FILE), "{error}");
+        assert_eq!(source.read(Some(key.id())).expect("it reads").expect("a key").id(), key.id());
+        // Once nothing is in the way, all is as it should be.
+        fs::remove_dir_all(folder.path().join(MASTER_KEY_FILE)).expect("a folder");
+        let next = source.next(&key).expect("another one");
+        source.settle(next.id()).expect("it gets its name");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        assert_eq!(source.read(Some(next.id())).expect("it reads").expect("a key").id(), next.id());
+    }
+
+    #[test]
+    fn a_rotation_that_fails_leaves_the_present_key_where_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = KeySource::Own(folder.path().to_owned());
+        let path = folder.path().join(MASTER_KEY_FILE);
+        let old = source.make().expect("it can be made");
+        let text = fs::read(&path).expect("a file");
+        // The new key has its name before the transaction, so that a name that cannot be given stops it in time.
+        let next = source.next(&old).expect("another one");
+        assert_eq!(source.read(None).expect("it reads").expect("a key").id(), next.id());
+        source.settle(old.id()).expect("the transaction failed");
+        assert_eq!(fs::read(&path).expect("a file"), text);
+        assert!(!folder.path().join(NEXT_FILE).exists());
+        // Somebody else's key is not written over, and one that is nowhere but in memory is no reason to fail.
+        let other = MasterKey::generate().expect("bytes");
+        write_file(&path, &other).expect("a file");
+        assert!(matches!(source.next(&old), Err(SecretError::WrongKey { .. })));
+        assert_eq!(source.read(None).expect("it reads").expect("a key").id(), other.id());
+        fs::remove_file(&path).expect("a file");
+        let next = source.next(&old).expect("another one");
+        source.settle(next.id()).expect("it gets its name");
+        assert_eq!(source.read(None).expect("it reads").expect("a key").id(), next.id());
+        // What is neither is not removed.
+        fs::write(folder.path().join(NEXT_FILE), "12").expect("a file");
+        assert!(source.settle(old.id()).is_err() && folder.path().join(NEXT_FILE).exists());
+    }
+
+    #[test]
+    fn what_is_in_the_place_of_a_key_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join(MASTER_KEY_FILE)).expect("a folder");
+        let error = KeySource::Own(folder.path().to_owned()).read(None).expect_err("it is none").to_string();
+        assert!(error.contains("it is a folder") && !error.contains("chmod"), "{error}");
+        let path = folder.path().join("given");
+        write_file(&path, &MasterKey::generate().expect("bytes")).expect("a file");
+        for (mode, is_taken) in [(0o440, true), (0o640, true), (0o660, false), (0o644, false), (0o444, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+            let found = KeySource::Given(path.clone()).read(None);
+            assert_eq!(found.is_ok(), is_taken, "{mode:o}: {found:?}");
+            let told = found.err().map(|it| it.to_string()).unwrap_or_default();
+            assert!(is_taken || told.contains("and its group") && told.contains("chmod 640"), "{told}");
+        }
     }
 
     #[test]
