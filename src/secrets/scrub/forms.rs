@@ -1,0 +1,70 @@
+//! What of a value is looked for.
+
+use super::{LINE_BYTES_MIN, MASKED_BYTES_MIN, PASSWORD_BYTES_MIN, view::percent_decoded};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use zeroize::Zeroizing;
+
+/// The value, its lines, the passwords of URLs in it, and all but the lines as base64.
+pub(super) fn forms(value: &str) -> Zeroizing<Vec<String>> {
+    let mut forms = Zeroizing::new(Vec::new());
+    // Blanks and ends of lines around a value are mostly the file's that it came from.
+    let trimmed = value.trim();
+    let whole = if trimmed.len() >= MASKED_BYTES_MIN { trimmed } else { value };
+    if whole.len() < MASKED_BYTES_MIN {
+        return forms;
+    }
+    let passwords = passwords(whole);
+    for text in std::iter::once(whole).chain(passwords.iter().map(String::as_str)) {
+        forms.push(text.to_owned());
+        forms.extend(base64(text.as_bytes()));
+        let quoted = Zeroizing::new(serde_json::to_string(text).unwrap_or_default());
+        if quoted.len() > text.len() + 2 {
+            forms.extend(base64(&quoted.as_bytes()[1..quoted.len() - 1]));
+        }
+    }
+    let lines = whole.lines().map(str::trim).filter(|it| it.len() >= LINE_BYTES_MIN);
+    forms.extend(lines.map(str::to_owned));
+    forms.sort_unstable();
+    forms.dedup();
+    forms
+}
+
+/// The passwords of connection strings, `scheme://user:password@host`: as they stand, and as they read.
+fn passwords(value: &str) -> Zeroizing<Vec<String>> {
+    let mut found = Zeroizing::new(Vec::new());
+    for (at, separator) in value.match_indices("://") {
+        let rest = &value[at + separator.len()..];
+        let ends = |it: char| it.is_whitespace() || matches!(it, '/' | '?' | '#' | '"' | '\'');
+        let authority = rest.find(ends).map_or(rest, |end| &rest[..end]);
+        let user = authority.rsplit_once('@').map(|(user, _)| user);
+        let Some((_, password)) = user.and_then(|it| it.split_once(':')) else { continue };
+        for text in [Some(password.to_owned()), percent_decoded(password)].into_iter().flatten() {
+            if text.len() >= PASSWORD_BYTES_MIN {
+                found.push(text);
+            }
+        }
+    }
+    found
+}
+
+/// The characters that a value makes wherever it stands in what is encoded: three alignments, two alphabets.
+fn base64(value: &[u8]) -> Vec<String> {
+    let mut forms = Vec::new();
+    for shift in 0..3 {
+        let mut bytes = Zeroizing::new(vec![0; shift]);
+        bytes.extend_from_slice(value);
+        // The first characters and the last one depend on the neighbours.
+        let first = (shift * 8).div_ceil(6);
+        let last = bytes.len() * 8 / 6;
+        for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+            let encoded = Zeroizing::new(encoded);
+            if last.saturating_sub(first) > MASKED_BYTES_MIN {
+                forms.push(encoded[first..last].to_owned());
+            }
+        }
+    }
+    forms
+}
