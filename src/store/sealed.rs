@@ -1,9 +1,9 @@
 //! The tables `secret_generations` and `secret_state`, and reading variables together with what is sealed.
 
-use super::StoreError;
 use super::value::{Columns, Text};
 use super::variables::GenerationRecord;
-use crate::model::{Place, Sealed, Variable, VariableValue};
+use super::{StoreError, audit};
+use crate::model::{Place, Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariableValue};
 use crate::secrets::{KeyId, MasterKey, SecretError, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -53,27 +53,51 @@ fn set_master_key_id(it: &Connection, master: &MasterKey) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Seals every data key with another master key. A former generation that does not open is lost anyway: it goes, which is
+/// noted, and is in the way of nothing. One that counts is somebody's to set again first.
 pub(super) fn rewrap(it: &Connection, from: &MasterKey, to: &MasterKey) -> Result<usize, StoreError> {
-    let sql = "SELECT v.id, v.function_id, v.environment, v.key, g.generation, g.sealed_at, g.value, g.wrapped_key \
+    let sql = "SELECT v.id, v.function_id, v.environment, v.key, v.generation IS g.generation AS is_current, \
+         g.generation, g.sealed_at, g.value, g.wrapped_key \
          FROM secret_generations g JOIN variables v ON v.id = g.variable_id";
     let read = |row: &Row<'_>| {
         let columns = Columns { table: "secret_generations", row };
-        Ok::<_, StoreError>((
-            columns.plain::<i64>("id")?,
-            place(&columns)?,
-            columns.text("key")?,
-            read_sealed(&columns)?,
-        ))
+        let (id, is_current) = (columns.plain::<i64>("id")?, columns.plain::<bool>("is_current")?);
+        Ok::<_, StoreError>((id, is_current, place(&columns)?, columns.text("key")?, read_sealed(&columns)?))
     };
     let rows: Vec<_> = it.prepare_cached(sql)?.query_and_then([], read)?.collect::<Result<_, _>>()?;
     let mut update =
         it.prepare_cached("UPDATE secret_generations SET wrapped_key = ?3 WHERE variable_id = ?1 AND generation = ?2")?;
-    for (id, place, key, sealed) in &rows {
-        let wrapped = seal::rewrap((from, to), place, key, sealed)?;
-        update.execute(params![id, sealed.generation, wrapped])?;
+    let mut count = 0;
+    for (id, is_current, place, key, sealed) in &rows {
+        match seal::rewrap((from, to), place, key, sealed) {
+            Ok(wrapped) => count += update.execute(params![id, sealed.generation, wrapped])?,
+            Err(error @ SecretError::Damaged { .. }) if !is_current => {
+                tracing::warn!("{error}; as it is a former one, it was removed");
+                let sql = "DELETE FROM secret_generations WHERE variable_id = ?1 AND generation = ?2";
+                it.prepare_cached(sql)?.execute(params![id, sealed.generation])?;
+                audit::add(it, &removed(place, key, sealed.generation))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     set_master_key_id(it, to)?;
-    Ok(rows.len())
+    Ok(count)
+}
+
+fn removed(place: &Place, key: &VariableKey, generation: u32) -> SecretAudit {
+    let now = Timestamp::now();
+    SecretAudit {
+        at: now,
+        action: SecretAction::RotateMasterKey,
+        actor: "daemon".into(),
+        function: place.function,
+        environment: place.environment.clone(),
+        key: Some(key.clone()),
+        generation: Some(generation),
+        detail: Some("this former generation was damaged, and was removed".into()),
+        count: 1,
+        last_at: now,
+    }
 }
 
 fn place(columns: &Columns<'_>) -> Result<Place, StoreError> {
