@@ -27,7 +27,7 @@ const REFUSED_PREFIXES: [(&str, &str); 8] = [
 ];
 
 /// Keys that are refused for the same reasons.
-const REFUSED_KEYS: [(&str, &str); 11] = [
+const REFUSED_KEYS: [(&str, &str); 12] = [
     ("NODE_OPTIONS", "it changes how Bun runs"),
     ("NODE_PATH", "it changes where Bun looks for modules"),
     ("NODE_COMPILE_CACHE", "it changes where Bun keeps compiled code"),
@@ -39,6 +39,7 @@ const REFUSED_KEYS: [(&str, &str); 11] = [
     ("HOME", "it is the worker's own folder"),
     ("TMPDIR", "it is the worker's own folder"),
     ("PWD", "it is the worker's own folder"),
+    ("__PROTO__", "JavaScript keeps __proto__ for itself: it would never arrive"),
 ];
 
 /// The name of a variable.
@@ -69,11 +70,7 @@ impl FromStr for VariableKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let begins_well = text.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_');
-        if !begins_well
-            || text.len() > KEY_BYTES_MAX
-            || !text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
-        {
+        if !is_formed(text) {
             return Err(KeyError::Form);
         }
         // The engine's own names are of mixed case; nobody is served by a key that only differs in that.
@@ -86,11 +83,22 @@ impl FromStr for VariableKey {
     }
 }
 
+/// Whether a text has the characters of a key.
+pub(super) fn is_formed(text: &str) -> bool {
+    text.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
+        && text.len() <= KEY_BYTES_MAX
+        && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+}
+
+/// A key as it was stored: one that could be set then is read, whatever has been refused since.
 impl TryFrom<String> for VariableKey {
     type Error = KeyError;
 
     fn try_from(text: String) -> Result<Self, KeyError> {
-        text.parse()
+        match is_formed(&text) {
+            true => Ok(Self(text.into())),
+            false => Err(KeyError::Form),
+        }
     }
 }
 
