@@ -5,7 +5,7 @@
 //! in `"…"`, `\n`, `\r`, `\t`, `\"`, `\\` and `\$` are what they stand for. Both may go over several lines. Nothing is
 //! ever replaced by the value of another variable: `$X` is two characters and a name.
 
-use super::SecretText;
+use super::{SecretText, variable::is_formed};
 
 /// A line that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,15 @@ pub struct DotenvError {
     pub what: &'static str,
 }
 
-/// Reads a file: its keys as they stand, unchecked, each with the number of its line and its value.
+const NO_NAME: &str = "before the = is no name of A-Z, a-z, 0-9 and _; a value of several lines is in quotes";
+
+/// The longest text that is shown although it is no name.
+const SHOWN_BYTES_MAX: usize = 32;
+
+/// How a key, a certificate or the like begins and ends.
+const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
+
+/// Reads a file: its keys, unchecked but such that they may be shown, each with the number of its line and its value.
 pub fn parse(text: &str) -> Result<Vec<(String, usize, SecretText)>, DotenvError> {
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut line = 1;
@@ -41,12 +49,21 @@ pub fn parse(text: &str) -> Result<Vec<(String, usize, SecretText)>, DotenvError
         if key.is_empty() {
             return Err(error("it has no name before the ="));
         }
+        // It may be a line of a value that should have been in quotes: nobody is shown it as a name.
+        if !is_formed(key) && !may_be_shown(key) {
+            return Err(error(NO_NAME));
+        }
         let (value, after) = value(value_begins).map_err(error)?;
         found.push((key.to_owned(), line, value));
         line += rest[..rest.len() - after.len()].matches('\n').count();
         rest = after;
     }
     Ok(found)
+}
+
+/// Whether a text that is no name looks like one that was misspelt.
+fn may_be_shown(key: &str) -> bool {
+    key.len() <= SHOWN_BYTES_MAX && key.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-.".contains(&it))
 }
 
 /// The first line and what follows its end.
@@ -64,6 +81,9 @@ fn value(text: &str) -> Result<(SecretText, &str), &'static str> {
     let Some(quote) = quote else {
         let (line, rest) = split_line(text);
         let end = comment(line).unwrap_or(line.len());
+        if line.starts_with(PEM.0) && !line.contains(PEM.1) {
+            return Err("a value of several lines is in quotes");
+        }
         return Ok((line[..end].trim().into(), rest));
     };
     let mut value = String::new();
@@ -169,9 +189,14 @@ mod tests {
             ("\n\nA=\"hunter22", 3, "a quote is not closed"),
             ("A='x' hunter22", 1, "something follows the closing quote"),
             ("A=\"x\\", 1, "a quote is not closed"),
+            ("A=-----BEGIN KEY-----\nMIIEvQIBADANBg=\n", 1, "a value of several lines is in quotes"),
+            ("A=1\nMIIE/QIBADANBg==\n", 2, NO_NAME),
+            ("A B=hunter22", 1, NO_NAME),
+            ("9IIEvQIBADANBg9IIEvQIBADANBg9IIEvQ==\n", 1, NO_NAME),
         ] {
             assert_eq!(parse(text), Err(DotenvError { line, what }), "{text}");
         }
+        assert_eq!(read("9A=1\nA-B=1\n").len(), 2, "what looks like a name that was misspelt is for who knows why");
     }
 
     proptest! {
