@@ -34,6 +34,7 @@ fn text(status: &StatusResponse) -> String {
         ),
         ("disk", disk_text(&status.disk)),
         ("sandbox", sandbox_text(&status.sandbox)),
+        ("secrets", status.secrets_unavailable.as_ref().map(|it| format!("unavailable: {it}")).unwrap_or_default()),
         ("logs dropped", dropped),
     ]);
     for missing in &status.sandbox.missing {
@@ -111,6 +112,7 @@ mod tests {
                 cgroups: Some("cgroup v2 (memory, pids)".into()),
                 missing: vec!["privileged: the daemon is not root".into()],
             },
+            secrets_unavailable: Some("the master key is missing".into()),
         };
         let expected = "\
 daemon     levain 0.1.0, process 7
@@ -123,6 +125,7 @@ workers    3 of 512
 memory     20 MiB daemon, 90 MiB of 6.0 GiB workers
 disk       3.0 MiB bundles, 0 B bytecode, 200 KiB store, 5.0 MiB logs, 40 GiB free
 sandbox    user-namespace, cgroup v2 (memory, pids)
+secrets    unavailable: the master key is missing
 missing    privileged: the daemon is not root
 
 FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  RETIRING  STOPPING  QUEUED

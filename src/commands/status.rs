@@ -42,6 +42,7 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
             cgroups: sandbox.cgroups.clone(),
             missing: sandbox.missing.clone(),
         },
+        secrets_unavailable: Some(context.variables.picture().why_no_master.clone()).filter(|it| !it.is_empty()),
     })
 }
 

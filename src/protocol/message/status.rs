@@ -45,6 +45,9 @@ messages! {
         logs_dropped: u64,
         /// How far functions are kept from the rest of the machine.
         sandbox: SandboxInfo,
+        /// Why no secret can be opened (`secrets.allow_missing_key`); absent where that is not so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secrets_unavailable: Option<String>,
     }
     /// How far functions are kept from the rest of the machine.
     SandboxInfo {

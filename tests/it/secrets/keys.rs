@@ -6,7 +6,11 @@ use levain::{
     client::ClientError,
     crash_point::{CRASH_AT_VARIABLE, ROTATION_STEPS},
     error::ErrorCode,
-    protocol::message::{InvokeRequest, InvokeResponse, RotateMasterKeyRequest},
+    model::SecretAction,
+    protocol::message::{
+        InvokeRequest, InvokeResponse, RotateMasterKeyRequest, SecretAuditRequest, SecretGenerationsRequest,
+        StatusRequest,
+    },
 };
 use std::{
     fs,
@@ -90,6 +94,11 @@ async fn functions_without_secrets_can_run_without_the_key() {
         assert!(is_refused(&outcome, ErrorCode::SecretUnavailable), "{outcome:?}");
     }
     assert!(outcome_message(&client).await.contains("restore it"));
+    let status = client.call(&StatusRequest {}).await.unwrap();
+    assert!(status.secrets_unavailable.is_some_and(|it| it.contains("restore it")));
+    assert!(
+        daemon.cli(&["status"]).await.ok().contains("unavailable: secrets cannot be opened without the master key")
+    );
     let outcome = client.call(&secret(Some("plain"), None, &[("KEY", "hunter24")])).await.map_err(refused);
     assert!(is_refused(&outcome, ErrorCode::SecretUnavailable), "{outcome:?}");
     let outcome = client.call(&RotateMasterKeyRequest {}).await.map_err(refused);
@@ -99,7 +108,9 @@ async fn functions_without_secrets_can_run_without_the_key() {
     fs::write(key_file(data.path()), right).unwrap();
     fs::set_permissions(key_file(data.path()), fs::Permissions::from_mode(0o600)).unwrap();
     let daemon = DaemonProcess::start(data.path()).await;
-    assert_eq!(invoke(&daemon.client().await, "f").await, hash("hunter22"));
+    let client = daemon.client().await;
+    assert_eq!(invoke(&client, "f").await, hash("hunter22"));
+    assert_eq!(client.call(&StatusRequest {}).await.unwrap().secrets_unavailable, None);
     daemon.kill().await;
 }
 
@@ -160,6 +171,48 @@ async fn until_answers_in_time(client: &levain::client::Client, expected: &str) 
         (answer.body.0 == expected).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_former_generation_is_in_the_way_of_no_rotation() {
+    let data = tempfile::tempdir().unwrap();
+    prepared(data.path()).await;
+    let daemon = DaemonProcess::start(data.path()).await;
+    let client = daemon.client().await;
+    client.call(&secret(Some("f"), None, &[("KEY", "hunter23")])).await.unwrap();
+    client.call(&secret(Some("f"), None, &[("KEY", "hunter24")])).await.unwrap();
+    daemon.kill().await;
+    let damage = |generation: u32| {
+        let connection = rusqlite::Connection::open(data.path().join("levain.db")).unwrap();
+        let sql = "UPDATE secret_generations SET wrapped_key = CAST(wrapped_key || x'00' AS BLOB) WHERE generation = ?1 \
+             AND variable_id = (SELECT id FROM variables WHERE key = 'KEY')";
+        assert_eq!(connection.execute(sql, [generation]).unwrap(), 1);
+    };
+    damage(1);
+    let daemon = DaemonProcess::start(data.path()).await;
+    let client = daemon.client().await;
+    // Two of KEY and the one of OTHER.
+    assert_eq!(client.call(&RotateMasterKeyRequest {}).await.unwrap().data_keys, 3);
+    let generations = SecretGenerationsRequest { function_id: Some("f".into()), environment: None, key: "KEY".into() };
+    let kept = client.call(&generations).await.unwrap().generations;
+    assert_eq!(kept.iter().map(|it| it.generation).collect::<Vec<_>>(), [3, 2]);
+    let audit = client.call(&SecretAuditRequest { function_id: Some("f".into()), limit: None }).await.unwrap().entries;
+    let removed = audit.iter().find(|it| it.action == SecretAction::RotateMasterKey && it.generation == Some(1));
+    assert_eq!(removed.and_then(|it| it.key.as_deref()), Some("KEY"), "{audit:?}");
+    assert_eq!(invoke(&client, "f").await, hash("hunter24"));
+    daemon.kill().await;
+
+    // The one that counts is worth a question; once it was set again, it is a former one.
+    damage(3);
+    let daemon = DaemonProcess::start(data.path()).await;
+    let client = daemon.client().await;
+    let outcome = client.call(&RotateMasterKeyRequest {}).await.map_err(refused);
+    assert!(is_refused(&outcome, ErrorCode::SecretUnavailable), "{outcome:?}");
+    assert!(!data.path().join("master.key.next").exists(), "the present key is where it was");
+    client.call(&secret(Some("f"), None, &[("KEY", "hunter25")])).await.unwrap();
+    assert_eq!(client.call(&RotateMasterKeyRequest {}).await.unwrap().data_keys, 3);
+    until_answers_in_time(&client, &hash("hunter25")).await;
+    daemon.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
