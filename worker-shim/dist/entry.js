@@ -369,6 +369,10 @@ class Context {
   static id(context) {
     return context.#id;
   }
+  static failed(context, error) {
+    if (!context.#request.signal.aborted)
+      report(context.#id, false, error);
+  }
   static began(context) {
     running.add(context);
   }
@@ -553,17 +557,180 @@ ${frames}`);
   });
 }
 
-// src/handler.ts
+// src/stream.ts
 var NativeResponse = Response;
+var NativeReadableStream = ReadableStream;
+var NativeTransformStream = TransformStream;
+var { construct, apply } = Reflect;
+var { asyncIterator } = Symbol;
+var isFunction = (value) => typeof value === "function";
+
+class Watch {
+  #failed = false;
+  #error;
+  #context;
+  #next;
+  fail = (error) => {
+    if (this.#failed)
+      return;
+    this.#failed = true;
+    this.#error = error;
+    if (this.#context)
+      Context.failed(this.#context, error);
+    this.#next?.fail(error);
+  };
+  flowsInto(next) {
+    this.#next = next;
+    if (this.#failed)
+      next.fail(this.#error);
+  }
+  answers(context) {
+    this.#context = context;
+    if (this.#failed)
+      Context.failed(context, this.#error);
+  }
+}
+var ofStream = new WeakMap;
+var ofResponse = new WeakMap;
+function watchOf(stream) {
+  let found = ofStream.get(stream);
+  if (!found)
+    ofStream.set(stream, found = new Watch);
+  return found;
+}
+function heard(watch, call, self, args) {
+  let result;
+  try {
+    result = apply(call, self, args);
+  } catch (error) {
+    watch.fail(error);
+    throw error;
+  }
+  if (result instanceof Promise)
+    result.then(undefined, watch.fail);
+  return result;
+}
+function heardAll(watch, source, names) {
+  if (typeof source !== "object" || source === null)
+    return source;
+  const stand = Object.create(source);
+  for (const name of names) {
+    const call = source[name];
+    if (!isFunction(call))
+      continue;
+    stand[name] = (...args) => {
+      for (const controller of args)
+        if (isFunction(controller?.error))
+          hearController(watch, controller);
+      return heard(watch, call, source, args);
+    };
+  }
+  return stand;
+}
+var controllers = new WeakSet;
+function hearController(watch, controller) {
+  if (controllers.has(controller))
+    return;
+  controllers.add(controller);
+  const { error } = controller;
+  try {
+    Object.defineProperty(controller, "error", {
+      configurable: true,
+      writable: true,
+      value: (reason) => {
+        watch.fail(reason);
+        return error.call(controller, reason);
+      }
+    });
+  } catch {}
+}
+function replace(name, native, made) {
+  function stand(...args) {
+    if (new.target === undefined)
+      return native(...args);
+    return made(args, new.target === stand ? native : new.target);
+  }
+  Object.setPrototypeOf(stand, native);
+  Object.defineProperty(stand, "name", { value: name, configurable: true });
+  Object.defineProperty(stand, "length", { value: native.length, configurable: true });
+  Object.defineProperty(stand, "prototype", { value: native.prototype, writable: false });
+  Object.defineProperty(native.prototype, "constructor", { value: stand, configurable: true, writable: true });
+  Object.defineProperty(globalThis, name, { value: stand, configurable: true, writable: true });
+}
+function iterated(watch, body) {
+  const begin = isFunction(body) ? body.constructor?.name === "AsyncGeneratorFunction" ? body : undefined : body[asyncIterator];
+  if (!isFunction(begin))
+    return;
+  return {
+    [asyncIterator]() {
+      const iterator = heard(watch, begin, body, []);
+      const stand = Object.create(iterator);
+      for (const name of ["next", "return", "throw"]) {
+        const call = iterator[name];
+        if (isFunction(call))
+          stand[name] = (...args) => heard(watch, call, iterator, args);
+      }
+      return stand;
+    }
+  };
+}
+function watchBodies() {
+  replace("Response", NativeResponse, (args, target) => {
+    const body = args[0];
+    if (typeof body !== "object" && typeof body !== "function" || body === null)
+      return construct(NativeResponse, args, target);
+    let watch = ofStream.get(body);
+    if (!watch && !(body instanceof NativeReadableStream)) {
+      const fresh = new Watch;
+      const stand = iterated(fresh, body);
+      if (stand)
+        watch = fresh, args[0] = stand;
+    }
+    const response = construct(NativeResponse, args, target);
+    if (watch)
+      ofResponse.set(response, watch);
+    return response;
+  });
+  replace("ReadableStream", NativeReadableStream, (args, target) => {
+    const watch = new Watch;
+    args[0] = heardAll(watch, args[0], ["start", "pull", "cancel"]);
+    const stream = construct(NativeReadableStream, args, target);
+    ofStream.set(stream, watch);
+    return stream;
+  });
+  replace("TransformStream", NativeTransformStream, (args, target) => {
+    const watch = new Watch;
+    args[0] = heardAll(watch, args[0], ["start", "transform", "flush", "cancel"]);
+    const stream = construct(NativeTransformStream, args, target);
+    ofStream.set(stream.readable, watch);
+    return stream;
+  });
+  const { pipeThrough } = NativeReadableStream.prototype;
+  Object.defineProperty(NativeReadableStream.prototype, "pipeThrough", {
+    configurable: true,
+    writable: true,
+    value: function(...args) {
+      const result = apply(pipeThrough, this, args);
+      ofStream.get(this)?.flowsInto(watchOf(result));
+      return result;
+    }
+  });
+}
+function watchAnswer(answer, context) {
+  ofResponse.get(answer)?.answers(context);
+}
+
+// src/handler.ts
+var NativeResponse2 = Response;
 var NativePromise2 = Promise;
 var { peek } = Bun;
-var isFunction = (value) => typeof value === "function";
+var isFunction2 = (value) => typeof value === "function";
 var toSource = Function.prototype.toString;
-var isClass = (value) => isFunction(value) && /^class(\s+[^\s(]|\s*\{)/.test(toSource.call(value));
+var isClass = (value) => isFunction2(value) && /^class(\s+[^\s(]|\s*\{)/.test(toSource.call(value));
 function callable(value) {
-  if (isFunction(value) && !isClass(value))
+  if (isFunction2(value) && !isClass(value))
     return { handler: value, isItself: true };
-  if (isFunction(value?.fetch))
+  if (isFunction2(value?.fetch))
     return { handler: value.fetch.bind(value), isItself: false };
   return;
 }
@@ -591,7 +758,7 @@ function isPlainClass(module, name) {
   return isClass(module[name]) || isDefault && isClass(module.default);
 }
 function failure(sort, body) {
-  return new NativeResponse(body, { status: 500, headers: { [HEADER_ERROR]: sort, "content-type": "application/json" } });
+  return new NativeResponse2(body, { status: 500, headers: { [HEADER_ERROR]: sort, "content-type": "application/json" } });
 }
 function thrown(error) {
   return failure("throw", errorJson(errorParts(error)));
@@ -622,43 +789,44 @@ function serveWith(handler, info) {
     const headers = request.headers;
     const id = headers.get(HEADER_INVOCATION_ID) ?? "";
     if (Context.isLate(id))
-      return new NativeResponse(null, { status: 499 });
+      return new NativeResponse2(null, { status: 499 });
     const context = new Context(id, headers.get(HEADER_DEADLINE), request, info);
     headers.delete(HEADER_DEADLINE);
     let result;
     try {
       result = currentInvocation.run(context, handler, request, context);
     } catch (error) {
-      return finish(Context.returned(context), thrown(error));
+      return finish(context, Context.returned(context), thrown(error));
     }
-    if (result instanceof NativeResponse)
-      return finish(Context.returned(context), result);
+    if (result instanceof NativeResponse2)
+      return finish(context, Context.returned(context), result);
     if (result instanceof NativePromise2 && peek.status(result) === "fulfilled")
       result = peek(result);
-    if (result instanceof NativeResponse)
-      return finish(Context.returned(context), result);
-    if (isFunction(result?.then)) {
+    if (result instanceof NativeResponse2)
+      return finish(context, Context.returned(context), result);
+    if (isFunction2(result?.then)) {
       Context.began(context);
       return later(context, result);
     }
-    return finish(Context.returned(context), notAResponse(result));
+    return finish(context, Context.returned(context), notAResponse(result));
   };
 }
 async function later(context, promise) {
   let answer;
   try {
     const result = await promise;
-    answer = result instanceof NativeResponse ? result : notAResponse(result);
+    answer = result instanceof NativeResponse2 ? result : notAResponse(result);
   } catch (error) {
     answer = thrown(error);
   }
-  return finish(Context.returnedLate(context), answer);
+  return finish(context, Context.returnedLate(context), answer);
 }
-function finish(pending, answer) {
+function finish(context, pending, answer) {
+  watchAnswer(answer, context);
   if (!pending)
     return answer;
   if (answer.body === null)
-    answer = new NativeResponse(null, answer);
+    answer = new NativeResponse2(null, answer);
   answer.headers.set(HEADER_PENDING, "1");
   return answer;
 }
@@ -809,3 +977,4 @@ sendReady();
 openContext();
 captureConsole();
 keepContextOfAbortListeners();
+watchBodies();

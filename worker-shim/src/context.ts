@@ -131,6 +131,11 @@ export class Context {
     return context.#id;
   }
 
+  /** The answer's body has thrown this. Where the caller is gone, it is most likely about that, and nobody misses the rest. */
+  static failed(context: Context, error: unknown): void {
+    if (!context.#request.signal.aborted) report(context.#id, false, error);
+  }
+
   /** The handler returned a promise that is not settled. */
   static began(context: Context): void {
     running.add(context);

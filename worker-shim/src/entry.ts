@@ -11,6 +11,7 @@ import { Context, openContext, reportUnhandled } from "./context.ts";
 import { openControl, sendReady } from "./control.ts";
 import { findHandler, isPlainClass, serveWith, thrown, type Serve } from "./handler.ts";
 import { loadError } from "./load-error.ts";
+import { watchBodies } from "./stream.ts";
 import { ASSIGN_METHOD, ASSIGN_PATH, HEADER_DEADLINE, REHEARSAL_PATH, REQUEST_BODY_BYTES_MAX, type Assign, type AssignOk, type LoadError } from "./protocol.ts";
 
 const json = Response.json;
@@ -112,3 +113,4 @@ sendReady();
 openContext();
 captureConsole();
 keepContextOfAbortListeners();
+watchBodies();

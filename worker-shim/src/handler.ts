@@ -2,6 +2,7 @@
 
 import { Context, currentInvocation, type FunctionInfo } from "./context.ts";
 import { HEADER_DEADLINE, HEADER_ERROR, HEADER_INVOCATION_ID, HEADER_PENDING, type ErrorSort, type HandlerKind } from "./protocol.ts";
+import { watchAnswer } from "./stream.ts";
 import { errorJson, errorParts } from "./text.ts";
 
 // Captured before any function runs: a polyfill that replaces the globals must not confuse the shim.
@@ -100,17 +101,17 @@ export function serveWith(handler: Handler, info: FunctionInfo): Serve {
     try {
       result = currentInvocation.run(context, handler, request, context);
     } catch (error) {
-      return finish(Context.returned(context), thrown(error));
+      return finish(context, Context.returned(context), thrown(error));
     }
-    if (result instanceof NativeResponse) return finish(Context.returned(context), result);
+    if (result instanceof NativeResponse) return finish(context, Context.returned(context), result);
     // An async handler that awaited nothing is done already: no need to wait for another turn.
     if (result instanceof NativePromise && peek.status(result) === "fulfilled") result = peek(result);
-    if (result instanceof NativeResponse) return finish(Context.returned(context), result);
+    if (result instanceof NativeResponse) return finish(context, Context.returned(context), result);
     if (isFunction((result as any)?.then)) {
       Context.began(context);
       return later(context, result as PromiseLike<unknown>);
     }
-    return finish(Context.returned(context), notAResponse(result));
+    return finish(context, Context.returned(context), notAResponse(result));
   };
 }
 
@@ -122,11 +123,12 @@ async function later(context: Context, promise: PromiseLike<unknown>): Promise<R
   } catch (error) {
     answer = thrown(error);
   }
-  return finish(Context.returnedLate(context), answer);
+  return finish(context, Context.returnedLate(context), answer);
 }
 
 /** The function's answer, untouched unless it must say that something is pending. */
-function finish(pending: boolean, answer: Response): Response {
+function finish(context: Context, pending: boolean, answer: Response): Response {
+  watchAnswer(answer, context);
   if (!pending) return answer;
   // An answer without a body can be sent again: the mark must not stay on the function's own object, and Bun does not send
   // headers that are set on it after its first use.

@@ -97,6 +97,93 @@ test("waitUntil marks the answer and settles exactly once", () =>
     },
   ));
 
+const streaming = `
+  const first = (throws) => { let count = 0; return (c) => { if (count++ > 0) throws(c); else c.enqueue("a"); }; };
+  const fail = (name) => { throw new Error("from " + name); };
+  class Source { #left = 1; async pull(c) { await 1; if (this.#left-- > 0) c.enqueue("a"); else fail("private"); } }
+  const bodies = {
+    pull: () => new ReadableStream({ pull: first(() => fail("pull")) }),
+    late: () => new ReadableStream({ async pull(c) { c.enqueue("a"); await Bun.sleep(1); fail("late"); } }),
+    start: () => new ReadableStream({ async start(c) { c.enqueue("a"); await Bun.sleep(1); fail("start"); } }),
+    error: () => new ReadableStream({ start(c) { c.enqueue("a"); setTimeout(() => c.error(new Error("from error")), 1); } }),
+    direct: () => new ReadableStream({ type: "direct", async pull(c) { c.write("a"); await c.flush(); await Bun.sleep(1); fail("direct"); } }),
+    private: () => new ReadableStream(new Source()),
+    generator: async function* () { yield "a"; await Bun.sleep(1); fail("generator"); },
+    running: () => (async function* () { yield "a"; await Bun.sleep(1); fail("running"); })(),
+    iterable: () => ({ async *[Symbol.asyncIterator]() { yield "a"; await Bun.sleep(1); fail("iterable"); } }),
+    transform: () => new ReadableStream({ pull(c) { c.enqueue("a"); } }).pipeThrough(new TransformStream({ transform() { fail("transform"); } })),
+    piped: () => new ReadableStream({ async pull(c) { c.enqueue("a"); await Bun.sleep(1); fail("piped"); } }).pipeThrough(new TextEncoderStream()),
+  };
+  class Mine extends Response { constructor(body) { super(body, { headers: { "x-mine": "1" } }); } }
+`;
+
+test("what a body throws while it streams is reported with its invocation", () =>
+  withFunction(
+    `${streaming}
+     export default (req) => {
+       const name = new URL(req.url).pathname.slice(1);
+       const body = name === "generator" ? bodies[name] : bodies[name]();
+       return name === "late" ? new Mine(body) : new Response(body);
+     }`,
+    async (worker) => {
+      const names = "pull late start error direct private generator running iterable transform piped".split(" ");
+      for (const name of names) {
+        // A GET is sent again by Bun where nothing of its answer has come.
+        const answer = worker.invoke(`exec-${name}`, `/${name}`, { method: "POST" }).then((it) => it.text());
+        await expect(answer).rejects.toThrow();
+        const said = await worker.message({ type: "rejection", invocation: `exec-${name}` });
+        expect(said).toMatchObject({ message: `from ${name}` });
+        expect(said.guessed).toBeUndefined();
+        expect(said.stack).toContain("index.js");
+        expect(said.stack).not.toContain("entry.js");
+      }
+      expect(worker.all({ type: "rejection" }).map((it) => it.message)).toEqual(names.map((it) => `from ${it}`));
+    },
+  ));
+
+test("bodies are what they are without a watch, and what a function handles itself is not reported", () =>
+  withFunction(
+    `${streaming}
+     const chunks = (...all) => new ReadableStream({ pull(c) { const next = all.shift(); if (next) c.enqueue(next); else c.close(); } });
+     const cases = {
+       text: () => new Response("text"), json: () => Response.json({ a: 1 }), bytes: () => new Response(new Uint8Array([65])),
+       blob: () => new Response(new Blob(["blob"])), form: () => new Response(new URLSearchParams({ a: "b" })), none: () => new Response(),
+       stream: () => new Response(chunks("a", "b")), file: () => new Response(Bun.file(import.meta.path)),
+       generator: () => new Response(async function* () { yield "a"; yield "b"; }), mine: () => new Mine("mine"),
+       piped: () => new Response(chunks("a", "b").pipeThrough(new TransformStream({ transform(chunk, c) { c.enqueue(chunk + "!"); } }))),
+       own: async () => { try { await new Response(bodies.pull()).text(); } catch (error) { return new Response("own: " + error.message); } },
+       classes: () => {
+         const [answer, stream] = [new Mine("x"), chunks("a")];
+         return Response.json([Response.name, Response.length, answer instanceof Response, answer instanceof Mine, answer.constructor === Mine,
+           new Response().constructor === Response, stream instanceof ReadableStream, Response.redirect("http://a/").status,
+           Response.error().type, new TransformStream() instanceof TransformStream, Object.prototype.toString.call(answer)]);
+       },
+     };
+     export default (req) => cases[new URL(req.url).pathname.slice(1)]();`,
+    async (worker) => {
+      const get = async (name: string) => {
+        const answer = await worker.invoke(`exec-${name}`, `/${name}`);
+        return [await answer.text(), answer.headers.get("content-length"), answer.headers.get("content-type")];
+      };
+      const type = { text: "text/plain;charset=utf-8", json: "application/json;charset=utf-8", form: "application/x-www-form-urlencoded;charset=UTF-8" };
+      expect(await get("text")).toEqual(["text", "4", type.text]);
+      expect(await get("json")).toEqual(['{"a":1}', "7", type.json]);
+      expect((await get("bytes")).slice(0, 2)).toEqual(["A", "1"]);
+      expect((await get("blob")).slice(0, 2)).toEqual(["blob", "4"]);
+      expect(await get("form")).toEqual(["a=b", "3", type.form]);
+      expect((await get("none")).slice(0, 2)).toEqual(["", "0"]);
+      expect((await get("stream"))[0]).toBe("ab");
+      expect((await get("file"))[1]).toMatch(/^\d+$/);
+      expect((await get("generator"))[0]).toBe("ab");
+      expect((await get("piped"))[0]).toBe("a!b!");
+      expect((await get("mine")).slice(0, 2)).toEqual(["mine", "4"]);
+      expect((await get("own"))[0]).toBe("own: from pull");
+      const classes = JSON.parse((await get("classes"))[0]!);
+      expect(classes).toEqual(["Response", 0, true, true, true, true, true, 302, "error", true, "[object Response]"]);
+      expect(worker.all({ type: "rejection" })).toEqual([]);
+    },
+  ));
+
 test("an invocation that is dropped before its request arrives is settled and never begins", () =>
   withFunction(
     `let calls = 0; export default () => new Response(String(++calls));`,
