@@ -12,6 +12,7 @@ mod suggest;
 mod value;
 
 pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
+pub(crate) use suggest::meant;
 pub use value::{Auth, Bytecode, LogFormat, Metrics, Network, SandboxLevel, SandboxMode, Switch, Verify};
 
 use serde::Serialize;

@@ -38,6 +38,14 @@ fn describe(what: &str, nearest: Option<String>, allowed: Vec<String>) -> String
     format!("unknown {what} ({nearest}allowed: {})", allowed.join(", "))
 }
 
+/// The known name that another can have been meant for. `dryRun` and `dry-run` are near to `dry_run`.
+pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    let plain =
+        |it: &str| it.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect::<String>();
+    let wanted = plain(name);
+    nearest(known.map(|it| (distance(&wanted, &plain(it)), it.to_owned())), &wanted)
+}
+
 /// The candidate at the least distance, if `name` can have been meant for it.
 fn nearest(candidates: impl Iterator<Item = (usize, String)>, name: &str) -> Option<String> {
     let (distance, candidate) = candidates.min_by_key(|(distance, _)| *distance)?;
@@ -70,6 +78,17 @@ mod tests {
         {
             assert_eq!(distance(from, to), expected, "{from} {to}");
         }
+    }
+
+    #[test]
+    fn a_name_may_be_spelled_as_other_systems_do() {
+        let of = |name| meant(name, ["dry_run", "error_rate_max", "version"].into_iter());
+        for (name, expected) in
+            [("dryRun", "dry_run"), ("errorRateMax", "error_rate_max"), ("dry-run", "dry_run"), ("verison", "version")]
+        {
+            assert_eq!(of(name).as_deref(), Some(expected), "{name}");
+        }
+        assert_eq!(of("environment"), None);
     }
 
     #[test]

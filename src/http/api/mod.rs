@@ -5,6 +5,7 @@
 //! systems know in another form.
 
 mod download;
+mod fields;
 mod form;
 pub(super) mod openapi;
 mod routes;
@@ -75,10 +76,12 @@ async fn carry_out(
     let query = request.uri().query().unwrap_or_default().to_owned();
     let key = idempotency_key(request.headers())?.filter(|_| route.shape.makes_functions());
     let (mut payload, code) = body(context, request, route.shape.makes_functions()).await?;
-    shape::read(route.shape, &mut payload);
     payload.extend(query_fields(route.command, &query)?);
-    payload.extend(route.with.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))));
-    payload.extend(fields);
+    let with = route.with.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+    let fixed: Map<String, Value> = fields.into_iter().chain(with).collect();
+    fields::check(route, &payload, &fixed, &context.router)?;
+    shape::read(route.shape, &mut payload);
+    payload.extend(fixed);
     payload.extend(key.map(|it| ("idempotency_key".to_owned(), it.into())));
     let bytes = serde_json::to_vec(&payload).map_err(Error::internal)?;
     let mut command = Command::decode(route.byte(), &bytes)?;

@@ -1,5 +1,7 @@
 //! Management over HTTP: the commands as JSON, and the forms that clients of other systems know.
 
+mod fields;
+
 use super::{Shown, contract::Contract, curl, daemon};
 use crate::harness::TestDaemon;
 use levain::protocol::message::DeployRequest;
@@ -15,7 +17,10 @@ struct Admin {
 
 impl Admin {
     async fn start() -> Self {
-        let daemon = daemon().await;
+        Self::of(daemon().await).await
+    }
+
+    async fn of(daemon: TestDaemon) -> Self {
         let token = fs::read_to_string(daemon.data_dir().join("admin.token")).unwrap();
         let (header, contract) = (format!("Authorization: Bearer {}", token.trim()), Contract::of(&daemon).await);
         Self { daemon, header, contract }

@@ -11,7 +11,7 @@ mod schemas;
 #[cfg(test)]
 mod tests;
 
-pub(super) use schemas::Kind;
+pub(super) use schemas::{Kind, Known};
 
 use super::{
     download,
@@ -29,7 +29,7 @@ use schemas::{Schemas, without_null};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write,
     sync::LazyLock,
 };
@@ -44,6 +44,17 @@ struct Document {
     etag: HeaderValue,
     /// What the fields of each command are where they are written as text.
     kinds: HashMap<&'static str, HashMap<String, Kind>>,
+    /// What the requests of each route may have, by method and path.
+    requests: HashMap<(&'static str, &'static str), Taken>,
+}
+
+/// What a request may have beside its path.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Its fields.
+    pub(super) fields: BTreeMap<String, Known>,
+    /// Those that must be there.
+    pub(super) required: Vec<String>,
 }
 
 impl Document {
@@ -54,6 +65,7 @@ impl Document {
             fields.into_iter().map(|(name, schema)| (name, schemas.kind(&schema))).collect()
         };
         let kinds = COMMANDS.iter().map(|it| (it.name, kinds(it, &mut schemas))).collect();
+        let requests = ROUTES.iter().map(|it| ((it.method, it.path), taken(it, &mut schemas))).collect();
         let document = document(schemas).to_string();
         let mut etag = String::from("\"");
         for byte in &Sha256::digest(&document)[..16] {
@@ -61,7 +73,7 @@ impl Document {
         }
         etag.push('"');
         let etag = HeaderValue::try_from(etag).expect("hexadecimal digits");
-        Self { json: document.into(), etag, kinds }
+        Self { json: document.into(), etag, kinds, requests }
     }
 }
 
@@ -80,6 +92,18 @@ pub(in crate::http) fn get(headers: &HeaderMap) -> Answer {
 /// What a field of a command is where it is written as text; nothing where it has none of this name.
 pub(super) fn kind(command: &str, field: &str) -> Option<Kind> {
     DOCUMENT.kinds.get(command)?.get(field).copied()
+}
+
+/// What a request of this route may have beside its path.
+pub(super) fn request(route: &Route) -> Option<&'static Taken> {
+    DOCUMENT.requests.get(&(route.method, route.path))
+}
+
+fn taken(route: &Route, schemas: &mut Schemas) -> Taken {
+    let command = COMMANDS.iter().find(|it| it.name == route.command);
+    let (fields, required) = command.map(|it| fields(route, it, schemas)).unwrap_or_default();
+    let fields = fields.into_iter().map(|(name, schema)| (name, schemas.known(&schema))).collect();
+    Taken { fields, required }
 }
 
 fn document(mut schemas: Schemas) -> Value {
@@ -126,19 +150,14 @@ fn tags(paths: &Map<String, Value>) -> Vec<Value> {
 /// One method on one path.
 fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let Some(command) = COMMANDS.iter().find(|it| it.name == route.command) else { return Value::Null };
-    let (mut fields, mut required) = schemas.fields(command);
-    let names_something = fields.contains_key("function_id") || route.path.contains('{');
+    let mut all = schemas.fields(command).0;
+    let names_something = all.contains_key("function_id") || route.path.contains('{');
     let mut parameters = Vec::new();
     for name in placeholders(route.path) {
-        required.retain(|it| it != name);
-        let schema = fields.remove(name).unwrap_or_else(|| json!({ "type": "string" }));
+        let schema = all.remove(name).unwrap_or_else(|| json!({ "type": "string" }));
         parameters.push(parameter(name, "path", schema, true));
     }
-    for (name, _) in route.with {
-        required.retain(|it| it != name);
-        fields.remove(*name);
-    }
-    shape_request(route.shape, &mut fields, &mut required);
+    let (mut fields, required) = fields(route, command, schemas);
     let takes_body = !matches!(route.method, "GET" | "DELETE");
     if !takes_body {
         // What is no text cannot stand in a query.
@@ -221,6 +240,17 @@ fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> St
     text
 }
 
+/// The fields that a request of this route has beside its path, and the names of those that must be there.
+fn fields(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> (Map<String, Value>, Vec<String>) {
+    let (mut fields, mut required) = schemas.fields(command);
+    for name in placeholders(route.path).chain(route.with.iter().map(|it| it.0)) {
+        required.retain(|it| it != name);
+        fields.remove(name);
+    }
+    shape_request(route.shape, &mut fields, &mut required);
+    (fields, required)
+}
+
 /// What `shape::read` takes in place of the command's own fields.
 fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut Vec<String>) {
     match shape {
@@ -248,7 +278,7 @@ fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut V
 
 fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String], schemas: &Schemas) -> Value {
     let object = |fields: &Map<String, Value>| {
-        let mut schema = json!({ "type": "object", "properties": fields });
+        let mut schema = json!({ "type": "object", "properties": fields, "additionalProperties": false });
         if !required.is_empty() {
             schema["required"] = json!(required);
         }

@@ -9,7 +9,7 @@ use schemars::{
     generate::{Contract, SchemaSettings},
 };
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the document has them.
 const PLACE: &str = "#/components/schemas/";
@@ -39,6 +39,7 @@ impl Schemas {
             (command.request)(&mut taken);
             (command.response)(&mut answered);
         }
+        taken.definitions_mut().values_mut().for_each(close);
         let differing = differing(taken.definitions(), answered.definitions());
         Self { taken, answered, differing }
     }
@@ -79,10 +80,7 @@ impl Schemas {
     /// Whether a field of a request is a number, a truth or a text where it is written as text.
     pub(super) fn kind(&self, schema: &Value) -> Kind {
         match schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix(PLACE)) {
-            Some(name) => {
-                let own = name.strip_suffix("Input").filter(|it| self.differing.contains(*it)).unwrap_or(name);
-                self.taken.definitions().get(own).map_or(Kind::Text, |it| self.kind(it))
-            }
+            Some(name) => self.definition(name).map_or(Kind::Text, |it| self.kind(it)),
             None => match &schema["type"] {
                 it if has_type(it, "string") => Kind::Text,
                 it if has_type(it, "integer") || has_type(it, "number") => Kind::Number,
@@ -95,6 +93,39 @@ impl Schemas {
                 },
             },
         }
+    }
+
+    /// Which fields are known in a field of a request.
+    pub(super) fn known(&self, schema: &Value) -> Known {
+        self.known_to(schema, DEPTH_MAX)
+    }
+
+    fn known_to(&self, schema: &Value, depth: usize) -> Known {
+        let Some(depth) = depth.checked_sub(1) else { return Known::Any };
+        if let Some(name) = schema["$ref"].as_str().and_then(|it| it.strip_prefix(PLACE)) {
+            return self.definition(name).map_or(Known::Any, |it| self.known_to(it, depth));
+        }
+        if let Some(choices) = schema["anyOf"].as_array() {
+            let mut choices = choices.iter().filter(|it| it["type"] != "null");
+            return match (choices.next(), choices.next()) {
+                (Some(one), None) => self.known_to(one, depth),
+                _ => Known::Any,
+            };
+        }
+        if is_closed(schema) {
+            let fields = schema["properties"].as_object().into_iter().flatten();
+            return Known::Fields(fields.map(|(name, it)| (name.clone(), self.known_to(it, depth))).collect());
+        }
+        match self.known_to(&schema["items"], depth) {
+            Known::Any => Known::Any,
+            each => Known::Each(Box::new(each)),
+        }
+    }
+
+    /// The schema of a request that this name means.
+    fn definition(&self, name: &str) -> Option<&Value> {
+        let own = name.strip_suffix("Input").filter(|it| self.differing.contains(*it)).unwrap_or(name);
+        self.taken.definitions().get(own)
     }
 
     /// All that were asked for, by name.
@@ -137,6 +168,40 @@ impl Schemas {
             _ => {}
         }
     }
+}
+
+/// Requests nest less deep than this.
+const DEPTH_MAX: usize = 16;
+
+/// Which fields a value of a request may have.
+#[derive(Debug)]
+pub(in crate::http::api) enum Known {
+    /// Whatever it has, or none: it is no object, or a map.
+    Any,
+    /// These and no others.
+    Fields(BTreeMap<String, Known>),
+    /// Each value of an array.
+    Each(Box<Known>),
+}
+
+/// Says of every object with fields that it has no others.
+fn close(schema: &mut Value) {
+    match schema {
+        Value::Array(all) => all.iter_mut().for_each(close),
+        Value::Object(fields) => {
+            // What more there may be in one that has choices is in these.
+            let is_plain = !["anyOf", "oneOf", "allOf"].iter().any(|it| fields.contains_key(*it));
+            if is_plain && fields.get("properties").is_some_and(Value::is_object) {
+                fields.entry("additionalProperties").or_insert(Value::Bool(false));
+            }
+            fields.values_mut().for_each(close);
+        }
+        _ => {}
+    }
+}
+
+fn is_closed(schema: &Value) -> bool {
+    schema["additionalProperties"] == false
 }
 
 /// What a field is where it is written as text.

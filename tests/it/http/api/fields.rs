@@ -1,0 +1,62 @@
+//! What a request may have, and what is said about one that has something else.
+
+use super::{Admin, code};
+use crate::http::{Shown, curl};
+use serde_json::{Value, json};
+use std::fs;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_something_has_no_unknown_fields() {
+    let admin = Admin::start().await;
+    let said = |shown: &Shown| {
+        assert_eq!((shown.status(), shown.json()["code"].as_str()), (400, Some("INVALID_REQUEST")), "{shown:?}");
+        shown.json()["error"].as_str().unwrap().to_owned()
+    };
+    for word in ["one", "two"] {
+        admin.json("POST", "/api/functions/deploy", Some(json!({"name": "f", "bundle": code(word)}))).await;
+    }
+    let variable = json!({"variables": [{"key": "A", "value": "aaaaaa", "isSecret": true}]});
+    let limits = json!({"policy": {"errorRateMax": 5}});
+    let cases = [
+        ("POST", "/api/functions/f/deploy", json!({"bundle": code("x"), "dryRun": true}), "`dryRun`", "`dry_run`"),
+        ("POST", "/api/functions/f/rollback", json!({"dryRun": true, "version": 1}), "`dryRun`", "`dry_run`"),
+        ("POST", "/api/functions/f/rollback?dryRun=true", json!({"version": 1}), "`dryRun`", "`dry_run`"),
+        ("DELETE", "/api/previews/p?functionId=f", Value::Null, "`functionId`", "there are: "),
+        ("POST", "/api/functions/f/env", variable, "`variables[0].isSecret`", "`is_secret`"),
+        ("PUT", "/api/functions/f/policy", limits, "`policy.errorRateMax`", "`error_rate_max`"),
+        ("PATCH", "/api/functions/f", json!({"settings": {"memoryMb": 64}}), "`settings.memoryMb`", "`memory_mb`"),
+        ("POST", "/api/functions/f/invoke", json!({"boddy": 1}), "`boddy`", "`body`"),
+    ];
+    for (method, path, body, field, near) in cases {
+        let error = said(&admin.call(method, path, Some(body).filter(|it| !it.is_null())).await);
+        assert!(error.contains(field) && error.contains(near), "{method} {path}: {error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("x.js"), "export default () => new Response('form')").unwrap();
+    let bundle = format!("bundle=@{}", folder.path().join("x.js").display());
+    for field in ["environment=staging", "dryRun=true"] {
+        let arguments = ["-H", &admin.header, "-F", "name=f", "-F", &bundle, "-F", field];
+        let error = said(&curl(&admin.daemon, &arguments, "/api/functions/deploy").await);
+        assert!(error.contains(&format!("`{}`", field.split('=').next().unwrap())), "{error}");
+    }
+    // What the path says is not said otherwise beside it; the function may be named in another way.
+    let id = admin.json("GET", "/api/functions/f", None).await["function_id"].as_str().unwrap().to_owned();
+    let path = format!("/api/functions/{id}/deploy");
+    let send = async |name: &str| {
+        let name = format!("name={name}");
+        curl(&admin.daemon, &["-H", &admin.header, "-F", &name, "-F", &bundle, "-F", "dry_run=true"], &path).await
+    };
+    let error = said(&send("other").await);
+    assert!(error.contains("`other`") && error.contains(&id), "{error}");
+    for name in ["f", &id] {
+        assert_eq!(send(name).await.json()["status"], "checked", "{name}");
+    }
+    let missing = said(&admin.call("POST", "/api/functions/deploy", Some(json!({"bundle": code("x")}))).await);
+    assert_eq!(missing, "the field `name` is missing");
+    // Nothing of all this was carried out, and what only reads takes no notice.
+    let versions = curl(&admin.daemon, &["-H", &admin.header], "/api/functions/f/versions?later=1").await.json();
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 2, "{versions}");
+    assert_eq!(curl(&admin.daemon, &[], "/functions/f").await.text(), "two");
+    assert_eq!(admin.json("GET", "/api/env", None).await["variables"], json!([]));
+    admin.daemon.stop().await;
+}
