@@ -3,31 +3,36 @@
 //! Parts with the names of fields are fields, and may come in any order; `archive`, `bundle` and `files` are code. All
 //! parts together are bounded by what a bundle may have, and large ones go to the disk as they come in.
 
-use super::super::upload::Upload;
+use super::{
+    super::upload::Upload,
+    openapi::{self, Kind},
+    routes,
+};
 use crate::{
     config::LimitsConfig,
-    deploy::{Scratch, Spool},
+    deploy::{Scratch, Spool, stored_name},
     error::{Error, ErrorCode},
     model::IncomingBody,
     protocol::{field::Body, message::DeployRequest},
 };
 use bytes::Bytes;
 use futures_util::stream;
+use http::header;
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, future::poll_fn, io};
+use std::{collections::BTreeMap, future::poll_fn, io, path::Path};
 
 /// What a form has besides its code.
 const FIELDS_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Fields that are numbers or truths; all others are text.
-const NUMBERS: [&str; 2] = ["warm", "weight"];
-const TRUTHS: [&str; 4] = ["activate", "dry_run", "create", "build"];
+/// The command whose fields a form has.
+const COMMAND: &str = "DEPLOY_FUNCTION";
 
 /// The code that a form brings.
 #[derive(Debug, Default)]
 pub(super) struct Code {
     archive: Option<Bytes>,
-    bundle: Option<Bytes>,
+    /// What it is stored as, if its file name says that it is no plain JavaScript, and its text.
+    bundle: Option<(Option<String>, Bytes)>,
     files: BTreeMap<String, Body>,
 }
 
@@ -35,8 +40,15 @@ impl Code {
     /// Puts it into the request for it.
     pub(super) fn put_into(self, request: &mut DeployRequest) {
         request.archive = self.archive.map(Body);
-        request.bundle = self.bundle.map(Body);
-        request.files = Some(self.files).filter(|it| !it.is_empty());
+        let mut files = self.files;
+        match self.bundle {
+            // Beside files it is refused, as it is without a name of its own.
+            Some((Some(name), bytes)) if files.is_empty() => {
+                files.insert(name, Body(bytes));
+            }
+            other => request.bundle = other.map(|it| Body(it.1)),
+        }
+        request.files = Some(files).filter(|it| !it.is_empty());
     }
 }
 
@@ -67,14 +79,18 @@ pub(super) async fn read(
     let (mut fields, mut code) = (Map::new(), Code::default());
     while let Some(part) = form.next_field().await.map_err(invalid)? {
         let name = part.name().unwrap_or_default().to_owned();
-        let file = part.file_name().map(str::to_owned);
+        let file = file_name(&part);
         take(&mut room, name.len() + file.as_ref().map_or(0, String::len))?;
         match name.as_str() {
             "" => return Err(Error::invalid("a part of the form has no name")),
-            "archive" | "bundle" => {
-                let bytes = spooled(part, scratch).await?;
-                let place = if name == "archive" { &mut code.archive } else { &mut code.bundle };
-                if place.replace(bytes).is_some() {
+            "archive" => {
+                if code.archive.replace(spooled(part, scratch).await?).is_some() {
+                    return Err(twice(&name));
+                }
+            }
+            "bundle" => {
+                let stored = file.and_then(|it| stored_name(Path::new(&it))).filter(|it| it != "bundle.js");
+                if code.bundle.replace((stored, spooled(part, scratch).await?)).is_some() {
                     return Err(twice(&name));
                 }
             }
@@ -136,17 +152,39 @@ fn unwritable(error: io::Error) -> Error {
 }
 
 fn value(name: &str, text: String) -> Result<Value, Error> {
-    match (NUMBERS.contains(&name), TRUTHS.contains(&name), text.as_str()) {
-        (true, ..) => {
+    match (openapi::kind(COMMAND, name), text.as_str()) {
+        (Some(Kind::Number), _) => {
             let number =
                 text.parse::<u64>().map_err(|_| Error::invalid(format!("{name} is not a whole number: `{text}`")));
             number.map(Value::from)
         }
-        (_, true, "true") => Ok(Value::Bool(true)),
-        (_, true, "false") => Ok(Value::Bool(false)),
-        (_, true, _) => Err(Error::invalid(format!("{name} is `true` or `false`, not `{text}`"))),
-        _ => Ok(Value::String(text)),
+        (Some(Kind::Truth), "true") => Ok(Value::Bool(true)),
+        (Some(Kind::Truth), "false") => Ok(Value::Bool(false)),
+        (Some(Kind::Truth), _) => Err(Error::invalid(format!("{name} is `true` or `false`, not `{text}`"))),
+        (Some(Kind::Text | Kind::Other) | None, _) => Ok(Value::String(text)),
     }
+}
+
+/// The file name of a part; the one that may have any character (RFC 8187) goes before the plain one.
+fn file_name(part: &multer::Field<'_>) -> Option<String> {
+    let disposition = part.headers().get(header::CONTENT_DISPOSITION).and_then(|it| it.to_str().ok());
+    let extended = disposition.and_then(extended_file_name);
+    extended.or_else(|| part.file_name().map(str::to_owned))
+}
+
+/// What stands behind `filename*=UTF-8''`.
+fn extended_file_name(disposition: &str) -> Option<String> {
+    let mut is_quoted = false;
+    let parameters = disposition.split(|it| {
+        is_quoted ^= it == '"';
+        it == ';' && !is_quoted
+    });
+    let value = parameters
+        .filter_map(|it| it.split_once('='))
+        .find_map(|(name, value)| name.trim().eq_ignore_ascii_case("filename*").then(|| value.trim()))?;
+    let (charset, rest) = value.split_once('\'')?;
+    let encoded = rest.split_once('\'')?.1;
+    charset.eq_ignore_ascii_case("utf-8").then(|| routes::decode(encoded).ok()).flatten()
 }
 
 fn twice(name: &str) -> Error {
@@ -155,4 +193,24 @@ fn twice(name: &str) -> Error {
 
 fn invalid(error: multer::Error) -> Error {
     Error::new(ErrorCode::InvalidRequest, format!("the form cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::extended_file_name;
+
+    #[test]
+    fn a_file_name_may_have_any_character() {
+        let cases = [
+            ("form-data; name=files; filename*=UTF-8''h%C3%A4llo%20a.ts", Some("hällo a.ts")),
+            ("form-data; name=files; filename=\"a.ts\"; FILENAME*=utf-8'de'b.ts", Some("b.ts")),
+            ("form-data; name=files; filename=\"a; filename*=UTF-8''b.ts\"", None),
+            ("form-data; name=files; filename*=ISO-8859-1''b.ts", None),
+            ("form-data; name=files; filename*=UTF-8''%zz", None),
+            ("form-data; name=files; filename*=b.ts", None),
+        ];
+        for (disposition, expected) in cases {
+            assert_eq!(extended_file_name(disposition).as_deref(), expected, "{disposition}");
+        }
+    }
 }

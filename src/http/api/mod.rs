@@ -146,7 +146,8 @@ async fn body(
         return Ok((Map::new(), None));
     }
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    let is_form = content_type.starts_with("multipart/");
+    // The names of media types have no case (RFC 9110, section 8.3.1).
+    let is_form = content_type.get(.."multipart/".len()).is_some_and(|it| it.eq_ignore_ascii_case("multipart/"));
     if is_form && !takes_forms {
         return Err(Error::invalid("a form is for a deploy; send JSON here"));
     }

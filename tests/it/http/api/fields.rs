@@ -60,3 +60,44 @@ async fn what_changes_something_has_no_unknown_fields() {
     assert_eq!(admin.json("GET", "/api/env", None).await["variables"], json!([]));
     admin.daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_read_as_its_header_says() {
+    let admin = Admin::start().await;
+    let send = async |content_type: &str, parts: &[(&str, &str)]| {
+        let parts =
+            parts.iter().map(|(name, text)| format!("--x\r\nContent-Disposition: form-data; {name}\r\n\r\n{text}\r\n"));
+        let form = parts.collect::<String>() + "--x--\r\n";
+        let content_type = format!("Content-Type: {content_type}");
+        let arguments = ["-H", &admin.header, "-H", &content_type, "--data-binary", &form];
+        curl(&admin.daemon, &arguments, "/api/functions/deploy").await
+    };
+    let typed = "const word: string = 'typed'; export default () => new Response(word)";
+    let (name, follow) = (("name=\"name\"", "f"), ("name=\"follow\"", "true"));
+    // Whatever case the media type is written in; and code is what its file name says.
+    let shown =
+        send("Multipart/Form-Data; Boundary=x", &[name, follow, ("name=bundle; filename=hello.ts", typed)]).await;
+    assert_eq!(shown.status(), 201, "{}", shown.text());
+    assert_eq!(curl(&admin.daemon, &[], "/functions/f").await.text(), "typed");
+    let broken =
+        send("multipart/form-data; boundary=x", &[name, ("name=bundle; filename=\"../a b.ts\"", "let a: =")]).await;
+    assert!(broken.json()["error"].as_str().unwrap().contains("bundle.ts"), "{}", broken.text());
+    // A name that is no plain ASCII (RFC 8187).
+    let files = [
+        name,
+        ("name=\"files\"; filename*=UTF-8''h%C3%A4llo.ts", "export const word: string = 'far'"),
+        (
+            "name=\"files\"; filename=\"index.ts\"",
+            "import { word } from './hällo.ts'; export default () => new Response(word)",
+        ),
+        ("name=\"build\"", "false"),
+    ];
+    let shown = send("multipart/form-data; boundary=x", &files).await;
+    assert_eq!(shown.status(), 201, "{}", shown.text());
+    assert_eq!(curl(&admin.daemon, &[], "/functions/f").await.text(), "far");
+    let bad = send("multipart/form-data; boundary=x", &[name, ("name=\"follow\"", "1")]).await;
+    assert_eq!(bad.json()["error"], "follow is `true` or `false`, not `1`");
+    let other = admin.call("POST", "/api/functions", Some(json!({"name": "a b"}))).await;
+    assert!(other.json()["error"].as_str().unwrap().contains("letters, digits"), "{}", other.text());
+    admin.daemon.stop().await;
+}
