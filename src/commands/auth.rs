@@ -198,8 +198,7 @@ fn unauthorized() -> Error {
 /// `UNAUTHORIZED` for a caller that shows no token.
 #[must_use]
 pub fn token_missing() -> Error {
-    let message = "a token is needed: send `Authorization: Bearer lvn_…`; make one with `levain token create`, or take \
-         the one in `admin.token` of the data directory";
+    let message = "a token is needed: send `Authorization: Bearer lvn_…`; `levain token create` makes one";
     Error::new(ErrorCode::Unauthorized, message)
 }
 

@@ -72,7 +72,7 @@ async fn run_with(
     act.weight = weight.transpose()?;
     act.claim = claim;
     let mut order = Order { act, code, label, preview, request, log };
-    if let Some(register) = order.function_to_make() {
+    if let Some(register) = order.function_to_make()? {
         order.act.new_function = true;
         if order.request.dry_run {
             let function = register::function(context, register)?;
@@ -96,11 +96,15 @@ struct Order {
 
 impl Order {
     /// The function that there is not yet, where the request has it made.
-    fn function_to_make(&self) -> Option<RegisterRequest> {
+    fn function_to_make(&self) -> Result<Option<RegisterRequest>, Error> {
         let name = &self.request.function_id;
         let is_new = self.act.context.router.function(name).is_err();
-        (is_new && self.request.create && self.code.is_some() && name.parse::<FunctionName>().is_ok())
-            .then(|| RegisterRequest { name: name.clone(), ..RegisterRequest::default() })
+        // A text that reads as an id is none of a function that is still to be made.
+        if !is_new || !self.request.create || self.code.is_none() || name.parse::<FunctionId>().is_ok() {
+            return Ok(None);
+        }
+        name.parse::<FunctionName>().map_err(|error| Error::invalid(error.to_string()))?;
+        Ok(Some(RegisterRequest { name: name.clone(), ..RegisterRequest::default() }))
     }
 
     /// A dry run for a function that is still to be made.

@@ -243,7 +243,9 @@ impl From<&InvokeError> for Error {
             InvokeError::Closed => Self::new(ErrorCode::FunctionNotFound, "the function was deleted meanwhile"),
             InvokeError::Start(Some(error)) => error.as_ref().into(),
             InvokeError::Start(None) | InvokeError::Unreachable => Self::new(ErrorCode::WorkerUnavailable, message),
-            InvokeError::Timeout { .. } | InvokeError::Stalled { .. } => Self::new(ErrorCode::Timeout, message),
+            InvokeError::Timeout { .. } | InvokeError::Stalled { .. } | InvokeError::Endless { .. } => {
+                Self::new(ErrorCode::Timeout, message)
+            }
             InvokeError::Crashed(exit) => Self::new(ErrorCode::WorkerCrashed, message).with_details(exit_details(exit)),
             InvokeError::OutOfMemory(exit) => {
                 Self::new(ErrorCode::OutOfMemory, message).with_details(exit_details(exit))

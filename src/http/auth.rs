@@ -1,7 +1,7 @@
 //! Who asks: the token in the header `Authorization`.
 
 use crate::{
-    commands::{Context, Grant, token_missing},
+    commands::{ADMIN_TOKEN_FILE, Context, Grant, token_missing},
     error::Error,
     model::Timestamp,
 };
@@ -13,6 +13,16 @@ use std::{net::IpAddr, time::Instant};
 pub(super) fn authorize(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Grant, Error> {
     let bearer = bearer(headers).ok_or_else(token_missing)?;
     context.authority.check_from(peer, bearer, (Timestamp::now(), Instant::now()))
+}
+
+/// The same for management: who comes for that may be one who can look into the data directory.
+pub(super) fn authorize_management(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Grant, Error> {
+    if bearer(headers).is_none() {
+        let mut error = token_missing();
+        error.message += &format!(", and the first one is in `{ADMIN_TOKEN_FILE}` of the data directory");
+        return Err(error);
+    }
+    authorize(context, headers, peer)
 }
 
 /// What stands behind `Bearer` (RFC 6750, section 2.1). With two headers nobody could say which one counts.

@@ -165,7 +165,7 @@ fn is_false(flag: &bool) -> bool {
 
 /// A version named by its number, its label, or an alias that points at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a version's number, its label, or an alias")]
 pub enum VersionRef {
     /// The number: 1, 2, 3 …
     Number(u32),

@@ -65,10 +65,16 @@ pub enum InvokeError {
         limit: Duration,
     },
     /// Its answer had begun, and made no progress any more.
-    #[error("the answer made no progress for {} ms", .idle.as_millis())]
+    #[error("the answer made no progress for {} ms (http.body_timeout_ms)", .idle.as_millis())]
     Stalled {
         /// How long.
         idle: Duration,
+    },
+    /// Its answer went on for too long, however well.
+    #[error("the answer was not complete {:.0} s after it had begun (http.stream_seconds_max)", .limit.as_secs_f64())]
+    Endless {
+        /// What it was allowed.
+        limit: Duration,
     },
     /// The worker died.
     #[error("the worker crashed: {0}")]
@@ -282,7 +288,7 @@ impl Reply {
 
     /// From now on the answer may go on beyond the invocation's deadline, at this pace.
     pub fn keep_pace(&mut self, pace: Pace) {
-        (self.pace, self.limit) = (Some(pace), pace.until.saturating_duration_since(self.sent));
+        (self.pace, self.limit) = (Some(pace), pace.until.saturating_duration_since(Instant::now()));
     }
 
     /// Where the time went, up to now.
@@ -319,7 +325,8 @@ impl Reply {
                 }
                 match self.pace {
                     Some(pace) if deadline < pace.until => InvokeError::Stalled { idle: pace.idle },
-                    _ => InvokeError::Timeout { limit: self.limit },
+                    Some(_) => InvokeError::Endless { limit: self.limit },
+                    None => InvokeError::Timeout { limit: self.limit },
                 }
             }
         };

@@ -389,7 +389,7 @@ async fn a_dry_run_that_fails_leaves_nothing_and_records_nothing() {
         }
     }
     let unnamed = DeployRequest { function_id: "not a name".into(), ..code("1") };
-    assert!(is_refused(&daemon.call(&unnamed).await, ErrorCode::FunctionNotFound));
+    assert!(is_refused(&daemon.call(&unnamed).await, ErrorCode::InvalidRequest));
     let unwanted = DeployRequest { function_id: "g".into(), create: false, dry_run: true, ..code("1") };
     assert!(is_refused(&daemon.call(&unwanted).await, ErrorCode::FunctionNotFound));
     daemon.stop().await;

@@ -60,7 +60,7 @@ async fn carry_out(
     note: &mut Note,
 ) -> Result<Answer, Error> {
     // Nobody without a token learns what there is.
-    let grant = auth::authorize(context, request.headers(), peer)?;
+    let grant = auth::authorize_management(context, request.headers(), peer)?;
     note.grant(&grant);
     let path = request.uri().path();
     let (route, fields) = match routes::find(request.method(), path) {
@@ -152,11 +152,11 @@ async fn body(
         return Err(Error::invalid("a form is for a deploy; send JSON here"));
     }
     let config = context.config.load_full();
-    let max = match is_form {
-        true => form::bytes_max(&config.limits),
-        false => config.limits.frame_bytes_max.into(),
+    let (max, says) = match is_form {
+        true => (form::bytes_max(&config.limits), "limits.bundle_bytes_max, and 1 MiB for its fields"),
+        false => (config.limits.frame_bytes_max.into(), "limits.frame_bytes_max"),
     };
-    let too_large = || Error::new(ErrorCode::PayloadTooLarge, format!("the body has more than {max} bytes"));
+    let too_large = || Error::new(ErrorCode::PayloadTooLarge, format!("the body has more than {max} bytes ({says})"));
     if body.size_hint().lower() > max {
         return Err(too_large());
     }

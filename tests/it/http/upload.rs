@@ -59,12 +59,18 @@ async fn begin(address: SocketAddr, token: &str, archive_bytes: usize) -> TcpStr
 }
 
 /// The rest of an answer: its status and its code.
-async fn answer(mut stream: TcpStream) -> (u16, Value) {
+async fn answer(stream: TcpStream) -> (u16, Value) {
+    let (status, body) = whole_answer(stream).await;
+    (status, body["code"].clone())
+}
+
+/// The same with all of its body.
+async fn whole_answer(mut stream: TcpStream) -> (u16, Value) {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
     let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"));
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body["code"].clone())
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +112,9 @@ async fn an_upload_is_bounded_in_bytes_and_number_and_for_those_who_may_deploy()
     let (daemon, address) = start(data.path()).await;
     let token = token(data.path());
     let large = begin(address, &token, FORM_MIB_MAX * MIB).await;
-    assert_eq!(answer(large).await, (413, "PAYLOAD_TOO_LARGE".into()));
+    let (status, refused) = whole_answer(large).await;
+    assert_eq!((status, refused["code"].as_str()), (413, Some("PAYLOAD_TOO_LARGE")));
+    assert!(refused["error"].as_str().unwrap().contains("limits.bundle_bytes_max"), "{refused}");
 
     let mut all = Vec::new();
     for _ in 0..UPLOADS {

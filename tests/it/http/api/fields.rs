@@ -1,7 +1,10 @@
 //! What a request may have, and what is said about one that has something else.
 
-use super::{Admin, code};
-use crate::http::{Shown, curl};
+use super::{Admin, base64, code};
+use crate::{
+    harness::until,
+    http::{Shown, curl, daemon_with},
+};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -99,5 +102,50 @@ async fn a_form_is_read_as_its_header_says() {
     assert_eq!(bad.json()["error"], "follow is `true` or `false`, not `1`");
     let other = admin.call("POST", "/api/functions", Some(json!({"name": "a b"}))).await;
     assert!(other.json()["error"].as_str().unwrap().contains("letters, digits"), "{}", other.text());
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_says_what_to_do() {
+    let admin = Admin::start().await;
+    let error = async |method: &str, path: &str, body: Value| {
+        let shown = admin.call(method, path, Some(body)).await;
+        assert_eq!(shown.status(), 400, "{shown:?}");
+        shown.json()["error"].as_str().unwrap().to_owned()
+    };
+    let named = error("POST", "/api/functions/deploy", json!({"name": "ts/b", "bundle": code("x")})).await;
+    assert!(named.starts_with("function name `ts/b` is not valid: use 1 to 64 of letters"), "{named}");
+    admin.json("POST", "/api/functions/deploy", Some(json!({"name": "f", "bundle": code("x")}))).await;
+    for version in [json!(1.5), json!(-1), json!(true)] {
+        let said = error("POST", "/api/functions/f/rollback", json!({ "version": version })).await;
+        assert!(said.contains("a version's number, its label, or an alias"), "{said}");
+    }
+    // Who calls a function has no data directory to look into.
+    admin.json("PATCH", "/api/functions/f", Some(json!({"settings": {"auth": "token"}}))).await;
+    let outside = curl(&admin.daemon, &[], "/functions/f").await;
+    let says = |shown: &Shown| shown.json()["error"].as_str().unwrap().to_owned();
+    assert!(outside.status() == 401 && !says(&outside).contains("admin.token"), "{outside:?}");
+    let inside = curl(&admin.daemon, &[], "/api/status").await;
+    assert!(says(&inside).contains("admin.token"), "{inside:?}");
+    admin.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_stream_broke_off_is_in_the_log() {
+    let admin = Admin::of(daemon_with(|config| config.http.stream_seconds_max = 1).await).await;
+    let source = "const endless = (c) => Bun.sleep(50).then(() => c.enqueue('x'));
+        const bad = async (c) => { c.enqueue('x'); await Bun.sleep(20); throw new RangeError('in the middle'); };
+        export default (req) => new Response(new ReadableStream({ pull: req.url.endsWith('bad') ? bad : endless }));";
+    let body = json!({"name": "f", "bundle": base64(source)});
+    admin.json("POST", "/api/functions/deploy", Some(body)).await;
+    for (path, words) in [("bad", ["in the middle", "bundle.js"]), ("endless", ["http.stream_seconds_max", " 1 s "])] {
+        let answer = curl(&admin.daemon, &[], &format!("/functions/f/{path}")).await;
+        let path = format!("/api/functions/f/logs?execution_id={}", answer.header("x-levain-invocation-id"));
+        until("the log says why", async || {
+            let log = admin.json("GET", &path, None).await.to_string();
+            words.iter().all(|it| log.contains(it)).then_some(())
+        })
+        .await;
+    }
     admin.daemon.stop().await;
 }
