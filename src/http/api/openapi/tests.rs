@@ -115,6 +115,42 @@ fn what_requests_and_answers_have_in_common_is_told_once() {
 }
 
 #[test]
+fn a_body_has_the_fields_that_are_told_and_no_others() {
+    /// Whether each object below, with those it refers to, says that it has no other fields.
+    fn is_closed(document: &Value, schema: &Value, depth: usize) -> bool {
+        assert!(depth < 32, "{schema}");
+        let referred = schema["$ref"].as_str().and_then(|it| document.pointer(it.strip_prefix('#')?));
+        let own = schema["properties"].is_null() || schema["additionalProperties"] == false;
+        let below: Vec<&Value> = ["properties", "anyOf"]
+            .iter()
+            .flat_map(|it| match &schema[it] {
+                Value::Object(fields) => fields.values().collect(),
+                Value::Array(all) => all.iter().collect(),
+                _ => Vec::new(),
+            })
+            .chain([&schema["items"]])
+            .chain(referred)
+            .collect();
+        own && below.into_iter().filter(|it| it.is_object()).all(|it| is_closed(document, it, depth + 1))
+    }
+    let document = parsed();
+    let mut bodies = 0;
+    for (method, path, operation) in operations(&document) {
+        for content in operation["requestBody"]["content"].as_object().into_iter().flat_map(Map::values) {
+            let schema = &content["schema"];
+            if path.starts_with("/api/") {
+                assert!(
+                    schema["properties"].is_object() && is_closed(&document, schema, 0),
+                    "{method} {path}: {schema}"
+                );
+                bodies += 1;
+            }
+        }
+    }
+    assert!(bodies > 15, "{bodies}");
+}
+
+#[test]
 fn who_has_the_document_is_not_sent_it_again() {
     let asked = |etag: Option<&str>| {
         let mut headers = HeaderMap::new();
