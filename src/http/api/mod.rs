@@ -1,8 +1,9 @@
 //! Management over HTTP: every command below `/api/`, as JSON.
 //!
 //! A request becomes the payload of a command and goes the way of any other: what stands in the path, the query and the
-//! body are its fields. [`routes`] says which path is which command; [`shape`] has the few answers that clients of other
-//! systems know in another form.
+//! body are its fields. [`routes`] says which path is which command; [`fields`] refuses what no route knows, before
+//! something else is done than was meant; [`shape`] has the few answers that clients of other systems know in another
+//! form.
 
 mod download;
 mod fields;
