@@ -371,9 +371,10 @@ async fn a_function_that_is_new_is_made_if_that_is_asked_for() {
     assert_eq!(daemon.call(&new).await.unwrap().version, "v1");
     assert_eq!(daemon.call(&DeployRequest { bundle: Some(body(&says("b"))), ..new.clone() }).await.unwrap().number, 2);
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
+    let unnamed = daemon.call(&DeployRequest { function_id: "no name".into(), ..new.clone() }).await;
+    assert!(is_refused(&unnamed, ErrorCode::InvalidRequest), "{unnamed:?}");
     for request in [
         DeployRequest { create: false, function_id: "g".into(), ..new.clone() },
-        DeployRequest { function_id: "no name".into(), ..new.clone() },
         DeployRequest { function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(), ..new.clone() },
         DeployRequest { function_id: "g".into(), bundle: None, version: Some("v1".into()), ..new },
     ] {
