@@ -73,7 +73,8 @@ pub(super) enum Env {
     /// Set variables
     #[command(
         after_help = SET_EXAMPLES,
-        override_usage = "levain env set [OPTIONS] <NAME> <KEY=VALUE>...\n       levain env set [OPTIONS] --all <KEY=VALUE>..."
+        override_usage = "levain env set [OPTIONS] <NAME> <KEY=VALUE>...\n       \
+        levain env set [OPTIONS] --all <KEY=VALUE>..."
     )]
     Set {
         /// The function's name or id, then what is set
@@ -85,7 +86,8 @@ pub(super) enum Env {
     /// Delete variables
     #[command(
         visible_alias = "unset",
-        override_usage = "levain env delete [OPTIONS] <NAME> <KEY>...\n       levain env delete [OPTIONS] --all <KEY>...",
+        override_usage = "levain env delete [OPTIONS] <NAME> <KEY>...\n       \
+        levain env delete [OPTIONS] --all <KEY>...",
         after_help = "Examples:\n  levain env delete hello GREETING LANGUAGE --yes\n  levain env delete --all REGION --yes"
     )]
     Delete {
@@ -100,7 +102,8 @@ pub(super) enum Env {
     },
     /// Set what a .env file says, all of it or nothing
     #[command(
-        override_usage = "levain env import [OPTIONS] <NAME> <FILE>\n       levain env import [OPTIONS] --all <FILE>",
+        override_usage = "levain env import [OPTIONS] <NAME> <FILE>\n       \
+        levain env import [OPTIONS] --all <FILE>",
         after_help = "Examples:\n  levain env import hello .env\n  levain env import hello secrets.env --secret\n  \
         generate | levain env import hello -"
     )]

@@ -41,18 +41,24 @@ The value is no argument, because arguments can be seen by everybody on the mach
 #[derive(Debug, Subcommand)]
 pub(super) enum Secret {
     /// Set a secret; its value comes from standard input
-    #[command(after_help = SET_EXAMPLES, override_usage = "levain secret set [OPTIONS] <NAME> <KEY>\n       levain secret set [OPTIONS] --all <KEY>")]
+    #[command(
+        after_help = SET_EXAMPLES,
+        override_usage = "levain secret set [OPTIONS] <NAME> <KEY>\n       \
+        levain secret set [OPTIONS] --all <KEY>"
+    )]
     Set(Value),
     /// Give a secret that is there another value; workers are replaced without a failed call
     #[command(
         after_help = "Example:\n  levain secret rotate shop API_KEY < new-key.txt",
-        override_usage = "levain secret rotate [OPTIONS] <NAME> <KEY>\n       levain secret rotate [OPTIONS] --all <KEY>"
+        override_usage = "levain secret rotate [OPTIONS] <NAME> <KEY>\n       \
+        levain secret rotate [OPTIONS] --all <KEY>"
     )]
     Rotate(Value),
     /// Make what a secret was in a kept generation its value again, as a new generation
     #[command(
         after_help = "Example:\n  levain secret restore shop API_KEY --generation 2",
-        override_usage = "levain secret restore [OPTIONS] <NAME> <KEY> --generation <N>\n       levain secret restore [OPTIONS] --all <KEY> --generation <N>"
+        override_usage = "levain secret restore [OPTIONS] <NAME> <KEY> --generation <N>\n       \
+        levain secret restore [OPTIONS] --all <KEY> --generation <N>"
     )]
     Restore {
         /// The function's name or id, then the secret's name
@@ -77,7 +83,8 @@ pub(super) enum Secret {
     #[command(
         visible_alias = "revoke",
         after_help = "Example:\n  levain secret delete shop API_KEY --yes",
-        override_usage = "levain secret delete [OPTIONS] <NAME> <KEY>...\n       levain secret delete [OPTIONS] --all <KEY>..."
+        override_usage = "levain secret delete [OPTIONS] <NAME> <KEY>...\n       \
+        levain secret delete [OPTIONS] --all <KEY>..."
     )]
     Delete {
         /// The function's name or id, then the names of secrets
@@ -92,7 +99,8 @@ pub(super) enum Secret {
     /// List the generations of a secret that are kept
     #[command(
         after_help = "Example:\n  levain secret generations shop API_KEY",
-        override_usage = "levain secret generations [OPTIONS] <NAME> <KEY>\n       levain secret generations [OPTIONS] --all <KEY>"
+        override_usage = "levain secret generations [OPTIONS] <NAME> <KEY>\n       \
+        levain secret generations [OPTIONS] --all <KEY>"
     )]
     Generations {
         /// The function's name or id, then the secret's name

@@ -92,7 +92,8 @@ needs! {
     ApplyManifest(_) Deploy, All;
     Cleanup(it) Deploy, one_or_all(it.function_id.as_ref());
 
-    // What is for all functions is not one deployer's to change, nor, as the store says, what a protected environment finds.
+    // What is for all functions is not one deployer's to change; nor, says the store, is what a protected environment
+    // finds.
     SetVariables(it) Deploy or Admin if it.function_id.is_none(), one_or_all(it.function_id.as_ref());
     DeleteVariables(it) Deploy or Admin if it.function_id.is_none(), one_or_all(it.function_id.as_ref());
 

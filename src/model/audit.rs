@@ -1,4 +1,5 @@
-//! The audit trail of secrets: who did what, and when, with the environments that decide who sees them. Values are never in it.
+//! The audit trail of secrets: who did what, and when, also with the environments that decide who sees them. Values are
+//! never in it.
 
 use super::{EnvironmentName, FunctionId, Timestamp, VariableKey};
 use serde::{Deserialize, Serialize};

@@ -101,8 +101,8 @@ pub fn ancestors<'a>(links: &'a Links, name: &EnvironmentName) -> Vec<&'a Enviro
     found
 }
 
-/// A protected environment that finds what is set for `environment`, or for all where that is absent: it is that one, or
-/// takes variables from it.
+/// A protected environment that finds what is set for `environment`, or for all where that is absent: it is that one,
+/// or takes variables from it.
 #[must_use]
 pub fn guarded<'a>(links: &'a Links, environment: Option<&EnvironmentName>) -> Option<&'a EnvironmentName> {
     let finds = |name| environment.is_none_or(|it| it == name || ancestors(links, name).contains(&it));

@@ -189,8 +189,8 @@ pub(super) fn approved(
     Ok(Some(ids.collect::<Result<_, _>>()?))
 }
 
-/// Since when deployments in an environment are about this one, in milliseconds, and not about one of the same name that
-/// was deleted. Those that are there from the start stay, so that no clock that was set can take approvals away there.
+/// Since when deployments in an environment are about this one, in milliseconds, and not about one of the same name
+/// that was deleted. Those that are there from the start stay, so that no clock that was set can take approvals away there.
 pub(super) fn since(connection: &Connection, name: &EnvironmentName) -> Result<i64, StoreError> {
     if name.is_fixed() {
         return Ok(i64::MIN);
