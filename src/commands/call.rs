@@ -45,15 +45,19 @@ pub struct Failed {
     pub version: VersionLabel,
 }
 
-/// The method with this name, if functions can be called with it.
+/// The method with this name, in large or small letters, if functions can be called with it.
 pub(super) fn method(name: &str) -> Result<Method, Error> {
     let found = METHODS.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(name));
-    found.ok_or_else(|| Error::invalid(format!("method `{name}` is not served: use one of {METHODS:?}")))
+    found.ok_or_else(|| not_served(name))
 }
 
-/// Whether functions can be called with this method.
+/// Whether functions can be called with this method as it is: `get` is another one than `GET` (RFC 9110, section 9.1).
 pub fn check_method(given: &Method) -> Result<(), Error> {
-    if METHODS.contains(given) { Ok(()) } else { method(given.as_str()).map(drop) }
+    if METHODS.contains(given) { Ok(()) } else { Err(not_served(given.as_str())) }
+}
+
+fn not_served(name: &str) -> Error {
+    Error::invalid(format!("method `{name}` is not served: use one of {METHODS:?}"))
 }
 
 /// Refuses what Bun would answer with 431 in the function's place.
