@@ -36,6 +36,11 @@ const STREAMS_MAX: u32 = 128;
 /// Headers of one request.
 const HEADERS_MAX: usize = 150;
 
+/// What may have come of one body over HTTP/2 that nobody has read yet, and of all bodies of one connection (RFC 9113,
+/// section 5.2): who is slow to read one of them keeps nobody from reading the others.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
 /// What waits to be taken by the client of one stream of HTTP/2.
 const STREAM_BUFFER_BYTES: usize = 128 * 1024;
 
@@ -212,6 +217,8 @@ fn http2_builder(config: &HttpConfig, beside: &Beside) -> http2::Builder<Beside>
         .max_header_list_size(config.head_bytes_max)
         .max_send_buf_size(STREAM_BUFFER_BYTES)
         .keep_alive_interval(config.head_timeout())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .keep_alive_timeout(config.head_timeout());
     builder
 }

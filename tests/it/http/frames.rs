@@ -1,6 +1,6 @@
 //! A client of HTTP/2 that says whatever a test wants it to say, byte by byte (RFC 9113).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, mem, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -115,12 +115,29 @@ pub struct End {
 pub struct Peer {
     stream: TcpStream,
     seen: Vec<u8>,
+    /// What streams may send at first, and how much more, or less, each and the connection as a whole may by now
+    /// (section 5.2).
+    window: i64,
+    windows: HashMap<u32, i64>,
+    /// Whether there are settings that the daemon does not keep before it is told that they have come (section 6.5.3).
+    is_asked: bool,
 }
+
+/// What has become of a body.
+pub struct Sent {
+    pub bytes: usize,
+    /// What came meanwhile.
+    pub seen: Vec<Frame>,
+}
+
+/// What a stream, and the connection, may send before anything else is said (section 6.9.2).
+const WINDOW: i64 = 65_535;
 
 impl Peer {
     /// Connects, and says nothing.
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), seen: Vec::new() }
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self { stream, seen: Vec::new(), window: WINDOW, windows: HashMap::new(), is_asked: false }
     }
 
     /// Connects and begins as a client should, with these settings.
@@ -142,6 +159,49 @@ impl Peer {
         sent
     }
 
+    /// Sends a body as the daemon lets it, until it lets no more of it for a while.
+    pub async fn upload(&mut self, stream: u32, bytes: usize) -> Sent {
+        let mut sent = Sent { bytes: 0, seen: Vec::new() };
+        while sent.bytes < bytes {
+            if mem::take(&mut self.is_asked) {
+                self.send(&frame(SETTINGS, ACK, 0, &[])).await;
+            }
+            let mut of = |stream| *self.windows.entry(stream).or_default();
+            let room = (WINDOW + of(0)).min(self.window + of(stream)).clamp(0, 16_384) as usize;
+            let some = room.min(bytes - sent.bytes);
+            if some > 0 {
+                sent.bytes += some;
+                let flags = if sent.bytes == bytes { END_STREAM } else { 0 };
+                self.send(&frame(DATA, flags, stream, &vec![b'x'; some])).await;
+                for window in [0, stream] {
+                    *self.windows.entry(window).or_default() -= some as i64;
+                }
+                continue;
+            }
+            let Ok(Some(frame)) = timeout(Duration::from_secs(3), self.next()).await else { break };
+            let is_reset = frame.kind == RST_STREAM && frame.stream == stream;
+            sent.seen.push(frame);
+            if is_reset {
+                break;
+            }
+        }
+        sent
+    }
+
+    fn note(&mut self, frame: &Frame) {
+        let number = |bytes: &[u8]| i64::from(u32::from_be_bytes(bytes.try_into().unwrap()));
+        match frame.kind {
+            WINDOW_UPDATE => *self.windows.entry(frame.stream).or_default() += number(&frame.payload),
+            SETTINGS if frame.flags & ACK == 0 => {
+                // INITIAL_WINDOW_SIZE.
+                let sizes = frame.payload.chunks(6).filter(|it| it[..2] == [0, 4]);
+                sizes.for_each(|it| self.window = number(&it[2..]));
+                self.is_asked = true;
+            }
+            _ => {}
+        }
+    }
+
     /// The next frame; none once the connection is closed.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
@@ -152,7 +212,9 @@ impl Peer {
                     let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]);
                     let payload = self.seen[9..9 + length].to_vec();
                     self.seen.drain(..9 + length);
-                    return Some(Frame { kind, flags, stream, payload });
+                    let frame = Frame { kind, flags, stream, payload };
+                    self.note(&frame);
+                    return Some(frame);
                 }
             }
             let read =

@@ -11,6 +11,7 @@ export default async (req) => {
     const url = new URL(req.url);
     if (url.pathname === "/calls") return new Response(String(calls));
     calls++;
+    if (url.pathname === "/unread") await new Promise((resolve) => req.signal.addEventListener("abort", resolve));
     if (url.pathname === "/large") return new Response("x".repeat(4_000_000));
     if (url.pathname === "/endless") return new Response(new ReadableStream({
         async pull(controller) { controller.enqueue("x".repeat(60_000)); await Bun.sleep(0); },
@@ -415,5 +416,24 @@ async fn a_client_that_opens_no_window_keeps_no_worker() {
         // The connection itself is none the worse.
         assert!(!peer.outcome().await.is_closed);
     }
+    daemon.stop().await;
+}
+
+/// The connection's window (section 5.2.2) is not used up by who reads none of its bodies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_nobody_reads_keeps_no_other_waiting() {
+    let daemon = with_function().await;
+    let mut peer = Peer::begin(daemon.http(), &[]).await;
+    for stream in [1, 3, 5] {
+        peer.send(&frame(HEADERS, END_HEADERS, stream, &head("POST", "/functions/f/unread", &[]))).await;
+        let sent = peer.upload(stream, 32 * MIB as usize).await;
+        assert!(sent.bytes < 32 * MIB as usize, "all of it was taken");
+    }
+    peer.send(&open(7)).await;
+    assert_eq!(peer.upload(7, 200_000).await.bytes, 200_000);
+    let answer = peer.answer(7).await;
+    assert!(answer.iter().any(|it| it.kind == DATA && it.payload == b"ok 200000"), "{answer:?}");
+    drop(peer);
+    is_served(&daemon).await;
     daemon.stop().await;
 }
