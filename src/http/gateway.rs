@@ -267,5 +267,6 @@ fn stamp(headers: &mut HeaderMap, call: &commands::Call) {
     let timing = call.timing();
     let [queue, start, run] = [timing.queue, timing.start, timing.run].map(|it| it.as_secs_f64() * 1e3);
     let text = format!("queue;dur={queue:.3}, start;dur={start:.3}, run;dur={run:.3}");
-    headers.insert(SERVER_TIMING, HeaderValue::try_from(text).expect(visible));
+    // The function may have said something of its own there, and it is a list.
+    headers.append(SERVER_TIMING, HeaderValue::try_from(text).expect(visible));
 }

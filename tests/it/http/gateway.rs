@@ -47,7 +47,7 @@ export default async (req) => {
     }
     return Response.json(
         { method: req.method, path: url.pathname + url.search, headers: [...req.headers], body: await req.text() },
-        { headers: [["set-cookie", "a=1"], ["set-cookie", "b=2"], ["x-own", "yes"]] },
+        { headers: [["set-cookie", "a=1"], ["set-cookie", "b=2"], ["x-own", "yes"], ["server-timing", "db;dur=7"]] },
     );
 };"#;
 
@@ -77,8 +77,11 @@ async fn a_request_and_its_answer_pass_whole() {
     assert_eq!((shown.all("set-cookie"), shown.header("x-own")), (vec!["a=1", "b=2"], "yes"));
     assert!(shown.header("x-levain-invocation-id").starts_with("exec-"));
     assert_eq!(shown.header("x-levain-version"), "v1");
-    let timing: Vec<_> = shown.header("server-timing").split(", ").map(|it| it.split_once(";dur=").unwrap()).collect();
-    assert_eq!(timing.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["queue", "start", "run"], "{shown:?}");
+    // The function's own come first.
+    let timing = shown.all("server-timing").join(", ");
+    let timing: Vec<_> = timing.split(", ").map(|it| it.split_once(";dur=").unwrap()).collect();
+    let names: Vec<_> = timing.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["db", "queue", "start", "run"], "{shown:?}");
     assert!(timing.iter().all(|(_, ms)| ms.parse::<f64>().is_ok()), "{shown:?}");
     let head = curl(&daemon, &["--head"], "/functions/f").await;
     assert_eq!((head.status(), head.body.len()), (200, 0));
@@ -252,6 +255,8 @@ async fn the_callers_own_id_comes_back() {
     for path in ["/functions/f", "/functions/nope"] {
         let shown = curl(&daemon, &["-H", "X-Invocation-Id: mine-7"], path).await;
         assert_eq!(shown.header("x-invocation-id"), "mine-7");
+    let exposed = "x-levain-invocation-id, x-levain-version, x-invocation-id, server-timing";
+    assert_eq!((shown.all("access-control-expose-headers"), shown.header("vary")), (vec![exposed], "Origin"));
     }
     assert_eq!(curl(&daemon, &[], "/health").await.status(), 200);
     assert_eq!(curl(&daemon, &[], "/ready").await.text(), "ok\n");
