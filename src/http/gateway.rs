@@ -42,6 +42,9 @@ const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-invocation-id"
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Which function a request is for.
+/// The headers of the daemon's own that pages of `http.cors_origin` may read.
+const EXPOSED: &str = "x-levain-invocation-id, x-levain-version, x-invocation-id, server-timing";
+
 #[derive(Debug)]
 pub(super) struct Call {
     /// Its name, with the qualifier if one is given.
@@ -101,11 +104,9 @@ pub(super) async fn run(
     note: &mut Note,
 ) -> Answer {
     let config = context.config.load();
-    let (correlation, origin) = {
-        let of = |name| request.headers().get(name).cloned();
-        (of(CORRELATION_HEADER), config.http.cors_origin.clone())
-    };
-    let mut answer = match preflight(&origin, &request) {
+    let correlation = request.headers().get(CORRELATION_HEADER).cloned();
+    let origin = config.http.cors_origin.as_str();
+    let mut answer = match preflight(origin, &request) {
         Some(answer) => answer,
         None => {
             let id = InvocationId::new();
@@ -119,8 +120,13 @@ pub(super) async fn run(
     if let Some(correlation) = correlation {
         headers.insert(CORRELATION_HEADER, correlation);
     }
-    if let Some(origin) = HeaderValue::from_str(&origin).ok().filter(|it| !it.is_empty()) {
-        headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(origin);
+    if let Some(allowed) = HeaderValue::from_str(origin).ok().filter(|it| !it.is_empty()) {
+        if allowed != "*" {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(allowed);
+        // The function may let pages read some of its own besides.
+        headers.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     answer
 }
@@ -137,7 +143,6 @@ fn preflight(origin: &str, request: &Request<Incoming>) -> Option<Answer> {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
     }
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
     Some(answer)
 }
 
