@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode},
-    model::{ColdStart, Invocation, InvocationId, RequestBody, Settings, Timing},
+    model::{ColdStart, Invocation, InvocationId, RequestBody, Settings, Timing, is_host},
     protocol::{
         field::{Body, Fields},
         message::{InvokeRequest, InvokeResponse, StreamChunk, StreamHead},
@@ -17,7 +17,7 @@ use crate::{
     scheduler::InvokeError,
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, uri::PathAndQuery};
 use std::{
     fmt::Write,
     mem,
@@ -234,6 +234,9 @@ fn headers(fields: Option<&Fields>) -> Result<HeaderMap, Error> {
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             Error::invalid(format!("the value of header `{name}` has a character that headers cannot carry"))
         })?;
+        if parsed == header::HOST && !is_host(value.as_bytes()) {
+            return Err(Error::invalid("the header `Host` has no host that a URL could have"));
+        }
         headers.append(parsed, value);
     }
     Ok(headers)

@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last: TLS, which version of HTTP it speaks, and when it ends.
 
-use super::{exchange::Told, face::Face, patient::Patient, service, tls};
+use super::{exchange::Told, face::Face, patient::Patient, peer::Peer, service, tls};
 use crate::config::HttpConfig;
 use http::{HeaderValue, Request, Response, header};
 use hyper::{
@@ -56,7 +56,7 @@ type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 struct Connection {
     face: Arc<Face>,
     main: Handle,
-    peer: SocketAddr,
+    peer: Peer,
     is_http2: bool,
     /// Requests so far, and how many there may be.
     requests: AtomicU32,
@@ -113,6 +113,7 @@ pub(super) async fn serve(
     };
     let requests = AtomicU32::new(0);
     let is_worn = Notify::new();
+    let peer = Peer::new(peer, face.tls.is_some());
     let connection = Arc::new(Connection { face, main, peer, is_http2, requests, requests_max, is_worn });
     let outcome = match begun {
         Begun::Plain(stream) => connection.drive(stream, &config.http).await,
@@ -176,7 +177,7 @@ impl Connection {
         if is_last && self.is_http2 {
             self.is_worn.notify_one();
         }
-        let mut answer = service::respond(&self.face, &self.main, self.peer, request).await;
+        let mut answer = service::respond(&self.face, &self.main, &self.peer, request).await;
         if is_last && !self.is_http2 {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -216,9 +217,9 @@ fn http2_builder(config: &HttpConfig, beside: &Beside) -> http2::Builder<Beside>
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(config.head_bytes_max)
         .max_send_buf_size(STREAM_BUFFER_BYTES)
-        .keep_alive_interval(config.head_timeout())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(config.head_timeout())
         .keep_alive_timeout(config.head_timeout());
     builder
 }

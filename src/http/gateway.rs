@@ -3,10 +3,12 @@
 
 use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
+    api::decode,
     auth,
     exchange::Note,
     face::Face,
     incoming::Incoming,
+    peer::Peer,
     upload::{Outcome, Upload},
 };
 use crate::{
@@ -22,7 +24,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::PathAndQuery};
 use hyper::body::Body as _;
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -41,10 +42,10 @@ const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-invocation-id"
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Which function a request is for.
 /// The headers of the daemon's own that pages of `http.cors_origin` may read.
 const EXPOSED: &str = "x-levain-invocation-id, x-levain-version, x-invocation-id, server-timing";
 
+/// Which function a request is for.
 #[derive(Debug)]
 pub(super) struct Call {
     /// Its name, with the qualifier if one is given.
@@ -65,8 +66,8 @@ impl Call {
         let rest = whole?.as_str().strip_prefix(PREFIX)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (name, rest) = rest.split_at(end);
-        // Some clients encode the colon.
-        let function = name.replace("%3A", ":").replace("%3a", ":");
+        // No function has a name that means nothing, and the router says so.
+        let function = decode(name).unwrap_or_else(|_| name.to_owned());
         let target = match rest.starts_with('/') {
             true => rest.parse(),
             false => format!("/{rest}").parse(),
@@ -77,12 +78,13 @@ impl Call {
 
 /// The first label of a request's host name, where functions are.
 fn by_host(request: &Request<Incoming>) -> Option<String> {
-    let of_header = || request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
-    let host = request.uri().authority().map(|it| it.as_str()).or_else(of_header)?;
+    let host = request.headers().get(header::HOST)?.to_str().ok()?;
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    let name = host.to_ascii_lowercase();
-    let name = name.strip_suffix(HOST_SUFFIX)?;
-    (!name.is_empty() && !name.contains('.')).then(|| name.to_owned())
+    // A name may end with a dot (RFC 3986, section 3.2.2).
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let (name, suffix) = host.split_at_checked(host.len().checked_sub(HOST_SUFFIX.len())?)?;
+    let is_label = suffix.eq_ignore_ascii_case(HOST_SUFFIX) && !name.is_empty() && !name.contains('.');
+    is_label.then(|| name.to_ascii_lowercase())
 }
 
 /// The function that a label names. A function may have `--` in its name; where there is none of the whole label, what
@@ -99,7 +101,7 @@ fn qualified(label: String, router: Option<&Router>) -> String {
 pub(super) async fn run(
     (face, context): (&Arc<Face>, &Arc<Context>),
     call: Call,
-    peer: IpAddr,
+    peer: &Peer,
     request: Request<Incoming>,
     note: &mut Note,
 ) -> Answer {
@@ -150,7 +152,7 @@ async fn invoke(
     (face, context): (&Arc<Face>, &Arc<Context>),
     config: &HttpConfig,
     (id, call): (InvocationId, Call),
-    (peer, request): (IpAddr, Request<Incoming>),
+    (peer, request): (&Peer, Request<Incoming>),
     note: &mut Note,
 ) -> Result<Answer, Error> {
     let received = Instant::now();
@@ -160,7 +162,7 @@ async fn invoke(
     let is_pinned = head.headers.contains_key(PIN_HEADER);
     let mut headers = head.headers;
     if route.entry.function.settings.auth == Auth::Token {
-        let grant = auth::authorize(context, &headers, peer)?;
+        let grant = auth::authorize(context, &headers, peer.address.ip())?;
         note.grant(&grant);
         grant.may_invoke(route.entry.function.id)?;
         // It is between the caller and the daemon: with it the function could call others in the caller's name.
@@ -169,6 +171,7 @@ async fn invoke(
     commands::check_method(&head.method)?;
     remove_reserved(&mut headers);
     commands::check_head(&call.target, &headers)?;
+    peer.introduce(&mut headers);
     let upload = match body.is_end_stream() {
         true => None,
         false => Some(Arc::new(upload(body, config)?)),

@@ -2,7 +2,7 @@
 //!
 //! [`Server`] accepts connections and gives each to a lane, as the command socket does; hyper speaks HTTP/1.1 and HTTP/2
 //! on them ([`connection`]), behind TLS where a certificate is configured ([`tls`]). [`service`] says what a request is
-//! for: a call ([`gateway`]), a command ([`api`]), or a question about the daemon itself ([`metrics`]); who asks is said
+//! for, by its [`host`] or its path: a call ([`gateway`]), a command ([`api`]), or a question about the daemon itself ([`metrics`]); who asks is said
 //! by [`auth`]. Each request is counted and may be written down ([`exchange`], [`access_log`]); what nobody reads of one is
 //! seen to by [`incoming`].
 //!
@@ -22,10 +22,12 @@ mod counters;
 mod exchange;
 mod face;
 mod gateway;
+mod host;
 mod incoming;
 mod metrics;
 mod pages;
 mod patient;
+mod peer;
 mod service;
 mod streamed;
 mod tls;

@@ -5,23 +5,24 @@ use super::{
     api,
     exchange::{Exchange, Told},
     face::{Face, Phase},
-    gateway,
+    gateway, host,
     incoming::Incoming,
     pages,
+    peer::Peer,
 };
 use crate::error::{Error, ErrorCode};
-use http::{Request, Response, Version, header};
-use std::{net::SocketAddr, sync::Arc};
+use http::{Request, Response, header};
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Answers a request.
 pub(super) async fn respond(
     face: &Arc<Face>,
     main: &Handle,
-    peer: SocketAddr,
+    peer: &Peer,
     request: Request<hyper::body::Incoming>,
 ) -> Response<Told> {
-    let (mut exchange, request) = Exchange::begin(face, peer, request);
+    let (mut exchange, request) = Exchange::begin(face, peer.address, request);
     let answer = dispatch(face, main, peer, request, &mut exchange).await;
     exchange.answer(answer)
 }
@@ -29,42 +30,41 @@ pub(super) async fn respond(
 async fn dispatch(
     face: &Arc<Face>,
     main: &Handle,
-    peer: SocketAddr,
-    request: Request<Incoming>,
+    peer: &Peer,
+    mut request: Request<Incoming>,
     exchange: &mut Exchange,
 ) -> Answer {
-    if let Err(error) = check_host(&request) {
+    if let Err(error) = host::settle(&mut request).and_then(|()| check_coding(&request)) {
         return answer::closing(answer::error(&error, None));
     }
     let (note, phase) = (&mut exchange.note, face.phase());
     if let Some(call) = gateway::Call::of(&request, face.context().map(|it| &it.router)) {
         return match (face.context(), phase) {
             (Some(context), Phase::Warming | Phase::Ready) => {
-                gateway::run((face, context), call, peer.ip(), request, note).await
+                gateway::run((face, context), call, peer, request, note).await
             }
             _ => answer::error(&not_now(phase), None),
         };
     }
     if request.uri().path().starts_with(api::PREFIX) {
         return match face.context() {
-            Some(context) => api::run((face, context), main, peer.ip(), request, note).await,
+            Some(context) => api::run((face, context), main, peer.address.ip(), request, note).await,
             None => answer::error(&not_now(phase), None),
         };
     }
-    match pages::get(face, main, peer.ip(), &request, note).await {
+    match pages::get(face, main, peer.address.ip(), &request, note).await {
         Some(answer) => answer,
         None => answer::not_found(request.method(), request.uri().path()),
     }
 }
 
-/// A request of HTTP/1.1 has one host (RFC 9112, section 3.2), and none may have two: who stands before the daemon may
-/// have looked at the other one.
-fn check_host<B>(request: &Request<B>) -> Result<(), Error> {
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    match (request.version(), hosts) {
-        (_, 2..) => Err(Error::invalid("the request has two headers `Host`")),
-        (Version::HTTP_11, 0) => Err(Error::invalid("the request has no header `Host`")),
-        _ => Ok(()),
+/// What a body is coded with besides `chunked` nobody here would take off again (RFC 9112, section 6.1).
+fn check_coding<B>(request: &Request<B>) -> Result<(), Error> {
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Error::invalid("a body may have the transfer coding `chunked` and no other")),
     }
 }
 

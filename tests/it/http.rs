@@ -8,6 +8,7 @@ mod exposition;
 mod frames;
 mod gateway;
 mod guides;
+mod host;
 mod hostile;
 mod http2;
 mod limits;

@@ -30,6 +30,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::body::Body as _;
 use openapi::Kind;
 use routes::Found;
+pub(super) use routes::decode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shape::Shape;

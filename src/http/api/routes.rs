@@ -162,7 +162,7 @@ fn fields_of(template: &str, path: &str) -> Option<Map<String, Value>> {
 }
 
 /// Text of a path or query without its `%XX`.
-pub(super) fn decode(text: &str) -> Result<String, Error> {
+pub(in crate::http) fn decode(text: &str) -> Result<String, Error> {
     let invalid =
         || Error::invalid(format!("`{}` is not encoded as it must be", text.chars().take(80).collect::<String>()));
     let mut bytes = Vec::with_capacity(text.len());

@@ -101,9 +101,18 @@ async fn a_function_is_found_by_its_path_or_its_host() {
     assert_eq!(own(&curl(&daemon, &[], "/functions/f").await), "two");
     assert_eq!(own(&curl(&daemon, &[], "/functions/f:v1/deep?q").await), "yes");
     assert_eq!(own(&curl(&daemon, &[], "/functions/f%3A1").await), "yes");
+    assert_eq!(own(&curl(&daemon, &[], "/functions/%66%3av%31?q").await), "yes");
+    for path in ["/functions/%", "/functions/%zz", "/functions/%ff", "/functions/f%2F"] {
+        assert_eq!(curl(&daemon, &[], path).await.status(), 404, "{path}");
+    }
     let port = daemon.http().port();
     let shown = curl(&daemon, &[], &format!("http://f.localhost:{port}/functions/x?y")).await;
     assert_eq!((shown.json()["path"].as_str(), own(&shown).as_str()), (Some("/functions/x?y"), "two"));
+    // With a dot behind it a name is the same one, wherever it is asked for.
+    for host in ["F.LocalHost", "f.localhost.", "v1--f.localhost.:80"] {
+        let shown = curl(&daemon, &["-H", &format!("Host: {host}")], "/x").await;
+        assert_eq!((shown.status(), shown.json()["path"].as_str()), (200, Some("/x")), "{host}");
+    }
     let shown = curl(&daemon, &["--http2-prior-knowledge"], &format!("http://f.localhost:{port}/")).await;
     assert_eq!((shown.status(), shown.head[0].starts_with("HTTP/2")), (200, true));
     // One of two versions, by the header that the daemon itself understands.
@@ -246,6 +255,8 @@ async fn pages_of_another_origin_may_call_if_they_are_let() {
     assert_eq!((shown.status(), allowed), (204, ("https://a.example", "PUT")));
     let shown = curl(&daemon, &[], "/functions/f").await;
     assert_eq!(shown.header("access-control-allow-origin"), "https://a.example");
+    let exposed = "x-levain-invocation-id, x-levain-version, x-invocation-id, server-timing";
+    assert_eq!((shown.all("access-control-expose-headers"), shown.header("vary")), (vec![exposed], "Origin"));
     daemon.stop().await;
 }
 
@@ -255,8 +266,6 @@ async fn the_callers_own_id_comes_back() {
     for path in ["/functions/f", "/functions/nope"] {
         let shown = curl(&daemon, &["-H", "X-Invocation-Id: mine-7"], path).await;
         assert_eq!(shown.header("x-invocation-id"), "mine-7");
-    let exposed = "x-levain-invocation-id, x-levain-version, x-invocation-id, server-timing";
-    assert_eq!((shown.all("access-control-expose-headers"), shown.header("vary")), (vec![exposed], "Origin"));
     }
     assert_eq!(curl(&daemon, &[], "/health").await.status(), 200);
     assert_eq!(curl(&daemon, &[], "/ready").await.text(), "ok\n");

@@ -36,6 +36,8 @@ async fn what_can_be_read_in_two_ways_is_refused() {
             "6.1: chunked is not the last",
             format!("{post}host: x\r\ntransfer-encoding: chunked, identity\r\n\r\n{body}"),
         ),
+        ("6.1: a coding before chunked", chunked(&body).replace("chunked", "gzip, chunked")),
+        ("6.1: the same in two lines", chunked(&body).replace(": chunked", ": gzip\r\ntransfer-encoding: chunked")),
         ("6.1: an unknown coding", format!("{post}host: x\r\ntransfer-encoding: xchunked\r\n\r\n{body}")),
         ("6.1: chunked in HTTP/1.0", format!("POST /functions/f HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n{body}")),
         ("5.1: a blank before the colon", format!("{post}host: x\r\ncontent-length : {length}\r\n\r\n{body}")),

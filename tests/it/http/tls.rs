@@ -15,6 +15,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, process::Command};
 const CODE: &str = r#"
 export default async (req) => {
     const url = new URL(req.url);
+    if (url.pathname === "/scheme") return new Response(req.headers.get("x-forwarded-proto"));
     if (url.pathname === "/echo") return new Response(req.body);
     if (url.pathname === "/wait") {
         await new Promise((resolve) => { req.signal.addEventListener("abort", () => { console.log("left"); resolve(); }); console.log("waits"); });
@@ -145,6 +146,7 @@ async fn functions_are_called_over_tls() {
     for (version, shown_as) in [("--http1.1", "HTTP/1.1 200"), ("--http2", "HTTP/2 200")] {
         let shown = client.curl(&daemon, &[version], "/functions/f", b"").await;
         assert!(shown.text() == "ok" && shown.head[0].starts_with(shown_as), "{shown:?}");
+        assert_eq!(client.curl(&daemon, &[version], "/functions/f/scheme", b"").await.text(), "https");
         let arguments = [version, "-X", "POST", "-T", "-"];
         let shown = client.curl(&daemon, &arguments, "/functions/f/echo", &large).await;
         assert!(shown.body == large, "{version}: {:?}", shown.head);
