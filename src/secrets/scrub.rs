@@ -148,5 +148,4 @@ impl Scrubber {
 }
 
 #[cfg(test)]
-#[path = "scrub_tests.rs"]
 mod tests;

@@ -1,3 +1,5 @@
+//! What is masked, in whatever form it comes, and what is left as it is.
+
 use super::*;
 use base64::{
     Engine,
