@@ -6,6 +6,7 @@ use super::invoke::read_stdin;
 use super::print::{DIM, GREEN, YELLOW, styled, table};
 use super::session::Session;
 use super::text;
+use crate::error::ErrorCode;
 use crate::model::{SecretText, Timestamp, dotenv};
 use crate::protocol::message::{
     ChangeVariablesResponse, DeleteVariablesRequest, ListVariablesRequest, ListVariablesResponse, PlaceInfo,
@@ -234,9 +235,17 @@ pub(super) fn read(path: &Path) -> Result<SecretText, CliError> {
     String::from_utf8(bytes).map(SecretText::from).map_err(not_text)
 }
 
-/// Says what a change did.
+/// Says what a change did. One that new workers do not load with is kept and has failed: the old values still run.
 pub(super) fn changed(session: &Session, response: &ChangeVariablesResponse) -> Result<(), CliError> {
-    session.out.response(response, changed_text)
+    session.out.response(response, changed_text)?;
+    not_in_force(response).map_or(Ok(()), Err)
+}
+
+fn not_in_force(response: &ChangeVariablesResponse) -> Option<CliError> {
+    response.workers.failure.as_ref()?;
+    let message = "the change is kept, and calls do not see it before workers load with it: repair the code or the \
+                   values, or delete the version";
+    Some(CliError::Failed { message: message.into(), exit_code: ErrorCode::WorkerUnavailable.exit_code() })
 }
 
 fn changed_text(response: &ChangeVariablesResponse) -> String {
@@ -379,5 +388,10 @@ mod tests {
             plain(&changed_text(&response))
                 .ends_with("the workers of 1 pool still have the values from before: it throws")
         );
+        let failed = not_in_force(&response).expect("a script must notice");
+        assert_eq!(failed.exit_code(), ErrorCode::WorkerUnavailable.exit_code());
+        // What only takes its time goes on by itself.
+        response.workers.failure = None;
+        assert!(not_in_force(&response).is_none());
     }
 }

@@ -157,7 +157,11 @@ async fn the_nearest_place_counts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_changes_under_load_fail_no_call_and_each_sees_one_set() {
-    let daemon = TestDaemon::start_with(|config| config.workers.prewarmed_workers = 1).await;
+    let daemon = TestDaemon::start_with(|config| {
+        config.workers.prewarmed_workers = 1;
+        config.variables.renew_timeout_ms = 60_000;
+    })
+    .await;
     let settings = SettingsPatch { max_concurrent_executions: Some(3), ..SettingsPatch::default() };
     daemon.register_with("f", settings).await;
     daemon.redeploy_text("f", None, READER).await.unwrap();

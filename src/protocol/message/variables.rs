@@ -109,8 +109,9 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// Rows at most, 1 to 1,000; 100 when absent.
+        /// Rows at most; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
     }
     /// ROTATE_MASTER_KEY.
