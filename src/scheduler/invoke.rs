@@ -239,7 +239,7 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
         ExchangeError::NotSent => ("it was never sent".to_owned(), EXIT_GRACE),
     };
     // A dead worker closes its connections a moment before its end can be seen.
-    match timeout(grace, lease.worker().exited()).await {
+    match timeout(grace, lease.exited()).await {
         Ok(exit) => {
             lease.kill(KillReason::Stop);
             match exit.reason {

@@ -3,7 +3,7 @@
 use super::{Shared, cell::Cell, pool::Event};
 use crate::{
     model::{Invocation, InvocationId, WorkerId},
-    worker::{Answer, ExchangeError, KillReason, Worker},
+    worker::{Answer, ExchangeError, Exit, KillReason, Worker},
 };
 use std::{pin::pin, sync::Arc, time::Instant};
 use tokio::{
@@ -52,6 +52,11 @@ impl Lease {
     pub(super) async fn exchange(&mut self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
         self.use_ = Use::Running { deadline: invocation.deadline() };
         self.worker.exchange(invocation).await
+    }
+
+    /// Waits for the end of the worker, for the report to this invocation's caller.
+    pub(super) async fn exited(&self) -> Exit {
+        self.worker.exited_during(self.invocation).await
     }
 
     /// The invocation is over and the worker may have another.

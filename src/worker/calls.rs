@@ -1,6 +1,6 @@
 //! The invocations of one worker, as far as what it says must be told apart.
 
-use super::conduct::Violation;
+use super::{conduct::Violation, words::Speaker};
 use crate::model::InvocationId;
 use parking_lot::Mutex;
 use std::{
@@ -29,6 +29,8 @@ struct State {
     last_ended: Option<Instant>,
     /// Whose raw output may be in the pipes at present.
     writing: Writing,
+    /// All that this worker was ever given.
+    given: Writing,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,10 @@ impl Calls {
         let quiet = state.running.is_empty() && state.last_ended.is_none_or(|at| at.elapsed() >= QUIET);
         state.writing = match state.writing {
             _ if quiet => Writing::Only(id),
+            Writing::Nobody => Writing::Only(id),
+            Writing::Only(_) | Writing::Several => Writing::Several,
+        };
+        state.given = match state.given {
             Writing::Nobody => Writing::Only(id),
             Writing::Only(_) | Writing::Several => Writing::Several,
         };
@@ -120,6 +126,16 @@ impl Calls {
         }
     }
 
+    /// Who has certainly written raw output. Unlike [`Self::writer`] it also takes into account what an earlier invocation
+    /// may have left running: the callers of two invocations may be strangers.
+    pub(super) fn speaker(&self) -> Speaker {
+        match self.0.lock().given {
+            Writing::Nobody => Speaker::Start,
+            Writing::Only(id) => Speaker::Invocation(id),
+            Writing::Several => Speaker::Unknown,
+        }
+    }
+
     /// The invocation that raw output belongs to, when it can be only one. Output under a wrong id is worse than output
     /// without one.
     pub(super) fn writer(&self) -> Option<InvocationId> {
@@ -169,6 +185,19 @@ mod tests {
         quiet(&calls);
         calls.begin(third);
         assert_eq!(calls.writer(), Some(third));
+    }
+
+    #[test]
+    fn raw_output_is_certainly_of_an_invocation_only_while_there_was_no_other() {
+        let (calls, first) = (Calls::default(), InvocationId::new());
+        assert_eq!(calls.speaker(), Speaker::Start);
+        calls.begin(first);
+        assert_eq!(calls.speaker(), Speaker::Invocation(first));
+        calls.end(first);
+        assert_eq!(calls.speaker(), Speaker::Invocation(first), "its timers may go on");
+        calls.0.lock().last_ended = Instant::now().checked_sub(QUIET);
+        calls.begin(InvocationId::new());
+        assert_eq!(calls.speaker(), Speaker::Unknown, "a timer of the first one may write");
     }
 
     #[test]

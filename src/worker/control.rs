@@ -34,7 +34,15 @@ pub(super) enum Said {
     /// The shim is up, as it says.
     Ready,
     /// Something for the log.
-    Log { stream: Stream, level: LogLevel, invocation: Option<InvocationId>, text: String, dropped: u32 },
+    Log {
+        stream: Stream,
+        level: LogLevel,
+        invocation: Option<InvocationId>,
+        /// The shim has guessed the invocation.
+        is_inferred: bool,
+        text: String,
+        dropped: u32,
+    },
     /// It was an answer, and has been passed on.
     Answer,
 }
@@ -54,20 +62,21 @@ impl Bounds {
         if line.len() >= self.line_bytes_max {
             return Err(Violation::LineTooLong);
         }
-        let log = |stream, level, invocation: Option<String>, mut text, dropped: Option<u32>| {
-            let invocation = calls.known(invocation.as_deref())?;
-            cut(&mut text, self.text_bytes_max);
-            Ok(Said::Log { stream, level, invocation, text, dropped: dropped.unwrap_or(0) })
-        };
+        let log =
+            |(stream, level), (invocation, is_inferred): (Option<String>, bool), mut text, dropped: Option<u32>| {
+                let invocation = calls.known(invocation.as_deref())?;
+                cut(&mut text, self.text_bytes_max);
+                Ok(Said::Log { stream, level, invocation, is_inferred, text, dropped: dropped.unwrap_or(0) })
+            };
         match serde_json::from_slice(line).map_err(|_| Violation::NoMessage)? {
             FromWorker::Ready { .. } => Ok(Said::Ready),
             FromWorker::Log { level, invocation, message, dropped } => {
-                log(Stream::Console, level, invocation, message, dropped)
+                log((Stream::Console, level), (invocation, false), message, dropped)
             }
             FromWorker::Rejection { invocation, message, stack, guessed, dropped } => {
                 let how = if guessed { "unhandled, probably of this invocation" } else { "unhandled" };
                 let text = format!("{how}: {}", stack.unwrap_or(message));
-                log(Stream::System, LogLevel::Error, invocation, text, dropped)
+                log((Stream::System, LogLevel::Error), (invocation, guessed), text, dropped)
             }
             FromWorker::Settled { invocation } => calls.settle(&invocation).map(|()| Said::Answer),
             FromWorker::Pong { number } => ping.answer(number).map(|()| Said::Answer),

@@ -6,13 +6,15 @@
 //! - [`sandbox`] has kept it from the rest of the machine since before it ran Bun;
 //! - [`link`] carries invocations to it, as HTTP/1.1 on the worker's own Unix socket;
 //! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;
+//! - [`words`] has the lines that the report of a crash may show to whom;
 //! - [`Worker::kill`] ends it, with everything it has started, and remembers why.
 //!
 //! Beside the workers there are throw-away processes ([`tool`]): Bun on code that is not a function yet.
 //!
 //! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its process.
 //! Everything a worker says is bounded, and a worker that says what no shim says is ended ([`conduct`]); a message that
-//! names an invocation counts only if that worker runs it or has just run it.
+//! names an invocation counts only if that worker runs it or has just run it. Before an end is reported, all that the
+//! process has written is read.
 //!
 //! This module decides nothing about how many workers there are: that is `scheduler`.
 
@@ -37,6 +39,7 @@ mod spawn;
 mod supervise;
 mod tap;
 mod tool;
+mod words;
 
 pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
 pub use conduct::Violation;
@@ -57,10 +60,8 @@ use crate::{
 use calls::Calls;
 use cgroup::Group;
 use link::Link;
-use parking_lot::Mutex;
 use ping::Ping;
 use std::{
-    collections::VecDeque,
     fmt, io,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
@@ -74,9 +75,7 @@ use tokio::{
     net::UnixStream,
     sync::{oneshot, watch},
 };
-
-/// Lines of output kept for the report of a crash.
-const LAST_WORDS_MAX: usize = 20;
+use words::Words;
 
 /// A process with a function in it.
 #[derive(Debug)]
@@ -119,7 +118,7 @@ struct Shared {
     memory: AtomicU64,
     /// Set when it gets its function.
     owner: OnceLock<Owner>,
-    last_words: Mutex<VecDeque<String>>,
+    words: Words,
     /// Why it was killed, if it was: set before the signal is sent.
     kill_reason: OnceLock<KillReason>,
     /// Set once, when the process has been reaped.
@@ -166,7 +165,7 @@ pub struct Exit {
     pub status: ExitStatus,
     /// Why the daemon ended it, if it did.
     pub reason: Option<KillReason>,
-    /// The last lines it wrote.
+    /// The last lines it wrote: of the start, or of the invocation that [`Worker::exited_during`] was asked about.
     pub last_words: Vec<String>,
 }
 
@@ -290,6 +289,12 @@ impl Worker {
         self.shared.exited().await
     }
 
+    /// Waits for the end of the process, for the report to the caller of an invocation that it ran.
+    pub async fn exited_during(&self, invocation: InvocationId) -> Exit {
+        let exit = self.shared.exited().await;
+        Exit { last_words: self.shared.words.of(invocation), ..exit }
+    }
+
     /// How it ended, if it has.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
@@ -363,17 +368,5 @@ impl Shared {
 
     fn scrubber(&self) -> Option<&Scrubber> {
         self.owner.get().and_then(|it| it.scrubber.as_ref())
-    }
-
-    fn say_last(&self, line: &str) {
-        let mut last_words = self.last_words.lock();
-        if last_words.len() == LAST_WORDS_MAX {
-            last_words.pop_front();
-        }
-        last_words.push_back(line.to_owned());
-    }
-
-    fn last_words(&self) -> Vec<String> {
-        self.last_words.lock().iter().cloned().collect()
     }
 }

@@ -1,7 +1,7 @@
 //! From a [`Blueprint`] to a [`Worker`] that has loaded its function.
 
 use super::{
-    Blueprint, KillReason, LAST_WORDS_MAX, Launcher, Runtime, Shared, SpawnLimits, SpawnerError, StartError, Worker,
+    Blueprint, KillReason, Launcher, Runtime, Shared, SpawnLimits, SpawnerError, StartError, Worker,
     boot::Booted,
     calls::Calls,
     cgroup::Cgroups,
@@ -14,6 +14,7 @@ use super::{
     sandbox::{self, Report, Role, Sandbox, SandboxOptions, Slot},
     supervise::{Streams, Supervisor},
     tap::Tap,
+    words::Words,
 };
 use crate::{
     config::SandboxMode,
@@ -28,7 +29,7 @@ use nix::{
 };
 use parking_lot::Mutex;
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     io,
     path::Path,
     sync::{
@@ -389,7 +390,7 @@ impl Spawner {
             calls: Calls::default(),
             ping: Ping::default(),
             owner: OnceLock::new(),
-            last_words: Mutex::new(VecDeque::with_capacity(LAST_WORDS_MAX)),
+            words: Words::default(),
             kill_reason: OnceLock::new(),
             exit: watch::Sender::new(None),
         });

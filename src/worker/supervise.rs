@@ -7,6 +7,7 @@ use super::{
     control::{Bounds, Said},
     lines::Lines,
     tap::Tap,
+    words::Speaker,
 };
 use crate::{
     model::{InvocationId, Timestamp},
@@ -102,13 +103,23 @@ impl Supervisor {
             shared.process.kill_tree();
             ExitStatus::from_raw(nix::libc::SIGKILL)
         });
-        self.read_control(REMAINDER_BYTES_MAX);
-        self.read_stdout(REMAINDER_BYTES_MAX);
-        self.read_stderr(REMAINDER_BYTES_MAX);
+        self.drain();
         let voice = &mut self.voice;
         self.stdout.lines.finish(|line| voice.on_output(Stream::Stdout, LogLevel::Info, line));
         self.stderr.lines.finish(|line| voice.on_output(Stream::Stderr, LogLevel::Warn, line));
         voice.report_exit(status);
+    }
+
+    /// Reads what is left once the process has ended: its last lines belong into the report of its end. The descriptors
+    /// are read themselves, because the runtime may not have heard yet that there is something on them.
+    fn drain(&mut self) {
+        let Self { voice, streams, control, stdout, stderr } = self;
+        let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&*streams.control, buffer)?);
+        control.read(REMAINDER_BYTES_MAX, read, |line| voice.on_control_line(line));
+        let read = |buffer: &mut [u8]| streams.stdout.read(buffer);
+        stdout.read(REMAINDER_BYTES_MAX, read, |line| voice.on_output(Stream::Stdout, LogLevel::Info, line));
+        let read = |buffer: &mut [u8]| streams.stderr.read(buffer);
+        stderr.read(REMAINDER_BYTES_MAX, read, |line| voice.on_output(Stream::Stderr, LogLevel::Warn, line));
     }
 
     fn resume(&mut self) {
@@ -200,7 +211,7 @@ impl Voice {
         self.report_dropped();
         let shared = Arc::clone(&self.shared);
         let reason = shared.end_reason(status);
-        let exit = Exit { status, reason, last_words: shared.last_words() };
+        let exit = Exit { status, reason, last_words: shared.words.of_start() };
         let pid = shared.process.pid();
         match (reason, shared.owner.get()) {
             (Some(KillReason::Protocol(_)), Some(Owner { function_id: function, version, .. })) => {
@@ -222,7 +233,7 @@ impl Voice {
     fn on_output(&mut self, stream: Stream, level: LogLevel, line: &[u8]) {
         let mut message = String::from_utf8_lossy(line).into_owned();
         self.mask(&mut message, self.output_bytes_max);
-        self.shared.say_last(&message);
+        self.shared.words.keep(self.shared.calls.speaker(), &message);
         self.log(stream, level, self.shared.calls.writer(), message);
     }
 
@@ -243,12 +254,14 @@ impl Voice {
                 let ready = self.ready.take().ok_or(Violation::ReadyAgain)?;
                 let _ = ready.send(());
             }
-            Said::Log { stream, level, invocation, mut text, dropped } => {
+            Said::Log { stream, level, invocation, is_inferred, mut text, dropped } => {
                 self.mask(&mut text, self.bounds.text_bytes_max);
                 self.rate.dropped += u64::from(dropped);
-                if level >= LogLevel::Warn {
-                    self.shared.say_last(&text);
-                }
+                let speaker = match invocation.filter(|_| !is_inferred) {
+                    Some(id) => Speaker::Invocation(id),
+                    None => self.shared.calls.speaker(),
+                };
+                self.shared.words.keep(speaker, &text);
                 self.log(stream, level, invocation, text);
             }
             Said::Answer => {}

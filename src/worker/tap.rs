@@ -24,10 +24,18 @@ impl Tap {
         }
     }
 
-    /// Reads what is there. Gives 0 when nothing will come any more.
+    /// Reads what the runtime knows to be there. Gives 0 when nothing will come any more.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Open(pipe) => pipe.try_read(buffer),
+            Self::Shut(_) | Self::Gone => self.read(buffer),
+        }
+    }
+
+    /// Reads what is there, whether the runtime has heard of it or not.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Open(pipe) => Ok(nix::unistd::read(pipe, buffer)?),
             Self::Shut(pipe) => Ok(nix::unistd::read(pipe, buffer)?),
             Self::Gone => Ok(0),
         }

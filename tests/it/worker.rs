@@ -6,7 +6,7 @@ use levain::{
     model::{ColdStart, Network, SettingsPatch},
     protocol::{
         field::Body,
-        message::{DeployRequest, InvokeRequest},
+        message::{DeployRequest, InvokeRequest, InvokeResponse},
         worker::LogLevel,
     },
 };
@@ -175,6 +175,80 @@ async fn an_exit_is_a_crash_with_its_code_and_last_words() {
     assert!(details["last_words"].to_string().contains("about to exit"), "{details}");
     let line = daemon.until_logged("exits", "about to exit").await;
     assert_eq!(line.execution_id, Some(answer.execution_id));
+    daemon.stop().await;
+}
+
+/// Says something and ends in the ways that show last lines.
+const WORDS: &str = "export default async (req) => {
+    const { pathname } = new URL(req.url);
+    const raw = (text) => new Promise((done) => process.stderr.write(text, done));
+    switch (pathname) {
+        case '/login': {
+            console.error('console of the login');
+            await raw('raw of the login\\n');
+            setTimeout(() => process.stderr.write('late of the login\\n'), 30);
+            Promise.reject(new Error('rejection of the login'));
+            break;
+        }
+        case '/crash': process.exit(3);
+        case '/log-then-crash': { console.log('own line'); process.exit(3); }
+        case '/raw-then-crash': { await raw('own raw line\\n'); process.exit(3); }
+        case '/log-then-wait': { console.warn('own line'); await Bun.sleep(60_000); break; }
+        case '/log-then-grow': {
+            console.debug('own line');
+            const kept = [];
+            for (;;) { kept.push(new Uint8Array(4 << 20).fill(1)); await Bun.sleep(1); }
+        }
+    }
+    return new Response('ok');
+};";
+
+/// The last lines that the report of a failed invocation has.
+fn last_words(answer: &InvokeResponse) -> Vec<String> {
+    let words = &answer.details.as_ref().unwrap_or_else(|| panic!("no details: {answer:?}"))["last_words"];
+    serde_json::from_value(words.clone()).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_words_are_of_the_invocation_that_ended_and_of_no_other() {
+    let daemon = TestDaemon::start_with(|config| config.workers.memory_poll_ms = 20).await;
+    daemon.deploy_text("f", WORDS).await;
+    let one_worker = SettingsPatch { max_concurrent_executions: Some(1), memory_mb: Some(64), ..Default::default() };
+    daemon.update("f", one_worker).await.unwrap();
+    for (path, code, own) in [
+        ("/crash", ErrorCode::WorkerCrashed, &[][..]),
+        ("/log-then-crash", ErrorCode::WorkerCrashed, &["own line"]),
+        // A timer of the login could have written it as well.
+        ("/raw-then-crash", ErrorCode::WorkerCrashed, &[]),
+        ("/log-then-grow", ErrorCode::OutOfMemory, &["own line"]),
+    ] {
+        assert!(daemon.get("f", "/login").await.success);
+        daemon.until_logged("f", "late of the login").await;
+        let answer = daemon.get("f", path).await;
+        assert_eq!((answer.code, answer.cold_start), (Some(code), ColdStart::None), "{path}: {answer:?}");
+        assert_eq!(last_words(&answer), own, "{path}");
+        assert!(!format!("{:?} {:?}", answer.error, answer.details).contains("login"), "{path}: {answer:?}");
+    }
+    // Where there was no other invocation, raw output can only be its own.
+    for (path, own) in [("/raw-then-crash", "own raw line"), ("/log-then-crash", "own line")] {
+        let answer = daemon.get("f", path).await;
+        assert_ne!(answer.cold_start, ColdStart::None, "{answer:?}");
+        assert_eq!(last_words(&answer), [own], "{path}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invocations_that_end_together_get_their_own_last_words() {
+    let daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", WORDS).await;
+    daemon.update("f", SettingsPatch { worker_concurrency: Some(4), ..SettingsPatch::default() }).await.unwrap();
+    let waiting = daemon.get_beside("f", "/log-then-wait").await;
+    daemon.until_logged("f", "own line").await;
+    let crashed = daemon.get("f", "/crash").await;
+    assert_eq!((crashed.code, last_words(&crashed)), (Some(ErrorCode::WorkerCrashed), vec![]), "{crashed:?}");
+    let waiting = waiting.await.unwrap().unwrap();
+    assert_eq!((waiting.code, last_words(&waiting)), (Some(ErrorCode::WorkerCrashed), vec!["own line".to_owned()]));
     daemon.stop().await;
 }
 

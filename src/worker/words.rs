@@ -1,0 +1,98 @@
+//! What a worker has said lately, for the report of its end.
+//!
+//! **Invariant.** [`Words::of`] gives an invocation lines that cannot be another one's. Its caller may be a stranger to
+//! the callers of the others, so a line whose invocation is only inferred belongs to nobody:
+//!
+//! | line | belongs to |
+//! |---|---|
+//! | `console.*`, or an error nobody handled, whose asynchronous context is known | that invocation |
+//! | raw output while the worker has had a single invocation | that invocation |
+//! | raw output once it has had a second one, which a timer of the first may have written | nobody |
+//! | anything before the first invocation | the start of the worker |
+//!
+//! The log has every line, whosoever it is.
+
+use crate::model::InvocationId;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+
+/// Lines in the report of one crash.
+const LINES_MAX: usize = 20;
+
+/// Lines that are kept of one worker: the invocations beside each other in it share them.
+const KEPT_MAX: usize = 5 * LINES_MAX;
+
+/// Whose a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// The module, before there was an invocation.
+    Start,
+    /// This invocation, and certainly no other.
+    Invocation(InvocationId),
+    /// Any of several invocations.
+    Unknown,
+}
+
+/// The last lines of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Words(Mutex<VecDeque<(Speaker, String)>>);
+
+impl Words {
+    /// Keeps a line if it is known whose it is.
+    pub(super) fn keep(&self, speaker: Speaker, line: &str) {
+        if speaker == Speaker::Unknown {
+            return;
+        }
+        let mut kept = self.0.lock();
+        if kept.len() == KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back((speaker, line.to_owned()));
+    }
+
+    /// The last lines of an invocation.
+    pub(super) fn of(&self, invocation: InvocationId) -> Vec<String> {
+        self.said_by(Speaker::Invocation(invocation))
+    }
+
+    /// The last lines before the first invocation.
+    pub(super) fn of_start(&self) -> Vec<String> {
+        self.said_by(Speaker::Start)
+    }
+
+    fn said_by(&self, wanted: Speaker) -> Vec<String> {
+        let kept = self.0.lock();
+        let lines = kept.iter().rev().filter(|(speaker, _)| *speaker == wanted).take(LINES_MAX);
+        let mut lines: Vec<String> = lines.map(|(_, line)| line.clone()).collect();
+        lines.reverse();
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invocation_gets_its_own_lines_and_the_last_of_them() {
+        let (words, first, second) = (Words::default(), InvocationId::new(), InvocationId::new());
+        words.keep(Speaker::Start, "imported");
+        words.keep(Speaker::Unknown, "anybody's");
+        for number in 0..LINES_MAX + 3 {
+            words.keep(Speaker::Invocation(first), &format!("first {number}"));
+            words.keep(Speaker::Invocation(second), "second");
+        }
+        let own = words.of(first);
+        assert_eq!((own.len(), own[0].as_str()), (LINES_MAX, "first 3"));
+        assert_eq!(words.of(second), vec!["second".to_owned(); LINES_MAX]);
+        assert_eq!(words.of_start(), ["imported"]);
+        assert_eq!(words.of(InvocationId::new()), [] as [String; 0]);
+    }
+
+    #[test]
+    fn what_a_worker_has_said_is_bounded() {
+        let words = Words::default();
+        (0..10 * KEPT_MAX).for_each(|_| words.keep(Speaker::Start, "x"));
+        assert_eq!(words.0.lock().len(), KEPT_MAX);
+    }
+}
