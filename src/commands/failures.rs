@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
@@ -75,9 +75,11 @@ fn is_over(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) >= WINDOW
 }
 
-/// The part of an address that its owner cannot choose at will: of IPv6 the first 64 bits.
+/// The part of an address that its owner cannot choose at will: of IPv6 the first 64 bits. A program of this machine can
+/// come from any of its loopback addresses, so they are one.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        it if it.is_loopback() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(it) => Ipv6Addr::from(u128::from(it) >> 64 << 64).into(),
         it @ IpAddr::V4(_) => it,
     }
@@ -119,6 +121,19 @@ mod tests {
             failures.count(address("::ffff:192.0.2.1"), now);
         }
         assert!(matches!(failures.count(address("192.0.2.1"), now), Verdict::TooMany { .. }));
+    }
+
+    #[test]
+    fn all_loopback_addresses_are_one() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for index in 1..=8 {
+            failures.count(address(&format!("127.0.{index}.{index}")), now);
+        }
+        failures.count(address("::1"), now);
+        failures.count(address("::ffff:127.9.9.9"), now);
+        for other in ["127.200.0.1", "::1", "127.0.0.1"] {
+            assert!(matches!(failures.count(address(other), now), Verdict::TooMany { .. }), "{other}");
+        }
     }
 
     #[test]
