@@ -2,6 +2,9 @@
 //!
 //! Colours are written always and taken off again where the stream is no terminal (anstream). Every write can fail with
 //! a closed pipe, which ends the command quietly instead of with a panic, so nothing here uses `println!`.
+//!
+//! Names, messages and output of functions may have any characters. Whoever makes a text of them writes out those that
+//! would steer a terminal ([`text::harmless`]); [`Out`] does the same once more with all that it prints, but for styles.
 
 use super::error::CliError;
 use super::text;
@@ -45,13 +48,13 @@ impl Out {
 
     /// Prints one line of JSON.
     pub(super) fn json<T: Serialize>(&self, value: &T) -> Result<(), CliError> {
-        let mut line = serde_json::to_vec(value).map_err(|error| CliError::Output(error.into()))?;
-        line.push(b'\n');
-        self.bytes(&line)
+        let line = serde_json::to_string(value).map_err(|error| CliError::Output(error.into()))?;
+        self.bytes((text::printable_json(line) + "\n").as_bytes())
     }
 
     /// Prints text and ends its line.
     pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+        let text = text::printable(text);
         let mut stdout = anstream::stdout().lock();
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         write!(stdout, "{text}{end}").and_then(|()| stdout.flush()).map_err(CliError::Output)
@@ -66,14 +69,14 @@ impl Out {
     /// Says something beside the output. A closed standard error is nobody's loss.
     pub(super) fn note(&self, text: &str) {
         let mut stderr = anstream::stderr().lock();
-        let _ = writeln!(stderr, "{text}");
+        let _ = writeln!(stderr, "{}", text::printable(text));
     }
 
     /// Replaces the last line of a terminal, for progress; nothing where there is none.
     pub(super) fn progress(&self, text: &str) {
         if self.shows_progress() {
             let mut stderr = anstream::stderr().lock();
-            let _ = write!(stderr, "\r\x1b[K{text}");
+            let _ = write!(stderr, "\r\x1b[K{}", text::printable(text));
             let _ = stderr.flush();
         }
     }
@@ -87,7 +90,7 @@ impl Out {
     pub(super) fn progress_line(&self, text: &str) {
         if self.shows_progress() {
             let mut stderr = anstream::stderr().lock();
-            let _ = writeln!(stderr, "\r\x1b[K{text}");
+            let _ = writeln!(stderr, "\r\x1b[K{}", text::printable(text));
         }
     }
 

@@ -72,22 +72,67 @@ pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|it| !it.is_empty()).unwrap_or("-").to_owned()
 }
 
-/// Text of a function without control characters, except tabs and line ends: what a function says must not steer the
-/// terminal of whoever reads it.
+/// Whether a character is not shown as itself: a control character, or one that changes how the text around it is shown.
+///
+/// Those of the second kind have no width: they turn the direction of what follows (Unicode Standard Annex 9), end a line,
+/// or hide in a text. The joiners that emoji and some scripts are written with are none of them.
+fn is_hidden(it: char) -> bool {
+    it.is_control()
+        || matches!(it,
+            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Text of a function with its hidden characters written out, except tabs and line ends: what a function says must not
+/// steer the terminal of whoever reads it, nor look like something else there.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
-    let is_harmful = |it: char| it.is_control() && !matches!(it, '\n' | '\t');
+    written_out(text, |_| false)
+}
+
+/// The same of a text that this program has put together, for the last look before it is printed: its styles stay.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    written_out(text, is_style)
+}
+
+/// Whether a text begins with a sequence that sets a style: `ESC [`, numbers, `m`.
+fn is_style(text: &str) -> bool {
+    let Some(parameters) = text.strip_prefix("\u{1b}[") else { return false };
+    parameters.trim_start_matches(|it: char| it.is_ascii_digit() || it == ';').starts_with('m')
+}
+
+/// `is_kept` looks at a text that begins with a hidden character.
+fn written_out(text: &str, is_kept: impl Fn(&str) -> bool) -> Cow<'_, str> {
+    let is_harmful = |it: char| is_hidden(it) && !matches!(it, '\n' | '\t');
     if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
     let mut harmless = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        if is_harmful(character) {
+    for (at, character) in text.char_indices() {
+        if is_harmful(character) && !is_kept(&text[at..]) {
             let _ = write!(harmless, "{}", character.escape_default());
         } else {
             harmless.push(character);
         }
     }
     Cow::Owned(harmless)
+}
+
+/// JSON whose hidden characters are written as `\uXXXX`, which means the same: JSON has none of them outside its texts.
+pub(super) fn printable_json(json: String) -> String {
+    if !json.contains(is_hidden) {
+        return json;
+    }
+    let mut printable = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_hidden(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(printable, "\\u{unit:04x}");
+            }
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
 }
 
 /// Facts about a failure: a stack by itself and first, several lines under their name, short ones beside it. Nested
@@ -163,6 +208,34 @@ mod tests {
     fn control_characters_are_shown_and_not_sent() {
         assert_eq!(harmless("plain\n\ttext ü"), "plain\n\ttext ü");
         assert_eq!(harmless("\u{1b}[2Jgone\r"), "\\u{1b}[2Jgone\\r");
+        assert_eq!(harmless("\u{9b}2J\u{7f}"), "\\u{9b}2J\\u{7f}");
+    }
+
+    #[test]
+    fn what_turns_or_hides_text_is_shown_too() {
+        assert_eq!(harmless("gpj.\u{202e}exe\u{2066}a\u{2069}"), "gpj.\\u{202e}exe\\u{2066}a\\u{2069}");
+        for hidden in
+            "\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202c}\u{2060}\u{2067}\u{feff}\u{e0041}".chars()
+        {
+            assert_eq!(harmless(&format!("a{hidden}b")), format!("a{}b", hidden.escape_unicode()));
+        }
+        for shown in ["שלום", "مرحبا", "👩\u{200d}💻", "می\u{200c}خواهم", "naïve", "日本"] {
+            assert_eq!(harmless(shown), shown);
+        }
+    }
+
+    #[test]
+    fn styles_of_this_program_stay_and_all_else_is_written_out() {
+        assert_eq!(printable("\u{1b}[1mname\u{202e}\u{1b}[0m\n"), "\u{1b}[1mname\\u{202e}\u{1b}[0m\n");
+        assert_eq!(printable("\u{1b}[38;5;9mred\u{1b}[2J\r"), "\u{1b}[38;5;9mred\\u{1b}[2J\\r");
+    }
+
+    #[test]
+    fn json_means_the_same_with_its_hidden_characters_written_out() {
+        let value = serde_json::json!({ "a\u{202e}": "b\u{7f}\u{9b}\u{e0041}\n\"ü" });
+        let json = printable_json(value.to_string());
+        assert!(json.is_ascii() || !json.contains(is_hidden), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON"), value);
     }
 
     #[test]
