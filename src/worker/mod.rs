@@ -35,6 +35,7 @@ mod ping;
 mod prewarm;
 pub mod runtime;
 pub mod sandbox;
+mod sockets;
 mod spawn;
 mod supervise;
 mod tap;

@@ -305,6 +305,11 @@ impl Sandbox {
         Report { level: self.level, cgroups: None, missing }
     }
 
+    /// Whether this user is a worker's; none where workers have no users of their own.
+    pub(super) fn is_worker_user(&self, user: u32) -> Option<bool> {
+        self.users.as_ref().map(|users| users.contain(user))
+    }
+
     /// A place for another worker.
     pub(super) fn slot(&self, cgroups: Option<&Cgroups>) -> io::Result<Slot> {
         let limits = cgroup::Limits { memory_max: UNASSIGNED_BYTES_MAX, processes_max: self.processes_max.into() };

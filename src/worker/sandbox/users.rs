@@ -56,6 +56,11 @@ impl Users {
         Some(Arc::new(Self { numbers, taken: Mutex::default() }))
     }
 
+    /// Whether it is one of them.
+    pub(super) fn contain(&self, number: u32) -> bool {
+        self.numbers.contains(&number)
+    }
+
     /// A free number; none when there are as many workers as numbers.
     pub(super) fn take(self: &Arc<Self>) -> Option<User> {
         let mut taken = self.taken.lock();
