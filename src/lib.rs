@@ -78,6 +78,7 @@
 //! | The daemon says that it is ready when its functions are served and its kept workers are warm, and takes it back when it begins to stop | [`http`], [`daemon`] | `tests/it/http/ready.rs` |
 //! | A worker has one consistent set of variables; a change reaches every further call and fails none | [`secrets`], [`scheduler`] | `tests/it/variables.rs` |
 //! | A secret lies sealed, goes to workers of its function, and is shown nowhere; a changed row does not open | [`secrets`], [`store`] | `tests/it/secrets.rs` searches disk, logs and processes |
+//! | A failure shows its caller lines of that invocation only, and a stranger no facts at all | [`worker`], [`http`] | `tests/it/worker.rs`, `tests/it/http/details.rs` |
 //! | A function cannot use the command socket | [`ipc`] | `tests/it/rogue.rs` |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 

@@ -129,6 +129,12 @@ impl Authority {
         }
     }
 
+    /// What the token with this secret allows, for a caller that was not asked for one. A wrong one is neither counted nor
+    /// logged: what the caller has sent may be meant for somebody else.
+    pub fn recognise(&self, bearer: &str, now: Timestamp) -> Option<Grant> {
+        self.find(bearer, now).ok()
+    }
+
     fn find(&self, bearer: &str, now: Timestamp) -> Result<Grant, Denied> {
         let known = self.known.load();
         let found = known.get(&Secret::hash_of(bearer)).ok_or(Denied::Unknown)?;
@@ -249,6 +255,14 @@ impl Grant {
             Some(own) if own != function => Err(self.elsewhere()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the token is for calls of this function or for its logs, and so for the details of a call that failed. Where
+    /// the function is not known it must be for all.
+    #[must_use]
+    pub fn may_see_failures(&self, function: Option<FunctionId>) -> bool {
+        let is_in_scope = self.token.has(Scope::Invoke) || self.token.has(Scope::Read);
+        is_in_scope && self.token.function.is_none_or(|own| function == Some(own))
     }
 
     /// `FORBIDDEN` unless the token is for deployments of some function.

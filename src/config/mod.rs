@@ -13,7 +13,7 @@ mod value;
 
 pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
 pub(crate) use suggest::meant;
-pub use value::{Auth, Bytecode, LogFormat, Metrics, Network, SandboxLevel, SandboxMode, Switch, Verify};
+pub use value::{Auth, Bytecode, ErrorDetails, LogFormat, Metrics, Network, SandboxLevel, SandboxMode, Switch, Verify};
 
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -263,8 +263,10 @@ schema! {
             "PEM file with the certificate and those that vouch for it, read again when it changes; empty: no TLS.";
         tls_key: String = "", Rule::Text, Restart,
             "PEM file with the certificate's private key, read again when it changes.";
+        error_details: ErrorDetails = ErrorDetails::Auto, Rule::Choice(ErrorDetails::NAMES), Live,
+            "Which callers of functions get stacks, last lines and messages of a failure. full: all; none: none; auto: those with a token, at this machine, or of the environment dev.";
         metrics: Metrics = Metrics::Auto, Rule::Choice(Metrics::NAMES), Live,
-            "Who may read /metrics. open: everybody; token: who has a token with the scope read; off: nobody; auto: open on a loopback address, else token.";
+            "Who may read /metrics. open: everybody; token: who has a token with the scope read; off: nobody; auto: open to programs of this machine where http.address is a loopback address, else token.";
         metrics_versions_max: u32 = 500_u32, Rule::Number(1, 10_000), Live,
             "Versions that /metrics tells of; of more, those that were called most.";
         access_log: String = "off", Rule::Text, Live,

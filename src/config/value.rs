@@ -228,7 +228,7 @@ choice! {
 choice! {
     /// Who may read `/metrics`.
     Metrics {
-        /// Everybody on a loopback address, else who has a token.
+        /// Programs of this machine that are no functions on a loopback address, else who has a token.
         Auto = "auto",
         /// Everybody.
         Open = "open",
@@ -236,6 +236,18 @@ choice! {
         Token = "token",
         /// Nobody.
         Off = "off",
+    }
+}
+
+choice! {
+    /// Which callers of functions get the details of a failure.
+    ErrorDetails {
+        /// Those with a token, at this machine, or of the environment `dev`.
+        Auto = "auto",
+        /// All.
+        Full = "full",
+        /// None.
+        None = "none",
     }
 }
 

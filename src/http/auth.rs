@@ -5,7 +5,7 @@ use crate::{
     error::Error,
     model::Timestamp,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use std::{net::IpAddr, time::Instant};
 
 /// What the token of a request allows. `UNAUTHORIZED` where it has none, or one that is not valid; `OVERLOADED` where too
@@ -28,15 +28,19 @@ pub(super) fn authorize_management(context: &Context, headers: &HeaderMap, peer:
 /// What stands behind `Bearer` (RFC 6750, section 2.1). With two headers nobody could say which one counts.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim_matches(' '))
+    let bearer = bearer_in(values.next()?)?;
+    values.next().is_none().then_some(bearer)
+}
+
+/// The same of one header.
+pub(super) fn bearer_in(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn a_token_stands_behind_bearer_and_nowhere_else() {

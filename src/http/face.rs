@@ -1,7 +1,7 @@
 //! What all connections of HTTP share: how far the daemon is, what is counted, where requests are written down, and the
 //! certificate.
 
-use super::{BindError, access_log::AccessLog, counters::Counters, tls::Tls};
+use super::{BindError, access_log::AccessLog, counters::Counters, local, tls::Tls};
 use crate::{commands::Context, config::Config};
 use std::{
     net::SocketAddr,
@@ -45,8 +45,10 @@ pub struct Face {
     /// What it began with: all there is until there is a context.
     first: Arc<Config>,
     context: OnceLock<Arc<Context>>,
-    /// Whether it can be reached from this machine only.
-    pub(super) is_loopback: bool,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// The name in that address as it is configured, if there is one.
+    pub(super) host: Option<String>,
     is_warm: AtomicBool,
     /// Cancelled when the daemon begins to stop.
     pub(super) stopping: CancellationToken,
@@ -67,7 +69,8 @@ impl Face {
     ) -> Result<Arc<Self>, BindError> {
         Ok(Arc::new(Self {
             first: Arc::new(config.clone()),
-            is_loopback: address.ip().is_loopback(),
+            address,
+            host: config.http.address().and_then(local::configured_name),
             context: OnceLock::new(),
             is_warm: AtomicBool::new(false),
             stopping,
@@ -119,6 +122,11 @@ impl Face {
     /// Writes down what is known of the requests there were. Blocks for as long, within reason.
     pub fn finish(&self) {
         self.access_log.close();
+    }
+
+    /// Whether it can be reached from this machine only.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.address.ip().is_loopback()
     }
 
     /// What functions are called with; none while the daemon starts.

@@ -5,9 +5,11 @@ use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
     api::decode,
     auth,
+    details::Asker,
     exchange::Note,
     face::Face,
     incoming::Incoming,
+    local,
     peer::Peer,
     upload::{Outcome, Upload},
 };
@@ -27,6 +29,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 
 /// Where functions are.
 const PREFIX: &str = "/functions/";
@@ -100,9 +103,9 @@ fn qualified(label: String, router: Option<&Router>) -> String {
 
 pub(super) async fn run(
     (face, context): (&Arc<Face>, &Arc<Context>),
+    main: &Handle,
     call: Call,
-    peer: &Peer,
-    request: Request<Incoming>,
+    (peer, request): (&Peer, Request<Incoming>),
     note: &mut Note,
 ) -> Answer {
     let config = context.config.load();
@@ -112,9 +115,15 @@ pub(super) async fn run(
         Some(answer) => answer,
         None => {
             let id = InvocationId::new();
-            match invoke((face, context), &config.http, (id, call), (peer, request), note).await {
+            let looks_local = local::looks_local(face, peer, request.version(), request.headers());
+            let mut asker = Asker { looks_local, ..Asker::default() };
+            match invoke((face, context), &config.http, (id, call), (peer, request), (note, &mut asker)).await {
                 Ok(answer) => answer,
-                Err(error) => answer::error(&error, Some(id)),
+                Err(error) => {
+                    // Apart, so that a call that works carries no room for it.
+                    let told = Box::pin(asker.told(error, (face, context), main, peer)).await;
+                    answer::error(&told, Some(id))
+                }
             }
         }
     };
@@ -153,18 +162,26 @@ async fn invoke(
     config: &HttpConfig,
     (id, call): (InvocationId, Call),
     (peer, request): (&Peer, Request<Incoming>),
-    note: &mut Note,
+    (note, asker): (&mut Note, &mut Asker),
 ) -> Result<Answer, Error> {
     let received = Instant::now();
     let (head, body) = request.into_parts();
-    let route = context.router.route(&call.function, None, Some(&head.headers))?;
-    note.invocation(id, &route);
-    let is_pinned = head.headers.contains_key(PIN_HEADER);
     let mut headers = head.headers;
+    let route = match context.router.route(&call.function, None, Some(&headers)) {
+        Ok(route) => route,
+        Err(error) => {
+            asker.authorization = headers.remove(header::AUTHORIZATION);
+            return Err(error);
+        }
+    };
+    note.invocation(id, &route);
+    asker.calls(route.entry.function.id, route.environment.as_str());
+    let is_pinned = headers.contains_key(PIN_HEADER);
     if route.entry.function.settings.auth == Auth::Token {
         let grant = auth::authorize(context, &headers, peer.address.ip())?;
         note.grant(&grant);
         grant.may_invoke(route.entry.function.id)?;
+        asker.has_token = true;
         // It is between the caller and the daemon: with it the function could call others in the caller's name.
         headers.remove(header::AUTHORIZATION);
     }
@@ -185,13 +202,14 @@ async fn invoke(
         Some(upload) => RequestBody::Incoming(Arc::clone(upload) as _),
     };
     let timeout = Duration::from_secs(route.entry.function.settings.timeout_seconds.into());
-    let invocation =
+    let mut invocation =
         Invocation { id, method: head.method, target: call.target.clone(), headers, body, received, timeout };
     let again = || {
         let route = context.router.route(&call.function, None, Some(&invocation.headers));
         route.ok().filter(|_| !is_pinned)
     };
     let begun = commands::call(context, route, again, &invocation).await;
+    asker.authorization = invocation.headers.remove(header::AUTHORIZATION);
     drop(invocation);
     match begun {
         Ok(call) => {

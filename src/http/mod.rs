@@ -2,8 +2,8 @@
 //!
 //! [`Server`] accepts connections and gives each to a lane, as the command socket does; hyper speaks HTTP/1.1 and HTTP/2
 //! on them ([`connection`]), behind TLS where a certificate is configured ([`tls`]). [`service`] says what a request is
-//! for, by its [`host`] or its path: a call ([`gateway`]), a command ([`api`]), or a question about the daemon itself ([`metrics`]); who asks is said
-//! by [`auth`]. Each request is counted and may be written down ([`exchange`], [`access_log`]); what nobody reads of one is
+//! for, by its [`host`] or its path: a call ([`gateway`]), a command ([`api`]), or a question about the daemon itself
+//! ([`metrics`]). Who asks is said by [`auth`] and [`local`], and what a caller is told of a failure by [`details`]. Each request is counted and may be written down ([`exchange`], [`access_log`]); what nobody reads of one is
 //! seen to by [`incoming`].
 //!
 //! It listens before the daemon has functions and until the last invocation has ended, so that whoever sends requests
@@ -19,11 +19,13 @@ mod api;
 mod auth;
 mod connection;
 mod counters;
+mod details;
 mod exchange;
 mod face;
 mod gateway;
 mod host;
 mod incoming;
+mod local;
 mod metrics;
 mod pages;
 mod patient;

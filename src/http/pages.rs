@@ -6,9 +6,10 @@ use super::{
     exchange::Note,
     face::{Face, Phase},
     metrics,
+    peer::Peer,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// One page, for `GET` and `HEAD`.
@@ -55,7 +56,7 @@ pub(super) static PAGES: &[Page] = &[
         summary: "what is counted, in the text format of Prometheus",
         answers: &[
             (200, TEXT, "The numbers."),
-            (401, JSON, "The configuration asks for a token."),
+            (401, JSON, "A token is needed, as `http.metrics` says."),
             (403, JSON, "The token is not for this."),
             (404, JSON, "It is switched off."),
             (503, TEXT, "The daemon is starting."),
@@ -77,7 +78,7 @@ pub(super) static PAGES: &[Page] = &[
 pub(super) async fn get<B>(
     face: &Arc<Face>,
     main: &Handle,
-    peer: IpAddr,
+    peer: &Peer,
     request: &Request<B>,
     note: &mut Note,
 ) -> Option<Answer> {

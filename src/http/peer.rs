@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::SocketAddr;
+use tokio::sync::OnceCell;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -10,6 +11,8 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
+    /// Whether a function has opened the connection, once somebody has asked; see [`super::local`].
+    pub(super) is_function: OnceCell<bool>,
     /// Both are made once for all requests of the connection.
     forwarded_for: HeaderValue,
     forwarded_proto: HeaderValue,
@@ -20,6 +23,7 @@ impl Peer {
         let ip = address.ip().to_canonical().to_string();
         Self {
             address,
+            is_function: OnceCell::new(),
             forwarded_for: HeaderValue::try_from(ip).expect("an address is visible ASCII"),
             forwarded_proto: HeaderValue::from_static(if is_tls { "https" } else { "http" }),
         }

@@ -41,7 +41,7 @@ async fn dispatch(
     if let Some(call) = gateway::Call::of(&request, face.context().map(|it| &it.router)) {
         return match (face.context(), phase) {
             (Some(context), Phase::Warming | Phase::Ready) => {
-                gateway::run((face, context), call, peer, request, note).await
+                gateway::run((face, context), main, call, (peer, request), note).await
             }
             _ => answer::error(&not_now(phase), None),
         };
@@ -52,7 +52,7 @@ async fn dispatch(
             None => answer::error(&not_now(phase), None),
         };
     }
-    match pages::get(face, main, peer.address.ip(), &request, note).await {
+    match pages::get(face, main, peer, &request, note).await {
         Some(answer) => answer,
         None => answer::not_found(request.method(), request.uri().path()),
     }

@@ -4,6 +4,7 @@ mod access_log;
 mod api;
 mod auth;
 mod contract;
+mod details;
 mod exposition;
 mod frames;
 mod gateway;

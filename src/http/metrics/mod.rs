@@ -14,6 +14,8 @@ use super::{
     counters::RESPONSE_CLASSES,
     exchange::Note,
     face::{Face, Phase},
+    local,
+    peer::Peer,
 };
 use crate::{
     commands::{self, Context},
@@ -25,7 +27,7 @@ use crate::{
 };
 use families as of;
 use http::{Request, StatusCode};
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 use text::Page;
 use tokio::runtime::Handle;
 
@@ -33,7 +35,7 @@ use tokio::runtime::Handle;
 pub(super) async fn run<B>(
     (face, context): (&Arc<Face>, &Arc<Context>),
     main: &Handle,
-    peer: IpAddr,
+    peer: &Peer,
     request: &Request<B>,
     note: &mut Note,
 ) -> Answer {
@@ -41,11 +43,15 @@ pub(super) async fn run<B>(
     let is_open = match config.http.metrics {
         Metrics::Open => true,
         Metrics::Token => false,
-        Metrics::Auto => face.is_loopback,
+        Metrics::Auto => {
+            face.is_loopback()
+                && local::looks_local(face, peer, request.version(), request.headers())
+                && local::is_local(face, context, main, peer).await
+        }
         Metrics::Off => return answer::not_found(request.method(), request.uri().path()),
     };
     if !is_open {
-        let allowed = auth::authorize(context, request.headers(), peer).and_then(|grant| {
+        let allowed = auth::authorize(context, request.headers(), peer.address.ip()).and_then(|grant| {
             note.grant(&grant);
             grant.may_read()
         });

@@ -137,6 +137,16 @@ async fn who_may_scrape_is_configured() {
     let daemon = daemon_with(|config| config.http.metrics = levain::config::Metrics::Off).await;
     assert_eq!(curl(&daemon, &[], "/metrics").await.status(), 404);
     daemon.stop().await;
+    // Where only this machine can reach it, for its own programs.
+    let daemon = super::daemon().await;
+    for arguments in [&[][..], &["-H", "Host: localhost"], &["-H", "Host: [::1]:1"], &["--http2-prior-knowledge"]] {
+        assert_eq!(curl(&daemon, arguments, "/metrics").await.status(), 200, "{arguments:?}");
+    }
+    for header in ["Host: a.example", "X-Forwarded-For: ::1", "Forwarded: for=x", "X-Real-IP: 127.0.0.1", "Via: 1.1 a"]
+    {
+        assert_eq!(curl(&daemon, &["-H", header], "/metrics").await.status(), 401, "{header}");
+    }
+    daemon.stop().await;
     // Where others can reach it, and nothing else is said.
     let daemon = daemon_with(|config| config.http.address = "0.0.0.0:0".into()).await;
     assert_eq!(curl(&daemon, &[], "/metrics").await.status(), 401);

@@ -1,0 +1,113 @@
+//! Which requests come from somebody at this machine, and not from somebody who only comes through it.
+//!
+//! A connection from a loopback address may be that of a reverse proxy, of a browser that was led here by a name of
+//! somebody else's (DNS rebinding), or of a function. What each of them gives away is checked:
+//!
+//! | who | what gives it away |
+//! |---|---|
+//! | a proxy | a header that says whom it serves; HTTP/1.0, which nginx speaks to what is behind it by default; the public name in `Host` |
+//! | a browser that was led here | the name in `Host` |
+//! | a function | the owner of its socket |
+//!
+//! A proxy that does none of this cannot be told from a program of this machine.
+
+use super::{face::Face, peer::Peer};
+use crate::commands::Context;
+use http::{HeaderMap, HeaderName, Version, header};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+use tokio::runtime::Handle;
+
+/// Headers by which proxies say whom they serve, besides those that begin with [`FORWARDED_PREFIX`].
+const FORWARDED: [HeaderName; 6] = [
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+];
+
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// Whether a request looks as one from this machine does. Who has opened its connection is not known by that:
+/// [`is_local`] looks at it.
+pub(super) fn looks_local(face: &Face, peer: &Peer, version: Version, headers: &HeaderMap) -> bool {
+    peer.address.ip().to_canonical().is_loopback()
+        && version != Version::HTTP_10
+        && !headers.keys().any(|name| name.as_str().starts_with(FORWARDED_PREFIX) || FORWARDED.contains(name))
+        && headers.get(header::HOST).is_some_and(|host| is_own_host(face, host.as_bytes()))
+}
+
+/// The same of a request that looks so, once and for all requests of its connection.
+pub(super) async fn is_local(face: &Face, context: &Arc<Context>, main: &Handle, peer: &Peer) -> bool {
+    let look = async {
+        let (context, address, port) = (Arc::clone(context), peer.address, face.address.port());
+        let looked = main.spawn_blocking(move || context.scheduler.spawner().has_opened(address, port)).await;
+        looked.unwrap_or(true)
+    };
+    !*peer.is_function.get_or_init(|| look).await
+}
+
+/// Whether a host, with or without a port, is a name of the loopback addresses or the address that is listened on.
+fn is_own_host(face: &Face, host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else { return false };
+    let name = name(host);
+    let is_own_ip = |ip: IpAddr| ip.to_canonical().is_loopback() || ip == face.address.ip();
+    let is_below_localhost = || name.len() > 10 && name[name.len() - 10..].eq_ignore_ascii_case(".localhost");
+    match name.trim_matches(['[', ']']).parse() {
+        Ok(ip) => is_own_ip(ip),
+        Err(_) => {
+            name.eq_ignore_ascii_case("localhost")
+                || is_below_localhost()
+                || face.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+        }
+    }
+}
+
+/// A host without its port and without the dot that a name may end with.
+pub(super) fn name(host: &str) -> &str {
+    let end = match host.rsplit_once(':') {
+        // A colon inside brackets is part of an address.
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    };
+    end.strip_suffix('.').unwrap_or(end)
+}
+
+/// The name in the address that is configured; none where that is a number.
+pub(super) fn configured_name(address: &str) -> Option<String> {
+    match address.parse::<SocketAddr>() {
+        Ok(_) => None,
+        Err(_) => Some(name(address).to_owned()).filter(|it| !it.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_split_from_its_port_and_its_last_dot() {
+        for (host, expected) in [
+            ("localhost", "localhost"),
+            ("localhost.:80", "localhost"),
+            ("[::1]", "[::1]"),
+            ("[::1]:8080", "[::1]"),
+            ("a.example:", "a.example"),
+        ] {
+            assert_eq!(name(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_configured_address_has_a_name_where_it_is_no_number() {
+        for (address, expected) in
+            [("127.0.0.1:8080", None), ("[::1]:8080", None), ("levain.internal:8080", Some("levain.internal"))]
+        {
+            assert_eq!(configured_name(address).as_deref(), expected, "{address}");
+        }
+    }
+}
