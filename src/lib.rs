@@ -79,6 +79,7 @@
 //! | A worker has one consistent set of variables; a change reaches every further call and fails none | [`secrets`], [`scheduler`] | `tests/it/variables.rs` |
 //! | A secret lies sealed, goes to workers of its function, and is shown nowhere; a changed row does not open | [`secrets`], [`store`] | `tests/it/secrets.rs` searches disk, logs and processes |
 //! | A failure shows its caller lines of that invocation only, and a stranger no facts at all | [`worker`], [`http`] | `tests/it/worker.rs`, `tests/it/http/details.rs` |
+//! | A function speaks for no origin that it shares with others, and is no program of this machine | [`http`], [`worker`] | `tests/it/http/origin.rs`, `tests/it/http/details.rs` |
 //! | A function cannot use the command socket | [`ipc`] | `tests/it/rogue.rs` |
 //! | A peer can make the daemon hold only so much | [`ipc`] | `tests/it/hostile.rs` |
 

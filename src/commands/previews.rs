@@ -117,7 +117,9 @@ impl Place {
         };
         let url = Some(format!("{scheme}://{host}:{port}/functions/{function}:{alias}"));
         let label = format!("{alias}{HOST_SEPARATOR}{function}");
-        let host_url = is_host_label(&label).then(|| format!("{scheme}://{label}.localhost:{port}/"));
+        let config = context.config.load();
+        let domain = Some(config.http.functions_domain.as_str()).filter(|it| !it.is_empty()).unwrap_or("localhost");
+        let host_url = is_host_label(&label).then(|| format!("{scheme}://{label}.{domain}:{port}/"));
         Self { url, host_url }
     }
 }

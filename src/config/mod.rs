@@ -263,6 +263,8 @@ schema! {
             "PEM file with the certificate and those that vouch for it, read again when it changes; empty: no TLS.";
         tls_key: String = "", Rule::Text, Restart,
             "PEM file with the certificate's private key, read again when it changes.";
+        functions_domain: String = "", Rule::Domain, Live,
+            "The domain of which each function has a host of its own, such as hello.example.com for hello; empty: there is only <name>.localhost.";
         error_details: ErrorDetails = ErrorDetails::Auto, Rule::Choice(ErrorDetails::NAMES), Live,
             "Which callers of functions get stacks, last lines and messages of a failure. full: all; none: none; auto: those with a token, at this machine, or of the environment dev.";
         metrics: Metrics = Metrics::Auto, Rule::Choice(Metrics::NAMES), Live,

@@ -75,6 +75,20 @@ fn every_mistake_is_named_with_its_line_and_what_is_allowed() {
 }
 
 #[test]
+fn a_domain_is_a_name_and_nothing_else() {
+    for good in ["", "localhost", "example.com", "fn.Example-1.com"] {
+        let config = load_variable("LEVAIN_HTTP_FUNCTIONS_DOMAIN", good).expect(good);
+        assert_eq!(config.http.functions_domain, good);
+    }
+    for bad in
+        [".example.com", "*.example.com", "example.com:80", "https://example.com", "a..b", "127.0.0.1", "-a.b", "ü.b"]
+    {
+        let error = load_variable("LEVAIN_HTTP_FUNCTIONS_DOMAIN", bad).expect_err(bad);
+        assert!(error.contains("http.functions_domain") && error.contains("expected a domain such as"), "{error}");
+    }
+}
+
+#[test]
 fn text_that_is_no_toml_is_shown_with_its_place() {
     let error = load_text("[daemon]\nsocket = \n").expect_err("a value is missing");
     assert!(error.starts_with("c.toml: ") && error.contains("line 2"), "{error}");

@@ -20,6 +20,8 @@ pub(super) enum Rule {
     Text,
     /// A path, which cannot be empty.
     Path,
+    /// The name of a domain, or nothing.
+    Domain,
     /// A level of the log, or directives of one.
     LogLevel,
     /// A whole number from the first to the second.
@@ -44,6 +46,9 @@ impl Rule {
         match self {
             Self::Text => "a text".into(),
             Self::Path => "a path".into(),
+            Self::Domain => {
+                "a domain such as functions.example.com, without a scheme, a port or a `*`, or nothing".into()
+            }
             Self::LogLevel => format!("{}, or directives such as info,levain::scheduler=debug", LEVELS.join(", ")),
             Self::Number(min, max) => format!("a whole number from {min} to {max}"),
             Self::Numbers => {
@@ -71,6 +76,7 @@ impl Value for String {
         };
         let allowed = match rule {
             Rule::Path => !text.is_empty(),
+            Rule::Domain => text.is_empty() || is_domain(text),
             Rule::LogLevel => is_log_level(text),
             _ => true,
         };
@@ -80,6 +86,17 @@ impl Value for String {
     fn show(&self) -> String {
         toml::Value::String(self.clone()).to_string()
     }
+}
+
+/// Labels of letters, digits and hyphens with dots between them (RFC 1123, section 2.1), of which the last is no number.
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_inside = label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
+        is_inside && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_number = text.rsplit('.').next().is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+    // Beside the label of a function and its dot there must be room in a name of 253 bytes.
+    text.len() <= 189 && text.split('.').all(is_label) && !is_number
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -1,5 +1,5 @@
-//! Calls of functions: `/functions/<name>[:<qualifier>][/<path>]`, and `[<qualifier>--]<name>.localhost` with the path as
-//! it is.
+//! Calls of functions: `/functions/<name>[:<qualifier>][/<path>]`, and the path as it is on the host
+//! `[<qualifier>--]<name>` of `localhost` or of `http.functions_domain`.
 
 use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
@@ -9,7 +9,7 @@ use super::{
     exchange::Note,
     face::Face,
     incoming::Incoming,
-    local,
+    local, origin,
     peer::Peer,
     upload::{Outcome, Upload},
 };
@@ -34,8 +34,8 @@ use tokio::runtime::Handle;
 /// Where functions are.
 const PREFIX: &str = "/functions/";
 
-/// What follows a function's name in a host name.
-const HOST_SUFFIX: &str = ".localhost";
+/// The domain of which functions have hosts wherever the daemon runs (RFC 6761, section 6.3).
+const LOCAL_DOMAIN: &str = "localhost";
 
 /// A body up to this size is read before a worker is asked for: the worker then waits for no caller.
 const SMALL_BODY_BYTES: u64 = 64 * 1024;
@@ -55,39 +55,49 @@ pub(super) struct Call {
     function: String,
     /// What the function sees of the path and query.
     target: PathAndQuery,
+    place: Place,
+}
+
+/// Where a function is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On a host of its own.
+    OwnHost,
+    /// Among others, at a path that ends with its name or below that.
+    Shared { is_bare: bool },
 }
 
 impl Call {
     /// None where a request is for no function.
-    pub(super) fn of(request: &Request<Incoming>, router: Option<&Router>) -> Option<Self> {
+    pub(super) fn of(request: &Request<Incoming>, face: &Face) -> Option<Self> {
         let whole = request.uri().path_and_query();
-        if let Some(label) = by_host(request) {
-            let function = qualified(label, router);
+        if let Some(label) = by_host(request, face) {
+            let function = qualified(label, face.context().map(|it| &it.router));
             let target = whole.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-            return Some(Self { function, target });
+            return Some(Self { function, target, place: Place::OwnHost });
         }
         let rest = whole?.as_str().strip_prefix(PREFIX)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (name, rest) = rest.split_at(end);
         // No function has a name that means nothing, and the router says so.
         let function = decode(name).unwrap_or_else(|_| name.to_owned());
-        let target = match rest.starts_with('/') {
-            true => rest.parse(),
-            false => format!("/{rest}").parse(),
-        };
-        Some(Self { function, target: target.ok()? })
+        let is_bare = !rest.starts_with('/');
+        let target = if is_bare { format!("/{rest}").parse() } else { rest.parse() };
+        Some(Self { function, target: target.ok()?, place: Place::Shared { is_bare } })
     }
 }
 
-/// The first label of a request's host name, where functions are.
-fn by_host(request: &Request<Incoming>) -> Option<String> {
-    let host = request.headers().get(header::HOST)?.to_str().ok()?;
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    // A name may end with a dot (RFC 3986, section 3.2.2).
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let (name, suffix) = host.split_at_checked(host.len().checked_sub(HOST_SUFFIX.len())?)?;
-    let is_label = suffix.eq_ignore_ascii_case(HOST_SUFFIX) && !name.is_empty() && !name.contains('.');
-    is_label.then(|| name.to_ascii_lowercase())
+/// What stands before the domain of functions in a request's host name.
+fn by_host(request: &Request<Incoming>, face: &Face) -> Option<String> {
+    let host = local::name(request.headers().get(header::HOST)?.to_str().ok()?);
+    let label = origin::below(host, LOCAL_DOMAIN).filter(|it| !it.contains('.'));
+    let label = match (label, face.context()) {
+        (Some(label), _) => label,
+        // No function is called what has a dot in it, and nothing else is served there.
+        (None, Some(context)) => origin::below(host, &context.config.load().http.functions_domain)?,
+        (None, None) => origin::below(host, &face.config().http.functions_domain)?,
+    };
+    Some(label.to_ascii_lowercase())
 }
 
 /// The function that a label names. A function may have `--` in its name; where there is none of the whole label, what
@@ -110,7 +120,7 @@ pub(super) async fn run(
 ) -> Answer {
     let config = context.config.load();
     let correlation = request.headers().get(CORRELATION_HEADER).cloned();
-    let origin = config.http.cors_origin.as_str();
+    let (origin, place) = (config.http.cors_origin.as_str(), call.place);
     let mut answer = match preflight(origin, &request) {
         Some(answer) => answer,
         None => {
@@ -127,6 +137,9 @@ pub(super) async fn run(
             }
         }
     };
+    if place != Place::OwnHost {
+        origin::quieten(answer.headers_mut());
+    }
     let headers = answer.headers_mut();
     if let Some(correlation) = correlation {
         headers.insert(CORRELATION_HEADER, correlation);
@@ -167,6 +180,9 @@ async fn invoke(
     let received = Instant::now();
     let (head, body) = request.into_parts();
     let mut headers = head.headers;
+    if call.place == (Place::Shared { is_bare: true }) {
+        origin::check_script(&headers)?;
+    }
     let route = match context.router.route(&call.function, None, Some(&headers)) {
         Ok(route) => route,
         Err(error) => {

@@ -1,9 +1,10 @@
-//! The HTTP face: functions below `/functions/`, and by the host name `<function>.localhost`.
+//! The HTTP face: functions below `/functions/`, and by a host name of their own, such as `<function>.localhost`.
 //!
 //! [`Server`] accepts connections and gives each to a lane, as the command socket does; hyper speaks HTTP/1.1 and HTTP/2
 //! on them ([`connection`]), behind TLS where a certificate is configured ([`tls`]). [`service`] says what a request is
 //! for, by its [`host`] or its path: a call ([`gateway`]), a command ([`api`]), or a question about the daemon itself
-//! ([`metrics`]). Who asks is said by [`auth`] and [`local`], and what a caller is told of a failure by [`details`]. Each request is counted and may be written down ([`exchange`], [`access_log`]); what nobody reads of one is
+//! ([`metrics`]). Who asks is said by [`auth`] and [`local`], and what a caller is told of a failure by [`details`]. What
+//! functions say in the name of an [`origin`] that they share is dropped. Each request is counted and may be written down ([`exchange`], [`access_log`]); what nobody reads of one is
 //! seen to by [`incoming`].
 //!
 //! It listens before the daemon has functions and until the last invocation has ended, so that whoever sends requests
@@ -27,6 +28,7 @@ mod host;
 mod incoming;
 mod local;
 mod metrics;
+mod origin;
 mod pages;
 mod patient;
 mod peer;

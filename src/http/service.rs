@@ -38,7 +38,7 @@ async fn dispatch(
         return answer::closing(answer::error(&error, None));
     }
     let (note, phase) = (&mut exchange.note, face.phase());
-    if let Some(call) = gateway::Call::of(&request, face.context().map(|it| &it.router)) {
+    if let Some(call) = gateway::Call::of(&request, face) {
         return match (face.context(), phase) {
             (Some(context), Phase::Warming | Phase::Ready) => {
                 gateway::run((face, context), main, call, (peer, request), note).await

@@ -14,6 +14,7 @@ mod hostile;
 mod http2;
 mod limits;
 mod metrics;
+mod origin;
 mod ready;
 mod smuggling;
 mod tls;

@@ -177,6 +177,13 @@ async fn a_preview_has_a_url_by_path_and_by_host() {
     assert_eq!(made.host_url, None);
     assert_eq!(http::curl(&daemon, &[], &made.url.unwrap()).await.text(), "one preview");
     daemon.stop().await;
+    // Where functions have a domain, the host is below that.
+    let daemon = http::daemon_with(|config| config.http.functions_domain = "example.com".into()).await;
+    with_live(&daemon).await;
+    let url = deploy(&daemon, "pr-42", "one", None).await.host_url.unwrap();
+    assert_eq!(url, format!("http://preview-pr-42--f.example.com:{}/", daemon.http().port()));
+    assert_eq!(http::curl(&daemon, &[], &url).await.text(), "one preview");
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
