@@ -147,6 +147,15 @@ name!(
 /// What the alias of a preview begins with.
 const PREVIEW_PREFIX: &str = "preview-";
 
+impl VersionLabel {
+    /// The version number that it reads as: digits, with or without a `v` before them.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        let digits = self.as_str().strip_prefix(['v', 'V']).unwrap_or(self.as_str());
+        digits.parse().ok()
+    }
+}
+
 impl AliasName {
     /// The alias an invocation without a qualifier goes to.
     pub const LIVE: &str = "LIVE";

@@ -104,11 +104,22 @@ async fn a_version_in_use_stays_and_another_goes_for_good() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_is_named_by_its_number_too() {
-    let daemon = TestDaemon::start().await;
-    daemon.deploy_text("f", V1).await;
-    for label in [Some("1"), Some("b"), None] {
-        daemon.redeploy_text("f", label, if label == Some("b") { V1 } else { V2 }).await.unwrap();
+    let mut daemon = TestDaemon::start().await;
+    let function = daemon.deploy_text("f", V1).await.function_id;
+    for (label, text) in [(Some("a"), V2), (Some("b"), V1), (None, "export default () => new Response('v4');")] {
+        daemon.redeploy_text("f", label, text).await.unwrap();
     }
+    // An old database may have a version whose label is the number of another one.
+    let (database, folder) = (daemon.data_dir().join("levain.db"), daemon.bundle_folder(&function, "a"));
+    daemon
+        .restart_with(|_| {
+            let database = rusqlite::Connection::open(database).unwrap();
+            let sql = "DROP TRIGGER function_versions_are_immutable; \
+                 UPDATE function_versions SET version = '1' WHERE version = 'a'";
+            database.execute_batch(sql).unwrap();
+            std::fs::rename(&folder, folder.with_file_name("1")).unwrap();
+        })
+        .await;
     let delete = |version: VersionRef| DeleteVersionRequest { function_id: "f".into(), version };
     // A label of digits goes before a number, as everywhere; a number is a number.
     assert_eq!(daemon.call(&delete("1".into())).await.unwrap().version, "1");

@@ -480,3 +480,30 @@ async fn a_handler_may_have_many_forms() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_is_not_the_number_of_another_version() {
+    let daemon = TestDaemon::start().await;
+    daemon.register("f").await;
+    for label in ["2", "v2", "V2", "02", "v02", "0", "v0", "4294967295"] {
+        for dry_run in [true, false] {
+            let request = DeployRequest {
+                version: Some(label.into()),
+                bundle: Some(body(&says(label))),
+                dry_run,
+                ..request("f")
+            };
+            let outcome = daemon.call(&request).await;
+            assert!(is_refused(&outcome, ErrorCode::InvalidRequest), "{label}: {outcome:?}");
+            let message = outcome.unwrap_err().message;
+            assert!(message.contains(&format!("`{label}`")) && message.contains("number 1"), "{message}");
+        }
+    }
+    for (number, label) in (1..).zip(["v1", "2", "1.4.0", "v4.0", "20260101120000", "v", "v7", "v8b"]) {
+        let deployed = daemon.redeploy_text("f", Some(label), &says(label)).await.unwrap();
+        assert_eq!((deployed.version.as_str(), deployed.number), (label, number));
+        assert_eq!(text(&daemon.invoke(&format!("f:{label}")).await.unwrap()), label);
+        assert_eq!(text(&daemon.invoke(&format!("f:{number}")).await.unwrap()), label);
+    }
+    daemon.stop().await;
+}

@@ -129,8 +129,8 @@ async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
     client.call(&UpdateRequest { function_id: "f".into(), settings }).await.unwrap();
     let (live, staging) = (History::of("f"), History::of("f:STAGING"));
     let stage = |label: &str| DeployRequest { alias: Some("STAGING".into()), bundle: None, ..deploy(label) };
-    live.change(&["v0"], client.call(&deploy("v0"))).await;
-    staging.change(&["v0"], client.call(&stage("v0"))).await;
+    live.change(&["n0"], client.call(&deploy("n0"))).await;
+    staging.change(&["n0"], client.call(&stage("n0"))).await;
     let is_over = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
@@ -149,10 +149,10 @@ async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
         weight: Some(weight),
         ..SetTrafficRequest::default()
     };
-    let mut old = "v0".to_owned();
+    let mut old = "n0".to_owned();
     for change in 1..=CHANGES {
         // Forward to a new version, a share for the one before it, and back to it.
-        let new = format!("v{change}");
+        let new = format!("n{change}");
         live.change(&[&new], client.call(&deploy(&new))).await;
         live.only(client, &new).await;
         let weight = (change * 100 / CHANGES) as u32;

@@ -93,6 +93,7 @@ async fn new_version(
                 format!("`{label}` is an alias, which would hide a version of that label: choose another label"),
             ));
         }
+        Some(label) if label.number().is_some_and(|it| it != number) => return Err(another_number(&label, number)),
         Some(label) => label,
         None => free_label(entry, number)?,
     };
@@ -113,6 +114,13 @@ async fn new_version(
         settings: entry.function.settings,
         created_at: Timestamp::now(),
     })
+}
+
+fn another_number(label: &VersionLabel, number: u32) -> Error {
+    Error::invalid(format!(
+        "the label `{label}` reads as the number of another version, and this one is number {number}: choose a label that \
+         is no number, or leave it out"
+    ))
 }
 
 /// Points the alias at a version that exists, if the request wants it moved.
