@@ -267,7 +267,7 @@ impl Act {
     }
 
     /// Reads the version's bundle through.
-    async fn verify(&self, version: &Version) -> Result<(), Error> {
+    pub(super) async fn verify(&self, version: &Version) -> Result<(), Error> {
         let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
         self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await
     }

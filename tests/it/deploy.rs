@@ -482,6 +482,60 @@ async fn a_handler_may_have_many_forms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_same_code_is_the_same_version_wherever_it_goes() {
+    let daemon = TestDaemon::start().await;
+    let first = daemon.deploy_text("f", &says("a")).await;
+    let code = || DeployRequest { bundle: Some(body(&says("a"))), ..request("f") };
+    let of_preview = DeployRequest { preview: Some("pr".into()), ..code() };
+    let told = DeployRequest {
+        alias: Some("STAGING".into()),
+        description: Some("again".into()),
+        tags: vec!["t".into()],
+        git_commit: Some("c0ffee".into()),
+        ..code()
+    };
+    for again in [
+        of_preview,
+        told,
+        DeployRequest { alias: Some("DEV".into()), files: files(&[("bundle.js", &says("a"))]), bundle: None, ..code() },
+    ] {
+        let again = daemon.call(&again).await.unwrap();
+        assert_eq!((again.status.as_str(), again.published, again.version.as_str()), ("deployed", false, "v1"));
+    }
+    for alias in ["LIVE", "STAGING", "DEV", "preview-pr"] {
+        let answer = daemon.invoke(&format!("f:{alias}")).await.unwrap();
+        assert_eq!((text(&answer), answer.version.as_str()), ("a", "v1"), "{alias}");
+    }
+    let versions = daemon.versions("f").await;
+    assert_eq!(versions.len(), 1);
+    assert_eq!((&versions[0].description, versions[0].tags.len(), &versions[0].git_commit), (&None, 0, &None));
+    // Settings are the function's, and no part of a version.
+    daemon.update("f", SettingsPatch { timeout_seconds: Some(7), ..SettingsPatch::default() }).await.unwrap();
+    daemon.redeploy_text("f", None, &says("b")).await.unwrap();
+    let back = daemon.call(&code()).await.unwrap();
+    assert_eq!((back.published, back.number, back.previous_version.as_deref()), (false, 1, Some("v2")));
+    // Another label is another version.
+    let labelled = daemon.call(&DeployRequest { version: Some("stable".into()), ..code() }).await.unwrap();
+    assert_eq!((labelled.published, labelled.number, labelled.digest), (true, 3, first.digest));
+    // So is another entry.
+    let other = files(&[("main.js", &says("a"))]);
+    let other = DeployRequest { files: other, entry: Some("main.js".into()), bundle: None, ..code() };
+    assert!(daemon.call(&other).await.unwrap().published);
+    // A damaged version is no use: the code is published anew.
+    let bundle = daemon.bundle_folder(&first.function_id, "v1").join("bundle.js");
+    let mut permissions = std::fs::metadata(&bundle).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+    std::fs::set_permissions(&bundle, permissions).unwrap();
+    std::fs::write(&bundle, "export default 1").unwrap();
+    let bundle = daemon.bundle_folder(&first.function_id, "stable");
+    std::fs::rename(&bundle, daemon.data_dir().join("away")).unwrap();
+    let mended = daemon.call(&DeployRequest { alias: Some("canary".into()), ..code() }).await.unwrap();
+    assert_eq!((mended.published, mended.version.as_str()), (true, "v5"));
+    std::fs::rename(daemon.data_dir().join("away"), &bundle).unwrap();
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_label_is_not_the_number_of_another_version() {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;

@@ -328,7 +328,12 @@ async fn what_a_dry_run_says_is_what_happens_then() {
     let plan = check(&daemon, "another environment", Act::Set(elsewhere)).await;
     assert_eq!(details(&plan)[2..], ["STAGING moves from staging to dev with v3"]);
     let to_staging = DeployRequest { alias: Some("STAGING".into()), ..code("5") };
-    check(&daemon, "another alias", act(to_staging)).await;
+    check(&daemon, "another alias", act(to_staging.clone())).await;
+    check(&daemon, "the code of an older version", act(code("2"))).await;
+    let to_dev = DeployRequest { alias: Some("DEV".into()), ..to_staging };
+    check(&daemon, "the same code for another alias", act(to_dev.clone())).await;
+    check(&daemon, "the same code under another label", act(DeployRequest { version: Some("five".into()), ..to_dev }))
+        .await;
     daemon.stop().await;
 }
 

@@ -60,13 +60,7 @@ async fn published(
     label: Option<&VersionLabel>,
 ) -> Result<Option<Arc<Version>>, Error> {
     let is_same = |it: &Arc<Version>| it.digest == staged.digest() && it.entry == staged.entry();
-    let Some(label) = label else {
-        // Without a label, what the alias points at already need not be published again, nor what waits to be.
-        return match act.target(entry).filter(|it| is_same(it)) {
-            Some(version) => Ok(Some(Arc::clone(version))),
-            None => Ok(act.waiting(entry).await?.into_iter().map(|it| it.1).find(is_same)),
-        };
-    };
+    let Some(label) = label else { return same_code(act, entry, is_same).await };
     match entry.labelled(label.as_str()) {
         Some(version) if !is_same(version) => Err(Error::new(
             ErrorCode::VersionExists,
@@ -74,6 +68,28 @@ async fn published(
         )),
         version => Ok(version.cloned()),
     }
+}
+
+/// Without a label, code that is published already is not published again. What the alias points at comes first, then what
+/// waits to be that, then the newest version with this code. A damaged one does not count: the code is published anew.
+async fn same_code(
+    act: &Act,
+    entry: &Entry,
+    is_same: impl Fn(&Arc<Version>) -> bool,
+) -> Result<Option<Arc<Version>>, Error> {
+    if let Some(version) = act.target(entry).filter(|it| is_same(it)) {
+        return Ok(Some(Arc::clone(version)));
+    }
+    if let Some((_, version)) = act.waiting(entry).await?.into_iter().find(|it| is_same(&it.1)) {
+        return Ok(Some(version));
+    }
+    for version in entry.versions.iter().filter(|it| is_same(it)) {
+        match act.verify(version).await {
+            Ok(()) => return Ok(Some(Arc::clone(version))),
+            Err(error) => tracing::warn!(%error, version = %version.label, "its code is published as a new version"),
+        }
+    }
+    Ok(None)
 }
 
 /// The version that a bundle becomes, with the label that was asked for or a free one.
