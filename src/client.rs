@@ -38,6 +38,7 @@ mod tests;
 use crate::error::{Error, ErrorCode};
 use crate::protocol::frame::FrameError;
 use crate::protocol::ipc::{self, Call, Encoding};
+use crate::protocol::message::CancelRequest;
 use crate::socket::Socket;
 use bytes::Bytes;
 use connection::{Connection, Pending};
@@ -207,6 +208,14 @@ impl<R: Call> Answer<R> {
     pub async fn next_partial<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         let payload = self.next_payload().await?;
         payload.map(|it| read(&it)).transpose()
+    }
+
+    /// Tells the daemon that the command is no longer wanted. Its answer still comes: `CANCELLED`, or what it did before
+    /// it could be cancelled.
+    pub fn cancel(&self) -> Result<(), ClientError> {
+        let payload = Encoding::MessagePack.write(&CancelRequest { request_id: self.pending.id });
+        let payload = payload.map_err(ProtocolError::Payload)?;
+        self.pending.connection.start(CancelRequest::COMMAND, &payload).map(drop)
     }
 
     /// The response that completes the answer. Parts that were not asked for are skipped.

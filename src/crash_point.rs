@@ -9,6 +9,8 @@ pub const CRASH_AT_VARIABLE: &str = "LEVAIN_CRASH_AT";
 
 /// Every step there is, in the order in which a deployment and then the deletion of a version pass them.
 pub const STEPS: &[&str] = &[
+    // The row of a deployment that runs is on disk, and its function if that is new.
+    "deployment.begun",
     // An archive is unpacked to a temporary folder.
     "archive.unpacked",
     // A bundle is being written: its folder exists, and at least its first file.

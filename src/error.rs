@@ -103,6 +103,8 @@ error_codes! {
     Overloaded = "OVERLOADED", http 429, exit 7;
     /// No worker could be started, or the node has no room for one.
     WorkerUnavailable = "WORKER_UNAVAILABLE", http 503, exit 7;
+    /// The client cancelled the command before it committed: nothing was changed.
+    Cancelled = "CANCELLED", http 409, exit 130;
     /// The environment is protected: this is not done while it is.
     ApprovalRequired = "APPROVAL_REQUIRED", http 403, exit 8;
     /// The daemon is starting, and has no functions yet.

@@ -56,6 +56,8 @@
 //! |---|---|---|
 //! | A version never changes; its bundle is on disk before its row, and its row is gone before its bundle | [`store`], [`bundle`] | `tests/it/process.rs` kills the daemon at every step |
 //! | An alias moves only to a version that has loaded, and points at one that is there | [`commands`], [`store`] | `tests/it/deploy.rs`, `tests/it/aliases.rs` |
+//! | A command that its client cancels has changed nothing, or it had begun to commit and takes effect | [`commands`] | `tests/it/cancel.rs` |
+//! | A function that a deployment makes is gone again if that fails, unless somebody else has asked for it | [`store`], [`commands`] | `tests/it/cancel.rs` kills the daemon meanwhile |
 //! | A rollout's step and its version's share change together; whatever else moves the alias ends the rollout | [`store`], [`commands`] | `tests/it/rollout.rs` kills the daemon between steps |
 //! | An alias goes back by itself only from a version that is worse than its policy allows, by no accident, and never to one that it left so | [`model::policy`], [`store`], [`commands`] | simulated runs beside the rule, `tests/it/policy.rs` |
 //! | In a protected environment an alias sends calls only to what was approved for it there, and going back waits for nobody | [`store`], [`commands`] | property tests beside the store, `tests/it/approval.rs` |

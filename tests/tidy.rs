@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` that hold no command.
-const NO_COMMANDS: [&str; 16] = [
+const NO_COMMANDS: [&str; 17] = [
     "mod",
     "activate",
     "admin_token",
@@ -38,6 +38,7 @@ const NO_COMMANDS: [&str; 16] = [
     "page",
     "publish",
     "room",
+    "running",
     "scopes",
     "share",
     "wanted",

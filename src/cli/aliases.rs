@@ -5,7 +5,7 @@ use super::functions::confirm;
 use super::print::{DIM, styled, table};
 use super::session::Session;
 use super::versions::version_ref;
-use super::{deploy, text};
+use super::{outcome, text};
 use crate::model::Timestamp;
 use crate::protocol::message::{AliasesRequest, AliasesResponse, DeleteAliasRequest, SetAliasRequest, SplitInfo};
 use clap::{Args, Subcommand};
@@ -103,8 +103,8 @@ impl Set {
             reason: self.reason,
             dry_run: self.dry_run,
         };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| deploy::text(&self.name, it))
+        let done = session.call_cancellable(&request).await?;
+        outcome::show(&session.out, &self.name, &done)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Deployments that wait for approval: listed, approved, rejected.
 
-use super::deploy;
 use super::error::CliError;
+use super::interrupt::Interrupts;
+use super::outcome;
 use super::print::table;
 use super::session::{Session, list};
 use super::text;
@@ -83,8 +84,9 @@ fn waiting(function: Option<String>) -> DeploymentsRequest {
 async fn decide(session: &mut Session, wanted: &str, approve: bool, reason: Option<String>) -> Result<(), CliError> {
     let client = session.client().await?;
     let (deployment_id, function) = resolve(&client, wanted).await?;
-    let response = client.call(&DecideRequest { deployment_id, approve, reason }).await?;
-    session.out.response(&response, |it| deploy::text(&function, it))
+    let request = DecideRequest { deployment_id, approve, reason };
+    let done = Interrupts::listen()?.call(&client, &request, &session.out, |_| ()).await?;
+    outcome::show(&session.out, &function, &done)
 }
 
 /// The id that is meant, and what to call its function. Of one that does not wait the daemon says what became of it.

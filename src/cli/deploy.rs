@@ -4,15 +4,16 @@
 
 use super::error::CliError;
 use super::git;
+use super::interrupt::{Done, Interrupts};
+use super::outcome;
 use super::pack;
-use super::previews::left_text;
-use super::print::{DIM, GREEN, Out, styled};
+use super::print::{DIM, Out, styled};
 use super::session::Session;
 use super::text;
 use crate::client::{Client, ClientError};
 use crate::error::ErrorCode;
-use crate::model::{AliasName, Percent, Timestamp};
-use crate::protocol::message::{DeployProgress, DeployRequest, DeployResponse};
+use crate::model::{AliasName, Percent};
+use crate::protocol::message::{DeployRequest, DeployResponse};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -28,8 +29,8 @@ const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts --dry-run   check everything, keep nothing, print what would happen
 
 In a protected environment (`levain environments list`) a version that is new to the alias waits for `levain approve`; one that
-took calls of it before does not, so going back never waits. The commit and branch of a git checkout are recorded,
-with `-dirty` where what is deployed has changes that are not committed.";
+took calls of it before does not, so going back never waits. Ctrl-C cancels a deployment until it is committed. The
+commit and branch of a git checkout are recorded, with `-dirty` where what is deployed has changes that are not committed.";
 
 /// `levain deploy`.
 #[derive(Debug, Args)]
@@ -103,7 +104,7 @@ impl Deploy {
         let client = session.client().await?;
         let result = send(&client, &mut request, is_uploading, &session.out).await;
         session.out.progress("");
-        session.out.response(&result?, |it| text(&request.function_id, it))
+        outcome::show(&session.out, &request.function_id, &result?)
     }
 
     async fn request(self) -> Result<DeployRequest, CliError> {
@@ -150,40 +151,49 @@ async fn send(
     request: &mut DeployRequest,
     is_uploading: bool,
     out: &Out,
-) -> Result<DeployResponse, CliError> {
+) -> Result<Done<DeployResponse>, CliError> {
     let path = request.bundle_path.clone().map(PathBuf::from);
     match path.as_deref().filter(|_| is_uploading) {
         Some(path) => pack::put(request, path, out)?,
         None => out.progress("checking and loading the bundle …"),
     }
-    let result = follow(client, request, out).await;
+    let mut interrupts = Interrupts::listen()?;
+    let result = follow(&mut interrupts, client, request, out).await;
     match (path.filter(|_| !is_uploading), result) {
         // It is there, so it is the daemon that may not read it.
-        (Some(path), Err(error)) if error.code() == Some(ErrorCode::BundleNotFound) && path.exists() => {
+        (Some(path), Err(error)) if is_not_found(&error) && path.exists() => {
             pack::put(request, &path, out)?;
-            Ok(follow(client, request, out).await?)
+            follow(&mut interrupts, client, request, out).await
         }
-        (_, result) => Ok(result?),
+        (_, result) => result,
     }
+}
+
+fn is_not_found(error: &CliError) -> bool {
+    error.refusal().is_some_and(|it| it.code == ErrorCode::BundleNotFound)
 }
 
 /// Sends the request and shows what its build says.
-async fn follow(client: &Client, request: &DeployRequest, out: &Out) -> Result<DeployResponse, ClientError> {
-    let mut answer = client.call_streaming(request)?;
-    while let Some(DeployProgress { line }) = answer.next_partial().await.map_err(|it| without_log(it, out))? {
-        out.progress_line(&styled(DIM, &text::harmless(&line)));
-    }
-    answer.finish().await
+async fn follow(
+    interrupts: &mut Interrupts,
+    client: &Client,
+    request: &DeployRequest,
+    out: &Out,
+) -> Result<Done<DeployResponse>, CliError> {
+    let tell = |line: &str| out.progress_line(&styled(DIM, &text::harmless(line)));
+    interrupts.call(client, request, out, tell).await.map_err(|it| without_log(it, out))
 }
 
 /// What was shown line by line is not shown again.
-fn without_log(error: ClientError, out: &Out) -> ClientError {
+fn without_log(error: CliError, out: &Out) -> CliError {
     match error {
-        ClientError::Refused(mut refusal) if out.shows_progress() && refusal.code == ErrorCode::BuildFailed => {
+        CliError::Client(ClientError::Refused(mut refusal))
+            if out.shows_progress() && refusal.code == ErrorCode::BuildFailed =>
+        {
             if let Some(serde_json::Value::Object(details)) = &mut refusal.details {
                 details.remove("log");
             }
-            ClientError::Refused(refusal)
+            ClientError::Refused(refusal).into()
         }
         other => other,
     }
@@ -196,123 +206,9 @@ fn parse_percent(text: &str) -> Result<Percent, String> {
     Percent::try_from(number).map_err(|error| error.to_string())
 }
 
-/// What a deploy, a rollback, a move of an alias or a decision did, or would do.
-pub(super) fn text(name: &str, response: &DeployResponse) -> String {
-    let DeployResponse { alias, version, number, status, weight, previous_version, published, size, .. } = response;
-    let took = text::duration_ms(response.duration_ms);
-    let code = format!("{} {}", text::size(*size), &response.digest.to_string()[..12]);
-    let what = match (status.as_str(), weight) {
-        ("checked", _) => format!("{version} passes all checks; nothing was kept or moved, and this would happen:"),
-        ("built", _) => format!("{version} is published as version {number}; {alias} stays where it is"),
-        ("pending_approval", _) => {
-            let environment = &response.environment;
-            format!("{version} waits for approval, {environment} is protected; {alias} stays where it is")
-        }
-        ("rejected", _) => format!("{version} is rejected; {alias} stays where it is"),
-        (_, Some(weight)) => format!("{alias} sends {weight} % of its calls to {version}"),
-        _ if alias != AliasName::LIVE => format!("{alias} points at {version}, version {number}"),
-        _ if *published => format!("{version} is live as version {number}"),
-        _ => format!("{version} is live again"),
-    };
-    let before = previous_version.as_ref().filter(|it| status == "deployed" && *it != version);
-    let before = match (before, weight) {
-        (Some(before), Some(_)) => format!(", and the rest to {before}"),
-        (Some(before), None) => format!(", before it {before}"),
-        (None, _) => String::new(),
-    };
-    let mut text = format!("{} {name} {what}{before}\n", styled(GREEN, "ok"));
-    for step in &response.plan {
-        text.push_str(&format!("   {}\n", text::harmless(&step.detail).replace('\n', " ")));
-    }
-    for url in response.host_url.iter().chain(&response.url).filter(|_| status == "deployed") {
-        text.push_str(&format!("   {url}\n"));
-    }
-    if let Some(at) = response.expires_at {
-        text.push_str(&format!("   it goes in {}\n", left_text(Some(at), Timestamp::now())));
-    }
-    if status == "pending_approval" {
-        text.push_str(&format!("   levain approve {}\n", response.deployment_id));
-    }
-    text + &styled(DIM, &format!("   {code}, took {took}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::print::plain;
     use super::*;
-    use crate::model::Digest;
-
-    fn response() -> DeployResponse {
-        DeployResponse {
-            deployment_id: "deploy-1".into(),
-            function_id: "func-1".into(),
-            version: "v2".into(),
-            number: 2,
-            alias: "LIVE".into(),
-            environment: "production".into(),
-            status: "deployed".into(),
-            weight: None,
-            previous_version: Some("v1".into()),
-            published: true,
-            new_function: false,
-            digest: Digest([0xab; 32]),
-            size: 2048,
-            duration_ms: 41.2,
-            url: None,
-            host_url: None,
-            expires_at: None,
-            plan: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn the_text_says_what_is_live_now_and_what_was_before() {
-        let text = plain(&text("hello", &response()));
-        assert_eq!(text, "ok hello v2 is live as version 2, before it v1\n   2.0 KiB abababababab, took 41.2 ms");
-    }
-
-    #[test]
-    fn a_preview_has_both_of_its_addresses() {
-        let (by_path, by_host) = ("http://localhost:1/functions/f:preview-a", "http://preview-a--f.localhost:1/");
-        let alias = "preview-a".into();
-        let response =
-            DeployResponse { alias, url: Some(by_path.into()), host_url: Some(by_host.into()), ..response() };
-        let text = plain(&text("f", &response));
-        assert!(text.contains(&format!("\n   {by_host}\n   {by_path}\n")), "{text}");
-    }
-
-    #[test]
-    fn an_alias_that_is_not_live_does_not_claim_to_be() {
-        let response = DeployResponse { alias: "STAGING".into(), ..response() };
-        let text = plain(&text("hello", &response));
-        assert!(text.starts_with("ok hello STAGING points at v2, version 2, before it v1\n"), "{text}");
-    }
-
-    #[test]
-    fn what_is_only_checked_or_built_does_not_claim_to_be_live() {
-        for status in ["checked", "built", "pending_approval", "rejected"] {
-            let response = DeployResponse { status: status.into(), ..response() };
-            assert!(!text("hello", &response).contains("is live"));
-        }
-    }
-
-    #[test]
-    fn what_waits_says_how_it_is_approved() {
-        let response = DeployResponse { status: "pending_approval".into(), ..response() };
-        let text = plain(&text("hello", &response));
-        assert!(
-            text.contains("v2 waits for approval, production is protected") && !text.contains("before it"),
-            "{text}"
-        );
-        assert!(text.contains("\n   levain approve deploy-1\n"), "{text}");
-    }
-
-    #[test]
-    fn a_share_is_no_move() {
-        let response = DeployResponse { weight: Some(10), ..response() };
-        let text = plain(&text("hello", &response));
-        assert!(text.starts_with("ok hello LIVE sends 10 % of its calls to v2, and the rest to v1\n"), "{text}");
-    }
 
     #[test]
     fn a_share_is_read_with_its_sign_or_without() {

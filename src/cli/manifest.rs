@@ -77,7 +77,8 @@ impl Manifest {
             Self::Diff { which } => (which, true, None),
         };
         let manifest = which.read(session).await?;
-        let response = session.call(&ApplyManifestRequest { manifest, dry_run, reason }).await?;
+        let request = ApplyManifestRequest { manifest, dry_run, reason };
+        let response = session.call_cancellable(&request).await?.response;
         session.out.response(&response, applied_text)
     }
 }

@@ -8,6 +8,7 @@
 
 use super::error::CliError;
 use super::text;
+use crate::error::ErrorCode;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -115,6 +116,9 @@ fn failure_text(error: &CliError) -> String {
     let message = error.to_string();
     let message = text::harmless(&message);
     let Some(refusal) = error.refusal() else { return format!("{RED}error{RED:#}: {message}") };
+    if refusal.code == ErrorCode::Cancelled {
+        return "cancelled: nothing was changed".into();
+    }
     let mut text = format!("{RED}error[{}]{RED:#}: {message}", refusal.code);
     let details = refusal.details.as_ref().map(text::details).filter(|it| !it.is_empty());
     if let Some(details) = details {

@@ -3,7 +3,7 @@
 use super::error::CliError;
 use super::print::{DIM, GREEN, styled};
 use super::session::Session;
-use super::{deploy, text};
+use super::{outcome, text};
 use crate::protocol::message::{PromoteAllRequest, PromoteAllResponse, PromoteRequest};
 use clap::Args;
 
@@ -55,13 +55,13 @@ impl Promote {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let (from, to, reason, dry_run) = (Some(self.from), Some(self.to), self.reason, self.dry_run);
         let Some(name) = self.name else {
-            let response = session.call(&PromoteAllRequest { from, to, reason, dry_run }).await?;
-            return session.out.response(&response, all_text);
+            let done = session.call_cancellable(&PromoteAllRequest { from, to, reason, dry_run }).await?;
+            return session.out.response(&done.response, all_text);
         };
         let (alias, from_alias) = (self.alias, self.from_alias);
         let request = PromoteRequest { function_id: name.clone(), from, to, alias, from_alias, reason, dry_run };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| deploy::text(&name, it))
+        let done = session.call_cancellable(&request).await?;
+        outcome::show(&session.out, &name, &done)
     }
 }
 

@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::print::{DIM, styled, table};
 use super::session::Session;
 use super::versions::version_ref;
-use super::{deploy, text};
+use super::{outcome, text};
 use crate::client::ClientError;
 use crate::error::{Error, ErrorCode};
 use crate::model::AliasName;
@@ -95,8 +95,8 @@ impl Traffic {
             Self::Show(which) => which.show(session).await,
             Self::Clear { which: Which { name, alias }, reason } => {
                 let request = SetTrafficRequest { weight: Some(100), reason, ..request(&name, alias, None) };
-                let response = session.call(&request).await?;
-                session.out.response(&response, |it| deploy::text(&name, it))
+                let done = session.call_cancellable(&request).await?;
+                outcome::show(&session.out, &name, &done)
             }
             Self::Promote { which, reason } => {
                 let alias = which.details(session).await?;
@@ -112,8 +112,8 @@ impl Traffic {
                     reason,
                     dry_run: false,
                 };
-                let response = session.call(&request).await?;
-                session.out.response(&response, |it| deploy::text(&which.name, it))
+                let done = session.call_cancellable(&request).await?;
+                outcome::show(&session.out, &which.name, &done)
             }
         }
     }
@@ -139,8 +139,8 @@ impl Set {
             reason: self.reason,
             ..request(&self.name, self.alias, Some(version_ref(self.version)))
         };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| deploy::text(&self.name, it))
+        let done = session.call_cancellable(&request).await?;
+        outcome::show(&session.out, &self.name, &done)
     }
 }
 

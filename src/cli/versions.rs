@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::functions::confirm;
 use super::print::{BOLD, DIM, facts, styled, table};
 use super::session::{Session, list};
-use super::{deploy, text};
+use super::{outcome, text};
 use crate::client::ClientError;
 use crate::error::{Error, ErrorCode};
 use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Source, Timestamp};
@@ -287,6 +287,7 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
     }
     let rows = response.deployments.iter().map(|it| {
         let status = match it.status {
+            DeploymentStatus::Building => "building",
             DeploymentStatus::Built => "built",
             DeploymentStatus::PendingApproval => "pending",
             DeploymentStatus::Applied => "applied",
@@ -380,8 +381,8 @@ impl Rollback {
         let Self { name, version, to, alias, reason, dry_run } = self;
         let version = version.or(to).map(version_ref);
         let request = RollbackRequest { function_id: name.clone(), version, alias: Some(alias), reason, dry_run };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| deploy::text(&name, it))
+        let done = session.call_cancellable(&request).await?;
+        outcome::show(&session.out, &name, &done)
     }
 }
 

@@ -247,8 +247,8 @@ impl State {
 /// A call that waits for its frames.
 #[derive(Debug)]
 pub(super) struct Pending {
-    connection: Arc<Connection>,
-    id: u64,
+    pub(super) connection: Arc<Connection>,
+    pub(super) id: u64,
 }
 
 impl Pending {

@@ -11,7 +11,7 @@ mod share;
 
 pub(super) use plan::Draft;
 
-use super::{Caller, Context, idempotency::Claim};
+use super::{Caller, Context, cancel::Cancellation, idempotency::Claim};
 use crate::{
     bundle::Staged,
     config::Verify,
@@ -40,6 +40,8 @@ const ROLLBACK_PATIENCE: Duration = Duration::from_millis(30);
 /// One act of pointing an alias at a version.
 pub(super) struct Act {
     pub(super) context: Arc<Context>,
+    /// The deployment that is recorded.
+    id: DeploymentId,
     kind: DeploymentKind,
     alias: AliasName,
     /// Where the alias shall run; as before, or as its name says, without.
@@ -64,6 +66,10 @@ pub(super) struct Act {
     pub(super) claim: Option<Arc<Claim>>,
     /// Whether the function was made with it.
     pub(super) new_function: bool,
+    /// Whether it came with the code of a version that is published already.
+    pub(super) reused: bool,
+    /// By what its client cancels it until it commits.
+    pub(super) cancellation: Cancellation,
     actor: Arc<str>,
     reason: Option<String>,
     at: Timestamp,
@@ -99,6 +105,7 @@ impl Act {
     ) -> Self {
         Self {
             context: Arc::clone(context),
+            id: DeploymentId::new(),
             kind,
             alias,
             environment: None,
@@ -112,6 +119,8 @@ impl Act {
             is_approved: false,
             claim: None,
             new_function: false,
+            reused: false,
+            cancellation: Cancellation::default(),
             actor: Arc::clone(&caller.actor),
             reason,
             at: Timestamp::now(),
@@ -188,7 +197,7 @@ impl Act {
         dry_run: bool,
     ) -> Result<(), Error> {
         let spawner = self.context.scheduler.spawner();
-        deploy::check(spawner, &staged, &entry.function.handler).await?;
+        self.cancellation.run(deploy::check(spawner, &staged, &entry.function.handler)).await??;
         let (function_id, label) = (version.function_id, version.label.clone());
         self.context
             .blocking(move |_| {
@@ -277,7 +286,9 @@ impl Act {
         let (id, alias, description) = (entry.function.id, self.alias.clone(), self.description.clone());
         let (lifetime, now) = (self.lifetime, Timestamp::now());
         let status = if self.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active };
+        let cancellation = self.cancellation.clone();
         let active = self.context.blocking(move |context| {
+            cancellation.begin_commit()?;
             if let Some(description) = description {
                 context.store.describe_alias(id, &alias, &description, now)?;
                 context.refresh(id)?;
@@ -291,7 +302,8 @@ impl Act {
             Ok(context.store.deployments_of(id, &query)?.into_iter().next())
         });
         let active = active.await?;
-        Ok(self.response(entry, version, active.as_ref(), "deployed", false))
+        let response = self.response(entry, version, active.as_ref(), "deployed", false);
+        Ok(DeployResponse { unchanged: true, ..response })
     }
 
     /// Writes the deployment, and the version if it is new; then moves the traffic.
@@ -316,7 +328,9 @@ impl Act {
         let (row, new_version) = (deployment.clone(), version.clone());
         let (description, sticky, rollout) = (self.description.clone(), self.sticky.clone(), self.rollout.clone());
         let (function_id, lifetime) = (entry.function.id, self.lifetime);
+        let cancellation = self.cancellation.clone();
         let committed = self.context.blocking(move |context| {
+            cancellation.begin_commit()?;
             let target = if is_new { Target::New(&new_version) } else { Target::Existing(new_version.id) };
             let change = AliasChange {
                 description: description.as_deref(),
@@ -337,6 +351,9 @@ impl Act {
             Err(error) => {
                 if is_new {
                     self.withdraw(version).await;
+                }
+                if error.code == ErrorCode::Cancelled {
+                    self.record_failure(entry, &version.label, &error).await;
                 }
                 return Err(error);
             }
@@ -391,6 +408,11 @@ impl Act {
         self.deployment(entry, &version.label, Some(version.number), status, self.build_log.clone())
     }
 
+    /// Its row while it runs: under the label that it will have, if no other deployment takes that first.
+    pub(super) fn running(&self, entry: &Entry, label: &VersionLabel) -> Deployment {
+        self.deployment(entry, label, None, DeploymentStatus::Building, None)
+    }
+
     fn deployment(
         &self,
         entry: &Entry,
@@ -400,7 +422,7 @@ impl Act {
         build_log: Option<String>,
     ) -> Deployment {
         Deployment {
-            id: DeploymentId::new(),
+            id: self.id,
             function_id: entry.function.id,
             label: label.clone(),
             number,

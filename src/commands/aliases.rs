@@ -1,7 +1,7 @@
 //! SET_ALIAS, LIST_ALIASES and DELETE_ALIAS.
 
 use super::{
-    Caller, Context,
+    Caller, Context, Partials,
     activate::{self, Act},
     deploy::check_text,
     environments,
@@ -25,6 +25,7 @@ pub(super) async fn set(
     context: &Arc<Context>,
     request: SetAliasRequest,
     caller: &Caller,
+    partials: &Partials,
 ) -> Result<DeployResponse, Error> {
     let alias = activate::alias(Some(&request.name))?;
     check_text("description", request.description.as_deref())?;
@@ -40,8 +41,9 @@ pub(super) async fn set(
     let context = Arc::clone(context);
     let owner = Arc::clone(&context);
     owner
-        .to_its_end(async move {
-            let (_changing, entry) = context.hold(id).await?;
+        .until_cancelled(partials, |cancellation| async move {
+            let (_changing, entry) = cancellation.run(context.hold(id)).await??;
+            act.cancellation = cancellation;
             check_name(&entry, &alias)?;
             if let Some(environment) = environment {
                 check_environment(&context, id, &alias, environment).await?;

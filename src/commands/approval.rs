@@ -4,7 +4,7 @@
 //! and has loaded. Approval is the rest, as of now: the version loads again, then one transaction moves the alias. What
 //! was approved for the alias before needs none: going back in an emergency does not wait.
 
-use super::{Caller, Context, activate::Act, deploy::check_text, room};
+use super::{Caller, Context, Partials, activate::Act, deploy::check_text, room};
 use crate::{
     error::{Error, ErrorCode},
     model::{Decision, Deployment, DeploymentId, DeploymentStatus, Timestamp, Version, VersionId},
@@ -21,6 +21,7 @@ pub(super) async fn decide(
     context: &Arc<Context>,
     request: DecideRequest,
     caller: &Caller,
+    partials: &Partials,
 ) -> Result<DeployResponse, Error> {
     let id: DeploymentId = request.deployment_id.parse()?;
     check_text("reason", request.reason.as_deref())?;
@@ -28,8 +29,8 @@ pub(super) async fn decide(
     let (context, caller) = (Arc::clone(context), caller.clone());
     let owner = Arc::clone(&context);
     owner
-        .to_its_end(async move {
-            let _changing = context.changing.lock(function_id).await;
+        .until_cancelled(partials, |cancellation| async move {
+            let _changing = cancellation.run(context.changing.lock(function_id)).await?;
             if context.stopping.is_cancelled() {
                 return Err(super::shutting_down());
             }
@@ -39,22 +40,23 @@ pub(super) async fn decide(
             let version = version.ok_or_else(|| entry.version_not_found(waiting.label.as_str()))?;
             let mut act = Act::new(&context, waiting.kind, waiting.alias.clone(), &caller, waiting.reason.clone());
             (act.environment, act.weight) = (Some(waiting.environment.clone()), waiting.weight);
-            act.is_approved = request.approve;
+            (act.is_approved, act.cancellation) = (request.approve, cancellation.clone());
             let ready =
                 async { if request.approve { check_and_load(&context, &act, &entry, &version).await } else { Ok(()) } };
             ready.await.map_err(|error| still_waiting(&waiting, error))?;
             let previous = act.previous(&entry, &version.label).cloned();
             let decision = Decision { by: caller.actor.to_string(), reason: request.reason, at: Timestamp::now() };
-            let deployment = context.blocking(move |context| match request.approve {
-                false => Ok(context.store.reject(id, &decision)?),
-                true => {
-                    let deployment = context.store.approve(id, &decision, previous.as_ref())?;
-                    context.refresh(function_id)?;
-                    context.leave_manifests(std::slice::from_ref(&deployment));
-                    Ok(deployment)
+            cancellation.begin_commit().map_err(|error| still_waiting(&waiting, error))?;
+            let deciding = context.blocking(move |context| {
+                if !request.approve {
+                    return Ok(context.store.reject(id, &decision)?);
                 }
+                let deployment = context.store.approve(id, &decision, previous.as_ref())?;
+                context.refresh(function_id)?;
+                context.leave_manifests(std::slice::from_ref(&deployment));
+                Ok(deployment)
             });
-            let deployment = deployment.await?;
+            let deployment = deciding.await?;
             tracing::info!(deployment = %id, status = deployment.status.name(), actor = &*caller.actor, "decided");
             if request.approve {
                 act.move_traffic(&entry, &version, true);

@@ -4,7 +4,7 @@
 //! for it. Deployments of one function wait for each other all the same ([`Context::preparing`]), so that no more than
 //! one of them has its files on disk.
 
-use super::{Context, Partials};
+use super::{Context, Partials, cancel::Cancellation};
 use crate::{
     bundle::{BundleLimits, Staged},
     config::Config,
@@ -52,9 +52,11 @@ pub(super) async fn prepare(
     (source, kind): (Source, model::Source),
     wanted: Wanted,
     log: &BuildLog,
+    cancellation: &Cancellation,
 ) -> Result<Prepared, NotPrepared> {
     let (staged, project) = {
-        let _turn = context.scratch.turn().await;
+        let _turn = cancellation.run(context.scratch.turn()).await?;
+        // Writing files cannot be broken off: the turn is over when it has ended.
         let opening = context.blocking(move |context| {
             let config = context.config.load();
             let Opened { files, entry, project, .. } = &source.open(&wanted, &context.scratch, &config.limits)?;
@@ -62,14 +64,17 @@ pub(super) async fn prepare(
         });
         opening.await?
     };
+    cancellation.check()?;
     let Some(project) = project else { return Ok(Prepared { staged, kind, log: None }) };
     let config = context.config.load_full();
     let spawner = context.scheduler.spawner();
     let building = context.builder.build(spawner, &staged, &project, &config.build, log, &context.stopping);
-    let built = building.await.map_err(|error| NotPrepared { error: explain(&error, log), log: Some(log.text()) })?;
+    let failed = |error| NotPrepared { error, log: Some(log.text()) };
+    let built = cancellation.run(building).await.map_err(failed)?;
+    let built = built.map_err(|error| failed(explain(&error, log)))?;
     let (files, entry) = (built.files.clone(), built.entry.clone());
     let staging = context.blocking(move |context| Ok(context.bundles.stage(files, &entry, limits(&config))?));
-    let staged = staging.await.map_err(|error| NotPrepared { error, log: Some(log.text()) })?;
+    let staged = staging.await.map_err(failed)?;
     Ok(Prepared { staged, kind: model::Source::Build, log: Some(log.text()) })
 }
 

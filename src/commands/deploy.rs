@@ -5,12 +5,14 @@
 //! audit trail.
 
 mod publish;
+mod running;
 
 use super::{
     Caller, Context, Partials,
     activate::{self, Act},
     aliases::check_environment,
     build::{self, NotPrepared, Prepared},
+    cancel::Cancellation,
     idempotency::{self, Begun},
     previews::Preview,
     register, room,
@@ -23,6 +25,7 @@ use crate::{
     router::Entry,
 };
 use publish::{not_built, publish, reuse};
+use running::Running;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -41,13 +44,14 @@ pub(super) async fn run(
     let (sender, lines) = mpsc::unbounded_channel();
     let listener = request.follow.then_some(sender);
     let log = BuildLog::new(context.config.load().build.log_bytes_max as usize, listener);
-    build::tell(lines, partials, run_with(context, request, caller, log)).await
+    build::tell(lines, partials, run_with(context, request, caller, partials, log)).await
 }
 
 async fn run_with(
     context: &Arc<Context>,
     mut request: DeployRequest,
     caller: &Caller,
+    partials: &Partials,
     log: BuildLog,
 ) -> Result<DeployResponse, Error> {
     let preview = Preview::of(context, &request).await?;
@@ -71,17 +75,8 @@ async fn run_with(
     let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
     act.weight = weight.transpose()?;
     act.claim = claim;
-    let mut order = Order { act, code, label, preview, request, log };
-    if let Some(register) = order.function_to_make()? {
-        order.act.new_function = true;
-        if order.request.dry_run {
-            let function = register::function(context, register)?;
-            return context.to_its_end(order.rehearse_for(function)).await;
-        }
-        order.act.new_function = register::run(context, register).await?.created;
-    }
-    let id = context.router.function(&order.request.function_id)?.function.id;
-    context.to_its_end(order.carry_out(id)).await
+    let order = Order { act, code, label, preview, request, log: Arc::new(log) };
+    context.until_cancelled(partials, |cancellation| order.run(cancellation)).await
 }
 
 /// A deployment whose request has been found sound, and whose code is still to be prepared.
@@ -91,39 +86,59 @@ struct Order {
     label: Option<VersionLabel>,
     preview: Option<Preview>,
     request: DeployRequest,
-    log: BuildLog,
+    log: Arc<BuildLog>,
 }
 
 impl Order {
+    async fn run(mut self, cancellation: Cancellation) -> Result<DeployResponse, Error> {
+        self.act.cancellation = cancellation;
+        if self.request.dry_run {
+            return match self.function_to_make()? {
+                Some(function) => self.rehearse_for(function).await,
+                None => {
+                    let id = self.act.context.router.function(&self.request.function_id)?.function.id;
+                    self.carry_out(id).await
+                }
+            };
+        }
+        let running = Running::begin(&mut self).await?;
+        let outcome = self.carry_out(running.row.function_id).await;
+        running.end(outcome.as_ref().err()).await;
+        outcome
+    }
+
     /// The function that there is not yet, where the request has it made.
-    fn function_to_make(&self) -> Result<Option<RegisterRequest>, Error> {
-        let name = &self.request.function_id;
-        let is_new = self.act.context.router.function(name).is_err();
+    fn function_to_make(&mut self) -> Result<Option<Function>, Error> {
+        let (name, context) = (&self.request.function_id, &self.act.context);
+        let is_new = context.router.function(name).is_err();
         // A text that reads as an id is none of a function that is still to be made.
         if !is_new || !self.request.create || self.code.is_none() || name.parse::<FunctionId>().is_ok() {
             return Ok(None);
         }
         name.parse::<FunctionName>().map_err(|error| Error::invalid(error.to_string()))?;
-        Ok(Some(RegisterRequest { name: name.clone(), ..RegisterRequest::default() }))
+        let function =
+            register::function(context, RegisterRequest { name: name.clone(), ..RegisterRequest::default() })?;
+        self.act.new_function = true;
+        Ok(Some(function))
     }
 
     /// A dry run for a function that is still to be made.
     async fn rehearse_for(self, function: Function) -> Result<DeployResponse, Error> {
-        let entry = Entry { function, versions: Vec::new(), aliases: Vec::new(), approved: None };
-        let code = prepare(&self.act.context, self.code, &self.request, self.log).await;
-        deploy(self.act, &entry, code, self.label, self.request).await
+        let (context, cancellation) = (Arc::clone(&self.act.context), self.act.cancellation.clone());
+        let code = prepare(&context, self.code, &self.request, self.log, &cancellation).await;
+        deploy(self.act, &without_versions(function), code, self.label, self.request).await
     }
 
     /// Prepares the code, then has the function for itself.
     async fn carry_out(self, id: FunctionId) -> Result<DeployResponse, Error> {
         let Self { act, code, label, preview, request, log } = self;
-        let (context, claim) = (Arc::clone(&act.context), act.claim.clone());
+        let (context, claim, cancellation) = (Arc::clone(&act.context), act.claim.clone(), act.cancellation.clone());
         let _preparing = match &code {
-            Some(_) => Some(context.preparing.lock(id).await),
+            Some(_) => Some(cancellation.run(context.preparing.lock(id)).await?),
             None => None,
         };
-        let code = prepare(&context, code, &request, log).await;
-        let (_changing, entry) = context.hold(id).await?;
+        let code = prepare(&context, code, &request, log, &cancellation).await;
+        let (_changing, entry) = cancellation.run(context.hold(id)).await??;
         if let Some(preview) = &preview {
             preview.check_room(&context, &entry)?;
             check_environment(&context, id, &preview.alias, preview.environment.clone()).await?;
@@ -136,18 +151,23 @@ impl Order {
     }
 }
 
+fn without_versions(function: Function) -> Entry {
+    Entry { function, versions: Vec::new(), aliases: Vec::new(), approved: None }
+}
+
 /// Where the code comes from, and the word for it that is kept.
 type Code = (Source, model::Source);
 
-/// Stages the code, if there is some. The log is complete when this is done.
+/// Stages the code, if there is some.
 async fn prepare(
     context: &Arc<Context>,
     code: Option<Code>,
     request: &DeployRequest,
-    log: BuildLog,
+    log: Arc<BuildLog>,
+    cancellation: &Cancellation,
 ) -> Option<Result<Prepared, NotPrepared>> {
     let wanted = Wanted { entry: request.entry.clone(), build: request.build };
-    Some(build::prepare(context, code?, wanted, &log).await)
+    Some(build::prepare(context, code?, wanted, &log, cancellation).await)
 }
 
 async fn deploy(

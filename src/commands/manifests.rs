@@ -7,7 +7,7 @@ mod wanted;
 
 pub(super) use wanted::{Wanted, carry_out};
 
-use super::{Caller, Context, aliases::check_environment, approval::refuse_to_wait, deploy::check_text};
+use super::{Caller, Context, Partials, aliases::check_environment, approval::refuse_to_wait, deploy::check_text};
 use crate::{
     error::{Error, ErrorCode},
     model::{Deployment, DeploymentId, FunctionId, Split, Timestamp},
@@ -130,6 +130,7 @@ pub(super) async fn apply(
     context: &Arc<Context>,
     request: ApplyManifestRequest,
     caller: &Caller,
+    partials: &Partials,
 ) -> Result<ApplyManifestResponse, Error> {
     check_text("reason", request.reason.as_deref())?;
     if request.manifest.manifest != FORM {
@@ -140,9 +141,9 @@ pub(super) async fn apply(
     let (functions, dry_run) = (request.manifest.functions, request.dry_run);
     let (owner, caller) = (Arc::clone(context), caller.clone());
     context
-        .to_its_end(async move {
+        .until_cancelled(partials, |cancellation| async move {
             let entries = functions.iter().filter_map(|it| owner.router.function(&it.name).ok());
-            let _changing = owner.hold_all(entries.map(|it| it.function.id)).await?;
+            let _changing = cancellation.run(owner.hold_all(entries.map(|it| it.function.id))).await??;
             let wanted = find(&owner, &functions).await?;
             let (unchanged, changed): (Vec<Wanted>, Vec<Wanted>) = wanted.into_iter().partition(Wanted::is_done);
             let mut response = ApplyManifestResponse {
@@ -157,7 +158,7 @@ pub(super) async fn apply(
                 }
             }
             if !dry_run && !changed.is_empty() {
-                let done = carry_out(&owner, &changed, &caller, &reason).await?;
+                let done = carry_out(&owner, &changed, &caller, &reason, &cancellation).await?;
                 for (change, deployments) in response.changes.iter_mut().zip(done) {
                     change.deployments = deployments;
                 }

@@ -1,7 +1,8 @@
 //! What each command does, whoever asks: the command socket today, other faces later.
 //!
 //! [`execute`] is a match on [`Request`]; each command has its file, and a test file of the same name. Commands that
-//! change something run to their end once they have begun, even when the caller leaves.
+//! change something run to their end once they have begun, even when the caller leaves; those that load or build something
+//! first can be cancelled until they commit ([`cancel`]).
 
 mod activate;
 mod admin_token;
@@ -12,6 +13,7 @@ mod backup;
 mod build;
 mod bytecode;
 mod call;
+mod cancel;
 mod cleanup;
 mod compare;
 mod delete;
@@ -157,6 +159,8 @@ pub struct Partials {
     encoding: Encoding,
     request_id: u64,
     sender: mpsc::Sender<Part>,
+    /// Cancelled by a client that waits for the answer and no longer wants the command.
+    cancelled: Option<CancellationToken>,
 }
 
 /// A part of an answer.
@@ -176,7 +180,21 @@ impl Partials {
     /// Parts are written in the given encoding and sent in order; a full channel makes the command wait.
     #[must_use]
     pub fn new(encoding: Encoding, request_id: u64, sender: mpsc::Sender<Part>) -> Self {
-        Self { encoding, request_id, sender }
+        Self { encoding, request_id, sender, cancelled: None }
+    }
+
+    /// The same for a command that its client can cancel by this token.
+    #[must_use]
+    pub fn cancelled_by(self, token: CancellationToken) -> Self {
+        Self { cancelled: Some(token), ..self }
+    }
+
+    /// Waits until the client cancels the command, which may be for ever.
+    async fn cancelled(&self) {
+        match &self.cancelled {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Sends one part.
@@ -228,15 +246,15 @@ async fn manage(
         Request::List(request) => encoding.write(&functions::list(context, &request)?),
         Request::Get(request) => encoding.write(&functions::get(context, &request.function_id)?),
         Request::Update(request) => encoding.write(&functions::update(context, request).await?),
-        Request::Rollback(request) => encoding.write(&rollback::run(context, request, caller).await?),
+        Request::Rollback(request) => encoding.write(&rollback::run(context, request, caller, partials).await?),
         Request::Deployments(request) => encoding.write(&versions::deployments(context, request).await?),
-        Request::SetAlias(request) => encoding.write(&aliases::set(context, request, caller).await?),
+        Request::SetAlias(request) => encoding.write(&aliases::set(context, request, caller, partials).await?),
         Request::Aliases(request) => encoding.write(&aliases::list(context, &request).await?),
         Request::DeleteAlias(request) => encoding.write(&aliases::delete(context, request, caller).await?),
-        Request::SetTraffic(request) => encoding.write(&traffic::set(context, request, caller).await?),
+        Request::SetTraffic(request) => encoding.write(&traffic::set(context, request, caller, partials).await?),
         Request::TagVersion(request) => encoding.write(&versions::tag(context, request).await?),
         Request::ExportManifest(request) => encoding.write(&manifests::export(context, request).await?),
-        Request::ApplyManifest(request) => encoding.write(&manifests::apply(context, request, caller).await?),
+        Request::ApplyManifest(request) => encoding.write(&manifests::apply(context, request, caller, partials).await?),
         Request::Cleanup(request) => encoding.write(&cleanup::run(context, request).await?),
         Request::Compare(request) => encoding.write(&compare::run(context, request).await?),
         Request::SetPolicy(request) => encoding.write(&policy::set(context, request, caller).await?),
@@ -248,13 +266,13 @@ async fn manage(
         Request::GetEnvironment(request) => encoding.write(&environments::get(context, request).await?),
         Request::DeleteEnvironment(request) => encoding.write(&environments::delete(context, request, caller).await?),
         Request::CompareEnvironments(request) => encoding.write(&environments::compare(context, request).await?),
-        Request::Promote(request) => encoding.write(&promotion::one(context, request, caller).await?),
-        Request::PromoteAll(request) => encoding.write(&promotion::all(context, request, caller).await?),
+        Request::Promote(request) => encoding.write(&promotion::one(context, request, caller, partials).await?),
+        Request::PromoteAll(request) => encoding.write(&promotion::all(context, request, caller, partials).await?),
         Request::Previews(request) => encoding.write(&previews::list(context, request).await?),
         Request::DeletePreview(request) => encoding.write(&previews::delete(context, request, caller).await?),
         Request::CleanupPreviews(request) => encoding.write(&previews::cleanup(context, request, caller).await?),
         Request::Environments(request) => encoding.write(&environments::list(context, &request).await?),
-        Request::Decide(request) => encoding.write(&approval::decide(context, request, caller).await?),
+        Request::Decide(request) => encoding.write(&approval::decide(context, request, caller, partials).await?),
         Request::CreateToken(request) => encoding.write(&tokens::create(context, request, caller).await?),
         Request::ListTokens(request) => encoding.write(&tokens::list(context, &request)?),
         Request::RevokeToken(request) => encoding.write(&tokens::revoke(context, request, caller).await?),
@@ -266,6 +284,9 @@ async fn manage(
         Request::SecretAudit(request) => encoding.write(&secrets::audit(context, request).await?),
         Request::RotateMasterKey(request) => encoding.write(&secrets::rotate(context, request, caller).await?),
         Request::Status(_) => encoding.write(&status::run(context).await?),
+        Request::Cancel(_) => {
+            Err(Error::invalid("CANCEL is for the connection of the command socket that the other request came on"))
+        }
     }
 }
 

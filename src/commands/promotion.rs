@@ -5,7 +5,7 @@
 //! before stays for a rollback.
 
 use super::{
-    Caller, Context,
+    Caller, Context, Partials,
     activate::{self, Act},
     aliases::{check_environment, check_name},
     approval::refuse_to_wait,
@@ -179,14 +179,15 @@ pub(super) async fn one(
     context: &Arc<Context>,
     request: PromoteRequest,
     caller: &Caller,
+    partials: &Partials,
 ) -> Result<DeployResponse, Error> {
     check_text("reason", request.reason.as_deref())?;
     let id = context.router.function(&request.function_id)?.function.id;
     let records = environments::records(context).await?;
     let (owner, caller) = (Arc::clone(context), caller.clone());
     context
-        .to_its_end(async move {
-            let (_changing, entry) = owner.hold(id).await?;
+        .until_cancelled(partials, |cancellation| async move {
+            let (_changing, entry) = cancellation.run(owner.hold(id)).await??;
             let end = |name: Option<&str>, default, alias: Option<&str>| {
                 End::find(&entry, &records, name.unwrap_or(default), alias)
             };
@@ -200,7 +201,7 @@ pub(super) async fn one(
             let reason = reason(request.reason.as_deref(), &from.environment, Some(&source.name));
             let mut act = Act::new(&owner, DeploymentKind::Promote, target, &caller, Some(reason));
             act.environment = Some(to.environment);
-            act.dry_run = request.dry_run;
+            (act.dry_run, act.cancellation) = (request.dry_run, cancellation);
             room::check(&owner, &entry, &entry.function.settings)?;
             act.activate(&entry, &version(&entry, source)?, 0).await
         })
@@ -220,6 +221,7 @@ pub(super) async fn all(
     context: &Arc<Context>,
     request: PromoteAllRequest,
     caller: &Caller,
+    partials: &Partials,
 ) -> Result<PromoteAllResponse, Error> {
     check_text("reason", request.reason.as_deref())?;
     let records = environments::records(context).await?;
@@ -235,8 +237,10 @@ pub(super) async fn all(
     let (owner, caller, dry_run) = (Arc::clone(context), caller.clone(), request.dry_run);
     let reason = reason(request.reason.as_deref(), &from, None);
     context
-        .to_its_end(async move {
-            let _changing = owner.hold_all(owner.router.functions().iter().map(|it| it.function.id)).await?;
+        .until_cancelled(partials, |cancellation| async move {
+            let functions = owner.router.functions();
+            let holding = owner.hold_all(functions.iter().map(|it| it.function.id));
+            let _changing = cancellation.run(holding).await??;
             let (mut changed, mut unchanged, mut skipped) = (Vec::new(), 0, Vec::new());
             for entry in owner.router.functions() {
                 let function = entry.function.name.to_string();
@@ -254,7 +258,7 @@ pub(super) async fn all(
             }
             let mut changes: Vec<_> = changed.iter().map(Wanted::change).collect();
             if !dry_run && !changed.is_empty() {
-                let done = carry_out(&owner, &changed, &caller, &reason).await?;
+                let done = carry_out(&owner, &changed, &caller, &reason, &cancellation).await?;
                 for (change, deployments) in changes.iter_mut().zip(done) {
                     change.deployments = deployments;
                 }

@@ -5,6 +5,7 @@ use crate::{
     error::{Error, ErrorCode},
     model::{Function, FunctionId, FunctionName, FunctionStatus, Timestamp},
     protocol::message::{RegisterRequest, RegisterResponse},
+    store::StoreError,
 };
 use std::sync::Arc;
 
@@ -44,7 +45,13 @@ pub(super) fn function(context: &Context, request: RegisterRequest) -> Result<Fu
 /// Makes the function, or finds that it is there already.
 fn register(context: &Context, function: Function) -> Result<RegisterResponse, Error> {
     if let Ok(existing) = context.router.function(function.name.as_str()) {
-        return same(&existing.function, &function);
+        let answer = same(&existing.function, &function)?;
+        match context.store.claim_function(existing.function.id) {
+            Ok(()) => return Ok(answer),
+            // The deployment that made it has just failed, and the function is gone with it.
+            Err(StoreError::FunctionNotFound(id)) => context.router.remove(id),
+            Err(error) => return Err(error.into()),
+        }
     }
     match context.store.insert_function(&function) {
         Ok(()) => {
@@ -52,15 +59,22 @@ fn register(context: &Context, function: Function) -> Result<RegisterResponse, E
             Ok(response(&function, true))
         }
         // Somebody else has just made it.
-        Err(crate::store::StoreError::NameTaken(name)) => {
-            let functions = context.store.functions()?;
-            let existing = functions.iter().find(|it| it.name == name);
-            // The other caller may not have got this far yet, and this one may use the function at once.
-            existing.map_or(Ok(()), |it| context.refresh(it.id))?;
-            same(existing.ok_or_else(|| Error::internal("a taken name belongs to nobody"))?, &function)
+        Err(StoreError::NameTaken(name)) => {
+            let existing = named(context, &name)?;
+            context.store.claim_function(existing.id)?;
+            same(&existing, &function)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The function of this name, which somebody else has just made. That caller may not have got so far that the router
+/// knows it, and this one may use the function at once.
+pub(super) fn named(context: &Context, name: &FunctionName) -> Result<Function, Error> {
+    let existing = context.store.functions()?.into_iter().find(|it| it.name == *name);
+    let existing = existing.ok_or_else(|| Error::internal("a taken name belongs to nobody"))?;
+    context.refresh(existing.id)?;
+    Ok(existing)
 }
 
 fn same(existing: &Function, wanted: &Function) -> Result<RegisterResponse, Error> {

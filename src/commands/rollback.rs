@@ -4,7 +4,7 @@
 //! emergency does not wait. The same holds for a deploy of its label and for a rollback by policy.
 
 use super::{
-    Caller, Context,
+    Caller, Context, Partials,
     activate::{self, Act},
     deploy::check_text,
 };
@@ -20,6 +20,7 @@ pub(super) async fn run(
     context: &Arc<Context>,
     request: RollbackRequest,
     caller: &Caller,
+    partials: &Partials,
 ) -> Result<DeployResponse, Error> {
     let alias = activate::alias(request.alias.as_deref())?;
     check_text("reason", request.reason.as_deref())?;
@@ -29,8 +30,9 @@ pub(super) async fn run(
     let context = Arc::clone(context);
     let owner = Arc::clone(&context);
     owner
-        .to_its_end(async move {
-            let _changing = context.changing.lock(id).await;
+        .until_cancelled(partials, |cancellation| async move {
+            let _changing = cancellation.run(context.changing.lock(id)).await?;
+            act.cancellation = cancellation;
             let entry = context.router.function(&id.to_string())?;
             // LIVE is there for every function; where it points at nothing yet, that is what the answer says.
             if !alias.is_live() && entry.alias(alias.as_str()).is_none() {

@@ -64,6 +64,7 @@ needs! {
     CompareEnvironments(it) Read, one_or_all(it.function_id.as_ref());
     Previews(it) Read, one_or_all(it.function_id.as_ref());
     Status(_) Read, All;
+    Cancel(_) Read, All;
     Aliases(it) Read, Function(&it.function_id);
     Compare(it) Read, Function(&it.function_id);
     // A manifest that a deployment has left may tell of other functions.

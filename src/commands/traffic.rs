@@ -1,7 +1,7 @@
 //! SET_TRAFFIC: the shares of an alias's two versions.
 
 use super::{
-    Caller, Context,
+    Caller, Context, Partials,
     activate::{self, Act},
     deploy::check_text,
     room,
@@ -21,6 +21,7 @@ pub(super) async fn set(
     context: &Arc<Context>,
     request: SetTrafficRequest,
     caller: &Caller,
+    partials: &Partials,
 ) -> Result<DeployResponse, Error> {
     let name = activate::alias(request.alias.as_deref())?;
     check_text("reason", request.reason.as_deref())?;
@@ -36,8 +37,9 @@ pub(super) async fn set(
     let context = Arc::clone(context);
     let owner = Arc::clone(&context);
     owner
-        .to_its_end(async move {
-            let (_changing, entry) = context.hold(id).await?;
+        .until_cancelled(partials, |cancellation| async move {
+            let (_changing, entry) = cancellation.run(context.hold(id)).await??;
+            act.cancellation = cancellation;
             let alias = entry.alias(name.as_str()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
             let (version, weight) = wanted.shares(&entry, alias)?;
             room::check(&context, &entry, &entry.function.settings)?;

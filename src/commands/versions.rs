@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::{Deployment, DeploymentStatus, Timestamp, Version},
+    model::{Deployment, DeploymentStatus, FunctionId, Timestamp, Version},
     protocol::message::{
         DeploymentInfo, DeploymentsRequest, DeploymentsResponse, TagVersionRequest, VersionInfo, VersionsRequest,
         VersionsResponse,
@@ -110,8 +110,12 @@ pub(super) async fn deployments(
         limit: page.limit + 1,
         offset: request.offset.unwrap_or(0),
     };
-    let rows = context.blocking(move |context| Ok(context.store.deployments_page(id, &query)?)).await?;
-    let (deployments, next_cursor) = page.fill(rows, |it| it.0, |it| deployment_info(context, it.1));
+    let reading = context.blocking(move |context| {
+        let rows = context.store.deployments_page(id, &query)?;
+        rows.into_iter().map(|(place, row)| Ok((place, function_name(context, row.function_id)?, row))).collect()
+    });
+    let rows: Vec<(i64, String, Deployment)> = reading.await?;
+    let (deployments, next_cursor) = page.fill(rows, |it| it.0, |it| deployment_info(context, it.1, it.2));
     Ok(DeploymentsResponse { deployments, next_cursor })
 }
 
@@ -120,14 +124,23 @@ fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.as_millis().saturating_sub(from.as_millis())).unwrap_or(0)
 }
 
-fn deployment_info(context: &Context, deployment: Deployment) -> DeploymentInfo {
+/// The function's name, also where a failed first deployment has taken it away.
+fn function_name(context: &Context, id: FunctionId) -> Result<String, Error> {
+    match context.router.function(&id.to_string()) {
+        Ok(entry) => Ok(entry.function.name.to_string()),
+        Err(_) => Ok(context.store.function_name(id)?.to_string()),
+    }
+}
+
+fn deployment_info(context: &Context, function: String, deployment: Deployment) -> DeploymentInfo {
     let function_id = deployment.function_id.to_string();
-    let function = context.router.function(&function_id).map(|it| it.function.name.to_string()).unwrap_or_default();
     let (decided_by, decision, decided_at) = match deployment.decision {
         Some(decision) => (Some(decision.by), decision.reason, Some(decision.at)),
         None => (None, None, None),
     };
     let is_waiting = deployment.status == DeploymentStatus::PendingApproval;
+    let is_running = deployment.status == DeploymentStatus::Building;
+    let finished_at = if is_running { Timestamp::now() } else { deployment.finished_at };
     DeploymentInfo {
         deployment_id: deployment.id.to_string(),
         version: deployment.label.to_string(),
@@ -140,8 +153,8 @@ fn deployment_info(context: &Context, deployment: Deployment) -> DeploymentInfo 
         weight: deployment.weight.map(u32::from),
         previous_version: deployment.previous.map(|it| it.to_string()),
         created_at: deployment.created_at,
-        finished_at: deployment.finished_at,
-        duration_ms: millis_between(deployment.created_at, deployment.finished_at),
+        finished_at,
+        duration_ms: millis_between(deployment.created_at, finished_at),
         actor: deployment.actor,
         reason: deployment.reason,
         build_log: deployment.build_log,

@@ -312,6 +312,7 @@ async fn open(
 ) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;
     let (variables, key_source) = commands::open_variables(&store, &config, &data_dir)?;
+    end_interrupted(&store)?;
     let bundles = Arc::new(open_bundles(&store, &data_dir)?);
     let telemetry = Telemetry::open(&data_dir.join("logs.db"), log_options(&config))?;
     let logs = Arc::clone(telemetry.logs());
@@ -355,6 +356,14 @@ async fn open(
         expiring: Notify::new(),
         http,
     }))
+}
+
+/// Ends the deployments that a daemon was carrying out when it was killed.
+fn end_interrupted(store: &Store) -> Result<(), StartError> {
+    for deployment in store.end_interrupted_deployments(Timestamp::now())? {
+        tracing::warn!(deployment = %deployment.id, version = %deployment.label, "a deployment was interrupted: failed");
+    }
+    Ok(())
 }
 
 /// Opens the code of the versions, and puts right what a deployment has left that was interrupted.

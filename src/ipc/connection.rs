@@ -14,20 +14,27 @@ use crate::{
     protocol::{
         frame::{self, COUNTED_HEADER_BYTES, Frame, FrameError},
         ipc::{self, Call, Encoding, Request},
-        message::InvokeRequest,
+        message::{CancelRequest, CancelResponse, InvokeRequest},
     },
     socket::Socket,
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use std::{collections::HashSet, future::Future, io, panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    io,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+};
 use tokio::{
     io::AsyncWriteExt,
     runtime::Handle,
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Bytes waiting to be written above which streams have to wait.
 const BACKLOG_SOFT_BYTES: usize = 256 * 1024;
@@ -59,6 +66,8 @@ pub(super) struct Connection {
     backlog: Share,
     /// Ids whose final answer is still to come.
     open: HashSet<u64>,
+    /// What cancels those of them that are no invocations.
+    cancels: HashMap<u64, CancellationToken>,
     /// When the frame that is half here must be complete.
     frame_deadline: Option<Instant>,
     /// Nothing more is read: the peer has closed its side, broken the protocol, or the daemon stops.
@@ -84,6 +93,7 @@ impl Connection {
             outgoing: Outbox::new(),
             backlog,
             open: HashSet::new(),
+            cancels: HashMap::new(),
             frame_deadline: None,
             done_reading: false,
         }
@@ -202,9 +212,18 @@ impl Connection {
             self.refuse(request_id, encoding, &Error::invalid(message));
             return None;
         }
+        if tag == CancelRequest::COMMAND {
+            self.cancel(request_id, encoding, &payload);
+            return None;
+        }
         self.open.insert(request_id);
         let (context, caller) = (Arc::clone(&self.context), self.caller.clone());
-        let partials = Partials::new(encoding, request_id, partials.clone());
+        let mut partials = Partials::new(encoding, request_id, partials.clone());
+        if tag != InvokeRequest::COMMAND {
+            let cancel = CancellationToken::new();
+            self.cancels.insert(request_id, cancel.clone());
+            partials = partials.cancelled_by(cancel);
+        }
         let payload_bytes_max = (self.config.limits.frame_bytes_max as usize).saturating_sub(COUNTED_HEADER_BYTES);
         // Other connections of the lane must not wait for a large payload to be read through, nor for what may block.
         let here = tag == InvokeRequest::COMMAND && payload.len() <= PAYLOAD_HERE_BYTES_MAX;
@@ -234,8 +253,21 @@ impl Connection {
         })
     }
 
+    /// Cancels another request of this connection, which gets its own answer.
+    fn cancel(&mut self, request_id: u64, encoding: Encoding, payload: &[u8]) {
+        let answer = encoding.read::<CancelRequest>(payload).and_then(|request| {
+            let found = self.cancels.get(&request.request_id).inspect(|it| it.cancel()).is_some();
+            encoding.write(&CancelResponse { found })
+        });
+        match answer {
+            Ok(payload) => self.enqueue(Outgoing { request_id, status: ipc::SUCCESS, payload: payload.into() }),
+            Err(error) => self.refuse(request_id, encoding, &error),
+        }
+    }
+
     fn finish(&mut self, answer: Outgoing) -> io::Result<()> {
         self.open.remove(&answer.request_id);
+        self.cancels.remove(&answer.request_id);
         self.enqueue(answer);
         let max = BACKLOG_FRAMES_MAX * self.config.limits.frame_bytes_max as usize;
         if self.outgoing.len() > max {

@@ -28,6 +28,8 @@ pub enum DeploymentKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentStatus {
+    /// It runs: its code is prepared, built or loaded. It ends as one of the others.
+    Building,
     /// The version was published; no alias was moved because none was asked for.
     Built,
     /// It waits until somebody approves or rejects it.
@@ -79,7 +81,7 @@ pub struct Deployment {
     pub build_log: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it ended, or began to wait for approval.
+    /// When it ended, or began to wait for approval; while it runs, when it was asked for.
     pub finished_at: Timestamp,
     /// What was said of it, if it waited for approval and somebody has decided.
     pub decision: Option<Decision>,
@@ -106,6 +108,7 @@ impl DeploymentStatus {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Building => "building",
             Self::Built => "built",
             Self::PendingApproval => "pending_approval",
             Self::Active => "active",

@@ -255,6 +255,7 @@ commands! {
     0x30 "SECRET_GENERATIONS" SecretGenerations(SecretGenerationsRequest) -> SecretGenerationsResponse: "lists the generations of a secret that are kept, newest first";
     0x31 "SECRET_AUDIT" SecretAudit(SecretAuditRequest) -> SecretAuditResponse: "who did what with secrets, newest first";
     0x32 "ROTATE_MASTER_KEY" RotateMasterKey(RotateMasterKeyRequest) -> RotateMasterKeyResponse: "seals all secrets' data keys with another master key";
+    0x33 "CANCEL" Cancel(CancelRequest) -> CancelResponse: "cancels a command of the same connection that has not committed yet";
 }
 
 fn unknown_command(command: u8) -> Error {

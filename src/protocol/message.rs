@@ -188,6 +188,7 @@ impl From<&str> for VersionRef {
 mod aliases;
 mod approval;
 mod backup;
+mod cancel;
 mod deploy;
 mod deployments;
 mod environments;
@@ -207,6 +208,7 @@ pub use aliases::{
 };
 pub use approval::{DecideRequest, PlanAction, PlanStep};
 pub use backup::{BackupPart, BackupRequest, BackupResponse};
+pub use cancel::{CancelRequest, CancelResponse};
 pub use deploy::{DeployProgress, DeployRequest, DeployResponse};
 pub use deployments::{DeploymentInfo, DeploymentsRequest, DeploymentsResponse};
 pub use environments::{

@@ -177,8 +177,11 @@ impl Router {
     /// Forgets a deleted function.
     pub fn remove(&self, id: FunctionId) {
         self.change(|snapshot| {
-            if let Some(entry) = snapshot.by_id.remove(&id) {
-                snapshot.by_name.remove(&entry.function.name);
+            let name = snapshot.by_id.remove(&id).map(|it| it.function.name.clone());
+            // Its name may be another function's already.
+            let is_own = |name: &FunctionName| snapshot.by_name.get(name).is_some_and(|it| it.function.id == id);
+            if let Some(name) = name.filter(is_own) {
+                snapshot.by_name.remove(&name);
             }
         });
     }

@@ -27,7 +27,10 @@ fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
         reason: columns.plain("reason")?,
         build_log: columns.plain("build_log")?,
         created_at: columns.time("created_at")?,
-        finished_at: columns.time("finished_at")?,
+        finished_at: match columns.time_or_null("finished_at")? {
+            Some(at) => at,
+            None => columns.time("created_at")?,
+        },
         decision: decision(&columns)?,
     })
 }
@@ -77,17 +80,23 @@ pub struct DeploymentQuery {
     pub offset: u32,
 }
 
-/// Some deployments of all functions that are not deleted, the latest first.
+/// Some deployments of all functions that are not deleted, the latest first. Those that failed are there also where their
+/// function is gone and never had a version.
 pub(super) fn page_of_all(
     connection: &Connection,
     query: &DeploymentQuery,
 ) -> Result<Vec<(i64, Deployment)>, StoreError> {
     // The status stands in the text, so that the index of those that wait is used.
     let status = query.status.map(|it| format!("status = '{}' AND", it.name())).unwrap_or_default();
+    // A first deployment that fails takes its function with it, and is told of here.
+    let or_never_published = match query.status {
+        Some(DeploymentStatus::Failed) => "OR last_version_number = 0",
+        _ => "",
+    };
     let sql = format!(
         "SELECT {COLUMNS}, sequence FROM function_deployments WHERE {status} (?1 IS NULL OR alias = ?1) \
            AND (?4 IS NULL OR sequence < ?4) AND (?5 IS NULL OR version = ?5 OR CAST(number AS TEXT) = ?5) \
-           AND function_id IN (SELECT id FROM functions WHERE status <> 'deleted') \
+           AND function_id IN (SELECT id FROM functions WHERE status <> 'deleted' {or_never_published}) \
          ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
     );
     let values = params![Text(&query.alias), query.limit, query.offset, query.before, query.version];
@@ -114,10 +123,22 @@ pub(super) fn page(
 /// The last deployments of all functions that took effect or published something: what leaves a manifest.
 pub(super) fn last(connection: &Connection, limit: u32) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('pending_approval', 'failed', 'rejected', 'changed') \
+        "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('building', 'pending_approval', 'failed', 'rejected', 'changed') \
          ORDER BY sequence DESC LIMIT ?1"
     );
     connection.prepare_cached(&sql)?.query_and_then([limit], read)?.collect()
+}
+
+/// The deployments that run, in the order in which they began.
+pub(super) fn running(connection: &Connection) -> Result<Vec<Deployment>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM function_deployments WHERE status = 'building' ORDER BY sequence");
+    connection.prepare_cached(&sql)?.query_and_then([], read)?.collect()
+}
+
+/// Makes room for the row of a deployment's end. The answer is whether it was running.
+pub(super) fn remove_running(connection: &Connection, id: DeploymentId) -> Result<bool, StoreError> {
+    let sql = "DELETE FROM function_deployments WHERE id = ?1 AND status = 'building'";
+    Ok(connection.prepare_cached(sql)?.execute([Text(id)])? == 1)
 }
 
 pub(super) fn insert(
@@ -145,7 +166,7 @@ pub(super) fn insert(
         deployment.reason,
         deployment.build_log,
         Millis(deployment.created_at),
-        Millis(deployment.finished_at),
+        (deployment.status != DeploymentStatus::Building).then_some(Millis(deployment.finished_at)),
         deployment.decision.as_ref().map(|it| &it.by),
         deployment.decision.as_ref().and_then(|it| it.reason.as_ref()),
         deployment.decision.as_ref().map(|it| Millis(it.at)),

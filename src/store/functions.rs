@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::value::{Columns, Millis, Text};
-use crate::model::{Function, FunctionId, FunctionStatus, Settings, Timestamp, VersionId};
+use crate::model::{Function, FunctionId, FunctionName, FunctionStatus, Settings, Timestamp, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, name, runtime, handler, status, memory_mb, timeout_seconds, max_concurrent_executions, \
@@ -127,6 +127,44 @@ pub(super) fn set_target(
 pub(super) fn touch(connection: &Connection, id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
     let sql = "UPDATE functions SET updated_at = ?2 WHERE id = ?1 AND status <> 'deleted'";
     found(connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now)])?, id)
+}
+
+/// Notes that nobody has asked for the function but the deployment that makes it.
+pub(super) fn set_provisional(connection: &Connection, id: FunctionId) -> Result<(), StoreError> {
+    connection.prepare_cached("UPDATE functions SET is_provisional = 1 WHERE id = ?1")?.execute([Text(id)])?;
+    Ok(())
+}
+
+/// Notes that somebody else has asked for it.
+pub(super) fn claim(connection: &Connection, id: FunctionId) -> Result<(), StoreError> {
+    one(connection, id)?;
+    let sql = "UPDATE functions SET is_provisional = 0 WHERE id = ?1 AND is_provisional = 1";
+    connection.prepare_cached(sql)?.execute([Text(id)])?;
+    Ok(())
+}
+
+/// The functions that nobody has asked for but a deployment that has not ended well so far.
+pub(super) fn provisional(connection: &Connection) -> Result<Vec<FunctionId>, StoreError> {
+    let sql = "SELECT id FROM functions WHERE is_provisional = 1 AND status <> 'deleted'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let ids = statement.query_map([], |row| row.get::<_, Text<FunctionId>>(0))?;
+    ids.map(|id| Ok(id?.0)).collect()
+}
+
+/// Deletes a provisional function that no deployment runs for any more and that nobody has given a variable.
+pub(super) fn remove_provisional(connection: &Connection, id: FunctionId, now: Timestamp) -> Result<bool, StoreError> {
+    let sql = "UPDATE functions SET status = 'deleted', updated_at = ?2 \
+         WHERE id = ?1 AND is_provisional = 1 AND status = 'registered' \
+           AND NOT EXISTS (SELECT 1 FROM function_deployments WHERE function_id = ?1 AND status = 'building') \
+           AND NOT EXISTS (SELECT 1 FROM variables WHERE function_id = ?1)";
+    Ok(connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now)])? == 1)
+}
+
+/// What a function is called, or was before it was deleted.
+pub(super) fn name(connection: &Connection, id: FunctionId) -> Result<FunctionName, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT name FROM functions WHERE id = ?1")?;
+    let name = statement.query_row([Text(id)], |row| row.get::<_, Text<FunctionName>>(0)).optional()?;
+    name.map(|it| it.0).ok_or(StoreError::FunctionNotFound(id))
 }
 
 pub(super) fn next_number(connection: &Connection, id: FunctionId) -> Result<u32, StoreError> {

@@ -12,7 +12,8 @@
 //! - An alias has at most one active deployment, the one that made it point where it points.
 //! - A rollout that goes on has its version as the alias's second one, with the share of its present step: whatever else
 //!   moves the alias or its shares aborts it in the same transaction.
-//! - A row of the audit trail stays when its version or function is deleted.
+//! - A row of the audit trail stays when its version or function is deleted. Only that of a deployment that runs is
+//!   replaced, by the row of its end.
 //! - A deleted function has no alias, does not change and keeps its versions.
 //! - In a protected environment nothing takes calls of an alias that was not approved for it there, and nothing that runs
 //!   there is taken out of it.
@@ -30,6 +31,7 @@ mod functions;
 mod idempotency;
 mod retention;
 mod rollouts;
+mod running;
 mod sealed;
 mod tokens;
 mod value;
@@ -73,6 +75,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/009_idempotency.sql"),
     include_str!("migrations/010_variables.sql"),
     include_str!("migrations/011_policy_changes.sql"),
+    include_str!("migrations/012_running_deployments.sql"),
 ];
 
 /// The database of functions; see the module.
@@ -415,6 +418,7 @@ impl Store {
     pub fn insert_failed_deployment(&self, deployment: &Deployment) -> Result<(), StoreError> {
         self.write(|it| {
             let version_id = versions::by_number(it, deployment.function_id, deployment.number)?;
+            deployments::remove_running(it, deployment.id)?;
             deployments::insert(it, deployment, version_id)
         })
     }
@@ -538,12 +542,24 @@ impl Store {
 
     /// All of `work` or nothing; dropping the transaction takes everything back.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let outcome = self.write_between_steps(|it| {
+            let outcome = work(it)?;
+            crash_point("store.before_commit");
+            Ok(outcome)
+        })?;
+        crash_point("store.committed");
+        Ok(outcome)
+    }
+
+    /// The same for what is only about a deployment that runs, so that the named steps are those of its commit.
+    fn write_between_steps<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let mut connection = self.connection.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let outcome = work(&transaction)?;
-        crash_point("store.before_commit");
         transaction.commit()?;
-        crash_point("store.committed");
         Ok(outcome)
     }
 
@@ -581,6 +597,7 @@ fn apply(
         }
     }
     take_effect(it, &deployment, version_id, change)?;
+    deployments::remove_running(it, deployment.id)?;
     deployments::insert(it, &deployment, Some(version_id))?;
     if deployment.status == DeploymentStatus::PendingApproval {
         approval::keep(it, deployment.id, change)?;

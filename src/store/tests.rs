@@ -3,6 +3,7 @@
 mod properties;
 mod retention;
 mod rollouts;
+mod running;
 
 use super::*;
 use crate::crash_point::CRASH_AT_VARIABLE;

@@ -1,7 +1,7 @@
 //! Building: projects become functions, mistakes are told with their place, and what a build must not do it cannot.
 
 mod hostile;
-mod project;
+pub mod project;
 mod registry;
 
 use crate::harness::{Gate, TestDaemon, refused, text};

@@ -18,6 +18,7 @@ mod archives;
 mod backup;
 mod build;
 mod bytecode;
+mod cancel;
 mod cleanup;
 mod compare;
 mod concurrency;

@@ -35,7 +35,10 @@ impl Act {
                 Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
                 None => self.previous(entry, &version.label).map(ToString::to_string),
             },
+            previous_weight: self.ended_share(entry, version, status),
             published,
+            reused: self.reused,
+            unchanged: false,
             new_function: self.new_function,
             digest: version.digest,
             size: version.size,
@@ -45,6 +48,12 @@ impl Act {
             expires_at: self.expires_at(status),
             plan: Vec::new(),
         }
+    }
+
+    /// The share of the alias's second version, where the own one gets all calls back.
+    fn ended_share(&self, entry: &Entry, version: &Version, status: &str) -> Option<u32> {
+        let alias = self.present(entry).filter(|it| it.version == version.id && status == "deployed")?;
+        alias.split.filter(|_| self.weight.is_none()).map(|it| it.weight.into())
     }
 
     pub(super) fn duration_ms(&self) -> f64 {

@@ -13,10 +13,10 @@ impl Act {
     /// Has workers of the version ready: at least one, which shows that the bundle loads.
     pub(super) async fn warm(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
         if !self.is_approved && self.needs_approval(entry, version).await? {
-            return self.load_without_secrets(entry, version).await;
+            return self.cancellation.run(self.load_without_secrets(entry, version)).await?;
         }
         let pool = self.context.pool(entry, version, &self.environment(entry));
-        let warmed = pool.warm(self.count(entry, warm) as usize).await;
+        let warmed = self.cancellation.run(pool.warm(self.count(entry, warm) as usize)).await?;
         match warmed.failure {
             Some(failure) => Err(failure.as_ref().into()),
             None if warmed.closed => Err(shutting_down()),

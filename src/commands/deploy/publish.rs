@@ -27,6 +27,7 @@ pub(super) async fn publish(
     act.build_log = log;
     if let Some(version) = published(&act, entry, &staged, label.as_ref()).await? {
         drop(staged);
+        act.reused = true;
         return reuse(act, entry, &version, &request).await;
     }
     act.check_share(entry, None)?;
@@ -165,7 +166,7 @@ pub(super) async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, 
     }
     let label = match label {
         Some(label) => Ok(label),
-        None => next_number(&act, entry).await.and_then(|number| free_label(entry, number)),
+        None => next_label(&act, entry).await,
     };
     if let Ok(label) = label {
         act.build_log = log;
@@ -175,6 +176,11 @@ pub(super) async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, 
         error.details = details;
     }
     error
+}
+
+/// The label that the next version gets if none is asked for.
+pub(super) async fn next_label(act: &Act, entry: &Entry) -> Result<VersionLabel, Error> {
+    free_label(entry, next_number(act, entry).await?)
 }
 
 /// The number that the next version gets.

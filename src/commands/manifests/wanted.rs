@@ -5,6 +5,7 @@ use crate::{
         Caller, Context,
         activate::{self, Act},
         aliases::check_name,
+        cancel::Cancellation,
         room,
     },
     error::{Error, ErrorCode},
@@ -153,11 +154,13 @@ pub(in crate::commands) async fn carry_out(
     changed: &[Wanted],
     caller: &Caller,
     reason: &str,
+    cancellation: &Cancellation,
 ) -> Result<Vec<Vec<String>>, Error> {
     let mut acts = Vec::new();
     for (index, wanted) in changed.iter().enumerate() {
         room::check(context, &wanted.entry, &wanted.entry.function.settings)?;
-        for (act, version) in wanted.acts(context, caller, reason) {
+        for (mut act, version) in wanted.acts(context, caller, reason) {
+            act.cancellation = cancellation.clone();
             if let Err(error) = act.ready(&wanted.entry, &version, 0).await {
                 act.record_failure(&wanted.entry, &version.label, &error).await;
                 let message =
@@ -171,9 +174,10 @@ pub(in crate::commands) async fn carry_out(
         acts.iter().map(|(index, act, version)| act.row(&changed[*index].entry, version)).collect();
     let changes: Vec<_> =
         acts.iter().map(|(_, act, version)| (version.id, act.description.clone(), act.sticky.clone())).collect();
-    let committed = rows.clone();
+    let (committed, cancellation) = (rows.clone(), cancellation.clone());
     context
         .blocking(move |context| {
+            cancellation.begin_commit()?;
             let commits: Vec<_> = rows
                 .iter()
                 .zip(&changes)

@@ -36,6 +36,7 @@ use serde_json::{Map, Value};
 use shape::Shape;
 use std::{net::IpAddr, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::task::AbortOnDropHandle;
 
 /// The key of a deployment that may come twice and is carried out once.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -95,12 +96,13 @@ async fn carry_out(
         return download::run((face, context), main, command, grant.caller()).await;
     }
     let (owner, caller) = (Arc::clone(context), grant.caller());
-    let execution = main.spawn(async move {
+    // Dropped with its client: a command that has not committed yet is cancelled then.
+    let execution = AbortOnDropHandle::new(main.spawn(async move {
         // Nobody takes parts of an answer here; a command that sends some is told that its caller has left.
         let (sender, _) = mpsc::channel(1);
         let partials = Partials::new(Encoding::Json, 0, sender);
         commands::execute(&owner, command, Encoding::Json, &caller, &partials).await
-    });
+    }));
     let answered = execution.await.map_err(Error::internal)??;
     let next = openapi::kind(route.command, "cursor").and_then(|_| next_page(&path, &query, &answered));
     let answered = shape::write(route.shape, answered, context)?;

@@ -190,7 +190,8 @@ mod tests {
     fn every_command_has_a_path_and_every_path_a_command() {
         let routed: HashSet<u8> = ROUTES.iter().map(Route::byte).collect();
         assert!(!routed.contains(&0), "a command is misspelt");
-        for command in COMMANDS {
+        // A request over HTTP is cancelled by closing its connection or resetting its stream.
+        for command in COMMANDS.iter().filter(|it| it.name != "CANCEL") {
             assert!(routed.contains(&command.byte), "{} has no path", command.name);
         }
         let paths: HashSet<_> = ROUTES.iter().map(|it| (it.method, it.path)).collect();

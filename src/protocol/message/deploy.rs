@@ -123,8 +123,18 @@ messages! {
         /// The label the alias pointed at before.
         #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
+        /// The share that `previous_version` had as the alias's second version, in percent, where that has ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous_weight: Option<u32>,
         /// Whether a new version was published; false when an existing one was re-activated.
         published: bool,
+        /// Whether the code that was sent is that of a version that is published already, which keeps what it says of
+        /// itself.
+        #[serde(default, skip_serializing_if = "is_false")]
+        reused: bool,
+        /// Whether the alias sent its calls there already, so that nothing moved.
+        #[serde(default, skip_serializing_if = "is_false")]
+        unchanged: bool,
         /// Whether the function was made with it, or would be.
         #[serde(default, skip_serializing_if = "is_false")]
         new_function: bool,

@@ -19,7 +19,7 @@ requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
         /// Only those that ended like this: `built`, `active`, `applied`, `superseded`, `failed`, `rejected` or `removed`;
-        /// or those that have not, `pending_approval`.
+        /// or those that have not, `building` and `pending_approval`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<DeploymentStatus>,
         /// Deployments at most; 100 when absent.
@@ -62,7 +62,7 @@ messages! {
         environment: String,
         /// What kind of act it was.
         kind: DeploymentKind,
-        /// How it ended.
+        /// How it ended, or `building` while it runs.
         status: DeploymentStatus,
         /// Whether the alias points at it now.
         is_active: bool,
@@ -74,7 +74,7 @@ messages! {
         previous_version: Option<String>,
         /// When it was asked for.
         created_at: Timestamp,
-        /// When it ended, or began to wait for approval.
+        /// When it ended, or began to wait for approval; the time of the answer while it runs.
         finished_at: Timestamp,
         /// How long it took, loading and a wait for approval included.
         duration_ms: u64,

@@ -1,12 +1,12 @@
 //! Builds that take too much, that look where they must not, and that are in the way.
 
 use super::project::{at, nothing_is_left, project, with_macro, write};
-use crate::harness::{DaemonProcess, TestDaemon, text, until, workers_of};
+use crate::harness::{DaemonProcess, TestDaemon, is_refused, refused, text, until, workers_of};
 use levain::{
     config::{Config, SandboxLevel},
     error::ErrorCode,
     model::DeploymentStatus,
-    protocol::message::DeploymentsRequest,
+    protocol::message::{DeploymentsRequest, GetRequest},
 };
 use std::{fs, time::Instant};
 
@@ -158,8 +158,11 @@ async fn a_daemon_killed_during_a_build_leaves_nothing() {
     assert!(building.await.unwrap().is_err());
     let daemon = DaemonProcess::start(data.path()).await;
     let client = daemon.client().await;
-    let request = DeploymentsRequest { function_id: "f".into(), ..DeploymentsRequest::default() };
-    assert_eq!(client.call(&request).await.unwrap().deployments, []);
+    let request = DeploymentsRequest { status: Some(DeploymentStatus::Failed), ..DeploymentsRequest::default() };
+    let told = client.call(&request).await.unwrap().deployments;
+    assert_eq!((told.len(), told[0].function.as_str(), told[0].number), (1, "f", None));
+    let gone = client.call(&GetRequest { function_id: "f".into() }).await.map_err(refused);
+    assert!(is_refused(&gone, ErrorCode::FunctionNotFound), "{gone:?}");
     assert_eq!(fs::read_dir(data.path().join("incoming")).unwrap().count(), 0);
     let places = fs::read_dir(data.path().join("run")).unwrap().flatten();
     assert_eq!(places.filter(|it| it.path().join("bundle/levain-project").exists()).count(), 0);

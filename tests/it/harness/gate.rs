@@ -34,6 +34,13 @@ impl Gate {
         until("the gate is reached", || async { self.reached.exists().then_some(()) }).await;
     }
 
+    /// Shuts it again, as if nobody had been here.
+    pub fn shut_again(&self) {
+        for file in [&self.reached, &self.open] {
+            let _ = fs::remove_file(file);
+        }
+    }
+
     /// Lets everybody through.
     pub fn open(&self) {
         fs::write(&self.open, "").expect("a file");

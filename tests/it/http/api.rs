@@ -436,9 +436,9 @@ async fn a_deploy_may_be_a_form() {
         assert_eq!(shown.status(), 400, "{parts:?}: {shown:?}");
         assert!(shown.text().contains(part), "{part}: {}", shown.text());
     }
-    // It is made with its first deploy, whose failure is in its history.
+    // It is made with its first deploy, and goes with the failure of that.
     let shown = curl(&admin.daemon, &[], "/functions/f").await;
-    assert_eq!(shown.json()["code"], "FUNCTION_NOT_DEPLOYED", "{shown:?}");
+    assert_eq!(shown.json()["code"], "FUNCTION_NOT_FOUND", "{shown:?}");
     admin.daemon.stop().await;
 }
 

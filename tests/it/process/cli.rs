@@ -1,6 +1,6 @@
 //! The command line, as people and scripts use it.
 
-use crate::harness::{DaemonProcess, Output, samples, until, workers_of};
+use crate::harness::{DaemonProcess, Gate, Output, samples, until, workers_of};
 use serde_json::json;
 use std::{fs, process::Stdio};
 
@@ -53,7 +53,7 @@ async fn a_function_goes_round_from_deploy_to_rollback() {
     fs::write(&file, "export default async (req: Request) => { console.log('greeting'); return new Response('one ' + await req.text(), { headers: { 'x-a': 'b' } }); };").unwrap();
     let path = file.to_str().unwrap();
     let deployed = daemon.cli(&["deploy", "greet", path]).await.ok();
-    assert!(deployed.contains("greet v1 is live"), "{deployed}");
+    assert!(deployed.contains("greet: v1 is live\n"), "{deployed}");
     assert_eq!(daemon.cli(&["invoke", "greet", "--data", "{\"a\": 1}"]).await.ok(), "one {\"a\": 1}");
     let included = daemon.cli(&["invoke", "greet", "--data", "x", "-i"]).await;
     assert!(included.stdout.starts_with("HTTP 200\n") && included.stdout.contains("x-a: b\n"), "{included:?}");
@@ -66,11 +66,11 @@ async fn a_function_goes_round_from_deploy_to_rollback() {
 
     fs::write(&file, "export default () => new Response('two');").unwrap();
     let deployed = daemon.cli(&["deploy", "greet", path, "--version", "second", "--tag", "t"]).await.ok();
-    assert!(deployed.contains("second is live as version 2, before it v1"), "{deployed}");
+    assert!(deployed.contains("greet: second is live (was v1)\n   version 2, "), "{deployed}");
     assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "two");
     assert_eq!(daemon.cli(&["invoke", "greet:v1"]).await.ok(), "one ");
     let back = daemon.cli(&["rollback", "greet"]).await.ok();
-    assert!(back.contains("v1 is live again, before it second"), "{back}");
+    assert!(back.contains("greet: v1 is live (was second)\n"), "{back}");
     assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "one ");
     let versions = daemon.cli(&["versions", "greet"]).await.ok();
     assert!(versions.contains("second") && versions.contains("v1") && versions.contains("LIVE"), "{versions}");
@@ -122,13 +122,13 @@ async fn what_waits_is_approved_or_rejected_by_id_ending_or_function() {
     assert!(unclear.code == Some(4) && unclear.stderr.contains(&waits[0]), "{unclear:?}");
 
     let rejected = daemon.cli(&["reject", &waits[0], "--reason", "not today"]).await.ok();
-    assert!(rejected.contains("greet v2 is rejected; LIVE stays where it is"), "{rejected}");
+    assert!(rejected.contains("greet: v2 is rejected; LIVE stays where it is"), "{rejected}");
     let approved = daemon.cli(&["approve", &waits[1]]).await.ok();
-    assert!(approved.contains("greet v3 is live again, before it v1"), "{approved}");
+    assert!(approved.contains("greet: v3 is live (was v1)\n"), "{approved}");
     let ending = &waits[2][waits[2].len() - 12..];
     daemon.cli(&["reject", ending, "--reason", "superseded"]).await.ok();
     let approved = daemon.cli(&["approve", "greet", "--reason", "reviewed"]).await.ok();
-    assert!(approved.contains("v5 is live"), "{approved}");
+    assert!(approved.contains("greet: v5 is live (was v3)\n"), "{approved}");
     assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "five");
     let deployments = daemon.cli(&["deployments", "greet"]).await.ok();
     assert!(deployments.contains("five; approved by uid:") && deployments.contains(": reviewed"), "{deployments}");
@@ -190,7 +190,7 @@ async fn aliases_go_round_from_staging_to_rollback() {
     daemon.cli(&["deploy", "greet", path]).await.ok();
     write("two");
     let staged = daemon.cli(&["deploy", "greet", path, "--alias", "STAGING"]).await.ok();
-    assert!(staged.contains("greet STAGING points at v2, version 2"), "{staged}");
+    assert!(staged.contains("greet: STAGING points at v2\n"), "{staged}");
     assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "one");
     assert_eq!(daemon.cli(&["invoke", "greet:STAGING"]).await.ok(), "two");
     daemon.cli(&["warmup", "greet:STAGING", "1"]).await.ok();
@@ -200,7 +200,7 @@ async fn aliases_go_round_from_staging_to_rollback() {
     let aliases = daemon.cli(&["alias", "list", "greet"]).await.ok();
     assert!(["LIVE", "ROLLBACK", "STAGING", "staging"].iter().all(|it| aliases.contains(it)), "{aliases}");
     let back = daemon.cli(&["rollback", "greet", "--alias", "STAGING", "--to", "1"]).await.ok();
-    assert!(back.contains("STAGING points at v1, version 1, before it v2"), "{back}");
+    assert!(back.contains("STAGING points at v1 (was v2)"), "{back}");
     let deployments = daemon.cli(&["deployments", "greet", "--alias", "LIVE"]).await.ok();
     assert!(deployments.contains("v1 → v2") && deployments.contains("it is good"), "{deployments}");
     assert!(deployments.contains("promote") && !deployments.contains("STAGING"), "{deployments}");
@@ -370,4 +370,56 @@ async fn the_demo_calls_hello_and_stops() {
         assert!(!data.path().join("levain.sock").exists());
         assert_eq!(workers_of(data.path()), [] as [u32; 0]);
     }
+}
+
+/// Runs a command of the command line until `ready` says so, and interrupts it as Ctrl-C does.
+async fn interrupted(
+    daemon: &DaemonProcess,
+    arguments: &[&str],
+    ready: impl AsyncFnOnce(),
+    then: impl FnOnce(),
+) -> Output {
+    let mut command = DaemonProcess::command(daemon.data_dir()).await;
+    command.args(arguments).env("LEVAIN_SOCKET", daemon.socket());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    ready().await;
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    then();
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_cancels_a_deployment_or_says_that_it_is_done() {
+    let data = tempfile::tempdir().unwrap();
+    let daemon = DaemonProcess::start_unconfined(data.path()).await;
+    let file = data.path().join("greet.js");
+    let path = file.to_str().unwrap();
+    let gate = Gate::shut(data.path());
+    let write = |word: &str, before: &str| {
+        fs::write(&file, format!("{before} export default () => new Response({word:?});")).unwrap();
+    };
+    write("one", &gate.wait());
+    let output = interrupted(&daemon, &["deploy", "greet", path], async || gate.until_reached().await, || {}).await;
+    assert_eq!((output.code, output.stdout.as_str()), (Some(130), ""), "{output:?}");
+    assert!(output.stderr.contains("cancelled: nothing was changed"), "{output:?}");
+    assert_eq!(daemon.cli(&["show", "greet"]).await.code, Some(3), "the function that it made is gone");
+    let failed = daemon.cli(&["deployments", "--failed"]).await.ok();
+    assert!(failed.contains("greet:LIVE") && failed.contains("cancelled by its client"), "{failed}");
+
+    write("one", "");
+    daemon.cli(&["deploy", "greet", path]).await.ok();
+    gate.shut_again();
+    write("two", &gate.wait());
+    let listed = async || {
+        gate.until_reached().await;
+        let listed = daemon.cli(&["deployments", "greet"]).await.ok();
+        assert!(listed.contains("building"), "{listed}");
+    };
+    let output = interrupted(&daemon, &["--json", "deploy", "greet", path], listed, || {}).await;
+    assert_eq!((output.code, output.json()["code"].as_str()), (Some(130), Some("CANCELLED")), "{output:?}");
+    assert_eq!(daemon.cli(&["invoke", "greet"]).await.ok(), "one");
+    daemon.kill().await;
 }

@@ -89,8 +89,19 @@ struct Act {
     /// The label the alias pointed at before.
     #[schemars(with = "Option<VersionLabel>")]
     previous_version: Option<String>,
+    /// The share that `previous_version` had as the alias's second version, in percent, where that has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_weight: Option<u32>,
     /// Whether a new version was published; false when an existing one was re-activated.
     published: bool,
+    /// Whether the code that was sent is that of a version that is published already, which keeps what it says of itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    reused: bool,
+    /// Whether the alias sent its calls there already, so that nothing moved.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    unchanged: bool,
     /// The bundle's digest.
     digest: Digest,
     /// Bytes of the bundle.
@@ -125,7 +136,10 @@ fn parts(answer: DeployResponse) -> (String, String, Act) {
         weight,
         status,
         previous_version,
+        previous_weight,
         published,
+        reused,
+        unchanged,
         new_function: _,
         digest,
         size,
@@ -143,7 +157,10 @@ fn parts(answer: DeployResponse) -> (String, String, Act) {
         environment,
         weight,
         previous_version,
+        previous_weight,
         published,
+        reused,
+        unchanged,
         digest,
         size,
         duration_ms,

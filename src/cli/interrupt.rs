@@ -1,0 +1,102 @@
+//! Ctrl-C while the daemon carries out a command that it can cancel until it commits.
+//!
+//! The first one cancels the command and waits for what the daemon says of it, because it may come too late. The second
+//! one, or the end of the wait, leaves without that word; the daemon then cancels what has not committed.
+
+use super::error::CliError;
+use super::print::Out;
+use super::session::Session;
+use crate::client::Client;
+use crate::error::ErrorCode;
+use crate::protocol::ipc::Call;
+use crate::protocol::message::DeployProgress;
+use std::future::pending;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+/// How long the daemon may take to say what became of a command that is cancelled: it ends processes and removes files.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a shell expects of a command that SIGINT ended.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Ctrl-C, from when this is made.
+#[derive(Debug)]
+pub(super) struct Interrupts {
+    signal: Signal,
+    /// When the first one is not waited for any longer.
+    deadline: Option<Instant>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Done<T> {
+    pub(super) response: T,
+    /// Whether Ctrl-C came, and too late.
+    pub(super) was_interrupted: bool,
+}
+
+impl Interrupts {
+    pub(super) fn listen() -> Result<Self, CliError> {
+        let signal = signal(SignalKind::interrupt()).map_err(CliError::System)?;
+        Ok(Self { signal, deadline: None })
+    }
+
+    /// Sends a request and waits for its answer; what a build says meanwhile goes to `tell`.
+    pub(super) async fn call<R: Call>(
+        &mut self,
+        client: &Client,
+        request: &R,
+        out: &Out,
+        tell: impl Fn(&str),
+    ) -> Result<Done<R::Response>, CliError> {
+        if self.deadline.is_some() {
+            return Err(interrupted(ErrorCode::Cancelled.meaning()));
+        }
+        let mut answer = client.call_streaming(request)?;
+        loop {
+            let deadline = self.deadline;
+            let out_of_patience = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                part = answer.next_partial::<DeployProgress>() => match part? {
+                    Some(DeployProgress { line }) => tell(&line),
+                    None => break,
+                },
+                _ = self.signal.recv() => {
+                    if deadline.is_some() {
+                        return Err(unknown());
+                    }
+                    answer.cancel()?;
+                    out.progress_line("cancelling …");
+                    self.deadline = Some(Instant::now() + PATIENCE);
+                }
+                () = out_of_patience => return Err(unknown()),
+            }
+        }
+        Ok(Done { response: answer.finish().await?, was_interrupted: self.deadline.is_some() })
+    }
+}
+
+impl Session {
+    /// As [`Session::call`], for a command that Ctrl-C cancels until it commits.
+    pub(super) async fn call_cancellable<R: Call>(&self, request: &R) -> Result<Done<R::Response>, CliError> {
+        Interrupts::listen()?.call(&self.client().await?, request, &self.out, |_| ()).await
+    }
+}
+
+fn interrupted(message: &str) -> CliError {
+    CliError::Failed { message: message.into(), exit_code: EXIT_INTERRUPTED }
+}
+
+fn unknown() -> CliError {
+    interrupted(
+        "interrupted before the daemon has said what became of the command: it is cancelled if it was not committed, and \
+         `levain deployments` tells",
+    )
+}

@@ -1,0 +1,84 @@
+//! The row of a deployment while it runs, and the end of one that commits nothing.
+//!
+//! A function that is made for it is there from the beginning, because the row needs it. It goes again with the deployment
+//! if that fails and nobody else has asked for the function.
+
+use super::{Order, publish::next_label, without_versions};
+use crate::{
+    commands::{Context, register},
+    deploy::BuildLog,
+    error::{Error, ErrorCode},
+    model::{Deployment, DeploymentStatus, Timestamp},
+    store::StoreError,
+};
+use std::sync::Arc;
+
+/// How often a deployment looks again for a function that others make or take away at the same time.
+const TRIES: usize = 8;
+
+/// A deployment that runs, and is listed as that.
+pub(super) struct Running {
+    context: Arc<Context>,
+    pub(super) row: Deployment,
+    log: Arc<BuildLog>,
+}
+
+impl Running {
+    /// Writes that a deployment runs, and makes its function if there is none.
+    pub(super) async fn begin(order: &mut Order) -> Result<Self, Error> {
+        let (context, log) = (Arc::clone(&order.act.context), Arc::clone(&order.log));
+        for _ in 0..TRIES {
+            let new = order.function_to_make()?;
+            let entry = match &new {
+                Some(function) => Arc::new(without_versions(function.clone())),
+                None => context.router.function(&order.request.function_id)?,
+            };
+            let label = match &order.label {
+                Some(label) => label.clone(),
+                None => next_label(&order.act, &entry).await?,
+            };
+            let row = order.act.running(&entry, &label);
+            let written = row.clone();
+            let begun = context.blocking(move |context| {
+                let begun = context.store.begin_deployment(&written, new.as_ref());
+                match (&begun, new) {
+                    (Ok(()), Some(function)) => context.refresh(function.id)?,
+                    // Somebody else makes it as well, or a failed deployment has just taken it away.
+                    (Err(StoreError::NameTaken(name)), _) => drop(register::named(context, name)),
+                    (Err(StoreError::FunctionNotFound(id)), _) => context.router.remove(*id),
+                    _ => {}
+                }
+                Ok(begun)
+            });
+            match begun.await? {
+                Ok(()) => return Ok(Self { context, row, log }),
+                Err(StoreError::NameTaken(_) | StoreError::FunctionNotFound(_)) => order.act.new_function = false,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let message = format!("`{}` is made and removed by others all the time: try again", order.request.function_id);
+        Err(Error::new(ErrorCode::Conflict, message))
+    }
+
+    /// Ends the row of a deployment that has not written its end: one that failed before there was anything to record, or
+    /// that had nothing to commit. The function goes with it where nobody else has asked for it.
+    pub(super) async fn end(self, error: Option<&Error>) {
+        let Self { context, row, log } = self;
+        let now = Timestamp::now();
+        // Code that is no bundle is not worth a row.
+        let is_kept = |it: &&Error| matches!(it.code, ErrorCode::Cancelled | ErrorCode::ShuttingDown);
+        let failed = error.filter(is_kept).map(|error| {
+            let build_log = Some(format!("{}{}: {}", log.text(), error.code, error.message));
+            Deployment { status: DeploymentStatus::Failed, build_log, finished_at: now, ..row.clone() }
+        });
+        let ended = context.blocking(move |context| {
+            if context.store.end_deployment(row.function_id, row.id, failed.as_ref(), now)? {
+                context.router.remove(row.function_id);
+            }
+            Ok(())
+        });
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "the end of a deployment cannot be recorded: the next start of the daemon does");
+        }
+    }
+}
