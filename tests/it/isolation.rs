@@ -5,6 +5,7 @@
 //! and around it the files, processes and sockets that the attacker goes for, all of them made by the test. The attempts
 //! themselves are in `isolation/attacks/`.
 
+mod calls;
 mod open;
 mod outcome;
 mod scene;
@@ -100,14 +101,20 @@ runs! {
     off: Off as Root;
 }
 
+/// A text with other content between the markers of this name.
+fn with_section(text: &str, name: &str, content: &str) -> String {
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let start = text.find(&begin).expect("the marker is there") + begin.len();
+    let stop = text.find(&end).expect("the marker is there");
+    format!("{}{content}{}", &text[..start], &text[stop..])
+}
+
 #[test]
-fn the_table_of_the_documentation_is_the_one_that_is_tested() {
+fn the_tables_of_the_documentation_are_those_that_are_tested() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/isolation.md");
     let text = fs::read_to_string(&path).expect("the document is there");
-    let (begin, end) = ("<!-- attacks -->\n", "<!-- /attacks -->");
-    let start = text.find(begin).expect("the marker is there") + begin.len();
-    let stop = text.find(end).expect("the marker is there");
-    let wanted = format!("{}{}{}", &text[..start], table::markdown() + &open::markdown(), &text[stop..]);
+    let wanted = with_section(&text, "attacks", &(table::markdown() + &open::markdown()));
+    let wanted = with_section(&wanted, "calls", &calls::markdown());
     if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
         fs::write(&path, wanted).expect("the document can be written");
     } else {

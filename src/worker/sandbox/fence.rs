@@ -20,6 +20,9 @@ const NEWEST: ABI = ABI::V6;
 /// The version that knows scopes: abstract sockets and signals.
 pub(super) const WITH_SCOPES: u32 = 6;
 
+/// The version that knows whether a file may be shortened by its name.
+pub(super) const WITH_TRUNCATE: u32 = 3;
+
 /// Files that hold settings of the machine which a worker needs for names and times.
 const SETTINGS: [&str; 9] = [
     "/etc/ld.so.cache",

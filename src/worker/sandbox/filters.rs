@@ -1,129 +1,37 @@
-//! System calls that no worker makes: a filter in the kernel refuses them.
+//! Filters in the kernel: which system calls a worker makes.
 //!
-//! It is a list of what is denied, because what Bun and the libraries of functions need is a moving target; namespaces,
-//! identity and Landlock decide what the rest can reach. A denied call fails with `EPERM`, and the program goes on.
+//! The first filter decides by the number of a call alone, from the table in [`system_calls`](super::system_calls). The
+//! second looks at the arguments of the few calls that are allowed in part. A refused call fails with `EPERM` and a hidden
+//! one with `ENOSYS`, and the program goes on. Namespaces, identity and Landlock decide what the allowed ones reach.
+//!
+//! A kernel from 5.11 on remembers which numbers are always allowed, and asks no filter about them.
 
+use super::system_calls::{self, GROUPS, NEWEST, Processor, Verdict};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    sock_filter,
+    TargetArch, sock_filter,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Refused whatever their arguments are.
-const DENIED: &[libc::c_long] = &[
-    // Into other processes.
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_process_madvise,
-    libc::SYS_kcmp,
-    libc::SYS_pidfd_getfd,
-    // Namespaces, mounts and roots.
-    libc::SYS_setns,
-    libc::SYS_unshare,
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_mknodat,
-    // Parts of the kernel where most of its holes were.
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_fanotify_init,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_nfsservctl,
-    libc::SYS_personality,
-    libc::SYS_migrate_pages,
-    libc::SYS_move_pages,
-    libc::SYS_mbind,
-    libc::SYS_set_mempolicy,
-    // The machine itself.
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_reboot,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_acct,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_syslog,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_vhangup,
-];
-
-/// The same, where only this kind of processor has them.
-#[cfg(target_arch = "x86_64")]
-const DENIED_HERE: &[libc::c_long] = &[libc::SYS_mknod, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt];
-#[cfg(not(target_arch = "x86_64"))]
-const DENIED_HERE: &[libc::c_long] = &[];
-
-/// What takes a process out of the group that it is killed with, and what changes other things of files than what is in
-/// them: the files of the daemon's user are the worker's own, and Landlock has no rule for that.
-const AMONG_OTHERS: &[libc::c_long] = &[
-    libc::SYS_setsid,
-    libc::SYS_setpgid,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    SYS_FCHMODAT2,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_fsetxattr,
-    libc::SYS_removexattr,
-    libc::SYS_lremovexattr,
-    libc::SYS_fremovexattr,
-    libc::SYS_utimensat,
-];
-
-/// The same, where only this kind of processor has them.
-#[cfg(target_arch = "x86_64")]
-const AMONG_OTHERS_HERE: &[libc::c_long] =
-    &[libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
-#[cfg(not(target_arch = "x86_64"))]
-const AMONG_OTHERS_HERE: &[libc::c_long] = &[];
-
-/// Since Linux 6.6; the same number everywhere.
-const SYS_FCHMODAT2: libc::c_long = 452;
+/// What a filter answers: the action in the upper half, an error number in the lower.
+const ALLOW: u32 = 0x7fff_0000;
+const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
+const HIDE: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 
 /// What may be done to the caller only, which is 0 in this argument.
-const ABOUT_PROCESSES: &[(libc::c_long, u8)] = &[
-    (libc::SYS_prlimit64, 0),
-    (libc::SYS_sched_setaffinity, 0),
-    (libc::SYS_sched_setattr, 0),
-    (libc::SYS_sched_setparam, 0),
-    (libc::SYS_sched_setscheduler, 0),
+const ABOUT_PROCESSES: &[(&str, u8)] = &[
+    ("prlimit64", 0),
+    ("sched_setaffinity", 0),
+    ("sched_setattr", 0),
+    ("sched_setparam", 0),
+    ("sched_setscheduler", 0),
 ];
 
 /// A single process, to `ioprio_set`.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 
-/// Namespaces that `clone` could make.
-const NAMESPACES: [libc::c_int; 7] = [
+/// What `clone` must not do: make namespaces, or a process whose parent is the daemon.
+const CLONE_FLAGS: [libc::c_int; 8] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
     libc::CLONE_NEWPID,
@@ -131,14 +39,42 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWIPC,
     libc::CLONE_NEWUTS,
     libc::CLONE_NEWCGROUP,
+    libc::CLONE_PARENT,
 ];
 
 /// Kinds of sockets there are with a network, and without.
 const FAMILIES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 const FAMILIES_WITHOUT_NETWORK: &[libc::c_int] = &[libc::AF_UNIX];
 
-/// Numbers of system calls from here on are those of the x32 interface, where it exists.
-const X32_BIT: u32 = 0x4000_0000;
+/// Over IP: what the kernel chooses for streams and datagrams, TCP and UDP.
+const PROTOCOLS: [libc::c_int; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
+
+/// Bits in the type of a socket that streams (1) and datagrams (2) do not have, and others do.
+const OTHER_SOCKET_TYPES: [libc::c_int; 3] = [0b11, 0b100, 0b1000];
+
+/// The last of the settings that `prctl` has in Linux 7.0 (`PR_RSEQ_SLICE_EXTENSION`), and the two that do not count on.
+const PRCTL_NEWEST: libc::c_int = 79;
+const PRCTL_APART: [libc::c_int; 2] = [libc::PR_SET_VMA, libc::PR_SET_PTRACER];
+
+/// Makes the processor core idle that another process could use (`PR_SCHED_CORE`).
+const PR_SCHED_CORE: libc::c_int = 62;
+
+/// Between the two runs of numbers that the commands of `fcntl` have in Linux 7.0: 38 is `F_OFD_SETLKW`.
+const FCNTL_LOW_NEWEST: libc::c_int = 38;
+const FCNTL_HIGH_FIRST: libc::c_int = 1024;
+
+/// After it come hints about the life of a file's content, and delegations, which are leases of folders too.
+const F_GET_SEALS: libc::c_int = 1034;
+
+/// Writes into the input of a terminal, the second by its menus.
+const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, 0x541c];
+
+/// What `file_setattr` does too, for an open file: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`, `FS_IOC_ENABLE_VERITY`.
+const FILE_ATTRIBUTES: [u64; 3] = [0x4008_6602, 0x401c_5820, 0x4080_6685];
+
+/// `MAP_HUGETLB` and `MFD_HUGETLB`: pages of which the machine has a fixed number.
+const HUGE_MAPPING: libc::c_int = 0x4_0000;
+const HUGE_FILE: libc::c_int = 4;
 
 /// What else is refused where namespaces do not see to it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -147,89 +83,329 @@ pub(super) struct Extra {
     pub(super) network: bool,
     /// What reaches beyond the worker where its files and processes are among the machine's.
     pub(super) among_others: bool,
+    /// Shortening a file by its name there: the kernel's Landlock does not see to it.
+    pub(super) truncate: bool,
 }
 
 /// Every filter, in the order in which they are to be set. Empty on a processor that they are not written for.
 pub(super) fn compile(extra: Extra) -> Vec<Arc<BpfProgram>> {
-    let Ok(arch) = std::env::consts::ARCH.try_into() else { return Vec::new() };
-    let refusal = SeccompAction::Errno(libc::EPERM as u32);
-    let filter = SeccompFilter::new(rules(extra), SeccompAction::Allow, refusal, arch);
-    let program = filter.and_then(BpfProgram::try_from).expect("the rules are constants that the tests compile");
-    vec![Arc::new(hidden()), Arc::new(program)]
+    Processor::here().map_or_else(Vec::new, |it| programs(it, extra).map(Arc::new).into())
 }
 
-fn rules(extra: Extra) -> BTreeMap<i64, Vec<SeccompRule>> {
-    let others = [AMONG_OTHERS, AMONG_OTHERS_HERE].concat();
-    let all = DENIED.iter().chain(DENIED_HERE).chain(others.iter().filter(|_| extra.among_others));
-    // A number without rules of its own is refused always.
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = all.map(|number| (*number, Vec::new())).collect();
-    for (number, argument) in ABOUT_PROCESSES {
-        rules.insert(*number, vec![rule(&[(*argument, SeccompCmpOp::Ne, 0)])]);
+fn programs(processor: Processor, extra: Extra) -> [BpfProgram; 2] {
+    let arch = match processor {
+        Processor::X86 => TargetArch::x86_64,
+        Processor::Arm => TargetArch::aarch64,
+    };
+    let refusal = SeccompAction::Errno(libc::EPERM as u32);
+    let filter = SeccompFilter::new(rules(processor, extra), SeccompAction::Allow, refusal, arch);
+    let arguments = filter.and_then(BpfProgram::try_from).expect("the rules are constants that the tests compile");
+    [numbers(processor, extra), arguments]
+}
+
+/// Decides by the number. What is not in the table is hidden, the second numbering of all calls (x32) included.
+fn numbers(processor: Processor, extra: Extra) -> BpfProgram {
+    const LOAD: u16 = 0x20;
+    const JUMP_IF_AT_LEAST: u16 = 0x35;
+    const RETURN: u16 = 0x06;
+    let mut answers = vec![HIDE; NEWEST as usize + 1];
+    for group in GROUPS {
+        for number in group.calls.iter().filter_map(|call| call.number(processor)) {
+            answers[number as usize] = answer(group.verdict, extra);
+        }
+    }
+    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    let mut program = vec![step(LOAD, 0, 0, 0)];
+    let mut end = 0;
+    for run in answers.chunk_by(|a, b| a == b) {
+        end += run.len() as u32;
+        program.extend([step(JUMP_IF_AT_LEAST, 1, 0, end), step(RETURN, 0, 0, run[0])]);
+    }
+    program.push(step(RETURN, 0, 0, HIDE));
+    program
+}
+
+fn answer(verdict: Verdict, extra: Extra) -> u32 {
+    match verdict {
+        Verdict::RefusedAmongOthers if extra.among_others => REFUSE,
+        Verdict::RefusedWithoutTruncateRule if extra.truncate => REFUSE,
+        Verdict::Allowed | Verdict::Partly | Verdict::RefusedAmongOthers | Verdict::RefusedWithoutTruncateRule => ALLOW,
+        Verdict::Refused => REFUSE,
+        Verdict::Hidden => HIDE,
+    }
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// What is refused of the calls that are allowed in part.
+fn rules(processor: Processor, extra: Extra) -> Rules {
+    let mut rules = Rules::new();
+    let mut refuse = |name: &str, when: Vec<SeccompRule>| {
+        let number = system_calls::number(name, processor).expect("both processors have the calls with rules");
+        rules.insert(number.into(), when);
+    };
+    for (name, argument) in ABOUT_PROCESSES {
+        refuse(name, vec![rule(&[(*argument, SeccompCmpOp::Ne, 0)])]);
     }
     // Of the process that calls, and not of all that belong to its group or user.
     let own =
         |which: libc::c_int| vec![rule(&[(0, SeccompCmpOp::Ne, which as u64)]), rule(&[(1, SeccompCmpOp::Ne, 0)])];
-    rules.insert(libc::SYS_setpriority, own(libc::PRIO_PROCESS as libc::c_int));
-    rules.insert(libc::SYS_ioprio_set, own(IOPRIO_WHO_PROCESS));
-    let clone = NAMESPACES.iter().map(|flag| rule(&[(0, SeccompCmpOp::MaskedEq(*flag as u64), *flag as u64)]));
-    rules.insert(libc::SYS_clone, clone.collect());
-    rules.insert(libc::SYS_ioctl, vec![rule(&[(1, SeccompCmpOp::Eq, libc::TIOCSTI)])]);
-    let families = if extra.network { FAMILIES_WITHOUT_NETWORK } else { FAMILIES };
-    let odd: Vec<_> = families.iter().map(|family| (0, SeccompCmpOp::Ne, *family as u64)).collect();
-    let netlink = [(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64), (2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE as u64)];
-    rules.insert(libc::SYS_socket, vec![rule(&odd), rule(&netlink)]);
-    rules.insert(libc::SYS_socketpair, vec![rule(&odd)]);
+    refuse("setpriority", own(libc::PRIO_PROCESS as libc::c_int));
+    refuse("ioprio_set", own(IOPRIO_WHO_PROCESS));
+    refuse("clone", CLONE_FLAGS.iter().map(|flag| rule(&[with(0, *flag)])).collect());
+    refuse("mmap", vec![rule(&[with(3, HUGE_MAPPING)])]);
+    refuse("memfd_create", vec![rule(&[with(1, HUGE_FILE)])]);
+    refuse("prctl", prctl());
+    refuse("fcntl", fcntl());
+    let attributes = FILE_ATTRIBUTES.iter().filter(|_| extra.among_others);
+    refuse("ioctl", TERMINAL_INPUT.iter().chain(attributes).map(|it| rule(&[(1, SeccompCmpOp::Eq, *it)])).collect());
+    refuse("socket", socket(extra));
+    refuse("socketpair", vec![rule(&odd_families(extra))]);
+    let on_top_of_tcp = [is(1, libc::IPPROTO_TCP), is(2, libc::TCP_ULP)];
+    refuse("setsockopt", vec![rule(&on_top_of_tcp)]);
     rules
 }
 
-/// Applies when all conditions hold: an argument's number, and how it compares with what. Flags and identifiers are
-/// passed in the lower half of an argument.
-fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> SeccompRule {
-    let condition = |(argument, how, value): &(u8, SeccompCmpOp, u64)| {
+/// It must not outlive the daemon, nor take a core from others, nor use what a newer kernel brings.
+fn prctl() -> Vec<SeccompRule> {
+    let unknown = [(0, SeccompCmpOp::Gt, PRCTL_NEWEST as u64), is_not(0, PRCTL_APART[0]), is_not(0, PRCTL_APART[1])];
+    vec![rule(&[is(0, libc::PR_SET_PDEATHSIG)]), rule(&[is(0, PR_SCHED_CORE)]), rule(&unknown)]
+}
+
+/// A lease makes everybody else who opens the file wait, and all workers have some files in common.
+fn fcntl() -> Vec<SeccompRule> {
+    let between = [(1, SeccompCmpOp::Gt, FCNTL_LOW_NEWEST as u64), (1, SeccompCmpOp::Lt, FCNTL_HIGH_FIRST as u64)];
+    vec![
+        rule(&[is(1, libc::F_SETLEASE)]),
+        rule(&[is(1, libc::F_NOTIFY)]),
+        rule(&[(1, SeccompCmpOp::Gt, F_GET_SEALS as u64)]),
+        rule(&between),
+    ]
+}
+
+fn socket(extra: Extra) -> Vec<SeccompRule> {
+    let mut rules = vec![rule(&odd_families(extra)), rule(&[is(0, libc::AF_NETLINK), is_not(2, libc::NETLINK_ROUTE)])];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let mut odd_protocol = vec![is(0, family)];
+        odd_protocol.extend(PROTOCOLS.map(|protocol| is_not(2, protocol)));
+        rules.push(rule(&odd_protocol));
+        rules.extend(OTHER_SOCKET_TYPES.map(|bits| rule(&[is(0, family), with(1, bits)])));
+    }
+    rules
+}
+
+/// Holds for every family that is not allowed.
+fn odd_families(extra: Extra) -> Vec<Condition> {
+    let families = if extra.network { FAMILIES_WITHOUT_NETWORK } else { FAMILIES };
+    families.iter().map(|family| is_not(0, *family)).collect()
+}
+
+/// An argument's number, and how it compares with what.
+type Condition = (u8, SeccompCmpOp, u64);
+
+fn is(argument: u8, value: libc::c_int) -> Condition {
+    (argument, SeccompCmpOp::Eq, value as u64)
+}
+
+fn is_not(argument: u8, value: libc::c_int) -> Condition {
+    (argument, SeccompCmpOp::Ne, value as u64)
+}
+
+/// All these bits are set.
+fn with(argument: u8, bits: libc::c_int) -> Condition {
+    (argument, SeccompCmpOp::MaskedEq(bits as u64), bits as u64)
+}
+
+/// Applies when all conditions hold. Flags and identifiers are passed in the lower half of an argument.
+fn rule(conditions: &[Condition]) -> SeccompRule {
+    let condition = |(argument, how, value): &Condition| {
         SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, how.clone(), *value)
     };
     let conditions: Result<Vec<_>, _> = conditions.iter().map(condition).collect();
     conditions.and_then(SeccompRule::new).expect("system calls have six arguments, and there are conditions")
 }
 
-/// What behaves as if the kernel did not have it: `clone3`, whose flags no filter can see and which the C library then
-/// does without, and the second numbering of all system calls that some kernels have.
-fn hidden() -> BpfProgram {
-    const LOAD: u16 = 0x20;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const RETURN: u16 = 0x06;
-    const ALLOW: u32 = 0x7fff_0000;
-    const ERRNO: u32 = 0x0005_0000;
-    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    vec![
-        step(LOAD, 0, 0, 0),
-        step(JUMP_IF_EQUAL, 1, 0, libc::SYS_clone3 as u32),
-        step(JUMP_IF_AT_LEAST, 0, 1, X32_BIT),
-        step(RETURN, 0, 0, ERRNO | libc::ENOSYS as u32),
-        step(RETURN, 0, 0, ALLOW),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What the kernel asks about a call, in its order: the number, the processor, where from, the six arguments.
+    struct Question {
+        number: u32,
+        processor: Processor,
+        arguments: [u64; 6],
+    }
+
+    impl Question {
+        /// The 32 bits at an offset of `struct seccomp_data`.
+        fn word(&self, offset: u32) -> u32 {
+            match (offset, self.processor) {
+                (0, _) => self.number,
+                (4, Processor::X86) => 0xc000_003e,
+                (4, Processor::Arm) => 0xc000_00b7,
+                (16.., _) => {
+                    let argument = self.arguments[(offset as usize - 16) / 8];
+                    (argument >> (offset % 8 * 8)) as u32
+                }
+                _ => panic!("no filter looks at offset {offset}"),
+            }
+        }
+
+        /// What a program answers: the kernel's interpreter, as far as these programs use it.
+        fn ask(&self, program: &BpfProgram) -> u32 {
+            let (mut at, mut accumulator) = (0, 0);
+            loop {
+                let sock_filter { code, jt, jf, k } = program[at];
+                at += 1;
+                let jump = |is_true: bool| usize::from(if is_true { jt } else { jf });
+                match code {
+                    0x20 => accumulator = self.word(k),
+                    0x54 => accumulator &= k,
+                    0x05 => at += k as usize,
+                    0x15 => at += jump(accumulator == k),
+                    0x25 => at += jump(accumulator > k),
+                    0x35 => at += jump(accumulator >= k),
+                    0x06 => return k,
+                    _ => panic!("no instruction {code:#x}"),
+                }
+            }
+        }
+
+        /// The most restrictive answer, which is what the kernel goes by.
+        fn answer(&self, extra: Extra) -> u32 {
+            let answers = programs(self.processor, extra).map(|it| self.ask(&it));
+            *answers.iter().min_by_key(|it| **it & 0xffff_0000).expect("two")
+        }
+    }
+
+    const ONLY_NAMESPACES: Extra = Extra { network: false, among_others: false, truncate: false };
+    const LANDLOCK: Extra = Extra { network: false, among_others: true, truncate: false };
+    const OLD_LANDLOCK: Extra = Extra { network: true, among_others: true, truncate: true };
+
+    fn answer(name: &str, processor: Processor, given: &[i64], extra: Extra) -> u32 {
+        let number = system_calls::number(name, processor).expect("it is in the table");
+        let mut arguments = [0; 6];
+        given.iter().zip(&mut arguments).for_each(|(given, it)| *it = *given as u64);
+        Question { number, processor, arguments }.answer(extra)
+    }
+
     #[test]
-    fn every_kind_compiles() {
-        for (network, among_others) in [(false, false), (true, false), (false, true), (true, true)] {
-            let filters = compile(Extra { network, among_others });
-            assert_eq!(filters.len(), 2);
-            assert!(filters.iter().all(|it| !it.is_empty()));
+    fn every_number_gets_the_answer_of_the_table() {
+        for (processor, extra) in
+            Processor::ALL.iter().flat_map(|it| [ONLY_NAMESPACES, LANDLOCK, OLD_LANDLOCK].map(|extra| (*it, extra)))
+        {
+            let mut wanted = BTreeMap::new();
+            for group in GROUPS.iter().filter(|it| it.verdict != Verdict::Partly) {
+                let numbers = group.calls.iter().filter_map(|call| call.number(processor));
+                wanted.extend(numbers.map(|number| (number, answer_for(group.verdict, extra))));
+            }
+            let partly: Vec<_> = GROUPS.iter().filter(|it| it.verdict == Verdict::Partly).collect();
+            let has_rules =
+                |number| partly.iter().flat_map(|it| it.calls).any(|call| call.number(processor) == Some(number));
+            let beyond = [0x3fff_ffff, 0x4000_0000, 0x4000_0027, 0x7fff_ffff, u32::MAX];
+            for number in (0..2048).filter(|it| !has_rules(*it)).chain(beyond) {
+                let found = Question { number, processor, arguments: [0; 6] }.answer(extra);
+                assert_eq!(found, wanted.get(&number).copied().unwrap_or(HIDE), "{number} on {}", processor.name());
+            }
+        }
+    }
+
+    /// Said once more, apart from the code under test.
+    fn answer_for(verdict: Verdict, extra: Extra) -> u32 {
+        let is_refused = match verdict {
+            Verdict::Hidden => return HIDE,
+            Verdict::Refused => true,
+            Verdict::RefusedAmongOthers => extra.among_others,
+            Verdict::RefusedWithoutTruncateRule => extra.truncate,
+            Verdict::Allowed | Verdict::Partly => false,
+        };
+        if is_refused { REFUSE } else { ALLOW }
+    }
+
+    #[test]
+    fn arguments_decide_where_the_table_says_so() {
+        const SHARED: i64 = 0x21;
+        let refused: &[(&str, &[i64])] = &[
+            ("prctl", &[1, 0]),
+            ("prctl", &[1, 9]),
+            ("prctl", &[62, 1]),
+            ("prctl", &[80]),
+            ("fcntl", &[3, 1024, 0]),
+            ("fcntl", &[3, 1026, 2]),
+            ("fcntl", &[3, 1040]),
+            ("fcntl", &[3, 100]),
+            ("mmap", &[0, 4096, 3, SHARED | 0x4_0000, -1]),
+            ("memfd_create", &[0, 4 | 1]),
+            ("clone", &[0x1000_0000 | 17]),
+            ("clone", &[0x8000 | 17]),
+            ("socket", &[2, 2, 136]),
+            ("socket", &[10, 1 | 0o2000000, 262]),
+            ("socket", &[2, 2, 1]),
+            ("socket", &[2, 3, 0]),
+            ("socket", &[2, 5, 0]),
+            ("socket", &[10, 6, 0]),
+            ("socket", &[16, 3, 12]),
+            ("socket", &[40, 1, 0]),
+            ("socketpair", &[17, 1, 0]),
+            ("setsockopt", &[3, 6, 31]),
+            ("ioctl", &[0, 0x5412]),
+            ("ioctl", &[0, 0x541c]),
+            ("prlimit64", &[1]),
+            ("sched_setscheduler", &[1]),
+            ("setpriority", &[0, 1]),
+            ("setpriority", &[2, 0]),
+            ("ioprio_set", &[1, 7]),
+        ];
+        let allowed: &[(&str, &[i64])] = &[
+            ("prctl", &[15, 1]),
+            ("prctl", &[79]),
+            ("prctl", &[0x5356_4d41, 0]),
+            ("prctl", &[0x5961_6d61, 0]),
+            ("fcntl", &[3, 6]),
+            ("fcntl", &[3, 38]),
+            ("fcntl", &[3, 1025]),
+            ("fcntl", &[3, 1030, 3]),
+            ("fcntl", &[3, 1034]),
+            ("mmap", &[0, 4096, 3, SHARED, -1]),
+            ("memfd_create", &[0, 1 | 2]),
+            ("clone", &[0x3d_0f00]),
+            ("clone", &[0x4100 | 17]),
+            ("socket", &[2, 1 | 0o2004000, 6]),
+            ("socket", &[10, 2, 17]),
+            ("socket", &[2, 1, 0]),
+            ("socket", &[16, 3, 0]),
+            ("socket", &[1, 5, 0]),
+            ("socketpair", &[1, 1, 0]),
+            ("setsockopt", &[3, 6, 1]),
+            ("ioctl", &[0, 0x541b]),
+            ("prlimit64", &[0, 7]),
+            ("setpriority", &[0, 0, 5]),
+        ];
+        for processor in Processor::ALL {
+            let ask = |(name, given): &(&str, &[i64]), wanted| {
+                let found = answer(name, processor, given, ONLY_NAMESPACES);
+                assert_eq!(found, wanted, "{name} {given:?} on {}", processor.name());
+            };
+            refused.iter().for_each(|it| ask(it, REFUSE));
+            allowed.iter().for_each(|it| ask(it, ALLOW));
         }
     }
 
     #[test]
-    fn what_is_denied_is_denied_once() {
-        let rules = rules(Extra { network: false, among_others: true });
-        let with_arguments = 6 + ABOUT_PROCESSES.len();
-        let always = DENIED.len() + DENIED_HERE.len();
-        assert_eq!(rules.len(), always + AMONG_OTHERS.len() + AMONG_OTHERS_HERE.len() + with_arguments);
-        assert!(!rules.contains_key(&libc::SYS_clone3), "it is hidden instead");
+    fn what_is_among_the_machines_may_do_less() {
+        for processor in Processor::ALL {
+            let tcp = |extra| answer("socket", processor, &[2, 1, 0], extra);
+            assert_eq!((tcp(LANDLOCK), tcp(OLD_LANDLOCK)), (ALLOW, REFUSE));
+            let set_flags = |extra| answer("ioctl", processor, &[3, 0x4008_6602], extra);
+            assert_eq!((set_flags(ONLY_NAMESPACES), set_flags(LANDLOCK)), (ALLOW, REFUSE));
+        }
+    }
+
+    #[test]
+    fn calls_of_another_processor_end_the_process() {
+        const KILL_PROCESS: u32 = 0x8000_0000;
+        let [_, arguments] = programs(Processor::X86, ONLY_NAMESPACES);
+        let foreign = Question { number: 0, processor: Processor::Arm, arguments: [0; 6] };
+        assert_eq!(foreign.ask(&arguments), KILL_PROCESS);
     }
 }

@@ -20,6 +20,7 @@ mod filters;
 mod libraries;
 mod root;
 mod slot;
+pub mod system_calls;
 mod users;
 
 use slot::SOCKET_NAME;
@@ -278,8 +279,9 @@ impl Sandbox {
             sandbox.fence = fence::inside_a_root(&template)?.map(Arc::new);
         }
         let among_others = level == Level::Landlock;
-        sandbox.filters = filters::compile(Extra { network: false, among_others });
-        sandbox.filters_without_network = filters::compile(Extra { network: true, among_others });
+        let truncate = among_others && launch::landlock_version() < fence::WITH_TRUNCATE;
+        sandbox.filters = filters::compile(Extra { network: false, among_others, truncate });
+        sandbox.filters_without_network = filters::compile(Extra { network: true, among_others, truncate });
         Ok(sandbox)
     }
 

@@ -1,6 +1,7 @@
 //! Attempts that take more than one call, or that somebody outside has to look at.
 
 use super::{
+    calls,
     outcome::{Level, Outcome},
     scene::{Scene, marked, named},
 };
@@ -79,6 +80,26 @@ pub async fn zombies(scene: &Scene) -> Outcome {
     match soon(|| named(&mark).is_empty()).await {
         true => outcome,
         false => Outcome::Allowed(format!("{} of the worker's processes stay", named(&mark).len())),
+    }
+}
+
+/// A lock on a file of the machine shows wherever the file does.
+pub async fn locks(scene: &Scene) -> Outcome {
+    let name = "locks";
+    scene.deploy_another(name, SettingsPatch::default()).await.expect("a good bundle");
+    if let Err(outcome) = prepared(scene.attack_from(name, "files.lock", &[])).await {
+        return outcome;
+    }
+    let outcome = scene.attack("files.isLocked", &[]).await;
+    scene.delete(name).await;
+    outcome
+}
+
+/// Every number that system calls have or may have one day.
+pub async fn walk(scene: &Scene) -> Outcome {
+    match calls::expected(scene.level) {
+        Some(expected) => scene.attack("kernel.walk", &[("expected", expected)]).await,
+        None => Outcome::Absent("there is no filter for this kind of processor".into()),
     }
 }
 

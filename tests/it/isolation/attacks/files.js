@@ -1,8 +1,9 @@
 // Files that are not the function's own. Paths come from the test, which has made the files there.
 import fs from "node:fs";
 import path from "node:path";
-import { call, onVictim } from "./kernel.js";
-import { allowed, attempt, blocked, broken, errnoName } from "./outcome.js";
+import { ptr } from "bun:ffi";
+import { call, isMissing, onVictim } from "./kernel.js";
+import { absent, allowed, attempt, blocked, broken, errnoName } from "./outcome.js";
 
 /** Reads a file; its size is all that is told of it. */
 export const read = ({ path }) => attempt(() => fs.readFileSync(path).length);
@@ -33,6 +34,84 @@ export const stat = ({ path }) => attempt(() => fs.statSync(path).size);
 
 /** Sets the permissions of a file to what they are: who may do that may change them. */
 export const chmod = ({ path }) => attempt(() => fs.chmodSync(path, fs.statSync(path).mode & 0o7777));
+
+const AT_FDCWD = -100;
+
+/** The permissions of a file as the attribute that holds them: those it has already. */
+function permissions(path) {
+  const [OWNER, GROUP, OTHERS, NOBODY] = [0x01, 0x04, 0x20, 0xffffffff];
+  let mode = 0o700;
+  try {
+    mode = fs.statSync(path).mode;
+  } catch {
+    // It cannot be seen; the attempt fails as well.
+  }
+  const bytes = Buffer.alloc(28);
+  bytes.writeUInt32LE(2, 0);
+  [[OWNER, mode >> 6], [GROUP, mode >> 3], [OTHERS, mode]].forEach(([tag, bits], index) => {
+    bytes.writeUInt16LE(tag, 4 + index * 8);
+    bytes.writeUInt16LE(bits & 7, 6 + index * 8);
+    bytes.writeUInt32LE(NOBODY, 8 + index * 8);
+  });
+  return bytes;
+}
+
+const onFile = (result) => (isMissing(result) ? absent(errnoName(-result)) : onVictim(result));
+
+/** Sets the permissions of a file by an attribute. */
+export const setAttribute = ({ path }) => {
+  const bytes = permissions(path);
+  return onFile(call("setxattr", path, "system.posix_acl_access", bytes, bytes.length, 0));
+};
+
+/** The same by the call that newer kernels have. */
+export const setAttributeAt = ({ path }) => {
+  const bytes = permissions(path);
+  const value = new BigUint64Array([BigInt(ptr(bytes)), BigInt(bytes.length)]);
+  return onFile(call("setxattrat", AT_FDCWD, path, 0, "system.posix_acl_access", value, 16));
+};
+
+/** Sets the flags of a file to what they are. */
+export const setFlags = ({ path }) => {
+  const flags = new Uint8Array(24);
+  call("file_getattr", AT_FDCWD, path, flags, flags.length, 0);
+  return onFile(call("file_setattr", AT_FDCWD, path, flags, flags.length, 0));
+};
+
+/** A file that every worker has. */
+const common = () => fs.openSync(Bun.main, "r");
+
+/** Takes a lease on it, so that who opens it has to wait, and gives it back. */
+export const lease = () => {
+  const [F_SETLEASE, F_RDLCK, F_UNLCK] = [1024, 0, 2];
+  const descriptor = common();
+  const result = call("fcntl", descriptor, F_SETLEASE, F_RDLCK);
+  call("fcntl", descriptor, F_SETLEASE, F_UNLCK);
+  return onVictim(result);
+};
+
+/** Is told by a signal when its folder changes. */
+export const notify = () => {
+  const [F_NOTIFY, DN_CREATE] = [1026, 4];
+  const folder = fs.openSync(path.dirname(Bun.main), "r");
+  const result = call("fcntl", folder, F_NOTIFY, DN_CREATE);
+  call("fcntl", folder, F_NOTIFY, 0);
+  return onVictim(result);
+};
+
+const [LOCK_EX_NB, EWOULDBLOCK] = [2 | 4, 11];
+
+/** Locks it until the worker ends. */
+export const lock = () => {
+  const result = call("flock", common(), LOCK_EX_NB);
+  return result < 0 ? blocked(errnoName(-result)) : { outcome: "done" };
+};
+
+/** Sees whether somebody has locked it. */
+export const isLocked = () => {
+  const result = call("flock", common(), LOCK_EX_NB);
+  return result === -EWOULDBLOCK ? allowed("it is locked") : blocked(result);
+};
 
 /** Makes another file beside one's own code, and takes it away again. */
 export const writeBundle = () =>
@@ -96,7 +175,7 @@ export const moveOut = ({ path: folder }) =>
 export const watch = ({ path }) => {
   const IN_CREATE = 0x100;
   const watcher = call("inotify_init1", 0);
-  if (watcher < 0) return broken(errnoName(-watcher));
+  if (watcher < 0) return onVictim(watcher);
   return onVictim(call("inotify_add_watch", watcher, path, IN_CREATE));
 };
 

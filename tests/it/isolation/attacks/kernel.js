@@ -12,12 +12,24 @@ const libc = dlopen("libc.so.6", {
 
 export const { fork, pause, _exit } = libc;
 
+const [EPERM, EACCES, ENOTTY, ENOSYS, EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT] = [1, 13, 25, 38, 93, 95, 97];
+
 const isArm = process.arch === "arm64";
 const number = (x64, arm64) => BigInt(isArm ? arm64 : x64);
 
 /** Numbers of the system calls used here; none on arm64 where that has no such call. */
 export const calls = {
   mmap: number(9, 222),
+  io_setup: number(206, 0),
+  setxattr: number(188, 5),
+  fcntl: number(72, 25),
+  flock: number(73, 32),
+  mq_open: number(240, 180),
+  msgget: number(68, 186),
+  semget: number(64, 190),
+  setsockopt: number(54, 208),
+  syncfs: number(306, 267),
+  seccomp: number(317, 277),
   shmget: number(29, 194),
   socket: number(41, 198),
   connect: number(42, 203),
@@ -80,7 +92,21 @@ export const calls = {
   pidfd_getfd: number(438, 438),
   process_madvise: number(440, 440),
   mount_setattr: number(442, 442),
+  memfd_secret: number(447, 447),
+  process_mrelease: number(448, 448),
+  set_mempolicy_home_node: number(450, 450),
+  cachestat: number(451, 451),
+  statmount: number(457, 457),
+  listmount: number(458, 458),
+  lsm_list_modules: number(461, 461),
+  setxattrat: number(463, 463),
+  open_tree_attr: number(467, 467),
+  file_getattr: number(468, 468),
+  file_setattr: number(469, 469),
 };
+
+/** Whether the process has been asked for what its kernel or its file system does not have. */
+export const isMissing = (result) => [ENOSYS, EOPNOTSUPP, ENOTTY].includes(-result);
 
 const kept = [];
 
@@ -118,11 +144,10 @@ export function onVictim(result) {
   return ["EPERM", "EACCES", "ESRCH", "ENOENT"].includes(name) ? blocked(name) : allowed(name);
 }
 
-const [EPERM, EACCES, ENOSYS, EAFNOSUPPORT] = [1, 13, 38, 97];
 
 /** The outcome of a call of which only matters whether the kernel does it at all: arguments are made to be wrong. */
 function reached(result) {
-  if (-result === ENOSYS || -result === EAFNOSUPPORT) return absent(errnoName(-result));
+  if ([ENOSYS, EPROTONOSUPPORT, EAFNOSUPPORT].includes(-result)) return absent(errnoName(-result));
   if (-result === EPERM || -result === EACCES) return blocked(errnoName(-result));
   return allowed(result >= 0 ? result : errnoName(-result));
 }
@@ -132,7 +157,7 @@ const BAD = -1;
 const nothing = new Uint8Array(64);
 
 /** A child that ends at once, if it can be made at all. */
-function clone(flags) {
+export function clone(flags) {
   const result = call("clone", flags | SIGCHLD);
   if (result === 0) _exit(0);
   return result;
@@ -185,6 +210,27 @@ const probes = {
   "syslog of the kernel": () => call("syslog", 10, 0, 0),
   quotactl: () => call("quotactl", (0x800007 << 8) | 0, "/nonexistent-levain", 0, 0),
   move_pages: () => call("move_pages", 0, 0, 0, 0, 0, 0xdead),
+  io_setup: () => call("io_setup", 1, new Uint8Array(8)),
+  inotify_init1: () => call("inotify_init1", 0),
+  semget: () => call("semget", 0x4c7e0001, 1, 0),
+  msgget: () => call("msgget", 0x4c7e0001, 0),
+  mq_open: () => call("mq_open", "levain-nonexistent", 0, 0, 0),
+  memfd_secret: () => call("memfd_secret", 0xdead),
+  process_mrelease: () => call("process_mrelease", BAD, 0),
+  set_mempolicy_home_node: () => call("set_mempolicy_home_node", 0, 0, 0xdead, 0xdead),
+  cachestat: () => call("cachestat", BAD, nothing, nothing, 0),
+  statmount: () => call("statmount", 0, 0, 0, 0xdead),
+  listmount: () => call("listmount", 0, 0, 0, 0xdead),
+  lsm_list_modules: () => call("lsm_list_modules", 0, 0, 0xdead),
+  open_tree_attr: () => call("open_tree_attr", BAD, "x", 0xdead, 0, 0),
+  syncfs: () => call("syncfs", BAD),
+  "prctl about who shares a processor core": () => call("prctl", 62, 0, 0, 0, new Uint8Array(8)),
+  "memfd_create of huge pages": () => call("memfd_create", "levain", 4),
+  "mmap of huge pages": () => call("mmap", 0, 2 << 20, 3, 0x40022, BAD, 0),
+  "setsockopt of a protocol on top of TCP": () => call("setsockopt", call("socket", 2, 1, 0), 6, 31, "x", 1),
+  "socket of UDP-Lite": () => call("socket", 2, 2, 136),
+  "socket of MPTCP": () => call("socket", 2, 1, 262),
+  "socket of SCTP": () => call("socket", 2, 1, 132),
   "socket of packets (AF_PACKET)": () => call("socket", 17, 3, 0),
   "socket of a virtual machine's host (AF_VSOCK)": () => call("socket", 40, 1, 0),
   "socket of the kernel's cryptography (AF_ALG)": () => call("socket", 38, 5, 0),
@@ -261,4 +307,36 @@ export const unfiltered = async () => {
 export const becomeRoot = () => {
   const result = call("setuid", 0);
   return result < 0 ? blocked(errnoName(-result)) : allowed(process.getuid());
+};
+
+/**
+ * Walks the numbers of system calls: `expected` has a letter for each from 0 on. Those that should be refused or allowed
+ * are not carried out: a filter of this thread's own has the kernel ask a debugger about each call with a mark, there is
+ * none, and so the answer is ENOSYS. The refusal of another filter goes before that. Those that should be hidden are
+ * carried out, with arguments that mean nothing.
+ */
+export const walk = ({ expected }) => {
+  const [MARK, SIXTH_ARGUMENT, SET_MODE_FILTER] = [0x6c657661, 56, 1];
+  const [LOAD, JUMP_IF_EQUAL, RETURN, TRACE, ALLOW] = [0x20, 0x15, 0x06, 0x7ff00000, 0x7fff0000];
+  const program = Buffer.alloc(32);
+  [[LOAD, 0, 0, SIXTH_ARGUMENT], [JUMP_IF_EQUAL, 0, 1, MARK], [RETURN, 0, 0, TRACE], [RETURN, 0, 0, ALLOW]].forEach(
+    ([code, jt, jf, k], index) => {
+      program.writeUInt16LE(code, index * 8);
+      program.writeUInt8(jt, index * 8 + 2);
+      program.writeUInt8(jf, index * 8 + 3);
+      program.writeUInt32LE(k, index * 8 + 4);
+    },
+  );
+  const result = call("seccomp", SET_MODE_FILTER, 0, new BigUint64Array([4n, BigInt(ptr(program))]));
+  if (result < 0) return broken(`seccomp ${errnoName(-result)}`);
+  const marked = (number) => -raw(BigInt(number), 0, 0, 0, 0, 0, MARK);
+  const made = (number) => -raw(BigInt(number), BAD, BAD, BAD, BAD, BAD, BAD);
+  const [open, shut] = [[], []];
+  [...expected].forEach((letter, number) => {
+    if (letter === "R" && marked(number) !== EPERM) open.push(number);
+    if (letter === "H" && made(number) !== ENOSYS) open.push(number);
+    if (letter === "A" && marked(number) !== ENOSYS) shut.push(number);
+  });
+  if (shut.length > 0) return broken(`not allowed: ${shut}`);
+  return open.length > 0 ? allowed(`neither refused nor hidden: ${open}`) : blocked(`${expected.length} numbers`);
 };

@@ -1,7 +1,7 @@
 // Other processes: the daemon, another function's worker, a program of the machine. Their numbers come from the test.
 import fs from "node:fs";
 import { allowed, attempt, blocked, broken, errnoName } from "./outcome.js";
-import { _exit, call, calls, fork, onVictim, pause, setName } from "./kernel.js";
+import { _exit, call, calls, clone, fork, onVictim, pause, setName } from "./kernel.js";
 
 /** Reaps a child; an interruption by a signal is no end. */
 function waitFor(pid, status) {
@@ -145,6 +145,22 @@ export const leaveGroup = async () => {
   const [said, wrong] = await Promise.all([child.stdout, child.stderr].map((it) => new Response(it).text()));
   if ((await child.exited) !== 0) return broken(wrong);
   return JSON.parse(said).every((result) => result === -1) ? blocked(said.trim()) : allowed(said.trim());
+};
+
+/** Has the kernel not end it with the process that has started it. */
+export const outlive = () => {
+  const [PR_SET_PDEATHSIG, SIGKILL] = [1, 9];
+  const result = call("prctl", PR_SET_PDEATHSIG, 0, 0, 0, 0);
+  if (result < 0) return blocked(errnoName(-result));
+  call("prctl", PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  return allowed("it would go on");
+};
+
+/** Makes a process beside itself, whose parent is its own. */
+export const sibling = () => {
+  const CLONE_PARENT = 0x8000;
+  const result = clone(CLONE_PARENT);
+  return result < 0 ? blocked(errnoName(-result)) : allowed(result);
 };
 
 /** Many processes that only wait: at most `max` of them. */

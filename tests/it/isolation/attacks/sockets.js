@@ -38,8 +38,8 @@ async function ask(where, request, isAnswer) {
   }
 }
 
-/** Asks the daemon for its status, as any client does. */
-export const control = ({ path }) => {
+/** Asks the daemon for its status, as any client does: itself, and by a child that has left its session. */
+export const control = async ({ path }) => {
   const [STATUS, SUCCESS] = [0x0f, 0x00];
   const payload = Buffer.from("{}");
   const frame = Buffer.alloc(17);
@@ -47,7 +47,21 @@ export const control = ({ path }) => {
   frame.writeBigUInt64LE(1n, 4);
   frame.writeUInt8(STATUS, 12);
   frame.writeUInt32LE(payload.length, 13);
-  return ask({ unix: path }, Buffer.concat([frame, payload]), (bytes) => bytes[12] === SUCCESS);
+  const request = Buffer.concat([frame, payload]);
+  const own = await ask({ unix: path }, request, (bytes) => bytes[12] === SUCCESS);
+  if (own.outcome !== "blocked") return own;
+  const code = `const say = (what) => (console.log(what), process.exit(0));
+    setTimeout(say, 3000, "no answer");
+    Bun.connect({ unix: ${JSON.stringify(path)}, socket: {
+      open: (socket) => void socket.write(Buffer.from("${request.toString("hex")}", "hex")),
+      data: (_, bytes) => say(bytes[12]),
+      close: () => say("it hung up"),
+    } }).catch((error) => say(error.code));`;
+  const options = { stdio: ["ignore", "pipe", "pipe"], detached: true, env: {} };
+  const child = Bun.spawn([process.execPath, "-e", code], options);
+  const said = (await new Response(child.stdout).text()).trim();
+  if ((await child.exited) !== 0) return broken(await new Response(child.stderr).text());
+  return said === String(SUCCESS) ? allowed("by a child") : blocked([own.detail, said]);
 };
 
 /** Calls another worker as the daemon does. */

@@ -1,0 +1,57 @@
+//! The table of system calls: what the document shows of it, and what a walk over all numbers must find at a level.
+
+use super::outcome::Level;
+use levain::worker::{
+    launch::landlock_version,
+    sandbox::system_calls::{GROUPS, Group, Processor, Verdict},
+};
+
+/// Numbers that are walked: far more than any kernel has.
+const NUMBERS: usize = 1024;
+
+/// No filter is asked about them from Linux 6.14 on. They end a process that nobody traces (`SIGILL`).
+const UNFILTERED: [&str; 2] = ["uprobe", "uretprobe"];
+
+/// A letter for each number: **A**llowed, allowed in **P**art, **R**efused, **H**idden, or **N**ot made. A number without
+/// a call is hidden as well. Nothing where no filters are written for the processor.
+pub fn expected(level: Level) -> Option<String> {
+    let processor = Processor::here()?;
+    let among_others = level == Level::Landlock;
+    let letter = |group: &Group| match group.verdict {
+        Verdict::RefusedAmongOthers if among_others => 'R',
+        Verdict::RefusedWithoutTruncateRule if among_others && landlock_version() < 3 => 'R',
+        Verdict::Allowed | Verdict::RefusedAmongOthers | Verdict::RefusedWithoutTruncateRule => 'A',
+        Verdict::Partly => 'P',
+        Verdict::Refused => 'R',
+        Verdict::Hidden => 'H',
+    };
+    let mut letters = vec!['H'; NUMBERS];
+    for group in GROUPS {
+        for call in group.calls {
+            let Some(number) = call.number(processor) else { continue };
+            letters[number as usize] = if UNFILTERED.contains(&call.name) { 'N' } else { letter(group) };
+        }
+    }
+    Some(letters.into_iter().collect())
+}
+
+/// The table as the document shows it.
+pub fn markdown() -> String {
+    let mut text = "| | what it is about, and why | calls |\n|---|---|---|\n".to_owned();
+    for Group { verdict, reason, calls } in GROUPS {
+        let names: Vec<_> = calls.iter().map(|call| format!("`{}`", call.name)).collect();
+        text += &format!("| {} | {reason} | {} |\n", name(*verdict), names.join(", "));
+    }
+    text
+}
+
+fn name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allowed => "allowed",
+        Verdict::Partly => "in part",
+        Verdict::RefusedAmongOthers => "refused at `landlock`",
+        Verdict::RefusedWithoutTruncateRule => "refused at `landlock` before Linux 6.2",
+        Verdict::Refused => "refused",
+        Verdict::Hidden => "hidden",
+    }
+}
