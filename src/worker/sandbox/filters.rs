@@ -19,13 +19,8 @@ const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
 const HIDE: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 
 /// What may be done to the caller only, which is 0 in this argument.
-const ABOUT_PROCESSES: &[(&str, u8)] = &[
-    ("prlimit64", 0),
-    ("sched_setaffinity", 0),
-    ("sched_setattr", 0),
-    ("sched_setparam", 0),
-    ("sched_setscheduler", 0),
-];
+const ABOUT_PROCESSES: &[(&str, u8)] =
+    &[("sched_setaffinity", 0), ("sched_setattr", 0), ("sched_setparam", 0), ("sched_setscheduler", 0)];
 
 /// A single process, to `ioprio_set`.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
@@ -67,10 +62,10 @@ const FCNTL_HIGH_FIRST: libc::c_int = 1024;
 const F_GET_SEALS: libc::c_int = 1034;
 
 /// Writes into the input of a terminal, the second by its menus.
-const TERMINAL_INPUT: [u64; 2] = [libc::TIOCSTI, 0x541c];
+const TERMINAL_INPUT: [libc::c_int; 2] = [libc::TIOCSTI as libc::c_int, 0x541c];
 
 /// What `file_setattr` does too, for an open file: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`, `FS_IOC_ENABLE_VERITY`.
-const FILE_ATTRIBUTES: [u64; 3] = [0x4008_6602, 0x401c_5820, 0x4080_6685];
+const FILE_ATTRIBUTES: [libc::c_int; 3] = [0x4008_6602, 0x401c_5820, 0x4080_6685];
 
 /// `MAP_HUGETLB` and `MFD_HUGETLB`: pages of which the machine has a fixed number.
 const HUGE_MAPPING: libc::c_int = 0x4_0000;
@@ -145,84 +140,100 @@ fn rules(processor: Processor, extra: Extra) -> Rules {
         rules.insert(number.into(), when);
     };
     for (name, argument) in ABOUT_PROCESSES {
-        refuse(name, vec![rule(&[(*argument, SeccompCmpOp::Ne, 0)])]);
+        refuse(name, vec![rule([is_not(*argument, 0)])]);
     }
+    let core = libc::RLIMIT_CORE as libc::c_int;
+    // A limit of 0 is less than one of 1: only the latter keeps `core_pattern`'s program from the memory of a crash.
+    refuse("setrlimit", vec![rule([is(0, core)])]);
+    refuse("prlimit64", vec![rule([is_not(0, 0)]), rule([is(1, core), is_pointer(2)])]);
     // Of the process that calls, and not of all that belong to its group or user.
-    let own =
-        |which: libc::c_int| vec![rule(&[(0, SeccompCmpOp::Ne, which as u64)]), rule(&[(1, SeccompCmpOp::Ne, 0)])];
+    let own = |which: libc::c_int| vec![rule([is_not(0, which)]), rule([is_not(1, 0)])];
     refuse("setpriority", own(libc::PRIO_PROCESS as libc::c_int));
     refuse("ioprio_set", own(IOPRIO_WHO_PROCESS));
-    refuse("clone", CLONE_FLAGS.iter().map(|flag| rule(&[with(0, *flag)])).collect());
-    refuse("mmap", vec![rule(&[with(3, HUGE_MAPPING)])]);
-    refuse("memfd_create", vec![rule(&[with(1, HUGE_FILE)])]);
+    refuse("clone", CLONE_FLAGS.iter().map(|flag| rule([with(0, *flag)])).collect());
+    refuse("mmap", vec![rule([with(3, HUGE_MAPPING)])]);
+    refuse("memfd_create", vec![rule([with(1, HUGE_FILE)])]);
     refuse("prctl", prctl());
     refuse("fcntl", fcntl());
     let attributes = FILE_ATTRIBUTES.iter().filter(|_| extra.among_others);
-    refuse("ioctl", TERMINAL_INPUT.iter().chain(attributes).map(|it| rule(&[(1, SeccompCmpOp::Eq, *it)])).collect());
+    refuse("ioctl", TERMINAL_INPUT.iter().chain(attributes).map(|it| rule([is(1, *it)])).collect());
     refuse("socket", socket(extra));
-    refuse("socketpair", vec![rule(&odd_families(extra))]);
+    refuse("socketpair", vec![rule(odd_families(extra))]);
     let on_top_of_tcp = [is(1, libc::IPPROTO_TCP), is(2, libc::TCP_ULP)];
-    refuse("setsockopt", vec![rule(&on_top_of_tcp)]);
+    refuse("setsockopt", vec![rule(on_top_of_tcp)]);
     rules
 }
 
 /// It must not outlive the daemon, nor take a core from others, nor use what a newer kernel brings.
 fn prctl() -> Vec<SeccompRule> {
-    let unknown = [(0, SeccompCmpOp::Gt, PRCTL_NEWEST as u64), is_not(0, PRCTL_APART[0]), is_not(0, PRCTL_APART[1])];
-    vec![rule(&[is(0, libc::PR_SET_PDEATHSIG)]), rule(&[is(0, PR_SCHED_CORE)]), rule(&unknown)]
+    let unknown = [is_above(0, PRCTL_NEWEST), is_not(0, PRCTL_APART[0]), is_not(0, PRCTL_APART[1])];
+    vec![rule([is(0, libc::PR_SET_PDEATHSIG)]), rule([is(0, PR_SCHED_CORE)]), rule(unknown)]
 }
 
 /// A lease makes everybody else who opens the file wait, and all workers have some files in common.
 fn fcntl() -> Vec<SeccompRule> {
-    let between = [(1, SeccompCmpOp::Gt, FCNTL_LOW_NEWEST as u64), (1, SeccompCmpOp::Lt, FCNTL_HIGH_FIRST as u64)];
+    let between = [is_above(1, FCNTL_LOW_NEWEST), is_below(1, FCNTL_HIGH_FIRST)];
     vec![
-        rule(&[is(1, libc::F_SETLEASE)]),
-        rule(&[is(1, libc::F_NOTIFY)]),
-        rule(&[(1, SeccompCmpOp::Gt, F_GET_SEALS as u64)]),
-        rule(&between),
+        rule([is(1, libc::F_SETLEASE)]),
+        rule([is(1, libc::F_NOTIFY)]),
+        rule([is_above(1, F_GET_SEALS)]),
+        rule(between),
     ]
 }
 
 fn socket(extra: Extra) -> Vec<SeccompRule> {
-    let mut rules = vec![rule(&odd_families(extra)), rule(&[is(0, libc::AF_NETLINK), is_not(2, libc::NETLINK_ROUTE)])];
+    let mut rules = vec![rule(odd_families(extra)), rule([is(0, libc::AF_NETLINK), is_not(2, libc::NETLINK_ROUTE)])];
     for family in [libc::AF_INET, libc::AF_INET6] {
         let mut odd_protocol = vec![is(0, family)];
         odd_protocol.extend(PROTOCOLS.map(|protocol| is_not(2, protocol)));
-        rules.push(rule(&odd_protocol));
-        rules.extend(OTHER_SOCKET_TYPES.map(|bits| rule(&[is(0, family), with(1, bits)])));
+        rules.push(rule(odd_protocol));
+        rules.extend(OTHER_SOCKET_TYPES.map(|bits| rule([is(0, family), with(1, bits)])));
     }
     rules
 }
 
 /// Holds for every family that is not allowed.
-fn odd_families(extra: Extra) -> Vec<Condition> {
+fn odd_families(extra: Extra) -> Vec<SeccompCondition> {
     let families = if extra.network { FAMILIES_WITHOUT_NETWORK } else { FAMILIES };
     families.iter().map(|family| is_not(0, *family)).collect()
 }
 
-/// An argument's number, and how it compares with what.
-type Condition = (u8, SeccompCmpOp, u64);
-
-fn is(argument: u8, value: libc::c_int) -> Condition {
-    (argument, SeccompCmpOp::Eq, value as u64)
+fn is(argument: u8, value: libc::c_int) -> SeccompCondition {
+    condition(argument, SeccompCmpOp::Eq, value)
 }
 
-fn is_not(argument: u8, value: libc::c_int) -> Condition {
-    (argument, SeccompCmpOp::Ne, value as u64)
+fn is_not(argument: u8, value: libc::c_int) -> SeccompCondition {
+    condition(argument, SeccompCmpOp::Ne, value)
+}
+
+fn is_above(argument: u8, value: libc::c_int) -> SeccompCondition {
+    condition(argument, SeccompCmpOp::Gt, value)
+}
+
+fn is_below(argument: u8, value: libc::c_int) -> SeccompCondition {
+    condition(argument, SeccompCmpOp::Lt, value)
 }
 
 /// All these bits are set.
-fn with(argument: u8, bits: libc::c_int) -> Condition {
-    (argument, SeccompCmpOp::MaskedEq(bits as u64), bits as u64)
+fn with(argument: u8, bits: libc::c_int) -> SeccompCondition {
+    condition(argument, SeccompCmpOp::MaskedEq(bits as u32 as u64), bits)
 }
 
-/// Applies when all conditions hold. Flags and identifiers are passed in the lower half of an argument.
-fn rule(conditions: &[Condition]) -> SeccompRule {
-    let condition = |(argument, how, value): &Condition| {
-        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, how.clone(), *value)
-    };
-    let conditions: Result<Vec<_>, _> = conditions.iter().map(condition).collect();
-    conditions.and_then(SeccompRule::new).expect("system calls have six arguments, and there are conditions")
+/// Flags and identifiers are passed in the lower half of an argument.
+fn condition(argument: u8, how: SeccompCmpOp, value: libc::c_int) -> SeccompCondition {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value as u32 as u64);
+    condition.expect("system calls have six arguments")
+}
+
+/// The argument is a pointer that leads somewhere. All of it counts: its lower half may be 0.
+fn is_pointer(argument: u8) -> SeccompCondition {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
+    condition.expect("system calls have six arguments")
+}
+
+/// Applies when all conditions hold.
+fn rule(conditions: impl Into<Vec<SeccompCondition>>) -> SeccompRule {
+    SeccompRule::new(conditions.into()).expect("there are conditions")
 }
 
 #[cfg(test)]
@@ -352,6 +363,8 @@ mod tests {
             ("ioctl", &[0, 0x541c]),
             ("prlimit64", &[1]),
             ("sched_setscheduler", &[1]),
+            ("prlimit64", &[0, 4, 1 << 32]),
+            ("setrlimit", &[4, 1]),
             ("setpriority", &[0, 1]),
             ("setpriority", &[2, 0]),
             ("ioprio_set", &[1, 7]),
@@ -378,7 +391,9 @@ mod tests {
             ("socketpair", &[1, 1, 0]),
             ("setsockopt", &[3, 6, 1]),
             ("ioctl", &[0, 0x541b]),
-            ("prlimit64", &[0, 7]),
+            ("prlimit64", &[0, 7, 1]),
+            ("prlimit64", &[0, 4, 0, 1]),
+            ("setrlimit", &[7, 1]),
             ("setpriority", &[0, 0, 5]),
         ];
         for processor in Processor::ALL {

@@ -166,7 +166,7 @@ pub const GROUPS: &[Group] = groups! {
     }
     Allowed "gives up rights: without a capability nobody gains any" {
         setuid 105 146, setgid 106 144, setreuid 113 145, setregid 114 143, setresuid 117 147, setresgid 119 149,
-        setfsuid 122 151, setfsgid 123 152, setgroups 116 159, capset 126 91, setrlimit 160 164, seccomp 317 277,
+        setfsuid 122 151, setfsgid 123 152, setgroups 116 159, capset 126 91, seccomp 317 277,
         landlock_create_ruleset 444 444, landlock_add_rule 445 445, landlock_restrict_self 446 446
     }
     Allowed "talks through sockets that it has made or was given" {
@@ -183,9 +183,9 @@ pub const GROUPS: &[Group] = groups! {
     Partly "settings of the caller, but not whether it ends with its parent, nor who shares a processor core with it" {
         prctl 157 167
     }
-    Partly "limits and priorities of the caller, but not of others" {
-        prlimit64 302 261, setpriority 141 140, ioprio_set 251 30, sched_setaffinity 203 122, sched_setattr 314 274,
-        sched_setparam 142 118, sched_setscheduler 144 119
+    Partly "limits and priorities of the caller, but not of others, nor whether it writes core files" {
+        prlimit64 302 261, setrlimit 160 164, setpriority 141 140, ioprio_set 251 30, sched_setaffinity 203 122,
+        sched_setattr 314 274, sched_setparam 142 118, sched_setscheduler 144 119
     }
     Partly "descriptors and locks, but no leases and no watches of folders" {
         fcntl 72 25
@@ -273,7 +273,9 @@ mod tests {
     fn golden(processor: Processor) -> BTreeMap<u32, String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/system_calls");
         let text = fs::read_to_string(folder.join(processor.name())).expect("a table");
-        let line = |line: &str| line.split_once(' ').map(|(number, name)| (number.parse().unwrap(), name.to_owned()));
+        let line = |line: &str| {
+            line.split_once(' ').map(|(number, name)| (number.parse().expect("a number"), name.to_owned()))
+        };
         text.lines().map(|it| line(it).expect("a number and a name")).collect()
     }
 

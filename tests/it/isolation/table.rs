@@ -316,6 +316,7 @@ fn processes() -> Rows {
         ),
         ("lowers the priority of all processes of the daemon's user", sequence!(priority_of_user), ALL),
         ("has the kernel not end it with the daemon", Call("processes.outlive", nothing), ALL),
+        ("changes its limit of core files", Call("processes.coreLimit", nothing), ALL),
         ("makes a process beside itself", Call("processes.sibling", nothing), [S, S, S, S, NotTried]),
         ("starts a shell", Call("processes.shell", nothing), ALL),
         ("starts Bun once more", Call("processes.bun", nothing), [P; 5]),

@@ -156,6 +156,14 @@ export const outlive = () => {
   return allowed("it would go on");
 };
 
+/** Sets its own limit of core files to what it is: from 1 to 0 would have a program of the machine read its memory. */
+export const coreLimit = () => {
+  const RLIMIT_CORE = 4;
+  const limit = new Uint8Array(16);
+  call("prlimit64", 0, RLIMIT_CORE, 0, limit);
+  return onVictim(call("prlimit64", 0, RLIMIT_CORE, limit, 0));
+};
+
 /** Makes a process beside itself, whose parent is its own. */
 export const sibling = () => {
   const CLONE_PARENT = 0x8000;
