@@ -17,7 +17,7 @@ use crate::{
     commands::{self, Context},
     config::HttpConfig,
     error::{Error, ErrorCode},
-    model::{Auth, Invocation, InvocationId, RequestBody},
+    model::{Auth, Invocation, InvocationId, RequestBody, remove_named_by_connection},
     protocol::worker::RESERVED_PREFIX,
     router::{PIN_HEADER, Router},
     scheduler::Pace,
@@ -202,6 +202,8 @@ async fn invoke(
         headers.remove(header::AUTHORIZATION);
     }
     commands::check_method(&head.method)?;
+    // Before the daemon adds headers of its own, so that a client cannot have those removed.
+    remove_named_by_connection(&mut headers);
     remove_reserved(&mut headers);
     commands::check_head(&call.target, &headers)?;
     peer.introduce(&mut headers);

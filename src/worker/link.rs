@@ -11,7 +11,7 @@ use super::{
     http1::{Connection, Head, Http1Error, State},
 };
 use crate::{
-    model::{Invocation, RequestBody},
+    model::{Invocation, RequestBody, remove_named_by_connection},
     protocol::worker::{
         DEADLINE_HEADER, ERROR_HEADER, HandlerFailure, INVOCATION_HEADER, PENDING_HEADER, RESERVED_PREFIX,
     },
@@ -30,9 +30,8 @@ use tokio::runtime::{self, Handle};
 /// The most bytes of a failure report that are read.
 const FAILURE_BYTES_MAX: usize = 256 * 1024;
 
-/// Headers that are about one connection and do not travel on, besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
+/// Headers that are about one connection and do not travel on, besides `Connection` and those that it names.
+const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -293,12 +292,7 @@ fn request_headers(invocation: &Invocation) -> HeaderMap {
 
 /// Removes what is about one connection, and what only this protocol may say.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<HeaderName> =
-        values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
-    for name in named {
-        headers.remove(name);
-    }
+    remove_named_by_connection(headers);
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }

@@ -9,6 +9,7 @@ export default (req) => {
     const url = new URL(req.url);
     if (url.pathname === "/calls") return new Response(String(calls));
     if (url.pathname === "/client") return Response.json([...req.headers].filter(([name]) => name.startsWith("x-forwarded-")));
+    if (url.pathname === "/own") return new Response("own: " + req.headers.get("x-own"));
     calls++;
     return new Response(`<${req.method} ${req.url} of ${req.headers.get("host")}>`);
 };"#;
@@ -165,6 +166,22 @@ async fn a_function_sees_who_calls_it_and_how() {
             assert_eq!(shown.json(), seen, "{version} {more:?}");
         }
     }
+    daemon.stop().await;
+}
+
+/// A client may name headers that end at the daemon, and none of those that the daemon makes true.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_cannot_have_its_address_or_the_host_removed() {
+    let daemon = with_function().await;
+    let named = "connection: close, x-forwarded-for, X-Forwarded-Proto, host, x-own\r\nx-own: 1\r\nhost: a.example\r\n";
+    let ask =
+        async |path: &str| exchange(daemon.http(), format!("GET {path} HTTP/1.1\r\n{named}\r\n").as_bytes()).await;
+    let answer = ask("/functions/f/client").await;
+    let seen = r#"[["x-forwarded-for","127.0.0.1"],["x-forwarded-proto","http"]]"#;
+    assert!(answer.ends_with(seen), "{answer}");
+    let answer = ask("/functions/f/x").await;
+    assert!(answer.ends_with("<GET http://a.example/x of a.example>"), "{answer}");
+    assert!(ask("/functions/f/own").await.ends_with("own: null"));
     daemon.stop().await;
 }
 
