@@ -134,7 +134,7 @@ mod tests {
             environment: "preview-pr-42".into(),
             version: "v5".into(),
             number: 5,
-            url: Some("http://localhost:1/functions/greet:preview-pr-42".into()),
+            url: Some("http://127.0.0.1:1/functions/greet:preview-pr-42".into()),
             host_url: None,
             expires_at: None,
             updated_at: Timestamp::from_millis(0),
@@ -145,7 +145,7 @@ mod tests {
         ));
         let expected = "FUNCTION  PREVIEW  VERSION  ENVIRONMENT    DEPLOYED  EXPIRES IN  URL\n\
             greet     pr-42    v5       preview-pr-42  1m ago    never       \
-            http://localhost:1/functions/greet:preview-pr-42\n";
+            http://127.0.0.1:1/functions/greet:preview-pr-42\n";
         assert_eq!(text, expected);
     }
 }

@@ -35,6 +35,7 @@ fn text(status: &StatusResponse) -> String {
         ("disk", disk_text(&status.disk)),
         ("sandbox", sandbox_text(&status.sandbox)),
         ("secrets", status.secrets_unavailable.as_ref().map(|it| format!("unavailable: {it}")).unwrap_or_default()),
+        ("http", status.http_taken.as_deref().map(http_text).unwrap_or_default()),
         ("logs dropped", dropped),
     ]);
     for missing in &status.sandbox.missing {
@@ -59,6 +60,10 @@ fn sandbox_text(sandbox: &SandboxInfo) -> String {
         Some(cgroups) => format!("{}, {cgroups}", sandbox.level),
         None => sandbox.level.clone(),
     }
+}
+
+fn http_text(taken: &str) -> String {
+    format!("another process listens on {taken}, so localhost may lead to it")
 }
 
 #[cfg(test)]
@@ -113,6 +118,7 @@ mod tests {
                 missing: vec!["privileged: the daemon is not root".into()],
             },
             secrets_unavailable: Some("the master key is missing".into()),
+            http_taken: Some("[::1]:8080".into()),
         };
         let expected = "\
 daemon     levain 0.1.0, process 7
@@ -126,6 +132,7 @@ memory     20 MiB daemon, 90 MiB of 6.0 GiB workers
 disk       3.0 MiB bundles, 0 B bytecode, 200 KiB store, 5.0 MiB logs, 40 GiB free
 sandbox    user-namespace, cgroup v2 (memory, pids)
 secrets    unavailable: the master key is missing
+http       another process listens on [::1]:8080, so localhost may lead to it
 missing    privileged: the daemon is not root
 
 FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  RETIRING  STOPPING  QUEUED

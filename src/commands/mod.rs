@@ -141,7 +141,16 @@ pub struct Context {
     /// Told when an alias may go by itself sooner than any other.
     pub expiring: Notify,
     /// Where HTTP is served, if it is.
-    pub http: Option<SocketAddr>,
+    pub http: Option<HttpPlace>,
+}
+
+/// Where HTTP is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpPlace {
+    /// The address of the configuration, with the port that it has got.
+    pub address: SocketAddr,
+    /// The other loopback address with the same port, if somebody else has it.
+    pub taken: Option<SocketAddr>,
 }
 
 /// Who asks.

@@ -5,7 +5,7 @@
 //! column of its row, so a restart forgets nothing, and the row of the audit trail is written with its deletion.
 
 use super::{
-    Caller, Context, aliases,
+    Caller, Context, HttpPlace, aliases,
     page::{Asked, PAGE_MAX, Page},
 };
 use crate::{
@@ -18,7 +18,11 @@ use crate::{
     router::Entry,
     store::{AliasRecord, FunctionRecord, Removal},
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How often it is looked for what has expired, at least: the clock may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -107,15 +111,16 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(context: &Context, entry: &Entry, alias: &AliasName) -> Self {
-        let Some(address) = context.http else { return Self::default() };
+        let Some(HttpPlace { address, .. }) = context.http else { return Self::default() };
         let scheme = if context.config.load().http.tls_files().is_some() { "https" } else { "http" };
         let (function, port) = (entry.function.name.as_str(), address.port());
-        // A name that everybody has is easier to read than the number behind it.
-        let host = match address.ip() {
-            ip if ip.is_loopback() || ip.is_unspecified() => "localhost".to_owned(),
-            ip => SocketAddr::new(ip, 0).to_string().trim_end_matches(":0").to_owned(),
+        // A number leads to the daemon and nowhere else, while a name may have several addresses.
+        let ip = match address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
         };
-        let url = Some(format!("{scheme}://{host}:{port}/functions/{function}:{alias}"));
+        let url = Some(format!("{scheme}://{}/functions/{function}:{alias}", SocketAddr::new(ip, port)));
         let label = format!("{alias}{HOST_SEPARATOR}{function}");
         let config = context.config.load();
         let domain = Some(config.http.functions_domain.as_str()).filter(|it| !it.is_empty()).unwrap_or("localhost");

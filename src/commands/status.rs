@@ -43,6 +43,7 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
             missing: sandbox.missing.clone(),
         },
         secrets_unavailable: Some(context.variables.picture().why_no_master.clone()).filter(|it| !it.is_empty()),
+        http_taken: context.http.and_then(|it| it.taken).map(|it| it.to_string()),
     })
 }
 

@@ -18,7 +18,7 @@ pub use restore::{FailedRestore, Restored, restore};
 
 use crate::{
     bundle::{BundleError, BundleStore, BytecodeStore},
-    commands::{self, AdminTokenError, Authority, ChangeLocks, ClaimedKeys, Context, OpenVariablesError},
+    commands::{self, AdminTokenError, Authority, ChangeLocks, ClaimedKeys, Context, HttpPlace, OpenVariablesError},
     config::{Bytecode, Config, ConfigError, Effective},
     deploy::{Builder, Manifests, Scratch},
     http,
@@ -200,7 +200,8 @@ impl Daemon {
         let server = ipc::Server::bind(&socket, shared, Arc::clone(&lanes)).await?;
         let stopping = CancellationToken::new();
         let http = http::Server::bind(&config, lanes, stopping.clone()).await?;
-        let http_address = http.as_ref().map(http::Server::address);
+        let http_place = http.as_ref().map(http::Server::place);
+        let http_address = http_place.map(|it| it.address);
         let shown = http_address.map_or_else(|| "off".to_owned(), |it| it.to_string());
         let face = http.as_ref().map(http::Server::face);
         let mut servers = JoinSet::new();
@@ -212,7 +213,7 @@ impl Daemon {
         let found = runtime::find(config.bun_path(), &data_dir).await?;
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
-        let context = open(config, data_dir, runtime, http_address, stopping).await?;
+        let context = open(config, data_dir, runtime, http_place, stopping).await?;
         context.leave_missing_manifests();
         let mut helpers = start_helpers(&context, face.clone());
         if let Some((hangup, (file, reload))) = reload {
@@ -307,7 +308,7 @@ async fn open(
     config: Config,
     data_dir: PathBuf,
     runtime: Runtime,
-    http: Option<SocketAddr>,
+    http: Option<HttpPlace>,
     stopping: CancellationToken,
 ) -> Result<Arc<Context>, StartError> {
     let store = Store::open(&data_dir.join("levain.db"))?;

@@ -129,9 +129,12 @@ impl HttpBody for Body {
     }
 }
 
+/// The type of plain text.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
 /// Plain text.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
-    typed(status, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+    typed(status, TEXT, Bytes::from_static(text.as_bytes()))
 }
 
 /// The same as the last one on its connection. HTTP/2 has no such header, and hyper takes it off there.

@@ -2,7 +2,10 @@
 //! certificate.
 
 use super::{BindError, access_log::AccessLog, counters::Counters, local, tls::Tls};
-use crate::{commands::Context, config::Config};
+use crate::{
+    commands::{Context, HttpPlace},
+    config::Config,
+};
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -49,6 +52,8 @@ pub struct Face {
     pub(super) address: SocketAddr,
     /// The name in that address as it is configured, if there is one.
     pub(super) host: Option<String>,
+    /// The other loopback address with the same port, if somebody else has it.
+    pub(super) taken: Option<SocketAddr>,
     is_warm: AtomicBool,
     /// Cancelled when the daemon begins to stop.
     pub(super) stopping: CancellationToken,
@@ -62,15 +67,12 @@ pub struct Face {
 
 impl Face {
     /// The face of a daemon that is starting; `stopping` is cancelled when it begins to stop.
-    pub(super) fn new(
-        config: &Config,
-        address: SocketAddr,
-        stopping: CancellationToken,
-    ) -> Result<Arc<Self>, BindError> {
+    pub(super) fn new(config: &Config, place: HttpPlace, stopping: CancellationToken) -> Result<Arc<Self>, BindError> {
         Ok(Arc::new(Self {
             first: Arc::new(config.clone()),
-            address,
+            address: place.address,
             host: config.http.address().and_then(local::configured_name),
+            taken: place.taken,
             context: OnceLock::new(),
             is_warm: AtomicBool::new(false),
             stopping,

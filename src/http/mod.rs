@@ -27,6 +27,7 @@ mod gateway;
 mod host;
 mod incoming;
 mod local;
+mod listen;
 mod metrics;
 mod origin;
 mod pages;
@@ -41,9 +42,10 @@ pub use access_log::AccessLogError;
 pub use face::Face;
 pub use tls::TlsError;
 
-use crate::{config::Config, lanes::Lanes};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore, task::JoinSet};
+use crate::{commands::HttpPlace, config::Config, lanes::Lanes};
+use listen::Listeners;
+use std::{io, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait before accepting again when the system is out of something.
@@ -71,8 +73,8 @@ pub enum BindError {
 /// A listener; connections wait until [`Server::run`].
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listeners: Listeners,
+    place: HttpPlace,
     lanes: Arc<Lanes>,
     face: Arc<Face>,
     connections_max: usize,
@@ -87,16 +89,16 @@ impl Server {
     ) -> Result<Option<Self>, BindError> {
         let Some(address) = config.http.address() else { return Ok(None) };
         let fail = |source| BindError::Address { address: address.to_owned(), source };
-        let listener = TcpListener::bind(address).await.map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
-        let face = Face::new(config, address, stopping)?;
-        Ok(Some(Self { listener, address, lanes, face, connections_max: config.http.connections_max as usize }))
+        let listeners = Listeners::bind(address).await.map_err(fail)?;
+        let place = HttpPlace { address: listeners.address().map_err(fail)?, taken: listeners.taken() };
+        let face = Face::new(config, place, stopping)?;
+        Ok(Some(Self { listeners, place, lanes, face, connections_max: config.http.connections_max as usize }))
     }
 
     /// Where it listens.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn place(&self) -> HttpPlace {
+        self.place
     }
 
     /// What is told how far the daemon is.
@@ -120,7 +122,7 @@ impl Server {
             };
             let accepted = tokio::select! {
                 () = closing.cancelled() => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listeners.accept() => accepted,
             };
             match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
                 Ok((stream, peer)) => {
@@ -139,7 +141,7 @@ impl Server {
                 }
             }
         }
-        drop(self.listener);
+        drop(self.listeners);
         while connections.join_next().await.is_some() {}
     }
 }

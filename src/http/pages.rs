@@ -9,7 +9,10 @@ use super::{
     peer::Peer,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 use tokio::runtime::Handle;
 
 /// One page, for `GET` and `HEAD`.
@@ -47,7 +50,7 @@ pub(super) static PAGES: &[Page] = &[
         summary: "says whether calls are served",
         answers: &[(200, TEXT, "They are."), (503, TEXT, "The daemon is starting or stopping.")],
         get: Get::Now(|face, _| match face.phase() {
-            Phase::Ready => answer::text(StatusCode::OK, "ok\n"),
+            Phase::Ready => ready(face.taken),
             phase => answer::not_now(phase.reason()),
         }),
     },
@@ -73,6 +76,13 @@ pub(super) static PAGES: &[Page] = &[
         get: Get::Now(|_, headers| api::openapi::get(headers)),
     },
 ];
+
+/// Says that calls are served, and whether `localhost` may lead to somebody else.
+fn ready(taken: Option<SocketAddr>) -> Answer {
+    let Some(taken) = taken else { return answer::text(StatusCode::OK, "ok\n") };
+    let text = format!("ok\nanother process listens on {taken}, so localhost may lead to it\n");
+    answer::typed(StatusCode::OK, answer::TEXT, text.into())
+}
 
 /// What a page answers; nothing where there is none at this path.
 pub(super) async fn get<B>(

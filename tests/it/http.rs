@@ -13,6 +13,7 @@ mod host;
 mod hostile;
 mod http2;
 mod limits;
+mod listen;
 mod metrics;
 mod origin;
 mod ready;

@@ -155,7 +155,7 @@ async fn a_preview_has_a_url_by_path_and_by_host() {
     with_live(&daemon).await;
     let made = deploy(&daemon, "pr-42", "one", None).await;
     let port = daemon.http().port();
-    assert_eq!(made.url, Some(format!("http://localhost:{port}/functions/f:preview-pr-42")));
+    assert_eq!(made.url, Some(format!("http://127.0.0.1:{port}/functions/f:preview-pr-42")));
     assert_eq!(made.host_url, Some(format!("http://preview-pr-42--f.localhost:{port}/")));
     for url in [made.url.unwrap(), made.host_url.unwrap()] {
         let shown = http::curl(&daemon, &[], &url).await;

@@ -216,7 +216,7 @@ mod tests {
         let text = std::fs::read_to_string(path).expect("the document is there");
         let calls = text.lines().filter(|it| it.starts_with("curl "));
         let called = calls.filter_map(|line| {
-            let path = line.split_once("localhost:8080")?.1;
+            let path = line.split_once("127.0.0.1:8080")?.1;
             // What a shell puts in is one part of the path.
             let path = match (path.find("$("), path.find(')')) {
                 (Some(begin), Some(end)) => format!("{}it{}", &path[..begin], &path[end + 1..]),

@@ -48,6 +48,10 @@ messages! {
         /// Why no secret can be opened (`secrets.allow_missing_key`); absent where that is not so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secrets_unavailable: Option<String>,
+        /// The other loopback address with the port of HTTP, if another process listens there: `localhost` may lead to
+        /// that one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        http_taken: Option<String>,
     }
     /// How far functions are kept from the rest of the machine.
     SandboxInfo {

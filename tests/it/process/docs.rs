@@ -33,7 +33,7 @@ async fn works_line_by_line(document: &str) -> usize {
     let binaries = Path::new(env!("CARGO_BIN_EXE_levain")).parent().unwrap().display().to_string();
     let mut told = 0;
     for line in session(document) {
-        let line = line.replace("localhost:8080", &format!("localhost:{port}"));
+        let line = line.replace(":8080", &format!(":{port}"));
         let command = daemon.shell(&line, &binaries).await;
         let shown = DaemonProcess::output(command).await;
         assert_eq!(shown.code, Some(0), "{line}: {shown:?}");
