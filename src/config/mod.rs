@@ -246,7 +246,7 @@ schema! {
         address: String = "127.0.0.1:8080", Rule::Text, Restart,
             "Address and port to listen on; off: no HTTP.";
         connections_max: u32 = 4_096_u32, Rule::Number(1, 65_536), Restart,
-            "Open connections; further ones wait until one is closed.";
+            "Open connections; when there are as many, the longest idle one is closed for a new one.";
         head_bytes_max: u32 = 32_768_u32, Rule::Number(8_192, 1_048_576), Restart,
             "The largest head of a request; functions take less, see docs/functions.md.";
         head_timeout_ms: u32 = 30_000_u32, Rule::Number(10, 3_600_000), Restart,

@@ -1,6 +1,14 @@
 //! One connection, from its first byte to its last: TLS, which version of HTTP it speaks, and when it ends.
 
-use super::{exchange::Told, face::Face, patient::Patient, peer::Peer, service, tls};
+use super::{
+    exchange::Told,
+    face::Face,
+    patient::Patient,
+    peer::Peer,
+    places::{Admission, Place},
+    service::{self, Admitted},
+    tls,
+};
 use crate::config::HttpConfig;
 use http::{HeaderValue, Request, Response, header};
 use hyper::{
@@ -12,6 +20,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
+    future::{pending, poll_fn},
     io,
     net::SocketAddr,
     pin::pin,
@@ -19,14 +28,14 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     runtime::Handle,
-    sync::Notify,
-    time::timeout,
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +59,10 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How often a connection is looked at that has begun to say which version it speaks.
 const PREFACE_POLL: Duration = Duration::from_millis(5);
 
+/// How long a connection may take for its first head when it came while all places were taken. A client that has
+/// something to ask sends it at once.
+const CROWDED_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
+
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the requests of one connection share.
@@ -57,12 +70,21 @@ struct Connection {
     face: Arc<Face>,
     main: Handle,
     peer: Peer,
+    place: Place,
     is_http2: bool,
     /// Requests so far, and how many there may be.
     requests: AtomicU32,
     requests_max: u32,
-    /// Told when there have been as many as may be.
-    is_worn: Notify,
+    /// When the first one must be there.
+    first_until: Instant,
+}
+
+/// How a connection ends before its client wants it to.
+enum Ending {
+    /// When what runs is answered.
+    Answered,
+    /// As soon as nothing runs.
+    Idle,
 }
 
 /// Runs what HTTP/2 has go on beside a connection's own task; it ends with the connection.
@@ -83,6 +105,7 @@ where
 pub(super) async fn serve(
     stream: std::net::TcpStream,
     peer: SocketAddr,
+    place: Place,
     face: Arc<Face>,
     main: Handle,
 ) -> Result<(), ConnectionError> {
@@ -91,7 +114,12 @@ pub(super) async fn serve(
     let counted = Arc::clone(&face);
     let _open = counted.counters.connection();
     let config = face.config();
-    let (closing, patience) = (face.closing.clone(), config.http.head_timeout());
+    let closing = face.closing.clone();
+    let patience = match place.admission {
+        Admission::Free => config.http.head_timeout(),
+        Admission::Displacing | Admission::Reserved => config.http.head_timeout().min(CROWDED_HEAD_TIMEOUT),
+    };
+    let first_until = Instant::now() + patience;
     let begins = async {
         let Some(tls) = &face.tls else {
             let is_http2 = speaks_http2(&stream).await?;
@@ -102,8 +130,9 @@ pub(super) async fn serve(
         io::Result::Ok((Begun::Tls(Box::new(stream)), is_http2))
     };
     let (begun, is_http2) = tokio::select! {
-        begun = timeout(patience, begins) => begun.inspect_err(|_| face.counters.slow_client())??,
+        begun = timeout_at(first_until, begins) => begun.inspect_err(|_| face.counters.slow_client())??,
         () = closing.cancelled() => return Ok(()),
+        () = place.activity().evicted() => return Ok(()),
     };
     let requests_max = match (config.http.requests_per_connection_max, face.stopping.is_cancelled()) {
         // Who comes while the daemon stops shall not stay.
@@ -112,9 +141,9 @@ pub(super) async fn serve(
         (max, false) => max,
     };
     let requests = AtomicU32::new(0);
-    let is_worn = Notify::new();
     let peer = Peer::new(peer, face.tls.is_some());
-    let connection = Arc::new(Connection { face, main, peer, is_http2, requests, requests_max, is_worn });
+    let connection = Connection { face, main, peer, place, is_http2, requests, requests_max, first_until };
+    let connection = Arc::new(connection);
     let outcome = match begun {
         Begun::Plain(stream) => connection.drive(stream, &config.http).await,
         Begun::Tls(stream) => connection.drive(*stream, &config.http).await,
@@ -139,24 +168,31 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let service = service_fn(|request| Arc::clone(&self).respond(request));
-        let stream = TokioIo::new(Patient::new(stream, config.body_timeout(), Arc::clone(&self.face)));
+        let activity = Arc::clone(self.place.activity());
+        let stream = TokioIo::new(Patient::new(stream, config.body_timeout(), Arc::clone(&self.face), activity));
         // Both kinds of connection are driven alike, and share no trait.
         macro_rules! drive {
             ($connection:expr) => {{
                 let mut connection = pin!($connection);
-                // One that came while the daemon stops ends by its count of requests.
-                let stopping = async {
-                    match self.requests_max {
-                        1 => self.face.closing.cancelled().await,
-                        _ => self.face.stopping.cancelled().await,
-                    }
-                };
-                tokio::select! {
+                let ending = tokio::select! {
                     outcome = &mut connection => return outcome,
-                    () = stopping => {}
-                    () = self.is_worn.notified() => {}
-                }
+                    ending = self.ending() => ending,
+                };
                 connection.as_mut().graceful_shutdown();
+                if let Ending::Answered = ending {
+                    tokio::select! {
+                        outcome = &mut connection => return outcome,
+                        () = self.place.activity().evicted() => {}
+                    }
+                }
+                // The client is told, as far as it takes that at once.
+                if let Poll::Ready(outcome) = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await {
+                    return outcome;
+                }
+                // A request may have come in the meantime.
+                if self.place.activity().is_idle() {
+                    return Ok(());
+                }
                 connection.await
             }};
         }
@@ -171,13 +207,41 @@ impl Connection {
         }
     }
 
+    /// When the connection is to end.
+    async fn ending(&self) -> Ending {
+        // One that came while the daemon stops ends by its count of requests.
+        let stopping = match self.requests_max {
+            1 => &self.face.closing,
+            _ => &self.face.stopping,
+        };
+        let activity = self.place.activity();
+        tokio::select! {
+            () = stopping.cancelled() => Ending::Answered,
+            () = activity.told.notified() => if activity.is_evicted() { Ending::Idle } else { Ending::Answered },
+            () = self.first_is_late() => Ending::Idle,
+        }
+    }
+
+    /// When the first request should be there and is not. Where there was a place for the connection, hyper measures that.
+    async fn first_is_late(&self) {
+        if self.place.admission != Admission::Free {
+            sleep_until(self.first_until).await;
+            if self.requests.load(Ordering::Relaxed) == 0 {
+                return self.face.counters.slow_client();
+            }
+        }
+        pending().await
+    }
+
     async fn respond(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Told>, Infallible> {
-        let is_last = self.requests.fetch_add(1, Ordering::Relaxed) + 1 >= self.requests_max;
+        let admitted = Admitted { busy: self.place.busy(), may_call: self.place.may_call() };
+        let is_worn = self.requests.fetch_add(1, Ordering::Relaxed) + 1 >= self.requests_max;
+        let is_last = is_worn || !admitted.may_call;
         // Streams that the client has opened meanwhile are served all the same (RFC 9113, section 6.8).
         if is_last && self.is_http2 {
-            self.is_worn.notify_one();
+            self.place.activity().told.notify_one();
         }
-        let mut answer = service::respond(&self.face, &self.main, &self.peer, request).await;
+        let mut answer = service::respond(&self.face, &self.main, &self.peer, admitted, request).await;
         if is_last && !self.is_http2 {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -2,6 +2,7 @@
 
 use super::{
     access_log::{Head, Record},
+    activity::Busy,
     answer::{self, Answer, Body},
     face::Face,
     incoming::{Incoming, Receipt},
@@ -56,6 +57,8 @@ impl Note {
 #[derive(Debug)]
 pub(super) struct Exchange {
     face: Arc<Face>,
+    /// Until then its connection is not idle.
+    _busy: Busy,
     begun: Instant,
     status: Option<StatusCode>,
     receipt: Option<Arc<Receipt>>,
@@ -71,7 +74,7 @@ impl Exchange {
     /// Begins one, and has the bytes of its body counted.
     pub(super) fn begin(
         face: &Arc<Face>,
-        peer: SocketAddr,
+        (peer, busy): (SocketAddr, Busy),
         request: Request<hyper::body::Incoming>,
     ) -> (Self, Request<Incoming>) {
         face.counters.request_begins();
@@ -80,6 +83,7 @@ impl Exchange {
         let head = is_wanted.then(|| Box::new(Head::of(&request, peer, &face.config().http)));
         let exchange = Self {
             face: Arc::clone(face),
+            _busy: busy,
             begun: Instant::now(),
             status: None,
             receipt: request.body().receipt(),

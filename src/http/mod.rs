@@ -15,6 +15,7 @@
 //! no other begins.
 
 mod access_log;
+mod activity;
 mod answer;
 mod api;
 mod auth;
@@ -33,6 +34,7 @@ mod origin;
 mod pages;
 mod patient;
 mod peer;
+mod places;
 mod service;
 mod streamed;
 mod tls;
@@ -44,12 +46,24 @@ pub use tls::TlsError;
 
 use crate::{commands::HttpPlace, config::Config, lanes::Lanes};
 use listen::Listeners;
-use std::{io, sync::Arc, time::Duration};
-use tokio::{runtime::Handle, sync::Semaphore, task::JoinSet};
+use places::{Admission, Place, Places};
+use std::{
+    io,
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait before accepting again when the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often it is looked for a connection that has become idle, when all are busy and another one waits.
+const PLACE_POLL: Duration = Duration::from_millis(20);
+
+/// How long after a warning that all connections are taken the next one is written.
+const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why HTTP cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -112,36 +126,64 @@ impl Server {
     pub async fn run(self) {
         let closing = self.face.closing.clone();
         let mut connections = JoinSet::new();
-        let room = Arc::new(Semaphore::new(self.connections_max));
+        let places = Places::new(self.connections_max);
+        let mut warned = None;
+        // One without a place, behind which further ones wait in the system's queue.
+        let mut waiting: Option<(TcpStream, SocketAddr)> = None;
         loop {
-            // Further connections wait in the system's queue.
-            let place = tokio::select! {
-                () = closing.cancelled() => break,
-                Some(_) = connections.join_next() => continue,
-                place = Arc::clone(&room).acquire_owned() => place.expect("the semaphore is never closed"),
-            };
-            let accepted = tokio::select! {
-                () = closing.cancelled() => break,
-                accepted = self.listeners.accept() => accepted,
-            };
-            match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-                Ok((stream, peer)) => {
-                    let (face, main) = (Arc::clone(&self.face), Handle::current());
-                    let served = async move {
-                        if let Err(error) = connection::serve(stream, peer, face, main).await {
-                            tracing::debug!(%error, "an HTTP connection broke off");
-                        }
-                        drop(place);
-                    };
-                    self.lanes.serve(&mut connections, served);
+            if let Some((stream, peer)) = waiting.take() {
+                match places.admit(peer.ip()) {
+                    Some(place) => self.serve(&mut connections, stream, peer, place, &mut warned),
+                    None => waiting = Some((stream, peer)),
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            tokio::select! {
+                () = closing.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                // One of those there are may have become idle.
+                () = tokio::time::sleep(PLACE_POLL), if waiting.is_some() => {}
+                accepted = self.listeners.accept(), if waiting.is_none() => match accepted.and_then(for_a_lane) {
+                    Ok(accepted) => waiting = Some(accepted),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept an HTTP connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             }
         }
         drop(self.listeners);
         while connections.join_next().await.is_some() {}
     }
+
+    /// Gives a connection to a lane.
+    fn serve(
+        &self,
+        connections: &mut JoinSet<()>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        warned: &mut Option<Instant>,
+    ) {
+        let is_due = warned.is_none_or(|it| it.elapsed() > WARNING_PAUSE);
+        if place.admission != Admission::Free && is_due {
+            *warned = Some(Instant::now());
+            tracing::warn!(
+                connections_max = self.connections_max,
+                "all connections over HTTP are taken: the longest idle one gives way, and without an idle one only \
+                 /health, /ready and /api/ are served; raise http.connections_max if these are your clients"
+            );
+        }
+        let (face, main) = (Arc::clone(&self.face), Handle::current());
+        let served = async move {
+            if let Err(error) = connection::serve(stream, peer, place, face, main).await {
+                tracing::debug!(%error, "an HTTP connection broke off");
+            }
+        };
+        self.lanes.serve(connections, served);
+    }
+}
+
+/// A connection that another runtime can have.
+fn for_a_lane((stream, peer): (tokio::net::TcpStream, SocketAddr)) -> io::Result<(TcpStream, SocketAddr)> {
+    Ok((stream.into_std()?, peer))
 }

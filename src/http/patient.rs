@@ -1,6 +1,6 @@
 //! A stream whose peer must take what is written to it within some time.
 
-use super::face::Face;
+use super::{activity::Activity, face::Face};
 use std::{
     io,
     pin::Pin,
@@ -21,22 +21,26 @@ pub(super) struct Patient<S> {
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
     face: Arc<Face>,
+    activity: Arc<Activity>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration, face: Arc<Face>) -> Self {
-        Self { stream, patience, timer: None, is_waiting: false, face }
+    pub(super) fn new(stream: S, patience: Duration, face: Arc<Face>, activity: Arc<Activity>) -> Self {
+        Self { stream, patience, timer: None, is_waiting: false, face, activity }
     }
 
     /// Ends a write that waits for too long.
     fn watch<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.is_waiting = false;
+            if std::mem::take(&mut self.is_waiting) {
+                self.activity.writes(false);
+            }
             return outcome;
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.patience)));
         if !std::mem::replace(&mut self.is_waiting, true) {
             timer.as_mut().reset(Instant::now() + self.patience);
+            self.activity.writes(true);
         }
         if timer.as_mut().poll(context).is_pending() {
             return Poll::Pending;

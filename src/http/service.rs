@@ -1,6 +1,7 @@
 //! What a request is for, by its host or its path.
 
 use super::{
+    activity::Busy,
     answer::{self, Answer},
     api,
     exchange::{Exchange, Told},
@@ -15,22 +16,31 @@ use http::{Request, Response, header};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
+/// What a request may do, by the place that its connection has.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) busy: Busy,
+    /// Whether it may call a function.
+    pub(super) may_call: bool,
+}
+
 /// Answers a request.
 pub(super) async fn respond(
     face: &Arc<Face>,
     main: &Handle,
     peer: &Peer,
+    Admitted { busy, may_call }: Admitted,
     request: Request<hyper::body::Incoming>,
 ) -> Response<Told> {
-    let (mut exchange, request) = Exchange::begin(face, peer.address, request);
-    let answer = dispatch(face, main, peer, request, &mut exchange).await;
+    let (mut exchange, request) = Exchange::begin(face, (peer.address, busy), request);
+    let answer = dispatch(face, main, (peer, may_call), request, &mut exchange).await;
     exchange.answer(answer)
 }
 
 async fn dispatch(
     face: &Arc<Face>,
     main: &Handle,
-    peer: &Peer,
+    (peer, may_call): (&Peer, bool),
     mut request: Request<Incoming>,
     exchange: &mut Exchange,
 ) -> Answer {
@@ -39,6 +49,9 @@ async fn dispatch(
     }
     let (note, phase) = (&mut exchange.note, face.phase());
     if let Some(call) = gateway::Call::of(&request, face) {
+        if !may_call {
+            return answer::closing(answer::error(&no_place(face), None));
+        }
         return match (face.context(), phase) {
             (Some(context), Phase::Warming | Phase::Ready) => {
                 gateway::run((face, context), main, call, (peer, request), note).await
@@ -66,6 +79,13 @@ fn check_coding<B>(request: &Request<B>) -> Result<(), Error> {
         (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Error::invalid("a body may have the transfer coding `chunked` and no other")),
     }
+}
+
+/// Why a function cannot be called on this connection.
+fn no_place(face: &Face) -> Error {
+    let max = face.config().http.connections_max;
+    let message = format!("all {max} connections over HTTP are busy (http.connections_max); try again in a moment");
+    Error::new(ErrorCode::Overloaded, message)
 }
 
 /// Why functions cannot be called.

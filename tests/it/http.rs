@@ -16,6 +16,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod origin;
+mod places;
 mod ready;
 mod smuggling;
 mod tls;

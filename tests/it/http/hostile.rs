@@ -120,21 +120,3 @@ async fn a_thousand_idle_connections_keep_nobody_out() {
     drop(streams);
     daemon.stop().await;
 }
-
-/// Connections beyond the limit wait, and are served once there is room.
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_limit_wait() {
-    let daemon = daemon_with(|config| config.http.connections_max = 2).await;
-    daemon.deploy_text("f", CODE).await;
-    let first = TcpStream::connect(daemon.http()).await.unwrap();
-    let second = TcpStream::connect(daemon.http()).await.unwrap();
-    let address = daemon.http();
-    let third = tokio::spawn(async move {
-        exchange(address, b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await
-    });
-    daemon.status().await;
-    assert!(!third.is_finished());
-    drop((first, second));
-    assert!(third.await.unwrap().starts_with("HTTP/1.1 200"));
-    daemon.stop().await;
-}
