@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_preview_has_both_of_its_addresses() {
-        let (by_path, by_host) = ("http://localhost:1/functions/f:preview-a", "http://preview-a--f.localhost:1/");
+        let (by_path, by_host) = ("http://127.0.0.1:1/functions/f:preview-a", "http://preview-a--f.localhost:1/");
         let alias = "preview-a".into();
         let response =
             DeployResponse { alias, url: Some(by_path.into()), host_url: Some(by_host.into()), ..response() };

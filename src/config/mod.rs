@@ -255,6 +255,8 @@ schema! {
             "The largest body of a request to a function.";
         body_timeout_ms: u32 = 30_000_u32, Rule::Number(10, 3_600_000), Live,
             "How long a body may make no progress, in either direction.";
+        body_bytes_per_second_min: u32 = 240_u32, Rule::Number(0, 1_000_000), Live,
+            "Bytes of a request's body that must come in a second, on average of the waits for it beyond body_timeout_ms; 0: any.";
         stream_seconds_max: u32 = 3_600_u32, Rule::Number(1, 604_800), Live,
             "How long an answer that makes progress may take; its beginning has the function's timeout_seconds.";
         requests_per_connection_max: u32 = 100_000_u32, Rule::Number(0, 1_000_000_000), Live,

@@ -96,7 +96,7 @@ fn sentence(code: ErrorCode) -> Option<&'static str> {
         ApprovalRequired => Some("this version may not be called by its own name"),
         Internal => Some("the daemon failed; its log says why"),
         UnknownCommand | VersionExists | VersionInUse | EnvironmentNotFound | DeploymentNotFound | TokenNotFound
-        | VariableNotFound | Conflict | IdempotencyKeyReused => Some("the call cannot be carried out"),
+        | VariableNotFound | Conflict | IdempotencyKeyReused | Cancelled => Some("the call cannot be carried out"),
     }
 }
 

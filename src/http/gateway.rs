@@ -11,7 +11,7 @@ use super::{
     incoming::Incoming,
     local, origin,
     peer::Peer,
-    upload::{Outcome, Upload},
+    upload::{Outcome, Upload, UploadPace},
 };
 use crate::{
     commands::{self, Context},
@@ -29,16 +29,13 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout_at};
 
 /// Where functions are.
 const PREFIX: &str = "/functions/";
 
 /// The domain of which functions have hosts wherever the daemon runs (RFC 6761, section 6.3).
 const LOCAL_DOMAIN: &str = "localhost";
-
-/// A body up to this size is read before a worker is asked for: the worker then waits for no caller.
-const SMALL_BODY_BYTES: u64 = 64 * 1024;
 
 /// An id of the caller's own, which comes back as it went in.
 const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-invocation-id");
@@ -211,15 +208,11 @@ async fn invoke(
         true => None,
         false => Some(Arc::new(upload(body, config)?)),
     };
+    let timeout = Duration::from_secs(route.entry.function.settings.timeout_seconds.into());
     let body = match &upload {
         None => RequestBody::default(),
-        Some(upload) if is_small(upload) => match upload.collect().await {
-            Ok(bytes) => RequestBody::Whole(bytes),
-            Err(_) => return Err(broken(upload.outcome(), config)),
-        },
-        Some(upload) => RequestBody::Incoming(Arc::clone(upload) as _),
+        Some(upload) => collect(upload, config, received + timeout).await?,
     };
-    let timeout = Duration::from_secs(route.entry.function.settings.timeout_seconds.into());
     let mut invocation =
         Invocation { id, method: head.method, target: call.target.clone(), headers, body, received, timeout };
     let again = || {
@@ -249,12 +242,20 @@ fn upload(body: Incoming, config: &HttpConfig) -> Result<Upload, Error> {
     if body.size_hint().lower() > max {
         return Err(broken(Outcome::TooLarge, config));
     }
-    Ok(Upload::new(body, max, config.body_timeout()))
+    Ok(Upload::new(body, max, UploadPace::of(config)))
 }
 
-fn is_small(upload: &Upload) -> bool {
-    use crate::model::IncomingBody;
-    upload.length().is_some_and(|length| length <= SMALL_BODY_BYTES)
+/// A small body as a whole, any other to be read by the function. A worker waits for neither of them to begin.
+async fn collect(upload: &Arc<Upload>, config: &HttpConfig, deadline: Instant) -> Result<RequestBody, Error> {
+    match timeout_at(deadline.into(), upload.collect_small()).await {
+        Ok(Ok(Some(bytes))) => Ok(RequestBody::Whole(bytes)),
+        Ok(Ok(None)) => Ok(RequestBody::Incoming(Arc::clone(upload) as _)),
+        Ok(Err(_)) => Err(broken(upload.outcome(), config)),
+        Err(_) => {
+            let message = "the body did not come within the time that the function has (timeout_seconds)";
+            Err(Error::new(ErrorCode::Timeout, message))
+        }
+    }
 }
 
 fn broken(outcome: Outcome, config: &HttpConfig) -> Error {
@@ -266,6 +267,13 @@ fn broken(outcome: Outcome, config: &HttpConfig) -> Error {
         Outcome::Stalled => Error::new(
             ErrorCode::Timeout,
             format!("the body made no progress for {} ms (http.body_timeout_ms)", config.body_timeout_ms),
+        ),
+        Outcome::Slow => Error::new(
+            ErrorCode::Timeout,
+            format!(
+                "the body came with less than {} bytes per second (http.body_bytes_per_second_min)",
+                config.body_bytes_per_second_min
+            ),
         ),
         Outcome::Fine | Outcome::Broken => Error::invalid("the body of the request broke off"),
     }

@@ -12,7 +12,7 @@ use super::{
     peer::Peer,
 };
 use crate::error::{Error, ErrorCode};
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, Version, header};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -47,6 +47,9 @@ async fn dispatch(
     if let Err(error) = host::settle(&mut request).and_then(|()| check_coding(&request)) {
         return answer::closing(answer::error(&error, None));
     }
+    if let Err(answer) = check_expectation(&request) {
+        return answer;
+    }
     let (note, phase) = (&mut exchange.note, face.phase());
     if let Some(call) = gateway::Call::of(&request, face) {
         if !may_call {
@@ -79,6 +82,19 @@ fn check_coding<B>(request: &Request<B>) -> Result<(), Error> {
         (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err(Error::invalid("a body may have the transfer coding `chunked` and no other")),
     }
+}
+
+/// The one expectation that there is (RFC 9110, section 10.1.1). HTTP/1.0 has none.
+fn check_expectation<B>(request: &Request<B>) -> Result<(), Answer> {
+    let mut expected =
+        request.headers().get_all(header::EXPECT).iter().filter(|_| request.version() > Version::HTTP_10);
+    if expected.all(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Ok(());
+    }
+    let error = Error::invalid("the header `Expect` may say `100-continue` and nothing else");
+    let mut answer = answer::closing(answer::error(&error, None));
+    *answer.status_mut() = StatusCode::EXPECTATION_FAILED;
+    Err(answer)
 }
 
 /// Why a function cannot be called on this connection.

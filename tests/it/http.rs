@@ -16,6 +16,7 @@ mod limits;
 mod listen;
 mod metrics;
 mod origin;
+mod pace;
 mod places;
 mod ready;
 mod smuggling;

@@ -18,7 +18,7 @@ use super::{
     exchange::Note,
     face::Face,
     incoming::Incoming,
-    upload::{Outcome, Upload},
+    upload::{Outcome, Upload, UploadPace},
 };
 use crate::{
     commands::{self, Context, Partials},
@@ -164,12 +164,12 @@ async fn body(
     if body.size_hint().lower() > max {
         return Err(too_large());
     }
-    let upload = Upload::new(body, max, config.http.body_timeout());
+    let upload = Upload::new(body, max, UploadPace::of(&config.http));
     let read = match is_form {
         true => form::read(content_type, &upload, &context.scratch, &config.limits)
             .await
             .map(|(fields, code)| (fields, Some(code))),
-        false => match upload.collect().await {
+        false => match upload.collect_all().await {
             Ok(bytes) => object(&bytes).map(|fields| (fields, None)),
             Err(_) => Err(Error::invalid("the body of the request broke off")),
         },
@@ -177,6 +177,7 @@ async fn body(
     read.map_err(|error| match upload.outcome() {
         Outcome::TooLarge => too_large(),
         Outcome::Stalled => Error::new(ErrorCode::Timeout, "the body made no progress"),
+        Outcome::Slow => Error::new(ErrorCode::Timeout, "the body came too slowly (http.body_bytes_per_second_min)"),
         Outcome::Fine | Outcome::Broken => error,
     })
 }
