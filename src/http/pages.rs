@@ -10,7 +10,7 @@ use super::{
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
 };
 use tokio::runtime::Handle;
