@@ -39,7 +39,7 @@ use crate::error::{Error, ErrorCode};
 use crate::protocol::frame::FrameError;
 use crate::protocol::ipc::{self, Call, Encoding};
 use crate::protocol::message::CancelRequest;
-use crate::socket::Socket;
+use crate::socket::{ShortPath, Socket};
 use bytes::Bytes;
 use connection::{Connection, Pending};
 use interprocess::local_socket::{GenericFilePath, ToFsName, tokio::Stream, traits::tokio::Stream as _};
@@ -143,15 +143,16 @@ fn socket_of(stream: Stream) -> io::Result<Socket> {
     Socket::new(tokio::net::UnixStream::from(stream).into_std()?)
 }
 
+async fn connect(socket: &Path) -> io::Result<Socket> {
+    let reached = ShortPath::new(socket)?;
+    socket_of(Stream::connect(reached.as_path().to_fs_name::<GenericFilePath>()?).await?)
+}
+
 impl Client {
     /// Connects to the daemon's socket. Calls are written in MessagePack.
     pub async fn connect(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
         let socket = socket.as_ref();
-        let connected = match socket.to_fs_name::<GenericFilePath>() {
-            Ok(name) => Stream::connect(name).await.and_then(socket_of),
-            Err(source) => Err(source),
-        };
-        match connected {
+        match connect(socket).await {
             Ok(stream) => {
                 let connection = Arc::new(Connection::new(stream, FRAME_BYTES_MAX));
                 Ok(Self { connection, encoding: Encoding::MessagePack })

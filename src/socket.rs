@@ -5,6 +5,10 @@
 //! wake-ups for each call, one of them on the way of the answer. Here a socket is registered for writing only once a
 //! write has found no room, which only large messages and slow readers bring about.
 
+mod path;
+
+pub use path::{SOCKET_PATH_BYTES_MAX, ShortPath};
+
 use bytes::BytesMut;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorCode},
     lanes::Lanes,
     protocol::{frame, ipc},
-    socket::Socket,
+    socket::{SOCKET_PATH_BYTES_MAX, ShortPath, Socket},
 };
 use backlog::{Backlogs, Share};
 use bytes::BytesMut;
@@ -43,9 +43,6 @@ use std::{
 };
 use tokio::{io::AsyncWriteExt, runtime::Handle, sync::Semaphore, task::JoinSet};
 
-/// What `sockaddr_un` has room for, its final zero byte apart.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
-
 /// How long a refused peer may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -55,10 +52,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Why there is no command socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The path does not fit into a socket address.
+    /// The name of the file alone does not fit into a socket address.
     #[error(
-        "the socket path {} has {} bytes and the system allows {SOCKET_PATH_BYTES_MAX}: set daemon.socket to a shorter one",
-        .0.display(), .0.as_os_str().len()
+        "the name of the socket {} is too long, as a socket's address has {SOCKET_PATH_BYTES_MAX} bytes: set daemon.socket \
+         to a path with a shorter name",
+        .0.display()
     )]
     TooLong(PathBuf),
     /// Somebody answers on it.
@@ -82,6 +80,8 @@ pub enum BindError {
 pub struct Server {
     listener: Listener,
     path: PathBuf,
+    /// What the listener is bound to. It must outlive the listener, which removes the file by this path.
+    reached: ShortPath,
     lanes: Arc<Lanes>,
 }
 
@@ -90,18 +90,26 @@ impl Server {
     /// checks its peers by an allow-list.
     pub async fn bind(path: &Path, shared: bool, lanes: Arc<Lanes>) -> Result<Self, BindError> {
         let path = path.to_owned();
-        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(BindError::TooLong(path));
+        let fail = |source: io::Error| match source.kind() {
+            io::ErrorKind::InvalidFilename => BindError::TooLong(path.clone()),
+            _ => BindError::Io { path: path.clone(), source },
+        };
+        let reached = ShortPath::new(&path).map_err(fail)?;
+        remove_stale(&path, &reached).await?;
+        if reached.is_shortened() {
+            tracing::info!(
+                socket = %path.display(),
+                "the socket's path is longer than {SOCKET_PATH_BYTES_MAX} bytes: levain reaches it, other programs may \
+                 need a shorter daemon.socket"
+            );
         }
-        let fail = |source| BindError::Io { path: path.clone(), source };
-        remove_stale(&path).await?;
-        let name = path.as_path().to_fs_name::<GenericFilePath>().map_err(fail)?;
+        let name = reached.as_path().to_fs_name::<GenericFilePath>().map_err(fail)?;
         let listener = ListenerOptions::new().name(name).mode(0o600).create_tokio().map_err(fail)?;
         if shared {
             // Not when it is made, from which the daemon's umask takes.
             fs::set_permissions(&path, Permissions::from_mode(0o666)).map_err(fail)?;
         }
-        Ok(Self { listener, path, lanes })
+        Ok(Self { listener, path, reached, lanes })
     }
 
     /// Where it listens.
@@ -144,12 +152,13 @@ impl Server {
             }
         }
         drop(self.listener);
+        drop(self.reached);
         while connections.join_next().await.is_some() {}
     }
 }
 
 /// Removes a socket file that nobody answers on.
-async fn remove_stale(path: &Path) -> Result<(), BindError> {
+async fn remove_stale(path: &Path, reached: &ShortPath) -> Result<(), BindError> {
     let fail = |source| BindError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -157,7 +166,7 @@ async fn remove_stale(path: &Path) -> Result<(), BindError> {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
         Ok(_) => {}
     }
-    match tokio::net::UnixStream::connect(path).await {
+    match tokio::net::UnixStream::connect(reached.as_path()).await {
         Ok(_) => Err(BindError::Live(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),

@@ -72,11 +72,11 @@ async fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_path_over_the_systems_limit_is_refused_with_that_reason() {
+async fn a_socket_whose_name_alone_is_over_the_systems_limit_is_refused_with_that_reason() {
     let data = tempfile::tempdir().unwrap();
     let mut command = DaemonProcess::serve(data.path()).await;
     command.arg("--socket").arg(format!("/tmp/{}", "s".repeat(103)));
-    fails(command, 4, &["108 bytes", "107", "daemon.socket"]).await;
+    fails(command, 4, &["name", "107 bytes", "daemon.socket"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
