@@ -143,7 +143,8 @@ fn list(problems: &[Problem]) -> String {
 }
 
 /// Reads the configuration of this process: `file`, or `config.toml` of the working directory if there is one; the
-/// environment; and flags, as pairs of a key such as `daemon.socket` and its value.
+/// environment; and flags, as pairs of a key such as `daemon.socket` and its value. Relative paths become absolute, from
+/// the working directory: workers and builds have folders of their own, where a relative path would lead elsewhere.
 pub fn load(file: Option<&Path>, flags: &[(&'static str, String)]) -> Result<Effective, ConfigError> {
     // A name that is not Unicode cannot be meant for Levain.
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
@@ -264,6 +265,11 @@ impl Layers {
                 let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
                 self.problems.push(Problem { origin, message });
             }
+        }
+        if self.problems.is_empty() {
+            let origins = &self.origins;
+            let origin = |key: &Key| origins.get(&key.path()).cloned().unwrap_or(Origin::Default);
+            self.problems = self.config.make_absolute(origin);
         }
         if !self.problems.is_empty() {
             return Err(ConfigError::Invalid(self.problems));

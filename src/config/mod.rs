@@ -8,6 +8,7 @@
 
 mod derived;
 mod load;
+mod paths;
 mod suggest;
 mod value;
 
@@ -16,7 +17,6 @@ pub(crate) use suggest::meant;
 pub use value::{Auth, Bytecode, ErrorDetails, LogFormat, Metrics, Network, SandboxLevel, SandboxMode, Switch, Verify};
 
 use serde::Serialize;
-use std::path::{Path, PathBuf};
 use value::{Raw, Rule, Value};
 
 /// When a changed value takes effect.
@@ -42,6 +42,7 @@ pub struct Key {
     set: fn(&mut Config, Raw<'_>, &Rule) -> Option<()>,
     show: fn(&Config) -> String,
     copy: fn(&mut Config, &Config),
+    make_absolute: fn(&mut Config, &Rule) -> Result<(), String>,
 }
 
 impl std::fmt::Debug for Key {
@@ -110,6 +111,12 @@ macro_rules! schema {
             },
             show: |config| config.$section.$key.show(),
             copy: |config, from| config.$section.$key.clone_from(&from.$section.$key),
+            make_absolute: |config, rule| {
+                if let Some(absolute) = config.$section.$key.absolute(rule) {
+                    config.$section.$key = absolute?;
+                }
+                Ok(())
+            },
         },)*)*];
 
         const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($section_doc),+))),*];
@@ -122,10 +129,10 @@ pub const KEEP_VERSIONS: (u32, u32) = (1, 10_000);
 schema! {
     /// The process itself.
     daemon: DaemonConfig {
-        data_dir: String = "data", Rule::Path, Restart,
+        data_dir: String = "data", Rule::Path(&[]), Restart,
             "Folder of everything the daemon keeps; relative to the folder it is started in.";
-        socket: String = "", Rule::Text, Restart,
-            "Path of the command socket, at most 107 bytes; empty: levain.sock in the data directory.";
+        socket: String = "", Rule::Path(&[""]), Restart,
+            "Path of the command socket; programs other than levain may need one of at most 107 bytes; empty: levain.sock in the data directory.";
         allowed_uids: Vec<u32> = [], Rule::Numbers, Restart,
             "Users besides the daemon's own and root that may use the command socket.";
         allowed_gids: Vec<u32> = [], Rule::Numbers, Restart,
@@ -139,7 +146,7 @@ schema! {
     }
     /// The Bun that workers run on.
     runtime: RuntimeConfig {
-        bun: String = "", Rule::Text, Restart,
+        bun: String = "", Rule::Path(&[""]), Restart,
             "Path of the Bun binary; empty: LEVAIN_BUN, the data directory's own install, then PATH.";
     }
     /// The settings a function gets where its registration names none.
@@ -261,9 +268,9 @@ schema! {
             "How long an answer that makes progress may take; its beginning has the function's timeout_seconds.";
         requests_per_connection_max: u32 = 100_000_u32, Rule::Number(0, 1_000_000_000), Live,
             "Requests of one connection, after which it is closed without losing any; 0: as many as it likes.";
-        tls_certificate: String = "", Rule::Text, Restart,
+        tls_certificate: String = "", Rule::Path(&[""]), Restart,
             "PEM file with the certificate and those that vouch for it, read again when it changes; empty: no TLS.";
-        tls_key: String = "", Rule::Text, Restart,
+        tls_key: String = "", Rule::Path(&[""]), Restart,
             "PEM file with the certificate's private key, read again when it changes.";
         functions_domain: String = "", Rule::Domain, Live,
             "The domain of which each function has a host of its own, such as hello.example.com for hello; empty: there is only <name>.localhost.";
@@ -273,7 +280,7 @@ schema! {
             "Who may read /metrics. open: everybody; token: who has a token with the scope read; off: nobody; auto: open to programs of this machine where http.address is a loopback address, else token.";
         metrics_versions_max: u32 = 500_u32, Rule::Number(1, 10_000), Live,
             "Versions that /metrics tells of; of more, those that were called most.";
-        access_log: String = "off", Rule::Text, Live,
+        access_log: String = "off", Rule::Path(&["", "off", "stdout", "stderr"]), Live,
             "Where each request is written down: off, stdout, stderr, or a file, which is opened anew at each reload.";
         access_log_query: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Live,
             "on: with the queries of requests, which may have secrets in them.";
@@ -293,7 +300,7 @@ schema! {
     }
     /// How secrets are kept; docs/secrets.md.
     secrets: SecretsConfig {
-        master_key_file: String = "", Rule::Text, Restart,
+        master_key_file: String = "", Rule::Path(&[""]), Restart,
             "File with the master key, such as a service manager gives; empty: LEVAIN_MASTER_KEY_FILE, LEVAIN_MASTER_KEY, then master.key in the data directory.";
         allow_missing_key: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Restart,
             "on: the daemon starts without the right master key, and functions with secrets answer SECRET_UNAVAILABLE; off: it does not start.";
@@ -348,21 +355,6 @@ schema! {
 }
 
 impl Config {
-    /// Where everything is kept.
-    #[must_use]
-    pub fn data_dir(&self) -> &Path {
-        Path::new(&self.daemon.data_dir)
-    }
-
-    /// Where the command socket is.
-    #[must_use]
-    pub fn socket_path(&self) -> PathBuf {
-        match self.daemon.socket.as_str() {
-            "" => self.data_dir().join("levain.sock"),
-            socket => socket.into(),
-        }
-    }
-
     /// This configuration with the live keys of another: what applies after a reload. The keys that wait for the next
     /// start keep their values, so nothing of them takes effect halfway, and [`diff`] goes on naming them.
     #[must_use]
@@ -372,12 +364,6 @@ impl Config {
             (key.copy)(&mut config, new);
         }
         config
-    }
-
-    /// The Bun that is named, if one is.
-    #[must_use]
-    pub fn bun_path(&self) -> Option<&Path> {
-        Some(Path::new(&self.runtime.bun)).filter(|path| !path.as_os_str().is_empty())
     }
 }
 
@@ -408,6 +394,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
 pub fn reference_toml() -> String {
     let mut text = String::from(
         "# Every key with its default. What is left out here keeps it.\n\
+         # Relative paths start at the folder in which the daemon is started; `levain config print` shows them absolute.\n\
          # An environment variable LEVAIN_<SECTION>_<KEY> comes before this file, a flag before that.\n\
          # Keys marked (restart) take effect at the next start, all others when this file changes or SIGHUP comes.\n",
     );

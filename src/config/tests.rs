@@ -1,7 +1,7 @@
 //! Where each value comes from, and how every mistake in the configuration is told.
 
 use super::*;
-use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt};
+use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, path::Path};
 
 fn load_text(text: &str) -> Result<Effective, String> {
     let folder = tempfile::tempdir().expect("a folder");
@@ -29,7 +29,33 @@ fn the_shipped_file_lists_every_key_with_its_default() {
         assert_eq!(text, reference_toml(), "run this test with LEVAIN_WRITE_REFERENCE=1 to write config.toml anew");
     }
     let effective = load_from(Some(&path), [], &[]).expect("the shipped file is valid");
-    assert_eq!(effective.config, Config::default());
+    let defaults = Config::default().absolute().expect("the working directory is there");
+    assert_eq!(effective.config, defaults);
+}
+
+#[test]
+fn relative_paths_become_absolute_and_words_stay() {
+    let here = std::env::current_dir().expect("a working directory");
+    let here = here.to_str().expect("it is UTF-8");
+    let text = "[daemon]\ndata_dir = \"a/b\"\nsocket = \"s\"\n[runtime]\nbun = \"/bin/bun\"\n\
+        [http]\naccess_log = \"log\"\ntls_key = \"k\"\ntls_certificate = \"c\"\n[secrets]\nmaster_key_file = \"m\"\n";
+    let loaded = load_text(text).expect("it is valid");
+    let config = &loaded.config;
+    assert_eq!(config.data_dir(), Path::new(&format!("{here}/a/b")));
+    assert_eq!(config.socket_path(), Path::new(&format!("{here}/s")));
+    assert_eq!(config.runtime.bun, "/bin/bun");
+    let (http, secrets) = (&config.http, &config.secrets);
+    let paths = [&http.access_log, &http.tls_key, &http.tls_certificate, &secrets.master_key_file];
+    assert_eq!(paths.map(String::as_str), ["log", "k", "c", "m"].map(|it| format!("{here}/{it}")));
+    assert!(loaded.render().contains(&format!("data_dir = \"{here}/a/b\"")), "{}", loaded.render());
+    for word in ["off", "stdout", "stderr", ""] {
+        let loaded = load_text(&format!("[http]\naccess_log = \"{word}\"\n")).expect("it is valid");
+        assert_eq!(loaded.config.http.access_log, word);
+    }
+    let defaults = load_text("").expect("it is valid").config;
+    assert_eq!(defaults.data_dir(), Path::new(&format!("{here}/data")));
+    assert_eq!(defaults.daemon.socket, "", "the data directory has it");
+    assert_eq!(defaults.clone().absolute().expect("nothing is relative"), defaults);
 }
 
 #[test]
@@ -164,8 +190,9 @@ fn what_is_no_section_is_told_from_what_is_unknown() {
         error.starts_with("c.toml:1: unknown key socket outside of a section (did you mean daemon.socket? "),
         "{error}"
     );
-    let effective = load_text("daemon.socket = \"a\"\nworkers = { starts_max = 9 }\n").expect("other ways to write it");
-    assert_eq!((effective.config.daemon.socket.as_str(), effective.config.workers.starts_max), ("a", 9));
+    let effective =
+        load_text("daemon.socket = \"/a\"\nworkers = { starts_max = 9 }\n").expect("other ways to write it");
+    assert_eq!((effective.config.daemon.socket.as_str(), effective.config.workers.starts_max), ("/a", 9));
 }
 
 #[test]
@@ -207,11 +234,12 @@ fn the_long_name_of_a_variable_wins_in_any_order() {
 fn rows_name_every_key_with_its_value_and_origin() {
     let rows = load_text("[workers]\nstarts_max = 3\n").expect("valid").rows();
     assert_eq!(rows.len(), KEYS.len());
+    let data = std::path::absolute("data").expect("a working directory");
     let row = rows.iter().find(|row| row.key == "workers.starts_max").expect("the key");
     assert!(row.value == "3" && row.origin.ends_with("c.toml:2"), "{row:?}");
     assert_eq!(
         (rows[0].key.as_str(), rows[0].value.as_str(), rows[0].origin.as_str()),
-        ("daemon.data_dir", "\"data\"", "default")
+        ("daemon.data_dir", format!("\"{}\"", data.display()).as_str(), "default")
     );
 }
 

@@ -1,6 +1,7 @@
 //! What a value may be, and how it is read from TOML or from the text of a variable or flag.
 
 use serde::Serialize;
+use std::path::Path;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
 
@@ -18,8 +19,8 @@ pub(super) enum Raw<'a> {
 pub(super) enum Rule {
     /// Any text.
     Text,
-    /// A path, which cannot be empty.
-    Path,
+    /// A path, or one of these words, which stand for something else.
+    Path(&'static [&'static str]),
     /// The name of a domain, or nothing.
     Domain,
     /// A level of the log, or directives of one.
@@ -45,7 +46,7 @@ impl Rule {
     pub(super) fn allowed(&self) -> String {
         match self {
             Self::Text => "a text".into(),
-            Self::Path => "a path".into(),
+            Self::Path(_) => "a path".into(),
             Self::Domain => {
                 "a domain such as functions.example.com, without a scheme, a port or a `*`, or nothing".into()
             }
@@ -66,6 +67,14 @@ pub(super) trait Value: Sized {
 
     /// The value as TOML.
     fn show(&self) -> String;
+
+    /// The value with its path made absolute; nothing where it holds no relative path.
+    ///
+    /// # Errors
+    /// What is wrong with the working directory, which the path is relative to.
+    fn absolute(&self, _: &Rule) -> Option<Result<Self, String>> {
+        None
+    }
 }
 
 impl Value for String {
@@ -75,7 +84,7 @@ impl Value for String {
             Raw::Text(text) => text,
         };
         let allowed = match rule {
-            Rule::Path => !text.is_empty(),
+            Rule::Path(words) => !text.is_empty() || words.contains(&""),
             Rule::Domain => text.is_empty() || is_domain(text),
             Rule::LogLevel => is_log_level(text),
             _ => true,
@@ -85,6 +94,17 @@ impl Value for String {
 
     fn show(&self) -> String {
         toml::Value::String(self.clone()).to_string()
+    }
+
+    fn absolute(&self, rule: &Rule) -> Option<Result<Self, String>> {
+        let Rule::Path(words) = rule else { return None };
+        if words.contains(&self.as_str()) || Path::new(self).is_absolute() {
+            return None;
+        }
+        let path = std::path::absolute(self).map_err(|error| format!("the working directory is unknown: {error}"));
+        Some(path.and_then(|it| {
+            it.into_os_string().into_string().map_err(|it| format!("the working directory is not UTF-8: {it:?}"))
+        }))
     }
 }
 

@@ -59,6 +59,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A path of the configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A restore was interrupted there.
     #[error("a restore into {} was interrupted: run `levain restore` again, which begins anew", data_dir.display())]
     Restoring {
@@ -182,6 +185,7 @@ impl Daemon {
     /// Starts a daemon within the current tokio runtime. Whatever fails, nothing is left running.
     pub async fn start(options: impl Into<Options>) -> Result<Self, StartError> {
         let Options { config, reload, log_level } = options.into();
+        let config = config.absolute()?;
         // Before anybody can know that it runs: until then a SIGHUP would end the process.
         let reload = match reload {
             Some(reload) => Some((signal(SignalKind::hangup()).map_err(StartError::Signals)?, reload)),
