@@ -37,9 +37,7 @@ async fn deploy(daemon: &DaemonProcess, name: &str, word: &str, more: &[&str]) {
 
 /// The file of a backup of a node with everything in it, and what this node says of itself.
 async fn node(folder: &Path) -> (PathBuf, Vec<String>) {
-    let data = folder.join("data");
-    fs::create_dir(&data).unwrap();
-    let daemon = DaemonProcess::start(&data).await;
+    let daemon = DaemonProcess::start_in(folder).await;
     deploy(&daemon, "shop", "one", &["--description", "the first"]).await;
     deploy(&daemon, "shop", "two", &["--tag", "blue"]).await;
     deploy(&daemon, "shop", "three", &["--weight", "20"]).await;

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A `levain serve` on a data directory that may outlive it.
 pub struct DaemonProcess {
     child: Child,
+    /// The folder it is started in.
+    folder: PathBuf,
     data_dir: PathBuf,
     stderr: File,
 }
@@ -37,6 +39,18 @@ impl DaemonProcess {
         let mut command = Self::command(data_dir).await;
         command.arg("serve").arg("--data-dir").arg(data_dir);
         command
+    }
+
+    /// `serve` in this folder as the README has it: it keeps everything in the folder `data` there.
+    pub async fn serve_in(folder: &Path) -> Command {
+        let mut command = Self::command(folder).await;
+        command.arg("serve");
+        command
+    }
+
+    /// Starts `levain serve` in a folder as the README has it, and waits until it answers.
+    pub async fn start_in(folder: &Path) -> Self {
+        Self::spawn(Self::serve_in(folder).await, &folder.join("data")).await
     }
 
     /// Starts `levain serve` and waits until it answers.
@@ -82,8 +96,9 @@ impl DaemonProcess {
     /// Starts a prepared `levain serve` and waits for nothing.
     pub fn begin(mut command: Command, data_dir: &Path) -> Self {
         let stderr = tempfile::tempfile().unwrap();
+        let folder = command.get_current_dir().unwrap_or(data_dir).to_owned();
         let child = command.stdout(Stdio::null()).stderr(stderr.try_clone().unwrap()).spawn().unwrap();
-        Self { child, data_dir: data_dir.to_owned(), stderr }
+        Self { child, folder, data_dir: data_dir.to_owned(), stderr }
     }
 
     /// Where it serves HTTP, once it has said so.
@@ -105,20 +120,29 @@ impl DaemonProcess {
         Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// One line of a shell in the data directory, for this daemon; `levain` is the binary in this folder.
+    /// One line of a shell where the daemon was started, for this daemon; `levain` is the binary in `binaries`.
     pub async fn shell(&self, line: &str, binaries: &str) -> Command {
-        let levain = Self::command(&self.data_dir).await;
+        let levain = self.client_command().await;
         let mut command = Command::new("/bin/sh");
         command.env_clear().envs(levain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env("PATH", format!("{binaries}:/usr/bin:/bin")).env("LEVAIN_SOCKET", self.socket());
-        command.args(["-e", "-c", line]).current_dir(&self.data_dir).stdin(Stdio::null());
+        command.env("PATH", format!("{binaries}:/usr/bin:/bin"));
+        command.args(["-e", "-c", line]).current_dir(&self.folder).stdin(Stdio::null());
+        command
+    }
+
+    /// The binary where the daemon was started. It finds the daemon by itself where that is in the default place.
+    async fn client_command(&self) -> Command {
+        let mut command = Self::command(&self.folder).await;
+        if self.data_dir != self.folder.join("data") {
+            command.env("LEVAIN_SOCKET", self.socket());
+        }
         command
     }
 
     /// One command of the command line, for this daemon.
     pub async fn cli(&self, arguments: &[&str]) -> Output {
-        let mut command = Self::command(&self.data_dir).await;
-        command.args(arguments).env("LEVAIN_SOCKET", self.socket());
+        let mut command = self.client_command().await;
+        command.args(arguments);
         Self::output(command).await
     }
 

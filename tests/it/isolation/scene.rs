@@ -122,8 +122,9 @@ impl Scene {
         place(bun().await, &path.join("bun"));
         let mut command = Command::new(path.join("levain"));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &data).env("LEVAIN_BUN", path.join("bun"));
-        command.env("OPERATORS_SECRET", SECRET).current_dir(&data).stdin(Stdio::null());
-        command.arg("serve").arg("--data-dir").arg(&data).arg("--config").arg(&config);
+        command.env("OPERATORS_SECRET", SECRET).current_dir(&path).stdin(Stdio::null());
+        // Without a data directory: it is the folder `data` where the daemon is started.
+        command.arg("serve").arg("--config").arg(&config);
         command.env("LEVAIN_WORKERS_MEMORY_POLL_MS", "20").env("LEVAIN_VERSIONING_BYTECODE", "off");
         // The victim's worker is the only child of the daemon, until the attacker's comes.
         command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", "0").env("LEVAIN_HTTP_ADDRESS", "off");

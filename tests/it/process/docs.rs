@@ -22,14 +22,12 @@ fn session(document: &str) -> Vec<String> {
 
 /// Every line ends well; what stands as a comment behind a call is what it prints. Gives how many did.
 async fn works_line_by_line(document: &str) -> usize {
-    let data = tempfile::tempdir().unwrap();
-    let mut command = DaemonProcess::serve(data.path()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = DaemonProcess::serve_in(folder.path()).await;
     command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
-    let daemon = DaemonProcess::spawn(command, data.path()).await;
+    let daemon = DaemonProcess::spawn(command, &folder.path().join("data")).await;
     let said = until("it says where", || async { Some(daemon.stderr()).filter(|it| it.contains("\"http\":\"")) }).await;
     let port = said.split("\"http\":\"127.0.0.1:").nth(1).and_then(|it| it.split('"').next()).expect("a port");
-    // What the document calls the folder of the daemon is the test's own.
-    std::os::unix::fs::symlink(data.path(), data.path().join("data")).unwrap();
     let binaries = Path::new(env!("CARGO_BIN_EXE_levain")).parent().unwrap().display().to_string();
     let mut told = 0;
     for line in session(document) {

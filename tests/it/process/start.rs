@@ -80,6 +80,42 @@ async fn a_socket_whose_name_alone_is_over_the_systems_limit_is_refused_with_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_a_deep_folder_the_default_data_directory_serves_builds_and_stops() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().canonicalize().unwrap().join("d".repeat(100)).join("with a space").join("e".repeat(100));
+    fs::create_dir_all(folder.join("greeter/words")).unwrap();
+    for (path, text) in [
+        ("words/package.json", r#"{ "name": "words", "version": "1.0.0", "main": "index.js" }"#),
+        ("words/index.js", "exports.greet = (name) => `Hello, ${name}!`;"),
+        ("package.json", r#"{ "name": "greeter", "dependencies": { "words": "file:./words" } }"#),
+        ("index.ts", r#"import { greet } from "words"; export default () => new Response(greet("world"));"#),
+        (
+            "bun.lock",
+            r#"{ "lockfileVersion": 1, "workspaces": { "": { "name": "greeter", "dependencies":
+                { "words": "file:./words" } } }, "packages": { "words": ["words@file:words", {}] } }"#,
+        ),
+    ] {
+        fs::write(folder.join("greeter").join(path), text).unwrap();
+    }
+    let daemon = DaemonProcess::start_in(&folder).await;
+    let socket = daemon.socket();
+    assert!(socket.as_os_str().len() > 200, "it is longer than an address has room for");
+    daemon.cli(&["deploy", "greeter", "greeter"]).await.ok();
+    // Once more, with the packages that the first build has left.
+    daemon.cli(&["deploy", "again", "greeter"]).await.ok();
+    for name in ["greeter", "again"] {
+        assert_eq!(daemon.cli(&["invoke", name]).await.ok().trim_end(), "Hello, world!");
+    }
+    let printed = daemon.cli(&["config", "print"]).await.ok();
+    assert!(printed.contains(&format!("data_dir = \"{}/data\"", folder.display())), "{printed}");
+    let second = DaemonProcess::serve_in(&folder).await;
+    fails(second, 4, &["in use by another daemon", &folder.join("data").display().to_string()]).await;
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    assert!(!socket.exists(), "the socket file is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_bun_it_says_how_to_get_it() {
     let data = tempfile::tempdir().unwrap();
     let mut command = DaemonProcess::serve(data.path()).await;
