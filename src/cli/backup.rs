@@ -9,6 +9,7 @@ use crate::daemon::{self, FailedRestore};
 use crate::error::ErrorCode;
 use crate::protocol::message::{BackupPart, BackupRequest};
 use crate::secrets::{KeyId, KeySource};
+use crate::worker::runtime;
 use clap::Args;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -121,7 +122,7 @@ pub(super) struct Restore {
 }
 
 impl Restore {
-    pub(super) fn run(self, session: &mut Session) -> Result<(), CliError> {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let flags = config::flags(self.data_dir.as_deref(), None, None, None);
         let effective = config::load(session.config.as_deref(), &flags)?;
         let data_dir = config::data_dir(&effective);
@@ -133,6 +134,7 @@ impl Restore {
         let restored = daemon::restore(input, &data_dir).map_err(refused)?;
         let about = &restored.about;
         let source = KeySource::find(&effective.config.secrets.master_key_file, &data_dir);
+        let bun = runtime::find(config::bun_path(&effective).as_deref(), &data_dir).await;
         let key = restored.key_id.as_ref().map(|wanted| (wanted, look_for(wanted, &source)));
         let said = serde_json::json!({
             "data_dir": restored.data_dir,
@@ -142,6 +144,7 @@ impl Restore {
             "levain": about.levain,
             "key_id": restored.key_id,
             "key_is_there": key.as_ref().map(|(_, found)| found.is_ok()),
+            "bun_is_there": bun.is_ok(),
         });
         if session.out.is_json {
             return session.out.json(&said);
@@ -153,11 +156,14 @@ impl Restore {
             text::count(about.functions as usize, "function", "functions"),
             text::count(about.versions as usize, "version", "versions"),
         ))?;
-        match key {
-            Some((wanted, Err(found))) => session.out.text(&format!(
+        if let Some((wanted, Err(found))) = key {
+            session.out.text(&format!(
                 "it needs the master key {wanted} to open its secrets, and {found}: give it that key before it is started"
-            )),
-            _ => Ok(()),
+            ))?;
+        }
+        match bun {
+            Ok(_) => Ok(()),
+            Err(error) => session.out.text(&format!("it needs a Bun before it is started: {error}")),
         }
     }
 }

@@ -109,7 +109,7 @@ async fn run_async(command: Command, session: &mut Session) -> Result<(), CliErr
         Command::Manifest(command) => command.run(session).await,
         Command::Policy(command) => command.run(session).await,
         Command::Backup(command) => command.run(session).await,
-        Command::Restore(command) => command.run(session),
+        Command::Restore(command) => command.run(session).await,
         Command::Rollout(command) => command.run(session).await,
         Command::Promote(command) => command.run(session).await,
         Command::Preview(command) => command.run(session).await,

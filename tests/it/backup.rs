@@ -150,6 +150,29 @@ async fn a_restored_node_answers_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_says_how_its_directory_gets_a_bun() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let daemon = DaemonProcess::start_in(&path).await;
+    daemon.cli(&["backup", "node.levain"]).await.ok();
+    let restore = async |arguments: &[&str], has_bun: bool| {
+        let mut command = DaemonProcess::command(&path).await;
+        command.args(["restore", "node.levain", "--data-dir"]).args(arguments);
+        if !has_bun {
+            command.env_remove("LEVAIN_BUN").env("PATH", "");
+        }
+        DaemonProcess::output(command).await
+    };
+    let said = restore(&["restored"], false).await.ok();
+    let hint = format!("levain runtime install --data-dir {}`", path.join("restored").display());
+    assert!(said.contains("before it is started") && said.contains(&hint), "{said}");
+    assert_eq!(restore(&["as-json", "--json"], false).await.json()["bun_is_there"], false);
+    let said = restore(&["with-bun"], true).await.ok();
+    assert!(!said.contains("Bun"), "{said}");
+    daemon.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_restore_is_begun_anew_or_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let (file, before) = node(folder.path()).await;

@@ -191,7 +191,7 @@ async fn find_in(
             Err(reason) => looked.push(format!("{}: {reason}", bun.display())),
         }
     }
-    Err(RuntimeError::NotFound { looked })
+    Err(RuntimeError::NotFound { looked, data_dir: data_dir.to_owned() })
 }
 
 /// Where [`super::install()`] puts the pinned version.
@@ -275,6 +275,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_hint_names_the_data_directory_as_a_shell_takes_it() {
+        let hint = |path: &str| RuntimeError::NotFound { looked: Vec::new(), data_dir: path.into() }.to_string();
+        assert!(hint("/srv/levain").contains("--data-dir /srv/levain`"), "{}", hint("/srv/levain"));
+        assert!(hint("/a b/it's").contains(r"--data-dir '/a b/it'\''s'`"), "{}", hint("/a b/it's"));
+    }
+
+    #[test]
     fn the_pinned_version_is_new_enough() {
         assert!(pinned_version().is_at_least(minimum_version()));
     }
@@ -316,7 +323,8 @@ pub(super) mod tests {
         let machine = Machine::new();
         let error = machine.find(None, None).await.expect_err("there is none").to_string();
         assert!(error.contains("does not exist; PATH has none"), "{error}");
-        assert!(error.contains("`levain runtime install`"), "{error}");
+        let data = machine.0.path().join("data");
+        assert!(error.contains(&format!("`levain runtime install --data-dir {}`", data.display())), "{error}");
         machine.bun("own", "echo broken >&2; exit 1");
         machine.bun("a/bun", "echo 0.9.0");
         let error = machine.find(None, None).await.expect_err("none will do").to_string();

@@ -52,12 +52,14 @@ pub enum RuntimeError {
     },
     /// No Bun that will do is where it is looked for.
     #[error(
-        "found no Bun {} or later ({}); run `levain runtime install`, or name one in LEVAIN_BUN",
-        minimum_version(), looked.join("; ")
+        "found no Bun {} or later ({}); run `levain runtime install --data-dir {}`, or name one in LEVAIN_BUN",
+        minimum_version(), looked.join("; "), quoted(data_dir)
     )]
     NotFound {
         /// The places, each with what was wrong there.
         looked: Vec<String>,
+        /// The data directory that it was looked for in.
+        data_dir: PathBuf,
     },
     /// Bun is installed with npm.
     #[error(
@@ -89,6 +91,17 @@ pub enum RuntimeError {
         /// What happened.
         source: io::Error,
     },
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-+,:@%".contains(it);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 impl RuntimeError {

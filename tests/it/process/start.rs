@@ -120,7 +120,8 @@ async fn without_bun_it_says_how_to_get_it() {
     let data = tempfile::tempdir().unwrap();
     let mut command = DaemonProcess::serve(data.path()).await;
     command.env_remove("LEVAIN_BUN").env("PATH", "");
-    fails(command, 7, &["levain runtime install"]).await;
+    let hint = format!("levain runtime install --data-dir {}", data.path().display());
+    fails(command, 7, &[&hint]).await;
     let mut command = DaemonProcess::serve(data.path()).await;
     command.env("LEVAIN_BUN", "/no/such/bun");
     fails(command, 7, &["/no/such/bun"]).await;
