@@ -17,8 +17,10 @@
 mod bytecode;
 mod difference;
 mod error;
+mod named;
 mod stage;
 mod tree;
+mod user;
 
 #[cfg(test)]
 mod tests;
@@ -26,9 +28,11 @@ mod tests;
 pub use bytecode::{BytecodeStore, Compiled, Draft};
 pub use difference::{Change, Diff, Difference, DifferenceLimits, FileDifference};
 pub use error::BundleError;
+pub use named::{Named, NotOpened, SourceFolder};
 pub(crate) use stage::check_path;
 pub use stage::{BundleLimits, Content, Staged};
 pub(crate) use tree::remove as remove_tree;
+pub use user::UnixUser;
 
 use crate::crash_point::crash_point;
 use crate::model::{Digest, FunctionId, VersionLabel};

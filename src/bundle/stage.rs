@@ -1,14 +1,15 @@
 //! A bundle on its way in: checked, written, hashed and on disk, but without its final name.
 
-use super::{BundleError, INCOMING, folder, tree};
+use super::{BundleError, INCOMING, SourceFolder, folder, tree};
 use crate::crash_point::crash_point;
 use crate::model::{Digest, FunctionId, VersionLabel};
 use bytes::Bytes;
 use std::collections::{BTreeMap, btree_map};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The longest path inside a bundle, in bytes; with the store's own folders it stays under the system's 4096.
@@ -27,6 +28,43 @@ pub enum Content {
     Bytes(Bytes),
     /// The regular file to copy them from. A link is refused: whoever means its target names that.
     File(PathBuf),
+    /// The regular file of a folder that is not the daemon's own, by its path in there.
+    Within(SourceFolder, String),
+    /// A regular file that is open, and its path.
+    Opened(Arc<File>, PathBuf),
+}
+
+impl Content {
+    /// Its source, opened at its beginning; nothing for bytes. What is no regular file is `InvalidData`.
+    pub(crate) fn open(&self) -> io::Result<Option<File>> {
+        match self {
+            Self::Bytes(_) => Ok(None),
+            Self::File(path) => tree::open_file(path).map(Some),
+            Self::Within(folder, inside) => folder.open(inside).map(Some),
+            Self::Opened(file, _) => {
+                let mut file = file.try_clone()?;
+                file.rewind()?;
+                Ok(Some(file))
+            }
+        }
+    }
+
+    /// The bytes that it is; empty where it has a source.
+    pub(crate) fn bytes(&self) -> Bytes {
+        match self {
+            Self::Bytes(bytes) => bytes.clone(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Where it comes from, as an error names it.
+    fn place(&self) -> PathBuf {
+        match self {
+            Self::Bytes(_) => PathBuf::new(),
+            Self::File(path) | Self::Opened(_, path) => path.clone(),
+            Self::Within(folder, inside) => folder.path_of(inside),
+        }
+    }
 }
 
 /// How large a bundle may be.
@@ -218,12 +256,15 @@ fn copy(content: &Content, target: &Path, room: u64) -> Result<u64, BundleError>
     let written = match content {
         Content::Bytes(bytes) if bytes.len() as u64 > room => room.saturating_add(1),
         Content::Bytes(bytes) => file.write_all(bytes).map(|()| bytes.len() as u64).map_err(at_target)?,
-        Content::File(path) => {
-            let source = tree::open_file(path).map_err(|cause| match cause.kind() {
-                io::ErrorKind::InvalidData => BundleError::NotAFile(path.clone()),
-                _ => BundleError::Source { path: path.clone(), cause },
+        _ => {
+            let source = content.open().map_err(|cause| match cause.kind() {
+                io::ErrorKind::InvalidData => BundleError::NotAFile(content.place()),
+                _ => BundleError::Source { path: content.place(), cause },
             })?;
-            copy_file(source, path, &mut file, target, room.saturating_add(1))?
+            match source {
+                Some(source) => copy_file(source, &content.place(), &mut file, target, room.saturating_add(1))?,
+                None => 0,
+            }
         }
     };
     // Set rather than given at creation, because the umask has no say in it.

@@ -74,7 +74,7 @@ fn list(folder: &Path, prefix: &str, paths: &mut Vec<String>) -> io::Result<()> 
     Ok(())
 }
 
-fn foreign() -> io::Error {
+pub(super) fn foreign() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not a regular file")
 }
 

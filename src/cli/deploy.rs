@@ -160,8 +160,8 @@ async fn send(
     let mut interrupts = Interrupts::listen()?;
     let result = follow(&mut interrupts, client, request, out).await;
     match (path.filter(|_| !is_uploading), result) {
-        // It is there, so it is the daemon that may not read it.
-        (Some(path), Err(error)) if is_not_found(&error) && path.exists() => {
+        // It is there, so it is the daemon that may not read it, or not for this user.
+        (Some(path), Err(error)) if may_not_read(&error) && path.exists() => {
             pack::put(request, &path, out)?;
             follow(&mut interrupts, client, request, out).await
         }
@@ -169,8 +169,8 @@ async fn send(
     }
 }
 
-fn is_not_found(error: &CliError) -> bool {
-    error.refusal().is_some_and(|it| it.code == ErrorCode::BundleNotFound)
+fn may_not_read(error: &CliError) -> bool {
+    error.refusal().is_some_and(|it| matches!(it.code, ErrorCode::BundleNotFound | ErrorCode::Forbidden))
 }
 
 /// Sends the request and shows what its build says.

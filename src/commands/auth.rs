@@ -218,7 +218,12 @@ impl Grant {
     /// As the audit trail names who has the token.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        Caller { actor: format!("token:{}", self.token.name).into(), is_admin: self.token.has(Scope::Admin) }
+        // Only the scope `admin` may name files, and it may read what the daemon may.
+        Caller {
+            actor: format!("token:{}", self.token.name).into(),
+            is_admin: self.token.has(Scope::Admin),
+            reads_as: None,
+        }
     }
 
     /// What its token is called.

@@ -66,7 +66,7 @@ async fn run_with(
         Begun::Plain => None,
     };
     let label = request.version.take().map(|label| label.parse::<VersionLabel>()).transpose()?;
-    let code = source(&mut request)?;
+    let code = source(&mut request, caller)?;
     let mut act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
     act.dry_run = request.dry_run;
     if let Some(preview) = &preview {
@@ -226,8 +226,9 @@ pub(super) fn check_tags(tags: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-fn source(request: &mut DeployRequest) -> Result<Option<Code>, Error> {
-    let path = request.bundle_path.take().map(|path| (Source::Path(path.into()), model::Source::Path));
+fn source(request: &mut DeployRequest, caller: &Caller) -> Result<Option<Code>, Error> {
+    let at_path = |path: String| (Source::Path(path.into(), caller.reads_as.clone()), model::Source::Path);
+    let path = request.bundle_path.take().map(at_path);
     let bytes = request.bundle.take().map(|bytes| (Source::Bytes(bytes.0), model::Source::Upload));
     let files = request.files.take().map(|files| {
         let files = files.into_iter().map(|(path, bytes)| (path, bytes.0)).collect();

@@ -116,6 +116,7 @@ impl From<SourceError> for Error {
     fn from(error: SourceError) -> Self {
         let code = match &error {
             SourceError::NotFound { .. } => ErrorCode::BundleNotFound,
+            SourceError::OtherUser { .. } => ErrorCode::Forbidden,
             SourceError::Relative(_) => ErrorCode::InvalidRequest,
             SourceError::Empty
             | SourceError::Extension(_)

@@ -58,7 +58,7 @@ pub use status::disk;
 pub use tokens::keep_token_uses;
 
 use crate::{
-    bundle::{BundleStore, BytecodeStore},
+    bundle::{BundleStore, BytecodeStore, UnixUser},
     config::{self, Config},
     deploy::{Builder, Manifests, Scratch},
     error::{Error, ErrorCode},
@@ -160,6 +160,8 @@ pub struct Caller {
     pub actor: Arc<str>,
     /// Whether it may do what needs the scope `admin`.
     pub is_admin: bool,
+    /// Whose rights count for the files it names; absent: those of the daemon.
+    pub reads_as: Option<Arc<UnixUser>>,
 }
 
 /// Where a command sends parts of its answer.

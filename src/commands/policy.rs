@@ -235,7 +235,7 @@ async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged
         let text = format!("{breach}; there is no version to go back to");
         return warn(context, &entry, alias, judged, text);
     };
-    let caller = Caller { actor: ACTOR.into(), is_admin: false };
+    let caller = Caller { actor: ACTOR.into(), is_admin: false, reads_as: None };
     let act = Act::new(context, DeploymentKind::AutoRollback, name.clone(), &caller, Some(breach.to_string()));
     match act.activate(&entry, target, 0).await {
         Ok(_) => log(context, &entry, judged, format!("{name} goes back to {}: {breach}", target.label)),

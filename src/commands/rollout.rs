@@ -99,7 +99,7 @@ async fn apply(context: &Arc<Context>, entry: &Entry, rollout: Rollout) -> Resul
         RolloutStatus::Done => (DeploymentKind::Promote, None),
         _ => (DeploymentKind::Traffic, Some(rollout.present().percent)),
     };
-    let caller = Caller { actor: ACTOR.into(), is_admin: false };
+    let caller = Caller { actor: ACTOR.into(), is_admin: false, reads_as: None };
     let mut act = Act::new(context, kind, rollout.alias.clone(), &caller, Some(rollout.step_text()));
     act.weight = weight;
     act.rollout = Some(rollout);

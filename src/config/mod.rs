@@ -134,9 +134,9 @@ schema! {
         socket: String = "", Rule::Path(&[""]), Restart,
             "Path of the command socket; programs other than levain may need one of at most 107 bytes; empty: levain.sock in the data directory.";
         allowed_uids: Vec<u32> = [], Rule::Numbers, Restart,
-            "Users besides the daemon's own and root that may use the command socket.";
+            "Users besides the daemon's own and root that may use the command socket, with every command; docs/protocol.md.";
         allowed_gids: Vec<u32> = [], Rule::Numbers, Restart,
-            "Groups whose members (by their primary group) may use the command socket.";
+            "Groups whose members (by their primary group) may use the command socket as well.";
         log_level: String = "info", Rule::LogLevel, Live,
             "error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug.";
         log_format: LogFormat = LogFormat::Auto, Rule::Choice(LogFormat::NAMES), Restart,

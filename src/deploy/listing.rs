@@ -12,16 +12,14 @@ use super::{
     SourceError,
     build::project::{MODULES, REGISTRY_FILE},
 };
+use crate::bundle::SourceFolder;
 use ignore::{
     Match,
     gitignore::{Gitignore, GitignoreBuilder},
 };
 use std::{
-    fs,
-    fs::OpenOptions,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// The file with the rules of git.
@@ -63,33 +61,35 @@ impl Rules {
 }
 
 /// A folder being read.
-struct Listing {
+struct Listing<'a> {
+    folder: &'a SourceFolder,
     rules: Rules,
     kind: Listed,
-    files: Vec<(String, PathBuf)>,
+    files: Vec<String>,
     files_max: usize,
 }
 
-/// The files of a bundle in a folder: their paths inside it, and where they are. Links are listed, not followed.
-pub(super) fn list(folder: &Path, kind: Listed, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
-    let mut listing = Listing { rules: Rules::default(), kind, files: Vec::new(), files_max };
-    listing.read(folder, "", false)?;
+/// The files of a bundle in a folder, by their paths inside it. Links are listed, not followed.
+pub(super) fn list(folder: &SourceFolder, kind: Listed, files_max: usize) -> Result<Vec<String>, SourceError> {
+    let mut listing = Listing { folder, rules: Rules::default(), kind, files: Vec::new(), files_max };
+    listing.read("", false)?;
     Ok(listing.files)
 }
 
-impl Listing {
-    fn read(&mut self, folder: &Path, prefix: &str, is_in_modules: bool) -> Result<(), SourceError> {
-        let at_folder = |cause| SourceError::NotFound { path: folder.to_owned(), cause };
+impl Listing<'_> {
+    /// Reads what is in a folder; `prefix` is its path with a slash behind it, or empty.
+    fn read(&mut self, prefix: &str, is_in_modules: bool) -> Result<(), SourceError> {
+        let folder = self.folder.path_of(prefix);
+        let at_folder = |cause| SourceError::NotFound { path: folder.clone(), uid: self.folder.uid(), cause };
         let (git, own) = (self.rules.git.len(), self.rules.own.len());
-        self.rules.own.extend(rules(folder, OWN_IGNORE)?);
+        let children = self.folder.list(prefix.trim_end_matches('/')).map_err(at_folder)?;
+        self.rules.own.extend(rules(self.folder, prefix, OWN_IGNORE)?);
         if !is_in_modules {
-            self.rules.git.extend(rules(folder, GIT_IGNORE)?);
+            self.rules.git.extend(rules(self.folder, prefix, GIT_IGNORE)?);
         }
-        for child in fs::read_dir(folder).map_err(at_folder)? {
-            let child = child.map_err(at_folder)?;
-            let path = child.path();
-            let name = child.file_name().into_string().map_err(|_| SourceError::Name(path.clone()))?;
-            let is_folder = child.file_type().map_err(at_folder)?.is_dir();
+        for (name, is_folder) in children {
+            let path = folder.join(&name);
+            let name = name.into_string().map_err(|_| SourceError::Name(path.clone()))?;
             let is_modules = is_folder && name == MODULES;
             let left_out = match Rules::say(&self.rules.own, &path, is_folder) {
                 _ if name.starts_with('.') => is_folder || name != REGISTRY_FILE || self.kind != Listed::Project,
@@ -103,12 +103,12 @@ impl Listing {
             }
             let inside = format!("{prefix}{name}");
             if is_folder {
-                self.read(&path, &format!("{inside}/"), is_in_modules || is_modules)?;
+                self.read(&format!("{inside}/"), is_in_modules || is_modules)?;
             } else {
-                self.files.push((inside, path));
+                self.files.push(inside);
             }
             if self.files.len() > self.files_max {
-                return Err(SourceError::TooManyFiles { path: folder.to_owned(), max: self.files_max });
+                return Err(SourceError::TooManyFiles { path: folder, max: self.files_max });
             }
         }
         self.rules.git.truncate(git);
@@ -118,22 +118,20 @@ impl Listing {
 }
 
 /// The rules of one file, if there is one. As for git, a link is none.
-fn rules(folder: &Path, name: &str) -> Result<Option<Gitignore>, SourceError> {
-    let path = folder.join(name);
-    let refused = |reason: String| SourceError::IgnoreFile { path: path.clone(), reason };
-    let Some(text) = read_rules(&path).map_err(|cause| refused(cause.to_string()))? else { return Ok(None) };
-    let mut builder = GitignoreBuilder::new(folder);
+fn rules(folder: &SourceFolder, prefix: &str, name: &str) -> Result<Option<Gitignore>, SourceError> {
+    let (parent, inside) = (folder.path_of(prefix), format!("{prefix}{name}"));
+    let refused = |reason: String| SourceError::IgnoreFile { path: parent.join(name), reason };
+    let Some(text) = read_rules(folder, &inside).map_err(|cause| refused(cause.to_string()))? else { return Ok(None) };
+    let mut builder = GitignoreBuilder::new(&parent);
     for line in text.trim_start_matches('\u{feff}').lines() {
         builder.add_line(None, line).map_err(|error| refused(error.to_string()))?;
     }
     builder.build().map(Some).map_err(|error| refused(error.to_string()))
 }
 
-fn read_rules(path: &Path) -> io::Result<Option<String>> {
-    // Whoever wrote the folder may have put a pipe there, which would be waited for.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) if file.metadata()?.is_file() => file,
+fn read_rules(folder: &SourceFolder, inside: &str) -> io::Result<Option<String>> {
+    let file = match folder.open(inside) {
+        Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Err(cause),
         _ => return Ok(None),
     };
@@ -147,6 +145,15 @@ fn read_rules(path: &Path) -> io::Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Named;
+    use std::fs;
+
+    fn opened(path: &Path) -> SourceFolder {
+        match Named::open(path, None) {
+            Ok(Named::Folder(folder)) => folder,
+            other => panic!("{other:?}"),
+        }
+    }
 
     fn listed(files: &[(&str, &str)], is_finished: bool) -> Result<Vec<String>, SourceError> {
         let folder = tempfile::tempdir().expect("a folder");
@@ -156,7 +163,7 @@ mod tests {
             fs::write(path, text).expect("a file");
         }
         let kind = if is_finished { Listed::FinishedBundle } else { Listed::Bundle };
-        let mut names: Vec<_> = list(folder.path(), kind, 10)?.into_iter().map(|(name, _)| name).collect();
+        let mut names = list(&opened(folder.path()), kind, 10)?;
         names.sort();
         Ok(names)
     }
@@ -230,8 +237,7 @@ mod tests {
             fs::write(path, "").expect("a file");
         }
         fs::write(folder.path().join(".levainignore"), "!node_modules").expect("a file");
-        let listed = list(folder.path(), Listed::Project, 10).expect("a listing");
-        let mut names: Vec<_> = listed.into_iter().map(|(name, _)| name).collect();
+        let mut names = list(&opened(folder.path()), Listed::Project, 10).expect("a listing");
         names.sort();
         assert_eq!(names, [".npmrc", "packages/b/index.ts", "src/a.ts"]);
     }
@@ -247,6 +253,6 @@ mod tests {
         let link = tempfile::tempdir().expect("a folder");
         std::os::unix::fs::symlink("/dev/zero", link.path().join(".gitignore")).expect("a link");
         nix::unistd::mkfifo(&link.path().join(".levainignore"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
-        assert_eq!(list(link.path(), Listed::Bundle, 10).expect("a listing"), []);
+        assert!(list(&opened(link.path()), Listed::Bundle, 10).expect("a listing").is_empty());
     }
 }

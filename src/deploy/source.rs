@@ -6,14 +6,18 @@ use super::{
     build::project::{self, PACKAGE_FILE, REGISTRY_FILE},
     listing::{Listed, list},
 };
-use crate::{bundle::Content, config::LimitsConfig, crash_point::crash_point};
+use crate::{
+    bundle::{Content, Named, NotOpened, SourceFolder, UnixUser},
+    config::LimitsConfig,
+    crash_point::crash_point,
+};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -35,8 +39,8 @@ const UPLOADED_NAME: &str = "bundle.js";
 /// Where code comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A file, folder or archive on this machine.
-    Path(PathBuf),
+    /// A file, folder or archive on this machine, and whose rights count; absent: those of this process.
+    Path(PathBuf, Option<Arc<UnixUser>>),
     /// The bytes of one file.
     Bytes(Bytes),
     /// Files by their relative path.
@@ -49,10 +53,26 @@ pub enum Source {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// There is nothing at the path.
-    #[error("`{}` does not exist on the daemon's machine, or the daemon may not read it: {cause}", path.display())]
+    #[error(
+        "`{}` does not exist on the daemon's machine, or it may not be read with the rights of {}: {cause}",
+        path.display(), uid.map_or_else(|| "the daemon".to_owned(), |it| format!("user {it}"))
+    )]
     NotFound {
         /// The path.
         path: PathBuf,
+        /// Whose rights were not enough, if not the daemon's own.
+        uid: Option<u32>,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The daemon cannot read as the user who names the path.
+    #[error(
+        "the daemon reads no path with more rights than you have, and cannot read as user {uid} ({cause}): send the code \
+         itself, with `levain deploy --upload`, or as `bundle`, `files` or `archive`"
+    )]
+    OtherUser {
+        /// The user.
+        uid: u32,
         /// What the system says.
         cause: io::Error,
     },
@@ -144,7 +164,7 @@ struct Found {
     files: Vec<(String, Content)>,
     unpacked: Option<TempDir>,
     /// The folder that they are in, if it is the caller's own: what is there and not among them was left out.
-    folder: Option<PathBuf>,
+    folder: Option<SourceFolder>,
 }
 
 impl Source {
@@ -159,12 +179,12 @@ impl Source {
         if let Some(folder) = &folder {
             let kind =
                 if is_finished(folder, wanted.entry.as_deref()) { Listed::FinishedBundle } else { Listed::Bundle };
-            files = at_paths(list(folder, kind, limits.bundle_files_max as usize)?);
+            files = within(folder, list(folder, kind, limits.bundle_files_max as usize)?);
         }
         if unpacked.is_some() {
             files.retain(|(path, _)| path.rsplit('/').next() != Some(REGISTRY_FILE));
         }
-        let entry = find_entry(&files, wanted.entry.clone(), folder.as_deref())?;
+        let entry = find_entry(&files, wanted.entry.clone(), folder.as_ref())?;
         Ok(Opened { files, entry, project: None, _unpacked: unpacked })
     }
 
@@ -179,21 +199,21 @@ impl Source {
             Self::Bytes(bytes) => alone(vec![(entry.unwrap_or(UPLOADED_NAME).to_owned(), Content::Bytes(bytes))]),
             Self::Files(files) => alone(files.into_iter().map(|(path, bytes)| (path, Content::Bytes(bytes))).collect()),
             Self::Archive(bytes) => from_archive(Input::Bytes(bytes))?,
-            Self::Path(path) if path.is_relative() => return Err(SourceError::Relative(path)),
-            Self::Path(path) => match look(&path)? {
-                Place::Folder => {
-                    let files = at_paths(list(&path, Listed::Project, limits.bundle_files_max as usize)?);
-                    Found { files, unpacked: None, folder: Some(path) }
+            Self::Path(path, _) if path.is_relative() => return Err(SourceError::Relative(path)),
+            Self::Path(path, user) => match look(&path, user.as_deref())? {
+                Place::Folder(folder) => {
+                    let files = list(&folder, Listed::Project, limits.bundle_files_max as usize)?;
+                    Found { files: within(&folder, files), unpacked: None, folder: Some(folder) }
                 }
                 Place::Archive(file) => from_archive(Input::File(file))?,
-                Place::Code(name, path) => alone(vec![(name, Content::File(path))]),
+                Place::Code(name, content) => alone(vec![(name, content)]),
             },
         })
     }
 }
 
-fn at_paths(files: Vec<(String, PathBuf)>) -> Vec<(String, Content)> {
-    files.into_iter().map(|(name, path)| (name, Content::File(path))).collect()
+fn within(folder: &SourceFolder, names: Vec<String>) -> Vec<(String, Content)> {
+    names.into_iter().map(|name| (name.clone(), Content::Within(folder.clone(), name))).collect()
 }
 
 /// How these files are built, if they are.
@@ -204,19 +224,16 @@ fn plan(files: &[(String, Content)], wanted: &Wanted) -> Result<Option<Project>,
 }
 
 fn read_package(content: &Content) -> Result<Bytes, SourceError> {
-    let bytes = match content {
-        Content::Bytes(bytes) => bytes.clone(),
-        Content::File(path) => {
-            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-            let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-            let read = file.and_then(|file| {
-                let mut bytes = Vec::new();
-                file.take(PACKAGE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-                Ok(bytes)
-            });
-            read.map_err(|error| SourceError::Package(error.to_string()))?.into()
-        }
+    let read = || -> io::Result<Bytes> {
+        let file = match content.open()? {
+            Some(file) => file,
+            None => return Ok(content.bytes()),
+        };
+        let mut bytes = Vec::new();
+        file.take(PACKAGE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes.into())
     };
+    let bytes = read().map_err(|error| SourceError::Package(error.to_string()))?;
     if bytes.len() as u64 > PACKAGE_BYTES_MAX {
         return Err(SourceError::Package(format!("it has more than {PACKAGE_BYTES_MAX} bytes")));
     }
@@ -224,20 +241,26 @@ fn read_package(content: &Content) -> Result<Bytes, SourceError> {
 }
 
 /// The files of a folder that are needed, by the rules that [`Source::open`] has: what a client sends.
-pub fn list_needed(folder: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
-    let files = list(folder, Listed::Project, files_max)?;
-    if plan(&at_paths(files.clone()), wanted)?.is_some() {
-        return Ok(files);
+pub fn list_needed(path: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
+    let at_path = |cause| SourceError::NotFound { path: path.to_owned(), uid: None, cause };
+    let folder = match Named::open_own(path) {
+        Ok(Named::Folder(folder)) => folder,
+        Ok(_) => return Err(at_path(io::ErrorKind::NotADirectory.into())),
+        Err(NotOpened::Identity(cause) | NotOpened::Path(cause)) => return Err(at_path(cause)),
+    };
+    let mut names = list(&folder, Listed::Project, files_max)?;
+    if plan(&within(&folder, names.clone()), wanted)?.is_none() {
+        let kind = if is_finished(&folder, wanted.entry.as_deref()) { Listed::FinishedBundle } else { Listed::Bundle };
+        names = list(&folder, kind, files_max)?;
     }
-    let kind = if is_finished(folder, wanted.entry.as_deref()) { Listed::FinishedBundle } else { Listed::Bundle };
-    list(folder, kind, files_max)
+    Ok(names.into_iter().map(|name| (name.clone(), path.join(name))).collect())
 }
 
 /// Whether a folder's file to import has all it needs in it, as its name says.
-fn is_finished(folder: &Path, entry: Option<&str>) -> bool {
+fn is_finished(folder: &SourceFolder, entry: Option<&str>) -> bool {
     match entry {
         Some(entry) => is_bundled(entry),
-        None => EXTENSIONS.iter().any(|it| folder.join(format!("{BUNDLED_NAME}.{it}")).is_file()),
+        None => EXTENSIONS.iter().any(|it| folder.has(&format!("{BUNDLED_NAME}.{it}"))),
     }
 }
 
@@ -255,35 +278,34 @@ pub fn stored_name(path: &Path) -> Option<String> {
 
 /// What is at a path.
 enum Place {
-    Folder,
+    Folder(SourceFolder),
     Archive(File),
-    /// What it is stored as, and where it is.
-    Code(String, PathBuf),
+    /// What it is stored as, and what is in it.
+    Code(String, Content),
 }
 
-fn look(path: &Path) -> Result<Place, SourceError> {
-    let not_found = |cause| SourceError::NotFound { path: path.to_owned(), cause };
-    // Following a link is right here: it is what the caller named.
-    let real = path.canonicalize().map_err(not_found)?;
-    let metadata = fs::metadata(&real).map_err(not_found)?;
-    if metadata.is_dir() {
-        return Ok(Place::Folder);
-    }
-    let name = stored_name(&real);
-    if metadata.is_file() {
-        // What was a file may be a pipe by now.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&real).map_err(not_found)?;
-        let input = Input::File(file);
-        match (Format::of(&input).map_err(not_found)?, input) {
-            // Text may begin like that.
-            (Some(Format::Other(_)), _) if name.is_some() => {}
-            (Some(_), Input::File(file)) => return Ok(Place::Archive(file)),
-            _ => {}
+fn look(path: &Path, user: Option<&UnixUser>) -> Result<Place, SourceError> {
+    let uid = user.map(|it| it.uid);
+    let not_found = |cause| SourceError::NotFound { path: path.to_owned(), uid, cause };
+    let named = Named::open(path, user).map_err(|error| match (error, uid) {
+        (NotOpened::Identity(cause), Some(uid)) => SourceError::OtherUser { uid, cause },
+        (NotOpened::Identity(cause) | NotOpened::Path(cause), _) => not_found(cause),
+    })?;
+    let (file, real) = match named {
+        Named::Folder(folder) => return Ok(Place::Folder(folder)),
+        Named::Other(real) if stored_name(&real).is_some() => {
+            return Err(not_found(io::Error::other("it is not a regular file")));
         }
-    }
-    match name {
-        Some(name) => Ok(Place::Code(name, real)),
-        None => Err(SourceError::Extension(real.to_string_lossy().into_owned())),
+        Named::Other(real) => return Err(SourceError::Extension(real.to_string_lossy().into_owned())),
+        Named::File(file, real) => (file, real),
+    };
+    let name = stored_name(&real);
+    let input = Input::File(file.try_clone().map_err(not_found)?);
+    match (Format::of(&input).map_err(not_found)?, name) {
+        // Text may begin as an archive that is not unpacked.
+        (None | Some(Format::Other(_)), Some(name)) => Ok(Place::Code(name, Content::Opened(Arc::new(file), real))),
+        (None, None) => Err(SourceError::Extension(real.to_string_lossy().into_owned())),
+        (Some(_), _) => Ok(Place::Archive(file)),
     }
 }
 
@@ -328,10 +350,10 @@ fn extension(path: &str) -> Option<&str> {
 fn find_entry(
     files: &[(String, Content)],
     entry: Option<String>,
-    folder: Option<&Path>,
+    folder: Option<&SourceFolder>,
 ) -> Result<String, SourceError> {
     let has = |name: &str| files.iter().any(|(path, _)| path == name);
-    let left_out = |name: &String| !has(name) && folder.is_some_and(|it| it.join(name).is_file());
+    let left_out = |name: &String| !has(name) && folder.is_some_and(|it| it.has(name));
     let entry = match entry {
         Some(entry) if left_out(&entry) => return Err(SourceError::LeftOut(entry)),
         Some(entry) => entry,
@@ -357,7 +379,7 @@ fn find_entry(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
+    use std::{fs, io::Write as _};
 
     fn files(names: &[&str]) -> Source {
         Source::Files(names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect())
@@ -410,11 +432,11 @@ mod tests {
 
     #[test]
     fn a_folder_is_read_without_what_is_no_part_of_it() {
-        let path = |folder: &TempDir| Source::Path(folder.path().into());
+        let path = |folder: &TempDir| Source::Path(folder.path().into(), None);
         let source = folder(&[("index.ts", ""), ("lib/a.ts", ""), (".env", ""), ("lib/.git/config", "")]);
         let wanted = (vec!["index.ts".to_owned(), "lib/a.ts".into()], "index.ts".to_owned());
         assert_eq!(open(path(&source), None).expect("a bundle"), wanted);
-        assert!(matches!(open(Source::Path("x".into()), None), Err(SourceError::Relative(_))));
+        assert!(matches!(open(Source::Path("x".into(), None), None), Err(SourceError::Relative(_))));
         let names: Vec<_> = (0..11).map(|it| format!("{it}.ts")).collect();
         let many = folder(&names.iter().map(|it| (it.as_str(), "")).collect::<Vec<_>>());
         assert!(matches!(open(path(&many), None), Err(SourceError::TooManyFiles { max: 10, .. })));
@@ -439,7 +461,7 @@ mod tests {
             let file = folder(&[("x.js", "")]);
             let path = file.path().join("x.js");
             File::create(&path).and_then(|mut it| it.write_all(&bytes)).expect("a file");
-            let from_path = open(Source::Path(path), entry).expect("a bundle");
+            let from_path = open(Source::Path(path, None), entry).expect("a bundle");
             assert_eq!(open(Source::Archive(bytes), entry).expect("a bundle"), from_path);
             from_path
         };
@@ -452,8 +474,8 @@ mod tests {
         assert_eq!(both(&["f/a.ts", "f/b.ts"], Some("b.ts")).1, "b.ts");
         assert_eq!(both(&["f/index.ts", "ff/a.ts"], Some("ff/a.ts")).0.len(), 2);
         let text = folder(&[("x.js", "BZhello()"), ("x.txt", "BZhello()")]);
-        assert_eq!(open(Source::Path(text.path().join("x.js")), None).expect("code").1, "bundle.js");
-        let other = open(Source::Path(text.path().join("x.txt")), None);
+        assert_eq!(open(Source::Path(text.path().join("x.js"), None), None).expect("code").1, "bundle.js");
+        let other = open(Source::Path(text.path().join("x.txt"), None), None);
         assert!(matches!(other, Err(SourceError::Archive(ArchiveError::Format("bzip2")))), "{other:?}");
     }
 }

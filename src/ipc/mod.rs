@@ -9,6 +9,7 @@ mod connection;
 mod outbox;
 
 use crate::{
+    bundle::UnixUser,
     commands::{Caller, Context},
     error::{Error, ErrorCode},
     lanes::Lanes,
@@ -27,15 +28,19 @@ use interprocess::{
     os::unix::local_socket::ListenerOptionsExt,
 };
 use nix::{
+    errno::Errno,
     sys::socket::{getsockopt, sockopt::PeerCredentials},
     unistd::Pid,
 };
 use std::{
     fs::{self, Permissions},
     io,
-    os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net::UnixStream,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -219,7 +224,33 @@ fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
         tracing::warn!(pid, "a worker, or a process that has ended already, was refused at the command socket");
         return Err(refusal("functions may not use this socket; what ends before it is let in may not either".into()));
     }
-    Ok(Caller { actor: format!("uid:{uid}").into(), is_admin: true })
+    // The daemon reads what a peer names. Its own user and root can read that themselves.
+    let reads_as = match uid == own || uid == 0 {
+        true => None,
+        false => {
+            let groups = peer_groups(socket);
+            let groups = groups.map_err(|error| refusal(format!("the system does not say your groups: {error}")))?;
+            Some(Arc::new(UnixUser { uid, gid, groups }))
+        }
+    };
+    Ok(Caller { actor: format!("uid:{uid}").into(), is_admin: true, reads_as })
+}
+
+/// The groups that a peer had besides its primary one when it connected.
+#[allow(unsafe_code, reason = "SO_PEERGROUPS has no safe wrapper")]
+fn peer_groups(socket: &Socket) -> io::Result<Vec<u32>> {
+    // The most that Linux lets a process have.
+    let mut groups = vec![0_u32; 65_536];
+    let mut bytes = libc::socklen_t::try_from(size_of_val(groups.as_slice())).expect("256 KiB");
+    // SAFETY: the kernel writes at most so many bytes, which the vector has, and says how many.
+    let outcome = unsafe {
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERGROUPS);
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, groups.as_mut_ptr().cast(), &raw mut bytes)
+    };
+    Errno::result(outcome)?;
+    groups.truncate(bytes as usize / size_of::<u32>());
+    groups.shrink_to_fit();
+    Ok(groups)
 }
 
 /// Says why and closes the connection.

@@ -52,6 +52,7 @@ mod rogue;
 mod rollback;
 mod rollout;
 mod secrets;
+mod sources;
 mod spawner;
 mod status;
 mod storm;
