@@ -76,6 +76,7 @@
 //! | A worker that does what no shim does is ended with the reason, and one that says a lot is read slowly; nobody else notices | [`worker`] | `tests/it/rogue.rs` |
 //! | A token is nowhere but in the answer that made it, and counts until it is revoked or expires and no longer | [`commands`] | `tests/it/tokens.rs`, `tests/it/http/auth.rs` |
 //! | A peer deploys nothing that it cannot read itself, and a folder leads to nothing outside of it | [`bundle`], [`ipc`] | `tests/it/sources.rs` exchanges folders for links and reads as another user |
+//! | No worker starts with a bundle that is not what was published | [`bundle`], [`scheduler`] | `tests/it/integrity.rs` changes bundles on disk |
 //! | What a slow or greedy HTTP client makes the daemon hold is bounded, and nothing below `/api/` answers without a token | [`http`] | `tests/it/http` |
 //! | Who breaks the rules of HTTP/2 or sends what can be read in two ways is cut off, and nobody else notices | [`http`] | `tests/it/http/http2.rs`, `tests/it/http/smuggling.rs` |
 //! | The daemon says that it is ready when its functions are served and its kept workers are warm, and takes it back when it begins to stop | [`http`], [`daemon`] | `tests/it/http/ready.rs` |

@@ -13,7 +13,7 @@
 //!
 //! All methods but [`BytecodeStore::compiled`] and [`BytecodeStore::has`] block on the disk.
 
-use super::{INCOMING, tree};
+use super::{INCOMING, Stamps, tree};
 use crate::model::VersionId;
 use parking_lot::Mutex;
 use std::{
@@ -38,7 +38,22 @@ pub struct BytecodeStore {
 
 /// The folder of a version's compiled form, once there is one that can be trusted. Clones are about the same version.
 #[derive(Debug, Clone, Default)]
-pub struct Compiled(Arc<OnceLock<PathBuf>>);
+pub struct Compiled(Arc<OnceLock<Form>>);
+
+/// A compiled form on disk.
+#[derive(Debug)]
+struct Form {
+    folder: PathBuf,
+    /// What it looked like when it was made or read through; nothing where that cannot be told.
+    stamps: Option<Stamps>,
+}
+
+impl Form {
+    fn at(folder: PathBuf) -> Self {
+        let stamps = Stamps::of(&folder).ok();
+        Self { folder, stamps }
+    }
+}
 
 /// A folder for a compiled form that is being made. Dropping it removes it.
 #[derive(Debug)]
@@ -50,13 +65,24 @@ impl Compiled {
     /// One that is there.
     #[must_use]
     pub fn at(folder: &Path) -> Self {
-        Self(Arc::new(folder.to_owned().into()))
+        Self(Arc::new(Form::at(folder.to_owned()).into()))
+    }
+
+    /// Where it is, if it is there and nobody has changed it. Blocks on the disk, for some microseconds.
+    #[must_use]
+    pub fn unchanged(&self) -> Option<&Path> {
+        let form = self.0.get()?;
+        if form.stamps.as_ref().is_some_and(Stamps::still_hold) {
+            return Some(&form.folder);
+        }
+        tracing::warn!(path = %form.folder.display(), "bytecode was changed after it was made: the bundle itself is loaded");
+        None
     }
 
     /// Where it is, if it is there.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {
-        self.0.get().map(PathBuf::as_path)
+        self.0.get().map(|it| it.folder.as_path())
     }
 }
 
@@ -131,7 +157,7 @@ impl BytecodeStore {
             let digest = version_of(&path).map(|(_, digest)| digest);
             match tree::fingerprint(&path) {
                 Ok(found) if Some(found.digest.to_string()) == digest => {
-                    let _ = self.compiled(version).0.set(path);
+                    let _ = self.compiled(version).0.set(Form::at(path));
                     return true;
                 }
                 _ => {
@@ -163,7 +189,7 @@ impl BytecodeStore {
         fs::rename(&draft.folder, &folder)?;
         tree::make_read_only(&folder)?;
         self.sizes.lock().insert(version, size);
-        let _ = self.compiled(version).0.set(folder);
+        let _ = self.compiled(version).0.set(Form::at(folder));
         Ok(())
     }
 
@@ -242,7 +268,7 @@ mod tests {
         assert_eq!(store.bytes(), 0);
         let folder = keep(&store, version, "1");
         assert_eq!(store.bytes(), 1);
-        assert_eq!(early.folder(), Some(&*folder));
+        assert_eq!((early.folder(), early.unchanged()), (Some(&*folder), Some(&*folder)));
         assert_eq!(fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777, 0o555);
         assert_eq!(fs::metadata(folder.join("a.js")).expect("a file").permissions().mode() & 0o777, 0o444);
 
@@ -259,9 +285,11 @@ mod tests {
     fn what_was_changed_is_removed() {
         let root = tempfile::tempdir().expect("a folder");
         let version = VersionId::new();
-        let file = keep(&open(root.path(), &[]), version, "1").join("a.js");
+        let made = open(root.path(), &[]);
+        let file = keep(&made, version, "1").join("a.js");
         fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("permissions");
-        fs::write(&file, "2").expect("a file");
+        fs::write(&file, "of another length").expect("a file");
+        assert_eq!(made.compiled(version).unchanged(), None, "no worker gets it");
         let store = open(root.path(), &[version]);
         assert!(!store.find(version) && !store.has(version) && !file.exists());
         assert_eq!(store.bytes(), 0);

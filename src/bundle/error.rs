@@ -47,13 +47,15 @@ pub enum BundleError {
     },
     /// The bundle is not what was published.
     #[error(
-        "the bundle {} was changed after it was published (its digest was {expected}): restore it from a backup, or \
+        "the bundle {} was changed after it was published ({}its digest was {expected}): restore it from a backup, or \
          deploy another version",
-        folder.display()
+        folder.display(), file.as_ref().map(|it| format!("the file `{}`; ", it.escape_debug())).unwrap_or_default()
     )]
     Changed {
         /// Where it is.
         folder: PathBuf,
+        /// The file that differs, where that is known.
+        file: Option<String>,
         /// What it was.
         expected: Digest,
     },

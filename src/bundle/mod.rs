@@ -19,6 +19,7 @@ mod difference;
 mod error;
 mod named;
 mod stage;
+mod stamps;
 mod tree;
 mod user;
 
@@ -31,6 +32,7 @@ pub use error::BundleError;
 pub use named::{Named, NotOpened, SourceFolder};
 pub(crate) use stage::check_path;
 pub use stage::{BundleLimits, Content, Staged};
+pub use stamps::Stamps;
 pub(crate) use tree::remove as remove_tree;
 pub use user::UnixUser;
 
@@ -109,15 +111,28 @@ impl BundleStore {
     ///
     /// Errors: [`BundleError::Missing`], [`BundleError::Changed`].
     pub fn verify(&self, function: FunctionId, label: &VersionLabel, expected: &Digest) -> Result<(), BundleError> {
+        self.verify_again(function, label, expected, None).map(drop)
+    }
+
+    /// Does what [`Self::verify`] does, and gives what tells later whether the bundle is still that. `before` is what it
+    /// gave the last time; an error then names the file that has changed since.
+    pub fn verify_again(
+        &self,
+        function: FunctionId,
+        label: &VersionLabel,
+        expected: &Digest,
+        before: Option<&Stamps>,
+    ) -> Result<Stamps, BundleError> {
         let folder = self.folder(function, label);
-        match tree::fingerprint(&folder) {
-            Ok(found) if found.digest == *expected => Ok(()),
-            Ok(_) => Err(BundleError::Changed { folder, expected: *expected }),
-            Err(cause) if cause.kind() == io::ErrorKind::InvalidData => {
-                Err(BundleError::Changed { folder, expected: *expected })
-            }
+        // The stamps come first, so that they are of nothing later than what is read.
+        match Stamps::of(&folder).and_then(|it| Ok((it, tree::fingerprint(&folder)?))) {
+            Ok((stamps, found)) if found.digest == *expected => Ok(stamps),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(BundleError::Missing { folder }),
-            Err(cause) => Err(BundleError::io(&folder)(cause)),
+            Err(cause) if cause.kind() != io::ErrorKind::InvalidData => Err(BundleError::io(&folder)(cause)),
+            _ => {
+                let file = before.and_then(Stamps::changed_file);
+                Err(BundleError::Changed { folder, file, expected: *expected })
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     PoolSnapshot, Shared,
+    check::BundleCheck,
     lease::Lease,
     node::PoolId,
     pool::{self, Action, Event, Failure, Holding, Pool},
@@ -16,7 +17,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
-use tokio::sync::{OnceCell, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What a waiting caller gets.
@@ -37,8 +38,8 @@ pub(super) struct Cell {
     pub(super) id: PoolId,
     pub(super) blueprint: Blueprint,
     state: Mutex<State>,
-    /// Set when the bundle was seen to be what was published, before its first use.
-    verified: OnceCell<()>,
+    /// Whether the bundle is still what was published.
+    check: BundleCheck,
     rules: Mutex<Rules>,
     /// Rises with every start that ends.
     changes: watch::Sender<u64>,
@@ -123,7 +124,7 @@ impl Cell {
                 last_failure: None,
                 actions: Vec::new(),
             }),
-            verified: OnceCell::new(),
+            check: BundleCheck::default(),
             rules: Mutex::new(rules),
             changes: watch::Sender::new(0),
         }
@@ -308,18 +309,6 @@ impl Shared {
         }
     }
 
-    /// Reads a bundle through and compares it with its digest.
-    async fn verify(&self, blueprint: &Blueprint) -> Result<(), StartError> {
-        let (bundles, blueprint) = (Arc::clone(&self.bundles), blueprint.clone());
-        let verified = self
-            .runtime
-            .spawn_blocking(move || bundles.verify(blueprint.function_id, &blueprint.version, &blueprint.digest));
-        match verified.await {
-            Ok(verified) => Ok(verified?),
-            Err(_) => Err(StartError::Prepare(std::io::Error::other("the check of the bundle panicked"))),
-        }
-    }
-
     /// Asks for a worker: an idle one at once, or a place in the queue.
     pub(super) fn request(self: &Arc<Self>, cell: &Arc<Cell>, invocation: InvocationId) -> Result<Grant, Waiting> {
         let mut outcome = None;
@@ -380,15 +369,7 @@ impl Drop for Waiting {
 
 /// A worker's life, as its pool sees it.
 async fn run_worker(shared: &Arc<Shared>, cell: &Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
-    let start = async {
-        cell.verified.get_or_try_init(|| shared.verify(&cell.blueprint)).await?;
-        if let Some(claimed) = shared.spawner.claim(&cell.blueprint).await {
-            return claimed;
-        }
-        let starts = shared.starts.load_full();
-        let permit = starts.acquire().await.expect("the semaphore is never closed");
-        shared.spawner.spawn(&cell.blueprint, permit).await
-    };
+    let start = cell.check.start(shared, &cell.blueprint);
     let started = tokio::select! {
         () = cancelled.cancelled() => None,
         started = start => Some(started),

@@ -15,6 +15,7 @@
 
 mod breaker;
 mod cell;
+mod check;
 mod invoke;
 mod lease;
 pub mod node;

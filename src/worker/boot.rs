@@ -230,7 +230,7 @@ async fn assign(
 ) -> Result<Assigned, Cause> {
     slot.deliver(&blueprint.bundle).await.map_err(Cause::Prepare)?;
     // Any part of a cache may be gone at any time.
-    let compiled = match blueprint.compiled.folder() {
+    let compiled = match blueprint.compiled.unchanged() {
         Some(folder) => slot.deliver(folder).await.ok(),
         None => None,
     };

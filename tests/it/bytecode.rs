@@ -184,9 +184,9 @@ async fn a_damaged_cache_does_no_harm() {
     until_compiled(&daemon, "f").await;
     let code = |folder: &Path| folder.join("levain_compiled.js.jsc");
     let [folder] = cached(daemon.data_dir()).try_into().unwrap();
-    // Damaged while the daemon runs: Bun notices, and takes the text beside it.
+    // Damaged while the daemon runs: no further worker is given it.
     damage(&code(&folder));
-    assert_eq!(form_of_next(&daemon, "f").await, "bytecode");
+    assert_eq!(form_of_next(&daemon, "f").await, "source");
     assert!(json(&daemon.get("f", "/").await)["strict"].as_bool().unwrap());
     // Gone while the daemon runs.
     fs::remove_dir_all(&folder).unwrap();

@@ -31,6 +31,7 @@ mod functions;
 mod hostile;
 mod http;
 mod idempotency;
+mod integrity;
 mod invoke;
 mod isolation;
 mod logs;
