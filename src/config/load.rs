@@ -1,11 +1,11 @@
 //! Puts the layers on top of one another and says everything that is wrong with them.
 
-use super::{Config, KEYS, Key, SECTIONS, suggest, value::Raw};
+use super::{Config, KEYS, Key, SECTIONS, file, suggest, value::Raw};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 use toml::{
@@ -160,7 +160,7 @@ pub fn load_from(
     let mut layers = Layers::default();
     let file = file.map(Path::to_owned).or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
     if let Some(path) = &file {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        let text = file::read(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
         layers.file(path, &text)?;
     }
     layers.environment(variables);

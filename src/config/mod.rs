@@ -7,6 +7,7 @@
 //! `LEVAIN_DATA_DIR` are short for two of them, and give way to the long name.
 
 mod derived;
+mod file;
 mod load;
 mod paths;
 mod suggest;

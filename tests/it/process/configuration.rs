@@ -141,3 +141,30 @@ async fn a_daemon_without_a_file_survives_sighup() {
     assert_eq!(default_of_a_new_function(&daemon, count).await, 128);
     daemon.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_none_stops_the_start_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = start(folder.path(), &queue_max("31")).await;
+    let (count, file) = (&Cell::new(0), folder.path().join("config.toml"));
+    let refusals = |it: &DaemonProcess| it.stderr().matches("is not a regular file").count();
+    // Reading either would never end.
+    for (round, device) in ["/dev/zero", "pipe"].into_iter().enumerate() {
+        let new = folder.path().join("config.toml.new");
+        match device {
+            "pipe" => nix::unistd::mkfifo(&new, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            _ => std::os::unix::fs::symlink(device, &new).unwrap(),
+        }
+        fs::rename(&new, &file).unwrap();
+        until("it says so", || async { (refusals(&daemon) > round).then_some(()) }).await;
+        assert_eq!(default_of_a_new_function(&daemon, count).await, 31, "the old one stays");
+        let other = tempfile::tempdir().unwrap();
+        let mut command = DaemonProcess::serve(other.path()).await;
+        command.arg("--config").arg(&file);
+        super::fails(command, 2, &["config.toml", "is not a regular file"]).await;
+    }
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, queue_max("32")).unwrap();
+    until_default_is(&daemon, count, 32).await;
+    daemon.kill().await;
+}
