@@ -40,7 +40,7 @@
 //!
 //! | modules | own |
 //! |---|---|
-//! | [`model`], [`error`], [`config`], [`crash_point`] | plain data; what a client may see of a failure; every setting; where tests may kill the process |
+//! | [`model`], [`error`], [`config`], [`crash_point`], [`file_id`] | plain data; what a client may see of a failure; every setting; where tests may kill the process; which file a name leads to |
 //! | [`protocol`], [`socket`], [`lanes`], [`sqlite`], [`logging`], [`secrets`] | the bytes on both sockets; a socket that wakes seldom; the threads of connections; opening and migrating a database; the daemon's own log; variables in memory, secrets sealed |
 //! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; what functions log and how they do; the other end of the command socket |
 //! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |
@@ -100,6 +100,7 @@ pub mod crash_point;
 pub mod daemon;
 pub mod deploy;
 pub mod error;
+pub mod file_id;
 pub mod http;
 pub mod ipc;
 pub mod lanes;

@@ -9,7 +9,7 @@ use std::{
 
 /// Reading order from the ground up. A module may use itself and anything on a lower layer.
 const LAYERS: &[&[&str]] = &[
-    &["model", "error", "config", "crash_point"],
+    &["model", "error", "config", "crash_point", "file_id"],
     &["protocol", "socket", "lanes", "sqlite", "logging", "secrets"],
     &["store", "bundle", "telemetry", "client"],
     &["worker"],

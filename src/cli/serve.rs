@@ -64,9 +64,10 @@ impl Serve {
 /// Why the daemon did not start.
 pub(super) fn failed(error: StartError) -> CliError {
     let code = match &error {
-        StartError::Locked { .. } | StartError::Bind(_) | StartError::Http(BindError::Address { .. }) => {
-            ErrorCode::Conflict
-        }
+        StartError::Locked { .. }
+        | StartError::NoDatabase { .. }
+        | StartError::Bind(_)
+        | StartError::Http(BindError::Address { .. }) => ErrorCode::Conflict,
         StartError::Http(_) => ErrorCode::InvalidRequest,
         StartError::Runtime(_) => ErrorCode::WorkerUnavailable,
         _ => ErrorCode::Internal,

@@ -1,17 +1,24 @@
 //! The lock of a data directory: one daemon at a time.
+//!
+//! It is on two things. The directory itself has the lock that counts: whoever removes or replaces a file cannot undo
+//! it. The lock file names the process, and is what an older Levain locks. While the daemon runs, a lock file that is
+//! gone is made anew.
 
 use super::StartError;
+use crate::file_id::FileId;
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
     sys::signal,
     unistd::Pid,
 };
+use parking_lot::Mutex;
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Weak,
     thread,
     time::{Duration, Instant},
 };
@@ -26,43 +33,110 @@ const LOCK_GRACE: Duration = Duration::from_secs(5);
 /// How often it is tried meanwhile.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
+/// How often the daemon looks whether the lock file is still there. A look is one system call.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A data directory that no other daemon has, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct DataLock {
+    path: PathBuf,
+    file: Mutex<Flock<File>>,
+    /// None on a file system that locks no folders, such as NFS.
+    _directory: Option<Flock<File>>,
+}
+
 /// Makes the data directory and takes its lock.
-pub(super) fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
+pub(super) fn lock(data_dir: &Path) -> Result<DataLock, StartError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| StartError::DataDir { path, source }
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
     let path = data_dir.join(LOCK_FILE);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut locked = Flock::lock(file.map_err(at(&path))?, FlockArg::LockExclusiveNonblock);
+    let taken = || {
+        let holder = holder(&path).map_or_else(String::new, |pid| format!(" (process {pid})"));
+        StartError::Locked { path: data_dir.to_owned(), holder }
+    };
+    let directory = match acquire(File::open(data_dir).map_err(at(data_dir))?, &path) {
+        Ok(lock) => Some(lock),
+        Err(Errno::EWOULDBLOCK) => return Err(taken()),
+        Err(error) => {
+            tracing::debug!(%error, "the data directory itself cannot be locked; its lock file is");
+            None
+        }
+    };
+    let file = match acquire(open(&path).map_err(at(&path))?, &path) {
+        Ok(lock) => lock,
+        Err(Errno::EWOULDBLOCK) => return Err(taken()),
+        Err(error) => return Err(at(&path)(error.into())),
+    };
+    sign(&file).map_err(at(&path))?;
+    Ok(DataLock { path, file: Mutex::new(file), _directory: directory })
+}
+
+/// Looks after the lock file for as long as somebody else holds the lock.
+pub(super) async fn keep(lock: Weak<DataLock>) {
+    let mut look = tokio::time::interval(FILE_INTERVAL);
+    let mut is_lost = false;
+    loop {
+        look.tick().await;
+        let Some(lock) = lock.upgrade() else { return };
+        match lock.look_after_file() {
+            Ok(false) => is_lost = false,
+            Ok(true) => tracing::warn!(path = %lock.path.display(), "the lock file was removed: it is made anew"),
+            Err(error) if !is_lost => {
+                is_lost = true;
+                tracing::error!(path = %lock.path.display(), %error, "the lock file was removed and cannot be made anew");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl DataLock {
+    /// Makes the lock file anew if it is gone or another one; whether it was.
+    fn look_after_file(&self) -> io::Result<bool> {
+        let mut lock = self.file.lock();
+        if FileId::at(&self.path) == Some(FileId::from(&lock.metadata()?)) {
+            return Ok(false);
+        }
+        let file = Flock::lock(open(&self.path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+        sign(&file)?;
+        *lock = file;
+        Ok(true)
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Writes whose lock it is.
+fn sign(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    write!(file, "{}", std::process::id())
+}
+
+/// Locks a file or folder, once those who are only about to end have let go of it.
+fn acquire(file: File, named_in: &Path) -> Result<Flock<File>, Errno> {
     let patience = Instant::now() + LOCK_GRACE;
+    let mut locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
     while let Err((file, Errno::EWOULDBLOCK)) = locked {
-        if is_alive(&path) || Instant::now() >= patience {
-            locked = Err((file, Errno::EWOULDBLOCK));
-            break;
+        if holder(named_in).is_some_and(is_alive) || Instant::now() >= patience {
+            return Err(Errno::EWOULDBLOCK);
         }
         thread::sleep(LOCK_POLL);
         locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
     }
-    match locked {
-        Ok(mut lock) => {
-            let written = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
-            written.map_err(at(&path))?;
-            Ok(lock)
-        }
-        Err((mut file, Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            let holder = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
-            Err(StartError::Locked { path: data_dir.to_owned(), holder })
-        }
-        Err((_, error)) => Err(at(&path)(error.into())),
-    }
+    locked.map_err(|(_, error)| error)
 }
 
-/// Whether the daemon that the lock file names still runs. One that is not known is given the benefit of the wait.
-fn is_alive(path: &Path) -> bool {
-    let pid = fs::read_to_string(path).ok().and_then(|it| it.trim().parse::<i32>().ok()).filter(|it| *it > 0);
-    pid.is_some_and(|pid| signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+/// The process that the lock file names.
+fn holder(path: &Path) -> Option<i32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// Whether that process still runs. A daemon that is not known is given the benefit of the wait.
+fn is_alive(pid: i32) -> bool {
+    signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }

@@ -38,10 +38,8 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use derive::{log_options, report_sandbox, sandbox_options, scheduler_limits, spawn_limits};
-use lock::lock;
-use nix::fcntl::Flock;
+use lock::{DataLock, lock};
 use std::{
-    fs::File,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -67,6 +65,18 @@ pub enum StartError {
     Restoring {
         /// The data directory.
         data_dir: PathBuf,
+    },
+    /// The rest of a node is there without its database.
+    #[error(
+        "the database {} is missing or empty, and other parts of its node are there ({}): put it back, or restore a \
+         backup into another directory; to begin with an empty node, move {} away first",
+        data_dir.join("levain.db").display(), found.join(", "), if found.len() == 1 { "that" } else { "all of those" }
+    )]
+    NoDatabase {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What is there.
+        found: Vec<&'static str>,
     },
     /// A file or folder of the data directory is not usable.
     #[error("cannot use the data directory: {}: {source}; check its owner and permissions, or set daemon.data_dir", path.display())]
@@ -178,7 +188,7 @@ pub struct Daemon {
     /// What ticks and watches.
     helpers: JoinSet<()>,
     /// Held until everything has ended.
-    _lock: Flock<File>,
+    _lock: Arc<DataLock>,
 }
 
 impl Daemon {
@@ -195,8 +205,9 @@ impl Daemon {
         process::keep_freed_memory();
         process::leave_no_core();
         let data_dir = config.data_dir().to_owned();
-        let lock = lock(&data_dir)?;
+        let lock = Arc::new(lock(&data_dir)?);
         restore::finish(&data_dir)?;
+        restore::refuse_remains(&data_dir)?;
         let socket = config.socket_path();
         // Bound before anything slow, so that a second daemon on the same socket learns it at once.
         let shared = !(config.daemon.allowed_uids.is_empty() && config.daemon.allowed_gids.is_empty());
@@ -220,6 +231,7 @@ impl Daemon {
         let context = open(config, data_dir, runtime, http_place, stopping).await?;
         context.leave_missing_manifests();
         let mut helpers = start_helpers(&context, face.clone());
+        helpers.spawn(lock::keep(Arc::downgrade(&lock)));
         if let Some((hangup, (file, reload))) = reload {
             let apply = {
                 let (context, face) = (Arc::clone(&context), face.clone());

@@ -1,4 +1,5 @@
-//! Putting a backup in place of nothing: in a data directory that holds no node.
+//! Putting a backup in place of nothing: in a data directory that holds no node. And what a daemon does that finds a part
+//! of a node only.
 //!
 //! ```text
 //! lock ─▶ unpack into .restoring ─▶ check ─▶ bundles, deployments ─▶ the database, last ─▶ .restoring goes
@@ -30,11 +31,13 @@ const PLACED: [(&str, &str); 3] =
 
 const DATABASE: &str = "levain.db";
 
+const DATABASE_LOG: &str = "levain.db-wal";
+
 /// What the directory must not hold: what a restore puts there, what SQLite keeps beside a database and would take for a
 /// part of the new one, and a master key on its way, which may be the only copy of the one that counts. `master.key`,
 /// `admin.token`, `logs.db` and what is made anew may be there: they do no harm to any node.
 const IN_THE_WAY: [&str; 7] =
-    ["bundles", "deployments", DATABASE, "levain.db-wal", "levain.db-shm", "levain.db-journal", "master.key.next"];
+    ["bundles", "deployments", DATABASE, DATABASE_LOG, "levain.db-shm", "levain.db-journal", "master.key.next"];
 
 /// A backup that is in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +137,21 @@ pub(super) fn finish(data_dir: &Path) -> Result<(), StartError> {
         return Err(StartError::Restoring { data_dir: data_dir.to_owned() });
     }
     remove(&staging).map_err(|source| StartError::DataDir { path: staging, source })
+}
+
+/// Refuses a directory that has lost its database. An empty node in its place would delete the code that it knows nothing
+/// of, and the next backup would be of nothing.
+pub(super) fn refuse_remains(data_dir: &Path) -> Result<(), StartError> {
+    // An empty file is what a first start leaves that is cut off, or a database that somebody has cut off.
+    if fs::metadata(data_dir.join(DATABASE)).is_ok_and(|it| it.len() > 0) {
+        return Ok(());
+    }
+    let has_entries = |name: &&str| fs::read_dir(data_dir.join(name)).is_ok_and(|it| it.count() > 0);
+    let mut found: Vec<_> = ["bundles", "deployments"].into_iter().filter(has_entries).collect();
+    if fs::metadata(data_dir.join(DATABASE_LOG)).is_ok_and(|it| it.len() > 0) {
+        found.push(DATABASE_LOG);
+    }
+    if found.is_empty() { Ok(()) } else { Err(StartError::NoDatabase { data_dir: data_dir.to_owned(), found }) }
 }
 
 fn place(input: impl Read, data_dir: &Path, staging: &Path) -> Result<Restored, FailedRestore> {

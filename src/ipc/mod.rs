@@ -6,6 +6,7 @@
 
 mod backlog;
 mod connection;
+mod file;
 mod outbox;
 
 use crate::{
@@ -14,18 +15,15 @@ use crate::{
     error::{Error, ErrorCode},
     lanes::Lanes,
     protocol::{frame, ipc},
-    socket::{SOCKET_PATH_BYTES_MAX, ShortPath, Socket},
+    socket::{SOCKET_PATH_BYTES_MAX, Socket},
 };
 use backlog::{Backlogs, Share};
 use bytes::BytesMut;
 use connection::Connection;
-use interprocess::{
-    local_socket::{
-        GenericFilePath, ListenerOptions, ToFsName,
-        tokio::{Listener, Stream},
-        traits::tokio::Listener as _,
-    },
-    os::unix::local_socket::ListenerOptionsExt,
+use file::SocketFile;
+use interprocess::local_socket::{
+    tokio::{Listener, Stream},
+    traits::tokio::Listener as _,
 };
 use nix::{
     errno::Errno,
@@ -33,15 +31,8 @@ use nix::{
     unistd::Pid,
 };
 use std::{
-    fs::{self, Permissions},
-    io,
-    os::{
-        fd::{AsFd, AsRawFd},
-        unix::{
-            fs::{FileTypeExt, PermissionsExt},
-            net::UnixStream,
-        },
-    },
+    io, mem,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -53,6 +44,9 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long to wait before accepting again when the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the daemon looks whether the socket file is still there. A look is one system call.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why there is no command socket.
 #[derive(Debug, thiserror::Error)]
@@ -84,9 +78,10 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
-    path: PathBuf,
-    /// What the listener is bound to. It must outlive the listener, which removes the file by this path.
-    reached: ShortPath,
+    /// The one before, whose file was removed. Connections that were made by that file still wait to be accepted here,
+    /// until the next look at the file.
+    retired: Option<Listener>,
+    file: SocketFile,
     lanes: Arc<Lanes>,
 }
 
@@ -94,47 +89,34 @@ impl Server {
     /// Binds the socket; connections will run on these lanes. `shared` opens the file to all users, for a daemon that
     /// checks its peers by an allow-list.
     pub async fn bind(path: &Path, shared: bool, lanes: Arc<Lanes>) -> Result<Self, BindError> {
-        let path = path.to_owned();
-        let fail = |source: io::Error| match source.kind() {
-            io::ErrorKind::InvalidFilename => BindError::TooLong(path.clone()),
-            _ => BindError::Io { path: path.clone(), source },
-        };
-        let reached = ShortPath::new(&path).map_err(fail)?;
-        remove_stale(&path, &reached).await?;
-        if reached.is_shortened() {
-            tracing::info!(
-                socket = %path.display(),
-                "the socket's path is longer than {SOCKET_PATH_BYTES_MAX} bytes: levain reaches it, other programs may \
-                 need a shorter daemon.socket"
-            );
-        }
-        let name = reached.as_path().to_fs_name::<GenericFilePath>().map_err(fail)?;
-        let listener = ListenerOptions::new().name(name).mode(0o600).create_tokio().map_err(fail)?;
-        if shared {
-            // Not when it is made, from which the daemon's umask takes.
-            fs::set_permissions(&path, Permissions::from_mode(0o666)).map_err(fail)?;
-        }
-        Ok(Self { listener, path, reached, lanes })
+        let (listener, file) = SocketFile::bind(path, shared).await?;
+        Ok(Self { listener, retired: None, file, lanes })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Serves connections until the daemon stops, then lets those there are finish what they run. The socket file goes
-    /// at once. Dropping the future ends all connections.
-    pub async fn run(self, context: Arc<Context>) {
+    /// at once. Dropping the future ends all connections. A file that is removed meanwhile is made anew.
+    pub async fn run(mut self, context: Arc<Context>) {
         let stop = context.stopping.clone();
         let mut connections = JoinSet::new();
         let backlogs = Arc::<Backlogs>::default();
         let room = Arc::new(Semaphore::new(context.config.load().limits.connections_max as usize));
+        let mut look = tokio::time::interval(FILE_INTERVAL);
+        let mut is_lost = false;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
+                _ = look.tick() => {
+                    is_lost = self.look_after_file(is_lost).await;
+                    continue;
+                }
                 Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.accept() => accepted,
             };
             match accepted {
                 Ok(stream) => {
@@ -156,28 +138,39 @@ impl Server {
                 }
             }
         }
-        drop(self.listener);
-        drop(self.reached);
+        drop((self.listener, self.retired, self.file));
         while connections.join_next().await.is_some() {}
     }
-}
 
-/// Removes a socket file that nobody answers on.
-async fn remove_stale(path: &Path, reached: &ShortPath) -> Result<(), BindError> {
-    let fail = |source| BindError::Io { path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(fail(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
-        Ok(_) => {}
+    async fn accept(&self) -> io::Result<Stream> {
+        let Some(retired) = &self.retired else { return self.listener.accept().await };
+        tokio::select! {
+            accepted = self.listener.accept() => accepted,
+            accepted = retired.accept() => accepted,
+        }
     }
-    match tokio::net::UnixStream::connect(reached.as_path()).await {
-        Ok(_) => Err(BindError::Live(path.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fail(error)),
-            _ => Ok(()),
-        },
-        Err(error) => Err(fail(error)),
+
+    /// Binds the socket again if its file is gone. Whether it is gone for good so far; `is_lost` if it was before, for
+    /// that is said once.
+    async fn look_after_file(&mut self, is_lost: bool) -> bool {
+        self.retired = None;
+        if self.file.is_in_place() {
+            return false;
+        }
+        match self.file.bind_again().await {
+            Ok((listener, file)) => {
+                self.retired = Some(mem::replace(&mut self.listener, listener));
+                self.file = file;
+                tracing::warn!(socket = %self.path().display(), "the socket file was removed: the socket is bound again");
+                false
+            }
+            Err(error) => {
+                if !is_lost {
+                    tracing::error!(%error, "the socket file was removed or replaced: new clients cannot connect");
+                }
+                true
+            }
+        }
     }
 }
 
