@@ -177,12 +177,17 @@ fn apply(connection: &mut Connection, migration: &str, version: usize) -> rusqli
 
 fn classify(path: &Path, cause: rusqlite::Error) -> SqliteError {
     let path = path.to_owned();
-    match cause.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            SqliteError::Corrupt { path, detail: cause.to_string() }
-        }
-        _ => SqliteError::Failed { path, cause },
+    if is_damage(&cause) {
+        SqliteError::Corrupt { path, detail: cause.to_string() }
+    } else {
+        SqliteError::Failed { path, cause }
     }
+}
+
+/// Whether SQLite says that the file is damaged, or no database.
+#[must_use]
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 #[cfg(test)]

@@ -341,7 +341,7 @@ schema! {
     /// What functions log.
     logs: LogsConfig {
         buffer_records_max: u32 = 10_000_u32, Rule::Number(100, 1_000_000), Live,
-            "Lines that may wait to be written; further ones are dropped and counted.";
+            "Lines that may wait to be written. Beyond, those of the function with the most waiting are dropped and counted.";
         flush_interval_ms: u32 = 200_u32, Rule::Number(1, 60_000), Live,
             "How long a line waits for others to be written with it.";
         line_bytes_max: u32 = 16_384_u32, Rule::Number(256, 1_048_576), Live,
@@ -351,7 +351,7 @@ schema! {
         retention_hours: u32 = 168_u32, Rule::Number(1, 87_600), Live,
             "How long lines and metrics are kept.";
         database_mb_max: u32 = 256_u32, Rule::Number(16, 1_048_576), Live,
-            "How large the log database may get before the oldest lines go.";
+            "How large the log database may get before the oldest lines of the function with the most go.";
     }
 }
 

@@ -6,6 +6,7 @@
 use super::TelemetryError;
 use super::logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Stream};
 use super::minute::MinuteRow;
+use super::shares;
 use crate::model::{FunctionId, InvocationId, Timestamp, VersionId, VersionLabel};
 use crate::protocol::worker::LogLevel;
 use crate::sqlite::{self, Durability};
@@ -15,7 +16,8 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Append only: the number of those applied is the file's `user_version`.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/001_logs_and_metrics.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/001_logs_and_metrics.sql"), include_str!("migrations/002_log_shares.sql")];
 
 /// Rows that one step of [`Database::retain`] deletes: few enough that lines do not wait long behind it, and twice a
 /// batch, for there is a step after each batch and deleting must outpace writing.
@@ -50,6 +52,16 @@ impl Database {
         Ok(Self { connection, next_id })
     }
 
+    /// The id that the next line gets.
+    pub(super) fn next_id(&self) -> i64 {
+        self.next_id
+    }
+
+    /// Goes on from this id, if it is not yet so far: an id is not given twice while the daemon runs.
+    pub(super) fn go_on_from(&mut self, next_id: i64) {
+        self.next_id = self.next_id.max(next_id);
+    }
+
     /// Writes a batch in one transaction and returns the id of its first line; the others follow it.
     pub(super) fn append(&mut self, records: &[LogRecord]) -> rusqlite::Result<i64> {
         let first_id = self.next_id;
@@ -73,6 +85,7 @@ impl Database {
             self.next_id = id + 1;
         }
         drop(insert);
+        shares::grow(&transaction, records)?;
         transaction.commit()?;
         Ok(first_id)
     }
@@ -111,27 +124,21 @@ impl Database {
         let retention = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
         let oldest = now.as_millis().saturating_sub(retention);
         let transaction = self.connection.transaction()?;
-        let mut deleted = 0;
-        // The oldest rows come first in either table; a clock that was set back delays a row's end, no more.
-        for (sql, bound) in [
-            ("DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?1) AND at < ?2", oldest),
-            (
+        let mut deleted = shares::expire(&transaction, oldest, DELETE_ROWS)?;
+        deleted += transaction
+            .prepare_cached(
                 "DELETE FROM metrics_minutes
                  WHERE id IN (SELECT id FROM metrics_minutes ORDER BY id LIMIT ?1) AND minute < ?2",
-                oldest.div_euclid(60_000),
-            ),
-        ] {
-            deleted += transaction.prepare_cached(sql)?.execute(params![DELETE_ROWS, bound])?;
-        }
-        if deleted == 0 && Size::of(&transaction)?.used_bytes() > options.database_bytes_max {
+            )?
+            .execute(params![DELETE_ROWS, oldest.div_euclid(60_000)])?;
+        let excess_bytes = Size::of(&transaction)?.used_bytes().saturating_sub(options.database_bytes_max);
+        if deleted == 0 && excess_bytes > 0 {
             // Lines go first: they are most of the file, and a minute of metrics says more a byte.
-            for sql in [
-                "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?1)",
-                "DELETE FROM metrics_minutes WHERE id IN (SELECT id FROM metrics_minutes ORDER BY id LIMIT ?1)",
-            ] {
-                if deleted == 0 {
-                    deleted = transaction.prepare_cached(sql)?.execute([DELETE_ROWS])?;
-                }
+            deleted = shares::evict(&transaction, excess_bytes, DELETE_ROWS)?;
+            if deleted == 0 {
+                let sql =
+                    "DELETE FROM metrics_minutes WHERE id IN (SELECT id FROM metrics_minutes ORDER BY id LIMIT ?1)";
+                deleted = transaction.prepare_cached(sql)?.execute([DELETE_ROWS])?;
             }
         }
         transaction.commit()?;

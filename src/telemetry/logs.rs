@@ -3,12 +3,11 @@
 //! It owns what a line is and how lines are asked for. The queue behind [`Logs::push`] is in `queue`, the thread that
 //! empties it in `writer`, the SQL in `database`.
 
+use super::file::Reader;
 use super::queue::Queue;
 use super::{TelemetryError, database};
 use crate::model::{FunctionId, InvocationId, Timestamp, VersionLabel};
 use crate::protocol::worker::LogLevel;
-use parking_lot::Mutex;
-use rusqlite::Connection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -169,13 +168,13 @@ pub struct LogPage {
 pub struct Logs {
     queue: Queue,
     followers: broadcast::Sender<Arc<LogEntry>>,
-    reader: Mutex<Connection>,
+    reader: Reader,
 }
 
 impl Logs {
-    pub(super) fn new(reader: Connection, options: LogOptions) -> Self {
+    pub(super) fn new(reader: Reader, options: LogOptions) -> Self {
         let followers = broadcast::Sender::new(FOLLOWER_ENTRIES_MAX);
-        Self { queue: Queue::new(options), followers, reader: Mutex::new(reader) }
+        Self { queue: Queue::new(options), followers, reader }
     }
 
     /// Takes a line, or drops and counts it when the queue is full.
@@ -196,7 +195,11 @@ impl Logs {
     /// Blocks: on the disk, and up to two seconds for the writer.
     pub fn query(&self, query: &LogQuery) -> Result<LogPage, TelemetryError> {
         self.flush();
-        Ok(database::select_logs(&self.reader.lock(), query)?)
+        self.reader.read(|connection| database::select_logs(connection, query)).inspect_err(|error| {
+            if error.is_damage() {
+                self.queue.nudge();
+            }
+        })
     }
 
     /// Waits, up to two seconds, until everything pushed before is written and with the followers.
@@ -255,3 +258,7 @@ impl Logs {
 
 #[cfg(test)]
 mod tests;
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+

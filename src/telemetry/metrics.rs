@@ -8,13 +8,13 @@
 //! It owns the minutes until the writer has written them. A version's counts never mix with another's: a function's
 //! percentiles come from the histograms of its versions added up.
 
+use super::file::Reader;
 use super::minute::{Figures, Minute, MinuteRow, Tally, minute_of};
 use super::totals::VersionTotals;
 use super::{TelemetryError, database};
 use crate::error::ErrorCode;
 use crate::model::{FunctionId, Timestamp, Timing, VersionId, VersionLabel};
 use parking_lot::{Mutex, RwLock};
-use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use std::{fmt, str::FromStr};
 
@@ -157,7 +157,7 @@ pub struct Metrics {
     /// Minutes on their way to the database. Whoever holds this lock sees each minute in exactly one place: the writer
     /// holds it until its transaction is committed, a report while it looks at memory and pins its snapshot.
     leaving: Mutex<Vec<MinuteRow>>,
-    reader: Mutex<Connection>,
+    reader: Reader,
 }
 
 /// What memory holds of one version.
@@ -194,8 +194,8 @@ impl Live {
 }
 
 impl Metrics {
-    pub(super) fn new(reader: Connection) -> Self {
-        Self { versions: RwLock::default(), leaving: Mutex::default(), reader: Mutex::new(reader) }
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { versions: RwLock::default(), leaving: Mutex::default(), reader }
     }
 
     /// Counts a call. Takes two short locks, and allocates with the first call of a version in a minute only.
@@ -225,17 +225,17 @@ impl Metrics {
             versions.entry(row.version_id).or_insert_with(|| (row.version.clone(), Tally::new())).1.add(row);
         };
 
-        let reader = self.reader.lock();
-        let snapshot = reader.unchecked_transaction()?;
-        let (rows, last_written) = {
-            let leaving = self.leaving.lock();
-            // The first statement pins the snapshot.
-            let last_written = database::last_invoked(&snapshot, function_id)?;
-            (self.rows_in_memory(&leaving, function_id), last_written)
-        };
-        database::select_minutes(&snapshot, function_id, first_minute, &mut add)?;
-        drop(snapshot);
-        drop(reader);
+        let (rows, last_written) = self.reader.read(|connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let in_memory_and_last_written = {
+                let leaving = self.leaving.lock();
+                // The first statement pins the snapshot.
+                let last_written = database::last_invoked(&snapshot, function_id)?;
+                (self.rows_in_memory(&leaving, function_id), last_written)
+            };
+            database::select_minutes(&snapshot, function_id, first_minute, &mut add)?;
+            Ok(in_memory_and_last_written)
+        })?;
         rows.iter().filter(|row| row.minute >= first_minute).for_each(add);
 
         let last_invoked = rows.iter().map(|row| row.last_at).chain(last_written).max();
@@ -265,6 +265,10 @@ impl Metrics {
     #[must_use]
     pub fn totals(&self) -> Vec<VersionTotals> {
         self.versions.read().values().map(|live| live.lock().totals.clone()).collect()
+    }
+
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// For the writer: has the minutes before the given one written, and forgets them once that has worked.

@@ -19,12 +19,16 @@
 //! - A line that is not kept is counted, and a line in the function's log says how many are missing.
 //! - A report counts each call once, also while the writer moves a minute from memory to the database.
 //! - Everything waiting for the disk is bounded, in number and in bytes.
+//! - One function's lines push out no others': where room is short, it is taken from the function with the most.
+//! - A database that is damaged, removed or replaced gives way to a new one; nobody but the log notices.
 
 mod database;
+mod file;
 pub mod logs;
 pub mod metrics;
 mod minute;
 mod queue;
+mod shares;
 pub mod totals;
 pub mod window;
 mod writer;
@@ -35,6 +39,7 @@ pub use minute::Figures;
 pub use totals::VersionTotals;
 pub use window::Window;
 
+use file::{Reader, WriteAccess};
 use std::path::Path;
 use std::sync::Arc;
 use writer::Writer;
@@ -48,6 +53,9 @@ pub enum TelemetryError {
     /// A statement failed.
     #[error("the log database failed: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// A query found damage.
+    #[error("the log database is damaged")]
+    Damaged,
     /// The writer thread cannot be started.
     #[error("the log writer cannot be started: {0}")]
     Thread(#[source] std::io::Error),
@@ -64,13 +72,13 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Opens or makes the database at `path` and starts the writer.
+    /// Opens or makes the database at `path` and starts the writer. A damaged one is moved aside.
     pub fn open(path: &Path, options: LogOptions) -> Result<Self, TelemetryError> {
         // The writer's connection comes first: it makes the file that the readers open.
-        let database = database::Database::open(path)?;
-        let logs = Arc::new(Logs::new(database::open_reader(path)?, options));
-        let metrics = Arc::new(Metrics::new(database::open_reader(path)?));
-        let writer = Writer::start(database, logs.clone(), metrics.clone())?;
+        let database = file::open(path)?;
+        let logs = Arc::new(Logs::new(Reader::new(path), options));
+        let metrics = Arc::new(Metrics::new(Reader::new(path)));
+        let writer = Writer::start(WriteAccess::new(path, database), logs.clone(), metrics.clone())?;
         Ok(Self { logs, metrics, writer })
     }
 

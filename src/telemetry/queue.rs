@@ -1,7 +1,11 @@
 //! The bounded queue between those who log and the writer thread.
 //!
 //! It owns the lines that wait for the disk and the counts of those that found no room. It knows nothing of a
-//! database. Its lock is held for a push of one line or a swap of two buffers, never longer.
+//! database. Its lock is held for a push of one line or a swap of two buffers; a push into a full queue may pass over
+//! the lines that wait.
+//!
+//! **Invariant.** A line finds no room only if its function has as many waiting as any other: in a full queue it takes the
+//! place of a line of the function that has most of them.
 
 use super::logs::{LogOptions, LogRecord};
 use crate::model::{FunctionId, Timestamp, VersionLabel};
@@ -50,6 +54,8 @@ struct State {
     records: Vec<LogRecord>,
     /// What `records` take in memory, near enough.
     bytes: usize,
+    /// The part of each function in `records`. Emptied with them; only a function that it has no place for makes it grow.
+    held: HashMap<FunctionId, Held>,
     /// Per function that ever lost a line; the map grows with the first such line of a function only.
     lost: HashMap<FunctionId, LostSoFar>,
     /// Whether any entry of `lost` has unreported lines.
@@ -74,7 +80,93 @@ struct LostSoFar {
     total: u64,
 }
 
+/// Lines of one function that wait.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    lines: usize,
+    bytes: usize,
+}
+
+/// What a full queue has no more of.
+#[derive(Debug, Clone, Copy)]
+enum Scarce {
+    Lines,
+    Bytes,
+}
+
+impl Held {
+    fn of(self, scarce: Scarce) -> usize {
+        match scarce {
+            Scarce::Lines => self.lines,
+            Scarce::Bytes => self.bytes,
+        }
+    }
+}
+
+/// What a line takes in memory, near enough.
+fn bytes_of(record: &LogRecord) -> usize {
+    size_of::<LogRecord>() + record.message.len()
+}
+
 impl State {
+    /// Takes a line into the queue; gives it back if there is no room for it.
+    fn accept(&mut self, record: LogRecord) -> Result<(), LogRecord> {
+        let bytes = bytes_of(&record);
+        if self.closed || !self.make_room(record.function_id, bytes) {
+            return Err(record);
+        }
+        let held = self.held.entry(record.function_id).or_default();
+        held.lines += 1;
+        held.bytes += bytes;
+        self.bytes += bytes;
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Sees to it that there is room for a line of this function and size, unless no function has more waiting than this
+    /// one then would.
+    fn make_room(&mut self, function_id: FunctionId, bytes: usize) -> bool {
+        loop {
+            let scarce = if self.records.len() >= self.options.buffer_records_max {
+                Scarce::Lines
+            } else if self.bytes + bytes > self.options.buffer_bytes_max {
+                Scarce::Bytes
+            } else {
+                return true;
+            };
+            let own = self.held.get(&function_id).copied().unwrap_or_default();
+            let own = Held { lines: own.lines + 1, bytes: own.bytes + bytes };
+            let largest = self.held.iter().max_by_key(|(_, held)| held.of(scarce));
+            match largest {
+                Some((&largest, &held)) if held.of(scarce) > own.of(scarce) => self.cut(largest, held),
+                _ => return false,
+            }
+        }
+    }
+
+    /// Drops the newest lines of a function: one in sixteen, so that a full queue is not passed over for each line.
+    fn cut(&mut self, function_id: FunctionId, held: Held) {
+        let kept = held.lines - (held.lines / 16).max(1);
+        let mut left = Held::default();
+        let mut records = std::mem::take(&mut self.records);
+        records.retain(|record| {
+            if record.function_id != function_id {
+                return true;
+            }
+            let stays = left.lines < kept;
+            if stays {
+                left.lines += 1;
+                left.bytes += bytes_of(record);
+            } else {
+                self.lose(function_id, &record.version, record.at, 1);
+            }
+            stays
+        });
+        self.records = records;
+        self.bytes -= held.bytes - left.bytes;
+        self.held.insert(function_id, left);
+    }
+
     fn lose(&mut self, function_id: FunctionId, version: &VersionLabel, at: Timestamp, lines: u64) {
         let fresh = || LostSoFar { version: version.clone(), at, unreported: 0, total: 0 };
         let lost = self.lost.entry(function_id).or_insert_with(fresh);
@@ -108,6 +200,7 @@ impl Queue {
             options,
             records: Vec::with_capacity(options.buffer_records_max),
             bytes: 0,
+            held: HashMap::new(),
             lost: HashMap::new(),
             unreported: false,
             hurry: false,
@@ -120,19 +213,14 @@ impl Queue {
         Self { state: Mutex::new(state), work: Condvar::new(), done: Condvar::new() }
     }
 
-    /// Takes a line, or counts it when there is no room.
+    /// Takes a line, or counts it when there is no room; counts those as well that it takes the place of.
     pub(super) fn push(&self, record: LogRecord) {
         let mut state = self.state.lock();
-        let bytes = size_of::<LogRecord>() + record.message.len();
-        let options = &state.options;
-        let full = state.records.len() >= options.buffer_records_max || state.bytes + bytes > options.buffer_bytes_max;
-        if full || state.closed {
+        if let Err(record) = state.accept(record) {
             state.lose(record.function_id, &record.version, record.at, 1);
             drop(state); // before the line's memory is given back
             return;
         }
-        state.bytes += bytes;
-        state.records.push(record);
         let hurry = state.is_worth_a_batch();
         let wake = state.records.len() == 1 || (hurry && !state.hurry);
         state.hurry |= hurry;
@@ -172,6 +260,7 @@ impl Queue {
         state.options_changed = false;
         state.taken += 1;
         state.bytes = 0;
+        state.held.clear();
         std::mem::swap(&mut state.records, &mut batch.records);
         batch.last = state.closed;
         if std::mem::take(&mut state.unreported) {
@@ -232,6 +321,12 @@ impl Queue {
             }
         }
         state.finished >= target
+    }
+
+    /// Has the writer come, though there may be nothing to write.
+    pub(super) fn nudge(&self) {
+        self.state.lock().hurry = true;
+        self.work.notify_one();
     }
 
     /// Accepts nothing more; the writer takes what is there as its last batch.

@@ -1,10 +1,12 @@
 //! The thread that writes the database: lines in batches, minutes of metrics when they are over, and retention.
 
 use super::database::Database;
+use super::file::{self, Reader, WriteAccess};
 use super::logs::{LogRecord, Logs, Stream};
 use super::metrics::Metrics;
 use super::minute::minute_of;
 use super::queue::{Batch, Lost};
+use super::shares::ROW_BYTES;
 use super::{LogOptions, TelemetryError};
 use crate::model::Timestamp;
 use crate::protocol::worker::LogLevel;
@@ -12,9 +14,6 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Bytes that a line takes in the database besides its text: the row's other columns and two index entries.
-const ROW_BYTES: usize = 120;
 
 /// How long the writer lets a disk rest that has refused a batch. A loss that is still to be said would otherwise be
 /// tried again at once.
@@ -27,7 +26,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(database: Database, logs: Arc<Logs>, metrics: Arc<Metrics>) -> Result<Self, TelemetryError> {
+    pub(super) fn start(database: WriteAccess, logs: Arc<Logs>, metrics: Arc<Metrics>) -> Result<Self, TelemetryError> {
         let options = logs.options();
         let work = Work { database, logs, metrics, options, retain: true, unchecked_bytes: 0, failing: false };
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || work.run());
@@ -46,7 +45,7 @@ impl Writer {
 
 /// What the thread works on.
 struct Work {
-    database: Database,
+    database: WriteAccess,
     logs: Arc<Logs>,
     metrics: Arc<Metrics>,
     /// As of the latest batch.
@@ -54,7 +53,7 @@ struct Work {
     /// Whether there may be something to delete.
     retain: bool,
     /// What was written since the database's size was last looked at.
-    unchecked_bytes: usize,
+    unchecked_bytes: u64,
     /// Whether the latest attempt to write failed, so that one failure is not said a hundred times.
     failing: bool,
 }
@@ -77,6 +76,7 @@ impl Work {
             let options = self.logs.queue().take(&mut batch, idle_until, interval_min);
             self.retain |= options != self.options;
             self.options = options;
+            self.look_after_file();
             self.write_lines(&mut batch);
             self.logs.queue().finish();
 
@@ -97,11 +97,11 @@ impl Work {
         let lines = batch.records.len();
         batch.records.extend(batch.lost.iter().map(notice));
         if !batch.records.is_empty() {
-            let result = self.database.append(&batch.records);
+            let result = self.write(|database| database.append(&batch.records));
             match &result {
                 Ok(first_id) => {
-                    let bytes = |it: &LogRecord| it.message.len() + ROW_BYTES;
-                    self.unchecked_bytes += batch.records.iter().map(bytes).sum::<usize>();
+                    let bytes = |it: &LogRecord| it.message.len() as u64 + ROW_BYTES;
+                    self.unchecked_bytes += batch.records.iter().map(bytes).sum::<u64>();
                     self.logs.publish(*first_id, batch.records.drain(..));
                 }
                 Err(_) => {
@@ -114,23 +114,65 @@ impl Work {
         batch.records.clear();
         batch.lost.clear();
         // Without this, a flood between two minutes could take the database far over its limit.
-        self.retain |= self.unchecked_bytes as u64 > self.options.database_bytes_max / 16;
+        self.retain |= self.unchecked_bytes > self.options.database_bytes_max / 16;
     }
 
     fn write_minutes(&mut self, before: i64) {
-        let result = self.metrics.hand_over(before, |rows| self.database.append_minutes(rows));
+        let metrics = Arc::clone(&self.metrics);
+        let result = self.write(|database| metrics.hand_over(before, |rows| database.append_minutes(rows)));
         self.note(result);
     }
 
     fn retain(&mut self) {
         self.unchecked_bytes = 0;
-        let result = self.database.retain(&self.options, Timestamp::now());
+        let (options, now) = (self.options, Timestamp::now());
+        let result = self.write(|database| database.retain(&options, now));
         self.retain = matches!(result, Ok(true));
         self.note(result);
     }
 
+    /// Does something with the database; once more with a new one if this one turns out to be damaged.
+    fn write<T>(&mut self, act: impl Fn(&mut Database) -> rusqlite::Result<T>) -> Result<T, TelemetryError> {
+        let first = self.database.database().and_then(|it| act(it).map_err(TelemetryError::from));
+        match first {
+            Err(error) if error.is_damage() => {
+                self.replace(&error);
+                Ok(act(self.database.database()?)?)
+            }
+            result => result,
+        }
+    }
+
+    /// Takes care of what others have done to the file or found in it.
+    fn look_after_file(&mut self) {
+        let [by_query, by_report] = [self.logs.reader(), self.metrics.reader()].map(Reader::take_damage);
+        if by_query || by_report {
+            self.replace(&TelemetryError::Damaged);
+        } else if self.database.is_displaced() {
+            let path = self.database.path().display().to_string();
+            tracing::warn!(path, "the log database was removed or replaced while the daemon runs: it is opened anew");
+            self.reopen();
+        }
+    }
+
+    /// Moves the damaged database aside.
+    fn replace(&mut self, error: &TelemetryError) {
+        // Before it is closed, which could still change it.
+        file::set_aside(self.database.path(), error);
+        self.reopen();
+    }
+
+    /// Closes every connection, and only then opens the database again: the last to close one removes files beside it by
+    /// their names. That is the one that writes, as it first has to move what is in the write-ahead log to the database.
+    /// A failure shows when it is written.
+    fn reopen(&mut self) {
+        let _nobody_reads = [self.logs.reader().shut(), self.metrics.reader().shut()];
+        self.database.close();
+        let _ = self.database.database();
+    }
+
     /// Says so when the database begins to fail and when it works again.
-    fn note<T>(&mut self, result: rusqlite::Result<T>) {
+    fn note<T>(&mut self, result: Result<T, TelemetryError>) {
         match &result {
             Err(error) if !self.failing => {
                 tracing::error!(%error, "the log database cannot be written; log lines are dropped until it can");

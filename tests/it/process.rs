@@ -4,6 +4,7 @@ mod cli;
 mod configuration;
 pub mod crash;
 mod docs;
+mod files;
 mod history;
 mod start;
 

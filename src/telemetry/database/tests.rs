@@ -62,6 +62,79 @@ fn the_oldest_lines_go_when_the_database_is_too_large_and_the_file_shrinks() {
     assert_eq!(next, 10_001, "ids are not given again");
 }
 
+/// The shares as they are kept, and as the lines say.
+fn shares(database: &Database) -> [Vec<(Vec<u8>, i64, i64)>; 2] {
+    [
+        "SELECT function_id, lines, text_bytes FROM log_shares ORDER BY function_id",
+        "SELECT function_id, count(*), sum(octet_length(message)) FROM logs GROUP BY function_id ORDER BY function_id",
+    ]
+    .map(|sql| {
+        let mut select = database.connection.prepare(sql).expect("a statement");
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("rows");
+        rows.collect::<Result<_, _>>().expect("shares")
+    })
+}
+
+fn assert_counted(database: &Database) {
+    let [kept, counted] = shares(database);
+    assert_eq!(kept, counted);
+}
+
+#[test]
+fn size_takes_lines_of_the_largest_functions_and_leaves_those_of_others() {
+    let (_folder, path, mut database) = database();
+    let [flood, second] = [(); 2].map(|()| FunctionId::new());
+    let quiet: [FunctionId; 20] = std::array::from_fn(|_| FunctionId::new());
+    let options = LogOptions { database_bytes_max: 4 << 20, ..LogOptions::default() };
+    // The quiet ones are the oldest, and among the others as well.
+    for round in 0..30 {
+        let text = |function, length: usize| line(function, "ü".repeat(length / 2));
+        let mut records: Vec<_> = quiet.iter().map(|it| text(*it, 100)).collect();
+        records.extend((0..1_000).map(|it| text(if it % 4 == 0 { second } else { flood }, 1_000)));
+        records.extend(quiet.iter().map(|it| text(*it, 100)));
+        database.append(&records).expect("writes");
+        retain_all(&mut database, &options, Timestamp::now());
+        assert_counted(&database);
+        for function in quiet {
+            assert_eq!(kept(&path, function).total, 2 * (round + 1), "round {round}");
+        }
+    }
+    let used = Size::of(&database.connection).expect("its size").used_bytes();
+    assert!((3 << 20..=4 << 20).contains(&used), "{used}");
+    let [of_flood, of_second] = [flood, second].map(|it| kept(&path, it).total);
+    assert!(of_flood > 800 && of_second > 800 && of_flood.abs_diff(of_second) < 1_100, "{of_flood} {of_second}");
+    assert_eq!(kept(&path, flood).entries[0].id, database.next_id - 21, "the newest stay");
+    // What is too old goes whoever said it.
+    retain_all(&mut database, &options, Timestamp::from_millis(Timestamp::now().as_millis() + 8 * 86_400_000));
+    assert_eq!(shares(&database), [vec![], vec![]]);
+}
+
+#[test]
+fn lines_of_before_there_were_shares_are_counted() {
+    let (_folder, path, mut database) = database();
+    let (one, two) = (FunctionId::new(), FunctionId::new());
+    database.append(&[line(one, "ünï\0code"), line(one, ""), line(two, "x")]).expect("writes");
+    database.connection.execute_batch("DROP TABLE log_shares; PRAGMA user_version = 1").expect("goes back");
+    drop(database);
+    let database = Database::open(&path).expect("opens");
+    assert_eq!(shares(&database)[0].len(), 2);
+    assert_counted(&database);
+}
+
+#[test]
+fn retention_finds_lines_by_an_index() {
+    let (_folder, _, database) = database();
+    for sql in [
+        "SELECT id, octet_length(message) FROM logs WHERE function_id = x'00' ORDER BY id LIMIT 10",
+        "DELETE FROM logs WHERE function_id = x'00' AND id <= 5",
+    ] {
+        let mut plan = database.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a statement");
+        let steps: Vec<String> =
+            plan.query_map([], |row| row.get(3)).expect("a plan").collect::<Result<_, _>>().expect("steps");
+        assert!(steps.len() == 1 && steps[0].contains("logs_by_function"), "neither a scan nor a sort: {steps:?}");
+    }
+}
+
 #[test]
 fn retention_ends_when_there_is_nothing_left_to_delete() {
     let (_folder, path, mut database) = database();

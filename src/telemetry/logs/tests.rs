@@ -3,6 +3,7 @@
 use super::*;
 use crate::telemetry::Telemetry;
 use crate::telemetry::testing::{label, line, patient, telemetry, until};
+use rusqlite::Connection;
 use tokio::sync::broadcast::error::TryRecvError;
 
 fn messages(page: &LogPage) -> Vec<&str> {

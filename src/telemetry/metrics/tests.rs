@@ -17,7 +17,7 @@ fn metrics() -> (tempfile::TempDir, database::Database, Metrics) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("logs.db");
     let database = database::Database::open(&path).expect("opens");
-    let metrics = Metrics::new(database::open_reader(&path).expect("opens"));
+    let metrics = Metrics::new(Reader::new(&path));
     (folder, database, metrics)
 }
 

@@ -25,19 +25,53 @@ fn a_full_queue_keeps_the_first_lines_and_counts_the_rest() {
     (0..13).for_each(|it| queue.push(line(one, it.to_string())));
     let last = LogRecord { version: label("v2"), at: Timestamp::from_millis(5), ..line(one, "13") };
     queue.push(last);
-    queue.push(line(two, "0"));
-    assert_eq!((queue.lost(one), queue.lost(two), queue.lost_total()), (4, 1, 5));
+    assert_eq!((queue.lost(one), queue.lost(two), queue.lost_total()), (4, 0, 4));
 
     let batch = take(&queue);
     assert_eq!(numbers(&batch), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
     let of_one = Lost { function_id: one, version: label("v2"), at: Timestamp::from_millis(5), lines: 4 };
-    assert!(batch.lost.len() == 2 && batch.lost.contains(&of_one), "{:?}", batch.lost);
+    assert_eq!(batch.lost, [of_one]);
 
     queue.push(line(one, "there is room again"));
     let batch = take(&queue);
     assert_eq!(numbers(&batch), ["there is room again"]);
     assert_eq!(batch.lost, [], "a loss is said once");
     assert_eq!(queue.lost(one), 4, "and counted on");
+}
+
+#[test]
+fn a_flood_leaves_room_for_the_lines_of_others() {
+    let queue = Queue::new(hasty(1_000));
+    let [flood, second, quiet] = [(); 3].map(|()| FunctionId::new());
+    (0..5_000).for_each(|it| queue.push(line(flood, it.to_string())));
+    (0..10).for_each(|it| queue.push(line(quiet, it.to_string())));
+    (0..5_000).for_each(|it| queue.push(line(second, it.to_string())));
+    (10..20).for_each(|it| queue.push(line(quiet, it.to_string())));
+    let batch = take(&queue);
+    let of = |function| batch.records.iter().filter(move |it| it.function_id == function);
+    assert_eq!(queue.lost(quiet), 0);
+    assert!(of(quiet).map(|it| it.message.as_str()).eq((0..20).map(|it| it.to_string()).collect::<Vec<_>>()));
+    for function in [flood, second] {
+        let kept = of(function).count();
+        assert!((430..=550).contains(&kept), "two floods share what is left: {kept}");
+        assert!(of(function).map(|it| it.message.as_str()).eq((0..kept).map(|it| it.to_string()).collect::<Vec<_>>()));
+        assert_eq!(queue.lost(function), 5_000 - kept as u64, "each line is kept or counted");
+    }
+    (0..1_000).for_each(|_| queue.push(line(flood, "")));
+    assert_eq!(take(&queue).records.len(), 1_000, "alone it has all the room");
+}
+
+#[test]
+fn lines_with_much_text_leave_room_for_others() {
+    let queue = Queue::new(LogOptions { buffer_bytes_max: 100_000, ..hasty(1_000) });
+    let [flood, quiet] = [(); 2].map(|()| FunctionId::new());
+    (0..50).for_each(|_| queue.push(line(flood, "x".repeat(5_000))));
+    (0..30).for_each(|_| queue.push(line(quiet, "x".repeat(1_000))));
+    assert_eq!(queue.lost(quiet), 0);
+    queue.push(line(quiet, "x".repeat(200_000)));
+    assert_eq!(queue.lost(quiet), 1, "what does not fit into an empty queue takes nobody's place in the end");
+    let batch = take(&queue);
+    assert!(batch.records.iter().map(bytes_of).sum::<usize>() <= 100_000);
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! What each function's lines take of `logs.db`, and whose lines go when it is too large.
+//!
+//! The table `log_shares` has one row per function with lines. It changes in the transaction that writes or deletes the
+//! lines, so it is exact, and finding the largest share reads as many rows as there are functions.
+//!
+//! **Invariant.** Size takes lines from the function with the largest share only. A function with less than an equal
+//! part of the limit thus keeps its lines until they are too old, whatever others write.
+
+use super::logs::LogRecord;
+use rusqlite::{Connection, params};
+use std::collections::HashMap;
+
+/// Bytes that a line takes in the database besides its text: the row's other columns and two index entries.
+pub(super) const ROW_BYTES: u64 = 120;
+
+/// What a step of [`evict`] takes from the largest share even if that makes it smaller than the next one. Without it,
+/// functions with equal shares would lose their lines by turns, one line a step.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// Lines of one function.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) lines: u64,
+    pub(super) text_bytes: u64,
+}
+
+impl Share {
+    fn add(&mut self, text_bytes: u64) {
+        self.lines += 1;
+        self.text_bytes += text_bytes;
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.text_bytes + ROW_BYTES * self.lines
+    }
+}
+
+/// Lines that one transaction writes or deletes, by function.
+#[derive(Debug, Default)]
+struct Change(HashMap<[u8; 16], Share>);
+
+impl Change {
+    fn add(&mut self, function_id: [u8; 16], text_bytes: u64) {
+        self.0.entry(function_id).or_default().add(text_bytes);
+    }
+
+    fn lines(&self) -> usize {
+        self.0.values().map(|it| it.lines as usize).sum()
+    }
+}
+
+/// Counts written lines.
+pub(super) fn grow(transaction: &Connection, records: &[LogRecord]) -> rusqlite::Result<()> {
+    let mut change = Change::default();
+    for record in records {
+        change.add(record.function_id.to_bytes(), record.message.len() as u64);
+    }
+    let mut upsert = transaction.prepare_cached(
+        "INSERT INTO log_shares (function_id, lines, text_bytes) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET lines = lines + excluded.lines, text_bytes = text_bytes + excluded.text_bytes",
+    )?;
+    for (function_id, share) in change.0 {
+        upsert.execute(params![function_id, share.lines.cast_signed(), share.text_bytes.cast_signed()])?;
+    }
+    Ok(())
+}
+
+fn shrink(transaction: &Connection, change: &Change) -> rusqlite::Result<()> {
+    let mut update = transaction.prepare_cached(
+        "UPDATE log_shares SET lines = lines - ?2, text_bytes = text_bytes - ?3 WHERE function_id = ?1",
+    )?;
+    for (function_id, share) in &change.0 {
+        update.execute(params![function_id, share.lines.cast_signed(), share.text_bytes.cast_signed()])?;
+    }
+    transaction.prepare_cached("DELETE FROM log_shares WHERE lines <= 0")?.execute([])?;
+    Ok(())
+}
+
+/// Deletes up to `lines_max` lines that were said before `oldest`, in milliseconds; the number of those deleted.
+pub(super) fn expire(transaction: &Connection, oldest: i64, lines_max: u32) -> rusqlite::Result<usize> {
+    // The oldest lines come first; a clock that was set back delays a line's end, no more.
+    let mut delete = transaction.prepare_cached(
+        "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?1) AND at < ?2
+         RETURNING function_id, octet_length(message)",
+    )?;
+    let mut change = Change::default();
+    let mut rows = delete.query(params![lines_max, oldest])?;
+    while let Some(row) = rows.next()? {
+        change.add(row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs());
+    }
+    if !change.0.is_empty() {
+        shrink(transaction, &change)?;
+    }
+    Ok(change.lines())
+}
+
+/// Deletes the oldest lines of the function with the largest share: as many as make up for `excess_bytes`, but no more
+/// than `lines_max`, nor many more than make its share as small as the next one. The number of those deleted; 0 if there
+/// are no lines.
+pub(super) fn evict(transaction: &Connection, excess_bytes: u64, lines_max: u32) -> rusqlite::Result<usize> {
+    let largest = largest(transaction)?;
+    let Some(&(function_id, share)) = largest.first() else { return Ok(0) };
+    let ahead = share.bytes() - largest.get(1).map_or(0, |(_, next)| next.bytes());
+    let wanted = excess_bytes.min(ahead.max(STEP_BYTES));
+
+    let mut oldest = transaction
+        .prepare_cached("SELECT id, octet_length(message) FROM logs WHERE function_id = ?1 ORDER BY id LIMIT ?2")?;
+    let mut rows = oldest.query(params![function_id, lines_max])?;
+    let (mut taken, mut last_id) = (Share::default(), None);
+    while taken.bytes() < wanted
+        && let Some(row) = rows.next()?
+    {
+        last_id = Some(row.get::<_, i64>(0)?);
+        taken.add(row.get::<_, i64>(1)?.unsigned_abs());
+    }
+    drop(rows);
+    let Some(last_id) = last_id else {
+        // Somebody else has deleted its lines: nothing is left to count.
+        return transaction.execute("DELETE FROM log_shares WHERE function_id = ?1", [function_id]);
+    };
+    transaction
+        .prepare_cached("DELETE FROM logs WHERE function_id = ?1 AND id <= ?2")?
+        .execute(params![function_id, last_id])?;
+    let change = Change(HashMap::from([(function_id, taken)]));
+    shrink(transaction, &change)?;
+    Ok(change.lines())
+}
+
+/// The two largest shares, the largest first.
+fn largest(connection: &Connection) -> rusqlite::Result<Vec<([u8; 16], Share)>> {
+    let mut select = connection.prepare_cached(
+        "SELECT function_id, lines, text_bytes FROM log_shares ORDER BY text_bytes + ?1 * lines DESC LIMIT 2",
+    )?;
+    let share = |row: &rusqlite::Row<'_>| {
+        let count = |column| row.get::<_, i64>(column).map(|it| it.max(0).unsigned_abs());
+        Ok((row.get(0)?, Share { lines: count(1)?, text_bytes: count(2)? }))
+    };
+    select.query_map([ROW_BYTES.cast_signed()], share)?.collect()
+}
