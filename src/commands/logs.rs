@@ -41,7 +41,7 @@ pub(super) async fn run(
         if partials.send(&response).await.is_err() {
             return Ok(response);
         }
-        let line = loop {
+        let news = loop {
             let received = tokio::select! {
                 received = follower.recv() => received,
                 () = context.stopping.cancelled() => Err(RecvError::Closed),
@@ -49,19 +49,24 @@ pub(super) async fn run(
             match received {
                 Ok(entry) if entry.id > seen && query.matches(&entry.record) => {
                     seen = entry.id;
-                    break Some(line(&entry));
+                    break Some(LogPage { entries: vec![LogEntry::clone(&entry)], total: 1, has_more: false });
                 }
                 Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::debug!(missed, "a follower of logs is too slow");
+                // All functions' lines come this way, and those of others may be many. Its own are in the database.
+                Err(RecvError::Lagged(_)) => {
+                    let missed = LogQuery { after: Some(seen), limit: LogQuery::LIMIT_MAX, offset: 0, ..query.clone() };
+                    let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&missed)?)).await?;
+                    if let Some(newest) = page.entries.first() {
+                        seen = newest.id;
+                        break Some(page);
+                    }
                 }
                 Err(RecvError::Closed) => break None,
             }
         };
-        let dropped = context.telemetry.logs().dropped(id);
-        match line {
-            Some(line) => response = LogsResponse { logs: vec![line], total: 1, dropped, next_cursor: None },
-            None => return Ok(LogsResponse { logs: Vec::new(), total: 0, dropped, next_cursor: None }),
+        match news {
+            Some(page) => response = self::response(context, id, page),
+            None => return Ok(self::response(context, id, LogPage { entries: Vec::new(), total: 0, has_more: false })),
         }
     }
 }
@@ -91,6 +96,7 @@ fn query(context: &Context, request: &LogsRequest, asked: &Page<i64>) -> Result<
         until: time(&request.end_date)?,
         limit: asked.limit,
         before: asked.after,
+        after: None,
         offset: request.offset.unwrap_or(0).into(),
     })
 }

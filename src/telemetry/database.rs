@@ -203,6 +203,7 @@ pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite
     and("invocation =", query.invocation.map(|it| it.to_bytes().to_vec().into()));
     and("level >=", query.level_min.map(|it| i64::from(it as u8).into()));
     and("at >=", query.since.map(|it| it.as_millis().into()));
+    and("id >", query.after.map(Value::from));
     and("at <=", query.until.map(|it| it.as_millis().into()));
 
     // One snapshot for both statements, so that the total fits the page.

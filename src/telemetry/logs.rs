@@ -126,6 +126,8 @@ pub struct LogQuery {
     pub offset: u64,
     /// Only lines before this one.
     pub before: Option<i64>,
+    /// Only lines after this one.
+    pub after: Option<i64>,
 }
 
 impl LogQuery {
@@ -136,7 +138,18 @@ impl LogQuery {
     #[must_use]
     pub fn new(function_id: FunctionId) -> Self {
         let (version, invocation, level_min, since, until) = (None, None, None, None, None);
-        Self { function_id, version, invocation, level_min, since, until, limit: 100, offset: 0, before: None }
+        Self {
+            function_id,
+            version,
+            invocation,
+            level_min,
+            since,
+            until,
+            limit: 100,
+            offset: 0,
+            before: None,
+            after: None,
+        }
     }
 
     /// Whether the line is one of those asked for, for a follower; paging aside.
@@ -245,6 +258,10 @@ impl Logs {
         &self.queue
     }
 
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
     /// Gives written lines to whoever follows. The writer does this, so that `push` stays cheap.
     pub(super) fn publish(&self, first_id: i64, records: impl Iterator<Item = LogRecord>) {
         if self.followers.receiver_count() > 0 {
@@ -258,7 +275,3 @@ impl Logs {
 
 #[cfg(test)]
 mod tests;
-    pub(super) fn reader(&self) -> &Reader {
-        &self.reader
-    }
-

@@ -141,6 +141,31 @@ async fn new_lines_follow_as_they_are_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_a_quiet_function_misses_nothing_beside_a_loud_one() {
+    let daemon = TestDaemon::start_with(|config| config.logs.flush_interval_ms = 1_000).await;
+    daemon.deploy_text("f", CODE).await;
+    let loud =
+        "export default () => { for (let i = 0; i < 4000; i++) console.log('line', i); return new Response(''); };";
+    daemon.deploy_text("loud", loud).await;
+    let client = daemon.connect().await;
+    let follow = LogsRequest { follow: true, level: Some(LogLevel::Error), ..request() };
+    let mut answer = client.call_streaming(&follow).unwrap();
+    let mut seen = answer.next_partial::<LogsResponse>().await.unwrap().unwrap().logs;
+    for round in 0..5 {
+        // Its lines come first in a batch, and so many after them that a follower no longer finds them there.
+        daemon.get("f", &format!("/{round}")).await;
+        daemon.get("loud", "/").await;
+    }
+    while seen.len() < 5 {
+        let wait = tokio::time::timeout(Duration::from_secs(20), answer.next_partial::<LogsResponse>());
+        seen.extend(wait.await.expect("its lines follow").unwrap().unwrap().logs);
+    }
+    assert_eq!(messages(&seen), ["/0 error", "/1 error", "/2 error", "/3 error", "/4 error"]);
+    drop((answer, client));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_invocation_leaves_a_line_of_the_daemon() {
     let daemon = TestDaemon::start().await;
     daemon.deploy_text("f", CODE).await;
