@@ -153,6 +153,24 @@ fn every_command_has_a_test_file() {
     }
 }
 
+/// Cargo gives a dependency all the features that anything in the build asks for, the tests' own dependencies included. A
+/// feature that only they ask for would have the tests check other code than is shipped.
+#[test]
+fn dependencies_have_the_same_features_in_tests() {
+    let with_features = |edges: &str| {
+        let mut command = std::process::Command::new(env!("CARGO"));
+        command.args(["tree", "--offline", "--locked", "--depth", "1", "--prefix", "none", "--format", "{p} {f}"]);
+        let output = command.args(["--edges", edges]).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (shipped, tested) = (with_features("normal"), with_features("normal,dev"));
+    let tested: Vec<_> = tested.lines().collect();
+    let differ: Vec<_> = shipped.lines().filter(|line| !tested.contains(line)).collect();
+    assert!(shipped.lines().count() > 20, "{shipped}");
+    assert!(differ.is_empty(), "the tests build these with further features; name them in [dependencies]: {differ:?}");
+}
+
 #[test]
 fn every_module_says_what_it_is() {
     let files = ["src", "tests", "benches"].into_iter().flat_map(rust_files);
