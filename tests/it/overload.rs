@@ -100,10 +100,14 @@ async fn every_caller_gets_an_answer_or_a_refusal_and_nothing_is_left_of_it() {
     assert!(status.pools.iter().all(|pool| pool.queued + pool.busy == 0), "{:?}", status.pools);
     let after = memory().await;
     assert!(after < before + MEMORY_MAX, "the daemon had {before} bytes, and has {after}");
+    // A busy machine may hold up any one of them, and a queue that is still there all of them.
+    let mut shortest = f64::INFINITY;
     for _ in 0..20 {
         let answer = client.call(&get("f", "/")).await.expect("an answer");
-        assert!(answer.success && answer.cold_start == ColdStart::None && answer.queue_ms < 1.0, "{answer:?}");
+        assert!(answer.success && answer.cold_start == ColdStart::None, "{answer:?}");
+        shortest = shortest.min(answer.queue_ms);
     }
+    assert!(shortest < 1.0, "even the quickest call waited for {shortest} ms");
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.ended().await.success());
 }

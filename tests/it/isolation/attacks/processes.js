@@ -17,13 +17,30 @@ export const see = ({ pid }) => {
   return pids.includes(pid) ? allowed(`${pids.length} processes`) : blocked(pids.filter((it) => !own().has(it)));
 };
 
+/** Where the links of a folder lead that are still there when they are looked at; fails if none is. */
+const targets = (folder) => {
+  let closed;
+  const found = fs.readdirSync(folder).flatMap((name) => {
+    try {
+      return [fs.readlinkSync(`${folder}/${name}`)];
+    } catch (error) {
+      // The process goes on working, and opens and closes files.
+      if (error.code !== "ENOENT") throw error;
+      closed = error;
+      return [];
+    }
+  });
+  if (found.length === 0 && closed) throw closed;
+  return found.length;
+};
+
 /** Reads one file of a process. */
 export const readProc = ({ pid, file }) =>
   attempt(() => {
     if (file === "root") return fs.readdirSync(`/proc/${pid}/root`).length;
     if (file === "cwd") return fs.readdirSync(`/proc/${pid}/cwd/`).length;
     // Their numbers can be listed by the same user; where they lead is what matters.
-    if (file === "fd") return fs.readdirSync(`/proc/${pid}/fd/`).map((it) => fs.readlinkSync(`/proc/${pid}/fd/${it}`)).length;
+    if (file === "fd") return targets(`/proc/${pid}/fd`);
     // Permission for memory is checked when it is opened.
     if (file === "mem") return fs.closeSync(fs.openSync(`/proc/${pid}/mem`, "r+"));
     return fs.readFileSync(`/proc/${pid}/${file}`).length;
