@@ -152,7 +152,7 @@ async fn whoever_follows_a_quiet_function_misses_nothing_beside_a_loud_one() {
     let mut answer = client.call_streaming(&follow).unwrap();
     let mut seen = answer.next_partial::<LogsResponse>().await.unwrap().unwrap().logs;
     for round in 0..5 {
-        // Its lines come first in a batch, and so many after them that a follower no longer finds them there.
+        // Its lines come first in a batch. Those after them may push them out of the followers' channel.
         daemon.get("f", &format!("/{round}")).await;
         daemon.get("loud", "/").await;
     }
