@@ -256,7 +256,7 @@ impl Voice {
             }
             Said::Log { stream, level, invocation, is_inferred, mut text, dropped } => {
                 self.mask(&mut text, self.bounds.text_bytes_max);
-                self.rate.dropped += u64::from(dropped);
+                self.rate.add_said(dropped.into(), Instant::now());
                 let speaker = match invocation.filter(|_| !is_inferred) {
                     Some(id) => Speaker::Invocation(id),
                     None => self.shared.calls.speaker(),
@@ -315,12 +315,22 @@ impl Voice {
     }
 }
 
+/// How many lines a shim can drop in a microsecond at most: it needs longer to write one into the text that it drops.
+const DROPPED_PER_MICROSECOND: u64 = 1;
+
+/// For how long a shim may be silent and then say at once how many lines it has dropped.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Counts lines in windows of a second.
 struct Rate {
     max: u32,
     since: Instant,
     kept: u32,
     dropped: u64,
+    /// How many more lines the worker may say it has dropped, as of `sayable_at`. Anybody in the worker can say so: more
+    /// than can be true does not count.
+    sayable: u64,
+    sayable_at: Instant,
 }
 
 enum Admission {
@@ -332,7 +342,19 @@ enum Admission {
 
 impl Rate {
     fn new(max: u32) -> Self {
-        Self { max, since: Instant::now(), kept: 0, dropped: 0 }
+        let now = Instant::now();
+        Self { max, since: now, kept: 0, dropped: 0, sayable: 0, sayable_at: now }
+    }
+
+    /// Counts lines that the worker says it has dropped, as far as it can have had the time for so many.
+    fn add_said(&mut self, lines: u64, now: Instant) {
+        let time = now.duration_since(self.sayable_at).min(SILENCE_MAX);
+        let most = SILENCE_MAX.as_micros() as u64 * DROPPED_PER_MICROSECOND;
+        self.sayable = (self.sayable + time.as_micros() as u64 * DROPPED_PER_MICROSECOND).min(most);
+        self.sayable_at = now;
+        let counted = lines.min(self.sayable);
+        self.sayable -= counted;
+        self.dropped += counted;
     }
 
     fn admit(&mut self, now: Instant) -> Admission {
@@ -346,5 +368,23 @@ impl Rate {
         }
         self.dropped += 1;
         Admission::Drop
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_cannot_say_that_it_dropped_more_than_it_had_time_for() {
+        let mut rate = Rate::new(1);
+        let at = |seconds| rate.sayable_at + Duration::from_secs(seconds);
+        let times = [at(1), at(1), at(1_000), at(1_001)];
+        let mut counted = Vec::new();
+        for (now, said) in times.into_iter().zip([3, u32::MAX, u32::MAX, u32::MAX]) {
+            rate.add_said(said.into(), now);
+            counted.push(rate.dropped);
+        }
+        assert_eq!(counted, [3, 1_000_000, 11_000_000, 12_000_000]);
     }
 }

@@ -104,6 +104,22 @@ async fn a_function_that_says_what_no_shim_says_loses_its_worker() {
     stop(daemon, load).await;
 }
 
+/// What a worker says of the lines that it dropped counts as far as it can be true.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_cannot_invent_any_number_of_dropped_lines() {
+    let began = Instant::now();
+    let (daemon, load) = start().await;
+    // They are counted once a second, with the line after.
+    let dropped = until("the lines are counted", || async {
+        assert_eq!(text(&daemon.get("rogue", "/control/dropped").await), "said");
+        Some(daemon.status().await.logs_dropped).filter(|it| *it > 0)
+    })
+    .await;
+    let most = began.elapsed().as_micros() as u64;
+    assert!(dropped <= most, "{dropped} lines in {most} µs");
+    stop(daemon, load).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_sends_what_no_server_sends_loses_its_worker() {
     let (daemon, load) = start().await;

@@ -49,6 +49,10 @@ const routes = {
   "control/wrong": () => say({ type: "log", level: "loud", invocation: null, message: "m" }),
   "control/nested": () => say("[".repeat(10_000)),
   "control/count": () => say('{"type":"log","level":"info","invocation":null,"message":"m","dropped":18446744073709551615}'),
+  "control/dropped": () => {
+    for (let time = 0; time < 100; time++) say({ type: "log", level: "info", invocation: null, message: "m", dropped: 4294967295 });
+    return new Response("said");
+  },
   "control/long": () => flood(0, "x".repeat(65536)),
   "control/spaces": () => say(`{"type":"pong","number":1}${" ".repeat(1 << 20)}`),
   "control/ready": () => say({ type: "ready", bun: "1" }),
