@@ -151,7 +151,10 @@ fn null_terminated(texts: &[CString]) -> Vec<*const c_char> {
 
 /// The limits as they can be set: nobody but root may exceed a hard limit, and none is worth a failed start.
 fn effective(limits: Vec<Limit>) -> io::Result<Vec<Limit>> {
-    let no_core = Limit { resource: Resource::RLIMIT_CORE, soft: 0, hard: 0 };
+    // Not none: with a limit of 0 the kernel still gives the memory of a crash to a program that collects them, if
+    // `core_pattern` names one; with 1 it does not (`core(5)`, and `fs/coredump.c`), and to a file it writes no less than
+    // a page.
+    let no_core = Limit::fixed(Resource::RLIMIT_CORE, 1);
     let lowered = |limit: Limit| {
         let hard = limit.hard.min(getrlimit(limit.resource)?.1);
         Ok(Limit { hard, soft: limit.soft.min(hard), ..limit })

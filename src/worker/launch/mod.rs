@@ -59,7 +59,7 @@ pub struct LaunchSpec {
     pub stdout: OwnedFd,
     /// Its descriptor 2.
     pub stderr: OwnedFd,
-    /// Its resource limits; a core file is never written.
+    /// Its resource limits; a crash leaves no core file, and no program is given its memory.
     pub limits: Vec<Limit>,
     /// What keeps it from the rest of the machine.
     pub confinement: Confinement,
