@@ -13,7 +13,7 @@ use levain::{
     config::{SandboxLevel, SandboxMode},
     model::{ColdStart, Digest, FunctionId, Network},
     telemetry::{LogOptions, Telemetry},
-    worker::{Blueprint, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner},
+    worker::{Blueprint, RunFolder, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner},
 };
 use std::{
     hint::black_box,
@@ -91,7 +91,8 @@ impl Sandbox {
             SandboxOptions { mode: SandboxMode::Auto, level: SandboxLevel::Auto, processes_max: 256, tmp_mb: 64 };
         let runtime: Runtime = bun.runtime().clone();
         let logs = Arc::clone(telemetry.logs());
-        let spawner = Spawner::start(runtime, &folder.path().join("run"), logs, limits, options).await?;
+        let run_folder = RunFolder::clear(&folder.path().join("run"), &options)?;
+        let spawner = Spawner::start(runtime, run_folder, logs, limits, options).await?;
         let hello = sample("hello");
         let blueprint = Blueprint {
             function_id: FunctionId::new(),

@@ -1,7 +1,7 @@
 //! The daemon: opens everything in order, owns every task, and stops them in the opposite order.
 //!
 //! ```text
-//! start: folder → lock → HTTP (not ready) → Bun → store → bundles → logs → workers → router → socket → warm workers
+//! start: folder → lock → processes that outlived a killed daemon end → HTTP (not ready) → Bun → store → bundles → logs → workers → router → socket → warm workers
 //! stop:  socket closes → running invocations finish (shutdown_grace) → workers end → HTTP closes → logs are written
 //!        → lock is freed
 //! ```
@@ -32,7 +32,7 @@ use crate::{
     telemetry::{Telemetry, TelemetryError},
     watch,
     worker::{
-        Runtime, Spawner, SpawnerError,
+        RunFolder, Runtime, Spawner, SpawnerError,
         runtime::{self, RuntimeError},
     },
 };
@@ -208,6 +208,9 @@ impl Daemon {
         let lock = Arc::new(lock(&data_dir)?);
         restore::finish(&data_dir)?;
         restore::refuse_remains(&data_dir)?;
+        // Before an address is bound, which a process of a function may have taken when the last daemon was killed.
+        let run_folder =
+            RunFolder::clear(&data_dir.join("run"), &sandbox_options(&config)).map_err(SpawnerError::from)?;
         let socket = config.socket_path();
         // Bound before anything slow, so that a second daemon on the same socket learns it at once.
         let shared = !(config.daemon.allowed_uids.is_empty() && config.daemon.allowed_gids.is_empty());
@@ -228,7 +231,7 @@ impl Daemon {
         let found = runtime::find(config.bun_path(), &data_dir).await?;
         let runtime = Runtime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
-        let context = open(config, data_dir, runtime, http_place, stopping).await?;
+        let context = open(config, data_dir, runtime, run_folder, http_place, stopping).await?;
         context.leave_missing_manifests();
         let mut helpers = start_helpers(&context, face.clone());
         helpers.spawn(lock::keep(Arc::downgrade(&lock)));
@@ -324,6 +327,7 @@ async fn open(
     config: Config,
     data_dir: PathBuf,
     runtime: Runtime,
+    run_folder: RunFolder,
     http: Option<HttpPlace>,
     stopping: CancellationToken,
 ) -> Result<Arc<Context>, StartError> {
@@ -334,7 +338,7 @@ async fn open(
     let telemetry = Telemetry::open(&data_dir.join("logs.db"), log_options(&config))?;
     let logs = Arc::clone(telemetry.logs());
     let (limits, sandbox) = (spawn_limits(&config), sandbox_options(&config));
-    let spawner = Spawner::start(runtime, &data_dir.join("run"), logs, limits, sandbox).await?;
+    let spawner = Spawner::start(runtime, run_folder, logs, limits, sandbox).await?;
     report_sandbox(&config, spawner.sandbox());
     commands::ensure_admin_token(&store, &data_dir, Timestamp::now())?;
     let authority = Authority::new(store.tokens()?);

@@ -1,13 +1,12 @@
 //! From a [`Blueprint`] to a [`Worker`] that has loaded its function.
 
 use super::{
-    Blueprint, KillReason, Launcher, Runtime, Shared, SpawnLimits, SpawnerError, StartError, Worker,
+    Blueprint, KillReason, Launcher, RunFolder, Runtime, Shared, SpawnLimits, SpawnerError, StartError, Worker,
     boot::Booted,
     calls::Calls,
     cgroup::Cgroups,
-    folder,
     launch::{LaunchSpec, MemoryGauge},
-    orphans,
+    mark::Mark,
     ping::Ping,
     prewarm::Stock,
     runtime::REHEARSAL,
@@ -52,6 +51,8 @@ pub struct Spawner {
     pub(super) runtime: Runtime,
     pub(super) sandbox: Sandbox,
     pub(super) cgroups: Option<Cgroups>,
+    /// What every process that is started bears.
+    mark: Option<Mark>,
     report: Report,
     logs: Arc<Logs>,
     limits: ArcSwap<SpawnLimits>,
@@ -77,23 +78,21 @@ enum Urgency {
 }
 
 impl Spawner {
-    /// Starts the launching thread, empties `run_dir`, ends what functions of a killed daemon have left running, and
-    /// finds the best sandbox that works, by starting a worker in it.
+    /// Starts the launching thread and finds the best sandbox that works, by starting a worker in it.
     pub async fn start(
         runtime: Runtime,
-        run_dir: &Path,
+        folder: RunFolder,
         logs: Arc<Logs>,
         limits: SpawnLimits,
         sandbox: SandboxOptions,
     ) -> Result<Self, SpawnerError> {
-        let run_dir = std::path::absolute(run_dir)?;
-        orphans::end(&run_dir);
-        folder::make_empty(&run_dir)?;
+        let RunFolder { path, mark, cgroups } = folder;
         let mut spawner = Self {
             launcher: Launcher::start()?,
             runtime,
-            sandbox: Sandbox::off(&run_dir),
+            sandbox: Sandbox::off(&path, mark),
             cgroups: None,
+            mark,
             report: Report::default(),
             logs,
             limits: ArcSwap::from_pointee(limits),
@@ -104,12 +103,12 @@ impl Spawner {
             memory: AtomicU64::new(0),
         };
         let mut missing = Vec::new();
-        match sandbox::find_cgroups(&sandbox, &run_dir) {
+        match cgroups {
             Some(Ok(cgroups)) => spawner.cgroups = Some(cgroups),
             Some(Err(error)) => missing.push(format!("limits for all that a function starts together: {error}")),
             None => {}
         }
-        spawner.choose_sandbox(&sandbox, &run_dir).await?;
+        spawner.choose_sandbox(&sandbox, &path).await?;
         spawner.report.cgroups = spawner.cgroups.as_ref().map(|it| it.describe().to_string());
         spawner.report.missing.append(&mut missing);
         Ok(spawner)
@@ -118,7 +117,7 @@ impl Spawner {
     async fn choose_sandbox(&mut self, options: &SandboxOptions, run_dir: &Path) -> Result<(), SpawnerError> {
         let mut failed = Vec::new();
         for level in options.levels() {
-            let works = match Sandbox::prepare(level, options, &self.runtime, run_dir) {
+            let works = match Sandbox::prepare(level, options, &self.runtime, run_dir, self.mark) {
                 Ok(sandbox) => {
                     self.sandbox = sandbox;
                     self.trial().await
@@ -136,7 +135,7 @@ impl Spawner {
                 Err(why) => failed.push((level, why)),
             }
         }
-        self.sandbox = Sandbox::off(run_dir);
+        self.sandbox = Sandbox::off(run_dir, self.mark);
         self.report = self.sandbox.report(failed);
         match options.mode {
             SandboxMode::Strict => Err(SpawnerError::NoSandbox { missing: self.report.missing.clone() }),
@@ -214,8 +213,9 @@ impl Spawner {
         }
     }
 
-    /// Whether a process is a worker, or a throw-away process, or was started by one, as its group and session tell: a worker leads both, and what
-    /// it starts is in them unless it has left both. A process that has ended cannot be told any more and counts as one.
+    /// Whether a process is a worker, or a throw-away process, or was started by one, as its group and session tell, and
+    /// its mark: a worker leads both, and what it starts is in them unless it has left both. A process that has ended
+    /// cannot be told any more and counts as one.
     #[must_use]
     pub fn is_worker(&self, process: Pid) -> bool {
         let (Ok(group), Ok(session)) = (getpgid(Some(process)), getsid(Some(process))) else { return true };
@@ -225,7 +225,8 @@ impl Spawner {
             let tools = self.tools.lock();
             [group, session].iter().any(|it| tools.contains(&(it.as_raw() as u32)))
         };
-        self.processes().iter().any(leads) || is_tool()
+        let is_marked = || self.mark.is_some_and(|mark| mark.is_on(process.as_raw().unsigned_abs()));
+        self.processes().iter().any(leads) || is_tool() || is_marked()
     }
 
     /// Private memory of all processes in bytes, read now.

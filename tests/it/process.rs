@@ -6,6 +6,7 @@ pub mod crash;
 mod docs;
 mod files;
 mod history;
+mod orphans;
 mod start;
 
 use crate::harness::{DaemonProcess, Gate, refused, until};

@@ -9,8 +9,8 @@ use levain::{
     },
     telemetry::{LogOptions, LogQuery, LogRecord, Telemetry},
     worker::{
-        Blueprint, ExchangeError, KillReason, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner, Violation,
-        Worker, runtime,
+        Blueprint, ExchangeError, KillReason, RunFolder, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner,
+        Violation, Worker, runtime,
     },
 };
 use std::{
@@ -48,6 +48,7 @@ impl Workshop {
         let sandbox =
             SandboxOptions { mode: SandboxMode::Auto, level: SandboxLevel::Auto, processes_max: 256, tmp_mb: 64 };
         let runtime = Runtime::new(found, data.path()).unwrap();
+        let folder = RunFolder::clear(&data.path().join("run"), &sandbox).unwrap();
         let logs = Arc::clone(telemetry.logs());
         let blueprint = Blueprint {
             function_id: FunctionId::new(),
@@ -64,7 +65,7 @@ impl Workshop {
             variables: levain::secrets::Variables::default(),
         };
         Self {
-            spawner: Spawner::start(runtime, &data.path().join("run"), logs, limits, sandbox).await.unwrap(),
+            spawner: Spawner::start(runtime, folder, logs, limits, sandbox).await.unwrap(),
             telemetry,
             blueprint,
             _data: data,

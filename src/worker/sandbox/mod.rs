@@ -18,6 +18,7 @@
 mod fence;
 mod filters;
 mod libraries;
+mod limits;
 mod root;
 mod slot;
 pub mod system_calls;
@@ -28,7 +29,8 @@ pub(super) use slot::{Slot, View};
 
 use super::{
     cgroup::{self, Cgroups, Controllers, Group},
-    launch::{self, Confinement, Limit, Resource, Step},
+    launch::{self, Confinement, Step},
+    mark::Mark,
     runtime::Runtime,
 };
 use crate::{
@@ -48,15 +50,6 @@ use std::{
 };
 use users::Users;
 use uuid::Uuid;
-
-/// Files a worker may have open.
-const OPEN_FILES_MAX: u64 = 4096;
-
-/// Bytes of one file.
-const FILE_BYTES_MAX: u64 = 256 << 20;
-
-/// Bytes that a worker may keep from being swapped out.
-const LOCKED_BYTES_MAX: u64 = 64 << 10;
 
 /// What the limit of a control group has over the memory that a function may have for itself: there it also counts page
 /// tables, the kernel's memory for sockets and processes, and files that are read.
@@ -219,6 +212,8 @@ pub(super) struct Sandbox {
     level: Level,
     /// Holds a folder for each worker.
     run_dir: PathBuf,
+    /// What every process bears.
+    mark: Option<Mark>,
     processes_max: u32,
     tmp_mb: u32,
     /// The template of their roots, where they have one.
@@ -235,10 +230,11 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     /// None at all.
-    pub(super) fn off(run_dir: &Path) -> Self {
+    pub(super) fn off(run_dir: &Path, mark: Option<Mark>) -> Self {
         Self {
             level: Level::Off,
             run_dir: run_dir.to_owned(),
+            mark,
             processes_max: 0,
             tmp_mb: 0,
             root: None,
@@ -256,9 +252,10 @@ impl Sandbox {
         options: &SandboxOptions,
         runtime: &Runtime,
         run_dir: &Path,
+        mark: Option<Mark>,
     ) -> io::Result<Self> {
-        let mut sandbox =
-            Self { level, processes_max: options.processes_max, tmp_mb: options.tmp_mb, ..Self::off(run_dir) };
+        let SandboxOptions { processes_max, tmp_mb, .. } = *options;
+        let mut sandbox = Self { level, processes_max, tmp_mb, ..Self::off(run_dir, mark) };
         if level == Level::Privileged {
             if !nix::unistd::geteuid().is_root() {
                 return Err(io::Error::other("the daemon is not root"));
@@ -439,26 +436,6 @@ impl Sandbox {
             Network::On => self.filters.clone(),
             Network::Off => self.filters_without_network.clone(),
         }
-    }
-
-    /// The resources of a worker.
-    pub(super) fn limits(&self) -> Vec<Limit> {
-        self.limits_with(self.processes_max)
-    }
-
-    /// The resources of a process that may start so many others and threads.
-    pub(super) fn limits_with(&self, processes_max: u32) -> Vec<Limit> {
-        let mut limits = vec![Limit::fixed(Resource::RLIMIT_NOFILE, OPEN_FILES_MAX)];
-        if self.level != Level::Off {
-            limits.push(Limit::fixed(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX));
-            limits.push(Limit::fixed(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES_MAX));
-            limits.push(Limit::fixed(Resource::RLIMIT_MSGQUEUE, 0));
-        }
-        // Counted for each user of each user namespace: where a worker is the daemon's user, so is everything else.
-        if self.root.is_some() {
-            limits.push(Limit::fixed(Resource::RLIMIT_NPROC, processes_max.into()));
-        }
-        limits
     }
 }
 

@@ -1,0 +1,163 @@
+//! The mark that every process of a daemon bears, and that none can take off.
+//!
+//! It is two resource limits which have had no effect since Linux 2.6: that on resident memory and that on file locks.
+//! Who may not exceed limits can lower one and never raise it, a process has them from its parent for ever, and anybody
+//! may read those of another process. Their values say which daemon it is, and add up to the same for all daemons: to be
+//! taken for another one's, a process would have to raise one of the two. A changed environment, name or program, another
+//! session or a parent that has ended change nothing about it.
+//!
+//! ```text
+//! resident memory = BASE + n        file locks = BASE + (SPAN - n)        n = hash of the data directory
+//! ```
+//!
+//! What has lowered one of them is known all the same: both limits are set, and the sum is wrong. Who has
+//! `CAP_SYS_RESOURCE` takes the mark off: that is what a function has at the level `off` if the daemon is root.
+
+use super::launch::{Limit, Resource};
+use nix::{libc::RLIM_INFINITY, sys::resource::getrlimit};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::UNIX_EPOCH,
+};
+
+/// The least value of either limit: more than any machine has bytes, less than what is taken for a negative number.
+const BASE: u64 = 1 << 61;
+
+/// How many marks there are, less one.
+const SPAN: u64 = 1 << 60;
+
+/// What the two limits of an unchanged mark add up to.
+const SUM: u64 = 2 * BASE + SPAN;
+
+/// The mark of one daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    memory: u64,
+    locks: u64,
+}
+
+/// What the limits of a process say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bearing {
+    /// It is no process of this daemon.
+    Foreign,
+    /// It bears the mark, or one half of it.
+    Marked,
+    /// It has both limits, and they are no mark: somebody may have lowered those of this daemon.
+    Altered,
+}
+
+impl Mark {
+    /// The mark of the daemon with this data directory; none where this process has such limits already. Then it was
+    /// started by a function, and all that it starts bears the mark of that function's daemon.
+    ///
+    /// The directory is known by its place on the disk and the time of its birth: the path of another machine's or
+    /// container's may be the same, and a copy has all its files.
+    ///
+    /// # Errors
+    /// What the system says about the directory.
+    pub(super) fn of(data_dir: &Path) -> io::Result<Option<Self>> {
+        for resource in [Resource::RLIMIT_RSS, Resource::RLIMIT_LOCKS] {
+            if getrlimit(resource)?.1 != RLIM_INFINITY {
+                return Ok(None);
+            }
+        }
+        let found = fs::metadata(data_dir)?;
+        let born = found.created().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok());
+        let mut hasher = DefaultHasher::new();
+        (found.dev(), found.ino(), born).hash(&mut hasher);
+        Ok(Some(Self::numbered(hasher.finish())))
+    }
+
+    fn numbered(number: u64) -> Self {
+        let number = number % SPAN;
+        Self { memory: BASE + number, locks: BASE + SPAN - number }
+    }
+
+    /// How a process gets it.
+    pub(super) fn limits(self) -> [Limit; 2] {
+        [Limit::fixed(Resource::RLIMIT_RSS, self.memory), Limit::fixed(Resource::RLIMIT_LOCKS, self.locks)]
+    }
+
+    /// Whether a process bears it. One that has ended does not.
+    pub(super) fn is_on(self, pid: u32) -> bool {
+        let Ok(limits) = fs::read_to_string(format!("/proc/{pid}/limits")) else { return false };
+        match self.bearing(&limits) {
+            Bearing::Foreign => false,
+            Bearing::Marked => true,
+            Bearing::Altered => fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|it| may_be_ours(&it)),
+        }
+    }
+
+    fn bearing(self, limits: &str) -> Bearing {
+        let (memory, locks) = (hard_limit(limits, "Max resident set"), hard_limit(limits, "Max file locks"));
+        let (Some(memory), Some(locks)) = (memory, locks) else { return Bearing::Foreign };
+        if memory == self.memory || locks == self.locks {
+            return Bearing::Marked;
+        }
+        let is_lowered = memory < self.memory && locks < self.locks && memory.checked_add(locks) != Some(SUM);
+        if is_lowered { Bearing::Altered } else { Bearing::Foreign }
+    }
+}
+
+/// The hard limit of this name, if it is a number.
+fn hard_limit(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a process is of the daemon's user and can gain no privileges, as all processes of a daemon and of few others.
+fn may_be_ours(status: &str) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let user = field("Uid:").and_then(|it| it.split_whitespace().next()?.parse().ok());
+    user == Some(nix::unistd::getuid().as_raw()) && field("NoNewPrivs:").is_some_and(|it| it.trim() == "1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(memory: u64, locks: u64) -> String {
+        format!(
+            "Limit                     Soft Limit           Hard Limit           Units     \n\
+             Max resident set          {memory:<20} {memory:<20} bytes     \n\
+             Max file locks            {locks:<20} {locks:<20} locks     \n"
+        )
+    }
+
+    #[test]
+    fn limits_that_nobody_has_set_are_no_mark() {
+        let mark = Mark::numbered(7);
+        let own = fs::read_to_string("/proc/self/limits").expect("the limits of this process");
+        assert_eq!(mark.bearing(&own), Bearing::Foreign);
+        let one = shown(1, 2).replace("2                   ", "unlimited           ");
+        assert_eq!(mark.bearing(&one), Bearing::Foreign);
+    }
+
+    #[test]
+    fn a_folder_keeps_its_mark_and_shares_it_with_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let other = tempfile::tempdir().expect("a folder");
+        let mark = |path| Mark::of(path).expect("metadata");
+        assert_eq!(mark(folder.path()), mark(folder.path()));
+        assert_ne!(mark(folder.path()), mark(other.path()));
+    }
+
+    proptest! {
+        /// Whatever a process lowers, it is known, and not taken for a process of another daemon.
+        #[test]
+        fn no_mark_is_lowered_to_another(number: u64, other: u64, by in 0..=SUM, and_by in 0..=SUM) {
+            let (mark, other) = (Mark::numbered(number), Mark::numbered(other));
+            prop_assume!(mark != other);
+            prop_assert_eq!(mark.bearing(&shown(mark.memory, mark.locks)), Bearing::Marked);
+            prop_assert_eq!(mark.bearing(&shown(other.memory, other.locks)), Bearing::Foreign);
+            let (memory, locks) = (mark.memory.saturating_sub(by), mark.locks.saturating_sub(and_by));
+            prop_assert_ne!(mark.bearing(&shown(memory, locks)), Bearing::Foreign);
+        }
+    }
+}

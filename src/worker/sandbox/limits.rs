@@ -1,0 +1,40 @@
+//! What the kernel limits for each process of a worker. What it limits for all processes of a worker together, control groups say ([`super::super::cgroup`]).
+
+use super::{
+    super::{
+        launch::{Limit, Resource},
+        mark::Mark,
+    },
+    Level, Sandbox,
+};
+/// Files a worker may have open.
+const OPEN_FILES_MAX: u64 = 4096;
+
+/// Bytes of one file.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes that a worker may keep from being swapped out.
+const LOCKED_BYTES_MAX: u64 = 64 << 10;
+
+impl Sandbox {
+    /// The resources of a worker.
+    pub(in super::super) fn limits(&self) -> Vec<Limit> {
+        self.limits_with(self.processes_max)
+    }
+
+    /// The resources of a process that may start so many others and threads.
+    pub(in super::super) fn limits_with(&self, processes_max: u32) -> Vec<Limit> {
+        let mut limits = vec![Limit::fixed(Resource::RLIMIT_NOFILE, OPEN_FILES_MAX)];
+        limits.extend(self.mark.into_iter().flat_map(Mark::limits));
+        if self.level != Level::Off {
+            limits.push(Limit::fixed(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX));
+            limits.push(Limit::fixed(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES_MAX));
+            limits.push(Limit::fixed(Resource::RLIMIT_MSGQUEUE, 0));
+        }
+        // Counted for each user of each user namespace: where a worker is the daemon's user, so is everything else.
+        if self.root.is_some() {
+            limits.push(Limit::fixed(Resource::RLIMIT_NPROC, processes_max.into()));
+        }
+        limits
+    }
+}
