@@ -87,8 +87,13 @@ impl Sandbox {
             lines_per_second_max: 1_000,
             prewarmed_workers: 0,
         };
-        let options =
-            SandboxOptions { mode: SandboxMode::Auto, level: SandboxLevel::Auto, processes_max: 256, tmp_mb: 64 };
+        let options = SandboxOptions {
+            mode: SandboxMode::Auto,
+            level: SandboxLevel::Auto,
+            processes_max: 256,
+            open_files_max: 1_024,
+            tmp_mb: 64,
+        };
         let runtime: Runtime = bun.runtime().clone();
         let logs = Arc::clone(telemetry.logs());
         let run_folder = RunFolder::clear(&folder.path().join("run"), &options)?;

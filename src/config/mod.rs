@@ -206,6 +206,8 @@ schema! {
             "The best level to try; auto: any.";
         processes_max: u32 = 256_u32, Rule::Number(32, 65_536), Restart,
             "Processes and threads of one worker, its own dozen included.";
+        open_files_max: u32 = 1_024_u32, Rule::Number(128, 1_048_576), Restart,
+            "Files, sockets and pipes that one process of a worker may have open; a call in it takes one, and each request it sends another.";
         tmp_mb: u32 = 64_u32, Rule::Number(1, 65_536), Restart,
             "How much fits into a worker's /tmp, where it has one of its own; it counts as the worker's memory.";
     }

@@ -52,6 +52,7 @@ pub(super) fn sandbox_options(config: &Config) -> SandboxOptions {
         mode: sandbox.mode,
         level: sandbox.level,
         processes_max: sandbox.processes_max,
+        open_files_max: sandbox.open_files_max,
         tmp_mb: sandbox.tmp_mb,
     }
 }

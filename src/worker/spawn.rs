@@ -90,7 +90,7 @@ impl Spawner {
         let mut spawner = Self {
             launcher: Launcher::start()?,
             runtime,
-            sandbox: Sandbox::off(&path, mark),
+            sandbox: Sandbox::off(&sandbox, &path, mark),
             cgroups: None,
             mark,
             report: Report::default(),
@@ -135,7 +135,7 @@ impl Spawner {
                 Err(why) => failed.push((level, why)),
             }
         }
-        self.sandbox = Sandbox::off(run_dir, self.mark);
+        self.sandbox = Sandbox::off(options, run_dir, self.mark);
         self.report = self.sandbox.report(failed);
         match options.mode {
             SandboxMode::Strict => Err(SpawnerError::NoSandbox { missing: self.report.missing.clone() }),

@@ -45,8 +45,13 @@ impl Workshop {
             lines_per_second_max: 1_000_000,
             prewarmed_workers: 2,
         };
-        let sandbox =
-            SandboxOptions { mode: SandboxMode::Auto, level: SandboxLevel::Auto, processes_max: 256, tmp_mb: 64 };
+        let sandbox = SandboxOptions {
+            mode: SandboxMode::Auto,
+            level: SandboxLevel::Auto,
+            processes_max: 256,
+            open_files_max: 1_024,
+            tmp_mb: 64,
+        };
         let runtime = Runtime::new(found, data.path()).unwrap();
         let folder = RunFolder::clear(&data.path().join("run"), &sandbox).unwrap();
         let logs = Arc::clone(telemetry.logs());

@@ -4,16 +4,18 @@
 #![allow(unsafe_code, reason = "clone, and the system calls of a child that may not allocate, have no safe wrapper")]
 
 use super::process::Child;
+use super::user_map::{self, Gate, GateFiles};
 use super::{Confinement, LaunchError, LaunchSpec, Limit, Mount, Resource, Step};
 use nix::sys::resource::getrlimit;
 use nix::unistd::Pid;
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr, c_char, c_int, c_uint, c_ulong, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_uint, c_ulong, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::{io, mem, ptr};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::{io, mem, ptr, thread};
 
 /// Stack of the child; it runs one shallow function and no signal handler.
 const STACK_BYTES: usize = 64 * 1024;
@@ -41,6 +43,7 @@ const NO_CAPABILITIES: &[u32; 6] = &[0; 6];
 enum Stage {
     Session,
     Stdio,
+    UserMap,
     /// The step of this number.
     Confine(usize),
     WorkingDir,
@@ -63,6 +66,7 @@ impl Stage {
         match self {
             Self::Session => "setsid".into(),
             Self::Stdio => "dup2".into(),
+            Self::UserMap => "map of its user namespace".into(),
             Self::Confine(step) => confinement.steps[step].to_string(),
             Self::WorkingDir => format!("chdir {}", working_dir.display()),
             Self::Limit(resource) => format!("setrlimit {resource:?}"),
@@ -90,6 +94,7 @@ struct Order<'a> {
     limits: &'a [Limit],
     confinement: &'a Confinement,
     daemon: libc::pid_t,
+    gate: Option<GateFiles>,
     failure: Cell<Option<(Stage, i32)>>,
 }
 
@@ -115,6 +120,8 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
     let stdin = above_stdio(spec.stdin).map_err(|it| failed("dup of stdin", it))?;
     let stdout = above_stdio(spec.stdout).map_err(|it| failed("dup of stdout", it))?;
     let stderr = above_stdio(spec.stderr).map_err(|it| failed("dup of stderr", it))?;
+    let gate = spec.confinement.user_map.map(|map| Gate::new().map(|gate| (gate, map))).transpose();
+    let gate = gate.map_err(|it| failed("socketpair", it))?;
     let order = Order {
         program: args[0].as_ptr(),
         args: arg_pointers.as_ptr(),
@@ -124,25 +131,46 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
         limits: &limits,
         confinement: &spec.confinement,
         daemon: Pid::this().as_raw(),
+        gate: gate.as_ref().map(|(gate, _)| gate.files()),
         failure: Cell::new(None),
     };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | spec.confinement.namespaces;
-    let mut pidfd: RawFd = -1;
-    let argument = ptr::from_ref(&order).cast_mut().cast::<c_void>();
-    // SAFETY: the stack is mapped, unused and exclusively borrowed. `CLONE_VFORK` suspends this thread until the child
-    // has executed its program or ended, so `order` and all it points at outlive the child's use of them, and nobody
-    // else writes there. Signals are blocked, so that no handler runs in the shared memory.
-    let pid = unsafe { libc::clone(child_main, stack.top(), flags, argument, &raw mut pidfd) };
-    if pid == -1 {
-        return Err(failed("clone", io::Error::last_os_error()));
-    }
+    let pidfd = AtomicI32::new(-1);
+    let (cloned, mapped) = match gate {
+        None => (clone(&order, stack, flags, &pidfd), Ok(())),
+        Some((gate, map)) => thread::scope(|scope| {
+            let (outside, inside) = gate.split();
+            let pidfd = &pidfd;
+            let mapping = scope.spawn(move || user_map::map(outside, pidfd, map));
+            let cloned = clone(&order, stack, flags, pidfd);
+            // So that the thread does not wait for a child that there is not.
+            drop(inside);
+            (cloned, mapping.join().unwrap_or_else(|_| Err(io::Error::other("the thread that does it has panicked"))))
+        }),
+    };
+    let pid = cloned.map_err(|it| failed("clone", it))?;
     // SAFETY: with `CLONE_PIDFD` the kernel has put a new descriptor there, which nobody else knows.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::Acquire)) };
     let child = Child::new(Pid::from_raw(pid), pidfd);
     let Some((stage, errno)) = order.failure.get() else { return Ok(child) };
     child.reap_blocking();
     let step = stage.name(&spec.confinement, &spec.working_dir);
-    Err(failed(&step, io::Error::from_raw_os_error(errno)))
+    let source = match (stage, mapped) {
+        // The child only sees that it is not told to go on.
+        (Stage::UserMap, Err(error)) => error,
+        _ => io::Error::from_raw_os_error(errno),
+    };
+    Err(failed(&step, source))
+}
+
+/// Makes the child, and returns when it has executed its program or ended. `pidfd` is set before it runs.
+fn clone(order: &Order<'_>, stack: &mut Stack, flags: c_int, pidfd: &AtomicI32) -> io::Result<libc::pid_t> {
+    let argument = ptr::from_ref(order).cast_mut().cast::<c_void>();
+    // SAFETY: the stack is mapped, unused and exclusively borrowed. `CLONE_VFORK` suspends this thread until the child
+    // has executed its program or ended, so `order` and all it points at outlive the child's use of them, and nobody
+    // else writes there. Signals are blocked, so that no handler runs in the shared memory.
+    let pid = unsafe { libc::clone(child_main, stack.top(), flags, argument, pidfd.as_ptr()) };
+    if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
 
 fn null_terminated(texts: &[CString]) -> Vec<*const c_char> {
@@ -163,7 +191,7 @@ fn effective(limits: Vec<Limit>) -> io::Result<Vec<Limit>> {
 }
 
 /// The same file at a descriptor that `dup2` to 0, 1 and 2 does not overwrite.
-fn above_stdio(file: OwnedFd) -> io::Result<OwnedFd> {
+pub(super) fn above_stdio(file: OwnedFd) -> io::Result<OwnedFd> {
     // The standard library duplicates to 3 and above.
     if file.as_raw_fd() > 2 { Ok(file) } else { file.try_clone() }
 }
@@ -196,6 +224,15 @@ unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
         check(libc::setsid(), Stage::Session)?;
         for (target, file) in (0..).zip(order.stdio) {
             check(libc::dup2(file, target), Stage::Stdio)?;
+        }
+        if let Some(GateFiles { inside, outside }) = order.gate {
+            // Else it would wait for itself if the daemon were gone.
+            libc::close(outside);
+            let mut byte = 0_u8;
+            check(libc::write(inside, (&raw const byte).cast(), 1) as libc::c_long, Stage::UserMap)?;
+            if libc::read(inside, (&raw mut byte).cast(), 1) != 1 {
+                return Err(Stage::UserMap);
+            }
         }
         for (index, step) in confinement.steps.iter().enumerate() {
             check(carry_out(step), Stage::Confine(index))?;
@@ -263,16 +300,10 @@ unsafe fn carry_out(step: &Step) -> libc::c_long {
     // SAFETY: every pointer is to a text of the step, to a constant or to a local.
     unsafe {
         match step {
-            Step::Write { path, text } => {
-                let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-                if file == -1 {
-                    return -1;
-                }
-                let bytes = text.as_bytes();
-                let written = libc::write(file, bytes.as_ptr().cast(), bytes.len());
-                // Must not change the reason of a failed write: closing a file of this kind does not fail.
-                libc::close(file);
-                written as libc::c_long
+            Step::Write { path, text } => write(path, text),
+            Step::WriteIfPossible { path, text } => {
+                write(path, text);
+                0
             }
             Step::Mount(Mount { source, target, kind, flags, options }) => {
                 let kind = kind.map_or(ptr::null(), |it| it.as_ptr());
@@ -308,6 +339,22 @@ unsafe fn carry_out(step: &Step) -> libc::c_long {
                 result.into()
             }
         }
+    }
+}
+
+/// # Safety
+/// As [`become_program`].
+unsafe fn write(path: &CStr, text: &CStr) -> libc::c_long {
+    // SAFETY: both pointers are to texts that end with a zero byte.
+    unsafe {
+        let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file == -1 {
+            return -1;
+        }
+        let written = libc::write(file, text.as_ptr().cast(), text.count_bytes());
+        // Must not change the reason of a failed write: closing a file of this kind does not fail.
+        libc::close(file);
+        written as libc::c_long
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Confinement {
     pub namespaces: c_int,
     /// What is done before it gives up the daemon's rights, in this order.
     pub steps: Vec<Step>,
+    /// Who it may become in its user namespace, if the daemon says so; else it says so itself, in a step.
+    pub user_map: Option<UserMap>,
     /// The user and group it becomes; none: it stays who the daemon is.
     pub identity: Option<u32>,
     /// Whether it gives up every capability, for ever.
@@ -27,12 +29,29 @@ pub struct Confinement {
     pub filters: Vec<Arc<BpfProgram>>,
 }
 
+/// A user and group of the same number in a user namespace, and who that is outside. The daemon needs `CAP_SETUID` and
+/// `CAP_SETGID`.
+#[derive(Debug, Clone, Copy)]
+pub struct UserMap {
+    /// In the namespace.
+    pub inside: u32,
+    /// Where the daemon is.
+    pub outside: u32,
+}
+
 /// One thing that the child does in the namespaces it was born into.
 #[derive(Debug)]
 pub enum Step {
     /// Writes a file: how a process enters a control group, or says who it is in its user namespace.
     Write {
         /// The file, which exists.
+        path: CString,
+        /// All that is written, in one call.
+        text: CString,
+    },
+    /// The same; it goes on where that is refused.
+    WriteIfPossible {
+        /// The file.
         path: CString,
         /// All that is written, in one call.
         text: CString,
@@ -107,6 +126,12 @@ impl Step {
     pub fn write(path: &Path, content: &str) -> Self {
         Self::Write { path: text(path), text: text(content) }
     }
+
+    /// Writes a file, if it is there and that is allowed.
+    #[must_use]
+    pub fn write_if_possible(path: &Path, content: &str) -> Self {
+        Self::WriteIfPossible { path: text(path), text: text(content) }
+    }
 }
 
 fn text(text: impl AsRef<OsStr>) -> CString {
@@ -117,7 +142,9 @@ impl fmt::Display for Step {
     /// The system call and what it is about, for an error message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write { path, .. } => write!(f, "write {}", path.to_string_lossy()),
+            Self::Write { path, .. } | Self::WriteIfPossible { path, .. } => {
+                write!(f, "write {}", path.to_string_lossy())
+            }
             Self::Mount(Mount { source, target, kind: None, flags, .. }) if flags & libc::MS_BIND != 0 => {
                 write!(f, "bind mount of {} on {}", source.to_string_lossy(), target.to_string_lossy())
             }

@@ -23,8 +23,9 @@ mod confine;
 mod process;
 #[cfg(test)]
 mod tests;
+mod user_map;
 
-pub use confine::{Confinement, Limit, Mount, Step};
+pub use confine::{Confinement, Limit, Mount, Step, UserMap};
 pub use nix::sys::resource::Resource;
 pub use process::{MemoryGauge, Process, private_memory_bytes};
 

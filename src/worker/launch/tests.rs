@@ -299,3 +299,27 @@ fn private_memory_grows_with_what_is_written_to() {
     drop(ballast);
     assert_eq!(private_memory_bytes(u32::MAX), None);
 }
+
+/// Needs root, and a machine that has user namespaces.
+#[tokio::test]
+async fn the_daemon_says_who_a_process_is_in_its_user_namespace() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let confinement = |outside| Confinement {
+        namespaces: libc::CLONE_NEWUSER,
+        user_map: Some(UserMap { inside: 1_000, outside }),
+        identity: Some(1_000),
+        ..Confinement::default()
+    };
+    let launcher = Launcher::start().expect("a launcher");
+    let (mut spec, _input, output) =
+        shell("echo $(cat /proc/self/uid_map /proc/self/gid_map) $(id -u) $(id -g) $(id -G)");
+    spec.confinement = confinement(0x7000_0001);
+    match launcher.launch(spec).await {
+        Ok(_process) => assert_eq!(first_line(output), "1000 1879048193 1 1000 1879048193 1 1000 1000 1000"),
+        Err(error) => return assert!(error.to_string().contains("clone"), "{error}"),
+    }
+    let error = error_of(|spec| spec.confinement = confinement(u32::MAX)).await;
+    assert!(error.contains("map of its user namespace: Invalid argument"), "{error}");
+}

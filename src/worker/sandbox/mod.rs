@@ -7,7 +7,7 @@
 //! | level | needs | a worker's files | who it is | processes it sees |
 //! |---|---|---|---|---|
 //! | `privileged` | root | its own root | a user of its own | its own |
-//! | `user-namespace` | user namespaces | its own root | a user of a namespace of its own | its own |
+//! | `user-namespace` | user namespaces | its own root | a user of a namespace of its own; outside, a user of its own if the daemon is root | its own |
 //! | `shared-proc` | the same, where `/proc` cannot be mounted | its own root | the same | all |
 //! | `landlock` | Landlock | those it is granted | the daemon's user without its capabilities | all |
 //! | `off` | nothing | the daemon's | the daemon's user | all |
@@ -29,7 +29,7 @@ pub(super) use slot::{Slot, View};
 
 use super::{
     cgroup::{self, Cgroups, Controllers, Group},
-    launch::{self, Confinement, Step},
+    launch::{self, Confinement, Step, UserMap},
     mark::Mark,
     runtime::Runtime,
 };
@@ -66,7 +66,7 @@ const INNER_USER: u32 = 1_000;
 pub enum Level {
     /// Namespaces, a root and a user of its own, by the rights of root.
     Privileged,
-    /// The same by a user namespace.
+    /// The same by a user namespace; outside of that, workers are different users only if the daemon is root.
     UserNamespace,
     /// The same, but it sees the processes of the machine.
     SharedProc,
@@ -118,6 +118,8 @@ pub struct SandboxOptions {
     pub level: SandboxLevel,
     /// Processes and threads of one worker.
     pub processes_max: u32,
+    /// Files that one process of a worker may have open.
+    pub open_files_max: u32,
     /// Size of a worker's `/tmp`.
     pub tmp_mb: u32,
 }
@@ -214,6 +216,7 @@ pub(super) struct Sandbox {
     run_dir: PathBuf,
     /// What every process bears.
     mark: Option<Mark>,
+    open_files_max: u32,
     processes_max: u32,
     tmp_mb: u32,
     /// The template of their roots, where they have one.
@@ -230,11 +233,12 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     /// None at all.
-    pub(super) fn off(run_dir: &Path, mark: Option<Mark>) -> Self {
+    pub(super) fn off(options: &SandboxOptions, run_dir: &Path, mark: Option<Mark>) -> Self {
         Self {
             level: Level::Off,
             run_dir: run_dir.to_owned(),
             mark,
+            open_files_max: options.open_files_max,
             processes_max: 0,
             tmp_mb: 0,
             root: None,
@@ -255,13 +259,17 @@ impl Sandbox {
         mark: Option<Mark>,
     ) -> io::Result<Self> {
         let SandboxOptions { processes_max, tmp_mb, .. } = *options;
-        let mut sandbox = Self { level, processes_max, tmp_mb, ..Self::off(run_dir, mark) };
+        let mut sandbox = Self { level, processes_max, tmp_mb, ..Self::off(options, run_dir, mark) };
         if level == Level::Privileged {
             if !nix::unistd::geteuid().is_root() {
                 return Err(io::Error::other("the daemon is not root"));
             }
             let users = Users::find(run_dir);
             sandbox.users = Some(users.ok_or_else(|| io::Error::other("this user namespace has no users to spare"))?);
+        }
+        // Who may give each worker a user of its own in its namespace does: else all are the daemon's user to the kernel.
+        if matches!(level, Level::UserNamespace | Level::SharedProc) && users::can_be_given() {
+            sandbox.users = Users::find(run_dir);
         }
         if level == Level::Landlock {
             if launch::landlock_version() == 0 {
@@ -401,13 +409,23 @@ impl Sandbox {
         mut steps: Vec<Step>,
     ) -> io::Result<Confinement> {
         let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let (mut identity, mut user_map) = (slot.user(), None);
         if self.level != Level::Privileged {
             namespaces |= libc::CLONE_NEWUSER;
-            let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-            // Without this, nobody who is not root may set the map of the groups.
-            steps.push(Step::write(Path::new("/proc/self/setgroups"), "deny"));
-            steps.push(Step::write(Path::new("/proc/self/uid_map"), &format!("{INNER_USER} {user} 1")));
-            steps.push(Step::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
+            match slot.user() {
+                Some(outside) => {
+                    user_map = Some(UserMap { inside: INNER_USER, outside });
+                    identity = Some(INNER_USER);
+                }
+                None => {
+                    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+                    // Without this, nobody who is not root may set the map of the groups.
+                    steps.push(Step::write(Path::new("/proc/self/setgroups"), "deny"));
+                    steps.push(Step::write(Path::new("/proc/self/uid_map"), &format!("{INNER_USER} {user} 1")));
+                    steps.push(Step::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
+                }
+            }
+            steps.extend(limits::of_tables());
         }
         if role.network() == Network::Off {
             namespaces |= libc::CLONE_NEWNET;
@@ -418,12 +436,14 @@ impl Sandbox {
             Role::Tool { is_writable, shown, .. } => (is_writable, shown),
         };
         let shared_proc = self.level == Level::SharedProc;
-        let options = RootOptions { tmp_mb: self.tmp_mb, shared_proc, is_writable, shown };
+        let owner = user_map.map(|map| map.inside);
+        let options = RootOptions { tmp_mb: self.tmp_mb, owner, shared_proc, is_writable, shown };
         steps.extend(root.steps(&slot.bundle(), options));
         Ok(Confinement {
             namespaces,
             steps,
-            identity: slot.user(),
+            user_map,
+            identity,
             drop_capabilities: true,
             ruleset: self.fence.clone(),
             // A network namespace has sockets, and only those that the worker makes itself.
@@ -456,7 +476,7 @@ mod tests {
     use super::*;
 
     fn levels(mode: SandboxMode, level: SandboxLevel) -> Vec<Level> {
-        SandboxOptions { mode, level, processes_max: 1, tmp_mb: 1 }.levels()
+        SandboxOptions { mode, level, processes_max: 1, open_files_max: 1, tmp_mb: 1 }.levels()
     }
 
     #[test]

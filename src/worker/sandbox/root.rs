@@ -46,6 +46,8 @@ pub(super) struct Root {
 pub(super) struct RootOptions<'a> {
     /// How much fits into `/tmp`.
     pub(super) tmp_mb: u32,
+    /// Whose `/tmp` is, if it is not the one's who mounts it.
+    pub(super) owner: Option<u32>,
     /// Whether the machine's own `/proc` is shown instead of one of the worker's namespace.
     pub(super) shared_proc: bool,
     /// Whether the process may write to its `/bundle`.
@@ -106,7 +108,10 @@ impl Root {
             let inside = Path::new("dev").join(device);
             steps.extend([Step::bind(&Path::new("/dev").join(device), &inside), Step::read_only(&inside)]);
         }
-        let tmp = format!("size={}m,nr_inodes={TMP_FILES_MAX},mode=1777", options.tmp_mb);
+        let mut tmp = format!("size={}m,nr_inodes={TMP_FILES_MAX},mode=1777", options.tmp_mb);
+        if let Some(owner) = options.owner {
+            tmp += &format!(",uid={owner},gid={owner}");
+        }
         steps.push(Step::file_system(c"tmpfs", relative(HOME), Some(&tmp)));
         let proc = Path::new("proc");
         steps.push(match options.shared_proc {

@@ -70,6 +70,17 @@ impl Users {
     }
 }
 
+/// Whether this process may say who somebody is in a user namespace, and give away files: it is root and has
+/// `CAP_CHOWN`, `CAP_SETGID` and `CAP_SETUID`.
+pub(super) fn can_be_given() -> bool {
+    const WANTED: u64 = 1 | 1 << 6 | 1 << 7;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|it| u64::from_str_radix(it.trim(), 16).ok())
+        .is_some_and(|set| set & WANTED == WANTED && nix::unistd::geteuid().is_root())
+}
+
 fn preferred(folder: &Path) -> Range<u32> {
     let mut hasher = DefaultHasher::new();
     folder.hash(&mut hasher);

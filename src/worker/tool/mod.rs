@@ -257,7 +257,7 @@ impl Workplace<'_> {
             stdin,
             stdout,
             stderr,
-            limits: sandbox.limits_with(self.limits.processes_max),
+            limits: sandbox.tool_limits(self.limits.processes_max),
             confinement: sandbox.confine(&self.slot, runtime, role)?,
         };
         let process = Arc::new(launcher.launch(spec).await?);

@@ -388,6 +388,12 @@ fn resources() -> Rows {
         ("makes a file of 4 TiB", Call("resources.hugeFile", nothing), ALL),
         ("makes very many files", Call("resources.manyFiles", |s| up_to(s, "max", 1_000, 70_000)), NOT_LANDLOCK),
         ("opens very many files", Call("resources.manyDescriptors", |_| vec![("max", "20000".into())]), EVEN_OFF),
+        (
+            "takes what the daemon's user has of the kernel's watchers of files (inotify)",
+            // Few: they may be those of the whole machine's root.
+            Call("resources.manyWatchers", |_| vec![("max", "20".into())]),
+            [NotTried, S, S, P, P],
+        ),
         ("starts very many processes", sequence!(fork_bomb), [S, S, S, ByCgroup, P]),
         ("fills the table of processes with ended ones", sequence!(zombies), [S, S, S, NotTried, NotTried]),
     ]

@@ -65,6 +65,21 @@ export const manyDescriptors = ({ max }) => {
   }
 };
 
+/** Instances of inotify, of which each user has about a hundred. */
+export const manyWatchers = ({ max }) => {
+  const open = [];
+  try {
+    while (open.length < Number(max)) {
+      const descriptor = call("inotify_init1", 0);
+      if (descriptor < 0) return blocked(`${errnoName(-descriptor)} after ${open.length}`);
+      open.push(descriptor);
+    }
+    return allowed(`${max}`);
+  } finally {
+    open.forEach((descriptor) => fs.closeSync(descriptor));
+  }
+};
+
 const eat = async (megabytes) => {
   const kept = [];
   for (let eaten = 0; eaten < megabytes; eaten += 8) {

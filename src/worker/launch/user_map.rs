@@ -1,0 +1,63 @@
+//! Who a process is that is born into a user namespace, where that is to be somebody else than the daemon.
+//!
+//! Only a process outside may say so, while the thread that made the child is suspended until it executes its program
+//! (`CLONE_VFORK`): so another thread does it, and the child waits for that.
+//!
+//! ```text
+//! launching thread: clone ·····················································▶ goes on
+//! child:                  ── "born" ──▶ waits         ── "mapped" ──▶ … execve
+//! this thread:      waits               uid_map, gid_map
+//! ```
+
+use super::confine::UserMap;
+use std::{
+    fs,
+    io::{self, Read, Write},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::unix::net::UnixStream,
+    sync::atomic::{AtomicI32, Ordering},
+};
+
+/// The two ends of what the child and this thread say to each other, a byte each.
+pub(super) struct Gate {
+    outside: UnixStream,
+    inside: OwnedFd,
+}
+
+/// The same for the child: the end that it uses, and the other one, which it closes.
+#[derive(Clone, Copy)]
+pub(super) struct GateFiles {
+    pub(super) inside: RawFd,
+    pub(super) outside: RawFd,
+}
+
+impl Gate {
+    pub(super) fn new() -> io::Result<Self> {
+        let (outside, inside) = UnixStream::pair()?;
+        let (outside, inside) = (super::clone::above_stdio(outside.into())?, super::clone::above_stdio(inside.into())?);
+        Ok(Self { outside: outside.into(), inside })
+    }
+
+    pub(super) fn files(&self) -> GateFiles {
+        GateFiles { inside: self.inside.as_raw_fd(), outside: self.outside.as_raw_fd() }
+    }
+
+    /// Takes the ends apart: one for the thread that waits, one to be closed when the child needs it no more.
+    pub(super) fn split(self) -> (UnixStream, OwnedFd) {
+        (self.outside, self.inside)
+    }
+}
+
+/// Waits until the child is born, maps it and tells it to go on; it does not where that fails. `pidfd` is the child's
+/// descriptor from its birth on.
+pub(super) fn map(mut gate: UnixStream, pidfd: &AtomicI32, map: UserMap) -> io::Result<()> {
+    let mut born = [0];
+    gate.read_exact(&mut born)?;
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.load(Ordering::Acquire)))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
+    let pid = pid.ok_or_else(|| io::Error::other("the kernel does not say the number of a new process"))?;
+    let line = format!("{} {} 1", map.inside, map.outside);
+    fs::write(format!("/proc/{pid}/gid_map"), &line)?;
+    fs::write(format!("/proc/{pid}/uid_map"), &line)?;
+    gate.write_all(&[0])
+}
