@@ -32,7 +32,10 @@ use nix::{
 };
 use std::{
     io, mem,
-    os::unix::net::UnixStream,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
