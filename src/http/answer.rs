@@ -214,6 +214,14 @@ pub(super) fn method_not_allowed(method: &Method, path: &str, allowed: &[&str]) 
     answer
 }
 
+/// Nobody here does what the header `Expect` asks for.
+pub(super) fn expectation_failed() -> Answer {
+    let message = "the header `Expect` may say `100-continue` and nothing else";
+    let mut answer = closing(error(&Error::invalid(message), None));
+    *answer.status_mut() = StatusCode::EXPECTATION_FAILED;
+    answer
+}
+
 /// Nothing is here.
 pub(super) fn not_found(method: &Method, path: &str) -> Answer {
     let path: String = path.chars().take(200).collect();

@@ -12,7 +12,7 @@ use super::{
     peer::Peer,
 };
 use crate::error::{Error, ErrorCode};
-use http::{Request, Response, StatusCode, Version, header};
+use http::{Request, Response, Version, header};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -47,8 +47,8 @@ async fn dispatch(
     if let Err(error) = host::settle(&mut request).and_then(|()| check_coding(&request)) {
         return answer::closing(answer::error(&error, None));
     }
-    if let Err(answer) = check_expectation(&request) {
-        return answer;
+    if has_unknown_expectation(&request) {
+        return answer::expectation_failed();
     }
     let (note, phase) = (&mut exchange.note, face.phase());
     if let Some(call) = gateway::Call::of(&request, face) {
@@ -84,17 +84,10 @@ fn check_coding<B>(request: &Request<B>) -> Result<(), Error> {
     }
 }
 
-/// The one expectation that there is (RFC 9110, section 10.1.1). HTTP/1.0 has none.
-fn check_expectation<B>(request: &Request<B>) -> Result<(), Answer> {
-    let mut expected =
-        request.headers().get_all(header::EXPECT).iter().filter(|_| request.version() > Version::HTTP_10);
-    if expected.all(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Ok(());
-    }
-    let error = Error::invalid("the header `Expect` may say `100-continue` and nothing else");
-    let mut answer = answer::closing(answer::error(&error, None));
-    *answer.status_mut() = StatusCode::EXPECTATION_FAILED;
-    Err(answer)
+/// Whether it expects something besides the one thing that there is (RFC 9110, section 10.1.1). HTTP/1.0 has none.
+fn has_unknown_expectation<B>(request: &Request<B>) -> bool {
+    let mut expected = request.headers().get_all(header::EXPECT).iter();
+    request.version() > Version::HTTP_10 && expected.any(|it| !it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Why a function cannot be called on this connection.
