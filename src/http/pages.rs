@@ -9,10 +9,7 @@ use super::{
     peer::Peer,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::runtime::Handle;
 
 /// One page, for `GET` and `HEAD`.

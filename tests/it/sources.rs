@@ -1,7 +1,11 @@
 //! What the daemon reads of a path that somebody names: nothing outside of it, and nothing that he could not read.
 
 use crate::harness::{DaemonProcess, Output, TestDaemon, bun};
-use levain::{config::Verify, error::ErrorCode, protocol::message::DeployRequest};
+use levain::{
+    config::Verify,
+    error::ErrorCode,
+    protocol::message::{DeployRequest, VersionsRequest},
+};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::{
     fs::{self, Permissions},
@@ -168,7 +172,8 @@ async fn a_path_is_read_with_the_rights_of_who_names_it() {
         assert_ne!(output.code, Some(0), "{name}: {output:?}");
         assert!(output.stderr.to_lowercase().contains("permission denied"), "{name}: {output:?}");
     }
-    assert!(daemon.versions("taken").await.is_empty(), "the function was made, and has no code");
+    let error = daemon.call(&VersionsRequest { function_id: "taken".into(), ..VersionsRequest::default() }).await;
+    assert_eq!(error.expect_err("nothing was published").code, ErrorCode::FunctionNotFound);
     // The daemon's own user names what the daemon may read.
     let request = DeployRequest {
         function_id: "roots".into(),

@@ -301,10 +301,6 @@ unsafe fn carry_out(step: &Step) -> libc::c_long {
     unsafe {
         match step {
             Step::Write { path, text } => write(path, text),
-            Step::WriteIfPossible { path, text } => {
-                write(path, text);
-                0
-            }
             Step::Mount(Mount { source, target, kind, flags, options }) => {
                 let kind = kind.map_or(ptr::null(), |it| it.as_ptr());
                 let options = options.as_ref().map_or(ptr::null(), |it| it.as_ptr());

@@ -49,13 +49,6 @@ pub enum Step {
         /// All that is written, in one call.
         text: CString,
     },
-    /// The same; it goes on where that is refused.
-    WriteIfPossible {
-        /// The file.
-        path: CString,
-        /// All that is written, in one call.
-        text: CString,
-    },
     /// Mounts something.
     Mount(Mount),
     /// Makes a mount read-only, without set-user-id programs.
@@ -126,12 +119,6 @@ impl Step {
     pub fn write(path: &Path, content: &str) -> Self {
         Self::Write { path: text(path), text: text(content) }
     }
-
-    /// Writes a file, if it is there and that is allowed.
-    #[must_use]
-    pub fn write_if_possible(path: &Path, content: &str) -> Self {
-        Self::WriteIfPossible { path: text(path), text: text(content) }
-    }
 }
 
 fn text(text: impl AsRef<OsStr>) -> CString {
@@ -142,7 +129,7 @@ impl fmt::Display for Step {
     /// The system call and what it is about, for an error message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Write { path, .. } | Self::WriteIfPossible { path, .. } => {
+            Self::Write { path, .. } => {
                 write!(f, "write {}", path.to_string_lossy())
             }
             Self::Mount(Mount { source, target, kind: None, flags, .. }) if flags & libc::MS_BIND != 0 => {

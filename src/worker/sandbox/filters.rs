@@ -54,6 +54,11 @@ const PRCTL_APART: [libc::c_int; 2] = [libc::PR_SET_VMA, libc::PR_SET_PTRACER];
 /// Makes the processor core idle that another process could use (`PR_SCHED_CORE`).
 const PR_SCHED_CORE: libc::c_int = 62;
 
+/// Resource limits that a worker must keep. A core limit of 0 is less than the worker's 1, and only 1 keeps the program
+/// in `core_pattern` from the memory of a crash. The other two are the daemon's [mark](crate::worker::mark).
+const FIXED_LIMITS: [libc::c_int; 3] =
+    [libc::RLIMIT_CORE as libc::c_int, libc::RLIMIT_RSS as libc::c_int, libc::RLIMIT_LOCKS as libc::c_int];
+
 /// Between the two runs of numbers that the commands of `fcntl` have in Linux 7.0: 38 is `F_OFD_SETLKW`.
 const FCNTL_LOW_NEWEST: libc::c_int = 38;
 const FCNTL_HIGH_FIRST: libc::c_int = 1024;
@@ -142,10 +147,9 @@ fn rules(processor: Processor, extra: Extra) -> Rules {
     for (name, argument) in ABOUT_PROCESSES {
         refuse(name, vec![rule([is_not(*argument, 0)])]);
     }
-    let core = libc::RLIMIT_CORE as libc::c_int;
-    // A limit of 0 is less than one of 1: only the latter keeps `core_pattern`'s program from the memory of a crash.
-    refuse("setrlimit", vec![rule([is(0, core)])]);
-    refuse("prlimit64", vec![rule([is_not(0, 0)]), rule([is(1, core), is_pointer(2)])]);
+    refuse("setrlimit", FIXED_LIMITS.iter().map(|limit| rule([is(0, *limit)])).collect());
+    let fixed = FIXED_LIMITS.iter().map(|limit| rule([is(1, *limit), is_pointer(2)]));
+    refuse("prlimit64", [rule([is_not(0, 0)])].into_iter().chain(fixed).collect());
     // Of the process that calls, and not of all that belong to its group or user.
     let own = |which: libc::c_int| vec![rule([is_not(0, which)]), rule([is_not(1, 0)])];
     refuse("setpriority", own(libc::PRIO_PROCESS as libc::c_int));

@@ -1,14 +1,12 @@
-//! What the kernel limits for each process of a worker, and for all in its user namespace. What it limits for all processes
-//! of a worker together, control groups say ([`super::super::cgroup`]).
+//! Resource limits of each process of a worker. Control groups ([`super::super::cgroup`]) limit all its processes together.
 
 use super::{
     super::{
-        launch::{Limit, Resource, Step},
+        launch::{Limit, Resource},
         mark::Mark,
     },
     Level, Sandbox,
 };
-use std::path::Path;
 
 /// Files that a throw-away process may have open: an installation unpacks many packages at once.
 const TOOL_OPEN_FILES_MAX: u32 = 4096;
@@ -18,18 +16,6 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes that a worker may keep from being swapped out.
 const LOCKED_BYTES_MAX: u64 = 64 << 10;
-
-/// What the kernel counts for all processes of a user, and what of it a user namespace may have: else one worker would
-/// have all that is left to the daemon and to other workers, which are the same user. Bun needs one instance to watch
-/// files, and a watch for each file or folder.
-const TABLES: [(&str, &str); 2] =
-    [("/proc/sys/user/max_inotify_instances", "16"), ("/proc/sys/user/max_inotify_watches", "4096")];
-
-/// The steps of a process in a user namespace of its own that limit those tables. Some containers have the files for
-/// reading only.
-pub(super) fn of_tables() -> impl Iterator<Item = Step> {
-    TABLES.into_iter().map(|(file, most)| Step::write_if_possible(Path::new(file), most))
-}
 
 impl Sandbox {
     /// The resources of a worker.

@@ -425,7 +425,6 @@ impl Sandbox {
                     steps.push(Step::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
                 }
             }
-            steps.extend(limits::of_tables());
         }
         if role.network() == Network::Off {
             namespaces |= libc::CLONE_NEWNET;

@@ -183,7 +183,7 @@ pub const GROUPS: &[Group] = groups! {
     Partly "settings of the caller, but not whether it ends with its parent, nor who shares a processor core with it" {
         prctl 157 167
     }
-    Partly "limits and priorities of the caller, but not of others, nor whether it writes core files" {
+    Partly "limits and priorities of the caller, but not of others, nor whether it writes core files or bears the daemon's mark" {
         prlimit64 302 261, setrlimit 160 164, setpriority 141 140, ioprio_set 251 30, sched_setaffinity 203 122,
         sched_setattr 314 274, sched_setparam 142 118, sched_setscheduler 144 119
     }

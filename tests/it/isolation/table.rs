@@ -317,6 +317,7 @@ fn processes() -> Rows {
         ("lowers the priority of all processes of the daemon's user", sequence!(priority_of_user), ALL),
         ("has the kernel not end it with the daemon", Call("processes.outlive", nothing), ALL),
         ("changes its limit of core files", Call("processes.coreLimit", nothing), ALL),
+        ("changes the limits by which the daemon knows its processes", Call("processes.mark", nothing), ALL),
         ("makes a process beside itself", Call("processes.sibling", nothing), [S, S, S, S, NotTried]),
         ("starts a shell", Call("processes.shell", nothing), ALL),
         ("starts Bun once more", Call("processes.bun", nothing), [P; 5]),
@@ -392,7 +393,7 @@ fn resources() -> Rows {
             "takes what the daemon's user has of the kernel's watchers of files (inotify)",
             // Few: they may be those of the whole machine's root.
             Call("resources.manyWatchers", |_| vec![("max", "20".into())]),
-            [NotTried, S, S, P, P],
+            [NotTried, S, S, S, P],
         ),
         ("starts very many processes", sequence!(fork_bomb), [S, S, S, ByCgroup, P]),
         ("fills the table of processes with ended ones", sequence!(zombies), [S, S, S, NotTried, NotTried]),

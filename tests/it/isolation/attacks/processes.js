@@ -173,13 +173,18 @@ export const outlive = () => {
   return allowed("it would go on");
 };
 
-/** Sets its own limit of core files to what it is: from 1 to 0 would have a program of the machine read its memory. */
-export const coreLimit = () => {
-  const RLIMIT_CORE = 4;
+/** Sets one of its own limits to what it is. */
+const keepLimit = (which) => {
   const limit = new Uint8Array(16);
-  call("prlimit64", 0, RLIMIT_CORE, 0, limit);
-  return onVictim(call("prlimit64", 0, RLIMIT_CORE, limit, 0));
+  call("prlimit64", 0, which, 0, limit);
+  return onVictim(call("prlimit64", 0, which, limit, 0));
 };
+
+/** The limit of core files: from 1 to 0 would have a program of the machine read the worker's memory. */
+export const coreLimit = () => keepLimit(4);
+
+/** The limit of resident memory, which is a half of the daemon's mark. */
+export const mark = () => keepLimit(5);
 
 /** Makes a process beside itself, whose parent is its own. */
 export const sibling = () => {

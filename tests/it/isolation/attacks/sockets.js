@@ -1,5 +1,6 @@
 // Sockets of others. What answers there is the test, the daemon or another worker.
-import { allowed, attempt, blocked, broken, errnoName, refusal } from "./outcome.js";
+import { readFileSync } from "node:fs";
+import { absent, allowed, attempt, blocked, broken, errnoName, refusal } from "./outcome.js";
 import { call } from "./kernel.js";
 
 /** Sends something and answers with the first bytes that come back; none when the other side hangs up. */
@@ -68,8 +69,15 @@ export const control = async ({ path }) => {
   const child = Bun.spawn([process.execPath, "-e", code], options);
   const said = (await new Response(child.stdout).text()).trim();
   if ((await child.exited) !== 0) return broken(await new Response(child.stderr).text());
-  return said === String(SUCCESS) ? allowed("by a child") : blocked([own.detail, said]);
+  if (said === String(SUCCESS)) return allowed("by a child");
+  return isRootWithFixedLimits() ? absent("root may not raise limits here") : blocked([own.detail, said]);
 };
+
+/** Whether this process has capabilities, but not the one to raise limits (CAP_SYS_RESOURCE), as root in some machines. */
+function isRootWithFixedLimits() {
+  const capabilities = BigInt("0x" + /CapEff:\s*(\w+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]);
+  return capabilities !== 0n && ((capabilities >> 24n) & 1n) === 0n;
+}
 
 /** Calls another worker as the daemon does. */
 export const worker = ({ path }) =>
