@@ -1,6 +1,6 @@
-//! The parts of a call and of a deployment by themselves, without a process or a socket.
+//! The parts of an invocation and of a deployment by themselves, without a process or a socket.
 //!
-//! `cargo bench --bench micro`, or with `-- pool` the benchmarks whose name has `pool` in it.
+//! `cargo bench --bench micro` runs all; with `-- pool` only the benchmarks whose name has `pool` in it.
 
 #![allow(missing_docs, reason = "criterion_group makes undocumented functions")]
 
@@ -35,7 +35,7 @@ use tempfile::TempDir;
 
 const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// What every parse of a constant here says.
+/// Reason in every `expect` on a parsed constant.
 const VALID: &str = "a valid constant";
 
 const WARM: Timing = Timing {
@@ -66,7 +66,7 @@ fn frames(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A call with the usual headers and a small body.
+/// An invocation with the usual headers and a small body.
 fn invoke_request() -> InvokeRequest {
     let fields =
         |pairs: &[(&str, &str)]| Fields(pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect());
@@ -119,7 +119,7 @@ fn payloads(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A pool and its answers. The vector is kept, as the scheduler keeps its own.
+/// A pool and its actions. The vector is reused, as the scheduler reuses its own.
 struct Bench {
     pool: Pool,
     now: Instant,
@@ -127,7 +127,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A pool with this many idle workers, each of which may run so many at once.
+    /// Creates a pool with this many idle workers, each with this concurrency.
     fn warm(workers: usize, concurrency: usize) -> Self {
         let limits = Limits {
             workers_max: workers,
@@ -149,7 +149,7 @@ impl Bench {
         bench
     }
 
-    /// What comes back for an event.
+    /// Handles an event and returns the actions.
     fn handle(&mut self, event: Event) -> &[Action] {
         self.actions.clear();
         self.pool.handle(event, self.now, &mut self.actions);
@@ -196,7 +196,7 @@ fn pools(criterion: &mut Criterion) {
             },
         );
     }
-    // All workers are busy and callers wait: a release hands the worker to the first of them.
+    // All workers are busy and callers wait: a release hands the worker to the first caller.
     let mut bench = Bench::warm(10, 1);
     let mut busy: Vec<WorkerId> = (0..10).map(|_| bench.invoke(InvocationId::new())).collect();
     for _ in 0..54 {
@@ -245,7 +245,7 @@ fn version(function_id: FunctionId, number: u32) -> Version {
     }
 }
 
-/// A function with five versions, the last of them live.
+/// A function with five versions; the last is live.
 fn entry(name: &str) -> Entry {
     let function = function(name);
     let versions: Vec<_> = (1..=5).rev().map(|number| Arc::new(version(function.id, number))).collect();
@@ -286,7 +286,7 @@ fn routes(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The commit of a version's deployment, on disk.
+/// Measures the commit of a version's deployment on disk.
 fn stores(criterion: &mut Criterion) {
     let folder = TempDir::new().expect("a folder");
     let store = Store::open(&folder.path().join("levain.db")).expect("a new database");
@@ -331,7 +331,7 @@ fn stores(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Lines pushed between two flushes: fewer than the queue takes, so that none is dropped, which would be cheaper.
+/// Lines pushed between two flushes: fewer than the queue takes, so that lines are not dropped, which would be cheaper.
 const LINES: u64 = 5_000;
 
 fn telemetry(criterion: &mut Criterion) {
@@ -364,7 +364,8 @@ fn telemetry(criterion: &mut Criterion) {
     };
     let logs = telemetry.logs();
     let mut group = criterion.benchmark_group("logs");
-    // The writer takes a hundred times as long for a line as the push does, and is waited for outside of the time.
+    // The writer takes a hundred times as long for a line as the push does; the wait for it is outside the measured
+    // time.
     group.sample_size(10).warm_up_time(Duration::from_millis(2)).measurement_time(Duration::from_millis(20));
     group.bench_function("push a line", |bencher| {
         bencher.iter_custom(|mut left| {
@@ -381,7 +382,7 @@ fn telemetry(criterion: &mut Criterion) {
         });
     });
     group.finish();
-    assert_eq!(logs.dropped_total(), 0, "what was measured are lines that are kept");
+    assert_eq!(logs.dropped_total(), 0, "a dropped line is cheaper than a kept one");
 }
 
 criterion_group!(benches, frames, payloads, pools, routes, stores, telemetry);

@@ -28,7 +28,7 @@ use tokio::{
 /// A worker's socket, in its folder.
 const SOCKET: &str = "s";
 
-/// What hosts a function when Levain does not.
+/// Serves a function on a bare `Bun.serve`, without Levain.
 const BARE_SCRIPT: &str = r#"
 const [, , unix, entry] = process.argv;
 const { default: handler } = await import(entry);
@@ -36,7 +36,7 @@ const context = { invocationId: "exec-00000000-0000-7000-8000-000000000000", ver
 Bun.serve({ unix, idleTimeout: 0, development: false, fetch: (req) => handler(req, context) });
 "#;
 
-/// Bun and the two scripts that it runs here.
+/// Bun, and the two scripts that these benchmarks run with it.
 #[derive(Debug)]
 pub(crate) struct Bun {
     runtime: Runtime,
@@ -45,7 +45,7 @@ pub(crate) struct Bun {
 }
 
 impl Bun {
-    /// The Bun that Levain finds, installed if there is none.
+    /// Finds Bun as Levain does, and installs it if it is missing.
     pub(crate) async fn prepare() -> Result<Self> {
         let data_dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let found = match runtime::find(None, data_dir).await {
@@ -70,7 +70,7 @@ impl Bun {
         self.runtime.version.to_string()
     }
 
-    /// A TypeScript file without its types.
+    /// Returns a TypeScript file as JavaScript.
     pub(crate) fn javascript(&self, file: &Path) -> Result<String> {
         let built = Command::new(self.path()).args(["build", "--no-bundle"]).arg(file).output()?;
         if !built.status.success() {
@@ -79,7 +79,7 @@ impl Bun {
         Ok(String::from_utf8(built.stdout)?)
     }
 
-    /// A worker as the daemon starts it, ready and with its function loaded.
+    /// Starts a worker as the daemon does, and loads the function.
     pub(crate) async fn worker(&self, entry: &Path) -> Result<Process> {
         let (control, stdin) = UnixStream::pair()?;
         let stdin = OwnedFd::from(stdin.into_std()?);
@@ -89,17 +89,17 @@ impl Bun {
         let mut line = String::new();
         control.read_line(&mut line).await?;
         let FromWorker::Ready { .. } = serde_json::from_str(&line)? else {
-            return Err(format!("the worker said `{line}` where it should be ready").into());
+            return Err(format!("expected a ready worker, got `{line}`").into());
         };
         process.control = Some(control.into_inner());
         process.assign(entry).await?;
         Ok(process)
     }
 
-    /// The function under `Bun.serve`, listening.
+    /// Starts the function under `Bun.serve` and waits until it listens.
     pub(crate) async fn bare(&self, entry: &Path) -> Result<Process> {
         let mut arguments = Runtime::worker_args(self.runtime.shim_folder(), SOCKET);
-        // The same options of Bun, and another script.
+        // The options of Bun stay; only the script differs.
         arguments.truncate(arguments.len() - 2);
         let rest: [OsString; 3] = [self.bare_script.as_os_str().into(), SOCKET.into(), entry.into()];
         arguments.extend(rest);
@@ -123,7 +123,7 @@ impl Bun {
 pub(crate) struct Process {
     _process: Running,
     folder: TempDir,
-    /// A worker ends when this is closed.
+    /// The worker ends when this stream is closed.
     control: Option<UnixStream>,
 }
 
@@ -152,7 +152,7 @@ impl Process {
             .await
     }
 
-    /// A connection of its own.
+    /// Opens a connection for one caller.
     pub(crate) async fn caller(&self, call: Call) -> Result<HttpCaller> {
         HttpCaller::connect(&self.socket(), &call).await
     }

@@ -16,9 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Functions that were never called, and a daemon that starts their workers only when they are.
+/// Functions without any invocation so far, and a daemon whose cold starts spawn workers.
 pub(crate) struct Cold {
-    /// One that has no prewarmed processes.
+    /// Daemon without prewarmed processes.
     spawning: Daemon,
     names: Vec<String>,
     hello: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Cold {
 }
 
 impl Cold {
-    /// `daemon` has prewarmed processes.
+    /// Deploys the functions on both daemons; `daemon` has prewarmed processes.
     pub(crate) async fn start(bun: &Bun, daemon: &Daemon, plan: &Plan) -> Result<Self> {
         let spawning = Daemon::start(bun.path(), 0).await?;
         let hello = sample("hello");
@@ -61,7 +61,7 @@ impl Cold {
             drop(worker);
 
             if let Some(peer) = &mut peer {
-                // As quiet a processor as a claim has.
+                // The measurement starts on a processor as quiet as that of a claim.
                 daemon.until_prewarmed(PREWARMED).await?;
                 isolates.push(peer.isolate().await?);
             }

@@ -1,4 +1,4 @@
-//! `levain serve` as a process of its own, and those who call it.
+//! `levain serve` as a process of its own, and its callers.
 
 use crate::{
     Result,
@@ -29,7 +29,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Deployments that go on at once.
+/// Number of deployments in progress at once.
 const DEPLOYS_AT_ONCE: usize = 8;
 
 /// A daemon on a data directory of its own.
@@ -42,13 +42,13 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with the default configuration, save that a deployment starts no worker, so that nothing is warm
-    /// before its first call, and with this many prewarmed processes.
+    /// Starts a daemon with this many prewarmed processes and the default configuration, save that a deployment starts
+    /// no worker: nothing is warm before its first invocation.
     pub(crate) async fn start(bun: &Path, prewarmed: u32) -> Result<Self> {
         Self::start_with(bun, prewarmed, SandboxMode::Auto).await
     }
 
-    /// The same with or without isolation of functions.
+    /// Starts a daemon as [`Self::start`] does, with or without isolation of functions.
     pub(crate) async fn start_with(bun: &Path, prewarmed: u32, sandbox: SandboxMode) -> Result<Self> {
         let data_dir = TempDir::new()?;
         let log = data_dir.path().join("daemon.log");
@@ -78,17 +78,17 @@ impl Daemon {
         self.process.pid()
     }
 
-    /// Where it listens for HTTP.
+    /// Address of the daemon's HTTP listener.
     pub(crate) fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// The processes of its workers.
+    /// Process ids of the daemon's workers.
     pub(crate) fn workers(&self) -> Result<Vec<u32>> {
         process::living_below(&self.data_dir.path().join("run"))
     }
 
-    /// Another connection.
+    /// Opens another connection.
     pub(crate) async fn connect(&self) -> Result<Client> {
         Ok(Client::connect(self.data_dir.path().join("levain.sock")).await?)
     }
@@ -98,7 +98,7 @@ impl Daemon {
         self.deploy_with(name, sample, SettingsPatch::default()).await
     }
 
-    /// The same with settings.
+    /// Registers a function with settings and deploys a sample as its first version.
     pub(crate) async fn deploy_with(&self, name: &str, sample: &Path, settings: SettingsPatch) -> Result<()> {
         let function = RegisterRequest { name: name.into(), settings: Some(settings), ..RegisterRequest::default() };
         self.client.call(&function).await?;
@@ -117,7 +117,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Deletes a function, and so ends its workers.
+    /// Deletes a function, which ends its workers.
     pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         self.client.call(&DeleteRequest { function_id: name.into() }).await?;
         Ok(())
@@ -130,17 +130,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until as many prewarmed processes wait.
+    /// Waits until this many prewarmed processes are ready.
     pub(crate) async fn until_prewarmed(&self, count: u32) -> Result<()> {
         while self.client.call(&StatusRequest {}).await?.prewarmed != count {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // The processor is to be as quiet as before any other measurement.
+        // Lets the processor become as quiet as before any other measurement.
         tokio::time::sleep(Duration::from_millis(50)).await;
         Ok(())
     }
 
-    /// Calls a function once that has no worker, and checks what kind of start that took.
+    /// Invokes a function without a worker once, and checks the kind of cold start.
     pub(crate) async fn call_cold(&self, name: &str, expected: ColdStart) -> Result<Duration> {
         let began = Instant::now();
         let found = invoke(&self.client, &get(name)).await?.cold_start;
@@ -148,27 +148,27 @@ impl Daemon {
         if found == expected { Ok(took) } else { Err(format!("{name}: expected {expected:?}, got {found:?}").into()) }
     }
 
-    /// How many bytes a call and its answer have.
+    /// Returns the sizes of an invocation's request and answer, in bytes.
     pub(crate) async fn sizes(&self, request: &InvokeRequest) -> Result<Sizes> {
         let payload = Encoding::MessagePack.write(request)?;
         let (_, answer) = self.client.call_raw(InvokeRequest::COMMAND, &payload).await?;
         Ok(Sizes { request: payload.len(), answer: answer.len() })
     }
 
-    /// Callers with a connection each.
+    /// Opens a connection for each caller.
     pub(crate) async fn callers(&self, request: &InvokeRequest, count: usize) -> Result<Vec<IpcCaller>> {
         let clients = try_join_all((0..count).map(|_| self.connect())).await?;
         Ok(clients.into_iter().map(|client| IpcCaller { client, request: request.clone() }).collect())
     }
 
-    /// Callers that share a connection.
+    /// Creates callers that share one connection.
     pub(crate) async fn callers_on_one(&self, request: &InvokeRequest, count: usize) -> Result<Vec<IpcCaller>> {
         let client = self.connect().await?;
         Ok((0..count).map(|_| IpcCaller { client: client.clone(), request: request.clone() }).collect())
     }
 }
 
-/// An address on loopback that nobody listens on.
+/// Returns a loopback address without a listener.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
@@ -183,7 +183,7 @@ pub(crate) fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles").join(name).join("index.ts")
 }
 
-/// Calls one function through the command socket, as every client does.
+/// Invokes one function through the command socket, as every client does.
 #[derive(Debug)]
 pub(crate) struct IpcCaller {
     client: Client,
@@ -191,7 +191,7 @@ pub(crate) struct IpcCaller {
 }
 
 impl IpcCaller {
-    /// Makes one call, which is to fail in this way.
+    /// Makes one invocation, which must fail with this code.
     pub(crate) async fn fail(&mut self, expected: ErrorCode) -> Result<()> {
         let answer = self.client.call(&self.request).await;
         let code = match &answer {
@@ -205,7 +205,7 @@ impl IpcCaller {
         Err(format!("{} should fail with {expected}: {answer:?}", self.request.function_id).into())
     }
 
-    /// Makes one call. Gives whether it was answered; it may also be refused for this reason.
+    /// Makes one invocation, and returns whether it was answered; being refused for this reason is allowed too.
     pub(crate) async fn call_or(&mut self, reason: ErrorCode) -> Result<bool> {
         match self.client.call(&self.request).await {
             Ok(answer) if answer.status == 200 => Ok(true),

@@ -1,7 +1,7 @@
-//! The same call over HTTP and over the command socket.
+//! Compares one invocation over HTTP and over the command socket.
 //!
-//! Both callers wait on sockets of their own face: TCP on loopback, and Unix. The caller over HTTP has less to do than a
-//! real client; that over the command socket is the real one. The daemon's CPU for a call depends on neither.
+//! Each caller waits on the sockets of its own face: TCP on loopback, or Unix. The HTTP caller does less than a real
+//! client; the command socket's caller is the real client. The daemon's CPU time per invocation depends on neither.
 
 use crate::{
     Result,
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 const FUNCTION: &str = "faces";
 
-/// How often the figures of a single caller take turns in one round.
+/// Number of times that the figures of a single caller take turns in one round.
 const TURNS: u32 = 4;
 
-/// Callers of one function, by either face.
+/// Callers of one function, over both faces.
 pub(crate) struct Faces {
     ipc_1: Vec<IpcCaller>,
     ipc_64: Vec<IpcCaller>,

@@ -1,9 +1,10 @@
-//! What other functions notice while one does its worst.
+//! Measures how much a misbehaving function disturbs others.
 //!
-//! The others are callers of hello who call now and then: callers without a pause use all processors up and so wait for
-//! one another longer than for any fault. Before each fault they are measured undisturbed, and those slices together are
-//! what a round's faults are compared with. On a machine of few processors, who only burns CPU time slows everybody down
-//! whatever a platform does, so the same is measured beside a process outside the daemon that burns one processor.
+//! The others are callers of hello with an interval between their calls: callers without a pause use up all processors,
+//! and so wait for one another longer than for any fault. They are measured undisturbed before each fault, and those
+//! slices together are the baseline of a round's faults. On a machine with few processors, a function that only burns
+//! CPU time slows everybody down whatever a platform does, so the callers are also measured beside a process outside
+//! the daemon that burns one processor.
 
 use crate::{
     Result,
@@ -20,23 +21,24 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Who is disturbed.
+/// Number of callers that are disturbed.
 const CALLERS: usize = 4;
 
-/// How often each of them calls.
+/// Interval between the calls of one caller.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Between two invocations of a function that fails. One whose import fails is refused at once: a caller without a pause
-/// would disturb the others by itself.
+/// Pause between two invocations of a failing function. An invocation whose import fails is refused at once: a caller
+/// without a pause would disturb the others by itself.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// When an invocation that never ends is ended.
+/// Time after which an endless invocation is ended.
 const TIMEOUT_MS: u64 = 200;
 
-/// As few as the worker itself can live with, so that it is soon over.
+/// Memory limit: the least that the worker itself can live with, so that the fault is soon over.
 const MEMORY_MB: u32 = 64;
 
-/// Ends its process without a chance to say anything. No signal of its own ends the first process of a namespace.
+/// Ends the process without a chance to report anything. A signal from itself does not end the first process of a
+/// namespace.
 const CRASHES: &str = r#"export default () => process.abort();"#;
 
 /// A fork bomb with a limit, so that the machine survives where nothing stops it.
@@ -47,16 +49,16 @@ export default () => {
 };
 "#;
 
-/// Deployed without being loaded, as if it had begun to fail later.
+/// Fails at import. The version is deployed without being loaded, as if it had begun to fail later.
 const FAILS_AT_IMPORT: &str = r#"export default () => {}; throw new Error("not today");"#;
 
 /// A way to misbehave.
 struct Fault {
     name: &'static str,
-    /// What others then see, as a figure.
+    /// Name of the figure for the other callers' p99 latency.
     p99: &'static str,
     code: &'static str,
-    /// How each of its invocations ends.
+    /// Error code that ends each invocation of the faulty function.
     ends_with: ErrorCode,
 }
 
@@ -92,7 +94,7 @@ const FAULTS: [Fault; 6] = [
 /// Callers of hello, and the functions that disturb them.
 pub(crate) struct Faults {
     hello: Vec<IpcCaller>,
-    /// Of each fault, in order.
+    /// One caller per fault, in the order of the faults.
     faulty: Vec<IpcCaller>,
 }
 
@@ -113,7 +115,7 @@ impl Faults {
         Ok(Self { hello: daemon.callers(&get("hello"), CALLERS).await?, faulty })
     }
 
-    /// Takes each fault once.
+    /// Runs each fault once.
     pub(crate) async fn round(&mut self, daemon: &Daemon, slice: Duration, report: &mut Report) -> Result<()> {
         let mut quiet = Vec::new();
         for (fault, faulty) in FAULTS.iter().zip(&mut self.faulty) {
@@ -133,7 +135,7 @@ impl Faults {
     }
 }
 
-/// Has a function misbehave again and again.
+/// Invokes the faulty function again and again.
 async fn misbehave(faulty: &mut IpcCaller, expected: ErrorCode, time: Duration) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < time {

@@ -1,6 +1,6 @@
-//! Everything that is measured, and what it is compared with.
+//! Every figure that is measured, and the comparisons between them.
 
-/// Something that is measured.
+/// One measured quantity.
 pub(crate) struct Figure {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
@@ -90,7 +90,7 @@ pub(crate) const FIGURES: [Figure; 75] = [
     figure("memory.deploys", "deployments, 8 at once, syntax check only", "1/s"),
 ];
 
-/// What a ratio, or a figure by itself, should be.
+/// Bound of a ratio, or of a figure by itself.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound {
     AtMost(f64),
@@ -113,19 +113,19 @@ impl Bound {
     }
 }
 
-/// One of the targets: its number, and a bound that it sets.
+/// One target: its number, and a bound that it sets.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) number: u8,
     pub(crate) bound: Bound,
 }
 
-/// A figure divided by the sum of others, or by nothing.
+/// A figure divided by the sum of others, or by itself where `to` is empty.
 pub(crate) struct Comparison {
     pub(crate) title: &'static str,
     pub(crate) of: &'static str,
     pub(crate) to: &'static [&'static str],
-    /// Where none is set, the comparison is shown because it explains the others.
+    /// Without a target, the comparison is shown because it explains the others.
     pub(crate) target: Option<Target>,
 }
 

@@ -1,5 +1,4 @@
-//! The hops by themselves: bytes between two processes, with nothing done about them. And the processor by itself: a
-//! process that only uses it up.
+//! Floors: bytes between two processes that do nothing with them, and a process that only uses up a processor.
 //!
 //! The other process is this program again, started with a hidden argument.
 
@@ -34,19 +33,19 @@ const SERVE_FRAMES: &str = "--serve-frames";
 /// Uses a processor up until its standard input ends.
 const BURN: &str = "--burn";
 
-/// Frames are bounded by what the two ends have agreed on.
+/// Largest frame that the two ends accept.
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
-/// How many bytes a call and its answer have.
+/// Sizes of an invocation's request and answer, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
-    /// Of a request's payload.
+    /// Bytes of the request's payload.
     pub(crate) request: usize,
-    /// Of an answer's payload.
+    /// Bytes of the answer's payload.
     pub(crate) answer: usize,
 }
 
-/// Is the other process, if that is what this one was started for.
+/// Plays the other process, if the arguments ask for it.
 pub(crate) fn serve_if_asked() -> Option<Result<()>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -63,7 +62,7 @@ fn peer(arguments: &[&str], stdin: Stdio) -> Result<Running> {
     Ok(Running::spawn(command.args(arguments).stdin(stdin))?)
 }
 
-/// The least there is: blocking reads and writes on a socket pair.
+/// Minimal hop between processes: blocking reads and writes on a socket pair.
 #[derive(Debug)]
 pub(crate) struct Pair {
     stream: BlockingStream,
@@ -101,7 +100,7 @@ fn serve_pair(request: &str, answer: &str) -> Result<()> {
     }
 }
 
-/// The hop between a client and a daemon: the same frames, both ends asynchronous, no payload ever looked at.
+/// Hop between a client and a daemon: the daemon's frames, both ends asynchronous, payloads never looked at.
 #[derive(Debug)]
 pub(crate) struct Frames {
     stream: UnixStream,
@@ -112,7 +111,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// `socket` is a path where nothing is yet.
+    /// Starts the peer; `socket` is a path that does not exist yet.
     pub(crate) async fn start(sizes: Sizes, socket: &Path) -> Result<Self> {
         let path = socket.to_str().ok_or("the temporary directory's name is not UTF-8")?;
         let peer = peer(&[SERVE_FRAMES, &sizes.answer.to_string(), path], Stdio::null())?;
@@ -130,7 +129,7 @@ impl Caller for Frames {
         self.stream.write_all(&out).await?;
         match next_frame(&mut self.stream, &mut self.buffer).await? {
             Some(frame) if frame.request_id == self.last_id => Ok(()),
-            other => Err(format!("not the awaited frame: {other:?}").into()),
+            other => Err(format!("unexpected frame: {other:?}").into()),
         }
     }
 }
@@ -160,9 +159,9 @@ fn serve_frames(answer: &str, socket: &Path) -> Result<()> {
     })
 }
 
-/// A process that does nothing but burn CPU time, as any other program on the machine might.
+/// A process that only burns CPU time, as any other program on the machine might.
 #[derive(Debug)]
-pub(crate) struct Burner(#[expect(dead_code, reason = "it burns as long as this is there")] Running);
+pub(crate) struct Burner(#[expect(dead_code, reason = "the process burns until this is dropped")] Running);
 
 impl Burner {
     pub(crate) fn start() -> Result<Self> {
@@ -171,7 +170,7 @@ impl Burner {
 }
 
 fn burn() -> Result<()> {
-    // A session of its own, as workers have: the kernel may share the processors out among sessions.
+    // Runs in a session of its own, as workers do: the kernel may share the processors out among sessions.
     nix::unistd::setsid()?;
     let waits = std::thread::spawn(|| std::io::stdin().read_to_end(&mut Vec::new()));
     while !waits.is_finished() {}

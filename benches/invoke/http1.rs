@@ -11,37 +11,37 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-/// Room made for a read; a large answer takes a few of them.
+/// Room made for one read; a large answer takes several reads.
 const READ_BYTES: usize = 64 * 1024;
 
-/// An invocation's id, where no daemon gives one.
+/// Invocation id for servers without a daemon.
 const INVOCATION: &str = "exec-00000000-0000-7000-8000-000000000000";
 
-/// A request that is made over and over.
+/// A request that is sent again and again.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) target: Cow<'static, str>,
     pub(crate) body: Bytes,
-    /// A shorter answer is a wrong one.
+    /// Least size of a correct answer's body, in bytes.
     pub(crate) answer_bytes_min: u64,
 }
 
 impl Call {
-    /// `GET` of a path.
+    /// A `GET` of a path.
     pub(crate) fn get(target: impl Into<Cow<'static, str>>) -> Self {
         Self { method: Method::GET, target: target.into(), body: Bytes::new(), answer_bytes_min: 2 }
     }
 }
 
-/// One kept-alive HTTP connection, with less to do than any real client: the request is bytes that are ready, and only
-/// the status and the end of the answer are looked at. What Levain is compared with is not slowed down by its client.
+/// One kept-alive HTTP connection, with less to do than any real client: the request's bytes are ready, and only the
+/// status and the end of the answer are looked at. Levain's peers are therefore not slowed down by their client.
 pub(crate) struct HttpCaller {
     peer: String,
     stream: Box<dyn Stream>,
     request: Vec<u8>,
     answer_bytes_min: u64,
-    /// Read and not taken yet.
+    /// Bytes that are read but not yet consumed.
     buffer: BytesMut,
 }
 
@@ -82,12 +82,12 @@ impl HttpCaller {
     async fn exchange(&mut self) -> Result<()> {
         let (reader, mut writer) = io::split(&mut self.stream);
         let mut answer = Answer { reader, buffer: &mut self.buffer };
-        // A server may answer while it reads, so whoever only writes may wait for ever.
+        // A server may answer while it still reads; a client that only writes could then wait for ever.
         let write = async { Ok(writer.write_all(&self.request).await?) };
         let ((), (status, bytes)) = tokio::try_join!(write, answer.read())?;
         match status {
             200 if bytes >= self.answer_bytes_min => Ok(()),
-            status => Err(format!("it answered {status} with {bytes} bytes").into()),
+            status => Err(format!("the server answered {status} with {bytes} bytes").into()),
         }
     }
 }
@@ -104,7 +104,7 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// Reads to the answer's end. Gives its status and the bytes of its body.
+    /// Reads to the answer's end, and returns its status and the number of bytes in its body.
     async fn read(&mut self) -> Result<(u16, u64)> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 32];
@@ -135,7 +135,7 @@ impl Answer<'_> {
             };
             self.buffer.advance(line_bytes);
             bytes += size;
-            // A line end follows each chunk, the empty one at the end too.
+            // A line end follows each chunk, including the empty last one.
             self.skip(size + 2).await?;
             if size == 0 {
                 return Ok(bytes);

@@ -5,29 +5,29 @@ use futures_util::future::try_join_all;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
-/// Somebody who calls, one call at a time.
+/// A caller that makes one call at a time.
 pub(crate) trait Caller {
     /// Makes one call and checks its answer.
     async fn call(&mut self) -> Result<()>;
 }
 
-/// What the callers of one slice of time saw.
+/// Latencies seen by the callers of one slice of time.
 #[derive(Debug)]
 pub(crate) struct Load {
-    /// Sorted.
+    /// Latencies in ascending order.
     latencies: Vec<Duration>,
     elapsed: Duration,
 }
 
-/// Has all callers call, side by side on this thread, until the time is over.
+/// Runs all callers side by side on this thread until the time is over.
 pub(crate) async fn run<C: Caller>(callers: &mut [C], time: Duration) -> Result<Load> {
     let began = Instant::now();
     let latencies = try_join_all(callers.iter_mut().map(|caller| until(began + time, caller))).await?;
     Ok(Load::new(latencies.concat(), began.elapsed()))
 }
 
-/// Has all callers call now and then: each when the interval since its last call is over, or once that call has ended. A
-/// latency begins where the call is sent, however late that is.
+/// Runs all callers at an interval: each calls when the interval since its last call is over, or once that call has
+/// ended. A latency begins when the call is sent, however late that is.
 pub(crate) async fn run_paced<C: Caller>(callers: &mut [C], interval: Duration, time: Duration) -> Result<Load> {
     let began = Instant::now();
     let count = callers.len() as u32;
@@ -47,7 +47,7 @@ pub(crate) async fn run_paced<C: Caller>(callers: &mut [C], interval: Duration, 
     Ok(Load::new(latencies.concat(), began.elapsed()))
 }
 
-/// What the callers saw, and the CPU time that a process had meanwhile.
+/// Runs all callers and measures the CPU time of a process meanwhile.
 pub(crate) async fn with_cpu<C: Caller>(pid: u32, callers: &mut [C], time: Duration) -> Result<(Load, Duration)> {
     let before = CpuTime::of(pid)?;
     let load = run(callers, time).await?;
@@ -67,39 +67,39 @@ async fn until<C: Caller>(end: Instant, caller: &mut C) -> Result<Vec<Duration>>
 }
 
 impl Load {
-    /// From latencies in any order.
+    /// Sorts the latencies.
     pub(crate) fn new(mut latencies: Vec<Duration>, elapsed: Duration) -> Self {
         latencies.sort_unstable();
         Self { latencies, elapsed }
     }
 
-    /// Several slices as one.
+    /// Joins several slices into one.
     pub(crate) fn joined(slices: Vec<Self>) -> Self {
         let elapsed = slices.iter().map(|it| it.elapsed).sum();
         Self::new(slices.into_iter().flat_map(|it| it.latencies).collect(), elapsed)
     }
 
-    /// How many calls were answered.
+    /// Number of answered calls.
     pub(crate) fn calls(&self) -> usize {
         self.latencies.len()
     }
 
-    /// Answers in a second.
+    /// Answered calls per second.
     pub(crate) fn rate(&self) -> f64 {
         self.calls() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// What each call had of this CPU time, in microseconds.
+    /// This CPU time divided by the number of calls, in microseconds.
     pub(crate) fn per_call_us(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() * 1e6 / self.calls() as f64
     }
 
-    /// The median latency in microseconds.
+    /// Median latency in microseconds.
     pub(crate) fn p50_us(&self) -> f64 {
         self.quantile_us(0.5)
     }
 
-    /// The latency that one call in a hundred exceeds, in microseconds.
+    /// 99th percentile of the latency, in microseconds.
     pub(crate) fn p99_us(&self) -> f64 {
         self.quantile_us(0.99)
     }

@@ -1,38 +1,38 @@
-//! Levain beside its floors and its peers: the real daemon with real Bun workers, the bare hops and processes it is made
-//! of, and other platforms as far as they are installed.
+//! Measures Levain beside its floors and its peers: the real daemon with real Bun workers, the bare hops and processes
+//! that it consists of, and other platforms that are installed.
 //!
 //! ```text
 //! cargo bench --bench invoke                      about four minutes
 //! cargo bench --bench invoke -- --quick           about half a minute
 //! cargo bench --bench invoke -- --only cold       one part of it, or several
-//! cargo bench --bench invoke -- --json FILE       the same figures for programs
+//! cargo bench --bench invoke -- --json FILE       the figures as JSON too
 //! cargo bench --bench invoke -- --install-peers   workerd from npm, below target/, before all that
 //! ```
 //!
-//! Every figure is taken in rounds (A B C, A B C, …), so that whatever else the machine does falls on all of them
-//! alike, and a ratio is formed within its round. What is shown are medians over the rounds with the least and the
-//! greatest value. Only ratios travel from one machine to another.
+//! Figures are taken in rounds (A B C, A B C, …), so that the machine's other load falls on all of them alike, and a
+//! ratio is formed within its round. The tables show medians over the rounds, with the least and the greatest value.
+//! Only ratios can be compared between machines.
 //!
-//! Where there are several processors, most of a hop is the wake-up of another one. Under `taskset -c 0` there is none,
-//! the spread is far smaller, and what is left is work.
+//! On several processors, most of a hop is the wake-up of another processor. Under `taskset -c 0` there are no such
+//! wake-ups, the spread is far smaller, and only the work remains.
 //!
 //! Modules, from the ground up:
 //! - `load`: closed loops of callers, and the latencies they see;
 //! - `process`: CPU time and private memory of a process, and its end;
 //! - `floor`: a bare socket pair, and bare frames on a Unix socket;
-//! - `http1`: a client that is as little as can be, for everything that is no daemon of ours;
-//! - `bun`: Bun processes without a daemon, with the shim or with nothing but `Bun.serve`;
+//! - `http1`: a minimal client for every server that is not our daemon;
+//! - `bun`: Bun processes without a daemon, with the shim or with only `Bun.serve`;
 //! - `daemon`: `levain serve` and its callers;
 //! - `workerd`: a peer, if it is installed;
-//! - `warm`, `faces`, `cold`, `sandbox`, `versions`, `faults`, `overload`, `memory`: what is measured, each a part of a round
-//!   save the last;
-//! - `rounds`: how much, and in which order;
-//! - `figures`: the names of all that is measured, the ratios and their targets;
+//! - `warm`, `faces`, `cold`, `sandbox`, `versions`, `faults`, `overload`, `memory`: the measurements, each a part of a
+//!   round save the last;
+//! - `rounds`: the amount and order of the measurements;
+//! - `figures`: the names of all figures, the ratios and their targets;
 //! - `report`: the tables and the JSON.
 //!
 //! Another platform to compare with is one more module beside `workerd`, whose callers implement [`load::Caller`].
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark's output is for whoever runs it")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
 mod bun;
 mod cold;
@@ -57,25 +57,25 @@ use clap::Parser;
 use rounds::{Part, Plan};
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-/// Whatever makes a measurement worthless ends it.
+/// Any error makes the measurement worthless and ends it.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Measures Levain beside its floors and its peers.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A few short rounds: about half a minute, with a wider spread
+    /// Run a few short rounds: about half a minute, with a wider spread
     #[arg(long)]
     quick: bool,
     /// Measure these parts only
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
-    /// Install the platforms to compare with below target/, with npm
+    /// Install the platforms to compare with below target/, using npm
     #[arg(long)]
     install_peers: bool,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// What `cargo bench` says to every benchmark
+    /// Passed by `cargo bench` to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     if let Some(served) = floor::serve_if_asked() {
         return exit_code(served);
     }
-    // `cargo test --benches` runs this without `--bench`: that it was built is all there is to test.
+    // `cargo test --benches` runs this without `--bench`: the test is that it builds.
     if !std::env::args().any(|argument| argument == "--bench") {
         eprintln!("nothing is measured without --bench: run `cargo bench --bench invoke`");
         return ExitCode::SUCCESS;
@@ -97,7 +97,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         workerd::install()?;
     }
     let plan = if arguments.quick { Plan::QUICK } else { Plan::FULL };
-    // One thread makes the load: it then takes one processor at most, and no call is handed between threads.
+    // One thread makes the load: it then takes one processor at most, and calls are not handed between threads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(rounds::run(&plan, &arguments.only))?;
     println!("{}", report.text());

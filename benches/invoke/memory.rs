@@ -1,4 +1,4 @@
-//! A daemon that nobody calls: as it starts, with many functions, and what a worker adds.
+//! Measures the memory of an idle daemon: as it starts, with many functions, and per warm worker.
 
 use crate::{
     Result,
@@ -11,10 +11,10 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// How long a process is left alone before its memory is looked at.
+/// Time that a process is left alone before its memory is measured.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
 
-/// Workers whose memory is looked at.
+/// Number of workers whose memory is measured.
 const WORKERS_LOOKED_AT: usize = 5;
 
 /// Measures with a daemon of its own.

@@ -1,6 +1,7 @@
-//! Three times as many callers as a function has places for, workers and queue together.
+//! Measures an overload: three times as many callers as a function has places for, workers and queue together.
 //!
-//! Who is refused tries again far sooner than it is told to: the daemon has to keep itself and those it has accepted.
+//! A refused caller tries again far sooner than it is told to: the daemon has to protect itself and the callers it has
+//! accepted.
 
 use crate::{
     Result,
@@ -17,13 +18,13 @@ const WORKERS: u32 = 4;
 const QUEUE: u32 = 28;
 const CALLERS: usize = 3 * (WORKERS + QUEUE) as usize;
 
-/// What a refused caller waits, where it is told to wait half a second.
+/// Time that a refused caller waits, although it is told to wait half a second.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// How often the daemon's memory is looked at meanwhile; a look takes it half a millisecond.
+/// Interval between measurements of the daemon's memory; one costs the daemon half a millisecond.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Callers of a function of 1 ms of CPU.
+/// Callers of a function that takes 1 ms of CPU.
 pub(crate) struct Overload {
     callers: Vec<IpcCaller>,
     alone: Vec<IpcCaller>,
@@ -63,7 +64,7 @@ impl Overload {
     }
 }
 
-/// Calls until the time is over. Gives the latencies of the answers, and how often it was refused.
+/// Calls until the time is over, and returns the latencies of the answers and the number of refusals.
 async fn insist(caller: &mut IpcCaller, end: Instant) -> Result<(Vec<Duration>, usize)> {
     let (mut latencies, mut refused) = (Vec::new(), 0);
     while Instant::now() < end {
@@ -78,7 +79,7 @@ async fn insist(caller: &mut IpcCaller, end: Instant) -> Result<(Vec<Duration>, 
     Ok((latencies, refused))
 }
 
-/// The most private memory a process has until then.
+/// Returns the highest private memory of a process until `end`.
 async fn memory_until(pid: u32, end: Instant) -> Result<f64> {
     let mut most = 0.0_f64;
     while Instant::now() < end {

@@ -1,4 +1,4 @@
-//! What a process costs, from `/proc`, and its end.
+//! CPU time and memory of a process, from `/proc`, and its end.
 
 use crate::Result;
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A child process that ends with this value.
+/// A child process that is ended when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Running(Child);
 
@@ -22,7 +22,7 @@ impl Running {
         self.0.id()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has ended by itself.
     pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.0.try_wait()?.is_some())
     }
@@ -35,7 +35,7 @@ impl Drop for Running {
     }
 }
 
-/// The CPU time that each thread of a process has had, in nanoseconds; `stat` would tell it in steps of 10 ms.
+/// CPU time of each thread of a process, in nanoseconds; `stat` would report it in steps of 10 ms.
 #[derive(Debug)]
 pub(crate) struct CpuTime(HashMap<String, u64>);
 
@@ -44,7 +44,7 @@ impl CpuTime {
         let mut threads = HashMap::new();
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
             let thread = thread?;
-            // A thread that has just ended has none.
+            // A thread that has just ended has no file any more.
             let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
             let on_cpu = text.split(' ').next().unwrap_or_default().parse()?;
             threads.insert(thread.file_name().to_string_lossy().into_owned(), on_cpu);
@@ -52,14 +52,14 @@ impl CpuTime {
         Ok(Self(threads))
     }
 
-    /// What was added since an earlier reading. A thread that has ended in between counts for nothing.
+    /// CPU time added since an earlier reading. A thread that has ended in between counts as zero.
     pub(crate) fn since(&self, earlier: &Self) -> Duration {
         let added = self.0.iter().map(|(thread, now)| now - earlier.0.get(thread).unwrap_or(&0));
         Duration::from_nanos(added.sum())
     }
 }
 
-/// Memory that a process shares with no other, in MiB.
+/// Memory that a process does not share with any other, in MiB.
 pub(crate) fn private_mib(pid: u32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let lines = text.lines().filter(|line| line.starts_with("Private_"));
@@ -67,8 +67,8 @@ pub(crate) fn private_mib(pid: u32) -> Result<f64> {
     Ok(kib.sum::<f64>() / 1024.0)
 }
 
-/// The processes that have something below a folder mounted, and those that have it as their working directory. The
-/// folder's name tells it from any other.
+/// Returns the processes that have a mount below a folder or have it as their working directory. The folder is
+/// recognised by its name.
 pub(crate) fn living_below(folder: &Path) -> Result<Vec<u32>> {
     let folder = folder.canonicalize()?;
     let parts: Vec<_> = folder.iter().rev().take(2).map(|it| it.to_string_lossy().into_owned()).collect();
@@ -82,10 +82,10 @@ pub(crate) fn living_below(folder: &Path) -> Result<Vec<u32>> {
     Ok(pids.filter(is_one).collect())
 }
 
-/// How long a process may take to be there.
+/// Time that a process may take to start.
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Tries until it works, as long as a start may take.
+/// Retries until the attempt succeeds, for as long as a start may take.
 pub(crate) async fn retry<T, E, F>(mut attempt: impl FnMut() -> F) -> std::result::Result<T, E>
 where
     F: Future<Output = std::result::Result<T, E>>,

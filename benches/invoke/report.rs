@@ -1,4 +1,4 @@
-//! What was measured, and how it stands to the floors and the targets.
+//! The results, and how they compare with the floors and the targets.
 
 use crate::{
     Result,
@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The values of one figure or ratio, a value for each round.
+/// Values of one figure or ratio, one for each round.
 struct Spread {
     min: f64,
     median: f64,
@@ -29,7 +29,7 @@ impl Spread {
         [self.min, self.median, self.max].map(|it| if it.is_nan() { "–".into() } else { rounded(it) })
     }
 
-    /// Whether the median is within the bound, if there is either.
+    /// Whether the median is within the bound, if both exist.
     fn meets(&self, comparison: &Comparison) -> Option<bool> {
         comparison.target.filter(|_| !self.median.is_nan()).map(|it| it.bound.is_met(self.median))
     }
@@ -39,7 +39,7 @@ impl Spread {
     }
 }
 
-/// Three digits that count.
+/// Rounds to three significant digits.
 fn rounded(value: f64) -> String {
     match value.abs() {
         it if it >= 100.0 => format!("{value:.0}"),
@@ -56,18 +56,18 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Takes a figure of the present round.
+    /// Adds a figure of the present round.
     pub(crate) fn add(&mut self, id: &'static str, value: f64) {
         assert!(FIGURES.iter().any(|it| it.id == id), "{id} is in the list of figures");
         self.values.entry(id).or_default().push(value);
     }
 
-    /// Forgets what was measured so far.
+    /// Drops all figures so far.
     pub(crate) fn clear(&mut self) {
         self.values.clear();
     }
 
-    /// Notes what the figures were taken under.
+    /// Records the conditions of the measurement.
     pub(crate) fn set_conditions(&mut self, plan: &Plan, bun: &str, peer: Option<&str>) {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         self.conditions = vec![
@@ -85,7 +85,7 @@ impl Report {
         self.values.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// A comparison's value in each round.
+    /// Returns a comparison's value in each round.
     fn compared(&self, comparison: &Comparison) -> Vec<f64> {
         let of = self.values(comparison.of).iter().enumerate();
         let part =
@@ -93,7 +93,7 @@ impl Report {
         of.map(|(round, value)| if comparison.to.is_empty() { *value } else { value / part(round) }).collect()
     }
 
-    /// For people.
+    /// Formats the tables for people.
     pub(crate) fn text(&self) -> String {
         let conditions: Vec<String> = self
             .conditions
@@ -122,7 +122,7 @@ impl Report {
         format!("{}\n\n{figures}\n\n{comparisons}", conditions.join(", "))
     }
 
-    /// For programs.
+    /// Formats the figures for programs.
     pub(crate) fn json(&self) -> Result<String> {
         let figure = |Figure { id, title, unit }: &Figure| {
             let values = self.values(id);

@@ -1,4 +1,4 @@
-//! What is measured, in which order.
+//! The measurements and their order.
 
 use crate::{
     Result,
@@ -18,17 +18,17 @@ use crate::{
 use clap::ValueEnum;
 use std::time::Duration;
 
-/// How much is measured.
+/// Amount of measuring.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Rounds that count.
+    /// Number of rounds that count.
     pub(crate) rounds: usize,
-    /// How long one figure is measured in one round; those of a single caller, which take turns, and those beside a
-    /// fault twice as long.
+    /// Time that one figure is measured in one round; the figures of a single caller, which take turns, and those
+    /// beside a fault take twice as long.
     pub(crate) slice: Duration,
-    /// Cold starts of either kind in one round.
+    /// Number of cold starts of either kind in one round.
     pub(crate) colds: usize,
-    /// Functions whose deployment the daemon's memory is measured with.
+    /// Number of deployed functions when the daemon's memory is measured.
     pub(crate) functions: usize,
 }
 
@@ -37,7 +37,7 @@ impl Plan {
     pub(crate) const QUICK: Self = Self { rounds: 2, slice: Duration::from_millis(120), colds: 5, functions: 100 };
 }
 
-/// A part of each round, or what follows the rounds.
+/// A part of each round, or the part that follows the rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     Warm,
@@ -50,10 +50,10 @@ pub(crate) enum Part {
     Memory,
 }
 
-/// Processes that wait for a function, as by default.
+/// Prewarmed processes, as in the default configuration.
 pub(crate) const PREWARMED: u32 = 2;
 
-/// Measures these parts, or everything where none is named.
+/// Measures these parts, or everything if `parts` is empty.
 pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     let wants = |part| parts.is_empty() || parts.contains(&part);
     let bun = Bun::prepare().await?;
@@ -68,7 +68,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     report.set_conditions(plan, &bun.version(), peer.as_ref().map(Workerd::version));
     eprintln!("starting daemons, floors and bare Bun processes");
     let daemon = Daemon::start(bun.path(), PREWARMED).await?;
-    // Faults and overload have one of their own: its workers come and go.
+    // Faults and overload have a daemon of their own, because its workers come and go.
     let troubled = Daemon::start(bun.path(), PREWARMED).await?;
     let mut warm = some_if(wants(Part::Warm), Warm::start(&bun, &daemon)).await?;
     let mut faces = some_if(wants(Part::Faces), Faces::start(&daemon)).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     let mut overload = some_if(wants(Part::Overload), Overload::start(&troubled)).await?;
     for round in 0..=plan.rounds {
         match round {
-            0 => eprintln!("a round that does not count, for everything to get warm"),
+            0 => eprintln!("warm-up round, not counted"),
             round => eprintln!("round {round} of {}", plan.rounds),
         }
         if round == 1 {
@@ -109,7 +109,7 @@ pub(crate) async fn run(plan: &Plan, parts: &[Part]) -> Result<Report> {
     }
     drop((warm, faces, cold, sandbox, versions, faults, overload, daemon, troubled, peer));
     if wants(Part::Memory) {
-        eprintln!("memory, with {} functions", plan.functions);
+        eprintln!("measuring memory with {} functions", plan.functions);
         memory::measure(&bun, plan, &mut report).await?;
     }
     Ok(report)

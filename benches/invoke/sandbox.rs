@@ -1,5 +1,5 @@
-//! What isolation costs: the same daemon with its sandbox and without, and the start of a worker from a process with much
-//! memory of its own.
+//! Measures the cost of isolation: a daemon with its sandbox and one without, and the start of a worker from a process
+//! with much memory of its own.
 
 use crate::{
     Result,
@@ -22,13 +22,13 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Memory that the starting process has written to.
+/// Memory written to by the starting process.
 const BALLAST_BYTES: usize = 500 << 20;
 
-/// How often callers of the two daemons take turns in one round.
+/// Number of times that the callers of the two daemons take turns in one round.
 const TURNS: u32 = 4;
 
-/// Daemons that isolate functions and such that do not, and workers of this process.
+/// Daemons with and without isolation of functions, and workers of this process.
 pub(crate) struct Sandbox {
     isolated: Pair,
     open: Pair,
@@ -40,7 +40,7 @@ pub(crate) struct Sandbox {
     _folder: TempDir,
 }
 
-/// One daemon that starts a worker when it is called, and one that has prewarmed processes.
+/// One daemon that starts a worker on an invocation, and one with prewarmed processes.
 struct Pair {
     spawning: Daemon,
     claiming: Daemon,
@@ -153,7 +153,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Starts workers one after the other, by this process; milliseconds, the median.
+    /// Starts workers one after the other from this process, and returns the median time in milliseconds.
     async fn spawn_some(&self) -> Result<f64> {
         let mut times = Vec::new();
         for _ in 0..self.calls {

@@ -1,4 +1,4 @@
-//! Going back under load, and what it costs that an alias divides its calls.
+//! Measures rollbacks under load, and the cost of an alias that divides its calls.
 
 use crate::{
     Result,
@@ -21,7 +21,7 @@ use std::{
 const FUNCTION: &str = "versioned";
 const CALLERS: usize = 16;
 
-/// Rollbacks of one round, and the time between two of them.
+/// Number of rollbacks in one round, and the time between two of them.
 const ROLLBACKS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -73,7 +73,8 @@ impl Versions {
     }
 }
 
-/// Each time from the command until a call that was sent after its answer is answered by the version gone back to.
+/// Measures each rollback from its command until the version gone back to answers a call that was sent after the
+/// command's answer.
 async fn roll_back_and_forth(client: &Client) -> Result<Vec<Duration>> {
     let request = RollbackRequest { function_id: FUNCTION.into(), ..RollbackRequest::default() };
     let mut took = Vec::new();

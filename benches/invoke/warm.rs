@@ -1,4 +1,4 @@
-//! Calls that find a warm worker: how soon they are answered, how many there can be, what the daemon spends on one.
+//! Measures invocations of warm workers: latency, throughput, and the daemon's CPU time for each.
 
 use crate::{
     Result,
@@ -19,20 +19,20 @@ use levain::{
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 
-/// How often the figures of a single caller take turns in one round: their wake-ups depend on which processor each
-/// process happens to be on, which changes within seconds.
+/// Number of times that the figures of a single caller take turns in one round: their wake-ups depend on which
+/// processor each process happens to be on, which changes within seconds.
 const TURNS: u32 = 4;
 
-/// Bare Bun processes: one for each processor of the machine that the targets were set on.
+/// Number of bare Bun processes: one for each processor of the machine that the targets were set on.
 const BARE_PROCESSES: usize = 2;
 
-/// Workers of a function that computes where somebody has thought about it: one for each of those processors, and one
+/// Number of workers that a user would choose for a function that computes: one for each of those processors, and one
 /// that takes its request meanwhile.
 const CPU_WORKERS: u32 = 3;
 
 const ECHO_BYTES: usize = 1 << 20;
 
-/// Callers of everything.
+/// Callers of all kinds.
 pub(crate) struct Warm {
     pair: [Pair; 1],
     frames: [Frames; 1],
@@ -89,7 +89,7 @@ impl Warm {
         })
     }
 
-    /// Takes every figure once. What is compared stands side by side.
+    /// Takes every figure once. Compared figures are taken next to each other.
     pub(crate) async fn round(
         &mut self,
         daemon: &Daemon,
@@ -163,15 +163,15 @@ impl Warm {
     }
 }
 
-/// A caller that has called once: Bun closes connections that were never used after twelve seconds, whatever
-/// `idleTimeout` says, and it may take longer until all is set up.
+/// Returns a caller that has called once: Bun closes connections that were never used after twelve seconds, regardless
+/// of `idleTimeout`, and it may take longer until all is set up.
 async fn used(process: &Process, call: &Call) -> Result<HttpCaller> {
     let mut caller = process.caller(call.clone()).await?;
     caller.call().await?;
     Ok(caller)
 }
 
-/// Callers of bare Bun processes, an equal number for each.
+/// Returns callers of bare Bun processes, an equal number for each.
 async fn bare(
     bun: &Bun,
     entry: &Path,

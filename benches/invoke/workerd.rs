@@ -1,13 +1,13 @@
-//! workerd, which runs each function in a V8 isolate of one process: what Levain is compared with.
+//! workerd, a peer that runs each function in a V8 isolate of one process.
 //!
-//! It listens on Unix sockets, where it answers a little sooner than on TCP, and on one port for comparisons over HTTP. It
-//! is called by the same bare client as the floors. Its functions are the samples' own text, with Bun's own removal of types; only the one that burns CPU
-//! time is another, since workerd tells no CPU time: it turns as many rounds as take a millisecond, which is measured
-//! beforehand.
+//! It listens on Unix sockets, where it answers a little sooner than on TCP, and on one port for comparisons over HTTP.
+//! It is called by the same bare client as the floors. Its functions are the samples' own text, with types removed by
+//! Bun; only the function that burns CPU time differs, since workerd does not report CPU time: it runs as many rounds
+//! as take a millisecond, which is measured beforehand.
 //!
-//! workerd makes the isolates of all configured services while it starts. What a new isolate takes is thus measured
-//! twice: as what one more service adds to the start, and as the first call of a function that the worker loader, its
-//! interface for platforms, has not seen yet.
+//! workerd makes the isolates of all configured services while it starts. The cost of a new isolate is thus measured
+//! twice: as the time that one more service adds to the start, and as the first call of a function that the worker
+//! loader, its interface for platforms, has not seen yet.
 
 use crate::{
     Result,
@@ -28,29 +28,29 @@ use tempfile::TempDir;
 /// The release that the bench installs.
 const VERSION: &str = "1.20261117.1";
 
-/// An executable to use instead.
+/// Environment variable with the path of another executable to use.
 const PATH_VARIABLE: &str = "LEVAIN_BENCH_WORKERD";
 
-/// Which of workerd's behaviours the functions are written for.
+/// Date that selects the workerd behaviours that the functions are written for.
 const COMPATIBILITY_DATE: &str = "2026-01-01";
 
-/// Functions whose isolates are made in a start that is compared with the start of one.
+/// Number of functions whose isolates are made in a start that is compared with the start of one.
 const SERVICES: usize = 25;
 
-/// Rounds of the function that burns CPU time while it is measured: some 50 ms.
+/// Rounds of the function that burns CPU time during calibration: some 50 ms.
 const CALIBRATION_ROUNDS: u32 = 20_000;
 
-/// Calls it is measured with; the fastest counts, as the code gets compiled on the way.
+/// Number of calibration calls; the fastest counts, as the code gets compiled on the way.
 const CALIBRATION_CALLS: usize = 10;
 
-/// Gives a function, written for Bun, the context that a platform would.
+/// Gives a function written for Bun the context that a platform would give it.
 const ENTRY: &str = r#"
 import handler from "./function.js";
 const context = { invocationId: "exec-00000000-0000-7000-8000-000000000000", version: "v1" };
 export default { fetch: (request) => handler(request, context) };
 "#;
 
-/// A round is what the sample does between two looks at its CPU time.
+/// Burns CPU time. A round is the sample's work between two looks at its CPU time.
 const CPU: &str = r#"
 export default (request) => {
   const rounds = Number(new URL(request.url).searchParams.get("rounds"));
@@ -75,24 +75,24 @@ export default {
 };
 "#;
 
-/// Where `--install-peers` installs and every run looks.
+/// Folder where `--install-peers` installs workerd and every run looks for it.
 fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers")
 }
 
-/// npm's package that has the executable for this machine.
+/// npm package with the executable for this machine.
 fn package() -> &'static str {
     if cfg!(target_arch = "aarch64") { "@cloudflare/workerd-linux-arm64" } else { "@cloudflare/workerd-linux-64" }
 }
 
-/// The executable, if there is one: what the environment names, else what was installed for the bench.
+/// Finds the executable: the path in the environment, else the one installed for the benchmark.
 pub(crate) fn find() -> Option<PathBuf> {
     let named = env::var_os(PATH_VARIABLE).map(PathBuf::from);
     let installed = cache().join("node_modules").join(package()).join("bin/workerd");
     named.or_else(|| installed.exists().then_some(installed))
 }
 
-/// What to do where there is none.
+/// Explains how to install a missing workerd.
 pub(crate) fn how_to_get_it() -> String {
     format!("workerd is missing: --install-peers installs it with npm, or {PATH_VARIABLE} names its path")
 }
@@ -113,7 +113,7 @@ pub(crate) fn install() -> Result<()> {
     }
 }
 
-/// A process with all functions in it.
+/// A workerd process with all functions in it.
 #[derive(Debug)]
 pub(crate) struct Workerd {
     _process: Running,
@@ -121,14 +121,14 @@ pub(crate) struct Workerd {
     version: String,
     folder: TempDir,
     port: SocketAddr,
-    /// Of the function that burns CPU time.
+    /// Rounds of the function that burns CPU time in one millisecond.
     rounds_per_ms: u32,
-    /// Functions that the loader has seen.
+    /// Number of functions that the loader has seen.
     loaded: usize,
 }
 
 impl Workerd {
-    /// `hello` is the sample in JavaScript.
+    /// Starts workerd; `hello` is the sample in JavaScript.
     pub(crate) async fn start(executable: &Path, hello: &str) -> Result<Self> {
         let version = Command::new(executable).arg("--version").output();
         let version = version.map_err(|error| format!("{}: {error}", executable.display()))?.stdout;
@@ -150,10 +150,10 @@ impl Workerd {
         let process = serve(executable, folder.path(), "all.capnp")?;
         let executable = executable.into();
         let mut started = Self { _process: process, executable, version, folder, port, rounds_per_ms: 0, loaded: 0 };
-        // The last of the sockets: once it answers, all are there.
+        // The loader's socket is the last one: once it answers, all are there.
         let (socket, call) = (started.socket("loader"), Call::get("/"));
         process::retry(|| HttpCaller::connect(&socket, &call)).await?;
-        // What the loader needs itself is loaded by its first call.
+        // The first call loads the loader's own parts.
         started.isolate().await?;
         started.rounds_per_ms = started.calibrate().await?;
         Ok(started)
@@ -181,7 +181,7 @@ impl Workerd {
         self.callers("hello", &Call::get("/"), count).await
     }
 
-    /// The same by TCP.
+    /// Callers of the greeting over TCP.
     pub(crate) async fn hello_over_tcp(&self, count: usize) -> Result<Vec<HttpCaller>> {
         let mut callers = Vec::new();
         for _ in 0..count {
@@ -207,7 +207,7 @@ impl Workerd {
         Ok((f64::from(CALIBRATION_ROUNDS) / (fastest.as_secs_f64() * 1e3)).round() as u32)
     }
 
-    /// The first call of a function that is new to the loader.
+    /// Times the first call of a function that is new to the loader.
     pub(crate) async fn isolate(&mut self) -> Result<Duration> {
         self.loaded += 1;
         let call = Call::get(format!("/function-{}", self.loaded));
@@ -217,7 +217,8 @@ impl Workerd {
         Ok(began.elapsed())
     }
 
-    /// From the start of another process to its first answer: with one function, and what each further one adds.
+    /// Times another process from its start to its first answer: with one function, and the addition of each further
+    /// one.
     pub(crate) async fn starts(&self) -> Result<(Duration, Duration)> {
         let one = self.start_of("one.capnp").await?;
         let many = self.start_of("many.capnp").await?;
@@ -243,7 +244,7 @@ fn serve(executable: &Path, folder: &Path, config: &str) -> Result<Running> {
     Ok(Running::spawn(&mut command)?)
 }
 
-/// A service with a function in it.
+/// Configures a service with one function.
 fn service(name: &str, file: &str) -> String {
     format!(
         r#"(name = "{name}", worker = (compatibilityDate = "{COMPATIBILITY_DATE}", modules = [
@@ -266,7 +267,7 @@ fn config(services: &str, listeners: &[Listener<'_>]) -> String {
     )
 }
 
-/// The functions that are called in every round, each with a socket, and the greeting with a port too.
+/// Configures the functions of every round, each with a socket, and the greeting with a port too.
 fn config_of_all(port: SocketAddr) -> String {
     let loader = format!(
         r#"(name = "loader", worker = (compatibilityDate = "{COMPATIBILITY_DATE}",
@@ -280,7 +281,7 @@ fn config_of_all(port: SocketAddr) -> String {
     config(&services, &[("port", port.to_string(), "hello"), unix("hello"), unix("cpu"), unix("loader")])
 }
 
-/// As many functions that are alike, and a socket for one of them.
+/// Configures this many functions that are alike, and a socket for one of them.
 fn config_of(count: usize) -> String {
     let services: Vec<String> = (0..count).map(|number| service(&format!("s{number}"), "hello.js")).collect();
     config(&services.join(", "), &[("first", "unix:first".into(), "s0")])

@@ -1,4 +1,4 @@
-// Gives back what it got. GET and HEAD describe the request as JSON; every other method streams the body back unchanged.
+// Returns its request. GET and HEAD describe the request as JSON; every other method streams the body back unchanged.
 
 export default (req: Request): Response => {
   if (req.method === "GET" || req.method === "HEAD") {

@@ -1,4 +1,4 @@
-// Answers whose head is what matters: statuses, redirects and repeated headers.
+// Sends answers with unusual heads: statuses, redirects and repeated headers.
 
 export default (req: Request): Response => {
   const url = new URL(req.url);

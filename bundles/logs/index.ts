@@ -1,4 +1,4 @@
-// One line at each level, and raw lines on both pipes.
+// Writes one line at each level, and raw lines on both pipes.
 
 export default (): Response => {
   console.debug("a debug line");

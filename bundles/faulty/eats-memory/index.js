@@ -1,7 +1,7 @@
 export default async () => {
   const kept = [];
   for (;;) {
-    // Filled, so that the pages are really used.
+    // The array is filled, so that its pages are really used.
     kept.push(new Uint8Array(8 * 1024 * 1024).fill(kept.length + 1));
     await Bun.sleep(1);
   }
