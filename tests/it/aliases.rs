@@ -17,7 +17,7 @@ use levain::{
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Answers with its word and the environment it runs in.
+/// A function that answers with its word and the environment it runs in.
 fn says(word: &str) -> String {
     format!("export default (req, ctx) => Response.json([{word:?}, ctx.environment]);")
 }
@@ -50,19 +50,19 @@ async fn aliases(daemon: &TestDaemon) -> Vec<AliasDetails> {
     daemon.call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() }).await.unwrap().aliases
 }
 
-/// Where the aliases point, as `LIVE v2, ROLLBACK v1`.
+/// Lists the aliases as `LIVE v2, ROLLBACK v1`.
 async fn shown(daemon: &TestDaemon) -> String {
     let aliases = aliases(daemon).await;
     aliases.iter().map(|it| format!("{} {}", it.name, it.version)).collect::<Vec<_>>().join(", ")
 }
 
-/// What `f` with a qualifier answers: its word and its environment.
+/// Invokes `f` with a qualifier, and returns its word and its environment.
 async fn answer(daemon: &TestDaemon, function: &str) -> serde_json::Value {
     let answer = daemon.invoke(function).await.unwrap_or_else(|error| panic!("{function}: {error:?}"));
     json(&answer)
 }
 
-/// A function `f` with versions v1, v2 and so on that say their own label; the last is live.
+/// Deploys a function `f` with versions v1, v2 and so on that answer with their own label; the last is live.
 async fn with_versions(count: u32) -> TestDaemon {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;
@@ -126,7 +126,7 @@ async fn each_alias_runs_in_its_environment() {
     }
     assert_eq!(answer(&daemon, "f").await, json!(["v1", "production"]));
     assert_eq!(answer(&daemon, "f:v1").await, json!(["v1", "production"]));
-    // One version has workers of each environment; aliases in the same one share them.
+    // A version has a pool in each environment; aliases in the same environment share the pool.
     let mut pools: Vec<_> = daemon.pools("f").await.into_iter().map(|it| (it.environment, it.idle)).collect();
     pools.sort();
     let expected = ["dev", "preview", "production", "staging"].map(|it| (it.to_owned(), 1));
@@ -171,7 +171,7 @@ async fn live_is_set_as_any_other_and_rollback_follows_it() {
     set(&daemon, "LIVE", "v1").await.unwrap();
     assert_eq!(answer(&daemon, "f").await, json!(["v1", "production"]));
     assert_eq!(answer(&daemon, "f:ROLLBACK").await, json!(["v3", "production"]));
-    // It does not keep its version: when that goes, it points at the one before.
+    // ROLLBACK does not keep its version: when that is deleted, ROLLBACK points at the one before.
     delete_version(&daemon, "v3").await.unwrap();
     assert_eq!(shown(&daemon).await, "LIVE v1, ROLLBACK v2");
     delete_version(&daemon, "v2").await.unwrap();
@@ -268,7 +268,7 @@ async fn what_cannot_be_an_alias_is_refused() {
     let (status, payload) = json.call_raw(0x10, br#"{"function_id": "f", "name": "STAGING"}"#).await.unwrap();
     assert!(status == 1 && String::from_utf8_lossy(&payload).contains("version"), "{payload:?}");
 
-    // Nor may a label be that of an alias; one that is given by itself makes way.
+    // A label must not be the name of an alias either; an automatic label skips the taken number.
     set(&daemon, "v2", "v1").await.unwrap();
     for label in ["v2", "LIVE", "ROLLBACK"] {
         let outcome = daemon.redeploy_text("f", Some(label), &says("other")).await;
@@ -330,7 +330,7 @@ async fn callers_of_an_alias_notice_nothing_while_it_moves() {
     daemon.stop().await;
 }
 
-/// A small generator of numbers that are the same in every run with the same seed.
+/// A small random generator; a seed always gives the same numbers.
 struct Random(u64);
 
 impl Random {
@@ -342,7 +342,7 @@ impl Random {
     }
 }
 
-/// What the daemon should say: the versions there are, and every alias with all versions it ever pointed at.
+/// The expected state: the existing versions, and every alias with all versions it ever pointed at.
 #[derive(Default)]
 struct Model {
     versions: Vec<String>,
@@ -423,7 +423,7 @@ async fn act(daemon: &TestDaemon, model: &mut Model, random: &mut Random) {
     }
 }
 
-/// In any history, an alias points at a version that is there, with its bundle, and answers.
+/// After any history of commands, an alias points at an existing version with its bundle, and answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn random_histories_never_leave_an_alias_at_nothing() {
     for seed in [0x1E5A_1234, 0x2C0F_FEE5, 0x3B0B_1234] {

@@ -1,4 +1,4 @@
-//! DECIDE_DEPLOYMENT, and what waits for it.
+//! DECIDE_DEPLOYMENT, and the deployments that wait for it.
 
 use crate::harness::{Load, TestDaemon, is_refused, text, until};
 use levain::{
@@ -48,7 +48,7 @@ fn share(version: &str, percent: u32) -> DeployRequest {
     DeployRequest { bundle: None, version: Some(version.into()), weight: Some(percent), ..deploy("") }
 }
 
-/// Deploys what has to wait.
+/// Deploys to the protected environment, and checks that the deployment waits for approval.
 async fn waits(daemon: &TestDaemon, word: &str) -> DeployResponse {
     let response = daemon.call(&deploy(word)).await.unwrap();
     assert_eq!(response.status, "pending_approval", "{response:?}");
@@ -73,7 +73,7 @@ async fn answer(daemon: &TestDaemon, function: &str) -> String {
     text(&daemon.invoke(function).await.unwrap_or_else(|error| panic!("{function}: {error:?}"))).to_owned()
 }
 
-/// Has everything that waits have begun to at this time.
+/// Backdates the wait of every waiting deployment to this time.
 fn since(daemon: &TestDaemon, millis: i64) {
     let database = Connection::open(daemon.data_dir().join("levain.db")).unwrap();
     let sql = "UPDATE function_deployments SET finished_at = ?1 WHERE status = 'pending_approval'";
@@ -105,7 +105,7 @@ async fn what_is_new_to_a_protected_environment_waits_until_it_is_approved() {
     assert!(row.decided_by.unwrap().starts_with("uid:") && row.actor.starts_with("uid:"));
     assert_eq!((row.decision.as_deref(), row.decided_at.is_some(), row.expires_at), (Some("reviewed"), true, None));
     assert!(waiting(&daemon).await.is_empty());
-    // Elsewhere nothing waits.
+    // Deployments to an unprotected environment do not wait.
     let staging = DeployRequest { alias: Some("STAGING".into()), ..deploy("v3") };
     assert_eq!(daemon.call(&staging).await.unwrap().status, "deployed");
     daemon.stop().await;
@@ -164,7 +164,7 @@ async fn going_back_waits_for_nobody() {
     ] {
         assert_eq!(response.map(|it| it.status).as_deref(), Ok("deployed"), "{version}");
     }
-    // What took calls of LIVE did not take those of another alias.
+    // Approval for LIVE is not approval for another alias.
     let other = daemon.call(&SetAliasRequest { name: "canary".into(), ..set }).await.unwrap();
     assert_eq!(other.status, "pending_approval");
     daemon.stop().await;
@@ -189,7 +189,7 @@ async fn what_is_rejected_stays_published_and_nothing_is_decided_twice() {
     let active = daemon.deployments("f").await.into_iter().find(|it| it.is_active).unwrap().deployment_id;
     let outcome = decide(&daemon, &active, true).await;
     assert!(is_refused(&outcome, ErrorCode::Conflict) && outcome.unwrap_err().message.contains("it is active"));
-    // Asked again, it waits again.
+    // A rejected version that is deployed again waits again.
     let label = DeployRequest { bundle: None, version: Some("v2".into()), ..deploy("") };
     assert_eq!(daemon.call(&label).await.unwrap().status, "pending_approval");
 
@@ -274,7 +274,7 @@ async fn a_share_waits_as_well_and_is_checked_again() {
     let (all, second) = (answers.len(), answers.iter().filter(|it| it.version == "v2").count());
     assert!(second > 0 && second < all / 2, "{second} of {all}");
 
-    // What another version has meanwhile is not taken away.
+    // An approval does not take away the share that another version has got meanwhile.
     let build = DeployRequest { activate: Some(false), ..deploy("v3") };
     daemon.call(&build).await.unwrap();
     daemon.call(&DeployRequest { bundle: None, version: Some("v1".into()), ..deploy("") }).await.unwrap();
@@ -316,7 +316,7 @@ async fn what_nobody_decides_is_rejected_at_the_start_and_while_the_daemon_runs(
     .await;
     assert_eq!(rejected.decision.as_deref(), Some("expired after 72 h"));
 
-    // The time that is left when the daemon starts; another time to wait, which the answer names.
+    // After a restart, only the remaining time counts, and the decision names the newly configured time.
     let young = waits(&daemon, "v3").await.deployment_id;
     let left_ms = 3_000;
     since(&daemon, Timestamp::now().as_millis() - 3_600_000 + left_ms);
@@ -342,7 +342,7 @@ async fn a_version_that_waits_is_in_use_and_goes_with_its_function() {
     assert!(is_refused(&outcome, ErrorCode::VersionInUse), "{outcome:?}");
     assert!(outcome.unwrap_err().message.contains(&asked.deployment_id));
     assert!(daemon.bundle_folder(&asked.function_id, "v1").exists());
-    // Nothing of it is in the environment yet, so it may go.
+    // The protected environment does not run any version of the function yet, so the function may be deleted.
     daemon.call(&DeleteRequest { function_id: "f".into() }).await.unwrap();
     assert!(waiting(&daemon).await.is_empty());
     let outcome = decide(&daemon, &asked.deployment_id, true).await;
@@ -405,7 +405,7 @@ async fn a_share_by_set_traffic_waits_and_a_manifest_is_refused() {
         .remove(0);
     assert_eq!(live.split.map(|it| (it.version, it.weight)), Some(("v2".into(), 10)));
     assert_eq!(live.sticky.as_deref(), Some("header:x-user"), "as it was asked for");
-    // Both are approved now, by a manifest too, and the deployment has left one.
+    // Both versions are approved now, for manifests too, and the deployment has left a manifest.
     apply(&wanted, false).await.unwrap();
     apply(&before, false).await.unwrap();
     let of = ExportManifestRequest { deployment_id: Some(asked.deployment_id), ..ExportManifestRequest::default() };
@@ -413,7 +413,7 @@ async fn a_share_by_set_traffic_waits_and_a_manifest_is_refused() {
     daemon.stop().await;
 }
 
-/// By label, by number, and through the header that asks for a version.
+/// Covers labels, numbers, and the header that asks for a version.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_name_of_a_version_leads_past_its_approval() {
     let mut daemon = crate::http::daemon().await;
@@ -452,19 +452,19 @@ async fn no_name_of_a_version_leads_past_its_approval() {
         assert_eq!(crate::http::curl(&daemon, &header, &by_http(&daemon, "").0).await.status(), 404, "LIVE has it not");
         let warm = WarmupRequest { function_id: "f:v2".into(), count: 1, qualifier: None };
         assert!(is_refused(&daemon.call(&warm).await, ErrorCode::ApprovalRequired), "nor does it load there");
-        // What it logged is there to be read.
+        // The logs of the version are still readable.
         let logs = LogsRequest { function_id: "f:v2".into(), ..LogsRequest::default() };
         daemon.call(&logs).await.unwrap();
         daemon.restart().await;
     }
-    // In another environment it runs by an alias of that.
+    // In another environment the version runs through an alias of that environment.
     let staging =
         DeployRequest { alias: Some("STAGING".into()), version: Some("v2".into()), bundle: None, ..deploy("") };
     daemon.call(&staging).await.unwrap();
     assert_eq!(answer(&daemon, "f:STAGING").await, "v2");
     assert!(is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired), "and by no other name");
 
-    // A share is an approval as well, and the header reaches what has one.
+    // Approval of a share is approval of the version, and the header reaches a version that has a share.
     let asked = daemon.call(&share("v2", 0)).await.unwrap();
     assert!(is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired), "it waits");
     decide(&daemon, &asked.deployment_id, true).await.unwrap();
@@ -476,7 +476,7 @@ async fn no_name_of_a_version_leads_past_its_approval() {
         assert_eq!(daemon.call(&request).await.unwrap().status, "deployed", "going back waits for nobody");
         assert_eq!(answer(&daemon, "f").await, live);
     }
-    // Without protection it is as before.
+    // Once the protection is lifted, any version may run again.
     daemon.call(&DeployRequest { activate: Some(false), ..deploy("v3") }).await.unwrap();
     assert!(is_refused(&daemon.invoke("f:v3").await, ErrorCode::ApprovalRequired));
     protect(&daemon, false).await;

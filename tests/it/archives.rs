@@ -1,5 +1,4 @@
-//! Archives: those that people pack deploy, however they come; those made to do harm are refused with a reason, and
-//! leave nothing behind.
+//! Archives: ordinary ones deploy in every form; harmful ones are refused with a reason and leave no trace.
 
 pub mod build;
 mod table;
@@ -35,7 +34,7 @@ fn at(name: &str, path: &Path) -> DeployRequest {
     DeployRequest { function_id: name.into(), bundle_path, ..DeployRequest::default() }
 }
 
-/// All there is below a folder, but for what workers have while they run.
+/// Every path below a folder, except the files that exist only while workers run.
 fn tree(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.to_owned()];
@@ -77,7 +76,7 @@ async fn every_format_deploys_over_the_socket_and_by_path() {
             file(&name("index.js"), index(word).as_bytes()),
             file(&name("lib/word.js"), lib),
             file(&name("lib/._word.js"), b"macOS"),
-            // What is in an archive inside is nobody's business.
+            // An archive within the archive is a file like any other.
             file(&name("inner.zip"), &zip_of(&[Entry::stored(b"../evil.js", b"")])),
         ])
     };
@@ -100,7 +99,7 @@ async fn every_format_deploys_over_the_socket_and_by_path() {
         names.retain(|it| it != "inner.zip");
         assert_eq!(names, ["index.js", "lib", "word.js"], "{word}");
         assert_eq!(text(&daemon.invoke("f").await.unwrap()), format!("in {word}"));
-        // Its name does not say what it is.
+        // The file's name is misleading; its content decides.
         let path = folder.path().join(format!("{word}.js"));
         fs::write(&path, bytes).unwrap();
         let again = daemon.call(&at("f", &path)).await.unwrap();
@@ -143,10 +142,10 @@ async fn what_does_harm_is_refused_with_its_reason_and_leaves_nothing() {
     daemon.stop().await;
 }
 
-/// What no bundle has.
+/// Size that exceeds any bundle, in bytes.
 const BOMB: u64 = 10 << 30;
 
-/// What the bundles of this test may have.
+/// Size that the bundles of this test may have, in bytes.
 const FITS: u64 = 1 << 30;
 
 /// Archives that would fill any disk or memory.
@@ -185,7 +184,7 @@ async fn bombs_are_refused_soon_and_without_memory_or_disk() {
     const FUNCTIONS: usize = 6;
     let data = tempfile::tempdir().unwrap();
     let mut command = DaemonProcess::serve(data.path()).await;
-    // So that it is not the size of the bundle that stops them.
+    // Raises the limit on a bundle's size, so that it is not this limit that stops the archives.
     command.env("LEVAIN_LIMITS_BUNDLE_BYTES_MAX", "2147483648");
     let daemon = DaemonProcess::spawn(command, data.path()).await;
     let client = daemon.client().await;
@@ -256,12 +255,12 @@ async fn the_command_line_deploys_archives_and_packs_folders() {
     ];
     let wanted: BTreeSet<_> = wanted.iter().map(|it| bundle.join(it).display().to_string()).collect();
     assert_eq!(tree(&bundle), wanted);
-    // Sent, it is the same bundle.
+    // An uploaded folder becomes the same bundle.
     let sent = levain(&["deploy", "f", &path("fn"), "--upload"]).await;
     assert_eq!((&sent["published"], &sent["digest"]), (&false.into(), &read["digest"]));
     assert_eq!(daemon.cli(&["invoke", "f"]).await.ok().trim_end(), "packed");
 
-    // This path leads each process to its own working directory: the daemon finds nothing there.
+    // This path leads each process to its own working directory, so the daemon does not find the folder there.
     let mut command = DaemonProcess::command(work.path()).await;
     command.env("LEVAIN_SOCKET", daemon.socket()).args(["--json", "deploy", "g", "/proc/self/cwd/fn"]);
     let elsewhere = DaemonProcess::output(command).await;
@@ -269,7 +268,7 @@ async fn the_command_line_deploys_archives_and_packs_folders() {
     let missing = daemon.cli(&["--json", "deploy", "g", &path("nowhere")]).await;
     assert_eq!(missing.json()["code"], "BUNDLE_NOT_FOUND", "{missing:?}");
 
-    // As somebody packs it by hand, with what is there.
+    // An archive packed by hand includes every file of the folder.
     let tgz = path("x.tgz");
     let packed = Command::new("tar").args(["czf", &tgz, "-C", &path("."), "fn"]).output().unwrap();
     assert!(packed.status.success(), "{packed:?}");

@@ -1,4 +1,4 @@
-//! Backup and restore: a node in a file, and a node from it that answers the same.
+//! Backup and restore: a node in a file, and a restored node that answers like the original.
 
 mod directory;
 
@@ -35,7 +35,7 @@ async fn deploy(daemon: &DaemonProcess, name: &str, word: &str, more: &[&str]) {
     daemon.cli(&arguments).await.ok();
 }
 
-/// The file of a backup of a node with everything in it, and what this node says of itself.
+/// Backs up a node with every kind of content, and returns the file and the node's own description.
 async fn node(folder: &Path) -> (PathBuf, Vec<String>) {
     let daemon = DaemonProcess::start_in(folder).await;
     deploy(&daemon, "shop", "one", &["--description", "the first"]).await;
@@ -62,7 +62,7 @@ async fn node(folder: &Path) -> (PathBuf, Vec<String>) {
     (file, shown)
 }
 
-/// Everything that a node says of what it keeps.
+/// Lists the node's answers about everything that it keeps.
 async fn shown(daemon: &DaemonProcess) -> Vec<String> {
     let mut all = Vec::new();
     for line in [
@@ -82,7 +82,7 @@ async fn shown(daemon: &DaemonProcess) -> Vec<String> {
         arguments.extend(line.split(' '));
         let mut answer = daemon.cli(&arguments).await.json();
         without_workers(&mut answer);
-        // Where a node is does not matter either.
+        // The data directory does not matter either.
         let answer = answer.to_string().replace(&daemon.data_dir().display().to_string(), "DATA");
         all.push(format!("{line}: {answer}"));
     }
@@ -95,7 +95,7 @@ async fn shown(daemon: &DaemonProcess) -> Vec<String> {
     all
 }
 
-/// Takes away how workers are, which is no matter of what is kept.
+/// Removes the state of workers, which a backup does not keep.
 fn without_workers(answer: &mut serde_json::Value) {
     match answer {
         serde_json::Value::Object(fields) => {
@@ -115,7 +115,7 @@ fn same(shown: &[String], before: &[String]) {
     assert_eq!(shown.len(), before.len());
 }
 
-/// Runs `levain restore`, also where it dies at a step.
+/// Runs `levain restore`, which may be made to die at a step.
 async fn restore(file: &Path, data_dir: &Path, step: Option<&str>) -> std::process::Output {
     let mut command = DaemonProcess::command(file.parent().unwrap()).await;
     command.args(["restore", file.to_str().unwrap(), "--data-dir", data_dir.to_str().unwrap()]);
@@ -139,7 +139,7 @@ async fn a_restored_node_answers_the_same() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("2 functions with 5 versions"), "{output:?}");
     let daemon = DaemonProcess::start(&data).await;
     same(&shown(&daemon).await, &before);
-    // It is a node as any other.
+    // The restored node takes deployments as any other.
     deploy(&daemon, "shop", "four", &[]).await;
     let answer = daemon.client().await.call(&InvokeRequest { function_id: "shop".into(), ..InvokeRequest::default() });
     assert_eq!(answer.await.unwrap().body.0, "four v4 production");
@@ -212,7 +212,7 @@ async fn it_goes_through_pipes_and_replaces_nothing_unasked() {
     let logged = daemon.stderr();
     let taken = logged.lines().find(|it| it.contains("backup taken")).unwrap_or_default();
     assert!(taken.contains("actor") && taken.contains("uid:"), "{logged}");
-    // A daemon is there.
+    // A running daemon is in the way of a restore.
     let output = restore(&file, &folder.path().join("data"), None).await;
     assert!(!output.status.success() && stderr(&output).contains("in use"), "{output:?}");
     let line = format!("levain backup - | levain restore - --data-dir {}", folder.path().join("piped").display());
@@ -222,7 +222,7 @@ async fn it_goes_through_pipes_and_replaces_nothing_unasked() {
     assert!(folder.path().join("piped/levain.db").is_file());
 }
 
-/// What is in a backup, by path.
+/// Contents of a backup, by path.
 type Entries = BTreeMap<String, Vec<u8>>;
 
 fn entries(file: &[u8]) -> Entries {
@@ -240,12 +240,12 @@ fn unpacked(file: &[u8]) -> Option<Vec<u8>> {
     GzDecoder::new(file).read_to_end(&mut bytes).ok().map(|_| bytes)
 }
 
-/// A file of entries, the description first.
+/// Packs a backup file from entries, the description first.
 fn packed<'a>(entries: impl IntoIterator<Item = (&'a str, &'a [u8], tar::EntryType)>) -> Vec<u8> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (name, bytes, kind) in entries {
         let mut header = tar::Header::new_gnu();
-        // Not `set_path`, which refuses what is tried here.
+        // `set_path` would refuse the names that are tried here.
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(kind);
         header.set_size(bytes.len() as u64);
@@ -277,7 +277,7 @@ async fn what_is_damaged_or_no_backup_is_refused_and_leaves_nothing() {
     for position in (20..good.len()).step_by(good.len() / 40) {
         let mut bytes = good.clone();
         bytes[position] ^= 0x10;
-        // Of some bytes it does not matter how they are packed.
+        // A change that only affects the packing, and not the content, does no harm.
         if unpacked(&bytes) == unpacked(&good) {
             continue;
         }
@@ -304,7 +304,7 @@ async fn what_is_damaged_or_no_backup_is_refused_and_leaves_nothing() {
         let rest = there.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice(), regular));
         packed([(ABOUT, about.as_slice(), regular)].into_iter().chain(rest))
     };
-    // Packed like that it would be taken.
+    // The unchanged entries, packed like this, are accepted.
     let data = folder.path().join("taken");
     levain::daemon::restore(with(&|_| {}).as_slice(), &data).unwrap();
     let bundle = there.keys().find(|it| it.starts_with("bundles/")).unwrap();
@@ -365,7 +365,7 @@ async fn a_backup_is_of_one_instant_whatever_happens_meanwhile() {
                     client.call(&request).await.unwrap();
                 } else if number % 3 == 1 {
                     let request = DeleteVersionRequest { function_id: name.into(), version: version.into() };
-                    // It is live, and the one before it is kept for going back.
+                    // The version is live, and the one before it is kept for a rollback.
                     assert!(client.call(&request).await.is_err());
                 }
             }
@@ -385,7 +385,7 @@ async fn a_backup_is_of_one_instant_whatever_happens_meanwhile() {
         let checked = backup::check(folder.path(), &about).unwrap();
         assert_eq!((checked.functions, checked.versions), (response.functions, response.versions));
         sizes.push(checked.versions);
-        // Its folders are read-only, as those of a node.
+        // The unpacked folders are read-only, as those of a node.
         std::process::Command::new("chmod").args(["-R", "u+w"]).arg(folder.path()).status().unwrap();
     }
     assert!(sizes.iter().all(|it| *it >= 2), "{sizes:?}");
@@ -394,7 +394,7 @@ async fn a_backup_is_of_one_instant_whatever_happens_meanwhile() {
     daemon.stop().await;
 }
 
-/// Deploys `f` with so many bytes of noise, which takes its own size when it is packed.
+/// Deploys `f` with this many bytes of noise, which does not shrink when it is packed.
 async fn deploy_noise(daemon: &TestDaemon, bytes: usize) {
     daemon.call(&RegisterRequest { name: "f".into(), ..RegisterRequest::default() }).await.unwrap();
     let mut noise = vec![0; bytes];
@@ -421,7 +421,7 @@ async fn one_is_taken_at_a_time_and_none_without_a_bundle() {
     let mut answer = slow.call_streaming(&BackupRequest {}).unwrap();
     assert!(answer.next_partial::<BackupPart>().await.unwrap().is_some());
     assert!(is_refused(&daemon.call(&BackupRequest {}).await, ErrorCode::Conflict));
-    // Whoever leaves gives the place free.
+    // A client that disconnects frees the place.
     drop((answer, slow));
     until("there is a place", async || daemon.call(&BackupRequest {}).await.ok()).await;
 
@@ -444,8 +444,9 @@ async fn whoever_takes_nothing_is_left() {
     let slow = daemon.connect().await;
     let mut answer = slow.call_streaming(&BackupRequest {}).unwrap();
     assert!(answer.next_partial::<BackupPart>().await.unwrap().is_some());
-    // It stays, and takes nothing. However slow the machine is, this one cannot end otherwise: the buffers between hold
-    // a small part of the backup. Others may be left as well where nobody gets to run for 300 ms, but not refused.
+    // The first client stays and reads nothing. Its backup times out however slow the machine is: the buffers in
+    // between hold a small part of the backup. On a stalled machine, other backups may time out after 300 ms as well,
+    // but they are not refused.
     until("there is a place", async || {
         let other = daemon.call(&BackupRequest {}).await;
         (!is_refused(&other, ErrorCode::Conflict)).then_some(())

@@ -1,4 +1,4 @@
-//! Building: projects become functions, mistakes are told with their place, and what a build must not do it cannot.
+//! Builds: projects become functions, mistakes are reported with their place, and forbidden actions fail.
 
 mod hostile;
 pub mod project;
@@ -39,7 +39,7 @@ const FAIL: &str =
 
 /// A project with a package from a registry, several files and an asset.
 fn with_packages(registry: &Registry) -> TempDir {
-    // What is installed already is of another machine, and not used.
+    // The packages in `node_modules` come from another machine and are not used.
     project(&[
         ("package.json", PACKAGE),
         ("bun.lock", &registry.lockfile()),
@@ -54,7 +54,7 @@ fn with_packages(registry: &Registry) -> TempDir {
     ])
 }
 
-/// The project's lockfile knows its development dependency as well.
+/// Returns a lockfile that lists the project's development dependency as well.
 fn with_development(registry: &Registry) -> String {
     let packages = r#""name": "p", "devDependencies": { "later": "npm:words@1.2.0" },"#;
     let mut lockfile = registry.lockfile().replace("\"name\": \"p\",", packages);
@@ -107,7 +107,7 @@ async fn a_project_with_packages_and_several_files_answers() {
     let deployment = daemon.deployments("p").await.remove(0);
     assert_eq!(deployment.build_log.unwrap().lines().collect::<Vec<_>>(), told);
 
-    // The same project is the same version, however it comes, and its packages are there.
+    // An unchanged project becomes the same version, however it is sent, and its packages are cached.
     let asked = registry.requests();
     assert!(asked > 0);
     let archive = Some(Body::from(tar_gz(folder.path())));
@@ -117,7 +117,7 @@ async fn a_project_with_packages_and_several_files_answers() {
         assert_eq!((again.published, again.digest), (false, first.digest));
     }
     assert_eq!(registry.requests(), asked);
-    // Other sources with the same packages need no registry either.
+    // Changed sources with the same packages do not need the registry either.
     fs::write(folder.path().join("assets/data.txt"), "and more").unwrap();
     let second = daemon.call(&at("p", &folder)).await.unwrap();
     assert!(second.published && second.digest != first.digest);
@@ -168,7 +168,7 @@ async fn mistakes_are_told_with_their_place_and_leave_nothing_but_a_word() {
         nothing_is_left(&daemon).await;
     }
 
-    // Packages.
+    // Failures that concern packages.
     let folder = with_packages(&registry);
     let message = |error: &Error| error.message.clone();
     fs::write(
@@ -227,7 +227,7 @@ async fn what_is_built_is_for_the_request_to_say_in_the_end() {
     let bytes = DeployRequest { build: Some(true), bundle: code, bundle_path: None, ..at("f", &one) };
     daemon.call(&bytes).await.unwrap();
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "bytes");
-    // With its packages beside it and no build, a bundle is what it always was.
+    // A project with its packages beside it deploys without a build as before.
     let vendored = project(&[
         ("package.json", r#"{"dependencies":{"words":"1"}}"#),
         ("index.js", "import { word } from 'words'; export default () => new Response(word);"),

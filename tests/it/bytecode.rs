@@ -1,4 +1,4 @@
-//! Bytecode beside the bundles: what is compiled, that it does the same, and what becomes of the cache.
+//! Bytecode beside the bundles: which bundles are compiled, that they behave as before, and the life of the cache.
 
 use crate::harness::{DaemonProcess, TestDaemon, json, text, until};
 use levain::{
@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The end of a bundle: its handler, which tells how it was loaded, because comments stay in what Bun runs as it stands.
+/// End of a bundle: its handler, which reports how it was loaded. Comments survive only where Bun runs the source.
 const HANDLER: &str = r#"
 function form() { /* as it stands */ }
 class Failure extends Error {}
@@ -43,7 +43,7 @@ async function handler(req) {
 export { handler as default };
 "#;
 
-/// A text of a few hundred kilobytes that does nothing but take time to load.
+/// A few hundred kilobytes of code that only take time to load.
 fn ballast() -> String {
     let function = |number: usize| {
         format!(
@@ -58,12 +58,12 @@ fn ballast() -> String {
     (0..1_500).map(function).collect::<String>() + &format!("globalThis.steps = [{calls}].length;\n")
 }
 
-/// A bundle that is worth compiling.
+/// A bundle that is large enough to be compiled.
 pub fn large() -> String {
     format!("// @bun\n{}{HANDLER}", ballast())
 }
 
-/// What the cache holds, of whatever runtime.
+/// Entries of the cache, for every runtime.
 pub fn cached(data_dir: &Path) -> Vec<PathBuf> {
     files(data_dir).into_iter().filter(|path| !is_draft(path)).collect()
 }
@@ -72,7 +72,7 @@ fn is_draft(path: &Path) -> bool {
     path.file_name().unwrap().to_str().unwrap().starts_with('.')
 }
 
-/// The same, with what is being made.
+/// Entries of the cache, including unfinished ones.
 fn files(data_dir: &Path) -> Vec<PathBuf> {
     let children = |folder: &Path| -> Vec<PathBuf> {
         fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
@@ -85,7 +85,7 @@ pub async fn until_compiled(daemon: &TestDaemon, name: &str) {
     until("the version is compiled", || async { daemon.versions(name).await[0].bytecode.then_some(()) }).await;
 }
 
-/// Ends the function's worker, so that the next call starts another, and says how that has loaded the bundle.
+/// Ends the function's worker, so that the next call starts another, and returns the form that this one has loaded.
 async fn form_of_next(daemon: &TestDaemon, name: &str) -> String {
     if !daemon.worker_pids().is_empty() {
         daemon.get(name, "/exit").await;
@@ -94,7 +94,7 @@ async fn form_of_next(daemon: &TestDaemon, name: &str) -> String {
     text(&daemon.get(name, "/form").await).to_owned()
 }
 
-/// Overwrites a part of the cache.
+/// Overwrites half of a file in the cache.
 fn damage(file: &Path) {
     let folder = file.parent().unwrap();
     fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
@@ -162,7 +162,7 @@ async fn what_could_do_something_else_runs_from_its_source() {
     let several =
         DeployRequest { function_id: "several".into(), files: Some(files.into()), ..DeployRequest::default() };
     daemon.call(&several).await.unwrap();
-    // They are looked at one at a time, by name.
+    // Versions are compiled one at a time, by name, so the others have been considered before this one.
     daemon.deploy_text("z-last", &large()).await;
     until_compiled(&daemon, "z-last").await;
     for name in ends.map(|(name, _)| name).into_iter().chain(["small"]) {
@@ -184,15 +184,15 @@ async fn a_damaged_cache_does_no_harm() {
     until_compiled(&daemon, "f").await;
     let code = |folder: &Path| folder.join("levain_compiled.js.jsc");
     let [folder] = cached(daemon.data_dir()).try_into().unwrap();
-    // Damaged while the daemon runs: no further worker is given it.
+    // Damaged while the daemon runs: new workers do not use it.
     damage(&code(&folder));
     assert_eq!(form_of_next(&daemon, "f").await, "source");
     assert!(json(&daemon.get("f", "/").await)["strict"].as_bool().unwrap());
-    // Gone while the daemon runs.
+    // Removed while the daemon runs.
     fs::remove_dir_all(&folder).unwrap();
     assert_eq!(form_of_next(&daemon, "f").await, "source");
 
-    // The next start makes it again, and the one after that finds it damaged, and makes it again.
+    // The next start compiles again; the start after that finds the damage and compiles once more.
     daemon.restart().await;
     until_compiled(&daemon, "f").await;
     assert!(cached(daemon.data_dir()).contains(&folder), "the same text is compiled to the same bytes");
@@ -201,7 +201,7 @@ async fn a_damaged_cache_does_no_harm() {
     until_compiled(&daemon, "f").await;
     assert!(fs::read(code(&folder)).unwrap() == whole);
     assert_eq!(form_of_next(&daemon, "f").await, "bytecode");
-    // One that is whole is used as it is.
+    // An undamaged entry is used as it is.
     let made = fs::metadata(&folder).unwrap().modified().unwrap();
     daemon.restart().await;
     until_compiled(&daemon, "f").await;
@@ -223,7 +223,7 @@ async fn the_cache_of_another_bun_is_removed_and_not_used() {
     until_compiled(&daemon, "f").await;
     assert!(folder.exists());
 
-    // Switched off, and on again.
+    // The cache is switched off, and on again.
     daemon.restart_with(|config| config.versioning.bytecode = Bytecode::Off).await;
     assert!(cached(daemon.data_dir()).is_empty() && !daemon.versions("f").await[0].bytecode);
     assert_eq!(form_of_next(&daemon, "f").await, "source");

@@ -1,4 +1,4 @@
-//! Commands that are cancelled before they commit: by a client that leaves, by CANCEL, by the end of the daemon.
+//! Commands that are cancelled before they commit: by a client that disconnects, by CANCEL, or by the daemon's stop.
 
 use crate::{
     build::project::{at, nothing_is_left, with_macro},
@@ -32,12 +32,12 @@ fn says(word: &str) -> String {
     format!("export default () => new Response({word:?});")
 }
 
-/// Code that loads when the gate is open.
+/// Code that finishes loading when the gate is open.
 fn slow(gate: &Gate, word: &str) -> String {
     format!("{} {}", gate.wait(), says(word))
 }
 
-/// Sends a request on a connection of its own. Aborting it disconnects the client.
+/// Sends a request on a connection of its own. Aborting the task disconnects the client.
 async fn beside<R>(daemon: &TestDaemon, request: R) -> JoinHandle<Result<R::Response, Error>>
 where
     R: Call + Send + Sync + 'static,
@@ -85,7 +85,7 @@ async fn a_deployment_whose_client_leaves_while_it_loads_changes_nothing() {
     gate.open();
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (1, 2));
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "one");
-    // The number is free.
+    // The version's number is free again.
     assert_eq!(daemon.redeploy_text("f", None, &says("three")).await.unwrap().version, "v2");
     daemon.stop().await;
 }
@@ -98,7 +98,7 @@ async fn a_build_ends_with_its_client() {
     daemon.register("f").await;
     let deploy = beside(&daemon, at("f", &folder)).await;
     gate.until_reached().await;
-    // Another one waits for its turn, and leaves.
+    // A second deployment waits for its turn, and its client disconnects.
     let waiting = beside(&daemon, code(&says("waiting"))).await;
     until("both are listed", || async {
         let rows = daemon.deployments("f").await;
@@ -219,13 +219,13 @@ async fn a_first_deployment_that_does_not_end_well_takes_its_function_with_it() 
     let rows = failed_of_all(daemon.client()).await;
     assert_eq!((rows.len(), rows[0].function.as_str(), rows[0].version.as_str()), (1, "f", "v1"));
     assert!(rows[0].build_log.as_ref().unwrap().contains("no database"), "{rows:?}");
-    // What is no bundle leaves nothing at all.
+    // A source that is not a bundle leaves no trace at all.
     assert!(is_refused(&daemon.call(&code("export default ( => 1")).await, ErrorCode::BundleInvalid));
     let not_there = DeployRequest { bundle: None, bundle_path: Some("/nowhere/f.js".into()), ..code("") };
     assert!(is_refused(&daemon.call(&not_there).await, ErrorCode::BundleNotFound));
     assert!(gone().await);
 
-    // One that somebody registers meanwhile is his.
+    // A function that another client registers meanwhile belongs to that client, and stays.
     let gate = Gate::shut(daemon.data_dir());
     let deploy = beside(&daemon, code(&slow(&gate, "one"))).await;
     gate.until_reached().await;
@@ -238,7 +238,7 @@ async fn a_first_deployment_that_does_not_end_well_takes_its_function_with_it() 
     assert!(is_refused(&daemon.call(&code("throw 1; export default 1")).await, ErrorCode::BundleLoadError));
     assert_eq!(daemon.info("f").await.status, FunctionStatus::Registered);
 
-    // Of two that want the same new function, the second goes on in it.
+    // If two deployments create the same function and the first is cancelled, the second goes on with it.
     let gate = Gate::shut(tempfile::tempdir_in(daemon.data_dir()).unwrap().keep().as_path());
     let of_g = |text: &str| DeployRequest { function_id: "g".into(), ..code(text) };
     let leaves = beside(&daemon, of_g(&slow(&gate, "one"))).await;
@@ -301,7 +301,7 @@ async fn a_key_and_a_dry_run_end_with_their_client() {
     }
     until("it is kept as failed", || async { (failed_of_all(daemon.client()).await.len() == 1).then_some(()) }).await;
     gate.open();
-    // The key stands for nothing yet.
+    // The idempotency key is not taken yet.
     let first = until("the key is free", || async { daemon.call(&keyed).await.ok() }).await;
     assert_eq!((first.version.as_str(), first.new_function), ("v1", true));
     assert_eq!(daemon.call(&keyed).await.as_ref(), Ok(&first));
@@ -319,14 +319,14 @@ async fn a_client_that_stays_is_told_what_became_of_its_deployment() {
     answer.cancel().unwrap();
     let outcome = answer.finish().await.map_err(refused);
     assert!(is_refused(&outcome, ErrorCode::Cancelled), "{outcome:?}");
-    // By then nothing is left of it.
+    // The cancelled deployment has been cleaned up before the answer.
     assert_eq!(status(&daemon.deployments("f").await[0]), "failed");
     let function = daemon.info("f").await.function_id;
     assert!(!daemon.bundle_folder(&function, "v2").exists());
     let nothing = daemon.call(&CancelRequest { request_id: 4711 }).await.unwrap();
     assert!(!nothing.found);
 
-    // Wherever it is cancelled, the answer, the audit trail and the alias agree.
+    // At any point of cancellation, the answer, the audit trail and the alias agree.
     let mut ends = Vec::new();
     for round in 0..24 {
         let before = text(&daemon.invoke("f").await.unwrap()).to_owned();

@@ -19,7 +19,7 @@ fn says(word: &str) -> String {
     format!("export default () => new Response({word:?});")
 }
 
-/// A function with versions v1, v2 … that each were live.
+/// Deploys a function with versions v1, v2 … that each were live.
 async fn with_versions(daemon: &TestDaemon, name: &str, count: u32) -> String {
     daemon.register(name).await;
     for number in 1..=count {
@@ -45,7 +45,7 @@ async fn cleanup(daemon: &TestDaemon, keep: u32, dry_run: bool) -> Result<Cleanu
     daemon.call(&CleanupRequest { function_id: Some("f".into()), keep: Some(keep), dry_run }).await
 }
 
-/// What a cleanup did: `-v1 +v2(alias LIVE)`.
+/// Formats a cleanup's outcome: `-v1 +v2(alias LIVE)`.
 fn shown(function: &FunctionCleanup) -> String {
     let removed = function.removed.iter().map(|it| format!("-{}", it.version));
     let kept = function.kept.iter().map(|it| format!("+{}({})", it.version, it.why.join(", ")));
@@ -108,7 +108,7 @@ async fn old_versions_go_and_what_something_refers_to_stays() {
     let again = cleanup(&daemon, 2, false).await.unwrap();
     assert_eq!((again.functions[0].removed.len(), again.freed_bytes), (0, 0));
 
-    // LIVE goes back to an old version, which pays no heed to what is newest.
+    // LIVE goes back to an old version, although newer ones exist.
     let rollback =
         RollbackRequest { function_id: "f".into(), version: Some("v2".into()), ..RollbackRequest::default() };
     daemon.call(&rollback).await.unwrap();
@@ -119,7 +119,7 @@ async fn old_versions_go_and_what_something_refers_to_stays() {
     for (call, answer) in [("f", "v2"), ("f:ROLLBACK", "v8"), ("f:DEV", "v3"), ("f:v4", "v4")] {
         assert_eq!(text(&daemon.invoke(call).await.unwrap()), answer);
     }
-    // What went is told by the history alone, and its number does not come again.
+    // Only the history mentions removed versions, and their numbers are not used again.
     assert_eq!(daemon.deployments("f").await.len(), 12);
     assert_eq!(daemon.redeploy_text("f", None, &says("v9")).await.unwrap().number, 9);
     daemon.stop().await;
@@ -202,7 +202,7 @@ async fn deployments_clean_up_behind_them_if_they_are_told_to() {
         until("their bundles go", || async { (bundles(&daemon, &id).len() == expected.len()).then_some(()) }).await;
     };
     are_left(&["v5", "v4", "v1"]).await;
-    // Only what publishes cleans up.
+    // Only a deployment that publishes a version cleans up.
     let failed = daemon.redeploy_text("f", None, "throw 1; export default () => {};").await;
     assert!(is_refused(&failed, ErrorCode::BundleLoadError));
     set(&daemon, "STAGING", "v5").await;
@@ -233,7 +233,7 @@ async fn nobody_who_calls_an_alias_notices_a_cleanup() {
     let daemon = TestDaemon::start().await;
     let slow =
         |word: &str| format!("export default async () => {{ await Bun.sleep(15); return new Response({word:?}); }}");
-    // Callers wait for one another, so that some always wait for a version that is about to go.
+    // Callers wait for one another, so that some always wait for a version that is about to be removed.
     let one = SettingsPatch { max_concurrent_executions: Some(1), ..SettingsPatch::default() };
     daemon.register_with("f", one).await;
     daemon.redeploy_text("f", None, &slow("v1")).await.unwrap();
@@ -295,7 +295,7 @@ async fn a_call_that_waits_for_a_version_that_goes_follows_its_alias() {
 async fn cleanups_and_deployments_of_one_function_take_turns() {
     let daemon = TestDaemon::start_with(|config| config.versioning.verify = Verify::Syntax).await;
     let id = with_versions(&daemon, "f", 2).await;
-    // With two versions after it a label is there to be removed, and to be deployed anew.
+    // Two later versions make a label removable; it is then deployed again.
     let labelled = ["x", "y", "z"];
     let deploying = async {
         for label in (0..15).flat_map(|_| labelled) {

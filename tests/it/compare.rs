@@ -71,7 +71,7 @@ async fn facts_settings_and_files_that_differ_are_shown() {
         (Some(1), Some(6), &None)
     );
 
-    // Numbers and aliases mean the same, and the other way round everything is the other way round.
+    // Numbers and aliases are equivalent to labels, and swapping the sides swaps the answer.
     assert_eq!(daemon.call(&request(VersionRef::Number(1), "2")).await.unwrap(), response);
     assert_eq!(compare(&daemon, "ROLLBACK", "LIVE").await.unwrap(), response);
     let back = compare(&daemon, "LIVE", "ROLLBACK").await.unwrap();
@@ -92,7 +92,7 @@ async fn the_same_code_differs_in_nothing_but_its_settings() {
     assert_eq!(response.settings.len(), 1);
     let itself = compare(&daemon, "LIVE", "again").await.unwrap();
     assert!(itself.same_code && itself.settings.is_empty() && itself.from == itself.to);
-    // One file has the same digest under any name.
+    // A single file has the same digest under any name.
     daemon.call(&files(&[("index.js", V1.as_bytes())])).await.unwrap();
     let moved = compare(&daemon, "v1", "LIVE").await.unwrap();
     assert!(!moved.same_code && moved.from.digest == moved.to.digest);
@@ -104,7 +104,7 @@ async fn the_same_code_differs_in_nothing_but_its_settings() {
 async fn an_answer_fits_into_its_frame() {
     let daemon = TestDaemon::start_with(|config| config.limits.frame_bytes_max = 131_072).await;
     daemon.register("f").await;
-    // What JSON writes with six bytes for one.
+    // JSON writes six bytes for one of these.
     let filler = |word: &str| format!("{V1}// {word}{}", "\u{1}".repeat(12_000));
     let names: Vec<_> = (0..8).map(|index| format!("file-{index}.js")).collect();
     for word in ["one", "two"] {
@@ -151,7 +151,7 @@ async fn what_cannot_be_compared_is_told() {
     let not_live = CompareRequest { function_id: "built".into(), ..request("LIVE", "v1") };
     assert!(is_refused(&daemon.call(&not_live).await, ErrorCode::VersionNotFound));
 
-    // A bundle that was tampered with would only mislead.
+    // Comparing a bundle that was tampered with would mislead, so it is refused.
     daemon.redeploy_text("f", None, V2).await.unwrap();
     let file = daemon.bundle_folder(&id, "v1").join("bundle.js");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();

@@ -8,8 +8,8 @@ use levain::{
 };
 use std::time::Duration;
 
-/// What it does stands in the query: `?name=a&ms=10&then=throw`. It says what it does all along, and goes on for a while
-/// after a rejection, which is told meanwhile.
+/// The query controls the handler: `?name=a&ms=10&then=throw`. It logs throughout, and goes on for a while after a
+/// rejection, which is reported meanwhile.
 const TALK: &str = "const id = crypto.randomUUID();
 export default async (req, ctx) => {
     const query = new URL(req.url).searchParams;
@@ -30,7 +30,7 @@ export default async (req, ctx) => {
     return new Response(id);
 };";
 
-/// One worker that runs so many at once.
+/// Settings for one worker that runs this many invocations at once.
 fn one_worker_of(count: u32) -> SettingsPatch {
     SettingsPatch {
         worker_concurrency: Some(count),
@@ -85,7 +85,7 @@ async fn interleaved_invocations_have_their_own_logs_and_errors() {
         let own = |line: &LogLine| line.message.contains(&format!("{name} "));
         assert!(lines.iter().all(own), "{name}: {lines:?}");
     }
-    // Whose promise was rejected cannot always be told while several run, and is then left open.
+    // While several invocations run, the owner of a rejected promise may be unknown, and is then left open.
     let all = daemon.logs("talk").await;
     let strays: Vec<_> = all.iter().filter(|it| it.execution_id.is_none() && it.stream != "system").collect();
     assert!(strays.is_empty(), "{strays:?}");
@@ -120,7 +120,7 @@ async fn one_over_its_time_leaves_the_others_their_worker() {
     let request = InvokeRequest { timeout_ms: Some(100), ..get("talk", "/?name=late&ms=60000") };
     let late = daemon.invoke_with(request).await.expect("an answer");
     assert_eq!(late.code, Some(ErrorCode::Timeout), "{late:?}");
-    // It does not heed its signal: the worker takes nothing new, and another takes over.
+    // The handler ignores its abort signal: the worker takes no further invocations, and another takes over.
     daemon.until_pool("talk", "the worker retires", |pool| pool.retiring == 1).await;
     let other = daemon.get("talk", "/?name=next").await;
     let answer = goes_on.await.expect("it runs").expect("an answer");
@@ -156,7 +156,7 @@ async fn no_more_run_than_the_function_allows() {
         SettingsPatch { worker_concurrency: Some(2), max_concurrent_executions: Some(3), ..SettingsPatch::default() };
     let daemon = TestDaemon::start().await;
     daemon.register_with("count", settings).await;
-    // It takes so long that calls meet.
+    // The handler takes long enough for invocations to overlap.
     let code = "const id = crypto.randomUUID(); export default async (req, ctx) => {
         const start = Date.now();
         await Bun.sleep(40);

@@ -13,10 +13,10 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Calls of the function that fails.
+/// Number of calls to the failing function.
 const CALLS: usize = 1_000;
 
-/// A function that notes each import in a file, and fails to load while another file is there.
+/// A function that records each import in a file, and fails to load while another file exists.
 struct Fragile {
     imports: PathBuf,
     trouble: PathBuf,
@@ -53,7 +53,7 @@ impl Fragile {
     }
 }
 
-/// The most starts that may have failed in a time: the first at once, then with pauses of 100 ms, doubled each time.
+/// Upper bound of failed starts in a time: the first at once, then with pauses of 100 ms, doubled each time.
 fn starts_max(elapsed: Duration) -> usize {
     let mut pause = Duration::from_millis(100);
     let (mut starts, mut at) = (1, Duration::ZERO);
@@ -97,7 +97,7 @@ async fn a_thousand_calls_cost_as_many_starts_as_the_back_off_allows() {
         });
     }
     callers.join_all().await;
-    // Those of the first moment may start side by side: as many as callers wait.
+    // At the beginning, starts may run side by side: as many as callers wait.
     let starts = fragile.imports() - before;
     let allowed = starts_max(started.elapsed()) + 7;
     assert!((1..=allowed).contains(&starts), "{starts} starts in {:?}, {allowed} are allowed", started.elapsed());

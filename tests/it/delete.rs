@@ -87,7 +87,7 @@ async fn a_version_in_use_stays_and_another_goes_for_good() {
     assert!(is_refused(&daemon.call(&rollback).await, ErrorCode::VersionNotFound));
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "v2");
     until("the workers of v1 end", || async { (daemon.worker_pids().len() == 1).then_some(()) }).await;
-    // The history stays; neither number comes again, even when the newest version goes.
+    // The history stays, and numbers are not used again, even when the newest version is deleted.
     assert_eq!(daemon.deployments("f").await.len(), 2);
     let v3 = DeployRequest {
         function_id: "f".into(),
@@ -121,7 +121,7 @@ async fn a_version_is_named_by_its_number_too() {
         })
         .await;
     let delete = |version: VersionRef| DeleteVersionRequest { function_id: "f".into(), version };
-    // A label of digits goes before a number, as everywhere; a number is a number.
+    // A label of digits is preferred to a number, as everywhere; a JSON number is always a number.
     assert_eq!(daemon.call(&delete("1".into())).await.unwrap().version, "1");
     assert_eq!(daemon.call(&delete("1".into())).await.unwrap().version, "v1");
     assert_eq!(daemon.call(&delete(VersionRef::Number(3))).await.unwrap().version, "b");

@@ -99,7 +99,7 @@ async fn a_label_keeps_its_code_and_can_be_activated_again() {
     let again = daemon.call(&DeployRequest { version: Some("stable".into()), ..request("f") }).await.unwrap();
     assert_eq!((again.published, again.number, again.previous_version.as_deref()), (false, 1, Some("next")));
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "a");
-    // With its code, which is the same, it is the same act.
+    // A label together with its unchanged code is equivalent to the label alone.
     let again = daemon.redeploy_text("f", Some("next"), &says("b")).await.unwrap();
     assert_eq!((again.published, again.number), (false, 2));
     let statuses: Vec<_> = daemon.deployments("f").await.iter().map(|it| (it.number, it.status)).collect();
@@ -122,7 +122,7 @@ async fn a_syntax_error_is_refused_with_its_place() {
     let place = &details["errors"][0];
     assert_eq!((&place["line"], &place["column"]), (&2.into(), &18.into()), "{details}");
     assert!(place["line_text"].as_str().unwrap().contains("const answer = ;"), "{details}");
-    // A module that is imported by the entry is found out when it is loaded.
+    // An error in an imported module is found when the entry is loaded.
     let bad = files(&[("index.js", "import './bad.js'; export default () => {};"), ("bad.js", "let = = 1;\n")]);
     let error = daemon.call(&DeployRequest { files: bad, ..request("syntax-error") }).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::BundleInvalid, "{error:?}");
@@ -137,7 +137,7 @@ async fn a_bundle_without_a_handler_is_refused_with_what_it_exports() {
     let error = daemon.deploy_sample("faulty/no-handler").await.unwrap_err();
     assert_eq!((error.code, &error.details.unwrap()["exports"]), (ErrorCode::BundleInvalid, &["helper"].into()));
     assert!(error.message.contains("helper"), "{}", error.message);
-    // What only shows when the module has run is found out then.
+    // Exports that are known only after the module has run are checked then.
     for text in ["module.exports = { helper() {} };", "export default 42;", "export default { helper() {} };"] {
         let error = daemon.redeploy_text("no-handler", None, text).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::BundleInvalid, "{text}: {error:?}");
@@ -255,7 +255,7 @@ async fn another_alias_takes_the_version_and_live_stays() {
     daemon.call(&to("LIVE", "b")).await.unwrap();
     let third = daemon.call(&to("STAGING", "c")).await.unwrap();
     assert_eq!((third.version.as_str(), third.previous_version.as_deref()), ("v3", Some("v1")));
-    // What the alias points at already is not published again, whatever LIVE points at.
+    // A version that the alias points at is not published again, wherever LIVE points.
     let again = daemon.call(&to("STAGING", "c")).await.unwrap();
     assert_eq!((again.deployment_id, again.published), (third.deployment_id, false));
     for (function, word) in [("f", "b"), ("f:STAGING", "c"), ("f:v1", "a"), ("f:2", "b")] {
@@ -282,7 +282,7 @@ async fn a_version_can_be_built_without_taking_traffic() {
     daemon.call(&inactive("c")).await.unwrap();
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     assert_eq!(text(&daemon.invoke("f:v3").await.unwrap()), "c");
-    // The same for code and labels that are there already.
+    // Code and labels that exist already are handled likewise.
     let again = daemon.call(&DeployRequest { version: Some("v1".into()), ..inactive("a") }).await.unwrap();
     assert_eq!((again.status.as_str(), again.published, again.version.as_str()), ("built", false, "v1"));
     let again = DeployRequest { version: Some("v3".into()), activate: Some(false), ..request("f") };
@@ -306,7 +306,7 @@ async fn a_dry_run_checks_everything_and_leaves_nothing() {
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (0, 0));
     assert!(!daemon.bundle_folder(&checked.function_id, "v1").exists());
     daemon.until_no_workers().await;
-    // A dry run uses no number up, and one of what is live changes nothing either.
+    // A dry run does not use up a number, and a dry run of the live version changes nothing either.
     assert_eq!(daemon.redeploy_text("f", None, &says("a")).await.unwrap().number, 1);
     daemon.redeploy_text("f", None, &says("b")).await.unwrap();
     let again = daemon.call(&DeployRequest { version: Some("v1".into()), ..dry(&says("a")) }).await.unwrap();
@@ -333,7 +333,7 @@ async fn a_new_version_may_get_a_share_instead_of_all_calls() {
     assert_eq!(daemon.info("f").await.active_version.as_deref(), Some("v1"), "it is the second one");
     let row = daemon.deployments("f").await.remove(0);
     assert_eq!((row.status, row.weight, row.is_active), (DeploymentStatus::Applied, shared.weight, false));
-    // Its own share may change, by its label; the same again is the same deployment.
+    // The second version's share may change, by its label; an identical request is the same deployment.
     let own = |percent: u32| DeployRequest { version: Some("v2".into()), bundle: None, ..share(percent, "") };
     let none = daemon.call(&own(0)).await.unwrap();
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "a");
@@ -405,7 +405,7 @@ async fn workers_are_warm_before_the_traffic_moves() {
     let warm = DeployRequest { bundle: Some(body(&says("a"))), warm: Some(3), ..request("f") };
     daemon.call(&warm).await.unwrap();
     assert_eq!(daemon.pools("f").await[0].idle, 3);
-    // The function's own floor counts too, and its ceiling bounds both.
+    // The function's own floor counts too, and its ceiling limits both.
     daemon
         .register_with(
             "g",
@@ -509,7 +509,7 @@ async fn the_same_code_is_the_same_version_wherever_it_goes() {
     let versions = daemon.versions("f").await;
     assert_eq!(versions.len(), 1);
     assert_eq!((&versions[0].description, versions[0].tags.len(), &versions[0].git_commit), (&None, 0, &None));
-    // Settings are the function's, and no part of a version.
+    // Settings belong to the function, not to a version.
     daemon.update("f", SettingsPatch { timeout_seconds: Some(7), ..SettingsPatch::default() }).await.unwrap();
     daemon.redeploy_text("f", None, &says("b")).await.unwrap();
     let back = daemon.call(&code()).await.unwrap();
@@ -521,7 +521,7 @@ async fn the_same_code_is_the_same_version_wherever_it_goes() {
     let other = files(&[("main.js", &says("a"))]);
     let other = DeployRequest { files: other, entry: Some("main.js".into()), bundle: None, ..code() };
     assert!(daemon.call(&other).await.unwrap().published);
-    // A damaged version is no use: the code is published anew.
+    // A damaged version is not reused: the code is published again.
     let bundle = daemon.bundle_folder(&first.function_id, "v1").join("bundle.js");
     let mut permissions = std::fs::metadata(&bundle).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);

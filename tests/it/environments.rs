@@ -189,7 +189,7 @@ async fn previews_see_nothing_of_production_unless_somebody_allows_it() {
         let message = outcome.unwrap_err().message;
         assert!(message.contains(environment) && message.contains(parent) && message.contains("--allow"), "{message}");
     }
-    // By way of another environment it is the same.
+    // A parent is checked through intermediate environments too.
     daemon.call(&CreateEnvironmentRequest { protected: true, ..named("vault") }).await.unwrap();
     daemon.call(&CreateEnvironmentRequest { parent: Some("staging".into()), ..named("between") }).await.unwrap();
     set_parent(&daemon, "preview", "between", false).await.unwrap();
@@ -201,7 +201,7 @@ async fn previews_see_nothing_of_production_unless_somebody_allows_it() {
     daemon.stop().await;
 }
 
-/// Counts its own calls, and says which worker it is: what a module keeps, no other worker sees.
+/// Counts its own invocations and names its worker: module state is not shared between workers.
 const COUNTS: &str = "const worker = crypto.randomUUID(); let calls = 0; globalThis.seen ??= new Set(); \
      export default (req, ctx) => { calls += 1; globalThis.seen.add(ctx.environment); \
      return Response.json({ worker, calls, environment: ctx.environment, seen: [...globalThis.seen] }); };";
@@ -308,7 +308,7 @@ async fn two_environments_are_compared_function_by_function() {
     assert_eq!((second.alias.as_str(), second.version.as_str(), second.number), ("LIVE", "v1", 1));
     assert_eq!(first.digest, daemon.versions("ahead").await[0].digest);
 
-    // One that is divided is not the same, and several aliases of which none stands for all are told apart by nobody.
+    // A split differs from a whole version, and several aliases without a main one cannot be compared.
     let share = SetTrafficRequest {
         function_id: "ahead".into(),
         alias: Some("LIVE".into()),
@@ -343,7 +343,7 @@ async fn what_was_approved_for_an_environment_is_not_for_a_later_one_of_its_name
         assert_eq!(asked.status, "pending_approval", "round {round}");
         let decision = DecideRequest { deployment_id: asked.deployment_id, approve: true, reason: None };
         assert_eq!(daemon.call(&decision).await.unwrap().status, "deployed");
-        // As long as it is the same environment, it stays approved.
+        // Within one environment the approval stays.
         protect(&daemon, "qa", false).await;
         let delete_alias = DeleteAliasRequest { function_id: "f".into(), name: "QA".into() };
         daemon.call(&delete_alias).await.unwrap();
@@ -369,7 +369,7 @@ async fn to_end_a_protection_that_hides_variables_has_to_be_allowed_and_is_noted
     assert!(daemon.call(&EnvironmentRequest { name: "guarded".into() }).await.unwrap().info.protected);
     let allowed = SetEnvironmentRequest { allow: true, ..unprotect };
     assert!(!daemon.call(&allowed).await.unwrap().protected);
-    // What is so already is said again without a row, and to protect is right at any time.
+    // A repeated request adds no row, and enabling protection is always allowed.
     daemon.call(&allowed).await.unwrap();
     protect(&daemon, "guarded", true).await;
     assert_eq!(set_parent(&daemon, "guarded", "", false).await, Ok(None));

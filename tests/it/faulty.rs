@@ -12,7 +12,7 @@ use levain::{
 };
 use serde_json::Value;
 
-/// The call that `request.json` describes.
+/// Builds the invocation that `request.json` describes.
 fn call(name: &str, request: &Value) -> InvokeRequest {
     let string = |key: &str| request[key].as_str().map(str::to_owned);
     let headers = request["headers"].as_object().unwrap().iter();
@@ -26,7 +26,7 @@ fn call(name: &str, request: &Value) -> InvokeRequest {
     }
 }
 
-/// Deploys a sample, calls it and compares what happens with what it expects.
+/// Deploys and invokes a sample, and compares the outcome with the expected one.
 async fn behaves(daemon: &TestDaemon, sample: &str) {
     let request = samples::request(sample);
     let expect = &request["expect"];
@@ -83,13 +83,13 @@ async fn every_faulty_sample_fails_as_it_should_and_alone() {
     daemon.stop().await;
 }
 
-/// A version that loads, and later does not, as with an expired date or a file that has gone.
+/// The version loads at first and fails later, as with an expired date or a missing file.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_begins_to_fail_is_started_less_and_less_often_and_recovers_by_itself() {
     const CALLS: usize = 200;
     let daemon = TestDaemon::start_with(|config| {
         config.functions.idle_timeout_seconds = 1;
-        // Whether it loads depends on a file of the machine.
+        // A file of the machine decides whether the function loads.
         config.sandbox.mode = SandboxMode::Off;
     })
     .await;

@@ -66,17 +66,17 @@ async fn new_settings_reach_the_workers_that_run() {
     daemon.until_pool("sleep", "the first runs", |pool| pool.busy == 1).await;
     let second = daemon.get_beside("sleep", "/?ms=60000").await;
     daemon.until_pool("sleep", "the second waits", |pool| pool.queued == 1).await;
-    // A higher ceiling lets the waiting call run.
+    // A higher ceiling lets the waiting invocation run.
     let info = daemon.update("sleep", patch(|it| it.max_concurrent_executions = Some(2))).await.unwrap();
     assert_eq!(info.settings.max_concurrent_executions, 2);
     daemon.until_pool("sleep", "both run", |pool| pool.busy == 2 && pool.queued == 0).await;
     first.abort();
     second.abort();
     daemon.until_pool("sleep", "both are idle", |pool| pool.idle == 2).await;
-    // A lower one stops what is too much.
+    // A lower ceiling stops the surplus workers.
     daemon.update("sleep", patch(|it| it.max_concurrent_executions = Some(1))).await.unwrap();
     until("one worker is left", || async { (daemon.worker_pids().len() == 1).then_some(()) }).await;
-    // A floor is started without a call, and a shorter timeout holds for the next call.
+    // The floor is started without an invocation, and a shorter timeout applies to the next invocation.
     let raise = patch(|it| {
         it.max_concurrent_executions = Some(4);
         it.warm_workers = Some(3);

@@ -1,5 +1,5 @@
-//! What hostile or broken clients can do to the daemon: nothing. All of it goes to the real binary, whose memory and
-//! open files are looked at from outside.
+//! Hostile or broken clients do no harm to the daemon. The tests run the real binary, and observe its memory and open
+//! files from outside.
 
 pub mod noise;
 
@@ -22,10 +22,10 @@ use std::{
     time::Duration,
 };
 
-/// Frames sent by the flood of noise.
+/// Number of frames sent by the flood of noise.
 const FRAMES: usize = 100_000;
 
-/// A daemon's process, with a few functions.
+/// Starts a daemon process with a few functions.
 async fn start(data_dir: &Path) -> DaemonProcess {
     with_functions(DaemonProcess::start(data_dir).await).await
 }
@@ -55,7 +55,7 @@ async fn serves(daemon: &DaemonProcess) {
     assert!(answer.success && answer.body.0 == "hello", "{answer:?}");
 }
 
-/// The connections to the command socket that the daemon has open: its ends of them bear the path.
+/// Number of open connections to the command socket: the daemon's ends of them bear its path.
 fn connections(daemon: &DaemonProcess) -> usize {
     const CONNECTED: &str = "03";
     let path = daemon.socket().canonicalize().unwrap();
@@ -78,7 +78,7 @@ async fn until_all_are_closed(daemon: &DaemonProcess) {
     until("connections are closed", || async move { (connections(daemon) == 0).then_some(()) }).await;
 }
 
-/// Each process has files of the daemon's.
+/// Waits for the prewarmed processes, because each of them takes open files of the daemon.
 async fn until_prewarmed(daemon: &DaemonProcess) {
     let client = &daemon.client().await;
     until("all prewarmed processes wait", || async move {
@@ -100,7 +100,7 @@ async fn until_nothing_runs(daemon: &DaemonProcess) {
 async fn a_hundred_thousand_frames_of_noise_change_nothing() {
     let data = tempfile::tempdir().unwrap();
     let daemon = start(data.path()).await;
-    // Each thread of the daemon that serves connections keeps one of its own to the worker.
+    // Each thread of the daemon that serves connections keeps a connection of its own to the worker.
     for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
         serves(&daemon).await;
     }
@@ -115,7 +115,7 @@ async fn a_hundred_thousand_frames_of_noise_change_nothing() {
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         let batch = noise.batch();
         sent += batch.frames;
-        // A daemon that closes a connection over a malformed frame does not take the rest.
+        // The daemon may close the connection over a malformed frame and leave the rest unread.
         let _ = stream.write_all(&batch.bytes);
         if batch.answers > 0 {
             let mut wire = Wire::from(stream);
@@ -142,7 +142,7 @@ async fn a_hundred_thousand_frames_of_noise_change_nothing() {
     daemon.kill().await;
 }
 
-/// A recursive reader of payloads would run out of stack, and take the process with it.
+/// A recursive reader of payloads would overflow the stack and crash the daemon.
 #[tokio::test(flavor = "multi_thread")]
 async fn payloads_nested_without_end_are_refused() {
     let data = tempfile::tempdir().unwrap();
@@ -167,7 +167,7 @@ async fn payloads_nested_without_end_are_refused() {
     daemon.kill().await;
 }
 
-/// Whatever it asks for, a client that does not read makes the daemon hold a bounded amount, and others are served.
+/// A client that does not read makes the daemon hold a bounded amount, whatever it requests, and others are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_is_cut_off() {
     let data = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ async fn a_client_that_never_reads_is_cut_off() {
         let mut stream = UnixStream::connect(daemon.socket()).unwrap();
         stream.set_nonblocking(true).unwrap();
         for id in 0..20_000 {
-            // Full: the daemon does not read on, which is what it should do.
+            // The socket is full: the daemon stops reading, as it should.
             if stream.write_all(&frame(id, wire::INVOKE, &request)).is_err() {
                 break;
             }
@@ -192,7 +192,7 @@ async fn a_client_that_never_reads_is_cut_off() {
     }
     until_nothing_runs(&daemon).await;
     most = most.max(resident_mb(&daemon));
-    // Each of them may make it hold four frames of 16 MiB.
+    // Each client may make the daemon hold four frames of 16 MiB.
     assert!(most < 3 * 64 + 150, "the daemon has {most} MiB");
     drop(streams);
     until_all_are_closed(&daemon).await;
@@ -200,7 +200,8 @@ async fn a_client_that_never_reads_is_cut_off() {
     daemon.kill().await;
 }
 
-/// Each stays far below its own bound; together they are far above that for all, and a client that reads goes on.
+/// Each client stays far below its own limit; together they are far above the common limit, and a reading client goes
+/// on.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_clients_that_never_read_make_the_daemon_hold_a_bounded_amount() {
     const CLIENTS: usize = 60;
@@ -225,7 +226,7 @@ async fn many_clients_that_never_read_make_the_daemon_hold_a_bounded_amount() {
     }
     until_nothing_runs(&daemon).await;
     most = most.max(resident_mb(&daemon));
-    // Without the bound it would be 60 x 6 answers of more than 1 MiB.
+    // Without the limit, the daemon would hold 60 x 6 answers of more than 1 MiB.
     assert!(most < 32 + 150, "the daemon has {most} MiB");
     assert!(connections(&daemon) < CLIENTS, "nobody was cut off");
     serves(&daemon).await;
@@ -234,7 +235,7 @@ async fn many_clients_that_never_read_make_the_daemon_hold_a_bounded_amount() {
     daemon.kill().await;
 }
 
-/// Streams wait for their reader: nothing piles up, and the worker is free again when the reader has gone.
+/// Streams wait for their reader: the daemon buffers little, and the worker is free again when the reader has gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_leaves_in_the_middle_of_a_stream_frees_the_worker() {
     let data = tempfile::tempdir().unwrap();
@@ -271,7 +272,7 @@ async fn a_client_that_leaves_in_the_middle_of_a_frame_leaves_nothing() {
     for length in (0..whole.len()).chain(0..whole.len()) {
         UnixStream::connect(daemon.socket()).unwrap().write_all(&whole[..length]).unwrap();
     }
-    // Followers of logs and queued invocations go the same way.
+    // Clients that follow logs and clients with queued invocations disconnect likewise.
     for (command, request) in [
         (wire::GET_LOGS, r#"{"function_id": "hello", "follow": true}"#),
         (wire::INVOKE, r#"{"function_id": "endless", "stream": true}"#),

@@ -1,4 +1,4 @@
-//! The HTTP face: by real `curl` where a client's view matters, and by bytes where they do.
+//! The HTTP face, tested with real `curl` for a client's view, and with raw bytes for details of the protocol.
 
 mod access_log;
 mod api;
@@ -33,7 +33,7 @@ use tokio::{
     process::Command,
 };
 
-/// A daemon that serves HTTP on a port of its own.
+/// Starts a daemon that serves HTTP on a port of its own.
 pub async fn daemon() -> TestDaemon {
     daemon_with(|_| {}).await
 }
@@ -46,10 +46,10 @@ pub async fn daemon_with(change: impl FnOnce(&mut Config)) -> TestDaemon {
     .await
 }
 
-/// What `curl` got.
+/// An answer as `curl` received it.
 #[derive(Debug)]
 pub struct Shown {
-    /// The last head, line by line.
+    /// Lines of the last head.
     head: Vec<String>,
     body: Vec<u8>,
     is_complete: bool,
@@ -60,7 +60,7 @@ impl Shown {
         self.head[0].split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// Every value of a header.
+    /// All values of a header.
     fn all(&self, name: &str) -> Vec<&str> {
         let fields = self.head[1..].iter().filter_map(|line| line.split_once(": "));
         fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
@@ -91,14 +91,14 @@ async fn curl_with(daemon: &TestDaemon, arguments: &[&str], path: &str, input: &
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writing = tokio::spawn(async move {
-        // It may stop reading.
+        // The daemon may stop reading.
         let _ = stdin.write_all(&input).await;
     });
     let output = child.wait_with_output().await.unwrap();
     writing.await.unwrap();
     let mut rest = output.stdout;
     let mut head = Vec::new();
-    // Each announcement, such as `100 Continue`, has a head of its own.
+    // Each interim answer, such as `100 Continue`, has a head of its own.
     while rest.starts_with(b"HTTP/") {
         let end = rest.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
         head = String::from_utf8(rest[..end].to_vec()).unwrap().lines().map(str::to_owned).collect();

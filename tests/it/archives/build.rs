@@ -1,20 +1,20 @@
-//! Archives put together byte by byte, so that they can be wrong.
+//! Archives put together byte by byte, so that they can be malformed.
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status, write::GzEncoder};
 use std::io::Write;
 use tar::{EntryType, Header};
 
-/// A tar's unit.
+/// Size of a tar block in bytes.
 const BLOCK: usize = 512;
 
-/// A tar entry of any kind, with nothing checked.
+/// Makes a tar entry of any kind, without checks.
 pub fn entry(kind: u8, name: &[u8], link: &[u8], content: &[u8]) -> Vec<u8> {
     let mut bytes = [header(kind, name, link, content.len() as u64).as_slice(), content].concat();
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     bytes
 }
 
-/// Its header alone.
+/// Makes a tar entry's header alone.
 pub fn header(kind: u8, name: &[u8], link: &[u8], size: u64) -> Vec<u8> {
     let mut header = Header::new_gnu();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
@@ -30,19 +30,19 @@ pub fn file(name: &[u8], content: &[u8]) -> Vec<u8> {
     entry(b'0', name, b"", content)
 }
 
-/// A file whose name is too long for its header.
+/// Makes a tar entry for a file whose name is too long for its header.
 pub fn long_file(name: &[u8]) -> Vec<u8> {
     [entry(b'L', b"././@LongLink", b"", &[name, b"\0"].concat()), file(b"short.js", b"")].concat()
 }
 
-/// A file with one pax record.
+/// Makes a tar entry for a file with one pax record.
 pub fn pax_file(key: &str, value: &str) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let length = (1..).find(|length: &usize| length.to_string().len() + rest == *length).unwrap();
     [entry(b'x', b"PaxHeaders/x", b"", format!("{length} {key}={value}\n").as_bytes()), file(b"a.js", b"1")].concat()
 }
 
-/// Entries and the end of a tar.
+/// Joins entries and adds the end of a tar.
 pub fn tar_of(entries: &[Vec<u8>]) -> Vec<u8> {
     [entries.concat(), vec![0; 2 * BLOCK]].concat()
 }
@@ -53,7 +53,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Bytes as they are compressed within a zip.
+/// Deflates bytes as they are compressed within a zip.
 fn deflate(bytes: &[u8], flush: FlushCompress) -> Vec<u8> {
     let mut compress = Compress::new(Compression::best(), false);
     let mut packed = Vec::with_capacity(bytes.len() + 1_024);
@@ -62,8 +62,8 @@ fn deflate(bytes: &[u8], flush: FlushCompress) -> Vec<u8> {
     packed
 }
 
-/// Very many zeros between two other pieces, compressed; and the checksum and number of all these bytes. The zeros are
-/// compressed once, in a piece that ends on a whole byte and can be repeated.
+/// Compresses very many zeros between two other pieces, and returns the checksum and number of all these bytes too. The
+/// zeros are compressed once, in a piece that ends on a whole byte and can be repeated.
 pub fn deflated_zeros(before: &[u8], zeros: u64, after: &[u8]) -> (Vec<u8>, u32, u64) {
     const PIECE: u64 = 1 << 20;
     assert_eq!(zeros % PIECE, 0);
@@ -85,27 +85,27 @@ pub fn deflated_zeros(before: &[u8], zeros: u64, after: &[u8]) -> (Vec<u8>, u32,
     (packed, crc.sum(), before.len() as u64 + zeros + after.len() as u64)
 }
 
-/// The same as a gzip.
+/// Packs very many zeros between two other pieces as a gzip.
 pub fn gzipped_zeros(before: &[u8], zeros: u64, after: &[u8]) -> Vec<u8> {
     let (packed, crc, length) = deflated_zeros(before, zeros, after);
     let start = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     [&start, packed.as_slice(), &crc.to_le_bytes(), &(length as u32).to_le_bytes()].concat()
 }
 
-/// An entry of a zip, as its two headers tell it.
+/// An entry of a zip, as described by its two headers.
 #[derive(Clone)]
 pub struct Entry {
     pub name: Vec<u8>,
-    /// The name in the header before the content, where it is another one.
+    /// Name in the header before the content, if that differs.
     pub local_name: Option<Vec<u8>>,
     pub flags: u16,
     pub method: u16,
     pub crc: u32,
     pub size: u64,
     pub packed: Vec<u8>,
-    /// Mode and kind as Unix has them.
+    /// Unix mode and file type.
     pub mode: u32,
-    /// The place of the header before the content, where it is that of another entry.
+    /// Offset of another entry's header before the content, which this entry reuses.
     pub offset: Option<u32>,
 }
 
@@ -131,7 +131,7 @@ impl Entry {
         Self { method: 8, packed, ..Self::stored(name, content) }
     }
 
-    /// Its headers share all but their beginning and end.
+    /// The part that both headers of the entry share.
     fn common(&self, name: &[u8], extra: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(self.flags.to_le_bytes());
@@ -145,7 +145,7 @@ impl Entry {
         bytes
     }
 
-    /// The size where it has no room in a header.
+    /// The Zip64 field with the size, if that does not fit into a header.
     fn extra(&self) -> Vec<u8> {
         let long = || [[1, 0, 8, 0].as_slice(), &self.size.to_le_bytes()].concat();
         u32::try_from(self.size).map_or_else(|_| long(), |_| Vec::new())

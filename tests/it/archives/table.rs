@@ -1,4 +1,4 @@
-//! Archives that do harm, what they are refused with, and what the refusal tells.
+//! Harmful archives, the code they are refused with, and a part of the message.
 
 use super::build::{Entry, entry, file, gzip, header, long_file, pax_file, tar_of, zip_of};
 use levain::error::ErrorCode;
@@ -26,7 +26,7 @@ pub fn harmful() -> Vec<Row> {
     rows
 }
 
-/// Names that no file of a bundle may have, in a tar and in a zip.
+/// Names that are not allowed in a bundle, in a tar and in a zip.
 fn names() -> Vec<Row> {
     let long = format!("{}.js", "x".repeat(300));
     let deep = format!("{}a.js", "d/".repeat(40));

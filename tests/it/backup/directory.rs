@@ -1,4 +1,4 @@
-//! What a restore says of the directory it restores into: what is in the way there, what the disk does, which key is.
+//! Reports of a restore about its target directory: obstacles, disk errors, and which master key is needed.
 
 use super::{node, restore, same, shown, stderr};
 use crate::harness::DaemonProcess;
@@ -19,7 +19,7 @@ fn move_all(names: &[&str], from: &Path, to: &Path) {
 async fn what_is_left_of_a_node_is_in_the_way_of_another() {
     let folder = tempfile::tempdir().unwrap();
     let (file, before) = node(folder.path()).await;
-    // It was killed, so that its last commits are in the log beside its database.
+    // The daemon was killed, so its last commits are in the log beside its database.
     let (data, aside) = (folder.path().join("data"), folder.path().join("aside"));
     let named = ["bundles", "deployments", "levain.db"];
     let beside = ["levain.db-wal", "levain.db-shm"];
@@ -77,7 +77,7 @@ async fn a_full_disk_is_not_the_fault_of_the_backup() {
     let folder = tempfile::tempdir().unwrap();
     let (file, _) = node(folder.path()).await;
     let data = folder.path().join("small");
-    // No file may have more than 16 blocks of 512 bytes, and who writes more is told, not killed.
+    // A file may have at most 16 blocks of 512 bytes; a longer write fails with an error instead of a signal.
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_levain"), "restore"]);
     command.arg(&file).arg("--data-dir").arg(&data);
@@ -92,14 +92,14 @@ async fn a_full_disk_is_not_the_fault_of_the_backup() {
     assert_eq!(output.status.code(), Some(i32::from(ErrorCode::InvalidRequest.exit_code())), "{output:?}");
 }
 
-/// A backup of a node with this secret.
+/// Backs up the node into a file with this name.
 async fn backup(daemon: &DaemonProcess, name: &str) -> PathBuf {
     let file = daemon.data_dir().parent().unwrap().join(name);
     daemon.cli(&["backup", file.to_str().unwrap()]).await.ok();
     file
 }
 
-/// What `levain restore --json` says.
+/// Returns the output of `levain restore --json`.
 async fn restored(file: &Path, data: &Path) -> serde_json::Value {
     let mut command = DaemonProcess::command(file.parent().unwrap()).await;
     command.args(["--json", "restore", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
@@ -130,7 +130,7 @@ async fn the_key_that_a_backup_needs_is_named() {
     assert_eq!((&said["key_id"], &said["key_is_there"]), (&rotated["key_id"], &false.into()));
     let said = restored(&plain, &folder.path().join("b")).await;
     assert_eq!((&said["key_id"], &said["key_is_there"]), (&serde_json::Value::Null, &serde_json::Value::Null));
-    // The key that is there is a later one than that of the backup.
+    // The key in the target directory is newer than that of the backup.
     let target = folder.path().join("c");
     fs::create_dir(&target).unwrap();
     fs::copy(data.join("master.key"), target.join("master.key")).unwrap();
@@ -142,7 +142,7 @@ async fn the_key_that_a_backup_needs_is_named() {
     assert!(started.is_err(), "it has the wrong key");
     fs::write(target.join("master.key"), old).unwrap();
     drop(DaemonProcess::start(&target).await);
-    // With the right key nothing is to be done.
+    // With the right key in place, a restore needs no further step.
     let target = folder.path().join("d");
     fs::create_dir(&target).unwrap();
     fs::copy(data.join("master.key"), target.join("master.key")).unwrap();

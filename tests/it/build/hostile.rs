@@ -1,4 +1,4 @@
-//! Builds that take too much, that look where they must not, and that are in the way.
+//! Hostile builds: they take too much, look where they must not, and get in the way.
 
 use super::project::{at, nothing_is_left, project, with_macro, write};
 use crate::harness::{DaemonProcess, TestDaemon, is_refused, refused, text, until, workers_of};
@@ -10,7 +10,7 @@ use levain::{
 };
 use std::{fs, time::Instant};
 
-/// Small limits, but room for Bun.
+/// Sets small limits that still leave room for Bun.
 fn tight(config: &mut Config) {
     config.build.timeout_ms = 4_000;
     config.build.memory_mb = 256;
@@ -40,7 +40,7 @@ async fn a_build_that_takes_too_much_is_ended_with_all_it_has_started() {
         nothing_is_left(&daemon).await;
         assert_eq!(daemon.deployments("f").await.remove(0).status, DeploymentStatus::Failed);
     }
-    // Noise is no failure, and is cut.
+    // Noise does not fail the build; its log is cut.
     let floods = with_macro("for (let i = 0; i < 200_000; i++) console.log('noise', i); return 'done';");
     daemon.call(&at("f", &floods)).await.expect("it is built");
     let log = daemon.deployments("f").await.remove(0).build_log.unwrap();
@@ -49,7 +49,7 @@ async fn a_build_that_takes_too_much_is_ended_with_all_it_has_started() {
     daemon.stop().await;
 }
 
-/// What a macro finds out about its surroundings.
+/// Code of a macro that attacks its surroundings and returns the attempts that succeeded.
 fn attack(daemon: &TestDaemon) -> String {
     let data = daemon.data_dir().display();
     format!(
@@ -66,7 +66,7 @@ fn attack(daemon: &TestDaemon) -> String {
   const connected = await new Promise((done) => {{
     const socket = net.connect("{data}/levain.sock");
     socket.on("connect", () => socket.write(Buffer.from([15, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 15, 2, 0, 0, 0, 123, 125])));
-    // The byte behind the length and the id is 0 where a command was carried out.
+    // The byte after the length and the id is 0 if a command was carried out.
     socket.on("data", (answer) => done(answer[12] === 0));
     socket.on("error", () => done(false));
     socket.on("close", () => done(false));

@@ -1,4 +1,4 @@
-//! Projects that tests deploy, as they lie on somebody's disk.
+//! Projects that tests deploy, as they are on a developer's disk.
 
 use crate::harness::{TestDaemon, workers_of};
 use levain::protocol::message::DeployRequest;
@@ -21,7 +21,7 @@ pub fn write(folder: &Path, files: &[(&str, &str)]) {
     }
 }
 
-/// A project that is built because it hides its entry: what it answers with is made by a macro.
+/// A project that is built because it has no obvious entry; a macro makes its answer at build time.
 pub fn with_macro(body: &str) -> TempDir {
     let made = format!("export async function made() {{ {body} }}");
     project(&[
@@ -38,7 +38,7 @@ pub fn at(name: &str, folder: &TempDir) -> DeployRequest {
     DeployRequest { function_id: name.into(), bundle_path, create: true, ..DeployRequest::default() }
 }
 
-/// What a failed build says of its mistakes: file, line, column and message of each.
+/// The problems of a failed build: file, line, column and message of each.
 pub fn problems(details: Option<&Value>) -> Vec<(String, u64, u64, String)> {
     let problems = details.and_then(|it| it["problems"].as_array()).expect("there are problems");
     let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
@@ -49,7 +49,7 @@ pub fn problems(details: Option<&Value>) -> Vec<(String, u64, u64, String)> {
         .collect()
 }
 
-/// Nothing of a build is left but what the store says of it: no process, no file of the project or the bundle.
+/// Waits until only the store remembers the build: no process, no file of the project or the bundle is left.
 pub async fn nothing_is_left(daemon: &TestDaemon) {
     crate::harness::until("the workplace is gone", || async {
         let run = fs::read_dir(daemon.data_dir().join("run")).unwrap().flatten();

@@ -1,4 +1,4 @@
-//! A registry of packages inside the test's process: the little of its protocol that an installation needs.
+//! A package registry inside the test's process, with the small part of the protocol that an installation needs.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flate2::{Compression, write::GzEncoder};
@@ -25,7 +25,7 @@ pub struct Registry {
     server: AbortHandle,
 }
 
-/// The package, whose scripts nobody runs.
+/// Packs the package; its scripts are never run.
 fn package() -> Vec<u8> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let manifest = r#"{"name":"words","version":"1.2.0","main":"index.js","scripts":{"preinstall":"exit 1","postinstall":"exit 1"}}"#;
@@ -84,12 +84,12 @@ impl Registry {
         Self { address, integrity, requests, server: server.abort_handle() }
     }
 
-    /// How often it was asked so far.
+    /// Number of requests so far.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// The file that names it.
+    /// The `.npmrc` that points at the registry.
     pub fn npmrc(&self) -> String {
         format!("registry=http://{}/\n", self.address)
     }

@@ -1,4 +1,4 @@
-//! The Bun the tests run on: the one users would get, installed once when there is none.
+//! The tests' Bun: the release that users would get, installed once if it is missing.
 
 use levain::worker::runtime;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 
 static BUN: OnceCell<PathBuf> = OnceCell::const_new();
 
-/// The path of a Bun that works, installed into the target directory if none is found.
+/// Path of a working Bun, installed into the target directory if none is found.
 pub async fn bun() -> &'static Path {
     BUN.get_or_init(|| async {
         let data_dir = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -30,17 +30,18 @@ pub struct TestDaemon {
 }
 
 impl TestDaemon {
-    /// Starts one with the default configuration.
+    /// Starts a daemon with the default configuration.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    /// Starts one whose functions see the processes and files of the machine, for tests that meet them there.
+    /// Starts a daemon whose functions see the processes and files of the machine, for tests that need them.
     pub async fn start_unconfined() -> Self {
         Self::start_with(|config| config.sandbox.mode = SandboxMode::Off).await
     }
 
-    /// The same for tests with a [`Gate`](super::Gate), where functions may also wait for as long as they load.
+    /// Starts a daemon for tests with a [`Gate`](super::Gate): it has no sandbox, and functions may take a minute to
+    /// load.
     pub async fn start_gated(change: impl FnOnce(&mut Config)) -> Self {
         let gated = |config: &mut Config| {
             (config.sandbox.mode, config.workers.start_timeout_ms) = (SandboxMode::Off, 60_000);
@@ -49,13 +50,13 @@ impl TestDaemon {
         Self::start_with(gated).await
     }
 
-    /// Starts one whose configuration is changed first.
+    /// Starts a daemon with a changed configuration.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.daemon.data_dir = data.path().to_str().unwrap().into();
         config.runtime.bun = bun().await.to_str().unwrap().into();
-        // Tests that count processes count those of functions, unless they ask for others.
+        // By default, tests that count processes count only those of functions.
         config.workers.prewarmed_workers = 0;
         config.versioning.rollback_warm_seconds = 0;
         config.http.address = "off".into();
@@ -70,7 +71,7 @@ impl TestDaemon {
         &self.client
     }
 
-    /// Another connection.
+    /// Opens another connection.
     pub async fn connect(&self) -> Client {
         Client::connect(self.socket()).await.expect("the daemon answers")
     }
@@ -79,7 +80,7 @@ impl TestDaemon {
         self.daemon.as_ref().unwrap().socket().to_owned()
     }
 
-    /// Where it serves HTTP.
+    /// Address of the daemon's HTTP listener.
     pub fn http(&self) -> std::net::SocketAddr {
         self.daemon.as_ref().unwrap().http().expect("a test that asks has it on")
     }
@@ -129,7 +130,7 @@ impl TestDaemon {
         self.client.call(&request).await.map_err(refused)
     }
 
-    /// Any call.
+    /// Sends any request.
     pub async fn call<R: Call>(&self, request: &R) -> Result<R::Response, Error> {
         self.client.call(request).await.map_err(refused)
     }
@@ -152,7 +153,7 @@ impl TestDaemon {
         outcome.unwrap_or_else(|error| panic!("{name} {path}: {error:?}"))
     }
 
-    /// The same, beside the test and on a connection of its own. Aborting it disconnects the client.
+    /// Invokes with `GET` in a task and on a connection of its own. Aborting the task disconnects the client.
     pub async fn get_beside(&self, name: &str, path: &str) -> JoinHandle<Result<InvokeResponse, Error>> {
         let (client, request) = (self.connect().await, get(name, path));
         tokio::spawn(async move { client.call(&request).await.map_err(refused) })
@@ -166,12 +167,12 @@ impl TestDaemon {
         self.call(&GetRequest { function_id: name.into() }).await.expect("the function is there")
     }
 
-    /// The workers of a function's versions.
+    /// The pools of a function's versions.
     pub async fn pools(&self, name: &str) -> Vec<PoolInfo> {
         self.info(name).await.pools
     }
 
-    /// Waits until the function's only pool, or none, satisfies a condition.
+    /// Waits until one of the function's pools satisfies a condition.
     pub async fn until_pool(&self, name: &str, what: &str, condition: impl Fn(&PoolInfo) -> bool) -> PoolInfo {
         let condition = &condition;
         until(what, || async move { self.pools(name).await.into_iter().find(condition) }).await
@@ -189,7 +190,7 @@ impl TestDaemon {
         self.call(&request).await.expect("the function is there").deployments
     }
 
-    /// All that a function has logged so far.
+    /// Every line that a function has logged so far.
     pub async fn logs(&self, name: &str) -> Vec<LogLine> {
         let request = LogsRequest { function_id: name.into(), limit: Some(1_000), ..LogsRequest::default() };
         self.call(&request).await.expect("the function is there").logs
@@ -201,7 +202,7 @@ impl TestDaemon {
         until(&what, || async { self.logs(name).await.into_iter().find(|line| line.message.contains(part)) }).await
     }
 
-    /// The processes of all workers.
+    /// Process ids of all workers.
     pub fn worker_pids(&self) -> Vec<u32> {
         workers_of(self.data.path())
     }
@@ -211,7 +212,7 @@ impl TestDaemon {
         until("the last worker ends", || async { self.worker_pids().is_empty().then_some(()) }).await;
     }
 
-    /// Where the bundle of a version is.
+    /// Folder of a version's bundle.
     pub fn bundle_folder(&self, function_id: &str, version: &str) -> PathBuf {
         self.data.path().join("bundles").join(function_id).join(version)
     }
@@ -221,7 +222,7 @@ impl TestDaemon {
         self.restart_with(|_| {}).await;
     }
 
-    /// The same, with a change of configuration or files in between.
+    /// Restarts the daemon, with a change of configuration or files in between.
     pub async fn restart_with(&mut self, change: impl FnOnce(&mut Config)) {
         self.daemon.take().unwrap().shutdown().await;
         change(&mut self.config);
@@ -249,7 +250,7 @@ pub fn json(answer: &InvokeResponse) -> serde_json::Value {
     serde_json::from_slice(&answer.body.0).unwrap_or_else(|error| panic!("{error}: {answer:?} {}", text(answer)))
 }
 
-/// The daemon's refusal; anything else that can go wrong with a call fails the test.
+/// Returns the daemon's refusal; any other failure of a request fails the test.
 pub fn refused(error: ClientError) -> Error {
     match error {
         ClientError::Refused(error) => error,

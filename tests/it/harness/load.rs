@@ -1,4 +1,4 @@
-//! Callers that keep a function busy, or call it now and then.
+//! Callers that keep a function busy, or call it at intervals.
 
 use super::{TestDaemon, get, until};
 use levain::{
@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Callers of one function, each on its own connection, that call again once they are answered.
+/// Callers of one function, each on its own connection; each calls again once it is answered.
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -30,7 +30,7 @@ impl Load {
         Self::paced(clients, get(name, path), Duration::ZERO).await
     }
 
-    /// The same with these clients, and with a pause after each answer.
+    /// Starts callers with these clients, and with a pause after each answer.
     pub async fn paced(clients: Vec<Client>, request: InvokeRequest, pause: Duration) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut callers = JoinSet::new();
@@ -53,14 +53,14 @@ impl Load {
         Self { stop, answered, callers }
     }
 
-    /// Waits for so many more answers.
+    /// Waits for this many more answers.
     pub async fn until_answered(&self, count: usize) {
         let wanted = self.answered.load(Ordering::Relaxed) + count;
         let answered = || async { (self.answered.load(Ordering::Relaxed) >= wanted).then_some(()) };
         until("more are answered", answered).await;
     }
 
-    /// Ends it. Every call was answered well.
+    /// Stops the callers. Every call must have succeeded.
     pub async fn stop(self) -> Vec<InvokeResponse> {
         self.stop.store(true, Ordering::Relaxed);
         self.callers.join_all().await.into_iter().flatten().collect()

@@ -1,4 +1,4 @@
-//! What every test begins with: a daemon in this process, or the real binary; a client; the sample functions.
+//! Common parts of the tests: a daemon in this process, or the real binary; a client; the sample functions.
 
 mod bun;
 mod daemon;
@@ -17,19 +17,18 @@ pub use wait::until;
 
 use std::{fs, path::Path};
 
-/// The workers of this data directory, and what they have started: processes that run in one of its folders, or have one
-/// mounted.
+/// Processes of a data directory's workers and their children: they run in one of its folders, or have one mounted.
 pub fn workers_of(data_dir: &Path) -> Vec<u32> {
     let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
     let run = data_dir.join("run");
-    // A mount is named as its file system names it: from the folder on that is the test's own. A daemon beside the tests
-    // may have a folder `data` as well.
+    // A mount is named relative to its file system: the path begins with the test's own folder. A daemon beside the
+    // tests may have a folder `data` as well.
     let parts: Vec<_> = data_dir.iter().map(|it| it.to_str().unwrap()).collect();
     let own = parts.iter().position(|it| it.starts_with(".tmp")).unwrap_or(parts.len() - 1);
     let mounted = format!("{}/run/", parts[own..].join("/"));
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    // A zombie has no folder any more, and one whose folder was removed is shown as «… (deleted)».
+    // A zombie has no working directory any more, and a removed one is shown as «… (deleted)».
     let is_one = |pid: &u32| {
         fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&run))
             || fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|mounts| mounts.contains(&mounted))

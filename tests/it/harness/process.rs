@@ -11,44 +11,44 @@ use std::{
     time::Duration,
 };
 
-/// How long a command of the command line may take.
+/// Time limit of one CLI command.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A `levain serve` on a data directory that may outlive it.
+/// A `levain serve` process; its data directory may outlive it.
 pub struct DaemonProcess {
     child: Child,
-    /// The folder it is started in.
+    /// Working directory of the process.
     folder: PathBuf,
     data_dir: PathBuf,
     stderr: File,
 }
 
 impl DaemonProcess {
-    /// The binary with a clean environment and the tests' Bun.
+    /// Runs the binary with a clean environment and the tests' Bun.
     pub async fn command(data_dir: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_levain"));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", data_dir).env("LEVAIN_BUN", bun().await);
-        // Tests run side by side, and most of them have nothing to do with it.
+        // Tests run side by side, and most of them do not need HTTP.
         command.env("LEVAIN_HTTP_ADDRESS", "off");
         command.current_dir(data_dir).stdin(Stdio::null());
         command
     }
 
-    /// The same with `serve` on this data directory.
+    /// Runs `levain serve` on this data directory.
     pub async fn serve(data_dir: &Path) -> Command {
         let mut command = Self::command(data_dir).await;
         command.arg("serve").arg("--data-dir").arg(data_dir);
         command
     }
 
-    /// `serve` in this folder as the README has it: it keeps everything in the folder `data` there.
+    /// Runs `levain serve` in this folder as in the README: it keeps everything in the folder `data` there.
     pub async fn serve_in(folder: &Path) -> Command {
         let mut command = Self::command(folder).await;
         command.arg("serve");
         command
     }
 
-    /// Starts `levain serve` in a folder as the README has it, and waits until it answers.
+    /// Starts `levain serve` in a folder as in the README, and waits until it answers.
     pub async fn start_in(folder: &Path) -> Self {
         Self::spawn(Self::serve_in(folder).await, &folder.join("data")).await
     }
@@ -58,7 +58,7 @@ impl DaemonProcess {
         Self::spawn(Self::serve(data_dir).await, data_dir).await
     }
 
-    /// The same, with functions that see the processes and files of the machine.
+    /// Starts `levain serve` with functions that see the processes and files of the machine.
     pub async fn start_unconfined(data_dir: &Path) -> Self {
         let mut command = Self::serve(data_dir).await;
         command.env("LEVAIN_SANDBOX_MODE", "off");
@@ -71,7 +71,7 @@ impl DaemonProcess {
         daemon.unwrap_or_else(|reason| panic!("the daemon ended while it was starting: {reason}"))
     }
 
-    /// The same with a daemon that may refuse to start; the error is what it says then.
+    /// Starts a prepared `levain serve` that may refuse to start; the error is its output then.
     pub async fn try_spawn(command: Command, data_dir: &Path) -> Result<Self, String> {
         let mut daemon = Self::begin(command, data_dir);
         let socket = daemon.socket();
@@ -79,7 +79,7 @@ impl DaemonProcess {
             let ended = daemon.child.try_wait().unwrap();
             let (socket, pid) = (socket.clone(), daemon.pid());
             let refusal = ended.map(|status| Err(format!("{status}\n{}", daemon.stderr())));
-            // What a killed daemon was starting has its listener for another moment, and nobody accepts there.
+            // A process that a killed daemon was starting keeps the listener for another moment, but does not accept.
             async move {
                 if refusal.is_some() {
                     return refusal;
@@ -93,7 +93,7 @@ impl DaemonProcess {
         .map(|()| daemon)
     }
 
-    /// Starts a prepared `levain serve` and waits for nothing.
+    /// Starts a prepared `levain serve` without waiting.
     pub fn begin(mut command: Command, data_dir: &Path) -> Self {
         let stderr = tempfile::tempfile().unwrap();
         let folder = command.get_current_dir().unwrap_or(data_dir).to_owned();
@@ -101,7 +101,7 @@ impl DaemonProcess {
         Self { child, folder, data_dir: data_dir.to_owned(), stderr }
     }
 
-    /// Where it serves HTTP, once it has said so.
+    /// Address of the HTTP listener, once the daemon has logged it.
     pub async fn http(&self) -> SocketAddr {
         until("it says where HTTP is", || {
             let said = self.stderr();
@@ -120,7 +120,7 @@ impl DaemonProcess {
         Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// One line of a shell where the daemon was started, for this daemon; `levain` is the binary in `binaries`.
+    /// One shell line in the daemon's working directory, for this daemon; `levain` is the binary in `binaries`.
     pub async fn shell(&self, line: &str, binaries: &str) -> Command {
         let levain = self.client_command().await;
         let mut command = Command::new("/bin/sh");
@@ -130,7 +130,7 @@ impl DaemonProcess {
         command
     }
 
-    /// The binary where the daemon was started. It finds the daemon by itself where that is in the default place.
+    /// The binary in the daemon's working directory. A daemon in the default place needs no further setting.
     async fn client_command(&self) -> Command {
         let mut command = Self::command(&self.folder).await;
         if self.data_dir != self.folder.join("data") {
@@ -139,7 +139,7 @@ impl DaemonProcess {
         command
     }
 
-    /// One command of the command line, for this daemon.
+    /// Runs one CLI command for this daemon.
     pub async fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = self.client_command().await;
         command.args(arguments);
@@ -158,7 +158,7 @@ impl DaemonProcess {
         self.child.id()
     }
 
-    /// What it has said so far.
+    /// Standard error so far.
     pub fn stderr(&self) -> String {
         let mut bytes = vec![0; self.stderr.metadata().unwrap().len() as usize];
         self.stderr.read_exact_at(&mut bytes, 0).unwrap();
@@ -174,7 +174,7 @@ impl DaemonProcess {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// Waits for its end, and that no worker is left.
+    /// Waits until the process and all its workers have ended.
     pub async fn ended(mut self) -> ExitStatus {
         let status = until("the daemon ends", || {
             let status = self.child.try_wait().unwrap();
@@ -185,7 +185,7 @@ impl DaemonProcess {
         status
     }
 
-    /// Kills it as `kill -9` does, and waits until the kernel has ended its workers too.
+    /// Kills the process as `kill -9` does, and waits until the kernel has ended its workers too.
     pub async fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -208,7 +208,7 @@ impl Drop for DaemonProcess {
     }
 }
 
-/// What a command of the command line did.
+/// Outcome of one CLI command.
 #[derive(Debug)]
 pub struct Output {
     pub code: Option<i32>,
@@ -217,7 +217,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Standard output of a command that worked.
+    /// Standard output of a command that must succeed.
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout

@@ -12,7 +12,7 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A folder with these files, which goes with the value.
+/// A temporary folder with these files, removed when the value is dropped.
 pub fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (path, text) in files {
@@ -23,13 +23,13 @@ pub fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-/// What `request.json` of a sample says.
+/// The parsed `request.json` of a sample.
 pub fn request(name: &str) -> serde_json::Value {
     let text = fs::read_to_string(folder(name).join("request.json")).expect("every sample has a test request");
     serde_json::from_str(&text).expect("a test request is JSON")
 }
 
-/// The names of all samples below a folder of `bundles/`.
+/// Names of all samples below a folder of `bundles/`.
 pub fn names(below: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles").join(below);
     let mut names: Vec<String> = fs::read_dir(folder)

@@ -1,14 +1,14 @@
-//! Waiting for a condition instead of for a time.
+//! Waits for conditions instead of fixed times.
 
 use std::{
     future::Future,
     time::{Duration, Instant},
 };
 
-/// How long a condition may take to come true.
+/// Time limit for a condition.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks again and again until there is a value, and fails the test when there is none for too long.
+/// Polls until the condition yields a value, and fails the test when that takes too long.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
     let started = Instant::now();
     loop {

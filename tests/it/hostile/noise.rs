@@ -1,5 +1,5 @@
-//! Noise: bytes that are no frames, frames that are no requests, requests that make no sense. The same seed gives the
-//! same noise.
+//! Noise: bytes that are not frames, frames that are not requests, and requests that make no sense. A seed always gives
+//! the same noise.
 
 use crate::protocol::wire::{Language, frame};
 use serde_json::{Map, Value, json};
@@ -34,11 +34,11 @@ impl Random {
     }
 }
 
-/// What goes down one connection.
+/// Bytes for one connection.
 pub struct Batch {
     pub bytes: Vec<u8>,
     pub frames: usize,
-    /// Answers to wait for; none when the daemon may close the connection at any frame.
+    /// Number of answers to wait for; 0 if the daemon may close the connection at any frame.
     pub answers: usize,
 }
 
@@ -61,7 +61,7 @@ impl Noise {
                 _ => bytes.extend(self.senseless(id)),
             }
         }
-        // Whole frames are answered one by one.
+        // Each whole frame gets an answer.
         Batch { bytes, frames, answers: if sort >= 2 { frames } else { 0 } }
     }
 
@@ -74,7 +74,7 @@ impl Noise {
             1 => frame[..4].copy_from_slice(&u32::MAX.to_le_bytes()),
             2 => frame[13..17].copy_from_slice(&(self.0.next() as u32).to_le_bytes()),
             _ => {
-                // Both lengths agree and are just below the limit, and nothing of that follows.
+                // Both lengths agree and are just below the limit, but the payload does not follow.
                 frame[..4].copy_from_slice(&(16_777_216_u32).to_le_bytes());
                 frame[13..17].copy_from_slice(&(16_777_216_u32 - 13).to_le_bytes());
             }
@@ -85,12 +85,12 @@ impl Noise {
     /// A whole frame around random bytes.
     fn garbled(&mut self, id: u64) -> Vec<u8> {
         let mut payload = self.0.bytes(120);
-        // Empty payloads are empty requests, some of which make sense.
+        // An empty payload is an empty request, which some commands accept.
         payload.insert(0, self.0.one(&[b'{', 0x81, 0x82, 0x8f, 0xde, 0xdf, 0x93, 0xdd, 0xc1, b'[']));
         frame(id, self.command(), &payload)
     }
 
-    /// A request whose fields have the right names and wrong values, in either language.
+    /// A request whose fields have the right names and wrong values, in either encoding.
     fn senseless(&mut self, id: u64) -> Vec<u8> {
         const FIELDS: [&str; 29] = [
             "activate",
@@ -127,7 +127,7 @@ impl Noise {
         for _ in 0..self.0.below(6) {
             request.insert(self.0.one(&FIELDS).into(), self.value(3));
         }
-        // No function has such a name, and none can be made that has.
+        // No function has such a name, and none can be created with it.
         let wrong = [json!("no such function"), json!(7), json!([]), json!({}), Value::Null, json!(""), json!("a:b:c")];
         request.insert("function_id".into(), self.0.one(&wrong));
         request.insert("name".into(), self.0.one(&wrong));
@@ -135,7 +135,7 @@ impl Noise {
         frame(id, self.command(), &language.write(&request.into()))
     }
 
-    /// A command that needs a function or a name, or none that exists.
+    /// A command that needs a function or a name, or a command that does not exist.
     fn command(&mut self) -> u8 {
         self.0.one(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 0x0B, 0x0C, 0x0D, 0x0E, 0x10, 0xff])
     }
@@ -157,7 +157,7 @@ impl Noise {
     }
 }
 
-/// Requests in which one field is an array in an array in an array, in both languages, closed and not.
+/// Requests in which one field is a deeply nested array, in both encodings, closed and not.
 pub fn nested(field: &str, depth: usize) -> [Vec<u8>; 4] {
     let json = |end: &str| format!("{{\"{field}\": {}{}", "[".repeat(depth), end.repeat(depth)).into_bytes();
     let mut packed = vec![0x81, 0xa0 + field.len() as u8];

@@ -1,4 +1,4 @@
-//! The access log: a line for each request, and where it goes.
+//! The access log: one line for each request, and its destination.
 
 use super::{curl, curl_with, daemon_with};
 use crate::harness::{DaemonProcess, TestDaemon, get, until};
@@ -66,7 +66,7 @@ async fn each_request_has_a_line() {
     let request = CreateTokenRequest { name: "ci".into(), scopes: vec![Scope::Read], ..CreateTokenRequest::default() };
     let token = daemon.call(&request).await.unwrap().token.reveal().to_owned();
     curl(&daemon, &["-H", &format!("Authorization: Bearer {token}")], "/api/functions").await;
-    // One whose client leaves in the middle.
+    // The client of this request disconnects in the middle of the answer.
     let mut stream = TcpStream::connect(daemon.http()).await.unwrap();
     stream.write_all(b"GET /functions/f/stream HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     stream.read_exact(&mut [0; 600]).await.unwrap();
@@ -109,7 +109,7 @@ async fn each_request_has_a_line() {
     assert!(!text.contains(&token) && !text.contains("secret"), "{text}");
 }
 
-/// W3C Trace Context goes through to the function as it came.
+/// W3C Trace Context reaches the function unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trace_of_a_call_passes_through() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ async fn the_trace_of_a_call_passes_through() {
             assert_eq!(values[0][1], header[1]);
         }
     }
-    // The command socket hands on the same headers.
+    // The command socket passes on the same headers.
     let given = Fields(vec![("traceparent".into(), parent.into()), ("tracestate".into(), state.into())]);
     let seen = daemon.invoke_with(InvokeRequest { headers: Some(given), ..get("f", "/headers") }).await.unwrap();
     let seen: Vec<(String, String)> = serde_json::from_slice(&seen.body.0).unwrap();
@@ -160,7 +160,7 @@ async fn a_file_that_was_moved_away_is_made_anew_at_a_reload() {
     ask("/two").await;
     assert_eq!(until_lines(&log, 1).await[0]["path"], "/two");
     assert_eq!(lines(&moved)[0]["path"], "/one");
-    // Where it goes can change as well.
+    // The log's destination can change as well.
     fs::write(data.path().join("config.toml"), "[http]\naccess_log = \"stderr\"\n").unwrap();
     until("it goes elsewhere", || async {
         ask("/three").await;

@@ -8,7 +8,7 @@ use levain::protocol::message::DeployRequest;
 use serde_json::{Value, json};
 use std::fs;
 
-/// Somebody with the first admin token.
+/// A client with the first admin token.
 struct Admin {
     daemon: TestDaemon,
     header: String,
@@ -26,7 +26,7 @@ impl Admin {
         Self { daemon, header, contract }
     }
 
-    /// What is sent and answered is as `/openapi.json` says.
+    /// Sends a request, and checks it and its answer against `/openapi.json`.
     async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Shown {
         let text = body.as_ref().map(Value::to_string);
         let mut arguments = vec!["-X", method, "-H", &self.header, "-H", "Content-Type: application/json"];
@@ -38,7 +38,7 @@ impl Admin {
         shown
     }
 
-    /// The answer of a call that works.
+    /// Sends a request that must succeed, and returns its answer.
     async fn json(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         let shown = self.call(method, path, body).await;
         assert!((200..300).contains(&shown.status()), "{method} {path}: {shown:?}");
@@ -212,7 +212,7 @@ async fn every_command_has_its_path() {
     let state = admin.json("GET", "/api/manifest", None).await;
     let applied = admin.json("POST", "/api/manifest", Some(json!({"manifest": state}))).await;
     assert_eq!(applied["changes"], json!([]), "{applied}");
-    // What waits for approval is decided both ways; the second way leaves a manifest.
+    // Waiting deployments are decided both ways; the second way leaves a manifest.
     admin.json("PUT", "/api/environments/production", Some(json!({"protected": true}))).await;
     for (word, decision, status) in [("four", "reject", "rejected"), ("five", "approve", "deployed")] {
         let form = json!({"name": "f", "bundle": code(word), "tags": [word]});
@@ -268,7 +268,7 @@ async fn what_is_wrong_is_said_with_its_status() {
         assert_eq!(shown.status(), status, "{method} {path}: {shown:?}");
         assert!(shown.json()["error"].as_str().unwrap().len() > 5, "{shown:?}");
     }
-    // A token for one thing does no other.
+    // A token with one scope cannot do anything else.
     let token = admin.json("POST", "/api/tokens", Some(json!({"name": "reader", "scopes": ["read"]}))).await;
     let header = format!("Authorization: Bearer {}", token["token"].as_str().unwrap());
     let reader = Admin { header, ..admin };
@@ -371,14 +371,14 @@ async fn a_deploy_with_a_key_is_carried_out_once() {
     };
     let first = send(&["\"a b\""], "one").await;
     assert_eq!((first.status(), first.json()["isNewFunction"].as_bool()), (201, Some(true)), "{first:?}");
-    // The quotes are those of the header, and no part of the key.
+    // The quotes belong to the header's syntax, not to the key.
     let again = send(&["a b"], "one").await;
     assert_eq!((again.status(), again.json()), (201, first.json()));
     let mixed = send(&["a b"], "two").await;
     assert_eq!((mixed.status(), mixed.json()["code"].as_str()), (422, Some("IDEMPOTENCY_KEY_REUSED")), "{mixed:?}");
     assert_eq!(send(&["a", "b"], "one").await.status(), 400, "two keys");
     assert_eq!(admin.daemon.deployments("f").await.len(), 1);
-    // Another client's keys are its own.
+    // Keys of different clients are independent.
     let (version, idempotency_key) = (Some("v1".into()), Some("a b".into()));
     let other = DeployRequest { function_id: "f".into(), version, idempotency_key, ..DeployRequest::default() };
     assert_eq!(admin.daemon.call(&other).await.unwrap().version, "v1");
@@ -436,13 +436,13 @@ async fn a_deploy_may_be_a_form() {
         assert_eq!(shown.status(), 400, "{parts:?}: {shown:?}");
         assert!(shown.text().contains(part), "{part}: {}", shown.text());
     }
-    // It is made with its first deploy, and goes with the failure of that.
+    // The function would be created by its first deployment, and is removed when that fails.
     let shown = curl(&admin.daemon, &[], "/functions/f").await;
     assert_eq!(shown.json()["code"], "FUNCTION_NOT_FOUND", "{shown:?}");
     admin.daemon.stop().await;
 }
 
-/// What the function `shop` answers.
+/// Invokes the function `shop`.
 async fn shop(admin: &Admin) -> Value {
     curl(&admin.daemon, &[], "/functions/shop").await.json()
 }
@@ -467,7 +467,7 @@ async fn variables_are_set_listed_and_deleted_as_other_systems_do() {
     assert_eq!(admin.call("GET", &format!("{path}?reveal"), None).await.status(), 403);
     let generations = admin.json("GET", &format!("{path}/API_KEY/generations"), None).await;
     assert_eq!(generations["generations"][0]["generation"], 1);
-    // Who deploys one function has no say over all of them, and does not read the trail.
+    // A token that deploys one function cannot set variables of all functions, and cannot read the audit trail.
     let token = json!({"name": "ci", "scopes": ["deploy"]});
     let token = admin.json("POST", "/api/tokens", Some(token)).await["token"].as_str().unwrap().to_owned();
     let header = admin.header.clone();

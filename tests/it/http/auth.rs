@@ -1,4 +1,4 @@
-//! Tokens, as callers over HTTP meet them.
+//! Tokens, as seen by callers over HTTP.
 
 use super::{Shown, curl, daemon};
 use crate::harness::{TestDaemon, until};
@@ -14,7 +14,7 @@ use std::fs;
 
 const CODE: &str = "export default (req) => Response.json([...req.headers.keys()]);";
 
-/// A daemon with the functions `open`, which is public, and `f` and `g`, which ask for a token.
+/// Starts a daemon with the public function `open`, and `f` and `g`, which require a token.
 async fn with_functions() -> TestDaemon {
     let daemon = daemon().await;
     let token = SettingsPatch { auth: Some(Auth::Token), ..SettingsPatch::default() };
@@ -184,7 +184,7 @@ async fn who_deploys_changes_no_variable_that_a_protected_environment_finds() {
         let header = format!("Authorization: Bearer {token}");
         curl(&daemon, &["-H", &header, "-X", "DELETE"], &format!("/api/functions/f/env/K{query}")).await
     };
-    // The environment itself, what it takes variables from, and what all find.
+    // The protected environment itself, the parent that it takes variables from, and the variables of all environments.
     let guarded = [
         (", \"environment\": \"vault\"", "?environment=vault"),
         (", \"environment\": \"base\"", "?environment=base"),
@@ -202,7 +202,7 @@ async fn who_deploys_changes_no_variable_that_a_protected_environment_finds() {
         assert_eq!(shown.status(), 200, "{shown:?}");
         assert_eq!(code(&delete(&deployer, query).await), refusal(ErrorCode::Forbidden), "{query}");
     }
-    // Elsewhere, and once nothing is protected any more.
+    // Other environments are open, and so are all once the protection is lifted.
     let staging = (", \"environment\": \"staging\"", "?environment=staging");
     assert_eq!(set(&own, staging.0, "of-the-deployer").await.status(), 200);
     assert_eq!(delete(&own, staging.1).await.status(), 200);

@@ -1,4 +1,4 @@
-//! Holds requests and answers against `/openapi.json`.
+//! Checks requests and answers against `/openapi.json`.
 
 use super::{Shown, curl};
 use crate::harness::TestDaemon;
@@ -6,21 +6,21 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// The document, and what of it was seen to be so.
+/// The document, and the operations that have been seen to work.
 pub struct Contract {
     document: Value,
     worked: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Contract {
-    /// What a daemon says of itself.
+    /// Reads a daemon's own document.
     pub async fn of(daemon: &TestDaemon) -> Self {
         let shown = curl(daemon, &[], "/openapi.json").await;
         assert_eq!((shown.status(), shown.header("content-type")), (200, "application/json"));
         Self { document: shown.json(), worked: Mutex::default() }
     }
 
-    /// Fails where an answer is not as the document says, or where a request is not, although it worked.
+    /// Fails if an answer does not match the document, or if a request does not match it and yet worked.
     pub fn check(&self, (method, target, body): (&str, &str, Option<&Value>), shown: &Shown) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Some((template, operation)) = self.operation(method, path) else {
@@ -38,7 +38,7 @@ impl Contract {
         for (name, _) in headers.filter(|(_, header)| header["required"] == true) {
             shown.header(name);
         }
-        // Of bytes there is nothing more to say.
+        // Other media types have no schema worth checking.
         if content_type == "application/json" {
             self.validate(schema, &shown.json(), &format!("the answer {status} of {method} {target}"));
         }
@@ -61,7 +61,7 @@ impl Contract {
         }
     }
 
-    /// Those operations below `/api/` that were not seen to work.
+    /// Operations below `/api/` that have not been seen to work.
     pub fn unseen(&self) -> Vec<String> {
         let worked = self.worked.lock();
         let paths = self.document["paths"].as_object().unwrap().iter().filter(|it| it.0.starts_with("/api/"));
@@ -70,7 +70,7 @@ impl Contract {
         operations.filter(|it| !worked.contains(it)).map(|(method, path)| format!("{method} {path}")).collect()
     }
 
-    /// What is at a path: a template that is written out goes before one with placeholders.
+    /// Finds the operation of a path: a literal template is preferred to one with placeholders.
     fn operation(&self, method: &str, path: &str) -> Option<(&str, &Value)> {
         let fits = |template: &str| {
             let (templates, parts): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());

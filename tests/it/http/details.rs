@@ -1,4 +1,4 @@
-//! What callers are told of a failure, by who they are.
+//! Details of a failure, depending on the caller.
 
 use super::{Shown, curl, daemon, daemon_with};
 use crate::harness::TestDaemon;
@@ -9,7 +9,7 @@ use levain::{
 };
 use serde_json::Value;
 
-/// Fails in every way that has something to tell, and asks the daemon itself on demand.
+/// Fails in every way that has details, and sends requests to the daemon on demand.
 const CODE: &str = r#"
 export default async (req) => {
     const url = new URL(req.url);
@@ -33,7 +33,7 @@ async fn with_function(change: impl FnOnce(&mut levain::config::Config)) -> Test
     daemon
 }
 
-/// Whether an answer has nothing but what strangers may know.
+/// Whether an answer is limited to the fields that strangers may see.
 fn is_bare(shown: &Shown) -> bool {
     let told = shown.json();
     let names: Vec<&str> = told.as_object().unwrap().keys().map(String::as_str).collect();
@@ -67,7 +67,7 @@ async fn whoever_comes_from_elsewhere_gets_the_code_and_a_sentence() {
         &["-H", "X-Real-IP: 192.0.2.1"],
         &["-H", "Via: 1.1 proxy"],
         &["-H", "Host: shop.example.com"],
-        // A name that leads to this machine, of somebody else's.
+        // A host of another domain that begins with `localhost`.
         &["-H", "Host: localhost.example.com"],
         &["--http1.0"],
         &["--http2-prior-knowledge", "-H", "Via: 2 proxy"],
@@ -83,7 +83,7 @@ async fn whoever_comes_from_elsewhere_gets_the_code_and_a_sentence() {
             assert!(shown.status() == status && has_details(&shown), "{arguments:?} {path}: {shown:?}");
         }
     }
-    // The log has it all.
+    // The log has all details.
     daemon.until_logged("f", "duplicate key 4711").await;
     daemon.stop().await;
 }
@@ -128,7 +128,7 @@ async fn a_token_or_the_environment_for_development_brings_the_details_back() {
         for (header, sees_all) in &cases {
             let shown = curl(&daemon, &["-H", header, "-H", via], "/functions/f/throw").await;
             match (auth, sees_all) {
-                // Whoever may only read may not call it.
+                // A token with the scope `read` must not call the function.
                 (Auth::Token, true) if shown.status() == 403 => assert!(shown.text().contains("`reader`"), "{shown:?}"),
                 (_, true) => assert!(has_details(&shown) && shown.status() == 502, "{header}: {shown:?}"),
                 (Auth::Public, false) => assert!(is_bare(&shown) && shown.status() == 502, "{header}: {shown:?}"),
@@ -160,7 +160,7 @@ async fn the_setting_opens_or_closes_it_for_all() {
         let daemon = with_function(|config| config.http.error_details = setting).await;
         let shown = curl(&daemon, arguments, "/functions/f/throw").await;
         assert!(has_details(&shown) == sees_all && is_bare(&shown) != sees_all, "{setting:?}: {shown:?}");
-        // Management has a token of its own, and is told everything.
+        // Management requires a token, and shows all details.
         let admin = std::fs::read_to_string(daemon.data_dir().join("admin.token")).unwrap();
         let header = format!("Authorization: Bearer {}", admin.trim());
         let arguments = ["-H", &header, "-H", "Via: 1.1 proxy", "-d", r#"{"path": "/throw"}"#];
@@ -170,7 +170,7 @@ async fn the_setting_opens_or_closes_it_for_all() {
     }
 }
 
-/// What a function gets that asks the daemon by a loopback address.
+/// Has the function request a path of the daemon by a loopback address, and returns the answer.
 async fn asked_by_a_function(daemon: &TestDaemon, path: &str) -> (u16, Value) {
     let url = format!("http://127.0.0.1:{}{path}", daemon.http().port());
     let answer = daemon.get("f", &format!("/ask?url={url}")).await;

@@ -1,25 +1,25 @@
-//! A reader of Prometheus' text format, version 0.0.4, that takes nothing which the format does not allow.
+//! A strict reader of Prometheus' text format, version 0.0.4.
 
 use std::collections::{BTreeMap, HashSet};
 
 /// Labels and their values.
 pub type Labels = BTreeMap<String, String>;
 
-/// A family as it was read.
+/// A metric family of the page.
 #[derive(Debug, Default)]
 pub struct Family {
     pub kind: String,
     pub help: String,
-    /// By the sample's name, which ends in `_bucket`, `_sum` or `_count` in a histogram.
+    /// Samples by name, which ends in `_bucket`, `_sum` or `_count` in a histogram.
     pub samples: Vec<(String, Labels, f64)>,
 }
 
-/// A page as it was read.
+/// Families of a page, by name.
 #[derive(Debug, Default)]
 pub struct Page(pub BTreeMap<String, Family>);
 
 impl Page {
-    /// Reads a page; what is wrong with it fails the test.
+    /// Parses a page; any violation of the format fails the test.
     pub fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'), "the last line has an end");
         let mut families: BTreeMap<String, Family> = BTreeMap::new();
@@ -58,12 +58,12 @@ impl Page {
         page
     }
 
-    /// The value of the one sample with these labels.
+    /// Returns the value of the one sample with these labels.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.find(name, labels).unwrap_or_else(|| panic!("no {name} {labels:?}: {:?}", self.0.get(name)))
     }
 
-    /// The same where there is one.
+    /// Returns the value of the sample with these labels, if it exists.
     pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let wanted: Labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let samples = self.0.values().flat_map(|it| &it.samples);
@@ -104,7 +104,7 @@ fn sample(line: &str) -> (String, Labels, f64) {
     (name.into(), labels, value)
 }
 
-/// The text up to the closing quote, and what follows it.
+/// Splits a text at the closing quote.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = text.char_indices();
@@ -122,7 +122,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Buckets rise up to `+Inf`, which has all that were counted.
+/// Checks that buckets rise up to `+Inf`, which counts all observations.
 fn check_buckets(name: &str, family: &Family) {
     let mut by_labels: BTreeMap<Labels, Vec<(f64, f64)>> = BTreeMap::new();
     for (sample, labels, value) in &family.samples {

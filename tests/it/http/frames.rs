@@ -1,4 +1,4 @@
-//! A client of HTTP/2 that says whatever a test wants it to say, byte by byte (RFC 9113).
+//! An HTTP/2 client that sends whatever a test asks for, byte by byte (RFC 9113).
 
 use std::{collections::HashMap, mem, net::SocketAddr, time::Duration};
 use tokio::{
@@ -32,21 +32,21 @@ pub const REFUSED_STREAM: u32 = 7;
 pub const COMPRESSION_ERROR: u32 = 9;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// How long the daemon may take to say something.
+/// Time limit for a frame of the daemon.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Section 4.1.
+/// Encodes a frame (section 4.1).
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// One setting (section 6.5.1).
+/// Encodes one setting (section 6.5.1).
 pub fn setting(id: u16, value: u32) -> Vec<u8> {
     [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()
 }
 
-/// A header as a literal that nobody keeps (RFC 7541, section 6.2.2).
+/// Encodes a header as a literal without indexing (RFC 7541, section 6.2.2).
 pub fn literal(name: &str, value: &str) -> Vec<u8> {
     let mut bytes = vec![0];
     for text in [name, value] {
@@ -56,7 +56,7 @@ pub fn literal(name: &str, value: &str) -> Vec<u8> {
     bytes
 }
 
-/// A length behind a clear first bit (RFC 7541, section 5.1).
+/// Encodes a length behind a clear first bit (RFC 7541, section 5.1).
 pub fn integer(mut number: usize, into: &mut Vec<u8>) {
     if number < 127 {
         return into.push(number as u8);
@@ -70,18 +70,18 @@ pub fn integer(mut number: usize, into: &mut Vec<u8>) {
     into.push(number as u8);
 }
 
-/// The header list of a request, and further headers.
+/// Encodes the header list of a request, and further headers.
 pub fn head(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let pseudo = [(":method", method), (":scheme", "http"), (":authority", "x"), (":path", path)];
     pseudo.iter().chain(more).flat_map(|(name, value)| literal(name, value)).collect()
 }
 
-/// A whole request without a body.
+/// Encodes a whole request without a body.
 pub fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &head("GET", path, &[]))
 }
 
-/// A frame that has come.
+/// A received frame.
 #[derive(Debug, Clone)]
 pub struct Frame {
     pub kind: u8,
@@ -91,63 +91,63 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The code of a GOAWAY or RST_STREAM.
+    /// The error code of a GOAWAY or RST_STREAM.
     pub fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
     }
 }
 
-/// What has become of a connection.
+/// State of a connection at the end of a test.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct End {
-    /// The code of the last GOAWAY.
+    /// Error code of the last GOAWAY.
     pub goaway: Option<u32>,
-    /// The streams that were reset, and why.
+    /// Streams that were reset, with their error codes.
     pub resets: Vec<(u32, u32)>,
-    /// The streams that got a head.
+    /// Streams that were answered with a head.
     pub answered: Vec<u32>,
-    /// Whether the daemon has closed it.
+    /// Whether the daemon has closed the connection.
     pub is_closed: bool,
 }
 
-/// The client.
+/// The HTTP/2 client.
 pub struct Peer {
     stream: TcpStream,
     seen: Vec<u8>,
-    /// What streams may send at first, and how much more, or less, each and the connection as a whole may by now
-    /// (section 5.2).
+    /// Initial window of streams, and the difference from it for each stream and the connection as a whole (section
+    /// 5.2).
     window: i64,
     windows: HashMap<u32, i64>,
-    /// Whether there are settings that the daemon does not keep before it is told that they have come (section 6.5.3).
+    /// Whether settings of the daemon await an acknowledgement, before which it does not apply them (section 6.5.3).
     is_asked: bool,
 }
 
-/// What has become of a body.
+/// Outcome of an upload.
 pub struct Sent {
     pub bytes: usize,
-    /// What came meanwhile.
+    /// Frames received meanwhile.
     pub seen: Vec<Frame>,
 }
 
-/// What a stream, and the connection, may send before anything else is said (section 6.9.2).
+/// Initial window of a stream and of the connection (section 6.9.2).
 const WINDOW: i64 = 65_535;
 
 impl Peer {
-    /// Connects, and says nothing.
+    /// Connects without sending anything.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         Self { stream, seen: Vec::new(), window: WINDOW, windows: HashMap::new(), is_asked: false }
     }
 
-    /// Connects and begins as a client should, with these settings.
+    /// Connects and sends the preface and these settings.
     pub async fn begin(address: SocketAddr, settings: &[u8]) -> Self {
         let mut peer = Self::connect(address).await;
         peer.send(&[PREFACE, &frame(SETTINGS, 0, 0, settings)].concat()).await;
         peer
     }
 
-    /// Sends as much as the daemon takes before it closes the connection, or takes nothing for a while. Says how much.
+    /// Sends bytes until the daemon closes the connection or takes none for a while, and returns the number sent.
     pub async fn send(&mut self, bytes: &[u8]) -> usize {
         let mut sent = 0;
         while sent < bytes.len() {
@@ -159,7 +159,7 @@ impl Peer {
         sent
     }
 
-    /// Sends a body as the daemon lets it, until it lets no more of it for a while.
+    /// Sends a body within the daemon's windows, until the daemon grants no more for a while.
     pub async fn upload(&mut self, stream: u32, bytes: usize) -> Sent {
         let mut sent = Sent { bytes: 0, seen: Vec::new() };
         while sent.bytes < bytes {
@@ -202,7 +202,7 @@ impl Peer {
         }
     }
 
-    /// The next frame; none once the connection is closed.
+    /// The next frame, or `None` once the connection is closed.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(header) = self.seen.first_chunk::<9>() {
@@ -225,7 +225,7 @@ impl Peer {
         }
     }
 
-    /// What comes until the daemon closes the connection, or answers a PING that is sent now: then it goes on.
+    /// Collects frames until the daemon closes the connection, or answers a PING that is sent now and so goes on.
     pub async fn outcome(&mut self) -> End {
         self.send(&frame(PING, 0, 0, b"the end?")).await;
         let mut end = End::default();

@@ -1,4 +1,4 @@
-//! Calls of functions over HTTP.
+//! Invocations of functions over HTTP.
 
 use super::{curl, curl_with, daemon, daemon_with, exchange};
 use crate::harness::TestDaemon;
@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Tells what it got; streams, counts, fails and waits on demand.
+/// Describes its request; streams, counts, fails and waits on demand.
 const CODE: &str = r#"
 export default async (req) => {
     const url = new URL(req.url);
@@ -77,7 +77,7 @@ async fn a_request_and_its_answer_pass_whole() {
     assert_eq!((shown.all("set-cookie"), shown.header("x-own")), (vec!["a=1", "b=2"], "yes"));
     assert!(shown.header("x-levain-invocation-id").starts_with("exec-"));
     assert_eq!(shown.header("x-levain-version"), "v1");
-    // The function's own come first.
+    // The function's own entries come first.
     let timing = shown.all("server-timing").join(", ");
     let timing: Vec<_> = timing.split(", ").map(|it| it.split_once(";dur=").unwrap()).collect();
     let names: Vec<_> = timing.iter().map(|(name, _)| *name).collect();
@@ -108,14 +108,14 @@ async fn a_function_is_found_by_its_path_or_its_host() {
     let port = daemon.http().port();
     let shown = curl(&daemon, &[], &format!("http://f.localhost:{port}/functions/x?y")).await;
     assert_eq!((shown.json()["path"].as_str(), own(&shown).as_str()), (Some("/functions/x?y"), "two"));
-    // With a dot behind it a name is the same one, wherever it is asked for.
+    // Case, a trailing dot and a port do not change which function a host names.
     for host in ["F.LocalHost", "f.localhost.", "v1--f.localhost.:80"] {
         let shown = curl(&daemon, &["-H", &format!("Host: {host}")], "/x").await;
         assert_eq!((shown.status(), shown.json()["path"].as_str()), (200, Some("/x")), "{host}");
     }
     let shown = curl(&daemon, &["--http2-prior-knowledge"], &format!("http://f.localhost:{port}/")).await;
     assert_eq!((shown.status(), shown.head[0].starts_with("HTTP/2")), (200, true));
-    // One of two versions, by the header that the daemon itself understands.
+    // The header of the daemon chooses one of two versions.
     let request = SetTrafficRequest {
         function_id: "f".into(),
         version: Some(VersionRef::Number(1)),
@@ -172,7 +172,7 @@ async fn bodies_stream_in_both_directions() {
     }
     let shown = curl_with(&daemon, &["-T", "-", "-X", "POST"], "/functions/f/count", &large).await;
     assert_eq!(shown.json()["bytes"], large.len());
-    // The function sees what has come before the rest is sent.
+    // The function sees the first part of the body before the rest is sent.
     let mut stream = TcpStream::connect(daemon.http()).await.unwrap();
     stream
         .write_all(b"POST /functions/f/echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
@@ -231,7 +231,7 @@ async fn a_connection_serves_one_request_after_the_other() {
     let daemon = with_function().await;
     let one = "GET /functions/f/status?of=202 HTTP/1.1\r\nhost: x\r\n\r\n";
     let last = "GET /functions/f/status?of=203 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    // Sent at once, answered in order.
+    // Requests sent at once are answered in order.
     let answers = exchange(daemon.http(), format!("{one}{one}{last}").as_bytes()).await;
     let statuses: Vec<_> = answers.lines().filter(|it| it.starts_with("HTTP/1.1")).map(|it| &it[9..12]).collect();
     assert_eq!(statuses, ["202", "202", "203"], "{answers}");
@@ -272,7 +272,7 @@ async fn the_callers_own_id_comes_back() {
     daemon.stop().await;
 }
 
-/// What runs is answered when the daemon stops, and nothing else begins.
+/// A stop lets running invocations finish, and refuses new ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_what_runs_finish() {
     let daemon = with_function().await;

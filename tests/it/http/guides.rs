@@ -1,7 +1,7 @@
-//! The commands that people bring along from another platform, typed as they stand in its guides.
+//! Commands from the guides of another platform, typed as its users know them.
 //!
-//! Only what is different on each machine is put in: the address, the token, the function's id. What the guides leave
-//! out with `...` is what stood in their first command.
+//! Only the parts that differ on each machine are filled in: the address, the token, the function's id. The guides
+//! abbreviate their first command's URL as `...`.
 
 use super::daemon;
 use crate::{
@@ -14,7 +14,7 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Somebody in a folder with archives, a token, and the id of a function.
+/// A shell in a folder with archives, a token, and the id of a function.
 struct Shell {
     daemon: TestDaemon,
     token: String,
@@ -40,7 +40,7 @@ impl Shell {
         self.type_text(&format!("tar -czf {archive} index.ts")).await;
     }
 
-    /// Types a command, and gives what it prints.
+    /// Runs a command, and returns its output.
     async fn type_text(&self, line: &str) -> String {
         let line = line
             .replace("http://localhost:8080", &format!("http://{}", self.daemon.http()))
@@ -58,14 +58,14 @@ impl Shell {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{line}: {error}: {text}"))
     }
 
-    /// The same for a command that is written in short.
+    /// Runs an abbreviated command.
     async fn type_short(&self, line: &str) -> Value {
         let line = line.replace("...", "http://localhost:8080/api/functions");
         self.type_json(&format!("{line} -H \"Authorization: Bearer YOUR_TOKEN\"")).await
     }
 }
 
-/// Whether all of these fields are in an answer, with these values.
+/// Checks that an answer has all of these fields, with these values.
 #[track_caller]
 fn has(answer: &Value, fields: Value) {
     for (name, value) in fields.as_object().unwrap() {
@@ -144,7 +144,7 @@ async fn the_guide_to_versions_works_as_it_is_written() {
         history["deployments"].as_array().unwrap().iter().filter(|it| it["isActive"] == true).collect();
     assert_eq!((active.len(), &active[0]["version"]), (1, &json!(1)), "{history}");
 
-    // A function from before: deployed again, it has versions.
+    // An existing function has versions once it is deployed again.
     shell.pack("existing-function.tar.gz", "old ").await;
     let existing = shell
         .type_short(r#"curl -X POST .../deploy -F "name=existing-function" -F "archive=@existing-function.tar.gz""#)

@@ -1,4 +1,4 @@
-//! What a request may have, and what is said about one that has something else.
+//! Accepted fields of a request, and the errors about others.
 
 use super::{Admin, base64, code};
 use crate::{
@@ -42,7 +42,7 @@ async fn what_changes_something_has_no_unknown_fields() {
         let error = said(&curl(&admin.daemon, &arguments, "/api/functions/deploy").await);
         assert!(error.contains(&format!("`{}`", field.split('=').next().unwrap())), "{error}");
     }
-    // What the path says is not said otherwise beside it; the function may be named in another way.
+    // The function in the path must not be contradicted by a field; the field may name it by its other identifier.
     let id = admin.json("GET", "/api/functions/f", None).await["function_id"].as_str().unwrap().to_owned();
     let path = format!("/api/functions/{id}/deploy");
     let send = async |name: &str| {
@@ -56,7 +56,7 @@ async fn what_changes_something_has_no_unknown_fields() {
     }
     let missing = said(&admin.call("POST", "/api/functions/deploy", Some(json!({"bundle": code("x")}))).await);
     assert_eq!(missing, "the field `name` is missing");
-    // Nothing of all this was carried out, and what only reads takes no notice.
+    // The refused requests have changed nothing, and commands that only read ignore unknown fields.
     let versions = curl(&admin.daemon, &["-H", &admin.header], "/api/functions/f/versions?later=1").await.json();
     assert_eq!(versions["versions"].as_array().unwrap().len(), 2, "{versions}");
     assert_eq!(curl(&admin.daemon, &[], "/functions/f").await.text(), "two");
@@ -77,7 +77,7 @@ async fn a_form_is_read_as_its_header_says() {
     };
     let typed = "const word: string = 'typed'; export default () => new Response(word)";
     let (name, follow) = (("name=\"name\"", "f"), ("name=\"follow\"", "true"));
-    // Whatever case the media type is written in; and code is what its file name says.
+    // The media type is case-insensitive, and a file's extension decides its language.
     let shown =
         send("Multipart/Form-Data; Boundary=x", &[name, follow, ("name=bundle; filename=hello.ts", typed)]).await;
     assert_eq!(shown.status(), 201, "{}", shown.text());
@@ -85,7 +85,7 @@ async fn a_form_is_read_as_its_header_says() {
     let broken =
         send("multipart/form-data; boundary=x", &[name, ("name=bundle; filename=\"../a b.ts\"", "let a: =")]).await;
     assert!(broken.json()["error"].as_str().unwrap().contains("bundle.ts"), "{}", broken.text());
-    // A name that is no plain ASCII (RFC 8187).
+    // A file name that is not plain ASCII (RFC 8187).
     let files = [
         name,
         ("name=\"files\"; filename*=UTF-8''h%C3%A4llo.ts", "export const word: string = 'far'"),
@@ -120,7 +120,7 @@ async fn a_message_says_what_to_do() {
         let said = error("POST", "/api/functions/f/rollback", json!({ "version": version })).await;
         assert!(said.contains("a version's number, its label, or an alias"), "{said}");
     }
-    // Who calls a function has no data directory to look into.
+    // A function's caller has no access to the data directory, so the message does not point there.
     admin.json("PATCH", "/api/functions/f", Some(json!({"settings": {"auth": "token"}}))).await;
     let outside = curl(&admin.daemon, &[], "/functions/f").await;
     let says = |shown: &Shown| shown.json()["error"].as_str().unwrap().to_owned();
