@@ -1,4 +1,4 @@
-//! What the compiler cannot check: the direction of imports, the length of files, a test file for each command.
+//! Rules that the compiler cannot check: the direction of imports, the length of files, a test file for each command.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -20,10 +20,10 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// Lines a source file may have before its tests.
+/// Limit of a source file's lines before its tests.
 const LINES_MAX: usize = 400;
 
-/// Files of `src/commands/` that hold no command.
+/// Files of `src/commands/` without a command.
 const NO_COMMANDS: [&str; 17] = [
     "mod",
     "activate",
@@ -65,7 +65,7 @@ fn is_test_file(path: &Path) -> bool {
     path.components().any(|it| it.as_os_str().to_string_lossy().trim_end_matches(".rs").ends_with("tests"))
 }
 
-/// The names of the crate's modules that a line of code uses: `crate::a::…` and each name in `crate::{a::…, b}`.
+/// Names of the crate's modules that a line of code uses: `crate::a::…` and each name in `crate::{a::…, b}`.
 fn imports(code: &str) -> Vec<String> {
     let mut names = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -99,7 +99,7 @@ fn identifier(text: &str) -> String {
     text.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect()
 }
 
-/// The code of a file without its comments and without the tests at its end.
+/// The code of a file without comments and without the tests at its end.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
@@ -153,8 +153,8 @@ fn every_command_has_a_test_file() {
     }
 }
 
-/// Cargo gives a dependency all the features that anything in the build asks for, the tests' own dependencies included. A
-/// feature that only they ask for would have the tests check other code than is shipped.
+/// Cargo gives a dependency all the features that any part of the build asks for, the tests' own dependencies included.
+/// A feature that only the tests ask for would make them check other code than is shipped.
 #[test]
 fn dependencies_have_the_same_features_in_tests() {
     let with_features = |edges: &str| {

@@ -1,4 +1,4 @@
-//! Idempotency keys of deployments: what comes twice is carried out once.
+//! Idempotency keys of deployments: a repeated request is carried out once.
 
 use crate::harness::{DaemonProcess, Gate, TestDaemon, is_refused, refused};
 use levain::{
@@ -32,7 +32,7 @@ async fn rows(client: &Client) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_at_once_one_is_carried_out() {
     let daemon = TestDaemon::start_gated(|_| {}).await;
-    // It is loaded when all others have come.
+    // The version finishes loading after all requests have arrived.
     let gate = Gate::shut(daemon.data_dir());
     let deploy = request("a", &format!("{} export default () => new Response('slow')", gate.wait()));
     let mut calls = JoinSet::new();
@@ -47,7 +47,7 @@ async fn of_many_at_once_one_is_carried_out() {
     gate.open();
     let answer = calls.join_next().await.expect("the last").expect("an outcome").expect("it is carried out");
     assert_eq!(rows(daemon.client()).await, 1);
-    // Later it is told the same, to the last field.
+    // A later request gets an identical answer.
     assert_eq!(daemon.call(&deploy).await.as_ref(), Ok(&answer));
     assert!(answer.new_function && answer.published);
     assert_eq!(rows(daemon.client()).await, 1);
@@ -69,7 +69,7 @@ async fn a_key_stands_for_one_request_also_after_a_restart() {
     }
     let second = daemon.call(&request("b", other)).await.unwrap();
     assert_eq!((second.number, second.new_function), (2, false));
-    // The answer is the old one, and LIVE stays where it is.
+    // The answer is the old one, and LIVE does not move.
     assert_eq!(daemon.call(&request("a", CODE)).await.as_ref(), Ok(&first));
     assert_eq!(daemon.info("f").await.active_version.as_deref(), Some("v2"));
     for bad in ["", "ü", "a\nb", &"x".repeat(256)] {
@@ -88,7 +88,7 @@ async fn what_failed_may_be_tried_again_and_a_dry_run_takes_no_key() {
     assert_eq!(daemon.call(&dry).await.unwrap().status, "checked");
     let first = daemon.call(&request("a", CODE)).await.unwrap();
     assert_eq!(first.status, "deployed");
-    // What has nothing to do is answered alike again, too, whatever has happened since.
+    // The answer to a deployment without any effect is repeated too, whatever has happened since.
     let same = daemon.call(&request("b", CODE)).await.unwrap();
     assert_eq!((same.published, &same.deployment_id), (false, &first.deployment_id));
     daemon.redeploy_text("f", None, "export default () => new Response('two')").await.unwrap();
@@ -140,7 +140,7 @@ async fn a_kill_leaves_both_the_deployment_and_its_key_or_neither() {
 
         let daemon = DaemonProcess::start(data.path()).await;
         let client = daemon.client().await;
-        // One that was not done is listed as failed.
+        // A deployment that was cut off is listed as failed.
         assert_eq!(rows(&client).await, 2, "{step}");
         let list = DeploymentsRequest { function_id: "f".into(), ..DeploymentsRequest::default() };
         let newest = client.call(&list).await.unwrap().deployments.remove(0);

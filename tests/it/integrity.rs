@@ -1,4 +1,4 @@
-//! A bundle that somebody changes on disk while the daemon runs: no worker starts with it.
+//! Bundles that change on disk while the daemon runs: workers do not start with them.
 
 use crate::harness::{TestDaemon, text, until};
 use levain::{
@@ -15,7 +15,7 @@ use std::{
 const CODE: &str = "export default () => new Response('published');";
 const OTHER: &str = "export default () => new Response('tampered!');";
 
-/// A daemon with a function whose workers end when they are idle, and the folder of its bundle, which can be written.
+/// Starts a daemon with a function whose workers end when idle, and returns the writable folder of its bundle.
 async fn start() -> (TestDaemon, std::path::PathBuf) {
     let daemon = TestDaemon::start().await;
     let settings = SettingsPatch { idle_timeout_seconds: Some(1), ..SettingsPatch::default() };
@@ -28,7 +28,7 @@ async fn start() -> (TestDaemon, std::path::PathBuf) {
     (daemon, folder)
 }
 
-/// What a call is answered that needs a new worker.
+/// Error of an invocation that needs a new worker.
 async fn refused(daemon: &TestDaemon) -> Error {
     daemon.until_no_workers().await;
     daemon.invoke("f").await.expect_err("no worker starts with the changed bundle")
@@ -54,14 +54,14 @@ fn is_named(error: &Error, folder: &Path, file: &str) {
 async fn no_worker_starts_with_a_bundle_that_was_changed_while_the_daemon_runs() {
     let (daemon, folder) = start().await;
     let file = folder.join("bundle.js");
-    // In place, of the same length.
+    // Changed in place, with the same length.
     assert_eq!(CODE.len(), OTHER.len());
     fs::write(&file, OTHER).unwrap();
     is_named(&refused(&daemon).await, &folder, "bundle.js");
-    // Put right, it is read through once more and served.
+    // Once restored, the bundle is checked again and served.
     fs::write(&file, CODE).unwrap();
     until_served(&daemon).await;
-    // Replaced by another file that claims to be as old.
+    // Replaced by another file with the same modification time.
     let modified = fs::metadata(&file).unwrap().modified().unwrap();
     fs::write(folder.join("new"), OTHER).unwrap();
     fs::rename(folder.join("new"), &file).unwrap();
@@ -69,7 +69,7 @@ async fn no_worker_starts_with_a_bundle_that_was_changed_while_the_daemon_runs()
     is_named(&refused(&daemon).await, &folder, "bundle.js");
     fs::write(&file, CODE).unwrap();
     until_served(&daemon).await;
-    // A file more.
+    // An additional file.
     fs::write(folder.join("more.js"), "").unwrap();
     is_named(&refused(&daemon).await, &folder, "more.js");
     fs::remove_file(folder.join("more.js")).unwrap();

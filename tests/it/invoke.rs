@@ -14,7 +14,7 @@ use levain::{
 };
 use std::time::{Duration, Instant};
 
-/// Answers with all it was given.
+/// Returns everything that the function was given.
 const INSPECT: &str = "export default async (req, ctx) => {
     const url = new URL(req.url);
     return Response.json({
@@ -24,7 +24,7 @@ const INSPECT: &str = "export default async (req, ctx) => {
     });
 };";
 
-/// Answers with a name that its worker has alone, after `?ms=` milliseconds, and never mind who waits.
+/// Answers with a name unique to its worker after `?ms=` milliseconds, even if the caller has left.
 const WHO: &str = "const id = crypto.randomUUID();
 export default async (req) => {
     const ms = Number(new URL(req.url).searchParams.get('ms') ?? 0);
@@ -43,7 +43,7 @@ fn one_worker() -> SettingsPatch {
     SettingsPatch { max_concurrent_executions: Some(1), ..SettingsPatch::default() }
 }
 
-/// The values of one header.
+/// All values of one header.
 fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a str> {
     fields.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
 }
@@ -82,7 +82,7 @@ async fn a_request_reaches_the_function_whole() {
         assert_eq!(seen["ctx"], serde_json::json!({"0": answer.execution_id, "1": "f", "2": "v1", "3": "production"}));
         assert!((1.0..=30_000.0).contains(&seen["left"].as_f64().unwrap()), "{seen}");
     }
-    // What is left out has its default.
+    // Omitted fields get their defaults.
     let seen = json(&daemon.invoke("f").await.unwrap());
     assert_eq!((&seen["method"], &seen["path"], &seen["body"]), (&"GET".into(), &"/".into(), &"".into()));
     let post = InvokeRequest { method: None, body: Some(Body::from(vec![b'x'])), ..request };
@@ -127,7 +127,7 @@ async fn an_answers_head_comes_back_whole() {
     daemon.deploy_sample("echo").await.unwrap();
     let head = daemon.invoke_with(InvokeRequest { method: Some("HEAD".into()), ..get("echo", "/") }).await.unwrap();
     assert_eq!((head.status, head.body.0.len()), (200, 0));
-    // Only the daemon says what only the daemon may say.
+    // A function cannot set the daemon's own headers.
     let own = "export default () => new Response('x', { headers: { 'x-levain-pending': '1', 'x-levain-version': 'v7', 'keep-alive': '9' } });";
     daemon.deploy_text("own", own).await;
     let answer = daemon.get("own", "/").await;
@@ -245,7 +245,7 @@ async fn a_streamed_answer_comes_in_parts_and_ends_with_totals() {
         assert_eq!(total.execution_id, head.execution_id);
         assert!(total.execution_time_ms >= 80.0, "{total:?}");
     }
-    // Without `stream` the same answer comes whole.
+    // Without `stream` the answer arrives as a whole.
     assert!(text(&daemon.get("stream", "/?chunks=3&ms=1").await).ends_with("chunk 3 of 3\n"));
     daemon.stop().await;
 }
@@ -300,7 +300,7 @@ async fn an_answer_too_large_for_a_frame_can_be_streamed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_run_at_once_than_the_function_allows() {
     let daemon = TestDaemon::start().await;
-    // It takes so long that calls meet.
+    // The handler takes long enough for invocations to overlap.
     let code = "export default async () => {
         const start = Date.now();
         await Bun.sleep(100);
@@ -334,7 +334,7 @@ async fn a_full_queue_refuses_at_once() {
     let outcome = daemon.invoke("sleep").await;
     assert!(is_refused(&outcome, ErrorCode::Overloaded), "{outcome:?}");
     assert!(outcome.unwrap_err().details.unwrap()["retry_after_ms"].as_u64().unwrap() > 0);
-    // A caller that leaves the queue makes room, and one that leaves its worker lets the next have it.
+    // A caller that leaves the queue makes room, and one that leaves its worker frees it for the next.
     waiting.abort();
     daemon.until_pool("sleep", "nobody waits", |pool| pool.queued == 0).await;
     let waiting = daemon.get_beside("sleep", "/?ms=1").await;
@@ -387,7 +387,7 @@ async fn the_worker_used_last_is_used_next() {
     for _ in 0..10 {
         assert_eq!(text(&daemon.get("f", "/").await), text(&first));
     }
-    // Two at once take two; the one that ends last is the next.
+    // Two simultaneous invocations take two workers; the worker that ends last is used next.
     let slow = daemon.get_beside("f", "/?ms=100").await;
     daemon.until_pool("f", "one runs", |pool| pool.busy == 1).await;
     let other = daemon.get("f", "/").await;
@@ -435,7 +435,7 @@ async fn a_caller_that_leaves_aborts_the_function_and_its_worker_is_used_again()
     assert!(line.execution_id.is_some());
     let answer = daemon.get("f", "/next").await;
     assert_eq!((text(&answer), daemon.worker_pids()), ("next", pid));
-    // The same in the middle of a stream.
+    // A caller that leaves in the middle of a stream frees its worker too.
     daemon.deploy_sample("stream").await.unwrap();
     daemon.update("stream", one_worker()).await.unwrap();
     let client: Client = daemon.connect().await;

@@ -1,9 +1,9 @@
-//! Functions that try to get out of their sandbox, held against every level of it.
+//! Functions that try to escape from their sandbox, at every level of it.
 //!
-//! [`table`] says what each attempt must come to at each level; the same table is in `docs/isolation.md`. A test here runs
-//! all of it at one level, as root or as an ordinary user, in a [`scene`]: a real daemon with an attacker and a victim,
-//! and around it the files, processes and sockets that the attacker goes for, all of them made by the test. The attempts
-//! themselves are in `isolation/attacks/`.
+//! [`table`] lists the required outcome of each attempt at each level; the same table is in `docs/isolation.md`. A test
+//! here runs all of it at one level, as root or as an ordinary user, in a [`scene`]: a real daemon with an attacker and
+//! a victim, and around it the files, processes and sockets that the attacker goes for, all of them made by the test.
+//! The attempts themselves are in `isolation/attacks/`.
 
 mod calls;
 mod open;
@@ -18,8 +18,8 @@ use scene::{Identity, Scene};
 use std::{fs, path::Path};
 use table::Attack;
 
-/// Levels that must run, with commas between them; those that are not named are skipped where the machine has no such
-/// thing. Unset, a test that may do everything must be able to run all but `shared-proc`.
+/// Comma-separated levels that must run; other levels are skipped where the machine does not support them. If the
+/// variable is unset, a test with all rights must be able to run every level but `shared-proc`.
 const MUST_RUN: &str = "LEVAIN_TEST_LEVELS";
 
 fn must_run(level: Level) -> bool {
@@ -29,7 +29,7 @@ fn must_run(level: Level) -> bool {
     }
 }
 
-/// Whether this process has `CAP_SYS_ADMIN`, which root in a container usually has not.
+/// Whether this process has `CAP_SYS_ADMIN`, which root in a container usually lacks.
 fn may_do_everything() -> bool {
     const CAP_SYS_ADMIN: u64 = 1 << 21;
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -37,13 +37,14 @@ fn may_do_everything() -> bool {
     u64::from_str_radix(set.trim(), 16).unwrap() & CAP_SYS_ADMIN != 0
 }
 
-/// Whether this process may make control groups of version 1. With version 2 that depends on who shares its group.
+/// Whether this process may create control groups of version 1. With version 2 that depends on the other processes in
+/// its group.
 fn may_make_groups() -> bool {
     let group = Path::new("/sys/fs/cgroup/memory").join(format!("levain-test-{}", std::process::id()));
     fs::create_dir(&group).and_then(|()| fs::remove_dir(&group)).is_ok()
 }
 
-/// Runs the whole table at one level, and names every cell that is not as it should be.
+/// Runs the whole table at one level, and lists every cell with a wrong outcome.
 async fn holds(level: Level, identity: Identity) {
     let name = format!("{} as {identity}", level.name());
     if identity == Identity::Root && !nix::unistd::geteuid().is_root() {
@@ -97,7 +98,8 @@ runs! {
     shared_proc_as_root: SharedProc as Root;
     landlock: Landlock as Ordinary;
     landlock_as_root: Landlock as Root;
-    // Without a sandbox the attempts succeed: those that fail at the other levels do so because of the sandbox.
+    // Without a sandbox the attempts succeed, which shows that the sandbox is the reason for their failure at other
+    // levels.
     off: Off as Root;
 }
 

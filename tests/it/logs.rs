@@ -10,7 +10,7 @@ use levain::{
 };
 use std::time::Duration;
 
-/// Says one line at each level, then answers; `/fail` throws instead.
+/// Logs one line at each level, then answers; `/fail` throws instead.
 const CODE: &str = "export default (req) => {
     const path = new URL(req.url).pathname;
     console.debug(path, 'debug');
@@ -78,7 +78,7 @@ async fn lines_are_chosen_by_invocation_and_level() {
     let warn = LogsRequest { level: Some(LogLevel::Error), ..request() };
     assert_eq!(messages(&daemon.call(&warn).await.unwrap().logs), ["/1 error", "/2 error"]);
 
-    // Pages count from the newest, and each is oldest first.
+    // Pages count from the newest line; within a page the oldest is first.
     let page = LogsRequest { limit: Some(3), offset: Some(1), ..request() };
     let page = daemon.call(&page).await.unwrap();
     assert_eq!((page.total, messages(&page.logs)), (8, expected[4..7].to_vec()));
@@ -94,7 +94,7 @@ async fn lines_are_chosen_by_time() {
     daemon.deploy_text("f", CODE).await;
     daemon.get("f", "/1").await;
     let last = daemon.until_logged("f", "/1 error").await;
-    // The next call's lines are later, by a millisecond at least.
+    // The next invocation's lines are later by at least a millisecond.
     until("the clock goes on", || async { (levain::model::Timestamp::now() > last.timestamp).then_some(()) }).await;
     daemon.get("f", "/2").await;
     let second = daemon.until_logged("f", "/2 debug").await.timestamp.to_string();
@@ -152,7 +152,7 @@ async fn whoever_follows_a_quiet_function_misses_nothing_beside_a_loud_one() {
     let mut answer = client.call_streaming(&follow).unwrap();
     let mut seen = answer.next_partial::<LogsResponse>().await.unwrap().unwrap().logs;
     for round in 0..5 {
-        // Its lines come first in a batch. Those after them may push them out of the followers' channel.
+        // The lines of `f` come first in a batch. The lines after them may push them out of the followers' channel.
         daemon.get("f", &format!("/{round}")).await;
         daemon.get("loud", "/").await;
     }
@@ -186,7 +186,7 @@ async fn what_a_function_writes_too_much_is_dropped_and_counted() {
         "export default () => { for (let i = 0; i < 500; i++) console.log('line', i); return new Response('ok'); };";
     daemon.deploy_text("f", flood).await;
     daemon.get("f", "/").await;
-    // The count is known when the next line is kept, or when the worker has ended.
+    // The count is known when the next line is stored, or when the worker has ended.
     let lines = until("all lines are counted", || async {
         daemon.get("f", "/").await;
         let lines = daemon.call(&LogsRequest { limit: Some(1_000), ..request() }).await.unwrap();

@@ -1,5 +1,5 @@
-//! The integration tests: one file for each command, and one each for what only a real process, a hostile peer or heavy
-//! traffic can show. All of them run real Bun workers.
+//! The integration tests: one file for each command, and one for each topic that needs a real process, a hostile peer
+//! or heavy traffic. All of them run real Bun workers.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! EXPORT_MANIFEST, APPLY_MANIFEST, and the files that deployments leave.
+//! EXPORT_MANIFEST, APPLY_MANIFEST, and the manifests that deployments leave.
 
 use crate::harness::{DaemonProcess, TestDaemon, is_refused, text};
 use levain::{
@@ -57,7 +57,7 @@ async fn apply(daemon: &TestDaemon, manifest: &Manifest) -> Result<ApplyManifest
     daemon.call(&request(manifest, false)).await
 }
 
-/// The state without the time at which it was written down.
+/// Serialises a manifest without its time.
 fn state(manifest: &Manifest) -> String {
     serde_json::to_string(&manifest.functions).unwrap()
 }
@@ -151,13 +151,13 @@ async fn all_aliases_move_or_none_does() {
         let message = outcome.unwrap_err().message;
         assert!(message.contains(part), "{message}");
     }
-    // What is wrong is said at once, all of it.
+    // All problems are reported at once.
     let twice = changed(|it| it.functions.iter_mut().for_each(|it| it.aliases[0].digest = Digest([7; 32])));
     let problems = apply(&daemon, &twice).await.unwrap_err().details.unwrap();
     assert_eq!(problems["problems"].as_array().unwrap().len(), 2, "{problems}");
     assert_eq!((state(&export(&daemon).await), daemon.deployments("a").await.len()), before);
 
-    // A version that is found but does not load any more.
+    // A version that exists but fails to load.
     let id = daemon.info("b").await.function_id;
     point(&daemon, "b", "LIVE", "v1").await;
     let bundle = daemon.bundle_folder(&id, "v2").join("bundle.js");
@@ -174,7 +174,7 @@ async fn all_aliases_move_or_none_does() {
 async fn the_digest_tells_which_version_is_meant() {
     let daemon = two_functions().await;
     let mut manifest = export(&daemon).await;
-    // On another node the same code may have another label.
+    // On another node, equal code may have another label.
     manifest.functions[0].aliases[0].version = "release-7".into();
     point(&daemon, "a", "LIVE", "v1").await;
     apply(&daemon, &manifest).await.unwrap();
@@ -210,7 +210,7 @@ async fn each_deployment_leaves_its_manifest() {
     let missing = daemon.call(&of(&first.function_id.replace("func", "deploy"))).await;
     assert!(is_refused(&missing, ErrorCode::DeploymentNotFound), "{missing:?}");
 
-    // Back to what the first one left.
+    // Returns to the state of the first manifest.
     apply(&daemon, &manifest).await.unwrap();
     assert_eq!(answers(&daemon, "a").await, "one");
     for _ in 0..50 {
@@ -220,7 +220,7 @@ async fn each_deployment_leaves_its_manifest() {
     let kept = files(daemon.data_dir());
     assert_eq!(kept.len(), 100, "the oldest went");
     assert!(!kept.contains(&names[0]), "{kept:?}");
-    // One that is missing is written when the daemon starts: nothing has changed since.
+    // A missing manifest is written when the daemon starts, since the state has not changed.
     let last = kept.last().unwrap();
     fs::remove_file(daemon.data_dir().join("deployments").join(last)).unwrap();
     daemon.restart().await;
@@ -228,7 +228,7 @@ async fn each_deployment_leaves_its_manifest() {
     daemon.stop().await;
 }
 
-/// Killed around its one transaction, a manifest has moved all aliases or none.
+/// A daemon that is killed around the manifest's one transaction has moved all aliases or none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_leaves_all_aliases_moved_or_none() {
     let data = tempfile::tempdir().unwrap();
@@ -262,7 +262,7 @@ async fn a_kill_leaves_all_aliases_moved_or_none() {
         let client = daemon.client().await;
         let found = client.call(&ExportManifestRequest::default()).await.unwrap();
         assert_eq!(live(&found), [expected; 3], "{step}");
-        // What is committed has its manifest, whenever the daemon died.
+        // A committed deployment has its manifest, whenever the daemon died.
         let last = DeploymentsRequest { function_id: "c".into(), limit: Some(1), ..DeploymentsRequest::default() };
         let deployment_id = client.call(&last).await.unwrap().deployments.remove(0).deployment_id;
         let kept = ExportManifestRequest { function_id: None, deployment_id: Some(deployment_id) };

@@ -37,7 +37,7 @@ async fn invocations_are_counted_for_each_version() {
         daemon.get("f", path).await;
     }
     let late = InvokeRequest { timeout_ms: Some(50), ..get("f", "/?ms=60000") };
-    // The worker of the call before is gone, so this one's start takes of its time too.
+    // The previous invocation has ended the worker, so the start of a new one takes part of the time.
     assert_eq!(daemon.invoke_with(late).await.unwrap().code, Some(ErrorCode::Timeout));
 
     for period in [None, Some("1m"), Some("24h"), Some("all")] {

@@ -1,4 +1,4 @@
-//! What all functions share: places, memory, and who makes room for whom.
+//! Resources that all functions share: workers, memory, and which function makes room for another.
 
 use crate::harness::{Load, TestDaemon, get, is_refused, until};
 use levain::{
@@ -22,7 +22,7 @@ async fn start(workers_max: u32) -> TestDaemon {
     start_with(workers_max, |_| {}).await
 }
 
-/// A daemon whose deployments load nothing.
+/// Starts a daemon whose deployments load nothing.
 async fn start_with(workers_max: u32, change: impl FnOnce(&mut Config)) -> TestDaemon {
     TestDaemon::start_with(|config| {
         config.workers.workers_max = workers_max;

@@ -18,20 +18,20 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Calls in all.
+/// Total number of calls.
 const CALLS: usize = 10_000;
 
-/// Calls that the function takes in at once: those that run and those that may wait.
+/// Invocations that the function accepts at once: those that run and those that wait.
 const RUNNING: u32 = 4;
 const WAITING: u32 = 28;
 
-/// Callers at once: three times as many.
+/// Number of callers: three times as many.
 const CALLERS: usize = 3 * (RUNNING + WAITING) as usize;
 
-/// What each call may take.
+/// Time limit of each call.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Memory the daemon may have gained: less than a kilobyte for each call.
+/// Memory that the daemon may gain, in bytes: less than a kilobyte for each call.
 const MEMORY_MAX: u64 = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +100,7 @@ async fn every_caller_gets_an_answer_or_a_refusal_and_nothing_is_left_of_it() {
     assert!(status.pools.iter().all(|pool| pool.queued + pool.busy == 0), "{:?}", status.pools);
     let after = memory().await;
     assert!(after < before + MEMORY_MAX, "the daemon had {before} bytes, and has {after}");
-    // A busy machine may hold up any one of them, and a queue that is still there all of them.
+    // A busy machine may delay a single invocation; a queue that is still there would delay all of them.
     let mut shortest = f64::INFINITY;
     for _ in 0..20 {
         let answer = client.call(&get("f", "/")).await.expect("an answer");

@@ -1,4 +1,4 @@
-//! Lists in pages: each row once, whatever is added meanwhile, and no page too large for a frame.
+//! Paged lists: each row appears once, whatever is added meanwhile, and every page fits into a frame.
 
 use crate::harness::{DaemonProcess, TestDaemon, get, is_refused};
 use levain::{
@@ -17,7 +17,7 @@ use levain::{
     },
 };
 
-/// All pages of a list, with so many rows each.
+/// Reads all pages of a list, with this many rows each.
 async fn pages<R: Paged>(daemon: &TestDaemon, mut request: R, limit: u32) -> Vec<R::Response> {
     let (mut pages, mut cursor) = (Vec::new(), None);
     loop {
@@ -64,7 +64,7 @@ async fn functions_and_tokens_come_once_each() {
     }
     let mut request = ListRequest { limit: Some(2), ..ListRequest::default() };
     let first = daemon.call(&request).await.unwrap();
-    // One that comes before the cursor does not push another onto the next page, and one behind it is there.
+    // A row added before the cursor does not push another onto the next page, and a row added after it appears.
     daemon.register("aa").await;
     daemon.register("c").await;
     request.cursor = first.next_cursor;
@@ -159,7 +159,7 @@ async fn what_is_approved_between_two_pages_does_not_confuse_them() {
     let mut request = DeploymentsRequest { function_id: "f".into(), limit: Some(1), ..DeploymentsRequest::default() };
     let first = daemon.call(&request).await.unwrap();
     assert_eq!(first.deployments[0].deployment_id, waiting.deployment_id);
-    // It takes its place at the end of the history now; the cursor stays where it was.
+    // The approved deployment moves to the end of the history; the cursor stays where it was.
     let approve = DecideRequest { deployment_id: waiting.deployment_id, approve: true, reason: None };
     daemon.call(&approve).await.unwrap();
     (request.limit, request.cursor) = (Some(10), first.next_cursor);

@@ -1,4 +1,4 @@
-//! Dry runs: what they say is what happens then, and until then nothing has happened.
+//! Dry runs: they predict the real act, and change nothing.
 
 use crate::harness::{TestDaemon, is_refused, until};
 use levain::{
@@ -19,7 +19,7 @@ fn says(word: &str) -> String {
     format!("export default () => new Response({word:?});")
 }
 
-/// An act with its dry run.
+/// A request that has a dry run.
 #[derive(Debug, Clone)]
 enum Act {
     Deploy(Box<DeployRequest>),
@@ -77,7 +77,7 @@ fn rollback(version: Option<u32>) -> Act {
     Act::Rollback(RollbackRequest { function_id: "f".into(), version, ..RollbackRequest::default() })
 }
 
-/// All that a daemon keeps: every row of the store, every file of code, what the router says, and the workers.
+/// Everything that a daemon keeps: every row of the store, every file of code, the router's table, and the workers.
 #[derive(Debug, PartialEq)]
 struct State {
     rows: BTreeMap<String, Vec<String>>,
@@ -145,7 +145,7 @@ fn text_or_none(value: &Value) -> Option<String> {
     (*value != Value::Null).then(|| text(value))
 }
 
-/// An alias as its row says.
+/// An alias as stored in its row.
 #[derive(Debug, Clone, PartialEq)]
 struct Pointer {
     environment: String,
@@ -165,14 +165,15 @@ fn pointer(daemon: &TestDaemon, alias: &str) -> Option<Pointer> {
     Some(Pointer { environment: text(&row[0]), version: text(&row[1]), second })
 }
 
-/// The versions that an alias sends calls to.
+/// The versions that an alias sends invocations to.
 fn called(pointer: Option<&Pointer>) -> Vec<&str> {
     let Some(pointer) = pointer else { return Vec::new() };
     let second = pointer.second.iter().filter(|it| it.1 != "0").map(|it| it.0.as_str());
     [pointer.version.as_str()].into_iter().chain(second).collect()
 }
 
-/// What a plan should have said, by what is there before and after: each step with the words that must be in it.
+/// Returns the plan that would have been right, given the alias before and after: each step with the words that must
+/// appear in it.
 fn happened(
     act: &Act,
     answer: &DeployResponse,
@@ -192,7 +193,7 @@ fn happened(
         false => (PlanAction::Reuse, words(&[version, &number])),
     });
     let is_pending = answer.status == "pending_approval";
-    // What writes a row has loaded the version for it.
+    // An act that writes a row has loaded the version before.
     if is_recorded {
         steps.push((PlanAction::Load, words(&[version])));
     }
@@ -223,7 +224,7 @@ fn happened(
             steps.extend(described);
         }
     }
-    // Versions are told from the newest on.
+    // Versions are listed from the newest on.
     let (old, new) = (called(before), called(after));
     let mut kept: Vec<_> = old.into_iter().filter(|it| !new.contains(it)).collect();
     kept.sort_by(|a, b| b.cmp(a));
@@ -231,13 +232,13 @@ fn happened(
     steps
 }
 
-/// A dry run, after which all is as before; then the act itself, which does what the dry run has said.
+/// Checks that a dry run changes nothing, and that the act itself then does what the dry run predicted.
 async fn check(daemon: &TestDaemon, what: &str, act: Act) -> Vec<PlanStep> {
     let present = pointer(daemon, "LIVE");
     let before = state(daemon).await;
     let planned = act.perform(daemon, true).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
     assert_eq!((planned.status.as_str(), planned.deployment_id.as_str()), ("checked", ""), "{what}");
-    // Workers that only tried the version end beside the answer.
+    // Workers that only tried the version end in the background.
     until("the workers of the dry run end", || async { (daemon.worker_pids().len() == before.workers).then_some(()) })
         .await;
     assert_eq!(state(daemon).await, before, "{what}");
@@ -261,7 +262,7 @@ async fn check(daemon: &TestDaemon, what: &str, act: Act) -> Vec<PlanStep> {
         (it.version.clone(), it.number, it.digest, it.size, it.weight, place)
     };
     let (planned_facts, facts) = (same(&planned), same(&answer));
-    // An answer that changes nothing is that of the deployment which did.
+    // An answer without a change describes the deployment that made the present state.
     if to != from {
         assert_eq!(planned_facts, facts, "{what}");
     }
@@ -284,7 +285,7 @@ fn details(plan: &[PlanStep]) -> Vec<&str> {
 
 async fn daemon() -> TestDaemon {
     TestDaemon::start_with(|config| {
-        // It comes beside a deployment, when it comes.
+        // Compilation would run in the background at an unpredictable time.
         config.versioning.bytecode = Bytecode::Off;
         config.versioning.rollback_warm_seconds = 600;
     })
@@ -400,7 +401,7 @@ async fn a_dry_run_that_fails_leaves_nothing_and_records_nothing() {
     daemon.stop().await;
 }
 
-/// What a cleanup takes after a deployment depends on where that leaves the aliases.
+/// A cleanup after a deployment depends on where the deployment leaves the aliases.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_be_cleaned_up_is_said() {
     let daemon = TestDaemon::start_with(|config| {

@@ -1,4 +1,4 @@
-//! SET_POLICY, and aliases that go back by themselves.
+//! SET_POLICY, and automatic rollbacks.
 
 use crate::harness::{Gate, TestDaemon, get, is_refused, refused, text, until};
 use levain::{
@@ -17,7 +17,8 @@ use std::sync::{
 };
 use tokio::task::JoinSet;
 
-/// A function that does what the request's header `x-do` says. What it throws, or is slow with, is in its label.
+/// A function that obeys the request's header `x-do`. Its label selects the orders to throw or to be slow that concern
+/// it.
 fn steered(label: &str) -> String {
     format!(
         "export default async (req) => {{
@@ -53,12 +54,12 @@ async fn show(daemon: &TestDaemon) -> PolicyResponse {
     daemon.call(&SetPolicyRequest { show: true, ..request() }).await.expect("the alias is there")
 }
 
-/// A call of `f` whose header says what to do.
+/// An invocation of `f` with this order in its header.
 fn call(what: &str) -> InvokeRequest {
     InvokeRequest { headers: Some(Fields(vec![("x-do".into(), what.into())])), ..get("f", "/") }
 }
 
-/// Calls that go on beside the test, some at a time.
+/// Callers that run in the background.
 struct Calls {
     stop: Arc<AtomicBool>,
     ended: Arc<AtomicUsize>,
@@ -95,7 +96,7 @@ impl Calls {
     }
 }
 
-/// `f` with versions `v1`, `v2` … that do as they are told; the last one is live.
+/// Deploys `f` with versions `v1`, `v2` … that obey the header; the last one is live.
 async fn with_versions(count: usize) -> TestDaemon {
     with_versions_on(TestDaemon::start().await, count).await
 }
@@ -143,8 +144,8 @@ async fn until_left(daemon: &TestDaemon, version: &str) -> DeploymentInfo {
     .await
 }
 
-/// Waits until the watch has looked at `f` with all that was counted so far: until another function, which it looks at
-/// after `f`, has gone back.
+/// Waits until the watch has considered everything counted for `f` so far: until another function, which the watch
+/// checks after `f`, has been rolled back.
 async fn until_looked_at(daemon: &TestDaemon, witness: &str) {
     daemon.register(witness).await;
     for label in ["v1", "v2"] {
@@ -184,17 +185,17 @@ async fn a_policy_is_set_shown_and_removed() {
     }
     daemon.invoke_with(call("v1:throw")).await.unwrap();
     daemon.invoke_with(call("v1:500")).await.unwrap();
-    // Neither of these says anything about what the alias sends to the version.
+    // Neither a pinned invocation nor a refused one counts for the alias.
     daemon.invoke("f:v1").await.unwrap();
     assert!(daemon.invoke_with(InvokeRequest { method: Some("BREW".into()), ..call("") }).await.is_err());
     let shown = show(&daemon).await;
     assert_eq!((shown.counts.calls, shown.counts.errors, shown.last_verdict), (5, 2, None));
 
-    // It stays with the alias, and counts anew when that moves.
+    // The policy stays with the alias, and its counts begin anew when the alias moves.
     publish(&daemon, [2]).await;
     let shown = show(&daemon).await;
     assert_eq!((shown.policy.as_ref(), shown.version.as_str(), shown.counts.calls), (Some(&policy), "v2", 0));
-    // What changes nothing about the version keeps what is counted.
+    // A change that does not affect the version keeps the counts.
     daemon.invoke_with(call("")).await.unwrap();
     daemon.update("f", SettingsPatch { idle_timeout_seconds: Some(9), ..SettingsPatch::default() }).await.unwrap();
     assert_eq!(show(&daemon).await.counts.calls, 1);
@@ -202,7 +203,7 @@ async fn a_policy_is_set_shown_and_removed() {
     assert_eq!(daemon.call(&request()).await.unwrap().policy, None);
     assert_eq!(show(&daemon).await.policy, None);
 
-    // The audit trail has who did it; to show it is no act.
+    // The audit trail records who changed the policy; showing it is not recorded.
     let mut rows = daemon.deployments("f").await;
     rows.retain(|it| it.kind == DeploymentKind::Policy);
     let told = |it: &DeploymentInfo| (it.version.clone(), it.alias.clone(), it.reason.clone().unwrap_or_default());
@@ -245,7 +246,7 @@ async fn a_canary_that_fails_loses_its_share_and_the_row_has_the_arithmetic() {
     let answers = calls.stop().await;
     let failed = answers.iter().filter(|it| !it.success).count();
     assert!(answers.iter().all(|it| it.success == (it.version == "v1")) && failed >= 20, "{failed} failed");
-    // About 200 more calls after it, and none of them went to v2.
+    // About 200 more invocations follow, and v2 answers none of the last 50.
     let last = answers.iter().rev().take(50).all(|it| it.success);
     assert!(last, "the alias's own version has all calls");
 
@@ -276,7 +277,7 @@ async fn one_failure_in_a_thousand_is_within_one_percent() {
         let fields = [("x-do", what), ("x-levain-version", "v2")].map(|(name, value)| (name.into(), value.into()));
         InvokeRequest { headers: Some(Fields(fields.into())), ..get("f", "/") }
     };
-    // The first one of each thousand fails: when the first 30 calls are judged, 3.3 % have failed.
+    // The first invocation of each thousand fails: when the first 30 are judged, 3.3 % have failed.
     for index in 0..3_000 {
         let what = if index % 1_000 == 0 { "v2:throw" } else { "" };
         assert_eq!(client.call(&pinned(what)).await.expect("an answer").success, what.is_empty());
@@ -288,14 +289,14 @@ async fn one_failure_in_a_thousand_is_within_one_percent() {
     assert!(shown.counts.calls >= 1_000, "{shown:?}");
     assert_eq!((shown.version.as_str(), shown.last_verdict), ("v2", None));
     assert_eq!(went_back(&daemon).await, 0);
-    // It still goes back when it fails in earnest.
+    // A real failure still causes a rollback.
     let calls = Calls::start(&daemon, 2, "v2:throw").await;
     until_left(&daemon, "v2").await;
     calls.stop().await;
     daemon.stop().await;
 }
 
-/// A live version that does this goes back to the one before, for this reason.
+/// Checks that a live version with this behaviour is rolled back for this reason.
 async fn goes_back(limits: Limits, settings: SettingsPatch, what: &str, reason: &str) {
     let daemon = TestDaemon::start().await;
     daemon.register_with("f", settings).await;
@@ -357,7 +358,7 @@ async fn a_policy_that_warns_moves_nothing_and_says_so_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_all_versions_fail_it_does_not_flap() {
     let mut daemon = with_versions(3).await;
-    // The shortest rest there is, so that the second verdict comes soon.
+    // The shortest possible cooldown, so that the second verdict comes soon.
     set(&daemon, Limits { cooldown_seconds: 1, ..limits() }).await;
     let all = "v1:throw v2:throw v3:throw v4:throw";
     let calls = Calls::start(&daemon, 2, all).await;
@@ -369,14 +370,14 @@ async fn where_all_versions_fail_it_does_not_flap() {
     calls.stop().await;
     assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (2, "v1".into()));
 
-    // A restart forgets none of it: v2 and v3 are no place to go back to.
+    // The verdicts survive a restart: v2 and v3 are not targets for a rollback.
     daemon.restart().await;
     publish(&daemon, [4]).await;
     let calls = Calls::start(&daemon, 2, all).await;
     until_left(&daemon, "v4").await;
     calls.stop().await;
     assert_eq!(daemon.invoke("f").await.unwrap().version, "v1");
-    // Until somebody points the alias there again.
+    // An explicit rollback to v2 makes it a target again.
     let back = RollbackRequest {
         function_id: "f".into(),
         version: Some(VersionRef::Label("v2".into())),
@@ -408,7 +409,7 @@ async fn the_version_it_went_back_to_has_rest_also_after_a_restart() {
     calls.until_ended(200).await;
     until_looked_at(&daemon, "witness-3").await;
     assert_eq!(went_back(&daemon).await, 1, "v2 has rest");
-    // What somebody deploys is judged at once.
+    // A new deployment is judged at once.
     publish(&daemon, [4]).await;
     calls.stop().await;
     let calls = Calls::start(&daemon, 2, "v4:throw").await;
@@ -421,7 +422,7 @@ async fn the_version_it_went_back_to_has_rest_also_after_a_restart() {
 async fn calls_before_the_alias_came_to_a_version_do_not_count() {
     let daemon = with_versions(2).await;
     set(&daemon, Limits { action: PolicyAction::Warn, ..limits() }).await;
-    // v2 fails in earnest and is left by somebody, who comes back with it mended.
+    // v2 really fails; a user rolls it back, and returns to it once it is mended.
     for _ in 0..30 {
         daemon.invoke_with(call("v2:throw")).await.unwrap();
     }
@@ -443,7 +444,7 @@ async fn calls_before_the_alias_came_to_a_version_do_not_count() {
 async fn what_somebody_deploys_meanwhile_is_not_taken_for_what_was_judged() {
     let daemon = with_versions_on(TestDaemon::start_gated(|_| {}).await, 2).await;
     set(&daemon, limits()).await;
-    // While it loads it holds the function's lock.
+    // A loading deployment holds the function's lock.
     let (client, gate) = (daemon.connect().await, Gate::shut(daemon.data_dir()));
     let code = format!("{}\n{}", gate.wait(), steered("v3"));
     let deploy = tokio::spawn(async move {

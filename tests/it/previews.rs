@@ -1,4 +1,5 @@
-//! DEPLOY_FUNCTION with a preview, LIST_PREVIEWS, DELETE_PREVIEW, CLEANUP_PREVIEWS, and the end of what has expired.
+//! DEPLOY_FUNCTION with a preview, LIST_PREVIEWS, DELETE_PREVIEW, CLEANUP_PREVIEWS, and the removal of expired
+//! previews.
 
 use crate::{
     harness::{DaemonProcess, TestDaemon, is_refused, text, until},
@@ -37,7 +38,7 @@ async fn deploy(daemon: &TestDaemon, name: &str, word: &str, ttl: Option<&str>) 
     daemon.call(&preview(name, word, ttl)).await.unwrap()
 }
 
-/// A function `f` with something live.
+/// Deploys a live version of the function `f`.
 async fn with_live(daemon: &TestDaemon) {
     daemon.register("f").await;
     let request = DeployRequest { function_id: "f".into(), bundle: says("live"), ..DeployRequest::default() };
@@ -60,7 +61,7 @@ async fn delete(daemon: &TestDaemon, name: &str) -> Result<RemovedPreviewsRespon
     daemon.call(&DeletePreviewRequest { name: name.into(), function_id: None }).await
 }
 
-/// Has every preview expire at this time.
+/// Sets the expiry of every preview to this time.
 fn expires(data_dir: &Path, at: i64) {
     let database = Connection::open(data_dir.join("levain.db")).unwrap();
     assert!(database.execute("UPDATE aliases SET expires_at = ?1 WHERE expires_at IS NOT NULL", [at]).unwrap() > 0);
@@ -83,7 +84,7 @@ async fn a_preview_is_made_moved_and_deleted_and_live_stays() {
     assert_eq!((moved.previous_version.as_deref(), moved.expires_at), (Some("v2"), None));
     assert_eq!(answer(&daemon, "f:preview-42").await, "two preview");
     assert_eq!(answer(&daemon, "f").await, "live production");
-    // It goes back as any alias does.
+    // A preview's alias can be rolled back like any other.
     let back =
         RollbackRequest { function_id: "f".into(), alias: Some("preview-42".into()), ..RollbackRequest::default() };
     daemon.call(&back).await.unwrap();
@@ -105,7 +106,7 @@ async fn a_preview_is_made_moved_and_deleted_and_live_stays() {
         (DeploymentKind::Remove, DeploymentStatus::Removed, "preview-42")
     );
     assert_eq!((row.version.as_str(), row.actor.starts_with("uid:")), ("v2", true));
-    // Its versions are as removable as any.
+    // A removed preview's versions can be cleaned up like any others.
     let keep = CleanupRequest { function_id: Some("f".into()), keep: Some(1), dry_run: false };
     let cleaned = daemon.call(&keep).await.unwrap().functions.remove(0);
     assert_eq!(cleaned.removed.iter().map(|it| it.version.as_str()).collect::<Vec<_>>(), ["v2"]);
@@ -163,7 +164,7 @@ async fn a_preview_has_a_url_by_path_and_by_host() {
     }
     let listed = previews(&daemon).await.remove(0);
     assert_eq!(listed.host_url, Some(format!("http://preview-pr-42--f.localhost:{port}/")));
-    // A function that is called like that comes first, and others are reached as before.
+    // A function with exactly this name comes first, and other hosts lead where they did before.
     for (host, status, body) in [("f", 200, "live production"), ("v1--f", 200, "live production"), ("none--f", 404, "")]
     {
         let shown = http::curl(&daemon, &[], &format!("http://{host}.localhost/")).await;
@@ -171,13 +172,13 @@ async fn a_preview_has_a_url_by_path_and_by_host() {
     }
     daemon.deploy_text("v1--f", "export default () => new Response('its own');").await;
     assert_eq!(http::curl(&daemon, &[], "http://v1--f.localhost/").await.text(), "its own");
-    // Names that are no host name are reached by their path.
+    // Functions whose names are not valid host names are reached by their path.
     let request = DeployRequest { function_id: "F_1".into(), create: true, ..preview("a", "one", None) };
     let made = daemon.call(&request).await.unwrap();
     assert_eq!(made.host_url, None);
     assert_eq!(http::curl(&daemon, &[], &made.url.unwrap()).await.text(), "one preview");
     daemon.stop().await;
-    // Where functions have a domain, the host is below that.
+    // With a domain for functions, the host is below that domain.
     let daemon = http::daemon_with(|config| config.http.functions_domain = "example.com".into()).await;
     with_live(&daemon).await;
     let url = deploy(&daemon, "pr-42", "one", None).await.host_url.unwrap();
@@ -223,7 +224,7 @@ async fn a_preview_goes_by_itself_unless_a_deploy_begins_its_time_anew() {
     with_live(&daemon).await;
     deploy(&daemon, "short", "one", Some("1s")).await;
     deploy(&daemon, "renewed", "two", Some("2s")).await;
-    // The same code again is no new version, and its time begins anew all the same.
+    // An unchanged deployment publishes no version, but extends the preview's time.
     let again = deploy(&daemon, "renewed", "two", Some("1h")).await;
     assert_eq!((again.version.as_str(), again.published, again.expires_at.is_some()), ("v3", false, true));
     let row = until("it is gone", || async {
@@ -234,7 +235,7 @@ async fn a_preview_goes_by_itself_unless_a_deploy_begins_its_time_anew() {
     assert_eq!((row.alias.as_str(), row.actor.as_str(), row.version.as_str()), ("preview-short", "ttl", "v2"));
     assert!(row.reason.unwrap().starts_with("expired at "));
     assert!(is_refused(&daemon.invoke("f:preview-short").await, ErrorCode::AliasNotFound));
-    // Its own time has passed as well, if it had not been renewed.
+    // Without its renewal, the first preview would have expired by now too.
     let later = deploy(&daemon, "third", "three", Some("2s")).await;
     until("another one is gone", || async { (names(&daemon).await == ["renewed"]).then_some(()) }).await;
     assert!(later.expires_at.is_some());
@@ -243,7 +244,7 @@ async fn a_preview_goes_by_itself_unless_a_deploy_begins_its_time_anew() {
     daemon.stop().await;
 }
 
-/// The time of a preview is over while a deploy of it loads: what the deploy says counts.
+/// A preview expires while a deployment of it loads: the deployment's own time counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_that_goes_on_when_the_time_is_over_keeps_the_preview() {
     let daemon = TestDaemon::start().await;
@@ -255,7 +256,7 @@ async fn a_deploy_that_goes_on_when_the_time_is_over_keeps_the_preview() {
     daemon.call(&DeployRequest { bundle, ..preview("a", "", Some("1h")) }).await.unwrap();
     assert!(Timestamp::now() > first, "it was over meanwhile");
     assert_eq!(answer(&daemon, "f:preview-a").await, "two preview");
-    // The keeper has had its turn when it has taken one that came later.
+    // The removal of a later preview shows that the expiry task has run.
     deploy(&daemon, "b", "three", Some("1s")).await;
     until("the other one is gone", || async { (names(&daemon).await == ["a"]).then_some(()) }).await;
     assert_eq!(answer(&daemon, "f:preview-a").await, "two preview");
@@ -309,7 +310,7 @@ async fn a_cleanup_takes_what_is_old_and_says_so_before() {
 async fn a_hundred_previews_are_as_many_as_there_may_be() {
     let daemon = TestDaemon::start().await;
     with_live(&daemon).await;
-    // They are of one version, so that no hundred bundles are built.
+    // All previews are of one version, so that a hundred bundles need not be built.
     let request =
         |name: String| DeployRequest { bundle: None, version: Some("v1".into()), ..preview(&name, "", Some("1h")) };
     for number in 0..100 {
@@ -326,7 +327,7 @@ async fn a_hundred_previews_are_as_many_as_there_may_be() {
     );
     assert_eq!(answer(&daemon, "f:preview-n99").await, "live preview");
     expires(daemon.data_dir(), 1);
-    // Whatever moves has the keeper look again.
+    // Any change of previews wakes the expiry task.
     daemon.call(&DeletePreviewRequest { name: "n7".into(), function_id: Some("f".into()) }).await.unwrap();
     until("all are gone", || async { previews(&daemon).await.is_empty().then_some(()) }).await;
     assert_eq!(answer(&daemon, "f").await, "live production");
@@ -352,7 +353,7 @@ async fn where_previews_are_protected_they_wait_and_stay() {
     let listed = previews(&daemon).await.remove(0);
     let left = listed.expires_at.unwrap().as_millis() - Timestamp::now().as_millis();
     assert!(listed.name == "a" && (1..=3_600_000).contains(&left), "its time begins with its approval: {listed:?}");
-    // Nothing is taken out of what is protected, by nobody.
+    // Previews of a protected environment are not removed, neither by users nor on expiry.
     expires(daemon.data_dir(), 1);
     assert!(is_refused(&delete(&daemon, "a").await, ErrorCode::ApprovalRequired));
     assert_eq!(names(&daemon).await, ["a", "open"]);
@@ -409,7 +410,7 @@ async fn a_crash_around_an_expiry_deletes_once_and_says_so_once() {
         expires(data.path(), 1);
         let mut command = DaemonProcess::serve(data.path()).await;
         command.env(CRASH_AT_VARIABLE, step);
-        // It may answer before it comes to what has expired.
+        // The daemon may answer before it handles expired previews.
         if let Ok(daemon) = DaemonProcess::try_spawn(command, data.path()).await {
             assert_eq!(daemon.ended().await.signal(), Some(9), "{step}");
         }

@@ -13,7 +13,8 @@ use nix::{
 
 const HELLO: &str = "export default () => { console.log('said'); return new Response('hello'); };";
 
-/// A daemon that keeps this many, whose deployments load nothing, so that first calls are cold.
+/// Starts a daemon with this many prewarmed processes whose deployments load nothing, so that first invocations are
+/// cold.
 async fn start(prewarmed: u32) -> TestDaemon {
     let daemon = TestDaemon::start_with(|config| {
         config.workers.prewarmed_workers = prewarmed;

@@ -1,4 +1,4 @@
-//! What only the real binary can show: signals, `kill -9`, its files, its configuration, its command line.
+//! Tests that need the real binary: signals, `kill -9`, its files, its configuration, its command line.
 
 mod cli;
 mod configuration;
@@ -43,7 +43,7 @@ pub async fn invoke(client: &Client, name: &str) -> Result<InvokeResponse, Clien
     client.call(&InvokeRequest { function_id: name.into(), ..InvokeRequest::default() }).await
 }
 
-/// The same in the background.
+/// Invokes in the background.
 fn begin(client: &Client, name: &'static str) -> JoinHandle<Result<InvokeResponse, ClientError>> {
     let client = client.clone();
     tokio::spawn(async move { invoke(&client, name).await })
@@ -72,7 +72,7 @@ async fn a_signal_lets_what_runs_finish(signal: Signal) {
     daemon.signal(signal);
     let socket = daemon.socket();
     until("the socket is gone", || async { (!socket.exists()).then_some(()) }).await;
-    // On a connection that is there a new request is refused or not read any more; new connections there are none.
+    // On an existing connection a new request is refused or not read any more; new connections are not accepted.
     match invoke(&other, "gate").await {
         Err(ClientError::Disconnected | ClientError::Refused(Error { code: ErrorCode::ShuttingDown, .. })) => {}
         outcome => panic!("{outcome:?}"),
@@ -118,12 +118,12 @@ async fn what_runs_longer_than_the_grace_period_is_ended() {
     assert_eq!(error.code, ErrorCode::ShuttingDown, "{error}");
 }
 
-/// A daemon that is told to stop while it is still starting stops as well, and leaves no socket.
+/// A daemon that is told to stop while it is starting stops as well, and leaves no socket.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_during_the_start_is_obeyed() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let data = tempfile::tempdir().unwrap();
-        // It counts as started when its socket exists, which is long before it is ready.
+        // The daemon counts as started when its socket exists, which is long before it is ready.
         let daemon = DaemonProcess::start(data.path()).await;
         daemon.signal(Signal::SIGHUP);
         daemon.signal(signal);
@@ -133,7 +133,7 @@ async fn a_signal_during_the_start_is_obeyed() {
     }
 }
 
-/// The kernel ends the workers of a daemon that is gone, also one that never looks at its pipes.
+/// The kernel ends the workers of a killed daemon, even a worker that never looks at its pipes.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_worker_outlives_a_daemon_that_is_killed() {
     let data = tempfile::tempdir().unwrap();
@@ -147,7 +147,7 @@ async fn no_worker_outlives_a_daemon_that_is_killed() {
     let socket = daemon.socket();
     daemon.kill().await;
     assert!(matches!(running.await.unwrap(), Err(ClientError::Disconnected)));
-    // Its socket file is still there, and in nobody's way.
+    // The socket file remains, and does not prevent the next start.
     assert!(socket.exists());
     let daemon = DaemonProcess::start(data.path()).await;
     let answer = deploy(&daemon.client().await, "loops", "v2", "export default () => new Response('well');").await;
@@ -156,7 +156,7 @@ async fn no_worker_outlives_a_daemon_that_is_killed() {
     assert_eq!(daemon.ended().await.code(), Some(0));
 }
 
-/// A command that is expected to fail at once, with one message on standard error that holds all of `parts`.
+/// Checks that a command fails at once, with one message on standard error that contains all of `parts`.
 async fn fails(command: Command, code: i32, parts: &[&str]) {
     let output = DaemonProcess::output(command).await;
     assert_eq!(output.code, Some(code), "{output:?}");
@@ -167,10 +167,10 @@ async fn fails(command: Command, code: i32, parts: &[&str]) {
     }
 }
 
-/// The kernel ends a worker with its daemon, and not what its function has started besides.
+/// The kernel ends a worker with its daemon, but not the other processes that its function has started.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_functions_have_started_is_ended_by_the_daemon_after_the_one_that_was_killed() {
-    // A zombie, which only its parent can remove, has no command line any more.
+    // A zombie, which only its parent can reap, has no command line any more.
     let runs = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| !it.is_empty());
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start_unconfined(data.path()).await;

@@ -25,7 +25,7 @@ async fn deploy(daemon: &TestDaemon, function: &str, alias: &str, word: &str) ->
     daemon.call(&request).await.unwrap()
 }
 
-/// A function `f` with v1 live and v2 on STAGING.
+/// Deploys a function `f` with v1 live and v2 on STAGING.
 async fn staged() -> TestDaemon {
     let daemon = TestDaemon::start().await;
     deploy(&daemon, "f", "LIVE", "v1").await;
@@ -92,7 +92,7 @@ async fn what_is_staged_becomes_live_as_it_is() {
     );
     assert_eq!(row.reason.as_deref(), Some("tested (from STAGING in staging)"));
 
-    // Once more it is done already, and the way back is open.
+    // A repeated promotion is done already, and a rollback is possible.
     let again = daemon.call(&promote()).await.unwrap();
     assert_eq!((again.status, again.deployment_id), ("deployed".into(), promoted.deployment_id));
     let back = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
@@ -107,7 +107,7 @@ async fn any_two_places_do_and_aliases_say_where() {
     deploy(&daemon, "f", "DEV", "v3").await;
     let staged = daemon.call(&between("dev", "staging")).await.unwrap();
     assert_eq!((staged.alias.as_str(), staged.version.as_str()), ("STAGING", "v3"));
-    // An environment without an alias gets one by its name, and one that has only one is clear.
+    // An environment without an alias gets one with its name; a single alias is used as it is.
     daemon.call(&CreateEnvironmentRequest { name: "qa".into(), ..CreateEnvironmentRequest::default() }).await.unwrap();
     let made = daemon.call(&between("staging", "qa")).await.unwrap();
     assert_eq!((made.alias.as_str(), made.environment.as_str()), ("QA", "qa"));
@@ -188,7 +188,7 @@ async fn into_a_protected_environment_it_waits_for_approval() {
     let row = daemon.deployments("f").await.remove(0);
     assert_eq!((row.kind, row.status), (DeploymentKind::Promote, DeploymentStatus::Active));
     assert_eq!(row.reason.as_deref(), Some("from STAGING in staging"));
-    // What was live before goes back without waiting, and forth again too.
+    // A version that was live before needs no approval for a rollback, nor for the way forth again.
     let back = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
     assert_eq!(daemon.call(&back).await.unwrap().status, "deployed");
     assert_eq!(daemon.call(&promote()).await.unwrap().status, "deployed");
@@ -234,7 +234,7 @@ async fn all_that_differ_are_promoted_or_none() {
     assert_eq!((row.kind, row.reason.as_deref()), (DeploymentKind::Promote, Some("from staging")));
     assert_eq!(promote_all(&daemon, false).await.unwrap().unchanged, 3);
 
-    // One that would have to wait holds up all.
+    // One function that would have to wait stops the whole promotion.
     deploy(&daemon, "f", "STAGING", "v3").await;
     deploy(&daemon, "same", "STAGING", "v2").await;
     protect(&daemon, true).await;
@@ -261,7 +261,7 @@ async fn sixteen_callers_notice_nothing_of_promotions() {
         daemon.call(&promote()).await.unwrap();
         load.until_answered(64).await;
     }
-    // Every call was answered well, each by the version that it says.
+    // Every call has succeeded, and each answer names the version that gave it.
     let answers = load.stop().await;
     assert!(answers.iter().all(|it| text(it) == format!("{} production", it.version)));
     for number in 1..=5 {

@@ -116,7 +116,7 @@ async fn a_connection_survives_requests_that_make_no_sense() {
         b"hello",
         b"\xc1",
         b"\x81\xa1",
-        // An array instead of a map, and a map with something behind it.
+        // An array instead of a map, and a map followed by another byte.
         b"\x91\xa1a",
         b"\x81\xabfunction_id\xa1a\xc0",
     ];
@@ -144,7 +144,7 @@ async fn a_malformed_frame_is_answered_and_ends_the_connection() {
     daemon.stop().await;
 }
 
-/// What was asked for before the connection broke is still answered.
+/// Requests from before the connection broke are still answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_over_the_limit_is_refused_by_its_header() {
     let max = 131_072;
@@ -160,7 +160,7 @@ async fn a_frame_over_the_limit_is_refused_by_its_header() {
     wire.send(&frame(2, LIST_FUNCTIONS, &padding(max as usize - 13)));
     let answer = wire.answer();
     assert_eq!((answer.id, answer.status), (2, SUCCESS), "a frame of exactly the limit is taken");
-    // The header says enough: the daemon does not wait for the payload.
+    // The header suffices: the daemon does not wait for the payload.
     wire.send(&frame(3, LIST_FUNCTIONS, &padding(max as usize - 12))[..17]);
     let answer = wire.answer();
     assert_eq!((answer.id, answer.code().as_str()), (3, "PAYLOAD_TOO_LARGE"));
@@ -171,7 +171,7 @@ async fn a_frame_over_the_limit_is_refused_by_its_header() {
     daemon.stop().await;
 }
 
-/// The limit is on frames either way: a client that keeps to it can read every answer.
+/// The limit applies to frames in both directions: a client with the same limit can read every answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_over_the_limit_is_an_error_instead() {
     let max = 131_072;
@@ -209,14 +209,14 @@ async fn a_frame_that_was_begun_must_be_completed_in_time() {
         assert_eq!(wire.answer().code(), "INVALID_REQUEST");
         wire.is_closed();
     }
-    // It has been idle for several times that long.
+    // This connection has been idle for several times that long.
     idle.serves();
     daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_over_the_limit_is_told_so() {
-    // One of the two is the harness's own.
+    // One of the two connections is the harness's own.
     let daemon = TestDaemon::start_with(|config| config.limits.connections_max = 2).await;
     let mut second = Wire::connect(&daemon.socket());
     second.serves();

@@ -5,7 +5,7 @@ use levain::model::{ColdStart, SettingsPatch};
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 
-/// Answers with a name that its worker has alone.
+/// Answers with a name unique to its worker.
 const WHO: &str = "const id = crypto.randomUUID(); export default () => new Response(id);";
 
 async fn start(settings: SettingsPatch, code: &str) -> TestDaemon {

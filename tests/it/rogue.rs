@@ -1,4 +1,4 @@
-//! What functions can do that write on what belongs to their shim: they lose their worker, and nobody else notices.
+//! Functions that write to their shim's channels: they lose their worker, and other functions are not affected.
 
 use crate::harness::{DaemonProcess, Load, TestDaemon, get, is_refused, text, until};
 use levain::{
@@ -18,10 +18,10 @@ use std::{
 
 const ROGUE: &str = include_str!("rogue/rogue.js");
 
-/// Between two calls of a caller beside the rogue.
+/// Pause between two calls of a caller beside the rogue.
 const PACE: Duration = Duration::from_millis(5);
 
-/// A daemon with the rogue, and with another function that is called all the time.
+/// Starts a daemon with the rogue, and with another function that is called all the time.
 async fn start() -> (TestDaemon, Load) {
     beside_hello(TestDaemon::start().await).await
 }
@@ -33,7 +33,7 @@ async fn beside_hello(daemon: TestDaemon) -> (TestDaemon, Load) {
     (daemon, load)
 }
 
-/// The function beside it has answered every call, from the one worker it had from the start.
+/// Checks that the other function has answered every call from its first worker, and stops the daemon.
 async fn stop(daemon: TestDaemon, load: Load) {
     load.until_answered(10).await;
     let answers = load.stop().await;
@@ -41,14 +41,14 @@ async fn stop(daemon: TestDaemon, load: Load) {
     daemon.stop().await;
 }
 
-/// Which worker answers.
+/// Name of the worker that answers.
 async fn worker(daemon: &TestDaemon) -> String {
     let answer = daemon.get("rogue", "/").await;
     assert!(answer.success && answer.body.0.len() == 36, "{answer:?}");
     text(&answer).to_owned()
 }
 
-/// A call that ends the worker it goes to: the caller hears why, the log says why, and another worker takes over.
+/// Makes a call that ends its worker: the caller and the log get the reason, and another worker takes over.
 async fn ends_its_worker(daemon: &TestDaemon, path: &str, why: &str) {
     let why = format!("it was ended because it broke the protocol: {why}");
     let before = worker(daemon).await;
@@ -58,7 +58,7 @@ async fn ends_its_worker(daemon: &TestDaemon, path: &str, why: &str) {
     assert_eq!((answer.success, answer.code), (false, Some(ErrorCode::WorkerCrashed)), "{path}: {answer:?}");
     let error = answer.error.as_deref().unwrap_or_default();
     assert!(error.starts_with(&format!("the worker crashed: {why}")), "{path}: {error}");
-    // The worker's end is in the log, and what came of the call.
+    // The log contains the worker's end, and the outcome of the invocation.
     until(&format!("{path} is logged"), || async { (logged(daemon, &ended).await > ends_before).then_some(()) }).await;
     let lines = daemon.logs("rogue").await;
     let line = lines.iter().find(|line| line.execution_id.as_ref() == Some(&answer.execution_id)).expect(path);
@@ -67,18 +67,19 @@ async fn ends_its_worker(daemon: &TestDaemon, path: &str, why: &str) {
     assert_ne!(worker(daemon).await, before, "{path}");
 }
 
-/// A call whose failure is the function's own: its worker goes on.
+/// Makes a call that fails by the function's own fault: its worker goes on.
 async fn fails_alone(daemon: &TestDaemon, path: &str, why: &str) {
     let before = worker(daemon).await;
     let answer = daemon.get("rogue", path).await;
     assert_eq!((answer.success, answer.code), (false, Some(ErrorCode::HandlerError)), "{path}: {answer:?}");
     assert!(answer.error.as_ref().is_some_and(|it| it.contains(why)), "{path}: {answer:?}");
-    // The call is over for its caller a moment before it is over for the worker, and another would be started meanwhile.
+    // The invocation ends for its caller a moment before it ends for the worker; until then, another worker would be
+    // started.
     daemon.until_pool("rogue", "it is free again", |pool| pool.busy == 0).await;
     assert_eq!(worker(daemon).await, before, "{path}");
 }
 
-/// How many lines of the rogue's log begin like this.
+/// Number of lines in the rogue's log that begin like this.
 async fn logged(daemon: &TestDaemon, begin: &str) -> usize {
     daemon.logs("rogue").await.iter().filter(|line| line.message.starts_with(begin)).count()
 }
@@ -104,12 +105,12 @@ async fn a_function_that_says_what_no_shim_says_loses_its_worker() {
     stop(daemon, load).await;
 }
 
-/// What a worker says of the lines that it dropped counts as far as it can be true.
+/// A worker's count of dropped lines is believed only as far as it can be true.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_cannot_invent_any_number_of_dropped_lines() {
     let began = Instant::now();
     let (daemon, load) = start().await;
-    // They are counted once a second, with the line after.
+    // Dropped lines are counted once a second, with the line after them.
     let dropped = until("the lines are counted", || async {
         assert_eq!(text(&daemon.get("rogue", "/control/dropped").await), "said");
         Some(daemon.status().await.logs_dropped).filter(|it| *it > 0)
@@ -191,7 +192,7 @@ async fn an_answer_that_is_there_before_its_call_is_not_given_to_it() {
         assert_eq!(text(&daemon.get("rogue", "/next/smuggled").await), "mine");
         let written = || async { (logged(&daemon, "it is written").await == round).then_some(()) };
         until("it is written", written).await;
-        // The next call comes to another worker, unharmed.
+        // The next invocation gets another, unharmed worker.
         assert_ne!(worker(&daemon).await, before);
         let why = "the worker has ended: it was ended because it broke the protocol: it sent bytes that belong to no";
         until("its end is logged", || async { (logged(&daemon, why).await == round).then_some(()) }).await;
@@ -199,8 +200,8 @@ async fn an_answer_that_is_there_before_its_call_is_not_given_to_it() {
     stop(daemon, load).await;
 }
 
-/// What it writes in the place of its own answer is its own answer. The other one comes when it is not asked, or is
-/// taken for that of the next call, which it was just asked; and then that one's comes when it is not.
+/// A forged answer in place of the function's own counts as its own. The real answer then arrives unrequested, or is
+/// taken for the answer to the next invocation; in that case the next one's answer arrives unrequested.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_that_answers_twice_loses_its_worker() {
     let (daemon, load) = start().await;
@@ -235,7 +236,7 @@ async fn what_harms_only_the_function_itself_does_not_end_its_worker() {
     assert!(line.message.len() < 17_000, "{} bytes", line.message.len());
     assert_eq!(worker(&daemon).await, before);
 
-    // It says that more is to come: the shim is asked, and knows of nothing.
+    // The function claims that more is to come: the daemon asks the shim, which knows better.
     let answer = daemon.get("rogue", "/own/pending").await;
     assert_eq!(text(&answer), "done");
     assert!(answer.headers.0.iter().all(|(name, _)| !name.starts_with("x-levain-")), "{answer:?}");
@@ -274,7 +275,7 @@ async fn a_bundle_that_breaks_the_protocol_while_it_loads_does_not_go_live() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_may_not_use_the_command_socket() {
-    // Where there is better isolation, it does not even find it.
+    // With better isolation, the function would not even find the socket.
     let (daemon, load) = beside_hello(TestDaemon::start_unconfined().await).await;
     let path = daemon.socket().to_str().unwrap().to_owned();
     for child in ["", "&child=1"] {
@@ -286,7 +287,7 @@ async fn a_function_may_not_use_the_command_socket() {
     stop(daemon, load).await;
 }
 
-/// Time that a process has spent on processors.
+/// CPU time of a process.
 fn processor_time(pid: u32) -> Duration {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

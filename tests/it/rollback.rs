@@ -19,7 +19,7 @@ fn to_label(label: &str) -> RollbackRequest {
     RollbackRequest { version: Some(VersionRef::Label(label.into())), ..request() }
 }
 
-/// A function `f` with three versions that say their own label; the last is live.
+/// Deploys a function `f` with three versions that answer with their own label; the last is live.
 async fn with_three_versions() -> TestDaemon {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;
@@ -131,7 +131,7 @@ async fn without_a_previous_version_there_is_nothing_to_go_back_to() {
     daemon.register("f").await;
     assert!(is_refused(&daemon.call(&request()).await, ErrorCode::VersionNotFound));
     daemon.redeploy_text("f", None, "export default () => new Response('v1');").await.unwrap();
-    // A version that failed was never live.
+    // A version that failed to load was never live.
     daemon.redeploy_text("f", None, "throw 1; export default () => {};").await.unwrap_err();
     assert!(is_refused(&daemon.call(&request()).await, ErrorCode::VersionNotFound));
     assert_eq!(live(&daemon).await, "v1");
@@ -145,7 +145,7 @@ async fn a_version_whose_code_was_changed_on_disk_is_refused() {
     let file = &version.bundle_path;
     fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(file, "export default () => new Response('changed');").unwrap();
-    // Code is compared with its digest before its first use in a daemon's life.
+    // A bundle is compared with its digest before its first use after a start.
     daemon.restart().await;
     let outcome = daemon.call(&to_label("one")).await;
     assert!(is_refused(&outcome, ErrorCode::BundleInvalid), "{outcome:?}");
@@ -153,7 +153,7 @@ async fn a_version_whose_code_was_changed_on_disk_is_refused() {
     assert_eq!(live(&daemon).await, "three");
     let failed = daemon.deployments("f").await.remove(0);
     assert_eq!((failed.kind, failed.status), (DeploymentKind::Rollback, DeploymentStatus::Failed));
-    // The same by a deployment of the label.
+    // A deployment of the label is refused too.
     let deploy = DeployRequest { function_id: "f".into(), version: Some("one".into()), ..DeployRequest::default() };
     assert!(is_refused(&daemon.call(&deploy).await, ErrorCode::BundleInvalid));
     assert_eq!(live(&daemon).await, "three");
@@ -169,7 +169,8 @@ async fn the_target_is_warm_before_the_traffic_moves() {
     daemon.stop().await;
 }
 
-/// A daemon with two versions of `f`, whose idle workers go after a second, except the one kept for a rollback.
+/// Starts a daemon with two versions of `f`, whose idle workers expire after a second, except the one kept for a
+/// rollback.
 async fn with_kept_worker(rollback_warm_seconds: u32) -> TestDaemon {
     let daemon = TestDaemon::start_with(|config| {
         config.versioning.rollback_warm_seconds = rollback_warm_seconds;
@@ -216,7 +217,7 @@ async fn under_load_nothing_fails_and_no_call_waits_for_a_process_to_be_spawned(
         daemon.redeploy_text("f", Some(label), &code).await.unwrap();
     }
     let load = Load::start(&daemon, "f", "/", 3).await;
-    // All but the worker that is kept for a rollback expire.
+    // All other workers of the version expire; one is kept for a rollback.
     let kept = |pools: Vec<PoolInfo>| pools.iter().any(|pool| pool.version == "one" && pool.idle == 1);
     until("one worker of the version before is kept", || async { kept(daemon.pools("f").await).then_some(()) }).await;
     let all = |pools: Vec<PoolInfo>| pools.iter().any(|pool| pool.idle + pool.busy == 3 && pool.starting == 0);

@@ -46,7 +46,7 @@ async fn publish(client: &Client, label: &str, activate: bool) {
     assert_eq!(call(client, &request).await.version, label);
 }
 
-/// `f` with `v1` live and `v2` beside it.
+/// Deploys `f` with `v1` live and `v2` beside it.
 async fn two_versions(client: &Client) {
     call(client, &RegisterRequest { name: "f".into(), ..RegisterRequest::default() }).await;
     publish(client, "v1", true).await;
@@ -77,7 +77,7 @@ async fn deployments(client: &Client) -> Vec<DeploymentInfo> {
     call(client, &request).await.deployments
 }
 
-/// How many of so many calls each version answers.
+/// Number of invocations that v2 answers, out of `calls`.
 async fn share_of_v2(client: &Client, calls: usize) -> usize {
     let mut count = 0;
     for _ in 0..calls {
@@ -194,7 +194,7 @@ async fn whatever_else_moves_the_alias_aborts_it() {
         reason: None,
         dry_run: false,
     };
-    // To another version.
+    // The alias moves to another version.
     call(client, &start(plan)).await;
     publish(client, "v3", true).await;
     let ended = latest(client).await;
@@ -202,17 +202,17 @@ async fn whatever_else_moves_the_alias_aborts_it() {
     assert!(ended.status == RolloutStatus::Aborted && ended.finished_at.is_some());
     assert!(outcome.starts_with("ended by a deployment to v3 (deploy-"), "{outcome}");
     assert_eq!(share_of_v2(client, 20).await, 0);
-    // To where it points.
+    // The alias is set to the version that it points at.
     call(client, &start(plan)).await;
     call(client, &set("v3")).await;
     let outcome = latest(client).await.outcome.expect("an outcome");
     assert!(outcome.starts_with("ended by a move of the alias to v3 (deploy-"), "{outcome}");
-    // Back.
+    // The alias is rolled back.
     call(client, &start(plan)).await;
     call(client, &RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() }).await;
     let outcome = latest(client).await.outcome.expect("an outcome");
     assert!(outcome.starts_with("ended by a rollback to v3 (deploy-"), "{outcome}");
-    // Another alias has a rollout of its own, which goes with it.
+    // Another alias has a rollout of its own, which ends when that alias is deleted.
     call(client, &SetAliasRequest { name: "DEV".into(), ..set("v1") }).await;
     call(client, &StartRolloutRequest { alias: Some("DEV".into()), ..start(plan) }).await;
     call(client, &start(plan)).await;
@@ -222,7 +222,7 @@ async fn whatever_else_moves_the_alias_aborts_it() {
     assert_eq!((all[0].alias.as_str(), all[0].status), ("LIVE", RolloutStatus::Running));
     let of_dev = RolloutsRequest { alias: Some("DEV".into()), function_id: "f".into(), ..RolloutsRequest::default() };
     assert_eq!(call(client, &of_dev).await.rollouts.len(), 1);
-    // What does not move the alias leaves it alone.
+    // A deployment that does not move the alias leaves the rollout alone.
     publish(client, "v4", false).await;
     assert_eq!(latest(client).await.status, RolloutStatus::Running);
     call(client, &DeleteRequest { function_id: "f".into() }).await;
@@ -235,7 +235,7 @@ async fn policy(client: &Client, action: PolicyAction) {
     call(client, &SetPolicyRequest { function_id: "f".into(), policy, ..SetPolicyRequest::default() }).await;
 }
 
-/// Calls until the rollout has this status.
+/// Makes failing invocations until the rollout has this status.
 async fn fail_until(client: &Client, status: RolloutStatus) -> RolloutDetails {
     let failing = InvokeRequest {
         headers: Some(levain::protocol::field::Fields(vec![("x-do".into(), "v2:throw".into())])),
@@ -262,7 +262,7 @@ async fn a_version_that_breaks_the_policy_is_not_rolled_out() {
     assert_eq!(share_of_v2(client, 30).await, 0);
     assert_eq!(deployments(client).await[0].kind, DeploymentKind::AutoRollback);
 
-    // Where the policy only warns, somebody decides.
+    // Under a policy that only warns, a user has to decide.
     policy(client, PolicyAction::Warn).await;
     call(client, &start("50% 1s, 100%")).await;
     let paused = fail_until(client, RolloutStatus::Paused).await;
@@ -354,7 +354,7 @@ async fn what_waits_for_approval_is_no_rollout() {
         ..SetTrafficRequest::default()
     };
     assert_eq!(call(client, &share).await.status, "pending_approval");
-    // The same share as what waits, and another one.
+    // A plan that begins with the waiting share, and one with another share.
     for plan in ["10% 20s, 100%", "50% 20s, 100%"] {
         let outcome = daemon.call(&start(plan)).await;
         assert!(is_refused(&outcome, ErrorCode::ApprovalRequired), "{plan}: {outcome:?}");

@@ -1,4 +1,4 @@
-//! Secrets: sealed, given to workers, rotated, audited, masked; and nowhere to be found.
+//! Secrets: sealed, passed to workers, rotated, audited and masked; never stored or shown in clear.
 
 mod apart;
 mod keys;
@@ -24,7 +24,7 @@ use levain::{
 use sha2::{Digest, Sha256};
 use std::{fs, path::Path};
 
-/// Says how the hash of the secret begins, so that an answer shows that it is there and not what it is.
+/// Answers with the beginning of the secret's hash, which proves its presence without revealing it.
 const HASHER: &str = "import { createHash } from 'node:crypto';
     const hash = (it) => it === undefined ? 'none' : createHash('sha256').update(it).digest('hex').slice(0, 16);
     export default (req, ctx) => {
@@ -53,7 +53,7 @@ async fn invoke(client: &Client, name: &str) -> String {
     String::from_utf8(answer.body.0.to_vec()).unwrap()
 }
 
-/// Every file below a folder that holds one of these texts; sockets are none.
+/// Every file below a folder that contains one of these texts; sockets are skipped.
 fn files_with(folder: &Path, texts: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -76,7 +76,7 @@ fn holds<'a>(bytes: &'a [u8], texts: &'a [&'a str]) -> impl Iterator<Item = &'a 
     texts.iter().filter(|text| bytes.windows(text.len()).any(|it| it == text.as_bytes()))
 }
 
-/// Where these texts are found: on disk, in what the daemon says, in what others see of its processes.
+/// Lists the places that contain these texts: the disk, the daemon's log, and what others can see of its processes.
 fn traces(daemon: &DaemonProcess, data: &Path, texts: &[&str]) -> Vec<String> {
     let mut found = files_with(data, texts);
     found.extend(holds(daemon.stderr().as_bytes(), texts).map(|text| format!("the daemon's log: {text}")));
@@ -101,14 +101,14 @@ async fn no_value_is_found_anywhere_while_the_function_reads_it() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
     let core = limits.lines().find(|it| it.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("1"), "a crash writes nothing: {core}");
-    // A control: what is no secret is found, and not any more once it is one.
+    // Control: the search finds a plain value, and does not find it once it is a secret.
     client.call(&set(Some("f"), None, &[("KEY", values[0])])).await.unwrap();
     assert!(!traces(&daemon, data.path(), &values).is_empty(), "the search finds what is there");
     client.call(&secret(Some("f"), None, &[("KEY", values[0])])).await.unwrap();
     assert_eq!(invoke(&client, "f").await, hash(values[0]));
     assert_eq!(traces(&daemon, data.path(), &values), [] as [String; 0], "what was in clear has been overwritten");
 
-    // What stays one, without being told so.
+    // A secret stays a secret when only its value is set.
     let kept = client.call(&set(Some("f"), None, &[("KEY", values[1])])).await.unwrap();
     assert_eq!((kept.changed.len(), kept.workers.pending), (1, 0));
     assert_eq!(invoke(&client, "f").await, hash(values[1]));
@@ -118,7 +118,7 @@ async fn no_value_is_found_anywhere_while_the_function_reads_it() {
     let shown = daemon.cli(&["secret", "rotate", "f", "KEY", "--from-file", by_file.to_str().unwrap()]).await.ok();
     fs::remove_file(&by_file).unwrap();
     assert_eq!(invoke(&client, "f").await, hash(values[2]));
-    // Whatever fails on the way.
+    // Failing commands do not reveal it either.
     let refused = secret(Some("f"), None, &[("KEY", values[0]), ("LEVAIN_KEY", values[1])]);
     let mut said = vec![shown, format!("{:?}", client.call(&refused).await.unwrap_err())];
     let wrong_type = br#"{"function_id":"f","key":"KEY","value":["planted-first-3141592653"],"is_secret":true}"#;
@@ -142,7 +142,7 @@ async fn no_value_is_found_anywhere_while_the_function_reads_it() {
     }
     assert_eq!(holds(said.join("\n").as_bytes(), &values).next(), None, "{said:?}");
     assert_eq!(traces(&daemon, data.path(), &values), [] as [String; 0]);
-    // A worker that runs has them, and who asks the system about it does not see them.
+    // A running worker has the secrets, but the system does not show them to others.
     assert_eq!(invoke(&client, "f").await, hash(values[2]));
     assert!(!workers_of(data.path()).is_empty());
 
@@ -293,7 +293,7 @@ async fn a_rotation_under_load_fails_no_call() {
     daemon.stop().await;
 }
 
-/// Waits until the function answers so.
+/// Waits until the function gives this answer.
 async fn until_answers(client: &Client, name: &str, expected: &str) {
     until(&format!("{name} answers {expected}"), || async { (invoke(client, name).await == expected).then_some(()) })
         .await;

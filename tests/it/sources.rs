@@ -1,4 +1,4 @@
-//! What the daemon reads of a path that somebody names: nothing outside of it, and nothing that he could not read.
+//! Paths in deployments: the daemon reads nothing outside of the path, and nothing that the peer could not read.
 
 use crate::harness::{DaemonProcess, Output, TestDaemon, bun};
 use levain::{
@@ -22,14 +22,14 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Users and a group that nobody else of the tests is.
+/// User and group ids that only this test uses.
 const PEER: u32 = 61_234;
 const PEERS_GROUP: u32 = 61_235;
 const DAEMON: u32 = 61_236;
 
 const CODE: &str = "export default () => new Response('hello');";
 
-/// How often a folder is deployed while its owner exchanges what is in it.
+/// Number of deployments while the owner exchanges the folder's contents.
 const RACES: u32 = 60;
 
 /// All files below a folder.
@@ -55,7 +55,7 @@ async fn a_folder_that_is_exchanged_for_a_link_while_it_is_read_leads_nowhere() 
         for number in 0..10 {
             fs::write(at(folder).join(format!("{number}.txt")), folder).unwrap();
         }
-        // Rules of the outside must not count either.
+        // Ignore rules from outside the folder must not apply either.
         fs::write(at(folder).join(".levainignore"), format!("{}.txt", folder.len() % 10)).unwrap();
     }
     symlink(at("outside"), at("link")).unwrap();
@@ -98,7 +98,7 @@ async fn a_folder_that_is_exchanged_for_a_link_while_it_is_read_leads_nowhere() 
     let exchanges = exchanges.load(Ordering::Relaxed);
     assert!(exchanges > RACES, "the folder was exchanged while it was read: {exchanges}");
     assert!(published < RACES, "what has become a link is refused");
-    // What is no link any more is deployed.
+    // Once the link is a folder again, it is deployed.
     if fs::symlink_metadata(at("source/sub")).unwrap().is_symlink() {
         renameat2(AT_FDCWD, &at("source/sub"), AT_FDCWD, &at("link"), RenameFlags::RENAME_EXCHANGE).unwrap();
     }
@@ -108,7 +108,7 @@ async fn a_folder_that_is_exchanged_for_a_link_while_it_is_read_leads_nowhere() 
     daemon.stop().await;
 }
 
-/// A folder that everybody may enter, with the binary and Bun in it.
+/// Makes a folder that everybody may enter, with the binary and Bun in it.
 async fn open_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
@@ -121,7 +121,7 @@ async fn open_folder() -> TempDir {
     folder
 }
 
-/// `levain` as another user, who is in one group besides its own.
+/// Runs `levain` as another user, who is in one group besides its own.
 async fn as_peer(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new("setpriv");
     command.env_clear().env("PATH", "/usr/bin:/bin").env("LEVAIN_SOCKET", folder.join("s")).current_dir(folder);
@@ -140,7 +140,7 @@ fn write(path: &Path, owner: u32, group: u32, mode: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_is_read_with_the_rights_of_who_names_it() {
     if !nix::unistd::geteuid().is_root() {
-        // An ordinary user can be nobody else.
+        // Only root can run a process as another user.
         return;
     }
     let folder = open_folder().await;
@@ -174,7 +174,7 @@ async fn a_path_is_read_with_the_rights_of_who_names_it() {
     }
     let error = daemon.call(&VersionsRequest { function_id: "taken".into(), ..VersionsRequest::default() }).await;
     assert_eq!(error.expect_err("nothing was published").code, ErrorCode::FunctionNotFound);
-    // The daemon's own user names what the daemon may read.
+    // The daemon's own user may deploy any path that the daemon can read.
     let request = DeployRequest {
         function_id: "roots".into(),
         bundle_path: Some(at("mixed").to_str().unwrap().into()),
@@ -209,7 +209,7 @@ async fn a_daemon_that_cannot_be_the_peer_refuses_the_path_and_takes_the_code() 
     assert!(refused.stderr.contains("--upload") && refused.stderr.contains(&PEER.to_string()), "{refused:?}");
     let refused = as_peer(folder.path(), &["deploy", "taken", "data/secret.js"]).await;
     assert!(refused.stderr.to_lowercase().contains("permission denied"), "{refused:?}");
-    // The command line sends what the daemon does not read.
+    // The command line uploads a file that the daemon must not read.
     as_peer(folder.path(), &["deploy", "sent", "everybody.js"]).await.ok();
     assert_eq!(as_peer(folder.path(), &["invoke", "sent"]).await.ok().trim_end(), "hello");
     daemon.kill().await;

@@ -1,4 +1,4 @@
-//! Workers without a scheduler: what one process does with several invocations at once, and what it is asked beside them.
+//! Workers without a scheduler: concurrent invocations in one process, and the daemon's requests beside them.
 
 use crate::harness::{bun, until};
 use http::{HeaderMap, Method};
@@ -21,7 +21,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Makes workers in a folder of its own.
+/// Starts workers in a folder of its own.
 struct Workshop {
     spawner: Spawner,
     telemetry: Telemetry,
@@ -30,7 +30,7 @@ struct Workshop {
 }
 
 impl Workshop {
-    /// Its workers run this function.
+    /// Creates a workshop for workers of this function.
     async fn new(code: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let bundle = data.path().join("bundle");
@@ -81,7 +81,7 @@ impl Workshop {
         self.spawner.spawn(&self.blueprint, ()).await.unwrap()
     }
 
-    /// The lines of the function so far, the oldest first.
+    /// Log lines of the function so far, oldest first.
     fn lines(&self) -> Vec<LogRecord> {
         let query = LogQuery { limit: LogQuery::LIMIT_MAX, ..LogQuery::new(self.blueprint.function_id) };
         let page = self.telemetry.logs().query(&query).unwrap();
@@ -98,7 +98,7 @@ impl Workshop {
     }
 }
 
-/// A GET of this path.
+/// A `GET` of this path.
 fn get(path: &str) -> Invocation {
     Invocation {
         id: InvocationId::new(),
@@ -111,7 +111,7 @@ fn get(path: &str) -> Invocation {
     }
 }
 
-/// Makes a call as the scheduler does.
+/// Invokes a worker as the scheduler does.
 async fn call(worker: &Worker, invocation: &Invocation) -> Result<String, ExchangeError> {
     let mut answer = worker.exchange(invocation).await?;
     let mut body = Vec::new();
@@ -171,7 +171,7 @@ async fn a_ping_is_answered_while_invocations_wait_and_not_while_one_blocks_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pongs_that_nobody_asked_for_end_the_worker() {
-    // A number that will be asked, and some that are none.
+    // A number that will be used, and some invalid ones.
     for numbers in ["[1]", "[-1]", "[1e400]", "['null']"] {
         let code = format!(
             r#"import {{ writeSync }} from "node:fs";

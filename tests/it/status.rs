@@ -61,7 +61,7 @@ async fn it_shows_what_lies_on_the_disk() {
     let disk = daemon.status().await.disk;
     assert_eq!((disk.bundles_bytes, disk.bytecode_bytes), (two + hello, compiled(&daemon)));
     assert!(disk.bytecode_bytes > one);
-    // After a restart nobody has read the compiled form through, and it is there all the same.
+    // After a restart the compiled form has not been checked yet, but it counts all the same.
     daemon.restart().await;
     assert_eq!(daemon.status().await.disk.bytecode_bytes, compiled(&daemon));
     daemon.call(&DeleteVersionRequest { function_id: "f".into(), version: "v1".into() }).await.unwrap();

@@ -1,5 +1,5 @@
-//! Heavy traffic while versions change, and while the daemon is killed: nothing fails, nothing is mixed up, nothing that
-//! was acknowledged is lost.
+//! Heavy traffic while versions change and while the daemon is killed: no invocation fails, answers are not mixed up,
+//! and acknowledged changes are not lost.
 
 use crate::{
     harness::{DaemonProcess, TestDaemon},
@@ -28,16 +28,16 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-/// Clients that invoke all the time.
+/// Number of clients that invoke all the time.
 const CLIENTS: usize = 16;
 
-/// Deployments, and as many changes of shares, moves of another alias, and rollbacks.
+/// Number of deployments, and of changes of shares, moves of another alias, and rollbacks each.
 const CHANGES: usize = 20;
 
-/// Times the daemon is killed.
+/// Number of kills.
 const KILLS: usize = 20;
 
-/// Answers before a kill, at most.
+/// Upper bound of the answers before a kill.
 const ANSWERS_MAX: usize = 800;
 
 fn invoke() -> InvokeRequest {
@@ -49,7 +49,7 @@ fn deploy(label: &str) -> DeployRequest {
     DeployRequest { function_id: "f".into(), version: Some(label.into()), bundle, ..DeployRequest::default() }
 }
 
-/// The version that answered: as the answer says, as its code says, and as the daemon told the code.
+/// Returns the version that answered; the answer, its code and the daemon's information to the code must agree.
 fn answered_by(answer: &InvokeResponse) -> &str {
     assert!(answer.success && answer.status == 200, "{answer:?}");
     let body = std::str::from_utf8(&answer.body.0).unwrap();
@@ -57,14 +57,14 @@ fn answered_by(answer: &InvokeResponse) -> &str {
     &answer.version
 }
 
-/// What an alias sends its calls to over time, and how far that is known.
+/// Targets of an alias over time, and how many of them are acknowledged.
 #[derive(Default)]
 struct History {
-    /// The function with the alias as its qualifier.
+    /// Function with the alias as its qualifier.
     function: &'static str,
-    /// Written before a change is asked for: one version, or the two that share the calls.
+    /// Targets, recorded before a change is requested: one version, or the two that share the invocations.
     targets: parking_lot::Mutex<Vec<Vec<String>>>,
-    /// How many of them are acknowledged.
+    /// Number of acknowledged targets.
     acknowledged: AtomicUsize,
     answers: AtomicUsize,
 }
@@ -82,7 +82,7 @@ impl History {
         done
     }
 
-    /// Invokes once; the answer is from a version that the alias sent calls to at some time between begin and end.
+    /// Invokes once; the answer must come from a version that was a target at some time between begin and end.
     async fn check_one(&self, client: &Client) -> String {
         let oldest = self.acknowledged.load(Ordering::SeqCst) - 1;
         let request = InvokeRequest { function_id: self.function.into(), ..InvokeRequest::default() };
@@ -98,19 +98,19 @@ impl History {
         version.to_owned()
     }
 
-    /// How many of so many calls a version answers, asked side by side.
+    /// Number of invocations that a version answers, out of `calls` made side by side.
     async fn count(&self, client: &Client, calls: usize, version: &str) -> usize {
         let calls = futures_util::future::join_all((0..calls).map(|_| self.check_one(client)));
         calls.await.iter().filter(|it| *it == version).count()
     }
 
-    /// Invocations that begin after the acknowledgement are answered by this version only.
+    /// Checks that invocations after the acknowledgement are answered by this version only.
     async fn only(&self, client: &Client, version: &str) {
         assert_eq!(self.count(client, 8, version).await, 8, "{} is answered by {version}", self.function);
     }
 }
 
-/// Calls for which a split is counted.
+/// Number of invocations for which a split is counted.
 const SAMPLE: usize = 300;
 
 /// Whether a count of draws with this share is within five standard deviations: one in two million is not.
@@ -151,7 +151,7 @@ async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
     };
     let mut old = "n0".to_owned();
     for change in 1..=CHANGES {
-        // Forward to a new version, a share for the one before it, and back to it.
+        // Moves forward to a new version, gives the one before it a share, and goes back to it.
         let new = format!("n{change}");
         live.change(&[&new], client.call(&deploy(&new))).await;
         live.only(client, &new).await;
@@ -186,7 +186,7 @@ async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
     daemon.stop().await;
 }
 
-/// What a round before a kill knows of its deployments.
+/// Deployments of a round before its kill.
 #[derive(Default)]
 struct Deployments {
     begun: Vec<String>,
@@ -198,7 +198,7 @@ async fn a_daemon_killed_in_the_storm_loses_nothing_it_has_acknowledged() {
     let data = tempfile::tempdir().unwrap();
     let mut random = Random::new(0x57a8);
     let mut acknowledged = 0;
-    // The version that must be there and live.
+    // Version that must exist and be live.
     let mut kept = String::new();
     for round in 0..KILLS {
         let daemon = DaemonProcess::start(data.path()).await;
@@ -216,15 +216,15 @@ async fn a_daemon_killed_in_the_storm_loses_nothing_it_has_acknowledged() {
     assert!(acknowledged > KILLS / 4, "{acknowledged} deployments are not much of a storm");
 }
 
-/// Deploys one version after the other while clients invoke, and kills the daemon after this many answers, whatever is
-/// under way.
+/// Deploys one version after the other while clients invoke, and kills the daemon after this many answers, at any point
+/// of its work.
 async fn storm(daemon: &DaemonProcess, round: usize, answers: usize) -> Deployments {
     let (count, mut counted) = watch::channel(0);
     let mut clients = JoinSet::new();
     for _ in 0..4 {
         let (client, count) = (daemon.client().await, count.clone());
         clients.spawn(async move {
-            // It ends with its connection.
+            // The loop ends with its connection.
             while let Ok(answer) = client.call(&invoke()).await {
                 answered_by(&answer);
                 count.send_modify(|it| *it += 1);
@@ -250,7 +250,7 @@ async fn storm(daemon: &DaemonProcess, round: usize, answers: usize) -> Deployme
     };
     let killing = async {
         counted.wait_for(|it| *it >= answers).await.unwrap();
-        // Every other time there is something to lose, however slow the machine is.
+        // Every other round waits for an acknowledged deployment, however slow the machine is.
         acknowledged.wait_for(|it| *it >= round % 2).await.unwrap();
         daemon.signal(Signal::SIGKILL);
     };
@@ -259,7 +259,7 @@ async fn storm(daemon: &DaemonProcess, round: usize, answers: usize) -> Deployme
     deployments
 }
 
-/// Looks at what a kill has left, and leaves the live version only, which is given back.
+/// Checks the state after a kill, removes all but the live version, and returns that.
 async fn check(data_dir: &Path, kept: String, deployments: Deployments) -> String {
     let daemon = DaemonProcess::start(data_dir).await;
     let client = daemon.client().await;
@@ -270,7 +270,7 @@ async fn check(data_dir: &Path, kept: String, deployments: Deployments) -> Strin
     }
     assert!(found.iter().all(|label| *label == kept || deployments.begun.contains(label)), "{found:?}");
     let live = client.call(&GetRequest { function_id: "f".into() }).await.unwrap().active_version.unwrap();
-    // The one that was cut off may be there or not; if it is, it is live.
+    // The interrupted deployment may exist or not; if it does, it is live.
     let newest = pending.iter().find(|label| found.contains(*label)).or(acknowledged.last()).unwrap_or(&kept);
     assert_eq!(&live, newest, "of {kept} and {:?}", deployments.begun);
     for label in &found {

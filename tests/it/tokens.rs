@@ -1,4 +1,4 @@
-//! CREATE_TOKEN, LIST_TOKENS and REVOKE_TOKEN; the token that the first start makes; that secrets stay secret.
+//! CREATE_TOKEN, LIST_TOKENS and REVOKE_TOKEN; the token made by the first start; and the secrecy of tokens.
 
 use crate::harness::{DaemonProcess, TestDaemon, is_refused};
 use levain::{
@@ -30,7 +30,7 @@ async fn revoke(daemon: &TestDaemon, token: &str) -> Result<TokenInfo, Error> {
     daemon.call(&RevokeTokenRequest { token_id: token.into() }).await
 }
 
-/// All tokens but the one that the first start has made.
+/// All tokens except the one made by the first start.
 async fn list(daemon: &TestDaemon, all: bool) -> Vec<TokenInfo> {
     let response = daemon.call(&ListTokensRequest { all, ..ListTokensRequest::default() }).await.unwrap();
     response.tokens.into_iter().filter(|it| !it.name.starts_with("admin")).collect()
@@ -73,7 +73,7 @@ async fn a_token_is_made_listed_and_revoked() {
     daemon.restart().await;
     let all = list(&daemon, true).await;
     assert_eq!((names(&all), &all[0]), (vec!["ci", "other"], &revoked));
-    // The name is free again; the revoked one is still there by its id, and stays as it is.
+    // The name is free again; the revoked token is still found by its id, and does not change.
     let again = create(&daemon, "ci").await;
     assert_eq!(revoke(&daemon, &revoked.token_id).await.unwrap(), revoked);
     assert_eq!(revoke(&daemon, "ci").await.unwrap().token_id, again.info.token_id);
@@ -93,11 +93,11 @@ async fn a_token_is_named_by_its_name_its_id_or_the_beginning_of_that() {
         let pairs = a.token_id.bytes().zip(b.token_id.bytes());
         pairs.take_while(|(a, b)| a == b).count()
     };
-    // The token of the first start may be as near as these two are to each other.
+    // The first start's token may share as long a prefix as these two do.
     let shared = common(&one, &two).max(common(&one, &admin));
     assert!(is_refused(&revoke(&daemon, &one.token_id[..shared]).await, ErrorCode::Conflict));
     assert_eq!(revoke(&daemon, &one.token_id[..=shared]).await.unwrap().name, "one");
-    // One that is revoked is still there.
+    // A revoked token is still found.
     let shared = common(&two, &one).max(common(&two, &admin));
     assert_eq!(revoke(&daemon, &two.token_id["token-".len()..=shared]).await.unwrap().name, "two");
     assert!(list(&daemon, false).await.is_empty());
@@ -161,12 +161,12 @@ async fn the_first_start_makes_an_admin_token_and_a_later_one_only_when_it_is_go
         (&[Scope::Admin][..], "daemon", "admin")
     );
 
-    // It is valid, with its file or without.
+    // The token is valid, with or without its file.
     daemon.restart().await;
     daemon.restart_with(|_| fs::remove_file(&file).unwrap()).await;
     assert!(admins(&daemon).await.len() == 1 && !file.exists());
 
-    // It is revoked, but its file says that somebody wanted it so.
+    // A revoked token whose file remains was revoked on purpose.
     fs::write(&file, &first).unwrap();
     revoke(&daemon, "admin").await.unwrap();
     daemon.restart().await;
@@ -180,7 +180,7 @@ async fn the_first_start_makes_an_admin_token_and_a_later_one_only_when_it_is_go
     daemon.stop().await;
 }
 
-/// A daemon that is killed at its first start, before the row and after it.
+/// Daemons that are killed at their first start, before the row is written and after.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_that_was_interrupted_is_finished_by_the_next() {
     for step in ["store.before_commit", "store.committed"] {
@@ -198,7 +198,7 @@ async fn a_first_start_that_was_interrupted_is_finished_by_the_next() {
     }
 }
 
-/// Every file below a folder that holds a text.
+/// Every file below a folder that contains a text.
 fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -213,7 +213,7 @@ fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What a daemon answers over HTTP to somebody with this token who wants to see all tokens.
+/// Lists all tokens over HTTP with this token, and returns the answer.
 async fn ask(daemon: &DaemonProcess, token: &str) -> String {
     let log = daemon.stderr();
     let begin = log.find("127.0.0.1:").expect("the daemon says where it listens");
@@ -264,7 +264,7 @@ async fn a_secret_is_in_its_one_answer_and_nowhere_else() {
     let admin = fs::read_to_string(data.path().join("admin.token")).unwrap().trim().to_owned();
     assert!(told.contains("a token is refused"), "{told}");
     for secret in [&secret, &second, &admin, &wrong] {
-        // Neither as it is nor without what all begin with.
+        // The token appears neither whole nor without its common prefix.
         assert!(!told.contains(&secret[4..]), "{told}");
         let expected = if *secret == admin { vec![data.path().join("admin.token")] } else { Vec::new() };
         assert_eq!(files_with(data.path(), &secret[4..]), expected);

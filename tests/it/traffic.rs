@@ -1,4 +1,4 @@
-//! SET_TRAFFIC, and where the calls of a split alias go.
+//! SET_TRAFFIC, and the distribution of a split alias's calls.
 
 use crate::harness::{TestDaemon, is_refused, text};
 use levain::{
@@ -15,12 +15,12 @@ use levain::{
 };
 use std::collections::BTreeMap;
 
-/// Says its label, and whether it sees the header that is the daemon's own.
+/// Answers with its label, and with whether it sees the daemon's own header.
 fn says(label: &str) -> String {
     format!("export default (req) => new Response({label:?} + (req.headers.has('x-levain-version') ? ' seen' : ''));")
 }
 
-/// A function `f` with versions v1 to v3; LIVE points at v1.
+/// Deploys a function `f` with versions v1 to v3; LIVE points at v1.
 async fn three_versions() -> TestDaemon {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;
@@ -63,7 +63,7 @@ async fn alias(daemon: &TestDaemon, name: &str) -> AliasDetails {
     aliases.into_iter().find(|it| it.name == name).unwrap()
 }
 
-/// Where LIVE sends its calls: `v1`, or `v1 90, v2 10`.
+/// Shares of LIVE: `v1`, or `v1 90, v2 10`.
 async fn live(daemon: &TestDaemon) -> String {
     let live = alias(daemon, "LIVE").await;
     match live.split {
@@ -72,7 +72,7 @@ async fn live(daemon: &TestDaemon) -> String {
     }
 }
 
-/// The version that answers a call with these headers; its code says the same as the answer's stamp.
+/// Returns the version that answers a call with these headers; its code and the answer's stamp must agree.
 async fn answerer(daemon: &TestDaemon, function: &str, headers: &[(&str, &str)]) -> Result<String, Error> {
     let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let request =
@@ -82,7 +82,7 @@ async fn answerer(daemon: &TestDaemon, function: &str, headers: &[(&str, &str)])
     Ok(answer.version)
 }
 
-/// How many of so many calls each version answers.
+/// Number of calls that each version answers, out of `calls`.
 async fn counts(daemon: &TestDaemon, calls: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for _ in 0..calls {
@@ -110,10 +110,10 @@ async fn calls_are_divided_by_the_shares() {
     set(&daemon, "v2", 70).await;
     let counted = counts(&daemon, 1_500).await;
     assert!(is_within(counted["v2"], 1_500, 70), "{counted:?}");
-    // The share of the alias's own version is the other side of the same thing.
+    // The share of the alias's own version determines the other share.
     set(&daemon, "v1", 100 - 25).await;
     assert_eq!(live(&daemon).await, "v1 75, v2 25");
-    // Each version's figures are its own.
+    // Each version has its own figures.
     let request = MetricsRequest { function_id: "f".into(), period: None };
     let metrics = daemon.call(&request).await.unwrap();
     let calls: Vec<_> = metrics.versions.iter().map(|it| (it.version.as_str(), it.figures.invocations)).collect();
@@ -144,7 +144,7 @@ async fn a_caller_stays_with_its_version_while_the_share_grows() {
         on_second = now;
     }
     set(&daemon, "v2", 50).await;
-    // Who cannot be told apart is drawn anew with each call.
+    // Callers without an identity are distributed anew with each call.
     assert_eq!(counts(&daemon, 100).await.len(), 2);
     let details = alias(&daemon, "LIVE").await;
     assert_eq!(details.sticky.as_deref(), Some("header:X-User"));
@@ -178,7 +178,7 @@ async fn a_version_without_a_share_answers_who_asks_for_it() {
     assert_eq!(answerer(&daemon, "f:v3", &[("X-Levain-Version", "v3")]).await.unwrap(), "v3");
     let both = answerer(&daemon, "f:v3", &[("X-Levain-Version", "v2")]).await;
     assert!(is_refused(&both, ErrorCode::InvalidRequest), "{both:?}");
-    // Without a split the header can only agree.
+    // Without a split the header can only confirm the version.
     set(&daemon, "v1", 100).await;
     assert_eq!(answerer(&daemon, "f", &[("X-Levain-Version", "v1")]).await.unwrap(), "v1");
     assert!(is_refused(&answerer(&daemon, "f", &[("X-Levain-Version", "v2")]).await, ErrorCode::VersionNotFound));
@@ -192,7 +192,7 @@ async fn all_calls_go_over_and_back_at_once() {
         set(&daemon, "v2", weight).await;
         assert_eq!(counts(&daemon, 30).await.keys().collect::<Vec<_>>(), [expected]);
     }
-    // Going back is to end the split, from whichever version has the calls.
+    // A rollback ends the split, whichever version has the calls.
     let back = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
     let back = daemon.call(&back).await.unwrap();
     assert_eq!((back.version.as_str(), back.previous_version.as_deref(), back.weight), ("v1", Some("v2"), None));
@@ -273,8 +273,8 @@ async fn shares_are_there_after_a_restart() {
     daemon.stop().await;
 }
 
-/// Calls need nothing of the database: they are answered while a command waits for it, with the daemon's connection in
-/// its hands.
+/// Invocations do not need the database: they are answered while a command waits for it and holds the daemon's
+/// connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_waits_for_the_database() {
     let daemon = three_versions().await;

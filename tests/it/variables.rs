@@ -1,4 +1,4 @@
-//! SET_VARIABLES, LIST_VARIABLES and DELETE_VARIABLES; what functions find, and when.
+//! SET_VARIABLES, LIST_VARIABLES and DELETE_VARIABLES; which values functions find, and when.
 
 mod between;
 mod kinds;
@@ -17,7 +17,7 @@ use levain::{
 };
 use std::collections::BTreeMap;
 
-/// Answers what it finds under the names in its query, in all three ways, and at import.
+/// Answers with the variables named in its query, as found in each place and at import.
 const READER: &str = "const atImport = { ...process.env };
     export default (req, ctx) => {
         const keys = new URL(req.url).searchParams.getAll('k');
@@ -62,7 +62,7 @@ async fn list(daemon: &TestDaemon, request: ListVariablesRequest) -> Vec<Variabl
     daemon.call(&request).await.expect("a list").variables
 }
 
-/// Nothing of a call is lost, and the change is over when it answers.
+/// Checks that the change has replaced this many pools, and that no worker is pending when it answers.
 fn is_renewed(response: &ChangeVariablesResponse, pools: u32) {
     assert_eq!((response.workers.pools, response.workers.pending), (pools, 0), "{response:?}");
 }
@@ -96,7 +96,7 @@ async fn a_function_finds_its_variables_and_nothing_of_the_daemon() {
     let strange: Vec<_> =
         own.iter().filter(|(key, _)| !others.contains(key) && !["A", "EMPTY", "TEXT"].contains(key)).collect();
     assert!(strange.is_empty(), "{strange:?}");
-    // They survive the daemon.
+    // The variables survive a restart.
     daemon.kill().await;
     let daemon = DaemonProcess::start(data.path()).await;
     let client = daemon.client().await;
@@ -110,7 +110,7 @@ async fn the_nearest_place_counts() {
     let mut daemon = TestDaemon::start().await;
     daemon.deploy_text("f", READER).await;
     daemon.deploy_text("other", READER).await;
-    // production inherits from staging, and staging from production: a ring ends.
+    // production inherits from staging, and staging from production: the cycle ends.
     daemon
         .restart_with(|config| {
             let connection = rusqlite::Connection::open(config.data_dir().join("levain.db")).unwrap();
@@ -127,7 +127,7 @@ async fn the_nearest_place_counts() {
         (Some("f"), Some("staging")),
         (Some("f"), Some("production")),
     ];
-    // What does not count stands beside it.
+    // Values for another environment or function do not apply.
     daemon.call(&set(Some("f"), Some("dev"), &[("K", "wrong")])).await.unwrap();
     daemon.call(&set(Some("other"), Some("production"), &[("K", "of other")])).await.unwrap();
     assert_eq!(found(&daemon, "f", "K").await, serde_json::Value::Null);
@@ -145,7 +145,8 @@ async fn the_nearest_place_counts() {
         assert_eq!(listed[0].place.function_id.is_some(), function.is_some());
     }
     assert_eq!(found(&daemon, "other", "K").await, "of other");
-    // What is hidden counts again when what hides it goes, and a change of what is hidden replaces no worker.
+    // A hidden value applies again when the value that hides it is deleted, and changing a hidden value replaces no
+    // worker.
     for (function, environment) in places.into_iter().rev() {
         assert_eq!(found(&daemon, "f", "K").await, format!("{function:?} {environment:?}"));
         is_renewed(&daemon.call(&delete(function, environment, &["K"])).await.unwrap(), 1);
@@ -174,7 +175,7 @@ async fn fifty_changes_under_load_fail_no_call_and_each_sees_one_set() {
         let response = client.call(&set(Some("f"), None, &[("LEFT", &number), ("RIGHT", &number)])).await.unwrap();
         assert_eq!(response.changed, ["LEFT", "RIGHT"]);
         assert_eq!(response.workers.pending, 0, "{response:?}");
-        // From now on nobody sees what was before.
+        // From now on only the new values are visible.
         let answer = json(&daemon.get("f", "/?k=LEFT&k=RIGHT").await);
         assert_eq!(answer, serde_json::json!({ "LEFT": number, "RIGHT": number }));
     }
@@ -186,7 +187,7 @@ async fn fifty_changes_under_load_fail_no_call_and_each_sees_one_set() {
         *seen.entry(pair["LEFT"].as_str().unwrap().parse().unwrap()).or_default() += 1;
     }
     assert!(seen.len() > 5, "calls went on meanwhile: {seen:?}");
-    // Each caller, on a connection of its own, never goes back.
+    // Each caller, on a connection of its own, never sees an older value again.
     daemon.stop().await;
 }
 
@@ -203,7 +204,7 @@ async fn a_set_that_does_not_load_takes_no_call() {
     assert!(response.workers.failure.unwrap().contains("a bad mode"));
     assert_eq!(daemon.invoke("f").await.unwrap().body.0, "good");
     let response = daemon.call(&set(Some("f"), None, &[("MODE", "better")])).await.unwrap();
-    // The back-off of the failed start may be longer than anybody wants to wait.
+    // The back-off of the failed start may take long.
     assert!(response.workers.failure.is_none(), "{response:?}");
     until("the present value is there", || async {
         (daemon.invoke("f").await.unwrap().body.0 == "better").then_some(())
@@ -248,7 +249,7 @@ async fn an_alias_runs_with_the_variables_of_its_environment() {
     daemon.call(&request).await.unwrap();
     assert_eq!(found(&daemon, "f", "K").await, "production");
     assert_eq!(found(&daemon, "f:STAGING", "K").await, "staging");
-    // A change there is none here.
+    // A change in staging does not affect production.
     is_renewed(&daemon.call(&set(Some("f"), Some("staging"), &[("K", "changed")])).await.unwrap(), 1);
     assert_eq!(found(&daemon, "f:STAGING", "K").await, "changed");
     assert_eq!(found(&daemon, "f", "K").await, "production");
@@ -300,7 +301,7 @@ async fn what_is_refused_is_told_at_once_and_nothing_is_set() {
     daemon.call(&set(Some("f"), None, &[("A", "1"), ("B", "1"), ("C", "1")])).await.unwrap();
     let again = daemon.call(&set(Some("f"), None, &[("A", "1"), ("B", "2")])).await.unwrap();
     assert_eq!((again.unchanged, again.changed), (strings(&["A"]), strings(&["B"])));
-    // A deletion of one that is there and one that is not deletes none.
+    // A deletion with an unknown name deletes nothing.
     let outcome = daemon.call(&delete(Some("f"), None, &["A", "NOT"])).await;
     assert!(is_refused(&outcome, ErrorCode::VariableNotFound), "{outcome:?}");
     assert_eq!(list(&daemon, all()).await.len(), 3);
@@ -362,7 +363,7 @@ async fn files_go_in_and_out_on_the_command_line() {
 async fn calls_wait_for_no_change_of_another_function() {
     let daemon = TestDaemon::start_gated(|config| config.variables.renew_timeout_ms = 60_000).await;
     daemon.deploy_text("f", READER).await;
-    // Its new workers load for as long as the test wants.
+    // The new workers load until the test opens the gate.
     let gate = Gate::shut(daemon.data_dir());
     let slow = format!("if (process.env.SLOW) {{ {} }} export default () => new Response('ok');", gate.wait());
     daemon.deploy_text("slow", &slow).await;

@@ -19,7 +19,7 @@ async fn workers_are_ready_when_it_answers() {
     let warmed = daemon.call(&request(4)).await.unwrap();
     assert_eq!((warmed.warm, warmed.failed), (4, 0));
     assert_eq!((daemon.pools("f").await[0].idle, daemon.worker_pids().len()), (4, 4));
-    // Fewer than there are changes nothing.
+    // A smaller number than that of the existing workers changes nothing.
     assert_eq!(daemon.call(&request(1)).await.unwrap().warm, 4);
     assert_eq!(daemon.invoke("f").await.unwrap().cold_start, ColdStart::None);
     daemon.stop().await;

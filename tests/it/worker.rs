@@ -1,4 +1,4 @@
-//! What a worker process is given, what is heard of it, and what its end means.
+//! A worker process: its environment, its output, and the meaning of its end.
 
 use crate::harness::{TestDaemon, get, json, text, until};
 use levain::{
@@ -31,7 +31,7 @@ fn is_gone(pid: u32) -> bool {
     is_zombie && fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1
 }
 
-/// Where the descriptors of a process lead, by their number.
+/// Targets of a process's descriptors, by their number.
 fn descriptors(pid: u32) -> Vec<(u32, String)> {
     let folder = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let links =
@@ -131,7 +131,7 @@ async fn every_line_belongs_to_the_invocation_that_printed_it() {
         return new Response('ok');
     };";
     daemon.deploy_text("f", code).await;
-    // One after the other: a line must not lose its invocation because the answer is faster.
+    // Sequential invocations: a line must keep its invocation even if the answer is faster.
     for _ in 0..100 {
         daemon.get("f", "/").await;
     }
@@ -180,7 +180,7 @@ async fn an_exit_is_a_crash_with_its_code_and_last_words() {
     daemon.stop().await;
 }
 
-/// Says something and ends in the ways that show last lines.
+/// Logs and ends in ways that show the last lines.
 const WORDS: &str = "export default async (req) => {
     const { pathname } = new URL(req.url);
     const raw = (text) => new Promise((done) => process.stderr.write(text, done));
@@ -205,7 +205,7 @@ const WORDS: &str = "export default async (req) => {
     return new Response('ok');
 };";
 
-/// The last lines that the report of a failed invocation has.
+/// The last lines in the report of a failed invocation.
 fn last_words(answer: &InvokeResponse) -> Vec<String> {
     let words = &answer.details.as_ref().unwrap_or_else(|| panic!("no details: {answer:?}"))["last_words"];
     serde_json::from_value(words.clone()).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
@@ -220,7 +220,7 @@ async fn last_words_are_of_the_invocation_that_ended_and_of_no_other() {
     for (path, code, own) in [
         ("/crash", ErrorCode::WorkerCrashed, &[][..]),
         ("/log-then-crash", ErrorCode::WorkerCrashed, &["own line"]),
-        // A timer of the login could have written it as well.
+        // The raw line might also come from a timer of the login.
         ("/raw-then-crash", ErrorCode::WorkerCrashed, &[]),
         ("/log-then-grow", ErrorCode::OutOfMemory, &["own line"]),
     ] {
@@ -231,7 +231,7 @@ async fn last_words_are_of_the_invocation_that_ended_and_of_no_other() {
         assert_eq!(last_words(&answer), own, "{path}");
         assert!(!format!("{:?} {:?}", answer.error, answer.details).contains("login"), "{path}: {answer:?}");
     }
-    // Where there was no other invocation, raw output can only be its own.
+    // Without another invocation, raw output belongs to this one.
     for (path, own) in [("/raw-then-crash", "own raw line"), ("/log-then-crash", "own line")] {
         let answer = daemon.get("f", path).await;
         assert_ne!(answer.cold_start, ColdStart::None, "{answer:?}");
@@ -274,7 +274,8 @@ async fn a_worker_that_ends_just_as_a_call_comes_costs_that_call_at_most() {
     for _ in 0..60 {
         let pid: i32 = text(&daemon.invoke("f").await.unwrap()).parse().unwrap();
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-        // The request may have reached it, or not; what must not be is a wait for an answer that cannot come.
+        // The request may or may not have reached the worker, but the caller must not wait for an answer that cannot
+        // come.
         let answer = daemon.invoke("f").await.unwrap();
         assert!(answer.success || answer.code == Some(ErrorCode::WorkerCrashed), "{answer:?}");
         if !answer.success {
@@ -319,7 +320,7 @@ async fn what_it_has_started_ends_with_it() {
     assert!(pids.iter().all(|pid| !is_gone(*pid)));
     kill_process(daemon.worker_pids()[0]).await;
     until("its processes end", || async { pids.iter().all(|pid| is_gone(*pid)).then_some(()) }).await;
-    // The same when the daemon ends it.
+    // The processes end too when the daemon ends the worker.
     let request = InvokeRequest { timeout_ms: Some(1_000), ..get("f", "/loop") };
     assert_eq!(daemon.invoke_with(request).await.unwrap().code, Some(ErrorCode::Timeout));
     let line = daemon.until_logged("f", "pids").await;
@@ -341,7 +342,7 @@ async fn a_worker_over_its_memory_is_ended_and_says_so() {
     daemon.stop().await;
 }
 
-/// Answers with the network devices it has.
+/// Answers with the names of its network devices.
 const DEVICES: &str = "import { readFileSync } from 'node:fs';
 export default () => new Response(readFileSync('/proc/self/net/dev', 'utf8').split('\\n').slice(2)
     .map((line) => line.split(':')[0].trim()).filter(Boolean).join());";

@@ -1,4 +1,4 @@
-//! Which host a request is for: what the function sees of it, what is none, and who else may say so.
+//! The host of a request: how the function sees it, which hosts are refused, and which headers may override it.
 
 use super::{curl, daemon, exchange, frames::*};
 use crate::harness::TestDaemon;
@@ -24,14 +24,14 @@ async fn calls(daemon: &TestDaemon) -> String {
     curl(daemon, &[], "/functions/f/calls").await.text().to_owned()
 }
 
-/// A request of HTTP/1.1 with this target and host.
+/// Builds an HTTP/1.1 request with this target and host.
 fn request(target: &str, host: &str) -> Vec<u8> {
-    // Its characters are the bytes, so that there can be some that are no UTF-8.
+    // Each character becomes one byte, so that a test can send bytes that are not UTF-8.
     let text = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     text.chars().map(|it| it as u8).collect()
 }
 
-/// A request of HTTP/2 with these headers besides the method and the scheme, and its whole answer as text.
+/// Sends an HTTP/2 request with these headers besides the method and the scheme, and returns its whole answer as text.
 async fn over_http2(daemon: &TestDaemon, list: &[(&str, &str)]) -> (End, String) {
     let list = [(":method", "GET"), (":scheme", "http")].iter().chain(list);
     let list: Vec<u8> = list.flat_map(|(name, value)| literal(name, value)).collect();
@@ -88,7 +88,7 @@ async fn what_is_no_host_is_refused_and_reaches_no_function() {
         }
         let path = (":path", "/functions/f");
         for list in [[(":authority", host), path], [path, ("host", host)]] {
-            // The one who reads the frames may see it before the daemon does.
+            // The HTTP/2 library may refuse the host before the daemon sees it.
             let (end, text) = over_http2(&daemon, &list).await;
             assert!(!end.resets.is_empty() || text.contains("INVALID_REQUEST"), "{host:?}: {end:?} {text}");
         }
@@ -132,7 +132,7 @@ async fn a_function_sees_the_host_however_it_was_said() {
     ] {
         assert_eq!(over_http2(&daemon, list).await.1, seen, "{list:?}");
     }
-    // Who is in front of the daemon may have looked at either.
+    // A server in front of the daemon may have used either host, so a contradiction is refused.
     for (authority, host) in [("a.example", "b.example"), ("x", "f.localhost"), ("f.localhost", "x")] {
         let (_, text) = over_http2(&daemon, &[(":authority", authority), path, ("host", host)]).await;
         assert!(text.contains("INVALID_REQUEST") && text.contains("different hosts"), "{authority} {host}: {text}");
@@ -148,13 +148,13 @@ async fn a_function_sees_the_host_however_it_was_said() {
         let answer = exchange(daemon.http(), &request(target, "b.example")).await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(seen), "{target}: {answer:?}");
     }
-    // Before HTTP/1.1 there need be none.
+    // HTTP/1.0 does not require a host.
     let answer = exchange(daemon.http(), b"GET /functions/f/x HTTP/1.0\r\n\r\n").await;
     assert!(answer.ends_with("<GET http://localhost/x of localhost>"), "{answer:?}");
     daemon.stop().await;
 }
 
-/// What a client says of itself is not what the daemon knows of it.
+/// A client's own claims about itself do not replace the daemon's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_sees_who_calls_it_and_how() {
     let daemon = with_function().await;
@@ -169,7 +169,7 @@ async fn a_function_sees_who_calls_it_and_how() {
     daemon.stop().await;
 }
 
-/// A client may name headers that end at the daemon, and none of those that the daemon makes true.
+/// A client may list hop-by-hop headers, but not the headers that the daemon sets itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_cannot_have_its_address_or_the_host_removed() {
     let daemon = with_function().await;

@@ -1,5 +1,4 @@
-//! Clients that are slow, greedy or wrong: they get an error or are cut off, the daemon stays small, and others are
-//! served.
+//! Slow, greedy or broken clients: they get an error or are cut off, the daemon stays small, and others are served.
 
 use super::{curl, curl_with, daemon_with, exchange};
 use crate::harness::{TestDaemon, until};
@@ -53,7 +52,7 @@ async fn what_is_no_http_is_refused() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{shown:?}: {answer:?}");
         is_served(&daemon).await;
     }
-    // More than may come, without saying so before.
+    // A body over the limit whose length is not announced.
     let shown = curl_with(&daemon, &["-T", "-", "-X", "POST"], "/functions/f", &[b'x'; 1_500_000]).await;
     assert_eq!(shown.status(), 413, "{shown:?}");
     daemon.stop().await;
@@ -78,7 +77,7 @@ async fn who_sends_too_slowly_is_cut_off() {
         dripping.abort();
         is_served(&daemon).await;
     }
-    // A small body and a large one that never come to their end.
+    // A small body and a large one that never end.
     for length in [10, 900_000] {
         let request = format!(
             "POST /functions/f HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\nhello"

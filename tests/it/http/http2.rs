@@ -1,5 +1,5 @@
-//! Clients of HTTP/2 that break its rules or use them to the full, frame by frame: each is told so or cut off, holds little
-//! of the daemon, and keeps nobody out. The sections are those of RFC 9113 unless another one is named.
+//! HTTP/2 clients that break the protocol or exhaust it, frame by frame: each gets an error or is cut off, takes little
+//! memory, and keeps nobody out. Sections refer to RFC 9113 unless another document is named.
 
 use super::{curl, daemon_with, frames::*};
 use crate::harness::{TestDaemon, until};
@@ -34,7 +34,7 @@ async fn is_served(daemon: &TestDaemon) {
     assert_eq!((shown.status(), shown.text()), (200, "ok 5"));
 }
 
-/// Memory of this process, in which the daemon is.
+/// Memory of this process, which includes the daemon.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -43,19 +43,19 @@ fn memory() -> u64 {
 
 const MIB: u64 = 1 << 20;
 
-/// What must become of a client.
+/// Expected reaction of the daemon.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// GOAWAY with this code, and the end of the connection. The h2 crate says PROTOCOL_ERROR of whatever it cannot read,
-    /// also where a more exact code is asked for; what counts here is that it ends.
+    /// GOAWAY with this code, and the end of the connection. The h2 crate reports PROTOCOL_ERROR for anything it cannot
+    /// read, even where a more exact code is required; the test insists only on the end.
     Connection(u32),
-    /// The same, or the reset of the stream, with one of two codes: the text allows both.
+    /// GOAWAY and the end of the connection, or the reset of the stream, with one of two codes: the RFC allows both.
     Either(u32, u32),
     /// RST_STREAM of its only stream with this code, or the end of the connection.
     Stream(u32),
-    /// Its stream is reset, or answered with an error: a request that says too little (section 8.1.1).
+    /// Reset of the stream, or an error as its answer: an incomplete request (section 8.1.1).
     Malformed,
-    /// It goes on.
+    /// The connection goes on.
     Ignored,
 }
 
@@ -63,14 +63,14 @@ fn headers(list: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, 1, list)
 }
 
-/// A request whose header list is a usual one without the pseudo-header of this name, and has these in addition.
+/// A request with the usual header list except this pseudo-header, and with these headers in addition.
 fn list(without: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let usual = [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", "/functions/f")];
     let kept = usual.iter().filter(|(name, _)| *name != without).chain(more);
     headers(&kept.flat_map(|(name, value)| literal(name, value)).collect::<Vec<_>>())
 }
 
-/// A request with a body of three bytes that is said to have so many.
+/// A request with a body of three bytes and this content length.
 fn body(length: &str) -> Vec<u8> {
     let head = head("POST", "/functions/f", &[("content-length", length)]);
     [frame(HEADERS, END_HEADERS, 1, &head), frame(DATA, END_STREAM, 1, b"abc")].concat()
@@ -196,7 +196,7 @@ async fn who_breaks_a_rule_is_told_and_cut_off() {
         let mut peer = Peer::begin(daemon.http(), &[]).await;
         peer.send(&bytes).await;
         let mut end = peer.outcome().await;
-        // An answer, or the reset of a stream, may come behind the one to the PING.
+        // An answer or a reset of the stream may come after the answer to the PING.
         if matches!(expected, Expected::Malformed | Expected::Stream(_)) && end == End::default() {
             let frames = peer.answer(1).await;
             end.resets.extend(frames.iter().filter(|it| it.kind == RST_STREAM).map(|it| (1, it.code())));
@@ -222,13 +222,13 @@ async fn who_breaks_a_rule_is_told_and_cut_off() {
     daemon.stop().await;
 }
 
-/// What says too little or too much never becomes a call.
+/// Incomplete and contradictory requests never become an invocation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_request_reaches_no_function() {
     let daemon = with_function().await;
     is_served(&daemon).await;
     for (rule, bytes, expected) in violations() {
-        // A body that turns out too long or too short may have been on its way already.
+        // A body that turns out too long or too short may have reached the function already.
         if matches!(expected, Expected::Malformed) && !rule.starts_with("8.1.1: ") {
             let mut peer = Peer::begin(daemon.http(), &[]).await;
             peer.send(&bytes).await;
@@ -257,11 +257,11 @@ async fn a_wrong_preface_is_no_connection() {
     daemon.stop().await;
 }
 
-/// Begins with these bytes, sends more and more of the others, and says how much of them was taken.
+/// Sends the first bytes, then the others again and again, and returns the number of bytes taken.
 async fn flood(address: SocketAddr, first: &[u8], again: &[u8], times: usize) -> (usize, End) {
     let mut peer = Peer::begin(address, &[]).await;
     peer.send(first).await;
-    // Not all at once, which would be counted as the daemon's memory.
+    // Sent in pieces, since one large buffer would be counted as the daemon's memory.
     let at_once = (64 * 1024 / again.len()).clamp(1, times);
     let block = again.repeat(at_once);
     let mut sent = 0;
@@ -280,7 +280,7 @@ async fn a_header_list_without_end_is_ended() {
     let daemon = with_function().await;
     let begun = frame(HEADERS, END_STREAM, 1, &head("GET", "/functions/f", &[]));
     let before = memory();
-    // CVE-2024-27316: frames of nothing, and such as are full.
+    // CVE-2024-27316: empty CONTINUATION frames, and full ones.
     let some: Vec<u8> = (0..30).flat_map(|number| literal(&format!("x-{number}"), &"y".repeat(500))).collect();
     for (again, times) in [(frame(CONTINUATION, 0, 1, &[]), 200_000), (frame(CONTINUATION, 0, 1, &some), 2_000)] {
         let (_, end) = flood(daemon.http(), &begun, &again, times).await;
@@ -288,7 +288,7 @@ async fn a_header_list_without_end_is_ended() {
         is_served(&daemon).await;
     }
     assert!(memory() < before + 32 * MIB, "{before} -> {}", memory());
-    // One that is begun and then left alone.
+    // A header block that is begun and then left unfinished.
     let mut peer = Peer::begin(daemon.http(), &[]).await;
     peer.send(&begun).await;
     while peer.next().await.is_some() {}
@@ -296,7 +296,7 @@ async fn a_header_list_without_end_is_ended() {
     daemon.stop().await;
 }
 
-/// CVE-2023-44487.
+/// CVE-2023-44487: streams are opened and reset in quick succession.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_are_opened_and_reset_become_few_calls() {
     let daemon = with_function().await;
@@ -340,7 +340,7 @@ async fn frames_that_ask_for_answers_nobody_reads_are_no_heap() {
 async fn headers_that_unpack_to_a_lot_are_refused() {
     let daemon = with_function().await;
     let before = memory();
-    // A header that is kept (RFC 7541, section 6.2.1), and then named again and again by one byte.
+    // A header that enters the table (RFC 7541, section 6.2.1), and is then repeated by single bytes.
     let mut bomb = head("GET", "/functions/f", &[]);
     bomb.push(0x40);
     integer(1, &mut bomb);
@@ -392,7 +392,7 @@ async fn streams_beyond_the_limit_are_refused() {
     daemon.stop().await;
 }
 
-/// A client that lets nothing through holds a worker no longer than `http.body_timeout_ms`, and little memory.
+/// A client that opens no window holds a worker no longer than `http.body_timeout_ms`, and takes little memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_opens_no_window_keeps_no_worker() {
     let daemon = with_function().await;
@@ -413,13 +413,13 @@ async fn a_client_that_opens_no_window_keeps_no_worker() {
         .await;
         assert!(memory() < before + 64 * MIB, "{before} -> {}", memory());
         is_served(daemon).await;
-        // The connection itself is none the worse.
+        // The connection itself survives.
         assert!(!peer.outcome().await.is_closed);
     }
     daemon.stop().await;
 }
 
-/// The connection's window (section 5.2.2) is not used up by who reads none of its bodies.
+/// Unread bodies do not use up the connection's window (section 5.2.2).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_nobody_reads_keeps_no_other_waiting() {
     let daemon = with_function().await;

@@ -1,4 +1,4 @@
-//! What a connection may do, and for how long.
+//! Limits of a connection: the number of its requests and the time it may take.
 
 use super::{curl, daemon_with, exchange, frames::*};
 use crate::harness::{TestDaemon, until};
@@ -28,12 +28,12 @@ async fn with_function(change: impl FnOnce(&mut levain::config::HttpConfig)) -> 
 async fn a_connection_that_has_had_its_requests_is_closed() {
     let daemon = with_function(|http| http.requests_per_connection_max = 3).await;
     let one = "GET /functions/f HTTP/1.1\r\nhost: x\r\n\r\n";
-    // The client is told with the last answer, before it sends another request.
+    // The last answer tells the client, before it sends another request.
     let answers = exchange(daemon.http(), one.repeat(3).as_bytes()).await;
     let heads: Vec<&str> = answers.split("HTTP/1.1 200 OK").skip(1).collect();
     assert_eq!(heads.iter().map(|it| it.contains("connection: close")).collect::<Vec<_>>(), [false, false, true]);
     assert_eq!(answers.matches("\r\n\r\nok").count(), 3, "{answers}");
-    // Over HTTP/2, streams that are open by then are served.
+    // Over HTTP/2, streams that are already open are served.
     let mut peer = Peer::begin(daemon.http(), &[]).await;
     let requests: Vec<u8> = (0..5).flat_map(|number| get(2 * number + 1, "/functions/f?ms=100")).collect();
     peer.send(&requests).await;
@@ -41,7 +41,7 @@ async fn a_connection_that_has_had_its_requests_is_closed() {
     while let Some(frame) = peer.next().await {
         match frame.kind {
             DATA if frame.flags & END_STREAM != 0 => answered.push(frame.stream),
-            // The way there and back for streams that the client opens meanwhile (section 6.8).
+            // The PING's round trip leaves time for streams that the client opens meanwhile (section 6.8).
             PING if frame.flags != ACK => {
                 peer.send(&super::frames::frame(PING, ACK, 0, &frame.payload)).await;
             }
@@ -52,7 +52,7 @@ async fn a_connection_that_has_had_its_requests_is_closed() {
     answered.sort_unstable();
     assert_eq!(answered, [1, 3, 5, 7, 9]);
     assert!(!goaways.is_empty() && goaways.iter().all(|code| *code == 0), "{goaways:?}");
-    // Clients that keep to the rules notice nothing; over HTTP/2 the tests of TLS show it.
+    // Well-behaved clients do not notice the limit; for HTTP/2 the TLS tests show this.
     let urls = format!("http://{}/functions/f?[1-40]", daemon.http());
     let output =
         tokio::process::Command::new("curl").args(["--silent", "--fail", "--noproxy", "*", &urls]).output().await;
@@ -85,7 +85,8 @@ async fn who_reads_nothing_is_cut_off() {
     daemon.stop().await;
 }
 
-/// One that is slow and goes on reading gets all of it, though it takes longer altogether than it may read nothing.
+/// A client that reads slowly but steadily gets the whole body, though this takes longer altogether than it may stop
+/// reading.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_slowly_is_served() {
     let daemon = with_function(|http| http.body_timeout_ms = 1_500).await;

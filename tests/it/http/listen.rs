@@ -1,4 +1,4 @@
-//! Where the daemon listens: whoever calls `localhost` reaches it and nobody else.
+//! The daemon's HTTP address: clients of `localhost` reach the daemon and no other program.
 
 use super::{curl, daemon, daemon_with, exchange};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -20,7 +20,7 @@ async fn both_loopback_addresses_lead_to_the_daemon() {
     }
 }
 
-/// A function that has the other address would be sent the tokens of those who call `localhost`.
+/// A function that listened on the other address would receive the tokens of clients that connect to `localhost`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_cannot_listen_beside_the_daemon() {
     let daemon = daemon().await;
@@ -45,7 +45,7 @@ async fn a_function_cannot_listen_beside_the_daemon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_says_who_else_localhost_may_lead_to() {
-    // A port whose other half somebody has.
+    // Another program holds the port's IPv6 half.
     let stranger = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
     let taken = stranger.local_addr().unwrap();
     let daemon = daemon_with(|config| config.http.address = format!("127.0.0.1:{}", taken.port())).await;

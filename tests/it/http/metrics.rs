@@ -1,4 +1,4 @@
-//! `/metrics`: what it tells, and whom.
+//! `/metrics`: its contents, and who may read them.
 
 use super::{curl, curl_with, daemon, daemon_with, exposition::Page};
 use crate::harness::{TestDaemon, until};
@@ -37,7 +37,7 @@ async fn numbers_move_as_calls_are_made() {
     }
     assert_eq!(curl(&daemon, &[], "/functions/f/throw").await.status(), 502);
     assert_eq!(curl(&daemon, &[], "/functions/nope").await.status(), 404);
-    // One whose length is said, in several parts.
+    // An answer with a known length, sent in several parts.
     assert_eq!(curl(&daemon, &[], "/functions/f/large").await.body.len(), 3_000_000);
     let after = scrape(&daemon).await;
     let code = |code| own(&after, "levain_invocations_total", &[("code", code)]);
@@ -57,14 +57,14 @@ async fn numbers_move_as_calls_are_made() {
     assert_eq!(classes, [0.0, 0.0, 5.0, 0.0, 1.0, 1.0], "with the scrape before this one");
     assert!(rise("levain_http_connections_total", &[]) >= 6.0);
     assert_eq!((after.value("levain_http_requests_running", &[]), after.value("levain_ready", &[])), (1.0, 1.0));
-    // Of the process.
+    // Metrics of the process.
     assert!(after.value("process_resident_memory_bytes", &[]) > 1e6 && after.value("process_open_fds", &[]) > 5.0);
     assert!(rise("process_cpu_seconds_total", &[]) > 0.0 && rise("process_start_time_seconds", &[]) == 0.0);
     assert!(
         after.value("process_start_time_seconds", &[]) > 1.7e9
             && after.value("levain_disk_bytes", &[("kind", "store")]) > 4_096.0
     );
-    // What only rises has not fallen.
+    // Counters have not fallen.
     for (name, family) in &before.0 {
         for (sample, labels, value) in family.samples.iter().filter(|_| family.kind != "gauge") {
             let labels: Vec<_> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -94,7 +94,7 @@ async fn workers_and_waits_are_shown() {
     daemon.stop().await;
 }
 
-/// Every family of the documentation is there, and no other.
+/// The documentation lists every family, and only these.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documentation_has_every_family() {
     let daemon = daemon().await;
@@ -137,7 +137,7 @@ async fn who_may_scrape_is_configured() {
     let daemon = daemon_with(|config| config.http.metrics = levain::config::Metrics::Off).await;
     assert_eq!(curl(&daemon, &[], "/metrics").await.status(), 404);
     daemon.stop().await;
-    // Where only this machine can reach it, for its own programs.
+    // On a loopback address, programs of this machine may read the metrics.
     let daemon = super::daemon().await;
     for arguments in [&[][..], &["-H", "Host: localhost"], &["-H", "Host: [::1]:1"], &["--http2-prior-knowledge"]] {
         assert_eq!(curl(&daemon, arguments, "/metrics").await.status(), 200, "{arguments:?}");
@@ -147,7 +147,7 @@ async fn who_may_scrape_is_configured() {
         assert_eq!(curl(&daemon, &["-H", header], "/metrics").await.status(), 401, "{header}");
     }
     daemon.stop().await;
-    // Where others can reach it, and nothing else is said.
+    // On a public address, the default requires a token.
     let daemon = daemon_with(|config| config.http.address = "0.0.0.0:0".into()).await;
     assert_eq!(curl(&daemon, &[], "/metrics").await.status(), 401);
     for (scope, status) in [(Scope::Read, 200), (Scope::Invoke, 403), (Scope::Admin, 200)] {

@@ -4,7 +4,7 @@ use super::{curl, daemon_with};
 use crate::harness::TestDaemon;
 use levain::config::Config;
 
-/// Says all that a site can say about itself.
+/// Sets every header with which a site describes itself.
 const CODE: &str = r#"export default (req) => new Response("f " + new URL(req.url).pathname, { headers: {
     "service-worker-allowed": "/", "strict-transport-security": "max-age=31536000; includeSubDomains",
     "alt-svc": 'h2="evil.example:443"', "clear-site-data": '"*"', "nel": "{}", "report-to": "{}",
@@ -62,7 +62,7 @@ async fn a_host_of_the_domain_is_a_functions_and_nothing_elses() {
             assert_eq!((shown.status(), shown.json()["code"].as_str()), (404, Some("FUNCTION_NOT_FOUND")), "{name}");
         }
     }
-    // What is not below it is the daemon's own.
+    // Hosts outside the functions' domain belong to the daemon.
     for name in ["fn.example.com", "f.example.com", "example.com", "xfn.example.com"] {
         assert_eq!(curl(&daemon, &["-H", &host(name)], "/health").await.text(), "ok\n", "{name}");
     }

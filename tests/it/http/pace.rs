@@ -1,4 +1,4 @@
-//! How the body of a request comes: its beginning before a worker is asked for, and the rest not too slowly.
+//! The pace of a request's body: a worker is claimed once its beginning has arrived, and the rest must not be too slow.
 
 use super::{curl_with, daemon_with, exchange};
 use crate::harness::TestDaemon;
@@ -21,7 +21,7 @@ async fn with_function(change: impl FnOnce(&mut levain::config::HttpConfig)) -> 
     daemon
 }
 
-/// A worker does not wait for the client of a small body, whether or not that says how long it is.
+/// A small body is read before a worker is claimed, whether or not its length is known.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_body_of_unknown_length_comes_to_the_function_as_a_whole() {
     let daemon = with_function(|_| {}).await;
@@ -41,7 +41,7 @@ async fn a_small_body_of_unknown_length_comes_to_the_function_as_a_whole() {
     daemon.stop().await;
 }
 
-/// What comes byte by byte holds a worker for as long as its bytes are worth, however long it goes on.
+/// A body that arrives byte by byte holds a worker only for as long as its bytes justify.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_hardly_comes_is_ended() {
     let daemon = with_function(|http| (http.body_timeout_ms, http.body_bytes_per_second_min) = (1_500, 1_000)).await;
@@ -66,7 +66,7 @@ async fn a_body_that_hardly_comes_is_ended() {
     daemon.stop().await;
 }
 
-/// The one expectation that there is (RFC 9110, section 10.1.1).
+/// `100-continue` is the only expectation (RFC 9110, section 10.1.1).
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expectation_that_nobody_knows_is_refused() {
     let daemon = with_function(|_| {}).await;

@@ -1,4 +1,4 @@
-//! Who gets a connection when all are taken.
+//! Which connections give way when all places are taken.
 
 use super::{curl, daemon_with, exchange, frames::*};
 use crate::harness::{TestDaemon, until};
@@ -20,14 +20,14 @@ async fn with_places(connections_max: u32) -> TestDaemon {
     daemon
 }
 
-/// A connection from another address of this machine.
+/// Connects from another address of this machine.
 async fn connect_from(source: [u8; 4], daemon: &TestDaemon) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((source, 0).into()).unwrap();
     socket.connect(daemon.http()).await.unwrap()
 }
 
-/// Asks once, and keeps the connection.
+/// Sends one request, and keeps the connection.
 async fn ask(stream: &mut TcpStream, path: &str) -> String {
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -43,7 +43,7 @@ async fn idle_from(source: [u8; 4], daemon: &TestDaemon) -> TcpStream {
     stream
 }
 
-/// Whether the daemon has closed it.
+/// Whether the daemon has closed the connection.
 async fn is_closed(stream: &mut TcpStream) -> bool {
     matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_))
 }
@@ -52,7 +52,7 @@ async fn get(address: SocketAddr, path: &str) -> String {
     exchange(address, format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await
 }
 
-/// Connections with a call that ends with its client.
+/// Opens connections, each with an invocation that lasts until its client disconnects.
 async fn busy(daemon: &TestDaemon, count: u32) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for running in 1..=count {
@@ -67,14 +67,14 @@ async fn busy(daemon: &TestDaemon, count: u32) -> Vec<TcpStream> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_longest_idle_connection_makes_room() {
     let daemon = with_places(3).await;
-    // One has said nothing, one half a head, one has had its answer.
+    // Three idle connections: without a byte, with half a head, and after an answer.
     let mut silent = TcpStream::connect(daemon.http()).await.unwrap();
     let mut slow = TcpStream::connect(daemon.http()).await.unwrap();
     slow.write_all(b"GET /health HTTP/1.1\r\nhost: ").await.unwrap();
     let mut kept = idle_from([127, 0, 0, 1], &daemon).await;
     for _ in 0..2 {
         assert!(get(daemon.http(), "/functions/f").await.ends_with("called"));
-        // While it is there the next one finds all places taken.
+        // The answered connection is still open, so the next one finds all places taken.
         let mut new = idle_from([127, 0, 0, 1], &daemon).await;
         ask(&mut new, "/health").await;
     }
@@ -96,7 +96,7 @@ async fn who_has_most_idle_connections_loses_first() {
     }
     let mut new = idle_from([127, 0, 0, 4], &daemon).await;
     assert!(is_closed(&mut many[0]).await);
-    // From here on those who open many displace their own.
+    // From here on, a client with many connections displaces only its own.
     for _ in 0..5 {
         many.push(idle_from([127, 0, 0, 3], &daemon).await);
     }
@@ -123,7 +123,7 @@ async fn the_daemon_answers_for_itself_while_functions_have_all_connections() {
     }
     let shown = curl(&daemon, &["--http2-prior-knowledge"], "/functions/f").await;
     assert_eq!((shown.status(), shown.json()["code"].as_str()), (429, Some("OVERLOADED")));
-    // Who is busy loses nothing, and gives its place back.
+    // Busy connections are not displaced, and free their places when they end.
     drop(running);
     daemon.until_pool("f", "they have ended", |pool| pool.running == 0).await;
     let daemon_ref = &daemon;
@@ -134,7 +134,7 @@ async fn the_daemon_answers_for_itself_while_functions_have_all_connections() {
     daemon.stop().await;
 }
 
-/// Silent connections beyond the limit are closed by and by, and keep nobody from asking.
+/// Silent connections beyond the limit are closed one by one, and do not block other clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_beyond_the_limit_are_closed_soon() {
     let daemon = with_places(1).await;
@@ -144,7 +144,7 @@ async fn silent_connections_beyond_the_limit_are_closed_soon() {
         silent.push(TcpStream::connect(daemon.http()).await.unwrap());
     }
     assert!(get(daemon.http(), "/health").await.starts_with("HTTP/1.1 200 "));
-    // Long before `http.head_timeout_ms` is over.
+    // This happens long before `http.head_timeout_ms` is over.
     let all = async {
         for stream in &mut silent {
             assert!(is_closed(stream).await);

@@ -12,7 +12,7 @@ use levain::{
 use nix::sys::signal::Signal;
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 
-/// The answer to a `GET` on a connection of its own.
+/// Sends a `GET` on a connection of its own, and returns the answer.
 async fn get(address: SocketAddr, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     exchange(address, request.as_bytes()).await
@@ -24,7 +24,7 @@ async fn until_ready_says(address: SocketAddr, part: &str) {
 
 async fn command(data: &Path) -> std::process::Command {
     let mut command = DaemonProcess::serve(data).await;
-    // Its functions look for files of the test.
+    // The functions look for files of the test, so they run without a sandbox.
     command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0").env("LEVAIN_SANDBOX_MODE", "off");
     command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", "0");
     command
@@ -91,10 +91,10 @@ async fn a_daemon_is_ready_when_its_workers_are_warm() {
     let address = daemon.http().await;
     let ready = get(address, "/ready").await;
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("kept warm are starting"), "{ready}");
-    // What needs none of them is served.
+    // Requests that do not need the starting functions are served.
     assert!(get(address, "/functions/nope").await.contains("FUNCTION_NOT_FOUND"));
     fs::write(&go, "").unwrap();
-    // A function that cannot be loaded keeps no others out.
+    // A function that cannot be loaded does not keep the daemon from becoming ready.
     until_ready_says(address, "HTTP/1.1 200 ").await;
     assert!(get(address, "/functions/slow").await.contains("slow"));
     daemon.kill().await;
@@ -118,7 +118,7 @@ async fn a_daemon_that_stops_is_healthy_and_not_ready() {
     until_ready_says(address, "\r\n\r\nthe daemon is stopping\n").await;
     let ready = get(address, "/ready").await;
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("retry-after: 1"), "{ready}");
-    // Who comes now may not stay.
+    // During shutdown, a new connection gets one answer and is closed.
     let kept = exchange(address, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(kept.starts_with("HTTP/1.1 200 ") && kept.contains("connection: close"), "{kept}");
     let refused = get(address, "/functions/f").await;

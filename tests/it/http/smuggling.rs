@@ -1,5 +1,5 @@
-//! Requests that two servers may read differently (RFC 9112, section 11.2): here each is read in one way or refused, and
-//! what is refused ends its connection.
+//! Requests that two servers may read differently (RFC 9112, section 11.2): each is read in one way or refused, and a
+//! refusal ends the connection.
 
 use super::{curl, daemon, exchange};
 use crate::harness::TestDaemon;
@@ -13,7 +13,7 @@ export default async (req) => {
     return new Response("ok " + (await req.text()).length);
 };"#;
 
-/// What is hidden in the body of another request.
+/// A request hidden in the body of another.
 const HIDDEN: &str = "GET /functions/f/hidden HTTP/1.1\r\nhost: x\r\n\r\n";
 
 async fn paths(daemon: &TestDaemon) -> String {
@@ -57,7 +57,7 @@ async fn what_can_be_read_in_two_ways_is_refused() {
         ("7.1.1: a line break inside an extension", chunked(&format!("5;a\nb\r\nhello\r\n{body}"))),
     ];
     for (rule, request) in cases {
-        // It ends because the daemon has closed the connection.
+        // The daemon closes the connection, which ends the exchange.
         let answer = exchange(daemon.http(), request.as_bytes()).await;
         assert!(answer.matches("HTTP/1.").count() <= 1 && !answer.contains(" 200 "), "{rule}: {answer:?}");
         assert!(!paths(&daemon).await.contains("hidden"), "{rule}");
@@ -69,7 +69,7 @@ fn chunked(body: &str) -> String {
     format!("POST /functions/f/shown HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{body}")
 }
 
-/// Section 6.1: the coding counts and not the length, and nothing behind it on this connection.
+/// Section 6.1: the coding overrides the length, and the connection ends after the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_length_beside_chunks_ends_the_connection() {
     let daemon = daemon().await;
@@ -87,7 +87,7 @@ async fn a_length_beside_chunks_ends_the_connection() {
     daemon.stop().await;
 }
 
-/// What is unusual and means one thing.
+/// Unusual requests with a single meaning are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unusual_and_clear_is_served() {
     let daemon = daemon().await;
@@ -107,7 +107,7 @@ async fn what_is_unusual_and_clear_is_served() {
             format!("{post}content-length: 5\r\n\r\nhello").replace("\r\n", "\n"),
         ),
         ("7: the coding in capitals", format!("{post}transfer-encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")),
-        // Section 3.2.2: it comes before the header.
+        // Section 3.2.2: the host of the target overrides the header.
         (
             "3.2.2: a whole address",
             format!("POST http://f.localhost/ HTTP/1.1\r\n{close}content-length: 5\r\n\r\nhello"),

@@ -1,4 +1,4 @@
-//! HTTPS, by real `curl` and certificates of the tests' own.
+//! HTTPS, tested with real `curl` and certificates made by the tests.
 
 use super::{Shown, curl_with, exchange};
 use crate::harness::{DaemonProcess, TestDaemon, until};
@@ -29,7 +29,7 @@ export default async (req) => {
     return new Response("ok");
 };"#;
 
-/// A certificate for localhost, its key, and who vouches for it.
+/// A certificate for localhost, its key, and the authority that signed it.
 struct Certificate {
     authority: String,
     chain: String,
@@ -39,7 +39,7 @@ struct Certificate {
 impl Certificate {
     fn new() -> Self {
         let (authority_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        // Names tell an authority from what it vouches for.
+        // Different names distinguish an authority from its certificates.
         let named = |names: &[&str], name: &str| {
             let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
             let mut params = CertificateParams::new(names).unwrap();
@@ -57,7 +57,7 @@ impl Certificate {
     }
 }
 
-/// Where a daemon's certificate is.
+/// Folder of a daemon's certificate.
 struct Files(TempDir);
 
 impl Files {
@@ -71,7 +71,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// Replaces both, as tools do that renew certificates.
+    /// Replaces key and certificate, as renewal tools do.
     fn write(&self, certificate: &Certificate) {
         for (name, text) in [("key.pem", &certificate.key), ("chain.pem", &certificate.chain)] {
             self.replace(name, text);
@@ -102,7 +102,7 @@ impl Files {
     }
 }
 
-/// A client that believes one authority.
+/// A client that trusts one authority.
 struct Believer(TempDir);
 
 impl Believer {
@@ -122,7 +122,7 @@ impl Believer {
         curl_with(daemon, &arguments, &format!("https://localhost:{}{path}", daemon.http().port()), input).await
     }
 
-    /// How `curl` ends that gets no answer, or may not get one.
+    /// Exit code of a `curl` that gets no answer, or might not get one.
     async fn code(&self, port: u16, arguments: &[&str]) -> i32 {
         let mut command = Command::new("curl");
         command.args(["--silent", "--max-time", "20", "--noproxy", "*", "--cacert", &self.authority()]);
@@ -131,10 +131,10 @@ impl Believer {
     }
 }
 
-/// What `curl` says of a certificate that nobody it believes has vouched for.
+/// Exit code of `curl` for a certificate without a trusted authority.
 const NOT_BELIEVED: i32 = 60;
 
-/// What it says of a handshake that comes to nothing.
+/// Exit code of `curl` for a failed handshake.
 const NO_HANDSHAKE: i32 = 35;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,7 @@ async fn functions_are_called_over_tls() {
     }
     let old = ["--tlsv1.0", "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"];
     assert_eq!(client.code(port, &old).await, NO_HANDSHAKE);
-    // A client that leaves takes its call with it.
+    // A client that disconnects ends its invocation.
     let (daemon_ref, client_ref) = (&daemon, &client);
     let call = async {
         let url = format!("https://localhost:{port}/functions/f/wait");
@@ -186,14 +186,14 @@ async fn who_speaks_something_else_learns_so_and_keeps_nobody_out() {
     assert_eq!(Believer::of(&Certificate::new()).code(daemon.http().port(), &[]).await, NOT_BELIEVED);
     let answer = exchange(daemon.http(), b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("begin with https://\n"), "{answer}");
-    // A preface of HTTP/2, other bytes, the beginning of a handshake that is none, and one that does not go on.
+    // An HTTP/2 preface, other bytes, an invalid handshake, and one that is never continued.
     for bytes in
         [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"\0\0\0", b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01\x02\x00"]
     {
         exchange(daemon.http(), bytes).await;
         assert_eq!(client.curl(&daemon, &[], "/health", b"").await.text(), "ok\n");
     }
-    // Nothing at all.
+    // A connection without a single byte.
     let mut silent = TcpStream::connect(daemon.http()).await.unwrap();
     assert_eq!(silent.read(&mut [0; 10]).await.unwrap(), 0, "it is cut off");
     let page = client.curl(&daemon, &[], "/metrics", b"").await;
@@ -240,7 +240,7 @@ async fn what_runs_over_tls_is_finished_when_the_daemon_stops() {
     }
 }
 
-/// A connection that is closed after so many requests loses none of them.
+/// A connection that is closed after its number of requests loses none of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worn_connection_is_replaced_unnoticed() {
     let certificate = Certificate::new();
@@ -255,7 +255,7 @@ async fn a_worn_connection_is_replaced_unnoticed() {
     }
     let page = client.curl(&daemon, &[], "/metrics", b"").await;
     let connections = super::exposition::Page::parse(page.text()).value("levain_http_connections_total", &[]);
-    // The last client has several requests under way on one connection, which are all served.
+    // The last client has several requests under way on one connection, and all are served.
     assert!(connections > 27.0, "{connections}");
     daemon.stop().await;
 }
@@ -311,7 +311,7 @@ async fn a_broken_renewal_changes_nothing_and_is_told() {
     let daemon_ref = &daemon;
     until("it says so", || async { daemon_ref.stderr().contains("is not renewed").then_some(()) }).await;
     assert_eq!((old.code(port, &[]).await, new.code(port, &[]).await), (0, NOT_BELIEVED));
-    // Behind a link nobody sees the change, and SIGHUP tells of it.
+    // A change behind a symbolic link is not noticed until SIGHUP.
     files.replace("key.pem", &second.key);
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     until("the new one counts", || async { (new.code(port, &[]).await == 0).then_some(()) }).await;

@@ -1,5 +1,4 @@
-//! Bodies that nobody reads: their requests are answered at once, and the connection goes on behind them or says before
-//! that it does not.
+//! Unread bodies: their requests are answered at once, and the connection goes on after them or announces its end.
 
 use super::daemon_with;
 use crate::harness::TestDaemon;
@@ -30,7 +29,7 @@ impl Connection {
         self.0.flush().await.unwrap();
     }
 
-    /// Sends the head of a request with a body of this many bytes.
+    /// Sends the head of a request that announces a body of this many bytes.
     async fn begin(&mut self, request: &str, length: usize, more: &str) {
         let head = format!("{request} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n{more}\r\n");
         self.send(head.as_bytes()).await;
@@ -43,7 +42,7 @@ impl Connection {
         line
     }
 
-    /// The next answer, with all of its body.
+    /// Reads the next answer, with its whole body.
     async fn answer(&mut self) -> Answer {
         let first = self.line().await;
         let status = first.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {first:?}")).parse().unwrap();
@@ -72,7 +71,7 @@ async fn with_functions() -> TestDaemon {
     daemon
 }
 
-/// Requests that are answered whatever their body is, with the status of the answer.
+/// Requests that are answered regardless of their body, and the status of the answer.
 const HASTY: [(&str, usize, u16); 6] = [
     ("POST /health", 5, 405),
     ("POST /nothing", 5, 404),
@@ -97,7 +96,7 @@ async fn the_next_request_is_answered_on_the_same_connection() {
     daemon.stop().await;
 }
 
-/// What a client is asked for (RFC 9110, section 10.1.1) is not asked for to be forgotten.
+/// A client that is asked to continue (RFC 9110, section 10.1.1) gets its body read.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_to_be_asked_is_not_asked_in_vain() {
     let daemon = with_functions().await;
@@ -118,13 +117,13 @@ async fn what_is_too_much_to_read_ends_the_connection() {
     connection.begin("POST /functions/hasty", 17 * MIB, "").await;
     let answer = connection.answer().await;
     assert_eq!((answer.status, answer.is_last), (413, true));
-    // Some of it is taken in, so that a client that is still sending finds the answer.
+    // The daemon reads a part of the body, so that a client that is still sending finds the answer.
     connection.send(&vec![b'x'; 8 * MIB]).await;
     assert!(connection.is_closed().await);
     daemon.stop().await;
 }
 
-/// A function that answers without reading what it got.
+/// A function that answers without reading its request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_need_not_read_its_body() {
     let daemon = with_functions().await;

@@ -1,4 +1,5 @@
-//! Forms on their way in: on the disk and not in memory, for those who may deploy, and gone with their sender.
+//! Uploaded forms: they are spooled to disk instead of memory, only for clients that may deploy, and removed with their
+//! connection.
 
 use crate::harness::{DaemonProcess, until};
 use serde_json::Value;
@@ -10,10 +11,10 @@ use tokio::{
 
 const MIB: usize = 1 << 20;
 
-/// What a form is at most, as it is configured by default.
+/// Limit of a form in MiB, in the default configuration.
 const FORM_MIB_MAX: usize = 65;
 
-/// A daemon in a process of its own, and where it listens.
+/// Starts a daemon process, and returns its HTTP address.
 async fn start(data_dir: &std::path::Path) -> (DaemonProcess, SocketAddr) {
     let mut command = DaemonProcess::serve(data_dir).await;
     command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
@@ -23,14 +24,14 @@ async fn start(data_dir: &std::path::Path) -> (DaemonProcess, SocketAddr) {
     (daemon, address.parse().unwrap())
 }
 
-/// Memory of the process that is no file's, in MiB.
+/// Anonymous memory of the process, in MiB.
 fn memory_mib(daemon: &DaemonProcess) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux says it");
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
 }
 
-/// Bytes of files without a name that the daemon has open in its data directory.
+/// Bytes of unnamed files that the daemon has open in its data directory.
 fn spooled_bytes(daemon: &DaemonProcess) -> u64 {
     let files = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().filter_map(|it| Some(it.ok()?.path()));
     let spooled = files.filter(|fd| {
@@ -44,7 +45,7 @@ fn token(data_dir: &std::path::Path) -> String {
     fs::read_to_string(data_dir.join("admin.token")).unwrap().trim().to_owned()
 }
 
-/// Begins a form with an archive of this many bytes, if it comes whole.
+/// Sends the beginning of a form that announces an archive of this many bytes.
 async fn begin(address: SocketAddr, token: &str, archive_bytes: usize) -> TcpStream {
     let begin = "--b\r\ncontent-disposition: form-data; name=\"name\"\r\n\r\nf\r\n\
                  --b\r\ncontent-disposition: form-data; name=\"archive\"; filename=\"a.tgz\"\r\n\r\n";
@@ -58,13 +59,13 @@ async fn begin(address: SocketAddr, token: &str, archive_bytes: usize) -> TcpStr
     stream
 }
 
-/// The rest of an answer: its status and its code.
+/// Reads an answer, and returns its status and its code.
 async fn answer(stream: TcpStream) -> (u16, Value) {
     let (status, body) = whole_answer(stream).await;
     (status, body["code"].clone())
 }
 
-/// The same with all of its body.
+/// Reads an answer, and returns its status and its whole body.
 async fn whole_answer(mut stream: TcpStream) -> (u16, Value) {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
@@ -95,7 +96,7 @@ async fn an_upload_goes_to_the_disk_and_is_gone_with_its_sender() {
     .await;
     let during = memory_mib(&daemon);
     assert!(during < before + 32, "{before} MiB before, {during} MiB with {} MiB on their way", 3 * SENT);
-    // Two go away, one ends, and is no archive.
+    // Two clients disconnect; the third completes its form, which does not contain an archive.
     let mut last = uploads.pop().unwrap();
     drop(uploads);
     last.write_all(&chunk).await.unwrap();

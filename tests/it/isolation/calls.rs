@@ -1,4 +1,4 @@
-//! The table of system calls: what the document shows of it, and what a walk over all numbers must find at a level.
+//! The table of system calls: its form in the document, and the expected result of a walk over all numbers at a level.
 
 use super::outcome::Level;
 use levain::worker::{
@@ -6,14 +6,14 @@ use levain::worker::{
     sandbox::system_calls::{GROUPS, Group, Processor, Verdict},
 };
 
-/// Numbers that are walked: far more than any kernel has.
+/// Number of call numbers in a walk: far more than any kernel has.
 const NUMBERS: usize = 1024;
 
-/// No filter is asked about them from Linux 6.14 on. They end a process that nobody traces (`SIGILL`).
+/// From Linux 6.14 on, these calls bypass filters. They end an untraced process with `SIGILL`.
 const UNFILTERED: [&str; 2] = ["uprobe", "uretprobe"];
 
-/// A letter for each number: **A**llowed, allowed in **P**art, **R**efused, **H**idden, or **N**ot made. A number without
-/// a call is hidden as well. Nothing where no filters are written for the processor.
+/// Returns a letter for each number: **A**llowed, allowed in **P**art, **R**efused, **H**idden, or **N**ot made. A
+/// number without a call is hidden as well. `None` if there are no filters for this processor.
 pub fn expected(level: Level) -> Option<String> {
     let processor = Processor::here()?;
     let among_others = level == Level::Landlock;
@@ -35,7 +35,7 @@ pub fn expected(level: Level) -> Option<String> {
     Some(letters.into_iter().collect())
 }
 
-/// The table as the document shows it.
+/// Formats the table for the document.
 pub fn markdown() -> String {
     let mut text = "| | what it is about, and why | calls |\n|---|---|---|\n".to_owned();
     for Group { verdict, reason, calls } in GROUPS {

@@ -1,7 +1,7 @@
-//! What should be stopped and is not yet.
+//! Known holes: attempts that should be stopped and are not yet.
 //!
-//! The table says what must be. An entry here keeps a hole that is known from failing the tests, and stands below the table
-//! in the document; once the hole is closed the tests demand that its entry goes.
+//! The table states the goal. An entry here keeps a known hole from failing the tests, and is listed below the table in
+//! the document; once the hole is closed, the tests demand the removal of its entry.
 
 use super::{
     outcome::Level::{self, Landlock, Off},
@@ -10,7 +10,7 @@ use super::{
 };
 
 struct Hole {
-    /// The attempts, as the table calls them.
+    /// Names of the attempts in the table.
     what: &'static [&'static str],
     levels: &'static [Level],
     daemons: &'static [Identity],
@@ -27,13 +27,13 @@ const HOLES: &[Hole] = &[
     },
 ];
 
-/// Whether an attempt is known to work where it should not.
+/// Whether an attempt is known to succeed where it should fail.
 pub fn is_open(what: &str, level: Level, identity: Identity) -> bool {
     let is_it = |hole: &&Hole| hole.what.contains(&what) && hole.levels.contains(&level);
     HOLES.iter().filter(is_it).any(|hole| hole.daemons.contains(&identity))
 }
 
-/// The list as the document shows it, below the table.
+/// Formats the list for the document, below the table.
 pub fn markdown() -> String {
     if HOLES.is_empty() {
         return String::new();

@@ -1,10 +1,10 @@
-//! What an attempt comes to, and what it should come to.
+//! Actual and expected outcomes of attempts.
 
 use levain::{error::ErrorCode, protocol::message::InvokeResponse};
 use serde_json::Value;
 use std::fmt;
 
-/// How much of a sandbox there is. The numbers are the columns of the table.
+/// Levels of the sandbox. The numbers are the columns of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Privileged = 0,
@@ -17,7 +17,7 @@ pub enum Level {
 impl Level {
     pub const ALL: [Self; 5] = [Self::Privileged, Self::UserNamespace, Self::SharedProc, Self::Landlock, Self::Off];
 
-    /// As the configuration and the document call it.
+    /// Name of the level in the configuration and the document.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Privileged => "privileged",
@@ -29,22 +29,22 @@ impl Level {
     }
 }
 
-/// What an attempt came to.
+/// Actual outcome of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It did what it must not.
+    /// The attempt succeeded.
     Allowed(String),
-    /// The system refused it.
+    /// The system refused the attempt.
     Blocked(String),
-    /// The kernel has nothing of the kind.
+    /// The kernel lacks the feature.
     Absent(String),
-    /// The invocation was ended, with this code.
+    /// The invocation was ended with this code.
     Ended(ErrorCode, String),
     /// The daemon does not run the function at all.
     Refused(ErrorCode, String),
-    /// It has done its part; what came of it shows elsewhere.
+    /// The attempt has done its part; its effect shows elsewhere.
     Done,
-    /// The attempt itself does not work: nothing is known.
+    /// The attempt itself does not work, so its outcome is unknown.
     Broken(String),
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// What an answer of the attacker says.
+    /// Reads the outcome from the attacker's answer.
     pub fn of(answer: &InvokeResponse) -> Self {
         if let Some(code) = answer.code {
             let details = answer.details.as_ref().map(Value::to_string).unwrap_or_default();
@@ -82,20 +82,20 @@ impl Outcome {
     }
 }
 
-/// What an attempt should come to.
+/// Expected outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Expected {
-    /// The system refuses it.
+    /// The system refuses the attempt.
     Stopped,
-    /// It works.
+    /// The attempt succeeds.
     Possible,
     /// The worker is ended, and its caller gets this code.
     Ends(ErrorCode),
-    /// Where a control group counts what the worker uses, the system refuses it or ends somebody; elsewhere it works.
+    /// With control groups, the system refuses the attempt or ends a process; without them, the attempt succeeds.
     ByCgroup,
     /// The daemon does not run the function.
     DoesNotRun,
-    /// It makes no sense here, or would do harm.
+    /// The attempt makes no sense at this level, or would do harm.
     NotTried,
 }
 
@@ -104,7 +104,7 @@ impl Expected {
         self != Self::NotTried
     }
 
-    /// `counted`: whether there are control groups.
+    /// Whether the outcome is as expected; `counted` says whether there are control groups.
     pub fn is_met_by(self, outcome: &Outcome, counted: bool) -> bool {
         use Outcome::{Absent, Allowed, Blocked, Broken, Ended, Refused};
         match (self, outcome) {

@@ -32,11 +32,11 @@ use std::{
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// Who the daemon is.
+/// User that the daemon runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
     Root,
-    /// Nobody special: a number without a name where the test may choose, else who runs the test.
+    /// An unprivileged user: an unassigned user id where the test may choose, else the test's own user.
     Ordinary,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// A number that no other scene of this machine has: tests run beside each other, and must not meet.
+/// A number unique among the scenes of this machine: tests run beside each other, and must not collide.
 fn unique_number() -> u32 {
     static SCENES: AtomicU32 = AtomicU32::new(0);
     let scene = SCENES.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +57,7 @@ fn unique_number() -> u32 {
 }
 
 impl Identity {
-    /// The user that the daemon gets, if it does not simply keep the test's. Limits count by user.
+    /// The daemon's user id, unless the daemon keeps the test's user. The kernel counts limits by user.
     fn uid(self, number: u32) -> Option<u32> {
         (self == Self::Ordinary && nix::unistd::geteuid().is_root()).then_some(200_000 + number)
     }
@@ -66,10 +66,10 @@ impl Identity {
 const ATTACKER: &str = "attacker";
 const VICTIM: &str = "victim";
 
-/// MiB that a worker of the attacker may have.
+/// Memory limit of an attacker's worker, in MiB.
 const MEMORY_MB: u32 = 64;
 
-/// The victim answers, and leaves a file in its own folder when it is told to.
+/// The victim answers, and writes a file in its own folder on demand.
 const VICTIM_CODE: &str = "import fs from 'node:fs';
     export default (request) => {
         if (!request.url.endsWith('/leave')) return new Response('hello');
@@ -80,32 +80,32 @@ const VICTIM_CODE: &str = "import fs from 'node:fs';
 
 pub struct Scene {
     pub level: Level,
-    /// What no other scene has.
+    /// Number unique to this scene.
     pub number: u32,
-    /// The daemon's user, if nobody else is that one.
+    /// The daemon's user id, if only the daemon uses it.
     pub uid: Option<u32>,
-    /// Whether control groups count what workers use.
+    /// Whether control groups count the resources of workers.
     pub is_counted: bool,
     pub daemon: DaemonProcess,
     pub client: Client,
     pub surroundings: Surroundings,
-    /// The victim's worker.
+    /// Process id of the victim's worker.
     pub victim: u32,
-    /// The victim's bundle.
+    /// Folder of the victim's bundle.
     pub victim_bundle: PathBuf,
-    /// A file in the victim's folder, as the victim names it.
+    /// Path of a file in the victim's folder, as the victim sees it.
     pub victim_file: PathBuf,
-    /// The socket of the victim's worker; a path where nothing is, when it is out of reach.
+    /// Socket of the victim's worker; a path without a file if the socket is out of reach.
     pub victim_socket: PathBuf,
     heartbeat: Heartbeat,
     folder: TempDir,
 }
 
 impl Scene {
-    /// Starts a daemon whose sandbox has this level and no other. The error says why there is no such thing here.
+    /// Starts a daemon whose sandbox has exactly this level. The error says why the level is unavailable here.
     pub async fn start(level: Level, identity: Identity) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
-        // An ordinary user must get there; the data directory is its own all the same.
+        // An ordinary user must be able to enter; the data directory is still private.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
         let path = folder.path().canonicalize().unwrap();
         let data = path.join("data");
@@ -123,10 +123,10 @@ impl Scene {
         let mut command = Command::new(path.join("levain"));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &data).env("LEVAIN_BUN", path.join("bun"));
         command.env("OPERATORS_SECRET", SECRET).current_dir(&path).stdin(Stdio::null());
-        // Without a data directory: it is the folder `data` where the daemon is started.
+        // The data directory is the default: the folder `data` in the daemon's working directory.
         command.arg("serve").arg("--config").arg(&config);
         command.env("LEVAIN_WORKERS_MEMORY_POLL_MS", "20").env("LEVAIN_VERSIONING_BYTECODE", "off");
-        // The victim's worker is the only child of the daemon, until the attacker's comes.
+        // The victim's worker is the only child of the daemon, until the attacker's starts.
         command.env("LEVAIN_WORKERS_PREWARMED_WORKERS", "0").env("LEVAIN_HTTP_ADDRESS", "off");
         set_level(&mut command, level);
         if let Some(uid) = uid {
@@ -149,7 +149,7 @@ impl Scene {
         let victim_socket = one_below(&data.join("run"), is_socket).unwrap_or(data.join("run/1/s"));
         let settings = SettingsPatch {
             memory_mb: Some(MEMORY_MB),
-            // Every attempt begins in a worker of its own.
+            // Every attempt begins in a new worker.
             max_requests_per_worker: Some(1),
             ..SettingsPatch::default()
         };
@@ -175,22 +175,22 @@ impl Scene {
         })
     }
 
-    /// Where the daemon keeps everything.
+    /// The daemon's data directory.
     pub fn data(&self) -> PathBuf {
         self.folder.path().canonicalize().unwrap().join("data")
     }
 
-    /// The daemon's configuration.
+    /// The daemon's configuration file.
     pub fn config(&self) -> PathBuf {
         self.data().with_file_name("config.toml")
     }
 
-    /// One attempt: `group.name` of the attacks, and what it needs.
+    /// Runs one attempt: `group.name` of the attacks, and its parameters.
     pub async fn attack(&self, name: &str, query: &[(&str, String)]) -> Outcome {
         self.attack_from(ATTACKER, name, query).await
     }
 
-    /// The same from another function.
+    /// Runs one attempt from another function.
     pub async fn attack_from(&self, function: &str, name: &str, query: &[(&str, String)]) -> Outcome {
         let mut path = format!("/?attack={name}");
         for (key, value) in query {
@@ -205,7 +205,7 @@ impl Scene {
         }
     }
 
-    /// Deploys the attacks once more, under another name and without a limit to the calls of a worker.
+    /// Deploys the attacks under another name and without a limit to the invocations of a worker.
     pub async fn deploy_another(&self, name: &str, settings: SettingsPatch) -> Result<(), Error> {
         deploy_folder(&self.client, name, settings, &self.data().with_file_name("attacks")).await
     }
@@ -214,7 +214,8 @@ impl Scene {
         self.client.call(&DeleteRequest { function_id: name.into() }).await.unwrap();
     }
 
-    /// The daemon, the victim and the process beside them are as they were, and the victim has answered all the time.
+    /// Checks that the daemon, the victim and the process beside them are unharmed, and that the victim has answered
+    /// throughout.
     pub async fn others_are_well(&self) -> Result<(), String> {
         self.heartbeat.next().await?;
         let workers = children(self.daemon.pid());
@@ -227,7 +228,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Ends the daemon, and says what it leaves behind.
+    /// Stops the daemon, and lists what it leaves behind.
     pub async fn stop(self) -> Vec<String> {
         let mut trouble = self.heartbeat.stop().await;
         let pid = self.daemon.pid();
@@ -243,16 +244,16 @@ impl Scene {
     }
 }
 
-/// Tells the daemon which sandbox to have.
+/// Sets the sandbox's level in the daemon's environment.
 fn set_level(command: &mut Command, level: Level) {
     match level {
         Level::Off => command.env("LEVAIN_SANDBOX_MODE", "off"),
-        // Strict: the daemon refuses to start with less.
+        // In strict mode, the daemon refuses to start at a lower level.
         _ => command.env("LEVAIN_SANDBOX_MODE", "strict").env("LEVAIN_SANDBOX_LEVEL", level.name()),
     };
 }
 
-/// Puts a program where everybody can run it.
+/// Copies a program to a place where everybody can run it.
 fn place(program: &Path, place: &Path) {
     let program = program.canonicalize().unwrap();
     if fs::hard_link(&program, place).is_err() {
@@ -260,7 +261,7 @@ fn place(program: &Path, place: &Path) {
     }
 }
 
-/// The attacks' files where everybody can read them.
+/// Copies the attacks' files to a place where everybody can read them.
 fn copy_attacks(to: &Path) -> PathBuf {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/isolation/attacks");
     let to = to.join("attacks");
@@ -289,18 +290,18 @@ async fn deploy_folder(client: &Client, name: &str, settings: SettingsPatch, fol
     client.call(&request).await.map(drop).map_err(refused)
 }
 
-/// The processes whose parent this is.
+/// Child processes of this parent.
 fn children(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // After the name, which may contain anything: the state and the parent.
+        // The state and the parent follow the name, which may contain anything.
         let mut fields = stat.rsplit(')').next().unwrap().split_whitespace();
         fields.next() != Some("Z") && fields.next() == Some(&parent.to_string())
     };
     processes().filter(is_child).collect()
 }
 
-/// The processes that have this text among their arguments.
+/// Processes with this text among their arguments.
 pub fn marked(mark: &str) -> Vec<u32> {
     let has_mark = |pid: &u32| {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -309,7 +310,7 @@ pub fn marked(mark: &str) -> Vec<u32> {
     processes().filter(has_mark).collect()
 }
 
-/// The processes with this name, those included that have ended and are not reaped.
+/// Processes with this name, including ended ones that are not reaped.
 pub fn named(name: &str) -> Vec<u32> {
     let has_name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim_end() == name);
     processes().filter(has_name).collect()
@@ -319,7 +320,7 @@ fn processes() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// A file below a folder that satisfies a condition.
+/// Finds a file below a folder that satisfies a condition.
 fn one_below(folder: &Path, condition: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -334,7 +335,7 @@ fn one_below(folder: &Path, condition: impl Fn(&Path) -> bool) -> Option<PathBuf
     None
 }
 
-/// Somebody who calls the victim all the time.
+/// A caller that invokes the victim all the time.
 struct Heartbeat {
     answered: Arc<AtomicUsize>,
     failures: Arc<Mutex<Vec<String>>>,
@@ -360,7 +361,7 @@ impl Heartbeat {
         Self { answered, failures, task }
     }
 
-    /// Waits for two more answers: the second was asked for after this was called.
+    /// Waits for two more answers: the second invocation has begun after this function was called.
     async fn next(&self) -> Result<(), String> {
         let wanted = self.answered.load(Ordering::Relaxed) + 2;
         let answered = || async { (self.answered.load(Ordering::Relaxed) >= wanted).then_some(()) };

@@ -1,4 +1,4 @@
-//! Attempts that take more than one call, or that somebody outside has to look at.
+//! Attempts that take more than one invocation, or an observer outside.
 
 use super::{
     calls,
@@ -21,12 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The settings of a function without a network; all others are as by default.
+/// Settings of a function without a network; all others have their defaults.
 fn offline_settings() -> SettingsPatch {
     SettingsPatch { network: Some(Network::Off), ..SettingsPatch::default() }
 }
 
-/// How long what must end may take to do so.
+/// Time limit for processes that must end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether a condition comes true in time.
@@ -41,7 +41,7 @@ async fn soon(condition: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Makes sure that a call has done its part.
+/// Checks that a preparing invocation has done its part.
 async fn prepared(attempt: impl Future<Output = Outcome>) -> Result<(), Outcome> {
     match attempt.await {
         Outcome::Done => Ok(()),
@@ -49,16 +49,16 @@ async fn prepared(attempt: impl Future<Output = Outcome>) -> Result<(), Outcome>
     }
 }
 
-/// A name for the attacker's processes that no other test has; the kernel keeps 15 bytes.
+/// A name for the attacker's processes, unique to this scene; the kernel keeps 15 bytes.
 fn name_for(what: &str, scene: &Scene) -> String {
     format!("{what}-{}", scene.number)
 }
 
-/// The processes that a function leaves behind are gone when its worker is.
+/// Processes that a function leaves behind end with its worker.
 pub async fn orphans(scene: &Scene) -> Outcome {
     let mark = name_for("levain-orphan", scene);
     let query = [("mark", mark.clone())];
-    // The worker stops after this call.
+    // The worker stops after this invocation.
     if let Err(outcome) = prepared(scene.attack("processes.orphans", &query)).await {
         return outcome;
     }
@@ -72,7 +72,7 @@ pub async fn orphans(scene: &Scene) -> Outcome {
     Outcome::Allowed(format!("{} are left", left.len()))
 }
 
-/// What nobody waits for is bounded, and goes with the worker.
+/// The number of unreaped processes is bounded, and they end with the worker.
 pub async fn zombies(scene: &Scene) -> Outcome {
     let mark = name_for("zombie", scene);
     let query = [("count", "3000".to_owned()), ("mark", mark.clone())];
@@ -83,7 +83,7 @@ pub async fn zombies(scene: &Scene) -> Outcome {
     }
 }
 
-/// A lock on a file of the machine shows wherever the file does.
+/// A lock on a file of the machine is visible wherever the file is.
 pub async fn locks(scene: &Scene) -> Outcome {
     let name = "locks";
     scene.deploy_another(name, SettingsPatch::default()).await.expect("a good bundle");
@@ -95,7 +95,7 @@ pub async fn locks(scene: &Scene) -> Outcome {
     outcome
 }
 
-/// Every number that system calls have or may have one day.
+/// Tries every number of a present or future system call.
 pub async fn walk(scene: &Scene) -> Outcome {
     match calls::expected(scene.level) {
         Some(expected) => scene.attack("kernel.walk", &[("expected", expected)]).await,
@@ -135,7 +135,7 @@ pub async fn spins(scene: &Scene) -> Outcome {
     }
 }
 
-/// A crash by a call that the filter kills for is a refusal.
+/// A call that the filter answers with a kill counts as refused.
 pub async fn call32(scene: &Scene) -> Outcome {
     match scene.attack("kernel.call32", &[]).await {
         Outcome::Ended(ErrorCode::WorkerCrashed, detail) if detail.contains("SIGSYS") => Outcome::Blocked(detail),
@@ -143,22 +143,22 @@ pub async fn call32(scene: &Scene) -> Outcome {
     }
 }
 
-/// As many processes as one may have; few where nothing bounds them.
+/// Starts as many processes as allowed; only a few where there is no limit.
 pub async fn fork_bomb(scene: &Scene) -> Outcome {
     let max = if scene.level == Level::Off { "50" } else { "2000" };
     match scene.attack("processes.forkBomb", &[("max", max.into())]).await {
-        // Bun ends where it can have no more threads.
+        // Bun ends when it cannot start another thread.
         Outcome::Ended(ErrorCode::WorkerCrashed, _) => Outcome::Blocked("the worker did not survive it".into()),
         other => other,
     }
 }
 
-/// A function whose network is off reaches the loopback of the machine.
+/// A function without a network tries the loopback of the machine.
 pub async fn offline(scene: &Scene) -> Outcome {
     offline_attack(scene, "offline", "sockets.tcp", &port(scene)).await
 }
 
-/// Its own loopback works all the same.
+/// The loopback of a function without a network still works.
 pub async fn offline_loopback(scene: &Scene) -> Outcome {
     offline_attack(scene, "offline-loopback", "sockets.ownLoopback", &[]).await
 }
@@ -170,7 +170,7 @@ async fn offline_attack(scene: &Scene, name: &str, attack: &str, query: &[(&str,
     }
 }
 
-/// A function that could reach it, and has a worker that waits for more.
+/// A function loses its network while one of its workers waits for further invocations.
 pub async fn turned_off(scene: &Scene) -> Outcome {
     let (name, settings) = ("turned-off", SettingsPatch::default());
     scene.deploy_another(name, settings).await.expect("a good bundle");
@@ -180,7 +180,7 @@ pub async fn turned_off(scene: &Scene) -> Outcome {
     if let Err(error) = scene.client.call(&request).await {
         return Outcome::Broken(error.to_string());
     }
-    // Workers are replaced, the new one first.
+    // Workers are replaced; the new one starts first.
     let asked = Instant::now();
     loop {
         let outcome = scene.attack_from(name, "sockets.tcp", &port(scene)).await;
@@ -195,7 +195,7 @@ fn port(scene: &Scene) -> [(&'static str, String); 1] {
     [("port", scene.surroundings.port.to_string())]
 }
 
-/// Has the kernel do what its keyboard can: end processes, or the machine.
+/// Writes to the SysRq trigger, which can end processes or the machine.
 pub async fn sysrq(scene: &Scene) -> Outcome {
     const TRIGGER: &str = "/proc/sysrq-trigger";
     match Path::new(TRIGGER).exists() {
@@ -204,9 +204,9 @@ pub async fn sysrq(scene: &Scene) -> Outcome {
     }
 }
 
-/// It says whom it means by a user, and not by a process: all that run as the daemon.
+/// Changes the priority of a user instead of a process: of all processes that run as the daemon.
 pub async fn priority_of_user(scene: &Scene) -> Outcome {
-    // There it would be half of the machine.
+    // Without a user of its own, the attack would hit half of the machine.
     let Some(uid) = scene.uid else { return Outcome::Absent("not tried on processes of others".into()) };
     let nice = || nice(scene.surroundings.process());
     let before = nice();
@@ -219,9 +219,9 @@ pub async fn priority_of_user(scene: &Scene) -> Outcome {
     }
 }
 
-/// The priority of a process, as its status line shows it.
+/// Priority of a process, read from its status line.
 fn nice(pid: u32) -> i32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The 19th field, counted from the state, which is the third and follows the name.
+    // The 19th field; the count begins at the state, which is the third and follows the name.
     stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap().parse().unwrap()
 }

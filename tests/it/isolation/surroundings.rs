@@ -1,4 +1,4 @@
-//! What attackers go for beside the daemon: files, a process and sockets, made by the test and gone with it.
+//! Targets beside the daemon: files, a process and sockets, made by the test and removed with it.
 #![allow(unsafe_code, reason = "shared memory of System V has no safe wrapper")]
 
 use std::{
@@ -22,28 +22,28 @@ use tokio::{
     time::timeout,
 };
 
-/// In the environment of the daemon and of a process beside it, for attackers to find.
+/// Secret in the environment of the daemon and of a process beside it, for attackers to find.
 pub const SECRET: &str = "9f1c-what-no-function-may-know";
 
 pub struct Surroundings {
-    /// Readable for everybody.
+    /// A file that everybody may read.
     pub secret_file: PathBuf,
-    /// Writable for everybody.
+    /// A folder that everybody may write to.
     pub open_folder: PathBuf,
-    /// A program of the daemon's user.
+    /// A program that runs as the daemon's user.
     process: Child,
-    /// A socket that greets everybody.
+    /// A Unix socket that greets every client.
     pub socket: PathBuf,
-    /// The same without a file.
+    /// An abstract socket that greets every client.
     pub abstract_name: String,
-    /// The same on the loopback.
+    /// A loopback port that greets every client.
     pub port: u16,
     shared_memory: SharedMemory,
     _greeters: JoinSet<()>,
 }
 
 impl Surroundings {
-    /// Makes everything below a folder that the daemon's user can reach, under names made of a number of its own.
+    /// Makes everything below a folder that the daemon's user can reach; its names contain the scene's number.
     pub async fn make(folder: &Path, number: u32, uid: Option<u32>) -> Self {
         let open_folder = folder.join("open");
         fs::create_dir(&open_folder).unwrap();
@@ -82,7 +82,7 @@ impl Surroundings {
         }
     }
 
-    /// A process of the same user as the daemon.
+    /// Id of a process of the daemon's user.
     pub fn process(&self) -> u32 {
         self.process.id()
     }
@@ -91,7 +91,7 @@ impl Surroundings {
         self.shared_memory.key
     }
 
-    /// Whether nobody has ended the process.
+    /// Whether the process is still running.
     pub fn process_lives(&self) -> bool {
         fs::read_to_string(format!("/proc/{}/cmdline", self.process())).is_ok_and(|it| it.starts_with("/bin/sleep"))
     }
@@ -114,7 +114,7 @@ fn greet_unix(greeters: &mut JoinSet<()>, listener: UnixListener) {
     });
 }
 
-/// Answers the first byte. It is read before the stream is closed, which would reset the connection otherwise.
+/// Answers the first byte. Without reading it, closing the stream would reset the connection.
 async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     const PATIENCE: Duration = Duration::from_secs(1);
     if let Ok(Ok(1)) = timeout(PATIENCE, stream.read(&mut [0])).await {
@@ -122,7 +122,7 @@ async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     }
 }
 
-/// A segment that everybody may read, known by its key.
+/// A segment that everybody may read, identified by its key.
 struct SharedMemory {
     key: i32,
     id: i32,
@@ -140,7 +140,7 @@ impl SharedMemory {
 
 impl Drop for SharedMemory {
     fn drop(&mut self) {
-        // SAFETY: takes plain numbers, and nothing of this process is attached.
+        // SAFETY: takes plain numbers, and the segment is not attached to this process.
         unsafe { libc::shmctl(self.id, libc::IPC_RMID, std::ptr::null_mut()) };
     }
 }

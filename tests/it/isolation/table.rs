@@ -1,4 +1,4 @@
-//! Each attempt, and what it comes to at each level.
+//! Every attempt, with its expected outcome at each level.
 
 use super::{
     outcome::{
@@ -21,7 +21,7 @@ pub struct Attack {
     /// What the function does, as the end of a sentence that begins with «It».
     pub what: &'static str,
     pub run: Run,
-    /// By level, in the order of [`Level::ALL`].
+    /// Expected outcome by level, in the order of [`Level::ALL`].
     pub expected: [Expected; 5],
 }
 
@@ -33,13 +33,13 @@ macro_rules! sequence {
 
 type Query = Vec<(&'static str, String)>;
 
-/// How it is done.
+/// Kind of an attempt.
 pub enum Run {
-    /// One call of the attacker: the attack and what it needs.
+    /// One invocation of the attacker: the attack and its parameters.
     Call(&'static str, fn(&Scene) -> Query),
-    /// One system call that nobody but an administrator needs.
+    /// One system call that only administrators need.
     Syscall(&'static str),
-    /// More than that.
+    /// Several steps.
     Sequence(for<'a> fn(&'a Scene) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>),
 }
 
@@ -69,17 +69,17 @@ fn pid(pid: u32) -> Query {
     vec![("pid", pid.to_string())]
 }
 
-/// A signal that is ignored by whoever does not expect it.
+/// Sends a signal that is ignored by default.
 fn urgent(target: u32) -> Query {
     vec![("pid", target.to_string()), ("number", "23".into())]
 }
 
-/// More than three times what a worker may have.
+/// Takes more than three times the memory limit of a worker.
 fn much(_: &Scene) -> Query {
     vec![("megabytes", "200".into())]
 }
 
-/// A number that is over the limit, or a small one where nothing limits it.
+/// A number over the limit, or a small one where there is no limit.
 fn up_to(scene: &Scene, key: &'static str, few: u32, many: u32) -> Query {
     let is_limited = !matches!(scene.level, Level::Landlock | Level::Off);
     vec![(key, if is_limited { many } else { few }.to_string())]
@@ -89,19 +89,19 @@ fn nothing(_: &Scene) -> Query {
     Vec::new()
 }
 
-/// What every level stops.
+/// Stopped at every level.
 const ALL: [Expected; 5] = [S, S, S, S, P];
 
-/// Stopped without a sandbox as well.
+/// Stopped even without a sandbox.
 const EVEN_OFF: [Expected; 5] = [S; 5];
 
-/// What a private view of the machine stops, and file rules do not.
+/// Stopped by a private view of the machine, but not by file rules.
 const NOT_LANDLOCK: [Expected; 5] = [S, S, S, P, P];
 
-/// What a private `/proc` stops.
+/// Stopped by a private `/proc`.
 const OWN_PROC: [Expected; 5] = [S, S, P, P, P];
 
-/// System calls without a use in functions.
+/// System calls that functions do not need.
 const SYSCALLS: &[&str] = &[
     "mount",
     "umount2",
@@ -178,10 +178,10 @@ const SYSCALLS: &[&str] = &[
     "netlink of open sockets",
 ];
 
-/// The group whose rows are named by calls only.
+/// Group whose rows are named by their system calls only.
 const CALLS: &str = "Asks the kernel for what functions do not need";
 
-/// The whole table.
+/// Returns the whole table.
 pub fn attacks() -> Vec<Attack> {
     let mut attacks = Vec::new();
     let mut group = |group, rows: Vec<(&'static str, Run, [Expected; 5])>| {
@@ -391,7 +391,7 @@ fn resources() -> Rows {
         ("opens very many files", Call("resources.manyDescriptors", |_| vec![("max", "20000".into())]), EVEN_OFF),
         (
             "takes what the daemon's user has of the kernel's watchers of files (inotify)",
-            // Few: they may be those of the whole machine's root.
+            // A small number, because the limit may be that of the whole machine's root.
             Call("resources.manyWatchers", |_| vec![("max", "20".into())]),
             [NotTried, S, S, S, P],
         ),
@@ -413,7 +413,7 @@ fn ends() -> Rows {
     ]
 }
 
-/// The table as the document shows it. System calls with the same outcome share a row.
+/// Formats the table for the document. System calls with equal outcomes share a row.
 pub fn markdown() -> String {
     let names: Vec<_> = Level::ALL.iter().map(|level| format!("`{}`", level.name())).collect();
     let mut text = format!("| A function … | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
@@ -438,7 +438,7 @@ pub fn markdown() -> String {
     text
 }
 
-/// A name of one word is that of a system call.
+/// Marks names of a single word, which are system calls, as code.
 fn code(name: &str) -> String {
     if name.contains(' ') { name.to_owned() } else { format!("`{name}`") }
 }

@@ -1,4 +1,4 @@
-//! The command line, as people and scripts use it.
+//! The command line, as used by people and scripts.
 
 use crate::harness::{DaemonProcess, Gate, Output, samples, until, workers_of};
 use serde_json::json;
@@ -334,7 +334,7 @@ async fn the_configuration_is_checked_and_printed() {
     let rows = run(&["config", "print", "--json"]).await.json();
     let row = rows.as_array().unwrap().iter().find(|row| row["key"] == "functions.queue_max").unwrap();
     assert!(row.to_string().contains('7') && row.to_string().contains("config.toml:2"), "{row}");
-    // What is printed is a configuration again.
+    // The printed configuration is valid again.
     fs::write(&file, &printed).unwrap();
     assert!(run(&["config", "check"]).await.ok().starts_with("ok"));
     fs::write(&file, "[functions]\nqueue_max = 7.5\n").unwrap();
@@ -360,7 +360,7 @@ async fn a_closed_pipe_is_no_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_calls_hello_and_stops() {
     let data = tempfile::tempdir().unwrap();
-    // A second demo finds its functions again.
+    // A second demo reuses the functions of the first.
     for _ in 0..2 {
         let mut command = DaemonProcess::command(data.path()).await;
         command.args(["demo", "--once", "--data-dir"]).arg(data.path());
@@ -372,7 +372,7 @@ async fn the_demo_calls_hello_and_stops() {
     }
 }
 
-/// Runs a command of the command line until `ready` says so, and interrupts it as Ctrl-C does.
+/// Runs a CLI command until `ready` holds, and interrupts it as Ctrl-C does.
 async fn interrupted(
     daemon: &DaemonProcess,
     arguments: &[&str],

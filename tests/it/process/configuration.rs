@@ -1,4 +1,4 @@
-//! The configuration: what is wrong with it is said with its place, and what changes is taken over while running.
+//! The configuration: errors are reported with their place, and changes are applied while the daemon runs.
 
 use super::register;
 use crate::harness::{DaemonProcess, Output, until};
@@ -6,7 +6,7 @@ use levain::protocol::message::GetRequest;
 use nix::sys::signal::Signal;
 use std::{cell::Cell, fs, path::Path};
 
-/// `serve` with this text as `config.toml` of its working directory.
+/// Runs `serve` with this text as `config.toml` of its working directory.
 async fn serve(text: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("config.toml"), text).unwrap();
@@ -30,7 +30,7 @@ async fn what_is_wrong_is_named_with_its_place() {
             assert!(output.stderr.contains(part), "`{part}` is missing: {}", output.stderr);
         }
     }
-    // All that is wrong is said at once.
+    // All errors are reported at once.
     let output = serve("[functions]\nqueue_max = -1\nmemory_mb = 1\n").await;
     assert!(output.stderr.contains("config.toml:2") && output.stderr.contains("config.toml:3"), "{}", output.stderr);
 }
@@ -53,7 +53,7 @@ fn queue_max(value: &str) -> String {
     format!("[functions]\nqueue_max = {value}\n")
 }
 
-/// The default that a function registered now gets.
+/// The default that a newly registered function gets.
 async fn default_of_a_new_function(daemon: &DaemonProcess, count: &Cell<u32>) -> u32 {
     count.set(count.get() + 1);
     let name = format!("f{}", count.get());
@@ -91,14 +91,14 @@ async fn a_changed_file_is_taken_over() {
         fs::rename(&new, &file).unwrap();
         until_default_is(&daemon, count, value).await;
     }
-    // A broken one changes nothing.
+    // A broken file changes nothing.
     fs::write(&file, queue_max("-1")).unwrap();
     until("it says so", || async { daemon.stderr().contains("is not reloaded").then_some(()) }).await;
     assert!(daemon.stderr().contains("config.toml:2"), "{}", daemon.stderr());
     assert_eq!(default_of_a_new_function(&daemon, count).await, 14);
     fs::write(&file, queue_max("15")).unwrap();
     until_default_is(&daemon, count, 15).await;
-    // What needs a restart says so.
+    // A change that needs a restart is announced.
     fs::write(&file, format!("{}[daemon]\nsocket = \"other.sock\"\n", queue_max("15"))).unwrap();
     until("it says so", || async { daemon.stderr().contains("at the next start").then_some(()) }).await;
     assert!(daemon.stderr().contains("daemon.socket"), "{}", daemon.stderr());
@@ -108,7 +108,7 @@ async fn a_changed_file_is_taken_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_reads_the_file_again() {
     let [folder, elsewhere] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    // Behind a link the file changes unseen.
+    // A change behind a symbolic link is not noticed.
     let file = elsewhere.path().join("real.toml");
     fs::write(&file, queue_max("21")).unwrap();
     std::os::unix::fs::symlink(&file, folder.path().join("config.toml")).unwrap();

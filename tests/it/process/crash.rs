@@ -1,4 +1,4 @@
-//! A process that kills itself at any of the steps of a change leaves the old state or the new one, and nothing else.
+//! A daemon that is killed at any step of a change leaves the old state or the new one.
 
 use super::{deploy, invoke, register};
 use crate::{archives::build, harness::DaemonProcess};
@@ -12,7 +12,7 @@ use levain::{
 };
 use std::{fs, os::unix::process::ExitStatusExt, path::Path};
 
-/// Code that answers with its label and the version the daemon says it is.
+/// Code that answers with its label and the version given by the daemon.
 pub fn code(label: &str) -> String {
     format!("export default (req, ctx) => new Response('{label} ' + ctx.version);")
 }
@@ -21,14 +21,14 @@ pub async fn versions(client: &Client, name: &str) -> Vec<VersionInfo> {
     client.call(&VersionsRequest { function_id: name.into(), ..VersionsRequest::default() }).await.unwrap().versions
 }
 
-/// A version that is listed runs, and is what it was deployed as.
+/// Checks that a listed version runs the code it was deployed with.
 pub async fn is_whole(client: &Client, name: &str, label: &str) {
     let answer = invoke(client, &format!("{name}:{label}")).await.unwrap();
     let body = String::from_utf8_lossy(&answer.body.0);
     assert_eq!((body.as_ref(), answer.version.as_str()), (format!("{label} {label}").as_str(), label), "{answer:?}");
 }
 
-/// The bundle folder holds the bundles of these versions and nothing else.
+/// Checks that the bundle folder holds exactly the bundles of these versions.
 pub fn bundles_are(data_dir: &Path, labels: &[&str]) {
     let names = |folder: &Path| {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -84,7 +84,7 @@ async fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
         let daemon = DaemonProcess::start(data.path()).await;
         assert_eq!(incoming(), 0, "{step}");
         let client = daemon.client().await;
-        // The transaction decides: before it everything is old, after it everything is new.
+        // The transaction decides: before it the old state holds, after it the new one.
         let is_new = *step == "store.committed";
         if is_new {
             labels.push(new.clone());
@@ -99,14 +99,14 @@ async fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
             is_whole(&client, "f", label).await;
         }
         bundles_are(data.path(), &labels.iter().map(String::as_str).collect::<Vec<_>>());
-        // The same deployment again finds nothing in its way.
+        // A repeated deployment finds no obstacle.
         let again = deploy(&client, "f", &new, &code(&new)).await.unwrap();
         assert_eq!((again.version.as_str(), again.status.as_str()), (new.as_str(), "deployed"), "{step}");
         is_whole(&client, "f", &new).await;
         if !is_new {
             labels.push(new);
         }
-        // Few versions are enough.
+        // Keeps the number of versions small.
         while labels.len() > 3 {
             let request = DeleteVersionRequest { function_id: "f".into(), version: labels.remove(0).into() };
             client.call(&request).await.unwrap();
@@ -145,7 +145,7 @@ async fn what_a_killed_cleanup_leaves_on_the_disk_goes_at_the_next_start() {
         for label in left {
             is_whole(&client, "f", label).await;
         }
-        // The same again finishes what was begun.
+        // A repeated cleanup finishes the work.
         let response = client.call(&request).await.unwrap();
         assert_eq!(response.functions[0].removed.len(), left.len() - 2, "{step}");
         bundles_are(data.path(), &labels[3..]);

@@ -1,4 +1,4 @@
-//! The sessions of the documentation, as somebody types them.
+//! The sessions of the documentation, typed as they are printed.
 
 use crate::harness::{DaemonProcess, until};
 use std::{fs, path::Path};
@@ -20,7 +20,8 @@ fn session(document: &str) -> Vec<String> {
     lines
 }
 
-/// Every line ends well; what stands as a comment behind a call is what it prints. Gives how many did.
+/// Runs every line, which must succeed and print the comment behind it, if there is one. Returns the number of comments
+/// compared.
 async fn works_line_by_line(document: &str) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let mut command = DaemonProcess::serve_in(folder.path()).await;

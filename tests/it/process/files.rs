@@ -1,4 +1,4 @@
-//! Files of the data directory that are damaged or removed, at the start and under a running daemon.
+//! Damaged or missing files of the data directory, at the start and under a running daemon.
 
 use super::{deploy, fails, register};
 use crate::harness::{DaemonProcess, until};
@@ -25,7 +25,8 @@ async fn deploy_hello(daemon: &DaemonProcess) {
     deploy(&client, "hello", "v1", SPEAKS).await.unwrap();
 }
 
-/// Calls the function until a line of it is in the log: a damaged one takes lines until somebody reads the damage.
+/// Invokes the function until one of its lines is in the log: a damaged log accepts lines until a read finds the
+/// damage.
 async fn speaks(daemon: &DaemonProcess) {
     until("its line is read", || async {
         assert_eq!(daemon.cli(&["invoke", "hello"]).await.ok().trim(), "answer");
@@ -56,7 +57,7 @@ async fn a_damaged_log_stops_neither_the_start_nor_a_function() {
     assert_eq!(damaged(data.path()), 1);
     speaks(&daemon).await;
 
-    // The first page is read by every statement; what is in the write-ahead log would hide it.
+    // Every statement reads the first page; contents of the write-ahead log would hide it.
     let other = rusqlite::Connection::open(&log).unwrap();
     other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     let length = fs::metadata(&log).unwrap().len() as usize;
@@ -91,7 +92,7 @@ async fn no_empty_node_begins_beside_the_code_of_another() {
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start(data.path()).await;
     deploy_hello(&daemon).await;
-    // A daemon that ends leaves all of its database in the one file.
+    // A daemon that stops leaves its whole database in the one file.
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
     let at = |name: &str| data.path().join(name);
@@ -100,10 +101,10 @@ async fn no_empty_node_begins_beside_the_code_of_another() {
     let named: Vec<_> = named.iter().map(String::as_str).collect();
     fails(DaemonProcess::serve(data.path()).await, 4, &named).await;
     assert!(!at("levain.db").exists(), "nothing is made");
-    // A database that was cut off to nothing is none.
+    // An empty database file counts as a missing one.
     fs::write(at("levain.db"), "").unwrap();
     fails(DaemonProcess::serve(data.path()).await, 4, &named).await;
-    // The ways out: it is put back, or the rest is moved away.
+    // There are two ways out: put the database back, or move the rest away.
     fs::rename(at("kept.db"), at("levain.db")).unwrap();
     let daemon = DaemonProcess::start(data.path()).await;
     assert_eq!(daemon.cli(&["invoke", "hello"]).await.ok().trim(), "answer");
@@ -131,7 +132,7 @@ async fn a_removed_lock_file_lets_no_second_daemon_in() {
     until("it is made anew", || async { (fs::read_to_string(&lock).ok()? == daemon.pid().to_string()).then_some(()) })
         .await;
     assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
-    // It names the daemon again, and locks it out by itself as well.
+    // The lock file names the daemon again, and suffices to lock out another one.
     let file = nix::fcntl::Flock::lock(fs::File::open(&lock).unwrap(), nix::fcntl::FlockArg::LockExclusiveNonblock);
     assert!(file.is_err());
     let mut command = DaemonProcess::serve(data.path()).await;
@@ -160,7 +161,7 @@ async fn a_removed_socket_file_is_bound_again() {
         assert!(!socket.exists(), "the file that was made last is gone");
         DaemonProcess::start(data.path()).await
     };
-    // The file of somebody else is left alone, also by a daemon that ends.
+    // Another program's socket file is left alone, even when the daemon stops.
     fs::remove_file(&socket).unwrap();
     let _other = UnixListener::bind(&socket).unwrap();
     says(&daemon, "new clients cannot connect").await;

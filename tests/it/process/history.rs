@@ -1,5 +1,5 @@
-//! Random histories of one function, compared with a model, and cut off by `kill -9`: an alias never points at a version
-//! or bundle that is missing.
+//! Random histories of one function, compared with a model and cut off by `kill -9`: an alias never points at a missing
+//! version or bundle.
 
 use super::{
     crash::{bundles_are, code, is_whole},
@@ -17,23 +17,23 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
-/// Starts of the daemon, and acts before each is killed.
+/// Number of daemon starts, and of acts before each kill.
 const ROUNDS: usize = 10;
 const ACTS: usize = 8;
 
-/// Answers between the command that is cut off and its kill, at most.
+/// Upper bound of the answers between the last command and the kill.
 const ANSWERS_MAX: usize = 60;
 
 const ALIASES: [&str; 3] = ["LIVE", "STAGING", "DEV"];
 
-/// What commands can change.
+/// State that commands can change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct State {
-    /// Labels, the oldest first.
+    /// Labels, oldest first.
     versions: Vec<String>,
-    /// The version of each alias, and the second one with its share.
+    /// Version of each alias, and the second version with its share.
     aliases: BTreeMap<String, (String, Option<(String, u32)>)>,
-    /// What ROLLBACK means. The model does not know its rule; it only may not be touched by a cleanup.
+    /// Target of ROLLBACK. The model does not know its rule, only that a cleanup must not remove it.
     rollback: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl State {
         self.aliases.values().any(uses)
     }
 
-    /// What the act makes of it; nothing where it must be refused.
+    /// Returns the state after the act, or `None` if it must be refused.
     fn after(&self, act: &Act) -> Option<Self> {
         let mut after = self.clone();
         let mut point = |alias: &str, version: &str| after.aliases.insert(alias.into(), (version.into(), None));
@@ -127,7 +127,7 @@ impl State {
         Some(after)
     }
 
-    /// The same without what the model does not know.
+    /// Returns the part of the state that the model predicts.
     fn known(&self) -> Self {
         Self { rollback: None, ..self.clone() }
     }
@@ -147,7 +147,7 @@ fn act(random: &mut Random, state: &State, count: usize) -> Act {
     }
 }
 
-/// Whether the daemon carried it out.
+/// Performs an act, and returns whether the daemon carried it out.
 async fn perform(client: &Client, act: &Act) -> Result<bool, ClientError> {
     let function_id = "f".to_owned();
     let label = |version: &String| VersionRef::Label(version.clone());
@@ -193,7 +193,7 @@ async fn perform(client: &Client, act: &Act) -> Result<bool, ClientError> {
     }
 }
 
-/// Everything an alias points at answers, and what lies on disk is what is listed.
+/// Checks that every alias answers, and that the bundles on disk are those of the listed versions.
 async fn is_sound(client: &Client, data: &std::path::Path, state: &State) {
     for version in &state.versions {
         is_whole(client, "f", version).await;
@@ -238,7 +238,7 @@ async fn no_history_leaves_an_alias_at_what_is_missing_however_often_the_daemon_
 
         count += 1;
         let act = act(&mut random, &state, count);
-        // Every other time at once, however slow the machine is.
+        // Every other round kills at once, so that acts are cut off however slow the machine is.
         let answers = if round % 2 == 0 { 0 } else { random.below(ANSWERS_MAX) };
         let outcome = perform_and_kill(&daemon, &act, answers).await;
         daemon.kill().await;
@@ -261,7 +261,7 @@ async fn no_history_leaves_an_alias_at_what_is_missing_however_often_the_daemon_
     assert!(refused > 2 && cut_off > 1, "{refused} refused and {cut_off} cut off are not much of a history");
 }
 
-/// Kills the daemon after this many answers to others, whether or not the act is done by then.
+/// Kills the daemon after this many answers to other callers, whether or not the act is done.
 async fn perform_and_kill(daemon: &DaemonProcess, act: &Act, answers: usize) -> Result<bool, ClientError> {
     let (count, mut counted) = watch::channel(0);
     let caller = daemon.client().await;

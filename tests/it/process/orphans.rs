@@ -1,4 +1,4 @@
-//! What outlives a daemon that is killed, and how the next one of that data directory ends it.
+//! Processes that outlive a killed daemon, and how the next daemon of that data directory ends them.
 
 use super::{begin, deploy, register, until_busy};
 use crate::harness::{DaemonProcess, get, text, until};
@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// The levels of the sandbox, and none.
+/// The levels of the sandbox, including none.
 const LEVELS: [&str; 5] = ["privileged", "user-namespace", "shared-proc", "landlock", "off"];
 
 async fn serve_at(level: &str, data_dir: &Path) -> Command {
@@ -24,7 +24,7 @@ async fn serve_at(level: &str, data_dir: &Path) -> Command {
     command
 }
 
-/// A daemon at this level; none where the machine has no such thing.
+/// Starts a daemon at this level, or returns `None` if the machine does not support it.
 async fn start_at(level: &str, data_dir: &Path) -> Option<DaemonProcess> {
     match DaemonProcess::try_spawn(serve_at(level, data_dir).await, data_dir).await {
         Ok(daemon) => Some(daemon),
@@ -36,12 +36,12 @@ async fn start_at(level: &str, data_dir: &Path) -> Option<DaemonProcess> {
     }
 }
 
-/// Whether a process runs. A zombie, which only its parent can remove, has no command line any more.
+/// Whether a process runs. A zombie, which only its parent can reap, has no command line any more.
 fn runs(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| !it.is_empty())
 }
 
-/// A process that ends with the test, whatever becomes of that.
+/// A process that is killed with the test, however the test ends.
 struct Child(i32);
 
 impl Drop for Child {
@@ -52,7 +52,7 @@ impl Drop for Child {
     }
 }
 
-/// The kernel ends a worker that never looks at its pipes with the daemon, at each level.
+/// At each level, the kernel ends a worker with its daemon, even one that never looks at its pipes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_in_a_loop_ends_with_a_daemon_that_is_killed_at_every_level() {
     for level in LEVELS {
@@ -69,8 +69,8 @@ async fn a_worker_in_a_loop_ends_with_a_daemon_that_is_killed_at_every_level() {
     }
 }
 
-/// Starts a process that waits for a port to be free, and holds it then. It has nothing of the worker's environment, and
-/// is out of its session where it may leave that.
+/// Code that starts a process which waits for a free port and then holds it. The process has none of the worker's
+/// environment, and leaves its session where that is allowed.
 fn port_holder(detached: bool) -> String {
     let holder = "const [port] = process.argv.slice(-1);
         for (;;) {
@@ -100,7 +100,7 @@ async fn is_held(address: SocketAddr) -> Option<()> {
     answer.ends_with("held").then_some(())
 }
 
-/// What takes the address of a killed daemon does not keep the next one from starting there.
+/// A process that takes the address of a killed daemon does not prevent the next start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_holds_the_port_is_ended_before_the_next_daemon_binds_it() {
     for level in ["landlock", "off"] {
@@ -131,7 +131,7 @@ async fn a_process_that_holds_the_port_is_ended_before_the_next_daemon_binds_it(
     }
 }
 
-/// A function without a sandbox that changes all it can change of itself is known at the next start.
+/// A function without a sandbox that changes everything it can about itself is recognised at the next start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_hides_is_found_by_the_next_daemon() {
     let hides = "import { dlopen } from 'bun:ffi';
@@ -172,13 +172,13 @@ async fn a_worker_that_hides_is_found_by_the_next_daemon() {
     next.kill().await;
 }
 
-/// A process that has left the session and the group of its worker is told from a client all the same.
+/// A process that has left its worker's session and group is still not accepted as a client.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_function_starts_in_a_session_of_its_own_is_refused_at_the_command_socket() {
     let asks = "const [unix] = process.argv.slice(-1);
         const socket = { data: (_, bytes) => { console.log(bytes.toString()); process.exit(); } };
         for (;;) {
-            // Bun takes a connection that is closed at once for none, and hears nothing of it.
+            // Bun ignores a connection that is closed at once, so the script tries again.
             await Bun.connect({ unix, socket }).catch(() => {});
             await Bun.sleep(2);
         }";

@@ -1,4 +1,4 @@
-//! How the daemon starts, and why it does not.
+//! Starts of the daemon, and the reasons for which it refuses to start.
 
 use super::fails;
 use crate::harness::DaemonProcess;
@@ -41,7 +41,7 @@ async fn a_data_directory_has_one_daemon() {
     let path = data.path().to_str().unwrap();
     fails(DaemonProcess::serve(data.path()).await, 4, &[path, "in use by another daemon", &pid, "daemon.data_dir"])
         .await;
-    // With another socket all the same.
+    // Another socket does not help.
     let mut command = DaemonProcess::serve(data.path()).await;
     command.arg("--socket").arg(data.path().join("other.sock"));
     fails(command, 4, &["in use by another daemon"]).await;
@@ -101,7 +101,7 @@ async fn in_a_deep_folder_the_default_data_directory_serves_builds_and_stops() {
     let socket = daemon.socket();
     assert!(socket.as_os_str().len() > 200, "it is longer than an address has room for");
     daemon.cli(&["deploy", "greeter", "greeter"]).await.ok();
-    // Once more, with the packages that the first build has left.
+    // The second build uses the packages that the first has left.
     daemon.cli(&["deploy", "again", "greeter"]).await.ok();
     for name in ["greeter", "again"] {
         assert_eq!(daemon.cli(&["invoke", name]).await.ok().trim_end(), "Hello, world!");

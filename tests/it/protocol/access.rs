@@ -1,4 +1,4 @@
-//! Who may use the command socket.
+//! Access to the command socket.
 
 use crate::harness::TestDaemon;
 use levain::config::Config;
@@ -10,13 +10,13 @@ use std::{
 };
 use tokio::process::Command;
 
-/// What `curl` says of a socket to which it cannot connect.
+/// Exit code of `curl` for a socket to which it cannot connect.
 const CANNOT_CONNECT: i32 = 7;
 
-/// A user that no daemon of the tests runs as.
+/// User id that no daemon of the tests runs as.
 const NOBODY: u32 = 65_534;
 
-/// A daemon with its socket in a folder that anybody may enter.
+/// Starts a daemon with its socket in a folder that everybody may enter.
 async fn reachable(change: impl FnOnce(&mut Config)) -> (TestDaemon, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -32,7 +32,7 @@ fn mode(daemon: &TestDaemon) -> u32 {
     fs::metadata(daemon.socket()).unwrap().mode() & 0o777
 }
 
-/// How another user's attempt to connect ends; the daemon does not understand what `curl` says then.
+/// Connects as another user, and returns the exit status; the daemon does not understand the HTTP that `curl` sends.
 async fn connect_as_nobody(socket: PathBuf) -> ExitStatus {
     let mut command = Command::new("curl");
     command.args(["--silent", "--max-time", "10", "--unix-socket"]).arg(socket).arg("http://localhost/");

@@ -1,6 +1,6 @@
 //! Frames as bytes in `tests/golden/ipc`: a change of the layout or of a field's name shows as a changed file.
 //!
-//! With `LEVAIN_BLESS` set the files are written anew.
+//! With `LEVAIN_BLESS` set, the tests write the files.
 
 use super::wire::{SUCCESS, Wire};
 use crate::harness::TestDaemon;
@@ -24,7 +24,7 @@ use std::{fs, path::PathBuf};
 
 const ENCODINGS: [(Encoding, &str); 2] = [(Encoding::Json, "json"), (Encoding::MessagePack, "msgpack")];
 
-/// The id in every golden frame: each of its bytes is another.
+/// Id in every golden frame; its bytes all differ.
 const ID: u64 = 0x0102_0304_0506_0708;
 
 fn path(name: &str, encoding: &str) -> PathBuf {
@@ -54,7 +54,7 @@ fn request<R: Call>(name: &str, request: &R) {
     check(&format!("{name}.request"), R::COMMAND, request);
 }
 
-/// What answers a request of this type.
+/// Checks an answer to a request of this type.
 fn response<R: Call>(name: &str, response: &R::Response) {
     check(&format!("{name}.answer"), ipc::SUCCESS, response);
 }
@@ -730,7 +730,7 @@ fn requests_and_answers_about_previews_are_these_bytes() {
     response::<DeletePreviewRequest>("delete-preview", &removed);
 }
 
-/// The files are what a daemon really takes and gives.
+/// The golden requests are accepted by a real daemon, and its answers have the golden form.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_takes_and_gives_golden_bytes() {
     for (_, suffix) in ENCODINGS {
@@ -745,7 +745,7 @@ async fn a_daemon_takes_and_gives_golden_bytes() {
             let answer = wire.answer();
             let (_, value) = answer.read();
             assert_eq!((answer.id, answer.status), (ID, SUCCESS), "{name}: {value}");
-            // The same fields in the same order; what they hold differs from run to run.
+            // Fields and their order are the same; their values differ from run to run.
             let golden = fs::read(path(&format!("{name}.answer"), suffix)).unwrap();
             let golden = super::wire::Answer { id: ID, status: SUCCESS, payload: golden[17..].to_vec() };
             let names = |value: &serde_json::Value| Vec::from_iter(value.as_object().unwrap().keys().cloned());

@@ -1,10 +1,10 @@
-//! The whole life of a function, in both languages.
+//! The whole life of a function, in both encodings.
 
 use super::wire::*;
 use crate::harness::{TestDaemon, until};
 use serde_json::{Value, json};
 
-/// As users of the earlier system write functions: the default export, registered under the handler name `handler`.
+/// A function as users of the earlier system write it: a default export, registered under the handler name `handler`.
 const FIRST: &str = r#"export default async function handler(req) {
     const url = new URL(req.url);
     if (url.pathname === "/throw") throw new TypeError("asked for");
@@ -100,7 +100,7 @@ async fn whole_life(language: Language) {
 
     let back = call(ROLLBACK, json!({ "function_id": id, "reason": "it was better" }));
     assert_eq!((&back["version"], &back["previous_version"]), (&json!("v1"), &json!("v2")));
-    // Rollback by deploy: a known label without a bundle, and a number.
+    // Rollback by deployment: a known label without a bundle, and a number.
     assert_eq!(call(DEPLOY_FUNCTION, json!({ "function_id": id, "version": "v2" }))["version"], "v2");
     assert_eq!(call(ROLLBACK, json!({ "function_id": id, "version": 1 }))["version"], "v1");
     let deployments = call(GET_DEPLOYMENTS, json!({ "function_id": id }));
@@ -138,7 +138,7 @@ async fn whole_life(language: Language) {
     daemon.stop().await;
 }
 
-/// Every part of a streamed answer carries the request's id and comes in its language, in order.
+/// Every part of a streamed answer carries the request's id and has its encoding, in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_streamed_answer_comes_in_parts() {
     let daemon = TestDaemon::start().await;

@@ -1,4 +1,4 @@
-//! Many requests at once: every answer belongs to its request.
+//! Many concurrent requests: every answer belongs to its request.
 
 use super::wire::{INVOKE, Language, SUCCESS, Wire, frame};
 use crate::harness::TestDaemon;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 const CLIENTS: usize = 64;
 const CALLS: usize = 8;
 
-/// `echo` with as many workers as a small machine carries.
+/// Deploys `echo` with as many workers as a small machine can carry.
 async fn echo() -> TestDaemon {
     let daemon = TestDaemon::start().await;
     daemon.deploy_sample("echo").await.unwrap();
@@ -33,7 +33,7 @@ async fn every_client_gets_its_own_answers() {
         let connection = daemon.connect().await;
         clients.spawn(async move {
             for call in 0..CALLS {
-                // Unlike in length too, so that a mixed-up buffer shows.
+                // Bodies differ in length too, so that a mixed-up buffer shows.
                 let body = format!("client {client} call {call} ").repeat(1 + client * call).into_bytes();
                 let request = InvokeRequest {
                     function_id: "echo".into(),

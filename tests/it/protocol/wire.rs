@@ -1,4 +1,4 @@
-//! The command protocol as its documentation has it, written by hand: nothing here knows the daemon's types.
+//! The command protocol written by hand from its documentation, without the daemon's types.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
@@ -49,13 +49,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The payload, and the language it is in.
+    /// Decodes the payload, and returns its encoding too.
     pub fn read(&self) -> (Language, Value) {
         let language = if self.payload.first() == Some(&b'{') { Language::Json } else { Language::MessagePack };
         (language, language.read(&self.payload))
     }
 
-    /// The code of an answer that is an error.
+    /// The code of an error answer.
     pub fn code(&self) -> String {
         let (_, value) = self.read();
         assert_eq!(self.status, ERROR, "{value}");
@@ -64,7 +64,7 @@ impl Answer {
     }
 }
 
-/// A connection.
+/// A connection to the command socket.
 pub struct Wire {
     stream: UnixStream,
     last_id: u64,
@@ -82,7 +82,7 @@ impl Wire {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next frame, or nothing when the daemon has closed the connection.
+    /// Reads the next frame, or returns `None` when the daemon has closed the connection.
     pub fn receive(&mut self) -> Option<Answer> {
         let mut header = [0; 17];
         match self.stream.read_exact(&mut header) {
@@ -100,12 +100,12 @@ impl Wire {
         Some(Answer { id: u64::from_le_bytes(header[4..12].try_into().unwrap()), status: header[12], payload })
     }
 
-    /// The next frame.
+    /// Reads the next frame, which must come.
     pub fn answer(&mut self) -> Answer {
         self.receive().expect("the connection is open")
     }
 
-    /// Sends a request and gives the one frame that answers it, in the same language.
+    /// Sends a request, and returns its single answer, which must have the same encoding.
     pub fn ask(&mut self, language: Language, command: u8, request: &Value) -> Answer {
         self.last_id += 1;
         self.send(&frame(self.last_id, command, &language.write(request)));
@@ -115,7 +115,7 @@ impl Wire {
         answer
     }
 
-    /// The same for a request that works.
+    /// Sends a request that must succeed, and returns the answer's payload.
     pub fn call(&mut self, language: Language, command: u8, request: &Value) -> Value {
         let answer = self.ask(language, command, request);
         let (_, value) = answer.read();
@@ -142,7 +142,7 @@ impl From<UnixStream> for Wire {
     }
 }
 
-/// What payloads are written in.
+/// Encoding of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     Json,
@@ -150,7 +150,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// Bytes as the value of a field: base64 in JSON, `bin` in MessagePack.
+    /// Encodes bytes as a field's value: base64 in JSON, `bin` in MessagePack.
     pub fn bytes(self, bytes: &[u8]) -> Value {
         match self {
             Self::Json => STANDARD.encode(bytes).into(),
@@ -158,7 +158,7 @@ impl Language {
         }
     }
 
-    /// The bytes of such a field.
+    /// Decodes a field's value to bytes.
     pub fn unbytes(self, value: &Value) -> Vec<u8> {
         let text = if self == Self::Json { value } else { &value[BIN] };
         STANDARD.decode(text.as_str().expect("bytes")).unwrap()
@@ -188,7 +188,7 @@ impl Language {
     }
 }
 
-/// How `bin` stands in a [`Value`]: an object with this one key.
+/// Key that represents `bin` in a [`Value`]: an object with this one key.
 const BIN: &str = "$bin";
 
 fn pack(value: &Value, out: &mut Vec<u8>) {
@@ -235,7 +235,7 @@ fn pack(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-/// A type and a length: in one byte if the type has such a form and the length is below its limit, else in five.
+/// Writes a type and a length: in one byte if the type has such a form and the length is below its limit, else in five.
 fn head(length: usize, short: Option<(u8, usize)>, long: u8, out: &mut Vec<u8>) {
     match short {
         Some((base, below)) if length < below => out.push(base + length as u8),

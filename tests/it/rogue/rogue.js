@@ -1,5 +1,5 @@
-// A function that goes behind the back of its shim: it writes on the control channel, on the pipes and on the connections
-// that belong to the shim. The path says what it does.
+// A function that bypasses its shim: it writes to the control channel, the pipes and the connections that belong to the
+// shim. The path selects the attack.
 
 import { readdirSync, readlinkSync, writeSync } from "node:fs";
 
@@ -42,7 +42,7 @@ const chunked = head("transfer-encoding: chunked");
 const endless = () => new ReadableStream({ pull: (it) => it.enqueue("x".repeat(65536)) });
 
 const routes = {
-  // On the control channel, what no shim says.
+  // Invalid messages on the control channel.
   "control/garbage": () => say("nonsense"),
   "control/binary": () => write(0, new Uint8Array([0xff, 0xfe, 0x00, 0x0a])),
   "control/unknown": () => say({ type: "reboot" }),
@@ -61,7 +61,7 @@ const routes = {
   "control/rejection": ({ id }) => say({ type: "rejection", invocation: id, message: "forged", stack: null }),
   "control/settled": ({ id }) => say({ type: "settled", invocation: id }),
 
-  // In the place of its answer, what no server sends.
+  // Invalid HTTP in place of the function's answer.
   "http/garbage": () => answer("nonsense\r\n\r\n"),
   "http/version": () => answer("HTTP/9.9 200 OK\r\n\r\n"),
   "http/status": () => answer("HTTP/1.1 000 Nothing\r\n\r\n"),
@@ -76,7 +76,7 @@ const routes = {
   "http/hints": () => answer("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100)),
   "http/more": () => answer(head("content-length: 1") + "x" + head("content-length: 1") + "y"),
 
-  // What only harms itself.
+  // Attacks that only harm the function itself.
   "own/headers": () => new Response("x", { headers: Array.from({ length: 300 }, (_, it) => [`h${it}`, "v"]) }),
   "own/large": () => new Response("x", { headers: { large: "x".repeat(300_000) } }),
   "own/character": () => new Response("x", { headers: { a: "\u0001" } }),
@@ -99,7 +99,7 @@ const routes = {
     }
   },
 
-  // An answer for a call that is not there yet.
+  // Answers for an invocation that has not arrived yet.
   "next/forged": async () => {
     answer(head("content-length: 6") + "forged");
     return new Response("mine");
@@ -112,7 +112,7 @@ const routes = {
     return new Response("mine");
   },
 
-  // Without end.
+  // Endless output.
   "flood/lines": () => flood(1, "\n".repeat(65536)),
   "flood/bytes": () => flood(2, "x".repeat(65536)),
   "flood/single": () => flood(1, "x"),
@@ -148,11 +148,11 @@ async function talk(path) {
       };
       Bun.connect({ unix: path, socket }).catch(reject);
     });
-  // Bun takes a connection that is closed at once for none: then it hears nothing, and tries again.
+  // Bun ignores a connection that is closed at once, so the function tries again.
   for (let tries = 1; ; tries++) {
     const heard = await once().catch((error) => (tries < 1_000 ? "" : String(error)));
     if (heard !== "") return heard;
-    // Tries on each other's heels would only fill the queue of the socket.
+    // Without a pause, the tries would only fill the queue of the socket.
     await Bun.sleep(1);
   }
 }

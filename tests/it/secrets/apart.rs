@@ -1,4 +1,4 @@
-//! Where secrets do not get: into code that nobody has approved, and in clear into a backup.
+//! Limits of a secret's reach: unapproved code does not get it, and a backup does not contain it in clear.
 
 use super::{HASHER, deploy, hash, invoke, secret, traces};
 use crate::harness::{DaemonProcess, TestDaemon, until};
@@ -10,7 +10,7 @@ use std::fs;
 
 const VALUE: &str = "planted-value-that-nobody-sees";
 
-/// Says what it found while it was loaded.
+/// Logs the length of the variable found while the module was loaded.
 const CURIOUS: &str = "const found = process.env.KEY;
     console.log(`found ${found.length} bytes`);
     export default () => new Response(String(found.length));";
@@ -30,7 +30,7 @@ async fn code_gets_the_secrets_of_a_protected_environment_once_it_is_approved() 
         let waiting = daemon.call(&request).await.unwrap();
         assert_eq!(waiting.status, if dry_run { "checked" } else { "pending_approval" });
     }
-    // It was loaded all the same, with something in the place of the secret.
+    // The version was loaded all the same, with a placeholder for the secret.
     let hidden = levain::secrets::NOT_APPROVED.len();
     until("both loads have said what they found", async || {
         let said: Vec<_> = daemon.logs("f").await.into_iter().map(|it| it.message).collect();

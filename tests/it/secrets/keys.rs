@@ -1,4 +1,5 @@
-//! The master key: made, missing, wrong, open to others, rotated and cut off; and rows that somebody has changed.
+//! The master key: created, missing, wrong, readable by others, rotated, and rotated with interruptions; and rows that
+//! were tampered with.
 
 use super::{HASHER, deploy, hash, invoke, secret, until_answers};
 use crate::harness::{DaemonProcess, is_refused, refused};
@@ -22,7 +23,7 @@ fn key_file(data: &Path) -> PathBuf {
     data.join("master.key")
 }
 
-/// A data directory with a function that has a secret and one that has none.
+/// Prepares a data directory with a function that has a secret and one without.
 async fn prepared(data: &Path) {
     let daemon = DaemonProcess::start(data).await;
     let client = daemon.client().await;
@@ -35,7 +36,7 @@ async fn prepared(data: &Path) {
     daemon.kill().await;
 }
 
-/// What the daemon says when it does not start.
+/// Error of a daemon that refuses to start.
 async fn refusal(data: &Path) -> String {
     match DaemonProcess::try_spawn(DaemonProcess::serve(data).await, data).await {
         Ok(_) => panic!("it starts"),
@@ -121,14 +122,14 @@ async fn outcome_message(client: &levain::client::Client) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_row_says_so_and_hurts_nobody_else() {
     let changes = [
-        // One bit.
+        // The sealed value with another byte.
         "UPDATE secret_generations SET value = CAST(value || x'00' AS BLOB)",
         // The value of another secret.
         "UPDATE secret_generations SET value = (SELECT value FROM secret_generations ORDER BY sealed_at DESC LIMIT 1)",
-        // All of another secret's row but its place.
+        // The whole row of another secret, except its place.
         "UPDATE secret_generations SET (value, wrapped_key) = \
             (SELECT value, wrapped_key FROM secret_generations ORDER BY sealed_at DESC LIMIT 1)",
-        // The row is another function's by now.
+        // The row is assigned to another function.
         "UPDATE variables SET function_id = NULL WHERE key = 'KEY'",
         "UPDATE variables SET environment = 'production' WHERE key = 'KEY'",
         "UPDATE secret_generations SET sealed_at = sealed_at + 100",
@@ -164,7 +165,7 @@ async fn a_changed_row_says_so_and_hurts_nobody_else() {
     }
 }
 
-/// The back-off of a start that failed goes by first.
+/// The back-off after the failed start has to pass first.
 async fn until_answers_in_time(client: &levain::client::Client, expected: &str) {
     crate::harness::until("the secret that was set again is there", || async {
         let answer = try_invoke(client, "f").await.ok()?;
@@ -191,7 +192,7 @@ async fn a_damaged_former_generation_is_in_the_way_of_no_rotation() {
     damage(1);
     let daemon = DaemonProcess::start(data.path()).await;
     let client = daemon.client().await;
-    // Two of KEY and the one of OTHER.
+    // Two generations of KEY and one of OTHER.
     assert_eq!(client.call(&RotateMasterKeyRequest {}).await.unwrap().data_keys, 3);
     let generations = SecretGenerationsRequest { function_id: Some("f".into()), environment: None, key: "KEY".into() };
     let kept = client.call(&generations).await.unwrap().generations;
@@ -202,7 +203,7 @@ async fn a_damaged_former_generation_is_in_the_way_of_no_rotation() {
     assert_eq!(invoke(&client, "f").await, hash("hunter24"));
     daemon.kill().await;
 
-    // The one that counts is worth a question; once it was set again, it is a former one.
+    // A damaged current generation stops the rotation; once the secret is set again, that generation is a former one.
     damage(3);
     let daemon = DaemonProcess::start(data.path()).await;
     let client = daemon.client().await;
@@ -226,7 +227,7 @@ async fn a_rotation_of_the_master_key_that_is_cut_off_loses_nothing() {
         command.env(CRASH_AT_VARIABLE, step);
         let daemon = DaemonProcess::spawn(command, data.path()).await;
         let client = daemon.client().await;
-        // Under load: a call may be cut off by the end of the daemon, and none fails before.
+        // Under load: the daemon's end may cut off an invocation, but all earlier ones succeed.
         let (caller, request) =
             (daemon.client().await, InvokeRequest { function_id: "f".into(), ..InvokeRequest::default() });
         let load = tokio::spawn(async move {
@@ -249,7 +250,7 @@ async fn a_rotation_of_the_master_key_that_is_cut_off_loses_nothing() {
         let is_new = matches!(*step, "secrets.committed" | "store.committed");
         assert_eq!(fs::read(key_file(data.path())).unwrap() != before, is_new, "{step}");
         assert!(!data.path().join("master.key.next").exists(), "{step}");
-        // It goes on from there.
+        // The next rotation starts from there.
         let rotated = client.call(&RotateMasterKeyRequest {}).await.unwrap();
         assert_eq!(rotated.data_keys, 2, "{step}");
         daemon.kill().await;

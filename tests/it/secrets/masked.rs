@@ -1,4 +1,4 @@
-//! What functions write: a secret in it is masked, before it is kept or told.
+//! Output of functions: a secret in it is masked before the output is stored or shown.
 
 use super::secret;
 use crate::harness::{TestDaemon, get};
@@ -6,8 +6,8 @@ use levain::{error::ErrorCode, protocol::message::InvokeRequest};
 
 const VALUE: &str = "hunter22/with?some+odd \"characters\"";
 
-/// Writes the secret in the way that the path says. What it writes in two parts has a pause between them, so that each is
-/// read by itself.
+/// Writes the secret in the way selected by the path. Parts of a split secret have a pause between them, so that each
+/// is read by itself.
 const WRITER: &str = "const key = process.env.KEY;
     export default async (req) => {
         switch (new URL(req.url).pathname.slice(1)) {

@@ -1,4 +1,4 @@
-//! Variables and the environments they are for: what is inherited anew, what differs, and what holds an environment.
+//! Variables and their environments: changes of the parent, differences, and environments in use.
 
 use super::{READER, delete, found, set};
 use crate::harness::TestDaemon;
@@ -14,7 +14,7 @@ use levain::{
 };
 use serde_json::json;
 
-/// `f` in the environment `qa`, which takes variables from nowhere yet.
+/// Deploys `f` in the environment `qa`, which has no parent yet.
 async fn start() -> TestDaemon {
     let daemon = TestDaemon::start().await;
     daemon.register("f").await;
@@ -68,7 +68,7 @@ async fn variables_that_differ_are_named_and_secrets_by_their_generations() {
     let compared = daemon.call(&request).await.unwrap();
     let told: Vec<_> =
         compared.functions[0].variables.iter().map(|it| (it.name.as_str(), it.secret, it.from, it.to)).collect();
-    // Two secrets are never said to be the same.
+    // Two secrets are never reported as equal.
     let expected = [("KEY", true, Some(1), Some(2)), ("ONLY", false, Some(0), None), ("URL", false, Some(0), Some(0))];
     assert_eq!(told, expected);
     assert!(!format!("{compared:?}").contains(VALUE));
@@ -111,7 +111,7 @@ async fn a_preview_may_have_variables_of_its_own() {
     let (name, parent) = ("preview-pr-1".to_owned(), Some("preview".into()));
     daemon.call(&CreateEnvironmentRequest { name, parent, ..CreateEnvironmentRequest::default() }).await.unwrap();
     daemon.call(&set(Some("f"), Some("preview-pr-1"), &[("WORD", "own")])).await.unwrap();
-    // The same code again, and its own environment from then on.
+    // The unchanged code is deployed again, and gets its own environment.
     assert_eq!(preview("pr-1").await, "preview-pr-1");
     assert_eq!(preview("pr-2").await, "preview");
     for (alias, word) in [("preview-pr-1", "own"), ("preview-pr-2", "all")] {

@@ -1,4 +1,4 @@
-//! Secrets and plain variables beside each other: what each command takes for what, who has done it, and who sees it.
+//! Secrets beside plain variables: how each command treats them, who has changed them, and who sees them.
 
 use super::{READER, delete, set, strings};
 use crate::harness::{DaemonProcess, TestDaemon, is_refused};
@@ -10,7 +10,7 @@ use levain::{
     },
 };
 
-/// `f` with the secret `KEY` and the plain variable `WORD`.
+/// Deploys `f` with the secret `KEY` and the plain variable `WORD`.
 async fn start() -> TestDaemon {
     let daemon = TestDaemon::start().await;
     daemon.deploy_text("f", READER).await;
@@ -113,7 +113,7 @@ async fn what_is_about_secrets_leaves_plain_variables_alone() {
     let listed = ListVariablesRequest { function_id: Some("f".into()), ..ListVariablesRequest::default() };
     let listed = daemon.call(&listed).await.unwrap().variables;
     assert_eq!((listed[0].generation, listed[1].value.as_deref()), (Some(1), Some("plain")), "{listed:?}");
-    // Asked for so, it becomes a secret, and then it is one.
+    // On request, a plain variable becomes a secret, and stays one.
     daemon.call(&secret(&[("WORD", "secret2secret2")])).await.unwrap();
     assert_eq!(daemon.call(&both).await.unwrap().deleted, strings(&["KEY", "WORD"]));
     let plain = SetVariablesRequest { is_secret: Some(false), ..set(Some("f"), None, &[("KEY", "x")]) };

@@ -1,4 +1,4 @@
-// Files that are not the function's own. Paths come from the test, which has made the files there.
+// Attempts on files that do not belong to the function. The test has made the files and passes their paths.
 import fs from "node:fs";
 import path from "node:path";
 import { ptr } from "bun:ffi";
@@ -44,7 +44,7 @@ function permissions(path) {
   try {
     mode = fs.statSync(path).mode;
   } catch {
-    // It cannot be seen; the attempt fails as well.
+    // The file cannot be seen, so the attempt fails as well.
   }
   const bytes = Buffer.alloc(28);
   bytes.writeUInt32LE(2, 0);

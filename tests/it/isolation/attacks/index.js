@@ -1,5 +1,5 @@
-// A function that tries to get out of its sandbox, one attempt a call: `?attack=name` and what that one needs.
-// It runs in the tests only, against a daemon, processes, files and sockets that the test has made.
+// A function that tries to escape from its sandbox, one attempt per invocation: `?attack=name` and its parameters. It
+// runs in the tests only, against a daemon, processes, files and sockets that the test has made.
 import * as files from "./files.js";
 import * as kernel from "./kernel.js";
 import * as processes from "./processes.js";

@@ -1,4 +1,4 @@
-// System calls made directly, through the C library that Bun itself uses: nothing in JavaScript is in between.
+// System calls made directly through the C library that Bun itself uses, without any JavaScript API in between.
 import { CFunction, dlopen, ptr, read, toArrayBuffer } from "bun:ffi";
 import { allowed, blocked, absent, broken, errnoName } from "./outcome.js";
 
@@ -260,7 +260,7 @@ export const clone3 = () => {
 /** The system calls of another architecture have other numbers, which a filter for this one does not know. */
 export const foreignCalls = () => {
   if (process.arch !== "x64") return absent(process.arch);
-  // Numbers of x32: getpid, which no filter denies, tells whether the kernel has them.
+  // Call numbers of x32: getpid, which is never filtered, shows whether the kernel supports them.
   const X32 = 0x40000000n;
   if (raw(X32 | 39n) === -ENOSYS) return absent("x32 is not there");
   return reached(raw(X32 | calls.mount, 0, "/nonexistent-levain", 0, 0, 0));

@@ -1,5 +1,5 @@
-// What an attack answers. An attack that fails for another reason than the system's refusal is «broken»: a mistake in
-// its code must not pass for a sandbox that holds.
+// Answers of an attack. An attack that fails for any reason but the system's refusal is «broken»: a mistake in its code
+// must not pass for a sandbox that holds.
 import os from "node:os";
 
 export const allowed = (detail) => ({ outcome: "allowed", detail });

@@ -1,4 +1,5 @@
-// Other processes: the daemon, another function's worker, a program of the machine. Their numbers come from the test.
+// Attempts on other processes: the daemon, another function's worker, a program of the machine. The test passes their
+// ids.
 import fs from "node:fs";
 import { allowed, attempt, blocked, broken, errnoName } from "./outcome.js";
 import { _exit, call, calls, clone, fork, onVictim, pause, setName } from "./kernel.js";
@@ -24,7 +25,7 @@ const targets = (folder) => {
     try {
       return [fs.readlinkSync(`${folder}/${name}`)];
     } catch (error) {
-      // The process goes on working, and opens and closes files.
+      // The process goes on working, and closes files meanwhile.
       if (error.code !== "ENOENT") throw error;
       closed = error;
       return [];
@@ -39,7 +40,7 @@ export const readProc = ({ pid, file }) =>
   attempt(() => {
     if (file === "root") return fs.readdirSync(`/proc/${pid}/root`).length;
     if (file === "cwd") return fs.readdirSync(`/proc/${pid}/cwd/`).length;
-    // Their numbers can be listed by the same user; where they lead is what matters.
+    // The same user may list descriptor numbers; the secret is where they lead.
     if (file === "fd") return targets(`/proc/${pid}/fd`);
     // Permission for memory is checked when it is opened.
     if (file === "mem") return fs.closeSync(fs.openSync(`/proc/${pid}/mem`, "r+"));
@@ -96,7 +97,7 @@ export const stealDescriptor = ({ pid }) => {
 function isOwn(pid) {
   return fs.readdirSync("/proc/self/task").some((task) => {
     try {
-      // The last one is that of the innermost namespace, whosever `/proc` this is.
+      // The last number belongs to the innermost namespace, regardless of whose `/proc` is mounted.
       return fs.readFileSync(`/proc/self/task/${task}/status`, "utf8").match(/^NSpid:.*?(\d+)$/m)[1] === String(pid);
     } catch {
       return false;

@@ -1,4 +1,4 @@
-// What a function uses up. Everything is bounded here too, so that it does no harm where nothing bounds it.
+// Attempts to use up resources. Each has a bound of its own, so that it does no harm where the sandbox sets none.
 import fs from "node:fs";
 import path from "node:path";
 import { dlopen, toArrayBuffer } from "bun:ffi";
@@ -83,11 +83,11 @@ export const manyWatchers = ({ max }) => {
 const eat = async (megabytes) => {
   const kept = [];
   for (let eaten = 0; eaten < megabytes; eaten += 8) {
-    // Filled, so that the pages are really used.
+    // The array is filled, so that its pages are really used.
     kept.push(new Uint8Array(8 * MIB).fill(kept.length + 1));
     await Bun.sleep(5);
   }
-  // Long enough for somebody to notice.
+  // Long enough for the daemon to notice.
   await Bun.sleep(500);
   return kept.length;
 };
@@ -118,7 +118,7 @@ export const memoryOfFile = async ({ megabytes }) => {
   const descriptors = [];
   try {
     for (let written = 0; written < Number(megabytes); written += 8) {
-      // Several: the size of one file is limited.
+      // Several files, because the size of one file is limited.
       if (written % 128 === 0) descriptors.push(call("memfd_create", "levain", 0));
       if (descriptors.at(-1) < 0) return blocked(errnoName(-descriptors.at(-1)));
       fs.writeSync(descriptors.at(-1), block);

@@ -1,4 +1,4 @@
-// Sockets of others. What answers there is the test, the daemon or another worker.
+// Attempts on other sockets, which belong to the test, the daemon or another worker.
 import { readFileSync } from "node:fs";
 import { absent, allowed, attempt, blocked, broken, errnoName, refusal } from "./outcome.js";
 import { call } from "./kernel.js";
