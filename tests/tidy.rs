@@ -168,7 +168,10 @@ fn dependencies_have_the_same_features_in_tests() {
     let tested: Vec<_> = tested.lines().collect();
     let differ: Vec<_> = shipped.lines().filter(|line| !tested.contains(line)).collect();
     assert!(shipped.lines().count() > 20, "{shipped}");
-    assert!(differ.is_empty(), "the tests build these with further features; name them in [dependencies]: {differ:?}");
+    assert!(
+        differ.is_empty(),
+        "the tests build these dependencies with more features; name the features in [dependencies]: {differ:?}"
+    );
 }
 
 #[test]

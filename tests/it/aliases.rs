@@ -84,7 +84,7 @@ async fn an_alias_is_set_moved_listed_and_deleted() {
     assert_eq!((made.alias.as_str(), made.environment.as_str(), made.number), ("STAGING", "staging", 1));
     assert_eq!((made.status.as_str(), made.published, made.previous_version), ("deployed", false, None));
     assert_eq!(answer(&daemon, "f:STAGING").await, json!(["v1", "staging"]));
-    assert_eq!(answer(&daemon, "f").await, json!(["v2", "production"]), "LIVE stays");
+    assert_eq!(answer(&daemon, "f").await, json!(["v2", "production"]), "LIVE keeps its version");
 
     let moved = SetAliasRequest { version: VersionRef::Number(2), ..request("STAGING", "") };
     let moved = daemon.call(&moved).await.unwrap();
@@ -104,7 +104,7 @@ async fn an_alias_is_set_moved_listed_and_deleted() {
     assert_eq!(shown(&daemon).await, "LIVE v2, ROLLBACK v1, STAGING v2");
     let staging = aliases(&daemon).await.pop().unwrap();
     assert_eq!((staging.number, staging.previous_version.as_deref()), (2, Some("v1")));
-    assert_eq!(staging.description.as_deref(), Some("for the testers"), "it stays when the alias moves");
+    assert_eq!(staging.description.as_deref(), Some("for the testers"), "the description stays when the alias moves");
 
     let deleted = delete(&daemon, "STAGING").await.unwrap();
     assert_eq!((deleted.name.as_str(), deleted.version.as_str()), ("STAGING", "v2"));
@@ -136,7 +136,7 @@ async fn each_alias_runs_in_its_environment() {
     assert_eq!(daemon.call(&moved).await.unwrap().environment, "dev");
     assert_eq!(answer(&daemon, "f:canary").await, json!(["v1", "dev"]));
     set(&daemon, "canary", "v1").await.unwrap();
-    assert_eq!(answer(&daemon, "f:canary").await, json!(["v1", "dev"]), "it stays where it was put");
+    assert_eq!(answer(&daemon, "f:canary").await, json!(["v1", "dev"]), "the alias stays in its environment");
     let unknown = SetAliasRequest { environment: Some("moon".into()), ..request("canary", "v1") };
     let outcome = daemon.call(&unknown).await;
     assert!(is_refused(&outcome, ErrorCode::EnvironmentNotFound), "{outcome:?}");
@@ -153,7 +153,7 @@ async fn another_alias_says_which_version_is_meant() {
     set(&daemon, "LIVE", "STAGING").await.unwrap();
     assert_eq!(answer(&daemon, "f").await, json!(["v1", "production"]));
     set(&daemon, "STAGING", "v2").await.unwrap();
-    assert_eq!(answer(&daemon, "f").await, json!(["v1", "production"]), "what STAGING pointed at then");
+    assert_eq!(answer(&daemon, "f").await, json!(["v1", "production"]), "LIVE keeps the version that STAGING had then");
     let back = RollbackRequest {
         function_id: "f".into(),
         version: Some(VersionRef::Label("ROLLBACK".into())),

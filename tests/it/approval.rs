@@ -66,7 +66,12 @@ async fn waiting(daemon: &TestDaemon) -> Vec<DeploymentInfo> {
 }
 
 async fn deployment(daemon: &TestDaemon, id: &str) -> DeploymentInfo {
-    daemon.deployments("f").await.into_iter().find(|it| it.deployment_id == id).expect("it stays")
+    daemon
+        .deployments("f")
+        .await
+        .into_iter()
+        .find(|it| it.deployment_id == id)
+        .expect("the deployment stays in the history")
 }
 
 async fn answer(daemon: &TestDaemon, function: &str) -> String {
@@ -77,7 +82,7 @@ async fn answer(daemon: &TestDaemon, function: &str) -> String {
 fn since(daemon: &TestDaemon, millis: i64) {
     let database = Connection::open(daemon.data_dir().join("levain.db")).unwrap();
     let sql = "UPDATE function_deployments SET finished_at = ?1 WHERE status = 'pending_approval'";
-    assert!(database.execute(sql, [millis]).unwrap() > 0, "something waits");
+    assert!(database.execute(sql, [millis]).unwrap() > 0, "a deployment waits");
 }
 
 const TTL_MS: i64 = 72 * 3_600_000;
@@ -88,7 +93,7 @@ async fn what_is_new_to_a_protected_environment_waits_until_it_is_approved() {
     let asked = waits(&daemon, "v2").await;
     assert_eq!((asked.version.as_str(), asked.published, asked.environment.as_str()), ("v2", true, "production"));
     assert_eq!(answer(&daemon, "f").await, "v1", "LIVE stays");
-    assert_eq!(daemon.versions("f").await.len(), 2, "it is published");
+    assert_eq!(daemon.versions("f").await.len(), 2, "the version is published");
     let listed = waiting(&daemon).await.remove(0);
     assert_eq!((&listed.deployment_id, listed.function.as_str()), (&asked.deployment_id, "f"));
     assert_eq!((listed.function_id.as_str(), listed.is_active), (asked.function_id.as_str(), false));
@@ -130,7 +135,11 @@ async fn deployments_count_from_their_approval_on() {
     let third = waits(&daemon, "v3").await;
     decide(&daemon, &third.deployment_id, true).await.unwrap();
     let approved = decide(&daemon, &second.deployment_id, true).await.unwrap();
-    assert_eq!(approved.previous_version.as_deref(), Some("v3"), "as of now, and not of then");
+    assert_eq!(
+        approved.previous_version.as_deref(),
+        Some("v3"),
+        "the previous version is that of the approval, not of the request"
+    );
     assert_eq!((answer(&daemon, "f").await.as_str(), answer(&daemon, "f:ROLLBACK").await.as_str()), ("v2", "v3"));
     let labels: Vec<_> = daemon.deployments("f").await.into_iter().map(|it| it.version).collect();
     assert_eq!(labels, ["v2", "v3", "v1"]);
@@ -197,7 +206,7 @@ async fn what_is_rejected_stays_published_and_nothing_is_decided_twice() {
     assert!(is_refused(&unknown, ErrorCode::DeploymentNotFound), "{unknown:?}");
     assert!(is_refused(&decide(&daemon, "v2", true).await, ErrorCode::InvalidRequest));
     let all = daemon.call(&DeploymentsRequest::default()).await;
-    assert!(is_refused(&all, ErrorCode::InvalidRequest), "all of everything is nobody's question");
+    assert!(is_refused(&all, ErrorCode::InvalidRequest), "a list of all deployments without a filter is refused");
     daemon.stop().await;
 }
 
@@ -309,7 +318,7 @@ async fn what_nobody_decides_is_rejected_at_the_start_and_while_the_daemon_runs(
     let old = waits(&daemon, "v2").await.deployment_id;
     since(&daemon, 0);
     daemon.restart().await;
-    let rejected = until("what is old is rejected", || async {
+    let rejected = until("the old deployment is rejected", || async {
         let row = deployment(&daemon, &old).await;
         (row.status == DeploymentStatus::Rejected).then_some(row)
     })
@@ -322,7 +331,7 @@ async fn what_nobody_decides_is_rejected_at_the_start_and_while_the_daemon_runs(
     since(&daemon, Timestamp::now().as_millis() - 3_600_000 + left_ms);
     daemon.restart_with(|config| config.versioning.approval_ttl_hours = 1).await;
     assert_eq!(deployment(&daemon, &young).await.status, DeploymentStatus::PendingApproval);
-    let rejected = until("its time is over", || async {
+    let rejected = until("the young deployment expires", || async {
         let row = deployment(&daemon, &young).await;
         (row.status == DeploymentStatus::Rejected).then_some(row)
     })
@@ -404,7 +413,7 @@ async fn a_share_by_set_traffic_waits_and_a_manifest_is_refused() {
         .aliases
         .remove(0);
     assert_eq!(live.split.map(|it| (it.version, it.weight)), Some(("v2".into(), 10)));
-    assert_eq!(live.sticky.as_deref(), Some("header:x-user"), "as it was asked for");
+    assert_eq!(live.sticky.as_deref(), Some("header:x-user"), "the approved deployment keeps the requested stickiness");
     // Both versions are approved now, for manifests too, and the deployment has left a manifest.
     apply(&wanted, false).await.unwrap();
     apply(&before, false).await.unwrap();
@@ -420,7 +429,7 @@ async fn no_name_of_a_version_leads_past_its_approval() {
     daemon.deploy_text("f", &says("v1")).await;
     let build = DeployRequest { activate: Some(false), ..deploy("v2") };
     daemon.call(&build).await.unwrap();
-    assert_eq!(answer(&daemon, "f:v2").await, "v2", "where nothing is protected, all may run");
+    assert_eq!(answer(&daemon, "f:v2").await, "v2", "in an unprotected environment any version may run");
     protect(&daemon, true).await;
     let by_http = |daemon: &TestDaemon, qualifier: &str| {
         let url = format!("http://{}/functions/f{qualifier}", daemon.http());
@@ -449,9 +458,16 @@ async fn no_name_of_a_version_leads_past_its_approval() {
             assert_eq!(crate::http::curl(&daemon, &[], &url).await.text(), "v1");
         }
         let header = ["-H", "X-Levain-Version: v2"];
-        assert_eq!(crate::http::curl(&daemon, &header, &by_http(&daemon, "").0).await.status(), 404, "LIVE has it not");
+        assert_eq!(
+            crate::http::curl(&daemon, &header, &by_http(&daemon, "").0).await.status(),
+            404,
+            "LIVE does not point at the version"
+        );
         let warm = WarmupRequest { function_id: "f:v2".into(), count: 1, qualifier: None };
-        assert!(is_refused(&daemon.call(&warm).await, ErrorCode::ApprovalRequired), "nor does it load there");
+        assert!(
+            is_refused(&daemon.call(&warm).await, ErrorCode::ApprovalRequired),
+            "the version does not load in the protected environment"
+        );
         // The logs of the version are still readable.
         let logs = LogsRequest { function_id: "f:v2".into(), ..LogsRequest::default() };
         daemon.call(&logs).await.unwrap();
@@ -462,18 +478,21 @@ async fn no_name_of_a_version_leads_past_its_approval() {
         DeployRequest { alias: Some("STAGING".into()), version: Some("v2".into()), bundle: None, ..deploy("") };
     daemon.call(&staging).await.unwrap();
     assert_eq!(answer(&daemon, "f:STAGING").await, "v2");
-    assert!(is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired), "and by no other name");
+    assert!(
+        is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired),
+        "the version's own name stays refused"
+    );
 
     // Approval of a share is approval of the version, and the header reaches a version that has a share.
     let asked = daemon.call(&share("v2", 0)).await.unwrap();
-    assert!(is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired), "it waits");
+    assert!(is_refused(&daemon.invoke("f:v2").await, ErrorCode::ApprovalRequired), "the share waits for approval");
     decide(&daemon, &asked.deployment_id, true).await.unwrap();
     assert_eq!(answer(&daemon, "f:v2").await, "v2");
     let header = ["-H", "X-Levain-Version: v2"];
     assert_eq!(crate::http::curl(&daemon, &header, &by_http(&daemon, "").0).await.text(), "v2");
     let back = RollbackRequest { function_id: "f".into(), version: Some("v2".into()), ..RollbackRequest::default() };
     for (request, live) in [(back.clone(), "v2"), (RollbackRequest { version: None, ..back }, "v1")] {
-        assert_eq!(daemon.call(&request).await.unwrap().status, "deployed", "going back waits for nobody");
+        assert_eq!(daemon.call(&request).await.unwrap().status, "deployed", "a rollback needs no approval");
         assert_eq!(answer(&daemon, "f").await, live);
     }
     // Once the protection is lifted, any version may run again.

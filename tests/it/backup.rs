@@ -183,7 +183,7 @@ async fn an_interrupted_restore_is_begun_anew_or_has_ended() {
         let started = DaemonProcess::try_spawn(DaemonProcess::serve(&data).await, &data).await;
         let daemon = match (*step, started) {
             ("restore.database", started) => started.unwrap(),
-            (_, Ok(_)) => panic!("{step}: a daemon starts on what is not there"),
+            (_, Ok(_)) => panic!("{step}: a daemon starts in an unfinished directory"),
             (_, Err(reason)) => {
                 assert!(reason.contains("was interrupted"), "{step}: {reason}");
                 let output = restore(&file, &data, None).await;
@@ -267,7 +267,7 @@ async fn what_is_damaged_or_no_backup_is_refused_and_leaves_nothing() {
     let refused = |what: &str, bytes: &[u8]| {
         let data = folder.path().join("refused");
         let error = levain::daemon::restore(bytes, &data).map(drop).expect_err(what);
-        assert!(!data.exists(), "{what} leaves something: {error}");
+        assert!(!data.exists(), "{what}: the refused restore leaves a directory: {error}");
         error.to_string()
     };
     let cuts = (0..20).map(|part| good.len() * part / 20).chain([good.len() - 1, good.len() - 8, 10]);
@@ -423,7 +423,7 @@ async fn one_is_taken_at_a_time_and_none_without_a_bundle() {
     assert!(is_refused(&daemon.call(&BackupRequest {}).await, ErrorCode::Conflict));
     // A client that disconnects frees the place.
     drop((answer, slow));
-    until("there is a place", async || daemon.call(&BackupRequest {}).await.ok()).await;
+    until("another backup is possible", async || daemon.call(&BackupRequest {}).await.ok()).await;
 
     let bundle = daemon.bundle_folder(&daemon.info("f").await.function_id, "v1");
     let away = daemon.data_dir().join("away");
@@ -447,7 +447,7 @@ async fn whoever_takes_nothing_is_left() {
     // The first client stays and reads nothing. Its backup times out however slow the machine is: the buffers in
     // between hold a small part of the backup. On a stalled machine, other backups may time out after 300 ms as well,
     // but they are not refused.
-    until("there is a place", async || {
+    until("another backup is possible", async || {
         let other = daemon.call(&BackupRequest {}).await;
         (!is_refused(&other, ErrorCode::Conflict)).then_some(())
     })

@@ -114,7 +114,7 @@ fn lines(stack: &str) -> Vec<String> {
 async fn what_is_compiled_does_the_same() {
     let daemon = TestDaemon::start().await;
     daemon.deploy_text("f", &large()).await;
-    assert_eq!(text(&daemon.get("f", "/form").await), "source", "the deployment's own worker");
+    assert_eq!(text(&daemon.get("f", "/form").await), "source", "the deployment's worker loads the source");
     let mut seen = Vec::new();
     for form in ["source", "bytecode"] {
         let mut errors = Vec::new();
@@ -242,7 +242,7 @@ async fn the_cache_goes_with_the_version_and_with_the_function() {
     let [first] = cached(daemon.data_dir()).try_into().unwrap();
     daemon.redeploy_text("f", None, &large().replace("failed", "changed")).await.unwrap();
     until_compiled(&daemon, "f").await;
-    assert_eq!(cached(daemon.data_dir()).len(), 2, "the version before may be wanted again");
+    assert_eq!(cached(daemon.data_dir()).len(), 2, "the previous version keeps its bytecode for a rollback");
     daemon.call(&DeleteVersionRequest { function_id: "f".into(), version: "v1".into() }).await.unwrap();
     assert!(!first.exists());
     assert_eq!(cached(daemon.data_dir()).len(), 1);

@@ -121,8 +121,12 @@ async fn a_build_ends_with_its_client() {
     let rows = daemon.deployments("f").await;
     let logs: Vec<_> = rows.iter().map(|it| it.build_log.clone().unwrap_or_default()).collect();
     assert!(logs.iter().all(|it| it.contains(CANCELLED)), "{logs:?}");
-    assert!(logs.iter().any(|it| it.contains("it builds")), "what the build said stays: {logs:?}");
-    assert_eq!(daemon.info("f").await.status, FunctionStatus::Registered, "it was registered on its own");
+    assert!(logs.iter().any(|it| it.contains("it builds")), "the build's log stays: {logs:?}");
+    assert_eq!(
+        daemon.info("f").await.status,
+        FunctionStatus::Registered,
+        "the function was registered before, and stays"
+    );
     daemon.stop().await;
 }
 
@@ -215,7 +219,7 @@ async fn a_first_deployment_that_does_not_end_well_takes_its_function_with_it() 
     };
     let failed = daemon.call(&code("throw new Error('no database'); export default 1")).await;
     assert!(is_refused(&failed, ErrorCode::BundleLoadError), "{failed:?}");
-    assert!(gone().await, "the function goes with what made it");
+    assert!(gone().await, "the function is removed with the deployment that created it");
     let rows = failed_of_all(daemon.client()).await;
     assert_eq!((rows.len(), rows[0].function.as_str(), rows[0].version.as_str()), (1, "f", "v1"));
     assert!(rows[0].build_log.as_ref().unwrap().contains("no database"), "{rows:?}");

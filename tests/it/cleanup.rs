@@ -280,11 +280,11 @@ async fn a_call_that_waits_for_a_version_that_goes_follows_its_alias() {
     assert!(shown(&response.functions[0]).starts_with("-v1 +v3"), "{response:?}");
     let answer = follows.await.unwrap().unwrap();
     assert_eq!((text(&answer), answer.version.as_str()), ("three", "v3"));
-    assert!(answer.queue_ms > 0.0, "the wait for the version that went counts: {answer:?}");
+    assert!(answer.queue_ms > 0.0, "the wait for the removed version counts: {answer:?}");
     let refused = stays.await.unwrap();
-    assert!(refused.is_err(), "who asks for the version itself is told: {refused:?}");
+    assert!(refused.is_err(), "a direct invocation of the removed version is refused: {refused:?}");
     let answer = running.await.unwrap().unwrap();
-    assert!(answer.success && answer.version == "v1", "what runs finishes: {answer:?}");
+    assert!(answer.success && answer.version == "v1", "the running invocation finishes: {answer:?}");
     until("the worker of v1 ends", || async { (daemon.worker_pids().len() <= 2).then_some(()) }).await;
     let metrics = daemon.info("sleep").await;
     assert!(metrics.pools.iter().all(|pool| pool.version != "v1"), "no pool is left: {metrics:?}");

@@ -67,7 +67,7 @@ fn starts_max(elapsed: Duration) -> usize {
 
 async fn kill_workers(daemon: &TestDaemon) {
     for pid in daemon.worker_pids() {
-        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("it is ours");
+        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("the process belongs to this user");
     }
     daemon.until_no_workers().await;
 }
@@ -101,9 +101,9 @@ async fn a_thousand_calls_cost_as_many_starts_as_the_back_off_allows() {
     let starts = fragile.imports() - before;
     let allowed = starts_max(started.elapsed()) + 7;
     assert!((1..=allowed).contains(&starts), "{starts} starts in {:?}, {allowed} are allowed", started.elapsed());
-    let pool = daemon.until_pool("fragile", "it says that it fails", |pool| pool.failed_starts > 0).await;
+    let pool = daemon.until_pool("fragile", "the pool reports failed starts", |pool| pool.failed_starts > 0).await;
     assert_eq!((pool.idle, pool.busy, pool.queued), (0, 0, 0));
-    assert!(hello.stop().await.len() > 100, "others are served all along");
+    assert!(hello.stop().await.len() > 100, "other functions are served throughout");
 
     fragile.end();
     let answer = until("it recovers by itself", || async { daemon.invoke("fragile").await.ok() }).await;
@@ -127,7 +127,7 @@ async fn workers_that_live_go_on_serving_while_starts_fail() {
         calls.push(daemon.get_beside("fragile", "/?ms=50").await);
     }
     for call in calls {
-        let answer = call.await.expect("it runs").expect("the worker that lives answers");
+        let answer = call.await.expect("it runs").expect("the living worker answers");
         assert!(answer.success && text(&answer) == pid, "{answer:?}");
     }
     until("another worker was tried", || async { (fragile.imports() > before).then_some(()) }).await;

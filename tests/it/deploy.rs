@@ -330,7 +330,11 @@ async fn a_new_version_may_get_a_share_instead_of_all_calls() {
     assert_eq!((shared.status.as_str(), shared.published, shared.version.as_str()), ("deployed", true, "v2"));
     assert_eq!((shared.weight, shared.previous_version.as_deref()), (Some(100), Some("v1")));
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
-    assert_eq!(daemon.info("f").await.active_version.as_deref(), Some("v1"), "it is the second one");
+    assert_eq!(
+        daemon.info("f").await.active_version.as_deref(),
+        Some("v1"),
+        "the shared version is the alias's second"
+    );
     let row = daemon.deployments("f").await.remove(0);
     assert_eq!((row.status, row.weight, row.is_active), (DeploymentStatus::Applied, shared.weight, false));
     // The second version's share may change, by its label; an identical request is the same deployment.

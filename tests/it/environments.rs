@@ -250,7 +250,7 @@ async fn an_environment_that_is_made_anew_has_no_worker_of_the_one_before() {
         daemon.call(&to("tester", Some("qa"))).await.unwrap();
         let answer = json(&daemon.invoke("f:tester").await.unwrap());
         assert_eq!((answer["environment"].as_str(), answer["calls"].as_u64()), (Some("qa"), Some(1)), "{round}");
-        assert!(workers.insert(answer["worker"].to_string()), "{round}: it was there before");
+        assert!(workers.insert(answer["worker"].to_string()), "{round}: the worker existed before");
         let alias = DeleteAliasRequest { function_id: "f".into(), name: "tester".into() };
         daemon.call(&alias).await.unwrap();
         delete(&daemon, "qa").await.unwrap();
@@ -326,7 +326,7 @@ async fn two_environments_are_compared_function_by_function() {
     let unclear = compare(&daemon, Some("second")).await.remove(0);
     assert_eq!((unclear.state, unclear.from.is_none()), (ComparedState::Unclear, true));
     assert!(unclear.note.unwrap().contains("one, two"));
-    assert_eq!(compare(&daemon, Some("elsewhere")).await.len(), 1, "asked for, it is answered");
+    assert_eq!(compare(&daemon, Some("elsewhere")).await.len(), 1, "a function that is asked for by name is listed");
     let request = CompareEnvironmentsRequest { from: "moon".into(), to: "dev".into(), function_id: None };
     assert!(is_refused(&daemon.call(&request).await, ErrorCode::EnvironmentNotFound));
     daemon.stop().await;

@@ -46,7 +46,7 @@ async fn behaves(daemon: &TestDaemon, sample: &str) {
         Some(code) => {
             assert_eq!((answer.success, answer.status), (false, 0), "{sample}: {answer:?}");
             assert_eq!(answer.code.map(|it| it.as_str()), Some(code), "{sample}: {answer:?}");
-            assert!(answer.error.is_some_and(|it| it.len() > 10), "{sample} says why");
+            assert!(answer.error.is_some_and(|it| it.len() > 10), "{sample}: the error gives the reason");
         }
         None => {
             assert!(answer.success, "{sample}: {answer:?}");
@@ -113,7 +113,7 @@ async fn a_version_that_begins_to_fail_is_started_less_and_less_often_and_recove
         assert!(is_refused(&outcome, ErrorCode::BundleLoadError), "{outcome:?}");
         let error = outcome.expect_err("it throws");
         assert!(error.details.expect("details")["boot_log"].to_string().contains("the file has gone"));
-        assert_eq!(daemon.invoke("hello").await.expect("others do not notice").status, 200);
+        assert_eq!(daemon.invoke("hello").await.expect("other functions are not affected").status, 200);
     }
     let tried = std::fs::metadata(&starts).unwrap().len() - before;
     assert!((1..20).contains(&tried), "{tried} starts for {CALLS} calls");

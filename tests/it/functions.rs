@@ -96,12 +96,12 @@ async fn the_floor_stands_without_a_call() {
     let floor = |count| SettingsPatch { warm_workers: Some(count), ..SettingsPatch::default() };
     daemon.deploy_text("f", CODE).await;
     daemon.update("f", floor(2)).await.unwrap();
-    daemon.until_pool("f", "an update starts it", |pool| pool.idle == 2).await;
+    daemon.until_pool("f", "an update starts the floor", |pool| pool.idle == 2).await;
     daemon.restart().await;
-    daemon.until_pool("f", "a new start of the daemon starts it", |pool| pool.idle == 2).await;
+    daemon.until_pool("f", "a restart of the daemon starts the floor", |pool| pool.idle == 2).await;
     daemon.register_with("g", floor(1)).await;
     daemon.redeploy_text("g", None, CODE).await.unwrap();
-    daemon.until_pool("g", "a deployment starts it", |pool| pool.idle == 1).await;
+    daemon.until_pool("g", "a deployment starts the floor", |pool| pool.idle == 1).await;
     daemon.stop().await;
 }
 

@@ -89,7 +89,7 @@ async fn until_prewarmed(daemon: &DaemonProcess) {
 
 async fn until_nothing_runs(daemon: &DaemonProcess) {
     let client = &daemon.client().await;
-    until("invocations nobody waits for end", || async move {
+    until("invocations without a caller end", || async move {
         let status = client.call(&StatusRequest {}).await.unwrap();
         status.pools.iter().all(|pool| pool.busy + pool.queued == 0).then_some(())
     })
@@ -121,7 +121,7 @@ async fn a_hundred_thousand_frames_of_noise_change_nothing() {
             let mut wire = Wire::from(stream);
             for _ in 0..batch.answers {
                 let answer = wire.answer();
-                assert_eq!(answer.status, wire::ERROR, "noise asks for nothing: {answer:?}");
+                assert_eq!(answer.status, wire::ERROR, "noise is answered with an error: {answer:?}");
             }
         } else {
             let _ = stream.shutdown(Shutdown::Write);

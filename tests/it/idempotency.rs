@@ -41,7 +41,7 @@ async fn of_many_at_once_one_is_carried_out() {
         calls.spawn(async move { client.call(&deploy).await.map_err(refused) });
     }
     for _ in 1..16 {
-        let outcome = calls.join_next().await.expect("one of them").expect("an outcome");
+        let outcome = calls.join_next().await.expect("a request ends").expect("an outcome");
         assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
     }
     gate.open();

@@ -35,7 +35,7 @@ async fn refused(daemon: &TestDaemon) -> Error {
 }
 
 async fn until_served(daemon: &TestDaemon) {
-    until("the bundle that was put right is served", || async {
+    until("the restored bundle is served", || async {
         let answer = daemon.invoke("f").await.ok()?;
         assert_eq!(text(&answer), "published");
         Some(())

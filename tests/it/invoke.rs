@@ -491,7 +491,7 @@ async fn what_is_waited_for_after_the_answer_keeps_the_worker() {
     assert_eq!((&json(&second)["pending"], &json(&second)["id"]), (&false.into(), &json(&first)["id"]));
     let line = daemon.until_logged("f", &format!("after {}", first.execution_id)).await;
     assert_eq!(line.execution_id, Some(first.execution_id));
-    daemon.until_pool("f", "the second has settled too", |pool| pool.idle == 1).await;
+    daemon.until_pool("f", "the second invocation has settled too", |pool| pool.idle == 1).await;
     daemon.stop().await;
 }
 

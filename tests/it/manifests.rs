@@ -96,7 +96,11 @@ async fn a_manifest_brings_back_the_state_it_was_made_of() {
     let changes: Vec<_> = shown.changes.iter().map(change).collect();
     assert_eq!(changes, ["a:LIVE v1 -> v2", "a:STAGING v2 -> v1", "b:LIVE v3 -> v2 70 %, v1 30 %"]);
     assert_eq!((shown.others.len(), shown.others[0].alias.as_str()), (1, "DEV"));
-    assert_eq!((state(&export(&daemon).await), daemon.deployments("a").await.len()), (between, rows), "only shown");
+    assert_eq!(
+        (state(&export(&daemon).await), daemon.deployments("a").await.len()),
+        (between, rows),
+        "a dry run changes nothing"
+    );
 
     let applied = apply(&daemon, &before).await.unwrap();
     assert_eq!(applied.changes.iter().map(change).collect::<Vec<_>>(), changes);
@@ -206,7 +210,7 @@ async fn each_deployment_leaves_its_manifest() {
     let names = [&first, &second].map(|it| format!("manifest-{}.json", it.deployment_id));
     assert_eq!(files(daemon.data_dir()), names);
     assert!(daemon.redeploy_text("a", None, "export default 1").await.is_err());
-    assert_eq!(files(daemon.data_dir()), names, "what failed left nothing as it is now");
+    assert_eq!(files(daemon.data_dir()), names, "a failed deployment leaves no manifest");
     let missing = daemon.call(&of(&first.function_id.replace("func", "deploy"))).await;
     assert!(is_refused(&missing, ErrorCode::DeploymentNotFound), "{missing:?}");
 
@@ -218,7 +222,7 @@ async fn each_deployment_leaves_its_manifest() {
         point(&daemon, "a", "STAGING", "v2").await;
     }
     let kept = files(daemon.data_dir());
-    assert_eq!(kept.len(), 100, "the oldest went");
+    assert_eq!(kept.len(), 100, "the oldest manifest is removed");
     assert!(!kept.contains(&names[0]), "{kept:?}");
     // A missing manifest is written when the daemon starts, since the state has not changed.
     let last = kept.last().unwrap();

@@ -106,9 +106,9 @@ async fn a_busy_function_shares_its_places_and_loses_no_call() {
         daemon.deploy_text(name, SLEEP).await;
     }
     let greedy = Load::start(&daemon, "greedy", "/?ms=20", 16).await;
-    until("it has all places", || async { (ready(&daemon, "greedy").await == 4).then_some(()) }).await;
+    until("the first function has all places", || async { (ready(&daemon, "greedy").await == 4).then_some(()) }).await;
     let modest = Load::start(&daemon, "modest", "/?ms=20", 16).await;
-    until("each has its half", || async {
+    until("each function has half of the places", || async {
         (ready(&daemon, "greedy").await == 2 && ready(&daemon, "modest").await == 2).then_some(())
     })
     .await;
@@ -151,9 +151,9 @@ async fn what_can_never_fit_is_refused_with_the_sum() {
         "{error}"
     );
     assert_eq!(error.details.expect("details")["workers_max"], 3);
-    assert!(daemon.versions("second").await.is_empty(), "nothing is left of it");
+    assert!(daemon.versions("second").await.is_empty(), "the deployment leaves nothing");
 
-    daemon.update("second", warm_workers(1)).await.expect("a function that runs nowhere may have any settings");
+    daemon.update("second", warm_workers(1)).await.expect("a function without a version may have any settings");
     daemon.redeploy_text("second", None, HELLO).await.expect("2 + 1 = 3");
     let refused = daemon.update("second", warm_workers(2)).await;
     assert!(is_refused(&refused, ErrorCode::WorkerUnavailable), "{refused:?}");
@@ -183,7 +183,7 @@ async fn idle_workers_go_when_all_together_have_too_much_memory() {
         daemon.deploy_text(name, code).await;
         assert_eq!(daemon.get(name, "/").await.status, 200);
     }
-    let status = until("the rest is within the cap", || async {
+    let status = until("the remaining workers' memory is within the cap", || async {
         Some(status(&daemon).await).filter(|it| it.workers_memory_bytes <= it.workers_memory_bytes_max)
     })
     .await;

@@ -107,7 +107,7 @@ async fn every_caller_gets_an_answer_or_a_refusal_and_nothing_is_left_of_it() {
         assert!(answer.success && answer.cold_start == ColdStart::None, "{answer:?}");
         shortest = shortest.min(answer.queue_ms);
     }
-    assert!(shortest < 1.0, "even the quickest call waited for {shortest} ms");
+    assert!(shortest < 1.0, "even the fastest call waited {shortest} ms");
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.ended().await.success());
 }

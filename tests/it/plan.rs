@@ -248,7 +248,7 @@ async fn check(daemon: &TestDaemon, what: &str, act: Act) -> Vec<PlanStep> {
     let from = if alias == "LIVE" { present } else { pointer(daemon, alias) };
     let recorded = rows(daemon)["function_deployments"].len();
     let answer = act.perform(daemon, false).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
-    assert!(answer.plan.is_empty(), "{what}: it was done, not planned");
+    assert!(answer.plan.is_empty(), "{what}: the dry run changed the state");
     let to = pointer(daemon, alias);
     let is_recorded = rows(daemon)["function_deployments"].len() > recorded;
     let expected = happened(&act, &answer, (from.as_ref(), to.as_ref()), was_there, is_recorded);
@@ -416,14 +416,14 @@ async fn what_would_be_cleaned_up_is_said() {
         let before = labels().await;
         let request = DeployRequest { function_id: "f".into(), ..code(&number.to_string()) };
         let plan = daemon.call(&DeployRequest { dry_run: true, ..request.clone() }).await.unwrap().plan;
-        assert_eq!(labels().await, before, "only said");
+        assert_eq!(labels().await, before, "the cleanup is only predicted");
         let gone = plan.iter().filter(|it| it.action == PlanAction::CleanUp);
         let gone: Vec<_> = gone.map(|it| it.detail.split(' ').next().unwrap().to_owned()).collect();
         cleaned += gone.len();
         daemon.call(&request).await.unwrap();
         let kept: Vec<_> = [format!("v{number}")].into_iter().chain(before).filter(|it| !gone.contains(it)).collect();
         let (labels, kept) = (&labels, &kept);
-        until("what was said is done", || async move { (labels().await == *kept).then_some(()) }).await;
+        until("the predicted cleanup takes place", || async move { (labels().await == *kept).then_some(()) }).await;
     }
     assert_eq!(cleaned, 3, "v1 to v3; ROLLBACK holds the one before");
     daemon.stop().await;

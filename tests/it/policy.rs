@@ -252,7 +252,7 @@ async fn a_canary_that_fails_loses_its_share_and_the_row_has_the_arithmetic() {
 
     assert_eq!((row.version.as_str(), row.actor.as_str(), row.alias.as_str()), ("v1", "policy", "LIVE"));
     assert_eq!((row.status, row.is_active, row.number), (DeploymentStatus::Active, true, Some(1)));
-    let reason = row.reason.as_deref().expect("the arithmetic");
+    let reason = row.reason.as_deref().expect("the rollback has a reason");
     let is_told =
         reason.starts_with("error rate 100.0 % (") && reason.ends_with(" calls in 60 s) over the limit of 5 %");
     assert!(is_told, "{reason}");
@@ -260,7 +260,7 @@ async fn a_canary_that_fails_loses_its_share_and_the_row_has_the_arithmetic() {
     let verdict = shown.last_verdict.expect("a verdict");
     assert_eq!((verdict.version.as_str(), verdict.went_back_to.as_deref()), ("v2", Some("v1")));
     assert_eq!((verdict.reason.as_str(), shown.version.as_str()), (reason, "v1"));
-    assert!(shown.rests_until.is_some(), "the version it went back to has rest");
+    assert!(shown.rests_until.is_some(), "v1 is in its cooldown after the rollback");
     let line = daemon.until_logged("f", "LIVE goes back to v1: error rate").await;
     assert_eq!((line.stream.as_str(), line.version.as_str()), ("system", "v2"));
     assert_eq!(went_back(&daemon).await, 1);
@@ -408,7 +408,7 @@ async fn the_version_it_went_back_to_has_rest_also_after_a_restart() {
     let calls = Calls::start(&daemon, 2, "v2:throw v3:throw").await;
     calls.until_ended(200).await;
     until_looked_at(&daemon, "witness-3").await;
-    assert_eq!(went_back(&daemon).await, 1, "v2 has rest");
+    assert_eq!(went_back(&daemon).await, 1, "v2 is not judged during its cooldown");
     // A new deployment is judged at once.
     publish(&daemon, [4]).await;
     calls.stop().await;
@@ -455,7 +455,11 @@ async fn what_somebody_deploys_meanwhile_is_not_taken_for_what_was_judged() {
     let calls = Calls::start(&daemon, 2, "v2:throw").await;
     calls.until_ended(100).await;
     gate.open();
-    assert_eq!(deploy.await.unwrap().unwrap().previous_version.as_deref(), Some("v2"), "nothing moved meanwhile");
+    assert_eq!(
+        deploy.await.unwrap().unwrap().previous_version.as_deref(),
+        Some("v2"),
+        "the alias did not move meanwhile"
+    );
     calls.until_ended(100).await;
     until_looked_at(&daemon, "witness-5").await;
     calls.stop().await;

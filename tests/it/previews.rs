@@ -254,7 +254,7 @@ async fn a_deploy_that_goes_on_when_the_time_is_over_keeps_the_preview() {
          export default (req, ctx) => new Response('two ' + ctx.environment);";
     let bundle = Some(Body::from(slow.as_bytes().to_vec()));
     daemon.call(&DeployRequest { bundle, ..preview("a", "", Some("1h")) }).await.unwrap();
-    assert!(Timestamp::now() > first, "it was over meanwhile");
+    assert!(Timestamp::now() > first, "the first expiry passed during the deployment");
     assert_eq!(answer(&daemon, "f:preview-a").await, "two preview");
     // The removal of a later preview shows that the expiry task has run.
     deploy(&daemon, "b", "three", Some("1s")).await;
@@ -274,7 +274,7 @@ async fn what_expires_while_the_daemon_is_down_goes_when_it_starts() {
     assert_eq!(answer(&daemon, "f:preview-old").await, "one preview");
     let listed = previews(&daemon).await.remove(1).expires_at.unwrap();
     let apart = listed.as_millis() - made.expires_at.unwrap().as_millis();
-    assert!(apart.abs() < 60_000, "its time does not begin anew: {apart} ms apart");
+    assert!(apart.abs() < 60_000, "the preview's time does not start again: {apart} ms apart");
     let data = daemon.data_dir().to_owned();
     daemon.restart_with(|_| expires(&data, 1)).await;
     until("it is gone", || async { (names(&daemon).await == ["kept"]).then_some(()) }).await;
@@ -323,7 +323,7 @@ async fn a_hundred_previews_are_as_many_as_there_may_be() {
     assert_eq!(
         daemon.call(&request("n7".into())).await.unwrap().status,
         "deployed",
-        "one of them may be deployed again"
+        "an existing preview may be deployed again at the limit"
     );
     assert_eq!(answer(&daemon, "f:preview-n99").await, "live preview");
     expires(daemon.data_dir(), 1);
@@ -352,7 +352,10 @@ async fn where_previews_are_protected_they_wait_and_stay() {
     daemon.call(&decide).await.unwrap();
     let listed = previews(&daemon).await.remove(0);
     let left = listed.expires_at.unwrap().as_millis() - Timestamp::now().as_millis();
-    assert!(listed.name == "a" && (1..=3_600_000).contains(&left), "its time begins with its approval: {listed:?}");
+    assert!(
+        listed.name == "a" && (1..=3_600_000).contains(&left),
+        "the preview's time begins with its approval: {listed:?}"
+    );
     // Previews of a protected environment are not removed, neither by users nor on expiry.
     expires(daemon.data_dir(), 1);
     assert!(is_refused(&delete(&daemon, "a").await, ErrorCode::ApprovalRequired));
@@ -388,7 +391,7 @@ async fn a_crash_around_a_previews_commit_leaves_it_whole_or_not_there() {
         let found = client.call(&PreviewsRequest::default()).await.unwrap().previews;
         assert_eq!(found.len(), usize::from(is_there), "{step}");
         if is_there {
-            assert!(found[0].expires_at.is_some(), "its time is part of the commit");
+            assert!(found[0].expires_at.is_some(), "the expiry is part of the commit");
             assert_eq!(invoke(&client, "f:preview-42").await.unwrap().body.0, "one preview");
         }
         assert_eq!(invoke(&client, "f").await.unwrap().body.0, "live");

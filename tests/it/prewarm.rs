@@ -46,7 +46,11 @@ async fn a_cold_call_claims_a_waiting_process_and_another_takes_its_place() {
     let now = workers_of(daemon.data_dir());
     assert_eq!((now.len(), waiting.iter().filter(|pid| now.contains(pid)).count()), (3, 2), "{waiting:?} {now:?}");
     let line = daemon.until_logged("hello", "said").await;
-    assert_eq!(line.execution_id.as_deref(), Some(answer.execution_id.as_str()), "its lines are the function's");
+    assert_eq!(
+        line.execution_id.as_deref(),
+        Some(answer.execution_id.as_str()),
+        "the process's lines belong to the function"
+    );
     daemon.stop().await;
 }
 
@@ -63,7 +67,7 @@ async fn a_waiting_process_that_dies_is_replaced_and_never_claimed() {
     let daemon = start(2).await;
     daemon.deploy_text("hello", HELLO).await;
     for pid in workers_of(daemon.data_dir()) {
-        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("it is ours");
+        kill(Pid::from_raw(pid as i32), Signal::SIGKILL).expect("the process belongs to this user");
     }
     assert_eq!(text(&daemon.invoke("hello").await.expect("an answer")), "hello");
     until_prewarmed(&daemon, 2).await;

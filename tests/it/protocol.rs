@@ -77,7 +77,7 @@ async fn an_id_in_use_is_an_error_and_is_free_afterwards() {
     assert_eq!((refused.id, refused.code().as_str()), (5, "INVALID_REQUEST"));
     gate.open();
     let answer = wire.answer();
-    assert_eq!((answer.id, answer.status), (5, SUCCESS), "the request that has the id is answered all the same");
+    assert_eq!((answer.id, answer.status), (5, SUCCESS), "the request with the id is still answered");
     assert!(answer.read().1["execution_id"].is_string());
     wire.send(&frame(5, LIST_FUNCTIONS, b"{}"));
     assert_eq!(wire.answer().status, SUCCESS);

@@ -20,7 +20,7 @@ async fn a_function_is_registered_once() {
         (first.runtime.as_str(), first.handler.as_str(), first.status),
         ("bun", "default", FunctionStatus::Registered)
     );
-    let again = daemon.client().call(&request("hello")).await.expect("the same function");
+    let again = daemon.client().call(&request("hello")).await.expect("a repeated registration is accepted");
     assert_eq!((again.created, &again.function_id), (false, &first.function_id));
     let info = daemon.client().call(&GetRequest { function_id: first.function_id }).await.expect("it is there");
     assert_eq!((info.name.as_str(), info.settings.memory_mb, info.active_version), ("hello", 256, None));

@@ -37,7 +37,7 @@ async fn beside_hello(daemon: TestDaemon) -> (TestDaemon, Load) {
 async fn stop(daemon: TestDaemon, load: Load) {
     load.until_answered(10).await;
     let answers = load.stop().await;
-    assert!(answers.iter().all(|it| it.cold_start == ColdStart::None), "its worker was lost");
+    assert!(answers.iter().all(|it| it.cold_start == ColdStart::None), "the other function lost its worker");
     daemon.stop().await;
 }
 
@@ -176,7 +176,7 @@ async fn nobody_speaks_for_the_invocations_of_others() {
     .await;
     let id = lines.iter().filter_map(|line| line.execution_id.as_ref()).find(|it| **it != id).unwrap();
     forge(id).await;
-    assert_eq!(daemon.logs("gate").await.len(), 2, "nothing was added");
+    assert_eq!(daemon.logs("gate").await.len(), 2, "the forged lines were not added");
     assert!(daemon.logs("rogue").await.iter().all(|line| !line.message.contains("forged")));
     assert_eq!(text(&daemon.get("gate", "/open").await), "open");
     assert_eq!(text(&call.await.unwrap().unwrap()), "open");
@@ -209,7 +209,7 @@ async fn a_function_that_answers_twice_loses_its_worker() {
     let answer = daemon.get("rogue", "/next/forged").await;
     match answer.code {
         None => assert_eq!(text(&answer), "forged"),
-        Some(code) => assert_eq!(code, ErrorCode::WorkerCrashed, "both were there at once"),
+        Some(code) => assert_eq!(code, ErrorCode::WorkerCrashed, "both answers arrived at once"),
     }
     until("another worker answers", || async {
         let answer = daemon.get("rogue", "/").await;
@@ -231,7 +231,11 @@ async fn what_harms_only_the_function_itself_does_not_end_its_worker() {
     fails_alone(&daemon, "/own/failing", "its report is not readable").await;
 
     let before = worker(&daemon).await;
-    assert_eq!(text(&daemon.get("rogue", "/own/rejection").await), "fine", "the longest lines there are");
+    assert_eq!(
+        text(&daemon.get("rogue", "/own/rejection").await),
+        "fine",
+        "the longest lines of a worker are accepted"
+    );
     let line = daemon.until_logged("rogue", "unhandled").await;
     assert!(line.message.len() < 17_000, "{} bytes", line.message.len());
     assert_eq!(worker(&daemon).await, before);

@@ -185,7 +185,7 @@ async fn with_kept_worker(rollback_warm_seconds: u32) -> TestDaemon {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_version_before_stays_warm_for_a_rollback() {
     let daemon = with_kept_worker(60).await;
-    until("the live version's idle worker has gone and the kept one not", || async {
+    until("only the kept worker is left", || async {
         let pools = daemon.pools("f").await;
         matches!(&pools[..], [only] if only.version == "v1" && only.idle == 1).then_some(())
     })
@@ -236,6 +236,6 @@ async fn under_load_nothing_fails_and_no_call_waits_for_a_process_to_be_spawned(
     assert!(answers.iter().filter(|it| it.version == "one").count() > 50, "both versions had traffic");
     let spawned = answers.iter().filter(|it| it.cold_start == ColdStart::Spawned).count();
     assert_eq!(spawned, 0, "of {} calls", answers.len());
-    assert!(answers.iter().all(|it| it.version == text(it)), "each is answered by the version it says");
+    assert!(answers.iter().all(|it| it.version == text(it)), "each answer names its version");
     daemon.stop().await;
 }

@@ -170,7 +170,7 @@ async fn what_cannot_be_rolled_out_is_refused() {
     assert!(is_refused(&outcome, ErrorCode::InvalidRequest), "{outcome:?}");
     assert!(outcome.unwrap_err().message.contains("step 2 of the plan"));
     let request = RolloutsRequest { function_id: "f".into(), ..RolloutsRequest::default() };
-    assert!(call(client, &request).await.rollouts.is_empty(), "nothing was kept of those");
+    assert!(call(client, &request).await.rollouts.is_empty(), "the refused rollouts were not stored");
 
     call(client, &start(plan)).await;
     let outcome = daemon.call(&start(plan)).await;
@@ -301,7 +301,7 @@ async fn a_kill_at_any_moment_leaves_step_and_share_in_agreement() {
         let rows = deployments(&client).await;
         assert_eq!(rows[0].reason, Some(format!("step {} of 4 of {}", rollout.step, rollout.rollout_id)));
         if rollout.status == RolloutStatus::Done {
-            assert_eq!((rows[0].status, rows.len()), (DeploymentStatus::Active, 6), "each step once: {rows:?}");
+            assert_eq!((rows[0].status, rows.len()), (DeploymentStatus::Active, 6), "each step appears once: {rows:?}");
             assert_eq!(share_of_v2(&client, 20).await, 20);
             break;
         }

@@ -103,10 +103,10 @@ async fn no_value_is_found_anywhere_while_the_function_reads_it() {
     assert_eq!(core.split_whitespace().nth(4), Some("1"), "a crash writes nothing: {core}");
     // Control: the search finds a plain value, and does not find it once it is a secret.
     client.call(&set(Some("f"), None, &[("KEY", values[0])])).await.unwrap();
-    assert!(!traces(&daemon, data.path(), &values).is_empty(), "the search finds what is there");
+    assert!(!traces(&daemon, data.path(), &values).is_empty(), "the search finds a plain value");
     client.call(&secret(Some("f"), None, &[("KEY", values[0])])).await.unwrap();
     assert_eq!(invoke(&client, "f").await, hash(values[0]));
-    assert_eq!(traces(&daemon, data.path(), &values), [] as [String; 0], "what was in clear has been overwritten");
+    assert_eq!(traces(&daemon, data.path(), &values), [] as [String; 0], "the plain value has been overwritten");
 
     // A secret stays a secret when only its value is set.
     let kept = client.call(&set(Some("f"), None, &[("KEY", values[1])])).await.unwrap();
@@ -221,7 +221,7 @@ async fn generations_are_kept_restored_and_noted() {
     assert!(with(4) && with(5), "{injected:?}");
     let actor = format!("uid:{}", nix::unistd::Uid::effective());
     assert!(entries.iter().all(|it| it.actor == actor || it.actor == "daemon"), "{entries:?}");
-    assert!(!serde_json::to_string(&entries).unwrap().contains("value "), "values are not in it");
+    assert!(!serde_json::to_string(&entries).unwrap().contains("value "), "the audit trail contains no values");
     daemon.stop().await;
 }
 

@@ -97,7 +97,7 @@ async fn a_folder_that_is_exchanged_for_a_link_while_it_is_read_leads_nowhere() 
     exchanging.join().unwrap();
     let exchanges = exchanges.load(Ordering::Relaxed);
     assert!(exchanges > RACES, "the folder was exchanged while it was read: {exchanges}");
-    assert!(published < RACES, "what has become a link is refused");
+    assert!(published < RACES, "a folder that has become a link is refused");
     // Once the link is a folder again, it is deployed.
     if fs::symlink_metadata(at("source/sub")).unwrap().is_symlink() {
         renameat2(AT_FDCWD, &at("source/sub"), AT_FDCWD, &at("link"), RenameFlags::RENAME_EXCHANGE).unwrap();
@@ -175,13 +175,14 @@ async fn a_path_is_read_with_the_rights_of_who_names_it() {
     let error = daemon.call(&VersionsRequest { function_id: "taken".into(), ..VersionsRequest::default() }).await;
     assert_eq!(error.expect_err("nothing was published").code, ErrorCode::FunctionNotFound);
     // The daemon's own user may deploy any path that the daemon can read.
+    // The daemon's own user may deploy any path that the daemon can read.
     let request = DeployRequest {
         function_id: "roots".into(),
         bundle_path: Some(at("mixed").to_str().unwrap().into()),
         create: true,
         ..DeployRequest::default()
     };
-    daemon.call(&request).await.expect("root reads all of it");
+    daemon.call(&request).await.expect("root reads the whole folder");
     daemon.stop().await;
 }
 

@@ -143,7 +143,7 @@ async fn a_ping_is_answered_while_invocations_wait_and_not_while_one_blocks_the_
     )
     .await;
     let worker = workshop.spawn().await;
-    assert_eq!(worker.blocked_for(Instant::now()), None, "nothing was asked");
+    assert_eq!(worker.blocked_for(Instant::now()), None, "no ping was sent");
     let (wait, block, open) = (get("/wait"), get("/block"), get("/open"));
     let folder = PathBuf::from(format!("/proc/{}/cwd", worker.pid()));
     let steer = async {
@@ -153,10 +153,12 @@ async fn a_ping_is_answered_while_invocations_wait_and_not_while_one_blocks_the_
             workshop.until_logged("it blocks").await;
             worker.ping();
             let moment = Duration::from_millis(100);
-            until("it counts as blocked", || async { worker.blocked_for(Instant::now()).filter(|it| *it > moment) })
-                .await;
+            until("the worker counts as blocked", || async {
+                worker.blocked_for(Instant::now()).filter(|it| *it > moment)
+            })
+            .await;
             worker.ping();
-            assert!(worker.blocked_for(Instant::now()).is_some_and(|it| it > moment), "a second ping is none");
+            assert!(worker.blocked_for(Instant::now()).is_some_and(|it| it > moment), "a second ping is not sent");
             fs::write(folder.join("unblock"), "")
         });
         unblock.unwrap();
@@ -188,7 +190,7 @@ async fn pongs_that_nobody_asked_for_end_the_worker() {
         let right = if numbers == "[1]" { Violation::PongUnasked } else { Violation::NoMessage };
         assert_eq!(reason, Some(KillReason::Protocol(right)), "{numbers}");
         worker.ping();
-        assert!(worker.blocked_for(Instant::now()).is_some(), "who has ended does not answer");
+        assert!(worker.blocked_for(Instant::now()).is_some(), "an ended worker does not answer");
         workshop.close().await;
     }
 }
@@ -247,12 +249,12 @@ async fn memory_is_known_of_each_worker_and_of_all_processes_as_last_read() {
     let spawner = &workshop.spawner;
     let (large, small) = tokio::join!(workshop.spawn(), workshop.spawn());
     spawner.prewarm(Network::On).await.unwrap();
-    assert_eq!((large.memory_bytes(), spawner.measured_memory()), (0, 0), "nobody has looked");
+    assert_eq!((large.memory_bytes(), spawner.measured_memory()), (0, 0), "the memory is not known yet");
     spawner.enforce_memory();
     let before = (large.memory_bytes(), small.memory_bytes(), spawner.measured_memory());
     assert!(before.0 > 0 && before.1 > 0 && before.2 > before.0 + before.1, "{before:?} and one that is prewarmed");
     call(&large, &get("/")).await.unwrap();
-    assert_eq!(large.memory_bytes(), before.0, "reading it is not looking");
+    assert_eq!(large.memory_bytes(), before.0, "reading the figure does not refresh it");
     spawner.enforce_memory();
     let grown = large.memory_bytes();
     assert!(grown > before.0 + (60 << 20), "{before:?} {grown}");
@@ -262,6 +264,6 @@ async fn memory_is_known_of_each_worker_and_of_all_processes_as_last_read() {
     spawner.enforce_memory();
     let left = spawner.measured_memory();
     assert!(left > small.memory_bytes() && left < grown, "{left} {grown}");
-    assert_eq!(large.memory_bytes(), grown, "what it had at last");
+    assert_eq!(large.memory_bytes(), grown, "the last known memory");
     workshop.close().await;
 }

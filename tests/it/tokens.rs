@@ -282,7 +282,11 @@ async fn the_setting_auth_is_kept_and_means_nothing_on_the_command_socket() {
     assert_eq!(daemon.invoke("f").await.unwrap().status, 200);
     let public = SettingsPatch { auth: Some(Auth::Public), ..SettingsPatch::default() };
     assert_eq!(daemon.update("f", public).await.unwrap().settings.auth, Auth::Public);
-    assert_eq!(daemon.versions("f").await[0].settings.auth, Auth::Token, "as it was when it was published");
+    assert_eq!(
+        daemon.versions("f").await[0].settings.auth,
+        Auth::Token,
+        "the version keeps the setting of its publication"
+    );
     daemon.stop().await;
 }
 

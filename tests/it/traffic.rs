@@ -139,7 +139,10 @@ async fn a_caller_stays_with_its_version_while_the_share_grows() {
                 now.push(user);
             }
         }
-        assert!(on_second.iter().all(|user| now.contains(user)), "nobody goes back while the share grows");
+        assert!(
+            on_second.iter().all(|user| now.contains(user)),
+            "a caller stays on the new version while its share grows"
+        );
         assert!(is_within(now.len(), 200, weight), "{weight} %: {}", now.len());
         on_second = now;
     }
@@ -172,7 +175,7 @@ async fn a_version_without_a_share_answers_who_asks_for_it() {
     }
     assert_eq!(answerer(&daemon, "f", &[("X-Levain-Version", "v1")]).await.unwrap(), "v1");
     let other = answerer(&daemon, "f", &[("X-Levain-Version", "v3")]).await;
-    assert!(is_refused(&other, ErrorCode::VersionNotFound), "a header reaches what the alias is about: {other:?}");
+    assert!(is_refused(&other, ErrorCode::VersionNotFound), "the header selects only versions of the alias: {other:?}");
     assert!(other.unwrap_err().message.contains("v1 and v2"));
     assert_eq!(answerer(&daemon, "f:v3", &[]).await.unwrap(), "v3");
     assert_eq!(answerer(&daemon, "f:v3", &[("X-Levain-Version", "v3")]).await.unwrap(), "v3");

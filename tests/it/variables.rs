@@ -280,7 +280,7 @@ async fn what_is_refused_is_told_at_once_and_nothing_is_set() {
     assert_eq!(keys, expected, "{error:?}");
     assert!(expected.iter().all(|key| error.message.contains(key)), "{}", error.message);
     let all = || ListVariablesRequest { function_id: Some("f".into()), ..ListVariablesRequest::default() };
-    assert!(list(&daemon, all()).await.is_empty(), "nothing is half set");
+    assert!(list(&daemon, all()).await.is_empty(), "a refused change sets no variable");
     let refusals: [(SetVariablesRequest, ErrorCode); 7] = [
         (set(Some("f"), None, &[]), ErrorCode::InvalidRequest),
         (set(Some("f"), None, &[("A", "\0")]), ErrorCode::InvalidRequest),
@@ -316,7 +316,7 @@ async fn a_function_that_is_gone_leaves_none_to_its_successor() -> Result<(), Er
     daemon.call(&levain::protocol::message::DeleteRequest { function_id: "f".into() }).await?;
     let database = rusqlite::Connection::open(daemon.data_dir().join("levain.db")).unwrap();
     let left: u32 = database.query_row("SELECT count(*) FROM variables", [], |row| row.get(0)).unwrap();
-    assert_eq!(left, 0, "nobody could ever delete them");
+    assert_eq!(left, 0, "variables of a deleted function are removed, or nobody could delete them");
     daemon.deploy_text("f", READER).await;
     assert_eq!(found(&daemon, "f", "K").await, serde_json::Value::Null);
     let request = ListVariablesRequest { function_id: Some("f".into()), ..ListVariablesRequest::default() };

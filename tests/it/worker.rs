@@ -55,7 +55,11 @@ async fn it_inherits_nothing_of_the_daemon() {
     assert_eq!(fs::metadata(&cwd).unwrap().permissions().mode() & 0o777, 0o700);
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["1", "1"], "no program gets its memory");
+    assert_eq!(
+        core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(),
+        ["1", "1"],
+        "a core pattern's program does not get the worker's memory"
+    );
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["1024", "1024"]);
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

@@ -27,14 +27,17 @@ async fn what_is_left_of_a_node_is_in_the_way_of_another() {
     let output = restore(&file, &data, None).await;
     refused(&output);
     for name in named.iter().chain(&beside) {
-        assert!(stderr(&output).contains(name), "all is named at once: {}", stderr(&output));
+        assert!(stderr(&output).contains(name), "the message lists every obstacle: {}", stderr(&output));
     }
     move_all(&named, &data, &aside);
     let log = fs::read(data.join("levain.db-wal")).unwrap();
     let output = restore(&file, &data, None).await;
     refused(&output);
     assert!(stderr(&output).contains("levain.db-wal"), "{}", stderr(&output));
-    assert!(!data.join("levain.db").exists() && !data.join(".restoring").exists(), "nothing is put there");
+    assert!(
+        !data.join("levain.db").exists() && !data.join(".restoring").exists(),
+        "the refused restore writes nothing"
+    );
     assert_eq!(fs::read(data.join("levain.db-wal")).unwrap(), log);
     move_all(&beside, &data, &aside);
     let output = restore(&file, &data, None).await;
@@ -139,7 +142,7 @@ async fn the_key_that_a_backup_needs_is_named() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("needs the master key") && said.contains(rotated["key_id"].as_str().unwrap()), "{said}");
     let started = DaemonProcess::try_spawn(DaemonProcess::serve(&target).await, &target).await;
-    assert!(started.is_err(), "it has the wrong key");
+    assert!(started.is_err(), "a daemon starts with the wrong key");
     fs::write(target.join("master.key"), old).unwrap();
     drop(DaemonProcess::start(&target).await);
     // With the right key in place, a restore needs no further step.

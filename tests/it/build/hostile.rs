@@ -134,10 +134,10 @@ async fn a_daemon_that_stops_ends_its_builds_and_waits_for_none() {
     let folder = with_macro("for (;;);");
     let (client, request) = (daemon.connect().await, at("f", &folder));
     let building = tokio::spawn(async move { client.call(&request).await });
-    until("it is building", || async { (!daemon.worker_pids().is_empty()).then_some(()) }).await;
+    until("the build runs", || async { (!daemon.worker_pids().is_empty()).then_some(()) }).await;
     let started = Instant::now();
     daemon.stop().await;
-    assert!(started.elapsed().as_secs() < 20, "it waited");
+    assert!(started.elapsed().as_secs() < 20, "the second build waited");
     assert!(building.await.unwrap().is_err());
 }
 
@@ -152,7 +152,7 @@ async fn a_daemon_killed_during_a_build_leaves_nothing() {
         with_macro("Bun.spawn([process.execPath, '-e', 'setInterval(() => {}, 1000)'], { detached: true }); for (;;);");
     let (client, request) = (daemon.client().await, at("f", &folder));
     let building = tokio::spawn(async move { client.call(&request).await });
-    until("it is building", || async { workers_of(data.path()).iter().any(|it| !before.contains(it)).then_some(()) })
+    until("the build runs", || async { workers_of(data.path()).iter().any(|it| !before.contains(it)).then_some(()) })
         .await;
     daemon.kill().await;
     assert!(building.await.unwrap().is_err());
@@ -167,6 +167,6 @@ async fn a_daemon_killed_during_a_build_leaves_nothing() {
     let places = fs::read_dir(data.path().join("run")).unwrap().flatten();
     assert_eq!(places.filter(|it| it.path().join("bundle/levain-project").exists()).count(), 0);
     let works = project(&[("src/index.ts", "export default () => new Response('works');")]);
-    client.call(&at("f", &works)).await.expect("the next one works");
+    client.call(&at("f", &works)).await.expect("the next build succeeds");
     daemon.kill().await;
 }

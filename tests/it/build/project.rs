@@ -51,7 +51,7 @@ pub fn problems(details: Option<&Value>) -> Vec<(String, u64, u64, String)> {
 
 /// Waits until only the store remembers the build: no process, no file of the project or the bundle is left.
 pub async fn nothing_is_left(daemon: &TestDaemon) {
-    crate::harness::until("the workplace is gone", || async {
+    crate::harness::until("the build's folder is removed", || async {
         let run = fs::read_dir(daemon.data_dir().join("run")).unwrap().flatten();
         let places = run.filter(|it| !it.file_name().to_string_lossy().starts_with("root-")).count();
         (places == 0 && workers_of(daemon.data_dir()).is_empty()).then_some(())

@@ -82,7 +82,7 @@ impl TestDaemon {
 
     /// Address of the daemon's HTTP listener.
     pub fn http(&self) -> std::net::SocketAddr {
-        self.daemon.as_ref().unwrap().http().expect("a test that asks has it on")
+        self.daemon.as_ref().unwrap().http().expect("the test's configuration enables HTTP")
     }
 
     pub fn data_dir(&self) -> &Path {

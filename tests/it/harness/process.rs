@@ -103,7 +103,7 @@ impl DaemonProcess {
 
     /// Address of the HTTP listener, once the daemon has logged it.
     pub async fn http(&self) -> SocketAddr {
-        until("it says where HTTP is", || {
+        until("the daemon logs its HTTP address", || {
             let said = self.stderr();
             let address = said.split("\"http\":\"").nth(1).and_then(|it| it.split('"').next()?.parse().ok());
             async move { address }
@@ -116,7 +116,7 @@ impl DaemonProcess {
         let mut command = tokio::process::Command::from(command);
         let output = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
         let output = output.unwrap_or_else(|_| panic!("{command:?} hangs")).unwrap();
-        let text = |bytes| String::from_utf8(bytes).expect("what is printed is text");
+        let text = |bytes| String::from_utf8(bytes).expect("the output is text");
         Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 

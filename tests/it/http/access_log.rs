@@ -135,7 +135,7 @@ async fn the_trace_of_a_call_passes_through() {
     }
     daemon.stop().await;
     let lines = lines(&path);
-    assert_eq!(lines.len(), 2, "a stop writes what waits");
+    assert_eq!(lines.len(), 2, "a stop writes the waiting lines");
     assert!(lines.iter().all(|line| line["traceparent"] == parent && line["query"] == "q=1"), "{lines:?}");
 }
 

@@ -252,7 +252,7 @@ async fn what_is_wrong_is_said_with_its_status() {
     let without = curl(&admin.daemon, &[], "/api/status").await;
     assert_eq!((without.status(), without.header("www-authenticate")), (401, "Bearer"));
     let wrong = curl(&admin.daemon, &["-H", "Authorization: Bearer lvn_nonsense"], "/api/nothing").await;
-    assert_eq!(wrong.status(), 401, "nobody without a token learns what there is");
+    assert_eq!(wrong.status(), 401, "routes are not revealed without a token");
     let cases = [
         ("GET", "/api/nothing", None, 404),
         ("GET", "/api/functions/deploy", None, 405),

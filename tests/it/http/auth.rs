@@ -69,7 +69,7 @@ async fn info(daemon: &TestDaemon, name: &str) -> TokenInfo {
 async fn a_function_with_auth_wants_a_token_that_may_call_it() {
     let mut daemon = with_functions().await;
     assert_eq!(curl(&daemon, &[], "/functions/open").await.status(), 200);
-    assert_eq!(with(&daemon, "lvn_wrong", "/functions/open").await.status(), 200, "nobody asks");
+    assert_eq!(with(&daemon, "lvn_wrong", "/functions/open").await.status(), 200, "a token is not needed");
     let missing = curl(&daemon, &["-d", "a body"], "/functions/f").await;
     assert_eq!((code(&missing), missing.header("www-authenticate")), (refusal(ErrorCode::Unauthorized), "Bearer"));
     assert!(missing.json()["error"].as_str().unwrap().contains("Authorization: Bearer"), "{missing:?}");
@@ -161,7 +161,11 @@ async fn too_many_wrong_tokens_are_put_off_and_a_valid_one_is_not() {
     let wait: u64 = shown.header("retry-after").parse().unwrap();
     assert!((1..=60).contains(&wait) && shown.json()["details"]["retry_after_ms"].as_u64().unwrap() <= 60_000);
     assert_eq!(with(&daemon, &token, "/functions/f").await.status(), 200);
-    assert_eq!(code(&curl(&daemon, &[], "/functions/f").await), refusal(ErrorCode::Unauthorized), "no token, no try");
+    assert_eq!(
+        code(&curl(&daemon, &[], "/functions/f").await),
+        refusal(ErrorCode::Unauthorized),
+        "a request without a token does not count as an attempt"
+    );
     daemon.stop().await;
 }
 

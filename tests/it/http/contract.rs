@@ -29,7 +29,7 @@ impl Contract {
         };
         let status = shown.status().to_string();
         let answer = &operation["responses"][&status];
-        assert!(answer.is_object(), "{method} {template} may answer {status}, says the daemon alone: {shown:?}");
+        assert!(answer.is_object(), "{method} {template}: the document lacks the answer {status}: {shown:?}");
         let answer = self.resolved(answer);
         let content_type = shown.header("content-type").split(';').next().unwrap();
         let schema = &answer["content"][content_type]["schema"];
@@ -52,12 +52,12 @@ impl Contract {
             self.validate(schema, body, &format!("the body of {method} {target}"));
             let known = schema["properties"].as_object().unwrap();
             let unknown: Vec<_> = body.as_object().unwrap().keys().filter(|it| !known.contains_key(*it)).collect();
-            assert!(unknown.is_empty(), "{method} {template} does not tell of {unknown:?}");
+            assert!(unknown.is_empty(), "{method} {template}: the document lacks the fields {unknown:?}");
         }
         let parameters = operation["parameters"].as_array().into_iter().flatten().filter(|it| it["in"] == "query");
         let known: Vec<_> = parameters.filter_map(|it| it["name"].as_str()).collect();
         for name in query.split('&').filter(|it| !it.is_empty()).map(|it| it.split('=').next().unwrap()) {
-            assert!(known.contains(&name), "{method} {template} does not tell of `{name}`");
+            assert!(known.contains(&name), "{method} {template}: the document lacks the parameter `{name}`");
         }
     }
 
@@ -92,6 +92,6 @@ impl Contract {
         let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
         let errors: Vec<_> =
             validator.iter_errors(value).map(|it| format!("{} at {}", it, it.instance_path())).collect();
-        assert!(errors.is_empty(), "{what} is not as the document says: {errors:#?}\n{value:#}");
+        assert!(errors.is_empty(), "{what} does not match the document: {errors:#?}\n{value:#}");
     }
 }

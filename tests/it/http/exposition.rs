@@ -21,7 +21,7 @@ pub struct Page(pub BTreeMap<String, Family>);
 impl Page {
     /// Parses a page; any violation of the format fails the test.
     pub fn parse(text: &str) -> Self {
-        assert!(text.ends_with('\n'), "the last line has an end");
+        assert!(text.ends_with('\n'), "the last line ends with a line feed");
         let mut families: BTreeMap<String, Family> = BTreeMap::new();
         let mut current = String::new();
         let mut seen = HashSet::new();
@@ -29,7 +29,7 @@ impl Page {
             if let Some(rest) = line.strip_prefix("# HELP ") {
                 let (name, help) = rest.split_once(' ').unwrap_or_else(|| panic!("{line}"));
                 assert!(is_name(name) && !help.is_empty(), "{line}");
-                assert!(!families.contains_key(name), "a family stands twice: {line}");
+                assert!(!families.contains_key(name), "a family appears twice: {line}");
                 families.insert(name.into(), Family { help: help.into(), ..Family::default() });
                 current = name.into();
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -48,7 +48,7 @@ impl Page {
                     _ => &name,
                 };
                 assert_eq!(base, current, "samples stand below their family: {line}");
-                assert!(seen.insert((name.clone(), labels.clone())), "a sample stands twice: {line}");
+                assert!(seen.insert((name.clone(), labels.clone())), "a sample appears twice: {line}");
                 assert!(family.kind != "counter" || value >= 0.0, "{line}");
                 family.samples.push((name, labels, value));
             }

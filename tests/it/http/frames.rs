@@ -217,8 +217,9 @@ impl Peer {
                     return Some(frame);
                 }
             }
-            let read =
-                timeout(PATIENCE, self.stream.read_buf(&mut self.seen)).await.expect("the daemon says something");
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.seen))
+                .await
+                .expect("the daemon sends a frame in time");
             if !matches!(read, Ok(some) if some > 0) {
                 return None;
             }

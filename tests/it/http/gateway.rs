@@ -200,9 +200,9 @@ async fn an_answer_that_makes_progress_outlives_the_timeout() {
     assert!(shown.is_complete && shown.text().ends_with("data: 5\n\n"), "{shown:?}");
     assert_eq!(shown.header("content-type"), "text/event-stream");
     let stalled = curl(&daemon, &["-N"], "/functions/f/stream?ms=5000&parts=2").await;
-    assert!(!stalled.is_complete && stalled.text() == "data: 0\n\n", "it breaks off: {stalled:?}");
+    assert!(!stalled.is_complete && stalled.text() == "data: 0\n\n", "the stalled answer breaks off: {stalled:?}");
     let broken = curl(&daemon, &["-N"], "/functions/f/stream?break").await;
-    assert!(!broken.is_complete && broken.text().ends_with("data: 2\n\n"), "it breaks off: {broken:?}");
+    assert!(!broken.is_complete && broken.text().ends_with("data: 2\n\n"), "the broken answer breaks off: {broken:?}");
     daemon.stop().await;
 }
 
@@ -288,5 +288,5 @@ async fn a_stop_lets_what_runs_finish() {
     tokio::time::timeout(Duration::from_secs(20), daemon.stop()).await.expect("it stops");
     let seen = reading.await.unwrap();
     assert!(seen.contains("data: 4") && seen.ends_with("0\r\n\r\n"), "{seen}");
-    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).await.is_err(), "the address is closed");
 }

@@ -374,7 +374,7 @@ async fn headers_that_unpack_to_a_lot_are_refused() {
         }
         is_served(&daemon).await;
     }
-    assert_eq!(curl(&daemon, &[], "/functions/f/calls").await.text(), "2", "none of them was a call");
+    assert_eq!(curl(&daemon, &[], "/functions/f/calls").await.text(), "2", "bad requests do not become invocations");
     assert!(memory() < before + 32 * MIB, "{before} -> {}", memory());
     daemon.stop().await;
 }
@@ -427,7 +427,7 @@ async fn a_body_that_nobody_reads_keeps_no_other_waiting() {
     for stream in [1, 3, 5] {
         peer.send(&frame(HEADERS, END_HEADERS, stream, &head("POST", "/functions/f/unread", &[]))).await;
         let sent = peer.upload(stream, 32 * MIB as usize).await;
-        assert!(sent.bytes < 32 * MIB as usize, "all of it was taken");
+        assert!(sent.bytes < 32 * MIB as usize, "the whole body was taken");
     }
     peer.send(&open(7)).await;
     assert_eq!(peer.upload(7, 200_000).await.bytes, 200_000);

@@ -81,7 +81,7 @@ async fn who_reads_nothing_is_cut_off() {
     .await;
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
-    assert!(!rest.ends_with(b"0\r\n\r\n"), "nobody takes this for the whole");
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "the answer is visibly incomplete");
     daemon.stop().await;
 }
 

@@ -54,7 +54,7 @@ async fn numbers_move_as_calls_are_made() {
     assert!(rise("levain_http_response_body_bytes_total", &[]) > 3_000_000.0);
     let classes =
         ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].map(|it| rise("levain_http_responses_total", &[("class", it)]));
-    assert_eq!(classes, [0.0, 0.0, 5.0, 0.0, 1.0, 1.0], "with the scrape before this one");
+    assert_eq!(classes, [0.0, 0.0, 5.0, 0.0, 1.0, 1.0], "the counts include the previous scrape");
     assert!(rise("levain_http_connections_total", &[]) >= 6.0);
     assert_eq!((after.value("levain_http_requests_running", &[]), after.value("levain_ready", &[])), (1.0, 1.0));
     // Metrics of the process.

@@ -80,6 +80,6 @@ async fn an_expectation_that_nobody_knows_is_refused() {
         assert!(is_told && answer.contains("connection: close"), "{expect}: {answer}");
     }
     assert!(ask("1.1", "expect: 100-Continue").await.ends_with("2 announced, 2 read"));
-    assert!(ask("1.0", "expect: more").await.ends_with("2 announced, 2 read"), "HTTP/1.0 knows none");
+    assert!(ask("1.0", "expect: more").await.ends_with("2 announced, 2 read"), "HTTP/1.0 has no expectations");
     daemon.stop().await;
 }

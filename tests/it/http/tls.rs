@@ -171,7 +171,7 @@ async fn functions_are_called_over_tls() {
         command.output().await
     };
     tokio::select! {
-        _ = call => panic!("nobody answers"),
+        _ = call => panic!("the function does not answer"),
         _ = daemon_ref.until_logged("f", "waits") => {}
     }
     daemon.until_logged("f", "left").await;
@@ -198,7 +198,11 @@ async fn who_speaks_something_else_learns_so_and_keeps_nobody_out() {
     assert_eq!(silent.read(&mut [0; 10]).await.unwrap(), 0, "it is cut off");
     let page = client.curl(&daemon, &[], "/metrics", b"").await;
     let page = super::exposition::Page::parse(page.text());
-    assert_eq!(page.value("levain_http_slow_clients_total", &[]), 2.0, "one in its handshake, and the silent one");
+    assert_eq!(
+        page.value("levain_http_slow_clients_total", &[]),
+        2.0,
+        "a connection in its handshake, and the silent one"
+    );
     assert!(page.value("levain_http_tls_failures_total", &[]) >= 4.0);
     daemon.stop().await;
 }
@@ -215,7 +219,7 @@ async fn a_renewed_certificate_counts_for_those_who_come_then() {
     let renewing = async {
         daemon_ref.until_pool("f", "an answer is on its way", |pool| pool.busy == 1).await;
         files.write(&second);
-        until("the new one counts", || async { (new.code(port, &[]).await == 0).then_some(()) }).await;
+        until("the new certificate is used", || async { (new.code(port, &[]).await == 0).then_some(()) }).await;
     };
     let (shown, ()) = tokio::join!(streaming, renewing);
     assert!(shown.is_complete && shown.text().ends_with("part 9\n"), "{shown:?}");
@@ -309,11 +313,12 @@ async fn a_broken_renewal_changes_nothing_and_is_told() {
     let port = daemon.http().await.port();
     files.replace("chain.pem", &second.chain);
     let daemon_ref = &daemon;
-    until("it says so", || async { daemon_ref.stderr().contains("is not renewed").then_some(()) }).await;
+    until("the failed renewal is logged", || async { daemon_ref.stderr().contains("is not renewed").then_some(()) })
+        .await;
     assert_eq!((old.code(port, &[]).await, new.code(port, &[]).await), (0, NOT_BELIEVED));
     // A change behind a symbolic link is not noticed until SIGHUP.
     files.replace("key.pem", &second.key);
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
-    until("the new one counts", || async { (new.code(port, &[]).await == 0).then_some(()) }).await;
+    until("the new certificate is used", || async { (new.code(port, &[]).await == 0).then_some(()) }).await;
     daemon.kill().await;
 }

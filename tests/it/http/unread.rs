@@ -38,7 +38,7 @@ impl Connection {
     async fn line(&mut self) -> String {
         let mut line = String::new();
         let read = timeout(Duration::from_secs(20), self.0.read_line(&mut line)).await;
-        read.expect("an answer comes before the body has").expect("a line");
+        read.expect("an answer arrives before the body").expect("a line");
         line
     }
 

@@ -20,14 +20,15 @@ async fn start(data_dir: &std::path::Path) -> (DaemonProcess, SocketAddr) {
     command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
     let daemon = DaemonProcess::spawn(command, data_dir).await;
     let said = daemon.stderr();
-    let address = said.split("\"http\":\"").nth(1).and_then(|it| it.split('"').next()).expect("it says where");
+    let address =
+        said.split("\"http\":\"").nth(1).and_then(|it| it.split('"').next()).expect("the daemon logs its address");
     (daemon, address.parse().unwrap())
 }
 
 /// Anonymous memory of the process, in MiB.
 fn memory_mib(daemon: &DaemonProcess) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux says it");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux reports RssAnon");
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() / 1024
 }
 
@@ -136,7 +137,7 @@ async fn an_upload_is_bounded_in_bytes_and_number_and_for_those_who_may_deploy()
 
     let reader = daemon.cli(&["token", "create", "reader", "--scope", "read", "--json"]).await.json();
     let refused = begin(address, reader["token"].as_str().unwrap(), 60 * MIB).await;
-    assert_eq!(answer(refused).await, (403, "FORBIDDEN".into()), "before any of it is taken in");
+    assert_eq!(answer(refused).await, (403, "FORBIDDEN".into()), "refused before the body is read");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,7 +101,7 @@ async fn what_waits_is_approved_or_rejected_by_id_ending_or_function() {
         lines[1] == "   the function `greet` is made" && lines[2].contains("version 1 is published as v1"),
         "{plan}"
     );
-    assert_eq!(daemon.cli(&["show", "greet"]).await.code, Some(3), "nothing is made");
+    assert_eq!(daemon.cli(&["show", "greet"]).await.code, Some(3), "the dry run creates no function");
     daemon.cli(&["deploy", "greet", path]).await.ok();
     assert!(daemon.cli(&["environments", "protect", "production"]).await.ok().contains("production is protected"));
     assert!(daemon.cli(&["environments", "list"]).await.ok().contains("production  yes"));

@@ -93,14 +93,15 @@ async fn a_changed_file_is_taken_over() {
     }
     // A broken file changes nothing.
     fs::write(&file, queue_max("-1")).unwrap();
-    until("it says so", || async { daemon.stderr().contains("is not reloaded").then_some(()) }).await;
+    until("the refusal is logged", || async { daemon.stderr().contains("is not reloaded").then_some(()) }).await;
     assert!(daemon.stderr().contains("config.toml:2"), "{}", daemon.stderr());
     assert_eq!(default_of_a_new_function(&daemon, count).await, 14);
     fs::write(&file, queue_max("15")).unwrap();
     until_default_is(&daemon, count, 15).await;
     // A change that needs a restart is announced.
     fs::write(&file, format!("{}[daemon]\nsocket = \"other.sock\"\n", queue_max("15"))).unwrap();
-    until("it says so", || async { daemon.stderr().contains("at the next start").then_some(()) }).await;
+    until("the need for a restart is logged", || async { daemon.stderr().contains("at the next start").then_some(()) })
+        .await;
     assert!(daemon.stderr().contains("daemon.socket"), "{}", daemon.stderr());
     daemon.kill().await;
 }
@@ -120,7 +121,7 @@ async fn sighup_reads_the_file_again() {
     until_default_is(&daemon, count, 22).await;
     fs::write(&file, queue_max("-1")).unwrap();
     daemon.signal(Signal::SIGHUP);
-    until("it says so", || async { daemon.stderr().contains("is not reloaded").then_some(()) }).await;
+    until("the refusal is logged", || async { daemon.stderr().contains("is not reloaded").then_some(()) }).await;
     assert_eq!(default_of_a_new_function(&daemon, count).await, 22);
     fs::write(&file, format!("{}[daemon]\nlog_level = \"error\"\n", queue_max("23"))).unwrap();
     daemon.signal(Signal::SIGHUP);
@@ -156,8 +157,8 @@ async fn a_file_that_is_none_stops_the_start_and_nothing_else() {
             _ => std::os::unix::fs::symlink(device, &new).unwrap(),
         }
         fs::rename(&new, &file).unwrap();
-        until("it says so", || async { (refusals(&daemon) > round).then_some(()) }).await;
-        assert_eq!(default_of_a_new_function(&daemon, count).await, 31, "the old one stays");
+        until("the refusal is logged", || async { (refusals(&daemon) > round).then_some(()) }).await;
+        assert_eq!(default_of_a_new_function(&daemon, count).await, 31, "the old configuration stays");
         let other = tempfile::tempdir().unwrap();
         let mut command = DaemonProcess::serve(other.path()).await;
         command.arg("--config").arg(&file);

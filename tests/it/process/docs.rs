@@ -27,7 +27,10 @@ async fn works_line_by_line(document: &str) -> usize {
     let mut command = DaemonProcess::serve_in(folder.path()).await;
     command.env("LEVAIN_HTTP_ADDRESS", "127.0.0.1:0");
     let daemon = DaemonProcess::spawn(command, &folder.path().join("data")).await;
-    let said = until("it says where", || async { Some(daemon.stderr()).filter(|it| it.contains("\"http\":\"")) }).await;
+    let said = until("the daemon logs its address", || async {
+        Some(daemon.stderr()).filter(|it| it.contains("\"http\":\""))
+    })
+    .await;
     let port = said.split("\"http\":\"127.0.0.1:").nth(1).and_then(|it| it.split('"').next()).expect("a port");
     let binaries = Path::new(env!("CARGO_BIN_EXE_levain")).parent().unwrap().display().to_string();
     let mut told = 0;
@@ -51,32 +54,32 @@ fn is_call(line: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_http_works_line_by_line() {
-    assert!(works_line_by_line("docs/http-api.md").await > 4, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/http-api.md").await > 4, "the document shows the output of an invocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_building_works_line_by_line() {
-    assert!(works_line_by_line("docs/functions.md").await > 0, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/functions.md").await > 0, "the document shows the output of an invocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_versions_works_line_by_line() {
-    assert!(works_line_by_line("docs/versions.md").await > 5, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/versions.md").await > 5, "the document shows the output of an invocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_backups_works_line_by_line() {
-    assert!(works_line_by_line("docs/backup.md").await > 0, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/backup.md").await > 0, "the document shows the output of an invocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_environments_works_line_by_line() {
-    assert!(works_line_by_line("docs/environments.md").await > 10, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/environments.md").await > 10, "the document shows the output of an invocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_rollouts_works_line_by_line() {
-    assert!(works_line_by_line("docs/rollouts.md").await > 0, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/rollouts.md").await > 0, "the document shows the output of an invocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,10 +89,10 @@ async fn the_session_about_metrics_works_line_by_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_variables_works_line_by_line() {
-    assert!(works_line_by_line("docs/variables.md").await > 4, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/variables.md").await > 4, "the document shows the output of an invocation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_session_about_secrets_works_line_by_line() {
-    assert!(works_line_by_line("docs/secrets.md").await > 4, "the document tells what a call answers");
+    assert!(works_line_by_line("docs/secrets.md").await > 4, "the document shows the output of an invocation");
 }

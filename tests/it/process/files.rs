@@ -100,7 +100,7 @@ async fn no_empty_node_begins_beside_the_code_of_another() {
     let named = [at("levain.db").to_str().unwrap().to_owned(), "bundles".into(), "restore".into(), "empty node".into()];
     let named: Vec<_> = named.iter().map(String::as_str).collect();
     fails(DaemonProcess::serve(data.path()).await, 4, &named).await;
-    assert!(!at("levain.db").exists(), "nothing is made");
+    assert!(!at("levain.db").exists(), "no database is created");
     // An empty database file counts as a missing one.
     fs::write(at("levain.db"), "").unwrap();
     fails(DaemonProcess::serve(data.path()).await, 4, &named).await;
@@ -158,7 +158,7 @@ async fn a_removed_socket_file_is_bound_again() {
     let socket = daemon.socket();
     daemon = {
         assert_eq!(daemon.ended().await.code(), Some(0));
-        assert!(!socket.exists(), "the file that was made last is gone");
+        assert!(!socket.exists(), "the latest socket file is removed");
         DaemonProcess::start(data.path()).await
     };
     // Another program's socket file is left alone, even when the daemon stops.

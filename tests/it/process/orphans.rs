@@ -166,7 +166,7 @@ async fn a_worker_that_hides_is_found_by_the_next_daemon() {
     daemon.signal(Signal::SIGKILL);
     drop(daemon);
     assert!(running.await.unwrap().is_err());
-    assert!(children.iter().all(|it| runs(it.0)), "they outlive the daemon: else this shows nothing");
+    assert!(children.iter().all(|it| runs(it.0)), "both processes must outlive the daemon, or the test proves nothing");
     let next = DaemonProcess::start(data.path()).await;
     assert!(children.iter().all(|it| !runs(it.0)), "{}", next.stderr());
     next.kill().await;

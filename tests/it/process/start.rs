@@ -46,7 +46,7 @@ async fn a_data_directory_has_one_daemon() {
     command.arg("--socket").arg(data.path().join("other.sock"));
     fails(command, 4, &["in use by another daemon"]).await;
     assert!(!data.path().join("other.sock").exists());
-    assert_eq!(daemon.cli(&["status"]).await.code, Some(0), "the first one is none the worse");
+    assert_eq!(daemon.cli(&["status"]).await.code, Some(0), "the first daemon is not affected");
     daemon.kill().await;
 }
 
@@ -57,7 +57,7 @@ async fn a_socket_has_one_daemon() {
     let mut command = DaemonProcess::serve(second.path()).await;
     command.arg("--socket").arg(daemon.socket());
     fails(command, 4, &[daemon.socket().to_str().unwrap(), "a daemon answers"]).await;
-    assert_eq!(daemon.cli(&["status"]).await.code, Some(0), "the first one still has its socket");
+    assert_eq!(daemon.cli(&["status"]).await.code, Some(0), "the first daemon still has its socket");
     daemon.kill().await;
 }
 
@@ -99,7 +99,7 @@ async fn in_a_deep_folder_the_default_data_directory_serves_builds_and_stops() {
     }
     let daemon = DaemonProcess::start_in(&folder).await;
     let socket = daemon.socket();
-    assert!(socket.as_os_str().len() > 200, "it is longer than an address has room for");
+    assert!(socket.as_os_str().len() > 200, "the path is longer than a socket address allows");
     daemon.cli(&["deploy", "greeter", "greeter"]).await.ok();
     // The second build uses the packages that the first has left.
     daemon.cli(&["deploy", "again", "greeter"]).await.ok();

@@ -55,7 +55,7 @@ async fn who_is_allowed_reaches_it() {
         config.daemon.allowed_gids = vec![NOBODY]
     }] {
         let (daemon, _folder) = reachable(change).await;
-        assert_eq!(mode(&daemon), 0o666, "whatever the umask is");
+        assert_eq!(mode(&daemon), 0o666, "regardless of the umask");
         if nix::unistd::geteuid().is_root() {
             let ended = connect_as_nobody(daemon.socket()).await;
             assert_ne!(ended.code(), Some(CANNOT_CONNECT), "{ended}");

@@ -64,7 +64,7 @@ async fn whole_life(language: Language) {
     for time in ["execution_time_ms", "queue_ms", "start_ms"] {
         assert!(answer[time].as_f64().is_some_and(|it| it >= 0.0), "{answer}");
     }
-    assert_eq!(answer["cold_start"], "none", "the worker that has shown that the bundle loads takes the first call");
+    assert_eq!(answer["cold_start"], "none", "the worker that checked the bundle takes the first invocation");
     let execution = answer["execution_id"].as_str().unwrap().to_owned();
 
     let failed = call(INVOKE, json!({ "function_id": "life", "path": "/throw" }));

@@ -276,7 +276,7 @@ fn unpack(rest: &mut &[u8]) -> Value {
         0xde => map(u16::from_be_bytes(take(rest)).into(), rest),
         0xdf => map(u32::from_be_bytes(take(rest)) as usize, rest),
         0xe0..=0xff => tag.cast_signed().into(),
-        _ => panic!("0x{tag:02x} begins nothing that an answer holds"),
+        _ => panic!("0x{tag:02x} is not a type that answers use"),
     }
 }
 

@@ -32,7 +32,7 @@ async fn code_gets_the_secrets_of_a_protected_environment_once_it_is_approved() 
     }
     // The version was loaded all the same, with a placeholder for the secret.
     let hidden = levain::secrets::NOT_APPROVED.len();
-    until("both loads have said what they found", async || {
+    until("both loads have logged their finding", async || {
         let said: Vec<_> = daemon.logs("f").await.into_iter().map(|it| it.message).collect();
         let found = said.iter().filter(|it| it.starts_with("found ")).count();
         assert!(said.iter().all(|it| !it.contains(&format!("found {} bytes", VALUE.len()))), "{said:?}");

@@ -27,7 +27,7 @@ fn key_file(data: &Path) -> PathBuf {
 async fn prepared(data: &Path) {
     let daemon = DaemonProcess::start(data).await;
     let client = daemon.client().await;
-    assert!(!key_file(data).exists(), "nobody needs it yet");
+    assert!(!key_file(data).exists(), "the key is not created before it is needed");
     deploy(&client, "f", HASHER).await;
     deploy(&client, "plain", HASHER).await;
     client.call(&secret(Some("f"), None, &[("KEY", "hunter22")])).await.unwrap();
@@ -57,7 +57,7 @@ async fn without_the_right_key_nothing_starts_and_nothing_is_damaged() {
     fs::remove_file(key_file(data.path())).unwrap();
     let reason = refusal(data.path()).await;
     assert!(reason.contains("master key") && reason.contains("restore it"), "{reason}");
-    assert!(!key_file(data.path()).exists(), "no new one is made in its place");
+    assert!(!key_file(data.path()).exists(), "the daemon does not create another key");
 
     let other = tempfile::tempdir().unwrap();
     prepared(other.path()).await;

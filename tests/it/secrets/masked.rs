@@ -55,7 +55,7 @@ async fn whatever_a_function_writes() {
         all.push('\n');
     }
     assert!(!all.contains("hunter22") && !all.contains("aHVudGVy") && !all.contains("odunter"), "{all}");
-    assert!(!all.contains("hunt"), "no beginning of it is left: {all}");
+    assert!(!all.contains("hunt"), "no part of the secret is left: {all}");
     daemon.stop().await;
 }
 
