@@ -1,4 +1,4 @@
-//! First calls: of functions that have no worker, of workers without a daemon, of functions new to a peer.
+//! Measures first calls: of functions without a worker, of workers without a daemon, of functions new to a peer.
 
 use crate::{
     Result,

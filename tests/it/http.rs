@@ -60,7 +60,7 @@ impl Shown {
         self.head[0].split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// All values of a header.
+    /// Values of a header.
     fn all(&self, name: &str) -> Vec<&str> {
         let fields = self.head[1..].iter().filter_map(|line| line.split_once(": "));
         fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()

@@ -43,7 +43,7 @@ fn one_worker() -> SettingsPatch {
     SettingsPatch { max_concurrent_executions: Some(1), ..SettingsPatch::default() }
 }
 
-/// All values of one header.
+/// Values of one header.
 fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a str> {
     fields.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
 }

@@ -32,7 +32,7 @@ const CODE: &str = "export default () => new Response('hello');";
 /// Number of deployments while the owner exchanges the folder's contents.
 const RACES: u32 = 60;
 
-/// All files below a folder.
+/// Files below a folder, at any depth.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {

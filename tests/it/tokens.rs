@@ -30,7 +30,7 @@ async fn revoke(daemon: &TestDaemon, token: &str) -> Result<TokenInfo, Error> {
     daemon.call(&RevokeTokenRequest { token_id: token.into() }).await
 }
 
-/// All tokens except the one made by the first start.
+/// Tokens except the one made by the first start.
 async fn list(daemon: &TestDaemon, all: bool) -> Vec<TokenInfo> {
     let response = daemon.call(&ListTokensRequest { all, ..ListTokensRequest::default() }).await.unwrap();
     response.tokens.into_iter().filter(|it| !it.name.starts_with("admin")).collect()
