@@ -1,4 +1,4 @@
-//! What a worker is made of.
+//! Settings that workers are made from.
 
 use crate::{
     bundle::Compiled,
@@ -14,76 +14,76 @@ use std::{
     time::Duration,
 };
 
-/// What the workers of one pool are made of.
+/// Everything that the workers of one pool have in common.
 #[derive(Debug, Clone)]
 pub struct Blueprint {
     /// The function's id.
     pub function_id: FunctionId,
     /// The function's name.
     pub function: FunctionName,
-    /// The version they run.
+    /// The version that the workers run.
     pub version: VersionLabel,
-    /// The environment they run in.
+    /// The environment that the workers run in.
     pub environment: EnvironmentName,
-    /// What its bundle hashes to.
+    /// Content digest of the bundle.
     pub digest: Digest,
-    /// The folder of its bundle.
+    /// Folder of the bundle.
     pub bundle: PathBuf,
-    /// The file in it that they import.
+    /// File in the bundle that the workers import.
     pub entry: String,
-    /// What they import instead, once it is there.
+    /// Compiled bytecode, imported instead of `entry` once it exists.
     pub compiled: Compiled,
-    /// The export they call.
+    /// The export that the workers call.
     pub handler: String,
-    /// Bytes of private memory one of them may have, at present.
+    /// Current limit of a worker's private memory, in bytes.
     pub memory_max: Arc<AtomicU64>,
-    /// Whether one that starts now reaches the network.
+    /// Network access of workers that start now.
     pub network: SharedNetwork,
-    /// Where one that starts now gets its variables from.
+    /// Source of the variables for workers that start now.
     pub variables: Variables,
 }
 
 impl Blueprint {
-    /// Whether a worker that has these variables would get the same ones now.
+    /// Whether a worker with these variables would get the same ones now.
     #[must_use]
     pub fn has_still(&self, worn: &Worn) -> bool {
         self.variables.still(worn, self.function_id, &self.environment)
     }
 }
 
-/// A function's setting as it is at present.
+/// Current network setting of a function, shared by its pool and its workers' starts.
 #[derive(Debug, Clone)]
 pub struct SharedNetwork(Arc<AtomicBool>);
 
 impl SharedNetwork {
-    /// One that starts as this.
+    /// Creates the setting with an initial value.
     #[must_use]
     pub fn new(network: Network) -> Self {
         Self(Arc::new(AtomicBool::new(network == Network::On)))
     }
 
-    /// What it is.
+    /// Returns the current value.
     #[must_use]
     pub fn get(&self) -> Network {
         if self.0.load(Ordering::Relaxed) { Network::On } else { Network::Off }
     }
 
-    /// Changes it; returns whether it was different.
+    /// Changes the value; returns whether it was different.
     pub fn set(&self, network: Network) -> bool {
         let is_on = network == Network::On;
         self.0.swap(is_on, Ordering::Relaxed) != is_on
     }
 }
 
-/// What bounds starts and the output of workers.
+/// Limits on starts and on the output of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpawnLimits {
-    /// From the spawn until the function is loaded.
+    /// Time from the spawn until the function must be loaded.
     pub start_timeout: Duration,
-    /// A log line is cut to this many bytes.
+    /// Bytes to which a log line is cut.
     pub line_bytes_max: usize,
-    /// Log lines of one worker that are kept in a second.
+    /// Log lines of one worker that are kept per second.
     pub lines_per_second_max: u32,
-    /// Processes that wait for a function.
+    /// Prewarmed processes to keep ready.
     pub prewarmed_workers: usize,
 }

@@ -1,8 +1,8 @@
-//! A process whose shim is up: first without a function, then the worker of one.
+//! Processes whose shim is up: first without a function, then as a worker.
 //!
 //! ```text
 //! boot ──ready──▶ Booted ──assign──▶ Worker
-//!                   │ dropped: ended   │ the bundle does not load: ended, with what it wrote
+//!                   │ dropped: ended   │ the bundle does not load: ended, with its output
 //! ```
 
 use super::{
@@ -33,13 +33,13 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 use zeroize::Zeroizing;
 
-/// The most bytes of an answer to an assignment that are read.
+/// Maximum bytes read of an answer to an assignment.
 const ASSIGN_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a worker that has closed its channel may take to be gone.
+/// Time in which a worker that has closed its channel is expected to exit.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
 
-/// A process that waits for its function. Dropped, it is ended.
+/// A process that waits for its function. Dropping it ends the process.
 #[derive(Debug)]
 pub(super) struct Booted {
     guard: KillGuard,
@@ -48,7 +48,7 @@ pub(super) struct Booted {
     network: Network,
 }
 
-/// Ends a process unless it is disarmed.
+/// Ends a process on drop unless disarmed.
 #[derive(Debug)]
 struct KillGuard(Option<Arc<Shared>>);
 
@@ -70,7 +70,7 @@ impl Drop for KillGuard {
     }
 }
 
-/// Why a start goes no further.
+/// Reason why a start failed.
 enum Cause {
     Load(Box<LoadError>),
     Prepare(io::Error),
@@ -99,8 +99,8 @@ impl Booted {
         Err(fail(guard, cause).await)
     }
 
-    /// Has it do once what an assignment and a first invocation make it do, with a file that does nothing: what Bun does
-    /// only when it is first needed is done then. That takes a third off the time from a claim to the first answer.
+    /// Runs an assignment and a first invocation once with an empty file, so that Bun does its lazy initialisation now.
+    /// This takes a third off the time from a claim to the first answer.
     pub(super) async fn rehearse(&self, entry: &Path, limits: &SpawnLimits) -> Result<(), StartError> {
         let body = serde_json::to_vec(&Assignment::of_nothing(entry)).expect("plain data serialises");
         let answer = self.link.call(&Method::PUT, REHEARSAL_PATH, body.into(), ASSIGN_ANSWER_BYTES_MAX);
@@ -112,19 +112,19 @@ impl Booted {
         }
     }
 
-    /// Ends the process, and waits until it is gone.
+    /// Ends the process and waits until it is gone.
     pub(super) async fn end(self) {
         let shared = self.guard.disarm();
         shared.kill(KillReason::Stop);
         shared.exited().await;
     }
 
-    /// Whoever waits for it now, it has started.
+    /// Gives the process normal priority: its start is over, and from now on somebody may wait for it.
     pub(super) fn become_urgent(&self) {
         if let Some(group) = self.slot.group()
             && let Err(error) = group.set_low_priority(false)
         {
-            tracing::warn!(%error, "a worker keeps the priority of its start");
+            tracing::warn!(%error, "cannot raise a worker from the low priority of its start");
         }
     }
 
@@ -133,7 +133,7 @@ impl Booted {
         self.guard.shared().exit.borrow().is_none()
     }
 
-    /// Loads a function. `asked` is when the start was asked for, `kind` what kind of start it is.
+    /// Loads a function. `asked` is the time at which the start was requested, `kind` the kind of start.
     pub(super) async fn assign(
         self,
         blueprint: &Blueprint,
@@ -185,7 +185,7 @@ impl Booted {
 }
 
 impl Cause {
-    /// An error at import may say what it was given.
+    /// Masks secrets in the error, because an error at import may quote the function's variables.
     fn without_secrets(self, shared: &Shared) -> Self {
         let Some(scrubber) = shared.scrubber() else { return self };
         let Self::Load(mut error) = self else { return self };
@@ -196,11 +196,11 @@ impl Cause {
     }
 }
 
-/// Ends a process that does not get further, and puts together what is known about it.
+/// Ends a process that cannot get further, and returns everything known about its failure.
 async fn fail(guard: KillGuard, cause: Cause) -> StartError {
     let shared = guard.disarm();
     if matches!(cause, Cause::Protocol(_)) {
-        // Without an answer the process has mostly ended, and how it did says more than its silence.
+        // A process that did not answer has mostly ended, and its exit says more than its silence.
         let _ = timeout(EXIT_GRACE, shared.exited()).await;
     }
     let ended_before = shared.exit.borrow().is_some();
@@ -215,10 +215,11 @@ async fn fail(guard: KillGuard, cause: Cause) -> StartError {
     }
 }
 
-/// Room for each byte of a value in an assignment: none takes more as JSON, so that what is written is never moved.
+/// Room for each byte of a value in an assignment: JSON never needs more, so the buffer is never reallocated, and no
+/// copy of a secret stays in memory.
 const JSON_BYTES_PER_BYTE: usize = 6;
 
-/// Room for all else in it.
+/// Room for the rest of an assignment.
 const ASSIGNMENT_BYTES: usize = 16 * 1024;
 
 async fn assign(
@@ -229,7 +230,7 @@ async fn assign(
     variables: BTreeMap<String, SecretText>,
 ) -> Result<Assigned, Cause> {
     slot.deliver(&blueprint.bundle).await.map_err(Cause::Prepare)?;
-    // Any part of a cache may be gone at any time.
+    // The compiled code is a cache: any part of it may be missing at any time.
     let compiled = match blueprint.compiled.unchanged() {
         Some(folder) => slot.deliver(folder).await.ok(),
         None => None,
@@ -260,7 +261,7 @@ async fn assign(
     Err(Cause::Load(Box::new(error)))
 }
 
-/// An assignment as JSON, which is wiped when it has been sent.
+/// Serialises an assignment into a buffer that is wiped after it has been sent.
 fn written(assignment: &Assignment) -> Bytes {
     let values: usize = assignment.variables.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
     let mut body = Zeroizing::new(Vec::with_capacity(ASSIGNMENT_BYTES + JSON_BYTES_PER_BYTE * values));

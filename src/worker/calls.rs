@@ -1,4 +1,4 @@
-//! The invocations of one worker, as far as what it says must be told apart.
+//! The invocations of one worker, tracked to attribute and check the worker's messages.
 
 use super::{conduct::Violation, words::Speaker};
 use crate::model::InvocationId;
@@ -9,37 +9,37 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Invocations that are over and still recognised: a worker's words may come after its answer.
+/// Ended invocations that are still recognised: a worker's messages may come after its answer.
 const ENDED_MAX: usize = 128;
 
-/// After this long without an invocation, everything the last one wrote has been read.
+/// After this long without an invocation, all output of the last one has been read.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Who runs, who has just run, and who waits for an invocation to settle.
+/// The running and recently ended invocations, and the waiters for their settling.
 #[derive(Debug, Default)]
 pub(super) struct Calls(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     running: HashMap<InvocationId, Running>,
-    /// The last ones, the oldest first.
+    /// The last ended invocations, oldest first.
     ended: VecDeque<InvocationId>,
-    /// The latest of those before them: an unknown id that is later was never this worker's.
+    /// The latest id among those dropped from `ended`: a later unknown id was never this worker's.
     forgotten: Option<InvocationId>,
     last_ended: Option<Instant>,
-    /// Whose raw output may be in the pipes at present.
+    /// The invocations whose raw output may be in the pipes at present.
     writing: Writing,
-    /// All that this worker was ever given.
+    /// Every invocation that this worker was ever given.
     given: Writing,
 }
 
 #[derive(Debug)]
 enum Running {
-    /// Its caller waits for the answer.
+    /// The caller waits for the answer.
     Called,
-    /// Its caller is gone; somebody waits for it to settle.
+    /// The caller is gone; the scheduler waits for the invocation to settle.
     Awaited(oneshot::Sender<()>),
-    /// The worker has said that it is over.
+    /// The worker has reported that the invocation is over.
     Settled,
 }
 
@@ -52,7 +52,7 @@ enum Writing {
 }
 
 impl Calls {
-    /// An invocation is sent.
+    /// Registers an invocation that is about to be sent.
     pub(super) fn begin(&self, id: InvocationId) {
         let mut state = self.0.lock();
         let quiet = state.running.is_empty() && state.last_ended.is_none_or(|at| at.elapsed() >= QUIET);
@@ -68,12 +68,12 @@ impl Calls {
         state.running.insert(id, Running::Called);
     }
 
-    /// Whether an invocation runs.
+    /// Whether any invocation runs.
     pub(super) fn is_running(&self) -> bool {
         !self.0.lock().running.is_empty()
     }
 
-    /// An invocation is over.
+    /// Marks an invocation as ended.
     pub(super) fn end(&self, id: InvocationId) {
         let mut state = self.0.lock();
         state.running.remove(&id);
@@ -85,17 +85,17 @@ impl Calls {
         state.ended.push_back(id);
     }
 
-    /// Resolves, with a value or without, once the worker has said that an invocation is over, or is gone.
+    /// Resolves, with a value or without, once the worker has reported the invocation as over, or is gone.
     pub(super) fn settled(&self, id: InvocationId) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        // Settled or gone already: the dropped sender says so.
+        // Dropping the sender reports an invocation that has already settled or ended.
         if let Some(running @ Running::Called) = self.0.lock().running.get_mut(&id) {
             *running = Running::Awaited(sender);
         }
         receiver
     }
 
-    /// The worker says that the named invocation is over.
+    /// Handles the worker's report that the named invocation is over.
     pub(super) fn settle(&self, name: &str) -> Result<(), Violation> {
         let Some(id) = self.known(Some(name))? else { return Ok(()) };
         if let Some(running) = self.0.lock().running.get_mut(&id)
@@ -106,13 +106,13 @@ impl Calls {
         Ok(())
     }
 
-    /// The worker is gone: whoever waits has waited long enough.
+    /// Forgets the running invocations of a dead worker, which releases the waiters.
     pub(super) fn clear(&self) {
         self.0.lock().running.clear();
     }
 
-    /// The named invocation, if this worker runs it or has just run it: a worker speaks for its own only. None of one
-    /// that it may have run long ago, or without a name.
+    /// Returns the named invocation if this worker runs it or has just run it: a worker speaks for its own invocations
+    /// only. `None` for one that it may have run long ago, or without a name.
     pub(super) fn known(&self, name: Option<&str>) -> Result<Option<InvocationId>, Violation> {
         let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
         let id = name.parse().map_err(|_| Violation::ForeignInvocation)?;
@@ -126,8 +126,8 @@ impl Calls {
         }
     }
 
-    /// Who has certainly written raw output. Unlike [`Self::writer`] it also takes into account what an earlier invocation
-    /// may have left running: the callers of two invocations may be strangers.
+    /// The invocation that has certainly written raw output. Unlike [`Self::writer`], this considers what an earlier
+    /// invocation may have left running: the callers of two invocations may be strangers.
     pub(super) fn speaker(&self) -> Speaker {
         match self.0.lock().given {
             Writing::Nobody => Speaker::Start,
@@ -136,8 +136,8 @@ impl Calls {
         }
     }
 
-    /// The invocation that raw output belongs to, when it can be only one. Output under a wrong id is worse than output
-    /// without one.
+    /// The invocation that raw output belongs to, if there is only one candidate. Output under a wrong id is worse than
+    /// output without one.
     pub(super) fn writer(&self) -> Option<InvocationId> {
         match self.0.lock().writing {
             Writing::Only(id) => Some(id),
@@ -157,9 +157,9 @@ mod tests {
         calls.begin(first);
         assert_eq!(calls.writer(), Some(first));
         calls.end(first);
-        assert_eq!(calls.writer(), Some(first), "its last words may still be in the pipe");
+        assert_eq!(calls.writer(), Some(first), "its last output may still be in the pipe");
         calls.begin(second);
-        assert_eq!(calls.writer(), None, "so soon after the first it can be either");
+        assert_eq!(calls.writer(), None, "so soon after the first, it may be from either");
         calls.end(second);
         calls.0.lock().last_ended = Instant::now().checked_sub(QUIET);
         calls.begin(first);
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(calls.writer(), None, "the second one still runs");
         calls.end(third);
         calls.end(second);
-        assert_eq!(calls.writer(), None, "it can have been any of them");
+        assert_eq!(calls.writer(), None, "it may be from any of them");
         quiet(&calls);
         calls.begin(third);
         assert_eq!(calls.writer(), Some(third));
@@ -220,7 +220,7 @@ mod tests {
     fn what_was_forgotten_is_not_named_and_nothing_else_passes_for_it() {
         let (calls, before) = (Calls::default(), InvocationId::new());
         let ids: Vec<_> = (0..2 * ENDED_MAX).map(|_| InvocationId::new()).collect();
-        // They end in another order than they began, as invocations beside each other do.
+        // The invocations end in another order than they began, as concurrent ones do.
         let order = ids[..ENDED_MAX].iter().rev().chain(&ids[ENDED_MAX..]);
         for id in order {
             calls.begin(*id);
@@ -229,7 +229,7 @@ mod tests {
         let known = |id: InvocationId| calls.known(Some(&id.to_string()));
         assert!(ids[..ENDED_MAX].iter().all(|id| known(*id) == Ok(None)));
         assert!(ids[ENDED_MAX..].iter().all(|id| known(*id) == Ok(Some(*id))));
-        assert_eq!(known(before), Ok(None), "who can tell");
+        assert_eq!(known(before), Ok(None), "it may have been this worker's");
         assert_eq!(known(InvocationId::new()), Err(Violation::ForeignInvocation));
     }
 

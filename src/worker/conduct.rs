@@ -1,78 +1,78 @@
-//! What a worker may not do, and how much it may say at a time.
+//! Rules for a worker's output, and limits on its rate.
 //!
-//! A function runs in the process of its shim: it can write on the control channel, on the pipes and on the accepted
-//! connections itself. So all that a worker sends is hostile input, and falls under one of three rules.
+//! A function runs in the process of its shim: it can write to the control channel, the pipes and the accepted
+//! connections itself. Everything that a worker sends is therefore hostile input, and falls under one of three rules.
 //!
-//! **Ended** is a worker that does what the shim never does, whatever the function is like: somebody else has written
-//! there, and nothing that follows can be trusted. See [`Violation`]; the invocations that run there have crashed.
+//! **Ended** is a worker that does what the shim never does, whatever the function: something else has written there,
+//! and nothing that follows can be trusted. See [`Violation`]; the invocations that run in that worker have crashed.
 //!
-//! **Tolerated** is what an honest shim may bring about, and what harms nobody else:
+//! **Tolerated** is what an honest shim may cause and what harms no other invocation or worker:
 //!
 //! | what | why |
 //! |---|---|
-//! | `settled` twice, or late | the shim may say it unasked, and again when it is asked about a dropped connection |
-//! | `settled`, `log`, `rejection` of an invocation that has ended | a function's timers outlive its answers. When so many have ended since that it is forgotten, it is not named ([`super::calls`]) |
-//! | a line without an invocation, or with an empty name of one | output at import; a request that a function makes to its own socket has no id |
-//! | a `pong` after any time | a question stays asked until it is answered |
-//! | the end of the control channel | it comes a moment before the end of the process; nothing is heard of one that goes on |
+//! | `settled` twice, or late | the shim may send it unasked, and again when it is asked about a dropped connection |
+//! | `settled`, `log`, `rejection` of an invocation that has ended | a function's timers outlive its answers. Once the invocation is forgotten, the message has no id ([`super::calls`]) |
+//! | a line without an invocation, or with an empty invocation name | output at import; a request that a function makes to its own socket has no id |
+//! | a `pong` after any time | a ping stays open until it is answered |
+//! | the end of the control channel | it precedes the end of the process by a moment; a process that lives on is no longer heard |
 //! | a head with too many headers, too large, or with a character that no header may have | the function chose them: its answer fails, and the worker goes on |
-//! | the shim's own headers in an answer of the function | it says of itself that it failed, or has more to do. The shim is asked whether it has |
-//! | an answer that ends early, or never | a function may exit, and be slow: its deadline ends it |
+//! | the shim's own headers in an answer of the function | the function only says of itself that it failed or has more to do. The shim is asked whether it has |
+//! | an answer that ends early, or never | a function may exit or be slow: its deadline ends it |
 //! | descriptors sent along | the daemon does not take them: the kernel closes them |
 //!
-//! **Slowed down** is whoever sends a lot, by not being read for a while ([`Pace`]); what is over the rate of log lines
-//! is dropped and counted besides. A function that answers is bounded by what its caller takes.
+//! **Slowed down** is a worker that sends a lot: its streams are not read for a while ([`Pace`]). Lines over the log
+//! rate are also dropped and counted. The output of an answer is bounded by what its caller accepts.
 
 use std::time::{Duration, Instant};
 
-/// What no shim does.
+/// A breach of the protocol that the shim never commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// No JSON, no message there is, or one with a field that is not what it must be.
-    #[error("a line on its control channel is no message")]
+    /// Not JSON, an unknown message, or a message with an invalid field.
+    #[error("a line on its control channel is not a valid message")]
     NoMessage,
-    /// The shim cuts what it sends to less than a line may have.
+    /// The shim cuts its texts, so that its lines stay below the limit.
     #[error("a line on its control channel is too long")]
     LineTooLong,
-    /// Said once, before there is a function.
-    #[error("it said again that it is ready")]
+    /// `ready` is sent once, before there is a function.
+    #[error("it sent `ready` a second time")]
     ReadyAgain,
-    /// A number that was not asked, or whose answer has come before.
-    #[error("it answered a question that was not asked")]
+    /// The number was never sent, or its answer has already come.
+    #[error("it answered a ping that was not sent")]
     PongUnasked,
-    /// An id that is none, or of an invocation that this worker was never given.
+    /// Not an invocation id, or the id of an invocation that this worker was never given.
     #[error("it named an invocation that it never had")]
     ForeignInvocation,
-    /// Bun writes heads and bodies, so that they are well-formed, however strange the function's answer is.
+    /// Bun writes heads and bodies, so they are well-formed, however strange the function's answer is.
     #[error("its answer is not HTTP: {0}")]
     NotHttp(&'static str),
-    /// Behind a complete answer, or on a connection without a request: they would be taken for the next answer.
+    /// Bytes behind a complete answer, or on a connection without a request: they would be taken for the next answer.
     #[error("it sent bytes that belong to no answer")]
     BytesUnasked,
 }
 
-/// What the reading of one stream may cost in a second, in bytes of long lines. It is a few percent of a processor.
+/// Cost of reading one stream per second, in bytes of long lines: a few percent of a processor.
 const COST_PER_SECOND: u64 = 16 << 20;
 
-/// What a read costs besides its bytes: a worker may write them one by one.
+/// Cost of a read besides its bytes: a worker may write them one by one.
 const READ_COST: u64 = 1024;
 
-/// Lines that are read in a second at least, if they are short, even where fewer are kept.
+/// Lowest number of short lines read per second, even where fewer are kept.
 const LINES_PER_SECOND_MIN: u64 = 20_000;
 
-/// Lines that are read for each one that may be kept: most of what is dropped should be counted, and not wait.
+/// Lines read for each one that may be kept: most dropped lines should be counted rather than wait in the pipe.
 const LINES_READ_PER_KEPT: u64 = 4;
 
-/// How long a stream is left alone at least. Shorter than the shim waits for room on a channel before it drops lines.
+/// Shortest pause in reading a stream. The shim waits longer than this for room on a channel before it drops lines.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How fast a stream of one worker is read: what it wrote waits, and then the worker does.
+/// Reading pace of one stream: over the pace, output waits in the pipe, and then the worker waits.
 ///
-/// Costs are counted against an allowance that grows all the time, up to what it grows in a second: whoever was quiet
-/// may say that much at once.
+/// Costs are counted against an allowance that grows steadily, up to one second's growth: a worker that was quiet may
+/// write that much at once.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Below zero, it is in debt.
+    /// Negative while the stream is in debt.
     allowance: i64,
     line_cost: u64,
     counted: Instant,
@@ -80,14 +80,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// For a worker of whose lines so many are kept in a second.
+    /// Creates the pace for a worker of which `lines_per_second_max` lines are kept per second.
     pub(super) fn new(lines_per_second_max: u32) -> Self {
         let lines = (u64::from(lines_per_second_max) * LINES_READ_PER_KEPT).max(LINES_PER_SECOND_MIN);
         let (allowance, line_cost) = (COST_PER_SECOND as i64, COST_PER_SECOND / lines);
         Self { allowance, line_cost, counted: Instant::now(), paused_until: None }
     }
 
-    /// So much was read. Over the allowance, a pause begins.
+    /// Counts a read. Over the allowance, a pause begins.
     pub(super) fn spend(&mut self, reads: u64, lines: u64, bytes: u64, now: Instant) {
         let second = COST_PER_SECOND as i64;
         let grown = now.saturating_duration_since(self.counted).min(Duration::from_secs(1)).as_micros() as i64;
@@ -101,7 +101,7 @@ impl Pace {
         }
     }
 
-    /// When its pause ends, if there is one.
+    /// End of the current pause, if there is one.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }
@@ -116,7 +116,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Reads so much again and again, for ten seconds, and says how many times.
+    /// Repeats the same read for ten seconds and returns how many times it was possible.
     fn in_ten_seconds(mut pace: Pace, reads: u64, lines: u64, bytes: u64) -> u64 {
         let start = pace.counted;
         let (mut now, mut times) = (start, 0);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn whoever_is_read_without_end_is_read_at_the_pace() {
-        // Eleven seconds' worth: what it had at first comes on top.
+        // Eleven seconds' worth: the initial allowance comes on top.
         let bytes = in_ten_seconds(Pace::new(5_000), 1, 0, 16 << 10) * (16 << 10);
         assert!((150 << 20..=177 << 20).contains(&bytes), "{bytes}");
         for kept in [1, 5_000] {

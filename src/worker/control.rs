@@ -1,4 +1,4 @@
-//! What a line of the control channel says: read, bounded and checked, before anything is done about it.
+//! Parsing of control-channel lines: each is bounded and checked before anything acts on it.
 
 use super::{calls::Calls, conduct::Violation, ping::Ping};
 use crate::{
@@ -7,33 +7,33 @@ use crate::{
     telemetry::Stream,
 };
 
-/// JSON may write one byte of a text as six.
+/// JSON may encode one byte of text as six.
 const JSON_ESCAPE_FACTOR: usize = 6;
 
-/// To how many bytes the shim cuts the message and the stack of an error, each.
+/// Bytes to which the shim cuts an error's message and its stack, each.
 const ERROR_TEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Room in a control line for everything besides its texts.
+/// Room in a control line for everything except its texts.
 const LINE_OVERHEAD_BYTES: usize = 4 * 1024;
 
-/// Room in a log line for what is said about an error besides its text.
+/// Room in a log line for the description of an error, beside its text.
 const LOG_OVERHEAD_BYTES: usize = 64;
 
-/// How much a worker may say at once.
+/// Size limits for one control line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// A line is shorter than this.
+    /// Every valid line is shorter than this.
     pub(super) line_bytes_max: usize,
-    /// Texts are cut to this; an honest shim has done so before.
+    /// Texts are cut to this length; an honest shim has already done so.
     pub(super) text_bytes_max: usize,
 }
 
-/// What there is to do about a line.
+/// A parsed control line.
 #[derive(Debug, PartialEq)]
 pub(super) enum Said {
-    /// The shim is up, as it says.
+    /// The shim reports that it is up.
     Ready,
-    /// Something for the log.
+    /// A line for the log.
     Log {
         stream: Stream,
         level: LogLevel,
@@ -43,12 +43,12 @@ pub(super) enum Said {
         text: String,
         dropped: u32,
     },
-    /// It was an answer, and has been passed on.
+    /// An answer, which has already been passed on.
     Answer,
 }
 
 impl Bounds {
-    /// For a shim that is told to cut log messages to so many bytes.
+    /// Creates the bounds for a shim that cuts log messages to `log_line_bytes_max` bytes.
     pub(super) fn new(log_line_bytes_max: usize) -> Self {
         let texts_bytes_max = log_line_bytes_max.max(2 * ERROR_TEXT_BYTES_MAX);
         Self {
@@ -57,7 +57,7 @@ impl Bounds {
         }
     }
 
-    /// What a line says. Answers go to `calls` and `ping`, which know the questions.
+    /// Parses a line. Answers go to `calls` and `ping`, which know the questions.
     pub(super) fn understand(&self, line: &[u8], calls: &Calls, ping: &Ping) -> Result<Said, Violation> {
         if line.len() >= self.line_bytes_max {
             return Err(Violation::LineTooLong);
@@ -84,7 +84,7 @@ impl Bounds {
     }
 }
 
-/// Cuts a text to so many bytes, between two characters.
+/// Cuts a text to at most `bytes_max` bytes, between two characters.
 fn cut(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end));
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    /// Lines a shim says: of an invocation that runs, and of one that has ended.
+    /// Lines that an honest shim sends, of a running invocation and of one that has ended.
     fn honest(running: InvocationId, ended: InvocationId) -> Vec<Vec<u8>> {
         let lines = [
             json!({ "type": "ready", "bun": "1.4.5" }),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is done to honest lines, they are refused or understood, and what is kept is bounded.
+        /// Mutated lines are either refused or parsed, and the kept text is bounded.
         #[test]
         fn mutations_are_harmless(
             which in 0..6_usize,

@@ -1,50 +1,50 @@
-//! Why a worker, or all of them, did not start.
+//! Errors of starting a worker, and of preparing the spawner.
 
 use super::{Exit, launch::LaunchError};
 use crate::{bundle::BundleError, protocol::worker::LoadError, secrets::SecretError};
 use std::{io, time::Duration};
 
-/// Why a worker did not start.
+/// Reason why a worker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The process could not be made.
+    /// The process could not be created.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// Its folder, socket or pipes could not be made.
+    /// The worker's folder, socket or pipes could not be created.
     #[error("cannot prepare a worker: {0}")]
     Prepare(#[from] io::Error),
     /// The bundle could not be imported.
     #[error("the bundle cannot be loaded: {}", .error.message)]
     Load {
-        /// What the import said.
+        /// Error of the import.
         error: Box<LoadError>,
-        /// The last lines the worker wrote.
+        /// The last lines that the worker wrote.
         boot_log: Vec<String>,
     },
     /// The process ended before the function was loaded.
     #[error("the worker ended while it was starting: {0}")]
     Exited(Exit),
-    /// The process did not get there in time.
+    /// The function was not loaded in time.
     #[error("the worker was not ready after {} ms", .after.as_millis())]
     Timeout {
-        /// The time it had.
+        /// The time limit.
         after: Duration,
-        /// The last lines the worker wrote.
+        /// The last lines that the worker wrote.
         boot_log: Vec<String>,
     },
-    /// The bundle is not what was published.
+    /// The bundle differs from what was published.
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// A secret of the function cannot be opened.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The worker said what it must not say.
+    /// The worker sent something the protocol does not allow.
     #[error("the worker broke the protocol: {0}")]
     Protocol(String),
 }
 
 impl StartError {
-    /// What the worker wrote before it failed.
+    /// Lines that the worker wrote before it failed.
     #[must_use]
     pub fn boot_log(&self) -> &[String] {
         match self {
@@ -55,19 +55,19 @@ impl StartError {
     }
 }
 
-/// Why there are no workers at all.
+/// Reason why no worker can be started at all.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnerError {
-    /// The launching thread or the folder of workers could not be made.
+    /// The launching thread or the folder of workers could not be created.
     #[error("cannot prepare the workers: {0}")]
     Io(#[from] io::Error),
-    /// `sandbox.mode` is strict, and no level that is allowed works.
+    /// `sandbox.mode` is strict, and no permitted level works.
     #[error(
         "functions cannot be isolated as sandbox.mode = \"strict\" demands: {}; or set sandbox.mode to \"auto\"",
         .missing.join("; ")
     )]
     NoSandbox {
-        /// What is missing.
+        /// Requirements that are not met.
         missing: Vec<String>,
     },
 }

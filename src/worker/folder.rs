@@ -1,6 +1,6 @@
 //! A worker's own folder, and the removal of folders that functions have filled.
 //!
-//! What a function leaves behind is hostile: chains of folders thousands deep, millions of files, folders without
+//! A function's left-overs are hostile: chains of folders thousands deep, millions of files, folders without
 //! permissions. Removal neither recurses nor keeps folders open, and its failure never fails anything else.
 
 use std::{
@@ -12,10 +12,10 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Folders that wait for their removal; they are siblings of what they were.
+/// Prefix of folders that wait for removal; they are siblings of the original folders.
 const TRASH: &str = ".trash-";
 
-/// A folder that goes with the value.
+/// A folder that is removed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
@@ -31,8 +31,8 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
-        // A folder holds the socket and nothing else, unless its function wrote there: mostly this is quick, but it may
-        // not be, and must not hold up a thread that runs invocations.
+        // The folder holds only the socket unless the function wrote there, so this is mostly quick. It may be slow,
+        // though, and must not hold up a thread that runs invocations.
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(move || remove(&path))),
             Err(_) => remove(&path),
@@ -40,7 +40,7 @@ impl Drop for Folder {
     }
 }
 
-/// Makes an empty folder at `path`; what was there is removed in the background.
+/// Makes an empty folder at `path`; the previous content is removed in the background.
 pub(super) fn make_empty(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let old = parent.join(format!("{TRASH}{}", Uuid::now_v7()));
@@ -57,14 +57,14 @@ pub(super) fn make_empty(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a folder with all that is in it, however hostile that is; says so when something stays. Blocks.
+/// Removes a folder with everything in it, however hostile; logs a warning if something remains. Blocks.
 pub fn remove(path: &Path) {
     if let Err(error) = remove_tree(path) {
-        tracing::warn!(path = %path.display(), %error, "cannot remove what a worker has left behind");
+        tracing::warn!(path = %path.display(), %error, "cannot remove the files that a worker left behind");
     }
 }
 
-/// Every folder found inside is first moved next to the outermost one, so that no path gets longer however deep they go.
+/// Moves every folder found inside next to the outermost one, so that no path gets longer, however deep they go.
 fn remove_tree(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let mut folders = vec![path.to_owned()];
@@ -95,7 +95,7 @@ mod tests {
     fn a_chain_of_folders_of_any_depth_is_removed() {
         let data = tempfile::tempdir().expect("a folder");
         let worker = data.path().join("1");
-        // Made inside out, because a path that long cannot be named.
+        // Built inside out, because so long a path cannot be named.
         let mut inner = data.path().join("0");
         fs::create_dir(&inner).expect("a folder");
         for depth in 0..5_000 {

@@ -1,11 +1,11 @@
 //! Cuts a byte stream into lines of bounded length.
 
-/// Collects bytes until a line is whole. A line over the limit is cut there; the rest of it is skipped.
+/// Collects bytes until a line is complete. A longer line is cut at the limit and its rest is skipped.
 #[derive(Debug)]
 pub(super) struct Lines {
     pending: Vec<u8>,
     bytes_max: usize,
-    /// Whether the line at hand was cut, so that bytes up to its end are skipped.
+    /// Whether the current line was cut, so that bytes up to its end are skipped.
     skipping: bool,
 }
 
@@ -14,7 +14,7 @@ impl Lines {
         Self { pending: Vec::new(), bytes_max, skipping: false }
     }
 
-    /// Takes the next bytes and calls `line` for each line that is whole, without its end.
+    /// Takes the next bytes and calls `line` with each complete line, without its line ending.
     pub(super) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             let (head, rest) = (&bytes[..end], &bytes[end + 1..]);
@@ -40,7 +40,7 @@ impl Lines {
         }
     }
 
-    /// Gives what is left as a last line.
+    /// Emits the remaining bytes as a last line.
     pub(super) fn finish(&mut self, mut line: impl FnMut(&[u8])) {
         if !self.pending.is_empty() {
             line(without_return(&self.pending));

@@ -1,10 +1,12 @@
-//! Invocations to a worker: HTTP/1.1 over its Unix socket, one kept-alive connection for each invocation in flight.
+//! Sends invocations to a worker: HTTP/1.1 over its Unix socket, one kept-alive connection for each invocation in
+//! flight.
 //!
-//! It owns which headers travel, which connection is used, and what an answer means; [`super::http1`] owns the bytes. A
-//! connection is driven by whoever uses it, inside the same future: no task of its own, no hand-over. Dropping an
-//! [`Answer`] before its end drops the connection, which aborts `req.signal` in the worker.
+//! This module decides which headers travel, which connection is used, and what an answer means; [`super::http1`] owns
+//! the bytes. The caller's future drives the connection itself, without a task or a hand-over. Dropping an [`Answer`]
+//! before its end drops the connection, which aborts `req.signal` in the worker.
 //!
-//! **Invariant.** A request is sent on a connection only if nothing has come on it since the last answer was complete.
+//! **Invariant.** A request is sent on a connection only if nothing has arrived on it since the last answer was
+//! complete.
 
 use super::{
     conduct::Violation,
@@ -27,10 +29,10 @@ use std::{
 };
 use tokio::runtime::{self, Handle};
 
-/// The most bytes of a failure report that are read.
+/// Maximum bytes read of a failure report.
 const FAILURE_BYTES_MAX: usize = 256 * 1024;
 
-/// Headers that are about one connection and do not travel on, besides `Connection` and those that it names.
+/// Headers that concern one connection and are not forwarded, besides `Connection` and the headers it names.
 const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -42,10 +44,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Why there is no (complete) answer.
+/// Reason why there is no complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// The worker never got the request: it may be given to another.
+    /// The worker never got the request: another worker may get it.
     #[error("the worker is gone")]
     NotSent,
     /// The caller's body broke off.
@@ -54,18 +56,18 @@ pub enum ExchangeError {
     /// The connection ended before the answer did.
     #[error("the worker closed the connection before the answer was complete: {0}")]
     Broken(String),
-    /// What came cannot have come from a shim.
+    /// The answer cannot have come from a shim.
     #[error("{0}")]
     Violation(Violation),
-    /// The same, and it came before the request was sent: that may be given to another worker.
+    /// A violation before the request was sent: another worker may get the request.
     #[error("{0}")]
     ViolationBefore(Violation),
     /// The handler threw, or returned no Response.
     #[error("{}", .failure.message)]
     Handler {
-        /// What it did.
+        /// The handler's error.
         failure: HandlerFailure,
-        /// Whether promises given to `waitUntil` are pending: the worker will say when they have settled.
+        /// Whether promises given to `waitUntil` are pending: the worker will report when they have settled.
         pending: bool,
     },
 }
@@ -77,16 +79,16 @@ pub(super) struct Link {
     socket: SocketPath,
 }
 
-/// Connections that wait for their next use. Each is used by the runtime that it was opened in: another one would be
+/// Connections that wait for their next use. Each is used only by the runtime that opened it: another one would be
 /// woken across threads.
 #[derive(Debug, Default)]
 struct Idle(Mutex<Vec<(runtime::Id, Connection)>>);
 
 impl Idle {
-    /// One that nothing has happened on since it was put here.
+    /// Takes a connection on which nothing has happened since it became idle.
     ///
-    /// Bytes that come between this look and the request cannot be told from an answer. They can only be the answer of
-    /// the function itself, which has written them; what it should have answered then follows, unasked.
+    /// Bytes that arrive between this check and the request cannot be told from an answer. They can only be an answer
+    /// that the function itself has written; the real answer then follows, unasked.
     fn take(&self) -> Result<Option<Connection>, Violation> {
         let own = Handle::current().id();
         loop {
@@ -113,7 +115,7 @@ impl Idle {
     }
 }
 
-/// A way to a socket that has no name any more.
+/// Path to a socket that has no name in the file system any more.
 #[derive(Debug)]
 pub(super) struct SocketPath {
     /// Keeps the socket reachable under `path`.
@@ -122,7 +124,7 @@ pub(super) struct SocketPath {
 }
 
 impl SocketPath {
-    /// The worker's opened socket.
+    /// Wraps the worker's opened socket.
     pub(super) fn new(socket: OwnedFd) -> Self {
         let path = PathBuf::from(format!("/proc/self/fd/{}", socket.as_raw_fd()));
         Self { _socket: socket, path }
@@ -164,10 +166,10 @@ impl Link {
             });
             return Err(ExchangeError::Handler { failure, pending: answer.pending });
         }
-        // Bun lets a handler return 101, and nothing could follow that here.
+        // Bun lets a handler return 101, but no upgraded connection could follow here.
         if answer.status.is_informational() {
             let message =
-                format!("the handler returned status {}; an answer has a status from 200 on", answer.status.as_u16());
+                format!("the handler returned status {}; return a status of 200 or above", answer.status.as_u16());
             let failure = HandlerFailure { name: None, message, stack: None };
             return Err(ExchangeError::Handler { failure, pending: answer.pending });
         }
@@ -193,7 +195,7 @@ impl Link {
             };
             match connection.send(method, target, headers, body).await {
                 Ok(head) => return Ok(Answer::new(head, connection, Arc::clone(&self.idle))),
-                // A kept-alive connection may have been closed by the worker in the meantime; a new one tells for sure.
+                // The worker may have closed a kept-alive connection in the meantime; a new connection tells for sure.
                 Err(Http1Error::NotSent(_)) if reused => {}
                 Err(error) => return Err(error.into()),
             }
@@ -209,7 +211,7 @@ impl From<Http1Error> for ExchangeError {
             Http1Error::Malformed(what) => Self::Violation(Violation::NotHttp(what)),
             Http1Error::Unfit(what) => {
                 let failure = HandlerFailure { name: None, message: what.into(), stack: None };
-                // What is left of the answer is not read: the worker is to say when it is over.
+                // The rest of the answer is not read, so the worker must report when the invocation is over.
                 Self::Handler { failure, pending: true }
             }
             Http1Error::Ended | Http1Error::Io(_) => Self::Broken(error.to_string()),
@@ -217,18 +219,18 @@ impl From<Http1Error> for ExchangeError {
     }
 }
 
-/// The head of an answer, and its body as it comes.
+/// The head of an answer, and its body as it arrives.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The headers, without those that are about the connection.
+    /// The headers, without those that concern the connection.
     pub headers: HeaderMap,
-    /// Whether promises given to `waitUntil` are pending: the worker will say when they have settled.
+    /// Whether promises given to `waitUntil` are pending: the worker will report when they have settled.
     pub pending: bool,
-    /// Whether the shim made it because the handler failed.
+    /// Whether the shim made this answer because the handler failed.
     failed: bool,
-    /// None once the body is complete: the connection has gone back to the idle ones.
+    /// `None` once the body is complete: the connection has returned to the idle ones.
     connection: Option<Connection>,
     idle: Arc<Idle>,
 }
@@ -242,7 +244,7 @@ impl Answer {
         Self { status, headers, pending, failed, connection: Some(connection), idle }
     }
 
-    /// The next bytes of the body; `None` at its end.
+    /// Returns the next bytes of the body; `None` at its end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ExchangeError> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
         match connection.chunk().await {
@@ -260,8 +262,8 @@ impl Answer {
         }
     }
 
-    /// The whole body, as long as it has at most `bytes_max` bytes. What is over is not read, and the worker is to say
-    /// when it is over.
+    /// Returns the body, up to `bytes_max` bytes. The rest is not read, and the worker must report when the invocation
+    /// is over.
     async fn collect(&mut self, bytes_max: usize) -> Result<Bytes, ExchangeError> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk().await? {
@@ -275,7 +277,7 @@ impl Answer {
     }
 }
 
-/// The headers the worker gets: the caller's, and what the shim needs to know.
+/// Builds the headers for the worker: the caller's, plus those that the shim needs.
 fn request_headers(invocation: &Invocation) -> HeaderMap {
     let mut headers = invocation.headers.clone();
     remove_hop_by_hop(&mut headers);
@@ -290,7 +292,7 @@ fn request_headers(invocation: &Invocation) -> HeaderMap {
     headers
 }
 
-/// Removes what is about one connection, and what only this protocol may say.
+/// Removes headers that concern one connection, and those reserved for this protocol.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     remove_named_by_connection(headers);
     for name in &HOP_BY_HOP {

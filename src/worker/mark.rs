@@ -1,17 +1,17 @@
-//! The mark that every process of a daemon bears, and that none can take off.
+//! The mark that every process of a daemon bears and cannot remove.
 //!
-//! It is two resource limits which have had no effect since Linux 2.6: that on resident memory and that on file locks.
-//! Who may not exceed limits can lower one and never raise it, a process has them from its parent for ever, and anybody
-//! may read those of another process. Their values say which daemon it is, and add up to the same for all daemons: to be
-//! taken for another one's, a process would have to raise one of the two. A changed environment, name or program, another
-//! session or a parent that has ended change nothing about it.
+//! The mark is two resource limits without effect since Linux 2.6: those on resident memory and on file locks. An
+//! unprivileged process can lower such a limit but never raise it, inherits it from its parent for ever, and anybody
+//! may read it. The two values identify the daemon and have the same sum for all daemons: to be taken for another
+//! daemon's, a process would have to raise one of them. A changed environment, name or program, another session or a
+//! dead parent does not affect the mark.
 //!
 //! ```text
 //! resident memory = BASE + n        file locks = BASE + (SPAN - n)        n = hash of the data directory
 //! ```
 //!
-//! What has lowered one of them is known all the same: both limits are set, and the sum is wrong. Who has
-//! `CAP_SYS_RESOURCE` takes the mark off: that is what a function has at the level `off` if the daemon is root.
+//! A process that has lowered a limit is still recognised: both limits are set, and their sum is wrong. A process with
+//! `CAP_SYS_RESOURCE` can remove the mark: functions have that at the level `off` if the daemon is root.
 
 use super::launch::{Limit, Resource};
 use nix::{libc::RLIM_INFINITY, sys::resource::getrlimit};
@@ -24,13 +24,13 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-/// The least value of either limit: more than any machine has bytes, less than what is taken for a negative number.
+/// Lowest value of either limit: more than any machine has bytes, and less than what counts as a negative number.
 const BASE: u64 = 1 << 61;
 
-/// How many marks there are, less one.
+/// Number of different marks, less one.
 const SPAN: u64 = 1 << 60;
 
-/// What the two limits of an unchanged mark add up to.
+/// Sum of the two limits of an unchanged mark.
 const SUM: u64 = 2 * BASE + SPAN;
 
 /// The mark of one daemon.
@@ -40,26 +40,26 @@ pub(super) struct Mark {
     locks: u64,
 }
 
-/// What the limits of a process say about it.
+/// Relation of a process to the daemon, as its limits show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bearing {
-    /// It is no process of this daemon.
+    /// Not a process of this daemon.
     Foreign,
-    /// It bears the mark, or one half of it.
+    /// The process bears the mark, or one half of it.
     Marked,
-    /// It has both limits, and they are no mark: somebody may have lowered those of this daemon.
+    /// Both limits are set but are not a mark: a process may have lowered those of this daemon.
     Altered,
 }
 
 impl Mark {
-    /// The mark of the daemon with this data directory; none where this process has such limits already. Then it was
-    /// started by a function, and all that it starts bears the mark of that function's daemon.
+    /// Returns the mark of the daemon with this data directory; `None` if this process already has such limits. In that
+    /// case a function started it, and everything that it starts bears the mark of that function's daemon.
     ///
-    /// The directory is known by its place on the disk and the time of its birth: the path of another machine's or
-    /// container's may be the same, and a copy has all its files.
+    /// The directory is identified by its place on the disk and its time of creation: the path in another machine or
+    /// container may be the same, and a copy has the same files.
     ///
     /// # Errors
-    /// What the system says about the directory.
+    /// When the metadata of the directory or the limits cannot be read.
     pub(super) fn of(data_dir: &Path) -> io::Result<Option<Self>> {
         for resource in [Resource::RLIMIT_RSS, Resource::RLIMIT_LOCKS] {
             if getrlimit(resource)?.1 != RLIM_INFINITY {
@@ -78,12 +78,12 @@ impl Mark {
         Self { memory: BASE + number, locks: BASE + SPAN - number }
     }
 
-    /// How a process gets it.
+    /// Returns the limits that give a process this mark.
     pub(super) fn limits(self) -> [Limit; 2] {
         [Limit::fixed(Resource::RLIMIT_RSS, self.memory), Limit::fixed(Resource::RLIMIT_LOCKS, self.locks)]
     }
 
-    /// Whether a process bears it. One that has ended does not.
+    /// Whether a living process bears the mark.
     pub(super) fn is_on(self, pid: u32) -> bool {
         let Ok(limits) = fs::read_to_string(format!("/proc/{pid}/limits")) else { return false };
         match self.bearing(&limits) {
@@ -104,13 +104,13 @@ impl Mark {
     }
 }
 
-/// The hard limit of this name, if it is a number.
+/// Returns the hard limit with this name, if it is a number.
 fn hard_limit(limits: &str, name: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Whether a process is of the daemon's user and can gain no privileges, as all processes of a daemon and of few others.
+/// Whether a process has the daemon's user and can gain no privileges, like all processes of a daemon and few others.
 fn may_be_ours(status: &str) -> bool {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
     let user = field("Uid:").and_then(|it| it.split_whitespace().next()?.parse().ok());
@@ -149,7 +149,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a process lowers, it is known, and not taken for a process of another daemon.
+        /// Lowered limits are recognised, and never taken for the mark of another daemon.
         #[test]
         fn no_mark_is_lowered_to_another(number: u64, other: u64, by in 0..=SUM, and_by in 0..=SUM) {
             let (mark, other) = (Mark::numbered(number), Mark::numbered(other));

@@ -1,22 +1,22 @@
 //! One Bun process that runs one function, from its spawn to its death.
 //!
-//! [`Spawner::claim`] takes a prewarmed process, [`Spawner::spawn`] makes one ([`launch`]) and waits for the shim's
-//! `ready`; then either assigns the function ([`boot`]) and hands out a [`Worker`]. From then on:
+//! [`Spawner::claim`] takes a prewarmed process; [`Spawner::spawn`] starts a new one ([`launch`]) and waits for the
+//! shim's `ready`. Either then assigns the function ([`boot`]) and hands out a [`Worker`]. From then on:
 //!
-//! - [`sandbox`] has kept it from the rest of the machine since before it ran Bun;
+//! - [`sandbox`] isolates the process from the machine, since before it executed Bun;
 //! - [`link`] carries invocations to it, as HTTP/1.1 on the worker's own Unix socket;
 //! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;
-//! - [`words`] has the lines that the report of a crash may show to whom;
-//! - [`Worker::kill`] ends it, with everything it has started, and remembers why.
+//! - [`words`] keeps its last lines and decides which of them a crash report may show to which caller;
+//! - [`Worker::kill`] ends it, with everything it has started, and records the reason.
 //!
-//! Beside the workers there are throw-away processes ([`tool`]): Bun on code that is not a function yet.
+//! [`tool`] runs throw-away processes beside the workers: Bun on code that is not a function yet.
 //!
-//! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its process.
-//! Everything a worker says is bounded, and a worker that says what no shim says is ended ([`conduct`]); a message that
-//! names an invocation counts only if that worker runs it or has just run it. Before an end is reported, all that the
-//! process has written is read.
+//! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its
+//! process. A worker's output is bounded, and a worker that sends anything the shim never sends is ended ([`conduct`]);
+//! a message that names an invocation counts only if that worker runs it or has just run it. All output of the process
+//! is read before its end is reported.
 //!
-//! This module decides nothing about how many workers there are: that is `scheduler`.
+//! The number of workers is decided by `scheduler`, not here.
 
 mod blueprint;
 mod boot;
@@ -81,49 +81,49 @@ use tokio::{
 };
 use words::Words;
 
-/// A process with a function in it.
+/// A process with a function loaded.
 #[derive(Debug)]
 pub struct Worker {
     shared: Arc<Shared>,
     link: Link,
-    /// From the spawn, or the claim of a prewarmed process, until the function was loaded.
+    /// Time from the spawn, or the claim of a prewarmed process, until the function was loaded.
     pub start_time: Duration,
     /// When the function was loaded.
     pub ready_at: Instant,
-    /// Whether a prewarmed process was claimed for it, or one was spawned.
+    /// Whether the worker came from a prewarmed process or from a new one.
     pub kind: ColdStart,
-    /// The network it has.
+    /// Network access of the worker.
     pub network: Network,
-    /// What it said of its function when it had loaded it.
+    /// The shim's answer to the assignment, about the loaded function.
     pub assigned: Assigned,
-    /// Which variables it has.
+    /// The set of variables the worker was given.
     pub worn: Worn,
-    /// What it needs without having leaked anything: the memory it had when it had settled in; 0 before.
+    /// Private memory in bytes once the worker had settled, the baseline for leak detection; 0 before.
     memory_at_first: AtomicU64,
 }
 
-/// How long a worker that is ready goes on loading what its function needs at all.
+/// Time after its start in which a worker may still load what its function always needs.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// What a worker and its supervisor both see.
+/// State shared by a worker and its supervisor.
 #[derive(Debug)]
 struct Shared {
     process: launch::Process,
-    /// What limits it and all it has started.
+    /// Control group that limits the process and everything it has started.
     group: Option<Arc<Group>>,
-    /// The memory that the group's limit is made for; 0 before there is a function.
+    /// The private-memory limit that the group was last given; 0 before there is a function.
     group_memory_max: AtomicU64,
     /// The daemon's end of the control channel.
     control: Arc<UnixStream>,
     calls: Calls,
     ping: Ping,
     gauge: Option<launch::MemoryGauge>,
-    /// What the gauge showed when it was last read; 0 before.
+    /// Private memory in bytes at the last reading of the gauge; 0 before.
     memory: AtomicU64,
-    /// Set when it gets its function.
+    /// Set when the function is assigned.
     owner: OnceLock<Owner>,
     words: Words,
-    /// Why it was killed, if it was: set before the signal is sent.
+    /// Reason for the kill, if any: set before the signal is sent.
     kill_reason: OnceLock<KillReason>,
     /// Set once, when the process has been reaped.
     exit: watch::Sender<Option<Exit>>,
@@ -134,42 +134,42 @@ struct Shared {
 struct Owner {
     function_id: FunctionId,
     version: VersionLabel,
-    /// Bytes of private memory it may have; its pool's, so that it follows the function's settings.
+    /// Limit of private memory in bytes; shared with the pool, so that it follows the function's settings.
     memory_max: Arc<AtomicU64>,
-    /// Masks its secrets in what it writes, if it has any.
+    /// Masks the function's secrets in the worker's output, if it has any.
     scrubber: Option<Scrubber>,
 }
 
 /// Why the daemon ended a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillReason {
-    /// It is not needed any more.
+    /// The worker is not needed any more.
     Stop,
-    /// Its invocation took too long.
+    /// The invocation took too long.
     Deadline,
-    /// It had more memory than its function may have.
+    /// The worker used more memory than its function may use.
     OutOfMemory {
-        /// Private memory it had, in bytes.
+        /// Private memory found, in bytes.
         found: u64,
-        /// Private memory it may have, in bytes.
+        /// Limit of private memory, in bytes.
         max: u64,
     },
-    /// It did not start in time.
+    /// The worker did not start in time.
     StartTimeout,
-    /// It could not be reached; mostly because it had ended by itself.
+    /// The worker could not be reached, mostly because it had ended by itself.
     Unreachable,
-    /// It did what the shim never does.
+    /// The worker did something the shim never does.
     Protocol(Violation),
 }
 
 /// How a worker ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// What the kernel said.
+    /// Exit status as the kernel reported it.
     pub status: ExitStatus,
-    /// Why the daemon ended it, if it did.
+    /// Reason why the daemon ended the worker, if it did.
     pub reason: Option<KillReason>,
-    /// The last lines it wrote: of the start, or of the invocation that [`Worker::exited_during`] was asked about.
+    /// Last lines of output: of the start, or of the invocation that was given to [`Worker::exited_during`].
     pub last_words: Vec<String>,
 }
 
@@ -177,10 +177,10 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             Some(KillReason::OutOfMemory { found, max }) => {
-                return write!(f, "it had {} MiB of memory and may have {} MiB", found >> 20, max >> 20);
+                return write!(f, "it used {} MiB of memory; the limit is {} MiB", found >> 20, max >> 20);
             }
             Some(KillReason::Deadline) => {
-                return f.write_str("it was ended because an invocation took too long and did not end there");
+                return f.write_str("it was ended because an invocation took too long and did not stop");
             }
             Some(KillReason::Protocol(violation)) => {
                 return write!(f, "it was ended because it broke the protocol: {violation}");
@@ -226,52 +226,52 @@ impl Worker {
         }
     }
 
-    /// Whether it runs an invocation.
+    /// Whether an invocation is running.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.shared.calls.is_running()
     }
 
-    /// The invocation is over, as far as this worker is concerned.
+    /// Marks the invocation as over, as far as this worker is concerned.
     pub fn ended(&self, invocation: InvocationId) {
         self.shared.calls.end(invocation);
     }
 
-    /// Resolves, with a value or without, when the worker has said that this invocation, which its caller is done with,
-    /// is over there too; or when the worker has died.
+    /// Resolves, with a value or without, when the worker has reported that this invocation, whose caller is done with
+    /// it, has settled, or when the worker has died.
     pub fn settled(&self, invocation: InvocationId) -> oneshot::Receiver<()> {
         self.shared.calls.settled(invocation)
     }
 
-    /// Asks the worker to say when an invocation has settled whose connection was dropped.
+    /// Asks the worker to report when an invocation whose connection was dropped has settled.
     pub fn dropped(&self, invocation: InvocationId) {
-        // A channel that is full belongs to a worker that does not read it; the deadline ends that one.
+        // A full channel means that the worker does not read it; the deadline ends that worker.
         if let Err(error) = self.shared.tell(&ToWorker::Dropped { invocation: invocation.to_string() }) {
             tracing::debug!(pid = self.pid(), %error, "cannot write to a worker's control channel");
         }
     }
 
-    /// Asks the worker whether its event loop turns, unless it has not answered the last time yet.
+    /// Asks the worker whether its event loop turns, unless an earlier ping is still unanswered.
     pub fn ping(&self) {
         self.shared.ping.ask(Instant::now(), |number| self.shared.tell(&ToWorker::Ping { number }).is_ok());
     }
 
-    /// How long the last [`Self::ping`] has gone unanswered; none when it was answered, or never asked.
+    /// Time for which the last [`Self::ping`] has gone unanswered; `None` if it was answered or none was sent.
     ///
-    /// A worker that cannot be asked, because it does not read its channel, counts as one that does not answer.
+    /// A worker whose channel is full, because it does not read it, counts as not answering.
     #[must_use]
     pub fn blocked_for(&self, now: Instant) -> Option<Duration> {
         self.shared.ping.unanswered_for(now)
     }
 
-    /// Private memory of the process in bytes, as [`Spawner::enforce_memory`] last found it; 0 before the first time.
+    /// Private memory of the process in bytes, at the last [`Spawner::enforce_memory`]; 0 before the first.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.shared.memory.load(Ordering::Relaxed)
     }
 
-    /// Whether it has as much memory as that, and half as much again as it began with: a function that needs so much from
-    /// the start is not helped by a new worker. To be asked after each look at the memory.
+    /// Whether the worker uses at least `bytes`, and half as much again as it began with: a new worker would not help a
+    /// function that needs that much from the start. Call this after each reading of the memory.
     #[must_use]
     pub fn has_grown_to(&self, bytes: u64) -> bool {
         let memory = self.memory_bytes();
@@ -283,23 +283,23 @@ impl Worker {
         memory >= bytes.max(at_first + at_first / 2)
     }
 
-    /// Ends the process and all it has started, at once. The first reason stands.
+    /// Ends the process and everything it has started, at once. The first reason given is kept.
     pub fn kill(&self, reason: KillReason) {
         self.shared.kill(reason);
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the process to end.
     pub async fn exited(&self) -> Exit {
         self.shared.exited().await
     }
 
-    /// Waits for the end of the process, for the report to the caller of an invocation that it ran.
+    /// Waits for the process to end, and returns the lines that the caller of this invocation may see.
     pub async fn exited_during(&self, invocation: InvocationId) -> Exit {
         let exit = self.shared.exited().await;
         Exit { last_words: self.shared.words.of(invocation), ..exit }
     }
 
-    /// How it ended, if it has.
+    /// Exit of the process, if it has ended.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         self.shared.exit.borrow().clone()
@@ -310,36 +310,37 @@ impl Shared {
     fn kill(&self, reason: KillReason) {
         let _ = self.kill_reason.set(reason);
         self.process.kill_tree();
-        // What has left its process group as well, where no namespace ends with the process.
+        // Reaches processes that left the process group, where no namespace ends with the process.
         if let Some(group) = &self.group {
             group.kill();
         }
     }
 
-    /// Has its group's limits apply to it, and to all that it starts from then on, where they do not yet.
+    /// Moves the process into its control group, so that the group's limits apply to it and to everything it starts
+    /// from then on.
     fn enter_group(&self) -> io::Result<()> {
         let entered = self.group.as_ref().and_then(|group| self.process.with_pid(|pid| group.add(pid)));
         entered.unwrap_or(Ok(()))
     }
 
-    /// Has the kernel end it at this much private memory, as far as it has a control group: between two looks at its
-    /// memory a process can take any amount.
+    /// Sets the kernel's limit of private memory, if the process has a control group: between two readings a process
+    /// can allocate any amount.
     fn limit_memory(&self, max: u64) {
         let Some(group) = &self.group else { return };
         if self.group_memory_max.swap(max, Ordering::Relaxed) == max {
             return;
         }
         if let Err(error) = group.set_memory_max(max.saturating_add(sandbox::GROUP_OVERHEAD_BYTES)) {
-            tracing::debug!(pid = self.process.pid(), %error, "the limit of a worker's control group stays");
+            tracing::debug!(pid = self.process.pid(), %error, "cannot change a worker's group memory limit");
         }
     }
 
-    /// Whether the kernel has ended something that an invocation has started, for the memory of all of it together.
+    /// Whether the kernel has killed a process of this group for the group's memory while an invocation runs.
     fn has_lost_a_process(&self) -> bool {
         self.calls.is_running() && self.group.as_ref().is_some_and(|group| group.out_of_memory_kills() > 0)
     }
 
-    /// Why it was ended, if it was: by the daemon, or by the kernel for its memory.
+    /// Reason why the worker was ended: by the daemon, or by the kernel for its memory.
     fn end_reason(&self, status: ExitStatus) -> Option<KillReason> {
         if status.signal() == Some(libc::SIGKILL) && self.group.as_ref().is_some_and(|it| it.out_of_memory_kills() > 0)
         {
@@ -350,7 +351,7 @@ impl Shared {
         self.kill_reason.get().copied()
     }
 
-    /// Writes on the control channel, as a whole or not at all.
+    /// Writes a message to the control channel, as a whole or not at all.
     fn tell(&self, message: &ToWorker) -> io::Result<()> {
         let mut line = serde_json::to_vec(message).expect("plain data serialises");
         line.push(b'\n');
@@ -363,7 +364,7 @@ impl Shared {
         exit.clone().expect("it was waited for")
     }
 
-    /// Reads and remembers the memory that it shares with nobody, in bytes; none once it is gone.
+    /// Reads and stores the private memory of the process, in bytes; `None` once the process is gone.
     fn measure_memory(&self) -> Option<u64> {
         let found = self.gauge.as_ref()?.private_bytes()?;
         self.memory.store(found, Ordering::Relaxed);

@@ -1,22 +1,22 @@
-//! Whether a worker's event loop turns: one question at a time, and how long it has gone unanswered.
+//! Checks whether a worker's event loop turns: one open ping at a time, and how long it has gone unanswered.
 //!
 //! ```text
 //! nothing asked ──ask──▶ asked, not sent ──sent──▶ asked ──the right answer──▶ nothing asked
 //! ```
 //!
-//! The time counts from the first attempt: a channel that takes no more is one that the worker does not read.
+//! The time counts from the first attempt: a full channel is one that the worker does not read.
 
 use super::conduct::Violation;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
-/// The question to one worker.
+/// The open ping of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Ping(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Of the last question; 0 before the first.
+    /// Number of the last ping; 0 before the first.
     number: u64,
     asked: Option<Asked>,
 }
@@ -24,13 +24,13 @@ struct State {
 #[derive(Debug)]
 struct Asked {
     since: Instant,
-    /// Whether the channel has taken it.
+    /// Whether the channel has taken the ping.
     sent: bool,
 }
 
 impl Ping {
-    /// Asks, unless a question is on its way. `send` writes a numbered question and says whether it went out; one that
-    /// did not goes out with a later call.
+    /// Sends a ping unless one is open. `send` writes a numbered ping and returns whether it went out; one that did not
+    /// goes out with a later call.
     pub(super) fn ask(&self, now: Instant, send: impl FnOnce(u64) -> bool) {
         let mut state = self.0.lock();
         let State { number, asked } = &mut *state;
@@ -39,19 +39,19 @@ impl Ping {
             Asked { since: now, sent: false }
         });
         if !asked.sent {
-            // Under the lock, so that no two go out: it is one write that does not wait.
+            // Sent under the lock, so that only one goes out: this is one write that does not wait.
             asked.sent = send(*number);
         }
     }
 
-    /// The worker answers.
+    /// Handles an answer of the worker.
     pub(super) fn answer(&self, number: u64) -> Result<(), Violation> {
         let mut state = self.0.lock();
         let is_right = state.number == number && state.asked.take_if(|asked| asked.sent).is_some();
         if is_right { Ok(()) } else { Err(Violation::PongUnasked) }
     }
 
-    /// How long the question has gone unanswered; none without a question.
+    /// Time for which the ping has gone unanswered; `None` if no ping is open.
     pub(super) fn unanswered_for(&self, now: Instant) -> Option<Duration> {
         let since = self.0.lock().asked.as_ref()?.since;
         Some(now.saturating_duration_since(since))
@@ -95,12 +95,12 @@ mod tests {
         for number in [0, 2, u64::MAX] {
             assert_eq!(ping.answer(number), Err(Violation::PongUnasked));
         }
-        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "an answer ahead of its question is none");
+        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "an answer before its question does not count");
         assert_eq!(ping.answer(1), Ok(()));
         assert_eq!(ping.answer(1), Err(Violation::PongUnasked));
         ping.ask(start, |_| true);
         assert_eq!(ping.answer(1), Err(Violation::PongUnasked));
-        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "the answer to an older question is none");
+        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "the answer to an older question does not count");
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         let (ping, start) = (Ping::default(), Instant::now());
         ping.ask(start, |_| false);
         assert_eq!(ping.answer(1), Err(Violation::PongUnasked));
-        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "nobody can answer what was not sent");
+        assert_eq!(ping.unanswered_for(start + SECOND), Some(SECOND), "a ping that was not sent cannot be answered");
         let mut sent = 0;
         ping.ask(start + SECOND, |number| {
             sent = number;

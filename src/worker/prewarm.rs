@@ -1,11 +1,11 @@
-//! Processes that wait for a function, so that a cold start costs the import and not the start of Bun.
+//! Prewarmed processes, so that a cold start costs the import and not the start of Bun.
 
 use super::boot::Booted;
 use parking_lot::Mutex;
 use std::time::Duration;
 use tokio::{sync::Notify, time::timeout};
 
-/// How often the stock is looked through for processes that have died.
+/// Interval at which the stock is checked for processes that have died.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The prewarmed processes.
@@ -29,25 +29,25 @@ impl Stock {
         stock
     }
 
-    /// Whether there is to be any.
+    /// Whether any processes are wanted.
     pub(super) fn is_used(&self) -> bool {
         self.state.lock().wanted > 0
     }
 
-    /// How many there are.
+    /// Number of waiting processes.
     pub(super) fn len(&self) -> usize {
         self.state.lock().waiting.len()
     }
 
-    /// One of them, if any lives. The stock is not filled up before [`Self::refill`]: the start of another would only
-    /// slow down the import that this one is for.
+    /// Takes a living process, if there is one. The stock is not filled up before [`Self::refill`]: starting another
+    /// process would slow down the import that this one is for.
     pub(super) fn take(&self) -> Option<Booted> {
         let mut state = self.state.lock();
         state.waiting.retain(Booted::is_alive);
         state.waiting.pop()
     }
 
-    /// Adds one, or gives it back if there are enough.
+    /// Adds a process, or gives it back if there are enough.
     pub(super) fn put(&self, booted: Booted) -> Option<Booted> {
         let mut state = self.state.lock();
         if state.closed || state.waiting.len() >= state.wanted {
@@ -57,12 +57,12 @@ impl Stock {
         None
     }
 
-    /// Has what is missing made now.
+    /// Triggers the start of missing processes.
     pub(super) fn refill(&self) {
         self.changed.notify_one();
     }
 
-    /// Changes how many there should be. Those that wait are ended, because they were made under the old limits.
+    /// Changes the wanted number. Waiting processes are ended, because they were made under the old limits.
     pub(super) fn set_wanted(&self, wanted: usize) {
         let old = {
             let mut state = self.state.lock();
@@ -73,13 +73,13 @@ impl Stock {
         self.refill();
     }
 
-    /// Ends them all, and takes no more.
+    /// Ends all processes and accepts no more.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.set_wanted(0);
     }
 
-    /// Waits until one is missing.
+    /// Waits until a process is missing.
     pub(super) async fn missing(&self) {
         loop {
             {
@@ -89,7 +89,7 @@ impl Stock {
                     return;
                 }
             }
-            // A process that dies while it waits tells nobody.
+            // A process that dies while it waits sends no notification, so the stock is polled too.
             let _ = timeout(LOOK_EVERY, self.changed.notified()).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The folder of a daemon's workers, and what an earlier daemon has left of them.
+//! The folder of a daemon's workers, and the removal of what an earlier daemon left there.
 
 use super::{
     cgroup::{self, Cgroups},
@@ -12,37 +12,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The folder of the workers: no process, control group or file of an earlier daemon is left.
+/// The folder of the workers, free of processes, control groups and files of an earlier daemon.
 ///
-/// To have one comes before all else that a daemon does but the lock of its data directory: what has outlived an earlier
-/// daemon may hold the address that is bound next.
+/// A daemon prepares this folder before anything else but the lock of its data directory: a process that outlived an
+/// earlier daemon may hold the address that is bound next.
 #[derive(Debug)]
 pub struct RunFolder {
     pub(super) path: PathBuf,
-    /// What the processes bear that are started from now on.
+    /// The mark of all processes that are started from now on.
     pub(super) mark: Option<Mark>,
-    /// The control groups for workers, or why there are none; not looked for without a sandbox.
+    /// Control groups for workers, or the reason why they are unavailable; `None` without a sandbox.
     pub(super) cgroups: Option<Result<Cgroups, cgroup::Unavailable>>,
 }
 
 impl RunFolder {
-    /// Ends what is left of an earlier daemon and empties the folder, which lies in the data directory. To be called by
-    /// who has the lock of that.
+    /// Ends what is left of an earlier daemon and empties the folder, which lies in the data directory. The caller must
+    /// hold the lock of that directory.
     ///
-    /// Blocks: some milliseconds, with left-overs until they are dead, for four seconds at most.
+    /// Blocks: some milliseconds, or with left-overs until they are dead, four seconds at most.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be created or the data directory cannot be read.
     pub fn clear(path: &Path, sandbox: &SandboxOptions) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
-        // First, because a group ends what starts processes faster than they can be found one by one.
+        // Comes first, because a group ends processes that start others faster than they can be found one by one.
         let cgroups = sandbox::find_cgroups(sandbox, &path);
         let mark = Mark::of(path.parent().unwrap_or(Path::new("/")))?;
         match mark {
             Some(mark) => orphans::end(mark),
             None => tracing::warn!(
-                "what functions leave behind when this daemon is killed cannot be found at its next start: limits on \
-                 resident memory or on file locks are set already (`ulimit -Hm`, LimitRSS=, LimitLOCKS=); remove them"
+                "cannot mark the processes of functions, so those that outlive a killed daemon will not be found at \
+                 the next start: remove the limits on resident memory and file locks (`ulimit -Hm`, LimitRSS=, \
+                 LimitLOCKS=)"
             ),
         }
         folder::make_empty(&path)?;

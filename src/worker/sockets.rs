@@ -1,8 +1,8 @@
-//! Whether a connection on this machine was opened by a function.
+//! Detects connections from this machine that a function has opened.
 //!
-//! A function that has the network reaches whatever listens on the machine's loopback addresses, the daemon included, and
-//! looks like any program there. The kernel says whose a socket is: by its user where each worker has one of its own, else
-//! by the processes that have it open. Both are read from `/proc`, which takes milliseconds on a busy machine.
+//! A function with network access reaches every listener on the machine's loopback addresses, the daemon included, and
+//! looks like any local program. The kernel shows the owner of a socket: its user, where each worker has a user of its
+//! own, else the processes that have it open. Both are read from `/proc`, which takes milliseconds on a busy machine.
 
 use super::Spawner;
 use nix::unistd::{Pid, geteuid};
@@ -11,10 +11,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-/// Ancestors of a process that are looked at.
+/// Maximum ancestors of a process to examine.
 const ANCESTORS_MAX: usize = 64;
 
-/// A socket as `/proc/net/tcp` and `/proc/net/tcp6` show it.
+/// A socket as listed in `/proc/net/tcp` and `/proc/net/tcp6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     local: SocketAddr,
@@ -24,8 +24,8 @@ struct Row {
 }
 
 impl Spawner {
-    /// Whether a worker, or what one has started, has opened the connection from `peer` to this port of this machine. Also
-    /// where the system does not say who has: then it may have been one. Blocks.
+    /// Whether a worker, or a process it started, has opened the connection from `peer` to this port of this machine.
+    /// Also true if the system does not show the owner, because that may be a worker. Blocks.
     #[must_use]
     pub fn has_opened(&self, peer: SocketAddr, port: u16) -> bool {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -37,7 +37,7 @@ impl Spawner {
         if let Some(is_workers) = self.sandbox.is_worker_user(row.user) {
             return is_workers;
         }
-        // Without users of their own workers are the daemon's user, as seen from here.
+        // Workers without users of their own run as the daemon's user, as seen from here.
         if row.user != geteuid().as_raw() {
             return false;
         }
@@ -45,8 +45,8 @@ impl Spawner {
         owners.is_empty() || owners.into_iter().any(|pid| self.descends_from_worker(pid))
     }
 
-    /// Whether a process or one of its ancestors is a worker. The ancestors tell where a process has left the group and
-    /// the session of its worker, unless it was given to another parent.
+    /// Whether a process or one of its ancestors is a worker. The ancestors reveal a process that has left the group
+    /// and the session of its worker, unless it was given to another parent.
     fn descends_from_worker(&self, process: i32) -> bool {
         let own = std::process::id() as i32;
         let ancestors = std::iter::successors(Some(process), |pid| parent(*pid));
@@ -55,21 +55,21 @@ impl Spawner {
     }
 }
 
-/// The sockets of TCP in this process's network namespace that a process has open.
+/// TCP sockets in this process's network namespace that a process has open.
 fn rows() -> impl Iterator<Item = Row> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let rows: Vec<Row> = tables.iter().flat_map(|table| table.lines().filter_map(row)).collect();
     rows.into_iter().filter(|row| row.inode != 0)
 }
 
-/// A line of a table; none of what is no socket, such as the head.
+/// Parses a line of the table; `None` for lines that are not sockets, such as the head.
 fn row(line: &str) -> Option<Row> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let [_, local, remote, _, _, _, _, user, _, inode, ..] = fields[..] else { return None };
     Some(Row { local: address(local)?, remote: address(remote)?, user: user.parse().ok()?, inode: inode.parse().ok()? })
 }
 
-/// `0100007F:1F90`: the words of an address as the machine has them in memory, and the port.
+/// Parses an address such as `0100007F:1F90`: its words as the machine has them in memory, and the port.
 fn address(text: &str) -> Option<SocketAddr> {
     let (words, port) = text.split_once(':')?;
     let word = |at: usize| u32::from_str_radix(words.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
@@ -87,7 +87,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// The processes that have a socket open, as far as this one may see that.
+/// Processes that have a socket open, as far as this process may see them.
 fn owners(inode: u64) -> Vec<i32> {
     let wanted = format!("socket:[{inode}]");
     let has_it = |pid: &i32| {
@@ -100,7 +100,7 @@ fn owners(inode: u64) -> Vec<i32> {
 
 fn parent(process: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name before it may have any characters, brackets and blanks included.
+    // The name in the preceding field may have any characters, brackets and blanks included.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 

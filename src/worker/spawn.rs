@@ -1,4 +1,4 @@
-//! From a [`Blueprint`] to a [`Worker`] that has loaded its function.
+//! Turns a [`Blueprint`] into a [`Worker`] that has loaded its function.
 
 use super::{
     Blueprint, KillReason, Launcher, RunFolder, Runtime, Shared, SpawnLimits, SpawnerError, StartError, Worker,
@@ -44,14 +44,14 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-/// Makes workers.
+/// Starts workers and owns their processes.
 #[derive(Debug)]
 pub struct Spawner {
     pub(super) launcher: Launcher,
     pub(super) runtime: Runtime,
     pub(super) sandbox: Sandbox,
     pub(super) cgroups: Option<Cgroups>,
-    /// What every process that is started bears.
+    /// Mark of every started process.
     mark: Option<Mark>,
     report: Report,
     logs: Arc<Logs>,
@@ -60,20 +60,20 @@ pub struct Spawner {
     tasks: TaskTracker,
     /// Prewarmed processes, with a network and without.
     stocks: [Stock; 2],
-    /// Every process there is, those that start included.
+    /// Every process, including those that are starting.
     processes: Mutex<Vec<Weak<Shared>>>,
-    /// Throw-away processes that run, by their ids.
+    /// Process ids of the running throw-away processes.
     pub(super) tools: Arc<Mutex<HashSet<u32>>>,
-    /// Bytes of private memory that all of them had when it was last read.
+    /// Private memory of all processes in bytes, at the last reading.
     memory: AtomicU64,
 }
 
-/// Whether somebody waits for a worker.
+/// Whether somebody waits for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Urgency {
-    /// Its start gives way to everything else.
+    /// The start yields to everything else.
     Low,
-    /// It starts like any process.
+    /// The worker starts like any process.
     Normal,
 }
 
@@ -105,7 +105,7 @@ impl Spawner {
         let mut missing = Vec::new();
         match cgroups {
             Some(Ok(cgroups)) => spawner.cgroups = Some(cgroups),
-            Some(Err(error)) => missing.push(format!("limits for all that a function starts together: {error}")),
+            Some(Err(error)) => missing.push(format!("limits on all processes of a function together: {error}")),
             None => {}
         }
         spawner.choose_sandbox(&sandbox, &path).await?;
@@ -143,8 +143,8 @@ impl Spawner {
         }
     }
 
-    /// Starts a worker in the sandbox. What takes too long is tried once more: that is a busy machine sooner than one
-    /// that does not offer what the sandbox needs.
+    /// Starts a worker in the sandbox. A start that takes too long is tried once more: a busy machine is likelier than
+    /// one that does not offer what the sandbox needs.
     async fn trial(&self) -> Result<Booted, sandbox::Failure> {
         match self.boot_ahead(Network::On, Urgency::Normal).await {
             Err(StartError::Timeout { .. }) => self.boot_ahead(Network::On, Urgency::Normal).await,
@@ -156,13 +156,13 @@ impl Spawner {
         })
     }
 
-    /// What workers are kept from.
+    /// The isolation of workers that is in effect.
     #[must_use]
     pub fn sandbox(&self) -> &Report {
         &self.report
     }
 
-    /// The Bun that workers run on.
+    /// The Bun runtime of the workers.
     #[must_use]
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
@@ -178,7 +178,7 @@ impl Spawner {
         }
     }
 
-    /// Reads the memory of every process, and ends workers that have more than their function may have.
+    /// Reads the memory of every process, and ends workers that use more than their function may.
     ///
     /// Takes about a microsecond for each process.
     pub fn enforce_memory(&self) {
@@ -186,7 +186,7 @@ impl Spawner {
         for worker in self.processes() {
             let Some(found) = worker.measure_memory() else { continue };
             total += found;
-            // A process without a function has nothing in it that could grow.
+            // A process without a function contains nothing that could grow.
             let Some(owner) = worker.owner.get() else { continue };
             let max = owner.memory_max.load(Ordering::Relaxed);
             worker.limit_memory(max);
@@ -200,7 +200,7 @@ impl Spawner {
         self.memory.store(total, Ordering::Relaxed);
     }
 
-    /// Private memory of all processes in bytes, the prewarmed included, as [`Self::enforce_memory`] last found it.
+    /// Private memory of all processes in bytes, prewarmed ones included, at the last [`Self::enforce_memory`].
     #[must_use]
     pub fn measured_memory(&self) -> u64 {
         self.memory.load(Ordering::Relaxed)
@@ -213,9 +213,9 @@ impl Spawner {
         }
     }
 
-    /// Whether a process is a worker, or a throw-away process, or was started by one, as its group and session tell, and
-    /// its mark: a worker leads both, and what it starts is in them unless it has left both. A process that has ended
-    /// cannot be told any more and counts as one.
+    /// Whether a process is a worker or a throw-away process, or was started by one. Its group, session and mark tell:
+    /// a worker leads both a group and a session, and its descendants are in them unless they have left both. A process
+    /// that has ended cannot be identified any more and counts as one.
     #[must_use]
     pub fn is_worker(&self, process: Pid) -> bool {
         let (Ok(group), Ok(session)) = (getpgid(Some(process)), getsid(Some(process))) else { return true };
@@ -229,7 +229,7 @@ impl Spawner {
         self.processes().iter().any(leads) || is_tool() || is_marked()
     }
 
-    /// Private memory of all processes in bytes, read now.
+    /// Reads the private memory of all processes now, in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.processes().iter().filter_map(|worker| worker.measure_memory()).sum()
@@ -248,27 +248,27 @@ impl Spawner {
         alive
     }
 
-    /// Waits until the last worker's supervisor has ended; no worker may be started any more.
+    /// Waits until the last worker's supervisor has ended; no worker may be started after this.
     pub async fn drained(&self) {
         self.stocks.iter().for_each(Stock::close);
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Loads the function into a prewarmed process. `None` if there is none, or none that lives.
+    /// Loads the function into a prewarmed process. `None` if no living one is in stock.
     ///
-    /// Like [`Self::spawn`], cancelled it leaves no process behind.
+    /// Leaves no process behind when cancelled, like [`Self::spawn`].
     pub async fn claim(&self, blueprint: &Blueprint) -> Option<Result<Worker, StartError>> {
         let (asked, limits) = (Instant::now(), **self.limits.load());
         let stock = self.stock(blueprint.network.get());
         if !stock.is_used() {
-            // From now on there is somebody for them.
+            // From now on, processes of this kind have a user.
             stock.set_wanted(limits.prewarmed_workers);
         }
         let worker = stock.take()?.assign(blueprint, &limits, asked, ColdStart::Prewarmed).await;
-        // Only now: the start of another process would have slowed down this import.
+        // Only after the import, which the start of another process would have slowed down.
         stock.refill();
-        // One that has ended may have done so before it was claimed; a new process tells for sure.
+        // The process may have ended before the claim; a new process tells for sure.
         Some(worker).filter(|worker| !matches!(worker, Err(StartError::Exited(_))))
     }
 
@@ -281,8 +281,8 @@ impl Spawner {
 
     /// Starts a process and loads the function into it.
     ///
-    /// `permit` is dropped before the import: that is the function's own code, and may take as long as it likes within
-    /// the start's time without holding up the starts of others.
+    /// `permit` is dropped before the import: the import runs the function's own code, which may take all of the start
+    /// time without holding up other starts.
     pub async fn spawn<P>(&self, blueprint: &Blueprint, permit: P) -> Result<Worker, StartError> {
         let (asked, limits) = (Instant::now(), **self.limits.load());
         let booted = self.boot(&limits, blueprint.network.get(), Urgency::Normal).await?;
@@ -290,14 +290,14 @@ impl Spawner {
         booted.assign(blueprint, &limits, asked, ColdStart::Spawned).await
     }
 
-    /// Starts a process, loads the function into it and ends it: only what loading it was like is of interest.
+    /// Starts a process, loads the function into it and ends it: only the result of loading is of interest.
     pub async fn rehearse(&self, blueprint: &Blueprint) -> Result<Assigned, StartError> {
         let worker = self.spawn(blueprint, ()).await?;
         worker.kill(KillReason::Stop);
         Ok(worker.assigned)
     }
 
-    /// Waits until a prewarmed process of either kind is missing.
+    /// Waits until a prewarmed process is missing; returns its kind.
     pub async fn prewarm_missing(&self) -> Network {
         let [with, without] = &self.stocks;
         tokio::select! {
@@ -306,7 +306,7 @@ impl Spawner {
         }
     }
 
-    /// Makes one prewarmed process.
+    /// Starts one prewarmed process.
     pub async fn prewarm(&self, network: Network) -> Result<(), StartError> {
         let booted = self.boot_ahead(network, Urgency::Low).await?;
         drop(self.stock(network).put(booted));
@@ -322,7 +322,7 @@ impl Spawner {
         Ok(booted)
     }
 
-    /// How many processes wait for a function.
+    /// Number of processes that wait for a function.
     #[must_use]
     pub fn prewarmed(&self) -> usize {
         self.stocks.iter().map(Stock::len).sum()
@@ -331,16 +331,16 @@ impl Spawner {
     async fn boot(&self, limits: &SpawnLimits, network: Network, urgency: Urgency) -> Result<Booted, StartError> {
         let slot = Arc::new(self.sandbox.slot(self.cgroups.as_ref())?);
         let (shared, ready) = self.start_process(&slot, limits, network).await?;
-        // Not before it executes Bun: until then the thread that starts all processes waits for it, and on a full machine
-        // one of low priority would hold up every other start.
+        // Only once the process executes Bun: until then the thread that starts all processes waits for it, and on a
+        // full machine a process of low priority would hold up every other start.
         if let (Urgency::Low, Some(group)) = (urgency, slot.group())
             && let Err(error) = group.set_low_priority(true)
         {
-            tracing::warn!(%error, "a start that nobody waits for gives way to nothing");
+            tracing::warn!(%error, "cannot lower the priority of a background start");
         }
         let entering = {
             let shared = Arc::clone(&shared);
-            // Beside the start of Bun, because it may take as long.
+            // Concurrent with the start of Bun, because it may take as long.
             spawn_blocking(move || shared.enter_group())
         };
         let booted = Booted::new(shared, slot, network, ready, limits).await?;
@@ -407,7 +407,7 @@ impl Spawner {
     }
 }
 
-/// Everything in a worker's environment before its function's variables.
+/// Returns a worker's environment before its function's variables.
 pub(super) fn environment(folder: &Path) -> Vec<(String, String)> {
     let folder = folder.to_string_lossy();
     [

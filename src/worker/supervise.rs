@@ -1,5 +1,5 @@
-//! The one task beside each worker: it reads what the worker says and notices its end. What the worker may say, and what
-//! happens if it says something else, is in [`super::conduct`].
+//! The supervising task of each worker: reads the worker's output and notices its end. [`super::conduct`] has the rules
+//! for the output, and for breaches of them.
 
 use super::{
     Exit, KillReason, Owner, Shared, SpawnLimits,
@@ -26,10 +26,10 @@ use tokio::{net::UnixStream, sync::oneshot, time::sleep_until};
 /// Bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// What is read of each stream after the process has ended.
+/// Maximum bytes read of each stream after the process has ended.
 const REMAINDER_BYTES_MAX: usize = 256 * 1024;
 
-/// The daemon's ends of what a worker writes on.
+/// The daemon's ends of the channels that a worker writes to.
 pub(super) struct Streams {
     pub(super) control: Arc<UnixStream>,
     pub(super) stdout: Tap,
@@ -45,15 +45,15 @@ pub(super) struct Supervisor {
     stderr: Input,
 }
 
-/// How far a stream was read.
+/// Reading state of one stream.
 struct Input {
     lines: Lines,
-    /// Whether there may be more.
+    /// Whether the stream may have more data.
     open: bool,
     pace: Pace,
 }
 
-/// What the worker says, on its way into the log.
+/// Path of the worker's messages into the log.
 struct Voice {
     shared: Arc<Shared>,
     logs: Arc<Logs>,
@@ -61,9 +61,9 @@ struct Voice {
     /// Taken by the first `ready`.
     ready: Option<oneshot::Sender<()>>,
     bounds: Bounds,
-    /// To how many bytes a line of its output is cut.
+    /// Bytes to which a line of output is cut.
     output_bytes_max: usize,
-    /// It has said what it must not say: nothing it says on its control channel counts any more.
+    /// The worker has broken the protocol: further lines on its control channel are ignored.
     is_rogue: bool,
 }
 
@@ -110,8 +110,8 @@ impl Supervisor {
         voice.report_exit(status);
     }
 
-    /// Reads what is left once the process has ended: its last lines belong into the report of its end. The descriptors
-    /// are read themselves, because the runtime may not have heard yet that there is something on them.
+    /// Reads the remaining output once the process has ended, because its last lines belong in the report of its end.
+    /// The descriptors are read directly, because the runtime may not have been notified of their data yet.
     fn drain(&mut self) {
         let Self { voice, streams, control, stdout, stderr } = self;
         let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&*streams.control, buffer)?);
@@ -159,7 +159,7 @@ impl Supervisor {
     }
 }
 
-/// Waits for that moment, or for ever.
+/// Waits until `moment`, or for ever without one.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment.into()).await,
@@ -172,19 +172,19 @@ impl Input {
         Self { lines: Lines::new(line_bytes_max), open: true, pace: Pace::new(lines_per_second_max) }
     }
 
-    /// Whether what comes is read, now.
+    /// Whether the stream is read at present.
     fn is_read(&self) -> bool {
         self.open && self.pace.paused_until().is_none()
     }
 
-    /// Reads what is there, about `bytes_max` at most, and takes its lines.
+    /// Reads the available data, about `bytes_max` at most, and passes its lines to `take`.
     fn read(
         &mut self,
         bytes_max: usize,
         mut try_read: impl FnMut(&mut [u8]) -> io::Result<usize>,
         mut take: impl FnMut(&[u8]),
     ) {
-        // Made anew at each read: a worker that says nothing holds no buffer.
+        // Allocated for each read, so that a silent worker holds no buffer.
         let mut buffer = vec![0; READ_BYTES];
         let (mut reads, mut lines, mut total) = (0, 0, 0);
         while self.open && total < bytes_max {
@@ -237,7 +237,7 @@ impl Voice {
         self.log(stream, level, self.shared.calls.writer(), message);
     }
 
-    /// Takes a line of the control channel. A worker that says what it must not say is ended.
+    /// Handles a line of the control channel. A breach of the protocol ends the worker.
     fn on_control_line(&mut self, line: &[u8]) {
         if self.is_rogue {
             return;
@@ -269,14 +269,14 @@ impl Voice {
         Ok(())
     }
 
-    /// Takes the function's secrets out of a line, which was cut if it has this many bytes.
+    /// Masks the function's secrets in a line, which was cut if it has `bytes_max` bytes.
     fn mask(&self, text: &mut String, bytes_max: usize) {
         if let Some(scrubber) = self.shared.scrubber() {
             *text = scrubber.scrub_line(text, bytes_max);
         }
     }
 
-    /// Keeps a line, unless the worker is over its rate.
+    /// Logs a line, unless the worker is over its rate.
     fn log(&mut self, stream: Stream, level: LogLevel, invocation: Option<InvocationId>, message: String) {
         match self.rate.admit(Instant::now()) {
             Admission::Keep => self.push(stream, level, invocation, message),
@@ -300,7 +300,7 @@ impl Voice {
     fn push(&self, stream: Stream, level: LogLevel, invocation: Option<InvocationId>, message: String) {
         let worker = self.shared.process.pid();
         let Some(owner) = self.shared.owner.get() else {
-            return tracing::warn!(worker, "a worker without a function says: {message}");
+            return tracing::warn!(worker, "output of a worker without a function: {message}");
         };
         self.logs.push(LogRecord {
             at: Timestamp::now(),
@@ -315,27 +315,27 @@ impl Voice {
     }
 }
 
-/// How many lines a shim can drop in a microsecond at most: it needs longer to write one into the text that it drops.
+/// Maximum lines that a shim can drop per microsecond: it needs longer to format the text of one that it drops.
 const DROPPED_PER_MICROSECOND: u64 = 1;
 
-/// For how long a shim may be silent and then say at once how many lines it has dropped.
+/// Longest silence after which a shim may report all the lines dropped meanwhile at once.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Counts lines in windows of a second.
+/// Counts lines in windows of one second.
 struct Rate {
     max: u32,
     since: Instant,
     kept: u32,
     dropped: u64,
-    /// How many more lines the worker may say it has dropped, as of `sayable_at`. Anybody in the worker can say so: more
-    /// than can be true does not count.
+    /// Dropped lines that the worker may still report, as of `sayable_at`. Any code in the worker can send such a
+    /// report, so an implausible number does not count.
     sayable: u64,
     sayable_at: Instant,
 }
 
 enum Admission {
     Keep,
-    /// A new window has begun and the last one dropped lines.
+    /// A new window has begun, and the last one dropped lines.
     KeepAfterReport,
     Drop,
 }
@@ -346,7 +346,7 @@ impl Rate {
         Self { max, since: now, kept: 0, dropped: 0, sayable: 0, sayable_at: now }
     }
 
-    /// Counts lines that the worker says it has dropped, as far as it can have had the time for so many.
+    /// Counts lines that the worker reports as dropped, as far as there was time to drop so many.
     fn add_said(&mut self, lines: u64, now: Instant) {
         let time = now.duration_since(self.sayable_at).min(SILENCE_MAX);
         let most = SILENCE_MAX.as_micros() as u64 * DROPPED_PER_MICROSECOND;

@@ -1,22 +1,22 @@
-//! The reading end of a pipe that can be left alone.
+//! The reading end of a pipe, which can be unwatched for a while.
 //!
-//! A runtime hears of each write to a pipe that it watches, even when nobody reads: a worker that writes single bytes
-//! would keep it busy all the same. One that is shut is not watched, and when it is full its writer waits.
+//! A runtime is notified of each write to a pipe that it watches, even when nobody reads: a worker that writes single
+//! bytes would still keep it busy. A shut tap is not watched, and its writer waits once the pipe is full.
 
 use std::{future, io, os::fd::OwnedFd};
 use tokio::net::unix::pipe;
 
-/// A pipe.
+/// The reading end of a pipe.
 #[derive(Debug)]
 pub(super) enum Tap {
     Open(pipe::Receiver),
     Shut(OwnedFd),
-    /// It could not be opened or shut.
+    /// The pipe could not be opened or shut.
     Gone,
 }
 
 impl Tap {
-    /// Waits until there is something to read, or nothing will come any more. For ever while it is shut.
+    /// Waits until there is something to read, or until the end of the stream. Waits for ever while shut.
     pub(super) async fn readable(&self) {
         match self {
             Self::Open(pipe) => drop(pipe.readable().await),
@@ -24,7 +24,7 @@ impl Tap {
         }
     }
 
-    /// Reads what the runtime knows to be there. Gives 0 when nothing will come any more.
+    /// Reads the data that the runtime knows of. Returns 0 at the end of the stream.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Open(pipe) => pipe.try_read(buffer),
@@ -32,7 +32,7 @@ impl Tap {
         }
     }
 
-    /// Reads what is there, whether the runtime has heard of it or not.
+    /// Reads the available data, whether or not the runtime was notified of it.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Open(pipe) => Ok(nix::unistd::read(pipe, buffer)?),
@@ -41,7 +41,7 @@ impl Tap {
         }
     }
 
-    /// Watches it no more.
+    /// Stops watching the pipe.
     pub(super) fn shut(&mut self) {
         *self = match std::mem::replace(self, Self::Gone) {
             Self::Open(pipe) => pipe.into_nonblocking_fd().map_or(Self::Gone, Self::Shut),
@@ -49,7 +49,7 @@ impl Tap {
         };
     }
 
-    /// Watches it again.
+    /// Watches the pipe again.
     pub(super) fn open(&mut self) {
         *self = match std::mem::replace(self, Self::Gone) {
             Self::Shut(pipe) => pipe::Receiver::from_owned_fd(pipe).map_or(Self::Gone, Self::Open),

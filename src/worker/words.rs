@@ -1,35 +1,35 @@
-//! What a worker has said lately, for the report of its end.
+//! Recent output of a worker, for the report of its end.
 //!
-//! **Invariant.** [`Words::of`] gives an invocation lines that cannot be another one's. Its caller may be a stranger to
-//! the callers of the others, so a line whose invocation is only inferred belongs to nobody:
+//! **Invariant.** [`Words::of`] gives an invocation only lines that cannot be another one's. The callers of two
+//! invocations may be strangers, so a line whose invocation is only inferred belongs to neither:
 //!
 //! | line | belongs to |
 //! |---|---|
-//! | `console.*`, or an error nobody handled, whose asynchronous context is known | that invocation |
+//! | `console.*`, or an unhandled error, with a known asynchronous context | that invocation |
 //! | raw output while the worker has had a single invocation | that invocation |
-//! | raw output once it has had a second one, which a timer of the first may have written | nobody |
+//! | raw output after a second one, which a timer of the first may have written | no invocation |
 //! | anything before the first invocation | the start of the worker |
 //!
-//! The log has every line, whosoever it is.
+//! The log has every line, including those of unknown origin.
 
 use crate::model::InvocationId;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 
-/// Lines in the report of one crash.
+/// Maximum lines in the report of one crash.
 const LINES_MAX: usize = 20;
 
-/// Lines that are kept of one worker: the invocations beside each other in it share them.
+/// Maximum lines kept per worker: its concurrent invocations share them.
 const KEPT_MAX: usize = 5 * LINES_MAX;
 
-/// Whose a line is.
+/// Origin of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speaker {
-    /// The module, before there was an invocation.
+    /// The module, before the first invocation.
     Start,
     /// This invocation, and certainly no other.
     Invocation(InvocationId),
-    /// Any of several invocations.
+    /// One of several invocations.
     Unknown,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Speaker {
 pub(super) struct Words(Mutex<VecDeque<(Speaker, String)>>);
 
 impl Words {
-    /// Keeps a line if it is known whose it is.
+    /// Keeps a line if its origin is known.
     pub(super) fn keep(&self, speaker: Speaker, line: &str) {
         if speaker == Speaker::Unknown {
             return;
@@ -50,12 +50,12 @@ impl Words {
         kept.push_back((speaker, line.to_owned()));
     }
 
-    /// The last lines of an invocation.
+    /// Returns the last lines of an invocation.
     pub(super) fn of(&self, invocation: InvocationId) -> Vec<String> {
         self.said_by(Speaker::Invocation(invocation))
     }
 
-    /// The last lines before the first invocation.
+    /// Returns the last lines before the first invocation.
     pub(super) fn of_start(&self) -> Vec<String> {
         self.said_by(Speaker::Start)
     }

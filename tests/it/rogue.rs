@@ -88,16 +88,16 @@ async fn logged(daemon: &TestDaemon, begin: &str) -> usize {
 async fn a_function_that_says_what_no_shim_says_loses_its_worker() {
     let (daemon, load) = start().await;
     for (path, why) in [
-        ("garbage", "a line on its control channel is no message"),
-        ("binary", "a line on its control channel is no message"),
-        ("unknown", "a line on its control channel is no message"),
-        ("wrong", "a line on its control channel is no message"),
-        ("nested", "a line on its control channel is no message"),
-        ("count", "a line on its control channel is no message"),
+        ("garbage", "a line on its control channel is not a valid message"),
+        ("binary", "a line on its control channel is not a valid message"),
+        ("unknown", "a line on its control channel is not a valid message"),
+        ("wrong", "a line on its control channel is not a valid message"),
+        ("nested", "a line on its control channel is not a valid message"),
+        ("count", "a line on its control channel is not a valid message"),
         ("long", "a line on its control channel is too long"),
         ("spaces", "a line on its control channel is too long"),
-        ("ready", "it said again that it is ready"),
-        ("pong", "it answered a question that was not asked"),
+        ("ready", "it sent `ready` a second time"),
+        ("pong", "it answered a ping that was not sent"),
         ("log?id=nonsense", "it named an invocation that it never had"),
     ] {
         ends_its_worker(&daemon, &format!("/control/{path}"), why).await;
@@ -127,16 +127,16 @@ async fn a_function_that_sends_what_no_server_sends_loses_its_worker() {
     for (path, why) in [
         ("garbage", "its answer is not HTTP: its head does not parse"),
         ("version", "its answer is not HTTP: its head does not parse"),
-        ("status", "its answer is not HTTP: its status is no status"),
+        ("status", "its answer is not HTTP: its status is not valid"),
         ("both", "its answer is not HTTP: it has a length and a transfer encoding"),
         ("lengths", "its answer is not HTTP: it has two lengths"),
-        ("length", "its answer is not HTTP: its length is no number"),
+        ("length", "its answer is not HTTP: its length is not a number"),
         ("encoding", "its answer is not HTTP: its transfer encoding is unknown"),
         ("size", "its answer is not HTTP: a chunk has no size"),
         ("chunk", "its answer is not HTTP: a chunk is longer than its size"),
         ("line", "its answer is not HTTP: a line is too long"),
         ("trailers", "its answer is not HTTP: its trailers are too long"),
-        ("hints", "its answer is not HTTP: too many heads announce it"),
+        ("hints", "its answer is not HTTP: too many informational heads precede it"),
         ("more", "it sent bytes that belong to no answer"),
     ] {
         ends_its_worker(&daemon, &format!("/http/{path}"), why).await;
@@ -261,8 +261,8 @@ async fn a_bundle_that_breaks_the_protocol_while_it_loads_does_not_go_live() {
     let (daemon, load) = start().await;
     let live = daemon.info("rogue").await.aliases;
     for (act, why) in [
-        ("say('nonsense');", "a line on its control channel is no message"),
-        ("say({ type: 'ready', bun: '1' });", "it said again that it is ready"),
+        ("say('nonsense');", "a line on its control channel is not a valid message"),
+        ("say({ type: 'ready', bun: '1' });", "it sent `ready` a second time"),
         ("answer('nonsense\\r\\n\\r\\n');", "its head does not parse"),
         ("answer(head('content-length: 1') + 'x');", "the worker broke the protocol"),
         ("answer(head('content-length: 1000000') + '{}'.repeat(500_000));", "the worker broke the protocol"),

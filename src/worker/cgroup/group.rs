@@ -1,4 +1,4 @@
-//! The group of one worker.
+//! The control group of one worker.
 
 use super::{Directories, Limits, Remover, Tree, Version, write};
 use parking_lot::Mutex;
@@ -10,34 +10,34 @@ use std::{
     sync::Arc,
 };
 
-/// Bytes enough for the file that counts what was ended: a line for each of a few kinds of events.
+/// Buffer size for the file that counts out-of-memory kills: a line for each of a few kinds of events.
 const EVENTS_BYTES_MAX: usize = 512;
 
-/// The most processes a limit can name.
+/// Highest process limit that the kernel accepts.
 const PIDS_MAX: u64 = 1 << 22;
 
-/// A control group. Dropped, it is killed and removed by another thread.
+/// A control group. Dropping it hands it to another thread, which kills and removes it.
 #[derive(Debug)]
 pub(crate) struct Group {
     version: Version,
     directories: Directories,
     memory: Option<Memory>,
-    /// The directory with the shares of the processor.
+    /// Directory with the processor shares.
     cpu: Option<PathBuf>,
     remover: Arc<Remover>,
 }
 
-/// The limit on memory. Its files stay open, since opening one costs ten times as much as writing it.
+/// The memory limit. Its files stay open, because opening one costs ten times as much as writing it.
 #[derive(Debug)]
 struct Memory {
     #[cfg(test)]
     directory: PathBuf,
     limit: File,
-    /// Counts what was ended for it.
+    /// File that counts out-of-memory kills.
     events: File,
-    /// Of memory and swapped memory together; version 1 only, and only where it is accounted for.
+    /// Limit of memory and swap together; version 1 only, and only where the kernel accounts for swap.
     limit_with_swap: Option<File>,
-    /// The limit; the lock keeps the two files in step.
+    /// Current limit in bytes; the lock keeps the two files in step.
     max: Mutex<u64>,
 }
 
@@ -49,7 +49,7 @@ impl Group {
         limits: &Limits,
         remover: Arc<Remover>,
     ) -> io::Result<Self> {
-        // Made first, so that it takes away what there is when a later step fails.
+        // Created first, so that its drop cleans up when a later step fails.
         let mut group = Self::empty(version, remover);
         for tree in trees {
             let directory = tree.base.join(name);
@@ -63,7 +63,7 @@ impl Group {
         Self { version, directories: Directories::default(), memory: None, cpu: None, remover }
     }
 
-    /// Takes charge of its directory in one hierarchy and sets the limits there.
+    /// Takes ownership of a directory in one hierarchy and sets the limits there.
     pub(super) fn add_directory(&mut self, tree: &Tree, directory: PathBuf, limits: &Limits) -> io::Result<()> {
         self.directories.paths.push(directory.clone());
         if tree.controllers.memory {
@@ -79,42 +79,43 @@ impl Group {
         Ok(())
     }
 
-    /// Files into which a process of one thread writes `0` to enter the group, in any order; none with version 2.
+    /// Files into which a single-threaded process writes `0` to enter the group, in any order; empty with version 2.
     ///
-    /// Costs it 20 µs for each. Whoever moves another process, or one of several threads, makes the kernel wait for
-    /// everybody who is just starting one: after a while without such moves that takes more than 10 ms.
+    /// Each costs the process 20 µs. Moving another process, or one of several threads, makes the kernel wait for every
+    /// process that is just starting one: after a while without such moves this takes more than 10 ms.
     pub(crate) fn entries(&self) -> impl Iterator<Item = PathBuf> {
         let directories = self.directories.paths.iter().filter(|_| self.version == Version::V1);
         directories.map(|directory| directory.join("tasks"))
     }
 
-    /// Takes in a process that could not enter by itself ([`Self::entries`]), and is not reaped before this returns.
-    /// What it has started before stays outside.
+    /// Adds a process that could not enter by itself ([`Self::entries`]). The process must not be reaped before this
+    /// returns. Processes that it started before stay outside.
     ///
     /// # Errors
-    /// What the kernel says, `ESRCH` when the process has ended.
+    /// When the kernel refuses; `ESRCH` if the process has ended.
     pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
         let mut directories = self.directories.paths.iter().filter(|_| self.version == Version::V2);
         directories.try_for_each(|directory| write(&directory.join("cgroup.procs"), &pid.to_string()))
     }
 
-    /// Changes the limit on memory; without that controller it does nothing. One write, with version 1 two: 2 µs each.
+    /// Changes the memory limit; does nothing without that controller. One write, with version 1 two: 2 µs each.
     ///
     /// # Errors
-    /// With version 1, `EBUSY` if the group has more already and cannot give it back. With version 2 it is killed then.
+    /// With version 1, `EBUSY` if the group uses more already and cannot free it. With version 2 the group is killed
+    /// instead.
     pub(crate) fn set_memory_max(&self, bytes: u64) -> io::Result<()> {
         self.memory.as_ref().map_or(Ok(()), |memory| memory.set_max(bytes))
     }
 
-    /// Gives it an eighth of the processor time that other groups get where not all can have what they want, or as much
-    /// as they; without that controller it does nothing. One write: 10 µs.
+    /// Sets the share of the processor under contention: an eighth of what other groups get, or as much as they get.
+    /// Does nothing without that controller. One write: 10 µs.
     ///
-    /// Not less, as `cpu.idle` would: ending its mounts, a process holds a lock that every start and end of a process with
-    /// mounts of its own needs (`synchronize_rcu_expedited`), and one that gets no time on a full machine holds it for
-    /// seconds.
+    /// The share is not lower, as with `cpu.idle`: while it ends its mounts, a process holds a lock that every start
+    /// and end of a process with mounts of its own needs (`synchronize_rcu_expedited`), and a process that gets no time
+    /// on a full machine holds it for seconds.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// When the kernel refuses the write.
     pub(crate) fn set_low_priority(&self, low: bool) -> io::Result<()> {
         let Some(directory) = &self.cpu else { return Ok(()) };
         let (file, normal) = match self.version {
@@ -125,7 +126,7 @@ impl Group {
         write(&directory.join(file), &weight.to_string())
     }
 
-    /// How many of its processes the kernel has ended because the group had reached its limit on memory.
+    /// Number of processes in the group that the kernel has killed because the group had reached its memory limit.
     ///
     /// With version 1 the others live on.
     pub(crate) fn out_of_memory_kills(&self) -> u64 {
@@ -136,10 +137,10 @@ impl Group {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
     }
 
-    /// Ends every process in it, with those they are just starting. May be called again. What enters later is ended
-    /// when the group is dropped; it is of no more use.
+    /// Ends every process in the group, including those they are just starting. May be called again. A process that
+    /// enters later is ended when the group is dropped; the group is of no further use.
     ///
-    /// One write with version 2 since Linux 5.14; else a signal for each process.
+    /// One write with version 2 since Linux 5.14; otherwise a signal for each process.
     pub(crate) fn kill(&self) {
         self.directories.kill();
     }
@@ -193,7 +194,7 @@ impl Memory {
         let set = |file: &File| file.write_all_at(value.as_bytes(), 0);
         match &self.limit_with_swap {
             None => set(&self.limit)?,
-            // The sum may at no time be less than the one.
+            // The limit with swap must never be below the limit without.
             Some(sum) if bytes > *max => set(sum).and_then(|()| set(&self.limit))?,
             Some(sum) => set(&self.limit).and_then(|()| set(sum))?,
         }
@@ -208,7 +209,7 @@ impl Group {
         self.directories.paths.iter().map(PathBuf::as_path)
     }
 
-    /// Bytes that count against its limit; without that controller none.
+    /// Bytes counted against the limit; `None` without that controller.
     pub(super) fn memory_bytes(&self) -> Option<u64> {
         let file = match self.version {
             Version::V1 => "memory.usage_in_bytes",

@@ -1,22 +1,22 @@
-//! Control groups of workers: what the kernel lets a worker and all it starts have of memory, processes and processor.
+//! Control groups of workers: kernel limits on a worker and everything it starts, for memory, processes and processor.
 //!
-//! [`Cgroups::find`] prepares a place for the groups once, in version 2 ([`v2`]) or in version 1 ([`v1`]) of the
-//! kernel's interface; [`Cgroups::group`] makes one [`Group`] for each worker. A process that is in it ([`Group::entries`],
-//! [`Group::add`]) and has no privileges cannot leave it, nor can what it starts.
+//! [`Cgroups::find`] prepares a place for the groups once, in version 2 ([`v2`]) or version 1 ([`v1`]) of the kernel's
+//! interface; [`Cgroups::group`] creates one [`Group`] for each worker. An unprivileged process in the group
+//! ([`Group::entries`], [`Group::add`]) cannot leave it, nor can its descendants.
 //!
-//! Groups of workers lie directly beside the daemon's own: a worker has the weight of an ordinary process, and one of
-//! low priority an eighth of it, against the daemon as well, and every process beside it. Nothing sums up the workers of a node.
+//! Groups of workers are siblings of the daemon's own: a worker has the weight of an ordinary process, and one of low
+//! priority an eighth of it, against the daemon and every process beside it. No group covers all workers of a node.
 //!
-//! **Invariants.** Groups of a daemon begin with its name and a dot. A group is removed when its [`Group`] is dropped, as
-//! soon as the last of its processes is dead, by one thread that the last [`Group`] or [`Cgroups`] waits for (two seconds
-//! at most). What a daemon leaves behind that was killed, the next one of that name in the same group kills and removes;
-//! if there is none, then any other daemon there removes what is empty; with version 1 also where such a daemon was in a
-//! group beside its own. Nothing else of another daemon is touched.
+//! **Invariants.** The groups of a daemon begin with its name and a dot. A group is removed when its [`Group`] is
+//! dropped, as soon as the last of its processes is dead, by one thread that the last [`Group`] or [`Cgroups`] waits
+//! for (two seconds at most). Groups of a killed daemon are killed and removed by the next daemon of that name in the
+//! same group. Without such a daemon, any other daemon there removes the empty ones; with version 1 also from groups
+//! beside its own. Nothing else of another daemon is touched.
 //!
-//! What the limit on memory counts: private memory, page tables and other memory of the kernel, files in memory (tmpfs),
-//! and cached pages of files, for the group that has read or written them *first*; those the kernel takes back before it
-//! kills. A dead group keeps some of the kernel's memory until the last page it was charged with is gone: so files that
-//! outlive a worker, such as the runtime, are best read by the daemon first.
+//! The memory limit counts private memory, page tables and other kernel memory, files in memory (tmpfs), and cached
+//! pages of files, for the group that has read or written them *first*; the kernel reclaims cached pages before it
+//! kills. A dead group keeps some kernel memory until the last page charged to it is gone, so the daemon should be the
+//! first to read files that outlive a worker, such as the runtime.
 
 mod group;
 mod place;
@@ -40,117 +40,117 @@ use std::{
     },
 };
 
-/// The names of all daemons begin so.
+/// Prefix of every daemon's name.
 const NAME_PREFIX: &str = "levain-";
 
-/// The two interfaces of the kernel.
+/// The two versions of the kernel's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     /// A hierarchy for each controller.
     V1,
-    /// One hierarchy for all of them.
+    /// One hierarchy for all controllers.
     V2,
 }
 
-/// What of a worker is limited.
+/// The resources that are limited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Controllers {
     /// Bytes of memory.
     pub(crate) memory: bool,
     /// Processes and threads.
     pub(crate) pids: bool,
-    /// Its share of the processor.
+    /// Share of the processor.
     pub(crate) cpu: bool,
 }
 
-/// What [`Cgroups::find`] has found; as text a part of a sentence.
+/// The version and controllers that [`Cgroups::find`] found; displayed as a part of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Support {
     pub(crate) version: Version,
     pub(crate) controllers: Controllers,
 }
 
-/// What a worker may have.
+/// Limits of a worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Bytes of memory; more of it ends one of its processes, with version 2 all of them. Nothing is swapped out.
+    /// Bytes of memory; beyond them the kernel kills one of its processes, with version 2 all. Nothing is swapped out.
     pub(crate) memory_max: u64,
     /// Processes and threads together.
     pub(crate) processes_max: u64,
 }
 
-/// Why workers cannot have control groups, and how to get them.
+/// Reason why workers cannot have control groups, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unavailable {
-    /// There is nothing of the kind.
+    /// No usable hierarchy is mounted.
     #[error("no control groups for memory, processes or the processor are mounted where this process can see them")]
     NotMounted,
-    /// Version 2, and the group above keeps all for itself.
+    /// Version 2, and the parent group hands down no controllers.
     #[error(
-        "the control group {} is handed none of memory, pids and cpu; start the daemon as a systemd service or scope \
-         with Delegate=yes", .group.display()
+        "the control group {} has none of the controllers memory, pids and cpu; start the daemon as a systemd service \
+         or scope with Delegate=yes", .group.display()
     )]
     NoControllers {
-        /// The daemon's own.
+        /// The daemon's own group.
         group: PathBuf,
     },
-    /// Not permitted, mostly.
+    /// The groups cannot be created, mostly for lack of permission.
     #[error(
         "cannot make control groups in {}: {source}; start the daemon as a systemd service or scope with Delegate=yes, \
          or as root", .group.display()
     )]
     NotWritable {
-        /// The daemon's own.
+        /// The daemon's own group.
         group: PathBuf,
-        /// What the kernel says.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// Version 2, and the daemon is not alone.
+    /// Version 2, and the daemon is not alone in its group.
     #[error(
         "{process} shares the control group {} with the daemon; give it one of its own, by a systemd service or by \
          `systemd-run --scope -p Delegate=yes` (as a user with `--user`)", .group.display()
     )]
     Shared {
-        /// The daemon's own.
+        /// The daemon's own group.
         group: PathBuf,
-        /// Who else is in it.
+        /// Another process in the group.
         process: String,
     },
-    /// Not about control groups.
+    /// An error that is not about control groups.
     #[error("cannot look for control groups: {0}")]
     Io(#[from] io::Error),
 }
 
-/// The control groups of one daemon; found and prepared once, at its start.
+/// The control groups of one daemon, found and prepared once at its start.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     version: Version,
-    /// Never empty. The first is the one whose group a process enters first.
+    /// Hierarchies, never empty. A process enters the group in the first one first.
     trees: Vec<Tree>,
     name: String,
-    /// So that a group is never taken for one of the same slot that is still being removed.
+    /// Number of the next group, so that it is never confused with one of the same slot that is still being removed.
     next: AtomicU64,
     remover: Arc<Remover>,
 }
 
-/// A hierarchy, at the group in which those of workers are made.
+/// A hierarchy, with the group below which those of workers are created.
 #[derive(Debug)]
 struct Tree {
     base: PathBuf,
     controllers: Controllers,
-    /// Whether swapped memory is accounted for: `memory.swap.max`, `memory.memsw.limit_in_bytes`.
+    /// Whether swap is accounted for: `memory.swap.max`, `memory.memsw.limit_in_bytes`.
     has_swap: bool,
 }
 
 impl Cgroups {
-    /// Finds the controllers this process may use, and removes what an earlier daemon of that name has left.
+    /// Finds the controllers that this process may use, and removes what an earlier daemon of that name has left.
     ///
-    /// Each of `wanted` costs something: on a round trip of 9 µs between a worker and a process outside, memory and pids
-    /// were 1 µs, and cpu, for its longer way through the scheduler, another 1 µs.
+    /// Each of `wanted` costs something: on a round trip of 9 µs between a worker and a process outside, memory and
+    /// pids were 1 µs, and cpu, for its longer way through the scheduler, another 1 µs.
     ///
-    /// `name` begins with `levain-`, has no dot in it, and is that of no other daemon in the same group. With version 2 this may move
-    /// the process, with those it has started, into a group below its own. Blocks for about a millisecond; with
-    /// left-overs until their processes are dead.
+    /// `name` begins with `levain-`, contains no dot, and is unique among the daemons in the same group. With version 2
+    /// this may move the process, with those it has started, into a group below its own. Blocks for about a
+    /// millisecond; with left-overs until their processes are dead.
     ///
     /// # Errors
     /// See [`Unavailable`]; nothing is left behind, except that the process may have been moved.
@@ -164,7 +164,7 @@ impl Cgroups {
         let v2 = places.v2.as_ref().map_or(Err(Unavailable::NotMounted), |place| v2::find(place, name, wanted));
         let (version, trees) = match v2 {
             Ok(tree) => (Version::V2, vec![tree]),
-            // With both mounted, the controllers are mostly those of version 1, and version 2 has none.
+            // If both are mounted, version 1 mostly has the controllers, and version 2 none.
             Err(error) => match v1::find(&places.v1, name, wanted) {
                 Err(Unavailable::NotMounted) => return Err(error),
                 found => (Version::V1, found?),
@@ -194,7 +194,7 @@ impl Cgroups {
         Ok(Self { version, trees, name: name.to_owned(), next: AtomicU64::new(1), remover })
     }
 
-    /// What was found.
+    /// Describes the version and the controllers in use.
     pub(crate) fn describe(&self) -> Support {
         let mut controllers = Controllers::default();
         for name in self.trees.iter().flat_map(|tree| tree.controllers.names()) {
@@ -203,12 +203,12 @@ impl Cgroups {
         Support { version: self.version, controllers }
     }
 
-    /// Makes a group for one worker. `slot` is for the reader of a listing, and may be used again at once.
+    /// Creates a group for one worker. `slot` is for the reader of a listing, and may be reused at once.
     ///
     /// Blocks for a tenth of a millisecond or two, a third of it for the memory controller's new folder.
     ///
     /// # Errors
-    /// What the kernel says; nothing is left then.
+    /// When the kernel refuses; nothing is left behind.
     pub(crate) fn group(&self, slot: &str, limits: &Limits) -> io::Result<Group> {
         let name = format!("{}.{slot}.{}", self.name, self.next.fetch_add(1, Ordering::Relaxed));
         Group::new(self.version, &self.trees, &name, limits, Arc::clone(&self.remover))
@@ -216,10 +216,10 @@ impl Cgroups {
 }
 
 impl Controllers {
-    /// All of them.
+    /// Every controller.
     pub(crate) const ALL: Self = Self { memory: true, pids: true, cpu: true };
 
-    /// Those of them that are named.
+    /// Returns the controllers of `self` that are named.
     fn among<'a>(self, names: impl Iterator<Item = &'a str>) -> Self {
         let mut found = Self::default();
         names.for_each(|name| found.add(name));
@@ -254,7 +254,7 @@ impl fmt::Display for Support {
     }
 }
 
-/// Makes a group and removes it again: shows that it can be done, and what the kernel offers in it.
+/// Creates a group and removes it again, to check that this works and which files the kernel offers in it.
 fn make_probe(base: &Path, name: &str, version: Version, controllers: Controllers) -> io::Result<Tree> {
     let probe = base.join(format!("{name}.probe"));
     make_dir(&probe)?;
@@ -276,7 +276,7 @@ fn make_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a value into a file of the kernel's, which takes it in one call or not at all.
+/// Writes a value into a kernel file, which takes it in one call or not at all.
 fn write(path: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Where this process is among the control groups: what `/proc` says of it, as directories. Pure.
+//! Finds this process among the control groups, from the contents of `/proc`. Pure.
 
 use std::{
     ffi::OsString,
@@ -6,19 +6,19 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// The directories of the groups this process is in.
+/// Directories of the groups that this process is in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Places {
-    /// One for each mounted hierarchy of version 1.
+    /// One group for each mounted hierarchy of version 1.
     pub(super) v1: Vec<V1Place>,
-    /// The one of version 2, if it is mounted.
+    /// The group of version 2, if it is mounted.
     pub(super) v2: Option<V2Place>,
 }
 
 /// A group of version 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct V1Place {
-    /// The names of its hierarchy's controllers.
+    /// Names of the hierarchy's controllers.
     pub(super) controllers: Vec<String>,
     pub(super) directory: PathBuf,
 }
@@ -27,13 +27,13 @@ pub(super) struct V1Place {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct V2Place {
     pub(super) directory: PathBuf,
-    /// Whether it is the root as far as this process can see: the machine's, or that of its container.
+    /// Whether this is the root as far as this process can see: the machine's, or that of its container.
     pub(super) is_root: bool,
 }
 
 /// One line of `/proc/self/mountinfo`.
 struct Mount<'a> {
-    /// The group that is seen at `point`; not the root where a container is given a part of the hierarchy.
+    /// The group seen at `point`; not the root where a container gets a part of the hierarchy.
     root: PathBuf,
     point: PathBuf,
     is_read_only: bool,
@@ -43,7 +43,7 @@ struct Mount<'a> {
 }
 
 impl Places {
-    /// From the contents of `/proc/self/mountinfo` and `/proc/self/cgroup`. Lines that make no sense are left out.
+    /// Parses `/proc/self/mountinfo` and `/proc/self/cgroup`. Malformed lines are skipped.
     pub(super) fn parse(mountinfo: &str, membership: &str) -> Self {
         let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
         let mut places = Self::default();
@@ -55,7 +55,7 @@ impl Places {
                 None => mount.kind == "cgroup2",
                 Some(name) => mount.kind == "cgroup" && mount.options.split(',').any(|it| it == name),
             };
-            // A hierarchy may be mounted more than once, in a container mostly one of them for reading only.
+            // A hierarchy may be mounted more than once; in a container, one of the mounts is mostly read-only.
             let seen = mounts.iter().filter(belongs);
             let reachable = seen.filter_map(|mount| Some((mount.is_read_only, mount.directory(Path::new(group))?)));
             let Some((_, directory)) = reachable.min_by_key(|(is_read_only, _)| *is_read_only) else { continue };
@@ -71,7 +71,7 @@ impl Places {
 
 impl<'a> Mount<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        // Any number of optional fields come before the dash.
+        // Any number of optional fields precede the dash.
         let (left, right) = line.split_once(" - ")?;
         let mut left = left.split(' ').skip(3);
         let (root, point, flags) = (left.next()?, left.next()?, left.next()?);
@@ -81,7 +81,7 @@ impl<'a> Mount<'a> {
         Some(Self { root: unescaped(root), point: unescaped(point), is_read_only, kind, options })
     }
 
-    /// Where a group of the hierarchy is seen through this mount.
+    /// Returns the directory of a group as seen through this mount.
     fn directory(&self, group: &Path) -> Option<PathBuf> {
         let below = group.strip_prefix(&self.root).ok()?;
         // A group outside the part that a container sees is given as `/../…`.
@@ -92,7 +92,7 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// The kernel writes blanks and backslashes in paths as three octal digits.
+/// Decodes a path, in which the kernel writes blanks and backslashes as three octal digits.
 fn unescaped(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(directory("4:memory:/docker/abc\n"), Some("/sys/fs/cgroup/memory".into()));
         assert_eq!(directory("4:memory:/docker/abc/x\n"), Some("/sys/fs/cgroup/memory/x".into()));
         assert_eq!(directory("4:memory:/docker/abcd\n"), None);
-        // A name space of control groups: the path is relative to it, or not to be reached at all.
+        // A namespace of control groups: the path is relative to it, or cannot be reached at all.
         let whole = "9 8 0:1 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n10 8 0:1 / /rw rw - cgroup2 cgroup rw\n";
         let v2 = |groups| Places::parse(whole, groups).v2;
         assert_eq!(v2("0::/\n"), Some(V2Place { directory: "/rw".into(), is_root: true }));

@@ -1,4 +1,4 @@
-//! Ending what is in a group, and removing it.
+//! Kills the processes in a group and removes it.
 
 use super::{NAME_PREFIX, write};
 use nix::{
@@ -14,41 +14,41 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a group is looked through for processes that were forked while it was killed.
+/// Maximum passes over a group for processes that were forked while it was killed.
 const PASSES_MAX: u32 = 16;
 
-/// How soon a removal that failed is tried again; each time it doubles, up to [`RETRY_MAX`].
+/// Delay before a failed removal is retried; it doubles each time, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(1);
 
-/// A process that hangs in the kernel may take any time.
+/// Longest delay: a process that hangs in the kernel may take any time.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// How long what is being removed is waited for, when the daemon stops and when it starts.
+/// Longest wait for pending removals, when the daemon stops and when it starts.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// A group of another daemon that has been empty for so long is not on its way to a process: that takes milliseconds.
+/// Age from which an empty group of another daemon cannot be waiting for its process, which takes milliseconds.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// How many groups beside the daemon's own are looked into when it starts.
+/// Maximum groups beside the daemon's own that are examined when it starts.
 const BESIDE_MAX: usize = 1_024;
 
-/// The directories of one group, one in each hierarchy; the first is the one that its processes enter first.
+/// Directories of one group, one in each hierarchy; processes enter the first one first.
 #[derive(Debug, Default)]
 pub(super) struct Directories {
     pub(super) paths: Vec<PathBuf>,
-    /// The one with `pids.max`, by its place in `paths`.
+    /// Index in `paths` of the directory with `pids.max`.
     pub(super) pids: Option<usize>,
 }
 
 impl Directories {
-    /// Ends every process in the group, if need be one by one. The group cannot be used any more.
+    /// Ends every process in the group, one by one if need be. The group cannot be used any more.
     pub(super) fn kill(&self) {
         let Some(first) = self.paths.first() else { return };
         // Absent in version 1, and before Linux 5.14.
         if write(&first.join("cgroup.kill"), "1").is_ok() {
             return;
         }
-        // Without new processes the passes below are two.
+        // Without new processes, two of the passes below are enough.
         if let Some(path) = self.pids.and_then(|it| self.paths.get(it)) {
             let _ = write(&path.join("pids.max"), "0");
         }
@@ -57,8 +57,7 @@ impl Directories {
             let before = signalled.len();
             for process in processes(first).unwrap_or_default() {
                 if signalled.insert(process) {
-                    // Between the reading and this, the number cannot have been given to another process: they are
-                    // given out in turn.
+                    // The number cannot have been reused since it was read: the kernel assigns numbers in turn.
                     let _ = signal(process, Signal::SIGKILL);
                 }
             }
@@ -68,7 +67,7 @@ impl Directories {
         }
     }
 
-    /// Removes what is empty. Whether that was all.
+    /// Removes the empty directories. Returns whether all are gone.
     fn try_remove(&self) -> bool {
         let mut all = true;
         for path in &self.paths {
@@ -82,14 +81,14 @@ impl Directories {
     }
 }
 
-/// The processes of a group, in this process's numbers; those of which it has none are left out.
+/// Lists the processes of a group, by their numbers in this process's namespace; those without one are left out.
 pub(super) fn processes(group: &Path) -> io::Result<Vec<Pid>> {
     let text = fs::read_to_string(group.join("cgroup.procs"))?;
-    // A process outside our name space is a 0, and a signal to 0 would go to our own group of processes.
+    // A process outside this namespace is shown as 0, and a signal to 0 would go to the daemon's own process group.
     Ok(text.lines().filter_map(|it| it.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw).collect())
 }
 
-/// Kills and removes the groups directly below `base` whose names begin with `prefix`. Returns how many there were.
+/// Kills and removes the groups directly below `base` whose names begin with `prefix`. Returns their number.
 pub(super) fn remove_all(base: &Path, prefix: &str) -> usize {
     let names = below(base).filter(|it| it.file_name().is_some_and(|it| it.to_string_lossy().starts_with(prefix)));
     let mut left: Vec<_> = names.map(|it| Directories { paths: vec![it], pids: None }).collect();
@@ -98,7 +97,7 @@ pub(super) fn remove_all(base: &Path, prefix: &str) -> usize {
     let mut retry = RETRY_MIN;
     loop {
         left.retain(|group| {
-            // What the processes of a group have made below it; ours make nothing, but nothing keeps root from it.
+            // Groups made by processes of this group; workers cannot make any, but root can.
             remove_below(&group.paths[0]);
             group.kill();
             !group.try_remove()
@@ -124,51 +123,52 @@ fn remove_below(group: &Path) {
     }
 }
 
-/// Removes the empty groups directly below `base` that daemons which are gone for good have left. Returns how many.
+/// Removes the empty groups directly below `base` of daemons that are gone for good. Returns their number.
 ///
-/// Nothing says whose daemon runs, if it runs in another container; but a running one has no empty group for long.
+/// A daemon in another container cannot be seen, but a running one has no empty group for long.
 pub(super) fn remove_forgotten(base: &Path, age: Duration) -> usize {
-    // `levain-<folder>.<slot>.<number>`: a unit of systemd may begin alike, and has another end.
+    // `levain-<folder>.<slot>.<number>`: a systemd unit may have the same prefix, but it ends differently.
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let mut parts = name.split('.');
         let is_named = parts.next().is_some_and(|it| it.starts_with(NAME_PREFIX)) && parts.next().is_some();
         is_named && parts.next().is_some_and(|it| it.parse::<u64>().is_ok()) && parts.next().is_none()
     };
-    // The kernel knows no time of birth: a folder is as old as its entry in a cache, and that is never older.
+    // The kernel keeps no time of creation: the time is that of a cache entry, which is never older than the folder.
     let is_old = |path: &PathBuf| {
         let changed = path.metadata().and_then(|it| it.modified()).ok();
         changed.and_then(|it| it.elapsed().ok()).is_some_and(|it| it >= age)
     };
-    // With a process in it, or a group, it stays.
+    // Removal fails for a group that contains a process or another group.
     below(base).filter(|path| is_ours(path) && is_old(path) && fs::remove_dir(path).is_ok()).count()
 }
 
-/// Removes the empty groups that daemons have left which were in a group beside `own`, the one of this daemon: who starts
-/// in a new group each time, and is killed, never finds again what it left. Version 1 only. Returns how many.
+/// Removes the empty groups of daemons that ran in a group beside `own`, this daemon's group: a daemon that starts in a
+/// new group each time, and is killed, never finds its left-overs again. Version 1 only. Returns their number.
 ///
-/// There a daemon stays in the group below which it makes its own ([`super::v1`]): where no process is left, no daemon is.
-/// One of another container cannot be seen, and is safe for the same reason as in [`remove_forgotten`].
+/// With version 1 a daemon stays in the group below which it makes its own ([`super::v1`]): a group without processes
+/// has no daemon. A daemon of another container cannot be seen, and is safe for the reason given at
+/// [`remove_forgotten`].
 pub(super) fn remove_beside(own: &Path, age: Duration) -> usize {
-    // Above the root of a hierarchy lie other hierarchies, and the daemon is not in the groups that it sees there.
+    // Above the root of a hierarchy are other hierarchies, and the daemon is not in the groups that it sees there.
     let Some(parent) = own.parent().filter(|it| it.join("cgroup.procs").exists()) else { return 0 };
     let is_deserted = |group: &PathBuf| processes(group).is_ok_and(|it| it.is_empty());
     let beside = below(parent).take(BESIDE_MAX).filter(|group| group != own && is_deserted(group));
     beside.map(|group| remove_forgotten(&group, age)).sum()
 }
 
-/// The groups directly below a group.
+/// Lists the groups directly below a group.
 fn below(group: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(group).into_iter().flatten().flatten();
     entries.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path())
 }
 
-/// The thread that removes groups: one cannot be removed before the last of its processes is dead.
+/// The thread that removes groups: a group cannot be removed before the last of its processes is dead.
 ///
-/// Dropped, it waits for the groups that are being removed, two seconds at most.
+/// Dropping it waits for pending removals, two seconds at most.
 #[derive(Debug)]
 pub(super) struct Remover {
-    /// None only while it is dropped.
+    /// `None` only during the drop.
     inbox: Option<mpsc::Sender<Directories>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -180,7 +180,7 @@ impl Remover {
         Ok(Self { inbox: Some(inbox), thread: Some(thread) })
     }
 
-    /// Kills and removes the group soon.
+    /// Queues a group to be killed and removed.
     pub(super) fn remove(&self, group: Directories) {
         if let Some(inbox) = &self.inbox {
             let _ = inbox.send(group);
@@ -224,7 +224,7 @@ fn run(groups: &mpsc::Receiver<Directories>) {
             }
         }
         dying.retain(|group| {
-            // Most groups are empty when they come here. A process may enter between the two calls; the next round
+            // Most groups are empty when they arrive here. A process may enter between the two calls; the next round
             // ends it.
             if group.try_remove() {
                 return false;

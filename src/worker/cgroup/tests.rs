@@ -1,4 +1,4 @@
-//! Control groups of this machine, with real processes in them. Where there are none, the tests say so and pass.
+//! Control groups of this machine, with real processes in them. Without any, the tests say so and pass.
 #![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 
 use super::*;
@@ -17,7 +17,7 @@ pub(super) fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// The groups of a daemon of this test's own, if there can be any.
+/// The groups of a daemon that only this test has, if there can be any.
 fn cgroups(test: &str) -> Option<Cgroups> {
     match Cgroups::find(&name(test), Controllers::ALL) {
         Ok(cgroups) => Some(cgroups),
@@ -56,7 +56,7 @@ fn output_in(group: &Group, script: &str) -> Output {
     shell_in(group, script).stdin(Stdio::null()).output().expect("a shell")
 }
 
-/// The processes of the group in each of its hierarchies; in all the same.
+/// The processes of the group, if they are the same in each of its hierarchies.
 pub(super) fn processes_of(group: &Group) -> Vec<Pid> {
     let lists = group.directories().map(|it| {
         let mut list = remove::processes(it).expect("a group");
@@ -68,13 +68,13 @@ pub(super) fn processes_of(group: &Group) -> Vec<Pid> {
     lists.pop().filter(|_| lists.is_empty()).unwrap_or_default()
 }
 
-/// What is left in `base` that begins so.
+/// Names in `base` that begin with `prefix`.
 pub(super) fn names(base: &Path, prefix: &str) -> Vec<String> {
     let entries = fs::read_dir(base).expect("a group").flatten();
     entries.filter_map(|it| it.file_name().into_string().ok()).filter(|it| it.starts_with(prefix)).collect()
 }
 
-/// How many directories of that daemon there are, in all hierarchies.
+/// Number of directories of the test's daemon, in all hierarchies.
 fn left(cgroups: &[PathBuf], test: &str) -> usize {
     cgroups.iter().map(|base| names(base, &name(test)).len()).sum()
 }
@@ -90,7 +90,7 @@ fn memory_is_counted_and_limited() {
         return say("not tested: no memory controller");
     }
     let group = cgroups.group("w", &Limits { memory_max: 48 * MIB, ..LIMITS }).expect("a group");
-    // `tail` keeps what may be the last line.
+    // `tail` keeps everything that may be the last line.
     let output = output_in(&group, "head -c 16M /dev/zero | tail | wc -c");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), (16 * MIB).to_string());
     assert_eq!(group.out_of_memory_kills(), 0);
@@ -165,7 +165,7 @@ fn everything_in_a_group_is_killed_and_the_group_goes() {
     until("all are dead", || processes_of(&group).is_empty());
     drop(group);
 
-    // Dropped alone does the same, whether the process is reaped or not.
+    // A drop alone does the same, whether or not the process is reaped.
     let group = cgroups.group("w", &LIMITS).expect("a group of the same slot");
     let mut shell = run_in(&group, "sleep 1000");
     until("it is in it", || processes_of(&group).len() == 2);
@@ -214,7 +214,7 @@ fn many_groups_leave_nothing() {
     drop(groups);
     assert_eq!(left(&bases, "many"), 0);
     for shell in &mut shells {
-        // Also one that was still on its way into its group.
+        // Reaches a shell that was still on its way into its group, too.
         let _ = shell.kill();
         shell.wait().expect("its end");
     }
@@ -228,7 +228,7 @@ fn what_a_killed_daemon_has_left_is_removed() {
     until("both are in it", || processes_of(&group).len() == 2);
     let processes = processes_of(&group);
     let bases = bases(&cgroups);
-    // As if this process had been killed: nobody removes the group.
+    // Simulates a killed daemon: the group is not removed.
     std::mem::forget(group);
     std::mem::forget(cgroups);
     // Another daemon, whose name begins alike.
@@ -248,7 +248,7 @@ fn what_a_killed_daemon_has_left_is_removed() {
 
 #[test]
 fn what_daemons_have_left_that_never_come_back_is_removed_when_it_is_empty() {
-    // Plain folders: among the real groups there may be those of other daemons.
+    // Plain folders: the real groups may include those of other daemons.
     let base = tempfile::tempdir().expect("a folder");
     let others = ["levain-daemon", "levain-", "other.w.1", "x-levain-a.w.1", "levain-web.service", "levain-a.w.x"];
     let in_use = ["levain-a.busy.1/file"].into_iter().chain(others);
@@ -264,7 +264,7 @@ fn what_daemons_have_left_that_never_come_back_is_removed_when_it_is_empty() {
 
 #[test]
 fn what_daemons_have_left_in_groups_beside_is_removed_where_no_process_is_left() {
-    // Plain folders with the one file that tells who is there.
+    // Plain folders with the one file that lists their processes.
     let parent = tempfile::tempdir().expect("a folder");
     let group = |path: &str, processes: &str| {
         fs::create_dir_all(parent.path().join(path)).expect("a folder");
@@ -285,14 +285,14 @@ fn what_daemons_have_left_in_groups_beside_is_removed_where_no_process_is_left()
     let left = |name: &str| fs::read_dir(parent.path().join(name)).expect("a folder").count() - 1;
     assert_eq!((left("own"), left("dead"), left("living"), left("other")), (2, 0, 2, 2));
 
-    // The root of a hierarchy: what is beside it is no group.
+    // The root of a hierarchy: its siblings are not groups.
     fs::remove_file(parent.path().join("cgroup.procs")).expect("a file");
     group("dead/levain-a.w.1", "");
     fs::remove_file(parent.path().join("dead/levain-a.w.1/cgroup.procs")).expect("a file");
     assert_eq!(remove::remove_beside(&own, Duration::ZERO), 0);
 }
 
-/// With the groups of this machine, where a process may make a parent for two daemons' groups.
+/// Uses the groups of this machine, if a process may make a parent for two daemons' groups.
 #[test]
 fn a_start_removes_what_a_daemon_has_left_in_a_group_beside_its_own() {
     let Some(cgroups) = cgroups("beside") else { return };
@@ -310,7 +310,7 @@ fn a_start_removes_what_a_daemon_has_left_in_a_group_beside_its_own() {
     // The daemon is there, its worker's group is empty for now.
     enter(&parent.join("dead"));
     assert_eq!((remove(), left.exists()), (0, true));
-    // The daemon is gone, and something of it lives on.
+    // The daemon is gone, and one of its processes lives on.
     enter(&left);
     assert_eq!((remove(), left.exists()), (0, true));
     enter(&parent.join("own"));
@@ -349,7 +349,7 @@ fn what_was_found_reads_well() {
     let support =
         Support { version: Version::V1, controllers: Controllers::ALL.among(["cpu", "io", "memory"].into_iter()) };
     assert_eq!(support.to_string(), "cgroup v1 (memory, cpu)");
-    // What is not wanted is not used.
+    // Unwanted controllers are not used.
     let wanted = Controllers { cpu: false, ..Controllers::ALL };
     let found = Cgroups::find(&name("describe"), wanted).expect("the same place").describe().controllers;
     assert_eq!(found, Controllers { cpu: false, ..cgroups.describe().controllers });

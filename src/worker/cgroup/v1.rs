@@ -2,7 +2,7 @@
 
 use super::{Controllers, Tree, Unavailable, Version, make_probe, place::V1Place};
 
-/// The hierarchies with wanted controllers in which this process can make groups beside itself.
+/// Finds the hierarchies with wanted controllers in which this process can make groups below its own.
 ///
 /// The daemon stays where it is: a group of this version may hold processes and groups at the same time.
 pub(super) fn find(places: &[V1Place], name: &str, wanted: Controllers) -> Result<Vec<Tree>, Unavailable> {

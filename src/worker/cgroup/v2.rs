@@ -1,7 +1,7 @@
 //! Control groups of version 2: one hierarchy, in which a group hands its controllers down to those below it.
 //!
-//! A group that hands controllers down may not hold processes itself. So a daemon that is alone in its group moves into
-//! a leaf below it, and the workers' groups become that leaf's neighbours:
+//! A group that hands controllers down may not hold processes itself. A daemon that is alone in its group therefore
+//! moves into a leaf below it, and the workers' groups become that leaf's siblings:
 //!
 //! ```text
 //! levain.service            the daemon's group at its start; hands down memory, pids, cpu
@@ -17,16 +17,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The group that the daemon moves into.
+/// Group that the daemon moves into.
 const DAEMON_LEAF: &str = "levain-daemon";
 
-/// How often processes are looked for that were forked while their parents were moved.
+/// Maximum rounds of looking for processes that were forked while their parents were moved.
 const MOVES_MAX: u32 = 8;
 
-/// Ancestors of a process that are looked at.
+/// Maximum ancestors of a process to examine.
 const ANCESTORS_MAX: u32 = 64;
 
-/// The group whose children workers may be, prepared; this process may have been moved.
+/// Prepares the group whose children the workers' groups may be; this process may have been moved.
 pub(super) fn find(place: &V2Place, name: &str, wanted: Controllers) -> Result<Tree, Unavailable> {
     let base = base(&place.directory);
     let on_offer = fs::read_to_string(base.join("cgroup.controllers"))
@@ -35,7 +35,7 @@ pub(super) fn find(place: &V2Place, name: &str, wanted: Controllers) -> Result<T
     if on_offer.is_empty() {
         return Err(Unavailable::NoControllers { group: base });
     }
-    // Only the root of the machine has no type; there the rule does not hold. Elsewhere the move comes first: a group
+    // Only the root of the machine has no type; the rule does not apply there. Elsewhere the move comes first: a group
     // with processes to which only pids and cpu are handed down would let no process into the groups below it.
     if base.join("cgroup.type").exists() {
         move_to_leaf(&base, place.is_root)?;
@@ -44,7 +44,7 @@ pub(super) fn find(place: &V2Place, name: &str, wanted: Controllers) -> Result<T
     probed.map_err(|source| Unavailable::NotWritable { group: base, source })
 }
 
-/// The group that was this process's own before it, or the process that started it, moved into the leaf.
+/// Returns the group that this process was in before it, or the process that started it, moved into the leaf.
 fn base(own: &Path) -> PathBuf {
     match own.parent() {
         Some(parent) if own.ends_with(DAEMON_LEAF) => parent.into(),
@@ -52,14 +52,14 @@ fn base(own: &Path) -> PathBuf {
     }
 }
 
-/// Makes the controllers those of every group below `base`. Returns the ones it could, or why it could none.
+/// Enables the controllers for every group below `base`. Returns those that worked, or an error if none did.
 fn hand_down(base: &Path, wanted: Controllers) -> io::Result<Controllers> {
     let control = base.join("cgroup.subtree_control");
     let present = fs::read_to_string(&control)?;
     let mut enabled = Controllers::default();
     let mut failure = io::Error::from(io::ErrorKind::Unsupported);
     for name in wanted.names() {
-        // One at a time: cpu is refused, and the others are not, while there are processes with real-time priority.
+        // One at a time: the kernel refuses cpu, but not the others, while there are processes with real-time priority.
         match present.split_whitespace().any(|it| it == name) {
             true => enabled.add(name),
             false => match write(&control, &format!("+{name}")) {
@@ -71,9 +71,9 @@ fn hand_down(base: &Path, wanted: Controllers) -> io::Result<Controllers> {
     if enabled.is_empty() { Err(failure) } else { Ok(enabled) }
 }
 
-/// Moves this process and those it has started out of `base`; at the root of a container everything that is there.
+/// Moves this process and its descendants out of `base`; at the root of a container, everything that is there.
 ///
-/// Moves nothing if somebody else's process would stay: another's shell or terminal is not for a daemon to move about.
+/// Moves nothing if a foreign process would stay: a daemon must not move another's shell or terminal.
 fn move_to_leaf(base: &Path, all: bool) -> Result<(), Unavailable> {
     let not_writable = |source| Unavailable::NotWritable { group: base.into(), source };
     let leaf = base.join(DAEMON_LEAF);
@@ -95,7 +95,7 @@ fn move_to_leaf(base: &Path, all: bool) -> Result<(), Unavailable> {
         }
         for process in processes {
             match write(&leaf.join("cgroup.procs"), &process.to_string()) {
-                // It has ended meanwhile.
+                // The process has ended meanwhile.
                 Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
                 result => result.map_err(not_writable)?,
             }
@@ -104,7 +104,7 @@ fn move_to_leaf(base: &Path, all: bool) -> Result<(), Unavailable> {
     Ok(())
 }
 
-/// Whether `process` is `ancestor`, or was started by it or by one that was.
+/// Whether `process` is `ancestor` or one of its descendants.
 fn descends_from(process: Pid, ancestor: Pid) -> bool {
     let mut current = process;
     for _ in 0..ANCESTORS_MAX {
@@ -119,7 +119,7 @@ fn descends_from(process: Pid, ancestor: Pid) -> bool {
 
 fn parent(process: Pid) -> Option<Pid> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name before it is in parentheses and may contain anything.
+    // The preceding name is in parentheses and may contain anything.
     let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
     (parent > 0).then(|| Pid::from_raw(parent))
 }

@@ -1,8 +1,8 @@
 //! The client side of HTTP/1.1 on one kept-alive connection to a worker.
 //!
-//! It writes one request at a time and reads its answer. Reading goes on writing: a worker may answer before it has read
-//! the request's body, and neither side must wait for the other for ever. What the worker sends is bounded and checked;
-//! an answer whose end cannot be told for certain ends the connection.
+//! A connection writes one request at a time and reads its answer. Reading continues while it writes: a worker may
+//! answer before it has read the request's body, and neither side may wait for the other for ever. The worker's output
+//! is bounded and checked; an answer whose end is uncertain ends the connection.
 
 mod request;
 
@@ -21,32 +21,32 @@ use std::{
 };
 use tokio::{net::UnixStream, task::coop::consume_budget};
 
-/// The most bytes an answer's head may have.
+/// Maximum bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// The most headers an answer may have.
+/// Maximum headers of an answer.
 const HEADERS_MAX: usize = 128;
 
-/// The most bytes a chunk's size line, or all trailers, may have.
+/// Maximum bytes of a chunk's size line, or of all trailers.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// The most heads that may announce the answer, such as `103 Early Hints`; Bun sends none.
+/// Maximum heads that may announce the answer, such as `103 Early Hints`; Bun sends none.
 const INFORMATIONAL_MAX: usize = 8;
 
-/// How every head ends.
+/// End of every head.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// Room made for the next read of a head or a small body, and of a large body.
+/// Room for the next read of a head or a small body, and of a large body.
 const READ_BYTES: usize = 8 * 1024;
 const READ_BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Why an exchange failed.
+/// Reason why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Http1Error {
-    /// Not a byte of the request has left: it may be sent elsewhere.
+    /// No byte of the request has left: it may be sent elsewhere.
     #[error("the request could not be sent: {0}")]
     NotSent(#[source] io::Error),
-    /// The caller's body broke off: the worker has a part of it only.
+    /// The caller's body broke off: the worker has only a part of it.
     #[error("the body of the request broke off")]
     Request,
     /// The connection ended before the answer did.
@@ -58,12 +58,12 @@ pub(super) enum Http1Error {
     /// The function chose headers that cannot be passed on.
     #[error("{0}")]
     Unfit(&'static str),
-    /// What came is no HTTP answer.
+    /// The received bytes are not an HTTP answer.
     #[error("the answer is not HTTP: {0}")]
     Malformed(&'static str),
 }
 
-/// How the end of a body is told.
+/// Framing of a body, which tells where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Body {
     /// This many bytes are left.
@@ -72,22 +72,22 @@ enum Body {
     ChunkSize,
     /// This many bytes of a chunk are left.
     Chunk(u64),
-    /// The line end behind a chunk comes next.
+    /// The line end after a chunk comes next.
     ChunkEnd,
     /// Trailers come next, up to an empty line; they may have this many bytes.
     Trailers(usize),
-    /// It ends with the connection.
+    /// The body ends with the connection.
     UntilEnd,
 }
 
-/// What a connection is good for after an exchange.
+/// Usability of a connection after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// Another request may follow.
     Reusable,
-    /// Nothing may follow.
+    /// No request may follow.
     Over,
-    /// Bytes have come that belong to no answer. They would be taken for the next one.
+    /// Bytes have arrived that belong to no answer. They would be taken for the next one.
     Unasked,
 }
 
@@ -102,11 +102,11 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Socket,
-    /// Read and not taken yet.
+    /// Bytes read and not consumed yet.
     incoming: BytesMut,
-    /// What is left to write of the request.
+    /// The rest of the request to write.
     outgoing: Outgoing,
-    /// What is left of the answer's body.
+    /// The rest of the answer's body to read.
     body: Body,
     /// Whether another request may follow.
     reusable: bool,
@@ -123,7 +123,7 @@ impl Connection {
         Self { stream, incoming: BytesMut::new(), outgoing: Outgoing::default(), body: Body::Length(0), reusable: true }
     }
 
-    /// What it is good for, once an answer is complete.
+    /// Usability of the connection once an answer is complete.
     pub(super) fn state(&self) -> State {
         match self.body {
             Body::Length(0) if !self.incoming.is_empty() => State::Unasked,
@@ -132,7 +132,7 @@ impl Connection {
         }
     }
 
-    /// The same of one that has been idle since, as far as the runtime has heard.
+    /// Usability of a connection that has been idle since its last answer, as far as the runtime was notified.
     pub(super) fn state_after_rest(&self) -> State {
         match self.stream.news() {
             News::None => self.state(),
@@ -141,8 +141,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request and reads the head of its answer. `headers` holds neither `Content-Length` nor what is about the
-    /// connection.
+    /// Sends a request and reads the head of its answer. `headers` contains neither `Content-Length` nor headers that
+    /// concern the connection.
     pub(super) async fn send(
         &mut self,
         method: &Method,
@@ -158,7 +158,7 @@ impl Connection {
             match self.parse_head(method)? {
                 Parsed::Head(head) => return Ok(head),
                 Parsed::Informational if informational == INFORMATIONAL_MAX => {
-                    return Err(Http1Error::Malformed("too many heads announce it"));
+                    return Err(Http1Error::Malformed("too many informational heads precede it"));
                 }
                 Parsed::Informational => informational += 1,
                 Parsed::Partial => self.read_head_on().await?,
@@ -166,7 +166,7 @@ impl Connection {
         }
     }
 
-    /// Reads until the head can be whole: to parse it after each byte would take a time that grows with its square.
+    /// Reads until the head can be complete: parsing it after each byte would take quadratic time.
     async fn read_head_on(&mut self) -> Result<(), Http1Error> {
         loop {
             let seen = self.incoming.len().saturating_sub(HEAD_END.len());
@@ -181,7 +181,7 @@ impl Connection {
         }
     }
 
-    /// The next bytes of the answer's body; `None` at its end.
+    /// Returns the next bytes of the answer's body; `None` at its end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Http1Error> {
         loop {
             match self.body {
@@ -194,7 +194,7 @@ impl Connection {
                         Body::Chunk(_) => Body::Chunk(left),
                         _ => Body::Length(left),
                     };
-                    // A body of very small chunks gives way to others now and then.
+                    // A body of very small chunks yields to other tasks now and then.
                     consume_budget().await;
                     return Ok(Some(bytes));
                 }
@@ -233,7 +233,7 @@ impl Connection {
         self.incoming.split_to(count).freeze()
     }
 
-    /// A line without its end, if it is whole.
+    /// Takes a complete line, without its line ending.
     fn take_line(&mut self) -> Result<Option<Bytes>, Http1Error> {
         let Some(end) = self.incoming.iter().position(|&byte| byte == b'\n') else {
             return if self.incoming.len() > LINE_BYTES_MAX {
@@ -247,7 +247,7 @@ impl Connection {
         Ok(Some(if line.ends_with(b"\r") { line.slice(..end - 1) } else { line }))
     }
 
-    /// Writes at least one byte. Nothing has left when this fails.
+    /// Writes at least one byte. If this fails, no byte has left.
     async fn begin_writing(&mut self) -> Result<(), Http1Error> {
         let Self { outgoing, stream, .. } = self;
         let written =
@@ -259,7 +259,7 @@ impl Connection {
         }
     }
 
-    /// Reads at least one byte, writing what is left of the request beside it.
+    /// Reads at least one byte, while writing the rest of the request.
     async fn read(&mut self, room: usize) -> Result<(), Http1Error> {
         self.incoming.reserve(room);
         let Self { outgoing, stream, incoming, reusable, .. } = self;
@@ -282,7 +282,7 @@ impl Connection {
         if count == 0 { Err(Http1Error::Ended) } else { Ok(()) }
     }
 
-    /// Takes the head off what was read, if it is whole, and notes how its body ends.
+    /// Splits the head off the received bytes, if it is complete, and records how its body ends.
     fn parse_head(&mut self, method: &Method) -> Result<Parsed, Http1Error> {
         let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut slots);
@@ -295,9 +295,9 @@ impl Connection {
         })?;
         let httparse::Status::Complete(length) = parsed else { return Ok(Parsed::Partial) };
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = status.ok_or(Http1Error::Malformed("its status is no status"))?;
+        let status = status.ok_or(Http1Error::Malformed("its status is not valid"))?;
         let version = response.version;
-        // Values are kept as parts of what was read; their places are noted before it is taken off.
+        // Values are kept as slices of the received bytes; their positions are recorded before the head is split off.
         let base = self.incoming.as_ptr() as usize;
         let count = response.headers.len();
         let mut places = [(0, 0, 0, 0); HEADERS_MAX];
@@ -323,15 +323,15 @@ impl Connection {
     }
 }
 
-/// What the bytes at hand are.
+/// Result of parsing the received bytes.
 enum Parsed {
     Head(Head),
-    /// An announcement of the answer, which was left out.
+    /// An informational head, which was dropped.
     Informational,
     Partial,
 }
 
-/// How the end of this answer's body is told (RFC 9112, section 6.3).
+/// Determines how the end of this answer's body is marked (RFC 9112, section 6.3).
 fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<Body, Http1Error> {
     if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(Body::Length(0));
@@ -352,7 +352,7 @@ fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<B
         return Err(Http1Error::Malformed("it has two lengths"));
     }
     let digits = first.to_str().ok().filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
-    let length = digits.and_then(|it| it.parse().ok()).ok_or(Http1Error::Malformed("its length is no number"))?;
+    let length = digits.and_then(|it| it.parse().ok()).ok_or(Http1Error::Malformed("its length is not a number"))?;
     Ok(Body::Length(length))
 }
 
@@ -381,7 +381,7 @@ mod tests {
         Socket::new(stream.into_std().expect("a socket")).expect("a runtime")
     }
 
-    /// Sends a GET to a peer that answers with these bytes, a few at a time, and then closes.
+    /// Sends a GET to a peer that answers with these bytes, `cut` at a time, and then closes.
     async fn exchange(method: Method, answer: &[u8], cut: usize) -> Result<(Head, Vec<u8>, State), Http1Error> {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let pieces: Vec<Vec<u8>> = answer.chunks(cut).map(<[u8]>::to_vec).collect();
@@ -391,7 +391,7 @@ mod tests {
                 peer.read_buf(&mut request).await.expect("the request comes");
             }
             for piece in pieces {
-                // Nobody reads what is behind the answer's end.
+                // The client does not read beyond the answer's end.
                 if peer.write_all(&piece).await.is_err() {
                     break;
                 }
@@ -501,8 +501,8 @@ mod tests {
         }
     }
 
-    /// Sends a GET to a peer that writes a beginning and then the same again and again, for as long as it is let. Says
-    /// how many bytes it got rid of, and why no more.
+    /// Sends a GET to a peer that writes `begin`, then `more` repeatedly for as long as it can. Returns how many bytes
+    /// the peer could write, and the error that stopped it.
     async fn endless(begin: &str, more: &str) -> (usize, Http1Error) {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let (begin, more) = (begin.to_owned(), more.to_owned());
@@ -528,7 +528,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_no_end_is_cut_off() {
-        /// What a socket holds besides.
+        /// Bytes that a socket buffers besides.
         const SOCKET_BYTES: usize = 1 << 20;
         let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
         let cases = [
@@ -602,7 +602,7 @@ mod tests {
         }
 
         fn poll_chunk(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>> {
-            // Each part makes its reader wait once.
+            // A part that begins with `wait` makes its reader wait once.
             let mut parts = self.parts.lock();
             match parts.pop() {
                 None => Poll::Ready(None),
@@ -616,7 +616,7 @@ mod tests {
         }
     }
 
-    /// Sends a body in parts to a peer that answers once the connection brings no more for a while; gives what it got.
+    /// Sends a body in parts to a peer that answers at its end; returns what the peer received.
     async fn upload(length: Option<u64>, parts: &[Option<&'static str>]) -> Result<(String, State), Http1Error> {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let parts = parts.iter().rev().map(|it| it.map(Bytes::from).ok_or(BodyBroken)).collect();
@@ -669,8 +669,8 @@ mod tests {
     ];
 
     proptest! {
-        /// Whatever is done to an answer and in whatever pieces it comes, it ends in an answer or an error, and nothing
-        /// is in the body that was not sent.
+        /// A mutated answer, in any pieces, ends in an answer or an error, and its body has no more bytes than were
+        /// sent.
         #[test]
         fn mutations_are_harmless(
             which in 0..ANSWERS.len(),
@@ -697,7 +697,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes in whatever pieces, it ends in an answer or an error.
+        /// Any bytes, in any pieces, end in an answer or an error.
         #[test]
         fn garbage_is_harmless(
             head in prop::sample::select(vec!["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"]),

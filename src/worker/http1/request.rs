@@ -1,4 +1,4 @@
-//! A request on its way out: its head, then its body, whole or as it comes in.
+//! An outgoing request: its head, then its body, whole or as it arrives.
 
 use crate::model::{IncomingBody, RequestBody};
 use bytes::{Buf, Bytes, BytesMut};
@@ -9,27 +9,27 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// What is left to write of a request.
+/// The rest of a request to write.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     /// The head, or the line before a chunk.
     head: BytesMut,
-    /// The body, or as much of it as has come.
+    /// The body, or as much of it as has arrived.
     body: Bytes,
-    /// What is still to come.
+    /// The part of the body that has not arrived yet.
     rest: Option<Rest>,
 }
 
 #[derive(Debug)]
 struct Rest {
     body: Arc<dyn IncomingBody>,
-    /// Whether each part is a chunk of its own, because nobody knows how many bytes there will be.
+    /// Whether each part is sent as a chunk, because the total length is unknown.
     is_chunked: bool,
-    /// What ends the chunk before.
+    /// End of the previous chunk.
     chunk_end: &'static [u8],
 }
 
-/// Why nothing more can be written.
+/// Reason why nothing more can be written.
 #[derive(Debug)]
 pub(super) enum WriteError {
     /// The worker takes no more.
@@ -39,7 +39,7 @@ pub(super) enum WriteError {
 }
 
 impl Outgoing {
-    /// `headers` holds neither `Content-Length` nor what is about the connection.
+    /// Starts a request. `headers` contains neither `Content-Length` nor headers that concern the connection.
     pub(super) fn begin(&mut self, method: &Method, target: &str, headers: &HeaderMap, body: &RequestBody) {
         let (length, is_chunked) = match body {
             RequestBody::Whole(bytes) => (Some(bytes.len() as u64), false),
@@ -55,17 +55,17 @@ impl Outgoing {
         }
     }
 
-    /// Whether all of it is written.
+    /// Whether the whole request is written.
     pub(super) fn is_done(&self) -> bool {
         self.head.is_empty() && self.body.is_empty() && self.rest.is_none()
     }
 
-    /// Forgets what is left.
+    /// Discards the rest.
     pub(super) fn give_up(&mut self) {
         *self = Self::default();
     }
 
-    /// Writes something with `write`. Gives how much that was; 0 where there is nothing left.
+    /// Writes something with `write`. Returns the number of bytes; 0 if nothing is left.
     pub(super) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -89,7 +89,7 @@ impl Outgoing {
         Poll::Ready(Ok(written))
     }
 
-    /// Takes the next part of a body that comes in.
+    /// Takes the next part of an incoming body.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         let Some(rest) = &mut self.rest else { return Poll::Ready(Ok(())) };
         match ready!(rest.body.poll_chunk(context)) {

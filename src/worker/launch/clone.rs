@@ -1,6 +1,6 @@
-//! The `clone` call, and what its child does before it becomes the program.
+//! The `clone` call, and the work of its child until it becomes the program.
 //!
-//! All that the child does is prepared as plain data ([`Order`], [`Confinement`]); what is here carries it out.
+//! Everything that the child does is prepared as plain data ([`Order`], [`Confinement`]); this module carries it out.
 #![allow(unsafe_code, reason = "clone, and the system calls of a child that may not allocate, have no safe wrapper")]
 
 use super::process::Child;
@@ -17,34 +17,34 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::{io, mem, ptr, thread};
 
-/// Stack of the child; it runs one shallow function and no signal handler.
+/// Stack of the child, which runs one shallow function and no signal handler.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// Signals are numbered from 1 to this on Linux.
+/// Highest signal number on Linux; the lowest is 1.
 const SIGNAL_MAX: c_int = 64;
 
-/// The kernel's `sigset_t`, a bit for each signal.
+/// Size of the kernel's `sigset_t`, with a bit for each signal.
 const SIGNAL_SET_BYTES: usize = 8;
 
 /// The kernel's `struct sigaction` for the default action: no handler, flags, restorer or mask.
 const DEFAULT_ACTION: &[usize; 4] = &[0; 4];
 
-/// Capabilities are numbered from 0 to less than this.
+/// Capability numbers are below this.
 const CAPABILITIES_MAX: c_ulong = 64;
 
-/// `struct __user_cap_header_struct` of the third version, about the caller.
+/// `struct __user_cap_header_struct` of the third version, for the caller.
 const CAPABILITY_HEADER: &[u32; 2] = &[0x2008_0522, 0];
 
 /// Two `struct __user_cap_data_struct` without any capability.
 const NO_CAPABILITIES: &[u32; 6] = &[0; 6];
 
-/// Where the child is between `clone` and the program.
+/// Progress of the child between `clone` and the program.
 #[derive(Clone, Copy)]
 enum Stage {
     Session,
     Stdio,
     UserMap,
-    /// The step of this number.
+    /// The confinement step with this index.
     Confine(usize),
     WorkingDir,
     Limit(Resource),
@@ -61,7 +61,7 @@ enum Stage {
 }
 
 impl Stage {
-    /// What an error calls it.
+    /// Name of the stage in an error message.
     fn name(self, confinement: &Confinement, working_dir: &Path) -> String {
         match self {
             Self::Session => "setsid".into(),
@@ -84,7 +84,7 @@ impl Stage {
     }
 }
 
-/// What the child reads, and the one thing it writes.
+/// Input of the child, and the one value that it writes.
 struct Order<'a> {
     program: *const c_char,
     args: *const *const c_char,
@@ -105,7 +105,7 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
     let text = |what, text: &OsStr| {
         CString::new(text.as_bytes()).map_err(|_| LaunchError::ZeroByte { program: program.clone(), what })
     };
-    // Everything the child points at stays alive in this frame until `clone` returns.
+    // Everything that the child's pointers refer to lives in this frame until `clone` returns.
     let mut args = vec![text("path", program.as_os_str())?];
     for arg in &spec.args {
         args.push(text("argument", arg)?);
@@ -143,32 +143,32 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
             let pidfd = &pidfd;
             let mapping = scope.spawn(move || user_map::map(outside, pidfd, map));
             let cloned = clone(&order, stack, flags, pidfd);
-            // So that the thread does not wait for a child that there is not.
+            // Without this, the thread would wait for ever if there is no child.
             drop(inside);
-            (cloned, mapping.join().unwrap_or_else(|_| Err(io::Error::other("the thread that does it has panicked"))))
+            (cloned, mapping.join().unwrap_or_else(|_| Err(io::Error::other("the mapping thread has panicked"))))
         }),
     };
     let pid = cloned.map_err(|it| failed("clone", it))?;
-    // SAFETY: with `CLONE_PIDFD` the kernel has put a new descriptor there, which nobody else knows.
+    // SAFETY: with `CLONE_PIDFD` the kernel has stored a new descriptor there, which nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.load(Ordering::Acquire)) };
     let child = Child::new(Pid::from_raw(pid), pidfd);
     let Some((stage, errno)) = order.failure.get() else { return Ok(child) };
     child.reap_blocking();
     let step = stage.name(&spec.confinement, &spec.working_dir);
     let source = match (stage, mapped) {
-        // The child only sees that it is not told to go on.
+        // The child only notices that it was not released.
         (Stage::UserMap, Err(error)) => error,
         _ => io::Error::from_raw_os_error(errno),
     };
     Err(failed(&step, source))
 }
 
-/// Makes the child, and returns when it has executed its program or ended. `pidfd` is set before it runs.
+/// Creates the child, and returns when it has executed its program or ended. `pidfd` is set before the child runs.
 fn clone(order: &Order<'_>, stack: &mut Stack, flags: c_int, pidfd: &AtomicI32) -> io::Result<libc::pid_t> {
     let argument = ptr::from_ref(order).cast_mut().cast::<c_void>();
     // SAFETY: the stack is mapped, unused and exclusively borrowed. `CLONE_VFORK` suspends this thread until the child
-    // has executed its program or ended, so `order` and all it points at outlive the child's use of them, and nobody
-    // else writes there. Signals are blocked, so that no handler runs in the shared memory.
+    // has executed its program or ended, so `order` and everything it points at outlive the child's use of them, and
+    // nothing else writes there. Signals are blocked, so that no handler runs in the shared memory.
     let pid = unsafe { libc::clone(child_main, stack.top(), flags, argument, pidfd.as_ptr()) };
     if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
@@ -177,11 +177,11 @@ fn null_terminated(texts: &[CString]) -> Vec<*const c_char> {
     texts.iter().map(|it| it.as_ptr()).chain([ptr::null()]).collect()
 }
 
-/// The limits as they can be set: nobody but root may exceed a hard limit, and none is worth a failed start.
+/// Lowers the limits to what can be set: only root may exceed a hard limit, and no limit is worth a failed start.
 fn effective(limits: Vec<Limit>) -> io::Result<Vec<Limit>> {
-    // Not none: with a limit of 0 the kernel still gives the memory of a crash to a program that collects them, if
-    // `core_pattern` names one; with 1 it does not (`core(5)`, and `fs/coredump.c`), and to a file it writes no less than
-    // a page.
+    // Not 0: with a core limit of 0 the kernel still gives the memory of a crash to a collecting program, if
+    // `core_pattern` names one; with 1 it does not (`core(5)`, and `fs/coredump.c`), and a core file needs at least a
+    // page.
     let no_core = Limit::fixed(Resource::RLIMIT_CORE, 1);
     let lowered = |limit: Limit| {
         let hard = limit.hard.min(getrlimit(limit.resource)?.1);
@@ -190,13 +190,13 @@ fn effective(limits: Vec<Limit>) -> io::Result<Vec<Limit>> {
     limits.into_iter().chain([no_core]).map(lowered).collect()
 }
 
-/// The same file at a descriptor that `dup2` to 0, 1 and 2 does not overwrite.
+/// Moves a file to a descriptor that `dup2` to 0, 1 and 2 does not overwrite.
 pub(super) fn above_stdio(file: OwnedFd) -> io::Result<OwnedFd> {
     // The standard library duplicates to 3 and above.
     if file.as_raw_fd() > 2 { Ok(file) } else { file.try_clone() }
 }
 
-/// The child: it executes the program, or leaves word of what failed.
+/// Entry point of the child: executes the program, or records the failure.
 extern "C" fn child_main(order: *mut c_void) -> c_int {
     // SAFETY: `launch` passes an `Order` and waits while this runs.
     let order = unsafe { &*order.cast::<Order<'_>>() };
@@ -214,9 +214,9 @@ fn check(result: impl Into<libc::c_long>, stage: Stage) -> Result<(), Stage> {
 const NONE: c_ulong = 0;
 
 /// # Safety
-/// Only for the child of `launch`: it shares the memory of a process with other threads and may therefore only make
-/// system calls, on what `order` points at. The C library's wrappers that change the identity of a process are none:
-/// they would have the daemon's threads do the same.
+/// Only for the child of `launch`: it shares the memory of a process with other threads, so it may only make system
+/// calls, on the data of `order`. The C library's wrappers that change the identity of a process are not mere system
+/// calls: they would change the daemon's threads as well.
 unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
     let confinement = order.confinement;
     // SAFETY: the caller's promise covers the pointers of `order`; the others are to locals.
@@ -226,7 +226,7 @@ unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
             check(libc::dup2(file, target), Stage::Stdio)?;
         }
         if let Some(GateFiles { inside, outside }) = order.gate {
-            // Else it would wait for itself if the daemon were gone.
+            // If this end stayed open, the child would wait for itself when the daemon is gone.
             libc::close(outside);
             let mut byte = 0_u8;
             check(libc::write(inside, (&raw const byte).cast(), 1) as libc::c_long, Stage::UserMap)?;
@@ -243,7 +243,8 @@ unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
             check(libc::setrlimit(limit.resource as _, &raw const value), Stage::Limit(limit.resource))?;
         }
         if confinement.drop_capabilities {
-            // Needs a capability itself. Fails for numbers that mean nothing, and for who may not: they cannot gain any.
+            // Needs a capability itself. Fails for unused numbers, and without that capability: then the child cannot
+            // gain any.
             for capability in 0..CAPABILITIES_MAX {
                 libc::prctl(libc::PR_CAPBSET_DROP, capability, NONE, NONE, NONE);
             }
@@ -262,15 +263,15 @@ unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
             check(libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0 as c_uint), Stage::Ruleset)?;
         }
         check(libc::syscall(libc::SYS_close_range, 3 as c_uint, c_uint::MAX, 0 as c_uint), Stage::CloseFiles)?;
-        // Ignored signals outlive `execve`, and Rust ignores SIGPIPE. The table of handlers is the child's own. The C
-        // library refuses to touch the signals it keeps for itself, so this asks the kernel; SIGKILL and SIGSTOP fail.
+        // Ignored signals survive `execve`, and Rust ignores SIGPIPE. The child has its own table of handlers. The C
+        // library refuses to change the signals it reserves, so this calls the kernel; SIGKILL and SIGSTOP fail.
         for signal in 1..=SIGNAL_MAX {
             let default = DEFAULT_ACTION.as_ptr();
             libc::syscall(libc::SYS_rt_sigaction, signal, default, ptr::null::<c_void>(), SIGNAL_SET_BYTES);
         }
-        // Last, because a change of identity clears it. A daemon that has died before this line sends nothing any more,
-        // but has left the child to another parent. In a pid namespace no parent is ever seen; there the worker notices
-        // that its control channel has ended.
+        // Last, because a change of identity clears it. A daemon that has died before this line sends no signal any
+        // more, but has left the child to another parent. In a pid namespace the parent is never visible; there the
+        // worker notices the end of its control channel.
         check(
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, NONE, NONE, NONE),
             Stage::ParentDeathSignal,
@@ -291,10 +292,10 @@ unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
     Err(Stage::Execute)
 }
 
-/// Does one step; -1 when it fails.
+/// Executes one step; returns -1 on failure.
 ///
 /// # Safety
-/// As [`become_program`].
+/// As for [`become_program`].
 unsafe fn carry_out(step: &Step) -> libc::c_long {
     const HERE: *const c_char = c".".as_ptr();
     // SAFETY: every pointer is to a text of the step, to a constant or to a local.
@@ -307,7 +308,7 @@ unsafe fn carry_out(step: &Step) -> libc::c_long {
                 libc::mount(source.as_ptr(), target.as_ptr(), kind, *flags, options.cast()).into()
             }
             Step::ReadOnly(target) => {
-                // A remount would need all flags that the mount has, and cannot know them.
+                // A remount would need all flags of the mount, which are not known here.
                 let attr_set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID;
                 let attributes = libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd: 0 };
                 let bytes = mem::size_of_val(&attributes);
@@ -339,7 +340,7 @@ unsafe fn carry_out(step: &Step) -> libc::c_long {
 }
 
 /// # Safety
-/// As [`become_program`].
+/// As for [`become_program`].
 unsafe fn write(path: &CStr, text: &CStr) -> libc::c_long {
     // SAFETY: both pointers are to texts that end with a zero byte.
     unsafe {
@@ -348,19 +349,20 @@ unsafe fn write(path: &CStr, text: &CStr) -> libc::c_long {
             return -1;
         }
         let written = libc::write(file, text.as_ptr().cast(), text.count_bytes());
-        // Must not change the reason of a failed write: closing a file of this kind does not fail.
+        // Keeps the errno of a failed write: closing a file of this kind does not fail.
         libc::close(file);
         written as libc::c_long
     }
 }
 
-/// The stack of the child, with a page below it that ends an overflow. One is enough: launches follow each other.
+/// The stack of the child, with a guard page below it that stops an overflow. One is enough, because launches are
+/// sequential.
 pub(super) struct Stack {
     mapping: ptr::NonNull<c_void>,
     bytes: usize,
 }
 
-// SAFETY: it owns its mapping, which is bound to no thread.
+// SAFETY: the value owns its mapping, which is bound to no thread.
 unsafe impl Send for Stack {}
 
 impl Stack {
@@ -382,7 +384,7 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Its upper end, where it begins.
+    /// Upper end of the stack, where it begins.
     fn top(&mut self) -> *mut c_void {
         // SAFETY: one past the end of the mapping, which is page-aligned.
         unsafe { self.mapping.as_ptr().byte_add(self.bytes) }
@@ -396,24 +398,24 @@ impl Drop for Stack {
     }
 }
 
-/// The version of Landlock that the kernel has; 0: none, or it is switched off.
+/// Landlock version of the kernel; 0 if it has none, or it is switched off.
 #[must_use]
 pub fn landlock_version() -> u32 {
     const VERSION: c_uint = 1;
     let (no_attributes, none) = (ptr::null::<c_void>(), 0_usize);
-    // SAFETY: with this flag and without attributes it is a query without memory.
+    // SAFETY: with this flag and without attributes the call is a query that touches no memory.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, no_attributes, none, VERSION) };
     u32::try_from(version).unwrap_or(0)
 }
 
 /// Bytes of a page of memory.
 pub(super) fn page_bytes() -> usize {
-    // SAFETY: a query without memory.
+    // SAFETY: a query that touches no memory.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).unwrap_or(4096)
 }
 
-/// Makes the kernel keep the exit status of children: a daemon inherits `SIGCHLD` ignored from some of its parents.
+/// Makes the kernel keep the exit status of children: some parents start the daemon with `SIGCHLD` ignored.
 pub(super) fn keep_exit_statuses() -> io::Result<()> {
     // SAFETY: all zeroes is a valid `sigaction`, which means the default action; both pointers are valid.
     unsafe {

@@ -1,4 +1,4 @@
-//! What a process is confined by: plain data, prepared before the `clone` call and carried out by its child.
+//! Confinement of a process: plain data, prepared before the `clone` call and carried out by its child.
 
 use super::Resource;
 use seccompiler::BpfProgram;
@@ -10,50 +10,50 @@ use std::{
     sync::Arc,
 };
 
-/// Everything that keeps a process from the rest of the machine. The default keeps it from nothing.
+/// All isolation of a process from the machine. The default isolates nothing.
 #[derive(Debug, Default)]
 pub struct Confinement {
-    /// Namespaces of its own, as `CLONE_NEW…` flags.
+    /// New namespaces, as `CLONE_NEW…` flags.
     pub namespaces: c_int,
-    /// What is done before it gives up the daemon's rights, in this order.
+    /// Steps before the process gives up the daemon's rights, in this order.
     pub steps: Vec<Step>,
-    /// Who it may become in its user namespace, if the daemon says so; else it says so itself, in a step.
+    /// Identity in its user namespace, if the daemon sets it; otherwise the process sets it itself, in a step.
     pub user_map: Option<UserMap>,
-    /// The user and group it becomes; none: it stays who the daemon is.
+    /// User and group that the process changes to; `None` if it keeps the daemon's.
     pub identity: Option<u32>,
-    /// Whether it gives up every capability, for ever.
+    /// Whether the process gives up every capability, for ever.
     pub drop_capabilities: bool,
-    /// A Landlock ruleset.
+    /// Landlock ruleset.
     pub ruleset: Option<Arc<OwnedFd>>,
-    /// Filters of system calls. All of them apply; the last is the first to be asked.
+    /// Filters of system calls. All of them apply; the last one is asked first.
     pub filters: Vec<Arc<BpfProgram>>,
 }
 
-/// A user and group of the same number in a user namespace, and who that is outside. The daemon needs `CAP_SETUID` and
+/// A user and group of the same number in a user namespace, and their number outside. The daemon needs `CAP_SETUID` and
 /// `CAP_SETGID`.
 #[derive(Debug, Clone, Copy)]
 pub struct UserMap {
-    /// In the namespace.
+    /// Number inside the namespace.
     pub inside: u32,
-    /// Where the daemon is.
+    /// Number in the daemon's namespace.
     pub outside: u32,
 }
 
-/// One thing that the child does in the namespaces it was born into.
+/// One action of the child in the namespaces it was created in.
 #[derive(Debug)]
 pub enum Step {
-    /// Writes a file: how a process enters a control group, or says who it is in its user namespace.
+    /// Writes a file: a process enters a control group this way, or sets its identity in its user namespace.
     Write {
         /// The file, which exists.
         path: CString,
-        /// All that is written, in one call.
+        /// The whole content, written in one call.
         text: CString,
     },
-    /// Mounts something.
+    /// Mounts a file system, or a file or folder again.
     Mount(Mount),
     /// Makes a mount read-only, without set-user-id programs.
     ReadOnly(CString),
-    /// Goes to a folder.
+    /// Changes the working folder.
     WorkingDir(CString),
     /// Makes the working folder, a mount of its own, the root, and puts the old root out of reach.
     SwapRoot,
@@ -61,14 +61,14 @@ pub enum Step {
     Loopback,
 }
 
-/// The arguments of one `mount` call.
+/// Arguments of one `mount` call.
 #[derive(Debug)]
 pub struct Mount {
-    /// What.
+    /// Source of the mount.
     pub source: CString,
-    /// Where.
+    /// Mount point.
     pub target: CString,
-    /// The kind of file system; none for what is mounted elsewhere.
+    /// Type of the file system; `None` for a bind mount or a change of propagation.
     pub kind: Option<&'static CStr>,
     /// `MS_…` flags.
     pub flags: libc::c_ulong,
@@ -80,14 +80,14 @@ impl Step {
     /// Mounts a file or folder at a second place.
     ///
     /// # Panics
-    /// When a path has a zero byte in it, as with the others below: no path that exists has one.
+    /// When a path contains a zero byte, like the constructors below: no existing path does.
     #[must_use]
     pub fn bind(source: &Path, target: &Path) -> Self {
         let flags = libc::MS_BIND | libc::MS_REC;
         Self::Mount(Mount { source: text(source), target: text(target), kind: None, flags, options: None })
     }
 
-    /// Mounts a file system of a kind that needs no device, where nothing is executed.
+    /// Mounts a file system that needs no device, without executable files.
     #[must_use]
     pub fn file_system(kind: &'static CStr, target: &Path, options: Option<&str>) -> Self {
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
@@ -95,7 +95,7 @@ impl Step {
         Self::Mount(Mount { source: kind.into(), target: text(target), kind: Some(kind), flags, options })
     }
 
-    /// Keeps mounts made here from the rest of the machine, and the other way round.
+    /// Isolates mounts made here from the rest of the machine, and the other way round.
     #[must_use]
     pub fn private_mounts() -> Self {
         let (source, target) = (c"none".into(), c"/".into());
@@ -108,7 +108,7 @@ impl Step {
         Self::ReadOnly(text(target))
     }
 
-    /// Goes to a folder.
+    /// Changes the working folder.
     #[must_use]
     pub fn go_to(folder: &Path) -> Self {
         Self::WorkingDir(text(folder))
@@ -122,11 +122,11 @@ impl Step {
 }
 
 fn text(text: impl AsRef<OsStr>) -> CString {
-    CString::new(text.as_ref().as_bytes()).expect("no path that exists has a zero byte, and no option is made with one")
+    CString::new(text.as_ref().as_bytes()).expect("existing paths and the daemon's own options contain no zero byte")
 }
 
 impl fmt::Display for Step {
-    /// The system call and what it is about, for an error message.
+    /// Writes the system call and its subject, for an error message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Write { path, .. } => {
@@ -147,19 +147,19 @@ impl fmt::Display for Step {
     }
 }
 
-/// A resource limit, in the unit of the resource. What exceeds the daemon's own hard limit is lowered to it.
+/// A resource limit, in the unit of the resource. A value above the daemon's own hard limit is lowered to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
-    /// Of what.
+    /// The limited resource.
     pub resource: Resource,
-    /// Where the process is stopped; it may raise this itself.
+    /// Effective limit, which the process may raise itself.
     pub soft: u64,
-    /// How far it may raise it.
+    /// Ceiling for the soft limit.
     pub hard: u64,
 }
 
 impl Limit {
-    /// One that the process cannot raise.
+    /// Creates a limit that the process cannot raise.
     #[must_use]
     pub const fn fixed(resource: Resource, value: u64) -> Self {
         Self { resource, soft: value, hard: value }

@@ -1,4 +1,4 @@
-//! Starting processes and ending them: the one `clone` call of the daemon.
+//! Starts and ends processes: the one `clone` call of the daemon.
 //!
 //! `std::process::Command` forks as soon as a child needs more than the standard library offers, and a fork copies the
 //! page tables of the daemon: 15 ms at 500 MB. Here the child borrows the daemon's memory until it executes its program
@@ -11,12 +11,12 @@
 //! ```
 //!
 //! Invariants:
-//! - A process ends with the daemon, however that ends: the parent-death signal fires when the *thread* that created
-//!   the child ends, so one thread launches everything and lives as long as its [`Launcher`].
-//! - Between `clone` and `execve` the child allocates nothing, takes no lock and touches only what is prepared for it.
+//! - A process ends with the daemon, however the daemon ends: the parent-death signal fires when the *thread* that
+//!   created the child ends, so one thread launches everything and lives as long as its [`Launcher`].
+//! - Between `clone` and `execve` the child allocates nothing, takes no lock and touches only prepared data.
 //! - A group is signalled only while its leader is not reaped: until then no other process can get that number.
 //! - A process inherits three files, and no other file, variable or ignored signal, and gains nothing by executing a
-//!   set-user-id program. Whether it runs as the daemon's user and what it sees of the machine, its [`Confinement`] says.
+//!   set-user-id program. Its [`Confinement`] decides its user and its view of the machine.
 
 mod clone;
 mod confine;
@@ -41,33 +41,33 @@ use std::time::Duration;
 use std::{fmt, io, thread};
 use tokio::sync::oneshot;
 
-/// How often the launching thread looks after dropped processes that are still dying.
+/// Interval at which the launching thread tries to reap dropped processes.
 const REAP_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What to start and with what.
+/// A process to start, with everything it gets.
 pub struct LaunchSpec {
-    /// The program, absolute: it is looked up in the root that the process gets.
+    /// Absolute path of the program, looked up in the root of the new process.
     pub program: PathBuf,
-    /// Its arguments, without its name.
+    /// Arguments, without the program's name.
     pub args: Vec<OsString>,
-    /// All of its environment.
+    /// The whole environment.
     pub environment: Vec<(String, String)>,
-    /// Where it starts.
+    /// Working directory at the start.
     pub working_dir: PathBuf,
-    /// Its descriptor 0.
+    /// Descriptor 0.
     pub stdin: OwnedFd,
-    /// Its descriptor 1.
+    /// Descriptor 1.
     pub stdout: OwnedFd,
-    /// Its descriptor 2.
+    /// Descriptor 2.
     pub stderr: OwnedFd,
-    /// Its resource limits; a crash leaves no core file, and no program is given its memory.
+    /// Resource limits; a crash leaves no core file, and no program is given its memory.
     pub limits: Vec<Limit>,
-    /// What keeps it from the rest of the machine.
+    /// Isolation from the rest of the machine.
     pub confinement: Confinement,
 }
 
 impl fmt::Debug for LaunchSpec {
-    /// Shows the names of the variables only: values may be secrets.
+    /// Shows only the names of the variables: values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LaunchSpec")
             .field("program", &self.program)
@@ -79,15 +79,15 @@ impl fmt::Debug for LaunchSpec {
     }
 }
 
-/// Why a process was not started.
+/// Reason why a process was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// A text that goes to the kernel has a zero byte in it.
+    /// A text for the kernel contains a zero byte.
     #[error("cannot start {program}: its {what} contains a zero byte")]
     ZeroByte {
         /// The program.
         program: PathBuf,
-        /// Which text it is.
+        /// The kind of text.
         what: &'static str,
     },
     /// A system call failed, in the daemon or in the child.
@@ -95,9 +95,9 @@ pub enum LaunchError {
     Step {
         /// The program.
         program: PathBuf,
-        /// The system call and what it was about.
+        /// The system call and its subject.
         step: String,
-        /// Why it failed.
+        /// Error of the system call.
         source: io::Error,
     },
     /// The launching thread has ended.
@@ -108,14 +108,14 @@ pub enum LaunchError {
     },
 }
 
-/// The thread that starts every process; all of them are killed when it is dropped.
+/// The thread that starts every process; dropping it kills all of them.
 #[derive(Debug)]
 pub struct Launcher {
     jobs: mpsc::Sender<Job>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// What the thread is asked to do.
+/// Requests to the launching thread.
 enum Job {
     Launch { spec: Box<LaunchSpec>, reply: oneshot::Sender<Result<KillOnDrop, LaunchError>> },
     Reap(Arc<Child>),
@@ -136,14 +136,14 @@ impl Launcher {
         Ok(Self { jobs, thread: Some(thread) })
     }
 
-    /// Starts a process in a session and group of its own. Cancelled, it leaves no process behind.
+    /// Starts a process in a session and group of its own. Leaves no process behind when cancelled.
     ///
     /// # Errors
-    /// See [`LaunchError`]; nothing is left of a process whose program could not be executed.
+    /// See [`LaunchError`]; a process whose program could not be executed is cleaned up.
     pub async fn launch(&self, spec: LaunchSpec) -> Result<Process, LaunchError> {
         let program = spec.program.clone();
         let (reply, answer) = oneshot::channel();
-        // A launcher that is gone drops the request, and the answer's other end with it.
+        // If the launcher is gone, the request is dropped, and with it the sender of the answer.
         let _ = self.jobs.send(Job::Launch { spec: Box::new(spec), reply });
         let child = answer.await.map_err(|_| LaunchError::Stopped { program: program.clone() })??;
         Process::new(child).map_err(|source| LaunchError::Step { program, step: "epoll_ctl".into(), source })
@@ -159,9 +159,9 @@ impl Drop for Launcher {
     }
 }
 
-/// The launching thread.
+/// Body of the launching thread.
 fn run(inbox: &mpsc::Receiver<Job>, jobs: &mpsc::Sender<Job>, mut stack: Stack) {
-    // A child begins with this mask and with the daemon's handlers; one that ran there would run in the daemon's memory.
+    // A child begins with this mask and the daemon's handlers; a handler would run in the daemon's memory.
     let _ = SigSet::all().thread_set_mask();
     let mut dying: Vec<Arc<Child>> = Vec::new();
     loop {
@@ -183,7 +183,7 @@ fn run(inbox: &mpsc::Receiver<Job>, jobs: &mpsc::Sender<Job>, mut stack: Stack) 
         }
         dying.retain(|child| matches!(child.try_reap(), Ok(None)));
     }
-    // Requests that came too late are answered by the drop of their channel.
+    // Late requests are answered by the drop of their channel.
     for job in inbox.try_iter() {
         if let Job::Reap(child) = job {
             dying.push(child);

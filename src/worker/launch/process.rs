@@ -1,4 +1,4 @@
-//! A process that was launched: waiting for it, ending it, and what it costs.
+//! A launched process: waiting for it, ending it, and reading its memory.
 #![allow(unsafe_code, reason = "the safe wrappers of waitid refuse statuses with a real-time signal")]
 
 use super::Job;
@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, mpsc};
 use std::{io, mem};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A started process. Dropped, it is killed with its group, and reaped in the background.
+/// A started process. Dropping it kills it with its group; it is reaped in the background.
 #[derive(Debug)]
 pub struct Process {
     exit: AsyncFd<Arc<Child>>,
@@ -26,29 +26,30 @@ impl Process {
     pub(super) fn new(child: KillOnDrop) -> io::Result<Self> {
         let descriptor = Arc::clone(&child.child);
         // SAFETY: the descriptor belongs to the `Child`, which never changes it and closes it when its last owner is
-        // gone; the `AsyncFd` is one of them.
+        // gone; the `AsyncFd` is one of the owners.
         let exit = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?;
         Ok(Self { exit, child })
     }
 
-    /// Its process id, which is also the id of its session and group.
+    /// Process id, which is also the id of the session and the group.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.child.pid.as_raw().unsigned_abs()
     }
 
-    /// Does something with its process id while no other process can get that number; none when it has been reaped.
+    /// Calls `act` with the process id while no other process can get that number; `None` if the process has been
+    /// reaped.
     pub fn with_pid<T>(&self, act: impl FnOnce(u32) -> T) -> Option<T> {
         let status = self.child.child.status.lock();
         status.is_none().then(|| act(self.pid()))
     }
 
-    /// Kills it and what it started, except what has left its group. After its end this does nothing.
+    /// Kills the process and everything it started that is still in its group. Does nothing after its end.
     pub fn kill_tree(&self) {
         self.child.child.kill_tree();
     }
 
-    /// Waits for its end; what is left of its group is killed then. May be called again, and by several tasks.
+    /// Waits for the process to end, and kills what is left of its group. May be called again, and by several tasks.
     ///
     /// # Errors
     /// When the runtime is shutting down, or other code of the daemon has taken the exit status.
@@ -63,7 +64,7 @@ impl Process {
     }
 }
 
-/// What makes sure that a child does not outlive the value that stands for it.
+/// Guarantees that a child does not outlive its owner.
 #[derive(Debug)]
 pub(super) struct KillOnDrop {
     child: Arc<Child>,
@@ -79,8 +80,8 @@ impl KillOnDrop {
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         self.child.kill_tree();
-        // Dying takes a moment, which must not be spent on a thread of the runtime; a launcher that is gone is the
-        // exception, and has killed everything already.
+        // Dying takes a moment, which must not block a thread of the runtime. The exception is a launcher that is gone,
+        // which has killed everything already.
         if !matches!(self.child.try_reap(), Ok(None)) {
             return;
         }
@@ -95,7 +96,7 @@ impl Drop for KillOnDrop {
 pub(super) struct Child {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Set when it is reaped. The lock keeps a signal to the group and the reaping apart.
+    /// Set when the process is reaped. The lock keeps the reaping and a signal to the group apart.
     status: Mutex<Option<ExitStatus>>,
 }
 
@@ -106,7 +107,7 @@ impl AsRawFd for Child {
 }
 
 impl Child {
-    /// A child of this process, which leads a group, and its descriptor.
+    /// Wraps a child of this process, which leads a group, and its descriptor.
     pub(super) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
         Self { pid, pidfd, status: Mutex::new(None) }
     }
@@ -120,7 +121,7 @@ impl Child {
         }
     }
 
-    /// Reaps the process if it has ended, after its group: the zombie holds the group's number until then.
+    /// Reaps the process if it has ended, after killing its group: until then the zombie holds the group's number.
     pub(super) fn try_reap(&self) -> io::Result<Option<ExitStatus>> {
         let mut status = self.status.lock();
         if status.is_none() && self.waitid(libc::WNOHANG | libc::WNOWAIT)?.is_some() {
@@ -153,7 +154,7 @@ impl Child {
         // SAFETY: `waitid` fills the fields of a child's state change, or leaves the zeroes.
         let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
         Ok((pid != 0).then(|| {
-            // Back to the form of `wait`, which `ExitStatus` is made of.
+            // Back to the encoding of `wait`, which `ExitStatus` expects.
             ExitStatus::from_raw(match info.si_code {
                 libc::CLD_EXITED => (status & 0xff) << 8,
                 libc::CLD_DUMPED => status | 0x80,
@@ -165,21 +166,21 @@ impl Child {
 
 static PAGE_BYTES: LazyLock<u64> = LazyLock::new(|| super::clone::page_bytes() as u64);
 
-/// Where the memory of one process is read, again and again.
+/// An open file from which the memory of one process is read repeatedly.
 ///
-/// It stays open, because opening takes four times as long as reading, which is about a microsecond: the memory of all
-/// workers is polled. It stands for this process, even when its number is given to another.
+/// Opening takes four times as long as reading, which takes about a microsecond, and the memory of all workers is
+/// polled. The gauge stays bound to its process, even when the number is given to another.
 #[derive(Debug)]
 pub struct MemoryGauge(File);
 
 impl MemoryGauge {
-    /// The gauge of a process; none where there is no such process.
+    /// Opens the gauge of a process; `None` if there is no such process.
     #[must_use]
     pub fn open(pid: u32) -> Option<Self> {
         File::open(format!("/proc/{pid}/statm")).ok().map(Self)
     }
 
-    /// The resident bytes of the process that it shares with no other; none once it has ended.
+    /// Resident bytes that the process shares with no other; `None` once it has ended.
     ///
     /// The resident size alone counts Bun's own pages, which all workers share, in full for each of them.
     #[must_use]
@@ -194,7 +195,7 @@ impl MemoryGauge {
     }
 }
 
-/// As [`MemoryGauge::private_bytes`], once.
+/// Reads [`MemoryGauge::private_bytes`] once.
 #[must_use]
 pub fn private_memory_bytes(pid: u32) -> Option<u64> {
     MemoryGauge::open(pid)?.private_bytes()

@@ -1,4 +1,4 @@
-//! Launching real processes.
+//! Tests with real processes.
 
 use super::*;
 use nix::sys::resource::getrlimit;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
-/// A launch of `/bin/sh -c script`, and the other ends of its stdin and of its stdout and stderr together.
+/// A launch of `/bin/sh -c script`, with the other ends of its stdin and of its stdout and stderr together.
 fn shell(script: &str) -> (LaunchSpec, io::PipeWriter, PipeReader) {
     let (stdin, input) = io::pipe().expect("a pipe");
     let (output, stdout) = io::pipe().expect("a pipe");
@@ -42,11 +42,11 @@ async fn error_of(change: impl FnOnce(&mut LaunchSpec)) -> String {
     let (mut spec, _input, _output) = shell("exit 0");
     change(&mut spec);
     let error = launcher.launch(spec).await.expect_err("it cannot start").to_string();
-    until("what is left of it is reaped", || !failed_child_is_left());
+    until("the failed child is reaped", || !failed_child_is_left());
     error
 }
 
-/// Whether a child of this process has ended before it became a program, and is not reaped: it has its creator's name.
+/// Whether a child of this process ended before it became a program and is not reaped: it has its creator's name.
 fn failed_child_is_left() -> bool {
     let us = std::process::id().to_string();
     let stats = std::fs::read_dir("/proc").expect("procfs").flatten();
@@ -67,7 +67,7 @@ fn runs(pid: u32) -> bool {
     state(pid).is_some_and(|state| !"ZX".contains(state))
 }
 
-/// The state of a process, or none if there is no such process, not even a zombie.
+/// State of a process; `None` if there is not even a zombie.
 fn state(pid: u32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -112,7 +112,7 @@ async fn a_process_has_only_what_its_spec_names() {
     variables.sort_unstable();
     assert_eq!(variables, ["GREETING=hello", "PATH=/usr/bin:/bin"]);
 
-    // One file that a careless library opened without close-on-exec.
+    // A file that a careless library opened without close-on-exec.
     let leak = nix::unistd::dup(std::fs::File::open("/dev/null").expect("a file")).expect("a descriptor");
     let (_, text) = output_of("exec /bin/ls /proc/self/fd").await;
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"], "3 is the folder ls reads");
@@ -188,11 +188,11 @@ async fn a_cancelled_launch_leaves_nothing() {
     {
         let launch = std::pin::pin!(launcher.launch(spec));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        // However far it comes, it is dropped with what it has.
+        // However far it gets, it is dropped with everything it has.
         let _ = launch.poll(&mut context);
     }
     drop(input);
-    // The end of the output: nobody holds it any more, whether the process was started or not.
+    // The output ends once no process holds it any more, whether or not the process was started.
     let mut text = String::new();
     output.read_to_string(&mut text).expect("its output");
 }
@@ -300,7 +300,7 @@ fn private_memory_grows_with_what_is_written_to() {
     assert_eq!(private_memory_bytes(u32::MAX), None);
 }
 
-/// Needs root, and a machine that has user namespaces.
+/// Needs root, and a machine with user namespaces.
 #[tokio::test]
 async fn the_daemon_says_who_a_process_is_in_its_user_namespace() {
     if !nix::unistd::geteuid().is_root() {

@@ -1,7 +1,7 @@
-//! Who a process is that is born into a user namespace, where that is to be somebody else than the daemon.
+//! Sets the identity of a process in a new user namespace, where it differs from the daemon's.
 //!
-//! Only a process outside may say so, while the thread that made the child is suspended until it executes its program
-//! (`CLONE_VFORK`): so another thread does it, and the child waits for that.
+//! Only a process outside may set it, but the thread that created the child is suspended until the child executes its
+//! program (`CLONE_VFORK`): so another thread sets it, and the child waits.
 //!
 //! ```text
 //! launching thread: clone ·····················································▶ goes on
@@ -18,13 +18,13 @@ use std::{
     sync::atomic::{AtomicI32, Ordering},
 };
 
-/// The two ends of what the child and this thread say to each other, a byte each.
+/// Both ends of the channel between the child and the mapping thread, which exchange a byte each.
 pub(super) struct Gate {
     outside: UnixStream,
     inside: OwnedFd,
 }
 
-/// The same for the child: the end that it uses, and the other one, which it closes.
+/// The descriptors for the child: the end that it uses, and the other one, which it closes.
 #[derive(Clone, Copy)]
 pub(super) struct GateFiles {
     pub(super) inside: RawFd,
@@ -42,20 +42,20 @@ impl Gate {
         GateFiles { inside: self.inside.as_raw_fd(), outside: self.outside.as_raw_fd() }
     }
 
-    /// Takes the ends apart: one for the thread that waits, one to be closed when the child needs it no more.
+    /// Splits the ends: one for the mapping thread, one to close once the child does not need it any more.
     pub(super) fn split(self) -> (UnixStream, OwnedFd) {
         (self.outside, self.inside)
     }
 }
 
-/// Waits until the child is born, maps it and tells it to go on; it does not where that fails. `pidfd` is the child's
-/// descriptor from its birth on.
+/// Waits until the child exists, writes its maps and releases it; on failure the child is not released. `pidfd` holds
+/// the child's descriptor from its creation on.
 pub(super) fn map(mut gate: UnixStream, pidfd: &AtomicI32, map: UserMap) -> io::Result<()> {
     let mut born = [0];
     gate.read_exact(&mut born)?;
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.load(Ordering::Acquire)))?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
-    let pid = pid.ok_or_else(|| io::Error::other("the kernel does not say the number of a new process"))?;
+    let pid = pid.ok_or_else(|| io::Error::other("the kernel does not show the number of a new process"))?;
     let line = format!("{} {} 1", map.inside, map.outside);
     fs::write(format!("/proc/{pid}/gid_map"), &line)?;
     fs::write(format!("/proc/{pid}/uid_map"), &line)?;

@@ -1,4 +1,4 @@
-//! Finding a Bun and telling whether it will do.
+//! Finds a Bun and checks that it is usable.
 
 use super::command::{self, CommandError};
 use super::{FOLDER, RuntimeError};
@@ -11,15 +11,15 @@ use std::time::Duration;
 use std::{env, fmt};
 use tokio::process::Command;
 
-/// Names the Bun to use, where the configuration does not.
+/// Variable with the path of Bun, used if the configuration has none.
 const VARIABLE: &str = "LEVAIN_BUN";
 
-/// How long Bun may take to say its version; the first run after an installation reads 100 MB from disk.
+/// Time limit for printing the version; the first run after an installation reads 100 MB from disk.
 const VERSION_TIME_MAX: Duration = Duration::from_secs(10);
 
 const VERSION_OUTPUT_BYTES_MAX: u64 = 4_096;
 
-/// The part of `worker-shim/package.json` that says which Bun the shim is written for.
+/// The part of `worker-shim/package.json` that names the Bun versions of the shim.
 #[derive(Deserialize)]
 struct Package {
     levain: Pins,
@@ -45,7 +45,7 @@ pub fn pinned_version() -> &'static BunVersion {
     &VERSIONS.0
 }
 
-/// The oldest version that will do.
+/// The oldest usable version.
 #[must_use]
 pub fn minimum_version() -> &'static BunVersion {
     &VERSIONS.1
@@ -60,7 +60,7 @@ pub struct BunVersion {
 }
 
 impl BunVersion {
-    /// Whether it is this version or a later one; what follows the three numbers does not count.
+    /// Whether this is `other` or a later version; anything after the three numbers is ignored.
     fn is_at_least(&self, other: &Self) -> bool {
         self.numbers >= other.numbers
     }
@@ -72,7 +72,7 @@ impl fmt::Display for BunVersion {
     }
 }
 
-/// A text that is no version.
+/// The text is not a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a version: three numbers such as 1.4.5 are expected")]
 pub struct BunVersionError;
@@ -92,27 +92,27 @@ impl FromStr for BunVersion {
     }
 }
 
-/// A Bun that will do.
+/// A usable Bun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundBun {
-    /// The executable, absolute.
+    /// Absolute path of the executable.
     pub path: PathBuf,
-    /// What it says its version is.
+    /// Version as it reports it.
     pub version: BunVersion,
-    /// Where it was found.
+    /// Place where it was found.
     pub origin: Origin,
 }
 
-/// Where a Bun comes from, in the order in which they are looked at.
+/// Sources of a Bun, in the order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The configuration names it.
+    /// Named by the configuration.
     Configuration,
-    /// `LEVAIN_BUN` names it.
+    /// Named by `LEVAIN_BUN`.
     Variable,
-    /// `levain runtime install` has put it into the data directory.
+    /// Installed into the data directory by `levain runtime install`.
     DataDirectory,
-    /// It is on `PATH`.
+    /// Found on `PATH`.
     Path,
 }
 
@@ -127,22 +127,22 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a Bun will not do.
+/// Reason why a Bun is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// Asking it for its version failed.
+    /// The question for its version failed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// It is too old.
+    /// The version is too old.
     #[error("it is version {found}, and {} or later is needed", minimum_version())]
     TooOld {
-        /// Its version.
+        /// The version found.
         found: BunVersion,
     },
-    /// It is not the version it was installed as.
+    /// The version differs from the installed one.
     #[error("it is version {found}, not {}", pinned_version())]
     OtherVersion {
-        /// Its version.
+        /// The version found.
         found: BunVersion,
     },
 }
@@ -150,7 +150,7 @@ pub enum Unusable {
 /// Looks for a Bun: in the configuration, in `LEVAIN_BUN`, in the data directory, on `PATH`.
 ///
 /// # Errors
-/// A Bun that the configuration or the variable names and that will not do is an error, never a reason to look further.
+/// An unusable Bun that the configuration or the variable names is an error, never a reason to look further.
 pub async fn find(configured: Option<&Path>, data_dir: &Path) -> Result<FoundBun, RuntimeError> {
     let variable = env::var_os(VARIABLE).filter(|it| !it.is_empty());
     find_in(configured, variable, data_dir, env::var_os("PATH").unwrap_or_default()).await
@@ -183,7 +183,7 @@ async fn find_in(
         }
     }
     if on_path.is_empty() {
-        looked.push("PATH has none".into());
+        looked.push("no bun on PATH".into());
     }
     for bun in on_path {
         match check(Origin::Path, &bun).await {
@@ -194,12 +194,12 @@ async fn find_in(
     Err(RuntimeError::NotFound { looked, data_dir: data_dir.to_owned() })
 }
 
-/// Where [`super::install()`] puts the pinned version.
+/// Path at which [`super::install()`] puts the pinned version.
 pub(super) fn own_bun(data_dir: &Path) -> PathBuf {
     data_dir.join(FOLDER).join(format!("bun-{}", pinned_version())).join("bun")
 }
 
-/// Runs a Bun to learn whether it will do. Workers have no environment, so it gets none either.
+/// Runs a Bun to check whether it is usable. Workers have no environment, so Bun gets none here either.
 pub(super) async fn check(origin: Origin, path: &Path) -> Result<FoundBun, Unusable> {
     let path = std::path::absolute(path).map_err(CommandError::from)?;
     let mut command = Command::new(&path);
@@ -221,8 +221,8 @@ pub(super) mod tests {
 
     /// Writes a script that stands in for Bun.
     ///
-    /// Another process writes it: a descriptor of this one may, while it is open for writing, be inherited by a process
-    /// that another test is starting, and a file that is open for writing cannot be executed.
+    /// Another process writes it: while it is open for writing here, a process that another test is starting may
+    /// inherit the descriptor, and a file that is open for writing cannot be executed.
     pub(crate) fn fake_bun(path: &Path, script: &str) -> PathBuf {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         let mut writer = std::process::Command::new("/bin/sh")
@@ -321,13 +321,13 @@ pub(super) mod tests {
     #[tokio::test]
     async fn what_will_not_do_is_skipped_elsewhere_and_named_in_the_end() {
         let machine = Machine::new();
-        let error = machine.find(None, None).await.expect_err("there is none").to_string();
-        assert!(error.contains("does not exist; PATH has none"), "{error}");
+        let error = machine.find(None, None).await.expect_err("no Bun anywhere").to_string();
+        assert!(error.contains("does not exist; no bun on PATH"), "{error}");
         let data = machine.0.path().join("data");
         assert!(error.contains(&format!("`levain runtime install --data-dir {}`", data.display())), "{error}");
         machine.bun("own", "echo broken >&2; exit 1");
         machine.bun("a/bun", "echo 0.9.0");
-        let error = machine.find(None, None).await.expect_err("none will do").to_string();
+        let error = machine.find(None, None).await.expect_err("no usable Bun").to_string();
         assert!(error.contains("exit status: 1: broken") && error.contains("it is version 0.9.0"), "{error}");
         machine.bun("b/bun", r#"[ "$1" = --version ] && [ -z "$HOME" ] && echo 91.0.0"#);
         assert_eq!(machine.find(None, None).await.expect("the second on PATH").origin, Origin::Path);

@@ -1,4 +1,4 @@
-//! Running a program that is trusted to end, but not without limits.
+//! Runs a program that is trusted to end, but within limits.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -6,41 +6,41 @@ use std::{io, str};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-/// Lines of a program's complaint that are worth repeating.
+/// Maximum lines of an error output to repeat.
 const LINES_MAX: usize = 5;
 
-/// Characters of them.
+/// Maximum characters of those lines.
 const EXCERPT_CHARS_MAX: usize = 1_000;
 
-/// How a program failed.
+/// Failure of a program.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It was not started, or could not be listened to.
+    /// The program could not be started, or its output could not be read.
     #[error("it cannot be run: {0}")]
     Io(#[from] io::Error),
-    /// It was killed after its time.
+    /// The time limit was exceeded, and the program was killed.
     #[error("it took longer than {} s", .0.as_secs())]
     Timeout(Duration),
-    /// It was stopped when it had printed too much.
+    /// The program printed too much and was stopped.
     #[error("it printed more than {0} bytes")]
     TooMuchOutput(u64),
-    /// It says itself that it failed.
+    /// The program reported failure.
     #[error("it ended with {status}: {output}")]
     Failed {
-        /// How it ended.
+        /// Exit status.
         status: ExitStatus,
-        /// The last lines it printed.
+        /// Last lines of its output.
         output: String,
     },
-    /// It did something else than what it was started for.
-    #[error("it said something unexpected: {output}")]
+    /// The output was not the expected one.
+    #[error("it printed something unexpected: {output}")]
     Unexpected {
-        /// The last lines it printed.
+        /// Last lines of its output.
         output: String,
     },
 }
 
-/// Runs a program without input and returns what it prints. It is killed when this future is dropped.
+/// Runs a program without input and returns its output. Dropping this future kills the program.
 pub(super) async fn run(mut command: Command, time_max: Duration, bytes_max: u64) -> Result<String, CommandError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
@@ -67,14 +67,14 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, bytes_max: u64) -> Result<St
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The last lines of an output.
+/// Returns the last lines of an output.
 pub(super) fn excerpt(text: &str) -> String {
     let mut lines: Vec<_> = text.lines().rev().map(str::trim_end).filter(|it| !it.is_empty()).take(LINES_MAX).collect();
     lines.reverse();
     let text = lines.join("\n");
     match text.char_indices().rev().nth(EXCERPT_CHARS_MAX) {
         Some((start, _)) => format!("… {}", &text[start..]),
-        None if text.is_empty() => "it said nothing".into(),
+        None if text.is_empty() => "it printed nothing".into(),
         None => text,
     }
 }
@@ -105,6 +105,6 @@ mod tests {
         assert_eq!(excerpt("1\n2\n3\n\n4\n5\n6\n"), "2\n3\n4\n5\n6");
         let long = excerpt(&"ü".repeat(5_000));
         assert!(long.chars().count() < EXCERPT_CHARS_MAX + 10 && long.starts_with('…'), "{long}");
-        assert_eq!(excerpt("\n"), "it said nothing");
+        assert_eq!(excerpt("\n"), "it printed nothing");
     }
 }

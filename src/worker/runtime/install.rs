@@ -1,7 +1,7 @@
 //! Installing Bun with npm.
 //!
-//! npm brings what a download of our own would need: proxies, mirrors, certificates, retries, and the check of what
-//! arrives against the registry's digest. The package of the platform has the executable in it, so no script is run.
+//! npm brings what a download of our own would need: proxies, mirrors, certificates, retries, and the check of the
+//! package against the registry's digest. The package of the platform contains the executable, so no script is run.
 
 use super::bun::{self, FoundBun, Origin, Unusable, pinned_version};
 use super::command::{self, CommandError};
@@ -15,27 +15,27 @@ use std::time::{Duration, Instant};
 use std::{env, io};
 use tokio::process::Command;
 
-/// How long npm may take.
+/// Time limit for npm.
 const TIME_MAX: Duration = Duration::from_secs(600);
 
-/// How much it may say.
+/// Output limit for npm.
 const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
-/// How often progress is reported while npm says nothing.
+/// Interval of progress reports while npm prints nothing.
 const TICK: Duration = Duration::from_secs(5);
 
-/// How often a lock that another process holds is tried.
+/// Interval at which a lock of another process is retried.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 
-/// Folders of this name are unfinished installations.
+/// Name prefix of unfinished installations.
 const UNFINISHED: &str = ".install-";
 
-/// Puts the pinned Bun into the data directory, unless it is there. `progress` gets lines for people to read.
+/// Installs the pinned Bun into the data directory, unless it is there. `progress` gets lines for people to read.
 ///
-/// Installations at the same time wait for each other, so that one of them downloads it.
+/// Concurrent installations wait for each other, so that only one downloads.
 ///
 /// # Errors
-/// When npm is missing or fails, or when what it installs does not run here.
+/// When npm is missing or fails, or when the installed Bun does not run here.
 pub async fn install(data_dir: &Path, progress: impl FnMut(&str)) -> Result<FoundBun, RuntimeError> {
     install_with("npm".as_ref(), data_dir, progress).await
 }
@@ -72,13 +72,13 @@ async fn install_with(npm: &OsStr, data_dir: &Path, mut progress: impl FnMut(&st
     Ok(FoundBun { path: target, version: pinned_version().clone(), origin: Origin::DataDirectory })
 }
 
-/// Whether the pinned version is there and runs.
+/// Checks that the pinned version is present and runs.
 async fn check(path: &Path) -> Result<FoundBun, Unusable> {
     let found = bun::check(Origin::DataDirectory, path).await?;
     if found.version == *pinned_version() { Ok(found) } else { Err(Unusable::OtherVersion { found: found.version }) }
 }
 
-/// Waits for the lock, which ends with its process however that ends.
+/// Waits for the lock, which ends with its process, however that ends.
 async fn lock(path: &Path, progress: &mut impl FnMut(&str)) -> Result<Flock<File>, RuntimeError> {
     let mut file =
         File::options().create(true).truncate(false).write(true).open(path).map_err(RuntimeError::at(path))?;
@@ -97,7 +97,7 @@ async fn lock(path: &Path, progress: &mut impl FnMut(&str)) -> Result<Flock<File
     }
 }
 
-/// Removes what installations that were killed have left; the lock is held, so none is at work.
+/// Removes what killed installations have left; the lock is held, so none is running.
 fn remove_unfinished(parent: &Path) {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for entry in entries.filter(|it| it.file_name().to_string_lossy().starts_with(UNFINISHED)) {
@@ -117,7 +117,7 @@ async fn run_npm(
         .args(["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--prefix"])
         .args([folder.as_os_str(), package.as_ref()])
         .current_dir(folder);
-    // Without a home it can write to, npm has no place for its cache; with an empty one it makes a folder `~` here.
+    // Without a writable home, npm has no place for its cache; with an empty one it creates a folder `~` here.
     let home = env::var_os("HOME").filter(|it| Path::new(it).is_absolute());
     if home.is_none_or(|it| access(Path::new(&it), AccessFlags::W_OK).is_err()) {
         command.env("HOME", folder);
@@ -137,10 +137,10 @@ async fn run_npm(
     }
 }
 
-/// The package that has the executable for this machine.
+/// Name of the package with the executable for this machine.
 fn package() -> &'static str {
     let is_arm = cfg!(target_arch = "aarch64");
-    // This binary may be linked statically, so its own C library says nothing about the machine's.
+    // This binary may be linked statically, so its own C library does not tell which one the machine has.
     let (glibc, musl) = if is_arm {
         ("/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-aarch64.so.1")
     } else {
@@ -201,13 +201,13 @@ mod tests {
         assert_eq!(lines.len(), 2);
     }
 
-    /// A script that stands in for npm: `$folder` is where it is to install, `$bun` the executable of the package.
+    /// A script that stands in for npm: `$folder` is its target, `$bun` the executable of the package.
     fn fake_npm(machine: &Path, script: &str) -> PathBuf {
         let find = r#"while [ "$1" != --prefix ]; do shift; done; folder=$2; bun=$folder/node_modules/${3%@*}/bin/bun"#;
         fake_bun(&machine.join("npm"), &format!("{find}\n{script}"))
     }
 
-    /// What such a script does to install a Bun of this version.
+    /// Script lines that install a Bun of this version.
     fn installs(version: &str) -> String {
         format!(r#"mkdir -p "${{bun%/bun}}" && printf '#!/bin/sh\necho {version}\n' > "$bun" && chmod 755 "$bun""#)
     }
@@ -252,7 +252,7 @@ mod tests {
             error
         };
         let text = error(&machine.path().join("none")).await;
-        assert!(text.starts_with("there is no npm to install Bun with: install Node's npm, or put Bun"), "{text}");
+        assert!(text.starts_with("npm, which installs Bun, was not found: install Node's npm, put Bun"), "{text}");
         let text = error(&fake_npm(machine.path(), "mkdir $folder/x; echo no network >&2; exit 7")).await;
         assert!(
             text.contains("@oven/bun-linux-") && text.ends_with("it ended with exit status: 7: no network"),

@@ -1,9 +1,9 @@
-//! What a worker runs on: a Bun that is new enough, and the shim.
+//! The runtime of workers: a recent enough Bun, and the shim.
 //!
-//! [`find`] looks for Bun and [`install()`] fetches it; [`Runtime::new`] puts the shim, which is part of this binary, on
-//! disk. The version that is installed and the oldest one that will do stand in `worker-shim/package.json`.
+//! [`find`] looks for Bun and [`install()`] installs it; [`Runtime::new`] puts the shim, which is part of this binary,
+//! on disk. `worker-shim/package.json` names the version to install and the oldest usable one.
 //!
-//! Invariant: whatever appears in the data directory's `runtime` folder under its final name is complete.
+//! Invariant: everything in the data directory's `runtime` folder under its final name is complete.
 
 mod bun;
 mod command;
@@ -18,52 +18,53 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file of the shim that a worker runs.
+/// Shim file that a worker runs.
 const ENTRY: &str = "entry.js";
 
-/// The file of the shim that stands for a function in a rehearsal.
+/// Shim file that stands in for a function in a rehearsal.
 pub const REHEARSAL: &str = "rehearsal.js";
 
-/// The file of the shim that makes a bundle of a project.
+/// Shim file that bundles a project.
 pub const BUILD: &str = "build.js";
-/// The one that tells what can be known of a file without running it.
+/// Shim file that inspects a file without running it.
 pub const CHECK: &str = "check.js";
-/// The one that compiles a file.
+/// Shim file that compiles a file.
 pub const COMPILE: &str = "compile.js";
 
-/// The folder of the data directory that all of this is in.
+/// Folder of the runtime in the data directory.
 const FOLDER: &str = "runtime";
 
-/// Without these, Bun runs what a `.env` or `bunfig.toml` in its working directory says, and fetches missing packages.
+/// Without these, Bun obeys a `.env` or `bunfig.toml` in its working directory, and fetches missing packages.
 const BUN_FLAGS: [&str; 3] = ["--no-env-file", "--config=/dev/null", "--no-install"];
 
-/// Why there is nothing to run workers on, or why it did not do what was asked.
+/// Reason why workers have no runtime, or why an installation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// A Bun that somebody named is of no use.
+    /// A Bun that was named explicitly is unusable.
     #[error("{origin} names the Bun at {}, which cannot be used: {reason}", path.display())]
     Unusable {
-        /// Who named it.
+        /// Source of the path.
         origin: Origin,
-        /// Where it is.
+        /// Path of the executable.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason why it is unusable.
         reason: Unusable,
     },
-    /// No Bun that will do is where it is looked for.
+    /// No usable Bun in any of the places.
     #[error(
-        "found no Bun {} or later ({}); run `levain runtime install --data-dir {}`, or name one in LEVAIN_BUN",
+        "found no Bun {} or later ({}); run `levain runtime install --data-dir {}`, or set LEVAIN_BUN to its path",
         minimum_version(), looked.join("; "), quoted(data_dir)
     )]
     NotFound {
-        /// The places, each with what was wrong there.
+        /// The places, each with the reason why it was rejected.
         looked: Vec<String>,
-        /// The data directory that it was looked for in.
+        /// The data directory of the search.
         data_dir: PathBuf,
     },
-    /// Bun is installed with npm.
+    /// npm, which installs Bun, is missing.
     #[error(
-        "there is no npm to install Bun with: install Node's npm, or put Bun {} or later on PATH, or name one in LEVAIN_BUN",
+        "npm, which installs Bun, was not found: install Node's npm, put Bun {} or later on PATH, or set LEVAIN_BUN to \
+         its path",
         minimum_version()
     )]
     NpmMissing,
@@ -72,28 +73,28 @@ pub enum RuntimeError {
     Npm {
         /// The package and its version.
         package: String,
-        /// What it said.
+        /// Failure of npm.
         reason: CommandError,
     },
-    /// What npm installed does not work here.
+    /// The installed package does not work here.
     #[error("{package} was installed, but cannot be used: {reason}")]
     Installed {
         /// The package and its version.
         package: String,
-        /// What is wrong with it.
+        /// Reason why it is unusable.
         reason: Unusable,
     },
-    /// A file or folder.
+    /// A file or folder could not be used.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What happened.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-+,:@%".contains(it);
@@ -105,7 +106,7 @@ fn quoted(path: &Path) -> String {
 }
 
 impl RuntimeError {
-    /// To map an I/O error at this path.
+    /// Maps an I/O error at this path.
     fn at(path: &Path) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { path: path.into(), source }
     }
@@ -114,17 +115,17 @@ impl RuntimeError {
 /// A Bun and the shim's files.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    /// The executable, absolute.
+    /// Absolute path of the executable.
     pub bun: PathBuf,
-    /// Its version.
+    /// Version of Bun.
     pub version: BunVersion,
-    /// Why it is this one.
+    /// Source from which this Bun was chosen.
     pub origin: Origin,
     shim_folder: PathBuf,
 }
 
 impl Runtime {
-    /// Puts the shim into the data directory and makes a runtime of it and a Bun.
+    /// Writes the shim into the data directory and combines it with a Bun.
     ///
     /// # Errors
     /// When the files cannot be written.
@@ -133,26 +134,27 @@ impl Runtime {
         Ok(Self { bun: bun.path, version: bun.version, origin: bun.origin, shim_folder: folder })
     }
 
-    /// The arguments of a worker that finds the shim in this folder and serves the socket of this name in its working
-    /// directory.
+    /// Returns the arguments of a worker that finds the shim in this folder and serves the socket of this name in its
+    /// working directory.
     #[must_use]
     pub fn worker_args(shim_folder: &Path, socket: &str) -> Vec<OsString> {
         let shim = shim_folder.join(ENTRY).into_os_string();
         BUN_FLAGS.into_iter().map(OsString::from).chain([shim, socket.into()]).collect()
     }
 
-    /// The arguments that have Bun run a program of the shim's, and nothing that its working directory says.
+    /// Returns the arguments with which Bun runs a program of the shim, regardless of the files in its working
+    /// directory.
     pub fn tool_args(script: &Path) -> impl Iterator<Item = OsString> {
         BUN_FLAGS.into_iter().map(OsString::from).chain([script.as_os_str().to_owned()])
     }
 
-    /// The folder of the shim's files, absolute.
+    /// Absolute path of the shim's folder.
     #[must_use]
     pub fn shim_folder(&self) -> &Path {
         &self.shim_folder
     }
 
-    /// Tells runtimes apart whose compiled forms may differ, as the name of a folder.
+    /// Folder name that separates runtimes whose compiled code may differ.
     #[must_use]
     pub fn name(&self) -> String {
         let shim = self.shim_folder.file_name().unwrap_or_default().to_string_lossy();

@@ -1,4 +1,4 @@
-//! The shim's files: part of this binary, and on disk for Bun.
+//! The shim's files: part of this binary, and written to disk for Bun.
 
 use super::{FOLDER, RuntimeError};
 use nix::fcntl::{Flock, FlockArg};
@@ -13,20 +13,21 @@ macro_rules! files {
     };
 }
 
-/// Every file of the shim, with its text. Each is bundled from several sources: opening those one by one would add a
-/// quarter to the start of a worker. `bun run build` in `worker-shim/` makes them, and a test there says when to.
+/// Every file of the shim, with its text. Each is bundled from several sources, because opening those one by one would
+/// add a quarter to the start of a worker. `bun run build` in `worker-shim/` makes them; a test there fails when they
+/// are outdated.
 const FILES: &[(&str, &str)] = files!["entry.js" "check.js" "compile.js" "build.js" "rehearsal.js"];
 
-/// The folder's name is this and the digest of what is in it.
+/// Prefix of the folder's name; the digest of the content follows.
 const PREFIX: &str = "shim-";
 
-/// A folder of this name is not complete, and never will be when its writer is gone.
+/// Name prefix of an incomplete folder, which stays incomplete once its writer is gone.
 const UNFINISHED: &str = ".shim-";
 
 /// Digits of the digest in the name: the shims of one data directory are few.
 const DIGEST_DIGITS: usize = 16;
 
-/// Writes the shim, unless it is there, and removes those of other versions. Returns its folder, absolute.
+/// Writes the shim, unless it is there, and removes those of other versions. Returns the absolute path of its folder.
 pub(super) fn write(data_dir: &Path) -> Result<PathBuf, RuntimeError> {
     let parent = std::path::absolute(data_dir.join(FOLDER)).map_err(RuntimeError::at(data_dir))?;
     let name = folder_name();
@@ -34,7 +35,7 @@ pub(super) fn write(data_dir: &Path) -> Result<PathBuf, RuntimeError> {
     fs::create_dir_all(&parent).map_err(RuntimeError::at(&parent))?;
     // Held for milliseconds: another process may be about to replace a damaged folder.
     let _lock = lock(&parent.join("shim.lock"))?;
-    // After a loss of power a file can be there without its text.
+    // After a loss of power a file can exist without its text.
     if !is_complete(&folder) {
         let new = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(&parent).map_err(RuntimeError::at(&parent))?;
         for (name, text) in FILES {
@@ -66,7 +67,7 @@ fn lock(path: &Path) -> Result<Flock<File>, RuntimeError> {
 fn folder_name() -> String {
     let mut digest = Sha256::new();
     for (name, text) in FILES {
-        // Lengths keep one file's end and the next one's begin apart.
+        // The lengths separate the end of one file from the beginning of the next.
         digest.update(format!("{name} {}\n", text.len()));
         digest.update(text);
     }

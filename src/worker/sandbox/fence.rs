@@ -1,8 +1,8 @@
-//! Landlock: what the kernel keeps a worker from, whoever it is.
+//! Landlock rulesets: access rules that the kernel enforces on a worker, whatever its user.
 //!
-//! Inside a private root there are no files to keep it from. The ruleset there makes a domain of its own, which no other
-//! worker may trace, and keeps it from abstract sockets and from signals to the outside. Without a private root the
-//! ruleset also names every file that a worker may use.
+//! Inside a private root there are no files to protect. The ruleset there creates a separate domain, which other
+//! workers cannot trace, and blocks abstract sockets and signals to the outside. Without a private root the ruleset
+//! also names every file that a worker may use.
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -14,16 +14,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The newest version whose rights are meant here. An older kernel keeps what it knows of them.
+/// Newest version whose rights are requested. An older kernel applies those it knows.
 const NEWEST: ABI = ABI::V6;
 
-/// The version that knows scopes: abstract sockets and signals.
+/// First version with scopes: abstract sockets and signals.
 pub(super) const WITH_SCOPES: u32 = 6;
 
-/// The version that knows whether a file may be shortened by its name.
+/// First version that controls truncation of files by name.
 pub(super) const WITH_TRUNCATE: u32 = 3;
 
-/// Files that hold settings of the machine which a worker needs for names and times.
+/// Files with settings of the machine, which a worker needs for names and times.
 const SETTINGS: [&str; 9] = [
     "/etc/ld.so.cache",
     "/etc/resolv.conf",
@@ -36,30 +36,30 @@ const SETTINGS: [&str; 9] = [
     "/proc",
 ];
 
-/// The files of a worker that sees those of the machine.
+/// The machine's files that a worker without a root of its own may use.
 pub(super) struct Files<'a> {
-    /// What it executes, and what that is linked with.
+    /// Programs that the worker executes, and the libraries they are linked with.
     pub(super) programs: &'a [PathBuf],
-    /// Folders and files it reads.
+    /// Folders and files that the worker reads.
     pub(super) readable: &'a [&'a Path],
-    /// The folders it writes in.
+    /// Folders that the worker writes to.
     pub(super) writable: &'a [&'a Path],
 }
 
-/// The ruleset for the inside of the private roots made of this template; none where the kernel has no Landlock.
+/// Builds the ruleset for private roots made from this template; `None` if the kernel has no Landlock.
 pub(super) fn inside_a_root(template: &Path) -> io::Result<Option<OwnedFd>> {
     let with_rule = || {
-        // A domain comes with a right that it takes away; nobody may make device files as it is.
+        // A domain needs at least one handled right; workers may not create device files anyway.
         let mut ruleset = create(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::Refer)?;
-        // Every ruleset refuses to move or link files from one folder to another unless it says otherwise. Of what is
-        // mounted in a root its ruleset knows only the root: there nothing can be written but what is the process's own.
+        // Every ruleset forbids moving or linking files between folders unless a rule allows it. Of the mounts in a
+        // root, the ruleset covers only the root itself: there the process can write only its own files.
         allow(&mut ruleset, template, AccessFs::Refer.into())?;
         Ok::<_, RulesetError>(ruleset)
     };
     Ok(with_rule().map_err(io::Error::other)?.into())
 }
 
-/// The ruleset for a worker that sees the machine's files; none where the kernel has no Landlock.
+/// Builds the ruleset for a worker that sees the machine's files; `None` if the kernel has no Landlock.
 pub(super) fn among_files(files: &Files<'_>) -> io::Result<Option<OwnedFd>> {
     Ok(with_rules(files).map_err(io::Error::other)?.into())
 }
@@ -92,7 +92,7 @@ fn with_rules(files: &Files<'_>) -> Result<RulesetCreated, RulesetError> {
     Ok(ruleset)
 }
 
-/// Allows it if it is there.
+/// Adds a rule for a path, if it exists.
 fn allow(ruleset: &mut RulesetCreated, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
     let Ok(file) = PathFd::new(path) else { return Ok(()) };
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };

@@ -1,10 +1,11 @@
-//! Filters in the kernel: which system calls a worker makes.
+//! Seccomp filters: the system calls that a worker may make.
 //!
 //! The first filter decides by the number of a call alone, from the table in [`system_calls`](super::system_calls). The
-//! second looks at the arguments of the few calls that are allowed in part. A refused call fails with `EPERM` and a hidden
-//! one with `ENOSYS`, and the program goes on. Namespaces, identity and Landlock decide what the allowed ones reach.
+//! second examines the arguments of the few calls that are allowed in part. A refused call fails with `EPERM` and a
+//! hidden one with `ENOSYS`, and the program goes on. Namespaces, identity and Landlock decide what the allowed calls
+//! reach.
 //!
-//! A kernel from 5.11 on remembers which numbers are always allowed, and asks no filter about them.
+//! Linux 5.11 and later remember which numbers are always allowed, and run no filter for them.
 
 use super::system_calls::{self, GROUPS, NEWEST, Processor, Verdict};
 use seccompiler::{
@@ -13,19 +14,19 @@ use seccompiler::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What a filter answers: the action in the upper half, an error number in the lower.
+/// Answers of a filter: the action in the upper half, an error number in the lower.
 const ALLOW: u32 = 0x7fff_0000;
 const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
 const HIDE: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 
-/// What may be done to the caller only, which is 0 in this argument.
+/// Calls that are allowed for the caller only, which is 0 in this argument.
 const ABOUT_PROCESSES: &[(&str, u8)] =
     &[("sched_setaffinity", 0), ("sched_setattr", 0), ("sched_setparam", 0), ("sched_setscheduler", 0)];
 
-/// A single process, to `ioprio_set`.
+/// Selects a single process in `ioprio_set`.
 const IOPRIO_WHO_PROCESS: libc::c_int = 1;
 
-/// What `clone` must not do: make namespaces, or a process whose parent is the daemon.
+/// Flags that `clone` must not have: those that make namespaces, or a process whose parent is the daemon.
 const CLONE_FLAGS: [libc::c_int; 8] = [
     libc::CLONE_NEWUSER,
     libc::CLONE_NEWNS,
@@ -37,21 +38,21 @@ const CLONE_FLAGS: [libc::c_int; 8] = [
     libc::CLONE_PARENT,
 ];
 
-/// Kinds of sockets there are with a network, and without.
+/// Socket families with a network, and without.
 const FAMILIES: &[libc::c_int] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 const FAMILIES_WITHOUT_NETWORK: &[libc::c_int] = &[libc::AF_UNIX];
 
-/// Over IP: what the kernel chooses for streams and datagrams, TCP and UDP.
+/// Protocols over IP: the kernel's choice for streams and datagrams, TCP and UDP.
 const PROTOCOLS: [libc::c_int; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
 
-/// Bits in the type of a socket that streams (1) and datagrams (2) do not have, and others do.
+/// Bits that other socket types have, unlike streams (1) and datagrams (2).
 const OTHER_SOCKET_TYPES: [libc::c_int; 3] = [0b11, 0b100, 0b1000];
 
-/// The last of the settings that `prctl` has in Linux 7.0 (`PR_RSEQ_SLICE_EXTENSION`), and the two that do not count on.
+/// The last `prctl` setting of Linux 7.0 (`PR_RSEQ_SLICE_EXTENSION`), and the two outside the consecutive numbers.
 const PRCTL_NEWEST: libc::c_int = 79;
 const PRCTL_APART: [libc::c_int; 2] = [libc::PR_SET_VMA, libc::PR_SET_PTRACER];
 
-/// Makes the processor core idle that another process could use (`PR_SCHED_CORE`).
+/// Keeps other processes off the sibling threads of a processor core (`PR_SCHED_CORE`).
 const PR_SCHED_CORE: libc::c_int = 62;
 
 /// Resource limits that a worker must keep. A core limit of 0 is less than the worker's 1, and only 1 keeps the program
@@ -59,35 +60,36 @@ const PR_SCHED_CORE: libc::c_int = 62;
 const FIXED_LIMITS: [libc::c_int; 3] =
     [libc::RLIMIT_CORE as libc::c_int, libc::RLIMIT_RSS as libc::c_int, libc::RLIMIT_LOCKS as libc::c_int];
 
-/// Between the two runs of numbers that the commands of `fcntl` have in Linux 7.0: 38 is `F_OFD_SETLKW`.
+/// Borders of the gap in the `fcntl` commands of Linux 7.0: 38 is `F_OFD_SETLKW`.
 const FCNTL_LOW_NEWEST: libc::c_int = 38;
 const FCNTL_HIGH_FIRST: libc::c_int = 1024;
 
-/// After it come hints about the life of a file's content, and delegations, which are leases of folders too.
+/// The commands after this one are hints about a file's lifetime, and delegations, which are leases of folders too.
 const F_GET_SEALS: libc::c_int = 1034;
 
-/// Writes into the input of a terminal, the second by its menus.
+/// Writes into the input of a terminal, the second through its menus.
 const TERMINAL_INPUT: [libc::c_int; 2] = [libc::TIOCSTI as libc::c_int, 0x541c];
 
-/// What `file_setattr` does too, for an open file: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`, `FS_IOC_ENABLE_VERITY`.
+/// `ioctl`s that do the same as `file_setattr`, for an open file: `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`,
+/// `FS_IOC_ENABLE_VERITY`.
 const FILE_ATTRIBUTES: [libc::c_int; 3] = [0x4008_6602, 0x401c_5820, 0x4080_6685];
 
-/// `MAP_HUGETLB` and `MFD_HUGETLB`: pages of which the machine has a fixed number.
+/// `MAP_HUGETLB` and `MFD_HUGETLB`: huge pages, of which the machine has a fixed number.
 const HUGE_MAPPING: libc::c_int = 0x4_0000;
 const HUGE_FILE: libc::c_int = 4;
 
-/// What else is refused where namespaces do not see to it.
+/// Further refusals where namespaces do not cover something.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extra {
-    /// Sockets other than Unix sockets.
+    /// Refuse sockets other than Unix sockets.
     pub(super) network: bool,
-    /// What reaches beyond the worker where its files and processes are among the machine's.
+    /// Refuse calls that reach beyond a worker whose files and processes are among the machine's.
     pub(super) among_others: bool,
-    /// Shortening a file by its name there: the kernel's Landlock does not see to it.
+    /// Refuse truncation by name there, because the kernel's Landlock has no right for it.
     pub(super) truncate: bool,
 }
 
-/// Every filter, in the order in which they are to be set. Empty on a processor that they are not written for.
+/// Compiles every filter, in the order of installation. Empty on an unsupported processor.
 pub(super) fn compile(extra: Extra) -> Vec<Arc<BpfProgram>> {
     Processor::here().map_or_else(Vec::new, |it| programs(it, extra).map(Arc::new).into())
 }
@@ -103,7 +105,7 @@ fn programs(processor: Processor, extra: Extra) -> [BpfProgram; 2] {
     [numbers(processor, extra), arguments]
 }
 
-/// Decides by the number. What is not in the table is hidden, the second numbering of all calls (x32) included.
+/// Decides by the number. Numbers outside the table are hidden, including the second numbering of all calls (x32).
 fn numbers(processor: Processor, extra: Extra) -> BpfProgram {
     const LOAD: u16 = 0x20;
     const JUMP_IF_AT_LEAST: u16 = 0x35;
@@ -137,7 +139,7 @@ fn answer(verdict: Verdict, extra: Extra) -> u32 {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// What is refused of the calls that are allowed in part.
+/// Returns the refused arguments of the calls that are allowed in part.
 fn rules(processor: Processor, extra: Extra) -> Rules {
     let mut rules = Rules::new();
     let mut refuse = |name: &str, when: Vec<SeccompRule>| {
@@ -150,7 +152,7 @@ fn rules(processor: Processor, extra: Extra) -> Rules {
     refuse("setrlimit", FIXED_LIMITS.iter().map(|limit| rule([is(0, *limit)])).collect());
     let fixed = FIXED_LIMITS.iter().map(|limit| rule([is(1, *limit), is_pointer(2)]));
     refuse("prlimit64", [rule([is_not(0, 0)])].into_iter().chain(fixed).collect());
-    // Of the process that calls, and not of all that belong to its group or user.
+    // Only for the calling process, not for all processes of its group or user.
     let own = |which: libc::c_int| vec![rule([is_not(0, which)]), rule([is_not(1, 0)])];
     refuse("setpriority", own(libc::PRIO_PROCESS as libc::c_int));
     refuse("ioprio_set", own(IOPRIO_WHO_PROCESS));
@@ -168,13 +170,13 @@ fn rules(processor: Processor, extra: Extra) -> Rules {
     rules
 }
 
-/// It must not outlive the daemon, nor take a core from others, nor use what a newer kernel brings.
+/// Refuses to outlive the daemon, to take a core from others, and to use settings of newer kernels.
 fn prctl() -> Vec<SeccompRule> {
     let unknown = [is_above(0, PRCTL_NEWEST), is_not(0, PRCTL_APART[0]), is_not(0, PRCTL_APART[1])];
     vec![rule([is(0, libc::PR_SET_PDEATHSIG)]), rule([is(0, PR_SCHED_CORE)]), rule(unknown)]
 }
 
-/// A lease makes everybody else who opens the file wait, and all workers have some files in common.
+/// Refuses leases, which make every other opener of a file wait: all workers have some files in common.
 fn fcntl() -> Vec<SeccompRule> {
     let between = [is_above(1, FCNTL_LOW_NEWEST), is_below(1, FCNTL_HIGH_FIRST)];
     vec![
@@ -196,7 +198,7 @@ fn socket(extra: Extra) -> Vec<SeccompRule> {
     rules
 }
 
-/// Holds for every family that is not allowed.
+/// Matches every family that is not allowed.
 fn odd_families(extra: Extra) -> Vec<SeccompCondition> {
     let families = if extra.network { FAMILIES_WITHOUT_NETWORK } else { FAMILIES };
     families.iter().map(|family| is_not(0, *family)).collect()
@@ -218,18 +220,18 @@ fn is_below(argument: u8, value: libc::c_int) -> SeccompCondition {
     condition(argument, SeccompCmpOp::Lt, value)
 }
 
-/// All these bits are set.
+/// Matches if all these bits are set.
 fn with(argument: u8, bits: libc::c_int) -> SeccompCondition {
     condition(argument, SeccompCmpOp::MaskedEq(bits as u32 as u64), bits)
 }
 
-/// Flags and identifiers are passed in the lower half of an argument.
+/// Compares the lower half of an argument, which carries flags and identifiers.
 fn condition(argument: u8, how: SeccompCmpOp, value: libc::c_int) -> SeccompCondition {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, how, value as u32 as u64);
     condition.expect("system calls have six arguments")
 }
 
-/// The argument is a pointer that leads somewhere. All of it counts: its lower half may be 0.
+/// Matches a pointer that is not null. All of it counts, because its lower half may be 0.
 fn is_pointer(argument: u8) -> SeccompCondition {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
     condition.expect("system calls have six arguments")
@@ -244,7 +246,7 @@ fn rule(conditions: impl Into<Vec<SeccompCondition>>) -> SeccompRule {
 mod tests {
     use super::*;
 
-    /// What the kernel asks about a call, in its order: the number, the processor, where from, the six arguments.
+    /// Input of a filter, in the kernel's order: number, processor, instruction pointer, six arguments.
     struct Question {
         number: u32,
         processor: Processor,
@@ -252,7 +254,7 @@ mod tests {
     }
 
     impl Question {
-        /// The 32 bits at an offset of `struct seccomp_data`.
+        /// Returns the 32 bits at an offset of `struct seccomp_data`.
         fn word(&self, offset: u32) -> u32 {
             match (offset, self.processor) {
                 (0, _) => self.number,
@@ -266,7 +268,7 @@ mod tests {
             }
         }
 
-        /// What a program answers: the kernel's interpreter, as far as these programs use it.
+        /// Runs a program like the kernel's interpreter, as far as these programs need it.
         fn ask(&self, program: &BpfProgram) -> u32 {
             let (mut at, mut accumulator) = (0, 0);
             loop {
@@ -286,7 +288,7 @@ mod tests {
             }
         }
 
-        /// The most restrictive answer, which is what the kernel goes by.
+        /// Returns the most restrictive answer, which the kernel uses.
         fn answer(&self, extra: Extra) -> u32 {
             let answers = programs(self.processor, extra).map(|it| self.ask(&it));
             *answers.iter().min_by_key(|it| **it & 0xffff_0000).expect("two")
@@ -325,7 +327,7 @@ mod tests {
         }
     }
 
-    /// Said once more, apart from the code under test.
+    /// Restates the verdicts independently of the code under test.
     fn answer_for(verdict: Verdict, extra: Extra) -> u32 {
         let is_refused = match verdict {
             Verdict::Hidden => return HIDE,

@@ -1,4 +1,4 @@
-//! Which libraries a program needs, as its own loader tells it.
+//! Finds the libraries that a program needs, with the help of its own loader.
 
 use std::{
     io,
@@ -6,12 +6,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Looked for beside the C library: those that it loads by itself when a name is resolved, before version 2.34.
+/// Libraries beside the C library that versions before 2.34 load by themselves when they resolve a name.
 const RESOLVERS: [&str; 3] = ["libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
 
-/// The loader and all libraries of a program, where the loader looks for them. None for a static one.
+/// Returns the loader and all libraries of a program, at the loader's paths. Empty for a static program.
 ///
-/// The program is not run: its loader lists what it would load, and ends.
+/// The program is not run: its loader lists what it would load, and exits.
 pub(super) fn of(program: &Path) -> io::Result<Vec<PathBuf>> {
     let mut loader = Command::new(program);
     loader.env_clear().env("LD_TRACE_LOADED_OBJECTS", "1").arg("--version");
@@ -24,8 +24,8 @@ pub(super) fn of(program: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(libraries)
 }
 
-/// The paths in lines such as `libc.so.6 => /lib/libc.so.6 (0x7f…)` and `/lib64/ld-linux.so.2 (0x7f…)`. What has no path,
-/// such as the kernel's own part, is no file.
+/// Extracts paths from lines such as `libc.so.6 => /lib/libc.so.6 (0x7f…)` and `/lib64/ld-linux.so.2 (0x7f…)`. Entries
+/// without a path, such as the kernel's own part, are not files.
 fn listed(text: &str) -> Vec<PathBuf> {
     let path = |line: &str| {
         let named = line.split_once("=>").map_or(line, |(_, path)| path);

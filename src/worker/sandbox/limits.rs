@@ -8,22 +8,22 @@ use super::{
     Level, Sandbox,
 };
 
-/// Files that a throw-away process may have open: an installation unpacks many packages at once.
+/// Open files of a throw-away process: an installation unpacks many packages at once.
 const TOOL_OPEN_FILES_MAX: u32 = 4096;
 
-/// Bytes of one file.
+/// Maximum size of one file in bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// Bytes that a worker may keep from being swapped out.
+/// Bytes that a worker may lock into memory.
 const LOCKED_BYTES_MAX: u64 = 64 << 10;
 
 impl Sandbox {
-    /// The resources of a worker.
+    /// Returns the resource limits of a worker.
     pub(in super::super) fn limits(&self) -> Vec<Limit> {
         self.limits_with(self.processes_max, self.open_files_max)
     }
 
-    /// The resources of a throw-away process that may start so many others and threads.
+    /// Returns the resource limits of a throw-away process that may start `processes_max` processes and threads.
     pub(in super::super) fn tool_limits(&self, processes_max: u32) -> Vec<Limit> {
         self.limits_with(processes_max, TOOL_OPEN_FILES_MAX)
     }
@@ -36,7 +36,8 @@ impl Sandbox {
             limits.push(Limit::fixed(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES_MAX));
             limits.push(Limit::fixed(Resource::RLIMIT_MSGQUEUE, 0));
         }
-        // Counted for each user of each user namespace: where a worker is the daemon's user, so is everything else.
+        // Counted per user and user namespace: where a worker has the daemon's user, everything else of that user
+        // counts too.
         if self.root.is_some() {
             limits.push(Limit::fixed(Resource::RLIMIT_NPROC, processes_max.into()));
         }

@@ -1,19 +1,20 @@
-//! What keeps a function from the rest of the machine, and how much of it this machine offers.
+//! Isolation of functions from the machine, as far as this machine offers it.
 //!
-//! [`Sandbox::prepare`] makes ready whatever workers of a [`Level`] share: the template of their root, their filters,
-//! their users. Whether the level works, the [`Spawner`](super::Spawner) finds out by starting a worker. From then on each
-//! worker gets a [`Slot`], and [`Sandbox::confine`] says what its process does between `clone` and Bun.
+//! [`Sandbox::prepare`] prepares everything that the workers of a [`Level`] share: the template of their root, their
+//! filters, their users. The [`Spawner`](super::Spawner) finds out whether the level works by starting a worker. From
+//! then on each worker gets a [`Slot`], and [`Sandbox::confine`] lists the steps of its process between `clone` and
+//! Bun.
 //!
-//! | level | needs | a worker's files | who it is | processes it sees |
+//! | level | needs | a worker's files | its identity | processes it sees |
 //! |---|---|---|---|---|
 //! | `privileged` | root | its own root | a user of its own | its own |
 //! | `user-namespace` | user namespaces | its own root | a user of a namespace of its own; outside, a user of its own if the daemon is root | its own |
-//! | `shared-proc` | the same, where `/proc` cannot be mounted | its own root | the same | all |
+//! | `shared-proc` | user namespaces, where `/proc` cannot be mounted | its own root | as for `user-namespace` | all |
 //! | `landlock` | Landlock | those it is granted | the daemon's user without its capabilities | all |
 //! | `off` | nothing | the daemon's | the daemon's user | all |
 //!
-//! Filters of system calls, resource limits, no new privileges and the parent-death signal come with every level but the
-//! last. Control groups ([`super::cgroup`]) come with any of them where they can be written.
+//! Every level but the last adds system-call filters, resource limits, no new privileges and the parent-death signal.
+//! Control groups ([`super::cgroup`]) are added at any of these levels where they can be written.
 
 mod fence;
 mod filters;
@@ -51,36 +52,36 @@ use std::{
 use users::Users;
 use uuid::Uuid;
 
-/// What the limit of a control group has over the memory that a function may have for itself: there it also counts page
-/// tables, the kernel's memory for sockets and processes, and files that are read.
+/// Bytes by which the limit of a control group exceeds the limit of private memory: the group also counts page tables,
+/// the kernel's memory for sockets and processes, and files that are read.
 pub(super) const GROUP_OVERHEAD_BYTES: u64 = 32 << 20;
 
-/// What a process may have before it has a function.
+/// Memory limit of a process that has no function yet.
 const UNASSIGNED_BYTES_MAX: u64 = 256 << 20;
 
-/// Who a worker is in its user namespace.
+/// User number of a worker in its user namespace.
 const INNER_USER: u32 = 1_000;
 
-/// How much a worker is kept from; the first is the most.
+/// Strength of the isolation; the first level is the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Namespaces, a root and a user of its own, by the rights of root.
     Privileged,
-    /// The same by a user namespace; outside of that, workers are different users only if the daemon is root.
+    /// Namespaces and a root, by a user namespace; outside it, workers have different users only if the daemon is root.
     UserNamespace,
-    /// The same, but it sees the processes of the machine.
+    /// Like [`Self::UserNamespace`], but the worker sees the processes of the machine.
     SharedProc,
     /// Rules about files, and filters.
     Landlock,
-    /// Nothing.
+    /// No isolation.
     Off,
 }
 
 impl Level {
-    /// Those that keep a worker from anything, the best first.
+    /// Levels with any isolation, the strongest first.
     const ALL: [Self; 4] = [Self::Privileged, Self::UserNamespace, Self::SharedProc, Self::Landlock];
 
-    /// As STATUS and the configuration name it.
+    /// Name of the level in STATUS and in the configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -92,7 +93,7 @@ impl Level {
         }
     }
 
-    /// What would have to be different for a level that does not work.
+    /// Advice for a level that does not work: the change that would enable it.
     fn remedy(self) -> &'static str {
         match self {
             Self::Privileged => "run the daemon as root",
@@ -109,23 +110,23 @@ impl Level {
     }
 }
 
-/// What is wanted of the sandbox.
+/// Requested isolation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SandboxOptions {
-    /// Whether there is to be one.
+    /// Whether a sandbox is used, and whether it is required.
     pub mode: SandboxMode,
-    /// The best level to try.
+    /// Strongest level to try.
     pub level: SandboxLevel,
-    /// Processes and threads of one worker.
+    /// Maximum processes and threads of one worker.
     pub processes_max: u32,
-    /// Files that one process of a worker may have open.
+    /// Maximum open files of one process of a worker.
     pub open_files_max: u32,
-    /// Size of a worker's `/tmp`.
+    /// Size of a worker's `/tmp` in MiB.
     pub tmp_mb: u32,
 }
 
 impl SandboxOptions {
-    /// The levels to try, the best first. With `strict` and a named level it is that one or none.
+    /// Levels to try, the strongest first. With `strict` and a named level, only that level is tried.
     pub(super) fn levels(&self) -> Vec<Level> {
         let named = match self.level {
             SandboxLevel::Auto => None,
@@ -145,20 +146,21 @@ impl SandboxOptions {
     }
 }
 
-/// What a process is confined for.
+/// Purpose of a confined process.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Role<'a> {
-    /// It serves a function, whose code it reads.
+    /// Serves a function, whose code it reads.
     Worker(Network),
-    /// It works on code and is thrown away.
+    /// Works on code and is thrown away.
     Tool {
-        /// Whether it reaches anything.
+        /// Network access of the process.
         network: Network,
-        /// What limits it and all it starts. A slot's tools come one after the other, and a group is of use once.
+        /// Control group of the process and its descendants. The tools of a slot run one after the other, and each
+        /// needs its own group.
         group: Option<&'a Group>,
-        /// Whether it may write to the folder where a worker has its code.
+        /// Whether the process may write to the folder in which a worker has its code.
         is_writable: bool,
-        /// A folder that it sees at a place in that folder; only where it has a root of its own.
+        /// A folder to show, and its place in the code folder; only with a root of its own.
         shown: Option<(&'a Path, &'a Path)>,
     },
 }
@@ -171,7 +173,7 @@ impl Role<'_> {
     }
 }
 
-/// The control groups for the workers of a folder.
+/// Finds the control groups for the workers of a folder; `None` without a sandbox.
 pub(super) fn find_cgroups(options: &SandboxOptions, run_dir: &Path) -> Option<Result<Cgroups, cgroup::Unavailable>> {
     if options.mode == SandboxMode::Off {
         return None;
@@ -181,58 +183,58 @@ pub(super) fn find_cgroups(options: &SandboxOptions, run_dir: &Path) -> Option<R
     Some(Cgroups::find(&format!("levain-{:016x}", hasher.finish()), Controllers::ALL))
 }
 
-/// What workers are kept from, and what is missing.
+/// Isolation in effect, and what the machine lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// How much it is.
+    /// Level in effect.
     pub level: Level,
-    /// The control groups of workers, if they have any: which version, and what they limit.
+    /// Control groups of workers, if there are any: their version and controllers.
     pub cgroups: Option<String>,
-    /// What the machine does not offer, and how to get it.
+    /// Features that the machine lacks, and how to get each.
     pub missing: Vec<String>,
 }
 
 impl Default for Report {
-    /// That of no sandbox.
+    /// Reports that there is no sandbox.
     fn default() -> Self {
         Self { level: Level::Off, cgroups: None, missing: Vec::new() }
     }
 }
 
-/// Why a level is not what there is.
+/// Reason why a level was not chosen.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The machine does not offer it.
+    /// The machine does not support it.
     Refused(String),
     /// A worker was not ready in time.
     Slow(String),
 }
 
-/// What the workers of one level share.
+/// Everything that the workers of one level share.
 #[derive(Debug)]
 pub(super) struct Sandbox {
     level: Level,
-    /// Holds a folder for each worker.
+    /// Folder that holds a folder for each worker.
     run_dir: PathBuf,
-    /// What every process bears.
+    /// Mark of every process.
     mark: Option<Mark>,
     open_files_max: u32,
     processes_max: u32,
     tmp_mb: u32,
-    /// The template of their roots, where they have one.
+    /// Template of the workers' roots, if they have roots of their own.
     root: Option<Root>,
-    /// Their users, where they have one each.
+    /// User numbers for workers, if each has its own.
     users: Option<Arc<Users>>,
-    /// The ruleset that is the same for all of them.
+    /// Landlock ruleset shared by all workers.
     fence: Option<Arc<OwnedFd>>,
-    /// What a worker without a root of its own executes.
+    /// Programs and libraries that a worker without a root of its own may execute.
     programs: Vec<PathBuf>,
     filters: Vec<Arc<BpfProgram>>,
     filters_without_network: Vec<Arc<BpfProgram>>,
 }
 
 impl Sandbox {
-    /// None at all.
+    /// Creates the absence of a sandbox.
     pub(super) fn off(options: &SandboxOptions, run_dir: &Path, mark: Option<Mark>) -> Self {
         Self {
             level: Level::Off,
@@ -250,7 +252,7 @@ impl Sandbox {
         }
     }
 
-    /// Prepares a level; that does not mean that it works.
+    /// Prepares a level; whether it works is not known yet.
     pub(super) fn prepare(
         level: Level,
         options: &SandboxOptions,
@@ -265,9 +267,11 @@ impl Sandbox {
                 return Err(io::Error::other("the daemon is not root"));
             }
             let users = Users::find(run_dir);
-            sandbox.users = Some(users.ok_or_else(|| io::Error::other("this user namespace has no users to spare"))?);
+            sandbox.users =
+                Some(users.ok_or_else(|| io::Error::other("this user namespace has no spare user numbers"))?);
         }
-        // Who may give each worker a user of its own in its namespace does: else all are the daemon's user to the kernel.
+        // A daemon that can give each worker a user of its own must do so: otherwise the kernel sees them all as the
+        // daemon's.
         if matches!(level, Level::UserNamespace | Level::SharedProc) && users::can_be_given() {
             sandbox.users = Users::find(run_dir);
         }
@@ -290,7 +294,7 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// What there is, and why these levels are not what there is.
+    /// Builds the report, with the reasons why these levels were not chosen.
     pub(super) fn report(&self, failed: Vec<(Level, Failure)>) -> Report {
         let not = |(level, failure): (Level, Failure)| match failure {
             Failure::Refused(why) => format!("{}: {why}; to get it, {}", level.name(), level.remedy()),
@@ -312,21 +316,21 @@ impl Sandbox {
         Report { level: self.level, cgroups: None, missing }
     }
 
-    /// Whether this user is a worker's; none where workers have no users of their own.
+    /// Whether a user is a worker's; `None` if workers have no users of their own.
     pub(super) fn is_worker_user(&self, user: u32) -> Option<bool> {
         self.users.as_ref().map(|users| users.contain(user))
     }
 
-    /// A place for another worker.
+    /// Creates the slot of another worker.
     pub(super) fn slot(&self, cgroups: Option<&Cgroups>) -> io::Result<Slot> {
         let limits = cgroup::Limits { memory_max: UNASSIGNED_BYTES_MAX, processes_max: self.processes_max.into() };
-        // Who cannot list the folder cannot guess a name in it.
+        // Random, so that a process that cannot list the folder cannot guess a name in it.
         let name = Uuid::now_v7().simple().to_string();
         let group = cgroups.map(|cgroups| cgroups.group(&name, &limits)).transpose()?;
         self.slot_with(&name, group)
     }
 
-    /// A place for processes that get their limits one by one.
+    /// Creates a slot for processes that are limited one by one.
     pub(super) fn tool_slot(&self) -> io::Result<Slot> {
         self.slot_with(&Uuid::now_v7().simple().to_string(), None)
     }
@@ -339,32 +343,32 @@ impl Sandbox {
         Slot::new(&self.run_dir.join(name), self.view(), user, group)
     }
 
-    /// What processes see.
+    /// The files that processes see.
     pub(super) fn view(&self) -> View {
         if self.root.is_some() { View::OwnRoot } else { View::Machine }
     }
 
-    /// Bun and its arguments, as a worker finds them.
+    /// Returns Bun and its arguments, with paths as a worker sees them.
     pub(super) fn command(&self, runtime: &Runtime) -> (PathBuf, Vec<OsString>) {
         (self.bun(runtime), Runtime::worker_args(self.shim_folder(runtime), SOCKET_NAME))
     }
 
-    /// Bun, as a process finds it.
+    /// Returns the path of Bun, as a process sees it.
     pub(super) fn bun(&self, runtime: &Runtime) -> PathBuf {
         if self.root.is_some() { root::BUN.into() } else { runtime.bun.clone() }
     }
 
-    /// The folder of the shim, as a worker finds it.
+    /// Returns the shim's folder, as a worker sees it.
     pub(super) fn shim_folder<'a>(&self, runtime: &'a Runtime) -> &'a Path {
         if self.root.is_some() { Path::new(root::SHIM) } else { runtime.shim_folder() }
     }
 
-    /// What a process does to be confined to a slot.
+    /// Lists how a process is confined to a slot.
     pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, role: Role<'_>) -> io::Result<Confinement> {
         if self.level == Level::Off {
             return unconfined(role);
         }
-        // Before it gives up any right, and before it has started anything.
+        // Entered before the process gives up any right and starts anything.
         let group = match role {
             Role::Worker(_) => slot.group().map(|it| &**it),
             Role::Tool { group, .. } => group,
@@ -376,7 +380,7 @@ impl Sandbox {
         }
     }
 
-    /// Without a root of its own: among the machine's files it sees those that it is granted.
+    /// Confines a process without a root of its own: it sees only the granted ones among the machine's files.
     fn confine_among_files(
         &self,
         slot: &Slot,
@@ -400,7 +404,7 @@ impl Sandbox {
         })
     }
 
-    /// With a root and namespaces of its own.
+    /// Confines a process to a root and namespaces of its own.
     fn confine_to_root(
         &self,
         root: &Root,
@@ -419,7 +423,7 @@ impl Sandbox {
                 }
                 None => {
                     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-                    // Without this, nobody who is not root may set the map of the groups.
+                    // The kernel demands this before an unprivileged process may set the map of the groups.
                     steps.push(Step::write(Path::new("/proc/self/setgroups"), "deny"));
                     steps.push(Step::write(Path::new("/proc/self/uid_map"), &format!("{INNER_USER} {user} 1")));
                     steps.push(Step::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
@@ -445,7 +449,7 @@ impl Sandbox {
             identity,
             drop_capabilities: true,
             ruleset: self.fence.clone(),
-            // A network namespace has sockets, and only those that the worker makes itself.
+            // A network namespace has sockets, but only those that the worker makes itself.
             filters: self.filters(Network::On),
         })
     }
@@ -458,14 +462,14 @@ impl Sandbox {
     }
 }
 
-/// What a process does where there is no sandbox: nothing.
+/// Confinement without a sandbox: none.
 fn unconfined(role: Role<'_>) -> io::Result<Confinement> {
     match (role.network(), role) {
-        // Who switches the sandbox off has code built without it as well.
+        // An operator who switches the sandbox off also accepts builds without it.
         (Network::On, _) | (Network::Off, Role::Tool { .. }) => Ok(Confinement::default()),
         (Network::Off, Role::Worker(_)) => Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            "`network = off` needs a sandbox, and there is none (`levain status` says why)",
+            "`network = off` needs a sandbox, but none is in effect; `levain status` shows why",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! A root of their own for workers: Bun, its libraries, the shim, and nothing else of the machine.
+//! The private root of workers: Bun, its libraries, the shim, and nothing else of the machine.
 //!
 //! ```text
 //! /bun  /lib…  /shim/  /etc/resolv.conf…     read-only, the same for all
@@ -8,7 +8,7 @@
 //! /dev/{null,zero,random,urandom}  /proc/    its own processes
 //! ```
 //!
-//! The template is made once, when the daemon starts. Each worker binds it into its own mount namespace.
+//! The template is created once, when the daemon starts. Each worker binds it into its own mount namespace.
 
 use super::libraries;
 use crate::worker::{launch::Step, runtime::Runtime};
@@ -19,19 +19,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a worker finds things.
+/// Paths inside a worker's root.
 pub(super) const BUN: &str = "/bun";
 pub(super) const SHIM: &str = "/shim";
 pub(super) const BUNDLE: &str = "/bundle";
 pub(super) const HOME: &str = "/tmp";
 
-/// Files of the machine that a worker gets a copy of, where they exist: how to resolve names, and where libraries are.
+/// Files of the machine that are copied into the root if they exist: name resolution and library paths.
 const COPIED: [&str; 6] =
     ["/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/nsswitch.conf", "/etc/ld.so.cache"];
 
 const DEVICES: [&str; 4] = ["null", "zero", "random", "urandom"];
 
-/// Files in one `/tmp`, at most.
+/// Maximum number of files in one `/tmp`.
 const TMP_FILES_MAX: u32 = 65_536;
 
 /// The template of all roots.
@@ -41,23 +41,23 @@ pub(super) struct Root {
     bun: PathBuf,
 }
 
-/// How a root is made different from the template.
+/// Differences of a root from the template.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RootOptions<'a> {
-    /// How much fits into `/tmp`.
+    /// Size of `/tmp` in MiB.
     pub(super) tmp_mb: u32,
-    /// Whose `/tmp` is, if it is not the one's who mounts it.
+    /// Owner of `/tmp`, if not the user who mounts it.
     pub(super) owner: Option<u32>,
     /// Whether the machine's own `/proc` is shown instead of one of the worker's namespace.
     pub(super) shared_proc: bool,
     /// Whether the process may write to its `/bundle`.
     pub(super) is_writable: bool,
-    /// What else it sees: a folder, and where in its `/bundle` that is; read-only.
+    /// A further folder to show read-only, and its place in `/bundle`.
     pub(super) shown: Option<(&'a Path, &'a Path)>,
 }
 
 impl Root {
-    /// Makes the template in a new folder.
+    /// Creates the template in a new folder.
     pub(super) fn make(folder: &Path, runtime: &Runtime) -> io::Result<Self> {
         let bun = runtime.bun.canonicalize()?;
         make_folder(folder)?;
@@ -84,7 +84,7 @@ impl Root {
         Ok(Self { folder: folder.to_owned(), bun })
     }
 
-    /// What a process does to live in a root of its own, with this folder as its `/bundle`.
+    /// Lists the steps by which a process enters a root of its own, with this folder as its `/bundle`.
     pub(super) fn steps(&self, bundle: &Path, options: RootOptions<'_>) -> Vec<Step> {
         let relative = |path: &'static str| Path::new(path.trim_start_matches('/'));
         let mut steps = vec![
@@ -104,7 +104,7 @@ impl Root {
             steps.extend([Step::bind(folder, &place), Step::read_only(&place)]);
         }
         for device in DEVICES {
-            // Read-only is about their permissions: a device can be written to all the same.
+            // Read-only protects the permissions: the device itself stays writable.
             let inside = Path::new("dev").join(device);
             steps.extend([Step::bind(&Path::new("/dev").join(device), &inside), Step::read_only(&inside)]);
         }
@@ -118,19 +118,19 @@ impl Root {
             true => Step::bind(Path::new("/proc"), proc),
             false => Step::file_system(c"proc", proc, None),
         });
-        // The settings of the kernel that are in there belong to root, which some daemons are.
+        // The kernel settings in `/proc` belong to root, and the daemon may be root.
         steps.push(Step::read_only(proc));
         steps.extend([Step::read_only(Path::new(".")), Step::SwapRoot, Step::go_to(Path::new("/"))]);
         steps
     }
 }
 
-/// Where a path of the root is in the folder that will become it.
+/// Maps a path of the root to the folder that will become it.
 fn inside(folder: &Path, path: impl AsRef<Path>) -> PathBuf {
     folder.join(path.as_ref().strip_prefix("/").unwrap_or(path.as_ref()))
 }
 
-/// A folder that everybody may enter, whatever new files of the daemon are like by default.
+/// Creates a folder that everybody may enter, regardless of the daemon's umask.
 fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o755))

@@ -1,11 +1,10 @@
-//! The place of one worker: its folder, who it is, and the code that the daemon puts there for it.
+//! The slot of one worker: its folder, its user, and the code that the daemon puts there.
 //!
-//! A process is confined before anybody knows which function it will run, and so it is born with an empty folder that is
-//! read-only to it. The daemon fills it from outside when the function is known. Nothing else of the daemon's files can
-//! be seen from where the worker is.
+//! A process is confined before its function is known, so it starts with an empty folder that is read-only to it. The
+//! daemon fills the folder from outside once the function is known. The worker sees nothing else of the daemon's files.
 //!
-//! **Invariant.** What the daemon uses of a worker's files it has found before a function was loaded: afterwards every
-//! name there may lead anywhere.
+//! **Invariant.** The daemon opens every file of a worker that it uses before a function is loaded: afterwards any name
+//! there may lead anywhere.
 
 use super::{
     super::{cgroup::Group, folder::Folder},
@@ -28,38 +27,38 @@ use std::{
 };
 use tokio::task::spawn_blocking;
 
-/// The worker's socket, in its home.
+/// Name of the worker's socket, in its home.
 pub(in super::super) const SOCKET_NAME: &str = "s";
 
-/// So many files are placed sooner than another thread could begin to.
+/// Number of files up to which the copy is faster than handing it to another thread.
 const FEW_FILES: usize = 4;
 
-/// What the daemon fills.
+/// Folder that the daemon fills with code.
 const BUNDLE: &str = "bundle";
 
-/// Permissions of what a process owns that writes to the folder of its code.
+/// Permissions of files owned by a process that writes to the folder of its code.
 const FOLDER_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o444;
 
-/// Where a worker writes that has no `/tmp` of its own.
+/// Folder to write in for a worker without a `/tmp` of its own.
 const HOME: &str = "home";
 
-/// The place of one worker. It goes when this is dropped.
+/// The slot of one worker. Dropping it removes the folder.
 #[derive(Debug)]
 pub(in super::super) struct Slot {
     folder: Folder,
-    /// Who it is; none: who the daemon is.
+    /// The worker's own user; `None` if it runs as the daemon's.
     user: Option<User>,
-    /// What limits its processes together.
+    /// Control group of the worker's processes.
     group: Option<Arc<Group>>,
-    /// How the worker sees its place.
+    /// The worker's view of its files.
     view: View,
 }
 
-/// What a worker sees.
+/// View that a worker has of the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum View {
-    /// A root of its own: its code is in `/bundle`, its home is `/tmp`, and only the daemon can write to its code.
+    /// A root of its own: the code is in `/bundle`, the home is `/tmp`, and only the daemon can write to the code.
     OwnRoot,
     /// The machine's files.
     Machine,
@@ -77,22 +76,22 @@ impl Slot {
         Ok(Self { folder, user, group: group.map(Arc::new), view })
     }
 
-    /// The number of the user it runs as, if it is one of its own.
+    /// Number of the user that the worker runs as, if it has its own.
     pub(super) fn user(&self) -> Option<u32> {
         self.user.as_ref().map(User::number)
     }
 
-    /// What limits its processes together.
+    /// Control group of the worker's processes.
     pub(in super::super) fn group(&self) -> Option<&Arc<Group>> {
         self.group.as_ref()
     }
 
-    /// The folder of its code, as the daemon sees it.
+    /// Folder of the code, as the daemon sees it.
     pub(in super::super) fn bundle(&self) -> PathBuf {
         self.folder.path.join(BUNDLE)
     }
 
-    /// The folder of its code, as the worker sees it.
+    /// Folder of the code, as the worker sees it.
     pub(in super::super) fn bundle_inside(&self) -> PathBuf {
         match self.view {
             View::OwnRoot => super::root::BUNDLE.into(),
@@ -100,7 +99,7 @@ impl Slot {
         }
     }
 
-    /// The folder it starts and writes in, as it sees it.
+    /// Folder in which the worker starts and writes, as the worker sees it.
     pub(in super::super) fn home_inside(&self) -> PathBuf {
         match self.view {
             View::OwnRoot => super::root::HOME.into(),
@@ -108,7 +107,7 @@ impl Slot {
         }
     }
 
-    /// Takes the socket that the worker serves: from now on it can be reached through this descriptor only. To be called
+    /// Takes the socket that the worker serves: from now on it can be reached only through this descriptor. Call this
     /// before a function is loaded.
     pub(in super::super) fn take_socket(&self, pid: u32) -> io::Result<OwnedFd> {
         let home = match self.view {
@@ -120,18 +119,21 @@ impl Slot {
         let socket = nix::fcntl::openat(home.as_fd(), SOCKET_NAME, flags, Mode::empty())?;
         let kind = SFlag::from_bits_truncate(fstat(socket.as_fd())?.st_mode) & SFlag::S_IFMT;
         if kind != SFlag::S_IFSOCK {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "what a worker serves is no socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the file at a worker's socket path is not a socket",
+            ));
         }
         unlinkat(home.as_fd(), SOCKET_NAME, UnlinkatFlags::NoRemoveDir)?;
         Ok(socket)
     }
 
-    /// Makes a folder for a process that writes to the folder of its code, of the same files as another one; it is the
-    /// owner of all of it. To be called while nothing runs there.
+    /// Copies a folder into the code folder of a process that writes there, which becomes the owner of all of it. Call
+    /// this while nothing runs there.
     pub(in super::super) fn fill(&self, name: &str, from: &Path) -> io::Result<()> {
         let to = self.bundle().join(name);
         fs::create_dir(&to)?;
-        // Whatever the view: a second name of a file would be given away with the first one.
+        // Always a copy, whatever the view: with a hard link the original would change its owner too.
         place(from, &to, View::Machine)?;
         let mut folders = vec![to];
         self.give(&self.bundle(), FOLDER_MODE)?;
@@ -148,7 +150,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Makes an empty folder of that kind.
+    /// Creates an empty folder owned by the process that writes there.
     pub(in super::super) fn make_folder(&self, relative: &Path) -> io::Result<()> {
         let path = self.bundle().join(relative);
         fs::create_dir(&path)?;
@@ -161,7 +163,7 @@ impl Slot {
         fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
-    /// Puts all files of a folder where the worker finds them.
+    /// Puts all files of a folder into the worker's code folder.
     pub(in super::super) async fn deliver(&self, folder: &Path) -> io::Result<()> {
         let (from, to, view) = (folder.to_owned(), self.bundle(), self.view);
         let entries: Vec<_> = fs::read_dir(folder)?.take(FEW_FILES + 1).flatten().collect();
@@ -173,8 +175,8 @@ impl Slot {
     }
 }
 
-/// Copies a folder into one that exists. A file becomes a second name of the same file where its reader cannot change it:
-/// that takes no time and no room.
+/// Copies a folder into an existing one. A file whose reader cannot change it becomes a hard link, which takes no time
+/// and no room.
 fn place(from: &Path, to: &Path, view: View) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;

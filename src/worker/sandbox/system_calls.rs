@@ -1,13 +1,14 @@
-//! Every system call of Linux, and what becomes of it in a worker.
+//! Every system call of Linux, with its verdict for workers.
 //!
-//! The table is complete up to [`NEWEST`]: the filters are made from it, a test holds its numbers against the kernel's own
-//! tables of both processors, and another walks all numbers in a worker. A number that is not in it is hidden, so that a
-//! newer kernel brings functions nothing that nobody has looked at. `docs/isolation.md` shows the table.
+//! The table is complete up to [`NEWEST`]: the filters are made from it, one test checks its numbers against the
+//! kernel's own tables of both processors, and another tries all numbers in a worker. A number outside the table is
+//! hidden, so that a newer kernel gives functions nothing that has not been reviewed. `docs/isolation.md` shows the
+//! table.
 //!
 //! To add the calls of a newer kernel: put their names and numbers into `tests/golden/system_calls/`, and here into a
 //! group whose reason fits.
 
-/// The kinds of processors that the filters are written for.
+/// The kinds of processors that have filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processor {
     /// `x86_64`.
@@ -17,16 +18,16 @@ pub enum Processor {
 }
 
 impl Processor {
-    /// Both.
+    /// Every supported kind.
     pub const ALL: [Self; 2] = [Self::X86, Self::Arm];
 
-    /// The one that this program runs on, if it is one of them.
+    /// The kind that this program runs on, if it is supported.
     #[must_use]
     pub fn here() -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.name() == std::env::consts::ARCH)
     }
 
-    /// As Rust and the kernel name it.
+    /// Name of the processor in Rust and in the kernel.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -36,16 +37,16 @@ impl Processor {
     }
 }
 
-/// What becomes of a call.
+/// Treatment of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The kernel does it, as far as the caller's rights go.
+    /// The kernel executes it, within the caller's rights.
     Allowed,
-    /// It depends on the arguments: what is refused fails with `EPERM`.
+    /// Depends on the arguments: refused ones fail with `EPERM`.
     Partly,
-    /// Fails with `EPERM` where a worker's files and processes are among the machine's; elsewhere allowed.
+    /// Fails with `EPERM` where a worker's files and processes are among the machine's; allowed elsewhere.
     RefusedAmongOthers,
-    /// Fails with `EPERM` there if the kernel's Landlock has no rule for shortening files; elsewhere allowed.
+    /// Fails with `EPERM` there if the kernel's Landlock has no rule for truncating files; allowed elsewhere.
     RefusedWithoutTruncateRule,
     /// Fails with `EPERM`.
     Refused,
@@ -53,17 +54,17 @@ pub enum Verdict {
     Hidden,
 }
 
-/// A system call and its numbers; none where the processor does not have it.
+/// A system call and its numbers; `None` where the processor does not have it.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemCall {
-    /// As the kernel's tables name it.
+    /// Name in the kernel's tables.
     pub name: &'static str,
     x86: Option<u32>,
     arm: Option<u32>,
 }
 
 impl SystemCall {
-    /// Its number on a kind of processor.
+    /// Number of the call on a kind of processor.
     #[must_use]
     pub fn number(&self, processor: Processor) -> Option<u32> {
         match processor {
@@ -76,18 +77,18 @@ impl SystemCall {
 /// Calls with the same verdict for the same reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {
-    /// What becomes of them.
+    /// Verdict on the calls.
     pub verdict: Verdict,
-    /// What they do, and why that is allowed or not.
+    /// Purpose of the calls, and the reason for the verdict.
     pub reason: &'static str,
-    /// The calls.
+    /// The calls of the group.
     pub calls: &'static [SystemCall],
 }
 
-/// The highest number that the table knows, on both processors: `rseq_slice_yield` of Linux 7.0.
+/// The highest number in the table, on both processors: `rseq_slice_yield` of Linux 7.0.
 pub const NEWEST: u32 = 471;
 
-/// The number of a call of the table; none where the processor does not have it.
+/// Looks up the number of a call in the table; `None` where the processor does not have it.
 #[must_use]
 pub fn number(name: &str, processor: Processor) -> Option<u32> {
     GROUPS.iter().flat_map(|group| group.calls).find(|call| call.name == name)?.number(processor)
@@ -112,9 +113,9 @@ macro_rules! groups {
     };
 }
 
-/// All of them: the name, the number on `x86_64` and that on `aarch64`.
+/// The table: name, number on `x86_64`, number on `aarch64`.
 pub const GROUPS: &[Group] = groups! {
-    Allowed "reads, writes, copies and locks what is open" {
+    Allowed "reads, writes, copies and locks open files" {
         read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, preadv 295 69, pwritev 296 70,
         preadv2 327 286, pwritev2 328 287, lseek 8 62, sendfile 40 71, copy_file_range 326 285, splice 275 76,
         tee 276 77, vmsplice 278 75, close 3 57, close_range 436 436, dup 32 23, dup2 33 -, dup3 292 24, pipe 22 -,
@@ -136,7 +137,7 @@ pub const GROUPS: &[Group] = groups! {
         pkey_mprotect 329 288, pkey_alloc 330 289, pkey_free 331 290, mseal 462 462, map_shadow_stack 453 453,
         get_mempolicy 239 236
     }
-    Allowed "waits for what is open and for other threads" {
+    Allowed "waits for open files and for other threads" {
         poll 7 -, ppoll 271 73, select 23 -, pselect6 270 72, epoll_create 213 -, epoll_create1 291 20,
         epoll_ctl 233 21, epoll_wait 232 -, epoll_pwait 281 22, epoll_pwait2 441 441, eventfd 284 -, eventfd2 290 19,
         signalfd 282 -, signalfd4 289 74, timerfd_create 283 85, timerfd_settime 286 86, timerfd_gettime 287 87,
@@ -148,7 +149,7 @@ pub const GROUPS: &[Group] = groups! {
         time 201 -, times 100 153, alarm 37 -, getitimer 36 102, setitimer 38 103, timer_create 222 107,
         timer_settime 223 110, timer_gettime 224 108, timer_getoverrun 225 109, timer_delete 226 111
     }
-    Allowed "processes and threads of its own: a process namespace or Landlock decides whom a signal reaches" {
+    Allowed "processes and threads of its own: a process namespace or Landlock decides which ones a signal reaches" {
         fork 57 -, vfork 58 -, execve 59 221, execveat 322 281, exit 60 93, exit_group 231 94, wait4 61 260,
         waitid 247 95, pidfd_open 434 434, pidfd_send_signal 424 424, kill 62 129, tkill 200 130, tgkill 234 131,
         rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139, rt_sigpending 127 136, rt_sigtimedwait 128 137,
@@ -158,39 +159,39 @@ pub const GROUPS: &[Group] = groups! {
         sched_getattr 315 275, sched_getparam 143 121, sched_getscheduler 145 120, sched_get_priority_max 146 125,
         sched_get_priority_min 147 126, sched_rr_get_interval 148 127
     }
-    Allowed "asks who it is and what it uses" {
+    Allowed "reads its own identity and resource usage" {
         getpid 39 172, getppid 110 173, gettid 186 178, getpgid 121 155, getpgrp 111 -, getsid 124 156, getuid 102 174,
         geteuid 107 175, getgid 104 176, getegid 108 177, getresuid 118 148, getresgid 120 150, getgroups 115 158,
         getcpu 309 168, getpriority 140 141, ioprio_get 252 31, getrlimit 97 163, getrusage 98 165, capget 125 90,
         sysinfo 99 179, uname 63 160, getrandom 318 278
     }
-    Allowed "gives up rights: without a capability nobody gains any" {
+    Allowed "gives up rights: without a capability none can be gained" {
         setuid 105 146, setgid 106 144, setreuid 113 145, setregid 114 143, setresuid 117 147, setresgid 119 149,
         setfsuid 122 151, setfsgid 123 152, setgroups 116 159, capset 126 91, seccomp 317 277,
         landlock_create_ruleset 444 444, landlock_add_rule 445 445, landlock_restrict_self 446 446
     }
-    Allowed "talks through sockets that it has made or was given" {
+    Allowed "uses sockets that it has created or was given" {
         connect 42 203, bind 49 200, listen 50 201, accept 43 202, accept4 288 242, shutdown 48 210, sendto 44 206,
         recvfrom 45 207, sendmsg 46 211, recvmsg 47 212, sendmmsg 307 269, recvmmsg 299 243, getsockname 51 204,
         getpeername 52 205, getsockopt 55 209
     }
-    Allowed "the kernel puts it into programs that the administrator traces; from Linux 6.14 on no filter is asked about it" {
+    Allowed "inserted by the kernel into programs that the administrator traces; bypasses filters from Linux 6.14 on" {
         uprobe 336 -, uretprobe 335 -
     }
-    Partly "makes processes and threads, but no namespaces, and no process beside itself" {
+    Partly "creates processes and threads, but no namespaces, and no siblings of the caller" {
         clone 56 220
     }
-    Partly "settings of the caller, but not whether it ends with its parent, nor who shares a processor core with it" {
+    Partly "settings of the caller, except the parent-death signal and the sharing of processor cores" {
         prctl 157 167
     }
-    Partly "limits and priorities of the caller, but not of others, nor whether it writes core files or bears the daemon's mark" {
+    Partly "limits and priorities of the caller, but not of others, not the limit on core files, and not the daemon's mark" {
         prlimit64 302 261, setrlimit 160 164, setpriority 141 140, ioprio_set 251 30, sched_setaffinity 203 122,
         sched_setattr 314 274, sched_setparam 142 118, sched_setscheduler 144 119
     }
     Partly "descriptors and locks, but no leases and no watches of folders" {
         fcntl 72 25
     }
-    Partly "settings of what is open, but no input for terminals and, at `landlock`, no attributes of files" {
+    Partly "settings of open files, but no input for terminals and, at `landlock`, no attributes of files" {
         ioctl 16 29
     }
     Partly "memory, but no huge pages, which the whole machine shares" {
@@ -202,10 +203,10 @@ pub const GROUPS: &[Group] = groups! {
     Partly "options of sockets, but no other protocol on top of TCP" {
         setsockopt 54 208
     }
-    RefusedAmongOthers "leaves the group of processes that it is ended with" {
+    RefusedAmongOthers "leaves the process group that the daemon kills" {
         setsid 112 157, setpgid 109 154
     }
-    RefusedAmongOthers "changes more of a file than its content, which no rule of Landlock covers" {
+    RefusedAmongOthers "changes a file's attributes, which no rule of Landlock covers" {
         chmod 90 -, fchmod 91 52, fchmodat 268 53, fchmodat2 452 452, chown 92 -, fchown 93 55, lchown 94 -,
         fchownat 260 54, setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7, setxattrat 463 463, removexattr 197 14,
         lremovexattr 198 15, fremovexattr 199 16, removexattrat 466 466, file_setattr 469 469, utime 132 -,
@@ -223,7 +224,7 @@ pub const GROUPS: &[Group] = groups! {
         move_mount 429 429, open_tree 428 428, open_tree_attr 467 467, fsopen 430 430, fsconfig 431 431,
         fsmount 432 432, fspick 433 433, mount_setattr 442 442, statmount 457 457, listmount 458 458, listns 470 470
     }
-    Refused "files by another way than their names, and device files" {
+    Refused "files by handles instead of names, and device files" {
         name_to_handle_at 303 264, open_by_handle_at 304 265, mknod 133 -, mknodat 259 33
     }
     Refused "watches files, which others use too; the number of watchers is limited for each user of the machine" {
@@ -243,7 +244,7 @@ pub const GROUPS: &[Group] = groups! {
         io_uring_register 427 427, keyctl 250 219, add_key 248 217, request_key 249 218, personality 135 92,
         modify_ldt 154 -, iopl 172 -, ioperm 173 -, lookup_dcookie 212 18, ustat 136 -, sysfs 139 -
     }
-    Refused "where memory lies, what of it is cached, and memory that keeps a machine from sleeping" {
+    Refused "placement of memory, state of the page cache, and memory that keeps a machine from sleeping" {
         migrate_pages 256 238, move_pages 279 239, mbind 237 235, set_mempolicy 238 237,
         set_mempolicy_home_node 450 450, cachestat 451 451, memfd_secret 447 447
     }
@@ -254,10 +255,10 @@ pub const GROUPS: &[Group] = groups! {
         sethostname 170 161, setdomainname 171 162, vhangup 153 58, sync 162 81, syncfs 306 267,
         lsm_get_self_attr 459 459, lsm_set_self_attr 460 460, lsm_list_modules 461 461
     }
-    Hidden "makes processes with flags that no filter can see; the C library then uses `clone`" {
+    Hidden "creates processes with flags that no filter can see; the C library then uses `clone`" {
         clone3 435 435
     }
-    Hidden "no kernel does it any more" {
+    Hidden "no longer in any kernel" {
         _sysctl 156 -, afs_syscall 183 -, create_module 174 -, epoll_ctl_old 214 -, epoll_wait_old 215 -,
         get_kernel_syms 177 -, get_thread_area 211 -, getpmsg 181 -, nfsservctl 180 42, putpmsg 182 -,
         query_module 178 -, security 185 -, set_thread_area 205 -, tuxcall 184 -, uselib 134 -, vserver 236 -
@@ -269,7 +270,7 @@ mod tests {
     use super::*;
     use std::{collections::BTreeMap, fs, path::Path};
 
-    /// The kernel's table of a processor.
+    /// Reads the kernel's table of a processor.
     fn golden(processor: Processor) -> BTreeMap<u32, String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/system_calls");
         let text = fs::read_to_string(folder.join(processor.name())).expect("a table");

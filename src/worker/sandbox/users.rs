@@ -1,4 +1,4 @@
-//! User numbers for workers: each has its own, so that none can signal, trace or read another.
+//! User numbers for workers: each worker has its own, so that none can signal, trace or read another.
 
 use parking_lot::Mutex;
 use std::{
@@ -10,24 +10,24 @@ use std::{
     sync::Arc,
 };
 
-/// Numbers that no distribution, container manager or directory service gives to anybody
-/// (<https://systemd.io/UIDS-GIDS/>): from 1,879,048,192 to the greatest that is no negative number.
+/// Numbers that no distribution, container manager or directory service assigns (<https://systemd.io/UIDS-GIDS/>): from
+/// 1,879,048,192 to the greatest that is not a negative number.
 const UNUSED: Range<u32> = 0x7000_0000..0x7fff_0000;
 
-/// Numbers of one daemon. Several daemons take different ones, as far as the hash of their folders differs.
+/// Numbers of one daemon. Several daemons take different ones, unless the hashes of their folders collide.
 const COUNT: u32 = 1 << 16;
 
-/// What a user namespace of the usual size has that is meant for such use: systemd's dynamic users.
+/// Numbers for such use in a user namespace of the usual size: systemd's dynamic users.
 const DYNAMIC: Range<u32> = 61_184..65_520;
 
-/// The numbers of one daemon.
+/// The user numbers of one daemon.
 #[derive(Debug)]
 pub(super) struct Users {
     numbers: Range<u32>,
     taken: Mutex<BTreeSet<u32>>,
 }
 
-/// A number that nobody else has while this lives.
+/// A number that is reserved while this value lives.
 #[derive(Debug)]
 pub(super) struct User {
     number: u32,
@@ -47,7 +47,7 @@ impl Drop for User {
 }
 
 impl Users {
-    /// Numbers that exist in this process's user namespace, for users and for groups.
+    /// Finds numbers that exist in this process's user namespace, for users and for groups.
     pub(super) fn find(folder: &Path) -> Option<Arc<Self>> {
         let maps = ["uid_map", "gid_map"].map(|name| fs::read_to_string(format!("/proc/self/{name}")).ok());
         let [Some(users), Some(groups)] = maps else { return None };
@@ -56,12 +56,12 @@ impl Users {
         Some(Arc::new(Self { numbers, taken: Mutex::default() }))
     }
 
-    /// Whether it is one of them.
+    /// Whether a number belongs to this daemon's workers.
     pub(super) fn contain(&self, number: u32) -> bool {
         self.numbers.contains(&number)
     }
 
-    /// A free number; none when there are as many workers as numbers.
+    /// Takes a free number; `None` if every number is taken.
     pub(super) fn take(self: &Arc<Self>) -> Option<User> {
         let mut taken = self.taken.lock();
         let number = self.numbers.clone().find(|number| !taken.contains(number))?;
@@ -70,8 +70,8 @@ impl Users {
     }
 }
 
-/// Whether this process may say who somebody is in a user namespace, and give away files: it is root and has
-/// `CAP_CHOWN`, `CAP_SETGID` and `CAP_SETUID`.
+/// Whether this process may set identities in user namespaces and give away files: it is root and has `CAP_CHOWN`,
+/// `CAP_SETGID` and `CAP_SETUID`.
 pub(super) fn can_be_given() -> bool {
     const WANTED: u64 = 1 | 1 << 6 | 1 << 7;
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -89,7 +89,7 @@ fn preferred(folder: &Path) -> Range<u32> {
     start..start + COUNT
 }
 
-/// Whether all of these numbers are in one line of a map: first number inside, first outside, count.
+/// Whether one line of a map covers all of these numbers: first number inside, first outside, count.
 fn is_mapped(map: &str, numbers: &Range<u32>) -> bool {
     map.lines().any(|line| {
         let fields: Vec<u64> = line.split_whitespace().map_while(|it| it.parse().ok()).collect();

@@ -1,11 +1,11 @@
-//! Throw-away processes: Bun on code that nobody trusts, to make something of it.
+//! Throw-away processes: Bun on untrusted code, to inspect, build or compile it.
 //!
-//! A [`Workplace`] is a folder that goes with the value, and in it one process after the other may run, each confined as
-//! workers are, but that it may be allowed to write to the folder. What ends a process early is its time, its memory, what it has
-//! written, or that nobody wants its result any more; with it ends whatever it has started.
+//! A [`Workplace`] is a folder that is removed with the value. Processes run in it one after the other, each confined
+//! like a worker, except that it may be allowed to write to the folder. A process is ended early if it exceeds its
+//! time, memory or disk limit, or if its result is not wanted any more; everything it has started ends with it.
 //!
 //! **Invariant.** When [`Workplace::run`] returns, or is dropped, nothing runs in the workplace. (Without a sandbox a
-//! process that has left its group lives on; a daemon's next start ends it.)
+//! process that has left its group lives on; the daemon's next start ends it.)
 
 mod usage;
 
@@ -40,16 +40,16 @@ use usage::Usage;
 pub use usage::count as tree_bytes;
 use uuid::Uuid;
 
-/// How often it is looked what a process has written.
+/// Interval at which the files of a process are measured.
 const DISK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often its memory is read.
+/// Interval at which the memory of a process is read.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long the last words of a process may be on their way when it has ended.
+/// Time in which the last output of an ended process must arrive.
 const LAST_WORDS_GRACE: Duration = Duration::from_millis(500);
 
-/// What the processes of a workplace may have.
+/// Limits for the processes of a workplace.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkplaceLimits {
     /// Bytes of private memory.
@@ -73,64 +73,64 @@ pub struct Workplace<'a> {
 pub struct Filler(Arc<Slot>);
 
 impl Filler {
-    /// Makes a folder in it, of the files of another folder; the processes own it.
+    /// Copies a folder into the workplace; the processes own the copy. Blocks on the disk.
     ///
     /// # Errors
-    /// What the system says. Blocks on the disk.
+    /// When a file cannot be read or written.
     pub fn fill(&self, name: &str, from: &Path) -> io::Result<()> {
         self.0.fill(name, from)
     }
 }
 
-/// What a process is to do.
+/// A process to run.
 #[derive(Debug)]
 pub struct Job<'a> {
     /// Arguments of Bun.
     pub args: Vec<OsString>,
-    /// Variables besides those that every process has, or in place of them.
+    /// Variables added to those that every process has, or replacing them.
     pub environment: Vec<(String, String)>,
-    /// Where it starts, relative to the workplace.
+    /// Working directory, relative to the workplace.
     pub folder: &'a Path,
-    /// Whether it reaches anything.
+    /// Network access of the process.
     pub network: Network,
-    /// Whether it may write to the workplace.
+    /// Whether the process may write to the workplace.
     pub is_writable: bool,
-    /// A folder of the daemon's, and where in the workplace the process finds it, for reading.
+    /// A folder of the daemon's to show read-only, and its place in the workplace.
     pub shown: Option<(&'a Path, &'a Path)>,
-    /// When it is ended.
+    /// Time at which the process is ended.
     pub deadline: Instant,
 }
 
-/// Why a process did not get to its end.
+/// Reason why a process did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// It was not started.
+    /// The process was not started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// Its place could not be made, or it could not be listened to.
+    /// The workplace could not be prepared, or the output could not be read.
     #[error("cannot prepare a process: {0}")]
     Io(#[from] io::Error),
-    /// It took too long.
+    /// The time limit was exceeded.
     #[error("it took too long")]
     Timeout,
-    /// It had too much memory.
+    /// The memory limit was exceeded.
     #[error("it needed more than {} MiB of memory", .0 >> 20)]
     OutOfMemory(u64),
-    /// It had written too much.
+    /// The disk limit was exceeded.
     #[error("it wrote more than {} MiB of files", .0 >> 20)]
     DiskFull(u64),
 }
 
 impl Spawner {
-    /// An empty workplace.
+    /// Creates an empty workplace.
     ///
     /// # Errors
-    /// What the system says.
+    /// When the folder cannot be created.
     pub fn workplace(&self, limits: WorkplaceLimits) -> io::Result<Workplace<'_>> {
         Ok(Workplace { spawner: self, slot: Arc::new(self.sandbox.tool_slot()?), limits })
     }
 
-    /// Whether processes can be shown folders of the daemon's ([`Job::shown`]).
+    /// Whether folders of the daemon's can be shown to processes ([`Job::shown`]).
     #[must_use]
     pub fn can_show(&self) -> bool {
         self.sandbox.view() == View::OwnRoot
@@ -138,50 +138,51 @@ impl Spawner {
 }
 
 impl Workplace<'_> {
-    /// Fills it. To be done while nothing runs in it.
+    /// Returns a filler for the workplace. Use it while nothing runs there.
     #[must_use]
     pub fn filler(&self) -> Filler {
         Filler(Arc::clone(&self.slot))
     }
 
-    /// Puts all files of a folder into it, for processes that may not write there.
+    /// Puts all files of a folder into the workplace, for processes that may not write there.
     ///
     /// # Errors
-    /// What the system says.
+    /// When a file cannot be read or written.
     pub async fn deliver(&self, folder: &Path) -> io::Result<()> {
         self.slot.deliver(folder).await
     }
 
-    /// Makes an empty folder in it, whose name is free; the processes own it. To be called while nothing runs in it.
+    /// Creates an empty folder with an unused name in the workplace; the processes own it. Call this while nothing runs
+    /// there.
     ///
     /// # Errors
-    /// What the system says.
+    /// When the folder cannot be created.
     pub fn make_folder(&self, relative: &Path) -> io::Result<()> {
         self.slot.make_folder(relative)
     }
 
-    /// Where something of it is.
+    /// Path of a file in the workplace, as the daemon sees it.
     #[must_use]
     pub fn outside(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.slot.bundle().join(relative)
     }
 
-    /// The same as a process sees it.
+    /// Path of a file in the workplace, as a process sees it.
     #[must_use]
     pub fn inside(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.slot.bundle_inside().join(relative)
     }
 
-    /// A file of the shim, as a process sees it.
+    /// Path of a shim file, as a process sees it.
     #[must_use]
     pub fn shim(&self, name: &str) -> PathBuf {
         self.spawner.sandbox.shim_folder(&self.spawner.runtime).join(name)
     }
 
-    /// Runs Bun to its end. What it prints, on either stream, goes to `print` as it comes.
+    /// Runs Bun to its end. Its output on either stream goes to `print` as it arrives.
     ///
     /// # Errors
-    /// See [`ToolError`]. A process that says itself that it failed is no error.
+    /// See [`ToolError`]. A process that exits with a failure is not an error.
     pub async fn run(&self, job: Job<'_>, mut print: impl FnMut(&[u8])) -> Result<ExitStatus, ToolError> {
         let deadline = job.deadline;
         let (running, output) = self.start(job).await?;
@@ -212,7 +213,7 @@ impl Workplace<'_> {
         if let Some(mut output) = output {
             let patience = Instant::now() + LAST_WORDS_GRACE;
             let mut buffer = vec![0; 16 * 1024];
-            // Bounded by the pipe: all that could write to it has ended.
+            // Bounded by the pipe: every process that could write to it has ended.
             while let Ok(Ok(length @ 1..)) = timeout_at(patience, output.read(&mut buffer)).await {
                 print(&buffer[..length]);
             }
@@ -223,7 +224,7 @@ impl Workplace<'_> {
         Ok(status)
     }
 
-    /// What limits the next process, and is of no more use when that has ended.
+    /// Creates the control group of the next process, which is of no use after that.
     fn group(&self) -> io::Result<Option<Group>> {
         let limits = cgroup::Limits {
             memory_max: self.limits.memory_max.saturating_add(GROUP_OVERHEAD_BYTES),
@@ -265,24 +266,24 @@ impl Workplace<'_> {
         tools.lock().insert(process.pid());
         let running = Running { process, group, tools };
         let entering = (Arc::clone(&running.process), running.group.clone());
-        // May take milliseconds.
+        // Entering may take milliseconds.
         let entered = spawn_blocking(move || {
             let (process, group) = entering;
             group.and_then(|group| process.with_pid(|pid| group.add(pid)))
         });
         match entered.await.map_err(io::Error::other)? {
-            // One that has ended already needs no limits.
+            // A process that has ended already needs no limits.
             Some(Err(error)) if error.raw_os_error() != Some(libc::ESRCH) => Err(error.into()),
             _ => Ok((running, output)),
         }
     }
 }
 
-/// A process of a workplace. Dropped, it is ended with all it has started.
+/// A process of a workplace. Dropping it ends it with everything it has started.
 struct Running {
     process: Arc<Process>,
     group: Option<Arc<Group>>,
-    /// It is among these as long as it runs: nobody of them may command the daemon.
+    /// Contains this process as long as it runs: none of them may command the daemon.
     tools: Arc<Mutex<HashSet<u32>>>,
 }
 
@@ -306,7 +307,7 @@ impl Drop for Running {
     }
 }
 
-/// Looks at what a process has taken.
+/// Monitors the consumption of a process.
 struct Watch {
     limits: WorkplaceLimits,
     folder: PathBuf,
@@ -329,7 +330,7 @@ impl Watch {
         }
     }
 
-    /// Waits until it has taken too much of something. Cancelled, it goes on where it was.
+    /// Waits until the process exceeds a limit. Cancel-safe: the next call continues.
     async fn excess(&mut self) -> ToolError {
         loop {
             sleep_until(self.memory_due.min(self.disk_due)).await;
@@ -346,7 +347,7 @@ impl Watch {
                 let folder = self.folder.clone();
                 let max = self.limits.disk_max;
                 let usage = spawn_blocking(move || Usage::of(&folder, max)).await.unwrap_or(Usage::Over);
-                // From now on, so that a tree that takes long to look through is not looked through all the time.
+                // Counted from now, so that a tree that takes long to measure is not measured all the time.
                 self.disk_due = Instant::now() + DISK_INTERVAL;
                 if usage == Usage::Over {
                     return ToolError::DiskFull(max);

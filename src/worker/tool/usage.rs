@@ -1,4 +1,4 @@
-//! How much a hostile tree of files takes.
+//! Measures the size of a hostile tree of files.
 
 use std::{
     collections::HashSet,
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Files and folders of one workplace: what a large project's packages have, several times over.
+/// Maximum files and folders in one workplace: several times the packages of a large project.
 const ENTRIES_MAX: usize = 500_000;
 
 /// The kernel's unit of [`MetadataExt::blocks`].
@@ -21,8 +21,8 @@ pub(super) enum Usage {
 }
 
 impl Usage {
-    /// Looks through a tree that others change meanwhile. What cannot be looked at, because it is too deep or
-    /// locked, is too much.
+    /// Measures a tree that others change meanwhile. Anything unreadable, because it is too deep or locked, counts as
+    /// too much.
     pub(super) fn of(folder: &Path, bytes_max: u64) -> Self {
         match count(folder, bytes_max) {
             Some(_) => Self::Within,
@@ -31,7 +31,7 @@ impl Usage {
     }
 }
 
-/// The bytes of a tree; a file of several names counts once. None where they are more than so many.
+/// Returns the bytes of a tree; a file with several names counts once. `None` if they exceed `bytes_max`.
 #[must_use]
 pub fn count(folder: &Path, bytes_max: u64) -> Option<u64> {
     let (mut bytes, mut entries) = (0_u64, 0_usize);

@@ -1,4 +1,4 @@
-//! What can be seen of version 2 where it has no controllers: real groups for the moves, plain files for the rest.
+//! Tests of version 2 where it has no controllers: real groups for the moves, plain files for the rest.
 
 use super::super::{Cgroups, Group, Limits, Places, Support, tests::*};
 use super::*;
@@ -17,7 +17,7 @@ fn read(group: &Path, file: &str) -> String {
     fs::read_to_string(group.join(file)).expect("a file")
 }
 
-/// A group of version 2 of our own on this machine, if there can be one.
+/// A group of version 2 of this test's own, if this machine allows one.
 fn real_group(name: &str) -> Option<RealGroup> {
     let places = Places::parse(
         &fs::read_to_string("/proc/self/mountinfo").expect("procfs"),
@@ -50,7 +50,7 @@ fn the_leaf_is_the_daemons_own_doing() {
 fn controllers_are_handed_down_once() {
     let group = fake_group("cpuset cpu io memory pids\n");
     let all = Controllers::ALL;
-    // A plain file takes the writes one over the other.
+    // A plain file keeps the writes one over the other.
     assert_eq!(hand_down(group.path(), all).expect("all of them"), all);
     assert_eq!(read(group.path(), "cgroup.subtree_control"), "+cpusry");
     fs::write(group.path().join("cgroup.subtree_control"), "cpu memory pids\n").expect("a file");
@@ -63,13 +63,13 @@ fn a_group_that_cannot_be_used_says_why() {
     let place = |group: &tempfile::TempDir| V2Place { directory: group.path().into(), is_root: false };
     let group = fake_group("io\n");
     let error = find(&place(&group), "t", Controllers::ALL).expect_err("no controllers").to_string();
-    assert!(error.contains("is handed none of memory, pids and cpu; start the daemon as a systemd"), "{error}");
+    assert!(error.contains("has none of the controllers memory, pids and cpu; start the daemon"), "{error}");
     // A group that is made among plain files has no files in it.
     let group = fake_group("memory\n");
     let error = find(&place(&group), "t", Controllers::ALL).expect_err("no files").to_string();
     assert!(error.contains("cannot make control groups in") && error.contains("Delegate=yes"), "{error}");
     assert!(!group.path().join("t.probe").exists());
-    // Not the root of the machine, and not ours alone.
+    // Not the root of the machine, and shared with another process.
     for (file, text) in [("cgroup.type", "domain\n"), ("cgroup.procs", "1\n")] {
         fs::write(group.path().join(file), text).expect("a file");
     }
@@ -87,7 +87,7 @@ fn a_daemon_moves_what_it_has_started_and_nothing_else() {
     let mut ours = Command::new("sleep").arg("1000").spawn().expect("sleep");
     let procs = base.join("cgroup.procs");
     write(&procs, &ours.id().to_string()).expect("an entry");
-    // One whose parent has ended.
+    // A process whose parent has ended.
     let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
     let output = Command::new("sh").args(["-c", script]).output().expect("a shell").stdout;
     let stranger = String::from_utf8(output).expect("text").trim().to_owned();
@@ -128,7 +128,7 @@ fn a_group_is_killed_in_one_write() {
 
 #[test]
 fn limits_go_into_the_files_of_version_2() {
-    // The group is there already, so that it has its files.
+    // The group exists already, so that it has its files.
     let made = tempfile::tempdir().expect("a folder");
     let files = ["memory.max", "memory.swap.max", "memory.oom.group", "memory.current", "memory.events", "pids.max"];
     for file in files.into_iter().chain(["cpu.weight"]) {
@@ -153,6 +153,6 @@ fn limits_go_into_the_files_of_version_2() {
     fs::write(made.path().join("memory.events"), "low 0\nmax 9\noom 2\noom_kill 3\noom_group_kill 1\n")
         .expect("a file");
     assert_eq!((group.memory_bytes(), group.out_of_memory_kills()), (Some(4096), 3));
-    // Else the remover would wait for the files to go.
+    // Otherwise the remover would wait for the files to go.
     drop(made);
 }
