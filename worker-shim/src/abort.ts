@@ -1,15 +1,15 @@
-// Listeners of an AbortSignal run in the context they are added in. Bun calls those of `req.signal` out of nowhere when the connection is
-// dropped, so that what they print would belong to no invocation.
+// Makes listeners of an AbortSignal run in the context in which they were added. Bun calls those of `req.signal`
+// outside any context when the connection is dropped, so their output would belong to no invocation.
 
 import { currentInvocation } from "./context.ts";
 
 type Listener = ((event: Event) => unknown) & { handleEvent?: (event: Event) => unknown };
 
-/** What stands for a listener on a signal, so that it can be removed, and is called once when it is added twice. */
+/** Wrappers of listeners, per signal, so that a listener can be removed and is called only once when added twice. */
 const standIns = new WeakMap<EventTarget, WeakMap<Listener, Listener>>();
 const originals = new WeakMap<Listener, Listener>();
 
-/** The listener, tied to the invocation that runs; itself outside of all. */
+/** Ties a listener to the running invocation; returns it unchanged outside of all invocations. */
 function tie(signal: EventTarget, listener: Listener): Listener {
   const context = currentInvocation.getStore();
   const isListener = typeof listener === "function" || (typeof listener === "object" && listener !== null);
@@ -26,7 +26,7 @@ function tie(signal: EventTarget, listener: Listener): Listener {
   return found;
 }
 
-/** Replaces what adds and removes listeners of AbortSignals, and of no other event target. */
+/** Replaces the methods that add and remove listeners of AbortSignals, and of no other event target. */
 export function keepContextOfAbortListeners(): void {
   const prototype = AbortSignal.prototype;
   const { addEventListener, removeEventListener } = EventTarget.prototype;
@@ -44,7 +44,7 @@ export function keepContextOfAbortListeners(): void {
     value: function (this: AbortSignal, type: string, listener: any, options?: any) {
       const standIn = standIns.get(this)?.get(listener);
       if (standIn) removeEventListener.call(this, type, standIn, options);
-      // It is itself where it was added outside every invocation.
+      // A listener that was added outside every invocation has no wrapper.
       return removeEventListener.call(this, type, listener, options);
     },
   });

@@ -1,19 +1,20 @@
-// Build: `bun --no-env-file --config=/dev/null --no-install build.js <entry> <folder> <result>`, started in the folder of a project, puts a
-// bundle of the entry into the other folder and writes what became of it, a `BuildResult`, to the file `result`. Macros of the project run
-// here, so the daemon starts this where nothing can be reached; they may also forge the result, which is about their own project only.
+// Build: `bun --no-env-file --config=/dev/null --no-install build.js <entry> <folder> <result>`, started in the folder
+// of a project, puts a bundle of the entry into the other folder and writes the outcome, a `BuildResult`, to the file
+// `result`. Macros of the project run here, so the daemon starts this without access to anything; macros may also forge
+// the result, but that affects only their own project.
 //
-// The bundle is `bundle.js` with `bundle.js.map`, whose sources are named relative to the project, and the files that the code refers to.
-// The same project gives the same bytes wherever its folder is.
+// The output is `bundle.js` with `bundle.js.map`, whose sources are named relative to the project, and the files that
+// the code refers to. The same project gives the same bytes wherever its folder is.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { BUNDLE_FILE, BUNDLE_FOLDER, type BuildProblem, type BuildResult } from "./protocol.ts";
 import { cut, errorParts } from "./text.ts";
 
-/** Problems that are told; one mistake may have many. */
+/** Maximum problems in the result; one mistake may cause many. */
 const PROBLEMS_MAX = 50;
 
-/** A line that is shown is cut to this many bytes: a minified package is one line. */
+/** Bytes to which a quoted line is cut: a minified package is one line. */
 const LINE_TEXT_BYTES_MAX = 512;
 
 export async function build(root: string, entry: string, folder: string): Promise<BuildResult> {
@@ -25,7 +26,7 @@ export async function build(root: string, entry: string, folder: string): Promis
       target: "bun",
       sourcemap: "linked",
       naming: { entry: BUNDLE_FILE, chunk: "[name]-[hash].[ext]", asset: "[name]-[hash].[ext]" },
-      // Otherwise Bun writes down the value it has now; a function has variables of its own.
+      // Otherwise Bun inlines the value at build time; a function has variables of its own.
       define: { "process.env.NODE_ENV": "process.env.NODE_ENV" },
       throw: false,
     });
@@ -46,13 +47,13 @@ export async function build(root: string, entry: string, folder: string): Promis
   return { ok: true, problems: [], warnings };
 }
 
-/** Nothing in a bundle tells where it was built: what it takes for its place is where it will be. The id of its map is one of the build. */
+/** Removes traces of the build: replaces the project's path by the bundle's final folder, and drops the map's id, which is unique per build. */
 const settled = (code: string, root: string): string => code.replaceAll(root, BUNDLE_FOLDER).replace(/^\/\/# debugId=[0-9A-F]+\n/m, "");
 
-/** The content of the sources would double the map, and without the word Bun does not read it. */
+/** Removes the contents of the sources, which would double the map. Bun reads a map only if the key `sourcesContent` is present. */
 function map(text: string, root: string): string {
   const { debugId: _, ...map } = JSON.parse(text);
-  // Bun names what is outside the project by its path.
+  // Bun names files outside the project by their path.
   const sources = map.sources.map((source: string) => source.replaceAll(root, BUNDLE_FOLDER));
   return JSON.stringify({ ...map, sources, sourcesContent: sources.map(() => null) });
 }
@@ -60,7 +61,7 @@ function map(text: string, root: string): string {
 function problem(error: any, root: string): BuildProblem {
   const { position } = error ?? {};
   const file = position?.file ? relative(root, position.file) : undefined;
-  // Nobody is asked to install anything here.
+  // Drops Bun's hint to install packages, which makes no sense here.
   const message = errorParts(error).message.replace(/\. Maybe you need to "bun install"\?$/, "").replaceAll(`${root}/`, "");
   return {
     message,
@@ -75,6 +76,6 @@ if (import.meta.main) {
   const [entry, folder, result] = process.argv.slice(2) as [string, string, string];
   mkdirSync(folder, { recursive: true });
   writeFileSync(result, JSON.stringify(await build(process.cwd(), entry, folder)));
-  // What a macro has left running is not waited for.
+  // Does not wait for anything that a macro left running.
   process.exit(0);
 }

@@ -1,5 +1,6 @@
-// Syntax check: `bun --no-env-file --config=/dev/null --no-install check.js <file>` parses the file with Bun's own parser and prints one
-// line of JSON, a `CheckResult`. It runs none of the file's code and follows none of its imports. The exit code is 0 either way.
+// Syntax check: `bun --no-env-file --config=/dev/null --no-install check.js <file>` parses the file with Bun's own
+// parser and prints one line of JSON, a `CheckResult`. It runs none of the file's code and follows none of its imports.
+// The exit code is 0 either way.
 
 import type { CheckResult } from "./protocol.ts";
 import { cut, errorParts } from "./text.ts";
@@ -11,10 +12,10 @@ export function check(path: string, source: string): CheckResult {
   const loader = loaders[extension];
   if (!loader) return { ok: false, errors: [{ message: `.${extension} is not a file type that can be a function; use ${Object.keys(loaders).join(", ")}` }] };
   try {
-    // A macro would run here, outside everything that fences a function in; without them, one is an error.
+    // A macro would run here, outside the sandbox of functions; with macros off, a macro is an error.
     const transpiler = new Bun.Transpiler({ loader, target: "bun", macro: false } as object);
     const { exports, imports } = transpiler.scan(source);
-    // `scan` leaves out what is required; `scanImports` has it, but not the exports.
+    // `scan` omits required modules; `scanImports` has them, but not the exports.
     const all = new Map([...imports, ...transpiler.scanImports(source)].map(({ path, kind }) => [`${kind} ${path}`, { path, kind }]));
     const isModule = exports.length > 0 || imports.some(({ kind }) => kind === "import-statement");
     const commonjs = !isModule && /\bmodule\.exports\b|\bexports\s*[.[]|\bObject\.defineProperty\(exports\b/.test(source);

@@ -1,8 +1,9 @@
-// `console.*` becomes log messages on the control channel, tied to the invocation that prints. `process.stdout`, `process.stderr` and
-// `console.write` stay what they are: raw output on the worker's pipes.
+// Turns `console.*` into log messages on the control channel, tied to the invocation that prints. `process.stdout`,
+// `process.stderr` and `console.write` are unchanged: raw output on the worker's pipes.
 //
-// The invocation is the one in whose asynchronous context the line is printed. Bun leaves that context where it runs the body of an async
-// generator or of a `direct` stream that is an answer, and where a MessagePort or a Worker gets a message: such lines have no invocation.
+// A line belongs to the invocation in whose asynchronous context it is printed. Bun loses that context in the body of
+// an async generator or of a `direct` stream that is an answer, and in message handlers of a MessagePort or a Worker:
+// such lines have no invocation.
 
 import { Context, currentInvocation } from "./context.ts";
 import { sendLog } from "./control.ts";
@@ -14,15 +15,15 @@ const now = performance.now.bind(performance);
 
 let bytesMax = LOG_LINE_BYTES_DEFAULT;
 
-/** What `console.group` and `console.time` have begun. */
+/** State of `console.group` and `console.time`. */
 interface Begun {
   indent: string;
   timers: Map<string, number>;
 }
 
-/** Each invocation has its own: a group of one must not indent the lines of those that run beside it. */
+/** State per invocation: a group of one invocation must not indent the lines of concurrent ones. */
 const begun = new WeakMap<Context, Begun>();
-/** What code outside all invocations has begun, such as the import. */
+/** State of code outside all invocations, such as the import. */
 const begunByWorker: Begun = { indent: "", timers: new Map() };
 
 function begunHere(): Begun {

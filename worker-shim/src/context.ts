@@ -1,4 +1,4 @@
-// One invocation: what the function gets as `ctx`, and what the shim has to remember about it.
+// One invocation: the `ctx` of the function, and the shim's own state for it.
 
 import type { AsyncLocalStorage } from "node:async_hooks";
 import { sendRejection, sendSettled } from "./control.ts";
@@ -8,7 +8,7 @@ const now = performance.now.bind(performance);
 const timeOrigin = performance.timeOrigin;
 const NativePromise = Promise;
 
-/** What the invocations of one worker have in common. */
+/** Facts shared by all invocations of one worker. */
 export interface FunctionInfo {
   name: string;
   version: string;
@@ -18,26 +18,26 @@ export interface FunctionInfo {
 /** Ties console output and errors to the invocation whose code, however deferred, is running. */
 export let currentInvocation: AsyncLocalStorage<Context>;
 
-/** To be called before any function runs. Not at import: the module takes a millisecond to load, and nobody needs to wait for that. */
+/** Must be called before any function runs. Not done at import: the module takes a millisecond to load, which would delay the start. */
 export function openContext(): void {
   const { AsyncLocalStorage } = process.getBuiltinModule("node:async_hooks");
   currentInvocation = new AsyncLocalStorage();
 }
 
-/** Invocations whose handler or `waitUntil` promises have not ended. Those that answer at once never enter. */
+/** Invocations whose handler or `waitUntil` promises have not ended. Invocations that answer at once are never added. */
 const running = new Set<Context>();
 
-/** The last ids the daemon dropped that did not run then: at most LATE_MAX, the oldest first. */
+/** Ids of dropped invocations that were not running then: at most LATE_MAX, oldest first. */
 const late = new Set<string>();
 const LATE_MAX = 64;
 
 /**
- * The invocation an unhandled rejection belongs to. Bun calls the listener outside every asynchronous context, and a promise does not tell
- * where it was made, so this is an inference: the last invocation, whose late work it most likely is, unless another ran beside it.
+ * The invocation to which an unhandled rejection is attributed. Bun calls the listener outside every asynchronous context, and a promise does
+ * not tell where it was made, so this is a guess: the last invocation, unless another ran beside it. Its late work is the likeliest source.
  */
 let guess: string | null = null;
 
-/** Reports an error nobody handled, with the invocation where it is known or can be inferred. */
+/** Reports an unhandled error, with the invocation if it is known or can be inferred. */
 export function reportUnhandled(error: unknown): void {
   const context = currentInvocation.getStore();
   const id = context ? Context.id(context) : guess;
@@ -62,7 +62,7 @@ export class Context {
   /** `waitUntil` promises that have not settled. */
   #pending = 0;
   #returned = false;
-  /** The daemon waits for `settled`: the answer said so, or it dropped the connection before there was one. */
+  /** The daemon waits for `settled`: the answer announced it, or the connection was dropped before there was an answer. */
   #awaited = false;
 
   constructor(id: string, leftMs: string | null, request: Request, info: FunctionInfo) {
@@ -85,7 +85,7 @@ export class Context {
   get environment(): string {
     return this.#info.environment;
   }
-  /** When the invocation times out: milliseconds since the epoch, as `Date.now()` counts; Infinity when there is no deadline. */
+  /** Time at which the invocation times out: milliseconds since the epoch, as `Date.now()` counts; Infinity without a deadline. */
   get deadline(): number {
     return Math.round(timeOrigin + this.#endsAt);
   }
@@ -93,7 +93,7 @@ export class Context {
   get remainingMs(): () => number {
     return () => Math.max(0, Math.round(this.#endsAt - now()));
   }
-  /** Aborts when the caller went away or the deadline passed. The same as `req.signal`. */
+  /** Aborts when the caller went away or the deadline passed. Identical to `req.signal`. */
   get signal(): AbortSignal {
     return this.#request.signal;
   }
@@ -125,13 +125,13 @@ export class Context {
     sendSettled(this.#id);
   }
 
-  // The shim's side. Static, so that a function finds none of it on its `ctx`.
+  // The shim's side. Static, so that none of it is reachable from a function's `ctx`.
 
   static id(context: Context): string {
     return context.#id;
   }
 
-  /** The answer's body has thrown this. Where the caller is gone, it is most likely about that, and nobody misses the rest. */
+  /** Reports an error of the answer's body. If the caller is gone, the error is most likely a consequence of that, and is not reported. */
   static failed(context: Context, error: unknown): void {
     if (!context.#request.signal.aborted) report(context.#id, false, error);
   }
@@ -141,7 +141,7 @@ export class Context {
     running.add(context);
   }
 
-  /** The handler has ended. True when `waitUntil` promises are pending, so that the answer must say so. */
+  /** Marks the handler as ended. True if `waitUntil` promises are pending, so that the answer must announce it. */
   static returned(context: Context): boolean {
     context.#returned = true;
     const pending = context.#pending > 0;
@@ -149,23 +149,25 @@ export class Context {
     return pending;
   }
 
-  /** The handler has ended, some time after it was called. As `returned`, and the connection may have been dropped meanwhile. */
+  /** Like `returned`, for a handler that ended some time after it was called: the connection may have been dropped meanwhile. */
   static returnedLate(context: Context): boolean {
     const pending = Context.returned(context);
-    // A signal that is first looked at after the connection was dropped says so too: no listener is needed for each call.
+    // A signal that is read only after the connection was dropped shows it too, so no listener is needed per
+    // invocation.
     if (context.#request.signal.aborted) context.#awaited = true;
     context.#settleIfDone();
     return pending;
   }
 
   /**
-   * The daemon asks about a connection it dropped. Nothing else would tell it when the handler had returned by then: Bun sends the head of
-   * a stream with its first chunk, which can be much later, and an answer may be lost on its way. A listener on each signal would tell,
-   * and cost every call a microsecond.
+   * Handles the daemon's question about a connection it dropped. Without it, the daemon would not learn the end of an invocation whose handler
+   * had already returned: Bun sends the head of a stream with its first chunk, which can be much later, and an answer may be lost on its way.
+   * A listener on each signal would also tell, but costs every invocation a microsecond.
    */
   static dropped(id: string): void {
     for (const context of running) if (context.#id === id) return void (context.#awaited = true);
-    // Either it is over, or its request is still on its way: the two channels have no order. Then it must not begin any more.
+    // The invocation is over, or its request is still on its way: the two channels have no order. Then it must not
+    // begin.
     if (late.size === LATE_MAX) for (const oldest of late) if (late.delete(oldest)) break;
     late.add(id);
     sendSettled(id);

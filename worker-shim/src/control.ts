@@ -1,13 +1,15 @@
-// The control channel: file descriptor 0 is the worker's end of a socket pair, on which it writes one JSON object a line.
+// The control channel: file descriptor 0 is the worker's end of a socket pair, to which the shim writes one JSON object
+// per line.
 //
-// Writes are synchronous, so a line printed before `process.exit` is not lost. The daemon may ask about a connection it dropped, and whether
-// the event loop turns; the end of its side means that it is gone, and the worker with it. A slow daemon delays a worker for at most
-// STALL_MS_MAX, then lines are dropped and counted; `ready`, `settled` and `pong` are never dropped, they wait for room.
+// Writes are synchronous, so a line printed before `process.exit` is not lost. The daemon may ask about a connection it
+// dropped, and whether the event loop turns; the end of its side means that the daemon is gone, and the worker exits. A
+// slow daemon delays a worker for at most STALL_MS_MAX, then lines are dropped and counted; `ready`, `settled` and
+// `pong` are never dropped, they wait for room.
 
 import { quote } from "./text.ts";
 import type { LogLevel } from "./protocol.ts";
 
-/** How long one full channel may hold up the function before log lines are dropped. */
+/** Time for which one full channel may hold up the function before log lines are dropped. */
 const STALL_MS_MAX = 50;
 
 const { sleepSync } = Bun;
@@ -21,26 +23,26 @@ const exit = ((process as any).reallyExit ?? process.exit).bind(process);
 const pid = process.pid;
 
 let write: (bytes: Uint8Array) => number;
-/** What the kernel did not take yet: the tail of a line begun, and whole lines that must not be dropped. */
+/** Bytes that the kernel has not taken yet: the tail of a partly written line, and whole lines that must not be dropped. */
 let backlog: Uint8Array[] = [];
-/** The last attempt found the channel full: do not make the function wait again until there is room. */
+/** Whether the last attempt found the channel full: the function does not wait again until there is room. */
 let stalled = false;
 /** Lines dropped since the last one that went out. */
 let dropped = 0;
 
-/** The daemon is gone: leave without running the function's exit handlers, which could hold us up. */
+/** Exits because the daemon is gone, without the function's exit handlers, which could block. */
 function leave(): never {
-  // As process 1 of a namespace a signal from inside is ignored, so the exit below it is needed too.
+  // As process 1 of a namespace, a signal from inside is ignored, so the exit below is needed too.
   try {
     kill(pid, "SIGKILL");
   } catch {}
   return exit(1);
 }
 
-/** What the daemon has written of a line that is not complete. */
+/** An incomplete line from the daemon. */
 let partial = "";
 
-/** The daemon's lines, `Dropped` and `Ping`. What cannot be read is left alone, so that later versions may say more. */
+/** Handles the daemon's lines, `Dropped` and `Ping`. Unknown messages are ignored, so that later versions may send more. */
 function read(bytes: Uint8Array, onDropped: (invocation: string) => void): void {
   const lines = (partial + decode(bytes)).split("\n");
   partial = lines.pop()!;
@@ -56,14 +58,14 @@ function read(bytes: Uint8Array, onDropped: (invocation: string) => void): void 
 /** Takes over file descriptor 0. */
 export async function openControl(onDropped: (invocation: string) => void): Promise<void> {
   const socket = await Bun.connect({
-    // The types know no `fd`; Bun does, and it is the only way to watch for the end without a reading thread.
+    // The types do not know `fd`; Bun does, and no other way watches for the end without a reading thread.
     fd: 0,
     socket: { data: (_: unknown, bytes: Uint8Array) => read(bytes, onDropped), end: leave, close: leave, error: leave, drain: flush },
   } as any);
   write = socket.write.bind(socket) as (bytes: Uint8Array) => number;
 }
 
-/** Writes what it can of the backlog; true when nothing is left. */
+/** Writes as much of the backlog as possible; true if it is empty then. */
 function flush(): boolean {
   while (backlog.length > 0) {
     const bytes = backlog[0]!;
@@ -79,7 +81,7 @@ function flush(): boolean {
   return true;
 }
 
-/** Waits a bounded time for the backlog to drain; true when it did. */
+/** Waits a bounded time for the backlog to drain; true if it did. */
 function flushPatiently(): boolean {
   if (flush()) return true;
   if (stalled) return false;
@@ -101,7 +103,7 @@ function send(line: string, droppable: boolean): boolean {
   return true;
 }
 
-/** A line that may be dropped; it carries the number of lines dropped before it. */
+/** Sends a line that may be dropped, with the number of lines dropped before it. */
 function sendDroppable(head: string): void {
   const count = dropped;
   if (send(count === 0 ? `${head}}\n` : `${head},"dropped":${count}}\n`, true)) dropped -= count;
@@ -109,32 +111,32 @@ function sendDroppable(head: string): void {
 
 const quoteId = (invocation: string | null) => (invocation === null ? "null" : quote(invocation));
 
-// The lines are put together by hand: it is faster than an object through JSON.stringify, and no `toJSON` that a function
-// adds to a prototype has a say in it.
+// The lines are assembled by hand: this is faster than an object through JSON.stringify, and a `toJSON` that a function
+// adds to a prototype cannot change them.
 
-/** The HTTP server listens. */
+/** Reports that the HTTP server listens. */
 export function sendReady(): void {
   send(`{"type":"ready","bun":${quote(Bun.version)}}\n`, false);
 }
 
-/** One record of `console.*`, already cut to size. */
+/** Sends one record of `console.*`, already cut to size. */
 export function sendLog(level: LogLevel, invocation: string | null, message: string): void {
   sendDroppable(`{"type":"log","level":"${level}","invocation":${quoteId(invocation)},"message":${quote(message)}`);
 }
 
-/** An error nobody handled. `guessed` says that the invocation is inferred, not known. */
+/** Reports an unhandled error. `guessed` marks an invocation that is inferred, not known. */
 export function sendRejection(invocation: string | null, guessed: boolean, message: string, stack: string | null): void {
   sendDroppable(
     `{"type":"rejection","invocation":${quoteId(invocation)}${guessed ? ',"guessed":true' : ""},"message":${quote(message)},"stack":${stack === null ? "null" : quote(stack)}`,
   );
 }
 
-/** The event loop turns: the question was read. */
+/** Answers a ping, which shows that the event loop turns. */
 function sendPong(number: number): void {
   send(`{"type":"pong","number":${+number}}\n`, false);
 }
 
-/** The invocation holds nothing of this worker any more. */
+/** Reports that the invocation uses nothing of this worker any more. */
 export function sendSettled(invocation: string): void {
   send(`{"type":"settled","invocation":${quote(invocation)}}\n`, false);
 }

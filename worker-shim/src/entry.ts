@@ -1,9 +1,10 @@
-// The life of a worker: `bun --no-env-file --config=/dev/null --no-install entry.js <socket path>`, its working directory being its own.
-// It runs as one file, `dist/entry.js` (`bun run build`): each file that Bun has to open costs a start about 0.3 ms.
+// The life of a worker: `bun --no-env-file --config=/dev/null --no-install entry.js <socket path>`, started in its own
+// working directory. It runs as one file, `dist/entry.js` (`bun run build`): each file that Bun opens adds about 0.3 ms
+// to a start.
 //
 //   start → `ready` on the control channel → [rehearsal] → PUT /assign (import, find the handler) → invocations → SIGKILL
 //
-// The daemon is the only client of the socket. Whatever the function does, this process is the only thing it can break.
+// The daemon is the only client of the socket. A function can break nothing but this process.
 
 import { keepContextOfAbortListeners } from "./abort.ts";
 import { captureConsole, setLogLineBytesMax } from "./console.ts";
@@ -17,9 +18,9 @@ import { ASSIGN_METHOD, ASSIGN_PATH, HEADER_DEADLINE, REHEARSAL_PATH, REQUEST_BO
 const json = Response.json;
 const socketPath = process.argv[2]!;
 
-/** A worker is assigned once. After a failed import it is of no more use: modules stay cached, timers may be running. */
+/** Whether the worker was assigned, which happens once. After a failed import it is useless: modules stay cached, timers may be running. */
 let assigned = false;
-/** What answers requests. A variable, because telling Bun's server of another handler takes ten times as long as this takes in a call. */
+/** Answers requests. A variable, because exchanging the handler of Bun's server takes ten times as long as the indirection costs per invocation. */
 let serve: Serve = unassigned;
 
 async function unassigned(request: Request): Promise<Response> {
@@ -39,7 +40,7 @@ async function unassigned(request: Request): Promise<Response> {
 /** Imports the function's module and finds its handler. */
 async function load(order: Assign): Promise<{ serve: Serve; answer: AssignOk } | { error: LoadError }> {
   setLogLineBytesMax(order.log_line_bytes_max);
-  // The same object is kept: Bun, node:child_process and import.meta.env all look at it.
+  // The object is kept: Bun, node:child_process and import.meta.env all refer to it.
   if (order.variables) Object.assign(process.env, order.variables);
   process.argv = [process.execPath, order.entry];
   const started = performance.now();
@@ -56,7 +57,7 @@ async function load(order: Assign): Promise<{ serve: Serve; answer: AssignOk } |
   return { serve: serveWith(found.handler, info), answer: { kind: found.kind, import_ms, bun: Bun.version } };
 }
 
-/** The compiled form may be removed at any time: the file itself is as good, and slower. */
+/** Imports the compiled form or, because that may be removed at any time, the file itself, which only loads more slowly. */
 async function importModule({ entry, compiled }: Assign): Promise<object> {
   if (compiled !== undefined) {
     try {
@@ -83,8 +84,8 @@ function noHandler(module: object, { entry, handler }: Assign): LoadError {
 }
 
 /**
- * An assignment of a file that does nothing, and one invocation of it: what Bun does lazily on first use, a prewarmed worker has then done.
- * That takes a third off the time from a claim to the first answer.
+ * Assigns a file that does nothing and invokes it once, so that a prewarmed worker has done the initialisation that Bun does lazily on first
+ * use. This takes a third off the time from a claim to the first answer.
  */
 async function rehearse(request: Request): Promise<Response> {
   const loaded = await load((await request.json()) as Assign);
@@ -94,7 +95,7 @@ async function rehearse(request: Request): Promise<Response> {
   return json(loaded.answer);
 }
 
-// A process that reports an error nobody handled and goes on is more use to the other invocations than a dead one.
+// A process that reports unhandled errors and goes on serves the other invocations better than a dead one.
 process.on("unhandledRejection", reportUnhandled);
 process.on("uncaughtException", reportUnhandled);
 
@@ -108,8 +109,8 @@ Bun.serve({
   fetch: (request: Request) => serve(request),
 } as any);
 sendReady();
-// No request is read before this file has been run to its end. What the function needs and the shim does not is loaded while the daemon
-// writes the assignment.
+// Requests are read only after this file has run to its end. Parts that only the function needs are loaded while the
+// daemon writes the assignment.
 openContext();
 captureConsole();
 keepContextOfAbortListeners();

@@ -1,4 +1,4 @@
-// Finding the handler in a module, calling it, and turning whatever it does into an answer.
+// Finds the handler in a module, calls it, and turns every outcome into an answer.
 
 import { Context, currentInvocation, type FunctionInfo } from "./context.ts";
 import { HEADER_DEADLINE, HEADER_ERROR, HEADER_INVOCATION_ID, HEADER_PENDING, type ErrorSort, type HandlerKind } from "./protocol.ts";
@@ -10,7 +10,7 @@ const NativeResponse = Response;
 const NativePromise = Promise;
 const { peek } = Bun;
 
-/** What Bun calls for each request. */
+/** Function that Bun calls for each request. */
 export type Serve = (request: Request) => Response | Promise<Response>;
 export type Handler = (request: Request, context: Context) => unknown;
 
@@ -18,12 +18,12 @@ const isFunction = (value: unknown): value is (...args: any[]) => any => typeof 
 const toSource = Function.prototype.toString;
 
 /**
- * A class cannot be called without `new`, and nothing but its source tells it from a function. A method may have the name `class`. One that
- * was compiled to a function can be called, and says itself what it wants.
+ * Whether a value is a class, which cannot be called without `new`; only its source tells it from a function. A method may have the name
+ * `class`. A class that was compiled to a function can be called, and throws its own error.
  */
 const isClass = (value: unknown): boolean => isFunction(value) && /^class(\s+[^\s(]|\s*\{)/.test(toSource.call(value));
 
-/** How a value is called as a handler: itself, or its `fetch` method, which a class may have as a static one. */
+/** Finds how a value is called as a handler: directly, or by its `fetch` method, which may be a static one of a class. */
 function callable(value: any): { handler: Handler; isItself: boolean } | undefined {
   if (isFunction(value) && !isClass(value)) return { handler: value, isItself: true };
   if (isFunction(value?.fetch)) return { handler: value.fetch.bind(value), isItself: false };
@@ -31,11 +31,11 @@ function callable(value: any): { handler: Handler; isItself: boolean } | undefin
 }
 
 /**
- * The handler called `name` in a module, or undefined.
+ * Finds the handler called `name` in a module; undefined if there is none.
  *
- * `default` is the default export, or its `fetch` method, which may be a static one of a class. `handler` means the same and, failing that, an export of that name: that is
- * how functions are registered whose configuration names no export. CommonJS shows its `module.exports` as the default
- * export, and a transpiled ES module in CommonJS keeps its own default export one or two levels further down.
+ * `default` is the default export, or its `fetch` method, which may be a static one of a class. `handler` also accepts an export of that name
+ * if there is no default one: functions without a configured export are registered this way. CommonJS shows its `module.exports` as the
+ * default export, and a transpiled ES module in CommonJS keeps its own default export one or two levels further down.
  */
 export function findHandler(module: any, name: string): { handler: Handler; kind: HandlerKind } | undefined {
   const exported = module.default;
@@ -54,18 +54,18 @@ export function findHandler(module: any, name: string): { handler: Handler; kind
   return undefined;
 }
 
-/** The export of that name is a class, which is no handler for want of a static `fetch`. */
+/** Whether the export of that name is a class without a static `fetch`, which cannot be a handler. */
 export function isPlainClass(module: any, name: string): boolean {
   const isDefault = name === "default" || name === "handler";
   return isClass(module[name]) || (isDefault && isClass(module.default));
 }
 
-/** The answer the daemon turns into HANDLER_ERROR. */
+/** Builds the answer that the daemon turns into HANDLER_ERROR. */
 function failure(sort: ErrorSort, body: string): Response {
   return new NativeResponse(body, { status: 500, headers: { [HEADER_ERROR]: sort, "content-type": "application/json" } });
 }
 
-/** The answer for a thrown value. Also Bun's own hook, for a Response it cannot send, such as one whose body was read. */
+/** Builds the answer for a thrown value. Also Bun's own hook, for a Response it cannot send, such as one whose body was read. */
 export function thrown(error: unknown): Response {
   return failure("throw", errorJson(errorParts(error)));
 }
@@ -75,7 +75,7 @@ function notAResponse(value: unknown): Response {
   return failure("not_a_response", errorJson({ name: "TypeError", message, stack: null }));
 }
 
-/** What a value is, in words, without running any of its code where that can be avoided. */
+/** Describes a value in words, without running any of its code if possible. */
 function describe(value: unknown): string {
   if (value === undefined || value === null) return String(value);
   if (Array.isArray(value)) return "an array";
@@ -89,7 +89,7 @@ function describe(value: unknown): string {
   return "an object";
 }
 
-/** What Bun calls for each request once the worker has its function. */
+/** Builds the function that Bun calls for each request once the worker has its function. */
 export function serveWith(handler: Handler, info: FunctionInfo): Serve {
   return function invoke(request) {
     const headers = request.headers;
@@ -104,7 +104,7 @@ export function serveWith(handler: Handler, info: FunctionInfo): Serve {
       return finish(context, Context.returned(context), thrown(error));
     }
     if (result instanceof NativeResponse) return finish(context, Context.returned(context), result);
-    // An async handler that awaited nothing is done already: no need to wait for another turn.
+    // An async handler that awaited nothing has finished already, so no turn of the event loop is needed.
     if (result instanceof NativePromise && peek.status(result) === "fulfilled") result = peek(result);
     if (result instanceof NativeResponse) return finish(context, Context.returned(context), result);
     if (isFunction((result as any)?.then)) {
@@ -126,11 +126,11 @@ async function later(context: Context, promise: PromiseLike<unknown>): Promise<R
   return finish(context, Context.returnedLate(context), answer);
 }
 
-/** The function's answer, untouched unless it must say that something is pending. */
+/** Returns the function's answer, unchanged unless it must announce pending promises. */
 function finish(context: Context, pending: boolean, answer: Response): Response {
   watchAnswer(answer, context);
   if (!pending) return answer;
-  // An answer without a body can be sent again: the mark must not stay on the function's own object, and Bun does not send
+  // An answer without a body is copied: the mark must not stay on the function's own object, and Bun does not send
   // headers that are set on it after its first use.
   if (answer.body === null) answer = new NativeResponse(null, answer);
   answer.headers.set(HEADER_PENDING, "1");

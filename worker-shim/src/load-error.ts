@@ -1,14 +1,15 @@
-// Why a module could not be imported, with file, line and column where they can be known.
+// Explains why a module could not be imported, with file, line and column if they are known.
 
 import { ERROR_TEXT_BYTES_MAX, type LoadError } from "./protocol.ts";
 import { cut, errorParts } from "./text.ts";
 
-/** A source line shown in an error is cut to this many bytes: a minified bundle is one line. */
+/** Bytes to which a quoted source line is cut: a minified bundle is one line. */
 const LINE_TEXT_BYTES_MAX = 512;
 
 /**
- * Bun reports what its own parser refuses as a message with a position, alone or in an AggregateError; what only the engine refuses as a
- * SyntaxError with a line at best; an unresolved import as a message with a code. Anything else was thrown by the module's own code.
+ * Classifies an import error. Bun reports errors of its own parser as a message with a position, alone or in an AggregateError; errors that
+ * only the engine finds as a SyntaxError with a line at best; an unresolved import as a message with a code. Other errors were thrown by the
+ * module's own code.
  */
 export function loadError(error: any, entry: string): LoadError {
   try {

@@ -1,17 +1,17 @@
-// The words the daemon and a worker share. The Rust side has the same names in its `protocol::worker` module, and both
+// Protocol between the daemon and a worker. The Rust side has the same names in its `protocol::worker` module, and both
 // sides' tests read `tests/golden/worker/`. Data only: nothing here acts.
 
-/** With the one below, the only request a worker answers before it has a function: `PUT /assign` with an `Assign` as JSON. */
+/** Besides the rehearsal, the only request that a worker answers before it has a function: `PUT /assign` with an `Assign` as JSON. */
 export const ASSIGN_METHOD = "PUT";
 export const ASSIGN_PATH = "/assign";
-/** The same with a file that stands for a function; the worker is left without one. Only before the assignment. */
+/** Like an assignment, but with a stand-in file, and the worker remains unassigned. Only before the assignment. */
 export const REHEARSAL_PATH = "/rehearsal";
 
-/** The invocation's id. It stays on the request, so the function sees it too. */
+/** Id of the invocation. It stays on the request, so the function sees it too. */
 export const HEADER_INVOCATION_ID = "x-invocation-id";
-/** Milliseconds the invocation has left, an integer. Taken off before the function sees the request. */
+/** Milliseconds that the invocation has left, an integer. Removed before the function sees the request. */
 export const HEADER_DEADLINE = "x-levain-deadline";
-/** On an answer the shim wrote itself because the function gave none: `throw` or `not_a_response`. */
+/** On an answer of the shim for a function that gave none: `throw` or `not_a_response`. */
 export const HEADER_ERROR = "x-levain-error";
 /** On an answer whose invocation still has `waitUntil` promises: a `settled` message follows later. */
 export const HEADER_PENDING = "x-levain-pending";
@@ -37,7 +37,7 @@ export interface Assign {
   environment: string;
   /** Absolute path of the module to import. */
   entry: string;
-  /** Absolute path of its compiled form, to be imported instead as long as it exists. */
+  /** Absolute path of the compiled form, imported instead as long as it exists. */
   compiled?: string;
   /** Name of the export to call. `default` and `handler` both accept a default export. */
   handler: string;
@@ -54,7 +54,7 @@ export interface AssignOk {
   bun: string;
 }
 
-/** Worker → daemon, 422 to `PUT /assign`. What is not known is absent. Lines and columns count from 1. */
+/** Worker → daemon, 422 to `PUT /assign`. Unknown fields are absent. Lines and columns count from 1. */
 export interface LoadError {
   kind: LoadErrorKind;
   name: string;
@@ -64,7 +64,7 @@ export interface LoadError {
   line?: number;
   column?: number;
   line_text?: string;
-  /** The names the module does export, for `no_handler`. */
+  /** Names that the module does export, for `no_handler`. */
   exports?: string[];
 }
 
@@ -85,36 +85,36 @@ export type ControlMessage =
 
 /**
  * Daemon → worker on the control channel, optional: the connection of this invocation was dropped before its answer was complete. A worker
- * whose handler still runs says `settled` when it has ended, as it does unasked; one whose handler has returned says it at once.
- * Both may happen, so a second `settled` means nothing.
+ * whose handler still runs sends `settled` when it has ended, as it does unasked; one whose handler has returned sends it at once. Both may
+ * happen, so a second `settled` is meaningless.
  */
 export interface Dropped {
   type: "dropped";
   invocation: string;
 }
 
-/** Daemon → worker on the control channel: does the event loop turn? The answer is a `pong` with the same number. */
+/** Daemon → worker on the control channel: asks whether the event loop turns. The answer is a `pong` with the same number. */
 export interface Ping {
   type: "ping";
   number: number;
 }
 
-/** What `check.ts` prints. Lines and columns count from 1. */
+/** Output of `check.ts`. Lines and columns count from 1. */
 export type CheckResult =
   | { ok: true; exports: string[]; imports: { path: string; kind: string }[]; commonjs: boolean }
   | { ok: false; errors: { message: string; line?: number; column?: number; line_text?: string }[] };
 
-/** The file that `compile.ts` leaves in its folder, to be imported instead of the one it was made from. */
+/** File that `compile.ts` writes to its folder, imported instead of the original. */
 export const COMPILED_FILE = "levain_compiled.js";
 
-/** What `compile.ts` prints. */
+/** Output of `compile.ts`. */
 export type CompileResult = { ok: true } | { ok: false; reason: string };
 
-/** The file that `build.ts` makes, and where a worker finds its folder. */
+/** File that `build.ts` makes, and the folder where a worker finds it. */
 export const BUNDLE_FILE = "bundle.js";
 export const BUNDLE_FOLDER = "/bundle";
 
-/** Something that `build.ts` has to say about a project. Lines and columns count from 1; the file is relative to the project. */
+/** A message of `build.ts` about a project. Lines and columns count from 1; the file is relative to the project. */
 export interface BuildProblem {
   message: string;
   file?: string;
@@ -123,7 +123,7 @@ export interface BuildProblem {
   line_text?: string;
 }
 
-/** What `build.ts` writes. */
+/** Output of `build.ts`. */
 export interface BuildResult {
   ok: boolean;
   problems: BuildProblem[];

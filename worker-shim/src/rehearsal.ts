@@ -1,3 +1,3 @@
-// The function of a rehearsal.
+// The stand-in function of a rehearsal.
 
 export default (): Response => Response.json({});

@@ -1,7 +1,8 @@
-// What a function throws while its answer streams. Bun reads the body by itself, breaks the connection off, and tells nobody why.
+// Reports errors that a function throws while its answer streams. Bun reads the body itself, and on an error closes the
+// connection without a reason.
 //
-// No body is read or copied here. The functions that a stream is made of are listened to instead, so that an answer that is no stream costs
-// nothing. Bodies that Bun makes itself, such as those of `fetch` and files, are left alone.
+// No body is read or copied here. Instead, the functions of a stream are wrapped, so that other answers cost nothing.
+// Bodies that Bun makes itself, such as those of `fetch` and files, are left alone.
 
 import { Context } from "./context.ts";
 
@@ -12,16 +13,16 @@ const { construct, apply } = Reflect;
 const { asyncIterator } = Symbol;
 const isFunction = (value: unknown): value is (...args: any[]) => any => typeof value === "function";
 
-/** One source of bytes, whatever it is made of. */
+/** One source of bytes, of any kind. */
 class Watch {
   #failed = false;
   #error: unknown;
-  /** Whose answer it is. */
+  /** The invocation that it answers. */
   #context: Context | undefined;
-  /** Where its bytes go, and with them its failure. */
+  /** The stream that receives its bytes, and with them its failure. */
   #next: Watch | undefined;
 
-  /** It has failed. The first failure counts, as with a stream. */
+  /** Records a failure. The first one counts, as with a stream. */
   readonly fail = (error: unknown): void => {
     if (this.#failed) return;
     this.#failed = true;
@@ -35,7 +36,7 @@ class Watch {
     if (this.#failed) next.fail(this.#error);
   }
 
-  /** It is an answer's body from now on. */
+  /** Makes it the body of an answer. */
   answers(context: Context): void {
     this.#context = context;
     if (this.#failed) Context.failed(context, this.#error);
@@ -51,7 +52,7 @@ function watchOf(stream: object): Watch {
   return found;
 }
 
-/** Calls a function of the function, and hears of its failure, now or later. */
+/** Calls a function of the user's and records its failure, now or later. */
 function heard(watch: Watch, call: (...args: any[]) => any, self: unknown, args: any[]): unknown {
   let result: any;
   try {
@@ -64,7 +65,7 @@ function heard(watch: Watch, call: (...args: any[]) => any, self: unknown, args:
   return result;
 }
 
-/** A source, or a transformer, whose functions are heard; they find themselves in the object that they were given in. */
+/** Wraps the functions of a source or transformer; their `this` remains the original object. */
 function heardAll(watch: Watch, source: any, names: string[]): any {
   if (typeof source !== "object" || source === null) return source;
   const stand: any = Object.create(source);
@@ -98,7 +99,7 @@ function hearController(watch: Watch, controller: any): void {
   } catch {}
 }
 
-/** What stands for a class: called and extended as it is, with its statics. */
+/** Replaces a global class by one that can be called and extended like it, with its statics. */
 function replace(name: "Response" | "ReadableStream" | "TransformStream", native: any, made: (args: any[], target: any) => object): void {
   function stand(this: unknown, ...args: any[]): object {
     if (new.target === undefined) return native(...args);
@@ -112,9 +113,9 @@ function replace(name: "Response" | "ReadableStream" | "TransformStream", native
   Object.defineProperty(globalThis, name, { value: stand, configurable: true, writable: true });
 }
 
-/** A body that is iterated over; undefined when it is none. */
+/** Wraps a body that is iterated over; undefined if it is not iterable. */
 function iterated(watch: Watch, body: any): object | undefined {
-  // An async generator function is called by Bun.
+  // Bun itself calls an async generator function.
   const begin = isFunction(body) ? (body.constructor?.name === "AsyncGeneratorFunction" ? body : undefined) : body[asyncIterator];
   if (!isFunction(begin)) return undefined;
   return {
@@ -172,7 +173,7 @@ export function watchBodies(): void {
   });
 }
 
-/** Has whatever the body of this answer throws reported. */
+/** Reports to the invocation everything that the body of this answer throws. */
 export function watchAnswer(answer: Response, context: Context): void {
   ofResponse.get(answer)?.answers(context);
 }

@@ -1,5 +1,6 @@
-// Turning any value into bounded, well-formed text. Whatever a function throws, returns or prints goes through here, so
-// nothing in this file may throw and nothing may depend on globals the function can replace: they are captured at start.
+// Turns any value into bounded, well-formed text. Everything that a function throws, returns or prints passes through
+// here, so nothing in this file may throw or depend on globals that the function can replace: they are captured at
+// start.
 
 import { ERROR_TEXT_BYTES_MAX, type InvocationError } from "./protocol.ts";
 
@@ -13,12 +14,12 @@ const encodeInto = encoder.encodeInto.bind(encoder);
 const decoder = new TextDecoder();
 const decode = decoder.decode.bind(decoder);
 
-/** Frames of the shim's own file say nothing to the author of a function. One file, because it runs as `dist/entry.js`. */
+/** The shim's own file, whose frames tell the author of a function nothing. One file, because it runs as `dist/entry.js`. */
 const shimFile = import.meta.path;
 
 const quiet = { colors: false, depth: 2 };
 
-/** A value as `console.log` shows it, without colours. */
+/** Formats a value as `console.log` does, without colours. */
 export function show(value: unknown, options: object = quiet): string {
   try {
     return inspect(value, options);
@@ -27,12 +28,12 @@ export function show(value: unknown, options: object = quiet): string {
   }
 }
 
-/** A JSON string of the text. Lone surrogates become U+FFFD, because strict parsers refuse them. */
+/** Encodes a text as a JSON string. Lone surrogates become U+FFFD, because strict parsers refuse them. */
 export function quote(text: string): string {
   return stringify(text.toWellFormed());
 }
 
-/** At most `bytes` bytes of UTF-8; what was cut ends in a marker that says how long the text was. */
+/** Cuts a text to at most `bytes` bytes of UTF-8; a cut text ends in a marker with its original length. */
 export function cut(text: string, bytes: number): string {
   // A UTF-16 unit takes at most three bytes of UTF-8, so most texts need no count.
   if (text.length * 3 <= bytes) return text;
@@ -44,7 +45,7 @@ export function cut(text: string, bytes: number): string {
   return decode(kept.subarray(0, written)) + marker;
 }
 
-/** A property as text, or undefined: the value may be a proxy, and a getter may throw. */
+/** Reads a property as text, or undefined: the value may be a proxy, and a getter may throw. */
 function read(value: any, key: string): string | undefined {
   try {
     const found = value[key];
@@ -63,7 +64,7 @@ export function isErrorLike(value: unknown): boolean {
   }
 }
 
-/** The stack without the shim's own frames, with the chain of causes below it. */
+/** Returns the stack without the shim's own frames, with the chain of causes below it. */
 export function stackOf(error: unknown, depth = 0): string | undefined {
   let stack = read(error, "stack");
   if (stack === undefined) return undefined;
@@ -85,7 +86,7 @@ function brief(value: unknown): string {
   return (isErrorLike(value) ? read(value, "message") : undefined) ?? show(value);
 }
 
-/** Name, message and stack of anything that can be thrown, which is any value. */
+/** Returns name, message and stack of a thrown value, which may be any value. */
 export function errorParts(value: unknown): InvocationError {
   if (!isErrorLike(value)) {
     const message = typeof value === "string" ? value : `${show(value)} was thrown; throw an Error to get a stack`;
@@ -99,12 +100,12 @@ export function errorParts(value: unknown): InvocationError {
   };
 }
 
-/** The body of a 500 that carries `x-levain-error`. */
+/** Builds the body of a 500 that carries `x-levain-error`. */
 export function errorJson({ name, message, stack }: InvocationError): string {
   return `{"name":${quote(name)},"message":${quote(message)},"stack":${stack === null ? "null" : quote(stack)}}`;
 }
 
-/** An error argument of `console.*`: its stack, then the fields a library added to it, such as `code`. */
+/** Formats an error argument of `console.*`: its stack, then the fields that a library added, such as `code`. */
 function showError(error: object): string {
   const stack = stackOf(error);
   if (!stack) return show(error);
@@ -120,7 +121,7 @@ function showError(error: object): string {
   return any ? `${stack} ${show(extra)}` : stack;
 }
 
-// Bun adds the position as ordinary fields; the stack says it already.
+// Bun adds the position as ordinary fields; the stack contains it already.
 const hiddenErrorKeys = new Set(["name", "message", "stack", "cause", "line", "column", "sourceURL", "originalLine", "originalColumn"]);
 
 function showArgument(value: unknown): string {
@@ -132,7 +133,7 @@ function showArgument(value: unknown): string {
   return isError ? showError(value as object) : show(value);
 }
 
-/** The arguments of `console.log` as one text, with its `%` placeholders. */
+/** Formats the arguments of `console.log` as one text, with its `%` placeholders. */
 export function format(args: unknown[]): string {
   const first = args[0];
   if (args.length === 1) return showArgument(first);

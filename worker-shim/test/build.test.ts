@@ -17,7 +17,7 @@ function project(files: Record<string, string>): string {
   return folder;
 }
 
-/** Builds as the daemon does. */
+/** Builds like the daemon. */
 function build(folder: string, entry = "src/index.ts"): any {
   const script = join(import.meta.dir, "../dist/build.js");
   const args = [process.execPath, "--no-env-file", "--config=/dev/null", "--no-install", script, entry, join(folder, "out"), join(folder, "result.json")];

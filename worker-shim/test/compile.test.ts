@@ -32,7 +32,7 @@ test.each([
   ["compiled", `export const GET = () => 1; export default { fetch() {} }; export let counter = 0;`],
   ["compiled", made(`var __require = import.meta.require; var fs = __require("fs"); ${named("fs")}`)],
   ["compiled", made(`function unused() {} ${named("1")}`)],
-  // Bundles of esbuild: it looks for a `require`, which Bun gives to what it translates.
+  // Bundles of esbuild: it looks for a `require`, which Bun gives to files that it translates.
   ["compiled", `var __require = ((x) => typeof require !== "undefined" ? require : x)(); ${named("__require('fs')")}`],
   ["compiled", `var t = { "%eval%": eval }; ${named("(0, t['%eval%'])('1')")}`],
   ["compiled", `var u = "\\u00e9\\xe9\\u{1f600}\\0", v = /\\d\\w/, w = "\\uD83D\\uDCA9"; ${named("[u, v, w]")}`],
@@ -66,7 +66,7 @@ test.each([
   expect(await refusal(source)).toBe(reason);
 });
 
-/** What a module does in a process of its own. */
+/** Output of a module in a process of its own. */
 function run(file: string, code: string): unknown {
   const script = join(scratch, "run.mjs");
   writeFileSync(script, `const module = await import(process.argv[2]); const result = await (async () => { ${code} })(); console.log(JSON.stringify(result, (_, value) => value === undefined ? "undefined" : value));`);
@@ -116,7 +116,7 @@ export { all as default, Box };
 
 test.each([
   ["what Bun translates", program, (stack: string) => stack],
-  // There, Bun knows the place of a call; through a source map, that of a word in it.
+  // Bun knows the position of a call there; through a source map, that of a word in the call.
   ["what Bun has made", made(program), (stack: string) => stack.replace(/:\d+\)/g, ")")],
 ])("compiled does the same: %s", async (_, source, plain) => {
   const at = folder();

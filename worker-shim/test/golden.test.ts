@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { golden, until, withFunction, withWorker } from "./worker.ts";
 
-/** Same keys in the same order and the same types all the way down. What a value is, other tests say. */
+/** Shape of a value: its keys in order, and the types at all levels. Other tests check the values. */
 function shape(value: unknown): unknown {
   if (Array.isArray(value)) return value.length === 0 ? [] : [shape(value[0])];
   if (value === null || typeof value !== "object") return value === null ? "null" : typeof value;
@@ -89,7 +89,7 @@ test("package.json names the versions of Bun in the one place the daemon reads",
 test("dist is what the sources build to", async () => {
   const root = join(import.meta.dir, "..");
   const pinned = (await Bun.file(join(root, "package.json")).json()).levain.bun;
-  // Another Bun may print the same program in another way.
+  // Another Bun may print the same program differently.
   if (Bun.version !== pinned) return;
   const out = mkdtempSync(join(tmpdir(), "levain-dist-"));
   const built = Bun.spawnSync([process.execPath, "build", "--target", "bun", "--outdir", out, "src/entry.ts", "src/check.ts", "src/compile.ts", "src/build.ts", "src/rehearsal.ts"], { cwd: root });

@@ -1,9 +1,9 @@
-// Several invocations in one worker, in an order that is as bad as can be: what each one says and waits for stays its own.
+// Concurrent invocations in one worker, in the worst order: each one's output and waiting stay its own.
 
 import { expect, test } from "bun:test";
 import { until, withFunction, type Message, type Worker } from "./worker.ts";
 
-/** Every log line whose text is "… NAME" must belong to the invocation `exec-NAME`. Returns the texts without the name, sorted. */
+/** Asserts that every log line "… NAME" belongs to the invocation `exec-NAME`. Returns the texts without the name, sorted. */
 function linesOf(worker: Worker, name: string): string[] {
   const lines = worker.messages.filter(({ type, message }) => type === "log" && message.endsWith(` ${name}`));
   for (const line of lines) expect(line).toMatchObject({ invocation: `exec-${name}` });
@@ -12,7 +12,7 @@ function linesOf(worker: Worker, name: string): string[] {
 
 const settled = (worker: Worker): string[] => worker.all({ type: "settled" }).map(({ invocation }) => invocation);
 
-/** What the functions below begin with: `hold(name)` waits until a call of `/open/NAME`. */
+/** Prelude of the functions below: `hold(name)` waits until an invocation of `/open/NAME`. */
 const gates = `
   const gates = new Map();
   const hold = (name) => new Promise((resolve) => gates.set(name, resolve));
@@ -148,7 +148,7 @@ test("one dropped connection aborts one signal; its listeners print under its na
       callers.get("b")!.abort();
       await expect(answers[1]).rejects.toThrow();
       await worker.message({ message: "hears later true b" });
-      // Still running: `settled` must wait for it, though the daemon asks.
+      // Still running: `settled` must wait for it, although the daemon asks.
       worker.tell({ type: "dropped", invocation: "exec-b" });
       for (const name of ["c", "a"]) await worker.invoke(`exec-opens-${name}`, `/open/${name}`);
       for (const answer of [answers[0]!, answers[2]!]) expect(await (await answer).json()).toEqual([false, false, true]);
@@ -217,7 +217,7 @@ test("a context shows its own invocation only, and nothing of the shim's", () =>
     },
   ));
 
-/** Opens a gate as soon as it is there. */
+/** Opens a gate as soon as it exists. */
 async function open(worker: Worker, name: string): Promise<void> {
   for (;;) {
     const answer = await worker.invoke("exec-opens", `/open/${name}`);
@@ -251,7 +251,7 @@ test("errors nobody handles: known where the context tells, a marked guess for o
         const known: Message = await about(`timer ${name}`);
         expect([known.invocation, known.guessed]).toEqual([`exec-${name}`, undefined]);
       }
-      // Of the two that run it could be either, and it may be one that has ended meanwhile.
+      // Either of the two running invocations may have done it, or one that has ended meanwhile.
       await open(worker, "floating-b");
       expect((await about("floating b")).invocation).toBeNull();
       await open(worker, "background-b");
@@ -263,7 +263,7 @@ test("errors nobody handles: known where the context tells, a marked guess for o
       for (const gate of ["background-a", "a"]) await open(worker, gate);
       expect((await answers[0]!).status).toBe(200);
       expect(await about("background a")).toMatchObject({ invocation: "exec-a" });
-      // Nobody has run beside this one.
+      // No other invocation ran beside this one.
       expect((await worker.invoke("exec-c", "/alone/c")).status).toBe(200);
       expect(await about("floating c")).toMatchObject({ invocation: "exec-c", guessed: true });
       expect(worker.all({ guessed: true }).length).toBe(1);

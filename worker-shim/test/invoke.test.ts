@@ -83,7 +83,7 @@ test("waitUntil marks the answer and settles exactly once", () =>
         expect([answer.status, answer.headers.get("x-levain-pending")]).toEqual([status, "1"]);
         await answer.text();
       }
-      // Marking an answer does not change how it is sent.
+      // The mark on an answer does not change how it is sent.
       expect((await worker.invoke("exec-wait-2", "/wait")).headers.get("content-length")).toBe("5");
       expect((await worker.invoke("exec-shared", "/shared")).headers.get("x-levain-pending")).toBeNull();
       expect(worker.all({ type: "settled" })).toEqual([]);
@@ -128,7 +128,7 @@ test("what a body throws while it streams is reported with its invocation", () =
     async (worker) => {
       const names = "pull late start error direct private generator running iterable transform piped".split(" ");
       for (const name of names) {
-        // A GET is sent again by Bun where nothing of its answer has come.
+        // Bun repeats a GET if nothing of its answer has arrived.
         const answer = worker.invoke(`exec-${name}`, `/${name}`, { method: "POST" }).then((it) => it.text());
         await expect(answer).rejects.toThrow();
         const said = await worker.message({ type: "rejection", invocation: `exec-${name}` });
@@ -192,7 +192,7 @@ test("an invocation that is dropped before its request arrives is settled and ne
       await worker.message({ type: "settled", invocation: "exec-69" });
       expect((await worker.invoke("exec-69")).status).toBe(499);
       expect((await worker.invoke("exec-6")).status).toBe(499);
-      // Only so many are remembered, and each is refused once.
+      // Only a limited number is remembered, and each is refused once.
       expect(await text(await worker.invoke("exec-5"))).toEqual([200, "1"]);
       expect(await text(await worker.invoke("exec-69"))).toEqual([200, "2"]);
     },
@@ -213,7 +213,7 @@ test("a dropped connection aborts the signal, and the handler's end is reported 
       await worker.message({ message: "started" });
       worker.tell({ type: "dropped", invocation: "exec-drop" });
       worker.tell({ type: "something newer" });
-      // Once it has read this it has read what came before: asked later, it would say `settled` again.
+      // After this line, everything before it has been read: a later question would bring `settled` again.
       worker.tell({ type: "ping", number: 1 });
       await worker.message({ type: "pong" });
       caller.abort();
@@ -262,7 +262,7 @@ test("whatever is thrown becomes a 500 with name, message and stack", () =>
           const answer = await worker.invoke(`exec-${what}`, `/${way}/${what}`);
           expect([answer.status, answer.headers.get("x-levain-error")]).toEqual([500, "throw"]);
           const body: any = await answer.json();
-          // Before toMatchObject, which puts its matchers in the place of the values.
+          // Before toMatchObject, which replaces the values by its matchers.
           expect(body.stack ?? "").not.toContain("worker-shim");
           expect(body).toMatchObject(shape);
         }

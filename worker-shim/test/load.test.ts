@@ -78,7 +78,7 @@ test.each(failures)("load error: %s", async (_, source, name, expected) => {
     expect(status).toBe(422);
     expect(JSON.stringify(body)).not.toContain("worker-shim");
     expect(body.error).toMatchObject(expected);
-    // A worker that failed to load anything is of no more use.
+    // A worker that failed to load a bundle is useless.
     expect((await worker.fetch("/assign", { method: "PUT", body: "{}" })).status).toBe(503);
   });
 });

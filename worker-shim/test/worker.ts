@@ -1,4 +1,4 @@
-// Real workers for the tests: a Bun process that runs the shim as the daemon does, with a real socket pair as its standard input.
+// Real workers for the tests: a Bun process that runs the shim like the daemon, with a socket pair as its stdin.
 
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { closeSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -18,10 +18,10 @@ function socketPair(): [number, number] {
   return [fds[0]!, fds[1]!];
 }
 
-/** A shape the tests compare: fields that are absent stay undefined. */
+/** A record to compare: absent fields stay undefined. */
 export type Message = Record<string, any>;
 
-/** Waits until `probe` gives something truthy, or fails after five seconds. */
+/** Waits until `probe` returns something truthy, or fails after five seconds. */
 export async function until<T>(what: string, probe: () => T | undefined | false | null): Promise<T> {
   const deadline = performance.now() + 5_000;
   for (;;) {
@@ -38,7 +38,7 @@ export class Worker {
   readonly directory = mkdtempSync(join(tmpdir(), "levain-shim-"));
   /** Every message of the control channel so far. */
   readonly messages: Message[] = [];
-  /** What the control channel carried that is no message. */
+  /** Lines of the control channel that are not messages. */
   readonly garbage: string[] = [];
   process!: Bun.Subprocess<any, "pipe", "pipe">;
   #control: any;
@@ -85,18 +85,18 @@ export class Worker {
     }
   }
 
-  /** Stops reading the control channel, as a daemon that is too busy. */
+  /** Stops reading the control channel, like a daemon that is too busy. */
   pauseControl(): void {
     this.#control.pause();
   }
   resumeControl(): void {
     this.#control.resume();
   }
-  /** Tells the worker something, as the daemon does. */
+  /** Sends a message to the worker, like the daemon. */
   tell(message: Message): void {
     this.#control.write(`${JSON.stringify(message)}\n`);
   }
-  /** The daemon is gone. */
+  /** Ends the daemon's side. */
   closeControl(): void {
     this.#control.terminate();
   }
@@ -118,13 +118,13 @@ export class Worker {
     return { status: answer.status, body: await answer.json() };
   }
 
-  /** What the daemon has a prewarmed worker do. */
+  /** Runs the rehearsal of a prewarmed worker. */
   rehearse(): Promise<Response> {
     const order = { function: "", function_id: "", version: "", environment: "", entry: join(dirname(shim), "rehearsal.js"), handler: "default" };
     return this.fetch("/rehearsal", { method: "PUT", body: JSON.stringify(order) });
   }
 
-  /** One invocation, with the headers the daemon adds. */
+  /** Sends one invocation, with the headers that the daemon adds. */
   invoke(id: string, path = "/", init: RequestInit = {}, deadlineMs = 5_000): Promise<Response> {
     const headers = new Headers(init.headers);
     headers.set("x-invocation-id", id);
@@ -151,7 +151,7 @@ export class Worker {
   }
 }
 
-/** Runs `body` with a worker that has this function, and stops the worker whatever happens. */
+/** Runs `body` with a worker of this function, and stops the worker in every case. */
 export async function withFunction(source: string, body: (worker: Worker) => Promise<void>, more: Message = {}): Promise<void> {
   const worker = await Worker.start();
   try {
