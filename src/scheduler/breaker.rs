@@ -1,4 +1,4 @@
-//! When the workers of a pool may start again after one has failed to.
+//! Decides when a pool may start workers again after a failed start.
 //!
 //! ```text
 //!            a start fails           the back-off passes
@@ -8,29 +8,29 @@
 //!     └──── a start succeeds ────┴───────────────────────────────┘
 //! ```
 //!
-//! It owns the back-off and no worker: who starts, waits or fails is decided by the pool.
+//! The breaker owns the back-off but no workers: the pool decides what starts, waits or fails.
 //!
 //! # Rules
 //!
-//! - **B1** Closed, any number of workers may start. Open, none. Half-open, one at a time: the probe.
-//! - **B2** A failed start opens the breaker for the back-off, which doubles with each failure in a row, from 0.1 s to
-//!   15 s.
-//! - **B3** A failure is in a row with the one before if its start began after that was known. Starts that went on at the
-//!   same time fail for the same reason and count as one, or ten callers and a hiccup would make a quarter of a minute.
-//!   Each of them still opens the breaker anew: a failed start is never followed by another at once.
-//! - **B4** A start that succeeds closes the breaker, however often others failed and whenever it began.
+//! - **B1** Closed: any number of workers may start. Open: none may. Half-open: one at a time, the probe.
+//! - **B2** A failed start opens the breaker for the back-off, which doubles with each consecutive failure, from 0.1 s
+//!   to 15 s.
+//! - **B3** Two failures are consecutive if the second start began after the first failure was known. Concurrent starts
+//!   fail for the same reason and count as one; otherwise ten callers and a hiccup would cause a back-off of a quarter
+//!   of a minute. Each of them still opens the breaker anew: a failed start is never followed by another at once.
+//! - **B4** A successful start closes the breaker, however often others failed and whenever it began.
 
 use std::time::{Duration, Instant};
 
-/// How long no worker starts after the first failure. The rule of all pools: consecutive failed starts back off from
-/// 0.1 s to 15 s, doubling. A hiccup is over after a tenth of a second, and no caller minds that.
+/// Shortest back-off, after the first failure. In every pool, the back-off after consecutive failed starts doubles from
+/// 0.1 s to 15 s. A hiccup is over after a tenth of a second, which no caller minds.
 pub(super) const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 
-/// What the back-off grows to, by the same rule: four starts in a minute cost the node little, and a version whose cause
-/// of failure has gone serves again within a quarter of a minute.
+/// Longest back-off. Four starts in a minute cost the node little, and a version whose cause of failure has gone serves
+/// again within a quarter of a minute.
 pub(super) const BACK_OFF_MAX: Duration = Duration::from_secs(15);
 
-/// The failed starts of one pool.
+/// State of the breaker of one pool.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) enum Breaker {
     #[default]
@@ -39,22 +39,22 @@ pub(super) enum Breaker {
     Tripped { failures: u32, failed_at: Instant },
 }
 
-/// Whether the workers of a pool start.
+/// Whether the workers of a pool start successfully.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// They do, or none has been tried.
+    /// The latest start succeeded, or none was tried.
     Healthy,
     /// The latest start failed.
     Unhealthy {
-        /// Failures in a row; those of starts that went on at the same time count as one.
+        /// Consecutive failures; those of concurrent starts count as one.
         failures: u32,
-        /// When a worker may start again. Zero once it may: the next start is a probe.
+        /// Time until a worker may start again. Zero once it may: the next start is a probe.
         retry_in: Duration,
     },
 }
 
 impl Breaker {
-    /// A start that began at `began` has failed.
+    /// Records the failure of a start that began at `began`.
     pub(super) fn record_failure(&mut self, began: Instant, now: Instant) {
         let failures = match *self {
             Breaker::Closed => 1,
@@ -64,12 +64,12 @@ impl Breaker {
         *self = Breaker::Tripped { failures, failed_at: now };
     }
 
-    /// A start has succeeded.
+    /// Records a successful start.
     pub(super) fn record_success(&mut self) {
         *self = Breaker::Closed;
     }
 
-    /// How many workers may be starting at once.
+    /// Returns how many workers may be starting at once.
     pub(super) fn starting_max(&self, now: Instant) -> usize {
         match self.health(now) {
             Health::Healthy => usize::MAX,
@@ -78,7 +78,7 @@ impl Breaker {
         }
     }
 
-    /// Whether no worker may start.
+    /// Returns whether no worker may start.
     pub(super) fn is_open(&self, now: Instant) -> bool {
         self.starting_max(now) == 0
     }
@@ -105,7 +105,7 @@ mod tests {
 
     const MILLISECOND: Duration = Duration::from_millis(1);
 
-    /// A breaker after this many failures in a row, and the time of the last.
+    /// Returns a breaker after this many consecutive failures, and the time of the last.
     fn tripped(failures: u32) -> (Breaker, Instant) {
         let (mut breaker, mut now) = (Breaker::default(), Instant::now());
         for _ in 0..failures {
@@ -156,10 +156,10 @@ mod tests {
         for _ in 0..10 {
             now += MILLISECOND;
             breaker.record_failure(began, now);
-            assert_eq!(breaker.health(now), unhealthy(1, BACK_OFF_MIN), "each opens it anew");
+            assert_eq!(breaker.health(now), unhealthy(1, BACK_OFF_MIN), "each failure opens it anew");
         }
         breaker.record_failure(now + MILLISECOND, now + 2 * MILLISECOND);
-        assert_eq!(breaker.health(now + 2 * MILLISECOND), unhealthy(2, 2 * BACK_OFF_MIN), "this one began later");
+        assert_eq!(breaker.health(now + 2 * MILLISECOND), unhealthy(2, 2 * BACK_OFF_MIN), "this start began later");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A pool behind its lock, and what is done about its actions once the lock is released.
+//! A pool behind its lock, and the code that performs its actions once the lock is released.
 
 use super::{
     PoolSnapshot, Shared,
@@ -20,10 +20,10 @@ use std::{
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-/// What a waiting caller gets.
+/// Outcome of a caller's wait.
 pub(super) type Grant = Result<Lease, Refusal>;
 
-/// Why a caller gets no worker.
+/// Reason why a caller gets no worker.
 #[derive(Debug, Clone)]
 pub(super) enum Refusal {
     QueueFull,
@@ -31,14 +31,14 @@ pub(super) enum Refusal {
     Closed,
 }
 
-/// One pool with the things its decisions are about.
+/// One pool with the processes and callers that its decisions are about.
 #[derive(Debug)]
 pub(super) struct Cell {
-    /// What the node knows it by.
+    /// Id of the pool at the node.
     pub(super) id: PoolId,
     pub(super) blueprint: Blueprint,
     state: Mutex<State>,
-    /// Whether the bundle is still what was published.
+    /// Verifies that the bundle is still the published one.
     check: BundleCheck,
     rules: Mutex<Rules>,
     /// Rises with every start that ends.
@@ -48,9 +48,9 @@ pub(super) struct Cell {
 #[derive(Debug)]
 struct State {
     pool: Pool,
-    /// Ready ones, the busy included.
+    /// Ready workers, idle and busy.
     workers: HashMap<WorkerId, Arc<Worker>>,
-    /// Cancelling a token ends the start.
+    /// Starts in progress. Cancelling a token ends the start.
     starting: HashMap<WorkerId, CancellationToken>,
     waiting: HashMap<InvocationId, oneshot::Sender<Grant>>,
     failures: usize,
@@ -59,9 +59,9 @@ struct State {
     actions: Vec<Action>,
 }
 
-/// Something to do once the lock is released.
+/// An action to perform once the lock is released.
 enum Effect {
-    /// The node knows of a wish, or of the end of one.
+    /// The node has a new or withdrawn request for a place.
     SettleNode,
     Start(WorkerId, CancellationToken),
     Stop(Arc<Worker>),
@@ -69,19 +69,19 @@ enum Effect {
     Answer(oneshot::Sender<Grant>, Grant),
 }
 
-/// Which workers stay when nothing is invoked.
+/// Number of workers that stay when nothing is invoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Floor {
     /// `warm_workers` of the settings: the version is live.
     Settings,
-    /// One until then, or until another function waits for its place: the version was live before, and a rollback to it
-    /// shall find it warm.
+    /// One worker until this time, or until another function waits for its place: the version was live before, so a
+    /// rollback to it shall find it warm.
     OneUntil(Instant),
-    /// None.
+    /// No workers.
     Nothing,
 }
 
-/// What a pool's limits are made of.
+/// Sources of a pool's limits.
 #[derive(Debug, Clone, Copy)]
 struct Rules {
     settings: Settings,
@@ -136,7 +136,7 @@ impl Cell {
         PoolSnapshot { blueprint: self.blueprint.clone(), counts, health }
     }
 
-    /// Takes in new rules; what is not given stays. Returns what the pool must be told.
+    /// Replaces the given rules; `None` keeps the current value. Returns the event that the pool must be told.
     pub(super) fn set_rules(&self, settings: Option<Settings>, floor: Option<Floor>) -> Event {
         let mut rules = self.rules.lock();
         rules.settings = settings.unwrap_or(rules.settings);
@@ -146,33 +146,33 @@ impl Cell {
         Event::SetLimits(rules.limits())
     }
 
-    /// Whether a floor that was for a time has had it, or must go because places are short.
+    /// Whether a temporary floor has ended, either by time or because places are short.
     pub(super) fn is_floor_over(&self, now: Instant, is_starving: bool) -> bool {
         matches!(self.rules.lock().floor, Floor::OneUntil(until) if until <= now || is_starving)
     }
 
-    /// Whether nothing is left of a pool that takes no more work.
+    /// Whether the pool is closed and has neither workers nor callers.
     pub(super) fn is_over(&self) -> bool {
         let state = self.state.lock();
         state.pool.is_closed() && state.pool.is_empty()
     }
 
-    /// What the node may take from it.
+    /// Returns what the node may take from the pool.
     pub(super) fn holding(&self) -> Holding {
         self.state.lock().pool.holding()
     }
 
-    /// How many invocations one of its workers may run at once.
+    /// Returns how many invocations one of its workers may run at once.
     pub(super) fn concurrency(&self) -> u32 {
         self.rules.lock().settings.worker_concurrency
     }
 
-    /// The workers that are ready.
+    /// Returns the ready workers.
     pub(super) fn workers(&self) -> Vec<(WorkerId, Arc<Worker>)> {
         self.state.lock().workers.iter().map(|(id, worker)| (*id, Arc::clone(worker))).collect()
     }
 
-    /// Those that take calls and would get other variables now.
+    /// Returns the workers that take invocations but have outdated variables.
     pub(super) fn outdated(&self) -> Vec<WorkerId> {
         let state = self.state.lock();
         let serving = state.workers.iter().filter(|(id, _)| state.pool.is_serving(**id));
@@ -183,7 +183,8 @@ impl Cell {
         self.state.lock().starting.keys().copied().collect()
     }
 
-    /// Whether no worker that takes calls would get other variables now, and of those that were starting none does.
+    /// Whether every worker that takes invocations has the current variables and every worker in `starting` has started
+    /// or failed.
     pub(super) fn is_renewed(&self, starting: &[WorkerId]) -> bool {
         let is_over = |id| !self.state.lock().starting.contains_key(id);
         starting.iter().all(is_over) && self.outdated().is_empty()
@@ -211,7 +212,7 @@ impl Cell {
 }
 
 impl State {
-    /// Tells the pool, and looks up what its actions are about.
+    /// Passes an event to the pool and resolves its actions to effects.
     fn handle(&mut self, shared: &Arc<Shared>, cell: &Arc<Cell>, event: Event) -> Vec<Effect> {
         let mut actions = std::mem::take(&mut self.actions);
         self.pool.handle(event, Shared::now(), &mut actions);
@@ -220,10 +221,11 @@ impl State {
         effects
     }
 
-    /// Looks up what an action is about.
+    /// Resolves an action: finds the worker or caller it names.
     fn effect(&mut self, shared: &Arc<Shared>, cell: &Arc<Cell>, action: Action) -> Option<Effect> {
         match action {
-            // At once: done outside the lock, the end of a wish could reach the node before the wish itself.
+            // Asked under the lock: outside it, the withdrawal of a request could reach the node before the request
+            // itself.
             Action::Ask { worker, replaces } => {
                 shared.node.lock().ask(cell.id, worker, replaces, Shared::now());
                 Some(Effect::SettleNode)
@@ -268,18 +270,18 @@ impl State {
 }
 
 impl Shared {
-    /// Tells a pool what happened and does what it wants.
+    /// Passes an event to a pool and performs the resulting actions.
     pub(super) fn apply(self: &Arc<Self>, cell: &Arc<Cell>, event: Event) {
         self.change(cell, event, |_| {});
     }
 
-    /// The same, with a change to the things around the pool that belongs to the event.
+    /// Passes an event to a pool and, under the same lock, applies a change to the processes and callers around it.
     fn change(self: &Arc<Self>, cell: &Arc<Cell>, event: Event, change: impl FnOnce(&mut State)) {
         let (effects, has_spare) = {
             let mut state = cell.state.lock();
             change(&mut state);
             let effects = state.handle(self, cell, event);
-            // Somebody may be waiting for the place of a worker that nobody needs.
+            // Another pool may be waiting for the place of a worker that is no longer needed.
             let is_asked = matches!(event, Event::Release(_)) && self.is_short.load(Ordering::Relaxed);
             (effects, is_asked && !state.pool.holding().idle.is_empty())
         };
@@ -303,7 +305,7 @@ impl Shared {
                 }
                 Effect::Stop(worker) => worker.kill(KillReason::Stop),
                 Effect::CancelStart(cancelled) => cancelled.cancel(),
-                // A caller that has just left drops the lease, and so gives the worker back.
+                // If the caller has just left, this drops the lease and so gives the worker back.
                 Effect::Answer(waiting, grant) => drop(waiting.send(grant)),
             }
         }
@@ -367,7 +369,7 @@ impl Drop for Waiting {
     }
 }
 
-/// A worker's life, as its pool sees it.
+/// Runs a worker's life as its pool sees it.
 async fn run_worker(shared: &Arc<Shared>, cell: &Arc<Cell>, id: WorkerId, cancelled: CancellationToken) {
     let start = cell.check.start(shared, &cell.blueprint);
     let started = tokio::select! {
@@ -394,11 +396,11 @@ async fn run_worker(shared: &Arc<Shared>, cell: &Arc<Cell>, id: WorkerId, cancel
                 state.starting.remove(&id);
                 state.workers.insert(id, Arc::clone(&worker));
             });
-            // Its variables may have changed while it started.
+            // The function's variables may have changed during the start.
             if !cell.blueprint.has_still(&worker.worn) {
                 shared.apply(cell, Event::Worn(id));
             }
-            // The pool may have given up on it in the last moment of its start.
+            // The pool may have given up on the worker in the last moment of its start.
             if cancelled.is_cancelled() {
                 worker.kill(KillReason::Stop);
             }

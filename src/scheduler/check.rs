@@ -1,8 +1,8 @@
-//! No worker serves with a bundle that is not what was published: the check around every start.
+//! Checks the bundle around every start: no worker serves with a bundle other than the published one.
 //!
-//! A bundle is read through before its first use. Every start then compares what its files look like ([`Stamps`]), and
-//! reads the bundle through again where that has changed. A worker is ready only when its files are known to have been
-//! the right ones while it loaded them.
+//! A bundle is read through before its first use. Every start then compares the metadata of its files ([`Stamps`]), and
+//! reads the bundle through again if that has changed. A worker is ready only when its files are known to have been
+//! correct while it loaded them.
 
 use super::Shared;
 use crate::{
@@ -12,18 +12,18 @@ use crate::{
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// So many files are looked at sooner than another thread could begin to.
+/// File count up to which checking inline takes less time than handing the check to another thread.
 const FEW_STAMPS: usize = 16;
 
-/// What is known of one pool's bundle.
+/// Result of the latest check of one pool's bundle.
 #[derive(Debug, Default)]
 pub(super) struct BundleCheck {
-    /// What it looked like when it was last read through and was what was published; nothing before its first use. It is
-    /// locked while the bundle is read.
+    /// File metadata from the last time the bundle was read through and matched what was published; `None` before its
+    /// first use. Locked while the bundle is read.
     seen: Mutex<Option<Arc<Stamps>>>,
 }
 
-/// Ends a worker unless it is taken out: a start that is cancelled leaves no process behind.
+/// Kills a worker unless it is taken out: a cancelled start leaves no process behind.
 struct EndUnlessTaken(Option<Worker>);
 
 impl EndUnlessTaken {
@@ -41,8 +41,8 @@ impl Drop for EndUnlessTaken {
 }
 
 impl BundleCheck {
-    /// Starts a worker. A small bundle is looked at before the start and after it, a large one beside it, so that the start
-    /// takes no longer.
+    /// Starts a worker. A small bundle is checked before and after the start; a large one is checked in parallel, so
+    /// that the start takes no longer.
     pub(super) async fn start(&self, shared: &Shared, blueprint: &Blueprint) -> Result<Worker, StartError> {
         let known = self.seen.lock().await.clone();
         let beside = match known.filter(|it| it.count() > FEW_STAMPS) {
@@ -57,14 +57,14 @@ impl BundleCheck {
             Some(beside) => beside.await.unwrap_or(false),
             None => false,
         };
-        // Also where it did not load: a changed file may be why.
+        // Runs also after a failed load: a changed file may be the cause.
         if !is_unchanged {
             self.verify(shared, blueprint).await?;
         }
         started.map(EndUnlessTaken::take)
     }
 
-    /// Sees that the bundle is what was published, by reading it through if its files do not look as they did.
+    /// Verifies that the bundle is the published one; reads it through if the metadata of its files has changed.
     async fn verify(&self, shared: &Shared, blueprint: &Blueprint) -> Result<(), StartError> {
         let known = self.seen.lock().await.clone();
         if let Some(known) = &known
@@ -73,7 +73,7 @@ impl BundleCheck {
             return Ok(());
         }
         let mut seen = self.seen.lock().await;
-        // Another start may have read it through meanwhile.
+        // Another start may have read the bundle through in the meantime.
         let newer = seen.clone().filter(|it| known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, it)));
         if let Some(newer) = newer
             && still_hold(shared, &newer).await?
@@ -91,7 +91,7 @@ impl BundleCheck {
     }
 }
 
-/// A prewarmed process that loads the function, or a new one.
+/// Takes a prewarmed process that loads the function, or starts a new one.
 async fn start(shared: &Shared, blueprint: &Blueprint) -> Result<Worker, StartError> {
     if let Some(claimed) = shared.spawner.claim(blueprint).await {
         return claimed;

@@ -18,20 +18,20 @@ use std::{
 };
 use tokio::time::{timeout, timeout_at};
 
-/// Workers that are tried for an invocation which none of them got.
+/// Most workers tried for one invocation that none of them received.
 const HAND_OVER_TRIES: usize = 5;
 
-/// How long a worker that has dropped its connection may take to be gone, and one that was killed.
+/// Time within which a worker that dropped its connection must exit; the next constant is for a killed one.
 const EXIT_GRACE: Duration = Duration::from_millis(500);
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
-/// Why an invocation has no (complete) answer.
+/// Reason why an invocation has no (complete) answer.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// As many wait as may.
+    /// The queue is full.
     #[error("too many invocations of this function are waiting; try again in {} ms", .retry_after.as_millis())]
     QueueFull {
-        /// When a try is likely to succeed.
+        /// Wait after which a retry is likely to succeed.
         retry_after: Duration,
     },
     /// No worker became free in time.
@@ -42,11 +42,11 @@ pub enum InvokeError {
         .retry_after.as_millis()
     )]
     QueueTimeout {
-        /// Whether another would have started, had the node had a place for it.
+        /// Whether a place on the node was all that another start lacked.
         node_is_full: bool,
-        /// How long it waited.
+        /// Time spent waiting.
         waited: Duration,
-        /// When a try is likely to succeed.
+        /// Wait after which a retry is likely to succeed.
         retry_after: Duration,
     },
     /// The pool is closed: the function was deleted, or the daemon stops.
@@ -58,46 +58,46 @@ pub enum InvokeError {
     /// Workers died faster than the invocation could be handed over.
     #[error("{HAND_OVER_TRIES} workers ended before they got the invocation")]
     Unreachable,
-    /// It took too long.
+    /// The invocation ran past its timeout.
     #[error("the invocation took longer than {} ms", .limit.as_millis())]
     Timeout {
-        /// What it was allowed.
+        /// Time it was allowed.
         limit: Duration,
     },
-    /// Its answer had begun, and made no progress any more.
+    /// The answer had begun, and then made no progress for too long.
     #[error("the answer made no progress for {} ms (http.body_timeout_ms)", .idle.as_millis())]
     Stalled {
-        /// How long.
+        /// Time without progress.
         idle: Duration,
     },
-    /// Its answer went on for too long, however well.
+    /// The answer went on for too long, even though it made progress.
     #[error("the answer was not complete {:.0} s after it had begun (http.stream_seconds_max)", .limit.as_secs_f64())]
     Endless {
-        /// What it was allowed.
+        /// Time it was allowed.
         limit: Duration,
     },
     /// The worker died.
     #[error("the worker crashed: {0}")]
     Crashed(Exit),
-    /// The worker had too much memory.
+    /// The worker used too much memory.
     #[error("out of memory: {0}")]
     OutOfMemory(Exit),
     /// The handler threw, or returned no Response.
     #[error("{}", .0.message)]
     Handler(HandlerFailure),
-    /// The caller's body ended before its end.
+    /// The caller's request body broke off.
     #[error("the body of the request broke off")]
     BrokenRequest,
-    /// The answer broke off although the worker lives: its body failed.
+    /// The answer's body failed although the worker is still alive.
     #[error("the answer broke off: {0}")]
     BrokenAnswer(String),
 }
 
-/// An answer as it comes in; its worker is given back at the end of the body, or when this is dropped.
+/// An answer as it arrives. Its worker is given back at the end of the body, or when this is dropped.
 #[derive(Debug)]
 pub struct Reply {
     answer: Answer,
-    /// None once the answer is complete.
+    /// `None` once the answer is complete.
     lease: Option<Lease>,
     deadline: Instant,
     limit: Duration,
@@ -106,33 +106,33 @@ pub struct Reply {
     sent: Instant,
 }
 
-/// How slow an answer may be that outlives the timeout of its invocation.
+/// Pace that an answer must keep once it outlives its invocation's timeout.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// The longest wait for its next bytes.
+    /// Longest wait for the next bytes.
     pub idle: Duration,
-    /// When it must have ended, however well it goes on.
+    /// Time by which the answer must have ended, whatever its progress.
     pub until: Instant,
 }
 
-/// How long an invocation waited for its worker, and what for.
+/// Time an invocation waited for its worker, split by reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Wait {
-    /// For a free worker.
+    /// Time waiting for a free worker.
     pub queue: Duration,
-    /// For a start.
+    /// Time waiting for a start.
     pub start: Duration,
-    /// What kind of start.
+    /// Kind of start.
     pub cold_start: ColdStart,
 }
 
 impl Wait {
-    /// What a wait that ended without a worker was spent on: the queue.
+    /// Counts a wait that ended without a worker as queue time.
     fn in_queue(since: Instant) -> Self {
         Self { queue: since.elapsed(), start: Duration::ZERO, cold_start: ColdStart::None }
     }
 
-    /// Splits the time since `asked` at the start of the worker, if that is what was waited for.
+    /// Splits the time since `asked` at the start of the worker, if the invocation waited for that start.
     fn for_worker(asked: Instant, lease: &Lease) -> Self {
         let waited = asked.elapsed();
         let worker = lease.worker();
@@ -144,12 +144,12 @@ impl Wait {
     }
 }
 
-/// A failed invocation and where its time went.
+/// A failed invocation and its timing.
 #[derive(Debug)]
 pub struct Failed {
-    /// Why.
+    /// Reason for the failure.
     pub error: InvokeError,
-    /// Where its time went.
+    /// Timing up to the failure.
     pub timing: Timing,
 }
 
@@ -170,7 +170,7 @@ impl PoolHandle {
                     let (deadline, limit) = (invocation.deadline(), invocation.timeout);
                     return Ok(Reply { answer, lease: Some(lease), deadline, limit, pace: None, wait, sent });
                 }
-                // It never got there: another worker may have it. This one is of no use.
+                // The worker never got the invocation, so another may have it. This worker is unusable.
                 Ok(Err(ExchangeError::NotSent)) => {
                     lease.kill(KillReason::Unreachable);
                     continue;
@@ -206,7 +206,7 @@ impl PoolHandle {
     }
 }
 
-/// What an overloaded caller is told to wait before the next try.
+/// Time that an overloaded caller is told to wait before it retries.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 fn accept(grant: Grant) -> Result<Lease, InvokeError> {
@@ -217,11 +217,11 @@ fn accept(grant: Grant) -> Result<Lease, InvokeError> {
     })
 }
 
-/// Finds out why there is no answer, and gives the worker back if it lives.
+/// Finds out why there is no answer, and gives the worker back if it is alive.
 async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
     let (cause, grace) = match error {
         ExchangeError::Handler { failure, pending } => {
-            // The drop of a lease waits for what is pending.
+            // The drop of the lease waits for pending promises.
             if pending {
                 drop(lease)
             } else {
@@ -234,22 +234,22 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
             (violation.to_string(), KILL_GRACE)
         }
         ExchangeError::Broken(cause) => (cause, EXIT_GRACE),
-        // The function may still run on what it has: the drop of the lease waits until it does not.
+        // The function may still be running on the partial body: the drop of the lease waits until it has ended.
         ExchangeError::Request => return InvokeError::BrokenRequest,
         ExchangeError::NotSent => ("it was never sent".to_owned(), EXIT_GRACE),
     };
-    // A dead worker closes its connections a moment before its end can be seen.
+    // The connections of a dead worker close a moment before its exit is visible.
     match timeout(grace, lease.exited()).await {
         Ok(exit) => {
             lease.kill(KillReason::Stop);
             match exit.reason {
                 Some(KillReason::OutOfMemory { .. }) => InvokeError::OutOfMemory(exit),
-                // Not the function's doing: it was deleted, or the daemon does not wait any longer.
+                // Not the function's fault: it was deleted, or the daemon's shutdown grace is over.
                 Some(KillReason::Stop) => InvokeError::Closed,
                 _ => InvokeError::Crashed(exit),
             }
         }
-        // The handler may still run: the drop of the lease waits until it does not.
+        // The handler may still be running: the drop of the lease waits until it has ended.
         Err(_) => InvokeError::BrokenAnswer(cause),
     }
 }
@@ -263,41 +263,41 @@ fn timing(wait: Wait, run: Duration) -> Timing {
 }
 
 impl Reply {
-    /// The HTTP status.
+    /// Returns the HTTP status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.answer.status
     }
 
-    /// The headers.
+    /// Returns the headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.answer.headers
     }
 
-    /// What was waited for before the run.
+    /// Returns the waits before the run.
     #[must_use]
     pub fn wait(&self) -> Wait {
         self.wait
     }
 
-    /// It waited this much longer, for other workers.
+    /// Adds time spent waiting for other workers.
     pub fn add_to_queue(&mut self, waited: Duration) {
         self.wait.queue += waited;
     }
 
-    /// From now on the answer may go on beyond the invocation's deadline, at this pace.
+    /// From now on, lets the answer go on beyond the invocation's deadline at this pace.
     pub fn keep_pace(&mut self, pace: Pace) {
         (self.pace, self.limit) = (Some(pace), pace.until.saturating_duration_since(Instant::now()));
     }
 
-    /// Where the time went, up to now.
+    /// Returns the timing up to now.
     #[must_use]
     pub fn timing(&self) -> Timing {
         timing(self.wait, self.sent.elapsed())
     }
 
-    /// The next bytes of the body; `None` at its end, when the worker has been given back.
+    /// Returns the next bytes of the body; `None` at its end, after the worker was given back.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
         let deadline = match self.pace {
             None => self.deadline,
@@ -308,7 +308,7 @@ impl Reply {
             Ok(Ok(Some(bytes))) => return Ok(Some(bytes)),
             Ok(Ok(None)) => {
                 match self.lease.take() {
-                    // The function answered, and has more to do: the drop of the lease waits for that.
+                    // The function answered but has promises pending: the drop of the lease waits for them.
                     Some(lease) if self.answer.pending => drop(lease),
                     Some(lease) => lease.release(),
                     None => {}

@@ -1,4 +1,4 @@
-//! A worker while one invocation has it.
+//! A worker while one invocation holds it.
 
 use super::{Shared, cell::Cell, pool::Event};
 use crate::{
@@ -11,7 +11,8 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-/// The right to one worker. Its drop gives the worker back; if the invocation was sent, only when it has settled.
+/// The right to one slot of a worker. Its drop gives the slot back: at once if nothing was sent, else when the
+/// invocation has settled.
 #[derive(Debug)]
 pub(super) struct Lease {
     shared: Arc<Shared>,
@@ -22,14 +23,14 @@ pub(super) struct Lease {
     use_: Use,
 }
 
-/// What the worker has been used for.
+/// State of the lease's use of its worker.
 #[derive(Debug, Clone, Copy)]
 enum Use {
-    /// Nothing was sent.
+    /// The invocation was not sent.
     Unused,
-    /// The invocation runs in it, until this deadline at most.
+    /// The invocation runs in the worker, until this deadline at most.
     Running { deadline: Instant },
-    /// The pool knows.
+    /// The pool has been told of the end.
     Over,
 }
 
@@ -54,21 +55,21 @@ impl Lease {
         self.worker.exchange(invocation).await
     }
 
-    /// Waits for the end of the worker, for the report to this invocation's caller.
+    /// Waits for the worker's exit, to report it to this invocation's caller.
     pub(super) async fn exited(&self) -> Exit {
         self.worker.exited_during(self.invocation).await
     }
 
-    /// The invocation is over and the worker may have another.
+    /// Ends the lease after its invocation; the worker may take another.
     pub(super) fn release(mut self) {
         self.use_ = Use::Over;
         self.worker.ended(self.invocation);
         self.shared.apply(&self.cell, Event::Release(self.id));
     }
 
-    /// The invocation took too long and nobody waits for it: its connection is dropped, or about to be.
+    /// Ends the lease of an invocation that took too long and has no caller: its connection is dropped, or about to be.
     ///
-    /// A worker that runs nothing else is ended. One that does gets a moment to end the invocation by itself.
+    /// A worker that runs nothing else is killed. One that runs others gets a moment to end the invocation by itself.
     pub(super) fn overtime(mut self) {
         match self.cell.concurrency() {
             1 => self.kill(KillReason::Deadline),
@@ -76,7 +77,7 @@ impl Lease {
         }
     }
 
-    /// The invocation is over and so is the worker.
+    /// Ends the lease and kills the worker.
     pub(super) fn kill(mut self, reason: KillReason) {
         self.use_ = Use::Over;
         self.worker.kill(reason);
@@ -84,8 +85,8 @@ impl Lease {
     }
 }
 
-/// Waits until an invocation has settled whose caller has left, or which has promises pending. The handler may run on:
-/// the worker is free when it says so, and ended when it does not say so in time.
+/// Waits until an invocation whose caller has left, or which has promises pending, has settled. The handler may run on:
+/// the worker reports when it is free, and is killed if it does not report in time.
 async fn settle(lease: Lease, settled: oneshot::Receiver<()>, deadline: Instant) {
     let worker = Arc::clone(&lease.worker);
     let over = async {
@@ -101,7 +102,8 @@ async fn settle(lease: Lease, settled: oneshot::Receiver<()>, deadline: Instant)
     if lease.cell.concurrency() == 1 {
         return lease.kill(KillReason::Deadline);
     }
-    // Others run in this worker. If it answers, they may end there; if it does not, it holds them up as well.
+    // Other invocations run in this worker. If it responds to a ping, they may end there; if not, it blocks them as
+    // well.
     let asked = Instant::now();
     worker.ping();
     if timeout(lease.shared.limits.load().kill_grace, &mut over).await.is_ok() {

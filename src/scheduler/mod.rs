@@ -1,17 +1,18 @@
-//! Which worker runs which invocation, and how many workers there are.
+//! Chooses the worker that runs each invocation, and decides how many workers there are.
 //!
-//! Decisions are made by [`pool::Pool`], a pure state machine, one for each version and environment. This module acts on them: a pool
-//! sits behind a short lock in its cell ([`cell`]); an event goes in, the lock is released, and what the pool wants is
-//! done outside it. Nothing is spawned, awaited or written under the lock. What pools share, places and memory, is given
-//! away by [`node::Node`], as pure and behind a lock of its own: a pool asks it for each worker that it plans, and is told
-//! when to give one up.
+//! [`pool::Pool`] makes the decisions: a pure state machine, one for each version and environment. This module acts on
+//! them. A pool sits behind a short lock in its cell ([`cell`]); an event goes in, the lock is released, and the pool's
+//! actions are performed outside it. Nothing is spawned, awaited or written under the lock. Places and memory, which
+//! pools share, are given away by [`node::Node`], which is also pure and has its own lock: a pool asks it for a place
+//! for each worker that it plans, and the node tells the pool when to give one up.
 //!
 //! ```text
 //! Scheduler::pool ─▶ PoolHandle::invoke ─▶ lease of a worker ─▶ Worker::exchange ─▶ Reply
 //! ```
 //!
-//! **Invariants.** A worker that the pool gave away is held by exactly one [`lease::Lease`], whose drop gives it back or
-//! ends it, so a caller that goes away loses nothing. Each worker has one task, from its start to its end.
+//! **Invariants.** Each dispatched invocation holds exactly one [`lease::Lease`] of its worker, whose drop gives the
+//! worker back or ends it, so a caller that goes away leaks nothing. Each worker has one task, from its start to its
+//! end.
 
 mod breaker;
 mod cell;
@@ -51,27 +52,27 @@ use std::{
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout_at};
 use tokio_util::task::TaskTracker;
 
-/// How often pools are told that time has passed.
+/// Interval at which pools are told that time has passed.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// What bounds starts and waits on this node.
+/// Limits on starts and waits on this node.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Starts going on at once.
+    /// Concurrent starts.
     pub starts_max: usize,
     /// How long an invocation waits for a worker.
     pub queue_timeout: Duration,
-    /// How long an invocation over its time may take to end in a worker that runs others.
+    /// Grace for an invocation past its deadline to end in a worker that also runs others.
     pub kill_grace: Duration,
-    /// How long a worker that runs several invocations may answer nothing.
+    /// Time for which a worker that runs several invocations may stay unresponsive.
     pub blocked: Duration,
-    /// The part of its memory at which a worker that has grown is replaced.
+    /// Percentage of its memory limit at which a grown worker is replaced.
     pub memory_soft_percent: u64,
-    /// What all workers keep to.
+    /// Caps on all workers together.
     pub caps: Caps,
 }
 
-/// All pools of the node.
+/// The pools of the node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Scheduler(Arc<Shared>);
 
@@ -81,33 +82,33 @@ struct Shared {
     bundles: Arc<BundleStore>,
     pools: RwLock<Pools>,
     limits: ArcSwap<Limits>,
-    /// Who gets a place for a worker.
+    /// Decides which pool gets the next place for a worker.
     node: Mutex<Node>,
-    /// Whether the node needs something back. Looked at when a worker becomes idle.
+    /// Whether the node needs a place or memory back. Checked when a worker becomes idle.
     is_short: AtomicBool,
-    /// Held by whoever takes places back; one at a time, or the same place would be taken twice.
+    /// Held while places are taken back: two tasks at once would take the same place twice.
     reclaiming: Mutex<()>,
-    /// What pools hold is to be looked at again.
+    /// Set when the pools' holdings must be examined again.
     reclaim_wanted: AtomicBool,
-    /// One permit for each start that may go on. Replaced when the limit changes: starts that wait or go on then keep to
-    /// the old one.
+    /// One permit for each concurrent start. Replaced when the limit changes: starts that already wait or run keep the
+    /// old semaphore.
     starts: ArcSwap<Semaphore>,
-    /// Owns a task for each worker, and one for each invocation whose caller has left.
+    /// Owns one task per worker, and one per invocation whose caller has left.
     tasks: TaskTracker,
     runtime: Handle,
 }
 
 #[derive(Debug, Default)]
 struct Pools {
-    /// By version. One has a pool for each environment it runs in, and these are few.
+    /// Pools by version. A version has one for each environment it runs in, and these are few.
     cells: HashMap<VersionId, Vec<Arc<Cell>>>,
-    /// How many were ever made.
+    /// Number of pools ever made; the source of pool ids.
     made: u64,
-    /// The daemon is stopping: a pool that is made now is closed at once.
+    /// Set when the daemon stops: a pool made after that is closed at once.
     closed: bool,
 }
 
-/// One pool, to invoke and to steer.
+/// Handle to one pool, to invoke and to steer it.
 #[derive(Debug, Clone)]
 pub struct PoolHandle {
     shared: Arc<Shared>,
@@ -117,35 +118,35 @@ pub struct PoolHandle {
 /// A pool as STATUS shows it.
 #[derive(Debug, Clone)]
 pub struct PoolSnapshot {
-    /// What its workers run.
+    /// Code and environment of its workers.
     pub blueprint: Blueprint,
-    /// How many workers are in which state.
+    /// Workers in each state.
     pub counts: Counts,
-    /// Whether its starts fail.
+    /// Whether its starts succeed.
     pub health: Health,
 }
 
 /// The node as STATUS shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeSnapshot {
-    /// Places that are held: workers with a function, in any state.
+    /// Places held: workers with a function, in any state.
     pub workers: usize,
     /// Workers that wait for a place.
     pub planned: usize,
-    /// What they keep to.
+    /// Caps in force.
     pub caps: Caps,
 }
 
-/// What a warm-up has come to.
+/// Result of a warm-up.
 #[derive(Debug)]
 pub struct Warmed {
     /// Workers that are ready now.
     pub ready: usize,
-    /// Starts that failed meanwhile.
+    /// Starts that failed during the warm-up.
     pub failed: usize,
-    /// Workers that wait for a place on the node, in vain so far.
+    /// Workers still waiting for a place on the node.
     pub planned: usize,
-    /// Why the last of them failed.
+    /// Cause of the latest failure.
     pub failure: Option<Arc<StartError>>,
     /// Whether the pool takes no more work.
     pub closed: bool,
@@ -158,7 +159,7 @@ impl Pools {
 }
 
 impl Scheduler {
-    /// A scheduler without pools. Must be called within the runtime that its tasks shall run on.
+    /// Makes a scheduler without pools. Must be called within the runtime that its tasks shall run on.
     #[must_use]
     pub fn new(spawner: Spawner, bundles: Arc<BundleStore>, limits: Limits) -> Self {
         Self(Arc::new(Shared {
@@ -176,13 +177,13 @@ impl Scheduler {
         }))
     }
 
-    /// What makes the workers.
+    /// Returns the spawner that makes the workers.
     #[must_use]
     pub fn spawner(&self) -> &Spawner {
         &self.0.spawner
     }
 
-    /// The pool of a version in an environment. `make` is asked only if there is none yet; its blueprint is of them.
+    /// Returns the pool of a version in an environment. `make` is called only if the pool does not exist yet.
     pub fn pool(
         &self,
         version: VersionId,
@@ -209,28 +210,28 @@ impl Scheduler {
         PoolHandle { shared: Arc::clone(&self.0), cell }
     }
 
-    /// The pool of a version in an environment, if it has ever been needed.
+    /// Returns the pool of a version in an environment, if one was ever needed.
     #[must_use]
     pub fn existing(&self, version: VersionId, environment: &EnvironmentName) -> Option<PoolHandle> {
         let cell = self.0.pools.read().find(version, environment)?;
         Some(PoolHandle { shared: Arc::clone(&self.0), cell })
     }
 
-    /// The pools of a version, one for each environment in which it has ever been needed.
+    /// Returns the pools of a version, one for each environment in which it was ever needed.
     #[must_use]
     pub fn pools_of(&self, version: VersionId) -> Vec<PoolHandle> {
         let cells = self.0.pools.read().cells.get(&version).cloned().unwrap_or_default();
         cells.into_iter().map(|cell| PoolHandle { shared: Arc::clone(&self.0), cell }).collect()
     }
 
-    /// Ends a version's pools: waiting invocations fail, running ones finish. A later tick forgets them.
+    /// Closes a version's pools: waiting invocations fail, running ones finish. A later tick removes the pools.
     pub fn close(&self, version: VersionId) {
         for pool in self.pools_of(version) {
             self.0.apply(&pool.cell, Event::Close);
         }
     }
 
-    /// The same for the pools of an environment that is gone. Says whether any of them is not forgotten yet.
+    /// Closes the pools of a deleted environment. Returns whether any of them still exists.
     pub fn close_in(&self, environment: &EnvironmentName) -> bool {
         let cells: Vec<_> = self.0.cells().into_iter().filter(|it| it.blueprint.environment == *environment).collect();
         for cell in cells.iter().filter(|it| !it.is_closed()) {
@@ -239,7 +240,7 @@ impl Scheduler {
         !cells.is_empty()
     }
 
-    /// Changes the limits; starts that go on are not interrupted.
+    /// Changes the limits; starts in progress are not interrupted.
     pub fn set_limits(&self, limits: Limits) {
         if limits.starts_max != self.0.limits.load().starts_max {
             self.0.starts.store(Arc::new(Semaphore::new(limits.starts_max)));
@@ -248,7 +249,7 @@ impl Scheduler {
         self.0.tell_node(|node| node.set_caps(limits.caps));
     }
 
-    /// All pools that have a worker or a waiting invocation, or that once had.
+    /// Returns all pools that have, or once had, a worker or a waiting invocation.
     #[must_use]
     pub fn snapshot(&self) -> Vec<PoolSnapshot> {
         self.0.cells().iter().map(|cell| cell.snapshot()).collect()
@@ -261,7 +262,7 @@ impl Scheduler {
         NodeSnapshot { workers: node.held(), planned: node.asking(), caps: node.caps() }
     }
 
-    /// Tells every pool that time has passed. To be called every [`TICK`].
+    /// Tells every pool that time has passed. Must be called every [`TICK`].
     pub fn tick(&self) {
         let now = Shared::now();
         let is_starving = self.0.node.lock().is_starving(now);
@@ -278,15 +279,15 @@ impl Scheduler {
         });
     }
 
-    /// Looks at the memory of all workers: ends those over their limit, has those replaced that near it or whose function
-    /// has another network or other variables now, and tells the node the sum. To be called every `memory_poll`.
+    /// Checks the memory of all workers and tells the node the sum. Kills workers over their limit; replaces those near
+    /// it, and those whose function now has another network or other variables. Must be called every `memory_poll`.
     pub fn enforce_memory(&self) {
         self.0.spawner.enforce_memory();
         let soft_percent = self.0.limits.load().memory_soft_percent;
         for cell in self.0.cells() {
             let soft = cell.blueprint.memory_max.load(Ordering::Relaxed) / 100 * soft_percent;
             for (id, worker) in cell.workers() {
-                // A process cannot change its network, so that a change of the setting takes other processes.
+                // A process cannot change its network, so a changed setting needs new processes.
                 let is_outdated =
                     worker.network != cell.blueprint.network.get() || !cell.blueprint.has_still(&worker.worn);
                 if is_outdated || worker.has_grown_to(soft) {
@@ -298,9 +299,10 @@ impl Scheduler {
         self.0.tell_node(|node| node.measured(memory));
     }
 
-    /// Keeps as many prewarmed processes as are configured. Runs until it is dropped.
+    /// Keeps the configured number of prewarmed processes. Runs until it is dropped.
     ///
-    /// They wait in the same line for their start as functions do, and are made only after the import that took one.
+    /// Their starts queue with those of functions, and begin only once the import that took a prewarmed process is
+    /// done.
     pub async fn keep_prewarmed(&self) {
         let mut pause = BACK_OFF_MIN;
         loop {
@@ -318,7 +320,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes no more invocations, waits up to `grace` for those that run, ends what is left and waits for its end.
+    /// Takes no more invocations, waits up to `grace` for the running ones, then kills the remaining workers and waits
+    /// for their exit.
     pub async fn shutdown(&self, grace: Duration) {
         self.0.pools.write().closed = true;
         for cell in self.0.cells() {
@@ -333,23 +336,23 @@ impl Scheduler {
         self.0.spawner.drained().await;
     }
 
-    /// Ends every worker at once, whatever it runs.
+    /// Kills every worker at once, whatever it runs.
     pub fn kill_all(&self) {
         self.0.spawner.kill_all();
     }
 }
 
 impl PoolHandle {
-    /// Has at least `count` workers ready, as far as the function's settings allow, and waits for their starts.
+    /// Brings at least `count` workers to ready, as far as the function's settings allow, and waits for their starts.
     pub async fn warm(&self, count: usize) -> Warmed {
         let mut changes = self.cell.changes();
-        // A node whose floors take all places never has one.
+        // Without a time limit, this would wait forever on a node whose floors take all places.
         let patience = Instant::now() + self.shared.limits.load().queue_timeout;
         let before = self.cell.failures();
         loop {
             let failed = self.cell.failures() - before;
             if failed == 0 {
-                // Again after each change: workers on their way down may have been in the way before.
+                // Repeated after each change: workers that were stopping may have blocked the starts before.
                 self.shared.apply(&self.cell, Event::Warm(count));
             }
             let counts = self.cell.snapshot().counts;
@@ -373,12 +376,12 @@ impl PoolHandle {
         self.cell.snapshot()
     }
 
-    /// Applies a function's present settings.
+    /// Applies a function's current settings.
     pub fn set_settings(&self, settings: &Settings) {
         self.shared.apply(&self.cell, self.cell.set_rules(Some(*settings), None));
     }
 
-    /// Says which workers stay when nothing is invoked.
+    /// Sets which workers stay when nothing is invoked.
     pub fn set_floor(&self, floor: Floor) {
         self.shared.apply(&self.cell, self.cell.set_rules(None, Some(floor)));
     }
@@ -389,12 +392,12 @@ impl Shared {
         self.pools.read().cells.values().flatten().cloned().collect()
     }
 
-    /// Looked for among all, which takes nothing beside the start of the worker that it is for.
+    /// Searches all pools: cheap compared with the start of the worker that it is for.
     fn cell(&self, pool: PoolId) -> Option<Arc<Cell>> {
         self.pools.read().cells.values().flatten().find(|cell| cell.id == pool).cloned()
     }
 
-    /// Finds the workers that hold up several invocations at once: they take no more.
+    /// Retires workers that block several invocations at once, so that they take no more.
     fn retire_blocked(self: &Arc<Self>, cell: &Arc<Cell>) {
         if cell.concurrency() == 1 {
             return;
@@ -409,7 +412,7 @@ impl Shared {
         }
     }
 
-    /// Tells the node something, and the pools what it gives them.
+    /// Changes the node's state, and tells the pools which places they get.
     fn tell_node(self: &Arc<Self>, tell: impl FnOnce(&mut Node)) {
         let (granted, was_short, is_short) = {
             let mut node = self.node.lock();
@@ -424,22 +427,22 @@ impl Shared {
                 None => self.left(pool, worker),
             }
         }
-        // Once more when nobody asks any longer: pools that were to give something up need not.
+        // Runs once more when no pool asks any longer, so that pools told to give something up keep it.
         if is_short || was_short {
             self.reclaim();
         }
     }
 
-    /// Tells the node that a worker is gone, or its wish is.
+    /// Tells the node that a worker has exited or that a request for a place is withdrawn.
     fn left(self: &Arc<Self>, pool: PoolId, worker: WorkerId) {
         self.tell_node(|node| node.left(pool, worker));
     }
 
-    /// Has pools give up what others need more.
+    /// Has pools give up places that others need more.
     fn reclaim(self: &Arc<Self>) {
         self.reclaim_wanted.store(true, Ordering::SeqCst);
         while self.reclaim_wanted.load(Ordering::SeqCst) {
-            // Whoever has it looks again before it goes.
+            // The holder of the lock checks `reclaim_wanted` again before it returns.
             let Some(_reclaiming) = self.reclaiming.try_lock() else { return };
             if !self.reclaim_wanted.swap(false, Ordering::SeqCst) {
                 return;

@@ -1,33 +1,35 @@
-//! Places for workers on this node: who gets the next one, and who gives one up. Pure, like the pools.
+//! Places for workers on this node: decides which pool gets the next one, and which pool gives one up. Pure, like the
+//! pools.
 //!
-//! A pool asks for a place for each worker that it plans. The node knows how many places each pool holds, who asks for
-//! more, and how much memory all workers have together; when it has no place, it looks at what the pools hold and says
-//! who gives one up. It knows nothing of single invocations, so a warm call never comes here.
+//! A pool asks for a place for each worker that it plans. The node knows how many places each pool holds, which pools
+//! ask for more, and how much memory all workers use together; when no place is free, it compares the pools' holdings
+//! and decides which pool gives one up. It knows nothing of single invocations, so a warm invocation never reaches it.
 //!
 //! # Rules
 //!
-//! - **N1 Caps**: at most `workers_max` places are given away; one more goes to a worker that comes to replace another,
-//!   unless somebody has waited longer for a place: workers that wear out fast would else take each that gets free.
-//!   None is given while the workers' memory, with [`START_BYTES`] for each that started since it was measured, would
-//!   exceed `memory_max`.
-//! - **N2 Order**: the pool that holds the fewest places comes first, of equals the one that is first in line, and of its
-//!   wishes the oldest. Who is given a place goes to the end of the line with its other wishes.
-//! - **N3 Eviction**: when somebody asks in vain, the worker of another pool that is idle longest stops, unless that
-//!   pool's floor needs it. So it does when the workers have more memory than `memory_max`. Workers that stop already
-//!   count as such, and those that retire keep no idle one alive, for what they run may take long.
-//! - **N4 Fair shares**: when nobody is idle, a pool that holds at least two more than who asks gives up a worker when
-//!   its next invocation ends. The shares of busy pools thus come to differ by one at most.
-//! - **N5 Turns**: a pool that holds nothing and has waited for [`TURN`] gets the place of a pool whose worker has served
-//!   longest, and at least as long. More busy pools than places thus take turns.
-//! - **N6 Floors** are given up to nobody, and no invocation is cut.
+//! - **N1 Caps**: at most `workers_max` places are given away. A worker that replaces another may have one more, unless
+//!   another request for a place has waited longer: otherwise workers that wear out fast would take every place that
+//!   becomes free. No place is given while the workers' memory, with [`START_BYTES`] for each worker started since the
+//!   measurement, would exceed `memory_max`.
+//! - **N2 Order**: the pool that holds the fewest places comes first; among equals, the one first in line; within a
+//!   pool, its oldest request. A pool that is given a place goes to the end of the line with its other requests.
+//! - **N3 Eviction**: when a request finds no place, the longest-idle worker of another pool stops, unless that pool's
+//!   floor needs it. The longest-idle worker also stops when the workers use more memory than `memory_max`. Workers
+//!   that are already stopping count towards what must go. Retiring ones do not spare an idle worker, for what they run
+//!   may take long.
+//! - **N4 Fair shares**: when no worker is idle, a pool that holds at least two places more than the asking pool gives
+//!   up a worker when its next invocation ends. The shares of busy pools thus come to differ by one at most.
+//! - **N5 Turns**: a pool that holds nothing and has waited for [`TURN`] gets the place of the pool whose worker has
+//!   served longest, and has served for at least [`TURN`]. If there are more busy pools than places, they take turns.
+//! - **N6 Floors**: no worker below a pool's floor is given up, and no invocation is cut.
 //!
 //! # Invariants
 //!
-//! - **M1** The places that pools hold are those granted and not left.
-//! - **M2** Whoever asks is granted once or withdraws.
-//! - **M3** With places, memory and no floors in the way, nobody asks for ever.
+//! - **M1** The places that pools hold are those that were granted and not yet returned.
+//! - **M2** Each request is granted once or withdrawn.
+//! - **M3** With places, memory and no floors in the way, no request waits for ever.
 //!
-//! The simulation beside this module holds them together with those of the pools.
+//! The simulation beside this module checks them together with the invariants of the pools.
 
 use super::pool::{Event, Holding};
 use crate::model::WorkerId;
@@ -36,39 +38,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Memory that a worker is counted with until it has been measured: what one with a large bundle has after its start.
+/// Memory counted for a worker until it has been measured: the size of one with a large bundle after its start.
 pub const START_BYTES: u64 = 24 << 20;
 
-/// How long a pool without a place waits for its turn, and how long a worker serves before it makes room for one: a cold
+/// Time that a pool without a place waits for its turn, and that a worker serves before it makes room for one: a cold
 /// start of some milliseconds at each turn is then a few percent of the time.
 pub const TURN: Duration = Duration::from_millis(250);
 
-/// A pool, as the node knows it. No two pools of a daemon's life have the same.
+/// Id of a pool at the node, unique within a daemon's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(pub u64);
 
-/// What all workers of the node keep to.
+/// Caps on all workers of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// Most workers with a function, in any state. At least 1; 0 is taken as 1.
+    /// Most workers with a function, in any state. At least 1; 0 counts as 1.
     pub workers_max: usize,
     /// Most private memory of all workers together, in bytes.
     pub memory_max: u64,
 }
 
-/// The places and who asks for one.
+/// Places, and the requests for them.
 #[derive(Debug)]
 pub struct Node {
     caps: Caps,
-    /// Who holds a place.
+    /// Workers that hold a place, by pool.
     held: HashMap<PoolId, Vec<WorkerId>>,
     asks: Vec<Ask>,
-    /// Where the line ends.
+    /// Number at the end of the line.
     line: u64,
-    /// Private memory of all workers when it was last measured.
+    /// Private memory of all workers at the last measurement.
     memory: u64,
-    /// Places granted since the last measurement, and between that and the one before: a worker is measured in full only
-    /// once it has started.
+    /// Places granted since the last measurement, and between that and the one before: only a worker that has started
+    /// can be measured in full.
     unmeasured: [u64; 2],
 }
 
@@ -78,61 +80,62 @@ struct Ask {
     worker: WorkerId,
     since: Instant,
     replaces: bool,
-    /// Its place in the line.
+    /// Position in the line.
     line: u64,
 }
 
 impl Node {
-    /// A node without workers.
+    /// Makes a node without workers.
     #[must_use]
     pub fn new(caps: Caps) -> Self {
         Self { caps, held: HashMap::new(), asks: Vec::new(), line: 0, memory: 0, unmeasured: [0; 2] }
     }
 
-    /// Changes the caps. Who holds a place keeps it.
+    /// Changes the caps. Held places stay held.
     pub fn set_caps(&mut self, caps: Caps) {
         self.caps = caps;
     }
 
-    /// What everybody keeps to.
+    /// Returns the caps.
     #[must_use]
     pub fn caps(&self) -> Caps {
         self.caps
     }
 
-    /// Places that are held.
+    /// Returns the number of places held.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.values().map(Vec::len).sum()
     }
 
-    /// Workers that wait for a place.
+    /// Returns the number of workers that wait for a place.
     #[must_use]
     pub fn asking(&self) -> usize {
         self.asks.len()
     }
 
-    /// Whether pools should give something up: somebody asks in vain, or the workers have too much memory.
+    /// Whether pools should give something up: a request finds no place, or the workers use too much memory.
     #[must_use]
     pub fn is_short(&self) -> bool {
         !self.asks.is_empty() || self.memory > self.caps.memory_max
     }
 
-    /// Whether somebody has waited for a place for a [`TURN`], or the workers have too much memory: nothing should be
-    /// kept for a rollback now.
+    /// Whether a request has waited for a [`TURN`], or the workers use too much memory: no worker should be kept for a
+    /// rollback now.
     #[must_use]
     pub fn is_starving(&self, now: Instant) -> bool {
         let waits = |ask: &Ask| now.saturating_duration_since(ask.since) >= TURN;
         self.memory > self.caps.memory_max || self.asks.iter().any(waits)
     }
 
-    /// A pool wants a place for a worker; `replaces` says that another of its workers goes for it.
+    /// Records a pool's request for a place for a worker; `replaces` says that the new worker replaces another of the
+    /// pool.
     pub fn ask(&mut self, pool: PoolId, worker: WorkerId, replaces: bool, now: Instant) {
         self.line += 1;
         self.asks.push(Ask { pool, worker, since: now, replaces, line: self.line });
     }
 
-    /// A worker is gone, or its wish is. Once is enough, and again does no harm.
+    /// Records that a worker has exited or that its request is withdrawn. Repeated reports are harmless.
     pub fn left(&mut self, pool: PoolId, worker: WorkerId) {
         let is_it = |ask: &Ask| (ask.pool, ask.worker) == (pool, worker);
         if let Some(at) = self.asks.iter().position(is_it) {
@@ -145,17 +148,18 @@ impl Node {
         }
     }
 
-    /// The workers' private memory has been measured.
+    /// Records the measured private memory of all workers.
     pub fn measured(&mut self, memory: u64) {
         self.memory = memory;
         self.unmeasured = [0, self.unmeasured[0]];
     }
 
-    /// Gives a place away, if there is one and somebody wants it. To be called until there is none.
+    /// Gives a place to the first request, if both exist. Must be called until it returns `None`.
     pub fn grant(&mut self) -> Option<(PoolId, WorkerId)> {
         let held = self.held();
         let max = self.caps.workers_max.max(1);
-        // Without a single worker none would ever end and make room.
+        // Without this, a node whose memory is too small for one worker would never give any place, and no worker could
+        // ever make room.
         let is_first = held == 0;
         if !is_first && self.memory_planned() + START_BYTES > self.caps.memory_max {
             return None;
@@ -166,7 +170,8 @@ impl Node {
         let asks = self.asks.iter().enumerate().filter(|(_, ask)| may_have_one(ask));
         let (at, _) = asks.min_by_key(|(_, ask)| self.rank(ask))?;
         let ask = self.asks.swap_remove(at);
-        // Or the wishes of a pool that has asked for many at once would come before all others at each of its turns.
+        // Otherwise the requests of a pool that asked for many at once would come before all others at each of its
+        // turns.
         self.line += 1;
         self.asks.iter_mut().filter(|it| it.pool == ask.pool).for_each(|it| it.line = self.line);
         self.held.entry(ask.pool).or_default().push(ask.worker);
@@ -174,8 +179,8 @@ impl Node {
         Some((ask.pool, ask.worker))
     }
 
-    /// What pools must give up, from what they hold: an [`Event::Evict`] for each worker that goes now, and one
-    /// [`Event::Yield`] for each pool that is to give up another number of busy workers than it was told.
+    /// Returns what the pools with these holdings must give up: an [`Event::Evict`] for each worker that goes now, and
+    /// one [`Event::Yield`] for each pool that must give up a different number of busy workers than it was last told.
     #[must_use]
     pub fn reclaim(&self, holdings: &[(PoolId, Holding)], now: Instant) -> Vec<(PoolId, Event)> {
         let mut events = Vec::new();
@@ -216,17 +221,18 @@ impl Node {
         events
     }
 
-    /// Who comes first, the least ahead.
+    /// Sorting key of a request; the least is first.
     fn rank(&self, ask: &Ask) -> (usize, u64, Instant, WorkerId) {
         (self.share(ask.pool), ask.line, ask.since, ask.worker)
     }
 
-    /// Places a pool holds.
+    /// Returns the number of places that a pool holds.
     fn share(&self, pool: PoolId) -> usize {
         self.held.get(&pool).map_or(0, Vec::len)
     }
 
-    /// How many places can be given away when so many workers are gone: those beyond the cap leave none.
+    /// Returns how many places can be given away once this many workers are gone: places beyond the cap are not given
+    /// away again.
     fn places_from(&self, leaving: usize) -> usize {
         leaving.min((self.caps.workers_max.max(1) + leaving).saturating_sub(self.held()))
     }
@@ -235,14 +241,14 @@ impl Node {
         self.memory + self.unmeasured.iter().sum::<u64>() * START_BYTES
     }
 
-    /// How many workers must go so that the rest is within the memory.
+    /// Returns how many workers must go so that the rest fits into the memory.
     fn too_much_memory(&self) -> usize {
         let each = (self.memory / (self.held() as u64).max(1)).max(1);
         self.memory.saturating_sub(self.caps.memory_max).div_ceil(each) as usize
     }
 }
 
-/// What a pool holds, and what it is to give up of it.
+/// Holding of a pool, and what it must give up.
 struct Given<'a> {
     pool: PoolId,
     holding: &'a Holding,
@@ -268,7 +274,7 @@ impl<'a> Given<'a> {
     }
 }
 
-/// Takes the worker that is idle longest.
+/// Takes the worker that has been idle longest.
 fn longest_idle(given: &mut [Given<'_>], not_of: Option<PoolId>) -> Option<PoolId> {
     let others = given.iter_mut().filter(|it| Some(it.pool) != not_of);
     let (_, it) = others.filter_map(|it| Some((it.longest_idle()?, it))).min_by_key(|(since, _)| *since)?;

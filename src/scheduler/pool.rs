@@ -14,71 +14,72 @@
 //! ```
 //!
 //! The pool owns the state of each worker, the queue of callers, and every decision about them. It owns no process,
-//! lock, clock or task: whoever holds it feeds it [`Event`]s and performs the [`Action`]s that come back, in order.
+//! lock, clock or task: its holder feeds it [`Event`]s and performs the returned [`Action`]s in order.
 //!
-//! What it expects of its holder:
+//! The holder must guarantee:
 //! - `Ask` is answered by `Granted` as soon as the [node](super::node) has a place, unless `Withdraw` comes first.
 //! - `Start` is answered by `Ready`, `StartFailed` or `Exited`; `Stop` by `Exited`.
-//! - `Dispatch` is answered by one `Release`, `Abandon`, `Kill` or `Exited` of that worker, also when the caller left in
-//!   the meantime: `Cancel` takes a caller out of the queue and touches no worker.
-//! - Ids of invocations that wait at the same time differ.
+//! - `Dispatch` is answered by one `Release`, `Abandon`, `Kill` or `Exited` of that worker, even if the caller has
+//!   left: `Cancel` takes a caller out of the queue and touches no worker.
+//! - Invocations that wait at the same time have different ids.
 //!
-//! Events about an unknown worker, or one that is in another state, are late: they change no worker.
+//! An event about an unknown worker, or one in another state, is late: it changes no worker.
 //!
 //! # Rules
 //!
-//! - **R1 Choice**: the most recently used idle worker takes the call, so that the hot stay hot and the rest can expire;
-//!   without one, the busy worker with the most room, where a worker may run several.
-//! - **R2 Start**: while more callers wait than the workers on their way have room for, and there is room, one more is
-//!   planned, and starts when the node has a place for it. One that nobody waits for any more is withdrawn, unless the
-//!   floor or a wish counts on it.
-//! - **R3 Admission**: each slot that runs nothing may have one caller waiting for it, and `queue_max` more may wait.
-//!   A pool therefore holds up to `executions_max + queue_max` calls, and with `queue_max` 0 a cold call still works.
+//! - **R1 Choice**: the most recently used idle worker takes the invocation, so that hot workers stay hot and the rest
+//!   can expire. If none is idle and workers may run several invocations, the busy worker with the most room takes it.
+//! - **R2 Start**: while more callers wait than the workers on their way have room for, and the limits allow another
+//!   worker, one is planned; it starts when the node has a place for it. A planned worker that no caller waits for any
+//!   more is withdrawn, unless the floor or a wish counts on it.
+//! - **R3 Admission**: each slot that runs nothing may have one caller waiting for it, and `queue_max` more may wait. A
+//!   pool therefore holds up to `executions_max + queue_max` invocations, and with `queue_max` 0 a cold invocation
+//!   still works.
 //! - **R4 Breaker**: after a failed start, nothing starts for callers, the floor or a replacement until the back-off of
-//!   the [`breaker`] has passed; then one at a time, as a probe, until one succeeds. A start that fails therefore never
-//!   leads to another at once, and a version that cannot start costs as many starts as its back-off allows, however
-//!   often it is invoked. An `Exited` of a starting worker is a failed start.
-//! - **R5 Failing fast**: while the breaker lets nothing start, callers wait for workers that start or are busy, and
-//!   fail at once when nobody is alive, those who come and those who wait. The caller whose call begins a probe waits
-//!   for it, and so does who comes meanwhile.
-//! - **R6 Floor**: `workers_min` is reached at `SetLimits`, and refilled at `Tick` as far as the breaker allows.
-//!   A worker that dies young is therefore replaced at the rate of the ticks. A new pool is empty until its first
-//!   event: the first `Tick` brings it to its floor.
-//! - **R7 Wishes**: `Warm` and `SetLimits` start what they ask for whatever the breaker says: they stand for a person who
-//!   has just changed something and wants to know. Such a start counts as any other once it has ended.
-//! - **R8 Too many** (a lowered `workers_max`, or `Close`, which makes it 0): planned workers are withdrawn first, then
-//!   starting ones stop, the newest ahead, for they are worth least; then idle ones, the oldest ahead; then busy ones
-//!   retire, the newest ahead. Callers that already wait keep their place, whatever the new `queue_max` says.
-//! - **R9 Wear**: a worker is worn after `requests_max` invocations, after `age_max`, or when `Worn` says so. It goes on
-//!   serving until another, started for that, is ready; then it finishes what it runs and stops. One is replaced at a
-//!   time, first who has served longest, and the two count as one worker. The new one takes over how long the old one
-//!   was idle, so that recycling keeps nobody from expiring.
-//! - **R10 Giving up places**: `Evict` takes the worker that is idle longest, `Yield` those whose invocation ends next;
-//!   neither goes below the floor, and no invocation is cut. Whoever was to replace a worker that is given up or expires
-//!   goes with it: else recycling would take the place back.
-//! - **R11 Retiring** workers run to their end beside those that take their place: they count for `workers_max` and
-//!   `executions_max` no more. Nothing is planned while there are `2 × workers_max` workers in all.
-//!
+//!   the [`breaker`] has passed; then one worker at a time, as a probe, until a start succeeds. A failed start
+//!   therefore never leads to another at once, and a version that cannot start costs only as many starts as its
+//!   back-off allows, however often it is invoked. An `Exited` of a starting worker is a failed start.
+//! - **R5 Failing fast**: while the breaker prevents starts, callers wait for workers that start or are busy. If no
+//!   worker is alive, waiting and new callers fail at once. The caller whose invocation begins a probe waits for it,
+//!   and so do callers that arrive during the probe.
+//! - **R6 Floor**: `workers_min` is reached at `SetLimits`, and refilled at `Tick` as far as the breaker allows. A
+//!   worker that dies young is therefore replaced at the rate of the ticks. A new pool is empty until its first event:
+//!   the first `Tick` brings it to its floor.
+//! - **R7 Wishes**: `Warm` and `SetLimits` start the workers they ask for even while the breaker is open: they stand
+//!   for a person who has just changed something and wants to know the result. Once it has ended, such a start counts
+//!   like any other.
+//! - **R8 Too many** (after a lowered `workers_max`, or `Close`, which makes it 0): planned workers are withdrawn
+//!   first; then starting ones stop, newest first, since they are worth least; then idle ones, oldest first; then busy
+//!   ones retire, newest first. Callers that already wait keep their place, whatever the new `queue_max` is.
+//! - **R9 Wear**: a worker is worn after `requests_max` invocations, after `age_max`, or after a `Worn` event. It goes
+//!   on serving until its replacement is ready, then finishes its invocations and stops. Workers are replaced one at a
+//!   time, the longest-serving first, and a worn worker and its replacement count as one. The replacement inherits the
+//!   idle time of its predecessor, so that recycling never prevents expiry.
+//! - **R10 Giving up places**: `Evict` takes the longest-idle worker, `Yield` takes the workers whose invocations end
+//!   next; neither goes below the floor, and no invocation is cut. When a worker is given up or expires, its
+//!   replacement goes with it: otherwise recycling would take the place back.
+//! - **R11 Retiring** workers run to their end beside their successors: they no longer count for `workers_max` and
+//!   `executions_max`. Nothing is planned while there are `2 × workers_max` workers in all.
 //! # Invariants
 //!
-//! - **I1** A worker is in exactly one state: there is one map, one enum, and counts are derived from them.
-//! - **I2** Those alive (planned, starting, idle or busy) are at most `workers_max`, and one more that comes to replace
-//!   a worn one. Nothing is planned while there are as many with the `Stopping` ones.
-//! - **I3** Nobody waits while there is a slot: an idle worker, or a busy one that may run more, and fewer than
-//!   `executions_max` run.
-//! - **I4** Whoever waits has something to wait for: a worker that is planned, starts, is busy, or frees its slot.
-//! - **I5** In a closed pool nobody waits and no worker is alive.
+//! - **I1** A worker is in exactly one state: there is one map and one enum, and counts are derived from them.
+//! - **I2** The workers alive (planned, starting, idle or busy) are at most `workers_max`, plus one that replaces a
+//!   worn one. Nothing is planned while there are that many including the `Stopping` ones.
+//! - **I3** No caller waits while there is a slot: an idle worker, or a busy one with room, and fewer than
+//!   `executions_max` running invocations.
+//! - **I4** Every waiting caller has a worker to wait for: one that is planned, starting, busy, or about to free its
+//!   slot.
+//! - **I5** In a closed pool no caller waits and no worker is alive.
 //! - **I6** Every invocation ends exactly once: dispatched, failed or cancelled.
-//! - **I7** With workers that answer, a pool falls to its floor, and after `Close` to nothing.
-//! - **I8** While the breaker lets nothing start, nobody waits unless a worker is alive, and nothing is planned but what
-//!   is wished for.
+//! - **I7** If workers respond, a pool shrinks to its floor, and after `Close` to nothing.
+//! - **I8** While the breaker prevents starts, no caller waits unless a worker is alive, and only wishes are planned.
 //! - **I9** Once workers start again and the back-off has passed, two ticks and a start between them fill the floor.
-//! - **I10** No worker runs more than `concurrency`, unless that was lowered meanwhile.
+//! - **I10** No worker runs more than `concurrency`, unless that was lowered in the meantime.
 //!
-//! I2 to I5 and I8 are asserted after every event in debug builds; the property tests hold all of them, and the simulation
-//! (`simulation.rs`) holds what several pools promise together.
+//! I2 to I5 and I8 are asserted after every event in debug builds; the property tests check all of them, and the
+//! simulation (`simulation.rs`) checks what several pools guarantee together.
 //!
-//! A call on the usual way looks at each worker a few times at the most: what counts them asks first whether it has to.
+//! A warm invocation visits each worker only a few times: code that counts workers first checks whether it has to.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -100,18 +101,18 @@ mod transitions;
 pub struct Pool {
     limits: Limits,
     workers: Members,
-    /// First come, first served.
+    /// Waiting callers, first come, first served.
     waiting: VecDeque<InvocationId>,
-    /// The id of the next worker: unique in this pool, never used again.
+    /// Id of the next worker: unique in this pool, never reused.
     next_id: u64,
     breaker: Breaker,
-    /// Busy workers the node wants given up when their next invocation ends.
+    /// Busy workers that the node wants given up when their next invocation ends.
     yielding: usize,
     closed: bool,
 }
 
 impl Pool {
-    /// An empty pool; its first event may start workers.
+    /// Makes an empty pool; its first event may start workers.
     pub fn new(limits: Limits) -> Pool {
         Pool {
             limits,
@@ -124,7 +125,7 @@ impl Pool {
         }
     }
 
-    /// Takes in what happened and adds to `actions` what to do about it. `now` is the time of the event and does not go
+    /// Handles an event and appends the resulting actions to `actions`. `now` is the time of the event and never goes
     /// backwards.
     pub fn handle(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) {
         let wish = self.apply(event, now, actions);
@@ -149,22 +150,22 @@ impl Pool {
         }
     }
 
-    /// How many workers are in each state now.
+    /// Returns the number of workers in each state.
     pub fn counts(&self) -> Counts {
         Counts { queued: self.waiting.len(), ..self.workers.counts() }
     }
 
-    /// Whether workers start, and if not, since how many failures and for how long.
+    /// Returns whether workers start; if not, also the number of failures and the time until the next try.
     pub fn health(&self, now: Instant) -> Health {
         self.breaker.health(now)
     }
 
-    /// Whether there are no workers and nobody waits.
+    /// Whether there are no workers and no waiting callers.
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty() && self.waiting.is_empty()
     }
 
-    /// Whether a worker may be given calls.
+    /// Whether a worker may be given invocations.
     pub fn is_serving(&self, id: WorkerId) -> bool {
         self.is_ready(id)
     }
@@ -174,7 +175,7 @@ impl Pool {
         self.closed
     }
 
-    /// What the node may take from it.
+    /// Returns what the node may take from the pool.
     pub fn holding(&self) -> Holding {
         let counts = self.counts();
         let spare = counts.ready().saturating_sub(self.limits.workers_min);
@@ -192,7 +193,7 @@ impl Pool {
         }
     }
 
-    /// Records the event. Returns how many workers it wants alive, whoever waits, and what for.
+    /// Records the event. Returns how many workers it wants alive whether or not callers wait, and for which purpose.
     fn apply(&mut self, event: Event, now: Instant, actions: &mut Vec<Action>) -> (usize, Purpose) {
         match event {
             Event::Invoke(invocation) => self.admit(invocation, actions),
@@ -217,7 +218,7 @@ impl Pool {
                 _ => {}
             },
             Event::Worn(id) => self.workers.wear(id),
-            // A start that is told to stop may end as one that failed, and says nothing about the version.
+            // A start that is told to stop may end as a failed one; that says nothing about the version.
             Event::StartFailed(id) => {
                 if let Some(WorkerState::Starting { .. } | WorkerState::Stopping) = self.workers.get(id) {
                     self.remove(id, now);
@@ -266,7 +267,7 @@ impl Pool {
         self.limits.queue_max.saturating_add(slots)
     }
 
-    /// The floor, or as much of it as the breaker lets be reached now.
+    /// Returns the part of the floor that the breaker lets the pool reach now.
     fn floor_in_reach(&self, now: Instant) -> usize {
         let survey = self.workers.survey();
         let on_their_way = survey.counts.starting + survey.counts.planned;
@@ -278,8 +279,8 @@ impl Pool {
         actions.extend(self.waiting.drain(..).map(|invocation| Action::Fail { invocation, reason }));
     }
 
-    /// Stops idle workers whose time is over, the oldest first, down to the floor. Those on their way do not count: they
-    /// may never be ready.
+    /// Stops expired idle workers, the oldest first, down to the floor. Starting workers do not count towards the
+    /// floor: they may never be ready.
     fn stop_expired(&mut self, now: Instant, actions: &mut Vec<Action>) {
         while self.counts().ready() > self.limits.workers_min
             && let Some((since, id)) = self.workers.idle().min()
@@ -289,8 +290,7 @@ impl Pool {
         }
     }
 
-    /// Takes workers beyond the limit out of service. The one that is being replaced and the one that comes for it count
-    /// as one.
+    /// Takes workers beyond the limit out of service. A worker that is being replaced and its replacement count as one.
     fn stop_excess(&mut self, mut survey: Survey, actions: &mut Vec<Action>) {
         let max = self.workers_max();
         while survey.lasting() > max {
@@ -309,7 +309,7 @@ impl Pool {
         }
     }
 
-    /// Hands the first callers to workers that have room.
+    /// Hands the first callers to workers with room.
     fn dispatch(&mut self, actions: &mut Vec<Action>) {
         while !self.waiting.is_empty()
             && let Some(id) = self.workers.with_room(self.concurrency())
@@ -329,7 +329,8 @@ impl Pool {
         }
     }
 
-    /// Takes back what was planned and is not needed: its caller has been served or has left, or the breaker has opened.
+    /// Withdraws planned workers that are no longer needed: the caller was served or has left, or the breaker has
+    /// opened.
     fn withdraw_unneeded(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let held_up = self.breaker.is_open(now);
         while held_up && let Some(id) = self.workers.newest_planned(|purpose| purpose != Purpose::Wish) {
@@ -342,7 +343,7 @@ impl Pool {
         }
     }
 
-    /// Plans the workers that callers wait for, and those that make `alive_min`, as far as there is room.
+    /// Plans the workers that callers wait for, and those missing from `alive_min`, as far as the limits allow.
     fn plan_missing(&mut self, (alive_min, purpose): (usize, Purpose), now: Instant, actions: &mut Vec<Action>) {
         if alive_min == 0 && self.waiting.is_empty() {
             return;
@@ -361,7 +362,7 @@ impl Pool {
         }
     }
 
-    /// Plans a worker in the place of one that is worn.
+    /// Plans a replacement for a worn worker.
     fn replace_worn(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let (counts, max) = (self.counts(), self.workers_max());
         if let Some(old) = self.workers.first_worn()
@@ -374,20 +375,21 @@ impl Pool {
         }
     }
 
-    /// Fails the callers whom nobody serves and for whom nothing may start.
+    /// Fails the waiting callers if no worker is alive and none may start.
     fn fail_unserved(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if !self.waiting.is_empty() && self.breaker.is_open(now) && self.counts().alive() == 0 {
             self.fail_waiting(Failure::StartFailed, actions);
         }
     }
 
-    /// Workers that will serve callers besides those that do.
+    /// Returns the number of planned and starting workers that will add to the serving ones.
     fn on_their_way(&self) -> usize {
         let counts = self.counts();
         counts.planned + counts.starting - usize::from(self.workers.survey().replacement.is_some())
     }
 
-    /// How many workers should be on their way for the callers that wait. A replacement that starts may be the probe.
+    /// Returns how many workers should be on their way for the waiting callers. A starting replacement may be the
+    /// probe.
     fn starts_for_callers(&self, now: Instant) -> usize {
         let starting_max = self.breaker.starting_max(now).saturating_sub(self.workers.replacements_starting());
         self.waiting.len().div_ceil(self.concurrency()).min(starting_max)

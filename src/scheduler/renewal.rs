@@ -1,4 +1,5 @@
-//! After a change of variables: new workers first, then the old ones go, and whoever made the change learns when.
+//! Replaces workers after a change of variables: new workers first, then the old ones stop. The author of the change
+//! learns when it is done.
 
 use super::{Scheduler, cell::Cell, pool::Event};
 use crate::{
@@ -7,18 +8,18 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The workers of a pool are being replaced because variables have changed.
+/// A pool whose workers are being replaced because variables have changed.
 #[derive(Debug)]
 pub struct Renewal {
     cell: Arc<Cell>,
-    /// Those that were starting, and may have got the variables from before.
+    /// Workers that were starting, and may have the previous variables.
     starting: Vec<WorkerId>,
-    /// Starts that had failed.
+    /// Failed starts of the pool before the renewal.
     failures: usize,
 }
 
 impl Renewal {
-    /// Waits until every call gets a worker with the present variables; no longer than until a start fails.
+    /// Waits until every invocation gets a worker with the current variables, or until a start fails.
     pub async fn done(self) -> Result<(), Option<Arc<StartError>>> {
         let mut changes = self.cell.changes();
         loop {
@@ -34,7 +35,7 @@ impl Renewal {
         }
     }
 
-    /// The function, the version and the environment that it is about.
+    /// Returns the function, version and environment of the pool.
     #[must_use]
     pub fn blueprint(&self) -> &Blueprint {
         &self.cell.blueprint
@@ -42,7 +43,8 @@ impl Renewal {
 }
 
 impl Scheduler {
-    /// Has all workers replaced that would get other variables now. Answers the pools that they are in, or start in.
+    /// Replaces all workers whose variables are outdated. Returns a renewal for each pool that has such a worker or is
+    /// starting one.
     #[must_use]
     pub fn renew(&self) -> Vec<Renewal> {
         let mut renewals = Vec::new();

@@ -1,4 +1,4 @@
-//! The rules of the node, one by one. The random ones are in `properties`.
+//! One test per rule of the node. The random tests are in `properties`.
 
 use super::*;
 
@@ -29,12 +29,12 @@ struct Bench {
 }
 
 impl Bench {
-    /// With memory for all.
+    /// Makes a node with enough memory for all.
     fn new(workers_max: usize) -> Bench {
         Bench { node: Node::new(Caps { workers_max, memory_max: u64::MAX }), now: Instant::now() }
     }
 
-    /// With so many workers held by each of the pools 1, 2, ….
+    /// Makes a node on which pools 1, 2, … hold this many workers.
     fn held(workers_max: usize, held: &[u64]) -> Bench {
         let mut bench = Bench::new(workers_max);
         for (number, workers) in (1..).zip(held) {
@@ -50,7 +50,7 @@ impl Bench {
         self.now += time;
     }
 
-    /// A moment passes with each, so that none is as old as another.
+    /// Asks for a place, a moment later than before, so that no two requests have the same age.
     fn ask(&mut self, number: u8, worker: u64) {
         self.wait(Duration::from_nanos(1));
         self.node.ask(pool(number), WorkerId(worker), false, self.now);
@@ -65,24 +65,24 @@ impl Bench {
         self.node.left(pool(number), WorkerId(worker));
     }
 
-    /// All that are given now: the pool's number and the worker's.
+    /// Returns all places given now: the pool's number and the worker's.
     fn grants(&mut self) -> Vec<(u8, u64)> {
         let granted = std::iter::from_fn(|| self.node.grant());
         granted.map(|(pool, worker)| (number(pool), worker.0)).collect()
     }
 
-    /// What pools 1, 2, … that hold this must give up.
+    /// Returns what pools 1, 2, … with these holdings must give up.
     fn reclaim(&self, holdings: &[Holding]) -> Vec<(PoolId, Event)> {
         let holdings: Vec<_> = (1..).zip(holdings).map(|(number, it)| (pool(number), it.clone())).collect();
         self.node.reclaim(&holdings, self.now)
     }
 
-    /// Of a pool whose workers are all busy and have just begun to serve.
+    /// Makes the holding of a pool whose workers are all busy and have just begun to serve.
     fn busy(&self, ready: usize) -> Holding {
         Holding { ready, spare: ready, serving_since: Some(self.now).filter(|_| ready > 0), ..Holding::default() }
     }
 
-    /// Of a pool with workers that are idle since so many seconds.
+    /// Makes the holding of a pool whose workers have been idle for this many seconds.
     fn idle(&self, seconds: &[u64]) -> Holding {
         let idle = seconds.iter().map(|it| self.now - Duration::from_secs(*it)).collect();
         Holding { idle, ..self.busy(seconds.len()) }
@@ -139,7 +139,7 @@ fn no_place_is_given_that_the_memory_is_too_small_for() {
     }
     assert_eq!(bench.grants(), [(1, 2), (1, 3)], "24 MiB each until they are measured");
     bench.node.measured(76 * MIB);
-    assert_eq!(bench.grants(), [], "they may not have been ready when it was measured");
+    assert_eq!(bench.grants(), [], "the new workers may not have been ready at the measurement");
     bench.node.measured(76 * MIB);
     assert_eq!(bench.grants(), [(1, 4)]);
     bench.node.measured(77 * MIB);
@@ -232,7 +232,7 @@ fn the_worker_of_another_pool_that_is_idle_longest_stops_for_who_asks() {
     bench.ask(1, 4);
     bench.ask(1, 5);
     bench.ask(1, 6);
-    assert_eq!(bench.reclaim(&holdings), [evict(3), evict(2), evict(2)], "one for each, and none of its own");
+    assert_eq!(bench.reclaim(&holdings), [evict(3), evict(2), evict(2)], "one for each request, and none of its own");
 }
 
 #[test]
@@ -241,12 +241,12 @@ fn nobody_stops_for_who_gets_a_place_that_becomes_free_anyway() {
     bench.ask(3, 1);
     bench.ask(3, 2);
     let leaving = Holding { leaving: 1, stopping: 1, ..bench.idle(&[9]) };
-    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), [evict(2)], "for one of the two");
+    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), [evict(2)], "for one of the two requests");
     let leaving = Holding { leaving: 2, stopping: 2, ..bench.idle(&[]) };
     assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), []);
     let retiring = Holding { leaving: 2, ..bench.idle(&[]) };
-    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), retiring.clone()]), [evict(1), evict(1)], "that may take long");
-    assert_eq!(bench.reclaim(&[bench.busy(2), retiring]), [], "as long as another invocation");
+    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), retiring.clone()]), [evict(1), evict(1)], "retiring may take long");
+    assert_eq!(bench.reclaim(&[bench.busy(2), retiring]), [], "retiring takes as long as another invocation");
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn places_beyond_a_lowered_cap_are_for_nobody() {
     bench.node.set_caps(Caps { workers_max: 2, ..bench.node.caps() });
     bench.ask(3, 1);
     let leaving = Holding { leaving: 2, stopping: 2, ..bench.idle(&[]) };
-    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), [evict(1)], "4 - 2 are still 2");
+    assert_eq!(bench.reclaim(&[bench.idle(&[5, 3]), leaving]), [evict(1)], "4 - 2 is still 2");
 }
 
 #[test]
@@ -274,10 +274,10 @@ fn idle_workers_stop_when_all_have_too_much_memory() {
     assert_eq!(bench.reclaim(&holdings), []);
     bench.node.measured(140 * MIB);
     assert!(bench.node.is_short());
-    assert_eq!(bench.reclaim(&holdings), [evict(1), evict(2)], "35 MiB each: two are enough");
+    assert_eq!(bench.reclaim(&holdings), [evict(1), evict(2)], "35 MiB each: two evictions are enough");
     let leaving = [Holding { leaving: 1, stopping: 1, ..bench.idle(&[3, 2]) }, bench.idle(&[5])];
-    assert_eq!(bench.reclaim(&leaving), [evict(2)], "one is on its way");
-    assert_eq!(bench.reclaim(&[bench.busy(3), bench.busy(1)]), [], "no invocation is cut for it");
+    assert_eq!(bench.reclaim(&leaving), [evict(2)], "one worker is already leaving");
+    assert_eq!(bench.reclaim(&[bench.busy(3), bench.busy(1)]), [], "no invocation is cut");
     assert_eq!(Bench::new(1).reclaim(&[]), []);
 }
 
@@ -290,7 +290,7 @@ fn who_holds_two_more_gives_one_up() {
     assert_eq!(bench.reclaim(&[bench.busy(3), bench.busy(1)]), [give_up(1, 1)]);
     let mut bench = Bench::held(3, &[2, 1]);
     bench.ask(2, 2);
-    assert_eq!(bench.reclaim(&[bench.busy(2), bench.busy(1)]), [], "they would but change places");
+    assert_eq!(bench.reclaim(&[bench.busy(2), bench.busy(1)]), [], "they would only swap shares");
 }
 
 #[test]
@@ -323,12 +323,12 @@ fn a_pool_is_told_when_it_is_to_give_up_another_number_only() {
     assert_eq!(bench.reclaim(&[told(2)]), [give_up(1, 1)]);
     let told = told(1);
     bench.left(2, 1);
-    assert_eq!(bench.reclaim(&[told]), [give_up(1, 0)], "nobody asks any more");
+    assert_eq!(bench.reclaim(&[told]), [give_up(1, 0)], "no pool asks any more");
 }
 
 // N5
 
-/// Two places are held for as long as pool 3 asks for one.
+/// Makes a node whose two places have been held for as long as pool 3 has asked for one.
 fn waiting_for_its_turn(time: Duration) -> Bench {
     let mut bench = Bench::held(2, &[1, 1]);
     bench.ask(3, 1);
@@ -344,7 +344,7 @@ fn who_holds_nothing_gets_the_place_of_the_pool_that_serves_longest() {
     assert_eq!(bench.reclaim(&[served(3 * TURN), served(2 * TURN)]), [give_up(1, 1)]);
     let early = TURN - Duration::from_nanos(1);
     assert_eq!(bench.reclaim(&[served(early), served(TURN)]), [give_up(2, 1)]);
-    assert_eq!(bench.reclaim(&[served(early), served(early)]), [], "they have just begun");
+    assert_eq!(bench.reclaim(&[served(early), served(early)]), [], "the workers have just begun");
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn a_turn_comes_after_a_while_and_to_who_holds_nothing() {
     let mut bench = waiting_for_its_turn(Duration::ZERO);
     bench.ask(3, 2);
     bench.wait(9 * TURN);
-    assert_eq!(bench.reclaim(&[long(&bench), long(&bench)]).len(), 1, "its second wish is not its turn");
+    assert_eq!(bench.reclaim(&[long(&bench), long(&bench)]).len(), 1, "its second request is not its turn");
 }
 
 // N6
@@ -377,7 +377,7 @@ fn floors_are_given_up_to_nobody() {
     let last = Holding { idle: vec![bench.now], ..floor(1) };
     assert_eq!(bench.reclaim(&[last]), [evict(1)]);
     let one_idle = Holding { idle: vec![bench.now], ..floor(2) };
-    assert_eq!(bench.reclaim(&[one_idle]), [evict(1), give_up(1, 1)], "two in all");
+    assert_eq!(bench.reclaim(&[one_idle]), [evict(1), give_up(1, 1)], "two workers in all");
 }
 
 // Bookkeeping

@@ -1,170 +1,171 @@
-//! What goes into a pool and what comes out: plain data.
+//! Input and output of a pool: plain data.
 
 use std::time::{Duration, Instant};
 
 use crate::model::{InvocationId, WorkerId};
 
-/// The caps a pool keeps to.
+/// Limits of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most workers at once. At least 1; 0 is taken as 1.
+    /// Most workers at once. At least 1; 0 counts as 1.
     pub workers_max: usize,
-    /// Most invocations that one worker runs at once. At least 1; 0 is taken as 1.
+    /// Most invocations that one worker runs at once. At least 1; 0 counts as 1.
     pub concurrency: usize,
-    /// Most invocations that run at once. At least 1; 0 is taken as 1.
+    /// Most invocations that run at once. At least 1; 0 counts as 1.
     pub executions_max: usize,
     /// Most callers that wait beyond those for whom there could be a slot.
     pub queue_max: usize,
-    /// The floor: workers that idle expiry leaves alive. Where it exceeds `workers_max`, that holds.
+    /// The floor: workers that idle expiry leaves alive. At most `workers_max` of them count.
     pub workers_min: usize,
-    /// How long a worker stays idle before a `Tick` may stop it.
+    /// Idle time after which a `Tick` may stop a worker.
     pub idle_timeout: Duration,
-    /// Invocations after which a worker is worn; 0 for no bound. Up to a tenth less, by the worker.
+    /// Invocations after which a worker is worn; 0 for no limit. Each worker's own limit is up to a tenth lower.
     pub requests_max: u64,
-    /// Time after which a worker is worn; zero for no bound. Up to a tenth less, by the worker.
+    /// Age at which a worker is worn; zero for no limit. Each worker's own limit is up to a tenth lower.
     pub age_max: Duration,
 }
 
-/// What happened.
+/// Input to the pool's state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// A caller wants a worker.
     Invoke(InvocationId),
-    /// A caller that may still wait has left.
+    /// A caller that may still be waiting has left.
     Cancel(InvocationId),
-    /// The node has a place for a worker that was asked for.
+    /// The node has a place for a worker that the pool asked for.
     Granted(WorkerId),
     /// A start succeeded.
     Ready(WorkerId),
     /// A start failed and its process is gone. No worker starts for callers until the back-off has passed.
     StartFailed(WorkerId),
-    /// An invocation of the worker is over and it can take another.
+    /// An invocation of the worker has ended, and the worker can take another.
     Release(WorkerId),
-    /// An invocation of the worker is given up and will not end there: the worker takes no other, and stops when those
-    /// it runs besides are over.
+    /// An invocation of the worker is given up and will not end there: the worker takes no other, and stops when its
+    /// remaining invocations are over.
     Abandon(WorkerId),
     /// The worker must die now, whatever it runs.
     Kill(WorkerId),
-    /// The worker takes no more invocations, and stops when those it runs are over: its event loop is held up.
+    /// The worker takes no more invocations, and stops when its current ones are over: its event loop is blocked.
     Retire(WorkerId),
-    /// The worker shall be replaced when another is ready to take its place.
+    /// The worker must be replaced once another is ready to take its place.
     Worn(WorkerId),
-    /// The process is gone, whatever it was doing. If it was busy, its callers know from the broken exchange, so the
-    /// pool fails nobody.
+    /// The process has exited, in whatever state it was. If it was busy, its callers learn that from the broken
+    /// exchange, so the pool fails no caller.
     Exited(WorkerId),
-    /// Have at least this many workers alive, within `workers_max`, also if the latest start failed just now.
+    /// Keep at least this many workers alive, within `workers_max`, even if the latest start has just failed.
     Warm(usize),
     /// The limits changed.
     SetLimits(Limits),
-    /// The node needs a place: the worker that is idle longest stops, unless the floor needs it.
+    /// The node needs a place: the longest-idle worker stops, unless the floor needs it.
     Evict,
-    /// The node needs places: as many workers stop instead of taking their next invocation, down to the floor. Replaces
-    /// what was said before.
+    /// The node needs places: this many workers stop instead of taking their next invocation, down to the floor.
+    /// Replaces the number set before.
     Yield(usize),
-    /// No more work: waiting callers fail, idle and starting workers stop, busy ones finish and then stop.
+    /// The pool takes no more work: waiting callers fail, idle and starting workers stop, busy ones finish and then
+    /// stop.
     Close,
-    /// Time passed.
+    /// Time has passed.
     Tick,
 }
 
-/// What the holder of the pool must now do.
+/// Output of the pool, to be performed by its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
     /// Ask the node for a place for a worker.
     Ask {
-        /// Which.
+        /// Worker that needs the place.
         worker: WorkerId,
-        /// Whether another goes when this one is ready.
+        /// Whether another worker stops when this one is ready.
         replaces: bool,
     },
-    /// Give the place back, or the wish for one: the worker is forgotten and was never started.
+    /// Return the place, or withdraw the request for it: the worker is forgotten and was never started.
     Withdraw(WorkerId),
-    /// Start a process under this id, in the place that was granted.
+    /// Start a process under this id, in the granted place.
     Start(WorkerId),
     /// Hand the invocation to the worker.
     Dispatch {
-        /// Has one slot reserved for this invocation.
+        /// Worker with a slot reserved for this invocation.
         worker: WorkerId,
-        /// Was waiting longest.
+        /// Invocation that waited longest.
         invocation: InvocationId,
     },
-    /// End the process at once: it runs no invocation that anybody waits for.
+    /// End the process at once: no caller waits for anything that it runs.
     Stop(WorkerId),
     /// Tell the caller that no worker takes its invocation.
     Fail {
-        /// Whose caller to tell.
+        /// Invocation whose caller to tell.
         invocation: InvocationId,
-        /// Why.
+        /// Reason for the failure.
         reason: Failure,
     },
 }
 
-/// Why no worker takes an invocation.
+/// Reason why no worker takes an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// As many callers wait as may.
+    /// The queue is full.
     QueueFull,
-    /// The latest start failed, no worker may start yet, and none is alive that could serve it.
+    /// The latest start failed, no worker may start yet, and none is alive that could serve the invocation.
     StartFailed,
     /// The pool is closed.
     Closed,
 }
 
-/// How many workers are in each state, and how many callers wait.
+/// Workers in each state, and waiting callers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Workers that wait for a place on the node.
     pub planned: usize,
     /// Processes that are not ready yet.
     pub starting: usize,
-    /// Workers without a call.
+    /// Workers without an invocation.
     pub idle: usize,
-    /// Workers with a call that may take more.
+    /// Workers with an invocation; they may take more.
     pub busy: usize,
-    /// Workers that finish what they run and then stop.
+    /// Workers that finish their invocations and then stop.
     pub retiring: usize,
     /// Processes told to end.
     pub stopping: usize,
-    /// Invocations that the busy ones run.
+    /// Invocations that run in the busy workers.
     pub running: usize,
-    /// Callers without a worker, those for whom one is starting included.
+    /// Callers without a worker, including those whose worker is starting.
     pub queued: usize,
 }
 
 impl Counts {
-    /// Workers that serve callers who wait, or will.
+    /// Returns the number of workers that serve waiting callers now or will do so.
     pub fn alive(&self) -> usize {
         self.planned + self.starting + self.ready()
     }
 
-    /// Workers that serve.
+    /// Returns the number of workers that serve.
     pub fn ready(&self) -> usize {
         self.idle + self.busy
     }
 
-    /// Places on the node that become free without a decision.
+    /// Returns the number of places on the node that become free without a decision.
     pub fn leaving(&self) -> usize {
         self.retiring + self.stopping
     }
 }
 
-/// What the node must know of a pool to take a place from it.
+/// Holdings of a pool, from which the node decides whether to take a place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holding {
     /// Workers that serve.
     pub ready: usize,
-    /// How many of them it may lose before it is at its floor.
+    /// Ready workers above the floor.
     pub spare: usize,
-    /// Since when those are idle that may go, the longest first.
+    /// Idle start times of the workers that may go, longest-idle first.
     pub idle: Vec<Instant>,
-    /// Since when the worker that has served longest does. One that replaced another goes on with its time: else a pool
-    /// that recycles often would never have had its turn.
+    /// Time since which the longest-serving worker has served. A replacement inherits the time of its predecessor:
+    /// otherwise a pool that recycles often would never have to give up its turn.
     pub serving_since: Option<Instant>,
     /// Places that become free without another decision.
     pub leaving: usize,
-    /// How many of them are about to: the others finish what they run first, which may take long.
+    /// Number of `leaving` workers that exit soon: the others finish their invocations first, which may take long.
     pub stopping: usize,
-    /// How many of its busy workers it was told to give up.
+    /// Busy workers that the pool was told to give up.
     pub yielding: usize,
 }

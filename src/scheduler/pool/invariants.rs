@@ -1,11 +1,11 @@
-//! What holds for a pool after every event, so that a debug build stops where it went wrong.
+//! Asserts the pool's invariants after every event, so that a debug build stops where it went wrong.
 
 use std::time::Instant;
 
 use super::{Pool, Purpose};
 
 impl Pool {
-    /// Panics where one does not hold.
+    /// Panics if an invariant is violated.
     pub(super) fn assert_invariants(&self, now: Instant) {
         let counts = self.counts();
         let (queued, alive) = (counts.queued, counts.alive());

@@ -1,4 +1,4 @@
-//! The workers of a pool, each in one state, and the questions its decisions ask about them.
+//! The workers of a pool, each in one state, and the queries that its decisions need.
 
 use super::{Counts, Limits};
 use crate::model::WorkerId;
@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Which invocations a busy worker has is known to their callers, and decides nothing here.
+/// State of a worker. Only a number of invocations is kept for a busy one: their callers know which, and no decision
+/// depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WorkerState {
-    /// It waits for a place on the node; there is no process.
+    /// Waits for a place on the node; has no process.
     Planned {
         purpose: Purpose,
     },
@@ -26,35 +27,35 @@ pub(super) enum WorkerState {
         running: usize,
         tenure: Tenure,
     },
-    /// Takes no more invocations, and stops when those it runs are over.
+    /// Takes no more invocations, and stops when its current ones are over.
     Retiring {
         running: usize,
     },
     Stopping,
 }
 
-/// What a start is for.
+/// Purpose of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Callers that wait.
+    /// To serve waiting callers.
     Callers,
-    /// The floor.
+    /// To fill the floor.
     Floor,
-    /// A wish, which the breaker does not hold up.
+    /// To fulfil a wish, which the breaker does not delay.
     Wish,
-    /// To take the place of this one, which is worn.
+    /// To replace this worn worker.
     Replace(WorkerId),
 }
 
-/// A worker's service since it was ready.
+/// Service of a worker since it was ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tenure {
     ready_at: Instant,
-    /// When the first of those that have replaced each other became ready.
+    /// Time when the first worker of this chain of replacements became ready.
     serving_since: Instant,
     /// Invocations that have ended in it.
     served: u64,
-    /// It shall be replaced.
+    /// Whether it must be replaced.
     pub(super) worn: bool,
 }
 
@@ -63,28 +64,29 @@ impl Tenure {
         Self { ready_at, serving_since: ready_at, served: 0, worn: false }
     }
 
-    /// Of a worker that takes the place of another.
+    /// Makes the tenure of a worker that replaces another.
     pub(super) fn in_place_of(old: Tenure, ready_at: Instant) -> Self {
         Self { serving_since: old.serving_since, ..Self::new(ready_at) }
     }
 
-    /// After another invocation.
+    /// Returns the tenure after another invocation.
     pub(super) fn after_call(mut self, id: WorkerId, limits: &Limits) -> Self {
         self.served += 1;
         self.worn |= limits.requests_max > 0 && self.served >= early(limits.requests_max, id);
         self
     }
 
-    /// Whether its time is over.
+    /// Whether the worker has reached its maximum age.
     fn is_old(&self, id: WorkerId, limits: &Limits, now: Instant) -> bool {
         let age_max = Duration::from_millis(early(limits.age_max.as_millis() as u64, id));
         !limits.age_max.is_zero() && now.saturating_duration_since(self.ready_at) >= age_max
     }
 }
 
-/// Up to a tenth less than a limit, by the worker's id: workers that came together are not worn together.
+/// Lowers a limit by up to a tenth, depending on the worker's id: workers that started together do not wear out
+/// together.
 fn early(limit: u64, id: WorkerId) -> u64 {
-    // The golden ratio spreads ids that follow each other.
+    // Multiplying by the golden ratio spreads consecutive ids.
     let spread = id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     (limit - u64::from(spread as u32 % 1_000) * (limit / 10) / 1_000).max(1)
 }
@@ -98,24 +100,24 @@ impl Purpose {
     }
 }
 
-/// What there is in a pool.
+/// Summary of a pool's workers.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Survey {
     pub(super) counts: Counts,
-    /// The worker that is being replaced, and the one that comes for it.
+    /// The worn worker that is being replaced, and its replacement.
     pub(super) replacement: Option<(WorkerId, WorkerId)>,
     /// Whether a worker is worn.
     pub(super) is_worn: bool,
 }
 
 impl Survey {
-    /// Those alive, a worn worker and the one that comes for it counted as one.
+    /// Returns the number of workers alive; a worn worker and its replacement count as one.
     pub(super) fn lasting(&self) -> usize {
         self.counts.alive() - usize::from(self.replacement.is_some())
     }
 }
 
-/// The workers, by id and so by age.
+/// The workers by id, which is also the order of their age.
 #[derive(Debug, Default)]
 pub(super) struct Members(BTreeMap<WorkerId, WorkerState>);
 
@@ -140,7 +142,7 @@ impl Members {
         self.survey().counts
     }
 
-    /// What there is, in one pass.
+    /// Summarizes all workers in one pass.
     pub(super) fn survey(&self) -> Survey {
         let mut survey = Survey::default();
         let counts = &mut survey.counts;
@@ -170,7 +172,8 @@ impl Members {
         survey
     }
 
-    /// The idle workers; the greatest is the one used most recently, by id where the clock cannot tell.
+    /// Returns the idle workers with the time since when they are idle. The greatest is the one used most recently, by
+    /// id where the times are equal.
     pub(super) fn idle(&self) -> impl Iterator<Item = (Instant, WorkerId)> {
         self.0.iter().filter_map(|(id, state)| match state {
             WorkerState::Idle { since, .. } => Some((*since, *id)),
@@ -178,7 +181,8 @@ impl Members {
         })
     }
 
-    /// The worker for the next call: the idle one used most recently, else the busy one with the most room.
+    /// Returns the worker for the next invocation: the most recently used idle one, else the busy one with the most
+    /// room.
     pub(super) fn with_room(&self, concurrency: usize) -> Option<WorkerId> {
         if let Some((_, id)) = self.idle().max() {
             return Some(id);
@@ -193,15 +197,15 @@ impl Members {
         busy.min().map(|(_, _, id)| id)
     }
 
-    /// The newest worker that waits for a place, for a purpose that is asked for.
+    /// Returns the newest planned worker whose purpose satisfies the predicate.
     pub(super) fn newest_planned(&self, is_asked_for: impl Fn(Purpose) -> bool) -> Option<WorkerId> {
         let mut newest_first = self.0.iter().rev();
         let is_it = |state: &WorkerState| matches!(state, WorkerState::Planned { purpose } if is_asked_for(*purpose));
         newest_first.find(|(_, state)| is_it(state)).map(|(id, _)| *id)
     }
 
-    /// Counts planned workers towards so many alive for a purpose that lasts, the oldest first: they stay when the
-    /// callers leave whom they were for.
+    /// Assigns planned workers, the oldest first, to a lasting purpose until `alive_min` workers count for it: they
+    /// then stay when the callers that they were planned for leave.
     pub(super) fn adopt(&mut self, (alive_min, purpose): (usize, Purpose)) {
         if alive_min == 0 {
             return;
@@ -218,7 +222,7 @@ impl Members {
         }
     }
 
-    /// Leaves to the callers what is planned for the floor.
+    /// Turns workers planned for the floor into workers planned for callers.
     pub(super) fn give_up_floor(&mut self) {
         for state in self.0.values_mut() {
             if let WorkerState::Planned { purpose: purpose @ Purpose::Floor } = state {
@@ -227,7 +231,7 @@ impl Members {
         }
     }
 
-    /// How many processes come to replace a worn one: one at most.
+    /// Returns the number of processes starting as replacements: at most one.
     pub(super) fn replacements_starting(&self) -> usize {
         let is_it = |it: &&WorkerState| matches!(it, WorkerState::Starting { purpose: Purpose::Replace(_), .. });
         self.0.values().filter(is_it).count()
@@ -246,13 +250,13 @@ impl Members {
         })
     }
 
-    /// The worn worker that has served longest.
+    /// Returns the worn worker that has served longest.
     pub(super) fn first_worn(&self) -> Option<WorkerId> {
         let worn = self.tenures().filter(|(_, tenure)| tenure.worn);
         worn.min_by_key(|(id, tenure)| (tenure.ready_at, *id)).map(|(id, _)| id)
     }
 
-    /// Marks those whose time is over.
+    /// Marks workers that have reached their maximum age as worn.
     pub(super) fn wear_old(&mut self, limits: &Limits, now: Instant) {
         if limits.age_max.is_zero() {
             return;
@@ -264,7 +268,7 @@ impl Members {
         }
     }
 
-    /// Marks one.
+    /// Marks one worker as worn.
     pub(super) fn wear(&mut self, id: WorkerId) {
         if let Some(WorkerState::Idle { tenure, .. } | WorkerState::Busy { tenure, .. }) = self.0.get_mut(&id) {
             tenure.worn = true;
@@ -278,7 +282,7 @@ impl Members {
         })
     }
 
-    /// Since when the worker that has served longest does, with those that it replaced.
+    /// Returns the time since which the longest-serving worker has served, including the workers that it replaced.
     pub(super) fn serving_since(&self) -> Option<Instant> {
         self.tenures().map(|(_, tenure)| tenure.serving_since).min()
     }

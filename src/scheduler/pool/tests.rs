@@ -1,4 +1,4 @@
-//! One test per rule of the pool, by theme. The random ones are in `properties`.
+//! One test per rule of the pool, by theme. The random tests are in `properties`.
 
 use std::time::Duration;
 
@@ -65,22 +65,22 @@ fn fail(invocation: u128, reason: Failure) -> Action {
 struct Bench {
     pool: Pool,
     now: Instant,
-    /// Whether the node has a place for whoever asks: then what comes back tells of starts and not of places.
+    /// Whether the node has a place for every request: the returned actions then show starts and not places.
     is_rich: bool,
 }
 
 impl Bench {
-    /// On a node that has a place for everybody.
+    /// Makes a pool on a node with a place for every request.
     fn new(limits: Limits) -> Bench {
         Bench { pool: Pool::new(limits), now: Instant::now(), is_rich: true }
     }
 
-    /// On a node that gives a place only when the test says so.
+    /// Makes a pool on a node that gives a place only when the test says so.
     fn poor(limits: Limits) -> Bench {
         Bench { is_rich: false, ..Bench::new(limits) }
     }
 
-    /// A pool with this many idle workers: 1 is the one used least recently.
+    /// Makes a pool with this many idle workers; worker 1 is the least recently used.
     fn warm(limits: Limits, workers: u64) -> Bench {
         let mut bench = Bench::new(limits);
         bench.on(Event::Warm(workers as usize));
@@ -91,7 +91,7 @@ impl Bench {
         bench
     }
 
-    /// The same, and from now on the node gives a place only when the test says so.
+    /// Makes a warm pool whose node from now on gives a place only when the test says so.
     fn warm_then_poor(limits: Limits, workers: u64) -> Bench {
         Bench { is_rich: false, ..Bench::warm(limits, workers) }
     }
@@ -180,7 +180,7 @@ impl Bench {
         self.pool.counts().retiring
     }
 
-    /// `[starting, idle, busy, stopping, queued]`
+    /// Returns `[starting, idle, busy, stopping, queued]`.
     fn counts(&self) -> [usize; 5] {
         let counts = self.pool.counts();
         [counts.starting, counts.idle, counts.busy, counts.stopping, counts.queued]

@@ -1,14 +1,14 @@
-//! How a worker goes from one state to the next; see the picture in the pool's documentation.
+//! Transitions of a worker between states; see the diagram in the pool's documentation.
 
 use super::*;
 
 impl Pool {
-    /// The node has a place for a planned worker. The breaker may have opened while it waited.
+    /// Handles a place granted for a planned worker. The breaker may have opened during the wait.
     pub(super) fn start(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
         let purpose = match self.workers.get(id) {
             Some(WorkerState::Planned { purpose }) => purpose,
             Some(_) => return,
-            // It was withdrawn while the node decided: the place goes back.
+            // The worker was withdrawn while the node decided, so the place goes back.
             None => return actions.push(Action::Withdraw(id)),
         };
         if purpose == Purpose::Wish || self.counts().starting < self.breaker.starting_max(now) {
@@ -19,7 +19,7 @@ impl Pool {
         }
     }
 
-    /// A start has succeeded. The worker that this one replaces takes no more calls.
+    /// Handles a successful start. The worker that this one replaces takes no more invocations.
     pub(super) fn ready(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
         let Some(WorkerState::Starting { purpose, .. }) = self.workers.get(id) else { return };
         self.breaker.record_success();
@@ -40,7 +40,8 @@ impl Pool {
         self.workers.set(id, WorkerState::Idle { since, tenure });
     }
 
-    /// An invocation is over. The worker is kept for the next, unless it retires or the node wants its place.
+    /// Handles the end of an invocation. The worker is kept for the next, unless it retires or the node wants its
+    /// place.
     pub(super) fn release(&mut self, id: WorkerId, now: Instant, actions: &mut Vec<Action>) {
         match self.workers.get(id) {
             Some(WorkerState::Busy { running, .. })
@@ -62,7 +63,7 @@ impl Pool {
         }
     }
 
-    /// Forgets a worker that is gone. One that was starting has failed to, and one that is planned has no process.
+    /// Forgets a worker that is gone. For a starting one this is a failed start; a planned one has no process.
     pub(super) fn remove(&mut self, id: WorkerId, now: Instant) {
         match self.workers.get(id) {
             Some(WorkerState::Planned { .. }) => return,
@@ -72,7 +73,8 @@ impl Pool {
         self.workers.remove(id);
     }
 
-    /// The worn worker is gone before another has come for it: one that starts will serve as any other.
+    /// Handles the loss of a worn worker before its replacement was ready: a starting replacement will serve like any
+    /// other worker.
     pub(super) fn replaces_nobody(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
         match self.workers.get(id) {
             Some(WorkerState::Starting { since, .. }) => {
@@ -99,7 +101,7 @@ impl Pool {
         actions.push(Action::Stop(id));
     }
 
-    /// Lets a worker go that is not needed, and with it the one that was to replace it.
+    /// Retires a worker that is not needed, along with its planned or starting replacement.
     pub(super) fn give_up(&mut self, id: WorkerId, running: usize, actions: &mut Vec<Action>) {
         self.retire(id, running, actions);
         if let Some((_, new)) = self.workers.survey().replacement.filter(|(old, _)| *old == id) {
@@ -110,7 +112,7 @@ impl Pool {
         }
     }
 
-    /// Lets a worker finish what it runs.
+    /// Lets a worker finish its invocations and then stop.
     pub(super) fn retire(&mut self, id: WorkerId, running: usize, actions: &mut Vec<Action>) {
         if running == 0 {
             self.stop(id, actions);

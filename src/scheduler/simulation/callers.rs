@@ -1,4 +1,4 @@
-//! Those who call, and what becomes of their calls.
+//! Callers and the fate of their invocations.
 
 use super::{
     super::pool::Event,
@@ -8,11 +8,11 @@ use super::{
 use crate::model::WorkerId;
 use std::time::Duration;
 
-/// Workers that are tried for a call which none of them got.
+/// Most workers tried for one invocation that none of them received.
 const HAND_OVER_TRIES: usize = 5;
 
 impl World {
-    /// Callers come, and it is decided when the next do.
+    /// Lets callers arrive and schedules the next arrivals.
     pub(super) fn arrive(&mut self, function: usize) {
         if self.is_calm || self.functions[function].is_deleted {
             return;
@@ -59,14 +59,14 @@ impl World {
         }
     }
 
-    /// A worker is there for it, unless that has just died; the caller is, unless it has just left.
+    /// Begins an invocation in its worker, unless the worker has just died or the caller has just left.
     pub(super) fn begin_call(&mut self, call: usize, worker: WorkerId) {
         let pool = self.calls[call].pool;
         if self.calls[call].state != CallState::Running(worker) {
             return;
         }
         self.calls[call].tries += 1;
-        // Whoever waited leaves the queue when it has what it waited for, which is no news.
+        // A caller leaves the queue when it gets its worker, so this is no news to the pool.
         self.apply(pool, Event::Cancel(invocation_id(call)));
         if self.calls[call].state != CallState::Running(worker) {
             return;
@@ -82,7 +82,7 @@ impl World {
         self.serve(call, worker);
     }
 
-    /// The worker was dead already: another one is tried.
+    /// Handles a worker that was dead already: another one is tried.
     fn not_sent(&mut self, call: usize, worker: WorkerId) {
         self.take_out(call, worker);
         self.apply(self.calls[call].pool, Event::Kill(worker));
@@ -93,7 +93,7 @@ impl World {
         }
     }
 
-    /// Decides what becomes of a call in its worker.
+    /// Decides the fate of an invocation in its worker.
     fn serve(&mut self, call: usize, worker: WorkerId) {
         let (pool, tries) = (self.calls[call].pool, self.calls[call].tries);
         let workload = self.workload(pool);
@@ -124,7 +124,7 @@ impl World {
         self.processes.get_mut(&key).expect("it serves")
     }
 
-    /// The worker that a call runs in, if it is still that attempt.
+    /// Returns the worker that an invocation runs in, if this is still the same attempt.
     fn worker_of(&self, call: usize, tries: usize) -> Option<WorkerId> {
         match self.calls[call].state {
             CallState::Running(worker) if self.calls[call].tries == tries => Some(worker),
@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// A handler is through, unless its event loop is held up.
+    /// Ends a handler, unless its event loop is blocked.
     pub(super) fn call_ends(&mut self, call: usize, tries: usize) {
         let Some(worker) = self.worker_of(call, tries) else { return };
         let key = (self.calls[call].pool, worker);
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// The worker can take another call.
+    /// Ends an invocation whose worker can take another.
     fn over(&mut self, call: usize, worker: WorkerId) {
         let pool = self.calls[call].pool;
         self.take_out(call, worker);
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// A call has taken too long. A worker that runs nothing else is ended; another gets a moment.
+    /// Handles an invocation past its deadline. A worker that runs nothing else is killed; any other gets a moment.
     pub(super) fn deadline(&mut self, call: usize, tries: usize) {
         let Some(worker) = self.worker_of(call, tries) else { return };
         let pool = self.calls[call].pool;
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// The moment is over: a worker that answers is retired, one that does not is ended.
+    /// Handles the end of that moment: a responsive worker is retired, any other is killed.
     pub(super) fn grace_over(&mut self, call: usize, tries: usize) {
         let Some(worker) = self.worker_of(call, tries) else { return };
         let pool = self.calls[call].pool;
@@ -204,14 +204,16 @@ impl World {
         }
     }
 
-    /// In the end nobody gives up waiting, or it would hide that nobody serves; unless nobody can.
+    /// Handles a caller's time limit. In the calm phase callers wait on, since leaving would hide that no worker
+    /// serves; unless none can.
     pub(super) fn queue_timeout(&mut self, call: usize) {
         if !self.is_calm || !self.has_room_for_all() {
             self.leave(call);
         }
     }
 
-    /// A caller goes. If it waited, that is its end; if its call runs, the worker is free when the handler is through.
+    /// Lets a caller leave. If it was waiting, its invocation ends; if its invocation runs, the worker is free when the
+    /// handler has ended.
     fn leave(&mut self, call: usize) {
         self.calls[call].has_left |= self.calls[call].state == CallState::Waiting || !self.is_calm;
         if self.calls[call].state == CallState::Waiting {
@@ -222,7 +224,7 @@ impl World {
         }
     }
 
-    /// A call has ended. Whoever is greedy comes again.
+    /// Ends an invocation. A greedy caller comes again.
     pub(super) fn end(&mut self, call: usize, end: End) {
         let function = self.calls[call].function;
         self.check_not_over(call);

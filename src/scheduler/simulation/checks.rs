@@ -1,4 +1,4 @@
-//! What holds, whatever happens: the invariants S1 to S12 of the [simulation](super).
+//! Checks of the invariants S1 to S12 of the [simulation](super).
 
 use super::{
     super::{
@@ -15,55 +15,55 @@ use std::{
     time::Duration,
 };
 
-/// What takes a look at every pool is done once in so many happenings.
+/// Interval, in happenings, of checks that look at every pool.
 const LOOK_AT_ALL_EVERY: u64 = 8;
 
-/// Events that lead to each other at the same time: more never end.
+/// Limit on events that cause each other at the same time: a longer chain would never end.
 const DEPTH_MAX: usize = 100;
 
-/// What is remembered about the node.
+/// History of the node that the checks need.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// Who asks, and whether for a replacement.
+    /// Open requests, and whether each is for a replacement.
     asks: BTreeMap<Key, bool>,
-    /// Wishes that were given up.
+    /// Withdrawn requests.
     withdrawn: BTreeSet<Key>,
-    /// Those of them that the node heard of only then. They go when they are granted.
+    /// Withdrawn requests that reached the node only after the withdrawal. They go when they are granted.
     ghosts: BTreeSet<Key>,
-    /// Events that led to the one at hand.
+    /// Length of the chain of events up to the current one.
     pub(super) depth: usize,
     happenings: u64,
     /// Places that were held when the cap was lowered.
     pub(super) ceiling: usize,
-    /// When the memory was measured last.
+    /// Workers' memory at the last measurement.
     memory: u64,
-    /// Ticks at which there was too much memory and somebody idle, since a worker was stopped.
+    /// Ticks with too much memory and an idle worker since a worker was last stopped.
     over: usize,
 }
 
-/// What is remembered about a pool.
+/// History of a pool that the checks need.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
-    /// Since when it has had callers and held nothing.
+    /// Time since which it has had callers and held no place.
     hungry_since: Option<Duration>,
-    /// It has a worker for a rollback, and none of its workers has died.
+    /// Whether it has a worker for a rollback, and none of its workers has died.
     is_kept: bool,
     failing: Option<Failing>,
 }
 
-/// The starts of a pool since the first one failed.
+/// Starts of a pool since the first one failed.
 #[derive(Debug)]
 struct Failing {
     since: Duration,
     starts: usize,
-    /// Starts that somebody wished for.
+    /// Starts that were wished for.
     wished: usize,
 }
 
-/// The back-off after each failure in a row, the last for all that follow.
+/// Back-off after each consecutive failure; the last value applies to all further ones.
 const BACK_OFF_MS: [u64; 9] = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000];
 
-/// How many starts the back-off allows in a time.
+/// Returns how many starts the back-off allows within a time.
 fn starts_allowed(time: Duration) -> usize {
     let back_offs = BACK_OFF_MS.iter().chain(std::iter::repeat(&BACK_OFF_MS[8]));
     let mut sum = Duration::ZERO;
@@ -76,7 +76,7 @@ fn starts_allowed(time: Duration) -> usize {
 }
 
 impl World {
-    /// S1, S2 and S3.
+    /// Checks S1, S2 and S3.
     pub(super) fn check_dispatch(&mut self, pool: usize, worker: WorkerId, call: usize) {
         let is_its_pool = self.calls[call].pool == pool;
         assert!(is_its_pool && self.calls[call].state == CallState::Waiting, "S1: call {call} does not wait");
@@ -91,7 +91,7 @@ impl World {
         assert!(process.running.len() < limits.concurrency.max(1), "S2: worker {worker} of pool {pool} is full");
     }
 
-    /// S1.
+    /// Checks S1.
     pub(super) fn check_fail(&self, pool: usize, event: Event, call: usize, reason: Failure) {
         let (it, cell) = (&self.calls[call], &self.cells[pool]);
         assert!(it.pool == pool && it.state == CallState::Waiting, "S1: call {call} does not wait");
@@ -99,8 +99,8 @@ impl World {
             Failure::Closed => assert!(cell.pool.is_closed(), "S1: call {call} fails for a pool that is open"),
             Failure::QueueFull => assert!(matches!(event, Event::Invoke(_)), "S1: call {call} loses its place"),
             Failure::StartFailed => {
-                assert!(cell.checked.failing.is_some(), "S1: call {call} fails for no failed start");
-                assert_eq!(cell.pool.counts().alive(), 0, "S1: call {call} fails although somebody may serve it");
+                assert!(cell.checked.failing.is_some(), "S1: call {call} fails without a failed start");
+                assert_eq!(cell.pool.counts().alive(), 0, "S1: call {call} fails although a worker may serve it");
             }
         }
     }
@@ -109,10 +109,10 @@ impl World {
         assert!(!matches!(self.calls[call].state, CallState::Over(_)), "S1: call {call} ends twice");
     }
 
-    /// S5.
+    /// Checks S5.
     pub(super) fn check_stop(&mut self, pool: usize, event: Event, worker: WorkerId) {
         let Some(process) = self.processes.get(&(pool, worker)) else {
-            panic!("S3: worker {worker} of pool {pool} is stopped and does not exist");
+            panic!("S3: worker {worker} of pool {pool} is stopped but does not exist");
         };
         assert!(!process.is_stopped, "S3: worker {worker} of pool {pool} is stopped twice");
         let is_cut = !process.running.is_empty() && event != Event::Kill(worker);
@@ -121,17 +121,17 @@ impl World {
         if let Phase::Ordered | Phase::InLine | Phase::Starting = process.phase
             && let Some(failing) = &mut self.cells[pool].checked.failing
         {
-            // A start that is given up says nothing.
+            // A cancelled start says nothing about the version.
             failing.starts = failing.starts.saturating_sub(1);
         }
     }
 
-    /// S9: what happens comes to an end.
+    /// Checks S9: chains of events end.
     pub(super) fn check_depth(&self) {
         assert!(self.watch.depth <= DEPTH_MAX, "S9: events lead to each other for ever");
     }
 
-    /// S4: what the node is told. Between a decision and that, the wish may have been given up.
+    /// Checks S4 for requests. A request may be withdrawn between the decision and its arrival at the node.
     pub(super) fn note_ask(&mut self, key: Key, replaces: bool) {
         self.watch.asks.insert(key, replaces);
         if self.watch.withdrawn.contains(&key) {
@@ -144,20 +144,20 @@ impl World {
         self.watch.withdrawn.insert(key);
     }
 
-    /// S4: what the node gives.
+    /// Checks S4 for grants.
     pub(super) fn check_grant(&mut self, pool: usize, worker: WorkerId) {
         self.watch.ghosts.remove(&(pool, worker));
         let Some(replaces) = self.watch.asks.remove(&(pool, worker)) else {
-            panic!("S4: pool {pool} gets a place for worker {worker} and has not asked");
+            panic!("S4: pool {pool} gets a place for worker {worker} without a request");
         };
         let (held, caps) = (self.node.held(), self.node.caps());
         let max = caps.workers_max.max(1) + usize::from(replaces);
-        assert!(held <= max, "S4: {held} places are held and there are {max}");
+        assert!(held <= max, "S4: {held} places are held of at most {max}");
         let memory = self.watch.memory + START_BYTES;
-        assert!(held == 1 || memory <= caps.memory_max, "S4: a place is given and there is no memory");
+        assert!(held == 1 || memory <= caps.memory_max, "S4: a place is given without memory for it");
     }
 
-    /// After each event of a pool.
+    /// Checks a pool after each event.
     pub(super) fn check_event(&mut self, pool: usize, event: Event, before: Counts, actions: &[Action]) {
         let after = self.cells[pool].pool.counts();
         assert_eq!(after.queued, self.cells[pool].waiting, "S1: callers of pool {pool}");
@@ -169,7 +169,7 @@ impl World {
         checked.hungry_since = is_hungry.then(|| checked.hungry_since.unwrap_or(elapsed));
     }
 
-    /// S6 and S10.
+    /// Checks S6 and S10.
     fn check_floor(&mut self, pool: usize, event: Event, before: Counts, after: Counts) {
         let (floor, now) = (self.cells[pool].floor(), self.now());
         let is_loss = matches!(event, Event::Kill(_) | Event::Exited(_) | Event::Retire(_) | Event::Abandon(_));
@@ -183,20 +183,20 @@ impl World {
         self.check_kept(pool);
     }
 
-    /// S10.
+    /// Checks S10.
     pub(super) fn check_kept(&self, pool: usize) {
         let cell = &self.cells[pool];
         let is_kept = !cell.checked.is_kept || cell.pool.counts().ready() > 0;
         assert!(is_kept, "S10: pool {pool} has lost its worker for a rollback");
     }
 
-    /// A start has failed that nobody had given up.
+    /// Records a failed start that was not cancelled.
     pub(super) fn start_has_failed(&mut self, pool: usize) {
         let since = self.elapsed;
         self.cells[pool].checked.failing.get_or_insert(Failing { since, starts: 0, wished: 0 });
     }
 
-    /// S8.
+    /// Checks S8.
     fn check_starts(&mut self, pool: usize, event: Event, after: Counts, actions: &[Action]) {
         let (elapsed, health) = (self.elapsed, self.cells[pool].pool.health(self.now()));
         let checked = &mut self.cells[pool].checked;
@@ -207,12 +207,12 @@ impl World {
         let held_up = matches!(health, Health::Unhealthy { retry_in, .. } if !retry_in.is_zero());
         assert!(
             !held_up || after.queued == 0 || after.alive() > 0,
-            "S8: nobody may start for who waits in pool {pool}"
+            "S8: a caller waits in pool {pool} although no worker may start"
         );
         let asked = actions.iter().filter(|it| matches!(it, Action::Ask { .. })).count();
         match event {
             Event::Warm(_) | Event::SetLimits(_) => failing.wished += asked,
-            // What is planned beyond the first failure was wished for.
+            // Workers planned in spite of the first failure were wished for.
             Event::StartFailed(_) | Event::Exited(_) if failing.since == elapsed => failing.wished = after.planned,
             _ => {}
         }
@@ -222,7 +222,7 @@ impl World {
         assert!(within, "S8: pool {pool} may have had {allowed} starts: {failing:?}");
     }
 
-    /// S4 and S12, when nothing is under way between pools and node.
+    /// Checks S4 and S12 when nothing is under way between pools and node.
     pub(super) fn check_state(&mut self) {
         let held = self.node.held();
         let max = self.node.caps().workers_max.max(1) + 1;
@@ -232,7 +232,7 @@ impl World {
         if self.pending > 0 {
             return;
         }
-        assert_eq!(self.processes.len(), held, "S4: places without a process");
+        assert_eq!(self.processes.len(), held, "S4: places and processes differ");
         self.watch.happenings += 1;
         if !self.watch.happenings.is_multiple_of(LOOK_AT_ALL_EVERY) {
             return;
@@ -242,21 +242,21 @@ impl World {
         assert_eq!(self.node.asking(), planned + ghosts, "S4: {planned} are planned, {ghosts} were given up too early");
         if !self.is_short {
             let yields = self.cells.iter().position(|it| it.pool.holding().yielding > 0 && !it.pool.is_closed());
-            assert_eq!(yields, None, "S12: a pool gives up places and nobody asks");
+            assert_eq!(yields, None, "S12: a pool gives up places although no pool asks");
         }
     }
 
-    /// S11, before the node knows.
+    /// Checks S11, before the node knows the new measurement.
     pub(super) fn check_memory(&mut self, memory: u64) {
         let has_idle = self.pools().iter().any(|pool| !self.cells[*pool].pool.holding().idle.is_empty());
         let is_going = self.processes.values().any(|it| it.is_stopped || it.phase == Phase::Dying);
         let is_over = memory > self.node.caps().memory_max && has_idle && !is_going;
         self.watch.memory = memory;
         self.watch.over = if is_over { self.watch.over + 1 } else { 0 };
-        assert!(self.watch.over <= 2, "S11: too much memory, and nobody goes: {}", self.picture());
+        assert!(self.watch.over <= 2, "S11: too much memory, and no worker stops: {}", self.picture());
     }
 
-    /// S7.
+    /// Checks S7.
     pub(super) fn check_tick(&mut self) {
         let (elapsed, room) = (self.elapsed, self.room());
         let held_back = room == 0 || self.watch.ceiling > self.node.caps().workers_max + 1;
@@ -268,17 +268,20 @@ impl World {
             if held_back {
                 self.cells[pool].checked.hungry_since = Some(elapsed);
             } else if elapsed - since > bound {
-                panic!("S7: pool {pool} waits for a place since {since:?}, more than {bound:?}: {}", self.picture());
+                panic!(
+                    "S7: pool {pool} has waited for a place since {since:?}, longer than {bound:?}: {}",
+                    self.picture()
+                );
             }
         }
     }
 
-    /// A worker may have less memory than the next one is counted with: several go for one.
+    /// Returns how many workers may have to go for one: a worker may use less memory than a new one is counted with.
     fn memory_factor(&self) -> u32 {
         if self.node.caps().memory_max < u64::MAX / 2 { 3 } else { 1 }
     }
 
-    /// Places that no floor can take; 0 also if the floors can take all memory.
+    /// Returns the number of places that no floor can take; 0 also if the floors can take all memory.
     fn room(&self) -> usize {
         let (mut floors, mut memory) = (0, 0);
         for pool in self.pools() {
@@ -298,7 +301,8 @@ impl World {
         self.room() > 0
     }
 
-    /// How long everything has to come to rest: what goes by itself, and a turn of the node for each who waits.
+    /// Returns the time that everything may take to come to rest: timeouts and back-offs, and a turn of the node for
+    /// each waiting caller.
     pub(super) fn rest_max(&self) -> Duration {
         let waiting: usize = self.cells.iter().map(|it| it.waiting).sum();
         let turns = self.pools().len() + 2 + waiting * 5 / TURN.as_millis() as usize;
@@ -306,7 +310,7 @@ impl World {
         self.scenario.settle() + round * turns as u32 + self.scenario.queue_timeout
     }
 
-    /// S9: nobody waits, and every pool stands at its floor.
+    /// Checks S9: no caller waits, and every pool stands at its floor.
     pub(super) fn is_at_rest(&self) -> bool {
         let has_room = self.has_room_for_all();
         !self.functions.iter().any(|it| it.is_deploying)
@@ -323,19 +327,19 @@ impl World {
             })
     }
 
-    /// S4: nothing holds a place or asks for one.
+    /// Checks S4: no place is held or requested.
     pub(super) fn is_empty(&self) -> bool {
         self.node.held() + self.node.asking() + self.processes.len() + self.pending == 0
     }
 
-    /// S1.
+    /// Checks S1.
     pub(super) fn check_end(&self) {
         let open = self.calls.iter().position(|it| !matches!(it.state, CallState::Over(_)));
         assert_eq!(open, None, "S1: a call has not ended");
         assert_eq!(self.starts_free, self.scenario.starts_max, "a permit to start is lost in the simulation itself");
     }
 
-    /// What there is, for a message.
+    /// Describes the state, for a message.
     pub(super) fn picture(&self) -> String {
         let is_empty = |pool: &usize| self.cells[*pool].pool.counts() == Counts::default();
         let pools = self.pools().into_iter().filter(|it| !is_empty(it)).map(|pool| {

@@ -1,5 +1,5 @@
-//! What the scheduler does around pools and node, step for step as `cell.rs` and `mod.rs` do it: who is told what, in
-//! which order, and what is done about it after the lock is released.
+//! The scheduler's work around pools and node, step by step as in `cell.rs` and `mod.rs`: which events go where, in
+//! which order, and which actions follow once the lock is released.
 
 use super::{
     super::{
@@ -12,7 +12,7 @@ use crate::model::WorkerId;
 use std::time::Duration;
 
 impl World {
-    /// Tells a pool what happened and does what it wants, at once or after what others do meanwhile.
+    /// Passes an event to a pool and performs the resulting actions, at once or after other events.
     pub(super) fn apply(&mut self, pool: usize, event: Event) {
         self.line(Line::Event(pool, event));
         let before = self.cells[pool].pool.counts();
@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    /// What changes under the lock of the pool.
+    /// Applies the part of an action that happens under the lock of the pool.
     fn take_note(&mut self, pool: usize, event: Event, action: Action) {
         match action {
             Action::Start(worker) => {
@@ -53,7 +53,7 @@ impl World {
             }
             Action::Stop(worker) => {
                 self.check_stop(pool, event, worker);
-                // Its process may have ended by itself a moment ago.
+                // The process may have exited by itself a moment ago.
                 if let Some(process) = self.processes.get_mut(&(pool, worker)) {
                     process.is_stopped = true;
                 }
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// What is done once the lock is released.
+    /// Performs the actions that follow once the lock is released.
     pub(super) fn perform(&mut self, pool: usize, actions: Vec<Action>, has_spare: bool) {
         for action in actions {
             match action {
@@ -100,13 +100,13 @@ impl World {
         }
     }
 
-    /// A place, or the wish for one, is given back.
+    /// Returns a place, or withdraws the request for it.
     pub(super) fn left(&mut self, (pool, worker): Key) {
         self.node.left(pool_id(pool), worker);
         self.told_node();
     }
 
-    /// The node may have places to give, or want some back.
+    /// Lets the node give places or take some back.
     pub(super) fn told_node(&mut self) {
         let mut granted: Vec<Key> = Vec::new();
         while let Some((pool, worker)) = self.node.grant() {
@@ -114,7 +114,7 @@ impl World {
             granted.push((pool_of(pool), worker));
         }
         let is_short = self.node.is_short();
-        // Who was told to give places up is told that nobody wants them any more.
+        // Pools that were told to give places up are told that they are no longer wanted.
         let was_short = std::mem::replace(&mut self.is_short, is_short);
         for (pool, worker) in granted {
             match self.cells[pool].forgotten {
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// Has pools give up what others need more.
+    /// Has pools give up places that others need more.
     fn reclaim(&mut self) {
         self.reclaim_wanted = true;
         while self.reclaim_wanted && !self.reclaiming {
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// The pools that are not forgotten.
+    /// Returns the pools that have not been removed.
     pub(super) fn pools(&self) -> Vec<usize> {
         (0..self.cells.len()).filter(|pool| !self.cells[*pool].forgotten).collect()
     }
@@ -171,7 +171,7 @@ impl World {
         self.after(TICK, Happening::Tick);
     }
 
-    /// Workers that hold up several invocations take no more.
+    /// Retires workers that block several invocations, so that they take no more.
     fn retire_blocked(&mut self, pool: usize) {
         if self.cells[pool].settings.concurrency == 1 {
             return;
@@ -183,7 +183,7 @@ impl World {
         }
     }
 
-    /// Workers that have grown are replaced.
+    /// Replaces workers that have grown.
     fn wear(&mut self, pool: usize) {
         for worker in self.ready_workers(pool) {
             if self.processes.get(&(pool, worker)).is_some_and(|it| it.memory > self.workload(pool).memory_soft) {
@@ -197,7 +197,7 @@ impl World {
         of_pool.filter(|(_, it)| it.phase == Phase::Ready).map(|((_, worker), _)| *worker).collect()
     }
 
-    /// How long a worker's event loop has been held up.
+    /// Returns how long a worker's event loop has been blocked.
     pub(super) fn blocked_for(&self, key: Key) -> Option<Duration> {
         let (since, until) = self.processes.get(&key)?.blocked?;
         (self.elapsed < until).then(|| self.elapsed - since)

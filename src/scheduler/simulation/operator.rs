@@ -1,4 +1,4 @@
-//! Those who change something: deployments, rollbacks, settings, caps, warm-ups, deletions; and the end of it all.
+//! Operators: deployments, rollbacks, settings, caps, warm-ups, deletions; and the end of a run.
 
 use super::{
     super::{
@@ -13,7 +13,7 @@ use crate::model::WorkerId;
 use std::time::Duration;
 
 impl World {
-    /// The functions with their first versions, and what sets everything going.
+    /// Creates the functions with their first versions, and schedules the first happenings.
     pub(super) fn populate(&mut self) {
         for workload in self.scenario.functions.clone() {
             let (function, settings) = (self.functions.len(), workload.settings);
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// Somebody changes something.
+    /// Makes a random change.
     pub(super) fn act(&mut self) {
         if self.is_calm {
             return;
@@ -99,7 +99,7 @@ impl World {
         self.begin_bring(function, pool);
     }
 
-    /// The traffic goes back to the version before, which has a worker if it had one and its time is not over.
+    /// Sends the traffic back to the previous version, which has a worker if it had one and its time is not over.
     fn roll_back(&mut self, function: usize) {
         let Some(pool) = self.functions[function].before else { return };
         if self.functions[function].is_deploying || self.functions[function].is_deleted {
@@ -117,7 +117,7 @@ impl World {
         self.bring(pool, count, patience, failures);
     }
 
-    /// Has workers of a version ready, looks again after a while, and moves the traffic when they are.
+    /// Brings workers of a version to ready, checks again after a while, and moves the traffic when they are.
     pub(super) fn bring(&mut self, pool: usize, count: usize, patience: Duration, failures: usize) {
         let failed = self.cells[pool].failures - failures;
         if failed == 0 {
@@ -139,7 +139,8 @@ impl World {
         }
     }
 
-    /// The floors follow the traffic: the live version has the settings', the one before keeps one worker for a while.
+    /// Moves the floors with the traffic: the live version has that of the settings, the previous one keeps one worker
+    /// for a while.
     fn move_traffic(&mut self, function: usize, pool: usize) {
         self.note(|_| format!("the traffic of function {function} goes to version {pool}"));
         let before = self.functions[function].live;
@@ -166,7 +167,7 @@ impl World {
         }
     }
 
-    /// A floor that was for a time has had it.
+    /// Ends a temporary floor.
     pub(super) fn end_floor(&mut self, pool: usize) {
         if matches!(self.cells[pool].floor, Floor::OneUntil(until) if until <= self.now()) {
             self.set_floor(pool, Floor::Nothing);
@@ -200,15 +201,15 @@ impl World {
         }
     }
 
-    /// From now on everything behaves. Everything comes to rest, then falls to nothing, and is gone when it is closed.
+    /// Ends all faults. Everything must come to rest, then shrink to nothing, and be gone once it is closed.
     pub(super) fn calm_down(&mut self) {
         self.is_calm = true;
         self.note(|_| "from now on everything behaves".to_owned());
-        self.play_until_so("S9: not everything comes to rest", Self::is_at_rest);
+        self.play_until_so("S9: the run does not come to rest", Self::is_at_rest);
         for pool in self.pools() {
             self.set_floor(pool, Floor::Nothing);
         }
-        self.play_until_so("S4: something stays although no floor needs it", Self::is_empty);
+        self.play_until_so("S4: a worker or request remains although no floor needs it", Self::is_empty);
         for pool in self.pools() {
             self.apply(pool, Event::Close);
         }
@@ -216,7 +217,7 @@ impl World {
         self.check_end();
     }
 
-    /// Goes on until something is so, within the time that everything has for that.
+    /// Plays on until a condition holds, within the time that everything may take to come to rest.
     fn play_until_so(&mut self, otherwise: &str, is_so: impl Fn(&Self) -> bool) {
         let until = self.elapsed + self.rest_max();
         while !is_so(self) {

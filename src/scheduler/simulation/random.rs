@@ -1,4 +1,4 @@
-//! Numbers that look random and follow from a seed: SplitMix64, which is a few lines and passes the usual tests.
+//! Random numbers derived from a seed: SplitMix64, which is a few lines and passes the usual tests.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -25,12 +25,12 @@ impl Random {
         self.within(*range.start() as u64..=*range.end() as u64) as usize
     }
 
-    /// Which of so many.
+    /// Returns a random index below `len`.
     pub(super) fn index(&mut self, len: usize) -> usize {
         (self.next() % len as u64) as usize
     }
 
-    /// True so many times in a thousand.
+    /// Returns true with a probability given per thousand.
     pub(super) fn chance(&mut self, per_mille: u64) -> bool {
         per_mille > 0 && self.next() % 1_000 < per_mille
     }
@@ -39,7 +39,7 @@ impl Random {
         Duration::from_millis(self.within(range))
     }
 
-    /// A time within a span, to the microsecond.
+    /// Returns a random time within a span, to the microsecond.
     pub(super) fn time(&mut self, span: Span) -> Duration {
         Duration::from_micros(self.within(span.min.as_micros() as u64..=span.max.as_micros() as u64))
     }
@@ -51,7 +51,7 @@ impl Random {
     }
 }
 
-/// From a shortest to a longest time.
+/// A shortest and a longest time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) min: Duration,

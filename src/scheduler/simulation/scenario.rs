@@ -1,4 +1,4 @@
-//! What a seed makes of a run: the node, the functions, and how badly everything behaves.
+//! Setup that a seed gives a run: the node, the functions, and how badly everything behaves.
 
 use super::{
     super::{
@@ -11,12 +11,12 @@ use super::{
 };
 use std::time::Duration;
 
-/// What a run is mostly about. Each has bounds of its own, for a bound that covers everything at its worst tests little.
+/// Theme of a run. Each has limits of its own: a limit that covers all cases at their worst tests little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Everything at once.
+    /// Every fault at once.
     Chaos,
-    /// Greedy functions and rare ones on a node that is too small, where all behave.
+    /// Greedy functions and rare ones on a node that is too small, without faults.
     Crowd,
     /// Functions that do not start for a while.
     CrashLoop,
@@ -30,64 +30,64 @@ pub(super) enum Kind {
 pub(super) struct Scenario {
     pub(super) kind: Kind,
     pub(super) caps: Caps,
-    /// How long it goes on before everything behaves.
+    /// Duration until everything behaves.
     pub(super) chaos: Duration,
     pub(super) starts_max: usize,
     pub(super) queue_timeout: Duration,
     pub(super) kill_grace: Duration,
     pub(super) blocked: Duration,
     pub(super) rollback_warm: Duration,
-    /// How often somebody changes something.
+    /// Interval between an operator's changes.
     pub(super) acts: Option<Span>,
-    /// In a thousand: how often what an event asks for is done only after other events.
+    /// Probability, per thousand, that the actions of an event are performed only after other events.
     pub(super) racy: u64,
     pub(super) functions: Vec<Workload>,
 }
 
-/// One function and those who call it.
+/// One function and its callers.
 #[derive(Debug, Clone)]
 pub(super) struct Workload {
-    /// With `warm_workers` as the floor.
+    /// Settings, with `warm_workers` as the floor.
     pub(super) settings: Limits,
     pub(super) arrivals: Arrivals,
     pub(super) service: Span,
     pub(super) timeout: Duration,
     pub(super) start: Span,
-    /// From the order to stop until the process is gone.
+    /// Time from the order to stop until the process is gone.
     pub(super) exit: Span,
-    /// Bytes of a worker that has just started, what each invocation adds, and when it is worn.
+    /// Memory of a worker that has just started, growth per invocation, and the size at which it is worn, in bytes.
     pub(super) memory: u64,
     pub(super) growth: u64,
     pub(super) memory_soft: u64,
-    /// Starts fail between these times.
+    /// Span of time in which starts fail.
     pub(super) failing: Option<(Duration, Duration)>,
     pub(super) odds: Odds,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Arrivals {
-    /// One after each such time.
+    /// One caller after each such time.
     Steady(Span),
-    /// So many at once after each such time.
+    /// A number of callers at once after each such time.
     Bursts(Span, usize),
-    /// So many wait at any time.
+    /// A number of callers that wait at any time.
     Greedy(usize),
 }
 
-/// In a thousand.
+/// Probabilities per thousand.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Odds {
-    /// An invocation never ends.
+    /// The invocation never ends.
     pub(super) endless: u64,
-    /// It holds up the event loop while it runs.
+    /// The invocation blocks the event loop while it runs.
     pub(super) blocking: u64,
-    /// It crashes its worker.
+    /// The invocation crashes its worker.
     pub(super) crash: u64,
     /// The caller leaves before the end.
     pub(super) leave: u64,
-    /// The worker is gone a moment after the last invocation.
+    /// The worker dies a moment after its last invocation.
     pub(super) idle_crash: u64,
-    /// A start fails at any time.
+    /// A start fails, at any time.
     pub(super) start: u64,
 }
 
@@ -104,8 +104,8 @@ impl Scenario {
         };
         let mut functions: Vec<_> = (0..functions).map(|at| Workload::new(kind, at, random)).collect();
         if kind == Kind::Crowd && random.chance(300) {
-            // Often some worker is replaced, and another on its way out. Not faster than they exit: replacements would
-            // then take each place that becomes free, before those who wait for one.
+            // Workers are often being replaced or stopping, but wear out no faster than they exit: replacements would
+            // then take each place that becomes free before waiting pools get one.
             for it in &mut functions {
                 it.settings.workers_min = 0;
                 it.settings.requests_max = random.within(6..=16) * it.settings.concurrency as u64;
@@ -142,8 +142,8 @@ impl Scenario {
         }
     }
 
-    /// The longest that one worker can hold a place against the will of the node: what it runs ends, another that it
-    /// began meanwhile too, and it exits.
+    /// Returns the longest time that one worker can hold a place against the node's will: its invocation ends, another
+    /// that it has begun in the meantime ends too, and it exits.
     fn hold_max(&self) -> Duration {
         let run = |it: &Workload| match it.odds.endless + it.odds.blocking {
             0 if it.settings.concurrency == 1 => it.service.max.min(it.timeout),
@@ -153,18 +153,19 @@ impl Scenario {
         self.functions.iter().map(|it| run(it) + it.exit.max).max().unwrap_or_default()
     }
 
-    /// The longest from a grant to a worker that serves: it may stand in the line of starts.
+    /// Returns the longest time from a grant to a serving worker, including the line of starts.
     fn start_max(&self) -> Duration {
         let start = self.functions.iter().map(|it| it.start.max).max().unwrap_or_default();
         start * (self.caps.workers_max as u32 + 1).div_ceil(self.starts_max as u32)
     }
 
-    /// One turn of a place: a worker starts and serves its time, the tick looks, what it runs ends, and it exits.
+    /// Returns the time of one turn of a place: a worker starts and serves its time, the tick fires, its invocation
+    /// ends, and it exits.
     pub(super) fn round(&self) -> Duration {
         self.start_max() + TURN + TICK + self.hold_max() + Duration::from_millis(20)
     }
 
-    /// Time for what goes by itself: the back-off, the timeouts and the floors that are kept for a time.
+    /// Returns the time for what happens without an event: the back-off, the timeouts and the temporary floors.
     pub(super) fn settle(&self) -> Duration {
         let idle = self.functions.iter().map(|it| it.settings.idle_timeout).max().unwrap_or_default();
         BACK_OFF_MAX + self.start_max() + self.rollback_warm + idle + self.round()
@@ -206,7 +207,7 @@ impl Workload {
         let grows = random.chance(if kind == Kind::Memory { 700 } else { 200 });
         let mut settings = settings(random);
         if crowd {
-            // A crowd wants more than there is.
+            // A crowd wants more than the node has.
             settings.queue_max = 1_000;
             if let Arrivals::Greedy(callers) = arrivals {
                 settings.executions_max = random.count(1..=callers);

@@ -1,4 +1,4 @@
-//! The processes: they start, or do not; they exit when they are told to, or when nobody wants it.
+//! Worker processes: they start or fail to, and exit when told to or unexpectedly.
 
 use super::{
     super::pool::Event,
@@ -12,7 +12,7 @@ impl World {
         &self.functions[self.cells[pool].function].workload
     }
 
-    /// A start is ordered: it stands in line until fewer than `starts_max` go on.
+    /// Handles an ordered start: it waits in line until fewer than `starts_max` run.
     pub(super) fn begin_start(&mut self, key: Key) {
         if self.processes[&key].is_stopped {
             return self.soon(Happening::CancelStart(key));
@@ -38,7 +38,7 @@ impl World {
         self.processes.get_mut(&key).expect("it exists").phase = phase;
     }
 
-    /// Whether what starts now fails.
+    /// Whether a start that begins now fails.
     fn start_fails(&mut self, pool: usize) -> bool {
         let workload = self.workload(pool);
         let (failing, odds) = (workload.failing, workload.odds);
@@ -50,7 +50,7 @@ impl World {
     }
 
     pub(super) fn start_ends(&mut self, key: Key) {
-        // It was cancelled meanwhile.
+        // The start was cancelled in the meantime.
         if self.processes.get(&key).is_none_or(|it| it.phase != Phase::Starting) {
             return;
         }
@@ -67,7 +67,7 @@ impl World {
         } else {
             self.set_phase(key, Phase::Ready);
             self.apply(pool, Event::Ready(worker));
-            // The pool may have given up on it in the last moment of its start.
+            // The pool may have given up on the worker in the last moment of its start.
             if self.processes.get(&key).is_some_and(|it| it.is_stopped) {
                 self.stop_process(key);
             }
@@ -76,7 +76,7 @@ impl World {
         self.next_starts();
     }
 
-    /// The pool wants a process to end.
+    /// Handles a pool's order to stop a process.
     pub(super) fn stop_process(&mut self, key: Key) {
         match self.processes.get(&key).map(|it| it.phase) {
             Some(Phase::Ready) => {
@@ -85,13 +85,13 @@ impl World {
                 self.die(key, delay);
             }
             Some(Phase::InLine) => self.soon(Happening::CancelStart(key)),
-            // The end of its start may be faster than the order to give it up.
+            // The start may end sooner than the order to cancel it arrives.
             Some(Phase::Starting) => self.soon(Happening::CancelStart(key)),
             Some(Phase::Ordered | Phase::Dying) | None => {}
         }
     }
 
-    /// A start is given up: there is no process, or it ends in the background.
+    /// Cancels a start: there is no process, or it ends in the background.
     pub(super) fn cancel_start(&mut self, key: Key) {
         match self.processes.get(&key).map(|it| it.phase) {
             Some(Phase::Starting) => self.starts_free += 1,
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// A worker dies by itself.
+    /// Lets a worker crash.
     pub(super) fn crash(&mut self, key: Key) {
         if !self.is_calm && self.processes.get(&key).is_some_and(|it| it.phase == Phase::Ready) {
             self.note(|_| format!("worker {} of pool {} crashes", key.1, key.0));
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// A process that is ready is not any more: its calls break, and its pool hears of it in a while, in any order.
+    /// Ends a ready process: its invocations break, and its pool learns of it after a while, in any order.
     pub(super) fn die(&mut self, key: Key, delay: Duration) {
         let Some(process) = self.processes.get_mut(&key).filter(|it| it.phase == Phase::Ready) else { return };
         process.phase = Phase::Dying;
@@ -141,7 +141,7 @@ impl World {
         self.gone(key, Event::Exited(key.1));
     }
 
-    /// There is no process any more: the pool hears of it, then the node.
+    /// Removes a process: the pool learns of it, then the node.
     fn gone(&mut self, key: Key, event: Event) {
         self.processes.remove(&key);
         self.apply(key.0, event);

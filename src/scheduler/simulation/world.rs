@@ -1,4 +1,4 @@
-//! Everything there is in a run, and what happens next.
+//! State of a run, and the queue of happenings.
 
 use super::{
     super::{
@@ -18,10 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many of the latest lines are shown when a run fails.
+/// Number of latest lines shown when a run fails.
 const LINES: usize = 60;
 
-/// A worker, by its pool and its number.
+/// Key of a worker: its pool and its id.
 pub(super) type Key = (usize, WorkerId);
 
 pub(super) struct World {
@@ -38,11 +38,11 @@ pub(super) struct World {
     pub(super) processes: BTreeMap<Key, Process>,
     pub(super) calls: Vec<Call>,
     pub(super) starts_free: usize,
-    /// Those that wait for their turn to start.
+    /// Workers that wait for their turn to start.
     pub(super) start_line: VecDeque<Key>,
-    /// Nobody calls, changes or breaks anything any more.
+    /// Whether calls, changes and faults have ended.
     pub(super) is_calm: bool,
-    /// Groups of actions that are still to be performed, and ends that the node has not been told.
+    /// Groups of actions still to be performed, and exits that the node has not been told.
     pub(super) pending: usize,
     pub(super) watch: Watch,
     base: Instant,
@@ -52,15 +52,15 @@ pub(super) struct World {
     verbose: bool,
 }
 
-/// One pool with what the daemon's cell has beside it.
+/// One pool with the parts of the daemon's cell around it.
 pub(super) struct Cell {
     pub(super) pool: Pool,
     pub(super) function: usize,
     pub(super) settings: Limits,
     pub(super) floor: Floor,
-    /// No worker of this version ever starts.
+    /// Whether no worker of this version ever starts.
     pub(super) is_broken: bool,
-    /// The tick has found it over; the node's answers do not reach it any more.
+    /// Whether a tick has found the pool over; the node's answers no longer reach it.
     pub(super) forgotten: bool,
     pub(super) failures: usize,
     /// Callers in its queue.
@@ -78,21 +78,21 @@ impl Cell {
         Limits { workers_min, ..self.settings }
     }
 
-    /// Workers that nothing may take away.
+    /// Returns the number of workers that nothing may take away.
     pub(super) fn floor(&self) -> usize {
         let limits = self.limits();
         if self.pool.is_closed() { 0 } else { limits.workers_min.min(limits.workers_max) }
     }
 }
 
-/// A function and where its traffic goes.
+/// A function and the destination of its traffic.
 pub(super) struct Function {
     pub(super) workload: Workload,
-    /// Its pools, in the order in which they were made.
+    /// Pools in the order in which they were made.
     pub(super) versions: Vec<usize>,
     pub(super) live: usize,
     pub(super) before: Option<usize>,
-    /// A version is being brought up.
+    /// Whether a version is being brought up.
     pub(super) is_deploying: bool,
     pub(super) is_deleted: bool,
     pub(super) settings: Limits,
@@ -101,25 +101,25 @@ pub(super) struct Function {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) phase: Phase,
-    /// What it runs that its pool counts, and what was given up and runs on.
+    /// Invocations that its pool counts, and those that were abandoned and run on.
     pub(super) running: Vec<usize>,
     pub(super) abandoned: usize,
     pub(super) memory: u64,
-    /// Its event loop is held up: since when, and until when.
+    /// Start and end of the time in which its event loop is blocked.
     pub(super) blocked: Option<(Duration, Duration)>,
-    /// Its pool wants it to end.
+    /// Whether its pool wants it to end.
     pub(super) is_stopped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its start was ordered, and nothing done about it yet.
+    /// The start was ordered, and has not begun.
     Ordered,
-    /// It stands in the line of starts.
+    /// The start waits in line.
     InLine,
     Starting,
     Ready,
-    /// It is dead or dying; the pool hears of it soon.
+    /// Dead or dying; the pool hears of it soon.
     Dying,
 }
 
@@ -129,7 +129,7 @@ pub(super) struct Call {
     pub(super) function: usize,
     pub(super) asked: Duration,
     pub(super) state: CallState,
-    /// Workers that were tried.
+    /// Workers tried so far.
     pub(super) tries: usize,
     pub(super) has_left: bool,
 }
@@ -137,24 +137,24 @@ pub(super) struct Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallState {
     Waiting,
-    /// Dispatched: the pool counts it to this worker.
+    /// Dispatched: the pool counts the invocation to this worker.
     Running(WorkerId),
     Over(End),
 }
 
-/// How a call ended.
+/// Outcome of an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// In its worker.
+    /// Ended in its worker.
     Done,
-    /// It left the queue, or its time there was over.
+    /// Left the queue, or waited too long.
     Cancelled,
     Failed,
-    /// Its worker was killed or died, or it was given up in it.
+    /// Its worker was killed or died, or it was abandoned there.
     Broken,
 }
 
-/// What is going to happen.
+/// A scheduled happening.
 #[derive(Debug, Clone)]
 pub(super) enum Happening {
     Arrive(usize),
@@ -163,7 +163,7 @@ pub(super) enum Happening {
     CallEnds(usize, usize),
     Deadline(usize, usize),
     GraceOver(usize, usize),
-    /// The lease of a broken call ends.
+    /// The lease of a broken invocation ends.
     Late(usize, Event),
     StartEnds(Key),
     CancelStart(Key),
@@ -212,7 +212,7 @@ impl Ord for Due {
     }
 }
 
-/// What a failed run shows of its past.
+/// A line of the history that a failed run shows.
 #[derive(Debug)]
 pub(super) enum Line {
     Event(usize, Event),
@@ -253,14 +253,14 @@ impl World {
         world
     }
 
-    /// Plays everything to its end.
+    /// Plays the run to its end.
     pub(super) fn run(&mut self) {
         let chaos = self.scenario.chaos;
         self.play_until(chaos);
         self.calm_down();
     }
 
-    /// Goes on until a time.
+    /// Plays on until a time.
     pub(super) fn play_until(&mut self, until: Duration) {
         while self.queue.peek().is_some_and(|Reverse(due)| due.at <= until)
             && let Some(Reverse(due)) = self.queue.pop()
@@ -304,7 +304,7 @@ impl World {
         self.queue.push(Reverse(Due { at: self.elapsed + delay, sequence: self.sequence, happening }));
     }
 
-    /// In the next two milliseconds, so that what belongs together may happen in any order.
+    /// Schedules a happening within the next two milliseconds, so that related ones may occur in any order.
     pub(super) fn soon(&mut self, happening: Happening) {
         let delay = Duration::from_micros(self.random.within(0..=2_000));
         self.after(delay, happening);
@@ -331,7 +331,7 @@ impl World {
     }
 }
 
-/// A run that fails says how to see it again.
+/// Prints how to repeat a failed run.
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -1,4 +1,4 @@
-//! Random wishes and holdings against a model of who holds what; and busy pools that are left to themselves.
+//! Random requests and holdings against a model of who holds what, and busy pools left to themselves.
 
 use super::*;
 use proptest::prelude::*;
@@ -9,15 +9,15 @@ const POOLS: u8 = 5;
 #[derive(Debug, Clone)]
 enum Step {
     Ask(u8, bool),
-    /// The nth wish is withdrawn, or the nth place given back.
+    /// The nth request is withdrawn, or the nth place returned.
     Withdraw(usize),
     Leave(usize),
-    /// Somebody leaves who holds nothing.
+    /// A worker that holds no place leaves.
     LateLeave(u8, u64),
     Grant,
     Measured(u64),
     SetCaps(usize, u64),
-    /// The pools hold what they do; of each, so many workers are leaving, idle, needed and told to be given up.
+    /// Each pool holds its workers; per pool, this many are leaving, idle, needed and told to be given up.
     Reclaim([[usize; 4]; POOLS as usize]),
     Wait(u64),
 }
@@ -37,7 +37,7 @@ struct World {
     held: BTreeSet<(u8, u64)>,
     next: u64,
     memory: u64,
-    /// How many measurements have followed each grant that is not measured yet.
+    /// Number of measurements since each grant that is not fully measured yet.
     unmeasured: Vec<usize>,
 }
 
@@ -99,7 +99,7 @@ impl World {
         assert_eq!(self.bench.node.is_short(), is_short);
     }
 
-    /// N1 and N2.
+    /// Checks N1 and N2.
     fn grant(&mut self) {
         let max = self.caps.workers_max.max(1);
         let memory = self.memory + (self.unmeasured.len() as u64 + 1) * START_BYTES;
@@ -107,13 +107,13 @@ impl World {
         let is_older = |it: &Wish| self.wishes.iter().all(|other| other.replaces || it.since <= other.since);
         let room = |it: &Wish| self.held.len() < max || (self.held.len() == max && it.replaces && is_older(it));
         let eligible: Vec<Wish> = self.wishes.iter().copied().filter(|it| has_memory && room(it)).collect();
-        // The wishes are in line: of equals the first is least.
+        // The requests are in order: `min_by_key` returns the first of equals.
         let first = eligible.iter().min_by_key(|it| self.share(it.pool)).copied();
         match (self.bench.node.grant(), first) {
             (None, None) => {}
             (Some((id, worker)), Some(first)) => {
                 let (number, worker) = (super::number(id), worker.0);
-                assert_eq!((number, worker), (first.pool, first.worker), "another comes first");
+                assert_eq!((number, worker), (first.pool, first.worker), "another request comes first");
                 self.wishes.retain(|it| *it != first);
                 self.held.insert((number, worker));
                 self.wishes.sort_by_key(|it| it.pool == number);
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    /// What must not happen by N3 to N6, whatever the pools hold.
+    /// Checks what N3 to N6 forbid, whatever the pools hold.
     fn reclaim(&mut self, of_pools: [[usize; 4]; POOLS as usize]) {
         let now = self.bench.now;
         let holding = |(number, [leaving, idle, floor, yielding]): (u8, [usize; 4])| {
@@ -141,7 +141,7 @@ impl World {
         let events = self.bench.reclaim(&holdings);
         let count = |wanted: Event| events.iter().filter(|it| it.1 == wanted).count();
         let leaving: usize = holdings.iter().map(|it| it.leaving).sum();
-        // Places beyond the cap become free for nobody.
+        // Places beyond the cap are not given away again.
         let beyond_the_cap = self.held.len().saturating_sub(self.caps.workers_max.max(1));
         let in_vain = self.wishes.len().saturating_sub(leaving.saturating_sub(beyond_the_cap));
         let mut given_up = 0;
@@ -150,10 +150,10 @@ impl World {
             let evicted = own.iter().filter(|it| **it == Event::Evict).count();
             let yields: Vec<usize> =
                 own.iter().filter_map(|it| if let Event::Yield(count) = it { Some(*count) } else { None }).collect();
-            assert_eq!(own.len(), evicted + yields.len(), "nothing else is asked of a pool: {own:?}");
+            assert_eq!(own.len(), evicted + yields.len(), "nothing else may be asked of a pool: {own:?}");
             assert!(yields.len() <= 1 && yields.first() != Some(&holding.yielding), "{yields:?}");
             let yielding = yields.first().copied().unwrap_or(holding.yielding);
-            assert!(evicted <= holding.idle.len(), "more than are idle");
+            assert!(evicted <= holding.idle.len(), "more evictions than idle workers");
             let takes = yielding > 0 && (yielding > holding.yielding || yields.len() == 1);
             assert!(!takes || evicted + yielding <= holding.spare, "N6");
             given_up += if takes { yielding } else { 0 };
@@ -162,15 +162,15 @@ impl World {
             let kept = holding.idle.get(evicted);
             let beyond = holdings.iter().zip(1..).filter(|(_, it)| *it != number);
             let taken = beyond.flat_map(|(it, other)| it.idle.iter().take(self.evicted(&events, other)));
-            // Whom the wishes of one pool spare, those of another may not.
+            // The requests of one pool spare its own workers, but those of another pool may not.
             if let Some(kept) = kept
                 && self.wishes.iter().all(|it| it.pool != number)
             {
-                assert!(taken.clone().all(|it| it <= kept), "N3: {kept:?} is idle longer");
+                assert!(taken.clone().all(|it| it <= kept), "N3: {kept:?} has been idle longer");
             }
         }
         if self.memory <= self.caps.memory_max {
-            assert!(count(Event::Evict) + given_up <= in_vain, "more than who asks needs");
+            assert!(count(Event::Evict) + given_up <= in_vain, "more than the requests need");
         }
     }
 
@@ -195,18 +195,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A pool that always has work for so many workers. Each of them ends an invocation in every round.
+/// A pool that always has work for this many workers. Each of them ends an invocation in every round.
 #[derive(Debug, Clone)]
 struct Busy {
     wanted: usize,
     floor: usize,
-    /// When each became ready.
+    /// Ready time of each worker.
     workers: Vec<(u64, Instant)>,
     asking: Vec<u64>,
     leaving: Vec<u64>,
     yielding: usize,
     idle_since: Instant,
-    /// Rounds without a worker, though it wants one.
+    /// Rounds without a worker although the pool wants one.
     starved: usize,
 }
 
@@ -241,7 +241,7 @@ struct Town {
 }
 
 impl Town {
-    /// All that happens in half a turn.
+    /// Plays half a turn.
     fn round(&mut self) {
         self.bench.wait(TURN / 2);
         for (number, it) in (1..).zip(&mut self.pools) {
@@ -266,7 +266,7 @@ impl Town {
         }
         for (number, worker) in self.bench.grants() {
             let it = &mut self.pools[usize::from(number) - 1];
-            assert!(it.asking.contains(&worker), "{worker} is granted to who does not ask");
+            assert!(it.asking.contains(&worker), "{worker} is granted without a request");
             it.asking.retain(|asking| *asking != worker);
             it.workers.push((worker, self.bench.now));
         }
@@ -303,7 +303,7 @@ proptest! {
     ) {
         let mut world = World::new(workers_max, memory_max);
         steps.into_iter().for_each(|step| world.step(step));
-        // With all that is held given back and memory for all, everybody who asks gets a place.
+        // With all held places returned and memory for all, every request is granted.
         world.step(Step::SetCaps(workers_max, u64::MAX));
         world.step(Step::Measured(0));
         for _ in 0..world.wishes.len() + world.held.len() {
@@ -313,7 +313,7 @@ proptest! {
         prop_assert_eq!(world.wishes.len(), 0, "M3");
     }
 
-    /// M3, N4 and N5: whatever they held before.
+    /// Checks M3, N4 and N5, whatever the pools held before.
     #[test]
     fn busy_pools_come_to_fair_shares_and_take_turns(
         places in 1..8usize,
@@ -344,7 +344,7 @@ proptest! {
         }
         let wanting = town.pools.iter().filter(|it| it.wanted > 0).count();
         if town.pools.iter().map(|it| it.wanted).sum::<usize>() <= places {
-            prop_assert_eq!(town.bench.node.asking(), 0, "there is a place for everybody");
+            prop_assert_eq!(town.bench.node.asking(), 0, "there is a place for every request");
         }
         if wanting <= places {
             let busy = |it: &Busy| it.workers.len().min(it.wanted);

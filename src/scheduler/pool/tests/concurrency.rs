@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// Two workers with three slots each, of which five may be used.
+/// Two workers with three slots each, five of which may be used.
 const SHARED: Limits = Limits { workers_max: 2, concurrency: 3, executions_max: 5, ..LIMITS };
 
-/// A pool whose workers are ready at the same time.
+/// Makes a pool whose workers became ready at the same time.
 fn shared(limits: Limits) -> Bench {
     Bench::warm(limits, limits.workers_max as u64)
 }
@@ -22,13 +22,13 @@ fn of_the_busy_workers_the_one_with_the_most_room_takes_the_call() {
     let mut bench = shared(Limits { executions_max: 6, ..SHARED });
     bench.invoke(1);
     bench.invoke(2);
-    assert_eq!(bench.invoke(3), [dispatch(1, 3)], "by id where they have the same");
+    assert_eq!(bench.invoke(3), [dispatch(1, 3)], "by id if the room is equal");
     assert_eq!(bench.invoke(4), [dispatch(2, 4)]);
     bench.release(2);
     assert_eq!(bench.invoke(5), [dispatch(2, 5)]);
     bench.invoke(6);
     assert_eq!(bench.invoke(7), [dispatch(2, 7)]);
-    assert_eq!(bench.invoke(8), [], "both are full");
+    assert_eq!(bench.invoke(8), [], "both workers are full");
     assert_eq!(bench.release(1), [dispatch(1, 8)]);
 }
 
@@ -40,7 +40,7 @@ fn of_the_busy_workers_with_the_same_room_the_worn_one_is_the_last() {
     bench.is_rich = false;
     bench.worn(1);
     assert_eq!(bench.invoke(3), [dispatch(2, 3)]);
-    assert_eq!(bench.invoke(4), [dispatch(1, 4)], "it has more room, and serves until another is ready");
+    assert_eq!(bench.invoke(4), [dispatch(1, 4)], "worker 1 has more room, and serves until another is ready");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_worker_with_an_abandoned_invocation_finishes_the_others_and_stops() {
     }
     assert_eq!(bench.abandon(1), []);
     assert_eq!((bench.counts(), bench.retiring()), ([0; 5], 1));
-    assert_eq!(bench.invoke(4), [start(2)], "it takes no more");
+    assert_eq!(bench.invoke(4), [start(2)], "worker 1 takes no more");
     assert_eq!(bench.release(1), []);
     assert_eq!(bench.abandon(1), [stop(1)], "the last");
     assert_eq!(bench.release(1), []);
@@ -141,7 +141,7 @@ fn a_retired_worker_finishes_what_it_runs_beside_who_takes_its_place() {
         bench.invoke(invocation);
     }
     assert_eq!(bench.retire(1), [start(2)]);
-    assert_eq!(bench.ready(2), [dispatch(2, 4)], "what runs in the old one counts no more");
+    assert_eq!(bench.ready(2), [dispatch(2, 4)], "invocations in the old worker no longer count");
     assert_eq!(bench.invoke(5), [dispatch(2, 5)]);
     bench.release(1);
     bench.release(1);

@@ -1,4 +1,4 @@
-//! Workers that end, each in its own way.
+//! Ways for a worker to end.
 
 use super::*;
 

@@ -60,7 +60,7 @@ fn a_caller_fails_at_once_while_the_breaker_is_open_and_nobody_is_alive() {
     assert_eq!(bench.health(), unhealthy(1, 1));
     bench.wait_ms(1);
     assert_eq!(bench.invoke(3), [start(2)], "a probe");
-    assert_eq!(bench.invoke(4), [], "one at a time, and whoever comes waits for it");
+    assert_eq!(bench.invoke(4), [], "one at a time, and new callers wait for it");
     assert_eq!(bench.health(), unhealthy(1, 0));
     assert_eq!(bench.start_failed(2), [fail(3, Failure::StartFailed), fail(4, Failure::StartFailed)]);
     assert_eq!(bench.health(), unhealthy(2, 200));
@@ -83,7 +83,7 @@ fn while_the_breaker_is_open_callers_wait_for_who_is_alive_and_nothing_starts() 
     assert_eq!(bench.invoke(6), [start(3)], "a probe");
     assert_eq!(bench.invoke(7), [], "one at a time");
     assert_eq!(bench.tick(), []);
-    assert_eq!(bench.ready(3), [dispatch(3, 3), start(4), start(5), start(6)], "a success lets all start");
+    assert_eq!(bench.ready(3), [dispatch(3, 3), start(4), start(5), start(6)], "after a success all may start");
     assert_eq!(bench.health(), Health::Healthy);
 }
 
@@ -130,7 +130,7 @@ fn a_start_that_somebody_wished_for_is_the_probe() {
     bench.on(Event::Warm(1));
     bench.start_failed(1);
     assert_eq!(bench.on(Event::Warm(1)), [start(2)], "at once");
-    assert_eq!(bench.invoke(1), [], "waits for it");
+    assert_eq!(bench.invoke(1), [], "the caller waits for the probe");
     bench.wait_ms(100);
     assert_eq!(bench.invoke(2), []);
     assert_eq!(bench.tick(), []);
@@ -162,7 +162,7 @@ fn the_failures_of_starts_at_the_same_time_are_one() {
     assert!(bench.pool.is_empty());
 }
 
-/// Tells the event to a version whose starts fail at once. Returns how many there were.
+/// Feeds the event to a version whose starts fail at once. Returns the number of starts.
 fn starts_that_fail(bench: &mut Bench, event: Event) -> usize {
     let (mut starts, mut events) = (0, vec![event]);
     while let Some(event) = events.pop() {
@@ -172,7 +172,7 @@ fn starts_that_fail(bench: &mut Bench, event: Event) -> usize {
                 events.push(Event::StartFailed(id));
             }
         }
-        assert!(starts < 100, "a failed start starts another");
+        assert!(starts < 100, "a failed start leads to another");
     }
     starts
 }
@@ -187,7 +187,7 @@ fn a_version_that_crashes_at_import_is_started_as_often_as_its_back_off_allows()
         starts += starts_that_fail(&mut bench, Event::Tick);
         assert_eq!(bench.counts(), [0; 5], "every call has failed at once");
     }
-    // Within the 100 s: at 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7 and 25.5 s, and then every 15 s.
+    // Starts within the 100 s: at 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7 and 25.5 s, and then every 15 s.
     assert_eq!(starts, 9 + 4);
 
     let mut bench = Bench::new(LIMITS);

@@ -6,7 +6,7 @@ use super::*;
 fn idle_workers_expire_oldest_first_down_to_the_floor() {
     let mut bench = Bench::warm(Limits { workers_min: 1, ..LIMITS }, 3);
     bench.wait(7);
-    assert_eq!(bench.tick(), [], "nine seconds at most");
+    assert_eq!(bench.tick(), [], "idle for nine seconds at most");
     bench.wait(1);
     assert_eq!(bench.tick(), [stop(1)]);
     bench.wait(60);
@@ -21,7 +21,7 @@ fn busy_workers_count_for_the_floor_and_starting_ones_do_once_they_are_ready() {
     bench.on(Event::Warm(3));
     bench.wait(60);
     assert_eq!(bench.counts(), [1, 1, 1, 0, 0]);
-    assert_eq!(bench.tick(), [], "the one that starts may fail");
+    assert_eq!(bench.tick(), [], "the starting worker may fail");
     bench.ready(3);
     assert_eq!(bench.tick(), [stop(1)]);
     bench.wait(60);

@@ -33,7 +33,7 @@ fn callers_outlast_a_lowered_limit() {
         [stop(3)]
     );
     assert_eq!(bench.invoke(6), [fail(6, Failure::QueueFull)]);
-    assert_eq!(bench.release(2), [stop(2)], "it was retired");
+    assert_eq!(bench.release(2), [stop(2)], "worker 2 was retired");
     assert_eq!(bench.release(1), [dispatch(1, 3)]);
 }
 

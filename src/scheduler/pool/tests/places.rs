@@ -1,4 +1,4 @@
-//! Places on the node: asked for, given, given back, and taken away.
+//! Places on the node: requested, granted, returned and taken away.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn a_place_is_asked_for_for_each_caller_up_to_the_limit() {
         assert_eq!(bench.invoke(invocation as u128), [ask(invocation)]);
     }
     assert_eq!(bench.invoke(4), []);
-    assert_eq!(bench.granted(2), [start(2)], "in whatever order they come");
+    assert_eq!(bench.granted(2), [start(2)], "in the order of the grants");
     assert_eq!(bench.granted(1), [start(1)]);
 }
 
@@ -66,7 +66,7 @@ fn a_place_that_comes_too_late_goes_back() {
     assert_eq!(bench.granted(1), [withdraw(1)]);
     assert!(bench.pool.is_empty());
     bench.invoke(2);
-    assert_eq!(bench.granted(1), [withdraw(1)], "it is not for another worker");
+    assert_eq!(bench.granted(1), [withdraw(1)], "a place is not passed to another worker");
     assert_eq!(bench.granted(2), [start(2)]);
     bench.exited(2);
     assert_eq!(bench.granted(2), [withdraw(2)]);
@@ -108,7 +108,7 @@ fn a_place_that_is_given_twice_starts_one_worker() {
 fn a_wish_is_not_withdrawn_when_nobody_waits() {
     let mut bench = Bench::poor(LIMITS);
     assert_eq!(bench.on(Event::Warm(2)), [ask(1), ask(2)]);
-    assert_eq!(bench.invoke(1), [], "it waits for one of them");
+    assert_eq!(bench.invoke(1), [], "the caller waits for one of the workers");
     assert_eq!(bench.cancel(1), []);
     assert_eq!(bench.tick(), []);
     assert_eq!(bench.planned(), 2);
@@ -154,7 +154,7 @@ fn a_wish_counts_on_a_plan_for_a_caller_and_keeps_it() {
     assert_eq!(bench.cancel(1), []);
     assert_eq!(bench.planned(), 2);
     bench.granted(2);
-    assert_eq!(bench.start_failed(2), [], "nor does the breaker hold it up");
+    assert_eq!(bench.start_failed(2), [], "the breaker does not delay it either");
     assert_eq!(bench.granted(1), [start(1)]);
 }
 
@@ -191,7 +191,7 @@ fn a_lowered_floor_withdraws_what_was_planned_for_it() {
     let mut bench = Bench::poor(Limits { workers_min: 3, ..LIMITS });
     bench.tick();
     bench.invoke(1);
-    assert_eq!(bench.on(Event::SetLimits(LIMITS)), [withdraw(3), withdraw(2)], "one is for the caller");
+    assert_eq!(bench.on(Event::SetLimits(LIMITS)), [withdraw(3), withdraw(2)], "one worker is for the caller");
     assert_eq!(bench.cancel(1), [withdraw(1)]);
 }
 
@@ -221,7 +221,7 @@ fn the_floor_and_replacements_are_withdrawn_when_the_breaker_opens() {
     bench.wait_ms(100);
     assert_eq!(bench.on(Event::Warm(2)), [ask(5), ask_to_replace(6)]);
     bench.granted(5);
-    assert_eq!(bench.granted(6), [withdraw(6)], "one at a time, and nothing is planned in its stead");
+    assert_eq!(bench.granted(6), [withdraw(6)], "one at a time, and nothing is planned instead");
     assert_eq!(bench.tick(), []);
     assert_eq!(bench.ready(5), [ask_to_replace(7)]);
 }
@@ -263,7 +263,7 @@ fn a_probe_that_gets_its_place_while_another_goes_on_gives_it_back() {
     assert_eq!(bench.tick(), [ask(5)]);
 }
 
-// Not too many at all
+// Limit on all workers of a pool
 
 #[test]
 fn nothing_is_planned_while_there_are_twice_as_many_as_may_be() {
@@ -278,14 +278,14 @@ fn nothing_is_planned_while_there_are_twice_as_many_as_may_be() {
     bench.ready(4);
     assert_eq!((bench.counts(), bench.retiring()), ([0, 0, 2, 0, 0], 2));
     assert_eq!(bench.invoke(5), []);
-    assert_eq!(bench.retire(3), [], "four in all, of two");
+    assert_eq!(bench.retire(3), [], "four workers in all, with a limit of two");
     assert_eq!(bench.release(1), [stop(1)], "still four");
     assert_eq!(bench.tick(), []);
     assert_eq!(bench.exited(1), [start(5)]);
     assert_eq!(bench.ready(5), [dispatch(5, 5)]);
 }
 
-// Places that are taken
+// Taking places back
 
 #[test]
 fn evict_stops_the_worker_that_is_idle_longest_down_to_the_floor() {
@@ -311,7 +311,7 @@ fn evict_cuts_no_invocation_and_busy_workers_count_for_the_floor() {
 fn starting_workers_do_not_make_up_for_one_that_is_taken() {
     let mut bench = Bench::warm(Limits { workers_min: 1, ..LIMITS }, 1);
     bench.on(Event::Warm(3));
-    assert_eq!(bench.on(Event::Evict), [], "the others may never be ready");
+    assert_eq!(bench.on(Event::Evict), [], "the starting workers may never be ready");
     bench.invoke(1);
     bench.on(Event::Yield(1));
     assert_eq!(bench.release(1), []);

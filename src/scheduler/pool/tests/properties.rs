@@ -1,4 +1,4 @@
-//! Random events against a model that knows what may happen, not how the pool decides it.
+//! Random events against a model that knows which actions are allowed, but not how the pool chooses them.
 
 use super::*;
 use proptest::prelude::*;
@@ -11,20 +11,20 @@ enum Step {
     Invoke,
     /// The nth waiting caller leaves.
     Cancel(usize),
-    /// The nth worker in a state where this event belongs reports it.
+    /// The nth worker in a state where this report is valid sends it.
     Worker(Report, usize),
-    /// Any worker that ever was, or will be, reports it, whatever its state.
+    /// Any worker, past, present or future, sends the report, whatever its state.
     Late(Report, u64),
-    /// A caller that does not wait leaves.
+    /// A caller that is not waiting leaves.
     LateCancel(u128),
     Warm(usize),
     SetLimits(Limits),
     Evict,
     Yield(usize),
     Close,
-    /// Milliseconds pass, and nobody is told.
+    /// Milliseconds pass without a tick.
     Wait(u64),
-    /// Milliseconds pass.
+    /// Milliseconds pass, followed by a tick.
     Tick(u64),
 }
 
@@ -58,7 +58,7 @@ impl Report {
     }
 }
 
-/// Bounds that are exact, and some that come up to a tenth earlier.
+/// Small limits, which apply exactly, and larger ones, which may apply up to a tenth earlier.
 fn wear() -> impl Strategy<Value = (u64, Duration)> {
     let requests = prop_oneof![4 => Just(0), 2 => 1..4u64, 1 => 20..40u64];
     let age = prop_oneof![4 => Just(0), 1 => 1..9u64, 2 => (1..9u64).prop_map(|n| n * 1000)];
@@ -134,8 +134,7 @@ proptest! {
         world.check_liveness();
     }
 
-    /// On a node that has a place for everybody, and with starts that all fail at once, a pool comes to rest after
-    /// every event.
+    /// If the node has a place for every request and every start fails at once, a pool comes to rest after every event.
     #[test]
     fn failing_starts_never_spin(limits in limits(), steps in prop::collection::vec(step(), 0..80)) {
         let mut world = World::new(limits);
@@ -146,11 +145,11 @@ proptest! {
                 world.step(Step::Worker(Report::StartFailed, 0));
             }
             world.grant_all();
-            prop_assert_eq!(world.starting(), 0, "a start follows a start");
+            prop_assert_eq!(world.starting(), 0, "a failed start leads to another");
         }
     }
 
-    /// A place that is given leads to a start or back to the node, and not to another wish at once.
+    /// A granted place leads to a start or back to the node, not to another request at once.
     #[test]
     fn places_given_at_once_never_spin(limits in limits(), steps in prop::collection::vec(step(), 0..120)) {
         let mut world = World::new(limits);

@@ -1,11 +1,11 @@
-//! Worn workers and those that come in their place.
+//! Worn workers and their replacements.
 
 use super::*;
 use std::collections::BTreeSet;
 
 const ONE: Limits = Limits { workers_max: 1, executions_max: 1, ..LIMITS };
 
-/// Runs invocations, one after the other. Returns what comes back for the end of the last.
+/// Runs invocations one after the other. Returns the actions for the end of the last.
 fn run(bench: &mut Bench, worker: u64, invocations: u64) -> Vec<Action> {
     let mut actions = Vec::new();
     for invocation in 1..=invocations {
@@ -16,17 +16,17 @@ fn run(bench: &mut Bench, worker: u64, invocations: u64) -> Vec<Action> {
     actions
 }
 
-// When
+// When a worker is worn
 
 #[test]
 fn a_worker_is_worn_after_so_many_invocations() {
     let mut bench = Bench::warm_then_poor(Limits { requests_max: 3, ..ONE }, 1);
     assert_eq!(run(&mut bench, 1, 3), [ask_to_replace(2)]);
-    assert_eq!(run(&mut bench, 1, 2), [], "it goes on serving, and is not replaced twice");
+    assert_eq!(run(&mut bench, 1, 2), [], "the worker goes on serving, and is not replaced twice");
     bench.granted(2);
     assert_eq!(bench.ready(2), [stop(1)]);
     bench.exited(1);
-    assert_eq!(run(&mut bench, 2, 3), [ask_to_replace(3)], "the new one counts from nothing");
+    assert_eq!(run(&mut bench, 2, 3), [ask_to_replace(3)], "the new worker counts from zero");
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn invocations_at_the_same_time_count_each() {
     assert_eq!(bench.release(1), [ask_to_replace(2)]);
 }
 
-/// A pool with one idle worker, of this id.
+/// Makes a pool with one idle worker of this id.
 fn bench_with_worker(limits: Limits, id: u64) -> Bench {
     let mut bench = Bench::new(limits);
     for failed in 1..id {
@@ -125,7 +125,7 @@ fn only_a_worker_that_serves_is_worn_by_decree() {
     assert_eq!(bench.tick(), []);
 }
 
-// How
+// How a worn worker is replaced
 
 #[test]
 fn an_idle_worker_stops_when_its_replacement_is_ready() {
@@ -133,7 +133,7 @@ fn an_idle_worker_stops_when_its_replacement_is_ready() {
     assert_eq!(bench.worn(1), [ask_to_replace(2)]);
     assert_eq!(bench.worn(1), []);
     assert_eq!(bench.granted(2), [start(2)]);
-    assert_eq!(run(&mut bench, 1, 1), [], "it serves meanwhile");
+    assert_eq!(run(&mut bench, 1, 1), [], "the worn worker serves until then");
     assert_eq!(bench.ready(2), [stop(1)]);
     assert_eq!(run(&mut bench, 2, 1), []);
     assert_eq!(bench.counts(), [0, 1, 0, 1, 0]);
@@ -157,7 +157,7 @@ fn a_replacement_takes_over_how_long_the_old_one_was_idle() {
     assert_eq!(bench.worn(1), [start(3)]);
     bench.wait(1);
     assert_eq!(bench.ready(3), [stop(1)]);
-    assert_eq!(bench.invoke(1), [dispatch(2, 1)], "2 was used later than what 3 stands for");
+    assert_eq!(bench.invoke(1), [dispatch(2, 1)], "2 was used later than 1, whose idle time 3 inherits");
     bench.wait(1);
     assert_eq!(bench.tick(), [stop(3)], "ten seconds after 1 became idle");
 }
@@ -193,7 +193,7 @@ fn a_replacement_that_is_starting_when_the_old_one_dies_serves_as_any_other() {
     bench.invoke(1);
     bench.worn(1);
     assert_eq!(bench.exited(1), []);
-    assert_eq!(bench.invoke(2), [], "it waits for the one that starts");
+    assert_eq!(bench.invoke(2), [], "the caller waits for the starting worker");
     assert_eq!(bench.ready(2), [dispatch(2, 2)]);
     assert_eq!(bench.counts(), [0, 0, 1, 0, 0]);
 }
@@ -204,7 +204,7 @@ fn workers_are_replaced_one_at_a_time_and_the_one_that_served_longest_first() {
     assert_eq!(bench.worn(2), [start(4)]);
     assert_eq!(bench.worn(3), []);
     assert_eq!(bench.worn(1), []);
-    assert_eq!(bench.ready(4), [stop(2)], "what stops leaves first");
+    assert_eq!(bench.ready(4), [stop(2)], "the stopping worker must exit first");
     assert_eq!(bench.exited(2), [start(5)]);
     assert_eq!(bench.ready(5), [stop(1)]);
     assert_eq!(bench.exited(1), [start(6)]);
@@ -231,7 +231,7 @@ fn no_replacement_is_planned_while_there_are_twice_as_many_as_may_be() {
     bench.worn(1);
     bench.ready(2);
     assert_eq!((bench.counts(), bench.retiring()), ([0, 1, 0, 0, 0], 1));
-    assert_eq!(bench.worn(2), [], "two in all, of one");
+    assert_eq!(bench.worn(2), [], "two workers in all, with a limit of one");
     assert_eq!(bench.release(1), [stop(1)], "still two");
     assert_eq!(bench.exited(1), [start(3)]);
 }
@@ -279,8 +279,8 @@ fn a_worn_worker_and_its_replacement_are_one_for_the_floor() {
     let mut bench = Bench::warm_then_poor(floor, 1);
     assert_eq!(bench.worn(1), [ask_to_replace(2)]);
     bench.wait(60);
-    assert_eq!(bench.tick(), [], "its time is over, but the floor needs it");
-    assert_eq!(bench.on(Event::Warm(2)), [ask(3)], "two besides the one that goes");
+    assert_eq!(bench.tick(), [], "worn by age, but the floor needs it");
+    assert_eq!(bench.on(Event::Warm(2)), [ask(3)], "two besides the one that stops");
     let mut bench = Bench::warm_then_poor(floor, 1);
     bench.worn(1);
     assert_eq!(bench.on(Event::SetLimits(Limits { workers_min: 2, ..LIMITS })), [ask(3)]);
@@ -304,7 +304,7 @@ fn a_caller_is_given_a_start_beside_a_replacement() {
     let mut bench = Bench::warm_then_poor(Limits { workers_max: 2, executions_max: 2, ..LIMITS }, 1);
     bench.invoke(1);
     assert_eq!(bench.worn(1), [ask_to_replace(2)]);
-    assert_eq!(bench.invoke(2), [ask(3)], "two may be, and one more");
+    assert_eq!(bench.invoke(2), [ask(3)], "two workers, plus one replacement");
     assert_eq!(bench.invoke(3), []);
 }
 
@@ -317,9 +317,9 @@ fn a_replacement_that_is_the_probe_holds_up_starts_for_callers() {
     bench.wait_ms(100);
     assert_eq!(bench.worn(1), [ask_to_replace(3)]);
     bench.invoke(1);
-    assert_eq!(bench.invoke(2), [ask(4)], "whichever has a place first is the probe");
+    assert_eq!(bench.invoke(2), [ask(4)], "the first to get a place is the probe");
     assert_eq!(bench.granted(3), [start(3), withdraw(4)]);
-    assert_eq!(bench.granted(4), [withdraw(4)], "and nothing is planned in its stead");
+    assert_eq!(bench.granted(4), [withdraw(4)], "and nothing is planned instead");
     assert_eq!(bench.invoke(3), []);
     assert_eq!(bench.ready(3), [dispatch(3, 2), ask(5)]);
 }

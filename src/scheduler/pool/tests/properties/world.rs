@@ -1,5 +1,5 @@
-//! The holder of a pool and its workers: it applies each event and action to its own small picture, refuses every
-//! action that the rules forbid, and then checks what the rules promise for the state reached.
+//! The holder of a pool and its workers. It applies each event and action to its own small model, rejects every action
+//! that the rules forbid, and then checks what the rules guarantee for the new state.
 
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +13,12 @@ enum Phase {
     Starting(Instant, Why),
     Idle(Instant, Service),
     Busy(Vec<InvocationId>, Service),
-    /// With nothing to run, it must be told to stop now.
+    /// With no invocations left, it must be told to stop now.
     Retiring(Vec<InvocationId>),
     Stopping,
 }
 
-/// What a worker is planned for.
+/// Purpose of a planned worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
     Callers,
@@ -74,7 +74,7 @@ impl Phase {
     }
 }
 
-/// The back-off after so many failures in a row, and after more.
+/// Back-off after each number of consecutive failures; the last value applies to all further ones.
 const BACK_OFF_MS: [u64; 9] = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000];
 
 /// Failures since the last success, and the time of the latest.
@@ -104,9 +104,9 @@ pub(super) struct World {
     yielding: usize,
     closed: bool,
     workers_max_ever: usize,
-    /// Who has ended an invocation with the event at hand.
+    /// Worker in which the current event has ended an invocation.
     has_served: Option<WorkerId>,
-    /// What must come back for the event at hand.
+    /// Actions that the current event must cause.
     due: Vec<Action>,
 }
 
@@ -154,12 +154,12 @@ impl World {
         self.count(Phase::is_alive)
     }
 
-    /// Workers that come to replace one that still serves.
+    /// Returns the number of replacements whose worn worker still serves.
     fn replacements(&self) -> usize {
         self.count(|it| it.replaces().is_some_and(|old| self.is_ready(old)))
     }
 
-    /// Those alive, where the worn one and the one that comes for it are one.
+    /// Returns the number of workers alive; a worn worker and its replacement count as one.
     fn lasting(&self) -> usize {
         self.alive() - self.replacements()
     }
@@ -172,12 +172,12 @@ impl World {
         self.workers.get(&id).is_some_and(|it| it.service().is_some())
     }
 
-    /// Whether nothing may start but what is wished for.
+    /// Whether only wishes may start.
     fn is_open(&self) -> bool {
         self.failures.is_some_and(|it| self.now < it.retry_at())
     }
 
-    /// How many workers may be starting for callers, for the floor and to replace others.
+    /// Returns how many workers may be starting for callers, for the floor and as replacements.
     fn starting_max(&self) -> usize {
         match self.failures {
             None => usize::MAX,
@@ -224,7 +224,7 @@ impl World {
         self.limits.queue_max + self.executions_max().saturating_sub(self.running())
     }
 
-    /// Who must take the next call.
+    /// Returns the worker that must take the next invocation.
     fn next_worker(&self) -> Option<WorkerId> {
         if self.running() >= self.executions_max() {
             return None;
@@ -239,7 +239,7 @@ impl World {
         idle.or_else(|| self.workers.iter().filter_map(room).min().map(|it| it.2))
     }
 
-    /// How many workers should be on their way for those who wait, and how many are.
+    /// Returns how many workers should be on their way for waiting callers, and how many are.
     fn starts_for_callers(&self) -> (usize, usize) {
         let probing = self.count(|it| it.is_starting() && it.replaces().is_some());
         let wanted = self.waiting.len().div_ceil(self.concurrency()).min(self.starting_max().saturating_sub(probing));
@@ -331,8 +331,8 @@ impl World {
                     assert_eq!(self.workers.insert(id, Phase::Stopping), Some(Phase::Retiring(Vec::new())), "{id:?}");
                 }
                 Action::Dispatch { worker, invocation } => {
-                    assert_eq!(Some(worker), self.next_worker(), "not the one whose turn it is");
-                    assert_eq!(self.waiting.pop_front(), Some(invocation), "not the first caller");
+                    assert_eq!(Some(worker), self.next_worker(), "not the worker whose turn it is");
+                    assert_eq!(self.waiting.pop_front(), Some(invocation), "not the first waiting caller");
                     match self.workers.get_mut(&worker) {
                         Some(Phase::Busy(running, _)) => running.push(invocation),
                         Some(phase) => *phase = Phase::Busy(vec![invocation], phase.service().expect("it is idle")),
@@ -348,19 +348,19 @@ impl World {
 
     fn take_due(&mut self, action: Action) {
         let at = self.due.iter().position(|it| *it == action);
-        let _ = self.due.swap_remove(at.unwrap_or_else(|| panic!("{action:?} out of place")));
+        let _ = self.due.swap_remove(at.unwrap_or_else(|| panic!("{action:?} unexpected")));
     }
 
-    /// The node has a place for everybody.
+    /// Grants every request for a place.
     pub(super) fn grant_all(&mut self) {
         for _ in 0..=2 * self.workers_max_ever {
             self.step(Step::Worker(Report::Granted, 0));
         }
-        assert_eq!(self.planned(), 0, "places are asked for and given back for ever");
+        assert_eq!(self.planned(), 0, "places are requested and returned for ever");
     }
 
-    /// Every worker does what it should: whatever is planned gets a place, whatever starts is ready, whatever runs is
-    /// released, whatever stops exits.
+    /// Plays workers without faults: each planned one gets a place, each starting one becomes ready, each invocation
+    /// ends, each stopping one exits.
     fn behave(&mut self) {
         for _ in 0..1000 {
             let due = self.workers.iter().find_map(|(id, phase)| match phase {
@@ -376,10 +376,10 @@ impl World {
         panic!("the workers never come to rest");
     }
 
-    /// I6, I7 and I9.
+    /// Checks I6, I7 and I9.
     pub(super) fn check_liveness(&mut self) {
         self.behave();
-        assert_eq!(self.waiting.len(), 0, "somebody waits for ever");
+        assert_eq!(self.waiting.len(), 0, "a caller waits for ever");
         assert_eq!(self.ended.len() as u128, self.invoked, "an invocation was lost");
         self.now += self.limits.idle_timeout + Duration::from_millis(BACK_OFF_MS[8]);
         for _ in 0..2 {

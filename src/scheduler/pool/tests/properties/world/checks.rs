@@ -1,4 +1,4 @@
-//! What may come back, what must, and what then holds.
+//! Checks on actions (allowed and required) and on the state reached.
 
 use super::*;
 
@@ -8,7 +8,7 @@ impl World {
         self.lasting() + self.stopping() < max && self.workers.len() < 2 * max
     }
 
-    /// Whether another process may come for a worn one.
+    /// Whether another replacement for a worn worker may be planned.
     fn may_replace(&self) -> bool {
         let max = self.workers_max();
         let has_room = self.alive() + self.stopping() <= max && self.workers.len() < 2 * max;
@@ -24,13 +24,13 @@ impl World {
         let (needed, on_their_way) = self.starts_for_callers();
         let why = if replaces {
             assert!(self.may_replace(), "{id:?} has no room to replace another");
-            Why::Replace(self.first_worn().expect("a replacement for nobody"))
+            Why::Replace(self.first_worn().expect("a replacement without a worn worker"))
         } else {
             assert!(self.has_room(), "{id:?} has no room");
             match wanted.filter(|(count, _)| self.lasting() < *count) {
                 Some((_, why)) => why,
                 None => {
-                    assert!(on_their_way < needed, "planned for nobody, or before its time");
+                    assert!(on_their_way < needed, "planned without need, or too early");
                     Why::Callers
                 }
             }
@@ -64,13 +64,13 @@ impl World {
     }
 
     pub(super) fn check_fail(&mut self, event: Event, invocation: InvocationId, reason: Failure) {
-        let at = self.waiting.iter().position(|it| *it == invocation).expect("only who waits can fail");
+        let at = self.waiting.iter().position(|it| *it == invocation).expect("only a waiting caller can fail");
         let others = self.waiting.len() - 1;
         match reason {
             Failure::Closed => assert!(self.closed),
             Failure::StartFailed => assert!(self.is_open() && self.alive() == 0),
             Failure::QueueFull => {
-                assert_eq!(event, Event::Invoke(invocation), "refused later than at once");
+                assert_eq!(event, Event::Invoke(invocation), "refused later than on arrival");
                 assert!(others >= self.waiting_max(), "refused though there is room");
             }
         }
@@ -78,16 +78,16 @@ impl World {
         self.end([invocation]);
     }
 
-    /// Whatever must come has come.
+    /// Checks that every required action was returned.
     pub(super) fn check_enough(&self, event: Event) {
-        assert_eq!(self.due, [], "left undone");
-        assert_eq!(self.count(|it| *it == Phase::Retiring(Vec::new())), 0, "somebody is not stopped");
+        assert_eq!(self.due, [], "required actions are missing");
+        assert_eq!(self.count(|it| *it == Phase::Retiring(Vec::new())), 0, "a finished worker is not stopped");
         assert_eq!(self.next_worker().filter(|_| !self.waiting.is_empty()), None, "I3");
         let (needed, on_their_way) = self.starts_for_callers();
         let is_full = !self.has_room();
         assert!(is_full || on_their_way >= needed, "a caller waits for no start");
         let for_callers = self.count(|it| *it == Phase::Planned(Why::Callers));
-        assert!(for_callers == 0 || on_their_way <= needed, "planned for nobody");
+        assert!(for_callers == 0 || on_their_way <= needed, "planned without need");
         match event {
             Event::Warm(count) => assert!(is_full || self.lasting() >= count, "below what was asked for"),
             Event::SetLimits(_) => assert!(is_full || self.lasting() >= self.floor(), "below the new floor"),
@@ -97,9 +97,9 @@ impl World {
             }
             _ => {}
         }
-        assert!(self.first_worn().is_none() || !self.may_replace(), "nobody comes for a worn worker");
+        assert!(self.first_worn().is_none() || !self.may_replace(), "a worn worker gets no replacement");
         for phase in self.workers.values() {
-            assert!(phase.replaces().is_none_or(|old| self.is_ready(old)), "a replacement for one that is gone");
+            assert!(phase.replaces().is_none_or(|old| self.is_ready(old)), "a replacement for a worker that is gone");
         }
     }
 

@@ -1,9 +1,9 @@
-//! What events mean by themselves.
+//! Direct effects of events on the model.
 
 use super::*;
 
 impl World {
-    /// What an event means by itself. Returns whether it is a failed start.
+    /// Records the direct effects of an event. Returns whether it is a failed start.
     pub(super) fn record(&mut self, event: Event) -> bool {
         self.has_served = None;
         match event {
@@ -17,7 +17,7 @@ impl World {
             Event::SetLimits(limits) => {
                 self.limits = limits;
                 self.workers_max_ever = self.workers_max_ever.max(limits.workers_max);
-                // What the floor still needs is adopted as a wish.
+                // A wish adopts the workers that the floor still needs.
                 for phase in self.workers.values_mut().filter(|it| **it == Phase::Planned(Why::Floor)) {
                     *phase = Phase::Planned(Why::Callers);
                 }
@@ -115,7 +115,7 @@ impl World {
         false
     }
 
-    /// A worker goes that is not needed, and so does who was to replace it.
+    /// Retires a worker that is not needed, along with its replacement.
     fn give_up(&mut self, id: WorkerId, running: Vec<InvocationId>) {
         self.workers.insert(id, Phase::Retiring(running));
         let Some(new) = self.newest(|it| it.replaces() == Some(id)) else { return };
@@ -127,8 +127,8 @@ impl World {
         }
     }
 
-    /// Takes the place of the worker that this one comes for. Returns since when the new one is idle, and since when it
-    /// serves, as if it were the old one.
+    /// Takes the place of the worker that this one replaces. Returns the times since when the new one is idle and
+    /// serving; both are inherited.
     fn take_over(&mut self, why: Why) -> (Instant, Instant) {
         let Why::Replace(old) = why else { return (self.now, self.now) };
         match self.workers[&old].clone() {
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// When exactly a worker is worn is up to the pool, within a tenth.
+    /// Records wear. The pool chooses the exact moment, within a tenth.
     pub(super) fn record_wear(&mut self, event: Event) {
         let (limits, now) = (self.limits, self.now);
         for (id, phase) in &mut self.workers {
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// How many workers the event wants alive, and why.
+    /// Returns how many workers the event wants alive, and why.
     pub(super) fn wanted(&self, event: Event) -> Option<(usize, Why)> {
         match event {
             Event::Warm(count) => Some((count.min(self.workers_max()), Why::Wish)),
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// Planned workers that a wish or the floor counts on are for that from now on.
+    /// Assigns planned workers to the wish or floor that counts on them.
     pub(super) fn adopt(&mut self, wanted: Option<(usize, Why)>) {
         let Some((count, why)) = wanted else { return };
         let is_lesser = |it: &Phase| match it {
@@ -193,7 +193,7 @@ impl World {
         lesser.take(count.saturating_sub(others)).for_each(|it| *it = Phase::Planned(why));
     }
 
-    /// R8.
+    /// Applies R8.
     pub(super) fn record_excess(&mut self) {
         while self.lasting() > self.workers_max() {
             if let Some(id) = self.newest(Phase::is_planned) {
@@ -203,7 +203,7 @@ impl World {
             }
             let oldest_idle = || self.idle().first().map(|it| it.1);
             let id = self.newest(Phase::is_starting).or_else(oldest_idle).or_else(|| self.newest(Phase::is_busy));
-            let id = id.expect("somebody is alive");
+            let id = id.expect("a worker is alive");
             let running = match &self.workers[&id] {
                 Phase::Busy(running, _) => running.clone(),
                 _ => Vec::new(),
@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    /// A start whose worn worker is gone goes on for the callers, and a plan for one is withdrawn.
+    /// Turns a replacement whose worn worker is gone into a start for callers, or withdraws it if it is only planned.
     pub(super) fn forget_replaced(&mut self) {
         let is_late = |it: &Phase| it.replaces().is_some_and(|old| !self.is_ready(old));
         let Some(id) = self.newest(is_late) else { return };
