@@ -1,7 +1,7 @@
 //! The SQL of `logs.db`.
 //!
-//! Ids are kept as their 16 UUID bytes: a line has up to two of them, each once in the row and once in an index, and as
-//! text they would take more room than the line itself. `select hex(function_id)` shows one by hand.
+//! Ids are stored as their 16 UUID bytes: a line has up to two of them, each once in the row and once in an index, and
+//! as text they would take more room than the line itself. `select hex(function_id)` shows one by hand.
 
 use super::TelemetryError;
 use super::logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Stream};
@@ -15,24 +15,24 @@ use rusqlite::{Connection, OpenFlags, Row, params, params_from_iter};
 use std::path::Path;
 use std::time::Duration;
 
-/// Append only: the number of those applied is the file's `user_version`.
+/// Append only: the file's `user_version` is the number of applied migrations.
 const MIGRATIONS: &[&str] =
     &[include_str!("migrations/001_logs_and_metrics.sql"), include_str!("migrations/002_log_shares.sql")];
 
-/// Rows that one step of [`Database::retain`] deletes: few enough that lines do not wait long behind it, and twice a
-/// batch, for there is a step after each batch and deleting must outpace writing.
+/// Rows that one step of [`Database::retain`] deletes: few enough that lines do not wait long for it, and twice a
+/// batch, because a step follows each batch and deleting must outpace writing.
 const DELETE_ROWS: u32 = 2_000;
 
-/// Pages that one step of [`Database::retain`] gives back to the file system.
+/// Pages that one step of [`Database::retain`] returns to the file system.
 const VACUUM_PAGES: u32 = 1_000;
 
-/// Text that one page of lines holds, so that it fits a frame of the command protocol in either encoding.
+/// Bytes of text in one page of lines, so that it fits a frame of the command protocol in either encoding.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// How long a statement waits for somebody else's lock, such as that of a backup.
+/// Time that a statement waits for another process's lock, such as that of a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The connection that writes; the writer thread has the only one.
+/// The only connection that writes; owned by the writer thread.
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
@@ -44,7 +44,7 @@ impl Database {
         let connection = sqlite::open(path, Durability::Normal, MIGRATIONS)?;
         let auto_vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
         if auto_vacuum != INCREMENTAL {
-            // Takes effect with a VACUUM, which costs nothing on the new file this is.
+            // Takes effect with a VACUUM, which costs nothing on a new file.
             connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
             connection.execute_batch("VACUUM")?;
         }
@@ -52,12 +52,12 @@ impl Database {
         Ok(Self { connection, next_id })
     }
 
-    /// The id that the next line gets.
+    /// Returns the id of the next line.
     pub(super) fn next_id(&self) -> i64 {
         self.next_id
     }
 
-    /// Goes on from this id, if it is not yet so far: an id is not given twice while the daemon runs.
+    /// Raises the id of the next line to at least this: no id is reused while the daemon runs.
     pub(super) fn go_on_from(&mut self, next_id: i64) {
         self.next_id = self.next_id.max(next_id);
     }
@@ -119,7 +119,7 @@ impl Database {
         transaction.commit()
     }
 
-    /// One step of keeping the log within its limits; true if there is more to do.
+    /// Performs one step of keeping the log within its limits; returns whether more remains to be done.
     pub(super) fn retain(&mut self, options: &LogOptions, now: Timestamp) -> rusqlite::Result<bool> {
         let retention = i64::try_from(options.retention.as_millis()).unwrap_or(i64::MAX);
         let oldest = now.as_millis().saturating_sub(retention);
@@ -133,7 +133,7 @@ impl Database {
             .execute(params![DELETE_ROWS, oldest.div_euclid(60_000)])?;
         let excess_bytes = Size::of(&transaction)?.used_bytes().saturating_sub(options.database_bytes_max);
         if deleted == 0 && excess_bytes > 0 {
-            // Lines go first: they are most of the file, and a minute of metrics says more a byte.
+            // Lines are deleted first: they make up most of the file, and a minute of metrics says more per byte.
             deleted = shares::evict(&transaction, excess_bytes, DELETE_ROWS)?;
             if deleted == 0 {
                 let sql =
@@ -145,13 +145,13 @@ impl Database {
         Ok(self.give_back_pages()? || deleted > 0)
     }
 
-    /// Shrinks the file by a step if a good part of it is unused; less is left for the lines to come.
+    /// Shrinks the file by a step if much of it is unused; a smaller remainder stays for later lines.
     fn give_back_pages(&self) -> rusqlite::Result<bool> {
         let size = Size::of(&self.connection)?;
         if size.free_pages < 64 || size.free_pages < size.pages / 8 {
             return Ok(false);
         }
-        // Gives back one page each time it is stepped.
+        // Each step of this statement returns one page.
         let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
         let mut rows = vacuum.query([])?;
         while rows.next()?.is_some() {}
@@ -159,10 +159,10 @@ impl Database {
     }
 }
 
-/// The value of `PRAGMA auto_vacuum` under which pages are given back on request.
+/// Value of `PRAGMA auto_vacuum` under which pages are returned on request.
 const INCREMENTAL: i64 = 2;
 
-/// How large the database is, without its write-ahead log.
+/// Size of the database without its write-ahead log.
 struct Size {
     pages: u64,
     free_pages: u64,
@@ -180,7 +180,7 @@ impl Size {
     }
 }
 
-/// A connection that reads; the file must be there.
+/// Opens a read-only connection; the file must exist.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
@@ -188,7 +188,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The lines a query asks for.
+/// Returns the lines that a query asks for.
 pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite::Result<LogPage> {
     let mut values: Vec<Value> = vec![query.function_id.to_bytes().to_vec().into()];
     // The plus sign keeps the planner off the function's index where that of the invocation finds far fewer lines.
@@ -206,7 +206,7 @@ pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite
     and("id >", query.after.map(Value::from));
     and("at <=", query.until.map(|it| it.as_millis().into()));
 
-    // One snapshot for both statements, so that the total fits the page.
+    // One snapshot for both statements, so that the total matches the page.
     let transaction = connection.unchecked_transaction()?;
     let total = transaction
         .prepare_cached(&format!("SELECT count(*) FROM logs WHERE {filter}"))?
@@ -219,7 +219,7 @@ pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite
         values.len() + 1,
         values.len() + 2,
     ))?;
-    // One more tells whether there are more.
+    // One extra row shows whether more lines exist.
     let limit = query.limit.min(LogQuery::LIMIT_MAX);
     values.push((limit + 1).into());
     values.push(signed(query.offset).into());
@@ -251,7 +251,7 @@ fn log_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
     Ok(LogEntry { id: row.get(0)?, record })
 }
 
-/// The member of `all` whose place a column holds.
+/// Returns the member of `all` at the index stored in a column.
 fn one_of<T: Copy>(row: &Row<'_>, column: usize, all: &[T]) -> rusqlite::Result<T> {
     let place: i64 = row.get(column)?;
     let member = usize::try_from(place).ok().and_then(|place| all.get(place));
@@ -263,7 +263,7 @@ fn label(row: &Row<'_>, column: usize) -> rusqlite::Result<VersionLabel> {
     text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
-/// A count as SQLite has it, which knows no unsigned 64 bits.
+/// Converts a count for SQLite, which has no unsigned 64-bit integers.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -273,7 +273,7 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
-/// Hands out the written minutes of a function from minute `since` on.
+/// Passes the written minutes of a function from minute `since` on to a callback.
 pub(super) fn select_minutes(
     connection: &Connection,
     function_id: FunctionId,
@@ -306,7 +306,7 @@ pub(super) fn select_minutes(
     Ok(())
 }
 
-/// When a function was last invoked, as far as the written minutes know.
+/// Returns when a function was last invoked according to the written minutes.
 pub(super) fn last_invoked(connection: &Connection, function_id: FunctionId) -> rusqlite::Result<Option<Timestamp>> {
     let mut select = connection.prepare_cached(
         "SELECT max(last_at) FROM metrics_minutes WHERE function_id = ?1

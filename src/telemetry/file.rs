@@ -1,7 +1,7 @@
-//! The file `logs.db`: what is done when it is damaged, removed or replaced, at the start or while the daemon runs.
+//! The file `logs.db`: handling of a damaged, removed or replaced database, at the start and while the daemon runs.
 //!
-//! Logs and metrics are worth less than a daemon that works. A damaged database is therefore moved aside, with what
-//! SQLite keeps beside it, and a new one takes its place.
+//! Logs and metrics are worth less than a daemon that works. A damaged database is therefore moved aside, together with
+//! SQLite's files beside it, and a new one takes its place.
 
 use super::TelemetryError;
 use super::database::{self, Database};
@@ -16,13 +16,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Damaged databases that are kept; each may be as large as the log may get.
+/// Number of damaged databases that are kept; each may be as large as the log may get.
 const DAMAGED_MAX: usize = 3;
 
-/// What SQLite keeps beside a database, as ends of its name; the first is the database itself.
+/// Suffixes of the files that make up a database; the first is the database itself.
 const PARTS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-/// Opens the database for writing, or moves a damaged one aside and makes a new one.
+/// Opens the database for writing. A damaged one is moved aside and replaced by a new one.
 pub(super) fn open(path: &Path) -> Result<Database, TelemetryError> {
     match Database::open(path) {
         Err(error) if error.is_damage() => {
@@ -33,7 +33,7 @@ pub(super) fn open(path: &Path) -> Result<Database, TelemetryError> {
     }
 }
 
-/// Moves the database aside and says so. What is open of it goes on working, on the moved files.
+/// Moves the database aside and logs it. Open connections go on working on the moved files.
 pub(super) fn set_aside(path: &Path, error: &TelemetryError) {
     match move_aside(path) {
         Ok(kept) => tracing::warn!(
@@ -60,7 +60,7 @@ fn move_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Removes all but the newest [`DAMAGED_MAX`] of the databases that were moved aside.
+/// Removes the databases that were moved aside, except the newest [`DAMAGED_MAX`].
 fn forget_oldest(path: &Path) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let prefix = format!("{}.damaged-", name.to_string_lossy());
@@ -72,7 +72,7 @@ fn forget_oldest(path: &Path) -> io::Result<()> {
             kept.push(name);
         }
     }
-    // The time in their names sorts them.
+    // The timestamp in their names makes this the order of time.
     kept.sort();
     let excess = kept.len().saturating_sub(DAMAGED_MAX);
     for name in &kept[..excess] {
@@ -92,14 +92,14 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Which files a connection has open.
+/// Identities of the files that a connection has open.
 #[derive(Debug)]
 pub(super) struct Opened {
     parts: Vec<(PathBuf, FileId)>,
 }
 
 impl Opened {
-    /// Those of a connection that was just opened and has read something.
+    /// Records the files of a connection that was just opened and has read something.
     pub(super) fn now(path: &Path) -> Self {
         let part = |end: &&str| {
             let path = with_end(path, end);
@@ -108,18 +108,19 @@ impl Opened {
         Self { parts: PARTS[..3].iter().filter_map(part).collect() }
     }
 
-    /// Whether they still are what their names lead to. What is written to a removed file is lost when it is closed.
+    /// Whether the file names still lead to these files. Data written to a removed file is lost when the file is
+    /// closed.
     pub(super) fn is_in_place(&self) -> bool {
         self.parts.iter().all(|(path, id)| FileId::at(path).as_ref() == Some(id))
     }
 }
 
-/// A connection that reads. It is opened when somebody first reads, and again after [`shut`](Self::shut).
+/// A read-only connection. Opened at the first read, and again after [`shut`](Self::shut).
 #[derive(Debug)]
 pub(super) struct Reader {
     path: PathBuf,
     connection: Mutex<Option<Connection>>,
-    /// Whether a read found damage that the writer has not heard of.
+    /// Whether a read found damage that the writer does not know of yet.
     damaged: AtomicBool,
 }
 
@@ -128,7 +129,7 @@ impl Reader {
         Self { path: path.to_owned(), connection: Mutex::new(None), damaged: AtomicBool::new(false) }
     }
 
-    /// Reads; others who read wait meanwhile.
+    /// Runs a read; other readers wait until it ends.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, TelemetryError> {
         let mut connection = self.connection.lock();
         let connection = match &mut *connection {
@@ -142,25 +143,25 @@ impl Reader {
         })
     }
 
-    /// Closes it, after whoever reads. Nobody reads until the answer is dropped.
+    /// Closes the connection once the current read has ended. No read begins until the returned guard is dropped.
     pub(super) fn shut(&self) -> MutexGuard<'_, Option<Connection>> {
         let mut connection = self.connection.lock();
         *connection = None;
         connection
     }
 
-    /// For the writer: whether a read has found damage since this was last asked.
+    /// Returns whether a read has found damage since the last call. Called by the writer.
     pub(super) fn take_damage(&self) -> bool {
         self.damaged.swap(false, Ordering::AcqRel)
     }
 }
 
-/// The database that the writer writes, or will write once it can be opened again.
+/// The writer's database, or the means to open it again.
 #[derive(Debug)]
 pub(super) struct WriteAccess {
     path: PathBuf,
     open: Option<(Database, Opened)>,
-    /// The id that the next line gets at least, also in a database that takes the place of this one.
+    /// Lower bound for the id of the next line, valid also in a database that replaces this one.
     next_id: i64,
 }
 
@@ -169,7 +170,7 @@ impl WriteAccess {
         Self { path: path.to_owned(), next_id: 0, open: Some((database, Opened::now(path))) }
     }
 
-    /// The database, which is opened if it is not.
+    /// Returns the database; opens it if it is closed.
     pub(super) fn database(&mut self) -> Result<&mut Database, TelemetryError> {
         let (database, _) = match &mut self.open {
             Some(open) => open,
@@ -182,12 +183,12 @@ impl WriteAccess {
         Ok(database)
     }
 
-    /// Whether its files have been removed, or others have taken their names.
+    /// Whether its files were removed or replaced.
     pub(super) fn is_displaced(&self) -> bool {
         self.open.as_ref().is_some_and(|(_, opened)| !opened.is_in_place())
     }
 
-    /// Closes it, so that it is opened anew.
+    /// Closes the database; the next use opens it again.
     pub(super) fn close(&mut self) {
         if let Some((database, _)) = self.open.take() {
             self.next_id = database.next_id();
@@ -200,7 +201,7 @@ impl WriteAccess {
 }
 
 impl TelemetryError {
-    /// Whether the file holds no database, or a damaged one.
+    /// Whether the file is no database or a damaged one.
     pub(super) fn is_damage(&self) -> bool {
         match self {
             Self::Open(error) => matches!(error, SqliteError::Corrupt { .. }),

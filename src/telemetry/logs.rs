@@ -1,7 +1,7 @@
-//! Log lines of functions: taken without waiting, written in batches, read back and followed.
+//! Log lines of functions: accepted without waiting, written in batches, read back and followed.
 //!
-//! It owns what a line is and how lines are asked for. The queue behind [`Logs::push`] is in `queue`, the thread that
-//! empties it in `writer`, the SQL in `database`.
+//! This module defines lines and queries. The queue behind [`Logs::push`] is in `queue`, the thread that empties it in
+//! `writer`, the SQL in `database`.
 
 use super::file::Reader;
 use super::queue::Queue;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 
-/// Entries a follower may be behind before it loses the oldest of them.
+/// Entries that a follower may lag behind before it loses the oldest of them.
 const FOLLOWER_ENTRIES_MAX: usize = 1_024;
 
-/// How long a query waits for the writer before it reads what is there.
+/// Time that a query waits for the writer before it reads the present state.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where a line comes from.
+/// Source of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// The function's `console`.
@@ -27,15 +27,15 @@ pub enum Stream {
     Stdout,
     /// The worker's standard error.
     Stderr,
-    /// The daemon, about a worker: a crash, a timeout, lines that were not kept.
+    /// The daemon, about a worker: a crash, a timeout, dropped lines.
     System,
 }
 
 impl Stream {
-    /// Every stream; the place in this list is what the database keeps.
+    /// Every stream; the database stores the index in this list.
     pub(super) const ALL: [Self; 4] = [Self::Console, Self::Stdout, Self::Stderr, Self::System];
 
-    /// The stream as it stands on the wire.
+    /// Returns the stream's name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,49 +47,49 @@ impl Stream {
     }
 }
 
-/// One line of a function's log; the text may have several lines.
+/// One entry of a function's log; its text may span several lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRecord {
-    /// When the daemon got it.
+    /// Time at which the daemon received it.
     pub at: Timestamp,
-    /// The function.
+    /// Id of the function.
     pub function_id: FunctionId,
-    /// The version that ran.
+    /// Version that ran.
     pub version: VersionLabel,
-    /// The invocation it belongs to, where that is known.
+    /// Invocation it belongs to, if known.
     pub invocation: Option<InvocationId>,
-    /// The worker's process id; 0 where no worker said it.
+    /// Process id of the worker; 0 if the line is from no worker.
     pub worker: u32,
-    /// Where it comes from.
+    /// Source of the line.
     pub stream: Stream,
-    /// How much it matters.
+    /// Severity.
     pub level: LogLevel,
-    /// The text; whoever reads it from a worker bounds it.
+    /// Text; bounded by the code that reads it from a worker.
     pub message: String,
 }
 
-/// A line with its place in the log.
+/// A line with its position in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Rises with every line of any function. Who first follows and then queries knows by it what it has already seen.
+    /// Rises with every line of any function. A client that first follows and then queries can drop duplicates by it.
     pub id: i64,
-    /// The line.
+    /// The line itself.
     pub record: LogRecord,
 }
 
-/// The limits of the log, which may change while it runs.
+/// Limits of the log, which may change while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Lines that may wait for the writer; one more is dropped and counted. A batch on its way to the disk comes on
-    /// top.
+    /// Lines that may wait for the writer; any more are dropped and counted. A batch on its way to the disk does not
+    /// count.
     pub buffer_records_max: usize,
     /// Memory that waiting lines may take.
     pub buffer_bytes_max: usize,
-    /// How long a line waits for others to be written with it.
+    /// Time that a line waits for others to be written with it.
     pub flush_interval: Duration,
-    /// How long lines and metrics are kept.
+    /// Time that lines and metrics are kept.
     pub retention: Duration,
-    /// How large the database may get before the oldest lines go.
+    /// Database size above which the oldest lines are deleted.
     pub database_bytes_max: u64,
 }
 
@@ -105,10 +105,10 @@ impl Default for LogOptions {
     }
 }
 
-/// Which lines of a function to read.
+/// Selects lines of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogQuery {
-    /// The function.
+    /// Id of the function.
     pub function_id: FunctionId,
     /// Only lines of this version.
     pub version: Option<VersionLabel>,
@@ -118,23 +118,23 @@ pub struct LogQuery {
     pub level_min: Option<LogLevel>,
     /// Only lines from this time on.
     pub since: Option<Timestamp>,
-    /// Only lines up to this time, itself included.
+    /// Only lines up to and including this time.
     pub until: Option<Timestamp>,
-    /// Lines to return at most; above [`LIMIT_MAX`](Self::LIMIT_MAX) that is what counts.
+    /// Most lines to return; capped at [`LIMIT_MAX`](Self::LIMIT_MAX).
     pub limit: u32,
-    /// Matching lines to leave out, from the newest on.
+    /// Matching lines to skip, counted from the newest.
     pub offset: u64,
-    /// Only lines before this one.
+    /// Only lines with a lower id.
     pub before: Option<i64>,
-    /// Only lines after this one.
+    /// Only lines with a higher id.
     pub after: Option<i64>,
 }
 
 impl LogQuery {
-    /// Lines that one page holds at most.
+    /// Most lines in one page.
     pub const LIMIT_MAX: u32 = 10_000;
 
-    /// The newest 100 lines of a function.
+    /// Makes a query for the newest 100 lines of a function.
     #[must_use]
     pub fn new(function_id: FunctionId) -> Self {
         let (version, invocation, level_min, since, until) = (None, None, None, None, None);
@@ -152,7 +152,7 @@ impl LogQuery {
         }
     }
 
-    /// Whether the line is one of those asked for, for a follower; paging aside.
+    /// Whether a follower with this query gets the line; ignores paging.
     #[must_use]
     pub fn matches(&self, record: &LogRecord) -> bool {
         record.function_id == self.function_id
@@ -164,19 +164,19 @@ impl LogQuery {
     }
 }
 
-/// An answer to a [`LogQuery`].
+/// Answer to a [`LogQuery`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPage {
-    /// The matching lines, **newest first**, so that an offset counts back from the present. May be fewer than asked
-    /// for, though never none, where their text is over 4 MiB; the next page begins before the last of these.
+    /// Matching lines, **newest first**, so that an offset counts back from the present. Fewer than requested, but at
+    /// least one, if their text is over 4 MiB; the next page begins before the last of these.
     pub entries: Vec<LogEntry>,
-    /// All lines that match, on whatever page.
+    /// Number of all matching lines, on any page.
     pub total: u64,
-    /// Whether there are older ones.
+    /// Whether older matching lines exist.
     pub has_more: bool,
 }
 
-/// The log of all functions.
+/// Log of every function.
 #[derive(Debug)]
 pub struct Logs {
     queue: Queue,
@@ -190,22 +190,22 @@ impl Logs {
         Self { queue: Queue::new(options), followers, reader }
     }
 
-    /// Takes a line, or drops and counts it when the queue is full.
+    /// Accepts a line, or drops and counts it when the queue is full.
     ///
-    /// Never waits for the disk, and allocates nothing, save for the first line that a function loses.
+    /// Never waits for the disk, and allocates only for the first line that a function loses.
     pub fn push(&self, record: LogRecord) {
         self.queue.push(record);
     }
 
-    /// Counts lines that somebody dropped on their way here, such as those of a worker over its rate. A line in the log
+    /// Counts lines dropped before they reached the log, such as those of a worker over its rate. A line in the log
     /// says how many.
     pub fn count_dropped(&self, function_id: FunctionId, version: &VersionLabel, lines: u64) {
         self.queue.count_lost(function_id, version, Timestamp::now(), lines);
     }
 
-    /// Reads lines, those included that were pushed before; newest first.
+    /// Reads lines, newest first, including any that were pushed before.
     ///
-    /// Blocks: on the disk, and up to two seconds for the writer.
+    /// Blocks on the disk, and up to two seconds for the writer.
     pub fn query(&self, query: &LogQuery) -> Result<LogPage, TelemetryError> {
         self.flush();
         self.reader.read(|connection| database::select_logs(connection, query)).inspect_err(|error| {
@@ -215,14 +215,14 @@ impl Logs {
         })
     }
 
-    /// Waits, up to two seconds, until everything pushed before is written and with the followers.
+    /// Waits, up to two seconds, until everything pushed before is written and delivered to the followers.
     ///
-    /// False if it takes longer.
+    /// Returns false if it takes longer.
     pub fn flush(&self) -> bool {
         self.queue.flush(FLUSH_PATIENCE)
     }
 
-    /// The lines of all functions as they are written, from now on.
+    /// Subscribes to the lines of every function as they are written, from now on.
     ///
     /// A receiver that falls behind by 1,024 entries loses the oldest and is told how many
     /// ([`RecvError::Lagged`](broadcast::error::RecvError::Lagged)). See [`LogQuery::matches`] for one function's lines.
@@ -231,24 +231,24 @@ impl Logs {
         self.followers.subscribe()
     }
 
-    /// The present limits.
+    /// Returns the limits in force.
     #[must_use]
     pub fn options(&self) -> LogOptions {
         self.queue.options()
     }
 
-    /// Changes the limits; what is then too old or too much goes at once.
+    /// Changes the limits. Lines beyond the new limits are deleted at once.
     pub fn set_options(&self, options: LogOptions) {
         self.queue.set_options(options);
     }
 
-    /// Lines of one function that were not kept since the start.
+    /// Returns the lines of one function dropped since the start.
     #[must_use]
     pub fn dropped(&self, function_id: FunctionId) -> u64 {
         self.queue.lost(function_id)
     }
 
-    /// Lines of all functions that were not kept since the start.
+    /// Returns the lines of all functions dropped since the start.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.queue.lost_total()
@@ -262,7 +262,7 @@ impl Logs {
         &self.reader
     }
 
-    /// Gives written lines to whoever follows. The writer does this, so that `push` stays cheap.
+    /// Sends written lines to the followers. The writer calls this, so that `push` stays cheap.
     pub(super) fn publish(&self, first_id: i64, records: impl Iterator<Item = LogRecord>) {
         if self.followers.receiver_count() > 0 {
             for (id, record) in (first_id..).zip(records) {

@@ -1,12 +1,12 @@
-//! How calls go, per version: counted in memory, kept by the minute, reported over a period.
+//! Metrics of invocations per version: counted in memory, stored by the minute, reported over a period.
 //!
 //! ```text
 //!   record ──> minute in progress ──> finished ──> leaving ──> metrics_minutes
 //!              └──── one lock per version ────┘   └── one lock, the writer's ──┘
 //! ```
 //!
-//! It owns the minutes until the writer has written them. A version's counts never mix with another's: a function's
-//! percentiles come from the histograms of its versions added up.
+//! This module owns the minutes until the writer has written them. A version's counts never mix with another's: a
+//! function's percentiles come from the summed histograms of its versions.
 
 use super::file::Reader;
 use super::minute::{Figures, Minute, MinuteRow, Tally, minute_of};
@@ -18,30 +18,30 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::{fmt, str::FromStr};
 
-/// Minutes of one version that may wait for the writer; beyond, the oldest is lost.
+/// Limit on minutes of one version that wait for the writer; beyond it, the oldest is lost.
 const FINISHED_MAX: usize = 60;
 
-/// Rows that may wait for the disk to work again; beyond, the oldest are lost.
+/// Limit on rows that wait for the disk to work again; beyond it, the oldest are lost.
 const LEAVING_MAX: usize = 10_000;
 
-/// One call that has ended.
+/// An invocation that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
-    /// The function.
+    /// Id of the function.
     pub function_id: FunctionId,
-    /// The version that was called.
+    /// Id of the invoked version.
     pub version_id: VersionId,
-    /// Its label.
+    /// Label of the version.
     pub version: &'a VersionLabel,
-    /// What was wrong; none for a success.
+    /// Error code; `None` for a success.
     pub code: Option<ErrorCode>,
-    /// Where its time went; a `run` of zero says that it reached no worker.
+    /// Where the time went; a `run` of zero means that the invocation reached no worker.
     pub timing: Timing,
-    /// When it ended.
+    /// Time at which the invocation ended.
     pub at: Timestamp,
 }
 
-/// How far back a report looks. It begins with a whole minute, and so reaches up to one minute further.
+/// Period of a report. It begins with a whole minute, so it reaches up to one minute further back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Period {
     /// `1m`
@@ -64,7 +64,7 @@ pub enum Period {
 }
 
 impl Period {
-    /// Every period, the shortest first.
+    /// The periods, shortest first.
     pub const ALL: [Self; 8] = [
         Self::OneMinute,
         Self::FiveMinutes,
@@ -76,7 +76,7 @@ impl Period {
         Self::All,
     ];
 
-    /// The period as it stands on the wire.
+    /// Returns the period's name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.text_and_minutes().0
@@ -95,7 +95,7 @@ impl Period {
         }
     }
 
-    /// The first minute of a report made at `now`.
+    /// Returns the first minute of a report made at `now`.
     fn first_minute(self, now: Timestamp) -> i64 {
         self.text_and_minutes().1.map_or(i64::MIN, |minutes| minute_of(now) - minutes)
     }
@@ -107,7 +107,7 @@ impl fmt::Display for Period {
     }
 }
 
-/// A text that names no period.
+/// Error for a text that names no period.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a period: use 1m, 5m, 15m, 1h, 6h, 24h, 7d or all")]
 pub struct PeriodError(String);
@@ -121,25 +121,25 @@ impl FromStr for Period {
     }
 }
 
-/// How the calls of a function went.
+/// Metrics of a function over a period.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricsReport {
-    /// How far back it looks.
+    /// Period of the report.
     pub period: Period,
-    /// All versions together; `last_invoked` alone looks as far back as metrics are kept.
+    /// Figures over all versions; only `last_invoked` looks back beyond the period, as far as metrics are kept.
     pub figures: Figures,
-    /// The versions that were called within the period, in the order they were published.
+    /// Versions invoked within the period, in order of publication.
     pub versions: Vec<VersionReport>,
 }
 
-/// How the calls of one version went.
+/// Metrics of one version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VersionReport {
-    /// The version.
+    /// Id of the version.
     pub version_id: VersionId,
-    /// Its label.
+    /// Label of the version.
     pub version: VersionLabel,
-    /// The numbers.
+    /// Figures of the version.
     pub figures: Figures,
 }
 
@@ -149,18 +149,19 @@ impl VersionTotals {
     }
 }
 
-/// The metrics of all functions.
+/// Metrics of every function.
 #[derive(Debug)]
 pub struct Metrics {
-    /// A version gets an entry with its first call, and has a histogram only in minutes in which it is called.
+    /// Live counts per version. An entry is made with the first invocation, and has a histogram only for minutes with
+    /// invocations.
     versions: RwLock<HashMap<VersionId, Mutex<Live>>>,
-    /// Minutes on their way to the database. Whoever holds this lock sees each minute in exactly one place: the writer
-    /// holds it until its transaction is committed, a report while it looks at memory and pins its snapshot.
+    /// Minutes on their way to the database. A holder of this lock sees each minute in exactly one place: the writer
+    /// holds it until its transaction is committed, a report holds it while it reads memory and pins its snapshot.
     leaving: Mutex<Vec<MinuteRow>>,
     reader: Reader,
 }
 
-/// What memory holds of one version.
+/// In-memory state of one version.
 #[derive(Debug)]
 struct Live {
     totals: VersionTotals,
@@ -171,8 +172,8 @@ struct Live {
 impl Live {
     fn record(&mut self, observation: &Observation<'_>) {
         let minute = minute_of(observation.at);
-        // A call that comes late over the turn of a minute counts into the new one. Further back lies only a clock that
-        // was set back.
+        // An invocation that comes late over the turn of a minute counts for the new one. Only a clock that was set
+        // back gives an earlier minute.
         let in_progress = |it: &Minute| minute == it.minute || minute == it.minute - 1;
         if !self.current.as_deref().is_some_and(in_progress) {
             self.finish(i64::MAX);
@@ -182,7 +183,7 @@ impl Live {
         self.totals.record(observation);
     }
 
-    /// Ends the minute in progress if it lies before the given one.
+    /// Ends the minute in progress if it is before the given one.
     fn finish(&mut self, before: i64) {
         if let Some(minute) = self.current.take_if(|it| it.minute < before) {
             if self.finished.len() >= FINISHED_MAX {
@@ -198,7 +199,7 @@ impl Metrics {
         Self { versions: RwLock::default(), leaving: Mutex::default(), reader }
     }
 
-    /// Counts a call. Takes two short locks, and allocates with the first call of a version in a minute only.
+    /// Counts an invocation. Takes two short locks, and allocates only for a version's first invocation in a minute.
     pub fn record(&self, observation: &Observation<'_>) {
         if let Some(live) = self.versions.read().get(&observation.version_id) {
             return live.lock().record(observation);
@@ -208,9 +209,9 @@ impl Metrics {
         self.versions.write().entry(observation.version_id).or_insert_with(first_call).get_mut().record(observation);
     }
 
-    /// How a function's calls went over a period that ends at `now`.
+    /// Reports a function's metrics over a period that ends at `now`.
     ///
-    /// Blocks on the disk: over weeks of calls for a good part of a second.
+    /// Blocks on the disk: for weeks of invocations, a good part of a second.
     pub fn report(
         &self,
         function_id: FunctionId,
@@ -261,7 +262,7 @@ impl Metrics {
         rows
     }
 
-    /// The calls of each version since the daemon started, in no particular order.
+    /// Returns the totals of each version since the daemon started, in no particular order.
     #[must_use]
     pub fn totals(&self) -> Vec<VersionTotals> {
         self.versions.read().values().map(|live| live.lock().totals.clone()).collect()
@@ -271,7 +272,7 @@ impl Metrics {
         &self.reader
     }
 
-    /// For the writer: has the minutes before the given one written, and forgets them once that has worked.
+    /// Writes the minutes before the given one and forgets them once that has succeeded. Called by the writer.
     pub(super) fn hand_over<E>(&self, before: i64, write: impl FnOnce(&[MinuteRow]) -> Result<(), E>) -> Result<(), E> {
         let mut leaving = self.leaving.lock();
         let mut finished = Vec::new();
@@ -282,7 +283,7 @@ impl Metrics {
                 finished.push((live.totals.clone(), std::mem::take(&mut live.finished)));
             }
         }
-        // Callers do not wait for this part.
+        // Done after the versions' locks are released, so that invocations do not wait for it.
         for (version, minutes) in finished {
             leaving.extend(minutes.iter().map(|it| version.row(it)));
         }

@@ -1,8 +1,8 @@
-//! What is counted about the calls of one version: in one minute, as a row, and summed up for a report.
+//! Counts of one version's invocations: for one minute, as a row, and summed up for a report.
 //!
-//! Pure: no clock, lock or database. A [`Minute`] takes calls, becomes a [`MinuteRow`] when it is over, and rows add up
-//! in a [`Tally`], which knows the [`Figures`]. Percentiles come from the histogram of all calls they are about, never
-//! from other percentiles.
+//! Pure: no clock, lock or database. A [`Minute`] records invocations and becomes a [`MinuteRow`] when it is over; rows
+//! add up in a [`Tally`], which computes the [`Figures`]. Percentiles come from the histogram of all invocations in
+//! question, never from other percentiles.
 
 use crate::error::ErrorCode;
 use crate::model::{ColdStart, FunctionId, Timestamp, Timing, VersionId, VersionLabel};
@@ -10,13 +10,13 @@ use hdrhistogram::{Counter, Histogram};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Precision of the histograms: a duration is kept to within 1 %.
+/// Precision of the histograms: durations are kept to within 1 %.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// Longer durations count as this long: ten days, far over the longest timeout, bound a histogram to 18 KiB.
+/// Cap on recorded durations. Ten days, far over the longest timeout, bound a histogram to 18 KiB.
 const DURATION_US_MAX: u64 = 10 * 86_400 * 1_000_000;
 
-/// The minute a time falls in, counted from the Unix epoch.
+/// Returns the minute of a time, counted from the Unix epoch.
 pub(super) fn minute_of(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(60_000)
 }
@@ -29,10 +29,10 @@ fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).min(DURATION_US_MAX)
 }
 
-/// The calls of one version in one minute.
+/// Invocations of one version in one minute.
 #[derive(Debug)]
 pub(super) struct Minute {
-    /// Which one, counted from the Unix epoch.
+    /// Number of the minute, counted from the Unix epoch.
     pub(super) minute: i64,
     invocations: u64,
     errors_by_code: BTreeMap<ErrorCode, u64>,
@@ -41,7 +41,7 @@ pub(super) struct Minute {
     start_us_sum: u64,
     run_us_sum: u64,
     run_us_max: u64,
-    /// A minute's counts fit 32 bits, which halves what an active version takes in memory: about 7 KiB.
+    /// A minute's counts fit 32 bits, which halves the memory of an active version to about 7 KiB.
     runs_us: Histogram<u32>,
     last_at: Timestamp,
 }
@@ -74,7 +74,7 @@ impl Minute {
         }
         self.queue_us_sum += microseconds(timing.queue);
         self.start_us_sum += microseconds(timing.start);
-        // A call that was refused has no duration: as a zero it would make the others look faster.
+        // A refused invocation has no duration: a zero would make the others look faster.
         if !timing.run.is_zero() {
             let run_us = microseconds(timing.run).max(1);
             self.run_us_sum += run_us;
@@ -84,7 +84,7 @@ impl Minute {
         self.last_at = self.last_at.max(at);
     }
 
-    /// The minute as it is written, of the given version.
+    /// Returns the row to write for the given version.
     pub(super) fn row(&self, function_id: FunctionId, version_id: VersionId, version: &VersionLabel) -> MinuteRow {
         let json = "a map with text keys";
         MinuteRow {
@@ -105,24 +105,24 @@ impl Minute {
     }
 }
 
-/// A minute as the database keeps it.
+/// A minute as the database stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MinuteRow {
     pub(super) function_id: FunctionId,
     pub(super) version_id: VersionId,
     pub(super) version: VersionLabel,
-    /// Counted from the Unix epoch.
+    /// Number of the minute, counted from the Unix epoch.
     pub(super) minute: i64,
     pub(super) invocations: u64,
-    /// A JSON object from code to count.
+    /// JSON object from code to count.
     pub(super) errors_by_code: String,
-    /// A JSON object from kind to count.
+    /// JSON object from kind to count.
     pub(super) cold_starts_by_kind: String,
     pub(super) queue_us_sum: u64,
     pub(super) start_us_sum: u64,
     pub(super) run_us_sum: u64,
     pub(super) run_us_max: u64,
-    /// See [`encode`].
+    /// Encoded histogram of run times; see [`encode`].
     pub(super) run_histogram: Vec<u8>,
     pub(super) last_at: Timestamp,
 }
@@ -155,7 +155,7 @@ impl Tally {
         figures.invocations += row.invocations;
         for (text, count) in counts(&row.errors_by_code) {
             figures.errors += count;
-            // A code that only another version of the daemon knows is an error without a code here.
+            // A code that only another version of the daemon knows counts as an error without a code.
             if let Some(&code) = ErrorCode::ALL.iter().find(|code| code.as_str() == text) {
                 *figures.errors_by_code.entry(code).or_default() += count;
             }
@@ -174,7 +174,7 @@ impl Tally {
 
     pub(super) fn figures(self) -> Figures {
         let average = |sum_us: u64, count: u64| if count == 0 { 0.0 } else { sum_us as f64 / count as f64 / 1_000.0 };
-        // A histogram's value is the upper end of its bucket, which may lie above the longest duration there was.
+        // A histogram's value is the upper end of its bucket, which may lie above the longest recorded duration.
         let quantile = |it| self.runs_us.value_at_quantile(it).min(self.run_us_max) as f64 / 1_000.0;
         Figures {
             average_duration_ms: average(self.run_us_sum, self.runs_us.len()),
@@ -189,45 +189,44 @@ impl Tally {
     }
 }
 
-/// What a report says about a function or about one of its versions. Durations are in milliseconds, and 0 where there
-/// is nothing to measure.
+/// Metrics of a function or of one of its versions. Durations are in milliseconds, and 0 if nothing was measured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
-    /// Calls that ended, well or not.
+    /// Invocations that ended, successful or not.
     pub invocations: u64,
-    /// Calls that failed.
+    /// Invocations that failed.
     pub errors: u64,
-    /// The same by what was wrong.
+    /// Failed invocations by error code.
     pub errors_by_code: BTreeMap<ErrorCode, u64>,
-    /// Mean run time of the calls that reached a worker.
+    /// Mean run time of the invocations that reached a worker.
     pub average_duration_ms: f64,
-    /// Half of those calls ran at most this long, to within 1 %.
+    /// Median run time of those invocations, to within 1 %.
     pub p50_ms: f64,
-    /// Nine in ten ran at most this long, to within 1 %.
+    /// Run time that 90 % of them do not exceed, to within 1 %.
     pub p90_ms: f64,
-    /// 99 in 100 ran at most this long, to within 1 %.
+    /// Run time that 99 % of them do not exceed, to within 1 %.
     pub p99_ms: f64,
-    /// The longest run, exactly.
+    /// Longest run time, exact.
     pub max_ms: f64,
-    /// Mean wait for a free worker, over all calls.
+    /// Mean wait for a free worker, over all invocations.
     pub average_queue_ms: f64,
-    /// Mean wait for a worker to start, over the calls that waited for one.
+    /// Mean wait for a worker to start, over the invocations that waited for one.
     pub average_start_ms: f64,
-    /// Calls that waited for a worker to start.
+    /// Invocations that waited for a worker to start.
     pub cold_starts: u64,
-    /// The same by kind of start, such as `spawned`.
+    /// Cold starts by kind, such as `spawned`.
     pub cold_starts_by_kind: BTreeMap<String, u64>,
-    /// When the latest call ended.
+    /// Time at which the latest invocation ended.
     pub last_invoked: Option<Timestamp>,
 }
 
-/// The counts of a JSON object; what is not one has none.
+/// Parses the counts of a JSON object; any other text gives an empty map.
 fn counts(json: &str) -> BTreeMap<String, u64> {
     serde_json::from_str(json).unwrap_or_default()
 }
 
-/// A histogram as pairs of numbers in LEB128: how far the next recorded value is from the one before, and its count.
-/// Depends neither on the histogram's precision nor on the crate's own layout.
+/// Encodes a histogram as pairs of LEB128 numbers: the distance of each recorded value from the one before, and its
+/// count. Independent of the histogram's precision and of the crate's own layout.
 fn encode(histogram: &Histogram<u32>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut put = |mut number: u64| {
@@ -246,7 +245,7 @@ fn encode(histogram: &Histogram<u32>) -> Vec<u8> {
     bytes
 }
 
-/// Adds an encoded histogram to another one; where the bytes make no sense it stops.
+/// Adds an encoded histogram to another one; stops at bytes that make no sense.
 fn decode(bytes: &[u8], into: &mut Histogram<u64>) {
     let mut bytes = bytes.iter();
     let mut take = || {

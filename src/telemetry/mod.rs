@@ -1,4 +1,4 @@
-//! What functions say and how their calls go: logs and metrics in one database, written off the hot path.
+//! Logs and metrics of functions, kept in one database and written off the hot path.
 //!
 //! ```text
 //!   worker links ──push───> Logs ────lines───┐                         ┌──> followers
@@ -8,19 +8,19 @@
 //!   commands <──────────── Logs::query, Metrics::report <── read only ────────┘
 //! ```
 //!
-//! [`Telemetry`] owns the writer thread, which is the only one that writes the database. [`Logs`] and [`Metrics`] are
-//! the two faces the rest of the daemon sees: `push` and `record` never wait for the disk, `query` and `report` block
-//! and belong on a blocking thread.
+//! [`Telemetry`] owns the writer thread, the only one that writes the database. The rest of the daemon uses [`Logs`]
+//! and [`Metrics`]: `push` and `record` never wait for the disk, while `query` and `report` block and belong on a
+//! blocking thread.
 //!
 //! # Invariants
 //!
-//! - What was pushed before a query began is in its answer, unless the line was dropped or the disk takes longer than
-//!   the query waits.
-//! - A line that is not kept is counted, and a line in the function's log says how many are missing.
-//! - A report counts each call once, also while the writer moves a minute from memory to the database.
-//! - Everything waiting for the disk is bounded, in number and in bytes.
+//! - A query returns every line pushed before it began, unless the line was dropped or the disk takes longer than the
+//!   query waits.
+//! - Dropped lines are counted, and a line in the function's log says how many are missing.
+//! - A report counts each invocation once, even while the writer moves a minute from memory to the database.
+//! - The data waiting for the disk is bounded, in number and in bytes.
 //! - One function's lines push out no others': where room is short, it is taken from the function with the most.
-//! - A database that is damaged, removed or replaced gives way to a new one; nobody but the log notices.
+//! - A damaged, removed or replaced database gives way to a new one; only the log reports it.
 
 mod database;
 mod file;
@@ -44,10 +44,10 @@ use std::path::Path;
 use std::sync::Arc;
 use writer::Writer;
 
-/// The log database cannot be opened, read or written.
+/// Error from opening, reading or writing the log database.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// It cannot be opened or brought to this version's schema.
+    /// The database cannot be opened or migrated to this version's schema.
     #[error("the log database cannot be opened: {0}")]
     Open(#[from] crate::sqlite::SqliteError),
     /// A statement failed.
@@ -61,9 +61,7 @@ pub enum TelemetryError {
     Thread(#[source] std::io::Error),
 }
 
-/// Logs, metrics and the thread that writes both.
-///
-/// Dropping it does what [`close`](Self::close) does.
+/// Logs, metrics and the thread that writes both. Dropping it has the effect of [`close`](Self::close).
 #[derive(Debug)]
 pub struct Telemetry {
     logs: Arc<Logs>,
@@ -72,9 +70,9 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Opens or makes the database at `path` and starts the writer. A damaged one is moved aside.
+    /// Opens or creates the database at `path` and starts the writer. A damaged database is moved aside.
     pub fn open(path: &Path, options: LogOptions) -> Result<Self, TelemetryError> {
-        // The writer's connection comes first: it makes the file that the readers open.
+        // The writer's connection is opened first, because it creates the file that the readers open.
         let database = file::open(path)?;
         let logs = Arc::new(Logs::new(Reader::new(path), options));
         let metrics = Arc::new(Metrics::new(Reader::new(path)));
@@ -82,21 +80,21 @@ impl Telemetry {
         Ok(Self { logs, metrics, writer })
     }
 
-    /// The functions' log lines.
+    /// Returns the functions' log lines.
     #[must_use]
     pub fn logs(&self) -> &Arc<Logs> {
         &self.logs
     }
 
-    /// The functions' counts and durations.
+    /// Returns the functions' counts and durations.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Writes what is waiting, the minute in progress included, and stops the writer.
+    /// Writes all waiting data, including the minute in progress, and stops the writer.
     ///
-    /// Blocks until that is done. Afterwards lines are dropped and counted, and calls are counted in memory only;
+    /// Blocks until that is done. Afterwards lines are dropped and counted, and invocations are counted in memory only;
     /// queries and reports go on working.
     pub fn close(&self) {
         self.writer.stop(&self.logs);

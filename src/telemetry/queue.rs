@@ -1,11 +1,11 @@
-//! The bounded queue between those who log and the writer thread.
+//! The bounded queue between the sources of log lines and the writer thread.
 //!
-//! It owns the lines that wait for the disk and the counts of those that found no room. It knows nothing of a
-//! database. Its lock is held for a push of one line or a swap of two buffers; a push into a full queue may pass over
-//! the lines that wait.
+//! It owns the lines that wait for the disk and the counts of those that found no room. It knows nothing of a database.
+//! Its lock is held for a push of one line or a swap of two buffers; a push into a full queue may scan the waiting
+//! lines.
 //!
-//! **Invariant.** A line finds no room only if its function has as many waiting as any other: in a full queue it takes the
-//! place of a line of the function that has most of them.
+//! **Invariant.** A line finds no room only if its function has as many waiting as any other: in a full queue, it takes
+//! the place of a line of the function that has most of them.
 
 use super::logs::{LogOptions, LogRecord};
 use crate::model::{FunctionId, Timestamp, VersionLabel};
@@ -13,38 +13,38 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Lines that make a batch worth writing before its time.
+/// Number of waiting lines at which a batch is written early.
 const BATCH_RECORDS: usize = 1_000;
 
-/// What the writer takes at a time.
+/// Lines and losses that the writer takes at a time.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// Lines in the order they were pushed.
     pub(super) records: Vec<LogRecord>,
-    /// What found no room since the last batch.
+    /// Losses since the last batch.
     pub(super) lost: Vec<Lost>,
-    /// Nothing is accepted any more: this is the last batch.
+    /// Set when the queue is closed: this is the last batch.
     pub(super) last: bool,
 }
 
-/// Lines of one function that were not kept.
+/// Dropped lines of one function.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Lost {
     pub(super) function_id: FunctionId,
-    /// The version of the latest of them.
+    /// Version of the latest dropped line.
     pub(super) version: VersionLabel,
-    /// When the latest of them was said.
+    /// Time of the latest dropped line.
     pub(super) at: Timestamp,
     pub(super) lines: u64,
 }
 
-/// See the module.
+/// Bounded queue of log lines; see the module.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// The writer waits here for something to do.
+    /// Signals the writer that there is work.
     work: Condvar,
-    /// Those who flush wait here for the writer.
+    /// Signals flushing threads that the writer has finished a batch.
     done: Condvar,
 }
 
@@ -52,22 +52,23 @@ pub(super) struct Queue {
 struct State {
     options: LogOptions,
     records: Vec<LogRecord>,
-    /// What `records` take in memory, near enough.
+    /// Approximate memory that `records` takes.
     bytes: usize,
-    /// The part of each function in `records`. Emptied with them; only a function that it has no place for makes it grow.
+    /// Share of each function in `records`. Emptied together with it; allocates only for a function that has no entry
+    /// yet.
     held: HashMap<FunctionId, Held>,
-    /// Per function that ever lost a line; the map grows with the first such line of a function only.
+    /// Losses per function that ever lost a line; grows only with the first loss of a function.
     lost: HashMap<FunctionId, LostSoFar>,
     /// Whether any entry of `lost` has unreported lines.
     unreported: bool,
-    /// The writer should not wait for the interval to pass.
+    /// Tells the writer not to wait for the interval to pass.
     hurry: bool,
-    /// `options` changed since the writer last looked.
+    /// Whether `options` changed since the writer last looked.
     options_changed: bool,
     closed: bool,
-    /// The writer is gone.
+    /// Whether the writer has ended.
     ended: bool,
-    /// Batches the writer has taken, and those it is done with.
+    /// Batches that the writer has taken; the next field counts those it has finished.
     taken: u64,
     finished: u64,
 }
@@ -80,14 +81,14 @@ struct LostSoFar {
     total: u64,
 }
 
-/// Lines of one function that wait.
+/// Waiting lines of one function.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     lines: usize,
     bytes: usize,
 }
 
-/// What a full queue has no more of.
+/// Resource that a full queue has run out of.
 #[derive(Debug, Clone, Copy)]
 enum Scarce {
     Lines,
@@ -103,13 +104,13 @@ impl Held {
     }
 }
 
-/// What a line takes in memory, near enough.
+/// Returns the approximate memory of a line.
 fn bytes_of(record: &LogRecord) -> usize {
     size_of::<LogRecord>() + record.message.len()
 }
 
 impl State {
-    /// Takes a line into the queue; gives it back if there is no room for it.
+    /// Accepts a line, or returns it if there is no room.
     fn accept(&mut self, record: LogRecord) -> Result<(), LogRecord> {
         let bytes = bytes_of(&record);
         if self.closed || !self.make_room(record.function_id, bytes) {
@@ -123,8 +124,8 @@ impl State {
         Ok(())
     }
 
-    /// Sees to it that there is room for a line of this function and size, unless no function has more waiting than this
-    /// one then would.
+    /// Makes room for a line of this function and size. Fails if, with this line, no other function would have more
+    /// waiting.
     fn make_room(&mut self, function_id: FunctionId, bytes: usize) -> bool {
         loop {
             let scarce = if self.records.len() >= self.options.buffer_records_max {
@@ -144,7 +145,7 @@ impl State {
         }
     }
 
-    /// Drops the newest lines of a function: one in sixteen, so that a full queue is not passed over for each line.
+    /// Drops the newest lines of a function: one in sixteen, so that a full queue is not scanned for each line.
     fn cut(&mut self, function_id: FunctionId, held: Held) {
         let kept = held.lines - (held.lines / 16).max(1);
         let mut left = Held::default();
@@ -179,7 +180,7 @@ impl State {
         self.unreported = true;
     }
 
-    /// Half full at the latest, so that there is room left while the writer comes.
+    /// Triggers at half full at the latest, which leaves room until the writer comes.
     fn is_worth_a_batch(&self) -> bool {
         let records = BATCH_RECORDS.min(self.options.buffer_records_max / 2);
         self.records.len() >= records || self.bytes >= self.options.buffer_bytes_max / 2
@@ -213,7 +214,7 @@ impl Queue {
         Self { state: Mutex::new(state), work: Condvar::new(), done: Condvar::new() }
     }
 
-    /// Takes a line, or counts it when there is no room; counts those as well that it takes the place of.
+    /// Accepts a line, or counts it as lost if there is no room. Lines that it displaces are also counted.
     pub(super) fn push(&self, record: LogRecord) {
         let mut state = self.state.lock();
         if let Err(record) = state.accept(record) {
@@ -230,7 +231,7 @@ impl Queue {
         }
     }
 
-    /// Counts lines that were not kept before they came here.
+    /// Counts lines that were dropped before they reached the queue.
     pub(super) fn count_lost(&self, function_id: FunctionId, version: &VersionLabel, at: Timestamp, lines: u64) {
         let mut state = self.state.lock();
         let wake = state.is_empty();
@@ -241,9 +242,9 @@ impl Queue {
         }
     }
 
-    /// For the writer: waits until a batch is due, or until `idle_until` when nothing comes, and takes it.
+    /// Waits until a batch is due, or until `idle_until` if no line arrives, and takes it. Called by the writer.
     ///
-    /// `batch` gives its empty buffer and gets the full one. [`finish`](Self::finish) must follow. Lines wait for
+    /// `batch` provides an empty buffer and receives the full one. [`finish`](Self::finish) must follow. Lines wait for
     /// others for the interval of the options, or for `interval_min` if that is longer.
     pub(super) fn take(&self, batch: &mut Batch, idle_until: Instant, interval_min: Duration) -> LogOptions {
         let mut state = self.state.lock();
@@ -275,7 +276,7 @@ impl Queue {
         state.options
     }
 
-    /// For the writer: it is done with the batch it took.
+    /// Marks the taken batch as finished. Called by the writer.
     pub(super) fn finish(&self) {
         let mut state = self.state.lock();
         state.finished = state.taken;
@@ -283,7 +284,7 @@ impl Queue {
         self.done.notify_all();
     }
 
-    /// For the writer: it is gone, nobody needs to wait for it.
+    /// Marks the writer as ended, so that no thread waits for it. Called by the writer.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -292,7 +293,8 @@ impl Queue {
         self.done.notify_all();
     }
 
-    /// For the writer: the disk did not take this batch. Its lines are lost; what it said was lost is still to be said.
+    /// Counts the lines of a batch that the disk did not take as lost, and keeps its loss notices to be reported again.
+    /// Called by the writer.
     pub(super) fn lose(&self, batch: &Batch) {
         let mut state = self.state.lock();
         for lost in &batch.lost {
@@ -306,7 +308,8 @@ impl Queue {
         }
     }
 
-    /// Waits until the writer is done with everything pushed before; false if that takes longer than `patience`.
+    /// Waits until the writer has finished everything pushed before; returns false if that takes longer than
+    /// `patience`.
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
@@ -323,13 +326,13 @@ impl Queue {
         state.finished >= target
     }
 
-    /// Has the writer come, though there may be nothing to write.
+    /// Wakes the writer even if there may be nothing to write.
     pub(super) fn nudge(&self) {
         self.state.lock().hurry = true;
         self.work.notify_one();
     }
 
-    /// Accepts nothing more; the writer takes what is there as its last batch.
+    /// Stops accepting lines; the writer takes the rest as its last batch.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.work.notify_one();
@@ -347,12 +350,12 @@ impl Queue {
         self.state.lock().options
     }
 
-    /// Lines of one function that were not kept since the start.
+    /// Returns the lines of one function dropped since the start.
     pub(super) fn lost(&self, function_id: FunctionId) -> u64 {
         self.state.lock().lost.get(&function_id).map_or(0, |lost| lost.total)
     }
 
-    /// Lines of all functions that were not kept since the start.
+    /// Returns the lines of all functions dropped since the start.
     pub(super) fn lost_total(&self) -> u64 {
         self.state.lock().lost.values().map(|lost| lost.total).sum()
     }

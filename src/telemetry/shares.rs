@@ -1,9 +1,9 @@
-//! What each function's lines take of `logs.db`, and whose lines go when it is too large.
+//! Sizes of each function's lines in `logs.db`, and the choice of lines to delete when it is too large.
 //!
 //! The table `log_shares` has one row per function with lines. It changes in the transaction that writes or deletes the
 //! lines, so it is exact, and finding the largest share reads as many rows as there are functions.
 //!
-//! **Invariant.** Size takes lines from the function with the largest share only. A function with less than an equal
+//! **Invariant.** The size limit deletes lines only from the function with the largest share. A function below an equal
 //! part of the limit thus keeps its lines until they are too old, whatever others write.
 
 use super::logs::LogRecord;
@@ -13,8 +13,8 @@ use std::collections::HashMap;
 /// Bytes that a line takes in the database besides its text: the row's other columns and two index entries.
 pub(super) const ROW_BYTES: u64 = 120;
 
-/// What a step of [`evict`] takes from the largest share even if that makes it smaller than the next one. Without it,
-/// functions with equal shares would lose their lines by turns, one line a step.
+/// Bytes that a step of [`evict`] takes from the largest share even if that makes it smaller than the next one. Without
+/// this, functions with equal shares would lose their lines in turn, one line per step.
 const STEP_BYTES: u64 = 1 << 20;
 
 /// Lines of one function.
@@ -49,7 +49,7 @@ impl Change {
     }
 }
 
-/// Counts written lines.
+/// Adds written lines to the shares.
 pub(super) fn grow(transaction: &Connection, records: &[LogRecord]) -> rusqlite::Result<()> {
     let mut change = Change::default();
     for record in records {
@@ -76,9 +76,9 @@ fn shrink(transaction: &Connection, change: &Change) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Deletes up to `lines_max` lines that were said before `oldest`, in milliseconds; the number of those deleted.
+/// Deletes up to `lines_max` lines logged before `oldest`, in milliseconds. Returns the number deleted.
 pub(super) fn expire(transaction: &Connection, oldest: i64, lines_max: u32) -> rusqlite::Result<usize> {
-    // The oldest lines come first; a clock that was set back delays a line's end, no more.
+    // The oldest lines have the lowest ids; a clock that was set back only delays a line's deletion.
     let mut delete = transaction.prepare_cached(
         "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?1) AND at < ?2
          RETURNING function_id, octet_length(message)",
@@ -94,9 +94,9 @@ pub(super) fn expire(transaction: &Connection, oldest: i64, lines_max: u32) -> r
     Ok(change.lines())
 }
 
-/// Deletes the oldest lines of the function with the largest share: as many as make up for `excess_bytes`, but no more
-/// than `lines_max`, nor many more than make its share as small as the next one. The number of those deleted; 0 if there
-/// are no lines.
+/// Deletes the oldest lines of the function with the largest share: as many as make up for `excess_bytes`, but at most
+/// `lines_max`, and not many more than bring its share down to the next one. Returns the number deleted; 0 if there are
+/// no lines.
 pub(super) fn evict(transaction: &Connection, excess_bytes: u64, lines_max: u32) -> rusqlite::Result<usize> {
     let largest = largest(transaction)?;
     let Some(&(function_id, share)) = largest.first() else { return Ok(0) };
@@ -115,7 +115,7 @@ pub(super) fn evict(transaction: &Connection, excess_bytes: u64, lines_max: u32)
     }
     drop(rows);
     let Some(last_id) = last_id else {
-        // Somebody else has deleted its lines: nothing is left to count.
+        // Another process has deleted its lines, so there is nothing left to count.
         return transaction.execute("DELETE FROM log_shares WHERE function_id = ?1", [function_id]);
     };
     transaction
@@ -126,7 +126,7 @@ pub(super) fn evict(transaction: &Connection, excess_bytes: u64, lines_max: u32)
     Ok(change.lines())
 }
 
-/// The two largest shares, the largest first.
+/// Returns the two largest shares, the largest first.
 fn largest(connection: &Connection) -> rusqlite::Result<Vec<([u8; 16], Share)>> {
     let mut select = connection.prepare_cached(
         "SELECT function_id, lines, text_bytes FROM log_shares ORDER BY text_bytes + ?1 * lines DESC LIMIT 2",

@@ -1,4 +1,4 @@
-//! What the tests of this folder share.
+//! Helpers shared by the tests of this folder.
 
 use super::{LogOptions, LogRecord, Observation, Stream, Telemetry};
 use crate::model::{ColdStart, FunctionId, Timestamp, Timing, VersionId, VersionLabel};
@@ -6,14 +6,14 @@ use crate::protocol::worker::LogLevel;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Limits under which nothing happens by itself: no batch is written before somebody asks or it is full, and nothing is
+/// Limits under which nothing happens by itself: a batch is written only on request or when it is full, and no line is
 /// too old.
 pub(super) fn patient() -> LogOptions {
     let (hour, century) = (Duration::from_secs(3_600), Duration::from_secs(100 * 365 * 86_400));
     LogOptions { flush_interval: hour, retention: century, ..LogOptions::default() }
 }
 
-/// A database in a folder of its own, which must be kept.
+/// Opens a database in a folder of its own; the caller must keep the folder.
 pub(super) fn telemetry(options: LogOptions) -> (tempfile::TempDir, PathBuf, Telemetry) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("logs.db");
@@ -25,7 +25,7 @@ pub(super) fn label(text: &str) -> VersionLabel {
     text.parse().expect("a label")
 }
 
-/// A line of the console at level info, said now.
+/// Makes a console line at level info, logged now.
 pub(super) fn line(function_id: FunctionId, message: impl Into<String>) -> LogRecord {
     LogRecord {
         at: Timestamp::now(),
@@ -39,7 +39,7 @@ pub(super) fn line(function_id: FunctionId, message: impl Into<String>) -> LogRe
     }
 }
 
-/// One version of one function, to be called.
+/// One version of one function, to be invoked.
 pub(super) struct Callee {
     pub(super) function_id: FunctionId,
     pub(super) version_id: VersionId,
@@ -51,7 +51,7 @@ impl Callee {
         Self { function_id, version_id: VersionId::new(), version: label(version) }
     }
 
-    /// A warm call that went well.
+    /// Makes a successful warm invocation.
     pub(super) fn call(&self, run_us: u64, at: Timestamp) -> Observation<'_> {
         Observation {
             function_id: self.function_id,
@@ -69,7 +69,7 @@ pub(super) fn warm(run_us: u64) -> Timing {
     Timing { queue: Duration::ZERO, start: Duration::ZERO, run, cold_start: ColdStart::None }
 }
 
-/// Waits until something holds, at most ten seconds.
+/// Waits until a condition holds, for at most ten seconds.
 pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {

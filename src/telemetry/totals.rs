@@ -1,5 +1,5 @@
-//! What is counted about a version since the daemon started, for whoever scrapes: counts only rise, and durations fall
-//! into buckets with fixed bounds.
+//! Totals of a version since the daemon started, for scrapers: counts only rise, and durations fall into buckets with
+//! fixed bounds.
 //!
 //! Pure: no clock, lock or database.
 
@@ -9,63 +9,63 @@ use crate::model::{ColdStart, FunctionId, VersionId, VersionLabel};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Upper ends of the buckets, in microseconds: from a warm call of a small function to the longest that is usual. What
-/// is longer has a bucket of its own.
+/// Upper bounds of the buckets, in microseconds: from a warm invocation of a small function to the longest usual one.
+/// Longer durations have a bucket of their own.
 pub const BOUNDS_US: [u64; 16] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     10_000_000, 30_000_000, 60_000_000,
 ];
 
-/// Durations in buckets.
+/// Histogram of durations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Durations {
-    /// How many fell into each bucket, and not into one before it; the last one has no upper end.
+    /// Number of durations per bucket, not cumulative; the last bucket has no upper bound.
     pub counts: [u64; BOUNDS_US.len() + 1],
-    /// All of them together, in microseconds.
+    /// Sum of the durations, in microseconds.
     pub sum_us: u64,
 }
 
 impl Durations {
-    /// Takes one in.
+    /// Adds a duration.
     pub fn record(&mut self, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.counts[BOUNDS_US.partition_point(|bound| *bound < us)] += 1;
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
-    /// How many there are.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
 
-/// A version's calls since the daemon started.
+/// Invocations of a version since the daemon started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionTotals {
-    /// The function.
+    /// Id of the function.
     pub function_id: FunctionId,
-    /// The version.
+    /// Id of the version.
     pub version_id: VersionId,
-    /// Its label.
+    /// Label of the version.
     pub version: VersionLabel,
-    /// Calls that ended, well or not.
+    /// Invocations that ended, successful or not.
     pub invocations: u64,
-    /// Calls that failed.
+    /// Invocations that failed.
     pub errors: u64,
-    /// The same by what was wrong.
+    /// Failed invocations by error code.
     pub errors_by_code: BTreeMap<ErrorCode, u64>,
-    /// Calls that waited for no start, for the claim of a prewarmed process, for a spawn.
+    /// Invocations without a start, with a prewarmed process, and with a spawn; see [`START_KINDS`].
     pub starts: [u64; 3],
-    /// Waits for a worker to be free.
+    /// Waits for a free worker.
     pub queue: Durations,
-    /// Waits for a worker to start, of the calls that waited for one.
+    /// Waits for a worker to start, of the invocations that waited for one.
     pub start: Durations,
-    /// Runs, of the calls that reached a worker.
+    /// Run times of the invocations that reached a worker.
     pub run: Durations,
 }
 
-/// What the three numbers of [`VersionTotals::starts`] are about.
+/// Labels of the three numbers in [`VersionTotals::starts`].
 pub const START_KINDS: [&str; 3] = ["warm", "prewarmed", "spawned"];
 
 impl VersionTotals {
@@ -92,7 +92,7 @@ impl VersionTotals {
         }
         let timing = &observation.timing;
         self.queue.record(timing.queue);
-        // A call that was refused has neither started nor run anything.
+        // A refused invocation has neither a start nor a run.
         if timing.run.is_zero() {
             return;
         }

@@ -1,7 +1,7 @@
-//! The calls of the last while, for whoever judges a version: a ring of counts.
+//! Recent invocations of a version, for policies that judge it: a ring of counts.
 //!
-//! Pure: the time is an argument, counted from whenever the ring began. The window moves in steps of a sixtieth of its
-//! length, so it reaches back between 59 and 60 of them.
+//! Pure: the time is an argument, counted from any fixed start. The window moves in steps of a sixtieth of its length,
+//! so it reaches back between 59 and 60 of them.
 
 use crate::{error::ErrorCode, model::Counts};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Slots of the ring.
 const SLOTS: u64 = 60;
 
-/// Counts of the last while.
+/// Counts within a moving window of time.
 #[derive(Debug)]
 pub struct Window {
     slot: Duration,
@@ -18,13 +18,13 @@ pub struct Window {
 
 #[derive(Debug, Clone, Default)]
 struct Slot {
-    /// Which stretch of time it holds, counted from the beginning.
+    /// Number of the time slot that it holds, counted from the start.
     number: u64,
     counts: Counts,
 }
 
 impl Window {
-    /// One that reaches back so far.
+    /// Makes a window of this length.
     #[must_use]
     pub fn new(length: Duration) -> Self {
         let slot = (length / SLOTS as u32).max(Duration::from_millis(1));
@@ -35,20 +35,20 @@ impl Window {
         (at.as_nanos() / self.slot.as_nanos()) as u64
     }
 
-    /// Counts what ended at this time.
+    /// Counts an invocation that ended at this time.
     pub fn record(&mut self, at: Duration, counts: Counts) {
         let number = self.number(at);
         let slot = &mut self.slots[(number % SLOTS) as usize];
         if slot.number < number {
             *slot = Slot { number, counts: Counts::default() };
         }
-        // Older than the ring is only what its thread held back for as long.
+        // Only an invocation whose thread was delayed for the whole window can be older than the ring.
         if slot.number == number {
             slot.counts += counts;
         }
     }
 
-    /// What was counted within the window that ends at this time.
+    /// Returns the counts within the window that ends at this time.
     #[must_use]
     pub fn counts(&self, at: Duration) -> Counts {
         let now = self.number(at);
@@ -60,8 +60,8 @@ impl Window {
     }
 }
 
-/// What a call counts for, given how it ended and how long it was in the function. None for a call that says nothing
-/// about the version: its caller did something wrong, or the node had no room for it.
+/// Returns the counts of an invocation, given how it ended and its time in the function. `None` for one that says
+/// nothing about the version: its caller made a mistake, or the node had no room for it.
 #[must_use]
 pub fn count(code: Option<ErrorCode>, status: u16, run: Duration, slow_after: Option<Duration>) -> Option<Counts> {
     use ErrorCode::{BundleInvalid, BundleLoadError, HandlerError, OutOfMemory, Timeout, WorkerCrashed};
@@ -97,7 +97,7 @@ mod tests {
         }
         window.record(seconds(1e6), CALL);
         window.record(seconds(1.0), CALL);
-        assert_eq!(window.counts(seconds(1e6)).calls, 1, "what is late by more than the window counts nowhere");
+        assert_eq!(window.counts(seconds(1e6)).calls, 1, "an invocation later than the window is not counted");
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Between the calls of 59 and those of 60 slots, however they are spread.
+        /// The result lies between the invocations of 59 and those of 60 slots, however they are spread.
         #[test]
         fn the_window_is_as_long_as_it_says(gaps in prop::collection::vec(0..9_000_u64, 0..200), length in 10..3_600_u64) {
             let mut window = Window::new(Duration::from_secs(length));

@@ -1,4 +1,4 @@
-//! The thread that writes the database: lines in batches, minutes of metrics when they are over, and retention.
+//! The thread that writes the database: lines in batches, finished minutes of metrics, and retention.
 
 use super::database::Database;
 use super::file::{self, Reader, WriteAccess};
@@ -15,11 +15,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long the writer lets a disk rest that has refused a batch. A loss that is still to be said would otherwise be
-/// tried again at once.
+/// Pause after the disk has refused a batch. Otherwise an unreported loss would be retried at once.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The running thread.
+/// Handle to the running thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -33,7 +32,7 @@ impl Writer {
         Ok(Self { thread: Mutex::new(Some(thread.map_err(TelemetryError::Thread)?)) })
     }
 
-    /// Has it write what is waiting, and waits for its end; so does everybody who calls this in the meantime.
+    /// Writes all waiting data and waits for the thread's end; concurrent callers wait as well.
     pub(super) fn stop(&self, logs: &Logs) {
         let mut thread = self.thread.lock();
         logs.queue().close();
@@ -43,23 +42,23 @@ impl Writer {
     }
 }
 
-/// What the thread works on.
+/// State of the thread.
 struct Work {
     database: WriteAccess,
     logs: Arc<Logs>,
     metrics: Arc<Metrics>,
-    /// As of the latest batch.
+    /// Options as of the latest batch.
     options: LogOptions,
-    /// Whether there may be something to delete.
+    /// Whether there may be lines or minutes to delete.
     retain: bool,
-    /// What was written since the database's size was last looked at.
+    /// Bytes written since the database's size was last checked.
     unchecked_bytes: u64,
-    /// Whether the latest attempt to write failed, so that one failure is not said a hundred times.
+    /// Whether the latest write failed, so that one failure is logged only once.
     failing: bool,
 }
 
 impl Drop for Work {
-    /// Also when it panics: nobody may wait for a thread that is gone.
+    /// Runs also on a panic: no thread may wait for a writer that is gone.
     fn drop(&mut self) {
         self.logs.queue().end();
     }
@@ -92,7 +91,7 @@ impl Work {
         }
     }
 
-    /// Writes a batch, gives it to the followers, and leaves an empty buffer.
+    /// Writes a batch, passes it to the followers, and leaves an empty buffer.
     fn write_lines(&mut self, batch: &mut Batch) {
         let lines = batch.records.len();
         batch.records.extend(batch.lost.iter().map(notice));
@@ -131,7 +130,7 @@ impl Work {
         self.note(result);
     }
 
-    /// Does something with the database; once more with a new one if this one turns out to be damaged.
+    /// Runs an action on the database; if the database turns out to be damaged, replaces it and runs the action again.
     fn write<T>(&mut self, act: impl Fn(&mut Database) -> rusqlite::Result<T>) -> Result<T, TelemetryError> {
         let first = self.database.database().and_then(|it| act(it).map_err(TelemetryError::from));
         match first {
@@ -143,7 +142,7 @@ impl Work {
         }
     }
 
-    /// Takes care of what others have done to the file or found in it.
+    /// Handles damage found by readers, and files that other programs removed or replaced.
     fn look_after_file(&mut self) {
         let [by_query, by_report] = [self.logs.reader(), self.metrics.reader()].map(Reader::take_damage);
         if by_query || by_report {
@@ -157,21 +156,21 @@ impl Work {
 
     /// Moves the damaged database aside.
     fn replace(&mut self, error: &TelemetryError) {
-        // Before it is closed, which could still change it.
+        // The move comes before the close, which could still change the file.
         file::set_aside(self.database.path(), error);
         self.reopen();
     }
 
-    /// Closes every connection, and only then opens the database again: the last to close one removes files beside it by
-    /// their names. That is the one that writes, as it first has to move what is in the write-ahead log to the database.
-    /// A failure shows when it is written.
+    /// Closes every connection, and only then opens the database again: the last connection to close removes the files
+    /// beside the database by their names. The writing connection closes last, since it first has to move the contents
+    /// of the write-ahead log into the database. A failure to open shows at the next write.
     fn reopen(&mut self) {
         let _nobody_reads = [self.logs.reader().shut(), self.metrics.reader().shut()];
         self.database.close();
         let _ = self.database.database();
     }
 
-    /// Says so when the database begins to fail and when it works again.
+    /// Logs when the database begins to fail and when it works again.
     fn note<T>(&mut self, result: Result<T, TelemetryError>) {
         match &result {
             Err(error) if !self.failing => {
@@ -184,7 +183,7 @@ impl Work {
     }
 }
 
-/// What a function's log says in place of the lines it lacks.
+/// Makes the line that a function's log has in place of its dropped lines.
 fn notice(lost: &Lost) -> LogRecord {
     let lines = if lost.lines == 1 { "1 line was".to_owned() } else { format!("{} lines were", lost.lines) };
     LogRecord {

@@ -1,4 +1,4 @@
-//! How the log database is kept small, and that its queries use their indexes.
+//! Size and age limits of the log database, and the use of its indexes by queries.
 
 use super::*;
 use crate::telemetry::testing::line;
@@ -17,7 +17,7 @@ fn kept(path: &Path, function_id: FunctionId) -> LogPage {
 
 fn retain_all(database: &mut Database, options: &LogOptions, now: Timestamp) -> usize {
     let steps = (1..1_000).find(|_| !database.retain(options, now).expect("deletes"));
-    steps.expect("it comes to an end")
+    steps.expect("retention comes to an end")
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn rows_go_when_they_are_too_old_in_small_steps() {
     let options = LogOptions { retention: Duration::from_secs(1_000), ..LogOptions::default() };
 
     assert!(database.retain(&options, at(5_500)).expect("deletes"));
-    assert_eq!(kept(&path, function).total, 5_000 - u64::from(DELETE_ROWS), "one step deletes so many");
+    assert_eq!(kept(&path, function).total, 5_000 - u64::from(DELETE_ROWS), "one step deletes `DELETE_ROWS` lines");
     retain_all(&mut database, &options, at(5_500));
     let page = kept(&path, function);
     assert_eq!(page.total, 500);
@@ -59,10 +59,10 @@ fn the_oldest_lines_go_when_the_database_is_too_large_and_the_file_shrinks() {
     assert_eq!(page.entries[0].id, 10_000, "the newest stay");
 
     let next = database.append(&[line(function, "later")]).expect("writes");
-    assert_eq!(next, 10_001, "ids are not given again");
+    assert_eq!(next, 10_001, "ids are not reused");
 }
 
-/// The shares as they are kept, and as the lines say.
+/// Returns the shares as stored, and as computed from the lines.
 fn shares(database: &Database) -> [Vec<(Vec<u8>, i64, i64)>; 2] {
     [
         "SELECT function_id, lines, text_bytes FROM log_shares ORDER BY function_id",
@@ -86,7 +86,7 @@ fn size_takes_lines_of_the_largest_functions_and_leaves_those_of_others() {
     let [flood, second] = [(); 2].map(|()| FunctionId::new());
     let quiet: [FunctionId; 20] = std::array::from_fn(|_| FunctionId::new());
     let options = LogOptions { database_bytes_max: 4 << 20, ..LogOptions::default() };
-    // The quiet ones are the oldest, and among the others as well.
+    // The quiet functions own the oldest lines, and others among those of the flood.
     for round in 0..30 {
         let text = |function, length: usize| line(function, "ü".repeat(length / 2));
         let mut records: Vec<_> = quiet.iter().map(|it| text(*it, 100)).collect();
@@ -104,7 +104,7 @@ fn size_takes_lines_of_the_largest_functions_and_leaves_those_of_others() {
     let [of_flood, of_second] = [flood, second].map(|it| kept(&path, it).total);
     assert!(of_flood > 800 && of_second > 800 && of_flood.abs_diff(of_second) < 1_100, "{of_flood} {of_second}");
     assert_eq!(kept(&path, flood).entries[0].id, database.next_id - 21, "the newest stay");
-    // What is too old goes whoever said it.
+    // Retention by age ignores whose line it is.
     retain_all(&mut database, &options, Timestamp::from_millis(Timestamp::now().as_millis() + 8 * 86_400_000));
     assert_eq!(shares(&database), [vec![], vec![]]);
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 const PAGE: u64 = 4_096;
 
-/// The databases that were moved aside.
+/// Returns the databases that were moved aside.
 fn damaged(path: &Path) -> Vec<String> {
     let names = fs::read_dir(path.parent().expect("a folder")).expect("reads").map(|it| it.expect("an entry"));
     let names = names.map(|it| it.file_name().into_string().expect("text"));
@@ -18,7 +18,7 @@ fn damaged(path: &Path) -> Vec<String> {
     kept
 }
 
-/// Lines that take many pages, so that most of them are not those that opening reads.
+/// Writes lines over many pages, so that opening the database reads only a few of them.
 fn fill(telemetry: &Telemetry, function: FunctionId) {
     for number in 0..5_000 {
         telemetry.logs().push(line(function, format!("{number} {}", "x".repeat(1_000))));
@@ -26,7 +26,7 @@ fn fill(telemetry: &Telemetry, function: FunctionId) {
     assert!(telemetry.logs().flush());
 }
 
-/// Overwrites all pages but the first one, as a bad disk may; what is in the write-ahead log is in the database before.
+/// Overwrites all pages but the first one, as a bad disk may; the write-ahead log is checkpointed first.
 fn overwrite_pages(path: &Path) {
     checkpoint(path);
     let file = OpenOptions::new().write(true).open(path).expect("opens");
@@ -47,7 +47,7 @@ fn messages(telemetry: &Telemetry, function: FunctionId) -> Vec<String> {
     page.entries.into_iter().map(|it| it.record.message).collect()
 }
 
-/// What another program finds on disk, under the names that the files have.
+/// Returns the lines that another program finds on disk under the files' names.
 fn on_disk(path: &Path, function: FunctionId) -> u64 {
     let query = LogQuery::new(function);
     let reader = database::open_reader(path).expect("opens");
@@ -96,7 +96,7 @@ fn the_newest_damaged_databases_are_kept_and_no_more() {
     let kept = damaged(&path);
     assert_eq!(kept.len(), DAMAGED_MAX, "{kept:?}");
     assert!(kept[0].contains("2003") && kept[1].contains("2004"), "{kept:?}");
-    assert!(!with_end(&path, ".damaged-2002-01-01T00-00-00Z-wal").exists(), "what belongs to one goes with it");
+    assert!(!with_end(&path, ".damaged-2002-01-01T00-00-00Z-wal").exists(), "its side files go too");
     assert!(with_end(&path, ".damaged-2003-01-01T00-00-00Z-wal").exists());
 }
 
@@ -106,9 +106,9 @@ fn damage_that_the_writer_finds_gives_way_to_a_new_database() {
     let function = FunctionId::new();
     fill(&telemetry, function);
     overwrite_pages(&path);
-    // Deleting the oldest lines reads them, which the writer has no copy of any more.
+    // Deleting the oldest lines reads their pages, which are no longer in the writer's cache.
     telemetry.logs().set_options(crate::telemetry::LogOptions { database_bytes_max: 1 << 20, ..patient() });
-    until("it is replaced", || damaged(&path).len() == 1);
+    until("the database is replaced", || damaged(&path).len() == 1);
     telemetry.logs().push(line(function, "kept"));
     assert_eq!(messages(&telemetry, function), ["kept"]);
     assert_eq!((on_disk(&path, function), telemetry.logs().dropped_total()), (1, 0));
@@ -123,7 +123,7 @@ fn damage_that_a_query_finds_ends_without_a_line_that_comes() {
     let query = LogQuery::new(function);
     let error = telemetry.logs().query(&query).expect_err("a query reads the damage");
     assert!(error.is_damage(), "{error}");
-    until("it is replaced", || telemetry.logs().query(&query).is_ok_and(|page| page.total == 0));
+    until("the database is replaced", || telemetry.logs().query(&query).is_ok_and(|page| page.total == 0));
     assert_eq!(damaged(&path).len(), 1);
 }
 
@@ -142,10 +142,10 @@ fn a_file_that_is_removed_while_it_is_open_is_made_anew() {
         telemetry.logs().push(line(function, "after"));
         assert_eq!(messages(&telemetry, function)[0], "after", "{parts:?}");
         let page = telemetry.logs().query(&LogQuery::new(function)).expect("reads");
-        assert!(page.entries[0].id > last_id, "no id is given twice");
+        assert!(page.entries[0].id > last_id, "no id is reused");
         let is_whole = !parts.contains(&"");
-        assert_eq!(page.total, if is_whole { 2 } else { 1 }, "{parts:?}: what could be saved is saved");
-        assert_eq!(on_disk(&path, function), page.total, "{parts:?}: what is read is what lies there");
+        assert_eq!(page.total, if is_whole { 2 } else { 1 }, "{parts:?}: recoverable lines are kept");
+        assert_eq!(on_disk(&path, function), page.total, "{parts:?}: queries read the files on disk");
         telemetry.metrics().record(&callee.call(1_000, now));
         drop(telemetry);
         let telemetry = Telemetry::open(&path, patient()).expect("opens again");

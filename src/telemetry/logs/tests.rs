@@ -1,4 +1,4 @@
-//! What is logged can be read, page by page or as it comes, and what was lost is said.
+//! Reading logs page by page and live, and the reports of lost lines.
 
 use super::*;
 use crate::telemetry::Telemetry;
@@ -88,7 +88,7 @@ fn filters_agree_with_what_a_follower_is_shown() {
     let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
     let mut records = Vec::new();
     for second in 0..24_i64 {
-        let place = usize::try_from(second).expect("it is small");
+        let place = usize::try_from(second).expect("the number is small");
         let record = LogRecord {
             at: Timestamp::from_millis(second * 1_000),
             level: levels[place % 4],
@@ -154,7 +154,7 @@ fn lines_that_find_no_room_are_counted_and_the_log_says_so() {
     let function = FunctionId::new();
     let pushed = 60;
     {
-        // Holds the writer up, as a slow disk would.
+        // Blocks the writer, as a slow disk would.
         let mut blocker = Connection::open(&path).expect("opens");
         let lock = blocker.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("locks");
         (0..pushed).for_each(|it| logs.push(line(function, it.to_string())));
@@ -185,14 +185,14 @@ fn lines_that_the_disk_refuses_are_counted_and_the_log_says_so() {
     other.busy_timeout(FLUSH_PATIENCE).expect("is set");
     other.execute_batch("ALTER TABLE logs RENAME TO away").expect("renames");
     (0..3).for_each(|it| logs.push(line(function, it.to_string())));
-    assert!(logs.flush(), "a failed batch is done with, too");
+    assert!(logs.flush(), "a failed batch is finished, too");
     assert_eq!(logs.dropped(function), 3);
     other.execute_batch("ALTER TABLE away RENAME TO logs").expect("renames");
     logs.push(line(function, "kept"));
     let page = logs.query(&all(function)).expect("reads");
     let [notice, "kept"] = messages(&page)[..] else { panic!("{page:?}") };
     assert!(notice.starts_with("3 lines were dropped"), "{notice}");
-    assert_eq!(logs.dropped(function), 3, "what is said is not lost again");
+    assert_eq!(logs.dropped(function), 3, "a reported loss is not counted again");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_follower_gets_lines_as_they_are_written_with_the_ids_a_query_gives() {
     let mut follower = logs.follow();
     logs.push(line(function, "first"));
     logs.push(line(FunctionId::new(), "of another function"));
-    assert!(logs.flush(), "is with the followers, too");
+    assert!(logs.flush(), "the followers have it, too");
     let page = logs.query(&all(function)).expect("reads");
     assert_eq!(messages(&page), ["first", "before"]);
     assert_eq!(*follower.try_recv().expect("the first line"), page.entries[0]);
@@ -249,8 +249,8 @@ fn closing_writes_what_waits_and_what_comes_later_is_counted() {
     logs.push(line(function, "too late"));
     assert_eq!(logs.dropped(function), 1);
     let begun = std::time::Instant::now();
-    assert!(!logs.flush(), "the loss cannot be said any more");
-    assert!(begun.elapsed() < FLUSH_PATIENCE, "nobody waits for a writer that is gone");
+    assert!(!logs.flush(), "the loss can no longer be reported");
+    assert!(begun.elapsed() < FLUSH_PATIENCE, "no query waits for a writer that is gone");
     assert_eq!(messages(&logs.query(&all(function)).expect("reads")), ["in time"]);
     telemetry.close();
 }

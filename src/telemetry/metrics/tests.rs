@@ -1,4 +1,4 @@
-//! Reports over minutes that are in memory, on their way to the disk, or there.
+//! Reports over minutes that are in memory, on their way to the disk, or written.
 
 use super::*;
 use crate::telemetry::testing::{Callee, patient, telemetry};
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const MINUTE_MS: i64 = 60_000;
 
-/// A time in the given minute.
+/// Returns a time in the given minute.
 fn at(minute: i64, offset_ms: i64) -> Timestamp {
     Timestamp::from_millis(minute * MINUTE_MS + offset_ms)
 }
 
-/// Metrics whose writer the test plays.
+/// Makes metrics whose writer is played by the test.
 fn metrics() -> (tempfile::TempDir, database::Database, Metrics) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("logs.db");
@@ -85,7 +85,8 @@ fn versions_and_functions_do_not_mix() {
     let [of_fast, of_slow] = [&report.versions[0].figures, &report.versions[1].figures];
     assert_eq!((of_fast.invocations, of_fast.errors, of_slow.invocations, of_slow.errors), (98, 0, 2, 2));
     assert!(of_fast.p99_ms == 1.0 && of_slow.p50_ms == 9_000.0);
-    // The 98th and the 99th of a hundred lie on either side; a mean of the versions' percentiles would lie between.
+    // The 98th and 99th percentile of a hundred lie on either side; a mean of the versions' percentiles would lie
+    // between.
     assert!(report.figures.p90_ms < 1.01 && report.figures.p99_ms == 9_000.0, "{report:?}");
     assert_eq!(report.figures.errors_by_code, [(ErrorCode::Timeout, 2)].into());
 
@@ -202,7 +203,7 @@ fn a_version_that_is_not_called_has_no_histogram() {
     let versions = metrics.versions.read();
     let live = versions[&callee.version_id].lock();
     assert!(live.current.is_none() && live.finished.is_empty());
-    // What is left has three times as many numbers as there are buckets.
+    // The rest are totals: three numbers per bucket.
     assert!(size_of::<Live>() < 700, "{}", size_of::<Live>());
 }
 
@@ -211,6 +212,6 @@ fn periods_have_one_text_form() {
     for period in Period::ALL {
         assert_eq!(period.to_string().parse(), Ok(period));
     }
-    let error = "2h".parse::<Period>().expect_err("there is no such period");
+    let error = "2h".parse::<Period>().expect_err("`2h` is not a period");
     assert!(error.to_string().contains("`2h`") && error.to_string().contains("24h"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! The figures of a minute, against a sorted list of all durations.
+//! Figures of a minute, compared with a sorted list of all durations.
 
 use super::*;
 use crate::telemetry::testing::{label, warm};
@@ -14,7 +14,7 @@ fn figures(rows: &[MinuteRow]) -> Figures {
     tally.figures()
 }
 
-/// The value that a part `quantile` of all values does not exceed.
+/// Returns the value that a share `quantile` of all values does not exceed.
 fn model_quantile(sorted: &[u64], quantile: f64) -> f64 {
     let rank = (quantile * sorted.len() as f64).ceil().max(1.0) as usize;
     sorted[rank - 1] as f64 / 1_000.0

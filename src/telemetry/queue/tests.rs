@@ -1,4 +1,4 @@
-//! The queue of lines for the writer: its bounds, and whom it makes wait.
+//! Queue of lines for the writer: its limits, and which functions lose lines.
 
 use super::*;
 use crate::telemetry::testing::{label, line, patient};
@@ -13,7 +13,7 @@ fn take(queue: &Queue) -> Batch {
     batch
 }
 
-/// Nothing is waited for, as if the interval had always just passed.
+/// Limits without a flush interval, as if it had always just passed.
 fn hasty(buffer_records_max: usize) -> LogOptions {
     LogOptions { buffer_records_max, flush_interval: Duration::ZERO, ..LogOptions::default() }
 }
@@ -35,8 +35,8 @@ fn a_full_queue_keeps_the_first_lines_and_counts_the_rest() {
     queue.push(line(one, "there is room again"));
     let batch = take(&queue);
     assert_eq!(numbers(&batch), ["there is room again"]);
-    assert_eq!(batch.lost, [], "a loss is said once");
-    assert_eq!(queue.lost(one), 4, "and counted on");
+    assert_eq!(batch.lost, [], "a loss is reported once");
+    assert_eq!(queue.lost(one), 4, "but the total stays");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_flood_leaves_room_for_the_lines_of_others() {
         assert_eq!(queue.lost(function), 5_000 - kept as u64, "each line is kept or counted");
     }
     (0..1_000).for_each(|_| queue.push(line(flood, "")));
-    assert_eq!(take(&queue).records.len(), 1_000, "alone it has all the room");
+    assert_eq!(take(&queue).records.len(), 1_000, "alone, a function has all the room");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn lines_with_much_text_leave_room_for_others() {
     (0..30).for_each(|_| queue.push(line(quiet, "x".repeat(1_000))));
     assert_eq!(queue.lost(quiet), 0);
     queue.push(line(quiet, "x".repeat(200_000)));
-    assert_eq!(queue.lost(quiet), 1, "what does not fit into an empty queue takes nobody's place in the end");
+    assert_eq!(queue.lost(quiet), 1, "a line too large for an empty queue is lost in the end");
     let batch = take(&queue);
     assert!(batch.records.iter().map(bytes_of).sum::<usize>() <= 100_000);
 }
@@ -104,7 +104,7 @@ fn a_line_waits_for_others_until_the_batch_is_worth_it() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| take_when_due(&queue));
         (0..BATCH_RECORDS).for_each(|it| queue.push(line(function, it.to_string())));
-        assert_eq!(writer.join().expect("takes").records.len(), BATCH_RECORDS, "all in one");
+        assert_eq!(writer.join().expect("takes").records.len(), BATCH_RECORDS, "all in one batch");
     });
 }
 
@@ -122,8 +122,8 @@ fn whoever_flushes_waits_for_the_batch_on_its_way() {
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| queue.flush(Duration::from_secs(60)));
         let batch = take_when_due(&queue);
-        assert_eq!(numbers(&batch), ["0"], "it did not wait for the interval");
-        assert!(!queue.flush(Duration::from_millis(1)), "taken is not written");
+        assert_eq!(numbers(&batch), ["0"], "the writer did not wait for the interval");
+        assert!(!queue.flush(Duration::from_millis(1)), "a taken batch is not written yet");
         assert!(!flush.is_finished());
         queue.finish();
         assert!(flush.join().expect("ends"));
@@ -137,7 +137,7 @@ fn nobody_waits_for_a_writer_that_is_gone() {
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| queue.flush(Duration::from_secs(3_600)));
         queue.end();
-        assert!(!flush.join().expect("ends"), "and it is said that the line is not written");
+        assert!(!flush.join().expect("ends"), "the flush reports that the line is not written");
     });
 }
 
