@@ -1,8 +1,9 @@
-//! What a watched alias remembers: how the calls of the version under judgement went, and how long a rollout's step holds.
+//! State of a watched alias: recent invocations of the version under judgement, and the time that a rollout's step has
+//! lasted.
 //!
-//! Both are in memory only. They stay the same while the router's picture of a function changes, as long as they are
-//! about the same thing, and begin anew otherwise, as they do when the daemon starts: of the calls before that, and of
-//! the time in which nobody looked, nothing is known.
+//! Both are in memory only. They survive updates of the router's entry of a function as long as they concern the same
+//! policy, version or rollout step; otherwise, and when the daemon starts, they begin anew: nothing is known of the
+//! invocations before that or of the time in which nobody looked.
 
 use super::{Alias, Entry};
 use crate::{
@@ -16,16 +17,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The policy of an alias, and the calls of the version under judgement since the alias began to send calls to it.
+/// Policy of an alias, and the invocations of the version under judgement since the alias began to send traffic to it.
 #[derive(Debug)]
 pub struct Guard {
-    /// The policy.
+    /// Limits and action.
     pub policy: Policy,
-    /// The version under judgement: the alias's second one if that has a share, else its own.
+    /// Version under judgement: the alias's second one if that has a share, else its own.
     pub version: VersionId,
     began: Instant,
     slow_after: Option<Duration>,
-    /// Held for a few additions.
+    /// Locked for a few additions only.
     state: Mutex<State>,
 }
 
@@ -33,27 +34,27 @@ pub struct Guard {
 struct State {
     window: Window,
     warning: Option<Warning>,
-    /// When to try again what did not work.
+    /// Earliest time to retry a failed action.
     retry_at: Option<Instant>,
 }
 
-/// What was last said about an alias that did not move.
+/// Latest warning about an alias that did not move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// The version it was about.
+    /// Label of the version that the warning concerns.
     pub version: VersionLabel,
-    /// What was said.
+    /// Text of the warning.
     pub text: Arc<str>,
-    /// When.
+    /// Time of the warning.
     pub at: Timestamp,
-    /// The version's id.
+    /// Id of the version that the warning concerns.
     pub version_id: VersionId,
-    /// When, for the cooldown.
+    /// Monotonic time of the warning, for the cooldown.
     pub said: Instant,
 }
 
 impl Guard {
-    /// One that has seen no call.
+    /// Makes a guard that has counted no invocation.
     #[must_use]
     pub fn new(policy: Policy, version: VersionId) -> Self {
         let window = Window::new(Duration::from_secs(policy.window_seconds.into()));
@@ -62,7 +63,7 @@ impl Guard {
         Self { policy, version, began: Instant::now(), slow_after, state }
     }
 
-    /// Counts a call that the alias has sent to the version, by how it ended and how long it was in the function.
+    /// Counts an invocation that the alias sent to the version, by its outcome and its time in the function.
     pub fn record(&self, code: Option<ErrorCode>, status: u16, run: Duration) {
         if let Some(counts) = window::count(code, status, run, self.slow_after) {
             let mut state = self.state.lock();
@@ -70,25 +71,26 @@ impl Guard {
         }
     }
 
-    /// The calls within the window.
+    /// Returns the counts within the window.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.state.lock().window.counts(self.began.elapsed())
     }
 
-    /// The limit that is not kept, and what to do about it.
+    /// Returns the exceeded limit and the policy's action, if a limit is exceeded.
     #[must_use]
     pub fn breach(&self) -> Option<(PolicyAction, Breach)> {
         self.policy.judge(&self.counts()).map(|breach| (self.policy.action, breach))
     }
 
-    /// What was last said.
+    /// Returns the latest warning.
     #[must_use]
     pub fn warning(&self) -> Option<Warning> {
         self.state.lock().warning.clone()
     }
 
-    /// Remembers a warning if it is time for one: nothing was said about the version within the cooldown.
+    /// Records a warning if it is due: none about this version was given within the cooldown. Returns whether it was
+    /// due.
     pub fn warn(&self, warning: Warning) -> bool {
         let cooldown = Duration::from_secs(self.policy.cooldown_seconds.into());
         let mut state = self.state.lock();
@@ -100,7 +102,7 @@ impl Guard {
         is_due
     }
 
-    /// Whether to try what may have failed before; the next time is not before `pause` has passed.
+    /// Whether an action that may have failed before is to be tried now; the next try is at least `pause` later.
     pub fn may_try(&self, pause: Duration) -> bool {
         let (mut state, now) = (self.state.lock(), Instant::now());
         let may = state.retry_at.is_none_or(|at| at <= now);
@@ -115,22 +117,22 @@ impl Guard {
     }
 }
 
-/// A rollout that goes on, and since when its present step holds.
+/// A running rollout, and the start of its current step.
 #[derive(Debug)]
 pub struct Progress {
-    /// The rollout.
+    /// The rollout itself.
     pub rollout: Rollout,
     since: Instant,
 }
 
 impl Progress {
-    /// One whose present step begins now.
+    /// Makes progress whose current step begins now.
     #[must_use]
     pub fn new(rollout: Rollout) -> Self {
         Self { rollout, since: Instant::now() }
     }
 
-    /// For how long the present step holds.
+    /// Returns how long the current step has lasted.
     #[must_use]
     pub fn held(&self) -> Duration {
         self.since.elapsed()
@@ -138,38 +140,39 @@ impl Progress {
 }
 
 impl Alias {
-    /// The version that a policy judges: the second one if calls go there, else its own.
+    /// Returns the version that a policy judges: the second one if it has a share, else the alias's own.
     #[must_use]
     pub fn under_judgement(&self) -> VersionId {
         self.split.filter(|it| it.weight > Percent::NONE).map_or(self.version, |it| it.version_id)
     }
 
-    /// Whether the alias went back by itself just now, so that its version has rest.
+    /// Whether the alias was recently rolled back by its policy, so that its version is not judged yet.
     fn rests(&self, now: Timestamp) -> bool {
         self.rests_until().is_some_and(|(since, until)| since <= now && now < until)
     }
 
-    /// When the rest after going back began, give or take a clock that is set back, and when it ends.
+    /// Returns start and end of the cooldown after an automatic rollback. The start is early enough for a clock that
+    /// was set back.
     fn rests_until(&self) -> Option<(Timestamp, Timestamp)> {
         let (guard, at) = (self.guard.as_ref()?, self.went_back_at?.as_millis());
         let cooldown = i64::from(guard.policy.cooldown_seconds) * 1_000;
         Some((Timestamp::from_millis(at - cooldown), Timestamp::from_millis(at + cooldown)))
     }
 
-    /// When the rest ends, for an alias that has it.
+    /// Returns the end of the cooldown, for an alias in its cooldown.
     #[must_use]
     pub fn rest_ends_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.rests_until().map(|it| it.1).filter(|_| self.rests(now))
     }
 
-    /// The limit that the version under judgement does not keep, unless it has rest.
+    /// Returns the limit that the version under judgement exceeds, unless the alias is in its cooldown.
     #[must_use]
     pub fn breach(&self, now: Timestamp) -> Option<(PolicyAction, Breach)> {
         let guard = self.guard.as_ref().filter(|_| !self.rests(now))?;
         guard.breach()
     }
 
-    /// Whether anything is to be watched here.
+    /// Whether the alias has a policy or a running rollout.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.guard.is_some() || self.rollout.is_some()
@@ -177,7 +180,7 @@ impl Alias {
 }
 
 impl Entry {
-    /// Takes over what the picture before remembers about the same things.
+    /// Takes over state from the previous entry where it concerns the same policy or rollout.
     pub(super) fn remember(&mut self, before: &Self) {
         for alias in &mut self.aliases {
             let Some(before) = before.alias(alias.name.as_str()) else { continue };
@@ -185,7 +188,7 @@ impl Entry {
                 if new.is_same(old) {
                     *new = Arc::clone(old);
                 } else {
-                    // It is still the last that was said about the alias.
+                    // The warning is still the latest about the alias.
                     new.state.lock().warning = old.warning();
                 }
             }

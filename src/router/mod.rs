@@ -1,10 +1,11 @@
-//! From `name[:qualifier]` to the version that answers.
+//! Resolves `name[:qualifier]` to the version that answers.
 //!
-//! It owns the in-memory picture of functions, versions and aliases. Readers take an immutable snapshot without a lock
-//! and without SQLite; a command that has committed a change puts the function's new picture in with [`Router::put`].
+//! The router owns the in-memory state of functions, versions and aliases. Readers take an immutable snapshot without a
+//! lock and without SQLite; after a command has committed a change, it puts the function's new entry in with
+//! [`Router::put`].
 //!
-//! **Invariant**: what the snapshot says has been committed before. A reader may see the past, never a future that a
-//! crash could take back.
+//! **Invariant**: the snapshot contains only committed state. A reader may see the past, but never a future that a
+//! crash could undo.
 
 mod guard;
 mod traffic;
@@ -27,105 +28,105 @@ use std::{
     sync::Arc,
 };
 
-/// A function with everything that is known of it.
+/// A function with its versions and aliases.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The function itself.
     pub function: Function,
-    /// Its versions, newest first.
+    /// Versions, newest first.
     pub versions: Vec<Arc<Version>>,
-    /// Where its aliases point.
+    /// Aliases and their targets.
     pub aliases: Vec<Alias>,
-    /// The versions that may run in the environment of `LIVE` when they are called by their own name; all of them without.
+    /// Versions that may be invoked by their own name in the environment of `LIVE`; `None` if any version may.
     pub approved: Option<HashSet<VersionId>>,
 }
 
-/// A movable name for a version.
+/// A movable name for one or two weighted versions.
 #[derive(Debug, Clone)]
 pub struct Alias {
-    /// Its name.
+    /// Name of the alias.
     pub name: AliasName,
-    /// The environment it runs in.
+    /// Environment in which its versions run.
     pub environment: EnvironmentName,
-    /// What it points at.
+    /// Its own version.
     pub version: VersionId,
-    /// The second version, which has a share of its calls.
+    /// Second version, with its share of the invocations.
     pub split: Option<Split>,
-    /// What keeps a caller with one of the two.
+    /// Header or cookie that keeps a caller on one of the two versions.
     pub sticky: Option<Sticky>,
-    /// Its policy, and the calls that are judged by it.
+    /// Policy, and the invocations that it judges.
     pub guard: Option<Arc<Guard>>,
-    /// When it went back by its policy, if nobody has moved it since.
+    /// Time of its automatic rollback, unless it was moved since.
     pub went_back_at: Option<Timestamp>,
-    /// The rollout that goes on.
+    /// Running rollout.
     pub rollout: Option<Arc<Progress>>,
 }
 
 impl Alias {
-    /// The versions it sends calls to, its own first, each with its share.
+    /// Returns the versions that it sends invocations to, its own first, each with its share.
     pub fn targets(&self) -> impl Iterator<Item = (VersionId, Percent)> + use<> {
         let second = self.split.map(|it| (it.version_id, it.weight));
         [(self.version, second.map_or(Percent::ALL, |it| it.1.rest()))].into_iter().chain(second)
     }
 }
 
-/// Where an invocation goes.
+/// Destination of an invocation.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// The function.
     pub entry: Arc<Entry>,
-    /// The version that answers.
+    /// Version that answers.
     pub version: Arc<Version>,
-    /// The environment it runs in.
+    /// Environment in which it runs.
     pub environment: EnvironmentName,
-    /// Who counts the call, if it came through an alias that judges the version.
+    /// Guard that counts the invocation, if it came through an alias that judges the version.
     pub guard: Option<Arc<Guard>>,
 }
 
 impl Entry {
-    /// The version with this id.
+    /// Returns the version with this id.
     #[must_use]
     pub fn version(&self, id: VersionId) -> Option<&Arc<Version>> {
         self.versions.iter().find(|it| it.id == id)
     }
 
-    /// The version with this label.
+    /// Returns the version with this label.
     #[must_use]
     pub fn labelled(&self, label: &str) -> Option<&Arc<Version>> {
         self.versions.iter().find(|it| it.label.as_str() == label)
     }
 
-    /// The version with this number.
+    /// Returns the version with this number.
     #[must_use]
     pub fn numbered(&self, number: u32) -> Option<&Arc<Version>> {
         self.versions.iter().find(|it| it.number == number)
     }
 
-    /// The version with this label, or else with this number.
+    /// Returns the version with this label, or else with this number.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Arc<Version>> {
         self.labelled(name).or_else(|| self.numbered(name.parse().ok()?))
     }
 
-    /// The alias with this name.
+    /// Returns the alias with this name.
     #[must_use]
     pub fn alias(&self, name: &str) -> Option<&Alias> {
         self.aliases.iter().find(|it| it.name.as_str() == name)
     }
 
-    /// What `LIVE` points at.
+    /// Returns the version that `LIVE` points at.
     #[must_use]
     pub fn live(&self) -> Option<&Arc<Version>> {
         self.alias(AliasName::LIVE).and_then(|alias| self.version(alias.version))
     }
 
-    /// Where a version runs that is called by its own name: where `LIVE` does.
+    /// Returns the environment for a version invoked by its own name: that of `LIVE`.
     #[must_use]
     pub fn environment(&self) -> EnvironmentName {
         self.alias(AliasName::LIVE).map_or_else(EnvironmentName::production, |live| live.environment.clone())
     }
 
-    /// Whether `LIVE` sends calls to this version, and runs in this environment.
+    /// Whether `LIVE` sends invocations to this version and runs in this environment.
     #[must_use]
     pub fn is_live_in(&self, version: VersionId, environment: &EnvironmentName) -> bool {
         let has_calls = |live: &Alias| live.targets().any(|(id, share)| id == version && share > Percent::NONE);
@@ -139,16 +140,16 @@ struct Snapshot {
     by_id: HashMap<FunctionId, Arc<Entry>>,
 }
 
-/// The functions that are not deleted, and where their aliases point.
+/// Routing table of the functions that are not deleted.
 #[derive(Debug, Default)]
 pub struct Router {
     snapshot: ArcSwap<Snapshot>,
-    /// Keeps two changes from losing one another.
+    /// Serializes changes, so that none is lost.
     change: Mutex<()>,
 }
 
 impl Router {
-    /// A router that knows these functions.
+    /// Makes a router for these functions.
     #[must_use]
     pub fn new(entries: Vec<Entry>) -> Self {
         let mut snapshot = Snapshot::default();
@@ -159,13 +160,13 @@ impl Router {
         Self { snapshot: ArcSwap::from_pointee(snapshot), change: Mutex::default() }
     }
 
-    /// Takes in a function's new picture.
+    /// Replaces the entry of a function.
     pub fn put(&self, entry: Entry) {
         self.change(|snapshot| insert(snapshot, entry));
     }
 
-    /// Takes in a function's picture as `read` finds it. No other change comes between the reading and this one, so
-    /// that of two who read at once the later picture stays.
+    /// Replaces the entry of a function by the one that `read` returns. The lock is held during the read: of two
+    /// concurrent changes, the later state wins.
     pub fn renew<E>(&self, read: impl FnOnce() -> Result<Entry, E>) -> Result<(), E> {
         let one_at_a_time = self.change.lock();
         let entry = read()?;
@@ -174,11 +175,11 @@ impl Router {
         Ok(())
     }
 
-    /// Forgets a deleted function.
+    /// Removes a deleted function.
     pub fn remove(&self, id: FunctionId) {
         self.change(|snapshot| {
             let name = snapshot.by_id.remove(&id).map(|it| it.function.name.clone());
-            // Its name may be another function's already.
+            // The name may belong to another function by now.
             let is_own = |name: &FunctionName| snapshot.by_name.get(name).is_some_and(|it| it.function.id == id);
             if let Some(name) = name.filter(is_own) {
                 snapshot.by_name.remove(&name);
@@ -191,20 +192,20 @@ impl Router {
         self.swap(change);
     }
 
-    /// Called by who has the lock.
+    /// The caller must hold the `change` lock.
     fn swap(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut snapshot = Snapshot::clone(&self.snapshot.load());
         change(&mut snapshot);
         self.snapshot.store(Arc::new(snapshot));
     }
 
-    /// The function with this id or name.
+    /// Returns the function with this id or name.
     pub fn function(&self, id_or_name: &str) -> Result<Arc<Entry>, Error> {
         self.lookup(id_or_name).ok_or_else(|| {
             let shown: String = id_or_name.chars().take(80).collect();
             Error::new(
                 ErrorCode::FunctionNotFound,
-                format!("no function is called `{shown}`; `levain list` shows those there are"),
+                format!("no function is called `{shown}`; `levain list` shows all functions"),
             )
         })
     }
@@ -217,7 +218,7 @@ impl Router {
         }
     }
 
-    /// All functions, by name.
+    /// Returns all functions, sorted by name.
     #[must_use]
     pub fn functions(&self) -> Vec<Arc<Entry>> {
         let mut functions: Vec<_> = self.snapshot.load().by_id.values().cloned().collect();
@@ -225,22 +226,23 @@ impl Router {
         functions
     }
 
-    /// Resolves `function`, which may carry its qualifier after a colon: an alias, or a version's label or number. No
-    /// qualifier means `LIVE`. A version that is named itself runs where `LIVE` does; where that is a protected
-    /// environment only what was approved for it runs (`APPROVAL_REQUIRED`).
+    /// Resolves `function`, which may carry its qualifier after a colon: an alias, or a version's label or number.
+    /// Without a qualifier, `LIVE` is resolved. A version named by its label or number runs in the environment of
+    /// `LIVE`; if that is protected, the version must be approved for it (`APPROVAL_REQUIRED`).
     ///
+    /// A split alias resolves to its own version; [`Self::route`] is for invocations.
     /// An alias that is split means its own version here; [`Self::route`] is for calls.
     pub fn resolve(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
         self.find(function, qualifier, |_, alias| Ok(alias.version)).and_then(Found::may_run)
     }
 
-    /// The same for who only asks about a version and does not run it.
+    /// Resolves like [`Self::resolve`], but without the check of approvals, for commands that do not run the version.
     pub fn look_up(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
         self.find(function, qualifier, |_, alias| Ok(alias.version)).map(|it| it.route)
     }
 
-    /// Where a call with these headers goes: as [`Self::resolve`] says, where an alias is split to one of its two
-    /// versions. [`PIN_HEADER`] names the one to take, whatever its share.
+    /// Resolves an invocation with these headers like [`Self::resolve`], but chooses one of the two versions of a split
+    /// alias. [`PIN_HEADER`] names the version to take, whatever its share.
     pub fn route<H: CallHeaders>(
         &self,
         function: &str,
@@ -293,14 +295,15 @@ fn insert(snapshot: &mut Snapshot, mut entry: Entry) {
     snapshot.by_id.insert(entry.function.id, entry);
 }
 
-/// A route, and whether an alias led to it.
+/// A route, and whether it was found through an alias.
 struct Found {
     route: Route,
     by_alias: bool,
 }
 
 impl Found {
-    /// An alias sends calls only to what was approved for it; a version that is called by its own name comes past it.
+    /// Checks approval for a version invoked by its own name. An alias needs no check here: it sends invocations only
+    /// to approved versions.
     fn may_run(self) -> Result<Route, Error> {
         let Route { entry, version, .. } = &self.route;
         match &entry.approved {
@@ -314,8 +317,8 @@ fn not_approved(route: &Route) -> Error {
     let Route { entry, version, environment, .. } = route;
     let (name, label) = (&entry.function.name, &version.label);
     let message = format!(
-        "`{label}` of `{name}` was never approved for {environment}, which is protected, and a version that is called by \
-         its own name runs there: call it by an alias of another environment (`levain alias set {name} STAGING \
+        "`{label}` of `{name}` was never approved for the protected environment {environment}, where a version called by \
+         its own name runs: call it through an alias of another environment (`levain alias set {name} STAGING \
          {label}`, then `{name}:STAGING`), or have it approved (`levain alias set {name} LIVE {label}`, then \
          `levain approve {name}`)"
     );
@@ -323,7 +326,7 @@ fn not_approved(route: &Route) -> Error {
     Error::new(ErrorCode::ApprovalRequired, message).with_details(details)
 }
 
-/// The function and the qualifier, which may stand behind it after a colon.
+/// Splits a function from the qualifier that may follow it after a colon.
 pub fn split<'a>(function: &'a str, qualifier: Option<&'a str>) -> Result<(&'a str, Option<&'a str>), Error> {
     match (function.split_once(':'), qualifier) {
         (Some((_, own)), Some(other)) if own != other => {
@@ -334,29 +337,29 @@ pub fn split<'a>(function: &'a str, qualifier: Option<&'a str>) -> Result<(&'a s
     }
 }
 
-/// Names in the details of an error.
+/// Limit on names in the details of an error.
 const NAMES_MAX: usize = 50;
 
 impl Entry {
-    /// `VERSION_NOT_FOUND`, with the versions there are.
+    /// Returns a `VERSION_NOT_FOUND` error with the existing versions.
     #[must_use]
     pub fn version_not_found(&self, version: &str) -> Error {
         let (name, shown) = (&self.function.name, shown(version));
-        let message = format!("`{name}` has no version `{shown}`; `levain versions {name}` shows those there are");
+        let message = format!("`{name}` has no version `{shown}`; `levain versions {name}` shows its versions");
         let labels: Vec<&str> = self.versions.iter().map(|it| it.label.as_str()).take(NAMES_MAX).collect();
         Error::new(ErrorCode::VersionNotFound, message).with_details(json!({ "versions": labels }))
     }
 
-    /// `ALIAS_NOT_FOUND`, with the aliases there are.
+    /// Returns an `ALIAS_NOT_FOUND` error with the existing aliases.
     #[must_use]
     pub fn alias_not_found(&self, alias: &str) -> Error {
         let (name, shown) = (&self.function.name, shown(alias));
-        let message = format!("`{name}` has no alias `{shown}`; `levain alias list {name}` shows those there are");
+        let message = format!("`{name}` has no alias `{shown}`; `levain alias list {name}` shows its aliases");
         let names: Vec<&str> = self.aliases.iter().map(|it| it.name.as_str()).take(NAMES_MAX).collect();
         Error::new(ErrorCode::AliasNotFound, message).with_details(json!({ "aliases": names }))
     }
 
-    /// Bytes of the bundles of its versions.
+    /// Returns the total size of its versions' bundles, in bytes.
     #[must_use]
     pub fn bundles_bytes(&self) -> u64 {
         self.versions.iter().map(|version| version.size).sum()
@@ -378,7 +381,7 @@ fn unresolved(entry: &Entry, qualifier: &str) -> Error {
     if reads_as_version(qualifier) { entry.version_not_found(qualifier) } else { entry.alias_not_found(qualifier) }
 }
 
-/// Whether somebody who writes this means a version: a number, `v` and a number, or what no alias can be called.
+/// Whether a qualifier looks like a version: a number, `v` and a number, or text that is no valid alias name.
 fn reads_as_version(qualifier: &str) -> bool {
     let number = qualifier.strip_prefix('v').unwrap_or(qualifier);
     number.bytes().all(|it| it.is_ascii_digit()) || qualifier.parse::<AliasName>().is_err()

@@ -1,4 +1,4 @@
-//! Which of an alias's two versions answers a call.
+//! Chooses which of an alias's two versions answers an invocation.
 
 use super::{Alias, Entry};
 use crate::{
@@ -10,15 +10,15 @@ use http::HeaderMap;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// The request header by which a caller names the version that shall answer, by label or number.
+/// Request header in which a caller names the version that must answer, by label or number.
 pub const PIN_HEADER: &str = "x-levain-version";
 
-/// The headers of a call, whichever face it came through.
+/// Headers of an invocation, from any protocol.
 pub trait CallHeaders {
-    /// The first value under a name, compared without regard to case.
+    /// Returns the first value of a header; names are compared case-insensitively.
     fn first(&self, name: &str) -> Option<&str>;
 
-    /// The first of the cookies, of however many headers, for which `find` gives something.
+    /// Returns the result of `find` for the first cookie, over all headers, for which it returns one.
     fn find_cookie<'a>(&'a self, find: &dyn Fn(&'a str) -> Option<&'a str>) -> Option<&'a str>;
 }
 
@@ -43,10 +43,10 @@ impl CallHeaders for HeaderMap {
     }
 }
 
-/// The version that a call without [`PIN_HEADER`] gets.
+/// Returns the version for an invocation without [`PIN_HEADER`].
 ///
-/// Callers that are told apart stay with their version while its share grows: the point on which a caller lies depends
-/// on nothing but the function and the caller. All others are drawn.
+/// An identified caller stays with its version while the share grows: its point depends only on the function and the
+/// caller. All other invocations are drawn at random.
 pub(super) fn choose<H: CallHeaders>(
     function: FunctionId,
     alias: &Alias,
@@ -58,7 +58,7 @@ pub(super) fn choose<H: CallHeaders>(
     if split.weight.covers(point) { split.version_id } else { alias.version }
 }
 
-/// What tells this caller from others.
+/// Returns the value that identifies this caller.
 fn caller<'a, H: CallHeaders>(sticky: &Sticky, headers: &'a H) -> Option<&'a str> {
     let value = match sticky {
         Sticky::Header(name) => headers.first(name),
@@ -70,8 +70,8 @@ fn caller<'a, H: CallHeaders>(sticky: &Sticky, headers: &'a H) -> Option<&'a str
     value.map(str::trim).filter(|it| !it.is_empty())
 }
 
-/// Where a caller lies in the range 0.0 to 1.0. Two functions do not have the same callers at the same points, else the
-/// same people would be the first to see whatever is new.
+/// Returns a caller's point in the range 0.0 to 1.0. It differs between functions; otherwise the same people would be
+/// the first to see every new version.
 fn point_of(function: FunctionId, caller: &str) -> f64 {
     let hash = Sha256::new().chain_update(function.to_bytes()).chain_update(caller).finalize();
     let mut leading = [0; 4];
@@ -79,7 +79,7 @@ fn point_of(function: FunctionId, caller: &str) -> f64 {
     f64::from(u32::from_be_bytes(leading)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// The one of an alias's versions that is called so.
+/// Returns the target of an alias that has this label or number.
 pub(super) fn pinned(entry: &Entry, alias: &Alias, name: &str) -> Result<VersionId, Error> {
     let mut targets = alias.targets().filter_map(|(id, _)| entry.version(id));
     targets.find(|version| version.is_called(name)).map(|it| it.id).ok_or_else(|| not_among(entry, alias, name))
@@ -98,7 +98,7 @@ fn not_among(entry: &Entry, alias: &Alias, name: &str) -> Error {
     Error::new(ErrorCode::VersionNotFound, message).with_details(json!({ "versions": targets }))
 }
 
-/// The call names one version in its qualifier and another in its header.
+/// Returns the error for an invocation that names one version in its qualifier and another in its header.
 pub(super) fn contradicts(entry: &Entry, name: &str) -> Error {
     let (function, shown) = (&entry.function.name, super::shown(name));
     Error::invalid(format!(
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(found("header:x-user"), Some("ann"));
         assert_eq!(found("cookie:sid"), Some("42"));
         assert_eq!(found("cookie:late"), Some("7"));
-        assert_eq!(found("cookie:SID"), None, "the names of cookies have their case");
+        assert_eq!(found("cookie:SID"), None, "cookie names are case-sensitive");
         assert_eq!(found("cookie:empty"), None);
         assert_eq!(found("header:x-other"), None);
     }
