@@ -317,8 +317,8 @@ fn not_approved(route: &Route) -> Error {
     let Route { entry, version, environment, .. } = route;
     let (name, label) = (&entry.function.name, &version.label);
     let message = format!(
-        "`{label}` of `{name}` was never approved for the protected environment {environment}, where a version called by \
-         its own name runs: call it through an alias of another environment (`levain alias set {name} STAGING \
+        "`{label}` of `{name}` was never approved for the protected environment {environment}, where a version called \
+         by its own name runs: call it through an alias of another environment (`levain alias set {name} STAGING \
          {label}`, then `{name}:STAGING`), or have it approved (`levain alias set {name} LIVE {label}`, then \
          `levain approve {name}`)"
     );
