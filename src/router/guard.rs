@@ -3,7 +3,7 @@
 //!
 //! Both are in memory only. They survive updates of the router's entry of a function as long as they concern the same
 //! policy, version or rollout step; otherwise, and when the daemon starts, they begin anew: nothing is known of the
-//! invocations before that or of the time in which nobody looked.
+//! invocations before that, or of the time in which the alias was not watched.
 
 use super::{Alias, Entry};
 use crate::{

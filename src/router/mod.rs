@@ -231,7 +231,6 @@ impl Router {
     /// `LIVE`; if that is protected, the version must be approved for it (`APPROVAL_REQUIRED`).
     ///
     /// A split alias resolves to its own version; [`Self::route`] is for invocations.
-    /// An alias that is split means its own version here; [`Self::route`] is for calls.
     pub fn resolve(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
         self.find(function, qualifier, |_, alias| Ok(alias.version)).and_then(Found::may_run)
     }

@@ -13,7 +13,7 @@ pub struct Limits {
     pub concurrency: usize,
     /// Most invocations that run at once. At least 1; 0 counts as 1.
     pub executions_max: usize,
-    /// Most callers that wait beyond those for whom there could be a slot.
+    /// Most callers that wait beyond those that could get a slot.
     pub queue_max: usize,
     /// The floor: workers that idle expiry leaves alive. At most `workers_max` of them count.
     pub workers_min: usize,

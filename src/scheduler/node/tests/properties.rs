@@ -1,4 +1,4 @@
-//! Random requests and holdings against a model of who holds what, and busy pools left to themselves.
+//! Random requests and holdings against a model of the places held, and busy pools left to themselves.
 
 use super::*;
 use proptest::prelude::*;
