@@ -3,7 +3,8 @@
 use crate::{commands::SCOPES, error::ErrorCode, protocol::ipc::COMMANDS};
 use std::{env, fs, path::Path};
 
-/// Holds a document against the tables that stand in it between `<!-- name -->` and `<!-- /name -->`, or writes them there.
+/// Compares the tables of a document, between `<!-- name -->` and `<!-- /name -->`, with those of the code. With
+/// `LEVAIN_WRITE_REFERENCE` set, it writes them instead.
 pub(crate) fn keep(document: &str, tables: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(&path).expect("the document is there");
@@ -11,7 +12,7 @@ pub(crate) fn keep(document: &str, tables: &[(&str, &str)]) {
     if env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
         fs::write(&path, wanted).expect("the document can be written");
     } else {
-        assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to write the tables anew");
+        assert_eq!(text, wanted, "run this test with LEVAIN_WRITE_REFERENCE=1 to update the tables");
     }
 }
 

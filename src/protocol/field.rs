@@ -1,5 +1,5 @@
 //! Field types whose form differs between JSON and MessagePack, or between one value and several; and structs that are
-//! read from maps alone.
+//! read from maps only.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Body {
     }
 }
 
-/// As JSON has it. What follows the last whole byte must be zero.
+/// Describes the JSON form. The pattern requires the unused bits after the last byte to be zero.
 impl JsonSchema for Body {
     fn schema_name() -> Cow<'static, str> {
         "Body".into()
@@ -61,21 +61,21 @@ impl JsonSchema for Body {
     }
 }
 
-/// A body from this size on shares the memory of its payload. A smaller one is copied: it must not keep a buffer that
-/// holds other frames too.
+/// Size from which a body shares the memory of its payload, in bytes. Smaller bodies are copied, because a small body
+/// would keep alive a whole buffer that holds other frames too.
 const SHARED_BYTES_MIN: usize = 64 * 1024;
 
 thread_local! {
-    /// The payload that is being read on this thread.
+    /// The payload being read on this thread.
     static PAYLOAD: RefCell<Bytes> = const { RefCell::new(Bytes::new()) };
 }
 
-/// Reads something from a payload; large bodies in it, where they are plain bytes, share its memory.
+/// Runs `read` on a payload, and lets large bodies share its memory where they are plain bytes.
 pub(super) fn sharing<T>(payload: &Bytes, read: impl FnOnce(&[u8]) -> T) -> T {
     if payload.len() < SHARED_BYTES_MIN {
         return read(payload);
     }
-    /// Lets go of the payload, whatever becomes of the reading.
+    /// Releases the payload, even if `read` panics.
     struct Done;
     impl Drop for Done {
         fn drop(&mut self) {
@@ -125,24 +125,24 @@ impl<'de> Visitor<'de> for BytesVisitor {
         Ok(Body(bytes.into()))
     }
 
-    /// A text is taken as its UTF-8 bytes: some MessagePack libraries have one type for both.
+    /// Accepts text as its UTF-8 bytes, because some MessagePack libraries have one type for both.
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Body, E> {
         self.visit_bytes(text.as_bytes())
     }
 }
 
-/// Headers or query parameters: a map whose values are a string or an array of strings. Order is kept.
+/// Headers or query parameters: a map whose values are a string or an array of strings. Fields keep their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(String, String)>);
 
 impl Fields {
-    /// The first value under `name`, compared without regard to case.
+    /// Returns the first value under `name`, compared case-insensitively.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Every value under `name`, compared without regard to case, in their order.
+    /// Returns all values under `name`, compared case-insensitively, in order.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -246,7 +246,7 @@ impl<'de> Visitor<'de> for OneOrManyVisitor {
     }
 }
 
-/// A struct that is read from a map, and not from an array of its fields in their order, which serde takes as well.
+/// A struct that is read from a map only. By default serde also accepts an array of the fields in their order.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -269,12 +269,12 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// Reads a struct from a map alone.
+/// Reads a struct from a map only.
 pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Object::deserialize(deserializer).map(|it| it.0)
 }
 
-/// The same where it may be absent.
+/// Reads an optional struct from a map only.
 pub(super) fn object_or_none<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -283,7 +283,7 @@ where
     Option::<Object<T>>::deserialize(deserializer).map(|it| it.map(|it| it.0))
 }
 
-/// The same for several.
+/// Reads a list of structs, each from a map only.
 pub(super) fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     Vec::<Object<T>>::deserialize(deserializer).map(|it| it.into_iter().map(|it| it.0).collect())
 }
@@ -337,7 +337,7 @@ mod tests {
             let read: Body = sharing(&payload, |payload| rmp_serde::from_slice(payload).expect("bin"));
             assert_eq!(read, body);
             assert_eq!(payload.as_ptr_range().contains(&read.0.as_ptr()), shares);
-            assert!(PAYLOAD.take().is_empty(), "the payload is let go of");
+            assert!(PAYLOAD.take().is_empty(), "the payload is released");
         }
     }
 

@@ -1,7 +1,7 @@
-//! The frame of the command protocol.
+//! Frames of the command protocol.
 //!
 //! ```text
-//! u32 length (of what follows) | u64 request_id | u8 command or status | u32 payload_length | payload
+//! u32 length (of the rest) | u64 request_id | u8 command or status | u32 payload_length | payload
 //! ```
 //!
 //! All numbers are little-endian. `length` counts the request id, the tag, the payload length and the payload, so it is
@@ -9,30 +9,30 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Bytes before the payload.
+/// Bytes of a frame before the payload.
 pub const HEADER_BYTES: usize = 17;
 
-/// What `length` counts besides the payload.
+/// Bytes that `length` counts besides the payload.
 pub const COUNTED_HEADER_BYTES: usize = 13;
 
-/// One message, either way.
+/// One message, in either direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Chosen by the client; the answer carries the same.
+    /// Id chosen by the client; the answer carries the same id.
     pub request_id: u64,
-    /// The command of a request, the status of an answer.
+    /// Command byte of a request, or status byte of an answer.
     pub tag: u8,
     /// A MessagePack map or a JSON object.
     pub payload: Bytes,
 }
 
-/// Bytes that cannot be a frame. The connection cannot go on after one: where the next frame begins is unknown.
+/// Bytes that cannot be a frame. The connection must be closed, because the start of the next frame is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The frame is over the limit.
     #[error("the frame has {found} bytes and the limit is {max}; send less, or raise limits.frame_bytes_max")]
     TooLarge {
-        /// The request the frame belongs to, if that part has arrived.
+        /// The request that the frame belongs to, if its id has arrived.
         request_id: u64,
         /// Bytes announced.
         found: usize,
@@ -42,17 +42,17 @@ pub enum FrameError {
     /// The two lengths contradict each other.
     #[error("malformed frame: length is {length}, which is not payload_length ({payload_length}) + 13")]
     LengthMismatch {
-        /// The request the frame belongs to.
+        /// The request that the frame belongs to.
         request_id: u64,
-        /// The first length.
+        /// The frame's `length`.
         length: u32,
-        /// The second length.
+        /// The frame's `payload_length`.
         payload_length: u32,
     },
 }
 
 impl FrameError {
-    /// The id an error answer to this frame carries.
+    /// Returns the request id for the error answer to this frame.
     #[must_use]
     pub fn request_id(&self) -> u64 {
         match *self {
@@ -61,9 +61,10 @@ impl FrameError {
     }
 }
 
-/// Takes the first frame off `buffer` if all of it is there. `bytes_max` bounds the announced `length`.
+/// Removes the first frame from `buffer` and returns it if the frame is complete. `bytes_max` bounds the announced
+/// `length`.
 ///
-/// When `None` comes back and the header has arrived, room for the whole frame is reserved.
+/// When the header has arrived but the rest has not, the buffer reserves room for the whole frame.
 pub fn decode(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>, FrameError> {
     if buffer.len() < HEADER_BYTES {
         return Ok(None);
@@ -92,17 +93,17 @@ pub fn decode(buffer: &mut BytesMut, bytes_max: usize) -> Result<Option<Frame>, 
 /// Appends a frame to `out`.
 ///
 /// # Panics
-/// When the payload has 4 GiB or more, which no limit allows.
+/// When the payload is 4 GiB or larger, which no limit allows.
 pub fn encode(request_id: u64, tag: u8, payload: &[u8], out: &mut BytesMut) {
     out.reserve(HEADER_BYTES + payload.len());
     encode_header(request_id, tag, payload.len(), out);
     out.put_slice(payload);
 }
 
-/// Appends what precedes a payload of this length.
+/// Appends the header of a frame whose payload has this length.
 ///
 /// # Panics
-/// When it is 4 GiB or more, which no limit allows.
+/// When the length is 4 GiB or more, which no limit allows.
 pub fn encode_header(request_id: u64, tag: u8, payload_bytes: usize, out: &mut BytesMut) {
     let payload_length = u32::try_from(payload_bytes).expect("payloads are bounded far below 4 GiB");
     out.reserve(HEADER_BYTES);
@@ -140,7 +141,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, the same frames come out.
+        /// Frames decode the same however the bytes are cut.
         #[test]
         fn frames_survive_any_cut(
             frames in prop::collection::vec((any::<u64>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)), 1..8),
@@ -162,7 +163,7 @@ mod tests {
             prop_assert_eq!(got, frames);
         }
 
-        /// Garbage gives a frame, a wait for more or an error, and never more bytes than came in.
+        /// Garbage decodes to a frame, a wait for more bytes or an error, never to more bytes than came in.
         #[test]
         fn garbage_is_harmless(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut buffer = BytesMut::from(&bytes[..]);

@@ -1,7 +1,7 @@
-//! Requests and responses of the command protocol, field by field as they stand on the wire.
+//! Requests and responses of the command protocol, with every field as it is on the wire.
 //!
-//! Times are RFC 3339 in UTC, durations are milliseconds. Where a field is called `function_id` it takes the id or the
-//! name. Unknown fields are ignored.
+//! Times are RFC 3339 in UTC, and durations are milliseconds. A request's `function_id` accepts the id or the name.
+//! Unknown fields are ignored.
 
 use super::field::{Body, Fields, object, object_or_none};
 use crate::error::ErrorCode;
@@ -33,10 +33,10 @@ macro_rules! requests {
 requests! {
     /// INVOKE.
     InvokeRequest {
-        /// Id or name; a qualifier may follow after a colon.
+        /// The function's id or name, optionally with a qualifier after a colon: `hello:STAGING`.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// HTTP method; `POST` when there is a body, else `GET`.
+        /// HTTP method; when absent, `POST` with a body and `GET` without one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS)$"))]
         method: Option<String>,
@@ -52,85 +52,85 @@ requests! {
         /// Request body.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<Body>,
-        /// Shortens the function's timeout; it cannot lengthen it.
+        /// Timeout of this invocation in milliseconds. A value can shorten the function's timeout, not lengthen it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
-        /// Alias, version label or number; `LIVE` when absent.
+        /// An alias, a version label or a version number; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         qualifier: Option<String>,
-        /// Whether the body comes in partial frames as it is produced.
+        /// Whether the response body arrives in partial frames as the function produces it.
         #[serde(default)]
         stream: bool,
     }
     /// REGISTER_FUNCTION.
     RegisterRequest {
-        /// The function's name.
+        /// Name of the function.
         #[schemars(with = "FunctionName")]
         name: String,
         /// `bun`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^bun$"))]
         runtime: Option<String>,
-        /// The export to call; `default` when absent.
+        /// Name of the export to call; `default` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = r"^[\w$]{1,128}$"))]
         handler: Option<String>,
-        /// Settings that differ from the configured defaults.
+        /// Settings that differ from the configured defaults; the others keep those defaults.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         settings: Option<SettingsPatch>,
     }
     /// DELETE_FUNCTION.
     DeleteRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
     }
     /// GET_FUNCTION_VERSIONS.
     VersionsRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// Versions at most; 1000 when absent.
+        /// Most versions in the answer; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// The `next_cursor` of the page before.
+        /// The `next_cursor` of the previous page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
     /// GET_FUNCTION.
     GetRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
     }
     /// WARMUP_FUNCTION.
     WarmupRequest {
-        /// Id or name; a qualifier may follow after a colon.
+        /// The function's id or name, optionally with a qualifier after a colon: `hello:STAGING`.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// Workers to have ready.
+        /// Number of workers to have ready.
         count: u32,
-        /// Alias, version label or number; `LIVE` when absent.
+        /// An alias, a version label or a version number; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         qualifier: Option<String>,
     }
     /// LIST_FUNCTIONS.
     ListRequest {
-        /// Functions at most; 1000 when absent.
+        /// Most functions in the answer; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// Functions to skip.
+        /// Number of functions to skip.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
-        /// The `next_cursor` of the page before, instead of `offset`.
+        /// The `next_cursor` of the previous page, instead of `offset`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
     /// UPDATE_FUNCTION.
     UpdateRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
         /// The settings to change.
@@ -139,31 +139,31 @@ requests! {
     }
     /// ROLLBACK.
     RollbackRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// A label, a number or an alias; the previous target when absent.
+        /// A version label, a version number or an alias; the alias's previous target when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<VersionRef>,
         /// The alias to move back; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// Why, for the audit trail.
+        /// Reason, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Check everything, move nothing, and say what would happen.
+        /// Whether this is a dry run: everything is checked, no alias moves, and the answer holds the plan.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
     }
 }
 
-/// Whether a flag can be left out.
+/// Returns whether a flag is left out of the message.
 fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// A version named by its number, its label, or an alias that points at it.
+/// A version, given as its number, its label, or an alias that points at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a version's number, its label, or an alias")]
 pub enum VersionRef {
@@ -245,83 +245,84 @@ pub use traffic::{SetTrafficRequest, SplitInfo};
 pub use variables::*;
 
 messages! {
-    /// What answers INVOKE. Where the function failed, `success` is false, `error` and `code` are set and `status` is 0.
+    /// INVOKE. If the function failed, `success` is false, `error` and `code` are set, and `status` is 0.
     InvokeResponse {
-        /// Whether the function gave an answer.
+        /// Whether the function answered.
         success: bool,
-        /// The answer's HTTP status.
+        /// HTTP status of the function's response.
         status: u16,
-        /// The answer's headers.
+        /// Headers of the function's response.
         headers: Fields,
-        /// The answer's body; empty when it came in partial frames.
+        /// Body of the function's response; empty if it was sent in partial frames.
         body: Body,
-        /// From the daemon's receipt of the command until the answer was complete.
+        /// Time from the daemon's receipt of the command until the response was complete, in milliseconds.
         execution_time_ms: f64,
-        /// The invocation, as logs name it.
+        /// Id of the invocation, as in its log lines.
         #[schemars(with = "InvocationId")]
         execution_id: String,
-        /// The label of the version that ran.
+        /// Label of the version that ran.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// `none`, `prewarmed` when a waiting process loaded the function for it, `spawned` when one was started.
+        /// `none` for a warm worker, `prewarmed` if a prewarmed worker loaded the function for this invocation,
+        /// `spawned` if a new process was started.
         cold_start: ColdStart,
-        /// Waiting for a free worker.
+        /// Time spent waiting for a free worker, in milliseconds.
         queue_ms: f64,
-        /// Waiting for a worker's start.
+        /// Time spent waiting for a worker to start, in milliseconds.
         start_ms: f64,
-        /// What the function did wrong.
+        /// Message of the function's failure.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
         /// `HANDLER_ERROR`, `TIMEOUT`, `WORKER_CRASHED` or `OUT_OF_MEMORY`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<ErrorCode>,
-        /// Stack, exit status, last words.
+        /// Details of the failure, such as the stack, the exit status or the worker's last output.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         details: Option<serde_json::Value>,
     }
     /// The first partial frame of a streamed INVOKE.
     StreamHead {
-        /// The answer's HTTP status.
+        /// HTTP status of the function's response.
         status: u16,
-        /// The answer's headers.
+        /// Headers of the function's response.
         headers: Fields,
-        /// The invocation, as logs name it.
+        /// Id of the invocation, as in its log lines.
         #[schemars(with = "InvocationId")]
         execution_id: String,
-        /// The label of the version that runs.
+        /// Label of the version that runs.
         #[schemars(with = "VersionLabel")]
         version: String,
         /// See [`InvokeResponse::cold_start`].
         cold_start: ColdStart,
-        /// Waiting for a free worker.
+        /// Time spent waiting for a free worker, in milliseconds.
         queue_ms: f64,
-        /// Waiting for a worker's start.
+        /// Time spent waiting for a worker to start, in milliseconds.
         start_ms: f64,
     }
-    /// The partial frames after it.
+    /// The partial frames of a streamed INVOKE after the first.
     StreamChunk {
         /// The next bytes of the body.
         body: Body,
     }
     /// REGISTER_FUNCTION.
     RegisterResponse {
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// Its name.
+        /// Name of the function.
         name: String,
         /// `bun`.
         runtime: String,
-        /// The export to call.
+        /// Name of the export that is called.
         handler: String,
-        /// `registered`, or further if it existed.
+        /// `registered` for a new function; an existing one may be further, such as `deployed`.
         status: FunctionStatus,
-        /// False when the same function was there already.
+        /// Whether the function is new; false if one with the same settings existed already.
         created: bool,
     }
     /// DELETE_FUNCTION.
     DeleteResponse {
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
         /// `deleted`.
@@ -329,124 +330,124 @@ messages! {
     }
     /// DELETE_VERSION.
     DeleteVersionResponse {
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// The label that is gone.
+        /// Label of the deleted version.
         #[schemars(with = "VersionLabel")]
         version: String,
     }
     /// GET_FUNCTION_VERSIONS.
     VersionsResponse {
-        /// Newest first.
+        /// Sorted from the newest to the oldest.
         versions: Vec<VersionInfo>,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
     /// One version.
     VersionInfo {
-        /// Its id.
+        /// Id of the version.
         #[schemars(with = "VersionId")]
         id: String,
-        /// Its label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// 1, 2, 3 …
+        /// Number of the version within its function, from 1.
         number: u32,
-        /// When it was published.
+        /// When the version was published.
         created_at: Timestamp,
-        /// The file that is imported.
+        /// Path of the file that is imported.
         bundle_path: String,
-        /// SHA-256 of the bundle.
+        /// SHA-256 digest of the bundle.
         digest: Digest,
-        /// Bytes of the bundle.
+        /// Size of the bundle in bytes.
         size: u64,
-        /// Free text.
+        /// Free text, given at deployment or changed later.
         description: Option<String>,
-        /// Free labels.
+        /// Free labels, given at deployment or changed later.
         tags: Vec<String>,
-        /// Aliases that point at it.
+        /// Names of the aliases that point at the version.
         aliases: Vec<String>,
-        /// The commit it was built from.
+        /// Git commit that the version was built from.
         git_commit: Option<String>,
-        /// The branch it was built from.
+        /// Git branch that the version was built from.
         git_branch: Option<String>,
-        /// How its code came in: `upload`, `path`, `archive`, or `build` where it was built from what came.
+        /// How the code was delivered: `upload`, `path` or `archive`; `build` if the daemon built the bundle from it.
         source: Source,
-        /// The Bun version it was checked with.
+        /// Bun version that the bundle was checked with.
         bun_version: String,
-        /// The function's settings when it was published; those of today apply.
+        /// The function's settings when the version was published. Workers use the function's current settings instead.
         settings: Settings,
-        /// Whether workers that start now load it as bytecode.
+        /// Whether new workers load the version as bytecode.
         bytecode: bool,
     }
     /// WARMUP_FUNCTION.
     WarmupResponse {
-        /// Workers that are ready.
+        /// Number of workers that are ready.
         warm: u32,
-        /// Starts that failed.
+        /// Number of worker starts that failed.
         failed: u32,
     }
     /// LIST_FUNCTIONS.
     ListResponse {
-        /// By name.
+        /// Sorted by name.
         functions: Vec<FunctionSummary>,
-        /// How many there are besides paging.
+        /// Number of functions on all pages together.
         total: u64,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
     /// A function in a list.
     FunctionSummary {
-        /// Its id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// Its name.
+        /// Name of the function.
         name: String,
-        /// How far it has come.
+        /// State of the function: `registered`, `built`, `deployed` or `deleted`.
         status: FunctionStatus,
-        /// LIVE's target.
+        /// Label of the version that `LIVE` points at.
         active_version: Option<String>,
-        /// How many versions it has.
+        /// Number of versions.
         versions: u32,
-        /// Workers that are ready.
+        /// Number of warm workers, idle or busy.
         warm: u32,
-        /// When anything about it last changed.
+        /// When anything about the function last changed.
         updated_at: Timestamp,
     }
     /// GET_FUNCTION and UPDATE_FUNCTION.
     FunctionInfo {
-        /// Its id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// Its name.
+        /// Name of the function.
         name: String,
         /// `bun`.
         runtime: String,
-        /// The export to call.
+        /// Name of the export that is called.
         handler: String,
-        /// How far it has come.
+        /// State of the function: `registered`, `built`, `deployed` or `deleted`.
         status: FunctionStatus,
-        /// LIVE's target.
+        /// Label of the version that `LIVE` points at.
         active_version: Option<String>,
-        /// The id of LIVE's target.
+        /// Id of the version that `LIVE` points at.
         #[schemars(with = "Option<VersionId>")]
         active_version_id: Option<String>,
-        /// Its settings.
+        /// Current settings of the function.
         settings: Settings,
-        /// Its aliases.
+        /// Aliases of the function.
         aliases: Vec<AliasInfo>,
-        /// How many versions it has.
+        /// Number of versions.
         versions: u32,
-        /// Bytes of their bundles.
+        /// Size of the bundles of all versions, in bytes.
         disk_bytes: u64,
-        /// Its workers, a row for each version that has any.
+        /// Pools of the function that have a worker or a waiting invocation.
         pools: Vec<PoolInfo>,
-        /// When it was registered.
+        /// When the function was registered.
         created_at: Timestamp,
-        /// When anything about it last changed.
+        /// When anything about the function last changed.
         updated_at: Timestamp,
     }
 }

@@ -1,8 +1,8 @@
-//! What goes over the sockets: data and its encoding, no behaviour.
+//! Messages on the daemon's sockets: data and its encoding, no behaviour.
 //!
-//! [`frame`], [`ipc`], [`message`] and [`field`] are the command protocol between clients and the daemon; [`worker`] is
-//! what the daemon and a worker say to each other. `tests/golden/` holds messages of both as files, read by the tests
-//! of both sides.
+//! [`frame`], [`ipc`], [`message`], [`field`] and [`page`] are the command protocol between clients and the daemon;
+//! [`worker`] is the protocol between the daemon and a worker. `tests/golden/` holds messages of both protocols as
+//! files; the tests of both sides read them.
 
 pub mod field;
 pub mod frame;

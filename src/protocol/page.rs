@@ -1,4 +1,4 @@
-//! Lists that come in pages, for clients that want all of one.
+//! Paged lists, for clients that want every row.
 
 use super::ipc::Call;
 use super::message::{
@@ -7,27 +7,27 @@ use super::message::{
     PreviewsResponse, RolloutsRequest, RolloutsResponse, VersionsRequest, VersionsResponse,
 };
 
-/// Rows that a page has at most.
+/// Most rows in one page.
 pub const PAGE_MAX: u32 = 1_000;
 
-/// A request for a page of a list.
+/// Request for one page of a list.
 pub trait Paged: Call<Response: Page> {
-    /// Asks for so many rows; behind those of the page that had this cursor.
+    /// Sets the number of rows to ask for, and the cursor that the previous page returned.
     fn ask(&mut self, limit: u32, cursor: Option<String>);
 
-    /// Forgets what the first page leaves out: a cursor knows.
+    /// Clears the offset of the first page. The following pages start at their cursor.
     fn skip_nothing(&mut self);
 }
 
 /// A page of a list.
 pub trait Page {
-    /// How many rows it has.
+    /// Returns the number of rows in this page.
     fn rows(&self) -> usize;
 
-    /// Where the next one begins, if there is one.
+    /// Takes the cursor of the next page, if there is one.
     fn next(&mut self) -> Option<String>;
 
-    /// Puts the rows of the next page behind those of this one.
+    /// Appends the rows of the next page to this one.
     fn join(&mut self, next: Self);
 }
 

@@ -1,67 +1,68 @@
-//! What the daemon and a worker say to each other; `worker-shim/src/protocol.ts` mirrors it.
+//! The protocol between the daemon and a worker; `worker-shim/src/protocol.ts` mirrors it.
 //!
-//! Invocations are plain HTTP/1.1 on the worker's own Unix socket. Beside them a worker writes [`FromWorker`], one JSON
-//! object a line, on its control channel. Everything a worker says is hostile input: the reader bounds it, and a field
-//! that names an invocation is checked against what that worker runs.
+//! Invocations are plain HTTP/1.1 on the worker's own Unix socket. In addition, a worker writes [`FromWorker`] messages
+//! to its control channel, one JSON object per line. All input from a worker is hostile: the reader bounds it, and a
+//! field that names an invocation is checked against the invocations that the worker runs.
 
 use crate::model::SecretText;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
-/// The route that gives a worker its function; it does not exist any more once that has worked.
+/// Route that assigns a function to the worker. The route disappears after a successful assignment.
 pub const ASSIGN_PATH: &str = "/assign";
 
-/// The route of a rehearsal, an assignment that leaves the worker without a function; it exists until the assignment.
+/// Route of a rehearsal, which is an assignment that leaves the worker without a function. The route exists until the
+/// assignment.
 pub const REHEARSAL_PATH: &str = "/rehearsal";
 
-/// Request header with the invocation's id; the function sees it.
+/// Request header with the invocation's id. The function sees it.
 pub const INVOCATION_HEADER: &str = "x-invocation-id";
 
-/// Request header with the milliseconds left; the shim takes it off.
+/// Request header with the time left, in milliseconds. The shim removes it.
 pub const DEADLINE_HEADER: &str = "x-levain-deadline";
 
-/// Response header of an answer the shim made because the handler failed; the body is a [`HandlerFailure`].
+/// Response header of an answer that the shim made because the handler failed. The body is a [`HandlerFailure`].
 pub const ERROR_HEADER: &str = "x-levain-error";
 
-/// Response header: promises given to `waitUntil` are pending, a `settled` message follows.
+/// Response header: promises given to `waitUntil` are pending, and a `settled` message follows.
 pub const PENDING_HEADER: &str = "x-levain-pending";
 
-/// The file that a compilation leaves in its folder, to be imported instead of the one it was made from; what Bun reads
-/// beside it has longer names.
+/// File that a compilation writes into its folder. The worker imports it instead of its source. The files that Bun
+/// reads beside it have longer names.
 pub const COMPILED_FILE: &str = "levain_compiled.js";
 
-/// Names that begin with this are the protocol's own; a client's headers of that kind are dropped.
+/// Prefix of the protocol's own headers. A client's headers with this prefix are dropped.
 pub const RESERVED_PREFIX: &str = "x-levain-";
 
-/// What makes a worker the worker of one function.
+/// Assignment of a function to a prewarmed worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The function's name.
+    /// Name of the function.
     pub function: String,
-    /// The function's id.
+    /// Id of the function.
     pub function_id: String,
-    /// The version's label.
+    /// Label of the version.
     pub version: String,
-    /// The environment the worker runs in.
+    /// Environment that the worker runs in.
     pub environment: String,
-    /// The file to import, absolute.
+    /// Absolute path of the file to import.
     pub entry: String,
-    /// Its compiled form, absolute, to be imported instead as long as it exists.
+    /// Absolute path of its compiled form, which is imported instead while that file exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compiled: Option<String>,
-    /// The export to call.
+    /// Name of the export to call.
     pub handler: String,
-    /// Environment variables of the function, secrets among them.
+    /// Environment variables of the function, including secrets.
     pub variables: BTreeMap<String, SecretText>,
-    /// Log messages are cut to this many bytes.
+    /// Longest log message, in bytes; the shim cuts longer ones.
     pub log_line_bytes_max: u32,
     /// The daemon's version.
     pub levain: String,
 }
 
 impl Assignment {
-    /// A rehearsal's: of a file that stands for a function.
+    /// Builds the assignment of a rehearsal, for a file that stands in for a function.
     #[must_use]
     pub fn of_nothing(entry: &Path) -> Self {
         Self {
@@ -82,7 +83,7 @@ impl Assignment {
 /// The answer to an assignment that worked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assigned {
-    /// Which form the handler has: `default`, `fetch`, `named` or `commonjs`.
+    /// Form of the handler: `default`, `fetch`, `named` or `commonjs`.
     pub kind: String,
     /// Time of the import, in milliseconds.
     pub import_ms: f64,
@@ -93,36 +94,36 @@ pub struct Assigned {
 /// The answer to an assignment that failed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AssignFailed {
-    /// Why.
+    /// Reason of the failure.
     pub error: LoadError,
 }
 
-/// Why a bundle could not be loaded.
+/// Reason why a bundle could not be loaded.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadError {
     /// `syntax`, `missing_module`, `no_handler`, `throw` or `not_found`.
     pub kind: String,
-    /// The error's class.
+    /// Class of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it says.
+    /// Message of the error.
     pub message: String,
-    /// Where it came from.
+    /// Stack of the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
-    /// The file it is in.
+    /// File that the error is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The line, from 1.
+    /// Line number, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// The column, from 1.
+    /// Column number, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
-    /// The text of that line.
+    /// Text of that line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line_text: Option<String>,
-    /// What the module does export, for `no_handler`.
+    /// Names that the module exports, for `no_handler`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exports: Option<Vec<String>>,
 }
@@ -130,17 +131,17 @@ pub struct LoadError {
 /// The body of an answer with [`ERROR_HEADER`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HandlerFailure {
-    /// The error's class.
+    /// Class of the error.
     #[serde(default)]
     pub name: Option<String>,
-    /// What it says.
+    /// Message of the error.
     pub message: String,
-    /// Where it was thrown.
+    /// Stack of the error.
     #[serde(default)]
     pub stack: Option<String>,
 }
 
-/// One line on the control channel.
+/// Message of a worker on the control channel, one line each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromWorker {
@@ -149,31 +150,31 @@ pub enum FromWorker {
         /// The worker's Bun version.
         bun: String,
     },
-    /// The function wrote with `console`.
+    /// The function wrote a log message with `console`.
     Log {
         /// `debug`, `info`, `warn` or `error`.
         level: LogLevel,
-        /// The invocation it belongs to; none for output at import.
+        /// The invocation that wrote it; `None` for output during import.
         invocation: Option<String>,
-        /// The text, which may have several lines.
+        /// Text of the message, which may have several lines.
         message: String,
         /// Messages lost before this one because the channel was full.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dropped: Option<u32>,
     },
-    /// A promise was rejected, or an error thrown, with nobody to catch it.
+    /// A promise rejection or a thrown error was not handled.
     Rejection {
-        /// The invocation it belongs to, as far as that can be known.
+        /// The invocation that it belongs to, if known or inferred.
         invocation: Option<String>,
-        /// What it says.
+        /// Message of the error.
         message: String,
-        /// Where it was thrown.
+        /// Stack of the error.
         #[serde(default)]
         stack: Option<String>,
-        /// Whether the invocation is inferred: the only one that runs, else the last one.
+        /// Whether the invocation is inferred: the only running one, or else the last one.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         guessed: bool,
-        /// As for [`Self::Log`].
+        /// Messages lost before this one, as for [`Self::Log`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dropped: Option<u32>,
     },
@@ -182,45 +183,45 @@ pub enum FromWorker {
         /// The invocation.
         invocation: String,
     },
-    /// The event loop turns.
+    /// Answer to a ping: the event loop is running.
     Pong {
-        /// Of the question.
+        /// Number of the ping that it answers.
         number: u64,
     },
 }
 
-/// One line on the control channel, the other way.
+/// Message of the daemon on the control channel, one line each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToWorker {
-    /// The daemon has dropped the connection of an invocation and wants to hear when it has settled.
+    /// The daemon has dropped the connection of an invocation, and asks for a `settled` message.
     Dropped {
         /// The invocation.
         invocation: String,
     },
-    /// The daemon asks whether the event loop turns.
+    /// Checks whether the event loop is running.
     Ping {
-        /// Which question it is: the answer has the same number.
+        /// Number of the ping; the answer repeats it.
         number: u64,
     },
 }
 
-/// How much a log line matters.
+/// Level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// Detail for the author.
+    /// Detail for debugging.
     Debug,
-    /// What happened.
+    /// Normal event.
     Info,
-    /// What looks wrong.
+    /// Possible problem.
     Warn,
-    /// What went wrong.
+    /// Failure.
     Error,
 }
 
 impl LogLevel {
-    /// The level as it stands on the wire.
+    /// Returns the level's name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -232,79 +233,79 @@ impl LogLevel {
     }
 }
 
-/// What the syntax check of a file prints.
+/// Output of the syntax check of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SyntaxCheck {
     /// Whether the file parses.
     pub ok: bool,
-    /// The names it exports.
+    /// Names that the file exports.
     #[serde(default)]
     pub exports: Vec<String>,
-    /// Whether it is a CommonJS file, whose exports are known only after it has run.
+    /// Whether the file is CommonJS. Its exports are known only after it has run.
     #[serde(default)]
     pub commonjs: bool,
-    /// What is wrong with it.
+    /// Syntax errors in the file.
     #[serde(default)]
     pub errors: Vec<SyntaxProblem>,
 }
 
-/// One place where a file does not parse.
+/// One syntax error in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SyntaxProblem {
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// The line, from 1.
+    /// Line number, from 1.
     #[serde(default)]
     pub line: Option<u32>,
-    /// The column, from 1.
+    /// Column number, from 1.
     #[serde(default)]
     pub column: Option<u32>,
-    /// The text of that line.
+    /// Text of that line.
     #[serde(default)]
     pub line_text: Option<String>,
 }
 
-/// What the compilation of a file prints.
+/// Output of the compilation of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compilation {
-    /// Whether there is a compiled form.
+    /// Whether a compiled form was written.
     pub ok: bool,
-    /// Why there is none.
+    /// Reason why compilation failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What the build of a project has to say about it.
+/// Problem or warning from the build of a project.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BuildProblem {
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// The file, relative to the project.
+    /// Path of the file, relative to the project.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The line, from 1.
+    /// Line number, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// The column, from 1.
+    /// Column number, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
-    /// The text of that line.
+    /// Text of that line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line_text: Option<String>,
 }
 
-/// What the build of a project writes.
+/// Result that the build of a project writes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BuildResult {
-    /// Whether there is a bundle.
+    /// Whether the build wrote a bundle.
     pub ok: bool,
-    /// Why there is none.
+    /// Problems that prevented a bundle.
     pub problems: Vec<BuildProblem>,
-    /// What is wrong nevertheless.
+    /// Warnings of a build, which do not prevent a bundle.
     pub warnings: Vec<BuildProblem>,
 }
 
-/// The file that a build makes.
+/// File name of the bundle that a build writes.
 pub const BUNDLE_FILE: &str = "bundle.js";
 
 #[cfg(test)]
@@ -324,7 +325,7 @@ mod tests {
         }
     }
 
-    /// Reads a golden message and writes it again: every field of it is known here under its name and type.
+    /// Reads a golden message and writes it back, which shows that every field is known here by name and type.
     fn survives<T: Serialize + DeserializeOwned>(name: &str, text: &str) {
         let message: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let written = serde_json::to_value(&message).expect("plain data");
@@ -346,7 +347,7 @@ mod tests {
                 "built" | "build_failed" => survives::<BuildResult>(&name, &text),
                 "compiled" | "not_compiled" => survives::<Compilation>(&name, &text),
                 "dropped" | "ping" => survives::<ToWorker>(&name, &text),
-                // The daemon has no use for the imports that a check reports besides.
+                // A check also reports imports, which the daemon does not use.
                 name if name.starts_with("check_") => {
                     serde_json::from_str::<SyntaxCheck>(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
                 }

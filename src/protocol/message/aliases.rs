@@ -1,4 +1,4 @@
-//! What commands about aliases say and answer.
+//! Messages of the commands about aliases.
 
 use super::{SplitInfo, VersionRef, is_false};
 use crate::model::{AliasName, EnvironmentName, FunctionId, Timestamp, VersionLabel};
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// LIST_ALIASES.
     AliasesRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// Aliases at most; 1000 when absent.
+        /// Most aliases in the answer; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// The `next_cursor` of the page before.
+        /// The `next_cursor` of the previous page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
     /// DELETE_ALIAS.
     DeleteAliasRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// The alias; `LIVE` and `ROLLBACK` cannot be deleted.
+        /// Name of the alias; `LIVE` and `ROLLBACK` cannot be deleted.
         name: String,
     }
 }
@@ -31,83 +31,84 @@ requests! {
 messages! {
     /// An alias.
     AliasInfo {
-        /// Its name.
+        /// Name of the alias.
         #[schemars(with = "AliasName")]
         name: String,
-        /// The environment it runs in.
+        /// The environment that the alias runs in.
         environment: String,
-        /// The label it points at.
+        /// Label of the version that the alias points at.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The second version, which has a share of its calls.
+        /// The alias's second version and its share of the invocations; absent without a traffic split.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<SplitInfo>,
     }
     /// SET_ALIAS.
     SetAliasRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// The alias, made if there is none; `ROLLBACK` follows `LIVE` and cannot be set.
+        /// Name of the alias, which is created if needed; `ROLLBACK` follows `LIVE` and cannot be set.
         #[schemars(length(max = 64), regex(pattern = "^[0-9]*[A-Za-z_-][A-Za-z0-9_-]*$"))]
         name: String,
-        /// A label, a number, or another alias: what that points at now.
+        /// A version label, a version number, or another alias, which stands for its current target.
         version: VersionRef,
-        /// The environment it runs in; when absent as before, for a new alias as its name says.
+        /// The environment that the alias runs in. When absent, an existing alias keeps its environment, and a new one
+        /// gets the one that its name implies, such as `staging` for `STAGING`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
-        /// What it is for; as before when absent, nothing when empty.
+        /// Purpose of the alias, as free text; kept when absent, removed when empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         description: Option<String>,
-        /// Why, for the audit trail.
+        /// Reason, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Check everything, move nothing, and say what would happen.
+        /// Whether this is a dry run: everything is checked, no alias moves, and the answer holds the plan.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
     }
     /// LIST_ALIASES.
     AliasesResponse {
-        /// By name.
+        /// Sorted by name.
         aliases: Vec<AliasDetails>,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
     /// An alias with its history.
     AliasDetails {
-        /// Its name.
+        /// Name of the alias.
         #[schemars(with = "AliasName")]
         name: String,
-        /// The environment it runs in.
+        /// The environment that the alias runs in.
         #[schemars(with = "EnvironmentName")]
         environment: String,
-        /// The label it points at.
+        /// Label of the version that the alias points at.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number of that version.
+        /// Number of that version.
         number: u32,
-        /// The second version, which has a share of its calls.
+        /// The alias's second version and its share of the invocations; absent without a traffic split.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<SplitInfo>,
-        /// What keeps a caller with one of the two: `header:<name>` or `cookie:<name>`.
+        /// The header or cookie that keeps a caller on one of two versions: `header:<name>` or `cookie:<name>`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sticky: Option<String>,
-        /// The label it pointed at before, where a rollback goes.
+        /// Label of the alias's previous version, which is the target of a rollback.
         #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
-        /// What it is for.
+        /// Purpose of the alias, as free text.
         description: Option<String>,
-        /// When it was last pointed at a version.
+        /// When the alias was last pointed at a version.
         updated_at: Timestamp,
     }
     /// DELETE_ALIAS.
     DeleteAliasResponse {
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// The alias that is gone.
+        /// Name of the deleted alias.
         name: String,
         /// The label it pointed at.
         #[schemars(with = "VersionLabel")]

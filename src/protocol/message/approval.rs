@@ -1,4 +1,4 @@
-//! What commands about approval and plans say and answer.
+//! Messages of the commands about approval, and the steps of a plan.
 
 use crate::model::DeploymentId;
 use schemars::JsonSchema;
@@ -7,61 +7,61 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// DECIDE_DEPLOYMENT.
     DecideRequest {
-        /// The deployment, which waits for approval.
+        /// Id of the deployment, which must be waiting for approval.
         #[schemars(with = "DeploymentId")]
         deployment_id: String,
-        /// Whether it takes effect; it is rejected if not.
+        /// Whether the deployment is approved; false rejects it.
         approve: bool,
-        /// Why, for the audit trail.
+        /// Reason, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     }
 }
 
 messages! {
-    /// One step of what a command would do.
+    /// One step of a dry run's plan.
     PlanStep {
-        /// What it is.
+        /// Kind of the step.
         action: PlanAction,
-        /// The same in words, with names and numbers.
+        /// Description of the step, with names and numbers.
         detail: String,
     }
 }
 
-/// A kind of step, in the order in which steps come.
+/// Kind of a step, in the order in which the steps happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanAction {
-    /// The function is made.
+    /// The function is created.
     Register,
     /// A version is published.
     Publish,
-    /// A version that is there already is used.
+    /// An existing version is used.
     Reuse,
     /// Workers load the version before anything else happens.
     Load,
-    /// The alias stays where it is, because it is there already or no move was asked for.
+    /// The alias stays, because it points at the version already or no move was requested.
     Stay,
-    /// The deployment waits for approval, and the alias stays where it is until then.
+    /// The deployment waits for approval, and the alias stays until then.
     WaitForApproval,
-    /// The alias is made.
+    /// The alias is created.
     Make,
     /// The alias moves to the version, or to another environment.
     Move,
-    /// The alias no longer divides its calls.
+    /// The alias's traffic split ends.
     EndSplit,
-    /// The rollout of the alias that goes on is aborted.
+    /// The alias's rollout in progress is aborted.
     EndRollout,
-    /// The version gets a share of the alias's calls.
+    /// The version gets a share of the alias's invocations.
     Share,
-    /// What keeps a caller with one of two versions changes.
+    /// The header or cookie that keeps a caller on one of two versions changes.
     Stick,
-    /// The alias is described.
+    /// The alias's description changes.
     Describe,
-    /// `ROLLBACK` follows.
+    /// `ROLLBACK` moves to the previous target of `LIVE`.
     Follow,
-    /// A version that had calls keeps a warm worker for a while.
+    /// A version that had traffic keeps a warm worker for a while.
     KeepWarm,
-    /// An old version is removed.
+    /// An old version is deleted.
     CleanUp,
 }

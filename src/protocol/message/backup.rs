@@ -1,4 +1,4 @@
-//! What BACKUP says and answers.
+//! Messages of BACKUP.
 
 use crate::{model::Timestamp, protocol::field::Body};
 use serde::{Deserialize, Serialize};
@@ -9,20 +9,20 @@ requests! {
 }
 
 messages! {
-    /// BACKUP: a part of the file.
+    /// BACKUP. A partial frame, with a part of the file.
     BackupPart {
-        /// The next bytes.
+        /// Next bytes of the file.
         bytes: Body,
     }
-    /// BACKUP: all of the file has been sent.
+    /// BACKUP. The final answer, after the whole file was sent.
     BackupResponse {
-        /// Its bytes.
+        /// Size of the file in bytes.
         bytes: u64,
-        /// Functions that are not deleted.
+        /// Number of functions, without deleted ones.
         functions: u32,
-        /// Versions, those of deleted functions too.
+        /// Number of versions, including those of deleted functions.
         versions: u32,
-        /// The instant that it shows.
+        /// Instant of the node's state in the backup.
         created_at: Timestamp,
     }
 }

@@ -1,11 +1,11 @@
-//! What CANCEL says and answers.
+//! Messages of CANCEL.
 
 use serde::{Deserialize, Serialize};
 
 requests! {
     /// CANCEL.
     CancelRequest {
-        /// The id of the request on this connection that is no longer wanted.
+        /// Id of the request to cancel, on the same connection.
         request_id: u64,
     }
 }
@@ -13,7 +13,7 @@ requests! {
 messages! {
     /// CANCEL.
     CancelResponse {
-        /// Whether that request was running. What became of it is in its own answer.
+        /// Whether that request was running. Its own answer tells its outcome.
         found: bool,
     }
 }

@@ -1,4 +1,4 @@
-//! What DEPLOY_FUNCTION says and answers.
+//! Messages of DEPLOY_FUNCTION.
 
 use super::{PlanStep, is_false};
 use crate::{
@@ -9,59 +9,62 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 requests! {
-    /// DEPLOY_FUNCTION. At most one of `bundle_path`, `bundle`, `files` and `archive`; none re-activates the label.
+    /// DEPLOY_FUNCTION. At most one of `bundle_path`, `bundle`, `files` and `archive` is given; without any, the
+    /// existing version with that label is activated again.
     DeployRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// The label; `v<number>` when absent.
+        /// Label of the version; `v<number>` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VersionLabel>")]
         version: Option<String>,
-        /// A file, folder or archive on the daemon's machine, absolute.
+        /// Absolute path of a file, folder or archive on the daemon's machine.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^/"))]
         bundle_path: Option<String>,
-        /// The text of a one-file bundle.
+        /// Source text of a bundle with one file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bundle: Option<Body>,
-        /// The files of a bundle by their relative path.
+        /// Files of a bundle, by relative path.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         files: Option<BTreeMap<String, Body>>,
-        /// A tar, tar.gz or zip of the files, told apart by its content.
+        /// A tar, tar.gz or zip archive of the files. The daemon detects the format from the content.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         archive: Option<Body>,
-        /// The file to import, for several files; `bundle` and `index` are found by themselves. Of a project, the file to
-        /// build.
+        /// File to import, for a bundle with several files; a file named `bundle` or `index` is found without it. For a
+        /// project, the file to build.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entry: Option<String>,
-        /// Whether a bundle is built from the code; when absent, if it has packages or no file to import as it is.
+        /// Whether the daemon builds a bundle from the code. When absent, it builds code that has packages or no file
+        /// that can be imported as it is.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         build: Option<bool>,
-        /// Send what a build says in partial frames while it runs.
+        /// Whether the build's log is sent in partial frames while the build runs.
         #[serde(default, skip_serializing_if = "is_false")]
         follow: bool,
-        /// The alias to point at the version, made if need be; `LIVE` when absent.
+        /// Alias to point at the version, created if needed; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// The preview to make or to move, instead of an alias: `preview-<name>` in the environment `preview`.
+        /// Preview to create or move, instead of an alias. Its alias is `preview-<name>` in the environment `preview`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<PreviewName>")]
         preview: Option<String>,
-        /// How long the preview stays from now on, such as `24h`; `0`: until it is deleted; as the configuration says when
-        /// absent.
+        /// Lifetime of the preview from now on, such as `24h`; `0` keeps it until it is deleted. When absent, the
+        /// configured lifetime applies.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^(0|[0-9]{1,3}[smhd])$"))]
         ttl: Option<String>,
-        /// Whether the alias is moved; true when absent.
+        /// Whether the alias moves to the version; true when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         activate: Option<bool>,
-        /// The share of the alias's calls in percent that the version gets, as its second one; all when absent.
+        /// Share of the alias's invocations for the version, in percent; the version becomes the alias's second one.
+        /// When absent, the version gets all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<Percent>")]
         weight: Option<u32>,
-        /// Workers to start before the alias moves; at least one is started by the check of the bundle.
+        /// Number of workers to start before the alias moves. The check of the bundle starts at least one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         warm: Option<u32>,
         /// Free text kept with the version.
@@ -71,23 +74,23 @@ requests! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
         tags: Vec<String>,
-        /// The commit it was built from.
+        /// Git commit that the version is built from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         git_commit: Option<String>,
-        /// The branch it was built from.
+        /// Git branch that the version is built from.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         git_branch: Option<String>,
-        /// Why, for the audit trail.
+        /// Reason, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Whether the function is made, with the default settings, if there is none of this name.
+        /// Whether the function is created with the default settings if none has this name.
         #[serde(default, skip_serializing_if = "is_false")]
         create: bool,
-        /// Check everything, keep nothing, and say what would happen.
+        /// Whether this is a dry run: everything is checked, nothing is kept, and the answer holds the plan.
         #[serde(default)]
         dry_run: bool,
-        /// A key of the client's own, new for each deployment: the same request with the same key is carried out once, and
-        /// answered alike again.
+        /// Key chosen by the client, new for each deployment. A repeated request with the same key is not carried out
+        /// again; it gets the first answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^[ -~]{1,255}$"))]
         idempotency_key: Option<String>,
@@ -97,69 +100,69 @@ requests! {
 messages! {
     /// DEPLOY_FUNCTION, ROLLBACK, SET_ALIAS and DECIDE_DEPLOYMENT.
     DeployResponse {
-        /// The deployment; empty in a dry run.
+        /// Id of the deployment; empty in a dry run.
         deployment_id: String,
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// The label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number.
+        /// Number of the version.
         number: u32,
-        /// The alias it was about.
+        /// Alias that the deployment concerns.
         #[schemars(with = "AliasName")]
         alias: String,
-        /// The environment that alias runs in.
+        /// Environment that the alias runs in.
         #[schemars(with = "EnvironmentName")]
         environment: String,
-        /// `deployed`, `pending_approval` when somebody has to approve it first, `rejected` when it was, `built` when the
-        /// alias was not moved, or `checked` in a dry run.
+        /// `deployed`; `pending_approval` if it waits for approval; `rejected` if approval was refused; `built` if the
+        /// alias was not to move; `checked` in a dry run.
         #[schemars(regex(pattern = "^(deployed|pending_approval|rejected|built|checked)$"))]
         status: String,
-        /// The share of the alias's calls that the version got, in percent; all of them when absent.
+        /// Share of the alias's invocations that the version got, in percent; absent if it got all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         weight: Option<u32>,
-        /// The label the alias pointed at before.
+        /// Label of the version that the alias pointed at before.
         #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
-        /// The share that `previous_version` had as the alias's second version, in percent, where that has ended.
+        /// Share of `previous_version` as the second version of a traffic split that this deployment ended, in percent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         previous_weight: Option<u32>,
-        /// Whether a new version was published; false when an existing one was re-activated.
+        /// Whether a new version was published; false if an existing one was activated again.
         published: bool,
-        /// Whether the code that was sent is that of a version that is published already, which keeps what it says of
-        /// itself.
+        /// Whether the code is that of an existing version, which was used. That version keeps its description and
+        /// tags.
         #[serde(default, skip_serializing_if = "is_false")]
         reused: bool,
-        /// Whether the alias sent its calls there already, so that nothing moved.
+        /// Whether the alias sent its traffic there already, so that nothing moved.
         #[serde(default, skip_serializing_if = "is_false")]
         unchanged: bool,
-        /// Whether the function was made with it, or would be.
+        /// Whether the deployment created the function, or would create it.
         #[serde(default, skip_serializing_if = "is_false")]
         new_function: bool,
-        /// The bundle's digest.
+        /// SHA-256 digest of the bundle.
         digest: Digest,
-        /// Bytes of the bundle.
+        /// Size of the bundle in bytes.
         size: u64,
-        /// How long the command took.
+        /// Duration of the command, in milliseconds.
         duration_ms: f64,
-        /// Where the preview is over HTTP, by path; absent where HTTP is off, and for what is no preview.
+        /// URL of the preview, by path; absent if HTTP is off or the alias is not a preview.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<String>,
-        /// Where it is by a host name of its own; absent where the names do not make one.
+        /// URL of the preview under its own host name; absent if its names do not form a host name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host_url: Option<String>,
-        /// When it goes by itself; absent where it does not.
+        /// When the preview expires; absent if it does not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
-        /// What would happen, step by step; only in a dry run.
+        /// Steps that would happen; only in a dry run.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         plan: Vec<PlanStep>,
     }
-    /// The partial frames of a DEPLOY_FUNCTION that is followed.
+    /// The partial frames of a DEPLOY_FUNCTION with `follow`.
     DeployProgress {
-        /// The next line of the build's log.
+        /// Next line of the build's log.
         line: String,
     }
 }

@@ -1,4 +1,4 @@
-//! What GET_DEPLOYMENTS says and answers.
+//! Messages of GET_DEPLOYMENTS.
 
 use crate::model::{
     AliasName, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, FunctionId, Timestamp, VersionLabel,
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// GET_DEPLOYMENTS.
     DeploymentsRequest {
-        /// Id or name; all functions when absent, which needs a `status`.
+        /// The function's id or name; all functions when absent, which needs a `status`.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         function_id: String,
-        /// Only those of this alias.
+        /// Only deployments of this alias.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// Only those of this version, a label or a number, also where it was not published in the end.
+        /// Only deployments of this version, given as a label or a number, even if it was never published.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         version: Option<String>,
-        /// Only those that ended like this: `built`, `active`, `applied`, `superseded`, `failed`, `rejected` or `removed`;
-        /// or those that have not, `building` and `pending_approval`.
+        /// Only deployments with this status: `built`, `active`, `applied`, `superseded`, `failed`, `rejected`,
+        /// `removed` or `changed`, or one of those in progress, `building` and `pending_approval`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         status: Option<DeploymentStatus>,
-        /// Deployments at most; 100 when absent.
+        /// Most deployments in the answer; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// Deployments to skip.
+        /// Number of deployments to skip.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
-        /// The `next_cursor` of the page before, instead of `offset`.
+        /// The `next_cursor` of the previous page, instead of `offset`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
@@ -38,64 +38,64 @@ requests! {
 messages! {
     /// GET_DEPLOYMENTS.
     DeploymentsResponse {
-        /// Newest first.
+        /// Sorted from the newest to the oldest.
         deployments: Vec<DeploymentInfo>,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
     /// One deployment.
     DeploymentInfo {
-        /// Its id.
+        /// Id of the deployment.
         #[schemars(with = "DeploymentId")]
         deployment_id: String,
-        /// The label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number; absent where nothing was published.
+        /// Number of the version; absent if no version was published.
         number: Option<u32>,
-        /// The alias it was about.
+        /// Alias that the deployment concerns.
         #[schemars(with = "AliasName")]
         alias: String,
-        /// The environment of that alias.
+        /// Environment that the alias runs in.
         #[schemars(with = "EnvironmentName")]
         environment: String,
-        /// What kind of act it was.
+        /// Kind of the deployment.
         kind: DeploymentKind,
-        /// How it ended, or `building` while it runs.
+        /// Outcome of the deployment; `building` while it runs.
         status: DeploymentStatus,
-        /// Whether the alias points at it now.
+        /// Whether the alias points at the version now.
         is_active: bool,
-        /// The share of the alias's calls that the version got, in percent; all of them when absent.
+        /// Share of the alias's invocations that the version got, in percent; absent if it got all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         weight: Option<u32>,
-        /// The label the alias pointed at before.
+        /// Label of the version that the alias pointed at before.
         #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
-        /// When it was asked for.
+        /// When the deployment was requested.
         created_at: Timestamp,
-        /// When it ended, or began to wait for approval; the time of the answer while it runs.
+        /// When the deployment ended or began to wait for approval; the time of the answer while it runs.
         finished_at: Timestamp,
-        /// How long it took, loading and a wait for approval included.
+        /// Duration in milliseconds, including loading and a wait for approval.
         duration_ms: u64,
-        /// Who asked.
+        /// Actor who requested it.
         actor: String,
-        /// Why.
+        /// Reason that the actor gave.
         reason: Option<String>,
-        /// What its build said, and why it failed.
+        /// Log of its build, and the cause of a failure.
         build_log: Option<String>,
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// Who approved or rejected it: an actor, or `levain` for the daemon itself.
+        /// Actor who approved or rejected it; `levain` for the daemon itself.
         decided_by: Option<String>,
-        /// Why.
+        /// Reason for the approval or rejection.
         decision: Option<String>,
-        /// When.
+        /// When it was approved or rejected.
         decided_at: Option<Timestamp>,
-        /// When it is rejected if nobody decides, while it waits for approval.
+        /// When it is rejected automatically, while it waits for approval.
         expires_at: Option<Timestamp>,
     }
 }

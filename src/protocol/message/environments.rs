@@ -1,4 +1,4 @@
-//! What commands about environments say and answer.
+//! Messages of the commands about environments.
 
 use super::{SplitInfo, is_false};
 use crate::model::{Digest, EnvironmentName, Timestamp, VersionLabel};
@@ -8,65 +8,68 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// CREATE_ENVIRONMENT.
     CreateEnvironmentRequest {
-        /// Letters, digits, `_` and `-`; no other differs from it only in case.
+        /// Name of letters, digits, `_` and `-`; it must differ from every other name in more than case.
         #[schemars(with = "EnvironmentName")]
         name: String,
-        /// The environment it takes variables from where it has none of its own; none when absent.
+        /// Parent environment, which supplies the variables that this one does not set; no parent when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         parent: Option<String>,
-        /// Whether a version that is new to an alias in it needs approval.
+        /// Whether a version that is new to an alias in this environment needs approval.
         #[serde(default, skip_serializing_if = "is_false")]
         protected: bool,
-        /// Whether it may take variables from `production` or a protected environment without being protected itself.
+        /// Whether the environment may inherit variables from `production` or a protected environment without being
+        /// protected itself.
         #[serde(default, skip_serializing_if = "is_false")]
         allow: bool,
     }
     /// SET_ENVIRONMENT.
     SetEnvironmentRequest {
-        /// The environment, which is there.
+        /// Name of an existing environment.
         #[schemars(with = "EnvironmentName")]
         name: String,
-        /// Whether a version that is new to an alias in it needs approval; as before when absent.
+        /// Whether a version that is new to an alias in this environment needs approval; unchanged when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         protected: Option<bool>,
-        /// The environment it takes variables from where it has none of its own; none when empty, as before when absent.
+        /// Parent environment, which supplies the variables that this one does not set; no parent when empty, unchanged
+        /// when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<String>,
-        /// Whether environments that are not protected may take variables from `production` or a protected one by this.
+        /// Whether the change may let unprotected environments inherit variables from `production` or a protected
+        /// environment.
         #[serde(default, skip_serializing_if = "is_false")]
         allow: bool,
     }
     /// LIST_ENVIRONMENTS.
     EnvironmentsRequest {
-        /// Environments at most; 1000 when absent.
+        /// Most environments in the answer; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// The `next_cursor` of the page before.
+        /// The `next_cursor` of the previous page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
     /// GET_ENVIRONMENT.
     EnvironmentRequest {
-        /// Its name.
+        /// Name of the environment.
         #[schemars(with = "EnvironmentName")]
         name: String,
     }
     /// DELETE_ENVIRONMENT.
     DeleteEnvironmentRequest {
-        /// Its name.
+        /// Name of the environment.
         #[schemars(with = "EnvironmentName")]
         name: String,
     }
     /// COMPARE_ENVIRONMENTS.
     CompareEnvironmentsRequest {
-        /// One environment.
+        /// Name of the first environment.
         #[schemars(with = "EnvironmentName")]
         from: String,
-        /// The other one.
+        /// Name of the second environment.
         to: String,
-        /// Id or name of the one function it is about; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
@@ -76,131 +79,132 @@ requests! {
 messages! {
     /// LIST_ENVIRONMENTS.
     EnvironmentsResponse {
-        /// By name.
+        /// Sorted by name.
         environments: Vec<EnvironmentInfo>,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
     /// An environment. CREATE_ENVIRONMENT, SET_ENVIRONMENT and DELETE_ENVIRONMENT.
     EnvironmentInfo {
-        /// Its name.
+        /// Name of the environment.
         #[schemars(with = "EnvironmentName")]
         name: String,
-        /// The environment it takes variables from where it has none of its own.
+        /// Parent environment, which supplies the variables that this one does not set.
         parent: Option<String>,
-        /// Whether a version that is new to an alias in it needs approval.
+        /// Whether a version that is new to an alias in this environment needs approval.
         protected: bool,
-        /// Aliases that run in it, of all functions.
+        /// Number of aliases that run in the environment, of all functions.
         aliases: u32,
-        /// When it was made.
+        /// When the environment was created.
         created_at: Timestamp,
-        /// After a change: what whoever asked should know.
+        /// Warnings about the change.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
     /// GET_ENVIRONMENT.
     EnvironmentDetails {
-        /// All that a list says of it.
+        /// The fields of LIST_ENVIRONMENTS.
         #[serde(flatten)]
         info: EnvironmentInfo,
-        /// The environments it takes variables from, the nearest first.
+        /// Environments that it inherits variables from, the parent first.
         ancestors: Vec<String>,
-        /// The environments whose parent it is.
+        /// Environments that have this one as their parent.
         children: Vec<String>,
-        /// What runs in it, by function and alias.
+        /// Aliases that run in the environment, sorted by function and alias.
         runs: Vec<EnvironmentRun>,
     }
     /// An alias that runs in an environment.
     EnvironmentRun {
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// The alias.
+        /// Name of the alias.
         alias: String,
-        /// The label it points at.
+        /// Label of the version that the alias points at.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number of that version.
+        /// Number of that version.
         number: u32,
-        /// The second version, which has a share of its calls.
+        /// The alias's second version and its share of the invocations; absent without a traffic split.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<SplitInfo>,
     }
     /// COMPARE_ENVIRONMENTS.
     CompareEnvironmentsResponse {
-        /// One environment.
+        /// Name of the first environment.
         from: String,
-        /// The other one.
+        /// Name of the second environment.
         to: String,
-        /// The functions that run in one of them at least, by name.
+        /// Functions that run in at least one of the two, sorted by name.
         functions: Vec<ComparedFunction>,
     }
     /// A function in two environments.
     ComparedFunction {
-        /// Its name.
+        /// Name of the function.
         function: String,
-        /// Its id.
+        /// Id of the function.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// How the first environment stands to the second.
+        /// State of the first environment compared with the second.
         state: ComparedState,
-        /// What runs in the first.
+        /// Version in the first environment.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<ComparedSide>,
-        /// What runs in the second.
+        /// Version in the second environment.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<ComparedSide>,
-        /// Why a side is missing although something runs there.
+        /// Reason why a side is missing although the function runs there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        /// The variables that differ; no value is among it.
+        /// Variables that differ, without their values.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         variables: Vec<ComparedVariable>,
     }
-    /// What a function is in an environment.
+    /// A function in one of two compared environments.
     ComparedSide {
-        /// The alias that stands for the environment.
+        /// Name of the alias that represents the environment.
         alias: String,
-        /// The label it points at.
+        /// Label of the version that the alias points at.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number of that version.
+        /// Number of that version.
         number: u32,
-        /// What its code hashes to.
+        /// SHA-256 digest of the version's bundle.
         digest: Digest,
-        /// The second version, which has a share of its calls.
+        /// The alias's second version and its share of the invocations; absent without a traffic split.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         split: Option<SplitInfo>,
     }
-    /// A variable that is not the same in two environments.
+    /// A variable that differs between two environments.
     ComparedVariable {
-        /// Its name.
+        /// Name of the variable.
         name: String,
-        /// Whether it is a secret.
+        /// Whether the variable is a secret.
         secret: bool,
-        /// Its generation in the first environment, 0 where it is no secret; absent where that does not have it.
+        /// Generation in the first environment, 0 for a plain variable; absent if the environment does not have it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<u32>,
-        /// The same in the second.
+        /// Generation in the second environment, 0 for a plain variable; absent if the environment does not have it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<u32>,
     }
 }
 
-/// How one environment stands to another, by the numbers of a function's versions.
+/// State of one environment compared with another, by the numbers of a function's versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ComparedState {
-    /// Both have the same code.
+    /// Both run the same code.
     InSync,
     /// The first has a later version.
     Ahead,
     /// The first has an earlier version.
     Behind,
-    /// Nothing stands for the function in the second.
+    /// The function runs in the first environment only.
     OnlyFrom,
-    /// Nothing stands for the function in the first.
+    /// The function runs in the second environment only.
     OnlyTo,
-    /// It is not clear what stands for the function in either; the note says why.
+    /// The two cannot be ordered. Either an environment has no unambiguous alias for the function, as the note says, or
+    /// both run the same version with different traffic splits.
     Unclear,
 }

@@ -1,4 +1,4 @@
-//! What commands about old versions and differences of versions say and answer.
+//! Messages of the commands that clean up, delete and compare versions.
 
 use super::VersionRef;
 use crate::model::{Digest, FunctionId, Source, Timestamp, VersionLabel};
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// CLEANUP.
     CleanupRequest {
-        /// Id or name; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function_id: Option<String>,
-        /// The newest versions that stay whatever else; `versioning.keep_versions` when absent.
+        /// Number of newest versions that always stay; `versioning.keep_versions` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 10_000))]
         keep: Option<u32>,
-        /// Say what would go, remove nothing.
+        /// Whether this is a dry run: the answer lists the versions that would be deleted.
         #[serde(default)]
         dry_run: bool,
     }
@@ -23,134 +23,135 @@ requests! {
 messages! {
     /// DELETE_VERSION.
     DeleteVersionRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// A label, or a number.
+        /// A version label or a version number.
         version: VersionRef,
     }
     /// COMPARE_VERSIONS.
     CompareRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// A label, a number or an alias.
+        /// A version label, a version number or an alias.
         from: VersionRef,
-        /// The same.
+        /// A version label, a version number or an alias.
         to: VersionRef,
     }
     /// CLEANUP.
     CleanupResponse {
-        /// By name.
+        /// Sorted by name.
         functions: Vec<FunctionCleanup>,
-        /// Bytes of the bundles that went, or would go.
+        /// Size of the bundles that were deleted, or would be, in bytes.
         freed_bytes: u64,
-        /// Whether nothing was removed because that was asked for.
+        /// Whether this was a dry run, which deletes nothing.
         dry_run: bool,
     }
-    /// What a cleanup did to one function.
+    /// Result of a cleanup for one function.
     FunctionCleanup {
-        /// Its name.
+        /// Name of the function.
         function: String,
-        /// Its id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// What went, newest first.
+        /// Versions that were deleted, or would be, newest first.
         removed: Vec<RemovedVersion>,
-        /// What stayed, newest first.
+        /// Versions that stayed, newest first.
         kept: Vec<KeptVersion>,
     }
-    /// A version that went, or would go.
+    /// A version that was deleted, or would be.
     RemovedVersion {
-        /// Its label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// Its number.
+        /// Number of the version.
         number: u32,
-        /// Bytes of its bundle.
+        /// Size of the bundle in bytes.
         size: u64,
     }
-    /// A version that stayed.
+    /// A version that a cleanup kept.
     KeptVersion {
-        /// Its label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// Its number.
+        /// Number of the version.
         number: u32,
-        /// `newest` when it is one of the newest, and what refers to it: `alias LIVE`, for example.
+        /// Reasons why it stayed: `newest` for one of the newest versions, and each reference to it, such as `alias
+        /// LIVE`.
         why: Vec<String>,
     }
     /// COMPARE_VERSIONS.
     CompareResponse {
-        /// The one side.
+        /// The first version.
         from: ComparedVersion,
-        /// The other side.
+        /// The second version.
         to: ComparedVersion,
-        /// Whether both have the same files and import the same one.
+        /// Whether both versions have the same files and the same entry file.
         same_code: bool,
-        /// The settings of their days that differ, by name.
+        /// Settings that differ between the two publications, sorted by name.
         settings: Vec<SettingChange>,
-        /// The files that differ, by path.
+        /// Files that differ, sorted by path.
         files: Vec<FileChange>,
-        /// Whether the answer would have become too large: diffs are left out, each with a note, or even files.
+        /// Whether parts are left out because the answer would be too large: diffs, each with a note, or whole files.
         truncated: bool,
     }
-    /// What is known of one side.
+    /// Facts about one of two compared versions.
     ComparedVersion {
-        /// Its label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// Its number.
+        /// Number of the version.
         number: u32,
-        /// SHA-256 of its bundle.
+        /// SHA-256 digest of the bundle.
         digest: Digest,
-        /// Bytes of its bundle.
+        /// Size of the bundle in bytes.
         size: u64,
-        /// When it was published.
+        /// When the version was published.
         created_at: Timestamp,
-        /// Free text.
+        /// Free text, given at deployment or changed later.
         description: Option<String>,
-        /// Free labels.
+        /// Free labels, given at deployment or changed later.
         tags: Vec<String>,
-        /// The commit it was built from.
+        /// Git commit that the version was built from.
         git_commit: Option<String>,
-        /// The branch it was built from.
+        /// Git branch that the version was built from.
         git_branch: Option<String>,
-        /// The Bun version it was checked with.
+        /// Bun version that the bundle was checked with.
         bun_version: String,
-        /// The file that is imported.
+        /// Path of the file that is imported.
         entry: String,
-        /// How its code came in.
+        /// How the code was delivered: `upload`, `path`, `archive` or `build`.
         source: Source,
     }
-    /// A setting that was another when the other side was published.
+    /// A setting that differed when the two versions were published.
     SettingChange {
-        /// Its name.
+        /// Name of the setting.
         key: String,
-        /// On the one side: a number, or the word of `network`.
+        /// Value with the first version: a number, or the word of `network`.
         from: serde_json::Value,
-        /// On the other side.
+        /// Value with the second version.
         to: serde_json::Value,
     }
-    /// A file that differs.
+    /// A file that differs between two versions.
     FileChange {
-        /// Its path in the bundle.
+        /// Path of the file in the bundle.
         path: String,
         /// `added`, `removed`, `changed` or `renamed`.
         change: String,
-        /// The path it had before it was renamed.
+        /// Path in the first version, if the file was renamed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         renamed_from: Option<String>,
-        /// Its bytes on the one side.
+        /// Size in the first version in bytes; absent if the file is not there.
         from_size: Option<u64>,
-        /// Its bytes on the other side.
+        /// Size in the second version in bytes; absent if the file is not there.
         to_size: Option<u64>,
-        /// Whether it is no text.
+        /// Whether the file is not text.
         binary: bool,
-        /// The difference, as `diff -u` writes it.
+        /// Unified diff, as `diff -u` writes it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         diff: Option<String>,
-        /// Why the difference of a text is not there.
+        /// Reason why the diff of a text file is missing.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     }

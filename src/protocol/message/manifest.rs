@@ -1,4 +1,4 @@
-//! Manifests: which version each alias of some functions sends its calls to, as one document.
+//! Manifests: one document with the versions that each alias of some functions sends its traffic to.
 
 use crate::model::{AliasName, DeploymentId, DeploymentKind, Digest, EnvironmentName, Timestamp, VersionLabel};
 use crate::protocol::field::{object, object_or_none, objects};
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// EXPORT_MANIFEST.
     ExportManifestRequest {
-        /// Id or name of the one function it is about; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function_id: Option<String>,
-        /// The manifest that this deployment left, instead of the present state.
+        /// Id of a deployment, to export the manifest that it left instead of the current state.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<DeploymentId>")]
         deployment_id: Option<String>,
@@ -20,127 +20,127 @@ requests! {
 messages! {
     /// APPLY_MANIFEST.
     ApplyManifestRequest {
-        /// The state to restore.
+        /// Manifest with the state to restore.
         #[serde(deserialize_with = "object")]
         manifest: Manifest,
-        /// Say what would change, change nothing.
+        /// Whether this is a dry run: the answer lists the changes, and nothing changes.
         #[serde(default)]
         dry_run: bool,
-        /// Why, for the audit trail; `manifest of <time>` when absent.
+        /// Reason, for the audit trail; `manifest of <time>` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     }
-    /// What EXPORT_MANIFEST answers, and what lies in `data/deployments`.
+    /// A manifest: the answer of EXPORT_MANIFEST, and the content of the files in `data/deployments`.
     Manifest {
-        /// The form of this document: 1.
+        /// Format of this document: 1.
         #[schemars(range(min = 1, max = 1))]
         manifest: u32,
-        /// When it was made.
+        /// When the manifest was created.
         created_at: Timestamp,
-        /// The deployment that left it; absent where it was exported.
+        /// Deployment that left the manifest; absent if it was exported.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         deployment: Option<ManifestDeployment>,
-        /// The functions it is about, by name.
+        /// Functions in the manifest, sorted by name.
         #[serde(deserialize_with = "objects")]
         functions: Vec<ManifestFunction>,
     }
-    /// The deployment that left a manifest; nothing is made of it.
+    /// The deployment that left a manifest. Applying a manifest ignores it.
     ManifestDeployment {
-        /// Its id.
+        /// Id of the deployment.
         deployment_id: String,
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// The label.
+        /// Label of the version.
         version: String,
-        /// The alias it was about.
+        /// Alias that the deployment concerns.
         alias: String,
-        /// What kind of act it was.
+        /// Kind of the deployment.
         kind: DeploymentKind,
-        /// The label the alias pointed at before.
+        /// Label of the version that the alias pointed at before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         previous_version: Option<String>,
-        /// Who asked.
+        /// Actor who requested it.
         actor: String,
-        /// Why.
+        /// Reason that the actor gave.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     }
     /// A function in a manifest.
     ManifestFunction {
-        /// Its name.
+        /// Name of the function.
         name: String,
-        /// Its aliases by name; `ROLLBACK`, which follows `LIVE`, is not among them.
+        /// Aliases of the function, sorted by name, without `ROLLBACK`, which follows `LIVE`.
         #[serde(deserialize_with = "objects")]
         aliases: Vec<ManifestAlias>,
     }
     /// An alias in a manifest.
     ManifestAlias {
-        /// Its name.
+        /// Name of the alias.
         name: String,
-        /// The environment it runs in.
+        /// The environment that the alias runs in.
         #[schemars(with = "EnvironmentName")]
         environment: String,
-        /// The label it points at.
+        /// Label of the version that the alias points at.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number of that version; the digest tells which one is meant.
+        /// Number of that version. The version is identified by its digest.
         number: u32,
-        /// What the code of that version hashes to.
+        /// SHA-256 digest of that version's bundle.
         digest: Digest,
-        /// The second version, which has a share of its calls.
+        /// The alias's second version and its share of the invocations; absent without a traffic split.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         split: Option<ManifestSplit>,
-        /// What keeps a caller with one of the two: `header:<name>` or `cookie:<name>`.
+        /// The header or cookie that keeps a caller on one of two versions: `header:<name>` or `cookie:<name>`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sticky: Option<String>,
-        /// What it is for.
+        /// Purpose of the alias, as free text.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         description: Option<String>,
     }
     /// The second version of an alias in a manifest.
     ManifestSplit {
-        /// The label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// What its code hashes to.
+        /// SHA-256 digest of the version's bundle.
         digest: Digest,
-        /// Its share in percent.
+        /// Share of the alias's invocations, in percent.
         weight: u32,
     }
     /// APPLY_MANIFEST.
     ApplyManifestResponse {
-        /// Whether nothing was changed because only that was asked for.
+        /// Whether this was a dry run, which changes nothing.
         dry_run: bool,
-        /// What was changed, or would be: by function and alias.
+        /// Aliases that were changed, or would be, sorted by function and alias.
         changes: Vec<ManifestChange>,
-        /// Aliases that were as the manifest says already.
+        /// Number of aliases that were as in the manifest already.
         unchanged: u32,
-        /// Aliases of its functions that the manifest does not name; they stay as they are.
+        /// Aliases of its functions that are not in the manifest; they do not change.
         others: Vec<ManifestOther>,
     }
     /// An alias that a manifest changes.
     ManifestChange {
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// The alias.
+        /// Name of the alias.
         #[schemars(with = "AliasName")]
         alias: String,
-        /// Where it sent its calls before: `v1`, or `v1 90 %, v2 10 %`; absent where the alias is made.
+        /// Versions before the change: `v1`, or `v1 90 %, v2 10 %`; absent for a new alias.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
-        /// Where it sends them then.
+        /// Versions after the change.
         to: String,
-        /// The deployments that did it; none in a dry run.
+        /// Ids of the deployments that made the change; empty in a dry run.
         deployments: Vec<String>,
     }
-    /// An alias that a manifest does not name.
+    /// An alias that is not in the manifest.
     ManifestOther {
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// The alias.
+        /// Name of the alias.
         #[schemars(with = "AliasName")]
         alias: String,
-        /// The version it points at.
+        /// Label of the version that the alias points at.
         #[schemars(with = "VersionLabel")]
         version: String,
     }

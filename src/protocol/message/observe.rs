@@ -1,4 +1,4 @@
-//! What functions log and how they do: GET_LOGS and GET_METRICS.
+//! Messages of GET_LOGS and GET_METRICS.
 
 use crate::{
     model::{InvocationId, Timestamp, VersionLabel},
@@ -10,44 +10,44 @@ use std::collections::BTreeMap;
 requests! {
     /// GET_LOGS.
     LogsRequest {
-        /// Id or name; a qualifier may follow after a colon.
+        /// The function's id or name, optionally with a qualifier after a colon: `hello:STAGING`.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// Only lines of the version that this alias, label or number means now; all versions when absent.
+        /// Only lines of one version: the current target of an alias, a label or a number. All versions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         qualifier: Option<String>,
-        /// Lines at most; 100 when absent.
+        /// Most lines in the answer; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 10_000))]
         limit: Option<u32>,
-        /// Lines to skip, counted from the newest.
+        /// Number of lines to skip, from the newest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
-        /// The `next_cursor` of the page before, for older lines, instead of `offset`.
+        /// The `next_cursor` of the previous page, for older lines, instead of `offset`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
-        /// The least level.
+        /// Lowest level of the lines.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         level: Option<LogLevel>,
-        /// Only this invocation.
+        /// Only lines of this invocation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<InvocationId>")]
         execution_id: Option<String>,
-        /// Not older than this: a time, or an age such as `15m`.
+        /// Only lines since this time, or of this age at most, such as `15m`.
         #[serde(default, alias = "start_date", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<Timestamp>")]
         since: Option<String>,
-        /// Not newer than this.
+        /// Only lines up to this time.
         #[serde(default, alias = "until", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<Timestamp>")]
         end_date: Option<String>,
-        /// Whether new lines follow in partial frames until the client disconnects.
+        /// Whether new lines are sent in partial frames until the client disconnects.
         #[serde(default)]
         follow: bool,
     }
     /// GET_METRICS.
     MetricsRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
         /// `1m`, `5m`, `15m`, `1h`, `6h`, `24h`, `7d` or `all`; `1h` when absent.
@@ -60,80 +60,82 @@ requests! {
 messages! {
     /// One log line.
     LogLine {
-        /// When it was written.
+        /// When the line was written.
         timestamp: Timestamp,
         /// `debug`, `info`, `warn` or `error`.
         level: LogLevel,
-        /// `console`, `stdout`, `stderr`, or `system` for the daemon's own words.
+        /// `console`, `stdout` or `stderr`; `system` for lines of the daemon.
         stream: String,
-        /// The text.
+        /// Text of the line.
         message: String,
-        /// The version that wrote it.
+        /// Label of the version that wrote it.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The invocation it belongs to.
+        /// Id of the invocation that it belongs to.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<InvocationId>")]
         execution_id: Option<String>,
     }
-    /// GET_LOGS. Lines are oldest first. While following, each partial frame is one of these too.
+    /// GET_LOGS. Lines are ordered from the oldest to the newest. With `follow`, each partial frame has this form too.
     LogsResponse {
-        /// The lines.
+        /// Log lines.
         logs: Vec<LogLine>,
-        /// How many there are besides paging.
+        /// Number of lines on all pages together.
         total: u64,
-        /// Lines the daemon dropped since its start because the function wrote faster than they could be kept.
+        /// Number of lines that the daemon has dropped since its start because the function wrote them faster than they
+        /// could be stored.
         dropped: u64,
-        /// What asks for the next page, of older lines, as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page, of older lines; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
     /// GET_METRICS, for the function as a whole.
     MetricsResponse {
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// The period the figures are about.
+        /// Period that the figures cover.
         period: String,
-        /// All versions together.
+        /// Figures of all versions together.
         #[serde(flatten)]
         total: MetricsFigures,
-        /// Each version by itself.
+        /// Figures of each version.
         versions: Vec<VersionMetrics>,
     }
     /// GET_METRICS, for one version.
     VersionMetrics {
-        /// The label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// Its figures.
+        /// Figures of the version.
         #[serde(flatten)]
         figures: MetricsFigures,
     }
-    /// Counts and durations.
+    /// Counts and durations of invocations.
     MetricsFigures {
-        /// Invocations that ended.
+        /// Number of invocations that ended.
         invocations: u64,
-        /// Those that ended in an error.
+        /// Number of invocations that ended in an error.
         errors: u64,
-        /// Errors by their code.
+        /// Number of errors by code.
         errors_by_code: BTreeMap<String, u64>,
-        /// Mean run time of those that reached a worker; the percentiles are of the same.
+        /// Mean run time of the invocations that reached a worker, in milliseconds. The percentiles cover the same
+        /// invocations.
         average_duration_ms: f64,
-        /// Median.
+        /// Median run time, in milliseconds.
         p50_ms: f64,
-        /// 90th percentile.
+        /// 90th percentile of the run time, in milliseconds.
         p90_ms: f64,
-        /// 99th percentile.
+        /// 99th percentile of the run time, in milliseconds.
         p99_ms: f64,
-        /// The longest.
+        /// Longest run time, in milliseconds.
         max_ms: f64,
-        /// Mean wait for a free worker.
+        /// Mean wait for a free worker, in milliseconds.
         average_queue_ms: f64,
-        /// Mean wait for a start, of those that waited for one.
+        /// Mean wait for a worker to start, of the invocations that waited for one, in milliseconds.
         average_start_ms: f64,
-        /// Invocations that waited for a worker's start.
+        /// Number of invocations that waited for a worker to start.
         cold_starts: u64,
-        /// The last one.
+        /// When the last invocation ended.
         last_invoked: Option<Timestamp>,
     }
 }

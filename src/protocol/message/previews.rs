@@ -1,4 +1,4 @@
-//! What commands about previews say and answer.
+//! Messages of the commands about previews.
 
 use super::is_false;
 use crate::model::{AliasName, PreviewName, Timestamp, VersionLabel};
@@ -7,39 +7,39 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// LIST_PREVIEWS.
     PreviewsRequest {
-        /// Id or name of the one function it is about; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// Previews at most; 1000 when absent.
+        /// Most previews in the answer; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// The `next_cursor` of the page before.
+        /// The `next_cursor` of the previous page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
     /// DELETE_PREVIEW.
     DeletePreviewRequest {
-        /// The preview, without `preview-`.
+        /// Name of the preview, without `preview-`.
         #[schemars(with = "PreviewName")]
         name: String,
-        /// Id or name of the one function it is about; every function that has the preview when absent.
+        /// The function's id or name; every function that has the preview when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
     }
     /// CLEANUP_PREVIEWS.
     CleanupPreviewsRequest {
-        /// Id or name of the one function it is about; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// Also those that were not deployed for so long, such as `3d`; only what has expired when absent.
+        /// Also delete previews without a deployment for this long, such as `3d`; only expired previews when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^[0-9]{1,9}[smhd]$"))]
         older_than: Option<String>,
-        /// Say what would go, delete nothing.
+        /// Whether this is a dry run: the answer lists the previews that would be deleted.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
     }
@@ -48,48 +48,48 @@ requests! {
 messages! {
     /// LIST_PREVIEWS.
     PreviewsResponse {
-        /// By function and name.
+        /// Sorted by function and name.
         previews: Vec<PreviewInfo>,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
     /// A preview.
     PreviewInfo {
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// The function's id.
+        /// Id of the function.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// What it is called.
+        /// Name of the preview.
         name: String,
-        /// Its alias: `preview-` and the name.
+        /// Alias of the preview: `preview-` and its name.
         #[schemars(with = "AliasName")]
         alias: String,
-        /// The environment it runs in.
+        /// The environment that the alias runs in.
         environment: String,
-        /// The label it points at.
+        /// Label of the version that the alias points at.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number of that version.
+        /// Number of that version.
         number: u32,
-        /// Where it is over HTTP, by path; absent where HTTP is off.
+        /// URL of the preview, by path; absent if HTTP is off.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<String>,
-        /// Where it is by a host name of its own; absent where the names do not make one.
+        /// URL of the preview under its own host name; absent if its names do not form a host name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host_url: Option<String>,
-        /// When it goes by itself; absent where it does not.
+        /// When the preview expires; absent if it does not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
-        /// When it was last pointed at a version.
+        /// When the alias was last pointed at a version.
         updated_at: Timestamp,
     }
     /// DELETE_PREVIEW and CLEANUP_PREVIEWS.
     RemovedPreviewsResponse {
-        /// What went, or would.
+        /// Previews that were deleted, or would be.
         removed: Vec<PreviewInfo>,
-        /// Whether nothing was deleted because only that was asked for.
+        /// Whether this was a dry run, which deletes nothing.
         dry_run: bool,
     }
 }

@@ -1,4 +1,4 @@
-//! What commands that promote say and answer.
+//! Messages of the commands that promote versions.
 
 use super::{ManifestChange, is_false};
 use crate::model::{AliasName, EnvironmentName};
@@ -7,47 +7,48 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// PROMOTE.
     PromoteRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// The environment whose version is promoted, or an alias; `staging` when absent.
+        /// Source: an environment or an alias; `staging` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         from: Option<String>,
-        /// The environment that gets it, or an alias; `production` when absent.
+        /// Target: an environment or an alias; `production` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         to: Option<String>,
-        /// The alias in `to` that is pointed at it, made if need be; when absent the one that stands for the environment:
-        /// `LIVE`, `STAGING`, `DEV`, or the only one there.
+        /// Alias in `to` to point at the version, created if needed. When absent, the alias that represents the
+        /// environment: `LIVE`, `STAGING`, `DEV`, or the only one there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// The alias in `from` that it is taken from; when absent as for `alias`.
+        /// Alias in `from` whose version is promoted. When absent, the alias that represents the environment, as for
+        /// `alias`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         from_alias: Option<String>,
-        /// Why, for the audit trail, which says from where in any case.
+        /// Reason, for the audit trail, which records the source in any case.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Check everything, move nothing, and say what would happen.
+        /// Whether this is a dry run: everything is checked, no alias moves, and the answer holds the plan.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
     }
     /// PROMOTE_ALL.
     PromoteAllRequest {
-        /// The environment whose versions are promoted; `staging` when absent.
+        /// Source environment; `staging` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         from: Option<String>,
-        /// The environment that gets them; `production` when absent.
+        /// Target environment; `production` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         to: Option<String>,
-        /// Why, for the audit trail, which says from where in any case.
+        /// Reason, for the audit trail, which records the source in any case.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// Say what would change, change nothing.
+        /// Whether this is a dry run: the answer lists the changes, and nothing changes.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
     }
@@ -56,24 +57,24 @@ requests! {
 messages! {
     /// PROMOTE_ALL.
     PromoteAllResponse {
-        /// The environment whose versions are promoted.
+        /// Source environment.
         from: String,
-        /// The environment that gets them.
+        /// Target environment.
         to: String,
-        /// Whether nothing was changed because only that was asked for.
+        /// Whether this was a dry run, which changes nothing.
         dry_run: bool,
-        /// What was changed, or would be, by function.
+        /// Aliases that were changed, or would be, sorted by function.
         changes: Vec<ManifestChange>,
-        /// Functions that had the same version in both already.
+        /// Number of functions that had the same version in both already.
         unchanged: u32,
-        /// Functions that run in `from` and were left out.
+        /// Functions that run in `from` and were skipped.
         skipped: Vec<SkippedFunction>,
     }
-    /// A function that was not promoted with the others.
+    /// A function that was skipped.
     SkippedFunction {
-        /// Its name.
+        /// Name of the function.
         function: String,
-        /// Why.
+        /// Reason why it was skipped.
         reason: String,
     }
 }

@@ -1,4 +1,4 @@
-//! What commands about policies and rollouts say and answer.
+//! Messages of the commands about policies and rollouts.
 
 use super::VersionRef;
 use crate::model::{
@@ -11,34 +11,34 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// SET_POLICY.
     SetPolicyRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// By what it goes back by itself, in place of what there was; when absent, it has no policy any more.
+        /// New policy, which replaces the current one; when absent, the policy is removed.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         policy: Option<Policy>,
-        /// Change nothing, only answer.
+        /// Whether the command only shows the policy and changes nothing.
         #[serde(default)]
         show: bool,
     }
     /// LIST_ROLLOUTS.
     RolloutsRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// Only those of this alias.
+        /// Only rollouts of this alias.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// Rollouts at most; 100 when absent.
+        /// Most rollouts in the answer; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// The `next_cursor` of the page before.
+        /// The `next_cursor` of the previous page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
@@ -47,130 +47,131 @@ requests! {
 messages! {
     /// START_ROLLOUT.
     StartRolloutRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// The version that gets more and more of the calls: a label, or a number.
+        /// Version to roll out: a label or a number.
         version: VersionRef,
-        /// Shares that rise to 100 %, and how long each is held: `10% 5m, 50% 5m, 100%`.
+        /// Rising shares up to 100 %, and the time that each is held: `10% 5m, 50% 5m, 100%`.
         plan: String,
-        /// The alias whose calls it gets; `LIVE` when absent.
+        /// Alias whose traffic the version gets; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// Why, for the audit trail.
+        /// Reason, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     }
     /// CONTROL_ROLLOUT.
     ControlRolloutRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
         alias: Option<String>,
-        /// What becomes of its rollout.
+        /// Action on the alias's rollout.
         action: RolloutAction,
-        /// Why, for the audit trail.
+        /// Reason, for the audit trail.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     }
-    /// SET_POLICY: the policy that holds, and how its version does.
+    /// SET_POLICY. The policy in force, and the counts of the version that it judges.
     PolicyResponse {
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// The alias.
+        /// Name of the alias.
         #[schemars(with = "AliasName")]
         alias: String,
-        /// The policy; absent where there is none.
+        /// Policy of the alias; absent if it has none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<Policy>,
-        /// The label of the version under judgement.
+        /// Label of the version that the policy judges.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// Its calls within the window.
+        /// Counts of that version's invocations within the window.
         counts: Counts,
-        /// Until when it is not judged, because the alias has just gone back to it by itself.
+        /// End of the cooldown, during which the version is not judged because the alias was just rolled back to it
+        /// automatically.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rests_until: Option<Timestamp>,
-        /// What was found last.
+        /// Last violation of the policy.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_verdict: Option<PolicyVerdict>,
     }
-    /// A limit that was not kept.
+    /// A violation of a policy's limit.
     PolicyVerdict {
-        /// When.
+        /// When the violation was found.
         at: Timestamp,
-        /// The label of the version it was about.
+        /// Label of the version that violated it.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The label that the alias went back to; absent for a warning.
+        /// Label of the version that the alias was rolled back to; absent for a warning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         went_back_to: Option<String>,
-        /// The arithmetic.
+        /// The limit and the measured value, in words.
         reason: String,
     }
-    /// A rollout; START_ROLLOUT and CONTROL_ROLLOUT answer with it.
+    /// A rollout; the answer of START_ROLLOUT and CONTROL_ROLLOUT.
     RolloutDetails {
-        /// Its identity.
+        /// Id of the rollout.
         #[schemars(with = "RolloutId")]
         rollout_id: String,
-        /// The function's id.
+        /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
-        /// The alias whose calls it moves.
+        /// Alias whose traffic the rollout moves.
         #[schemars(with = "AliasName")]
         alias: String,
-        /// The label of the version that gets them.
+        /// Label of the version that gets the traffic.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The number of that version.
+        /// Number of that version.
         number: u32,
         /// `running`, `paused`, `done` or `aborted`.
         status: RolloutStatus,
-        /// The plan as it is written.
+        /// Plan as text: `10% 5m, 50% 5m, 100%`.
         plan: String,
-        /// The plan.
+        /// Steps of the plan.
         steps: Vec<Step>,
-        /// The step that goes on, from 1; where it ended, for one that is over.
+        /// Current step, from 1; the last step that was reached, if the rollout has ended.
         step: u32,
-        /// How long until the next step; absent for one that does not run.
+        /// Time until the next step, in milliseconds; absent unless the rollout is running.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_in_ms: Option<u64>,
-        /// Who started it.
+        /// Actor who started the rollout.
         actor: String,
-        /// Why.
+        /// Reason that the actor gave.
         reason: Option<String>,
-        /// Why it was paused or aborted.
+        /// Reason why it was paused or aborted.
         outcome: Option<String>,
-        /// When it was started.
+        /// When the rollout was started.
         created_at: Timestamp,
-        /// When it last changed.
+        /// When the rollout last changed.
         updated_at: Timestamp,
-        /// When it ended.
+        /// When the rollout ended.
         finished_at: Option<Timestamp>,
     }
     /// LIST_ROLLOUTS.
     RolloutsResponse {
-        /// The latest first.
+        /// Sorted from the newest to the oldest.
         rollouts: Vec<RolloutDetails>,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
 }
 
-/// What becomes of a rollout.
+/// Action on a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutAction {
-    /// It keeps its present share.
+    /// Keep the current share.
     Pause,
-    /// It goes on; the hold of its present step begins anew.
+    /// Continue. The hold time of the current step starts again.
     Resume,
-    /// It ends, and all calls go to the alias's own version.
+    /// End the rollout. All traffic returns to the alias's own version.
     Abort,
 }

@@ -1,4 +1,4 @@
-//! What STATUS answers, and the workers of a version wherever they are shown.
+//! Messages of STATUS, and the description of a pool, which other answers use too.
 
 use crate::model::{EnvironmentName, VersionLabel};
 use serde::{Deserialize, Serialize};
@@ -11,100 +11,100 @@ requests! {
 messages! {
     /// STATUS.
     StatusResponse {
-        /// The daemon's version.
+        /// Version of the daemon.
         version: String,
-        /// The Bun version of its workers.
+        /// Bun version of the workers.
         bun_version: String,
-        /// The Bun binary.
+        /// Path of the Bun binary.
         bun_path: String,
-        /// The daemon's process.
+        /// Process id of the daemon.
         pid: u32,
-        /// Since its start.
+        /// Time since the daemon started, in milliseconds.
         uptime_ms: u64,
-        /// The data directory.
+        /// Path of the data directory.
         data_dir: String,
-        /// Functions that are not deleted.
+        /// Number of functions, without deleted ones.
         functions: u32,
-        /// All pools that have a worker or a waiting invocation.
+        /// Pools that have a worker or a waiting invocation.
         pools: Vec<PoolInfo>,
-        /// Processes that wait for a function.
+        /// Number of prewarmed workers.
         prewarmed: u32,
-        /// The daemon's own memory that it shares with nobody, in bytes.
+        /// Private memory of the daemon, in bytes.
         memory_bytes: u64,
-        /// Workers with a function, in any state.
+        /// Number of workers with a function, in any state.
         workers: u32,
-        /// The most there may be (`workers.workers_max`).
+        /// Limit on that number (`workers.workers_max`).
         workers_max: u32,
         /// Private memory of all workers, in bytes.
         workers_memory_bytes: u64,
-        /// The most they may have together (`workers.memory_mb_max`), in bytes.
+        /// Limit on that memory (`workers.memory_mb_max`), in bytes.
         workers_memory_bytes_max: u64,
-        /// What lies on the disk.
+        /// Disk usage of the data directory.
         disk: DiskInfo,
-        /// Log lines dropped since the start.
+        /// Number of log lines dropped since the daemon started.
         logs_dropped: u64,
-        /// How far functions are kept from the rest of the machine.
+        /// Isolation of functions from the rest of the machine.
         sandbox: SandboxInfo,
-        /// Why no secret can be opened (`secrets.allow_missing_key`); absent where that is not so.
+        /// Reason why secrets cannot be decrypted (`secrets.allow_missing_key`); absent if they can.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secrets_unavailable: Option<String>,
-        /// The other loopback address with the port of HTTP, if another process listens there: `localhost` may lead to
-        /// that one.
+        /// The other loopback address with HTTP's port, if another process listens there. `localhost` may then reach
+        /// that process instead.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         http_taken: Option<String>,
     }
-    /// How far functions are kept from the rest of the machine.
+    /// Isolation of functions from the rest of the machine.
     SandboxInfo {
         /// `privileged`, `user-namespace`, `shared-proc`, `landlock` or `off`.
         level: String,
-        /// The control groups of workers, and what they limit; absent without any.
+        /// Control groups of the workers, and their limits; absent without control groups.
         cgroups: Option<String>,
-        /// What this machine does not offer, and how to get it.
+        /// Isolation features that this machine lacks, and how to get them.
         missing: Vec<String>,
     }
-    /// What lies on the disk, in bytes.
+    /// Disk usage of the data directory, in bytes.
     DiskInfo {
-        /// Bundles of the versions there are.
+        /// Bundles of all versions.
         bundles_bytes: u64,
-        /// What of them is compiled.
+        /// Compiled bytecode of the bundles.
         bytecode_bytes: u64,
         /// The database of functions, versions and deployments.
         store_bytes: u64,
         /// The database of logs and metrics.
         logs_bytes: u64,
-        /// What is free on the file system of the data directory; absent where the system does not say.
+        /// Free space on the file system of the data directory; absent if the system does not report it.
         free_bytes: Option<u64>,
     }
-    /// The workers of one version.
+    /// A pool: the workers of one version in one environment.
     PoolInfo {
-        /// The function's name.
+        /// Name of the function.
         function: String,
-        /// The version's label.
+        /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
-        /// The environment.
+        /// Name of the environment.
         #[schemars(with = "EnvironmentName")]
         environment: String,
-        /// Workers that wait for a place on the node.
+        /// Number of workers that wait for room on the node.
         planned: u32,
-        /// Workers on their way up.
+        /// Number of workers that are starting.
         starting: u32,
-        /// Workers waiting for work.
+        /// Number of idle workers.
         idle: u32,
-        /// Workers that run invocations and may take more.
+        /// Number of workers that run invocations and may accept more.
         busy: u32,
-        /// Workers that finish what they run and then stop.
+        /// Number of workers that finish their invocations and then stop.
         retiring: u32,
-        /// Workers on their way down.
+        /// Number of workers that are stopping.
         stopping: u32,
-        /// Invocations that the busy workers run.
+        /// Number of invocations that the busy workers run.
         running: u32,
-        /// Invocations waiting for a worker.
+        /// Number of invocations that wait for a worker.
         queued: u32,
-        /// Starts that have failed in a row; while there are any, calls that need a start fail with the last one's error
-        /// until `retry_in_ms` is over.
+        /// Number of consecutive failed starts. After a failure, invocations that need a start fail with the last
+        /// start's error until `retry_in_ms` is over.
         failed_starts: u32,
-        /// When the next start is tried, in milliseconds; 0 while starts work.
+        /// Time until the next start is tried, in milliseconds; 0 while starts succeed.
         retry_in_ms: u64,
     }
 }

@@ -1,4 +1,4 @@
-//! What TAG_VERSION says.
+//! Message of TAG_VERSION.
 
 use super::VersionRef;
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 messages! {
     /// TAG_VERSION.
     TagVersionRequest {
-        /// Id or name.
+        /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
-        /// A label, a number or an alias.
+        /// A version label, a version number or an alias.
         version: VersionRef,
-        /// Tags to add; those it has already are no error.
+        /// Tags to add; tags that the version has already are ignored.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
         add: Vec<String>,
-        /// Tags to take away; those it does not have are no error.
+        /// Tags to remove; tags that the version does not have are ignored.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         remove: Vec<String>,
-        /// Free text; as before when absent, nothing when empty.
+        /// New description; kept when absent, removed when empty.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         description: Option<String>,
     }

@@ -1,4 +1,4 @@
-//! What commands about tokens say and answer. The secret stands in the answer of CREATE_TOKEN and nowhere else.
+//! Messages of the commands about tokens. Only the answer of CREATE_TOKEN holds the secret.
 
 use crate::model::{FunctionId, Scope, Secret, Timestamp, TokenId, TokenName, token::TokenStatus};
 use serde::{Deserialize, Serialize};
@@ -6,42 +6,44 @@ use serde::{Deserialize, Serialize};
 requests! {
     /// CREATE_TOKEN.
     CreateTokenRequest {
-        /// What the audit trail calls who uses it: letters, digits, `_` and `-`, unique among those not revoked.
+        /// Name of the token, which identifies its user in the audit trail: letters, digits, `_` and `-`, unique among
+        /// the tokens that are not revoked.
         #[schemars(with = "TokenName")]
         name: String,
-        /// `admin`, `deploy`, `invoke` or `read`; at least one.
+        /// Scopes of the token, at least one: `admin`, `deploy`, `invoke` or `read`.
         #[schemars(length(min = 1))]
         scopes: Vec<Scope>,
-        /// Id or name of the one function that it is for; all functions when absent.
+        /// Limits the token to one function, by id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function_id: Option<String>,
-        /// How long it is valid, such as `12h` or `30d`; until it is revoked when this and `expires_at` are absent.
+        /// Lifetime of the token, such as `12h` or `30d`. Without this and `expires_at`, the token is valid until it is
+        /// revoked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^[1-9][0-9]{0,8}[smhd]$"))]
         expires_in: Option<String>,
-        /// When it ends, instead of `expires_in`.
+        /// When the token expires, instead of `expires_in`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
     }
     /// LIST_TOKENS.
     ListTokensRequest {
-        /// Whether expired and revoked ones are listed too.
+        /// Whether expired and revoked tokens are listed too.
         #[serde(default)]
         all: bool,
-        /// Tokens at most; 1000 when absent.
+        /// Most tokens in the answer; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
-        /// Tokens to skip.
+        /// Number of tokens to skip.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         offset: Option<u32>,
-        /// The `next_cursor` of the page before, instead of `offset`.
+        /// The `next_cursor` of the previous page, instead of `offset`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cursor: Option<String>,
     }
     /// REVOKE_TOKEN.
     RevokeTokenRequest {
-        /// Its id, its name, or as much of its id's beginning as tells it from all others.
+        /// Id or name of the token, or an unambiguous prefix of its id.
         token_id: String,
     }
 }
@@ -49,51 +51,51 @@ requests! {
 messages! {
     /// CREATE_TOKEN.
     CreateTokenResponse {
-        /// The secret: what stands behind `Bearer`. It is in this answer and cannot be asked for again.
+        /// Secret of the token, which follows `Bearer` in requests. Only this answer shows it.
         token: Secret,
-        /// All else about it.
+        /// Description of the token.
         #[serde(flatten)]
         info: TokenInfo,
     }
     /// LIST_TOKENS.
     ListTokensResponse {
-        /// In the order in which they were made.
+        /// Tokens in order of creation.
         tokens: Vec<TokenInfo>,
-        /// How many there are besides paging.
+        /// Number of tokens on all pages together.
         total: u64,
-        /// What asks for the next page as its `cursor`; absent in the last one.
+        /// The `cursor` of the next page; absent on the last page.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_cursor: Option<String>,
     }
-    /// A token without its secret; what answers REVOKE_TOKEN.
+    /// A token without its secret; also the answer of REVOKE_TOKEN.
     TokenInfo {
-        /// Its id.
+        /// Id of the token.
         #[schemars(with = "TokenId")]
         token_id: String,
-        /// Its name.
+        /// Name of the token.
         name: String,
-        /// What it may be used for.
+        /// Scopes of the token.
         scopes: Vec<Scope>,
-        /// The id of the one function that it is for.
+        /// Id of the function that the token is limited to; absent if it is valid for all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<FunctionId>")]
         function_id: Option<String>,
-        /// That function's name, unless it is deleted.
+        /// Name of that function; absent if it is deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function: Option<String>,
         /// `valid`, `expired` or `revoked`.
         status: TokenStatus,
-        /// Who made it.
+        /// Actor who created the token.
         actor: String,
-        /// When it was made.
+        /// When the token was created.
         created_at: Timestamp,
-        /// When it ends by itself.
+        /// When the token expires; absent if it does not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at: Option<Timestamp>,
-        /// When it was last used.
+        /// When the token was last used; absent if it never was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_used_at: Option<Timestamp>,
-        /// When it was revoked.
+        /// When the token was revoked; absent if it was not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         revoked_at: Option<Timestamp>,
     }

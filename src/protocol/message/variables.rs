@@ -1,115 +1,116 @@
-//! What commands about variables and secrets say and answer. No answer holds the value of a secret.
+//! Messages of the commands about variables and secrets. No answer holds the value of a secret.
 
 use super::is_false;
 use crate::model::{EnvironmentName, SecretAction, SecretText, Timestamp, VariableKey};
 use serde::{Deserialize, Serialize};
 
 requests! {
-    /// SET_VARIABLES: what `key` and `value` say, what `variables` lists and what `dotenv` holds, all at once or nothing.
+    /// SET_VARIABLES. Sets the variable in `key` and `value` and those in `variables` and `dotenv`, all or none.
     SetVariablesRequest {
-        /// Id or name; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// An environment; all environments when absent.
+        /// Name of the environment; all environments when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
-        /// The name of one variable.
+        /// Name of one variable.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VariableKey>")]
         key: Option<String>,
-        /// Its value.
+        /// Value of that variable.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<SecretText>,
-        /// Whether what this request sets is secret. When absent, what is a secret stays one, and all else is none.
+        /// Whether the variables of this request are secrets. When absent, existing secrets stay secrets, and all other
+        /// variables are plain.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         is_secret: Option<bool>,
-        /// Any number of variables.
+        /// List of variables to set.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         variables: Vec<VariableInput>,
-        /// The text of a `.env` file.
+        /// Text of a `.env` file with variables to set.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dotenv: Option<SecretText>,
-        /// Refuse what is not there yet, and to make a secret of what is none.
+        /// Whether the request is refused if it sets a new variable, or turns a plain variable into a secret.
         #[serde(default)]
         only_existing: bool,
     }
-    /// A variable of SET_VARIABLES.
+    /// A variable to set.
     VariableInput {
-        /// Its name.
+        /// Name of the variable.
         #[schemars(with = "VariableKey")]
         key: String,
-        /// Its value.
+        /// Value of the variable.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<SecretText>,
-        /// Whether it is a secret; as the request says when absent.
+        /// Whether the variable is a secret; the request's `is_secret` applies when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         is_secret: Option<bool>,
-        /// Instead of a value: what this generation of the secret was.
+        /// Generation of the secret whose value is restored, instead of a value.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from_generation: Option<u32>,
     }
     /// LIST_VARIABLES.
     ListVariablesRequest {
-        /// Id or name; the variables for all functions when absent.
+        /// The function's id or name; when absent, the variables for all functions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// An environment; all of them when absent, and `production` with `resolved`.
+        /// Name of the environment; when absent, all environments, or `production` with `resolved`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
-        /// What the function finds in that environment, wherever it comes from.
+        /// Whether to list the variables that apply to the function in that environment, from every place.
         #[serde(default)]
         resolved: bool,
-        /// Ask for the values of secrets. This is refused, and noted in the audit trail.
+        /// Whether to show the values of secrets. Such a request is refused, and recorded in the audit trail.
         #[serde(default)]
         reveal: bool,
     }
-    /// DELETE_VARIABLES: `key` and `keys`, all of them or none.
+    /// DELETE_VARIABLES. Deletes the variables in `key` and `keys`, all or none.
     DeleteVariablesRequest {
-        /// Id or name; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// An environment; all environments when absent.
+        /// Name of the environment; all environments when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
-        /// A name.
+        /// Name of one variable.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VariableKey>")]
         key: Option<String>,
-        /// More names.
+        /// Names of further variables.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(with = "Vec<VariableKey>")]
         keys: Vec<String>,
-        /// Refuse what is no secret.
+        /// Whether the request is refused if one of the variables is plain.
         #[serde(default, skip_serializing_if = "is_false")]
         only_secrets: bool,
     }
     /// SECRET_GENERATIONS.
     SecretGenerationsRequest {
-        /// Id or name; all functions when absent.
+        /// The function's id or name; all functions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// An environment; all environments when absent.
+        /// Name of the environment; all environments when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
-        /// The secret's name.
+        /// Name of the secret.
         #[schemars(with = "VariableKey")]
         key: String,
     }
     /// SECRET_AUDIT.
     SecretAuditRequest {
-        /// Id or name; what concerns any function or none when absent.
+        /// The function's id or name; when absent, the whole audit trail, including rows that concern no function.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// Rows at most; 100 when absent.
+        /// Most rows in the answer; 100 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
         limit: Option<u32>,
@@ -122,132 +123,132 @@ requests! {
 messages! {
     /// SET_VARIABLES and DELETE_VARIABLES.
     ChangeVariablesResponse {
-        /// Names that were not there before.
+        /// Names of new variables.
         created: Vec<String>,
-        /// Names that have another value now.
+        /// Names of variables with a new value.
         changed: Vec<String>,
-        /// Names that had this value before.
+        /// Names of variables that had this value already.
         unchanged: Vec<String>,
-        /// Names that are there no more.
+        /// Names of deleted variables.
         deleted: Vec<String>,
-        /// What became of running workers.
+        /// Renewal of the running workers.
         workers: RenewalInfo,
-        /// What whoever asked should know.
+        /// Warnings about the change.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     }
-    /// What became of running workers after a change.
+    /// Renewal of the running workers after a change.
     RenewalInfo {
-        /// Pools whose workers had to be replaced.
+        /// Number of pools whose workers had to be replaced.
         pools: u32,
-        /// Pools where some calls still get a worker with the values from before.
+        /// Number of pools where some invocations still get the old values.
         pending: u32,
-        /// Why a worker with the present values did not start.
+        /// Reason why a worker with the new values did not start.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     }
     /// LIST_VARIABLES.
     ListVariablesResponse {
-        /// By name, then from the nearest place to the farthest.
+        /// Sorted by name, then from the most specific place to the least specific.
         variables: Vec<VariableInfo>,
     }
     /// A variable.
     VariableInfo {
-        /// Its name.
+        /// Name of the variable.
         #[schemars(with = "VariableKey")]
         key: String,
-        /// Its value; absent where it is a secret.
+        /// Value of the variable; absent for a secret.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         value: Option<String>,
-        /// Whether it is a secret.
+        /// Whether the variable is a secret.
         is_secret: bool,
-        /// A secret's present generation.
+        /// Current generation of a secret.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         generation: Option<u32>,
-        /// For whom it is.
+        /// Place of the variable.
         #[serde(flatten)]
         place: PlaceInfo,
-        /// With `resolved`: other places that have it too, whose values do not count, the next first.
+        /// With `resolved`: further places that set the variable, which have no effect, the most specific first.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         hides: Vec<PlaceInfo>,
-        /// Who set it last.
+        /// Actor who set it last.
         actor: String,
-        /// When it was first set.
+        /// When the variable was first set.
         created_at: Timestamp,
-        /// When it was last set.
+        /// When the variable was last set.
         updated_at: Timestamp,
     }
-    /// For whom a variable is.
+    /// Place of a variable: the function and the environment that it is set for.
     PlaceInfo {
-        /// The function's id; absent where it is for all.
+        /// Id of the function; absent for all functions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// The environment; absent where it is for all.
+        /// Name of the environment; absent for all environments.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
     }
     /// SECRET_GENERATIONS.
     SecretGenerationsResponse {
-        /// The latest first.
+        /// Sorted from the newest to the oldest.
         generations: Vec<GenerationInfo>,
     }
-    /// A generation of a secret.
+    /// One generation of a secret.
     GenerationInfo {
-        /// Its number, from 1.
+        /// Number of the generation, from 1.
         generation: u32,
-        /// Whether it is the one that functions get.
+        /// Whether functions get this generation.
         is_current: bool,
-        /// Who set it.
+        /// Actor who set it.
         actor: String,
-        /// When.
+        /// When the generation was set.
         created_at: Timestamp,
     }
     /// SECRET_AUDIT.
     SecretAuditResponse {
-        /// The newest first.
+        /// Sorted from the newest to the oldest.
         entries: Vec<SecretAuditInfo>,
     }
-    /// What was done with a secret.
+    /// One row of the audit trail of secrets.
     SecretAuditInfo {
-        /// When; of several injections, the first.
+        /// Time of the action; for several injections, of the first one.
         at: Timestamp,
         /// `set`, `rotate`, `delete`, `inject`, `reveal_denied`, `rotate_master_key` or `change_environment`.
         action: SecretAction,
-        /// By whom.
+        /// Actor who did it.
         actor: String,
-        /// The function it is about.
+        /// Id of the function that it concerns.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
         function_id: Option<String>,
-        /// That function's name, unless it is deleted.
+        /// Name of that function; absent if it is deleted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         function: Option<String>,
-        /// The environment it is about.
+        /// Environment that it concerns.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
         environment: Option<String>,
-        /// The secret.
+        /// Name of the secret.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VariableKey>")]
         key: Option<String>,
-        /// Its generation afterwards.
+        /// Generation of the secret after the action.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         generation: Option<u32>,
-        /// More about it: of an injection, the version and the secrets with their generations.
+        /// Details; for an injection, the version and the secrets with their generations.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
-        /// How many injections that followed each other and were the same it stands for.
+        /// Number of identical successive injections that this row stands for.
         count: u32,
-        /// When the last of them was.
+        /// Time of the last of them.
         last_at: Timestamp,
     }
     /// ROTATE_MASTER_KEY.
     RotateMasterKeyResponse {
-        /// Which key secrets are sealed with now; it says nothing about the key.
+        /// Id of the key that secrets are encrypted with now. It reveals nothing about the key.
         key_id: String,
-        /// How many data keys were sealed anew.
+        /// Number of data keys that were encrypted again.
         data_keys: u32,
     }
 }
