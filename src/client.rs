@@ -1,4 +1,4 @@
-//! The client of the command socket: the command line, the tests, the benches and other programs use this one.
+//! The client of the command socket, for the command line, the tests, the benches and other programs.
 //!
 //! ```no_run
 //! use levain::client::Client;
@@ -10,7 +10,7 @@
 //! let answer = client.call(&request).await?;
 //! println!("{} {} bytes from {}", answer.status, answer.body.0.len(), answer.version);
 //!
-//! // The same with the body as it is produced.
+//! // Stream the body as the function produces it.
 //! let mut answer = client.call_streaming(&InvokeRequest { stream: true, ..request })?;
 //! if let Some(head) = answer.next_partial::<StreamHead>().await? {
 //!     println!("{}", head.status);
@@ -23,13 +23,13 @@
 //! # }
 //! ```
 //!
-//! A [`Client`] is one connection. Its clones share it; their calls run concurrently and are told apart by their
-//! request id. Dropping a call before its answer forgets it here, and the daemon still completes it. A connection that
-//! has ended stays so: connect again.
+//! A [`Client`] is one connection, which its clones share. Calls run concurrently; their request ids tell them apart.
+//! When a call is dropped before its answer, the client forgets it, and the daemon still completes the command. A
+//! connection that has ended is not reopened: connect again.
 //!
-//! A lone call is read by its caller, without a hand-over between tasks; while several wait, one task reads for all of
-//! them (see `connection.rs`). Frames of a streamed answer that nobody asks for are kept in memory as long as other
-//! calls have the connection read.
+//! The caller of a lone call reads the socket itself, without a hand-over between tasks. While several calls wait, one
+//! task reads for all of them (see `connection.rs`). Frames of a streamed answer that are not taken accumulate in
+//! memory while other calls read the connection.
 
 mod connection;
 #[cfg(test)]
@@ -50,21 +50,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The largest frame a client takes unless [`Client::with_frame_bytes_max`] says otherwise, in bytes.
+/// Default limit on a frame from the daemon, in bytes; see [`Client::with_frame_bytes_max`].
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
-/// The exit code of the command line when no daemon answers.
+/// Exit code of the command line when no daemon answers.
 pub const EXIT_NO_DAEMON: u8 = 10;
 
-/// Why a call has no answer.
+/// Reason why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is no connection.
+    /// The connection could not be opened.
     #[error("{}", connect_message(socket, source))]
     Connect {
-        /// The socket that was tried.
+        /// Path of the socket.
         socket: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// The daemon answered with an error.
@@ -73,24 +73,24 @@ pub enum ClientError {
     /// The connection ended before the answer was complete.
     #[error("the daemon closed the connection before it answered; its log says why")]
     Disconnected,
-    /// What came is not what the protocol says.
+    /// The answer does not follow the protocol.
     #[error("{0}; is the daemon of another version?")]
     Protocol(#[from] ProtocolError),
 }
 
-/// Bytes that are no answer.
+/// Bytes from the daemon that are not a valid answer, or a request that does not fit.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtocolError {
-    /// Not a frame, or one over the limit.
+    /// The bytes are not a frame, or the frame exceeds the limit.
     #[error("the daemon's answer cannot be read: {0}")]
     Frame(FrameError),
-    /// Not the payload that answers this command.
+    /// The payload is not an answer to this command.
     #[error("the daemon's answer cannot be read: {0}")]
     Payload(Error),
-    /// A status byte nobody knows.
+    /// The status byte is unknown.
     #[error("the daemon's answer has the unknown status 0x{0:02x}")]
     Status(u8),
-    /// A request whose length has no room in a frame.
+    /// The request is too long for a frame.
     #[error("a request of {0} bytes does not fit into a frame")]
     PayloadTooLarge(usize),
 }
@@ -110,7 +110,7 @@ fn connect_message(socket: &Path, source: &io::Error) -> String {
 }
 
 impl ClientError {
-    /// The daemon's error code, when it was the daemon that refused.
+    /// Returns the daemon's error code, if the daemon refused the request.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -119,7 +119,7 @@ impl ClientError {
         }
     }
 
-    /// The exit code of the command line.
+    /// Returns the exit code of the command line for this error.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -137,7 +137,7 @@ pub struct Client {
     encoding: Encoding,
 }
 
-/// The stream of the local socket, which on Unix is a Unix socket.
+/// Converts the stream of the local socket, which on Unix is a Unix socket.
 fn socket_of(stream: Stream) -> io::Result<Socket> {
     let Stream::UdSocket(stream) = stream;
     Socket::new(tokio::net::UnixStream::from(stream).into_std()?)
@@ -149,7 +149,7 @@ async fn connect(socket: &Path) -> io::Result<Socket> {
 }
 
 impl Client {
-    /// Connects to the daemon's socket. Calls are written in MessagePack.
+    /// Connects to the daemon's socket. Requests are encoded in MessagePack.
     pub async fn connect(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
         let socket = socket.as_ref();
         match connect(socket).await {
@@ -161,21 +161,21 @@ impl Client {
         }
     }
 
-    /// The same connection with requests, and so answers, in the given encoding.
+    /// Sets the encoding of requests, and so of their answers.
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// Bounds the frames taken from the daemon, in bytes, for all clones.
+    /// Sets the limit on frames from the daemon, in bytes, for all clones.
     #[must_use]
     pub fn with_frame_bytes_max(self, bytes: usize) -> Self {
         self.connection.frame_bytes_max.store(bytes, Ordering::Relaxed);
         self
     }
 
-    /// Sends a request, at once, and waits for its answer. Partial frames before it are skipped.
+    /// Sends a request at once and waits for its answer. Partial frames before the answer are skipped.
     pub fn call<R: Call>(&self, request: &R) -> impl Future<Output = Result<R::Response, ClientError>> + Send + use<R> {
         let answer = self.call_streaming(request);
         async move { answer?.finish().await }
@@ -188,7 +188,8 @@ impl Client {
         Ok(Answer { pending, last: None, request: PhantomData })
     }
 
-    /// Sends any bytes as the payload of any command and gives the status and payload of the first frame that answers.
+    /// Sends arbitrary bytes as the payload of a command, and returns the status and payload of the first frame of its
+    /// answer.
     pub async fn call_raw(&self, command: u8, payload: &[u8]) -> Result<(u8, Bytes), ClientError> {
         let frame = self.connection.start(command, payload)?.frame().await?;
         Ok((frame.tag, frame.payload))
@@ -199,27 +200,27 @@ impl Client {
 #[derive(Debug)]
 pub struct Answer<R> {
     pending: Pending,
-    /// The payload that completes the answer, once it has come.
+    /// Payload of the final frame, once it has arrived.
     last: Option<Bytes>,
     request: PhantomData<fn() -> R>,
 }
 
 impl<R: Call> Answer<R> {
-    /// The next part, or nothing when all have come. Cancelling this wait loses no part.
+    /// Waits for the next part; returns `None` after the last one. Cancelling the wait loses no part.
     pub async fn next_partial<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         let payload = self.next_payload().await?;
         payload.map(|it| read(&it)).transpose()
     }
 
-    /// Tells the daemon that the command is no longer wanted. Its answer still comes: `CANCELLED`, or what it did before
-    /// it could be cancelled.
+    /// Asks the daemon to cancel the command. Its answer still arrives: `CANCELLED`, or its result if it could not be
+    /// cancelled any more.
     pub fn cancel(&self) -> Result<(), ClientError> {
         let payload = Encoding::MessagePack.write(&CancelRequest { request_id: self.pending.id });
         let payload = payload.map_err(ProtocolError::Payload)?;
         self.pending.connection.start(CancelRequest::COMMAND, &payload).map(drop)
     }
 
-    /// The response that completes the answer. Parts that were not asked for are skipped.
+    /// Waits for the response that completes the answer. Parts that were not taken are skipped.
     pub async fn finish(mut self) -> Result<R::Response, ClientError> {
         while self.next_payload().await?.is_some() {}
         read(self.last.as_ref().unwrap_or(&Bytes::new()))

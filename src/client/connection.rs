@@ -1,6 +1,6 @@
 //! One connection and the calls that wait on it.
 //!
-//! Who reads the socket depends on how many calls wait:
+//! The number of waiting calls decides what reads the socket:
 //!
 //! ```text
 //!            second call begins                  last call ends
@@ -8,14 +8,14 @@
 //!   the one waiting call reads     a task reads, and wakes the calls
 //! ```
 //!
-//! A lone caller so sees its answer without a task hand-over, which is most of what a client adds to the latency of a
-//! warm call. With several calls the reading cannot be left to one of them, because a caller may stop polling its
-//! future without dropping it; the driver task cannot.
+//! A lone caller thus gets its answer without a task hand-over, which would be most of the latency that a client adds
+//! to a warm invocation. With several calls, none of them can read for the others, because a caller may stop polling
+//! its future without dropping it. The driver task is always polled.
 //!
 //! Invariants:
-//! - Direct means at most one slot; a second slot and the driver appear under the same lock.
-//! - Whoever polls the socket holds `input` and has checked under it that it is the one to read, so the waker that the
-//!   socket keeps belongs to the present reader.
+//! - In direct mode there is at most one slot; a second slot and the driver are added under the same lock.
+//! - The reader of the socket holds `input`, and has checked under that lock that it is its turn to read. The waker
+//!   that the socket keeps therefore belongs to the current reader.
 //! - A frame is appended to `output` whole. A call that is dropped half-written leaves the rest to the next writer.
 //! - Locks nest in the order `input`, `state`; no waker is woken and nothing is spawned under `state`.
 
@@ -31,19 +31,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-/// Room made in the input buffer before a read.
+/// Free space made in the input buffer before a read, in bytes.
 const READ_BYTES: usize = 16 * 1024;
 
-/// An output buffer that has grown beyond this is given back once it is written.
+/// Largest output buffer that is kept after it was written, in bytes; a larger one is freed.
 const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
 
-/// Reads in one poll, so that a flood of frames leaves room for other tasks of the same thread.
+/// Most reads in one poll, so that a flood of frames does not starve other tasks of the same thread.
 const READS_PER_POLL: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Socket,
-    /// The largest frame taken from the daemon, in bytes.
+    /// Limit on a frame from the daemon, in bytes.
     pub(super) frame_bytes_max: AtomicUsize,
     input: Mutex<BytesMut>,
     output: Mutex<Output>,
@@ -53,7 +53,7 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 struct Output {
     buffer: BytesMut,
-    /// Writing has failed. What the daemon said before is still read.
+    /// Whether writing has failed. Answers that the daemon sent before are still read.
     broken: bool,
 }
 
@@ -72,7 +72,7 @@ struct Slot {
     waker: Option<Waker>,
 }
 
-/// The task that reads while several calls wait; a task with another number has been dismissed.
+/// The task that reads while several calls wait. A task with another number is obsolete and ends.
 #[derive(Debug)]
 struct Driver {
     number: u64,
@@ -105,7 +105,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request, as far as the socket takes it at once, and gives what waits for the answer.
+    /// Writes a request as far as the socket accepts it at once, and returns the pending call.
     pub(super) fn start(self: &Arc<Self>, command: u8, payload: &[u8]) -> Result<Pending, ClientError> {
         if payload.len() > u32::MAX as usize - frame::HEADER_BYTES {
             return Err(ClientError::Protocol(ProtocolError::PayloadTooLarge(payload.len())));
@@ -129,7 +129,7 @@ impl Connection {
         };
         if let Some(number) = driver {
             let connection = Arc::clone(self);
-            // The waiting calls own this task: it ends when the last of them does.
+            // The waiting calls own this task: it ends when the last of them ends.
             tokio::spawn(async move { poll_fn(|cx| connection.poll_drive(cx, number)).await });
         }
         {
@@ -140,8 +140,8 @@ impl Connection {
         }
         let flushed = self.poll_flush(&mut Context::from_waker(Waker::noop()));
         if flushed.is_pending() {
-            // The socket now keeps a waker that wakes nobody; the driver puts its own there again. Without a driver
-            // the call itself does so when it is first polled.
+            // The socket now keeps the no-op waker. Waking the driver makes it register its own waker again. Without a
+            // driver, the call registers its waker when it is first polled.
             let waker = self.state.lock().driver.as_ref().and_then(|it| it.waker.clone());
             waker.into_iter().for_each(Waker::wake);
         }
@@ -158,7 +158,7 @@ impl Connection {
         self.poll_read(cx, &mut input, None)
     }
 
-    /// Writes what is to be written. A failure is left for the reading side to report.
+    /// Writes the output buffer. The reading side reports a failure.
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut output = self.output.lock();
         let output = &mut *output;
@@ -178,15 +178,15 @@ impl Connection {
         Poll::Ready(())
     }
 
-    /// Reads and hands out frames: until `lone`'s has come, else until the connection ends.
+    /// Reads frames and hands them out, until a frame of `lone` has arrived or the connection ends.
     fn poll_read(&self, cx: &mut Context<'_>, input: &mut BytesMut, lone: Option<u64>) -> Poll<()> {
         for _ in 0..READS_PER_POLL {
             if input.capacity() - input.len() < READ_BYTES / 4 {
                 input.reserve(READ_BYTES);
             }
             let received = match self.stream.poll_read(cx, input) {
-                // Where nothing can be written any more, the peer has left: what it said before has come already, though
-                // the runtime may not have heard of it.
+                // If writing has failed, the peer has closed the connection. Its last bytes have already arrived,
+                // although the runtime may not have reported them yet.
                 Poll::Pending if self.output.lock().broken => Poll::Ready(self.stream.read_now(input)),
                 received => received,
             };
@@ -204,8 +204,8 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Gives the frames that have arrived to their calls; true when `lone` has got one. Frames of calls that were
-    /// dropped fall away.
+    /// Gives the frames that have arrived to their calls, and returns whether `lone` got one. Frames of dropped calls
+    /// are discarded.
     fn hand_out(&self, input: &mut BytesMut, lone: Option<u64>) -> Result<bool, Closed> {
         let bytes_max = self.frame_bytes_max.load(Ordering::Relaxed);
         let mut has_lone = false;
@@ -237,14 +237,14 @@ impl Connection {
 }
 
 impl State {
-    /// What `id` has got, if anything. Frames that came before the connection ended are not lost.
+    /// Takes the next frame of `id`, if any. Frames that arrived before the connection ended come before its error.
     fn take(&mut self, id: u64) -> Option<Result<Frame, ClientError>> {
         let frame = self.slots.get_mut(&id).and_then(|slot| slot.frames.pop_front());
         frame.map(Ok).or_else(|| self.closed.clone().map(|closed| Err(closed.into())))
     }
 }
 
-/// A call that waits for its frames.
+/// A call that waits for frames.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) connection: Arc<Connection>,
@@ -252,7 +252,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// The next frame of the answer.
+    /// Waits for the next frame of the answer.
     pub(super) async fn frame(&mut self) -> Result<Frame, ClientError> {
         poll_fn(|cx| self.poll_frame(cx)).await
     }
@@ -264,7 +264,7 @@ impl Pending {
             if let Some(result) = state.take(self.id) {
                 return Poll::Ready(result);
             }
-            // Kept in the direct case too: a driver may take over while this call waits.
+            // Needed in direct mode too, because a driver may take over while this call waits.
             if let Some(slot) = state.slots.get_mut(&self.id) {
                 slot.waker = Some(cx.waker().clone());
             }
@@ -292,7 +292,7 @@ impl Drop for Pending {
             (slot, if state.slots.is_empty() { state.driver.take() } else { None })
         };
         drop(slot);
-        // A dismissed driver must be polled once more to see that it is.
+        // The driver must be polled once more to notice that it is obsolete.
         driver.and_then(|it| it.waker).into_iter().for_each(Waker::wake);
     }
 }

@@ -1,4 +1,4 @@
-//! The client against a daemon that the test plays: answers in any order, dropped calls, broken connections.
+//! Tests the client against a simulated daemon: answers in any order, dropped calls, broken connections.
 
 use super::*;
 use crate::protocol::frame;
@@ -21,7 +21,7 @@ impl Peer {
             if let Some(frame) = frame::decode(&mut self.buffer, usize::MAX).expect("a frame") {
                 return frame;
             }
-            assert!(self.stream.read_buf(&mut self.buffer).await.expect("open") > 0, "the client has gone");
+            assert!(self.stream.read_buf(&mut self.buffer).await.expect("open") > 0, "the client has disconnected");
         }
     }
 
@@ -46,9 +46,9 @@ fn list(total: u64) -> Vec<u8> {
     Encoding::MessagePack.write(&response).expect("plain data")
 }
 
-/// Fails instead of hanging.
+/// Waits with a deadline, so that a test fails instead of hanging.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it hangs")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("the future completes before the deadline")
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn answers_find_their_calls_in_any_order() {
 async fn a_call_that_is_kept_but_not_polled_does_not_hold_up_another() {
     let (client, mut peer) = pair().await;
     let mut kept = client.call_streaming(&ListRequest::default()).expect("sent");
-    // Polled once, so that it is the one that waits on the socket.
+    // One poll makes this call the one that waits on the socket.
     let waits = tokio::time::timeout(Duration::ZERO, kept.next_partial::<StreamChunk>()).await;
     assert!(waits.is_err());
     let daemon = async {
@@ -107,7 +107,7 @@ async fn a_dropped_call_is_forgotten_and_its_answer_falls_away() {
 async fn a_call_dropped_half_written_does_not_tear_the_next_frame() {
     let (client, mut peer) = pair().await;
     let large = vec![b' '; 8 << 20];
-    // The peer does not read yet, so the socket takes only the beginning.
+    // The peer does not read yet, so the socket accepts only the first part.
     drop(client.connection.start(1, &large).expect("sent in part"));
     let daemon = async {
         assert_eq!(peer.request().await.payload.len(), large.len());
@@ -194,7 +194,7 @@ async fn without_a_daemon_the_error_says_how_to_start_one() {
     assert_eq!((error.to_string(), error.exit_code()), (expected, EXIT_NO_DAEMON));
 }
 
-/// Lone and concurrent calls mixed on several threads: every call ends, whoever reads.
+/// Mixes lone and concurrent calls on several threads; every call must end, whichever task reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_changes_hands_without_losing_a_call() {
     let (client, mut peer) = pair().await;
