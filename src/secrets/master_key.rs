@@ -1,4 +1,4 @@
-//! The master key, and the files it comes from.
+//! The master key, and the files that hold it.
 //!
 //! ```text
 //! secrets.master_key_file, or LEVAIN_MASTER_KEY_FILE ─▶ that file, given by a service manager: read, never written
@@ -6,18 +6,19 @@
 //! neither                                            ─▶ data/master.key, mode 0600, made when the first secret is set
 //! ```
 //!
-//! The database says which key its secrets are sealed with ([`KeyId`]). A rotation of the daemon's own key goes
+//! The database records which key its secrets are sealed with ([`KeyId`]). A rotation of the daemon's own key has these
+//! steps:
 //!
 //! ```text
 //!                               master.key   master.key.next
 //! write the new key beside it      old            new
-//! exchange their names             new            old          what cannot be renamed shows here, and nothing has changed
-//! the transaction                  new            old          all data keys, and which key it is
+//! exchange their names             new            old          a failing rename shows here, before anything has changed
+//! the transaction                  new            old          seals all data keys with the new key, and records its id
 //! remove the old one               new
 //! ```
 //!
-//! **Invariant.** Whatever fails or ends it halfway, the key that the database names is in one of the two files: none of
-//! them is removed or written over before the other is known to hold that key.
+//! **Invariant.** Wherever a rotation fails or is interrupted, one of the two files holds the key that the database
+//! names. A file is removed or overwritten only after the other is known to hold that key.
 
 use super::SecretError;
 use crate::crash_point::crash_point;
@@ -36,31 +37,31 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// Its file in the data directory.
+/// File of the master key in the data directory.
 const MASTER_KEY_FILE: &str = "master.key";
 
-/// The key that a rotation is about to put in its place.
+/// File of the other key during a rotation.
 const NEXT_FILE: &str = "master.key.next";
 
-/// The environment variable that may hold the key itself.
+/// Environment variable that may hold the key itself.
 pub const KEY_VARIABLE: &str = "LEVAIN_MASTER_KEY";
 
-/// The environment variable that may name the key's file.
+/// Environment variable that may hold the path of the key's file.
 const FILE_VARIABLE: &str = "LEVAIN_MASTER_KEY_FILE";
 
 const KEY_BYTES: usize = 32;
 
-/// More than any file with a key has.
+/// Most bytes read from a key's file; a valid one is much shorter.
 const FILE_BYTES_MAX: u64 = 4_096;
 
-/// What all secrets' data keys are sealed with. Wiped when it is dropped.
+/// The key that the data keys of all secrets are sealed with. Wiped on drop.
 #[derive(Clone)]
 pub struct MasterKey {
     bytes: Zeroizing<[u8; KEY_BYTES]>,
     id: KeyId,
 }
 
-/// Tells one master key from another, and nothing about it.
+/// Identifier of a master key. It reveals nothing about the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyId(String);
@@ -84,14 +85,14 @@ impl MasterKey {
         Self { bytes, id }
     }
 
-    /// A key that nobody else has.
+    /// Generates a random key.
     pub fn generate() -> Result<Self, SecretError> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(bytes.as_mut()).map_err(|_| SecretError::Random)?;
         Ok(Self::new(bytes))
     }
 
-    /// Reads 64 hexadecimal digits; blanks around them do not count.
+    /// Parses 64 hexadecimal digits. Surrounding blanks are ignored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim().as_bytes();
@@ -121,19 +122,19 @@ impl MasterKey {
         &self.bytes
     }
 
-    /// Which one it is.
+    /// Returns the key's id.
     #[must_use]
     pub fn id(&self) -> &KeyId {
         &self.id
     }
 }
 
-/// Where the master key comes from.
+/// Source of the master key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// A file in the data directory, which is this program's own.
+    /// The daemon's own file in this data directory.
     Own(PathBuf),
-    /// A file that somebody else keeps.
+    /// A file that is managed outside the daemon.
     Given(PathBuf),
     /// The environment variable [`KEY_VARIABLE`].
     Variable,
@@ -150,7 +151,7 @@ impl fmt::Display for KeySource {
 }
 
 impl KeySource {
-    /// What the configuration and the environment say.
+    /// Determines the source from the configuration and the environment.
     #[must_use]
     pub fn find(configured: &str, data_dir: &Path) -> Self {
         if !configured.is_empty() {
@@ -165,7 +166,8 @@ impl KeySource {
         }
     }
 
-    /// The key that is there: where a rotation was cut off, the one that the database names. None where there is none.
+    /// Reads the key; returns `None` if there is no key. After an interrupted rotation it returns the key that the
+    /// database names.
     pub fn read(&self, wanted: Option<&KeyId>) -> Result<Option<MasterKey>, SecretError> {
         match self {
             Self::Variable => {
@@ -179,22 +181,23 @@ impl KeySource {
         }
     }
 
-    /// Makes the first key.
+    /// Creates the first key.
     pub fn make(&self) -> Result<MasterKey, SecretError> {
         let Self::Own(folder) = self else { return Err(SecretError::NoKey { from: self.to_string() }) };
         let key = MasterKey::generate()?;
-        // Under its final name from the first: no secret is sealed before this returns.
+        // The key gets its final name before this returns, and no secret is sealed earlier.
         write_file(&folder.join(NEXT_FILE), &key)?;
         rename_next(folder)?;
         Ok(key)
     }
 
-    /// A key for a rotation: made and put in the present one's place, or what stands in the given file by now. Where it
-    /// fails, the present key is where it was. [`settle`](Self::settle) ends the rotation, however it went.
+    /// Returns the new key of a rotation: a generated key that takes the current key's place, or the key that the given
+    /// file holds now. On failure the current key stays in its place. [`settle`](Self::settle) ends the rotation in
+    /// either case.
     pub fn next(&self, present: &MasterKey) -> Result<MasterKey, SecretError> {
         match self {
             Self::Own(folder) => {
-                // What a rotation before has left may be the present key itself.
+                // The file that an earlier rotation has left may be the current key itself.
                 self.settle(present.id())?;
                 let path = folder.join(MASTER_KEY_FILE);
                 match read_file(&path, OWN_FORBIDDEN)? {
@@ -208,7 +211,7 @@ impl KeySource {
                 write_file(&folder.join(NEXT_FILE), &key)?;
                 crash_point("secrets.next_key");
                 if let Err(error) = exchange(folder) {
-                    // What went wrong first is told: where this fails too, both files stay.
+                    // The first error is reported. If settling fails too, both files stay.
                     let _ = self.settle(present.id());
                     return Err(error);
                 }
@@ -222,7 +225,7 @@ impl KeySource {
         }
     }
 
-    /// Leaves one file, `master.key`, with the key that the database names. Where neither file holds it, both stay.
+    /// Leaves one file, `master.key`, with the key that the database names. If neither file holds that key, both stay.
     pub fn settle(&self, in_force: &KeyId) -> Result<(), SecretError> {
         let Self::Own(folder) = self else { return Ok(()) };
         let next = folder.join(NEXT_FILE);
@@ -244,8 +247,8 @@ impl KeySource {
     }
 }
 
-/// The key in the data directory: where a rotation was cut off, the one that the database names. It is as good in the
-/// file beside as under its name, so that nothing which stands in the way of tidying up stands in the way of a start.
+/// Reads the key in the data directory; after an interrupted rotation, the key that the database names. That key is
+/// accepted from `master.key.next` too, so that a failure to tidy up does not prevent a start.
 fn read_own(folder: &Path, wanted: Option<&KeyId>) -> Result<Option<MasterKey>, SecretError> {
     let present = read_file(&folder.join(MASTER_KEY_FILE), OWN_FORBIDDEN);
     let next = folder.join(NEXT_FILE);
@@ -260,22 +263,22 @@ fn read_own(folder: &Path, wanted: Option<&KeyId>) -> Result<Option<MasterKey>, 
         },
     };
     if let Err(error) = KeySource::Own(folder.to_owned()).settle(wanted) {
-        tracing::warn!(key = %wanted, "a rotation of the master key has left {}, which stays: {error}", next.display());
+        tracing::warn!(key = %wanted, "cannot tidy up {} after a rotation of the master key; the file stays: {error}", next.display());
     }
     Ok(Some(key))
 }
 
-/// What neither the group nor others may do with the daemon's own file: anything.
+/// Forbidden mode bits of the daemon's own file: any access by the group or others.
 const OWN_FORBIDDEN: u32 = 0o077;
 
-/// With a given one: all but reading by its group. Those bits may be the mask of a list of rights, and a service manager
-/// gives its files so.
+/// Forbidden mode bits of a given file: any access except reading by its group. The group bits may be the mask of an
+/// access control list, which is how service managers provide such files.
 const GIVEN_FORBIDDEN: u32 = 0o027;
 
-const NO_KEY: &str = "it does not hold a key, which is 64 hexadecimal digits";
+const NO_KEY: &str = "it does not hold a key of 64 hexadecimal digits";
 
-const NOT_IN_FORCE: &str = "neither it nor master.key is the key that secrets are sealed with; \
-     keep both, and move this one away";
+const NOT_IN_FORCE: &str = "neither it nor master.key holds the key that secrets are encrypted with; \
+     keep both files, and move this one away";
 
 fn read_file(path: &Path, forbidden: u32) -> Result<Option<MasterKey>, SecretError> {
     let failed = |cause| SecretError::file(path, cause);
@@ -287,16 +290,17 @@ fn read_file(path: &Path, forbidden: u32) -> Result<Option<MasterKey>, SecretErr
     };
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_dir() {
-        return Err(unreadable("it is a folder: put the file with the key in its place".to_owned()));
+        return Err(unreadable("it is a folder; replace it with the file of the key".to_owned()));
     }
     let mode = metadata.mode() & 0o777;
     if mode & forbidden != 0 {
         let shown = path.display();
         let (who, allowed) = match forbidden {
-            GIVEN_FORBIDDEN => {
-                ("others than its owner and its group may read it, or others than its owner write it", 640)
-            }
-            _ => ("others than its owner may read or write it", 600),
+            GIVEN_FORBIDDEN => (
+                "users other than its owner and its group may read it, or users other than its owner may write it",
+                640,
+            ),
+            _ => ("users other than its owner may read or write it", 600),
         };
         let what = format!(
             "{who} (mode {mode:04o}): whoever has read it can open every secret; \
@@ -309,7 +313,7 @@ fn read_file(path: &Path, forbidden: u32) -> Result<Option<MasterKey>, SecretErr
     MasterKey::parse(&text).map(Some).ok_or_else(|| unreadable(NO_KEY.to_owned()))
 }
 
-/// The file is on disk, with its name, when this returns.
+/// Writes a key's file. The file and its name are on disk when this returns.
 fn write_file(path: &Path, key: &MasterKey) -> Result<(), SecretError> {
     let write = || {
         if let Err(error) = fs::remove_file(path)
@@ -323,26 +327,27 @@ fn write_file(path: &Path, key: &MasterKey) -> Result<(), SecretError> {
         path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
     write().map_err(|cause| {
-        // Half a key is of no use; whoever calls this has made sure that no whole one was there.
+        // Half a key is useless. The caller has made sure that the path held no valid key before.
         let _ = fs::remove_file(path);
         SecretError::file(path, cause)
     })
 }
 
-/// Gives the file beside the key's name. It is on disk when this returns.
+/// Renames `master.key.next` to `master.key`. The change is on disk when this returns.
 fn rename_next(folder: &Path) -> Result<(), SecretError> {
     let path = folder.join(MASTER_KEY_FILE);
     let renamed = fs::rename(folder.join(NEXT_FILE), &path).and_then(|()| File::open(folder)?.sync_all());
     renamed.map_err(|cause| SecretError::file(&path, cause))
 }
 
-/// Exchanges the names of the key and of the file beside it. It is on disk when this returns.
+/// Exchanges the names of `master.key` and `master.key.next`. The change is on disk when this returns.
 fn exchange(folder: &Path) -> Result<(), SecretError> {
     let (path, next) = (folder.join(MASTER_KEY_FILE), folder.join(NEXT_FILE));
     let failed = |cause| SecretError::file(&path, cause);
     match renameat2(AT_FDCWD, &next, AT_FDCWD, &path, RenameFlags::RENAME_EXCHANGE) {
         Ok(()) => File::open(folder).and_then(|it| it.sync_all()).map_err(failed),
-        // There is no present file, or the file system cannot do it: the new one gets its name after the transaction.
+        // There is no current file, or the file system does not support the exchange: `settle` renames the new file
+        // after the transaction.
         Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => Ok(()),
         Err(errno) => Err(failed(errno.into())),
     }
@@ -378,20 +383,21 @@ mod tests {
         let source = KeySource::Own(folder.path().to_owned());
         let old = source.make().expect("it can be made");
         let next = source.next(&old).expect("another one");
-        // Before the transaction: the database names the old one.
+        // Before the transaction, the database names the old key.
         assert_eq!(source.read(Some(old.id())).expect("it reads").expect("a key").id(), old.id());
-        assert!(!folder.path().join(NEXT_FILE).exists(), "what was not used is gone");
+        assert!(!folder.path().join(NEXT_FILE).exists(), "the unused key is removed");
         drop(next);
-        // After it: the new one, and the file gets its name.
+        // After the transaction, the database names the new key, and its file gets the final name.
         let next = source.next(&old).expect("another one");
         assert_eq!(source.read(Some(next.id())).expect("it reads").expect("a key").id(), next.id());
         assert_eq!(source.read(Some(next.id())).expect("it reads").expect("a key").id(), next.id());
-        // Half a file is none that counts.
+        // A half-written file is ignored.
         fs::write(folder.path().join(NEXT_FILE), "12").expect("a file");
         assert_eq!(source.read(Some(next.id())).expect("it reads").expect("a key").id(), next.id());
     }
 
-    /// A key in force in the file beside, and something in the key's place that no file can be renamed to.
+    /// Builds a folder with the current key in `master.key.next`, and a folder in the place of `master.key`, which
+    /// prevents the rename.
     fn stuck() -> (tempfile::TempDir, KeySource, MasterKey) {
         let folder = tempfile::tempdir().expect("a folder");
         let source = KeySource::Own(folder.path().to_owned());
@@ -408,7 +414,7 @@ mod tests {
         let error = source.next(&key).expect_err("the rotation before has not ended").to_string();
         assert!(error.contains(MASTER_KEY_FILE), "{error}");
         assert_eq!(source.read(Some(key.id())).expect("it reads").expect("a key").id(), key.id());
-        // Once nothing is in the way, all is as it should be.
+        // Once the obstacle is gone, the rotation succeeds.
         fs::remove_dir_all(folder.path().join(MASTER_KEY_FILE)).expect("a folder");
         let next = source.next(&key).expect("another one");
         source.settle(next.id()).expect("it gets its name");
@@ -423,13 +429,13 @@ mod tests {
         let path = folder.path().join(MASTER_KEY_FILE);
         let old = source.make().expect("it can be made");
         let text = fs::read(&path).expect("a file");
-        // The new key has its name before the transaction, so that a name that cannot be given stops it in time.
+        // The new key gets its name before the transaction, so that a failing rename stops the rotation in time.
         let next = source.next(&old).expect("another one");
         assert_eq!(source.read(None).expect("it reads").expect("a key").id(), next.id());
         source.settle(old.id()).expect("the transaction failed");
         assert_eq!(fs::read(&path).expect("a file"), text);
         assert!(!folder.path().join(NEXT_FILE).exists());
-        // Somebody else's key is not written over, and one that is nowhere but in memory is no reason to fail.
+        // A foreign key is not overwritten, and a key that exists only in memory can be rotated.
         let other = MasterKey::generate().expect("bytes");
         write_file(&path, &other).expect("a file");
         assert!(matches!(source.next(&old), Err(SecretError::WrongKey { .. })));
@@ -438,7 +444,7 @@ mod tests {
         let next = source.next(&old).expect("another one");
         source.settle(next.id()).expect("it gets its name");
         assert_eq!(source.read(None).expect("it reads").expect("a key").id(), next.id());
-        // What is neither is not removed.
+        // A file that holds neither key is not removed.
         fs::write(folder.path().join(NEXT_FILE), "12").expect("a file");
         assert!(source.settle(old.id()).is_err() && folder.path().join(NEXT_FILE).exists());
     }

@@ -1,12 +1,12 @@
-//! What functions' variables are, and how secrets among them are kept.
+//! Variables of functions in memory, and the encryption of secrets.
 //!
-//! [`Variables`] is the picture in memory that workers are given theirs from; secrets lie in it as sealed as on disk, and
-//! are opened for an assignment only. [`seal`](mod@seal) and [`master_key`] are how they are sealed and with what;
-//! [`scrub`] masks them in what a function writes.
+//! [`Variables`] holds the current variables in memory, and workers get theirs from it. Secrets are sealed there as
+//! they are on disk, and are opened for an assignment only. [`seal`](mod@seal) seals them with the [`master_key`];
+//! [`scrub`] masks them in the output of a function.
 //!
-//! **Invariants.** A picture is whole: variables, environments and the master key in it belong together, so a worker
-//! gets one consistent set, also while keys are rotated. What is opened is wiped when it is dropped, and no type that
-//! holds it shows it.
+//! **Invariants.** A picture is consistent: its variables, environments and master key belong together, so a worker
+//! gets one consistent set, even while keys are rotated. Opened values are wiped when they are dropped, and no type
+//! that holds one shows it in its `Debug` output.
 
 pub mod master_key;
 pub mod scrub;
@@ -29,75 +29,75 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// Injections that wait to be written down; further ones are counted only.
+/// Most injections that wait to be written to the audit trail; further ones are dropped.
 const INJECTIONS_MAX: usize = 10_000;
 
-/// Why a secret cannot be used.
+/// Reason why a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The system gave no random bytes.
-    #[error("the system gives no random bytes")]
+    /// The system returned no random bytes.
+    #[error("the system returned no random bytes")]
     Random,
-    /// Longer than the cipher takes.
-    #[error("the value is too long to be sealed")]
+    /// The value is longer than the cipher accepts.
+    #[error("the value is too long to be encrypted")]
     TooLong,
-    /// The sealed row is not what this program wrote there, or was sealed with another master key.
+    /// The sealed row was damaged, changed or moved, or was sealed with another master key.
     #[error(
-        "the secret {key} ({place}, generation {generation}) does not open: its row was damaged, changed or moved; set it again"
+        "the secret {key} ({place}, generation {generation}) cannot be decrypted: its row was damaged, changed or moved; set it again"
     )]
     Damaged {
-        /// Its key.
+        /// Name of the secret.
         key: VariableKey,
-        /// For whom it is.
+        /// Description of its place.
         place: String,
-        /// Its generation.
+        /// Generation that does not open.
         generation: u32,
     },
-    /// There is no master key.
-    #[error("secrets cannot be opened without the master key, which is not in {from}: restore it, and start again")]
+    /// The master key is missing.
+    #[error("secrets cannot be decrypted: the master key is not in {from}; restore it, and start again")]
     NoKey {
-        /// Where it was looked for.
+        /// Source that was searched for it.
         from: String,
     },
-    /// The daemon was started without the right master key.
+    /// The daemon was started without the right master key; holds the reason.
     #[error("secrets are not available: {0}")]
     Locked(String),
-    /// The key is not the one that secrets were sealed with.
+    /// The key is not the one that secrets are sealed with.
     #[error(
         "the master key in {from} is not the one that secrets were sealed with (it is {found}, they need {wanted}): \
-         restore that one; nothing has been changed"
+         restore that key; nothing was changed"
     )]
     WrongKey {
-        /// Where it is from.
+        /// Source of the key.
         from: String,
-        /// Its id.
+        /// Id of the key that was found.
         found: KeyId,
-        /// The id of the one that is needed.
+        /// Id of the key that is needed.
         wanted: KeyId,
     },
-    /// The key's file or variable holds something else, or is open to others.
+    /// The key's file or variable does not hold a key, or the file is accessible to others.
     #[error("the master key in {from} cannot be used: {what}")]
     Unreadable {
-        /// Where it is from.
+        /// Source of the key.
         from: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         what: String,
     },
-    /// The key's file cannot be reached.
+    /// The key's file cannot be read, written or renamed.
     #[error("the master key's file {} cannot be reached: {cause}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         #[source]
         cause: io::Error,
     },
-    /// A rotation needs another key in the given file.
-    #[error("{} holds the present master key: put the new one there first, and keep the old one until this has worked", .0.display())]
+    /// The given file still holds the current key, so it cannot be rotated.
+    #[error("{} still holds the current master key: replace it with the new key first, and keep the old key until the rotation has succeeded", .0.display())]
     SameKey(PathBuf),
-    /// A variable of a process does not change.
+    /// The key is in an environment variable, which cannot change while the daemon runs.
     #[error(
-        "the master key comes from {}, which does not change while the daemon runs: give it in a file instead",
+        "the master key comes from {}, which cannot change while the daemon runs; provide the key in a file instead",
         master_key::KEY_VARIABLE
     )]
     FixedKey,
@@ -109,38 +109,39 @@ impl SecretError {
     }
 }
 
-/// What code that is not approved yet finds in the place of a secret.
-pub const NOT_APPROVED: &str = "[given once it is approved]";
+/// Value of every secret for code that is not approved yet.
+pub const NOT_APPROVED: &str = "[available after approval]";
 
-/// All variables as of one instant.
+/// A consistent snapshot of all variables.
 #[derive(Debug, Default)]
 pub struct Picture {
-    /// The number of the picture; the next one has a higher one.
+    /// Number of the picture, which rises with every new one.
     number: u64,
-    /// By place and key.
+    /// Variables by place and key.
     pub all: VariablesByPlace,
-    /// What environments inherit from.
+    /// Parents of the environments.
     pub parents: Parents,
-    /// What the secrets in it are sealed with, if it is there.
+    /// Master key that its secrets are sealed with, if available.
     pub master: Option<Arc<MasterKey>>,
-    /// Why it is not there.
+    /// Reason why the master key is not available.
     pub why_no_master: String,
 }
 
 impl Picture {
-    /// One without variables.
+    /// Creates a picture without variables.
     #[must_use]
     pub fn new(parents: Parents, master: Option<Arc<MasterKey>>, why_no_master: String) -> Self {
         Self { number: 0, all: VariablesByPlace::new(), parents, master, why_no_master }
     }
 
-    /// What each key comes to for a function in an environment.
+    /// Resolves the variables that apply to a function in an environment.
     #[must_use]
     pub fn resolve(&self, function: FunctionId, environment: &EnvironmentName) -> BTreeMap<VariableKey, Resolved> {
         resolve(&self.all, &places(function, environment, &self.parents))
     }
 
-    /// The same set has the same revisions, and another one has others.
+    /// Returns the revisions of the resolved variables. Equal sets have equal revisions, and different sets have
+    /// different ones.
     fn revisions(&self, function: FunctionId, environment: &EnvironmentName) -> Vec<i64> {
         if self.all.is_empty() {
             return Vec::new();
@@ -149,43 +150,43 @@ impl Picture {
     }
 }
 
-/// What a worker is given, and how to tell whether it is still right.
+/// Variables for one worker, with the state that tells whether they are still current.
 #[derive(Debug)]
 pub struct Given {
-    /// Name and value of each. Wiped when this is dropped.
+    /// Values by name; wiped on drop.
     pub variables: BTreeMap<String, SecretText>,
-    /// What masks the secrets among them; none where there is none.
+    /// Scrubber for its secrets; `None` if there is nothing to mask.
     pub scrubber: Option<Scrubber>,
-    /// Which set it is.
+    /// Identity of this set of variables.
     pub worn: Worn,
-    /// The secrets among them: `KEY@generation`.
+    /// Secrets in the set, as `KEY@generation`.
     pub secrets: Vec<String>,
 }
 
-/// Which set of variables a worker has.
+/// Identity of the set of variables that a worker has.
 #[derive(Debug)]
 pub struct Worn {
     revisions: Vec<i64>,
-    /// The last picture that said the same.
+    /// Number of the last picture that resolves to the same set.
     picture: std::sync::atomic::AtomicU64,
 }
 
-/// A worker got secrets.
+/// Record of a worker that received secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Injection {
-    /// When.
+    /// Time of the injection.
     pub at: Timestamp,
-    /// The worker's function.
+    /// Function of the worker.
     pub function: FunctionId,
-    /// The version it runs.
+    /// Version that the worker runs.
     pub version: VersionLabel,
-    /// The environment it runs in.
+    /// Environment that the worker runs in.
     pub environment: EnvironmentName,
-    /// `KEY@generation` of each.
+    /// Secrets that it received, as `KEY@generation`.
     pub secrets: Vec<String>,
 }
 
-/// The variables as they are at present; all who hold it see the same.
+/// The current variables. Clones share one state.
 #[derive(Clone, Default)]
 pub struct Variables(Arc<Shared>);
 
@@ -203,19 +204,20 @@ impl fmt::Debug for Variables {
 }
 
 impl Variables {
-    /// The present picture.
+    /// Returns the current picture.
     #[must_use]
     pub fn picture(&self) -> Arc<Picture> {
         self.0.picture.load_full()
     }
 
-    /// Puts another picture in its place. One caller at a time, or a number would be given twice.
+    /// Replaces the current picture. Callers must not run concurrently, or two pictures would get the same number.
     pub fn put(&self, picture: Picture) {
         let number = self.0.picture.load().number + 1;
         self.0.picture.store(Arc::new(Picture { number, ..picture }));
     }
 
-    /// The same as they are at present, with a text in the place of every secret: for code that is not approved yet.
+    /// Returns a copy of the current variables with [`NOT_APPROVED`] in place of every secret, for code that is not
+    /// approved yet.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
         let picture = self.picture();
@@ -236,7 +238,7 @@ impl Variables {
         copy
     }
 
-    /// What a worker of a function in an environment is given now.
+    /// Opens the current variables for a worker of a function in an environment.
     pub fn open(&self, function: FunctionId, environment: &EnvironmentName) -> Result<Given, SecretError> {
         let picture = self.picture();
         let resolved = picture.resolve(function, environment);
@@ -261,7 +263,8 @@ impl Variables {
         Ok(Given { variables, scrubber, worn: Worn { revisions, picture: picture.number.into() }, secrets })
     }
 
-    /// Whether a worker that was given this set would be given the same one now. Costs two loads as long as nothing changes.
+    /// Returns whether a worker with this set would get the same set now. This costs two atomic loads while nothing
+    /// changes.
     #[must_use]
     pub fn still(&self, worn: &Worn, function: FunctionId, environment: &EnvironmentName) -> bool {
         use std::sync::atomic::Ordering::Relaxed;
@@ -276,7 +279,7 @@ impl Variables {
         is_same
     }
 
-    /// Notes that a worker was given secrets.
+    /// Records that a worker received secrets.
     pub fn note(&self, injection: Injection) {
         let mut injections = self.0.injections.lock();
         if injections.len() < INJECTIONS_MAX {
@@ -286,12 +289,12 @@ impl Variables {
         self.0.injected.notify_one();
     }
 
-    /// Waits until a worker was given secrets.
+    /// Waits until a worker has received secrets.
     pub async fn injected(&self) {
         self.0.injected.notified().await;
     }
 
-    /// What was noted since the last time.
+    /// Takes the injections recorded since the last call.
     #[must_use]
     pub fn take_injections(&self) -> Vec<Injection> {
         std::mem::take(&mut *self.0.injections.lock())

@@ -1,14 +1,14 @@
-//! Masks a worker's secrets in what it writes.
+//! Masks a worker's secrets in its output.
 //!
-//! [`forms`] says what of a value is looked for: the value without the blanks around it, each line of it, the password
-//! of a URL in it, and the value and the password as base64 (of any alignment, plain and URL alphabets, without the
-//! characters at its ends that its neighbours share). [`view`] says in what it is looked for: in the text as it stands,
-//! and as it reads once its escapes are taken for what they stand for (`%2F`, `+` in a form, `\"` and `\u00fc`; also one
-//! within the other). Secrets that overlap are masked together.
+//! [`forms`] lists the search patterns of a value: the value without surrounding blanks, each of its lines, the
+//! password of a URL in it, and the value and the password as base64 (in any alignment, in the plain and URL alphabets,
+//! without the characters at both ends that depend on the neighbours). [`view`] lists the texts that are searched: the
+//! text itself, and the text with its escapes decoded (`%2F`, `+` in a form, `\"` and `\u00fc`; also one within the
+//! other). Overlapping secrets are masked together.
 //!
-//! What is not found: a value that the function has cut, joined with something else before it was encoded other than as
-//! above, encrypted, or spelled otherwise; what of it was written over two lines, but for whole lines; and one that is
-//! shorter than [`MASKED_BYTES_MIN`], which would be found in everything.
+//! Some output is not masked: a value that the function has cut, encrypted, spelled differently, or joined with other
+//! text before encoding it in a form not listed above; parts of a value that were written over two lines, except whole
+//! lines; and a value shorter than [`MASKED_BYTES_MIN`], which would match almost anywhere.
 
 mod forms;
 mod view;
@@ -19,29 +19,30 @@ use std::borrow::Cow;
 use view::View;
 use zeroize::Zeroizing;
 
-/// The shortest value that is masked, in bytes.
+/// Shortest value that is masked, in bytes.
 pub const MASKED_BYTES_MIN: usize = 4;
 
-/// The shortest line of a value of several lines that is masked by itself. Shorter ones are mostly brackets and words
-/// that others use too.
+/// Shortest line of a multi-line value that is masked by itself, in bytes. Shorter lines are mostly brackets and common
+/// words.
 const LINE_BYTES_MIN: usize = 6;
 
-/// The shortest password in a URL that is masked by itself: shorter ones are often words, such as the user's name.
+/// Shortest password of a URL that is masked by itself, in bytes. Shorter ones are often common words, such as the
+/// user's name.
 const PASSWORD_BYTES_MIN: usize = 8;
 
-/// How what the shim has cut ends: `… [cut, 12345 bytes]`.
+/// Marker at the end of a message that the shim has cut: `… [cut, 12345 bytes]`.
 const CUT_MARKER: &str = "… [cut, ";
 
-/// Finds the values of some secrets in text.
+/// Finds and masks the values of some secrets in text.
 pub struct Scrubber {
     search: AhoCorasick,
-    /// What is looked for, and of which secret it is: its place in `keys`.
+    /// Search patterns. `of` has, for each of them, the index of its secret in `keys`.
     needles: Zeroizing<Vec<String>>,
     of: Vec<usize>,
     keys: Vec<String>,
 }
 
-/// What has to be masked: from where to where, and the secret.
+/// A range to mask: its begin, its end, and the index of the secret.
 type Span = (usize, usize, usize);
 
 impl std::fmt::Debug for Scrubber {
@@ -51,7 +52,7 @@ impl std::fmt::Debug for Scrubber {
 }
 
 impl Scrubber {
-    /// For these secrets; none where there is nothing to look for.
+    /// Builds a scrubber for these secrets; returns `None` if there is nothing to search for.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a VariableKey, &'a SecretText)>) -> Option<Self> {
         let mut needles = Zeroizing::new(Vec::new());
         let (mut of, mut keys) = (Vec::new(), Vec::new());
@@ -64,12 +65,12 @@ impl Scrubber {
         if needles.is_empty() {
             return None;
         }
-        // It fails above two thousand million states only; then nothing may be written at all.
+        // Fails only above two thousand million states; then nothing may be written at all.
         let search = AhoCorasick::new(needles.iter()).ok()?;
         Some(Self { search, needles, of, keys })
     }
 
-    /// The text without the secrets.
+    /// Returns the text with its secrets masked.
     #[must_use]
     pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if !view::has_escapes(text) && !self.search.is_match(text) {
@@ -79,7 +80,7 @@ impl Scrubber {
         self.masked(text, spans)
     }
 
-    /// The same for a text that may have been cut at its end, in the middle of a secret.
+    /// Masks secrets in a text whose end may have been cut in the middle of a secret.
     fn scrub_cut(&self, text: &str) -> String {
         let views = view::all(text);
         let found = views.iter().flat_map(|view| self.found(view).into_iter().chain(self.begun(view, text.len())));
@@ -95,19 +96,19 @@ impl Scrubber {
         matches.map(|it| span(it.start(), it.end(), it.pattern().as_usize())).collect()
     }
 
-    /// The beginnings of secrets that the text ends with. What is left of an escape after them goes too.
+    /// Finds prefixes of secrets at the end of the text. The range includes the rest of a cut escape after them.
     fn begun(&self, view: &View, text_bytes: usize) -> Vec<Span> {
         let bytes = view.bytes.as_slice();
         let begun = |(needle, of): (&String, &usize)| {
             let longest = needle.len().min(bytes.len() + 1) - 1;
             let length = (MASKED_BYTES_MIN..=longest).rev().find(|&it| bytes.ends_with(&needle.as_bytes()[..it]))?;
-            // A secret begins with a whole character, so that the text is cut before one.
+            // A secret begins with a whole character, so the range begins at a character boundary.
             Some((view.place(bytes.len() - length, bytes.len()).0, text_bytes, *of))
         };
         self.needles.iter().zip(&self.of).filter_map(begun).collect()
     }
 
-    /// The text with a mask in the place of these; one for those that overlap, which names all of their secrets.
+    /// Replaces these ranges by masks. Overlapping ranges are replaced together, with a mask for each of their secrets.
     fn masked<'a>(&self, text: &'a str, mut spans: Vec<Span>) -> Cow<'a, str> {
         if spans.is_empty() {
             return Cow::Borrowed(text);
@@ -119,7 +120,7 @@ impl Scrubber {
         while let Some((begin, mut end, key)) = spans.next() {
             let mut keys = vec![key];
             while let Some((_, next_end, next)) = spans.next_if(|it| it.0 < end) {
-                // What lies within another one is a part of that.
+                // A range within another one needs no mask of its own.
                 if next_end > end {
                     end = next_end;
                     if !keys.contains(&next) {
@@ -135,12 +136,13 @@ impl Scrubber {
         Cow::Owned(masked)
     }
 
-    /// The same for a line that was cut if it has this many bytes, or says so at its end.
+    /// Masks secrets in a line that may have been cut: it has at least `bytes_max` bytes, or ends with the shim's
+    /// marker.
     #[must_use]
     pub fn scrub_line(&self, line: &str, bytes_max: usize) -> String {
         match line.rfind(CUT_MARKER) {
             Some(end) if line.ends_with(" bytes]") => self.scrub_cut(&line[..end]) + &line[end..],
-            // Where a character was cut, there is one that stands for it.
+            // A character that was cut was decoded as a replacement character.
             _ if line.len() >= bytes_max => self.scrub_cut(line.trim_end_matches(char::REPLACEMENT_CHARACTER)),
             _ => self.scrub(line).into_owned(),
         }

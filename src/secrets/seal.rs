@@ -1,8 +1,8 @@
-//! Sealing: from a value to what lies on disk, and back.
+//! Sealing: encrypts values for the database, and decrypts them.
 //!
-//! Each generation of a secret has a data key of its own. The value is sealed with the data key, the data key with the
-//! master key, both by XChaCha20-Poly1305 with random nonces. Place, key, generation and the number of the change go into
-//! both as associated data: a row that is copied over another, or back from an older database, does not open.
+//! Each generation of a secret has its own data key. The value is sealed with the data key, and the data key with the
+//! master key, both by XChaCha20-Poly1305 with random nonces. Place, key, generation and the number of the change are
+//! associated data of both, so a row that is copied over another one, or back from an older database, does not open.
 
 use super::{MasterKey, SecretError};
 use crate::model::{Place, Sealed, SecretText, VariableKey};
@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 const NONCE_BYTES: usize = 24;
 const KEY_BYTES: usize = 32;
 
-/// Told apart, so that one is never taken for the other.
+/// Labels in the associated data, so that a value and a data key can never be confused.
 const OF_VALUE: &str = "levain secret value 1";
 const OF_KEY: &str = "levain data key 1";
 
-/// Seals a value as this generation of a secret.
+/// Seals a value as one generation of a secret.
 pub fn seal(
     master: &MasterKey,
     place: &Place,
@@ -38,7 +38,7 @@ pub fn seal(
     })
 }
 
-/// Opens a value.
+/// Opens a sealed value.
 pub fn open(master: &MasterKey, place: &Place, key: &VariableKey, sealed: &Sealed) -> Result<SecretText, SecretError> {
     let damaged = || SecretError::Damaged { key: key.clone(), place: place.describe(), generation: sealed.generation };
     let bound = |what| bound(what, place, key, sealed.generation, sealed.sealed_at);
@@ -54,7 +54,7 @@ pub fn open(master: &MasterKey, place: &Place, key: &VariableKey, sealed: &Seale
     }
 }
 
-/// The data key of a generation, sealed with another master key.
+/// Seals the data key of a generation with another master key.
 pub fn rewrap(
     (from, to): (&MasterKey, &MasterKey),
     place: &Place,
@@ -67,7 +67,8 @@ pub fn rewrap(
     encrypt(to.bytes(), &data_key, &bound)
 }
 
-/// What a sealed text is bound to. Lengths go first, so that no two places and keys make the same bytes.
+/// Associated data of a sealed text. Each part has its length before it, so that no two places and keys give the same
+/// bytes.
 fn bound(what: &str, place: &Place, key: &VariableKey, generation: u32, sealed_at: i64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     let (place, generation, sealed_at) = (place.describe(), generation.to_string(), sealed_at.to_string());
@@ -78,7 +79,7 @@ fn bound(what: &str, place: &Place, key: &VariableKey, generation: u32, sealed_a
     bytes
 }
 
-/// Nonce and sealed text.
+/// Returns the nonce, followed by the sealed text.
 fn encrypt(key: &[u8; KEY_BYTES], clear: &[u8], bound: &[u8]) -> Result<Vec<u8>, SecretError> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|_| SecretError::Random)?;
@@ -111,7 +112,7 @@ mod tests {
         let (place, key) = (Place::default(), key("API_KEY"));
         let sealed = seal(&master, &place, &key, (1, 7), &"hunter22".into()).expect("it seals");
         let again = seal(&master, &place, &key, (1, 7), &"hunter22".into()).expect("it seals");
-        assert_ne!(sealed.value, again.value, "the same value is sealed to other bytes each time");
+        assert_ne!(sealed.value, again.value, "sealing a value twice gives different bytes");
         assert!(!String::from_utf8_lossy(&sealed.value).contains("hunter"));
         assert!(!format!("{sealed:?} {master:?}").contains("value"));
         assert_eq!(open(&master, &place, &key, &sealed).expect("it opens").expose(), "hunter22");

@@ -1,4 +1,4 @@
-//! What of a value is looked for.
+//! Search patterns of a secret's value.
 
 use super::{LINE_BYTES_MIN, MASKED_BYTES_MIN, PASSWORD_BYTES_MIN, view::percent_decoded};
 use base64::{
@@ -7,10 +7,11 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-/// The value, its lines, the passwords of URLs in it, and all but the lines as base64.
+/// Returns the patterns: the value, its lines, the passwords of URLs in it, and all of these except the lines as
+/// base64.
 pub(super) fn forms(value: &str) -> Zeroizing<Vec<String>> {
     let mut forms = Zeroizing::new(Vec::new());
-    // Blanks and ends of lines around a value are mostly the file's that it came from.
+    // Blanks and line ends around a value mostly come from the file that held it.
     let trimmed = value.trim();
     let whole = if trimmed.len() >= MASKED_BYTES_MIN { trimmed } else { value };
     if whole.len() < MASKED_BYTES_MIN {
@@ -32,7 +33,7 @@ pub(super) fn forms(value: &str) -> Zeroizing<Vec<String>> {
     forms
 }
 
-/// The passwords of connection strings, `scheme://user:password@host`: as they stand, and as they read.
+/// Finds the passwords of connection strings, `scheme://user:password@host`, as written and percent-decoded.
 fn passwords(value: &str) -> Zeroizing<Vec<String>> {
     let mut found = Zeroizing::new(Vec::new());
     for (at, separator) in value.match_indices("://") {
@@ -50,13 +51,14 @@ fn passwords(value: &str) -> Zeroizing<Vec<String>> {
     found
 }
 
-/// The characters that a value makes wherever it stands in what is encoded: three alignments, two alphabets.
+/// Returns the base64 characters that a value produces at any position in encoded text: three alignments, two
+/// alphabets.
 fn base64(value: &[u8]) -> Vec<String> {
     let mut forms = Vec::new();
     for shift in 0..3 {
         let mut bytes = Zeroizing::new(vec![0; shift]);
         bytes.extend_from_slice(value);
-        // The first characters and the last one depend on the neighbours.
+        // The first characters and the last one depend on the neighbouring bytes.
         let first = (shift * 8).div_ceil(6);
         let last = bytes.len() * 8 / 6;
         for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {

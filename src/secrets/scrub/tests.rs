@@ -1,4 +1,4 @@
-//! What is masked, in whatever form it comes, and what is left as it is.
+//! Tests of masking: the forms in which a secret is found, and text that stays unchanged.
 
 use super::*;
 use base64::{
@@ -7,10 +7,10 @@ use base64::{
 };
 use proptest::prelude::*;
 
-/// As `encodeURIComponent` writes it.
+/// Characters that `encodeURIComponent` does not escape.
 const COMPONENT: &[u8] = b"-_.!~*'()";
 
-/// As `URLSearchParams` writes it, but for blanks.
+/// Characters that `URLSearchParams` does not escape, and the blank, which it writes as `+`.
 const FORM: &[u8] = b"*-._ ";
 
 fn percent(text: &str, safe: &[u8], upper: bool) -> String {
@@ -54,7 +54,7 @@ fn values_are_masked_however_they_are_usually_written() {
         percent(value, COMPONENT, false),
         percent(&percent(value, COMPONENT, true), COMPONENT, true),
         percent(&json(value), COMPONENT, true),
-        // Some escape more than others.
+        // Some encoders escape every special character.
         percent(value, b"", true),
         form(value),
         value.replace('/', "\\/").replace('ü', "\\u00fc"),
@@ -162,7 +162,7 @@ proptest! {
             3 => STANDARD.encode(format!("{before}{value}{after}")),
             _ => URL_SAFE.encode(format!("{before}{value}{after}")),
         };
-        // The shortest values make too few characters of their own in base64 to be told from others.
+        // The shortest values have too few base64 characters of their own to be recognised.
         if n < 3 || value.trim().len() >= 6 {
             prop_assert!(scrubber.scrub(&text).contains("[secret API_KEY]"), "{}", text);
         }

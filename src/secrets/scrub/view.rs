@@ -1,34 +1,34 @@
-//! A text as it reads once its escapes are taken for what they stand for, and where each of its bytes was written.
+//! A text with its escapes decoded, and the position of each decoded byte in the original.
 //!
 //! ```text
 //! k=a%2Fb%22c   percent ─▶ k=a/b"c        {"k":"a\"b"}   backslash ─▶ {"k":"a"b"}
 //! ```
 //!
-//! A value is looked for in what a text stands for, so that it does not matter which characters a writer has escaped, how
-//! and how often. What is no escape stands for itself.
+//! Values are searched for in the decoded text, so it does not matter which characters were escaped, how and how often.
+//! Bytes that are not part of an escape stand for themselves.
 
 use zeroize::Zeroizing;
 
-/// How often a text may be escaped for a URL, one within the other, and is still read.
+/// Most levels of nested URL escapes that are decoded.
 const PERCENT_LEVELS: usize = 2;
 
-/// How often a text may be a quoted text, one within the other, and is still read.
+/// Most levels of nested quoting that are decoded.
 const QUOTE_LEVELS: usize = 3;
 
-/// Bytes, and for each of them from where to where in the text it was written.
+/// Decoded bytes, and for each of them its range in the original text.
 pub(super) struct View {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     written: Vec<(u32, u32)>,
 }
 
 impl View {
-    /// The text as it stands.
+    /// Creates the view of the text without decoding.
     pub(super) fn of(text: &str) -> Self {
         let written = (0..text.len() as u32).map(|at| (at, at + 1)).collect();
         Self { bytes: Zeroizing::new(text.as_bytes().to_vec()), written }
     }
 
-    /// Where in the text these bytes were written.
+    /// Returns the range in the original text of these decoded bytes.
     pub(super) fn place(&self, begin: usize, end: usize) -> (usize, usize) {
         let begin_written = self.written.get(begin).map_or(0, |it| it.0);
         let end_written = end.checked_sub(1).and_then(|at| self.written.get(at)).map_or(begin_written, |it| it.1);
@@ -36,7 +36,7 @@ impl View {
     }
 
     fn with_room(bytes: usize) -> Self {
-        // Nothing grows, so that no copy of what is read stays in memory.
+        // The buffers never grow, so that no copy of the decoded text stays in memory.
         Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)), written: Vec::with_capacity(bytes) }
     }
 
@@ -45,7 +45,7 @@ impl View {
         self.written.extend(bytes.iter().map(|_| written));
     }
 
-    /// `%2F` for `/`; in a form also `+` for a blank. None where nothing reads otherwise.
+    /// Decodes `%2F` to `/`, and in a form also `+` to a blank. Returns `None` if there is nothing to decode.
     fn percent(&self, is_form: bool) -> Option<Self> {
         let starts_escape = |it: &u8| *it == b'%' || is_form && *it == b'+';
         if !self.bytes.iter().any(starts_escape) {
@@ -69,7 +69,9 @@ impl View {
         Some(read)
     }
 
-    /// `\n`, `\"`, `\\`, `\xfc`, `\u00fc`, `\u{fc}`: as in JSON and in the sources of programs. None where there is none.
+    /// Decodes `
+    /// `, `\"`, `\\`, `\xfc`, `\u00fc` and `\u{fc}`, as in JSON and in source code. Returns `None` if there is no
+    /// backslash.
     fn backslash(&self) -> Option<Self> {
         if !self.bytes.contains(&b'\\') {
             return None;
@@ -100,25 +102,25 @@ impl View {
         (self.written[at].0, self.written[at + length - 1].1)
     }
 
-    /// Whether the text ends before an escape that begins here could.
+    /// Returns whether the text ends within the length of an escape that begins here.
     fn is_cut(&self, at: usize, length: usize) -> bool {
         self.bytes.len() < at + length
     }
 }
 
-/// Whether a text may stand for another one.
+/// Returns whether a text may contain escapes.
 pub(super) fn has_escapes(text: &str) -> bool {
     text.bytes().any(|it| matches!(it, b'%' | b'+' | b'\\'))
 }
 
-/// All that a text may stand for, itself first.
+/// Returns all views of a text, the undecoded one first.
 pub(super) fn all(text: &str) -> Vec<View> {
     let mut views = vec![View::of(text)];
     let mut last = vec![0];
     for level in 0..PERCENT_LEVELS {
         let mut found = Vec::new();
         for from in last {
-            // A form is within nothing: its blanks are read at the first level.
+            // A form is never nested, so `+` is decoded at the first level only.
             for is_form in [false, true].into_iter().filter(|it| level == 0 || !it) {
                 if let Some(view) = views[from].percent(is_form) {
                     found.push(views.len());
@@ -139,13 +141,13 @@ pub(super) fn all(text: &str) -> Vec<View> {
     views
 }
 
-/// A text of a URL as it reads.
+/// Percent-decodes a part of a URL; returns `None` if there is nothing to decode or the result is not UTF-8.
 pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let read = View::of(text).percent(false)?;
     std::str::from_utf8(&read.bytes).ok().map(str::to_owned)
 }
 
-/// What an escape at the beginning of these bytes stands for, and its length.
+/// Decodes the escape at the beginning of these bytes; returns its character and its length.
 fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     let character = match *bytes.get(1)? {
         b'n' => '\n',
@@ -167,7 +169,7 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     Some((character, 2))
 }
 
-/// `\uXXXX`, or two of them for a character that takes two.
+/// Decodes `\uXXXX`, or two of them for a surrogate pair.
 fn unit(bytes: &[u8]) -> Option<(char, usize)> {
     let first = number(bytes, 2, 4)?;
     if let Some(character) = char::from_u32(first) {
@@ -178,7 +180,7 @@ fn unit(bytes: &[u8]) -> Option<(char, usize)> {
     Some((pair.ok()?, 12))
 }
 
-/// The number that so many hexadecimal digits make.
+/// Parses a number of `digits` hexadecimal digits.
 fn number(bytes: &[u8], from: usize, digits: usize) -> Option<u32> {
     let digits = bytes.get(from..from + digits).filter(|it| !it.is_empty())?;
     digits.iter().try_fold(0, |number, it| Some(number * 16 + (*it as char).to_digit(16)?))
@@ -202,7 +204,7 @@ mod tests {
         let json = r#"\"\\\/\n\u00fc\ud83d\ude00\xfc\u{1f600}\q"#;
         assert!(read(json).contains(&"\"\\/\nü😀ü😀\\q".to_owned()), "{:?}", read(json));
         assert!(read(r#"{\"a\":\"\\\"b\"}"#).contains(&"{\"a\":\"\"b\"}".to_owned()));
-        // What is cut within an escape ends before it.
+        // A text that was cut within an escape ends before that escape.
         assert!(read("ab%2").contains(&"ab".to_owned()) && read(r"ab\u00").contains(&"ab".to_owned()));
     }
 
@@ -214,7 +216,7 @@ mod tests {
                     for end in begin + 1..=view.bytes.len() {
                         let (first, last) = view.place(begin, end);
                         prop_assert!(first < last && last <= text.len());
-                        // Whole characters that were read were written as whole characters.
+                        // Whole decoded characters cover whole characters of the original.
                         if std::str::from_utf8(&view.bytes[begin..end]).is_ok() {
                             prop_assert!(text.is_char_boundary(first) && text.is_char_boundary(last), "{}", text);
                         }

@@ -97,9 +97,7 @@ async fn functions_without_secrets_can_run_without_the_key() {
     assert!(outcome_message(&client).await.contains("restore it"));
     let status = client.call(&StatusRequest {}).await.unwrap();
     assert!(status.secrets_unavailable.is_some_and(|it| it.contains("restore it")));
-    assert!(
-        daemon.cli(&["status"]).await.ok().contains("unavailable: secrets cannot be opened without the master key")
-    );
+    assert!(daemon.cli(&["status"]).await.ok().contains("unavailable: secrets cannot be decrypted: the master key"));
     let outcome = client.call(&secret(Some("plain"), None, &[("KEY", "hunter24")])).await.map_err(refused);
     assert!(is_refused(&outcome, ErrorCode::SecretUnavailable), "{outcome:?}");
     let outcome = client.call(&RotateMasterKeyRequest {}).await.map_err(refused);
