@@ -1,16 +1,16 @@
-//! Backups: a node's metadata and code in one file, taken while it works, and the way back.
+//! Backups: a node's metadata and code in one file, written while the node runs, and the restore of such a file.
 //!
 //! ```text
 //! take ──▶ snapshot of the database + links to the bundles it knows ──▶ write: tar.gz
-//! unpack ──▶ a folder ──▶ check: database whole, every bundle what was published ──▶ in place
+//! unpack ──▶ a folder ──▶ check: database intact, every bundle as published ──▶ in place
 //! ```
 //!
-//! A file is a gzipped tar: `levain-backup.json` first, then `levain.db`, `bundles/…` and `deployments/…` as they lie in
-//! a data directory. Logs, metrics and what can be made anew (bytecode, Bun) are not in it, and no key or token in
-//! clear: secrets are as sealed in it as they are in the database, and the master key is to be kept elsewhere.
+//! The file is a gzipped tar: `levain-backup.json` first, then `levain.db`, `bundles/…` and `deployments/…` as in a
+//! data directory. Logs, metrics and files that can be regenerated (bytecode, Bun) are left out. The file holds no key
+//! or token in clear text: secrets are sealed as in the database, and the master key must be kept elsewhere.
 //!
-//! **Invariants.** A backup is of one instant: every version of its database has its bundle, whatever is deployed or
-//! deleted meanwhile. A file that is cut off or changed is refused; nothing of it is put in place.
+//! **Invariants.** A backup shows one instant: every version in its database has its bundle, whatever is deployed or
+//! deleted meanwhile. A truncated or changed file is refused, and nothing from it is put in place.
 
 mod read;
 mod write;
@@ -21,35 +21,35 @@ pub use write::{Prepared, TakeError, prepare};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The form of the file that this program writes, and the only one it reads.
+/// Format of the file that this program writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
 
-/// What tells of a backup, in its first entry.
+/// Name of the first entry, which describes the backup.
 const ABOUT: &str = "levain-backup.json";
 
-/// The database.
+/// Name of the database.
 const DATABASE: &str = "levain.db";
 
-/// Where SQLite keeps what is not in the database yet.
+/// Write-ahead log of the database.
 const DATABASE_LOG: &str = "levain.db-wal";
 
-/// The code.
+/// Folder of the bundles.
 const BUNDLES: &str = "bundles";
 
-/// The manifests of deployments.
+/// Folder of the manifests that deployments leave.
 const MANIFESTS: &str = "deployments";
 
-/// What a backup says of itself.
+/// Description of a backup, in its first entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
-    /// The form of the file.
+    /// Format of the file.
     pub format: u32,
-    /// The Levain that wrote it.
+    /// Version of Levain that wrote it.
     pub levain: String,
-    /// The instant that it shows.
+    /// Instant of the node's state in the backup.
     pub created_at: Timestamp,
-    /// Functions that are not deleted.
+    /// Number of functions, without deleted ones.
     pub functions: u32,
-    /// Versions, those of deleted functions too.
+    /// Number of versions, including those of deleted functions.
     pub versions: u32,
 }

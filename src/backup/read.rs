@@ -1,4 +1,4 @@
-//! Reading a backup back, which may be damaged or somebody else's: only what a backup has is taken from it.
+//! Reads a backup, which may be damaged or hostile: only entries that belong in a backup are unpacked.
 
 use super::{ABOUT, About, BUNDLES, DATABASE, DATABASE_LOG, FORMAT, MANIFESTS};
 use crate::{
@@ -17,59 +17,59 @@ use std::{
 };
 use tar::{Archive, Entry, EntryType};
 
-/// What the first entry may have.
+/// Limit on the first entry, in bytes.
 const ABOUT_BYTES_MAX: u64 = 64 * 1024;
 
-/// What was found whole.
+/// Result of a successful check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// Functions that are not deleted.
+    /// Number of functions, without deleted ones.
     pub functions: u32,
-    /// Versions, each with its bundle as it was published.
+    /// Number of versions, each with its bundle as it was published.
     pub versions: u32,
-    /// What its secrets are sealed with; absent where it has none.
+    /// Id of the key that its secrets are sealed with; `None` without secrets.
     pub key_id: Option<KeyId>,
 }
 
-/// A file that is not restored.
+/// Reason why a file cannot be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// It does not begin as a backup does.
-    #[error("this is no backup of Levain: {0}")]
+    /// The file does not begin like a backup.
+    #[error("not a Levain backup: {0}")]
     NoBackup(String),
-    /// It is of another form.
+    /// The backup has another format.
     #[error("the backup has format {found}, and this Levain reads format {FORMAT}: restore it with Levain {levain}")]
     Format {
-        /// Its format.
+        /// Format of the backup.
         found: u32,
-        /// Who wrote it.
+        /// Version of Levain that wrote it.
         levain: String,
     },
-    /// It ends too early, or was changed.
-    #[error("the backup is cut off or damaged: {0}")]
+    /// The file is truncated, or was changed.
+    #[error("the backup is truncated or damaged: {0}")]
     Damaged(io::Error),
-    /// Something in it belongs to no backup.
-    #[error("the backup has an entry `{0}`, which no backup has")]
+    /// The archive has an entry that does not belong in a backup.
+    #[error("the backup has the entry `{0}`, which does not belong in a backup")]
     Entry(String),
-    /// A file of it cannot be beside another one.
-    #[error("the backup has an entry `{0}`, and one in its place exists already")]
+    /// The archive has an entry whose path another entry occupies.
+    #[error("the backup has the entry `{0}`, whose path another entry occupies")]
     Twice(String),
-    /// It is read whole, and something is missing.
-    #[error("the backup lacks {0}")]
+    /// The archive is complete, but something is missing from it.
+    #[error("the backup is incomplete: {0}")]
     Lacks(String),
-    /// What was unpacked cannot be written.
-    #[error("cannot write what the backup has: {0}")]
+    /// The unpacked files cannot be written.
+    #[error("cannot write the files of the backup: {0}")]
     Write(#[source] io::Error),
-    /// The database in it.
+    /// The database in the backup cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A bundle in it.
+    /// A bundle in the backup cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
 }
 
 impl RestoreError {
-    /// Whether it is no fault of the file: this machine could not take what is in it.
+    /// Returns whether the fault is with this machine's disk, not with the file.
     #[must_use]
     pub fn is_of_the_disk(&self) -> bool {
         let is_of_the_disk = |cause: &rusqlite::Error| {
@@ -92,7 +92,8 @@ impl RestoreError {
     }
 }
 
-/// Unpacks a backup into a folder, which must be empty and nobody else's. Blocks on the disk and on `input`.
+/// Unpacks a backup into a folder, which must be empty and which no other process may use. Blocks on the disk and on
+/// `input`.
 pub fn unpack(input: impl Read, folder: &Path) -> Result<About, RestoreError> {
     let mut archive = Archive::new(GzDecoder::new(BufReader::new(input)));
     let mut about = None;
@@ -114,25 +115,25 @@ pub fn unpack(input: impl Read, folder: &Path) -> Result<About, RestoreError> {
     end(archive.into_inner())?;
     let about = about.ok_or_else(|| RestoreError::NoBackup("it is empty".into()))?;
     if !folder.join(DATABASE).is_file() {
-        return Err(RestoreError::Lacks("its database".into()));
+        return Err(RestoreError::Lacks("it has no database".into()));
     }
     Ok(about)
 }
 
-/// Sees that nothing follows: only zeros, which fill the last block of an archive, the check sum of all before it, and
-/// the end of the file.
+/// Checks the end of the file: only zeros, which pad the last block of an archive, then the checksum, and nothing after
+/// it.
 fn end(mut rest: GzDecoder<impl BufRead>) -> Result<(), RestoreError> {
     let mut buffer = [0; 8 * 1024];
     loop {
         match rest.read(&mut buffer).map_err(RestoreError::Damaged)? {
             0 => break,
             length if buffer[..length].iter().all(|it| *it == 0) => {}
-            _ => return Err(RestoreError::Damaged(io::Error::other("something stands after its end"))),
+            _ => return Err(RestoreError::Damaged(io::Error::other("there are bytes after its end"))),
         }
     }
     match rest.into_inner().fill_buf().map_err(RestoreError::Damaged)? {
         [] => Ok(()),
-        _ => Err(RestoreError::Damaged(io::Error::other("something stands after its end"))),
+        _ => Err(RestoreError::Damaged(io::Error::other("there are bytes after its end"))),
     }
 }
 
@@ -142,7 +143,7 @@ fn read_about(path: &str, entry: &mut Entry<'_, impl Read>) -> Result<About, Res
     }
     let mut text = Vec::new();
     entry.take(ABOUT_BYTES_MAX).read_to_end(&mut text).map_err(RestoreError::Damaged)?;
-    // Others than this one may say more.
+    // Other formats may have other fields, so the format is read first.
     let said: serde_json::Value = serde_json::from_slice(&text).map_err(|it| RestoreError::NoBackup(it.to_string()))?;
     match said["format"].as_u64() {
         Some(format) if format != u64::from(FORMAT) => Err(RestoreError::Format {
@@ -153,7 +154,7 @@ fn read_about(path: &str, entry: &mut Entry<'_, impl Read>) -> Result<About, Res
     }
 }
 
-/// Whether an entry is one that a backup has.
+/// Returns whether an entry belongs in a backup.
 fn belongs(path: &str) -> bool {
     let mut parts = path.splitn(4, '/');
     match [parts.next(), parts.next(), parts.next(), parts.next()] {
@@ -183,7 +184,7 @@ fn write(entry: &mut Entry<'_, impl Read>, name: &str, folder: &Path) -> Result<
     }
 }
 
-/// What cannot be read is the backup's fault, what cannot be written is not.
+/// Copies an entry to a file. A failed read is a fault of the backup; a failed write is not.
 fn copy(entry: &mut impl Read, file: &mut File) -> Result<u64, RestoreError> {
     let (mut buffer, mut written) = (vec![0; 64 * 1024], 0);
     loop {
@@ -197,8 +198,8 @@ fn copy(entry: &mut impl Read, file: &mut File) -> Result<u64, RestoreError> {
     }
 }
 
-/// Sees that what was unpacked into a folder is whole, brings its database up to date and makes its bundles what a daemon
-/// leaves. Blocks on the disk.
+/// Checks that an unpacked backup is complete, migrates its database, and seals its bundles as a daemon does. Blocks on
+/// the disk.
 pub fn check(folder: &Path, about: &About) -> Result<Checked, RestoreError> {
     let store = Store::open(&folder.join(DATABASE))?;
     let bundles = BundleStore::open(&folder.join(BUNDLES))?;
@@ -210,16 +211,17 @@ pub fn check(folder: &Path, about: &About) -> Result<Checked, RestoreError> {
         }
     }
     if versions != about.versions {
-        let message = format!("what it tells of: {} versions, and {versions} are there", about.versions);
+        let message = format!("it should have {} versions, and has {versions}", about.versions);
         return Err(RestoreError::Lacks(message));
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder.join(MANIFESTS)).map_err(RestoreError::Write)?;
     fs::File::open(folder).and_then(|it| it.sync_all()).map_err(RestoreError::Write)?;
     let (functions, key_id) = (store.functions()?.len() as u32, store.variables()?.master_key_id);
     drop(store);
-    // Closed, a database is one file. What could not be written into it lies beside it, and would not be put in place.
+    // A closed database is one file. If its log is still there, changes are missing from the database, and the log
+    // would not be put in place.
     if folder.join(DATABASE_LOG).exists() {
-        return Err(RestoreError::Write(io::Error::other("its database could not be brought up to date")));
+        return Err(RestoreError::Write(io::Error::other("the database could not be migrated")));
     }
     Ok(Checked { functions, versions, key_id })
 }

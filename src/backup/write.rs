@@ -1,4 +1,4 @@
-//! Taking a backup of a node that works.
+//! Writes a backup of a running node.
 
 use super::{ABOUT, About, BUNDLES, DATABASE, FORMAT, MANIFESTS};
 use crate::{
@@ -15,14 +15,14 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A backup that is put together and still to be written.
+/// A prepared backup, which is not written yet.
 #[derive(Debug)]
 pub struct Prepared {
     folder: TempDir,
     about: About,
 }
 
-/// Why there is none.
+/// Reason why a backup cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeError {
     /// The database cannot be copied.
@@ -36,8 +36,8 @@ pub enum TakeError {
     Io(#[from] io::Error),
 }
 
-/// Takes the instant: a copy of the database, and links to every bundle that it knows, in an empty folder on the same
-/// file system. Deletions of bundles wait meanwhile. Blocks on the disk.
+/// Captures one instant: a copy of the database, and links to every bundle that it refers to, in an empty folder on the
+/// same file system. Deletions of bundles wait meanwhile. Blocks on the disk.
 pub fn prepare(store: &Store, bundles: &BundleStore, manifests: &Path, folder: TempDir) -> Result<Prepared, TakeError> {
     let created_at = Timestamp::now();
     let copy = folder.path().join(DATABASE);
@@ -65,12 +65,12 @@ pub fn prepare(store: &Store, bundles: &BundleStore, manifests: &Path, folder: T
     Ok(Prepared { folder, about })
 }
 
-/// They change nothing when they are gone, so one that goes meanwhile is not in the backup.
+/// Links the manifests. A manifest that is deleted meanwhile is left out, because a node works without it.
 fn link_manifests(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let name = entry?.file_name();
-        // One that is just being written.
+        // A hidden name is a manifest that is still being written.
         if name.as_encoded_bytes().starts_with(b".") {
             continue;
         }
@@ -83,13 +83,13 @@ fn link_manifests(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 impl Prepared {
-    /// What it says of itself.
+    /// Returns the description of the backup.
     #[must_use]
     pub fn about(&self) -> &About {
         &self.about
     }
 
-    /// Writes the file. Blocks on the disk and on `output`.
+    /// Writes the file to `output`. Blocks on the disk and on `output`.
     pub fn write<W: Write>(&self, output: W) -> io::Result<W> {
         let mut archive = tar::Builder::new(GzEncoder::new(output, Compression::fast()));
         let about = serde_json::to_vec_pretty(&self.about)?;
@@ -115,7 +115,7 @@ fn header(size: u64, changed: u64) -> tar::Header {
     header
 }
 
-/// Paths of all files below `root`, relative to it, `prefix` being the folder's own.
+/// Returns the paths of all files below `root/prefix`, relative to `root`.
 fn files(root: &Path, prefix: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(root.join(prefix))? {

@@ -285,8 +285,8 @@ async fn what_is_damaged_or_no_backup_is_refused_and_leaves_nothing() {
     }
     let mut garbage = good.clone();
     garbage[..200].fill(b'x');
-    assert!(refused("garbage", &garbage).contains("no backup"));
-    assert!(refused("nothing", b"").contains("no backup"));
+    assert!(refused("garbage", &garbage).contains("not a Levain backup"));
+    assert!(refused("nothing", b"").contains("not a Levain backup"));
     for more in [b"x".as_slice(), &[0; 512], &good] {
         assert!(refused("something after its end", &[&good, more].concat()).contains("after its end"));
     }
@@ -314,19 +314,23 @@ async fn what_is_damaged_or_no_backup_is_refused_and_leaves_nothing() {
             with(&|it| drop(it.insert(ABOUT.into(), br#"{"format":9,"levain":"9.0"}"#.to_vec()))),
             "9.0",
         ),
-        ("no description", with(&|it| drop(it.insert(ABOUT.into(), b"{}".to_vec()))), "no backup"),
+        ("no description", with(&|it| drop(it.insert(ABOUT.into(), b"{}".to_vec()))), "not a Levain backup"),
         ("no database", with(&|it| drop(it.remove("levain.db"))), "database"),
         ("a database of something else", with(&|it| drop(it.insert("levain.db".into(), vec![7; 9000]))), "database"),
         ("a bundle missing", with(&|it| drop(it.remove(bundle))), "missing"),
         ("a bundle changed", with(&|it| it.get_mut(bundle).unwrap().push(b' ')), "changed"),
         ("a file more in a bundle", with(&|it| drop(it.insert(format!("{bundle}.js"), vec![1]))), "changed"),
-        ("a path that leads out", with(&|it| drop(it.insert("bundles/../../x".into(), vec![1]))), "no backup has"),
-        ("an absolute path", with(&|it| drop(it.insert("/etc/x".into(), vec![1]))), "no backup has"),
-        ("a key", with(&|it| drop(it.insert("master.key".into(), vec![1]))), "no backup has"),
+        (
+            "a path that leads out",
+            with(&|it| drop(it.insert("bundles/../../x".into(), vec![1]))),
+            "does not belong in a backup",
+        ),
+        ("an absolute path", with(&|it| drop(it.insert("/etc/x".into(), vec![1]))), "does not belong in a backup"),
+        ("a key", with(&|it| drop(it.insert("master.key".into(), vec![1]))), "does not belong in a backup"),
         (
             "a link",
             packed([(ABOUT, there[ABOUT].as_slice(), regular), ("levain.db", b"", tar::EntryType::Symlink)]),
-            "no backup has",
+            "does not belong in a backup",
         ),
         (
             "an entry twice",
@@ -335,7 +339,7 @@ async fn what_is_damaged_or_no_backup_is_refused_and_leaves_nothing() {
                 ("levain.db", b"1", regular),
                 ("levain.db", b"2", regular),
             ]),
-            "exists",
+            "another entry occupies",
         ),
     ];
     for (what, bytes, part) in cases {
