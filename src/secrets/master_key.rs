@@ -303,8 +303,8 @@ fn read_file(path: &Path, forbidden: u32) -> Result<Option<MasterKey>, SecretErr
             _ => ("users other than its owner may read or write it", 600),
         };
         let what = format!(
-            "{who} (mode {mode:04o}): whoever has read it can open every secret; \
-             `chmod {allowed} {shown}`, and rotate the key and the secrets if somebody may have"
+            "{who} (mode {mode:04o}): anyone who has read it can decrypt every secret; \
+             run `chmod {allowed} {shown}`, and rotate the key and the secrets if somebody may have read it"
         );
         return Err(unreadable(what));
     }
