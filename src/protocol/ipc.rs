@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_payload_is_said_without_what_stood_there() {
-        let said = |payload: &[u8]| Request::decode(0x2D, payload).expect_err("it is no request").message;
+        let said = |payload: &[u8]| Request::decode(0x2D, payload).expect_err("the request is invalid").message;
         let cases = [
             (json!({"key": "N", "value": 123_456_789}), "payload: `value`: invalid type: integer, expected a string"),
             (json!({"value": [1.5]}), "payload: `value`: invalid type: sequence, expected a string"),

@@ -373,7 +373,7 @@ mod tests {
         assert!(error.contains("chmod 600"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
         fs::write(&path, "hunter22").expect("a file");
-        let error = source.read(None).expect_err("it is no key").to_string();
+        let error = source.read(None).expect_err("the text is not a key").to_string();
         assert!(error.contains("64 hexadecimal digits") && !error.contains("hunter"), "{error}");
     }
 
@@ -453,7 +453,7 @@ mod tests {
     fn what_is_in_the_place_of_a_key_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join(MASTER_KEY_FILE)).expect("a folder");
-        let error = KeySource::Own(folder.path().to_owned()).read(None).expect_err("it is none").to_string();
+        let error = KeySource::Own(folder.path().to_owned()).read(None).expect_err("a folder is not a key").to_string();
         assert!(error.contains("it is a folder") && !error.contains("chmod"), "{error}");
         let path = folder.path().join("given");
         write_file(&path, &MasterKey::generate().expect("bytes")).expect("a file");
