@@ -1,8 +1,9 @@
-//! What waits for clients that do not read, all connections together.
+//! Unread answers of all connections, and the limit on their sum.
 //!
-//! A connection's own bound lets one client have a few large answers under way; a thousand such clients would have the
-//! daemon hold a thousand times that. So there is a bound for all of them, and whoever has read nothing for the longest
-//! time pays for what goes beyond it: a client that reads, however slowly, comes after those that do not.
+//! A connection's own limit lets one client keep a few large answers waiting; a thousand such clients would make the
+//! daemon hold a thousand times as much. So there is a limit for all of them together. When it is exceeded, the client
+//! that has read nothing for the longest time is cut off: a client that reads, however slowly, comes after those that
+//! do not.
 
 use parking_lot::Mutex;
 use std::{
@@ -31,12 +32,12 @@ struct Held {
 #[derive(Debug)]
 struct Backlog {
     bytes: usize,
-    /// When the client has last read something, or else when the backlog began.
+    /// Time at which the client last read something, or at which the backlog began.
     since: Instant,
     cut_off: CancellationToken,
 }
 
-/// A connection's part of them, which ends with this value.
+/// A connection's share of the backlogs; dropping it gives the bytes back.
 #[derive(Debug)]
 pub(super) struct Share {
     all: Arc<Backlogs>,
@@ -51,8 +52,8 @@ impl Share {
         Self { all, id, bytes: 0, cut_off: CancellationToken::new() }
     }
 
-    /// Says how much waits for the client now. When that makes more than `bytes_max` for all clients together, one of
-    /// them is cut off.
+    /// Sets the number of bytes that wait for this client. If the sum over all clients exceeds `bytes_max`, one of them
+    /// is cut off.
     pub(super) fn set(&mut self, bytes: usize, bytes_max: usize) {
         if bytes == self.bytes || self.cut_off.is_cancelled() {
             return;
@@ -76,12 +77,12 @@ impl Share {
         }
     }
 
-    /// Whether something waits that counts.
+    /// Whether the connection has a backlog that counts.
     pub(super) fn is_held(&self) -> bool {
         self.bytes > 0
     }
 
-    /// Resolves when the client is to be cut off.
+    /// Resolves when the client must be cut off.
     pub(super) async fn cut_off(&self) {
         self.cut_off.cancelled().await;
     }
@@ -106,14 +107,14 @@ mod tests {
         reading.set(49, 100);
         late.set(11, 100);
         let are_cut_off = |shares: [&Share; 3]| shares.map(|it| it.cut_off.is_cancelled());
-        assert_eq!(are_cut_off([&reading, &idle, &late]), [false; 3], "it is just enough for all");
+        assert_eq!(are_cut_off([&reading, &idle, &late]), [false; 3], "the sum is exactly at the limit");
         late.set(12, 100);
         assert_eq!(are_cut_off([&reading, &idle, &late]), [false, true, false]);
         assert_eq!(all.held.lock().bytes, 61);
         late.set(52, 100);
         assert_eq!(are_cut_off([&reading, &idle, &late]), [true, true, false]);
         late.set(101, 100);
-        assert!(late.cut_off.is_cancelled(), "one alone may have no more than all");
+        assert!(late.cut_off.is_cancelled(), "the limit holds for a single client too");
         drop((reading, idle, late));
         let held = all.held.lock();
         assert_eq!((held.bytes, held.of.len()), (0, 0));

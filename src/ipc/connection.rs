@@ -1,10 +1,11 @@
 //! One connection: frames in, commands side by side, frames out.
 //!
-//! All requests of a connection run in its one task, polled next to its reads and writes: an invocation is handed to
-//! nobody, and its wake-ups are those of its worker's socket. Answers go out in the order in which they are ready.
+//! The requests of a connection run in its one task, polled next to its reads and writes. An invocation is thus handed
+//! to no other task, and is woken only by its worker's socket. Answers are sent in the order in which they are ready.
 //!
-//! A client that sends faster than it is served is not read from; a client that does not read its answers slows down
-//! the streams it has asked for, and is cut off when too much is waiting for it, or for all clients together.
+//! The connection stops reading from a client that sends faster than it is served. A client that does not read its
+//! answers slows down the streams that it has requested, and is cut off when too much waits for it or for all clients
+//! together.
 
 use super::{backlog::Share, outbox::Outbox};
 use crate::{
@@ -36,19 +37,19 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-/// Bytes waiting to be written above which streams have to wait.
+/// Unsent bytes above which streams must wait.
 const BACKLOG_SOFT_BYTES: usize = 256 * 1024;
 
-/// Bytes waiting to be written, in frames of the greatest size, above which the client is cut off.
+/// Unsent bytes, in frames of the largest size, above which the client is cut off.
 const BACKLOG_FRAMES_MAX: usize = 4;
 
-/// An invocation with a larger payload is dealt with on the main runtime.
+/// Largest payload of an invocation that runs on the lane; larger ones run on the main runtime.
 const PAYLOAD_HERE_BYTES_MAX: usize = 256 * 1024;
 
-/// Parts of streamed answers on their way from a command to the connection.
+/// Parts of streamed answers in the channel from commands to the connection.
 const PARTIALS_MAX: usize = 8;
 
-/// The read buffer a connection begins with; one that has grown beyond the second number is not kept.
+/// Initial size of the read buffer; a buffer that has grown beyond the second number is replaced.
 const BUFFER_BYTES: usize = 8 * 1024;
 const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 
@@ -56,25 +57,25 @@ const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 pub(super) struct Connection {
     context: Arc<Context>,
     caller: Caller,
-    /// Runs what is not an invocation.
+    /// Runtime for everything but invocations.
     main: Handle,
-    /// The configuration at the time the connection was made.
+    /// The configuration when the connection was made.
     config: Arc<Config>,
     incoming: BytesMut,
     outgoing: Outbox,
-    /// What waits for the client, once it is much.
+    /// Unsent bytes of this client, counted from the soft limit on.
     backlog: Share,
-    /// Ids whose final answer is still to come.
+    /// Ids of requests whose final answer is still to come.
     open: HashSet<u64>,
-    /// What cancels those of them that are no invocations.
+    /// Cancellation of these requests, except invocations.
     cancels: HashMap<u64, CancellationToken>,
-    /// When the frame that is half here must be complete.
+    /// Deadline for completing a partly received frame.
     frame_deadline: Option<Instant>,
-    /// Nothing more is read: the peer has closed its side, broken the protocol, or the daemon stops.
+    /// Set when reading has ended: the peer has closed its side or broken the protocol, or the daemon stops.
     done_reading: bool,
 }
 
-/// A frame for the client, not encoded yet.
+/// An answer that is not encoded yet.
 struct Outgoing {
     request_id: u64,
     status: u8,
@@ -99,7 +100,7 @@ impl Connection {
         }
     }
 
-    /// Serves the connection to its end. Requests that run when the client leaves are cancelled.
+    /// Serves the connection to its end. When the client leaves, its running requests are cancelled.
     pub(super) async fn run(mut self, socket: Socket) -> io::Result<()> {
         let mut writer = &socket;
         let (partials, mut parts) = mpsc::channel::<Part>(PARTIALS_MAX);
@@ -121,7 +122,7 @@ impl Connection {
                 biased;
                 written = self.outgoing.write(&mut writer), if !self.outgoing.is_empty() => written?,
                 Some(answer) = running.next(), if !running.is_empty() => {
-                    // What a command has sent as parts precedes its end.
+                    // Parts that a command has sent precede its final answer.
                     while let Ok(part) = parts.try_recv() {
                         self.enqueue_part(part);
                     }
@@ -131,8 +132,8 @@ impl Connection {
                 read = read(&socket, &mut self.incoming), if may_read => {
                     if read? == 0 {
                         self.done_reading = true;
-                        // Nobody waits for the answers any more: what runs is cancelled by dropping it. A client that
-                        // has closed only its own side still does.
+                        // If the client is gone, dropping the running requests cancels them. A client that has closed
+                        // only its sending side still waits for its answers.
                         if socket.is_peer_gone()? && !running.is_empty() {
                             return Err(io::ErrorKind::UnexpectedEof.into());
                         }
@@ -140,7 +141,7 @@ impl Connection {
                 }
                 () = self.backlog.cut_off(), if self.backlog.is_held() => {
                     let waiting = self.outgoing.len();
-                    tracing::warn!(waiting, "a client that does not read is cut off: too much waits for all");
+                    tracing::warn!(waiting, "a client that does not read is cut off: too many bytes wait for all clients together");
                     return Err(io::Error::other("clients do not read their answers"));
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.on_frame_timeout(),
@@ -149,14 +150,14 @@ impl Connection {
         }
     }
 
-    /// What is below the soft limit is bounded by the number of connections.
+    /// Reports the backlog. Bytes below the soft limit are not counted, as the number of connections bounds them.
     fn note_backlog(&mut self) {
         let waiting = self.outgoing.len();
         let counted = if waiting > BACKLOG_SOFT_BYTES { waiting } else { 0 };
         self.backlog.set(counted, self.config.limits.backlog_bytes_max as usize);
     }
 
-    /// Takes the next whole frame off the buffer.
+    /// Takes the next complete frame from the buffer.
     fn next_frame(&mut self) -> Option<Frame> {
         if self.done_reading || self.open.len() >= self.config.limits.requests_per_connection_max as usize {
             return None;
@@ -165,7 +166,7 @@ impl Connection {
             Ok(Some(frame)) => {
                 self.frame_deadline = None;
                 if frame.payload.len() > BUFFER_KEPT_BYTES {
-                    // What is left would keep the memory of the whole frame.
+                    // The remaining bytes would keep the memory of the whole frame alive.
                     self.incoming = BytesMut::from(&self.incoming[..]);
                 }
                 Some(frame)
@@ -197,18 +198,18 @@ impl Connection {
         self.refuse(
             0,
             Encoding::Json,
-            &Error::invalid(format!("a frame was begun and not completed within {limit} ms")),
+            &Error::invalid(format!("a frame was not completed within {limit} ms of its first byte")),
         );
         self.done_reading = true;
     }
 
-    /// Starts a request, or answers at once what cannot be one.
+    /// Starts a request, or answers an invalid one at once.
     fn begin(&mut self, frame: Frame, partials: &mpsc::Sender<Part>) -> Option<impl Future<Output = Outgoing> + use<>> {
         let Frame { request_id, tag, payload } = frame;
         let encoding = Encoding::of(&payload);
         if self.open.contains(&request_id) {
             let message =
-                format!("request id {request_id} is in use on this connection: wait for its answer, or use another");
+                format!("request id {request_id} is in use on this connection: wait for its answer, or use another id");
             self.refuse(request_id, encoding, &Error::invalid(message));
             return None;
         }
@@ -225,7 +226,7 @@ impl Connection {
             partials = partials.cancelled_by(cancel);
         }
         let payload_bytes_max = (self.config.limits.frame_bytes_max as usize).saturating_sub(COUNTED_HEADER_BYTES);
-        // Other connections of the lane must not wait for a large payload to be read through, nor for what may block.
+        // Other connections on the lane must not wait while a large payload is read, nor for a command that may block.
         let here = tag == InvokeRequest::COMMAND && payload.len() <= PAYLOAD_HERE_BYTES_MAX;
         let main = (!here).then(|| self.main.clone());
         Some(async move {
@@ -238,7 +239,7 @@ impl Connection {
                     _ => Ok(answer),
                 }
             };
-            // One command that panics must not take its neighbours on the connection with it.
+            // A panicking command must not end the other requests on the connection.
             let outcome = match main {
                 None => AssertUnwindSafe(command).catch_unwind().await.ok(),
                 Some(main) => AbortOnDropHandle::new(main.spawn(command)).await.ok(),
@@ -253,7 +254,7 @@ impl Connection {
         })
     }
 
-    /// Cancels another request of this connection, which gets its own answer.
+    /// Cancels another request of this connection. That request still gets its own answer.
     fn cancel(&mut self, request_id: u64, encoding: Encoding, payload: &[u8]) {
         let answer = encoding.read::<CancelRequest>(payload).and_then(|request| {
             let found = self.cancels.get(&request.request_id).inspect(|it| it.cancel()).is_some();

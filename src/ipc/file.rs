@@ -1,4 +1,4 @@
-//! The socket's file: bound, looked after while the daemon runs, and removed by the daemon that made it.
+//! The socket's file: created at the start, watched while the daemon runs, and removed by the daemon that made it.
 
 use super::BindError;
 use crate::{
@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file that a listener was bound to. Dropping it removes the file, unless another has its name.
+/// File that a listener is bound to. Dropping it removes the file, unless another file has taken its name.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Binds the socket in place of one that nobody answers on. `shared` opens the file to all users.
+    /// Binds the socket, and replaces a socket file on which no process answers. `shared` opens the file to all users.
     pub(super) async fn bind(path: &Path, shared: bool) -> Result<(Listener, Self), BindError> {
         let path = path.to_owned();
         let fail = |source: io::Error| match source.kind() {
@@ -46,7 +46,7 @@ impl SocketFile {
         let listener = options.create_tokio().map_err(fail)?;
         let file = Self { id: FileId::at(&path), path: path.clone(), shared };
         if shared {
-            // Not when it is made, from which the daemon's umask takes.
+            // Set afterwards, because the daemon's umask would restrict the mode at creation.
             fs::set_permissions(&path, Permissions::from_mode(0o666)).map_err(fail)?;
         }
         Ok((listener, file))
@@ -61,7 +61,7 @@ impl SocketFile {
         &self.path
     }
 
-    /// Whether clients that connect to the path come here.
+    /// Whether the path still leads to this listener's socket.
     pub(super) fn is_in_place(&self) -> bool {
         self.id.is_some() && self.id == FileId::at(&self.path)
     }
@@ -70,13 +70,13 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_in_place() {
-            // It could be gone by now, which is as well.
+            // An error means that the file is gone already.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Removes a socket file that nobody answers on.
+/// Removes a socket file on which no process answers.
 async fn remove_stale(path: &Path, short: &ShortPath) -> Result<(), BindError> {
     let fail = |source| BindError::Io { path: path.to_owned(), source };
     match fs::symlink_metadata(path) {

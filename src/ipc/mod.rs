@@ -1,8 +1,8 @@
-//! The command socket: its file, who may connect, and a task for each connection.
+//! The command socket: its file, the check of its peers, and a task for each connection.
 //!
-//! **Invariants.** A socket file is removed only when nobody answers on it, or by the daemon that made it. A peer is let
-//! in by its kernel-checked user id, never by what it says, and never if it is a function. Everything a peer can make
-//! the daemon hold is bounded.
+//! **Invariants.** A socket file is removed only if no process answers on it, or by the daemon that made it. A peer is
+//! admitted by its kernel-checked user id, never by what it claims, and never if it is a function. Everything that a
+//! peer can make the daemon hold is bounded.
 
 mod backlog;
 mod connection;
@@ -42,68 +42,69 @@ use std::{
 };
 use tokio::{io::AsyncWriteExt, runtime::Handle, sync::Semaphore, task::JoinSet};
 
-/// How long a refused peer may take to read why.
+/// Time that a refused peer gets to read the reason.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long to wait before accepting again when the system is out of something.
+/// Pause before the next accept after the system has run out of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the daemon looks whether the socket file is still there. A look is one system call.
+/// Interval at which the daemon checks that the socket file exists. A check is one system call.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why there is no command socket.
+/// Why the command socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The name of the file alone does not fit into a socket address.
+    /// The file's name alone is longer than a socket address allows.
     #[error(
         "the name of the socket {} is too long, as a socket's address has {SOCKET_PATH_BYTES_MAX} bytes: set daemon.socket \
          to a path with a shorter name",
         .0.display()
     )]
     TooLong(PathBuf),
-    /// Somebody answers on it.
+    /// A daemon answers on the socket.
     #[error("a daemon answers on {} already: stop it, or give this one another data directory or socket", .0.display())]
     Live(PathBuf),
-    /// It is something else.
+    /// The path exists and is not a socket.
     #[error("{} exists and is not a socket: remove it, or set daemon.socket to another path", .0.display())]
     NotASocket(PathBuf),
-    /// The system refuses.
+    /// A system call failed.
     #[error("cannot listen on {}: {source}", path.display())]
     Io {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// A socket that is bound; connections wait until [`Server::run`].
+/// A bound socket; connections wait until [`Server::run`].
 #[derive(Debug)]
 pub struct Server {
     listener: Listener,
-    /// The one before, whose file was removed. Connections that were made by that file still wait to be accepted here,
-    /// until the next look at the file.
+    /// Previous listener, whose file was removed. Connections made through that file still wait to be accepted here,
+    /// until the next check of the file.
     retired: Option<Listener>,
     file: SocketFile,
     lanes: Arc<Lanes>,
 }
 
 impl Server {
-    /// Binds the socket; connections will run on these lanes. `shared` opens the file to all users, for a daemon that
-    /// checks its peers by an allow-list.
+    /// Binds the socket; its connections run on these lanes. `shared` opens the file to all users, for a daemon that
+    /// checks its peers against an allow-list.
     pub async fn bind(path: &Path, shared: bool, lanes: Arc<Lanes>) -> Result<Self, BindError> {
         let (listener, file) = SocketFile::bind(path, shared).await?;
         Ok(Self { listener, retired: None, file, lanes })
     }
 
-    /// Where it listens.
+    /// Path of the socket.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Serves connections until the daemon stops, then lets those there are finish what they run. The socket file goes
-    /// at once. Dropping the future ends all connections. A file that is removed meanwhile is made anew.
+    /// Serves connections until the daemon stops, then lets existing ones finish their requests. The socket file is
+    /// removed at once. Dropping the future ends all connections. If the file is removed meanwhile, it is created
+    /// again.
     pub async fn run(mut self, context: Arc<Context>) {
         let stop = context.stopping.clone();
         let mut connections = JoinSet::new();
@@ -123,7 +124,7 @@ impl Server {
             };
             match accepted {
                 Ok(stream) => {
-                    // Its sockets belong to the runtime that watches them: from here on the lane's.
+                    // Detached from this runtime, because the lane's runtime must watch it from here on.
                     let Stream::UdSocket(stream) = stream;
                     match tokio::net::UnixStream::from(stream).into_std() {
                         Ok(stream) => {
@@ -153,8 +154,8 @@ impl Server {
         }
     }
 
-    /// Binds the socket again if its file is gone. Whether it is gone for good so far; `is_lost` if it was before, for
-    /// that is said once.
+    /// Binds the socket again if its file is gone. Returns whether the file is lost, that is, gone and not replaced;
+    /// `is_lost` is the previous result, so that the loss is reported once.
     async fn look_after_file(&mut self, is_lost: bool) -> bool {
         self.retired = None;
         if self.file.is_in_place() {
@@ -197,11 +198,11 @@ async fn serve(stream: UnixStream, context: Arc<Context>, room: Arc<Semaphore>, 
     }
 }
 
-/// Lets in the daemon's own user, root, and whom the configuration names; workers under no user.
+/// Admits the daemon's own user, root, and the users and groups in the configuration; refuses workers under any user.
 fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
     let refusal = |message: String| Error::new(ErrorCode::Forbidden, message);
     let peer = getsockopt(socket, PeerCredentials);
-    let peer = peer.map_err(|error| refusal(format!("the system does not say who you are: {error}")))?;
+    let peer = peer.map_err(|error| refusal(format!("cannot determine the user of this connection: {error}")))?;
     let (uid, gid) = (peer.uid(), peer.gid());
     let config = context.config.load();
     let own = nix::unistd::geteuid().as_raw();
@@ -213,29 +214,31 @@ fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
         tracing::warn!(uid, "a peer that may not use the command socket was refused");
         return Err(refusal(format!("user {uid} may not use this socket; add it to daemon.allowed_uids")));
     }
-    // Where nothing hides the socket from functions, they run as the daemon's user. A peer without a number is in a
-    // process namespace around the daemon's own, where no worker can be.
+    // Without a sandbox that hides the socket, functions run as the daemon's user, so the process is checked too. A
+    // peer without a process id is in a namespace outside of the daemon's own, where no worker can be.
     let pid = peer.pid();
     if pid > 0 && context.scheduler.spawner().is_worker(Pid::from_raw(pid)) {
         tracing::warn!(pid, "a worker, or a process that has ended already, was refused at the command socket");
-        return Err(refusal("functions may not use this socket; what ends before it is let in may not either".into()));
+        return Err(refusal("functions may not use this socket, nor may a process that has already ended".into()));
     }
-    // The daemon reads what a peer names. Its own user and root can read that themselves.
+    // The daemon reads files that a peer names, with the peer's rights. The daemon's own user and root can read all of
+    // them anyway.
     let reads_as = match uid == own || uid == 0 {
         true => None,
         false => {
             let groups = peer_groups(socket);
-            let groups = groups.map_err(|error| refusal(format!("the system does not say your groups: {error}")))?;
+            let groups =
+                groups.map_err(|error| refusal(format!("cannot determine the groups of this connection: {error}")))?;
             Some(Arc::new(UnixUser { uid, gid, groups }))
         }
     };
     Ok(Caller { actor: format!("uid:{uid}").into(), is_admin: true, reads_as })
 }
 
-/// The groups that a peer had besides its primary one when it connected.
+/// Returns the supplementary groups that a peer had when it connected.
 #[allow(unsafe_code, reason = "SO_PEERGROUPS has no safe wrapper")]
 fn peer_groups(socket: &Socket) -> io::Result<Vec<u32>> {
-    // The most that Linux lets a process have.
+    // Most groups that Linux allows a process.
     let mut groups = vec![0_u32; 65_536];
     let mut bytes = libc::socklen_t::try_from(size_of_val(groups.as_slice())).expect("256 KiB");
     // SAFETY: the kernel writes at most so many bytes, which the vector has, and says how many.
@@ -249,12 +252,12 @@ fn peer_groups(socket: &Socket) -> io::Result<Vec<u32>> {
     Ok(groups)
 }
 
-/// Says why and closes the connection.
+/// Sends the reason and closes the connection.
 async fn refuse(mut socket: &Socket, error: &Error) -> io::Result<()> {
     let mut answer = BytesMut::new();
     if let Ok(payload) = ipc::Encoding::Json.write(error) {
         frame::encode(0, ipc::ERROR, &payload, &mut answer);
     }
-    // A peer that does not read it has had its chance.
+    // A peer that does not read the reason in time does not get it.
     tokio::time::timeout(REFUSAL_TIMEOUT, socket.write_all(&answer)).await?
 }

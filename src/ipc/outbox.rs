@@ -1,4 +1,4 @@
-//! Frames on their way to a client.
+//! Outgoing frames of one connection.
 
 use crate::protocol::frame;
 use bytes::{Buf, Bytes, BytesMut};
@@ -9,13 +9,13 @@ use std::{
 };
 use tokio::io::AsyncWrite;
 
-/// A payload from this size on is written from where it is; smaller ones are copied together and written at once.
+/// Size from which a payload is written without being copied; smaller ones are gathered in one buffer.
 const COPY_BYTES_MAX: usize = 16 * 1024;
 
-/// Pieces handed to the system in one write.
+/// Most pieces in one write.
 const SLICES_MAX: usize = 16;
 
-/// The buffer it begins with; one that has grown beyond the second number is not kept.
+/// Initial size of the buffer; a buffer that has grown beyond the second number is replaced.
 const BUFFER_BYTES: usize = 8 * 1024;
 const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 
@@ -24,7 +24,7 @@ const BUFFER_KEPT_BYTES: usize = 256 * 1024;
 pub(super) struct Outbox {
     /// Complete pieces.
     pieces: VecDeque<Bytes>,
-    /// The piece that is being put together, behind all others.
+    /// The piece under construction, after all others.
     tail: BytesMut,
     bytes: usize,
 }
@@ -38,12 +38,12 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Bytes that wait.
+    /// Number of unsent bytes.
     pub(super) fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Adds a frame.
+    /// Appends a frame.
     pub(super) fn push(&mut self, request_id: u64, status: u8, payload: Bytes) {
         self.bytes += frame::HEADER_BYTES + payload.len();
         if payload.len() < COPY_BYTES_MAX {
@@ -55,7 +55,7 @@ impl Outbox {
         }
     }
 
-    /// Writes some of what waits.
+    /// Writes some of the unsent bytes.
     pub(super) async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let written = std::future::poll_fn(|context| {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -104,7 +104,7 @@ mod tests {
             outbox.push(id as u64, 2, payload);
         }
         assert_eq!(outbox.len(), expected.len());
-        // Small enough that no write takes all of it.
+        // Too small for any write to take all the bytes.
         let (mut writer, mut reader) = tokio::io::duplex(1_000);
         let reading = tokio::spawn(async move {
             let mut got = Vec::new();
