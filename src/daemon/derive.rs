@@ -1,4 +1,4 @@
-//! What the parts of the daemon are told of the configuration.
+//! Options of the daemon's parts, derived from the configuration.
 
 use crate::{
     config::{Config, SandboxMode},
@@ -32,7 +32,7 @@ pub(super) fn scheduler_limits(config: &Config) -> scheduler::Limits {
     }
 }
 
-/// Memory of this machine, in bytes; without bound when the system does not say.
+/// Memory of this machine in bytes; unlimited if the system does not report it.
 fn machine_memory() -> u64 {
     nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |info| info.ram_total())
 }
@@ -57,7 +57,7 @@ pub(super) fn sandbox_options(config: &Config) -> SandboxOptions {
     }
 }
 
-/// Says how far functions are kept from the rest of the machine, and what keeps them from being so further.
+/// Logs the level of isolation, and what prevents a better one.
 pub(super) fn report_sandbox(config: &Config, report: &sandbox::Report) {
     let (level, missing) = (report.level.name(), report.missing.join("; "));
     match report.level {

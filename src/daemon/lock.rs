@@ -1,8 +1,8 @@
 //! The lock of a data directory: one daemon at a time.
 //!
-//! It is on two things. The directory itself has the lock that counts: whoever removes or replaces a file cannot undo
-//! it. The lock file names the process, and is what an older Levain locks. While the daemon runs, a lock file that is
-//! gone is made anew.
+//! Both the directory and a lock file in it are locked. The directory's lock is the one that counts, because removing
+//! or replacing a file cannot undo it. The lock file names the process, and is what an older Levain locks. A lock file
+//! that is removed while the daemon runs is created again.
 
 use super::StartError;
 use crate::file_id::FileId;
@@ -23,29 +23,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The file whose lock says that a data directory is in use.
+/// Name of the lock file.
 const LOCK_FILE: &str = "levain.lock";
 
-/// How long the lock may be held by what is left of a daemon that was killed: a worker it was just starting has the
-/// daemon's files until it runs a program of its own, which takes a while on a busy machine.
+/// Time to wait for a lock that a killed daemon's leftovers still hold: a worker that was just being started keeps the
+/// daemon's files open until it executes its own program, which takes a while on a busy machine.
 const LOCK_GRACE: Duration = Duration::from_secs(5);
 
-/// How often it is tried meanwhile.
+/// Interval of the attempts meanwhile.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
-/// How often the daemon looks whether the lock file is still there. A look is one system call.
+/// Interval at which the daemon checks that the lock file exists. A check is one system call.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A data directory that no other daemon has, for as long as this lives.
+/// Exclusive hold of a data directory; dropping it frees the directory.
 #[derive(Debug)]
 pub(super) struct DataLock {
     path: PathBuf,
     file: Mutex<Flock<File>>,
-    /// None on a file system that locks no folders, such as NFS.
+    /// `None` on a file system that cannot lock folders, such as NFS.
     _directory: Option<Flock<File>>,
 }
 
-/// Makes the data directory and takes its lock.
+/// Creates the data directory and takes its lock.
 pub(super) fn lock(data_dir: &Path) -> Result<DataLock, StartError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -61,7 +61,7 @@ pub(super) fn lock(data_dir: &Path) -> Result<DataLock, StartError> {
         Ok(lock) => Some(lock),
         Err(Errno::EWOULDBLOCK) => return Err(taken()),
         Err(error) => {
-            tracing::debug!(%error, "the data directory itself cannot be locked; its lock file is");
+            tracing::debug!(%error, "the data directory itself cannot be locked; only its lock file is");
             None
         }
     };
@@ -74,7 +74,7 @@ pub(super) fn lock(data_dir: &Path) -> Result<DataLock, StartError> {
     Ok(DataLock { path, file: Mutex::new(file), _directory: directory })
 }
 
-/// Looks after the lock file for as long as somebody else holds the lock.
+/// Watches the lock file until the daemon releases the lock.
 pub(super) async fn keep(lock: Weak<DataLock>) {
     let mut look = tokio::time::interval(FILE_INTERVAL);
     let mut is_lost = false;
@@ -83,10 +83,10 @@ pub(super) async fn keep(lock: Weak<DataLock>) {
         let Some(lock) = lock.upgrade() else { return };
         match lock.look_after_file() {
             Ok(false) => is_lost = false,
-            Ok(true) => tracing::warn!(path = %lock.path.display(), "the lock file was removed: it is made anew"),
+            Ok(true) => tracing::warn!(path = %lock.path.display(), "the lock file was removed: it is created again"),
             Err(error) if !is_lost => {
                 is_lost = true;
-                tracing::error!(path = %lock.path.display(), %error, "the lock file was removed and cannot be made anew");
+                tracing::error!(path = %lock.path.display(), %error, "the lock file was removed and cannot be created again");
             }
             Err(_) => {}
         }
@@ -94,7 +94,7 @@ pub(super) async fn keep(lock: Weak<DataLock>) {
 }
 
 impl DataLock {
-    /// Makes the lock file anew if it is gone or another one; whether it was.
+    /// Creates the lock file again if it is gone or replaced. Returns whether it was.
     fn look_after_file(&self) -> io::Result<bool> {
         let mut lock = self.file.lock();
         if FileId::at(&self.path) == Some(FileId::from(&lock.metadata()?)) {
@@ -111,13 +111,14 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Writes whose lock it is.
+/// Writes the daemon's process id into the lock file.
 fn sign(mut file: &File) -> io::Result<()> {
     file.set_len(0)?;
     write!(file, "{}", std::process::id())
 }
 
-/// Locks a file or folder, once those who are only about to end have let go of it.
+/// Locks a file or folder. Fails at once if the named holder is alive; if it is dead or unknown, waits for its
+/// leftovers to release the lock.
 fn acquire(file: File, named_in: &Path) -> Result<Flock<File>, Errno> {
     let patience = Instant::now() + LOCK_GRACE;
     let mut locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
@@ -131,12 +132,12 @@ fn acquire(file: File, named_in: &Path) -> Result<Flock<File>, Errno> {
     locked.map_err(|(_, error)| error)
 }
 
-/// The process that the lock file names.
+/// Returns the process that the lock file names.
 fn holder(path: &Path) -> Option<i32> {
     fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
-/// Whether that process still runs. A daemon that is not known is given the benefit of the wait.
+/// Whether a process still runs. Every answer of the system but `ESRCH` counts as alive.
 fn is_alive(pid: i32) -> bool {
     signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }

@@ -1,7 +1,8 @@
-//! The daemon: opens everything in order, owns every task, and stops them in the opposite order.
+//! The daemon: starts its parts in order, owns every task, and stops them in the opposite order.
 //!
 //! ```text
-//! start: folder → lock → processes that outlived a killed daemon end → HTTP (not ready) → Bun → store → bundles → logs → workers → router → socket → warm workers
+//! start: folder → lock → leftovers of a killed daemon end → sockets are bound, HTTP (not ready) → Bun → store → bundles
+//!        → logs → workers → router → socket is served → warm workers
 //! stop:  socket closes → running invocations finish (shutdown_grace) → workers end → HTTP closes → logs are written
 //!        → lock is freed
 //! ```
@@ -60,41 +61,41 @@ pub enum StartError {
     /// A path of the configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A restore was interrupted there.
-    #[error("a restore into {} was interrupted: run `levain restore` again, which begins anew", data_dir.display())]
+    /// A restore into the directory was interrupted.
+    #[error("a restore into {} was interrupted: run `levain restore` again to start over", data_dir.display())]
     Restoring {
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// The rest of a node is there without its database.
+    /// The database is missing, but other parts of its node exist.
     #[error(
         "the database {} is missing or empty, and other parts of its node are there ({}): put it back, or restore a \
          backup into another directory; to begin with an empty node, move {} away first",
-        data_dir.join("levain.db").display(), found.join(", "), if found.len() == 1 { "that" } else { "all of those" }
+        data_dir.join("levain.db").display(), found.join(", "), if found.len() == 1 { "that" } else { "all of these" }
     )]
     NoDatabase {
         /// The data directory.
         data_dir: PathBuf,
-        /// What is there.
+        /// The parts found.
         found: Vec<&'static str>,
     },
-    /// A file or folder of the data directory is not usable.
+    /// A file or folder of the data directory is unusable.
     #[error("cannot use the data directory: {}: {source}; check its owner and permissions, or set daemon.data_dir", path.display())]
     DataDir {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Another daemon has the data directory.
+    /// Another daemon uses the data directory.
     #[error("the data directory {} is in use by another daemon{holder}: stop it, or set daemon.data_dir to another", path.display())]
     Locked {
         /// The data directory.
         path: PathBuf,
-        /// Its process, if it says so.
+        /// Process of that daemon, if known, as part of the message.
         holder: String,
     },
-    /// There is no Bun to run workers on.
+    /// Bun cannot be found or used.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// The store cannot be opened.
@@ -112,13 +113,13 @@ pub enum StartError {
     /// The socket cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// HTTP cannot be served as it is configured.
+    /// HTTP cannot be served as configured.
     #[error(transparent)]
     Http(#[from] http::BindError),
     /// The threads that serve connections cannot be started.
     #[error("cannot start the threads that serve connections: {0}")]
     Threads(#[source] io::Error),
-    /// Workers cannot be made.
+    /// Workers cannot be started.
     #[error(transparent)]
     Workers(#[from] SpawnerError),
     /// Signals cannot be received.
@@ -135,16 +136,16 @@ impl From<AdminTokenError> for StartError {
     }
 }
 
-/// How to read the configuration again.
+/// Reads the configuration again.
 pub type Reload = Arc<dyn Fn() -> Result<Effective, ConfigError> + Send + Sync>;
 
-/// What a daemon is started with.
+/// Options of a daemon.
 pub struct Options {
     /// The effective configuration.
     pub config: Config,
-    /// The file to watch, and how to read it again; without it SIGHUP does nothing.
+    /// The file to watch, and the function that reads the configuration again. Without it, SIGHUP has no effect.
     pub reload: Option<(Option<PathBuf>, Reload)>,
-    /// The log whose level follows the configuration.
+    /// Handle of the log, whose level follows the configuration.
     pub log_level: Option<LevelHandle>,
 }
 
@@ -160,8 +161,8 @@ impl From<Config> for Options {
     }
 }
 
-/// The signals that stop a daemon. They are received from when this is made, so made before the start it keeps one that
-/// comes meanwhile.
+/// The signals that stop a daemon. They are received from the creation of this value on; created before the start, it
+/// keeps a signal that arrives during the start.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -169,7 +170,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Receives them from now on instead of being ended by them.
+    /// Starts to receive the signals, which no longer end the process.
     pub fn listen() -> Result<Self, StartError> {
         let listen = |kind| signal(kind).map_err(StartError::Signals);
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
@@ -183,20 +184,20 @@ pub struct Daemon {
     socket: PathBuf,
     http: Option<SocketAddr>,
     face: Option<Arc<http::Face>>,
-    /// Those of the command socket and of HTTP.
+    /// Servers of the command socket and of HTTP.
     servers: JoinSet<()>,
-    /// What ticks and watches.
+    /// Background tasks of the daemon.
     helpers: JoinSet<()>,
-    /// Held until everything has ended.
+    /// Held until everything else has ended.
     _lock: Arc<DataLock>,
 }
 
 impl Daemon {
-    /// Starts a daemon within the current tokio runtime. Whatever fails, nothing is left running.
+    /// Starts a daemon within the current tokio runtime. If any step fails, nothing is left running.
     pub async fn start(options: impl Into<Options>) -> Result<Self, StartError> {
         let Options { config, reload, log_level } = options.into();
         let config = config.absolute()?;
-        // Before anybody can know that it runs: until then a SIGHUP would end the process.
+        // Registered before anybody can know that the daemon runs: until then a SIGHUP would end the process.
         let reload = match reload {
             Some(reload) => Some((signal(SignalKind::hangup()).map_err(StartError::Signals)?, reload)),
             None => None,
@@ -208,11 +209,11 @@ impl Daemon {
         let lock = Arc::new(lock(&data_dir)?);
         restore::finish(&data_dir)?;
         restore::refuse_remains(&data_dir)?;
-        // Before an address is bound, which a process of a function may have taken when the last daemon was killed.
+        // Ends leftovers of a killed daemon before an address is bound, which one of them may have taken.
         let run_folder =
             RunFolder::clear(&data_dir.join("run"), &sandbox_options(&config)).map_err(SpawnerError::from)?;
         let socket = config.socket_path();
-        // Bound before anything slow, so that a second daemon on the same socket learns it at once.
+        // Bound before anything slow, so that a second daemon on the same socket fails at once.
         let shared = !(config.daemon.allowed_uids.is_empty() && config.daemon.allowed_gids.is_empty());
         let lanes = Arc::new(Lanes::start().map_err(StartError::Threads)?);
         let server = ipc::Server::bind(&socket, shared, Arc::clone(&lanes)).await?;
@@ -224,7 +225,7 @@ impl Daemon {
         let face = http.as_ref().map(http::Server::face);
         let mut servers = JoinSet::new();
         if let Some(http) = http {
-            // Whoever sends requests here learns from the beginning that the daemon is not ready.
+            // Served from the beginning, so that load balancers see that the daemon is not ready.
             servers.spawn(http.run());
             tracing::info!(http = shown, "starting");
         }
@@ -253,13 +254,13 @@ impl Daemon {
         Ok(Self { context, socket, http: http_address, face, servers, helpers, _lock: lock })
     }
 
-    /// Where the command socket is.
+    /// Path of the command socket.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Where HTTP is served, if it is.
+    /// Address of the HTTP server, if HTTP is on.
     #[must_use]
     pub fn http(&self) -> Option<SocketAddr> {
         self.http
@@ -271,7 +272,7 @@ impl Daemon {
             _ = signals.terminate.recv() => "SIGTERM",
             _ = signals.interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal = name, "stopping; a second signal ends what still runs");
+        tracing::info!(signal = name, "stopping; a second signal ends running invocations at once");
         let context = Arc::clone(&self.context);
         let mut shutdown = pin!(self.shutdown());
         let again = async {
@@ -287,7 +288,7 @@ impl Daemon {
         shutdown.await;
     }
 
-    /// Takes no more requests, lets running ones finish within the grace period, and ends everything.
+    /// Stops taking requests, lets running ones finish within the grace period, and ends everything.
     pub async fn shutdown(mut self) {
         let grace = self.context.config.load().daemon.shutdown_grace();
         self.context.stopping.cancel();
@@ -297,7 +298,7 @@ impl Daemon {
         if let Some(face) = &self.face {
             face.close();
         }
-        // What is left of a connection now is a client that does not read its answers.
+        // A connection that is still open here has a client that does not read its answers.
         let served = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(FLUSH_GRACE, served).await.is_err() {
             self.servers.shutdown().await;
@@ -319,10 +320,10 @@ impl Daemon {
     }
 }
 
-/// How long clients may take to read their last answers.
+/// Time that clients get to read their last answers.
 const FLUSH_GRACE: Duration = Duration::from_secs(2);
 
-/// Opens what is on disk and builds what is in memory from it.
+/// Opens the files of the data directory and builds the state in memory.
 async fn open(
     config: Config,
     data_dir: PathBuf,
@@ -379,7 +380,7 @@ async fn open(
     }))
 }
 
-/// Ends the deployments that a daemon was carrying out when it was killed.
+/// Marks deployments as failed that were running when a daemon was killed.
 fn end_interrupted(store: &Store) -> Result<(), StartError> {
     for deployment in store.end_interrupted_deployments(Timestamp::now())? {
         tracing::warn!(deployment = %deployment.id, version = %deployment.label, "a deployment was interrupted: failed");
@@ -387,7 +388,7 @@ fn end_interrupted(store: &Store) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Opens the code of the versions, and puts right what a deployment has left that was interrupted.
+/// Opens the bundles, and repairs the remains of interrupted deployments.
 fn open_bundles(store: &Store, data_dir: &Path) -> Result<BundleStore, StartError> {
     let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
     let reconciled = bundles.reconcile(&store.published()?)?;
@@ -404,7 +405,7 @@ fn open_folder<T>(path: PathBuf, open: impl FnOnce(PathBuf) -> io::Result<T>) ->
     open(path.clone()).map_err(|source| StartError::DataDir { path, source })
 }
 
-/// Starts what goes on beside the commands.
+/// Starts the background tasks.
 fn start_helpers(context: &Arc<Context>, face: Option<Arc<http::Face>>) -> JoinSet<()> {
     let mut helpers = JoinSet::new();
     let scheduler = context.scheduler.clone();
@@ -421,7 +422,7 @@ fn start_helpers(context: &Arc<Context>, face: Option<Arc<http::Face>>) -> JoinS
     helpers
 }
 
-/// Starts the workers that are always kept, and says so when they are there.
+/// Starts the workers that are always kept, and notes when they are warm.
 async fn warm(context: Arc<Context>, face: Option<Arc<http::Face>>) {
     context.warm_floors().await;
     face.inspect(|face| face.warmed());
@@ -443,21 +444,21 @@ async fn enforce_memory(context: Arc<Context>) {
     }
 }
 
-/// Reads the configuration again and applies what can change while the daemon runs.
+/// Reads the configuration again and applies its live keys.
 fn reload_config(context: &Context, face: Option<&http::Face>, reload: &Reload, log_level: Option<&LevelHandle>) {
     let config = match reload() {
         Ok(effective) => effective.config,
         Err(error) => {
-            // A log that was moved away must not wait for somebody to mend the configuration.
+            // The access log is reopened all the same: rotating it must not depend on a valid configuration.
             face.inspect(|face| face.reload(&context.config.load()));
-            return tracing::error!("the configuration is not reloaded, the old one stays: {error}");
+            return tracing::error!("the configuration is not reloaded, the old one stays in use: {error}");
         }
     };
     let changes = crate::config::diff(&context.config.load(), &config);
     if let Some(log_level) = log_level
         && let Err(error) = log_level.set(&config.daemon.log_level)
     {
-        return tracing::error!("the configuration is not reloaded, the old one stays: {error}");
+        return tracing::error!("the configuration is not reloaded, the old one stays in use: {error}");
     }
     context.scheduler.set_limits(scheduler_limits(&config));
     context.scheduler.spawner().set_limits(spawn_limits(&config));

@@ -1,8 +1,8 @@
-//! What the daemon asks of its own process.
+//! Limits and settings of the daemon's own process.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Lets this process open as many files as the system allows it: a worker needs about six, a connection one.
+/// Raises the limit of open files to the hard limit: a worker needs about six, a connection one.
 pub(super) fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
@@ -11,20 +11,21 @@ pub(super) fn raise_file_limit() {
     }
 }
 
-/// A crash must not write secrets to disk. A limit of one byte, rather than none, also keeps the kernel from giving the
-/// memory to a program that collects crashes (`core(5)`, and `fs/coredump.c`): with a limit of 0 it does.
+/// Keeps a crash from writing secrets to disk. The limit is one byte rather than none, because with a limit of 0 the
+/// kernel still passes the memory to a program that collects crashes (`core(5)`, and `fs/coredump.c`).
 pub(super) fn leave_no_core() {
     if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 1, 1) {
         tracing::warn!(%error, "cannot keep a crash from writing the daemon's memory to disk");
     }
 }
 
-/// Freed memory that stays with the process for its next use.
+/// Freed memory that the allocator keeps for later use.
 #[cfg(target_env = "gnu")]
 const MEMORY_KEPT_BYTES: libc::c_int = 32 << 20;
 
-/// Has the allocator keep what large bodies were in. By default it soon gives it back to the system, and each page of the
-/// next large body costs a fault: for a body of 1 MiB there and back that was a third of the daemon's work.
+/// Makes the allocator keep the memory of large bodies. By default it soon returns the memory to the system, and each
+/// page of the next large body costs a fault: for a body of 1 MiB in both directions that was a third of the daemon's
+/// work.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "the allocator's settings have no safe wrapper")]
 pub(super) fn keep_freed_memory() {
@@ -34,7 +35,7 @@ pub(super) fn keep_freed_memory() {
             && libc::mallopt(libc::M_TRIM_THRESHOLD, MEMORY_KEPT_BYTES) == 1
     };
     if !are_set {
-        tracing::warn!("the allocator does not take its settings");
+        tracing::warn!("the allocator rejects its settings");
     }
 }
 

@@ -1,12 +1,11 @@
-//! Putting a backup in place of nothing: in a data directory that holds no node. And what a daemon does that finds a part
-//! of a node only.
+//! Restoring a backup into a data directory without a node, and refusing to start on an incomplete node.
 //!
 //! ```text
 //! lock ─▶ unpack into .restoring ─▶ check ─▶ bundles, deployments ─▶ the database, last ─▶ .restoring goes
 //! ```
 //!
-//! Until the database is in its place the directory holds no node, and says so to a daemon by `.restoring`: a restore
-//! that was interrupted is begun anew.
+//! Until the database is in place, the directory holds no node, and `.restoring` shows a daemon that a restore is
+//! incomplete. An interrupted restore starts over.
 
 use super::{StartError, lock::lock};
 use crate::{
@@ -22,10 +21,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a backup is unpacked and checked.
+/// Folder in which a backup is unpacked and checked.
 const RESTORING: &str = ".restoring";
 
-/// What makes a directory a node's, in the order in which it is put there, and the step that this is.
+/// Parts of a node in the order in which they are put in place, with the crash point of each step.
 const PLACED: [(&str, &str); 3] =
     [("bundles", "restore.bundles"), ("deployments", "restore.deployments"), (DATABASE, "restore.database")];
 
@@ -33,74 +32,74 @@ const DATABASE: &str = "levain.db";
 
 const DATABASE_LOG: &str = "levain.db-wal";
 
-/// What the directory must not hold: what a restore puts there, what SQLite keeps beside a database and would take for a
-/// part of the new one, and a master key on its way, which may be the only copy of the one that counts. `master.key`,
-/// `admin.token`, `logs.db` and what is made anew may be there: they do no harm to any node.
+/// Files that a restore refuses to find: its own targets; the files that SQLite keeps beside a database and would apply
+/// to the new one; and the next master key of a rotation, which may be the only copy of the current key. `master.key`,
+/// `admin.token`, `logs.db` and files that are rebuilt may exist: they harm no node.
 const IN_THE_WAY: [&str; 7] =
     ["bundles", "deployments", DATABASE, DATABASE_LOG, "levain.db-shm", "levain.db-journal", "master.key.next"];
 
-/// A backup that is in place.
+/// A completed restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// What it says of itself.
+    /// Description in the backup.
     pub about: backup::About,
     /// The data directory.
     pub data_dir: PathBuf,
-    /// The master key that its secrets need; absent where it has none.
+    /// Id of the master key that the secrets need; absent without secrets.
     pub key_id: Option<KeyId>,
 }
 
-/// A backup that is not restored. What was there before is there still.
+/// Why a backup was not restored. Earlier files are untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum FailedRestore {
-    /// There is a node already, or a part of one.
+    /// The directory holds a node, or a part of one.
     #[error(
-        "{} holds a node already, or what is left of one ({}): restore into an empty directory, or move all of that \
-         away together, for the files belong together",
+        "{} holds a node already, or a part of one ({}): restore into an empty directory, or move these files away \
+         together, because they belong together",
         data_dir.display(), found.join(", ")
     )]
     Occupied {
         /// The data directory.
         data_dir: PathBuf,
-        /// All that is there.
+        /// The files found.
         found: Vec<&'static str>,
     },
-    /// The directory is in use or cannot be used.
+    /// The directory is in use or unusable.
     #[error(transparent)]
     Directory(#[from] Box<StartError>),
-    /// The file.
+    /// The backup is invalid.
     #[error(transparent)]
     Backup(#[from] RestoreError),
-    /// The disk failed.
+    /// A file operation failed.
     #[error("cannot put the backup in place: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// Restores a backup into a data directory without a node, where no daemon runs. Blocks on the disk and on `input`.
+/// Restores a backup into a data directory that has no node and no running daemon. Blocks on the disk and on `input`.
 pub fn restore(input: impl Read, data_dir: &Path) -> Result<Restored, FailedRestore> {
     let is_new = !data_dir.exists();
     let lock = lock(data_dir).map_err(Box::new)?;
     let staging = data_dir.join(RESTORING);
     let outcome = begin(data_dir, &staging).and_then(|()| {
         place(input, data_dir, &staging).inspect_err(|_| {
-            // Best effort: what stays is begun anew by the next restore, and refused by a daemon.
+            // Best effort: remains are cleared by the next restore, and refused by a daemon.
             let _ = clear(data_dir, &staging);
         })
     });
     drop(lock);
     if outcome.is_err() && is_new {
-        // The lock's file is all that is in it.
+        // Only the lock file is in it.
         let _ = fs::remove_dir_all(data_dir);
     }
     outcome
 }
 
-/// Sees that there is no node, and makes an empty folder to unpack to.
+/// Checks that there is no node, and creates an empty folder to unpack into.
 fn begin(data_dir: &Path, staging: &Path) -> Result<(), FailedRestore> {
     if staging.exists() {
         clear(data_dir, staging)?;
     }
-    // A link that leads nowhere is in the way as well.
+    // A dangling link is in the way too.
     let is_there = |name: &&str| fs::symlink_metadata(data_dir.join(name)).is_ok();
     let found: Vec<_> = IN_THE_WAY.into_iter().filter(is_there).collect();
     if !found.is_empty() {
@@ -109,7 +108,8 @@ fn begin(data_dir: &Path, staging: &Path) -> Result<(), FailedRestore> {
     Ok(DirBuilder::new().mode(0o700).create(staging)?)
 }
 
-/// Takes away what a restore has put there. With the database in place it had ended, and only the folder is left.
+/// Removes what an incomplete restore has put in place. With the database in place the restore was complete, and only
+/// its folder is left.
 fn clear(data_dir: &Path, staging: &Path) -> io::Result<()> {
     if !data_dir.join(DATABASE).exists() {
         for (name, _) in PLACED {
@@ -119,7 +119,7 @@ fn clear(data_dir: &Path, staging: &Path) -> io::Result<()> {
     remove(staging)
 }
 
-/// Removes a folder, whose folders may be read-only.
+/// Removes a folder, even if folders in it are read-only.
 fn remove(folder: &Path) -> io::Result<()> {
     match remove_tree(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -127,7 +127,8 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// What a daemon does where a restore was interrupted: one that had put all in place has ended, any other has not.
+/// Handles an interrupted restore at the start of a daemon: with the database in place, the restore is complete and its
+/// folder is removed; otherwise the start fails.
 pub(super) fn finish(data_dir: &Path) -> Result<(), StartError> {
     let staging = data_dir.join(RESTORING);
     if !staging.exists() {
@@ -139,10 +140,10 @@ pub(super) fn finish(data_dir: &Path) -> Result<(), StartError> {
     remove(&staging).map_err(|source| StartError::DataDir { path: staging, source })
 }
 
-/// Refuses a directory that has lost its database. An empty node in its place would delete the code that it knows nothing
-/// of, and the next backup would be of nothing.
+/// Refuses a directory that has lost its database. A new, empty node would delete the code that it does not know, and
+/// the next backup would be empty.
 pub(super) fn refuse_remains(data_dir: &Path) -> Result<(), StartError> {
-    // An empty file is what a first start leaves that is cut off, or a database that somebody has cut off.
+    // An empty database is left by an interrupted first start, or by truncation.
     if fs::metadata(data_dir.join(DATABASE)).is_ok_and(|it| it.len() > 0) {
         return Ok(());
     }
