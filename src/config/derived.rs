@@ -1,4 +1,4 @@
-//! Values as the program uses them: durations, sizes, and what an empty text stands for.
+//! Typed views of the values: durations, sizes, and options in place of empty texts.
 
 use super::{
     BuildConfig, DaemonConfig, HttpConfig, LimitsConfig, LogsConfig, PreviewsConfig, VariablesConfig, VersioningConfig,
@@ -75,13 +75,13 @@ impl PreviewsConfig {
 }
 
 impl HttpConfig {
-    /// Where to listen; none where HTTP is off.
+    /// Address to listen on; `None` if HTTP is off.
     #[must_use]
     pub fn address(&self) -> Option<&str> {
         Some(self.address.as_str()).filter(|it| !it.is_empty() && *it != "off")
     }
 
-    /// The certificate's file and the key's; none where TLS is off.
+    /// Files of the certificate and the key; `None` if TLS is off.
     #[must_use]
     pub fn tls_files(&self) -> Option<(&Path, &Path)> {
         let are_set = !self.tls_certificate.is_empty() && !self.tls_key.is_empty();

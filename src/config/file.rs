@@ -1,4 +1,4 @@
-//! Reading the configuration file: a regular file of bounded size, and nothing that waits.
+//! Reading the configuration file: it must be a regular file of bounded size, so that reading never blocks.
 
 use std::{
     fs::{self, OpenOptions},
@@ -7,20 +7,21 @@ use std::{
     path::Path,
 };
 
-/// More than a hundred times what all keys take with their comments.
+/// Most bytes of the file: more than a hundred times the size of `config.toml` with its comments.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads the file whole. A pipe, a device or a folder is refused unread: a pipe may never end or begin, and a device
-/// such as `/dev/zero` has no end.
+/// Reads the whole file. A pipe, a device or a folder is refused before it is read: a pipe may never begin or end, and
+/// a device such as `/dev/zero` has no end.
 pub(super) fn read(path: &Path) -> io::Result<String> {
-    // Opening some devices does something, so this comes before.
+    // Checked before opening, because opening some devices has side effects.
     regular(&fs::metadata(path)?)?;
-    // Without the flag, opening a pipe waits for somebody to write to it. The file may have become one meanwhile.
+    // Without O_NONBLOCK, opening a pipe waits for a writer. The file may have been replaced since the first check, so
+    // its type is checked again.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     regular(&file.metadata()?)?;
     let mut text = String::new();
     if file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > FILE_BYTES_MAX {
-        let what = format!("it has more than {FILE_BYTES_MAX} bytes, which no configuration needs; name another file");
+        let what = format!("it has more than {FILE_BYTES_MAX} bytes, too many for a configuration; name another file");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
     }
     Ok(text)
@@ -30,7 +31,7 @@ fn regular(metadata: &fs::Metadata) -> io::Result<()> {
     if metadata.is_file() {
         return Ok(());
     }
-    let what = "it is not a regular file; write the configuration to a file and name that";
+    let what = "it is not a regular file; write the configuration to a file and give its path";
     Err(io::Error::new(io::ErrorKind::InvalidInput, what))
 }
 

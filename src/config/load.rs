@@ -1,4 +1,4 @@
-//! Puts the layers on top of one another and says everything that is wrong with them.
+//! Merges the layers and reports every problem in them.
 
 use super::{Config, KEYS, Key, SECTIONS, file, suggest, value::Raw};
 use serde::Serialize;
@@ -13,22 +13,22 @@ use toml::{
     de::{DeString, DeTable, DeValue},
 };
 
-/// The file that is read when none is named.
+/// File that is read if none is named.
 const DEFAULT_FILE: &str = "config.toml";
 
-/// Variables that stand for a key under a shorter name.
+/// Variables that set a key under a shorter name.
 const SHORT_VARIABLES: [(&str, &str); 2] = [("LEVAIN_SOCKET", "daemon.socket"), ("LEVAIN_DATA_DIR", "daemon.data_dir")];
 
-/// Where a value comes from.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody has set it.
+    /// Default; set in no layer.
     Default,
-    /// The file, and the line in it.
+    /// The file and the line in it.
     File(PathBuf, usize),
     /// An environment variable.
     Environment(String),
-    /// A flag, by the key it stands for.
+    /// A flag, named by its key.
     Flag(&'static str),
 }
 
@@ -43,30 +43,30 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What applies.
+/// The effective configuration.
 #[derive(Debug, Clone)]
 pub struct Effective {
     /// The values.
     pub config: Config,
-    /// Where those come from that are not defaults.
+    /// Origins of the values that are not defaults.
     origins: BTreeMap<String, Origin>,
     file: Option<PathBuf>,
 }
 
 impl Effective {
-    /// The file that was read.
+    /// Returns the file that was read.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Where a key's value comes from.
+    /// Returns the origin of a key's value.
     #[must_use]
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
     }
 
-    /// Every value with its origin, in the order of `config.toml`.
+    /// Returns every value with its origin, in the order of `config.toml`.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
         let row = |key: &Key| {
@@ -76,7 +76,7 @@ impl Effective {
         KEYS.iter().map(row).collect()
     }
 
-    /// Every value as TOML, with its origin behind it.
+    /// Returns every value as TOML, followed by its origin.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -93,7 +93,7 @@ impl Effective {
     }
 }
 
-/// One value that applies.
+/// One effective value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// Section and name: `daemon.socket`.
@@ -104,12 +104,12 @@ pub struct Row {
     pub origin: String,
 }
 
-/// One thing that is wrong.
+/// One problem in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
+    /// Place of the problem.
     pub origin: Origin,
-    /// What, and what is allowed.
+    /// Description of the problem, and what is allowed.
     pub message: String,
 }
 
@@ -121,7 +121,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// The file is not TOML.
@@ -129,7 +129,7 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What the parser says, with line, column and the line itself.
+        /// Message of the parser, with the line, the column and the line's text.
         message: String,
     },
     /// Keys or values are wrong.
@@ -142,16 +142,16 @@ fn list(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Reads the configuration of this process: `file`, or `config.toml` of the working directory if there is one; the
-/// environment; and flags, as pairs of a key such as `daemon.socket` and its value. Relative paths become absolute, from
-/// the working directory: workers and builds have folders of their own, where a relative path would lead elsewhere.
+/// Reads the configuration of this process: `file`, or `config.toml` in the working directory if it exists; then the
+/// environment; then flags, as pairs of a key such as `daemon.socket` and its value. Relative paths become absolute,
+/// based on the working directory, because workers and builds run in other folders.
 pub fn load(file: Option<&Path>, flags: &[(&'static str, String)]) -> Result<Effective, ConfigError> {
-    // A name that is not Unicode cannot be meant for Levain.
+    // No variable of Levain has a name that is not Unicode.
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     load_from(file, variables, flags)
 }
 
-/// The same with the environment given.
+/// Like [`load`], with the environment passed in.
 pub fn load_from(
     file: Option<&Path>,
     variables: impl IntoIterator<Item = (String, OsString)>,
@@ -180,7 +180,7 @@ struct Layers {
 impl Layers {
     fn file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let (document, errors) = DeTable::parse_recoverable(text);
-        // The later ones are often only what the first one leads to.
+        // Later errors are often consequences of the first one.
         if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
             let message = error.to_string().trim_end().to_owned();
             return Err(ConfigError::Syntax { path: path.into(), message });
@@ -207,7 +207,7 @@ impl Layers {
     fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) {
         let short = |name: &str| SHORT_VARIABLES.iter().find(|(short, _)| *short == name).map(|(_, path)| *path);
         let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with("LEVAIN_")).collect();
-        // The environment has no order: the long name wins, and messages come in the same order every time.
+        // The environment has no order. Sorting lets the long name win, and gives problems the same order every time.
         variables.sort_by_cached_key(|(name, _)| (short(name).is_none(), name.clone()));
         for (name, value) in variables {
             let path = short(&name).map(str::to_owned);
@@ -245,7 +245,7 @@ impl Layers {
 
     fn finish(mut self, file: Option<PathBuf>) -> Result<Effective, ConfigError> {
         let functions = &self.config.functions;
-        // A refused value has left its default behind, with which nothing can be compared.
+        // A refused value leaves its default behind, which must not be compared.
         if self.problems.is_empty() && functions.warm_workers > functions.max_concurrent_executions {
             let key = "functions.warm_workers";
             let (warm, max) = (functions.warm_workers, functions.max_concurrent_executions);
@@ -261,7 +261,7 @@ impl Layers {
         ] {
             let is_alone = !given.is_empty() && (http.tls_certificate.is_empty() || http.tls_key.is_empty());
             if is_alone {
-                let message = format!("{key} = {given:?}: expected {other} as well, as TLS takes both files");
+                let message = format!("{key} = {given:?}: expected {other} to be set too, as TLS needs both files");
                 let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
                 self.problems.push(Problem { origin, message });
             }
@@ -278,20 +278,20 @@ impl Layers {
     }
 }
 
-/// The entries of a table as the file has them; the table itself sorts them by name.
+/// Returns the entries of a table in the file's order; the table itself sorts them by name.
 fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
 }
 
-/// Other variables that begin with `LEVAIN_` belong to somebody else.
+/// Whether a variable's name begins with a section. Other `LEVAIN_` variables belong to other programs.
 fn is_meant_for_a_section(name: &str) -> bool {
     let rest = name.trim_start_matches("LEVAIN_").to_ascii_lowercase();
     rest.split_once('_').is_some_and(|(section, _)| SECTIONS.iter().any(|(known, _)| *known == section))
 }
 
-/// A value that is not allowed, as it was written.
+/// Returns a refused value as it was written.
 fn found(raw: Raw<'_>) -> String {
     const SHOWN_MAX: usize = 80;
     let text = match raw {

@@ -1,16 +1,16 @@
-//! The paths of a configuration.
+//! Paths in the configuration.
 
 use super::{Config, ConfigError, KEYS, Key, Origin, Problem};
 use std::path::{Path, PathBuf};
 
 impl Config {
-    /// Where everything is kept.
+    /// The data directory.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         Path::new(&self.daemon.data_dir)
     }
 
-    /// Where the command socket is.
+    /// Path of the command socket.
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {
         match self.daemon.socket.as_str() {
@@ -19,17 +19,17 @@ impl Config {
         }
     }
 
-    /// The Bun that is named, if one is.
+    /// Configured path of Bun, if any.
     #[must_use]
     pub fn bun_path(&self) -> Option<&Path> {
         Some(Path::new(&self.runtime.bun)).filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// This configuration with every relative path made absolute, from the working directory. [`super::load`] does it; what a
-    /// program has put together itself may need it.
+    /// Makes every relative path absolute, based on the working directory. [`super::load`] does so itself; a
+    /// configuration built by a program may need it.
     ///
     /// # Errors
-    /// The keys whose paths cannot be absolute, and why.
+    /// Fails with the keys whose paths cannot be made absolute, and the reasons.
     pub fn absolute(mut self) -> Result<Self, ConfigError> {
         let problems = self.make_absolute(|_| Origin::Default);
         if problems.is_empty() { Ok(self) } else { Err(ConfigError::Invalid(problems)) }

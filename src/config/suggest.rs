@@ -1,8 +1,8 @@
-//! What to say about a name that does not exist: the nearest one that does, and all that could stand there.
+//! Messages about unknown names: the nearest known one, and all that are allowed there.
 
 use super::{KEYS, Key, SECTIONS};
 
-/// A key that is unknown; its section is known or empty.
+/// Describes an unknown key; `section` is a known one or empty.
 pub(super) fn key(section: &str, name: &str) -> String {
     // A key in the wrong section is one step away from the same key in the right one.
     let distance = |key: &Key| distance(name, key.name) + usize::from(key.section != section);
@@ -14,13 +14,13 @@ pub(super) fn key(section: &str, name: &str) -> String {
     describe(&format!("key {section}.{name}"), nearest, siblings.collect())
 }
 
-/// A section that is unknown.
+/// Describes an unknown section.
 pub(super) fn section(name: &str) -> String {
     let candidates = SECTIONS.iter().map(|(section, _)| (distance(name, section), format!("[{section}]")));
     describe(&format!("section [{name}]"), nearest(candidates, name), sections())
 }
 
-/// A variable that begins like those of a section and is none.
+/// Describes an unknown variable whose name begins with a section.
 pub(super) fn variable(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
     let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
@@ -38,7 +38,7 @@ fn describe(what: &str, nearest: Option<String>, allowed: Vec<String>) -> String
     format!("unknown {what} ({nearest}allowed: {})", allowed.join(", "))
 }
 
-/// The known name that another can have been meant for. `dryRun` and `dry-run` are near to `dry_run`.
+/// Returns the known name that a misspelt one may stand for. `dryRun` and `dry-run` are near to `dry_run`.
 pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let plain =
         |it: &str| it.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect::<String>();
@@ -46,13 +46,13 @@ pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Opt
     nearest(known.map(|it| (distance(&wanted, &plain(it)), it.to_owned())), &wanted)
 }
 
-/// The candidate at the least distance, if `name` can have been meant for it.
+/// Returns the nearest candidate, if it is near enough.
 fn nearest(candidates: impl Iterator<Item = (usize, String)>, name: &str) -> Option<String> {
     let (distance, candidate) = candidates.min_by_key(|(distance, _)| *distance)?;
     (distance <= (name.len() / 4).max(2)).then_some(candidate)
 }
 
-/// How many characters to insert, remove or replace to get from one to the other (Levenshtein).
+/// Returns the number of characters to insert, remove or replace to turn one text into the other (Levenshtein).
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

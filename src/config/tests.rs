@@ -1,4 +1,4 @@
-//! Where each value comes from, and how every mistake in the configuration is told.
+//! Origins of values, and the messages for every kind of mistake.
 
 use super::*;
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, path::Path};
@@ -26,7 +26,7 @@ fn the_shipped_file_lists_every_key_with_its_default() {
     if std::env::var_os("LEVAIN_WRITE_REFERENCE").is_some() {
         fs::write(&path, reference_toml()).expect("config.toml can be written");
     } else {
-        assert_eq!(text, reference_toml(), "run this test with LEVAIN_WRITE_REFERENCE=1 to write config.toml anew");
+        assert_eq!(text, reference_toml(), "run this test with LEVAIN_WRITE_REFERENCE=1 to rewrite config.toml");
     }
     let effective = load_from(Some(&path), [], &[]).expect("the shipped file is valid");
     let defaults = Config::default().absolute().expect("the working directory is there");
@@ -54,7 +54,7 @@ fn relative_paths_become_absolute_and_words_stay() {
     }
     let defaults = load_text("").expect("it is valid").config;
     assert_eq!(defaults.data_dir(), Path::new(&format!("{here}/data")));
-    assert_eq!(defaults.daemon.socket, "", "the data directory has it");
+    assert_eq!(defaults.daemon.socket, "", "the socket's path follows from the data directory");
     assert_eq!(defaults.clone().absolute().expect("nothing is relative"), defaults);
 }
 
@@ -143,12 +143,12 @@ fn variables_are_read_by_the_type_of_their_key() {
         error.starts_with("LEVAIN_WORKERS_STARTS: unknown variable (did you mean LEVAIN_WORKERS_STARTS_MAX? "),
         "{error}"
     );
-    let error = load_variable("LEVAIN_workers_starts_max", "1").expect_err("variables are told apart by case");
+    let error = load_variable("LEVAIN_workers_starts_max", "1").expect_err("names of variables are case-sensitive");
     assert!(error.contains("did you mean LEVAIN_WORKERS_STARTS_MAX?"), "{error}");
     let bytes = OsString::from_vec(b"/tmp/\xff".to_vec());
     let error = load_variable("LEVAIN_DATA_DIR", bytes).expect_err("no text");
     assert_eq!(error, r#"LEVAIN_DATA_DIR: daemon.data_dir = "/tmp/\xFF": expected text in UTF-8"#);
-    assert!(load_variable("LEVAIN_ELSEWHERE", "1").is_ok(), "other variables are none of our business");
+    assert!(load_variable("LEVAIN_ELSEWHERE", "1").is_ok(), "variables of other programs are ignored");
 }
 
 #[test]

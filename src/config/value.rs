@@ -1,4 +1,4 @@
-//! What a value may be, and how it is read from TOML or from the text of a variable or flag.
+//! Types of values, their rules, and how they are read from TOML or from the text of a variable or flag.
 
 use serde::Serialize;
 use std::path::Path;
@@ -8,33 +8,33 @@ use tracing_subscriber::EnvFilter;
 /// A value as it was given.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Raw<'a> {
-    /// In the file, and how it is written there.
+    /// A value in the file, with its text there.
     Toml(&'a DeValue<'a>, &'a str),
-    /// In a variable or a flag.
+    /// Text of a variable or flag.
     Text(&'a str),
 }
 
-/// What is allowed.
+/// Rule that a value must follow.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rule {
     /// Any text.
     Text,
-    /// A path, or one of these words, which stand for something else.
+    /// A path, or one of these words with a special meaning.
     Path(&'static [&'static str]),
-    /// The name of a domain, or nothing.
+    /// A domain name, or empty.
     Domain,
-    /// A level of the log, or directives of one.
+    /// A log level, or directives.
     LogLevel,
-    /// A whole number from the first to the second.
+    /// A whole number between these two, inclusive.
     Number(u32, u32),
     /// A list of whole numbers.
     Numbers,
-    /// One of these.
+    /// One of these words.
     Choice(&'static [&'static str]),
 }
 
 impl Rule {
-    /// The least and the greatest number.
+    /// Returns the least and the greatest number.
     pub(super) fn range(&self) -> Option<(u32, u32)> {
         match self {
             Self::Number(min, max) => Some((*min, *max)),
@@ -42,7 +42,7 @@ impl Rule {
         }
     }
 
-    /// The end of the sentence «expected …».
+    /// Returns the rest of the sentence that begins with "expected".
     pub(super) fn allowed(&self) -> String {
         match self {
             Self::Text => "a text".into(),
@@ -53,25 +53,25 @@ impl Rule {
             Self::LogLevel => format!("{}, or directives such as info,levain::scheduler=debug", LEVELS.join(", ")),
             Self::Number(min, max) => format!("a whole number from {min} to {max}"),
             Self::Numbers => {
-                format!("a list of whole numbers from 0 to {}, in a variable with commas between them", u32::MAX)
+                format!("a list of whole numbers from 0 to {}, separated by commas in a variable", u32::MAX)
             }
             Self::Choice(names) => names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" or "),
         }
     }
 }
 
-/// A type that configuration values can have.
+/// Type of a configuration value.
 pub(super) trait Value: Sized {
-    /// The value, if it is allowed.
+    /// Parses a value; `None` if the rule forbids it.
     fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self>;
 
-    /// The value as TOML.
+    /// Formats the value as TOML.
     fn show(&self) -> String;
 
-    /// The value with its path made absolute; nothing where it holds no relative path.
+    /// Returns the value with its path made absolute, or `None` if it holds no relative path.
     ///
     /// # Errors
-    /// What is wrong with the working directory, which the path is relative to.
+    /// Fails if the working directory, which the path is relative to, cannot be used.
     fn absolute(&self, _: &Rule) -> Option<Result<Self, String>> {
         None
     }
@@ -108,20 +108,22 @@ impl Value for String {
     }
 }
 
-/// Labels of letters, digits and hyphens with dots between them (RFC 1123, section 2.1), of which the last is no number.
+/// Whether a text is a domain: labels of letters, digits and hyphens with dots between them (RFC 1123, section 2.1),
+/// the last of which is not a number.
 fn is_domain(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_inside = label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-');
         is_inside && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
     };
     let is_number = text.rsplit('.').next().is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
-    // Beside the label of a function and its dot there must be room in a name of 253 bytes.
+    // A name has at most 253 bytes, and needs room for a function's label and its dot.
     text.len() <= 189 && text.split('.').all(is_label) && !is_number
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Stricter than the filter itself, which takes a misspelt level for the name of a target, and so turns the log off.
+/// Whether a text is a log level. Stricter than the filter itself, which takes a misspelt level for a target's name and
+/// thereby turns the log off.
 fn is_log_level(text: &str) -> bool {
     let words = text.split(',').map(str::trim).filter(|part| !part.contains(['=', '[', ']', '{', '}']));
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
@@ -193,7 +195,7 @@ macro_rules! choice {
 }
 
 choice! {
-    /// How the daemon's own log looks.
+    /// Format of the daemon's own log.
     LogFormat {
         /// Text on a terminal, JSON otherwise.
         Auto = "auto",
@@ -207,7 +209,7 @@ choice! {
 choice! {
     /// Whether bundles are compiled ahead of their use.
     Bytecode {
-        /// Where it makes them load faster and changes nothing else.
+        /// If a bundle loads faster and behaves the same.
         Auto = "auto",
         /// Never.
         Off = "off",
@@ -217,9 +219,9 @@ choice! {
 choice! {
     /// Whether functions reach the network.
     Network {
-        /// As the machine does.
+        /// Like the machine.
         On = "on",
-        /// Nothing but their own loopback device.
+        /// Only their own loopback device.
         Off = "off",
     }
 }
@@ -227,19 +229,19 @@ choice! {
 choice! {
     /// Who may invoke functions over HTTP.
     Auth {
-        /// Everybody.
+        /// Everybody, without a token.
         Public = "public",
-        /// Who has a token for it.
+        /// Clients with a token for the function.
         Token = "token",
     }
 }
 
 choice! {
-    /// Whether workers are kept from the rest of the machine.
+    /// Whether workers are isolated from the rest of the machine.
     SandboxMode {
-        /// As well as this machine allows.
+        /// At the best level that this machine allows.
         Auto = "auto",
-        /// As well as is wanted, or the daemon does not start.
+        /// At the wanted level (for `auto`: `privileged` or `user-namespace`), or the daemon does not start.
         Strict = "strict",
         /// Not at all.
         Off = "off",
@@ -247,17 +249,17 @@ choice! {
 }
 
 choice! {
-    /// How much workers are kept from; see `worker::sandbox`.
+    /// Level of isolation; see `worker::sandbox`.
     SandboxLevel {
-        /// The best that works.
+        /// The best level that works.
         Auto = "auto",
-        /// Namespaces, a root and a user of its own, by the rights of root.
+        /// Namespaces, a root and a user per worker, set up with the rights of root.
         Privileged = "privileged",
-        /// The same by a user namespace.
+        /// Like `Privileged`, set up in a user namespace.
         UserNamespace = "user-namespace",
-        /// The same, but it sees the processes of the machine.
+        /// Like `UserNamespace`, but workers see the processes of the machine.
         SharedProc = "shared-proc",
-        /// Rules about files, and filters.
+        /// File rules and system-call filters.
         Landlock = "landlock",
     }
 }
@@ -265,11 +267,11 @@ choice! {
 choice! {
     /// Who may read `/metrics`.
     Metrics {
-        /// Programs of this machine that are no functions on a loopback address, else who has a token.
+        /// Programs of this machine, except functions, on a loopback address; otherwise clients with a token.
         Auto = "auto",
         /// Everybody.
         Open = "open",
-        /// Who has a token that may look.
+        /// Clients with a token of the scope `read`.
         Token = "token",
         /// Nobody.
         Off = "off",
@@ -279,31 +281,31 @@ choice! {
 choice! {
     /// Which callers of functions get the details of a failure.
     ErrorDetails {
-        /// Those with a token, at this machine, or of the environment `dev`.
+        /// Callers with a token, on this machine, or of the environment `dev`.
         Auto = "auto",
-        /// All.
+        /// All callers.
         Full = "full",
-        /// None.
+        /// No caller.
         None = "none",
     }
 }
 
 choice! {
-    /// Whether something is done.
+    /// A switch.
     Switch {
-        /// It is.
+        /// Switched on.
         On = "on",
-        /// It is not.
+        /// Switched off.
         Off = "off",
     }
 }
 
 choice! {
-    /// What a bundle must pass before it takes traffic.
+    /// Check that a bundle must pass before it takes traffic.
     Verify {
-        /// It loads in a worker.
+        /// The bundle loads in a worker.
         Load = "load",
-        /// Its syntax is right.
+        /// The bundle's syntax is valid.
         Syntax = "syntax",
     }
 }
