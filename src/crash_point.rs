@@ -1,15 +1,15 @@
-//! Named instants at which a debug build can be told to die, so that tests can see what a `kill -9` leaves behind.
+//! Named points at which a debug build can be made to die, so that tests can see what a `kill -9` leaves behind.
 //!
-//! The steps sit between any two acts that must not be seen half done: a test starts the program with
-//! [`CRASH_AT_VARIABLE`] set to each of [`STEPS`] in turn and looks at what the next start finds. Release builds contain
-//! none of it.
+//! The points lie between any two actions whose half-done state must not be visible. A test starts the program with
+//! [`CRASH_AT_VARIABLE`] set to each of [`STEPS`] in turn, and checks what the next start finds. Release builds contain
+//! none of this.
 
-/// The environment variable that names the step to die at.
+/// Environment variable that names the step to die at.
 pub const CRASH_AT_VARIABLE: &str = "LEVAIN_CRASH_AT";
 
-/// Every step there is, in the order in which a deployment and then the deletion of a version pass them.
+/// Every step, in the order in which a deployment and then the deletion of a version pass them.
 pub const STEPS: &[&str] = &[
-    // The row of a deployment that runs is on disk, and its function if that is new.
+    // The row of a running deployment is on disk, and its function if that is new.
     "deployment.begun",
     // An archive is unpacked to a temporary folder.
     "archive.unpacked",
@@ -17,43 +17,43 @@ pub const STEPS: &[&str] = &[
     "bundle.staging",
     // A bundle is complete under its temporary name.
     "bundle.staged",
-    // A bundle has its final name, which is not yet forced to disk.
+    // A bundle has its final name, which is not yet synced to disk.
     "bundle.renamed",
     // A bundle is published, and no row refers to it yet.
     "bundle.published",
-    // All statements of a transaction are done, and the transaction is not.
+    // A transaction's statements are done, but it is not committed.
     "store.before_commit",
-    // A transaction is on disk, and its caller does not know yet.
+    // A transaction is on disk, but its caller does not know yet.
     "store.committed",
     // A bundle has lost its name, and its files still exist.
     "bundle.trashed",
 ];
 
-/// The steps of a restore, in their order.
+/// Steps of a restore, in order.
 pub const RESTORE_STEPS: &[&str] = &[
-    // All is unpacked and checked, and nothing is in its place.
+    // The backup is unpacked and checked; nothing is in place yet.
     "restore.checked",
-    // The bundles are in their place.
+    // The bundles are in place.
     "restore.bundles",
-    // The manifests are as well.
+    // The manifests are in place.
     "restore.deployments",
-    // So is the database, and the restore has ended but for an empty folder.
+    // The database is in place; only an empty folder remains to be removed.
     "restore.database",
 ];
 
-/// The steps that a rotation of the master key passes besides.
+/// Further steps that a rotation of the master key passes.
 pub const ROTATION_STEPS: &[&str] = &[
     // The next key is beside the present one.
     "secrets.next_key",
-    // Every data key is sealed with it, in a transaction that is not done.
+    // Every data key is sealed with the next key, in a transaction that is not committed.
     "secrets.rewrapped",
-    // The transaction is on disk, and the next key has not got its name.
+    // The transaction is on disk, but the next key does not have its final name.
     "secrets.committed",
 ];
 
-/// Ends the process here if this is the step that [`CRASH_AT_VARIABLE`] names; in release builds it does nothing.
+/// Ends the process if [`CRASH_AT_VARIABLE`] names this step; does nothing in release builds.
 ///
-/// The end is a SIGKILL, so that nothing of this process gets to tidy up: no destructor, no flush, no signal handler.
+/// The process ends by SIGKILL, so that it cannot clean up: no destructor, no flush, no signal handler runs.
 pub fn crash_point(step: &str) {
     #[cfg(debug_assertions)]
     {

@@ -1,5 +1,5 @@
-//! Which file a name leads to. A file that is open stays what it is when its name is removed or given to another file:
-//! comparing the two tells.
+//! Identity of files. An open file stays the same when its name is removed or given to another file; comparing
+//! identities shows that.
 
 use std::{
     fs::{self, Metadata},
@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// A file or folder of this machine, for as long as it exists.
+/// Identity of a file or folder on this machine, for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -15,7 +15,8 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// What `path` leads to, a link itself; none if nothing is there or nobody can say.
+    /// Returns the identity of the file at `path`, without following a link; `None` if it does not exist or cannot be
+    /// read.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         fs::symlink_metadata(path).ok().map(|it| Self::from(&it))

@@ -1,16 +1,16 @@
-//! The threads that serve connections.
+//! Lanes: the threads that serve connections.
 //!
-//! Each lane is one thread with a runtime of its own, and each connection belongs to one lane. The sockets of the
-//! connection, and those that its invocations have to their workers, are watched by that thread alone: a request or an
-//! answer wakes the thread that deals with it and no other. A runtime of several threads would wake a second one for
-//! each event, in case there is more to do. What is not an invocation runs on the daemon's main runtime.
+//! Each lane is one thread with a runtime of its own, and each connection belongs to one lane. That thread alone
+//! watches the connection's socket and the sockets to the workers of its invocations, so that a request or an answer
+//! wakes only the thread that handles it. A multi-threaded runtime would wake a second thread for each event, in case
+//! there is more to do. Everything but invocations runs on the daemon's main runtime.
 //!
-//! A worker that is given back on one lane may go to an invocation that waits on another. The runtime would make a
-//! system call for each such wake-up from outside, and so a lane has an inbox: it looks there whenever it serves a
-//! connection and before it sleeps, and only a lane that sleeps has to be woken up.
+//! A worker released on one lane may go to an invocation that waits on another. The runtime would make a system call
+//! for each such wake-up from outside. So a lane has an inbox, which it empties whenever it serves a connection and
+//! before it sleeps; only a sleeping lane must be woken by a system call.
 //!
 //! ```text
-//! lane:     asleep = true  → empty the inbox → sleep       whoever wakes a connection of the lane from outside:
+//! lane:     asleep = true  → empty the inbox → sleep       another thread that wakes a connection of the lane:
 //!           asleep = false → empty the inbox → serve         put it into the inbox → wake the lane up if asleep
 //! ```
 
@@ -35,11 +35,11 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A runtime whose earliest timer is a far one is woken up for each new one that comes before it, and an invocation
-/// has a timer for its deadline. A timer that always comes first spares that.
+/// Interval of a timer that always comes first. A runtime is woken for each new timer that is earlier than all others,
+/// and an invocation has a timer for its deadline; this timer avoids that.
 const FIRST_TIMER: Duration = Duration::from_secs(1);
 
-/// All lanes. They end when this is dropped, with all that still runs on them.
+/// The lanes. Dropping this ends them, with everything that still runs on them.
 #[derive(Debug)]
 pub struct Lanes {
     lanes: Vec<Lane>,
@@ -53,22 +53,22 @@ struct Lane {
     inbox: Arc<Inbox>,
 }
 
-/// Connections of a lane that were woken from outside.
+/// Connections of a lane that other threads have woken.
 #[derive(Debug, Default)]
 struct Inbox {
     woken: Mutex<Vec<Waker>>,
     is_empty: AtomicBool,
-    /// The lane looks into its inbox no more before somebody wakes it up.
+    /// Set when the lane will not look into its inbox again before it is woken.
     asleep: AtomicBool,
 }
 
 thread_local! {
-    /// The inbox of the lane that this thread is.
+    /// Inbox of this thread's lane.
     static OWN: RefCell<Option<Arc<Inbox>>> = const { RefCell::new(None) };
 }
 
 impl Lanes {
-    /// Starts a lane for each processor.
+    /// Starts one lane for each processor.
     pub fn start() -> io::Result<Self> {
         Self::start_some(thread::available_parallelism().map_or(1, usize::from))
     }
@@ -80,7 +80,7 @@ impl Lanes {
         Ok(Self { lanes, next: AtomicUsize::new(0), _stop: guard })
     }
 
-    /// Serves a connection on the next lane; they take turns.
+    /// Serves a connection on the next lane, in turns.
     pub fn serve(&self, connections: &mut JoinSet<()>, connection: impl Future<Output = ()> + Send + 'static) {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.lanes.len();
         let Lane { runtime, inbox } = &self.lanes[next];
@@ -122,7 +122,7 @@ impl Lane {
 }
 
 impl Inbox {
-    /// Wakes what was woken from outside; from here on that is a matter of this thread.
+    /// Wakes the connections that other threads have put here, from this thread.
     fn empty(&self) {
         if !self.is_empty.load(Ordering::SeqCst) {
             self.is_empty.store(true, Ordering::SeqCst);
@@ -144,11 +144,11 @@ impl Inbox {
     }
 }
 
-/// A connection on its lane.
+/// A connection's future on its lane.
 struct OnLane<F> {
     connection: Pin<Box<F>>,
     inbox: Arc<Inbox>,
-    /// The task's own waker, and what the connection gets instead.
+    /// The task's own waker, and the one through the inbox that the connection gets instead.
     waker: Option<(Waker, Waker)>,
 }
 
@@ -170,7 +170,7 @@ impl<F: Future<Output = ()>> Future for OnLane<F> {
     }
 }
 
-/// Wakes a task, from another thread by the inbox of its lane.
+/// Waker of a task: directly on its own lane's thread, through the lane's inbox from any other.
 struct ThroughInbox {
     inbox: Arc<Inbox>,
     task: Waker,
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use tokio::sync::mpsc;
 
-    /// Passes each number that comes on, after a rest that lets the other lane fall asleep now and then.
+    /// Passes each number on, with a pause now and then that lets the other lane fall asleep.
     async fn pass_on(mut from: mpsc::Receiver<u32>, to: mpsc::Sender<u32>) {
         while let Some(number) = from.recv().await {
             if number.is_multiple_of(7) {
@@ -208,7 +208,7 @@ mod tests {
         const NUMBERS: u32 = 20_000;
         let lanes = Lanes::start_some(3).expect("threads");
         let mut connections = JoinSet::new();
-        // Once around all lanes and back to this thread; the last way is wide enough for all that is under way.
+        // Once around all lanes and back to this thread; the last channel has room for all numbers in transit.
         let (first, mut from) = mpsc::channel(3);
         for room in [1, 2, 1, 1, NUMBERS as usize] {
             let (to, next) = mpsc::channel(room);

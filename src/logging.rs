@@ -1,4 +1,4 @@
-//! The daemon's own log: text for a terminal, JSON for everything else, its level changeable while it runs.
+//! The daemon's own log: text for a terminal, JSON otherwise. Its level can be changed while the daemon runs.
 
 use std::io::IsTerminal;
 use tracing_subscriber::{
@@ -9,7 +9,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// How lines look.
+/// Format of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Text on a terminal, JSON otherwise.
@@ -23,22 +23,22 @@ pub enum Format {
 /// Why the log cannot be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The level is no filter.
+    /// The level is not a valid filter.
     #[error(
         "log level `{level}` is not valid ({cause}): use error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug"
     )]
     Level {
-        /// What was given.
+        /// The given level.
         level: String,
-        /// What is wrong.
+        /// Reason.
         cause: String,
     },
-    /// The process has a log already.
-    #[error("the log is set up already")]
+    /// The process already has a log.
+    #[error("the log is already set up")]
     Taken,
 }
 
-/// Changes the level of a running log.
+/// Handle that changes the level of a running log.
 #[derive(Debug, Clone)]
 pub struct LevelHandle(reload::Handle<EnvFilter, Registry>);
 

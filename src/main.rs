@@ -1,4 +1,4 @@
-//! The `levain` binary: `serve` and `demo` run the daemon, everything else is one client call.
+//! The `levain` binary: `serve` and `demo` run the daemon, every other command is a client call.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
 //! A connected Unix stream socket that wakes its owner only when there is something to read.
 //!
-//! tokio's own streams are registered for reading and writing from the start. On a Unix socket the peer's every read
-//! makes room, so it would wake a process that has nothing to write and sleeps until the answer comes: two needless
-//! wake-ups for each call, one of them on the way of the answer. Here a socket is registered for writing only once a
-//! write has found no room, which only large messages and slow readers bring about.
+//! tokio's own streams are registered for reading and writing from the start. On a Unix socket each read by the peer
+//! makes room, and would wake a process that has nothing to write and is waiting for the answer: two needless wake-ups
+//! for each invocation, one of them on the way of the answer. This socket is registered for writing only after a write
+//! has found no room, which happens only with large messages and slow readers.
 
 mod path;
 
@@ -28,33 +28,34 @@ use std::{
 };
 use tokio::io::{AsyncWrite, Interest, unix::AsyncFd};
 
-/// What has happened on a socket since the last read.
+/// Event on a socket since the last read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// Nothing.
+    /// No event.
     None,
-    /// Bytes have come.
+    /// Bytes have arrived.
     Bytes,
     /// The peer has closed it.
     End,
 }
 
-/// A connected stream, used from the runtime in which it was made: another would be woken across threads.
+/// A connected stream, used from the runtime in which it was created: another would be woken across threads.
 #[derive(Debug)]
 pub struct Socket {
     stream: AsyncFd<UnixStream>,
-    /// The same socket, registered for writing. It stays once it is there: who has had to wait will do so again.
+    /// Duplicate of the descriptor, registered for writing. It is kept once it exists, since a peer that has been slow
+    /// will be slow again.
     writable: OnceLock<AsyncFd<UnixStream>>,
 }
 
 impl Socket {
-    /// Takes a connected stream over. Must be called within a runtime.
+    /// Takes over a connected stream. Must be called within a runtime.
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self { stream: register(stream, Interest::READABLE)?, writable: OnceLock::new() })
     }
 
-    /// Reads into the spare capacity of `buffer`, which must have some. Gives 0 when the peer sends no more.
+    /// Reads into the spare capacity of `buffer`, which must have some. Returns 0 when the peer sends no more.
     pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.stream.poll_read_ready(context))?;
@@ -62,7 +63,7 @@ impl Socket {
             match receive(self.stream.get_ref(), buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Ok(received) => {
-                    // Less than there was room for is all there was: asking again would only be told so.
+                    // A read that does not fill the room has taken everything; another one would only find that out.
                     if received < room {
                         guard.clear_ready();
                     }
@@ -73,17 +74,18 @@ impl Socket {
         }
     }
 
-    /// Reads into the spare capacity of `buffer`, which must have some. Gives 0 when the peer sends no more.
+    /// Reads into the spare capacity of `buffer`, which must have some. Returns 0 when the peer sends no more.
     pub async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         poll_fn(|context| self.poll_read(context, buffer)).await
     }
 
-    /// Reads what has come, whether or not the runtime has heard of it. Fails with `WouldBlock` when nothing has.
+    /// Reads what has arrived, whether or not the runtime knows of it. Fails with `WouldBlock` if nothing has.
     pub fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         receive(self.stream.get_ref(), buffer)
     }
 
-    /// What has come that nobody has read, as far as the runtime has heard: a system call is made only if it has.
+    /// Returns what has arrived unread, as far as the runtime knows: a system call is made only if the runtime has seen
+    /// an event.
     #[must_use]
     pub fn news(&self) -> News {
         let peek = |stream: &UnixStream| Ok(recv(stream.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK)?);
@@ -94,7 +96,7 @@ impl Socket {
         }
     }
 
-    /// Writes some of what the slices hold.
+    /// Writes some of the slices' bytes.
     pub fn poll_write(&self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         loop {
             let Some(writable) = self.writable.get() else {
@@ -130,7 +132,7 @@ impl Socket {
         }
     }
 
-    /// Whether the peer has closed the whole socket, and not only its sending side.
+    /// Whether the peer has closed the whole socket, not only its sending side.
     pub fn is_peer_gone(&self) -> io::Result<bool> {
         let mut polled = [PollFd::new(self.stream.as_fd(), PollFlags::empty())];
         poll(&mut polled, PollTimeout::ZERO)?;
@@ -207,7 +209,7 @@ mod tests {
     async fn more_than_the_socket_holds_arrives_whole() {
         let (writer, reader) = pair();
         let sent: Vec<u8> = (0..5_000_000_u32).map(|it| it as u8).collect();
-        // In a task of its own: nothing but the socket's readiness wakes it.
+        // In its own task, which only the socket's readiness wakes.
         let (bytes, writing) = (sent.clone(), Arc::new(writer));
         let writer = Arc::clone(&writing);
         let writes = tokio::spawn(async move {
@@ -256,7 +258,7 @@ mod tests {
         assert_eq!(soon(other.read(&mut got)).await.expect("it is connected"), 8);
         assert_eq!(other.news(), News::None, "a read that fills its buffer may have left something, and has not");
         (&one).write_all(b"more").await.expect("it is connected");
-        // The runtime hears of it when it looks, as it does before it hears of anything later.
+        // The runtime learns of it at its next poll, which precedes every later event.
         tokio::time::sleep(Duration::ZERO).await;
         assert_eq!((other.news(), other.news()), (News::Bytes, News::Bytes), "looking is not reading");
         got.clear();

@@ -1,8 +1,8 @@
-//! Opening an SQLite database and bringing its schema up to date; what the store and the log database share.
+//! Opening an SQLite database and migrating its schema, shared by the store and the log database.
 //!
-//! A schema is an append-only list of migrations. `user_version` counts those that a file has seen; each of the others
-//! runs in one transaction of its own, so a start that is interrupted goes on where it stopped. A file that has seen
-//! more migrations than this program knows is refused, because an older program would break what a newer one wrote.
+//! A schema is an append-only list of migrations. `user_version` counts the migrations that a file has seen. Each
+//! further one runs in its own transaction, so an interrupted start continues where it stopped. A file that has seen
+//! more migrations than this program knows is refused, because an older program would damage what a newer one wrote.
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::fs::OpenOptions;
@@ -11,26 +11,26 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a statement waits for a lock that another process holds, such as a backup.
+/// Time that a statement waits for a lock held by another process, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the write-ahead log is cut back to after a checkpoint, in bytes.
+/// Size in bytes to which the write-ahead log is cut back after a checkpoint.
 const WAL_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
-/// Prepared statements that a connection keeps.
+/// Prepared statements kept by a connection.
 const STATEMENTS_MAX: usize = 64;
 
-/// What a commit promises.
+/// Durability of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A commit is on disk when it returns: for what is acknowledged to a client. Such a file is read through once when
-    /// it is opened, so that damage stops the start and not a later command.
+    /// A commit is on disk when it returns: for data that is acknowledged to a client. Such a file is checked
+    /// completely when it is opened, so that damage stops the start and not a later command.
     Full,
-    /// A power cut may take the last commits, never their order: for logs, which are many and large.
+    /// A power cut may lose the last commits, but never reorder them: for logs, which are many and large.
     Normal,
 }
 
-/// A database that cannot be opened.
+/// Why a database cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
 pub enum SqliteError {
     /// The file cannot be created or reached.
@@ -38,60 +38,61 @@ pub enum SqliteError {
     Unreachable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         #[source]
         cause: io::Error,
     },
-    /// The file holds something else, or was damaged.
+    /// The file is damaged, or not a database.
     #[error(
-        "the database {path} is damaged or no database ({detail}): restore a backup into another directory, or move it \
+        "the database {path} is damaged or not a database ({detail}): restore a backup into another directory, or move it \
          away together with {path}-wal and {path}-shm, which are parts of it",
         path = path.display()
     )]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What SQLite found.
+        /// Finding of SQLite.
         detail: String,
     },
-    /// A newer program has written the file.
+    /// A newer program wrote the file.
     #[error(
-        "the database {} has schema {found}, and this program knows schemas up to {known}: start the newer program that wrote it",
+        "the database {} has schema {found}, but this program knows schemas up to {known}: start the newer program that \
+         wrote it",
         path.display()
     )]
     TooNew {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// Schema of the file.
         found: i64,
-        /// The newest schema this program knows.
+        /// Newest schema that this program knows.
         known: usize,
     },
-    /// A migration did not run; the file is as it was before it.
-    #[error("the database {} cannot be brought from schema {from} to the next: {cause}", path.display())]
+    /// A migration failed; the file is as it was before it.
+    #[error("the database {} cannot be migrated from schema {from} to the next: {cause}", path.display())]
     Migration {
         /// The file.
         path: PathBuf,
-        /// The schema it has.
+        /// Schema of the file.
         from: usize,
-        /// What SQLite says.
+        /// Error of SQLite.
         #[source]
         cause: rusqlite::Error,
     },
-    /// Anything else, such as a full disk.
+    /// Any other failure, such as a full disk.
     #[error("the database {} failed: {cause}", path.display())]
     Failed {
         /// The file.
         path: PathBuf,
-        /// What SQLite says.
+        /// Error of SQLite.
         #[source]
         cause: rusqlite::Error,
     },
 }
 
-/// Opens the database at `path`, creates it if there is none, and runs the migrations it has not seen.
+/// Opens the database at `path`, creates it if it does not exist, and runs the migrations that it has not seen.
 ///
-/// The file is readable by its owner only. The connection enforces foreign keys.
+/// The file is accessible to its owner only. The connection enforces foreign keys.
 pub fn open(path: &Path, durability: Durability, migrations: &[&str]) -> Result<Connection, SqliteError> {
     let failed = |cause| classify(path, cause);
     create_private(path).map_err(|cause| SqliteError::Unreachable { path: path.to_owned(), cause })?;
@@ -102,14 +103,14 @@ pub fn open(path: &Path, durability: Durability, migrations: &[&str]) -> Result<
         check(&connection, path)?;
     }
     migrate(&mut connection, path, migrations)?;
-    // Only now: a migration that builds a table anew has to drop the old one while others refer to it.
+    // Enabled after the migrations: one that rebuilds a table must drop the old one while others refer to it.
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     Ok(connection)
 }
 
-/// Copies the database at `from`, as it is at one instant, to the new file `to`. Writers of `from` go on meanwhile.
+/// Copies the database at `from`, as it is at one instant, to the new file `to`. Writers of `from` are not stopped.
 ///
-/// The copy has what a query sees and no more: nothing of what was deleted, unlike the file itself.
+/// The copy contains only what queries can see; unlike the file itself, it has no remains of deleted data.
 pub fn copy(from: &Path, to: &Path) -> Result<(), SqliteError> {
     let failed = |cause| classify(from, cause);
     create_private(to).map_err(|cause| SqliteError::Unreachable { path: to.to_owned(), cause })?;
@@ -120,7 +121,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), SqliteError> {
     Ok(())
 }
 
-/// SQLite would create the file readable by everybody the umask lets in; the files beside it copy its mode.
+/// Creates the file for its owner only. SQLite would create it with the umask's rights; the files beside it copy its
+/// mode.
 fn create_private(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
 }
@@ -135,7 +137,7 @@ fn configure(connection: &Connection, durability: Durability) -> rusqlite::Resul
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_MAX, |_| Ok(()))?;
-    // What is deleted is overwritten: a value that has become a secret must not go on lying there in clear.
+    // Deleted data is overwritten: a value that has become a secret must not remain on disk in the clear.
     let secure_delete = durability == Durability::Full;
     connection.pragma_update_and_check(None, "secure_delete", secure_delete, |_| Ok(()))?;
     connection.pragma_update(None, "foreign_keys", false)
@@ -184,7 +186,7 @@ fn classify(path: &Path, cause: rusqlite::Error) -> SqliteError {
     }
 }
 
-/// Whether SQLite says that the file is damaged, or no database.
+/// Whether SQLite reports that the file is damaged, or not a database.
 #[must_use]
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
@@ -264,9 +266,9 @@ mod tests {
     fn damage_is_found_at_the_start_and_named() {
         let (_folder, path) = scratch();
         fs::write(&path, "this is no database, however long it is read ".repeat(100)).expect("writes");
-        let error = open(&path, Durability::Normal, &[FIRST]).expect_err("no database");
+        let error = open(&path, Durability::Normal, &[FIRST]).expect_err("not a database");
         assert!(matches!(error, SqliteError::Corrupt { .. }), "{error}");
-        assert!(error.to_string().contains("test.db-wal"), "what belongs to it is named as well: {error}");
+        assert!(error.to_string().contains("test.db-wal"), "the message names the files that belong to it: {error}");
 
         fs::remove_file(&path).expect("removes");
         let connection = open(&path, Durability::Full, &[FIRST]).expect("opens");

@@ -1,5 +1,5 @@
-//! Notices that files should be read again: the configuration when it has changed or SIGHUP has come, others when
-//! something has changed beside them.
+//! Watching of files: the configuration is read again when it changes or SIGHUP arrives, other files when anything in
+//! their folder changes.
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::{
@@ -8,15 +8,15 @@ use std::{
 };
 use tokio::{signal::unix::Signal, sync::mpsc};
 
-/// Editors write a file in several steps; reading waits until they have been quiet for this long.
+/// Quiet time to wait for before a file is read, because editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// So many notices one after the other are no reason to wait any longer.
+/// Number of consecutive notices after which reading waits no longer.
 const NOTICES_MAX: usize = 50;
 
 /// Calls `reload` when `file` changes and at each `hangup`. Runs until it is dropped.
 pub async fn config(file: Option<PathBuf>, mut hangup: Signal, reload: impl Fn()) {
-    // One place is enough: a notice that waits covers all that come before it is taken.
+    // Capacity 1 is enough: a waiting notice covers all that arrive before it is taken.
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = file.and_then(|file| match watch(&file, changed) {
         Ok(watcher) => Some(watcher),
@@ -37,9 +37,9 @@ pub async fn config(file: Option<PathBuf>, mut hangup: Signal, reload: impl Fn()
     }
 }
 
-/// Calls `reload` when anything changes in a folder that has one of these files. They may be links that lead elsewhere by
-/// way of others, as tools leave them that renew certificates: which of them is replaced nobody can know. Runs until it is
-/// dropped.
+/// Calls `reload` when anything changes in a folder that contains one of these files. The files may be symbolic links
+/// that lead through others, as tools that renew certificates leave them, so the entry that is replaced cannot be
+/// known. Runs until it is dropped.
 pub async fn folders(files: Vec<PathBuf>, reload: impl Fn()) {
     let (changed, mut changes) = mpsc::channel(1);
     let mut watchers = Vec::new();
@@ -53,7 +53,7 @@ pub async fn folders(files: Vec<PathBuf>, reload: impl Fn()) {
     }
     drop(changed);
     while changes.recv().await.is_some() {
-        // Others may write beside them without end.
+        // Other programs may write to the same folder without end.
         for _ in 0..NOTICES_MAX {
             if tokio::time::timeout(QUIET, changes.recv()).await.is_err() {
                 break;
@@ -63,7 +63,7 @@ pub async fn folders(files: Vec<PathBuf>, reload: impl Fn()) {
     }
 }
 
-/// Watches the folder, because editors replace a file by renaming another onto it.
+/// Watches the file's folder, because editors replace a file by renaming another onto it.
 fn watch(file: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let file = std::path::absolute(file).map_err(notify::Error::io)?;
     watch_folder(&file.clone(), changed, move |event| event.paths.contains(&file))
@@ -79,7 +79,7 @@ fn watch_folder(
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let about_content = |kind: &EventKind| !matches!(kind, EventKind::Access(_));
         if event.is_ok_and(|event| about_content(&event.kind) && concerns(&event)) {
-            // A full channel holds a notice already.
+            // A full channel already holds a notice.
             let _ = changed.try_send(());
         }
     })?;

@@ -1,4 +1,4 @@
-//! Paths of sockets of any length. An address has room for 107 bytes of a path; a longer one is reached through its
+//! Socket paths of any length. An address has room for a path of 107 bytes; a longer path is reached through its
 //! folder, which is opened and named by its descriptor below `/proc`.
 
 use nix::{
@@ -11,20 +11,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What `sockaddr_un` has room for, its final zero byte apart.
+/// Most bytes of a path in `sockaddr_un`, without its final zero byte.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// A path that fits into the address of a socket, as long as this lives.
+/// A path that fits into a socket's address, valid while this lives.
 #[derive(Debug)]
 pub struct ShortPath {
     path: PathBuf,
-    /// The folder that a shortened path goes through.
+    /// Folder that a shortened path goes through.
     folder: Option<OwnedFd>,
 }
 
 impl ShortPath {
-    /// The path itself, or a short one to the same place. Fails where the folder cannot be opened, and with
-    /// `InvalidFilename` where the name alone is too long.
+    /// Returns the path itself, or a short one to the same place. Fails if the folder cannot be opened, and with
+    /// `InvalidFilename` if the name alone is too long.
     pub fn new(path: &Path) -> io::Result<Self> {
         if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             return Ok(Self { path: path.to_owned(), folder: None });
@@ -32,7 +32,7 @@ impl ShortPath {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::ErrorKind::InvalidFilename.into());
         };
-        // A relative path of one long name has an empty parent.
+        // A relative path of a single component has an empty parent.
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let folder = open(parent, flags, Mode::empty())?;
@@ -43,13 +43,13 @@ impl ShortPath {
         Ok(Self { path: short, folder: Some(folder) })
     }
 
-    /// What to bind or connect to.
+    /// Path to bind or connect to.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is another path than the one it was made of.
+    /// Whether the path differs from the original one.
     #[must_use]
     pub fn is_shortened(&self) -> bool {
         self.folder.is_some()
@@ -70,7 +70,7 @@ mod tests {
         let bound = ShortPath::new(&path).expect("the folder is there");
         assert!(bound.is_shortened() && bound.as_path() != path);
         let _listener = net::UnixListener::bind(bound.as_path()).expect("a short address");
-        assert!(path.exists(), "it lies where it belongs");
+        assert!(path.exists(), "the socket file is at the long path");
         let reached = ShortPath::new(&path).expect("the folder is there");
         net::UnixStream::connect(reached.as_path()).expect("it is reached");
 
