@@ -1,11 +1,11 @@
-//! The access log: one JSON object a line for each request that has ended.
+//! The access log: one JSON object a line, written when a request has ended.
 //!
 //! ```text
 //!   lanes ──push──▶ queue (bounded) ──▶ one thread ──▶ standard output, standard error or a file
 //! ```
 //!
-//! Nobody who serves a request waits for it: what finds no room in the queue is dropped and counted. A file is opened
-//! anew at each reload of the configuration, so that it can be moved away before (`logrotate` with SIGHUP).
+//! Serving a request never waits for the log: a record that finds the queue full is dropped and counted. The file is
+//! reopened at each reload of the configuration, so that `logrotate` can move it away first and then send SIGHUP.
 
 use crate::{
     commands::Grant,
@@ -30,26 +30,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Lines that may wait to be written.
+/// Most records that the queue holds.
 const WAITING_MAX: usize = 8_192;
 
-/// So many are written without waiting for others.
+/// Queue length at which the thread writes at once instead of waiting for more records.
 const MANY_WAITING: usize = WAITING_MAX / 2;
 
-/// How long a line waits for others to be written with it.
+/// Time that a record waits for others, to be written together with them.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a stop waits for a file or pipe that takes nothing.
+/// Time that [`AccessLog::close`] waits for a file or pipe that takes no bytes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a client can put into a line: longer texts are cut.
+/// Most bytes of a text that the client chooses; longer ones are cut.
 const PATH_BYTES_MAX: usize = 2_048;
 const TEXT_BYTES_MAX: usize = 512;
 
-/// The identity that a call has beyond this machine (W3C Trace Context).
+/// Identity of a request across services (W3C Trace Context).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The file cannot be opened.
+/// The access log's file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the access log {path}: {source}; set http.access_log to a file that can be written, or to off")]
 pub struct AccessLogError {
@@ -57,7 +57,7 @@ pub struct AccessLogError {
     source: io::Error,
 }
 
-/// What is known of a request from the beginning.
+/// Facts about a request that are known from its head.
 #[derive(Debug)]
 pub(super) struct Head {
     at: Timestamp,
@@ -96,7 +96,7 @@ fn cut(text: &str, max: usize) -> String {
     text[..end.unwrap_or(0)].to_owned()
 }
 
-/// A request that has ended.
+/// A request that has ended, ready to be written.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) head: Head,
@@ -111,7 +111,7 @@ pub(super) struct Record {
     pub(super) grant: Option<Grant>,
 }
 
-/// A line; `docs/http-api.md` tells what its fields are.
+/// One line of the log; `docs/http-api.md` describes its fields.
 #[derive(Serialize)]
 struct Line<'a> {
     time: Timestamp,
@@ -141,7 +141,7 @@ struct Line<'a> {
 }
 
 impl Record {
-    /// Writes it as one line: JSON escapes what could end it.
+    /// Appends the record as one line. JSON escapes every character that could end the line early.
     fn write(&self, into: &mut Vec<u8>) -> serde_json::Result<()> {
         let head = &self.head;
         let line = Line {
@@ -173,17 +173,18 @@ impl Record {
     }
 }
 
-/// Where lines go.
+/// Destination of the lines.
 type Sink = Box<dyn Write + Send>;
 
-/// Where lines go behind so many of those that wait; none within it: nowhere.
+/// A switch to another sink: the number of waiting records that still go to the old one, and the new sink. Without a
+/// sink the log is off.
 type Change = (usize, Option<Sink>);
 
-/// The log, which may be off.
+/// Handle of the access log, which may be off.
 #[derive(Debug)]
 pub(super) struct AccessLog {
     shared: Arc<Shared>,
-    /// Runs from when the log was first on.
+    /// Writer thread; it starts when the log is first switched on.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -192,7 +193,7 @@ struct Shared {
     is_on: AtomicBool,
     queue: Mutex<Queue>,
     changed: Condvar,
-    /// Lines that found no room, or could not be written.
+    /// Records that found the queue full or could not be written.
     dropped: AtomicU64,
     written: AtomicU64,
 }
@@ -211,14 +212,14 @@ impl fmt::Debug for Queue {
 }
 
 impl AccessLog {
-    /// A log into `target`: `off`, `stdout`, `stderr`, or a path.
+    /// Opens a log that writes to `target`: `off`, `stdout`, `stderr`, or a path.
     pub(super) fn open(target: &str) -> Result<Self, AccessLogError> {
         let log = Self { shared: Arc::default(), thread: Mutex::default() };
         log.reopen(target)?;
         Ok(log)
     }
 
-    /// Writes what comes from now on there; what has come goes where it went.
+    /// Switches to another target. Records pushed before the switch still go to the old one.
     pub(super) fn reopen(&self, target: &str) -> Result<(), AccessLogError> {
         let fail = |source| AccessLogError { path: target.to_owned(), source };
         let sink = sink(target).map_err(fail)?;
@@ -241,7 +242,7 @@ impl AccessLog {
         self.shared.is_on.load(Relaxed)
     }
 
-    /// Has a line written, if there is room.
+    /// Queues a record, or counts it as dropped if the queue is full.
     pub(super) fn push(&self, record: Record) {
         let mut queue = self.shared.queue.lock();
         if queue.waiting.len() >= WAITING_MAX || queue.is_closing {
@@ -250,18 +251,18 @@ impl AccessLog {
             return;
         }
         queue.waiting.push_back(record);
-        // The first one wakes the thread, which then waits for others, but not until there is no room any more.
+        // The first record wakes the thread, which then waits for more. It is woken again before the queue is full.
         if matches!(queue.waiting.len(), 1 | MANY_WAITING) {
             self.shared.changed.notify_one();
         }
     }
 
-    /// Lines that were written, and such as are lost.
+    /// Numbers of lines written and lines lost.
     pub(super) fn totals(&self) -> (u64, u64) {
         (self.shared.written.load(Relaxed), self.shared.dropped.load(Relaxed))
     }
 
-    /// Writes what waits, and takes no more.
+    /// Writes the waiting records and accepts no more.
     pub(super) fn close(&self) {
         self.shared.queue.lock().is_closing = true;
         self.shared.changed.notify_one();
@@ -273,7 +274,7 @@ impl AccessLog {
         if thread.is_finished() {
             let _ = thread.join();
         } else {
-            tracing::warn!("the access log takes nothing; its last lines are lost");
+            tracing::warn!("the access log's target accepts no more bytes; its last lines are lost");
         }
     }
 }
@@ -285,14 +286,14 @@ impl Drop for AccessLog {
 }
 
 impl Shared {
-    /// The thread: until it is told to close.
+    /// Body of the writer thread; returns after [`AccessLog::close`].
     fn write(&self) {
         let mut sink: Option<Sink> = None;
         let mut is_failing = false;
         loop {
             let (mut records, next, is_closing) = self.take();
             if let Some((place, next)) = next {
-                // What came while there was nothing to write to came for this one.
+                // Records that arrived while there was no sink were meant for this one.
                 let behind = if sink.is_some() { records.split_off(place) } else { std::mem::take(&mut records) };
                 self.write_to(&mut sink, &records, &mut is_failing);
                 (sink, records) = (next, behind);
@@ -314,7 +315,7 @@ impl Shared {
         let count = if matches!(written, Some(Ok(()))) && is_encoded { &self.written } else { &self.dropped };
         count.fetch_add(records.len() as u64, Relaxed);
         match written {
-            // Said once, until it works again.
+            // Reported once, until a write succeeds again.
             Some(Err(error)) if !std::mem::replace(is_failing, true) => {
                 tracing::error!(%error, "requests cannot be written to the access log");
             }
@@ -323,7 +324,8 @@ impl Shared {
         }
     }
 
-    /// Waits for lines, and a little longer for more of them. What is to be changed counts behind them.
+    /// Waits for records, then a little longer for more of them. Returns them with the pending change of the sink,
+    /// whose position counts within them.
     fn take(&self) -> (VecDeque<Record>, Option<Change>, bool) {
         let mut queue = self.queue.lock();
         let is_idle = |queue: &Queue| queue.waiting.is_empty() && queue.next.is_none() && !queue.is_closing;
@@ -339,7 +341,7 @@ fn sink(target: &str) -> io::Result<Option<Sink>> {
         "" | "off" => None,
         "stdout" => Some(Box::new(io::stdout())),
         "stderr" => Some(Box::new(io::stderr())),
-        // Addresses and paths are not for every user of the machine.
+        // Client addresses and paths must not be readable by every user of the machine.
         path => Some(Box::new(OpenOptions::new().create(true).append(true).mode(0o640).open(path)?)),
     })
 }

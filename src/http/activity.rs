@@ -1,7 +1,7 @@
-//! Whether a connection is idle, and since when.
+//! Idleness of a connection: whether it is idle, and since when.
 //!
-//! A request changes two numbers of its own connection and takes no lock. [`super::places`] reads them when it looks for
-//! a connection that can give way.
+//! A request updates two atomics of its own connection and takes no lock. [`super::places`] reads them when it looks
+//! for a connection to evict.
 
 use std::{
     sync::{
@@ -12,22 +12,22 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What one connection does.
+/// Activity of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     /// Requests whose answers are not complete.
     running: AtomicU32,
-    /// An answer waits for the client to take it.
+    /// Whether an answer waits for the client to read it.
     is_writing: AtomicBool,
     idle_since_ms: AtomicU64,
-    /// It is to give way.
+    /// Whether the connection has been told to make room for another.
     is_evicted: AtomicBool,
-    /// Told when it is to give way, and when it has had as many requests as it may.
+    /// Notified when the connection is evicted, and when it has served its last allowed request.
     pub(super) told: Notify,
 }
 
 impl Activity {
-    /// That of a new connection. Times are in ms since `started`.
+    /// Activity of a new, idle connection. Times are in ms since `started`.
     pub(super) fn idle_from(started: Instant) -> Arc<Self> {
         let activity = Self::default();
         activity.rests_since(since(started));
@@ -50,26 +50,26 @@ impl Activity {
         self.is_evicted.load(Relaxed)
     }
 
-    /// Tells it to give way.
+    /// Tells the connection to make room for another.
     pub(super) fn evict(&self) {
         self.is_evicted.store(true, Relaxed);
         self.told.notify_one();
     }
 
-    /// When it is to give way. Only one may wait for what it is told.
+    /// Resolves when the connection is evicted. Only one task may wait on `told`.
     pub(super) async fn evicted(&self) {
         while !self.is_evicted() {
             self.told.notified().await;
         }
     }
 
-    /// Whether an answer waits for the client to take it.
+    /// Notes whether an answer waits for the client to read it.
     pub(super) fn writes(&self, is_writing: bool) {
         self.is_writing.store(is_writing, Relaxed);
     }
 }
 
-/// A request that runs, until this is dropped.
+/// Guard of a running request; dropping it ends the request.
 #[derive(Debug)]
 pub(super) struct Busy {
     activity: Arc<Activity>,

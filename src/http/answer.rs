@@ -1,4 +1,4 @@
-//! What goes back over HTTP.
+//! Answers over HTTP and their bodies.
 
 use super::{
     face::Face,
@@ -23,17 +23,17 @@ use std::{
     time::Duration,
 };
 
-/// The header that names the invocation.
+/// Header with the invocation's id.
 pub(super) const INVOCATION_HEADER: HeaderName = HeaderName::from_static("x-levain-invocation-id");
 
-/// An answer.
+/// An HTTP response of the daemon.
 pub(super) type Answer = Response<Body>;
 
-/// Its body.
+/// Body of an [`Answer`].
 pub(super) enum Body {
-    /// All of it, until it is taken.
+    /// Complete body; empty once it has been taken.
     Whole(Bytes),
-    /// What comes piece by piece. `length` is how much is left, where that is known.
+    /// Body that arrives in pieces. `length` is the number of bytes left, if known.
     Stream { chunks: Streamed, length: Option<u64> },
 }
 
@@ -47,8 +47,8 @@ impl fmt::Debug for Body {
 }
 
 impl Body {
-    /// The rest of a call's answer behind these first bytes, for a client that takes its time within `patience`. Dropped
-    /// before its end it ends the call.
+    /// Streams the rest of an invocation's answer after the bytes in `first`, to a client that must ask for more within
+    /// `patience`. Dropping the body before its end ends the invocation.
     pub(super) fn of_call(
         first: Bytes,
         call: Call,
@@ -63,7 +63,8 @@ impl Body {
             match chunk(&mut call, &mut left).await {
                 Ok(Some(chunk)) => Some((Ok(chunk), (None, call, left))),
                 Ok(None) => None,
-                // The head has gone: all that is left is to break off, so that nobody takes this for the end.
+                // The head has been sent already, so breaking off is the only way to keep the client from taking this
+                // for the end.
                 Err(failed) => Some((Err(io::Error::other(failed.error.message)), (None, call, left))),
             }
         };
@@ -71,12 +72,12 @@ impl Body {
         Self::Stream { chunks: Streamed::new(chunks, patience, Arc::clone(face)), length }
     }
 
-    /// Chunks of a length that is not known before their end, for such a client.
+    /// Streams chunks of unknown total length, with the same patience for the client.
     pub(super) fn stream(chunks: Chunks, (face, patience): (&Arc<Face>, Duration)) -> Self {
         Self::Stream { chunks: Streamed::new(chunks, patience, Arc::clone(face)), length: None }
     }
 
-    /// Whether all of it has gone.
+    /// Whether every byte has been sent.
     pub(super) fn is_complete(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
@@ -85,8 +86,9 @@ impl Body {
     }
 }
 
-/// The next bytes of a call. Behind the last of a length that was said nobody asks for the end, which counts the call: so
-/// it is asked for here, and is known already.
+/// Returns the next bytes of an invocation. hyper does not poll past the last byte of a declared length, but the
+/// invocation is counted only when its end is read. So the end is read here, together with the last byte; it is known
+/// by then and costs no wait.
 async fn chunk(call: &mut Call, left: &mut Option<u64>) -> Result<Option<Bytes>, Failed> {
     let chunk = call.chunk().await?;
     if let (Some(bytes), Some(left)) = (&chunk, left) {
@@ -129,33 +131,33 @@ impl HttpBody for Body {
     }
 }
 
-/// The type of plain text.
+/// Content type of plain text.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Plain text.
+/// Answers with plain text.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
     typed(status, TEXT, Bytes::from_static(text.as_bytes()))
 }
 
-/// The same as the last one on its connection. HTTP/2 has no such header, and hyper takes it off there.
+/// Marks an answer as the last on its connection. HTTP/2 has no such header, and hyper removes it there.
 pub(super) fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
-/// Why something is not there yet or any more, and when to ask again.
+/// Answers 503 with a reason, and asks the client to retry after a second.
 pub(super) fn not_now(reason: &'static str) -> Answer {
     let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, reason);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
 
-/// A value that is JSON already.
+/// Answers with text that is already JSON.
 pub(super) fn json(status: StatusCode, json: impl Into<Bytes>) -> Answer {
     typed(status, "application/json", json.into())
 }
 
-/// The client has it already.
+/// Answers 304: the client's copy is current.
 pub(super) fn not_modified() -> Answer {
     let mut answer = Response::new(Body::Whole(Bytes::new()));
     *answer.status_mut() = StatusCode::NOT_MODIFIED;
@@ -169,17 +171,17 @@ pub(super) fn typed(status: StatusCode, content_type: &'static str, body: Bytes)
     answer
 }
 
-/// How a failure stands on the wire.
+/// Wire form of a failure.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Failure<'a> {
     #[serde(flatten)]
     error: &'a Error,
-    /// The call that failed.
+    /// The invocation that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     invocation_id: Option<InvocationId>,
 }
 
-/// A failure, with its code's status.
+/// Answers with a failure, under the status of its code.
 pub(super) fn error(error: &Error, invocation_id: Option<InvocationId>) -> Answer {
     let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let failure = Failure { error, invocation_id };
@@ -188,7 +190,7 @@ pub(super) fn error(error: &Error, invocation_id: Option<InvocationId>) -> Answe
         Err(_) => text(status, "an internal error\n"),
     };
     if matches!(error.code, ErrorCode::Overloaded | ErrorCode::Starting | ErrorCode::ShuttingDown) {
-        // Whole seconds, rounded up: less is no header.
+        // Rounded up to whole seconds, at least one: the header takes no fractions.
         let details = error.details.as_ref();
         let wait_ms = details.and_then(|it| it.get("retry_after_ms")?.as_u64()).unwrap_or(1_000);
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000).max(1)));
@@ -203,10 +205,10 @@ pub(super) fn error(error: &Error, invocation_id: Option<InvocationId>) -> Answe
     answer
 }
 
-/// Something is here, for other methods.
+/// Answers 405: the path exists for other methods.
 pub(super) fn method_not_allowed(method: &Method, path: &str, allowed: &[&str]) -> Answer {
     let (path, names) = (path.chars().take(200).collect::<String>(), allowed.join(", "));
-    let mut answer = error(&Error::invalid(format!("{method} {path} is nothing: {names} would be")), None);
+    let mut answer = error(&Error::invalid(format!("{method} is not allowed for {path}; use {names}")), None);
     *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     if let Ok(names) = HeaderValue::try_from(names) {
         answer.headers_mut().insert(header::ALLOW, names);
@@ -214,7 +216,7 @@ pub(super) fn method_not_allowed(method: &Method, path: &str, allowed: &[&str]) 
     answer
 }
 
-/// Nobody here does what the header `Expect` asks for.
+/// Answers 417: the daemon meets no expectation but `100-continue`.
 pub(super) fn expectation_failed() -> Answer {
     let message = "the header `Expect` may say `100-continue` and nothing else";
     let mut answer = closing(error(&Error::invalid(message), None));
@@ -222,10 +224,10 @@ pub(super) fn expectation_failed() -> Answer {
     answer
 }
 
-/// Nothing is here.
+/// Answers 404: no route has this path.
 pub(super) fn not_found(method: &Method, path: &str) -> Answer {
     let path: String = path.chars().take(200).collect();
-    let message = format!("{method} {path} is nothing here: functions are below /functions/, management below /api/");
+    let message = format!("not found: {method} {path}; functions are under /functions/, management is under /api/");
     let mut answer = error(&Error::invalid(message), None);
     *answer.status_mut() = StatusCode::NOT_FOUND;
     answer

@@ -1,4 +1,4 @@
-//! Who asks: the token in the header `Authorization`.
+//! Authentication by the token in the header `Authorization`.
 
 use crate::{
     commands::{ADMIN_TOKEN_FILE, Context, Grant, token_missing},
@@ -8,31 +8,33 @@ use crate::{
 use http::{HeaderMap, HeaderValue, header};
 use std::{net::IpAddr, time::Instant};
 
-/// What the token of a request allows. `UNAUTHORIZED` where it has none, or one that is not valid; `OVERLOADED` where too
-/// many wrong ones have come from this address.
+/// Returns what the request's token allows. Fails with `UNAUTHORIZED` if there is no valid token, and with `OVERLOADED`
+/// if too many wrong ones have come from this address.
 pub(super) fn authorize(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Grant, Error> {
     let bearer = bearer(headers).ok_or_else(token_missing)?;
     context.authority.check_from(peer, bearer, (Timestamp::now(), Instant::now()))
 }
 
-/// The same for management: who comes for that may be one who can look into the data directory.
+/// Like [`authorize`], for management: the error names the file with the first token, since a manager of the node may
+/// be able to read the data directory.
 pub(super) fn authorize_management(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Grant, Error> {
     if bearer(headers).is_none() {
         let mut error = token_missing();
-        error.message += &format!(", and the first one is in `{ADMIN_TOKEN_FILE}` of the data directory");
+        error.message += &format!("; the first token is in `{ADMIN_TOKEN_FILE}` in the data directory");
         return Err(error);
     }
     authorize(context, headers, peer)
 }
 
-/// What stands behind `Bearer` (RFC 6750, section 2.1). With two headers nobody could say which one counts.
+/// Returns the token after `Bearer` (RFC 6750, section 2.1). A request with two `Authorization` headers has none, as it
+/// is unclear which one counts.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let bearer = bearer_in(values.next()?)?;
     values.next().is_none().then_some(bearer)
 }
 
-/// The same of one header.
+/// Returns the token after `Bearer` in one header value.
 pub(super) fn bearer_in(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last: TLS, which version of HTTP it speaks, and when it ends.
+//! One connection, from its first byte to its last: TLS, the choice of the HTTP version, and the reasons to end it.
 
 use super::{
     exchange::Told,
@@ -39,55 +39,55 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-/// Requests that go on at once on one connection of HTTP/2.
+/// Concurrent requests on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 128;
 
-/// Headers of one request.
+/// Most headers of one request.
 const HEADERS_MAX: usize = 150;
 
-/// What may have come of one body over HTTP/2 that nobody has read yet, and of all bodies of one connection (RFC 9113,
-/// section 5.2): who is slow to read one of them keeps nobody from reading the others.
+/// Bytes of one HTTP/2 body that may be received before they are read, and of all bodies of one connection (RFC 9113,
+/// section 5.2). The connection's window is larger, so that a slow reader of one body does not stop the others.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// What waits to be taken by the client of one stream of HTTP/2.
+/// Most bytes buffered for sending on one HTTP/2 stream.
 const STREAM_BUFFER_BYTES: usize = 128 * 1024;
 
-/// What a client of HTTP/2 says first (RFC 9113, section 3.4).
+/// First bytes of every HTTP/2 client (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How often a connection is looked at that has begun to say which version it speaks.
+/// Interval at which a connection is checked again whose client has sent only a part of the preface.
 const PREFACE_POLL: Duration = Duration::from_millis(5);
 
-/// How long a connection may take for its first head when it came while all places were taken. A client that has
+/// Time for the first request's head on a connection that arrived while all places were taken. A client that has
 /// something to ask sends it at once.
 const CROWDED_HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 
 type ConnectionError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the requests of one connection share.
+/// State shared by the requests of one connection.
 struct Connection {
     face: Arc<Face>,
     main: Handle,
     peer: Peer,
     place: Place,
     is_http2: bool,
-    /// Requests so far, and how many there may be.
+    /// Number of requests so far, and the most there may be.
     requests: AtomicU32,
     requests_max: u32,
-    /// When the first one must be there.
+    /// Deadline of the first request.
     first_until: Instant,
 }
 
-/// How a connection ends before its client wants it to.
+/// How the daemon ends a connection before the client does.
 enum Ending {
-    /// When what runs is answered.
+    /// After all running requests are answered.
     Answered,
-    /// As soon as nothing runs.
+    /// As soon as no request runs.
     Idle,
 }
 
-/// Runs what HTTP/2 has go on beside a connection's own task; it ends with the connection.
+/// Runs the tasks that HTTP/2 spawns beside the connection's own; they end with the connection.
 #[derive(Debug, Clone, Default)]
 struct Beside(TaskTracker);
 
@@ -101,7 +101,7 @@ where
     }
 }
 
-/// One connection, on the lane where it is first polled.
+/// Serves one connection on the lane that first polls it.
 pub(super) async fn serve(
     stream: std::net::TcpStream,
     peer: SocketAddr,
@@ -135,7 +135,7 @@ pub(super) async fn serve(
         () = place.activity().evicted() => return Ok(()),
     };
     let requests_max = match (config.http.requests_per_connection_max, face.stopping.is_cancelled()) {
-        // Who comes while the daemon stops shall not stay.
+        // During shutdown, serve one request and close.
         (_, true) => 1,
         (0, false) => u32::MAX,
         (max, false) => max,
@@ -148,21 +148,21 @@ pub(super) async fn serve(
         Begun::Plain(stream) => connection.drive(stream, &config.http).await,
         Begun::Tls(stream) => connection.drive(*stream, &config.http).await,
     };
-    // Who did not send in time what it had begun.
+    // The client did not complete in time what it had begun to send.
     if outcome.as_ref().is_err_and(hyper::Error::is_timeout) {
         counted.counters.slow_client();
     }
     Ok(outcome?)
 }
 
-/// A connection on which HTTP can begin.
+/// A connection that is ready for HTTP.
 enum Begun {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
 impl Connection {
-    /// Serves requests until the client has no more, or may have no more.
+    /// Serves requests until the client closes the connection or the daemon ends it.
     async fn drive<S>(self: Arc<Self>, stream: S, config: &HttpConfig) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -170,7 +170,7 @@ impl Connection {
         let service = service_fn(|request| Arc::clone(&self).respond(request));
         let activity = Arc::clone(self.place.activity());
         let stream = TokioIo::new(Patient::new(stream, config.body_timeout(), Arc::clone(&self.face), activity));
-        // Both kinds of connection are driven alike, and share no trait.
+        // hyper's two connection types have the same methods but share no trait.
         macro_rules! drive {
             ($connection:expr) => {{
                 let mut connection = pin!($connection);
@@ -185,11 +185,11 @@ impl Connection {
                         () = self.place.activity().evicted() => {}
                     }
                 }
-                // The client is told, as far as it takes that at once.
+                // One poll sends the client the notice of the shutdown, as far as the socket takes it at once.
                 if let Poll::Ready(outcome) = poll_fn(|context| Poll::Ready(connection.as_mut().poll(context))).await {
                     return outcome;
                 }
-                // A request may have come in the meantime.
+                // A request may have arrived meanwhile.
                 if self.place.activity().is_idle() {
                     return Ok(());
                 }
@@ -207,9 +207,9 @@ impl Connection {
         }
     }
 
-    /// When the connection is to end.
+    /// Resolves when the connection should end.
     async fn ending(&self) -> Ending {
-        // One that came while the daemon stops ends by its count of requests.
+        // A connection accepted during shutdown is ended by its limit of one request instead.
         let stopping = match self.requests_max {
             1 => &self.face.closing,
             _ => &self.face.stopping,
@@ -222,7 +222,8 @@ impl Connection {
         }
     }
 
-    /// When the first request should be there and is not. Where there was a place for the connection, hyper measures that.
+    /// Resolves when the first request is late. For a connection with a free place hyper's own header timeout covers
+    /// this.
     async fn first_is_late(&self) {
         if self.place.admission != Admission::Free {
             sleep_until(self.first_until).await;
@@ -237,7 +238,7 @@ impl Connection {
         let admitted = Admitted { busy: self.place.busy(), may_call: self.place.may_call() };
         let is_worn = self.requests.fetch_add(1, Ordering::Relaxed) + 1 >= self.requests_max;
         let is_last = is_worn || !admitted.may_call;
-        // Streams that the client has opened meanwhile are served all the same (RFC 9113, section 6.8).
+        // Streams that the client has opened meanwhile are still served (RFC 9113, section 6.8).
         if is_last && self.is_http2 {
             self.place.activity().told.notify_one();
         }
@@ -249,7 +250,7 @@ impl Connection {
     }
 }
 
-/// Waits for the first bytes, and leaves them where they are.
+/// Peeks at the first bytes, which stay in the socket, to tell HTTP/2 from HTTP/1.
 async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut begin = [0; PREFACE.len()];
     loop {

@@ -1,14 +1,14 @@
-//! What is counted about connections and requests, whichever function they are for.
+//! Counters of connections and requests, over all functions.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts since the daemon started, and what is there now. All of it is read and written without a lock.
+/// Counts since the daemon started, and current gauges. All are read and written without a lock.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
     connections_open: AtomicU64,
     requests_running: AtomicU64,
-    /// By the first digit of the status; the first one is of requests whose client left before there was any.
+    /// Indexed by the first digit of the status. Index 0 counts requests whose client left before there was a status.
     responses: [AtomicU64; 6],
     body_bytes_in: AtomicU64,
     body_bytes_out: AtomicU64,
@@ -16,10 +16,10 @@ pub(super) struct Counters {
     tls_failures: AtomicU64,
 }
 
-/// What [`Counters::responses`] are about.
+/// Names of the classes of [`Counters::responses`].
 pub(super) const RESPONSE_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// One more of something, until it is dropped.
+/// Holds a gauge up by one until dropped.
 #[derive(Debug)]
 pub(super) struct Held<'a>(&'a AtomicU64);
 
@@ -36,7 +36,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// The counts at one time.
+/// Snapshot of the counters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted {
     pub(super) connections: u64,
@@ -59,7 +59,7 @@ impl Counters {
         self.requests_running.fetch_add(1, Relaxed);
     }
 
-    /// A request has ended, with this status if it got one.
+    /// Counts a request that has ended, with its status if it got one.
     pub(super) fn request_ends(&self, status: Option<u16>, bytes_in: u64, bytes_out: u64) {
         let class = status.map_or(0, |status| usize::from(status / 100)).min(RESPONSE_CLASSES.len() - 1);
         self.requests_running.fetch_sub(1, Relaxed);

@@ -1,9 +1,9 @@
-//! How much a caller of a function is told about a failure.
+//! How much a caller of a function learns about a failure.
 //!
-//! A stack, a path or a line of output helps whoever develops a function and nobody else, and may have in it what is none
-//! of a stranger's business. So do the names that an error suggests, and the message of what a function has thrown. As
-//! `http.error_details` says, such facts go to everybody, to nobody, or to those callers who may see the function's logs
-//! anyway. The log always has them.
+//! A stack, a path or a line of output helps the function's developers and nobody else, and may contain what a stranger
+//! must not see. So may the names that an error suggests and the message of an exception. `http.error_details` decides
+//! whether such details go to everybody, to nobody, or to callers that may see the function's logs anyway. The log
+//! always has them.
 
 use super::{auth, face::Face, local, peer::Peer};
 use crate::{
@@ -16,31 +16,31 @@ use http::HeaderValue;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// The environment whose calls are answered with details.
+/// Environment whose invocations are answered with details.
 const DEV: &str = "dev";
 
-/// What is known of a caller. Nothing is looked up for it until a call has failed.
+/// Facts about a caller. None is looked up before an invocation has failed.
 #[derive(Debug, Default)]
 pub(super) struct Asker {
     /// See [`local::looks_local`].
     pub(super) looks_local: bool,
-    /// The function, once that is known.
+    /// The function, once it is known.
     pub(super) function: Option<FunctionId>,
-    /// The environment in which the call runs is the one for development.
+    /// Whether the invocation runs in the environment for development.
     pub(super) is_dev: bool,
-    /// It has shown a token that allows the call.
+    /// Whether the caller has shown a token that allows the invocation.
     pub(super) has_token: bool,
-    /// What it has sent to a function that asks for no token.
+    /// The header `Authorization` that the caller sent to a function that requires no token.
     pub(super) authorization: Option<HeaderValue>,
 }
 
 impl Asker {
-    /// Notes where a call goes.
+    /// Notes the function and environment of the invocation.
     pub(super) fn calls(&mut self, function: FunctionId, environment: &str) {
         (self.function, self.is_dev) = (Some(function), environment == DEV);
     }
 
-    /// The failure as this caller is told of it.
+    /// Returns the failure as this caller may see it.
     pub(super) async fn told(
         &self,
         error: Error,
@@ -61,8 +61,8 @@ impl Asker {
         if sees_all { error } else { without_details(error) }
     }
 
-    /// Whether it shows a token that is good for calls of the function or for its logs. The header is the function's own
-    /// where the function asks for no token: a wrong one is no attempt.
+    /// Whether the caller shows a token that may invoke the function or read its logs. The header belongs to the
+    /// function if the function requires no token, so a wrong token does not count as a failed attempt.
     fn shows_token(&self, context: &Context) -> bool {
         let bearer = self.authorization.as_ref().and_then(auth::bearer_in);
         let grant = bearer.and_then(|bearer| context.authority.recognise(bearer, Timestamp::now()));
@@ -70,17 +70,17 @@ impl Asker {
     }
 }
 
-/// What everybody may know of a failure.
+/// Reduces a failure to what every caller may see.
 fn without_details(error: Error) -> Error {
     match sentence(error.code) {
         Some(sentence) => Error::new(error.code, sentence),
-        // Such details are about the token that the caller has sent.
+        // These details are about the caller's own token.
         None if error.code == ErrorCode::Forbidden => error,
         None => Error { details: None, ..error },
     }
 }
 
-/// The message for strangers; none where the daemon's own has nothing in it but what the request has said and limits.
+/// Returns the message for strangers, or `None` if the daemon's own message only repeats the request and names limits.
 fn sentence(code: ErrorCode) -> Option<&'static str> {
     use ErrorCode::*;
     match code {

@@ -1,4 +1,5 @@
-//! One request, from its head to the last byte of its answer: counted when it is over, and written down if requests are.
+//! One request, from its head to the last byte of its answer. It is counted when it is over, and written to the access
+//! log if that is on.
 
 use super::{
     access_log::{Head, Record},
@@ -24,7 +25,7 @@ use std::{
     time::Instant,
 };
 
-/// What becomes known of a request while it is served.
+/// Facts about a request that become known while it is served.
 #[derive(Debug, Default)]
 pub(super) struct Note {
     function: Option<Arc<str>>,
@@ -35,7 +36,7 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// It is a call of this function.
+    /// Notes the invocation and its route.
     pub(super) fn invocation(&mut self, id: InvocationId, route: &Route) {
         if self.is_wanted {
             self.invocation = Some(id);
@@ -44,7 +45,7 @@ impl Note {
         }
     }
 
-    /// It came with this token.
+    /// Notes the token that the request came with.
     pub(super) fn grant(&mut self, grant: &Grant) {
         if self.is_wanted {
             self.grant = Some(grant.clone());
@@ -52,12 +53,12 @@ impl Note {
     }
 }
 
-/// A request that is served. It is over when this is dropped, which its answer's last byte or its client's leave brings
-/// about.
+/// A request that is being served. Dropping the exchange ends it: after the last byte of the answer, or when the client
+/// leaves.
 #[derive(Debug)]
 pub(super) struct Exchange {
     face: Arc<Face>,
-    /// Until then its connection is not idle.
+    /// Keeps the connection from counting as idle.
     _busy: Busy,
     begun: Instant,
     status: Option<StatusCode>,
@@ -66,12 +67,12 @@ pub(super) struct Exchange {
     is_complete: bool,
     is_head: bool,
     pub(super) note: Note,
-    /// Only where requests are written down.
+    /// Present only if the access log is on.
     head: Option<Box<Head>>,
 }
 
 impl Exchange {
-    /// Begins one, and has the bytes of its body counted.
+    /// Begins an exchange, and counts the bytes of the request's body.
     pub(super) fn begin(
         face: &Arc<Face>,
         (peer, busy): (SocketAddr, Busy),
@@ -96,7 +97,7 @@ impl Exchange {
         (exchange, request)
     }
 
-    /// Its answer, which takes this with it.
+    /// Turns the answer into the response, whose body owns the exchange from here on.
     pub(super) fn answer(mut self, answer: Answer) -> Response<Told> {
         self.status = Some(answer.status());
         let is_cut = self.receipt.as_ref().is_some_and(|it| it.is_cut());
@@ -127,7 +128,7 @@ impl Drop for Exchange {
     }
 }
 
-/// The body of an answer, whose bytes are counted as they go.
+/// Body of an answer; counts its bytes as they are sent.
 #[derive(Debug)]
 pub(super) struct Told {
     body: Body,
@@ -160,7 +161,8 @@ impl HttpBody for Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        // Nobody asks for what comes behind the length that was said, nor for a body where there may be none.
+        // hyper does not poll past a declared length, nor a body where none is allowed, so the end may not have been
+        // seen.
         let is_bodyless = self.exchange.is_head || self.exchange.status == Some(StatusCode::NOT_MODIFIED);
         self.exchange.is_complete |= is_bodyless || self.body.is_complete();
     }

@@ -1,5 +1,4 @@
-//! What all connections of HTTP share: how far the daemon is, what is counted, where requests are written down, and the
-//! certificate.
+//! State shared by all HTTP connections: the daemon's phase, the counters, the access log and the certificate.
 
 use super::{BindError, access_log::AccessLog, counters::Counters, local, tls::Tls};
 use crate::{
@@ -17,21 +16,21 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How far the daemon is.
+/// Phase of the daemon's life, as HTTP clients see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It opens its files and tries what workers need; there are no functions yet.
+    /// The daemon opens its files and tries what workers need; no function can be called yet.
     Starting,
-    /// Functions are served, and the workers that are always kept are on their way.
+    /// Functions are served; the workers that are always kept are starting.
     Warming,
-    /// Everything is there.
+    /// Functions are served and the kept workers are warm.
     Ready,
-    /// What runs is finished, and nothing else begins.
+    /// Running requests finish; new ones are refused.
     Stopping,
 }
 
 impl Phase {
-    /// What `/ready` answers where it is not ready.
+    /// Text that `/ready` answers in this phase.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Starting => "the daemon is starting\n",
@@ -42,22 +41,22 @@ impl Phase {
     }
 }
 
-/// The HTTP face, for whoever serves it or steers it.
+/// Handle of the HTTP server, for its connections and for the daemon.
 #[derive(Debug)]
 pub struct Face {
-    /// What it began with: all there is until there is a context.
+    /// Configuration at the start; it applies until there is a context.
     first: Arc<Config>,
     context: OnceLock<Arc<Context>>,
-    /// Where it listens.
+    /// Address that the server listens on.
     pub(super) address: SocketAddr,
-    /// The name in that address as it is configured, if there is one.
+    /// Host name in `http.address`, unless that is a number.
     pub(super) host: Option<String>,
-    /// The other loopback address with the same port, if somebody else has it.
+    /// The other loopback address with this port, if another process listens there.
     pub(super) taken: Option<SocketAddr>,
     is_warm: AtomicBool,
     /// Cancelled when the daemon begins to stop.
     pub(super) stopping: CancellationToken,
-    /// Cancelled when nobody is listened to any more.
+    /// Cancelled when the server stops accepting connections.
     pub(super) closing: CancellationToken,
     pub(super) counters: Counters,
     pub(super) access_log: AccessLog,
@@ -66,7 +65,7 @@ pub struct Face {
 }
 
 impl Face {
-    /// The face of a daemon that is starting; `stopping` is cancelled when it begins to stop.
+    /// Creates the face of a starting daemon. `stopping` is cancelled when the daemon begins to stop.
     pub(super) fn new(config: &Config, place: HttpPlace, stopping: CancellationToken) -> Result<Arc<Self>, BindError> {
         Ok(Arc::new(Self {
             first: Arc::new(config.clone()),
@@ -84,18 +83,18 @@ impl Face {
         }))
     }
 
-    /// Functions can be called from now on.
+    /// Opens the face: functions can be called from here on.
     pub fn open(&self, context: Arc<Context>) {
         let is_first = self.context.set(context).is_ok();
         debug_assert!(is_first, "a daemon opens once");
     }
 
-    /// The workers that are always kept are there, or could not be started.
+    /// Notes that the kept workers are warm, or could not be started.
     pub fn warmed(&self) {
         self.is_warm.store(true, Ordering::Relaxed);
     }
 
-    /// Takes over what can change while the daemon runs, and opens files anew that may have been replaced.
+    /// Applies the live keys of a new configuration, and reopens files that may have been replaced.
     pub fn reload(&self, config: &Config) {
         if let Err(error) = self.access_log.reopen(&config.http.access_log) {
             tracing::error!("{error}; requests are written where they were");
@@ -103,40 +102,40 @@ impl Face {
         self.reload_certificate();
     }
 
-    /// Takes over the certificate if its files have changed.
+    /// Reads the certificate again if its files have changed.
     pub fn reload_certificate(&self) {
         if let Some(tls) = &self.tls {
             tls.reload();
         }
     }
 
-    /// The files of the certificate, if there is one.
+    /// Paths of the certificate and its key; empty without TLS.
     #[must_use]
     pub fn certificate_files(&self) -> Vec<PathBuf> {
         self.tls.as_ref().map(Tls::files).unwrap_or_default()
     }
 
-    /// Listens no more: what is left of the connections is answered, and no other comes.
+    /// Stops accepting connections; running requests are still answered.
     pub fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Writes down what is known of the requests there were. Blocks for as long, within reason.
+    /// Writes the last lines of the access log. Blocks until then, at most a few seconds.
     pub fn finish(&self) {
         self.access_log.close();
     }
 
-    /// Whether it can be reached from this machine only.
+    /// Whether the server can be reached from this machine only.
     pub(super) fn is_loopback(&self) -> bool {
         self.address.ip().is_loopback()
     }
 
-    /// What functions are called with; none while the daemon starts.
+    /// The daemon's context; `None` while the daemon starts.
     pub(super) fn context(&self) -> Option<&Arc<Context>> {
         self.context.get()
     }
 
-    /// The present configuration.
+    /// The current configuration.
     pub(super) fn config(&self) -> Arc<Config> {
         self.context.get().map_or_else(|| Arc::clone(&self.first), |context| context.config.load_full())
     }

@@ -1,5 +1,5 @@
-//! Calls of functions: `/functions/<name>[:<qualifier>][/<path>]`, and the path as it is on the host
-//! `[<qualifier>--]<name>` of `localhost` or of `http.functions_domain`.
+//! Invocations over HTTP: `/functions/<name>[:<qualifier>][/<path>]`, or any path on the host `[<qualifier>--]<name>`
+//! of `localhost` or of `http.functions_domain`.
 
 use super::{
     answer::{self, Answer, Body, INVOCATION_HEADER},
@@ -31,41 +31,41 @@ use std::{
 };
 use tokio::{runtime::Handle, time::timeout_at};
 
-/// Where functions are.
+/// Path prefix of all functions.
 const PREFIX: &str = "/functions/";
 
-/// The domain of which functions have hosts wherever the daemon runs (RFC 6761, section 6.3).
+/// Domain under which every daemon serves functions by host name (RFC 6761, section 6.3).
 const LOCAL_DOMAIN: &str = "localhost";
 
-/// An id of the caller's own, which comes back as it went in.
+/// Header with an id of the caller's own; it is returned unchanged.
 const CORRELATION_HEADER: HeaderName = HeaderName::from_static("x-invocation-id");
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// The headers of the daemon's own that pages of `http.cors_origin` may read.
+/// Headers of the daemon that pages of `http.cors_origin` may read.
 const EXPOSED: &str = "x-levain-invocation-id, x-levain-version, x-invocation-id, server-timing";
 
-/// Which function a request is for.
+/// The function that a request is for, and the target that it sees.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// Its name, with the qualifier if one is given.
+    /// Name of the function, with the qualifier if one is given.
     function: String,
-    /// What the function sees of the path and query.
+    /// Path and query as the function sees them.
     target: PathAndQuery,
     place: Place,
 }
 
-/// Where a function is called.
+/// Kind of address that a function is called at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// On a host of its own.
+    /// A host of its own.
     OwnHost,
-    /// Among others, at a path that ends with its name or below that.
+    /// A path on the host shared by all functions. `is_bare`: the path ends with the function's name.
     Shared { is_bare: bool },
 }
 
 impl Call {
-    /// None where a request is for no function.
+    /// Returns `None` if the request is for no function.
     pub(super) fn of(request: &Request<Incoming>, face: &Face) -> Option<Self> {
         let whole = request.uri().path_and_query();
         if let Some(label) = by_host(request, face) {
@@ -76,7 +76,7 @@ impl Call {
         let rest = whole?.as_str().strip_prefix(PREFIX)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (name, rest) = rest.split_at(end);
-        // No function has a name that means nothing, and the router says so.
+        // No function has a name that cannot be decoded; the router reports it as unknown.
         let function = decode(name).unwrap_or_else(|_| name.to_owned());
         let is_bare = !rest.starts_with('/');
         let target = if is_bare { format!("/{rest}").parse() } else { rest.parse() };
@@ -84,21 +84,21 @@ impl Call {
     }
 }
 
-/// What stands before the domain of functions in a request's host name.
+/// Returns the part of the request's host name before the functions' domain.
 fn by_host(request: &Request<Incoming>, face: &Face) -> Option<String> {
     let host = local::name(request.headers().get(header::HOST)?.to_str().ok()?);
     let label = origin::below(host, LOCAL_DOMAIN).filter(|it| !it.contains('.'));
     let label = match (label, face.context()) {
         (Some(label), _) => label,
-        // No function is called what has a dot in it, and nothing else is served there.
+        // A label with a dot names no function, but nothing else is served on such hosts either.
         (None, Some(context)) => origin::below(host, &context.config.load().http.functions_domain)?,
         (None, None) => origin::below(host, &face.config().http.functions_domain)?,
     };
     Some(label.to_ascii_lowercase())
 }
 
-/// The function that a label names. A function may have `--` in its name; where there is none of the whole label, what
-/// stands before the first `--` is the qualifier.
+/// Returns the `function:qualifier` that a host label names. Since a function's name may contain `--`, the part before
+/// the first `--` is a qualifier only if no function has the whole label as its name.
 fn qualified(label: String, router: Option<&Router>) -> String {
     match label.split_once(commands::HOST_SEPARATOR) {
         Some((qualifier, function)) if router.is_none_or(|it| it.function(&label).is_err()) => {
@@ -127,7 +127,7 @@ pub(super) async fn run(
             match invoke((face, context), &config.http, (id, call), (peer, request), (note, &mut asker)).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    // Apart, so that a call that works carries no room for it.
+                    // Boxed, so that a successful invocation carries no room for this future.
                     let told = Box::pin(asker.told(error, (face, context), main, peer)).await;
                     answer::error(&told, Some(id))
                 }
@@ -146,13 +146,13 @@ pub(super) async fn run(
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         headers.entry(header::ACCESS_CONTROL_ALLOW_ORIGIN).or_insert(allowed);
-        // The function may let pages read some of its own besides.
+        // Appended, because the function may expose headers of its own.
         headers.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     answer
 }
 
-/// What a browser asks before it lets a page of another origin call.
+/// Answers a browser's preflight for a page of another origin.
 fn preflight(origin: &str, request: &Request<Incoming>) -> Option<Answer> {
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD);
     let method = asked.filter(|_| request.method() == Method::OPTIONS && !origin.is_empty())?.clone();
@@ -195,11 +195,11 @@ async fn invoke(
         note.grant(&grant);
         grant.may_invoke(route.entry.function.id)?;
         asker.has_token = true;
-        // It is between the caller and the daemon: with it the function could call others in the caller's name.
+        // The token is between the caller and the daemon: with it the function could call others in the caller's name.
         headers.remove(header::AUTHORIZATION);
     }
     commands::check_method(&head.method)?;
-    // Before the daemon adds headers of its own, so that a client cannot have those removed.
+    // Before the daemon adds its own headers, so that a client cannot have those removed.
     remove_named_by_connection(&mut headers);
     remove_reserved(&mut headers);
     commands::check_head(&call.target, &headers)?;
@@ -245,14 +245,14 @@ fn upload(body: Incoming, config: &HttpConfig) -> Result<Upload, Error> {
     Ok(Upload::new(body, max, UploadPace::of(config)))
 }
 
-/// A small body as a whole, any other to be read by the function. A worker waits for neither of them to begin.
+/// Collects a small body; any other is read by the function. Either way no worker waits for the body to begin.
 async fn collect(upload: &Arc<Upload>, config: &HttpConfig, deadline: Instant) -> Result<RequestBody, Error> {
     match timeout_at(deadline.into(), upload.collect_small()).await {
         Ok(Ok(Some(bytes))) => Ok(RequestBody::Whole(bytes)),
         Ok(Ok(None)) => Ok(RequestBody::Incoming(Arc::clone(upload) as _)),
         Ok(Err(_)) => Err(broken(upload.outcome(), config)),
         Err(_) => {
-            let message = "the body did not come within the time that the function has (timeout_seconds)";
+            let message = "the body did not arrive within the function's timeout_seconds";
             Err(Error::new(ErrorCode::Timeout, message))
         }
     }
@@ -262,7 +262,7 @@ fn broken(outcome: Outcome, config: &HttpConfig) -> Error {
     match outcome {
         Outcome::TooLarge => Error::new(
             ErrorCode::PayloadTooLarge,
-            format!("the body has more than {} bytes (http.body_bytes_max)", config.body_bytes_max),
+            format!("the body is larger than {} bytes (http.body_bytes_max)", config.body_bytes_max),
         ),
         Outcome::Stalled => Error::new(
             ErrorCode::Timeout,
@@ -271,7 +271,7 @@ fn broken(outcome: Outcome, config: &HttpConfig) -> Error {
         Outcome::Slow => Error::new(
             ErrorCode::Timeout,
             format!(
-                "the body came with less than {} bytes per second (http.body_bytes_per_second_min)",
+                "the body arrived at less than {} bytes per second (http.body_bytes_per_second_min)",
                 config.body_bytes_per_second_min
             ),
         ),
@@ -279,7 +279,7 @@ fn broken(outcome: Outcome, config: &HttpConfig) -> Error {
     }
 }
 
-/// The daemon's own headers are not for clients to set.
+/// Removes headers whose names are reserved for the daemon.
 fn remove_reserved(headers: &mut HeaderMap) {
     let reserved: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(RESERVED_PREFIX)).cloned().collect();
@@ -288,7 +288,7 @@ fn remove_reserved(headers: &mut HeaderMap) {
     }
 }
 
-/// The function's answer, whole where it came whole.
+/// Builds the response; the body is one piece if it arrived as one.
 async fn answer(mut call: commands::Call, config: &HttpConfig, face: &Arc<Face>) -> Result<Answer, Error> {
     let pace = Pace { idle: config.body_timeout(), until: Instant::now() + config.stream_max() };
     let mut head = Response::new(());
@@ -298,7 +298,7 @@ async fn answer(mut call: commands::Call, config: &HttpConfig, face: &Arc<Face>)
     stamp(head.headers_mut(), &call);
     let body = match call.chunk().await.map_err(|failed| failed.error)? {
         None => Body::Whole(Bytes::new()),
-        // The end is known before it is asked for.
+        // The body is complete; reading its end only counts the invocation and does not wait.
         Some(first) if length == Some(first.len() as u64) => {
             call.chunk().await.map_err(|failed| failed.error)?;
             Body::Whole(first)
@@ -311,7 +311,7 @@ async fn answer(mut call: commands::Call, config: &HttpConfig, face: &Arc<Face>)
     Ok(head.map(|()| body))
 }
 
-/// Says which invocation this is, which version answers, and where the time went until now.
+/// Adds the headers with the invocation's id, the version, and the time spent so far.
 fn stamp(headers: &mut HeaderMap, call: &commands::Call) {
     let visible = "ids, labels and numbers are visible ASCII";
     headers.insert(INVOCATION_HEADER, HeaderValue::try_from(call.id().to_string()).expect(visible));
@@ -319,6 +319,6 @@ fn stamp(headers: &mut HeaderMap, call: &commands::Call) {
     let timing = call.timing();
     let [queue, start, run] = [timing.queue, timing.start, timing.run].map(|it| it.as_secs_f64() * 1e3);
     let text = format!("queue;dur={queue:.3}, start;dur={start:.3}, run;dur={run:.3}");
-    // The function may have said something of its own there, and it is a list.
+    // Appended: the header is a list, and the function may have entries of its own.
     headers.append(SERVER_TIMING, HeaderValue::try_from(text).expect(visible));
 }

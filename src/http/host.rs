@@ -1,14 +1,14 @@
-//! Which host a request is for.
+//! The host that a request is for.
 
 use crate::{error::Error, model::is_host};
 use http::{HeaderValue, Request, Version, header};
 
-/// Sees to it that the header `Host` says which host a request is for, as everybody behind this reads it: whom to call,
-/// and the function what its URL is.
+/// Makes the header `Host` name the request's host, since both the choice of the function and the function's own URL
+/// come from it.
 ///
-/// A request of HTTP/1.1 has one host (RFC 9112, section 3.2), and none may have two: who stands before the daemon may
-/// have looked at the other one. A target that is a whole address comes before the header (section 3.2.2), and so does
-/// what HTTP/2 has in its place, which must not say otherwise (RFC 9113, section 8.3.1).
+/// A request of HTTP/1.1 has one host (RFC 9112, section 3.2). Two are refused, because a proxy in front of the daemon
+/// may have used the other one. The host of an absolute target overrides the header (section 3.2.2). So does
+/// `:authority` in HTTP/2, which must not contradict the header (RFC 9113, section 8.3.1).
 pub(super) fn settle<B>(request: &mut Request<B>) -> Result<(), Error> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());
@@ -38,7 +38,7 @@ pub(super) fn settle<B>(request: &mut Request<B>) -> Result<(), Error> {
 
 fn no_host(what: &str) -> Error {
     Error::invalid(format!(
-        "{what} has no host that a URL could have: a name, an IPv4 address or an IPv6 address in brackets, and a port \
-         from 0 to 65535 if any"
+        "{what} names no valid host: use a name, an IPv4 address or an IPv6 address in brackets, with an optional port \
+         from 0 to 65535"
     ))
 }

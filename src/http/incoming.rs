@@ -1,8 +1,8 @@
-//! The body of a request, and what becomes of the part of it that nobody reads.
+//! The body of a request, and the rest of it that nobody reads.
 //!
-//! On HTTP/1.1 the next request stands behind the body. An answer that needs no body may be there before the body is, and
-//! a connection that is closed with bytes unread can take the answer with it: so the rest is read and forgotten, beside
-//! the answer, within limits. Where that cannot be, the answer says that it is the connection's last.
+//! On HTTP/1.1 the next request follows the body. An answer may be complete before the body is, and closing a
+//! connection with unread bytes can lose the answer. So the rest is read and discarded while the answer is sent, within
+//! limits. Where that is not possible, the answer says that it is the connection's last.
 
 use bytes::Bytes;
 use http::{Request, Version, header};
@@ -19,11 +19,11 @@ use std::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-/// What is read of a body that nobody wants any more, and for how long.
+/// Most bytes of an unwanted body that are read and discarded, and the time for that.
 const REST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const REST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is known of a body by whoever answers its request.
+/// Progress of a body, for the code that answers its request.
 #[derive(Debug, Default)]
 pub(super) struct Receipt {
     bytes: AtomicU64,
@@ -31,7 +31,7 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
-    /// Bytes that were read for somebody.
+    /// Bytes that were read before the body was dropped.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -42,16 +42,16 @@ impl Receipt {
     }
 }
 
-/// The body of a request, whose bytes are counted as they come. Dropped before its end it sees to the rest.
+/// Body of a request; counts its bytes as they arrive. Dropped before its end, it discards the rest.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// None only while it is dropped.
+    /// `None` only during the drop.
     body: Option<hyper::body::Incoming>,
-    /// None for a body without bytes.
+    /// `None` for a body without bytes.
     receipt: Option<Arc<Receipt>>,
-    /// The client sends it when it is asked to (RFC 9110, section 10.1.1).
+    /// Whether the client sends the body only on request (RFC 9110, section 10.1.1).
     is_asked_for: bool,
-    /// There is nothing behind it that would wait for its end.
+    /// Whether the body is on an HTTP/2 stream, where no other request waits behind it.
     is_stream: bool,
     is_over: bool,
 }
@@ -105,7 +105,7 @@ impl Drop for Incoming {
         if self.is_over || self.is_stream || body.is_end_stream() {
             return;
         }
-        // To read would be to ask for it.
+        // Reading would ask the client to send the body.
         let is_unsent = self.is_asked_for && receipt.bytes() == 0;
         if is_unsent || body.size_hint().lower() > REST_BYTES_MAX {
             receipt.is_cut.store(true, Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl Drop for Incoming {
     }
 }
 
-/// Reads the rest, or as much of it as is worth it.
+/// Reads and discards the rest, up to the limit.
 async fn forget(mut body: hyper::body::Incoming) {
     let mut room = REST_BYTES_MAX;
     while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {

@@ -1,8 +1,8 @@
-//! Where the daemon listens: the address of the configuration, and the machine's other loopback address.
+//! Listening sockets: the configured address, and the machine's other loopback address.
 //!
-//! `localhost` stands for `127.0.0.1` and `[::1]`, and clients differ in which one they try first. Whoever else listened
-//! on the other one would get requests that are meant for the daemon, with their tokens. So a daemon that serves one of
-//! them takes both. It does not fail without the other one, and says so ([`Listeners::taken`]).
+//! `localhost` stands for `127.0.0.1` and `[::1]`, and clients differ in which one they try first. Another process on
+//! the other address would receive requests meant for the daemon, with their tokens. So a daemon that listens on one of
+//! the two takes both. If the other one is taken, the daemon still starts, and reports it ([`Listeners::taken`]).
 
 use std::{
     io,
@@ -10,16 +10,16 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// How many ports of the system's choice are tried until one is free on both addresses.
+/// Ports chosen by the system that are tried until one is free on both addresses.
 const PORTS_TRIED_MAX: u32 = 16;
 
-/// The sockets that are listened on.
+/// The sockets that accept connections.
 #[derive(Debug)]
 pub(super) struct Listeners {
     configured: TcpListener,
-    /// On the other loopback address.
+    /// Socket on the other loopback address.
     other: Option<TcpListener>,
-    /// The other loopback address, if somebody else has it.
+    /// The other loopback address, if another process listens there.
     taken: Option<SocketAddr>,
 }
 
@@ -36,13 +36,13 @@ impl Listeners {
             match TcpListener::bind(other).await {
                 Ok(listener) => return Ok(Self { configured, other: Some(listener), taken: None }),
                 Err(error) if is_absent(&error) => return Ok(Self { configured, other: None, taken: None }),
-                // Whoever leaves the port to the system can have another one.
+                // With port 0 the system can choose another one.
                 Err(_) if asks_for_any_port(address) && tried < PORTS_TRIED_MAX => tried += 1,
                 Err(error) => {
                     tracing::warn!(
                         %error,
-                        "cannot listen on {other} too: another process gets requests for http://localhost:{port}; call \
-                         {bound} by its number, or end that process and restart the daemon",
+                        "cannot listen on {other} too: another process may receive requests for http://localhost:{port}; \
+                         use {bound} in place of localhost, or end that process and restart the daemon",
                         port = bound.port()
                     );
                     return Ok(Self { configured, other: None, taken: Some(other) });
@@ -51,17 +51,17 @@ impl Listeners {
         }
     }
 
-    /// The address that is listened on, as configured.
+    /// The bound address of the configured socket.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.configured.local_addr()
     }
 
-    /// The other loopback address, if somebody else has it.
+    /// The other loopback address, if another process listens there.
     pub(super) fn taken(&self) -> Option<SocketAddr> {
         self.taken
     }
 
-    /// The next connection on either.
+    /// Accepts the next connection on either socket.
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match &self.other {
             None => self.configured.accept().await,
@@ -73,8 +73,7 @@ impl Listeners {
     }
 }
 
-/// The loopback address that `localhost` also stands for, where this one serves one of the two. A socket on `[::]` serves
-/// both by itself.
+/// Returns the other address of `localhost`, if this one is one of the two. A socket on `[::]` serves both by itself.
 fn other_loopback(address: SocketAddr) -> Option<SocketAddr> {
     let other = match address.ip() {
         IpAddr::V4(Ipv4Addr::LOCALHOST | Ipv4Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -1,15 +1,15 @@
-//! Which requests come from somebody at this machine, and not from somebody who only comes through it.
+//! Detection of requests from this machine, in contrast to requests that are only passed on by it.
 //!
-//! A connection from a loopback address may be that of a reverse proxy, of a browser that was led here by a name of
-//! somebody else's (DNS rebinding), or of a function. What each of them gives away is checked:
+//! A connection from a loopback address may belong to a reverse proxy, to a browser that was led here by a foreign name
+//! (DNS rebinding), or to a function. Each is recognised by a sign:
 //!
-//! | who | what gives it away |
+//! | peer | sign |
 //! |---|---|
-//! | a proxy | a header that says whom it serves; HTTP/1.0, which nginx speaks to what is behind it by default; the public name in `Host` |
-//! | a browser that was led here | the name in `Host` |
+//! | a proxy | a header that names its client; HTTP/1.0, which nginx speaks to its upstreams by default; the public name in `Host` |
+//! | a rebound browser | the name in `Host` |
 //! | a function | the owner of its socket |
 //!
-//! A proxy that does none of this cannot be told from a program of this machine.
+//! A proxy without any of these signs cannot be told from a program of this machine.
 
 use super::{face::Face, peer::Peer};
 use crate::commands::Context;
@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// Headers by which proxies say whom they serve, besides those that begin with [`FORWARDED_PREFIX`].
+/// Headers by which proxies name their clients, besides those that begin with [`FORWARDED_PREFIX`].
 const FORWARDED: [HeaderName; 6] = [
     header::FORWARDED,
     header::VIA,
@@ -32,8 +32,8 @@ const FORWARDED: [HeaderName; 6] = [
 
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// Whether a request looks as one from this machine does. Who has opened its connection is not known by that:
-/// [`is_local`] looks at it.
+/// Whether a request looks as if it came from this machine. The owner of its connection is not checked here, but by
+/// [`is_local`].
 pub(super) fn looks_local(face: &Face, peer: &Peer, version: Version, headers: &HeaderMap) -> bool {
     peer.address.ip().to_canonical().is_loopback()
         && version != Version::HTTP_10
@@ -41,7 +41,7 @@ pub(super) fn looks_local(face: &Face, peer: &Peer, version: Version, headers: &
         && headers.get(header::HOST).is_some_and(|host| is_own_host(face, host.as_bytes()))
 }
 
-/// The same of a request that looks so, once and for all requests of its connection.
+/// Whether the connection of such a request belongs to no function. The answer is looked up once per connection.
 pub(super) async fn is_local(face: &Face, context: &Arc<Context>, main: &Handle, peer: &Peer) -> bool {
     let look = async {
         let (context, address, port) = (Arc::clone(context), peer.address, face.address.port());
@@ -51,7 +51,8 @@ pub(super) async fn is_local(face: &Face, context: &Arc<Context>, main: &Handle,
     !*peer.is_function.get_or_init(|| look).await
 }
 
-/// Whether a host, with or without a port, is a name of the loopback addresses or the address that is listened on.
+/// Whether a host, with or without a port, is a name of the loopback addresses or the address that the daemon listens
+/// on.
 fn is_own_host(face: &Face, host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let name = name(host);
@@ -67,7 +68,7 @@ fn is_own_host(face: &Face, host: &[u8]) -> bool {
     }
 }
 
-/// A host without its port and without the dot that a name may end with.
+/// Returns a host without its port and without a trailing dot.
 pub(super) fn name(host: &str) -> &str {
     let end = match host.rsplit_once(':') {
         // A colon inside brackets is part of an address.
@@ -77,7 +78,7 @@ pub(super) fn name(host: &str) -> &str {
     end.strip_suffix('.').unwrap_or(end)
 }
 
-/// The name in the address that is configured; none where that is a number.
+/// Returns the name in a configured address, or `None` for a numeric one.
 pub(super) fn configured_name(address: &str) -> Option<String> {
     match address.parse::<SocketAddr>() {
         Ok(_) => None,

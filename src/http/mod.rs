@@ -1,18 +1,19 @@
-//! The HTTP face: functions below `/functions/`, and by a host name of their own, such as `<function>.localhost`.
+//! The HTTP server: functions below `/functions/` and by host names of their own, such as `<function>.localhost`.
 //!
-//! [`Server`] accepts connections and gives each to a lane, as the command socket does; hyper speaks HTTP/1.1 and HTTP/2
-//! on them ([`connection`]), behind TLS where a certificate is configured ([`tls`]). [`service`] says what a request is
-//! for, by its [`host`] or its path: a call ([`gateway`]), a command ([`api`]), or a question about the daemon itself
-//! ([`metrics`]). Who asks is said by [`auth`] and [`local`], and what a caller is told of a failure by [`details`]. What
-//! functions say in the name of an [`origin`] that they share is dropped. Each request is counted and may be written down ([`exchange`], [`access_log`]); what nobody reads of one is
-//! seen to by [`incoming`].
+//! [`Server`] accepts connections and gives each to a lane, as the command socket does. hyper speaks HTTP/1.1 and
+//! HTTP/2 on them ([`connection`]), behind TLS where a certificate is configured ([`tls`]). [`service`] dispatches a
+//! request by its [`host`] or its path: to a function ([`gateway`]), to a command ([`api`]), or to a page about the
+//! daemon itself ([`metrics`]). [`auth`] and [`local`] identify the client, and [`details`] decides how much it learns
+//! about a failure. Headers with which a function would speak for a shared [`origin`] are dropped. Each request is
+//! counted and may be logged ([`exchange`], [`access_log`]); [`incoming`] discards the part of its body that nobody
+//! reads.
 //!
-//! It listens before the daemon has functions and until the last invocation has ended, so that whoever sends requests
-//! here sees both in `/ready`; what cannot be served then is answered with 503 ([`face`]).
+//! The server listens before the daemon has functions and until the last invocation has ended, so that load balancers
+//! see both in `/ready`. Requests that cannot be served at that time are answered with 503 ([`face`]).
 //!
-//! **Invariants.** What a peer can make the daemon hold is bounded: heads, bodies on their way, connections, and each
-//! wait. A peer that goes away takes its invocation with it. While the daemon stops, requests that run are answered and
-//! no other begins.
+//! **Invariants.** Everything that a peer can make the daemon hold is bounded: heads, bodies in transit, connections,
+//! and each wait. A peer that goes away takes its invocation with it. While the daemon stops, running requests are
+//! answered and no others begin.
 
 mod access_log;
 mod activity;
@@ -56,35 +57,35 @@ use std::{
 use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// How long to wait before accepting again when the system is out of something.
+/// Pause before the next accept after the system has run out of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often it is looked for a connection that has become idle, when all are busy and another one waits.
+/// Interval of the search for an idle connection while all are busy and another one waits.
 const PLACE_POLL: Duration = Duration::from_millis(20);
 
-/// How long after a warning that all connections are taken the next one is written.
+/// Least time between two warnings that all connections are taken.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why HTTP cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address cannot be listened on.
+    /// The address cannot be bound.
     #[error("cannot listen on {address} for HTTP: {source}; set http.address to another, or to off")]
     Address {
-        /// As it is configured.
+        /// Address from the configuration.
         address: String,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The certificate cannot be used.
+    /// The certificate or its key is unusable.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Requests cannot be written down.
+    /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
 }
 
-/// A listener; connections wait until [`Server::run`].
+/// Bound listeners; connections wait until [`Server::run`].
 #[derive(Debug)]
 pub struct Server {
     listeners: Listeners,
@@ -95,7 +96,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens where the configuration says, or nowhere. `stopping` is cancelled when the daemon begins to stop.
+    /// Binds the configured address; `None` if HTTP is off. `stopping` is cancelled when the daemon begins to stop.
     pub async fn bind(
         config: &Config,
         lanes: Arc<Lanes>,
@@ -109,26 +110,26 @@ impl Server {
         Ok(Some(Self { listeners, place, lanes, face, connections_max: config.http.connections_max as usize }))
     }
 
-    /// Where it listens.
+    /// Addresses that the server listens on.
     #[must_use]
     pub fn place(&self) -> HttpPlace {
         self.place
     }
 
-    /// What is told how far the daemon is.
+    /// Handle by which the daemon reports its progress.
     #[must_use]
     pub fn face(&self) -> Arc<Face> {
         Arc::clone(&self.face)
     }
 
-    /// Serves connections until the face is closed, then lets those there are finish what they run. Dropping the future
+    /// Serves connections until the face is closed, then lets existing ones finish their requests. Dropping the future
     /// ends all connections.
     pub async fn run(self) {
         let closing = self.face.closing.clone();
         let mut connections = JoinSet::new();
         let places = Places::new(self.connections_max);
         let mut warned = None;
-        // One without a place, behind which further ones wait in the system's queue.
+        // A connection without a place; later ones wait in the system's queue.
         let mut waiting: Option<(TcpStream, SocketAddr)> = None;
         loop {
             if let Some((stream, peer)) = waiting.take() {
@@ -140,7 +141,7 @@ impl Server {
             tokio::select! {
                 () = closing.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                // One of those there are may have become idle.
+                // An existing connection may have become idle.
                 () = tokio::time::sleep(PLACE_POLL), if waiting.is_some() => {}
                 accepted = self.listeners.accept(), if waiting.is_none() => match accepted.and_then(for_a_lane) {
                     Ok(accepted) => waiting = Some(accepted),
@@ -169,8 +170,8 @@ impl Server {
             *warned = Some(Instant::now());
             tracing::warn!(
                 connections_max = self.connections_max,
-                "all connections over HTTP are taken: the longest idle one gives way, and without an idle one only \
-                 /health, /ready and /api/ are served; raise http.connections_max if these are your clients"
+                "all HTTP connections are taken: the longest idle one is closed for a new one, and without an idle one \
+                 only /health, /ready and /api/ are served; raise http.connections_max if these are your clients"
             );
         }
         let (face, main) = (Arc::clone(&self.face), Handle::current());
@@ -183,7 +184,7 @@ impl Server {
     }
 }
 
-/// A connection that another runtime can have.
+/// Detaches a connection from this runtime, so that a lane can take it.
 fn for_a_lane((stream, peer): (tokio::net::TcpStream, SocketAddr)) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((stream.into_std()?, peer))
 }

@@ -1,9 +1,9 @@
-//! Whose origin a function is on: the daemon's, which all functions and the management API share, or a host of its own.
+//! Origins of functions: the daemon's own, shared by all functions and the management API, or a host per function.
 //!
-//! A browser keeps what belongs together by origin: cookies, storage, service workers, and what a site has said about
-//! itself. On the shared origin one function could so speak for all others, with a header or with a script:
+//! A browser groups cookies, storage, service workers and a site's own policies by origin. On the shared origin one
+//! function could speak for all others, with a header or with a script:
 //!
-//! | header | what it would do to the others |
+//! | header | effect on the other functions |
 //! |---|---|
 //! | `Service-Worker-Allowed` | lets a script of this function answer for their pages |
 //! | `Strict-Transport-Security` | keeps browsers from reaching them without TLS |
@@ -11,13 +11,14 @@
 //! | `Clear-Site-Data` | deletes their cookies and storage |
 //! | `NEL`, `Report-To`, `Reporting-Endpoints` | reports their visits to somebody |
 //!
-//! These are dropped there. A script below `/functions/<name>/` may have a service worker for what is below that path, and
-//! one at `/functions/<name>` itself may not: its directory is that of all functions (Service Workers, section «Register»).
+//! The daemon drops these headers on the shared origin. A script below `/functions/<name>/` may register a service
+//! worker for the paths below it. A script at `/functions/<name>` may not, because its directory is that of all
+//! functions (Service Workers, section «Register»).
 
 use crate::error::Error;
 use http::{HeaderMap, HeaderName, header};
 
-/// What speaks for a whole origin.
+/// Headers that speak for a whole origin.
 const FOR_ORIGINS: [HeaderName; 7] = [
     HeaderName::from_static("service-worker-allowed"),
     header::STRICT_TRANSPORT_SECURITY,
@@ -28,10 +29,10 @@ const FOR_ORIGINS: [HeaderName; 7] = [
     HeaderName::from_static("reporting-endpoints"),
 ];
 
-/// What a browser sends with the request for the script of a service worker.
+/// Header that a browser sends with the request for a service worker's script.
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 
-/// Takes off what an answer says about the origin that its function shares with others.
+/// Removes headers that speak for an origin that the function shares.
 pub(super) fn quieten(headers: &mut HeaderMap) {
     // Few answers have any: looking at their two or three names costs less than seven look-ups.
     if headers.keys().any(|name| FOR_ORIGINS.contains(name)) {
@@ -41,17 +42,17 @@ pub(super) fn quieten(headers: &mut HeaderMap) {
     }
 }
 
-/// Refuses the script of a service worker that would be one for all functions.
+/// Refuses a service worker's script whose scope would be all functions.
 pub(super) fn check_script(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(SERVICE_WORKER) {
         return Err(Error::invalid(
-            "a service worker at this path would be one of all functions: have its script below /functions/<name>/",
+            "a service worker at this path would control all functions: serve its script below /functions/<name>/",
         ));
     }
     Ok(())
 }
 
-/// What stands before a domain in the name of a host, such as `hello` in `hello.example.com`.
+/// Returns the part of a host name before a domain, such as `hello` in `hello.example.com`.
 pub(super) fn below<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     let at = host.len().checked_sub(domain.len()).filter(|_| !domain.is_empty())?;
     let (label, rest) = host.split_at_checked(at)?;

@@ -1,4 +1,4 @@
-//! The daemon's own pages. Most need no token: they tell nothing of what runs here.
+//! The daemon's own pages. Most need no token, because they reveal nothing about the functions.
 
 use super::{
     answer::{self, Answer},
@@ -12,23 +12,23 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::runtime::Handle;
 
-/// One page, for `GET` and `HEAD`.
+/// A page, for `GET` and `HEAD`.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) path: &'static str,
-    /// What it is for.
+    /// Summary in the OpenAPI document.
     pub(super) summary: &'static str,
-    /// What it may answer: a status, a content type, and what that means.
+    /// Possible answers: status, content type and meaning.
     pub(super) answers: &'static [(u16, &'static str, &'static str)],
     get: Get,
 }
 
-/// How a page is made.
+/// Source of a page's content.
 #[derive(Debug)]
 enum Get {
-    /// At once, for everybody.
+    /// A function; the page is open to everybody.
     Now(fn(&Face, &HeaderMap) -> Answer),
-    /// By [`metrics`], once there is something to count, for whom the configuration lets see it.
+    /// [`metrics`], once the daemon has a context, for whoever `http.metrics` allows.
     Metrics,
 }
 
@@ -38,14 +38,14 @@ const JSON: &str = "application/json";
 pub(super) static PAGES: &[Page] = &[
     Page {
         path: "/health",
-        summary: "says that the daemon runs",
-        answers: &[(200, TEXT, "It does.")],
+        summary: "reports that the daemon runs",
+        answers: &[(200, TEXT, "The daemon runs.")],
         get: Get::Now(|_, _| answer::text(StatusCode::OK, "ok\n")),
     },
     Page {
         path: "/ready",
-        summary: "says whether calls are served",
-        answers: &[(200, TEXT, "They are."), (503, TEXT, "The daemon is starting or stopping.")],
+        summary: "reports whether functions can be called",
+        answers: &[(200, TEXT, "Functions can be called."), (503, TEXT, "The daemon is starting or stopping.")],
         get: Get::Now(|face, _| match face.phase() {
             Phase::Ready => ready(face.taken),
             phase => answer::not_now(phase.reason()),
@@ -53,35 +53,35 @@ pub(super) static PAGES: &[Page] = &[
     },
     Page {
         path: "/metrics",
-        summary: "what is counted, in the text format of Prometheus",
+        summary: "returns metrics in the text format of Prometheus",
         answers: &[
-            (200, TEXT, "The numbers."),
-            (401, JSON, "A token is needed, as `http.metrics` says."),
-            (403, JSON, "The token is not for this."),
-            (404, JSON, "It is switched off."),
+            (200, TEXT, "The metrics."),
+            (401, JSON, "A token is required by `http.metrics`."),
+            (403, JSON, "The token lacks the scope `read`."),
+            (404, JSON, "Metrics are switched off by `http.metrics`."),
             (503, TEXT, "The daemon is starting."),
         ],
         get: Get::Metrics,
     },
     Page {
         path: "/openapi.json",
-        summary: "describes all of this, as OpenAPI 3.1",
+        summary: "describes the HTTP API as OpenAPI 3.1",
         answers: &[
             (200, JSON, "The document."),
-            (304, "", "The client has it already: its `If-None-Match` is the `ETag`."),
+            (304, "", "The client's copy is current: its `If-None-Match` is the `ETag`."),
         ],
         get: Get::Now(|_, headers| api::openapi::get(headers)),
     },
 ];
 
-/// Says that calls are served, and whether `localhost` may lead to somebody else.
+/// Answers that the daemon is ready, with a warning if `localhost` may lead to another process.
 fn ready(taken: Option<SocketAddr>) -> Answer {
     let Some(taken) = taken else { return answer::text(StatusCode::OK, "ok\n") };
     let text = format!("ok\nanother process listens on {taken}, so localhost may lead to it\n");
     answer::typed(StatusCode::OK, answer::TEXT, text.into())
 }
 
-/// What a page answers; nothing where there is none at this path.
+/// Answers with the page at the request's path, or returns `None` if there is none.
 pub(super) async fn get<B>(
     face: &Arc<Face>,
     main: &Handle,

@@ -1,4 +1,4 @@
-//! A stream whose peer must take what is written to it within some time.
+//! A stream that fails if its peer does not take written bytes in time.
 
 use super::{activity::Activity, face::Face};
 use std::{
@@ -13,11 +13,11 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// A connection that breaks off when its peer takes nothing for too long.
+/// A connection that breaks off when its peer accepts no bytes for longer than `patience`.
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
-    /// Made with the first wait.
+    /// Created at the first wait.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
     face: Arc<Face>,
@@ -29,7 +29,7 @@ impl<S> Patient<S> {
         Self { stream, patience, timer: None, is_waiting: false, face, activity }
     }
 
-    /// Ends a write that waits for too long.
+    /// Fails a write that has waited for too long.
     fn watch<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             if std::mem::take(&mut self.is_waiting) {

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and what functions are told of it.
+//! The client of a connection, and the headers that describe it to functions.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::SocketAddr;
@@ -7,13 +7,13 @@ use tokio::sync::OnceCell;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// A client's address and how it has connected.
+/// Address of a client, and how it has connected.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
-    /// Whether a function has opened the connection, once somebody has asked; see [`super::local`].
+    /// Whether a function has opened the connection; looked up on first use, see [`super::local`].
     pub(super) is_function: OnceCell<bool>,
-    /// Both are made once for all requests of the connection.
+    /// Header values, built once for all requests of the connection.
     forwarded_for: HeaderValue,
     forwarded_proto: HeaderValue,
 }
@@ -29,8 +29,8 @@ impl Peer {
         }
     }
 
-    /// Says so in the headers that a function gets, in the place of what the client says: a function could not tell which
-    /// of it is true.
+    /// Sets the headers that describe the client to a function. They replace the client's own, as a function could not
+    /// tell which of the two is true.
     pub(super) fn introduce(&self, headers: &mut HeaderMap) {
         headers.insert(FORWARDED_FOR, self.forwarded_for.clone());
         headers.insert(FORWARDED_PROTO, self.forwarded_proto.clone());

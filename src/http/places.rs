@@ -1,22 +1,22 @@
-//! Which connections there may be, and which one gives way when all places are taken.
+//! Limits on connections, and the choice of the one to close when all places are taken.
 //!
 //! ```text
 //! a place is free ───────────────────────────────▶ an ordinary place
-//! one is idle, of a peer that has more than this ▶ that one is closed, an ordinary place
-//! one of the few reserved places is free ────────▶ a reserved place: no calls of functions
+//! an idle one, of a peer with more than this one ▶ that one is closed, an ordinary place
+//! one of the few reserved places is free ────────▶ a reserved place: no invocations
 //! a reserved one is idle ────────────────────────▶ that one is closed, a reserved place
 //! nothing is idle ───────────────────────────────▶ the connection waits
 //! ```
 //!
-//! A connection is idle from its last answer to the complete head of its next request. Among the idle ones the peer with
-//! most of them loses first, and of that peer's the one that is idle longest. A newcomer whose peer has as many
-//! connections as the others displaces only its own: who opens many keeps nobody out, and a proxy that has them all is
-//! limited by nobody. A connection with a running request is never closed.
+//! A connection is idle from its last answer to the complete head of its next request. The peer with the most idle
+//! connections loses first, and of these the one idle longest is closed. A newcomer whose peer has as many connections
+//! as the others displaces only its own. So a client that opens many keeps nobody out, and a proxy that holds all
+//! connections is not limited. A connection with a running request is never closed.
 //!
-//! What the daemon itself is asked (`/health`, `/ready`, `/api/`) is answered on reserved places too, so that whoever
-//! runs the node can look into one whose functions hold all others.
+//! Requests to the daemon itself (`/health`, `/ready`, `/api/`) are answered on reserved places too, so that an
+//! operator can inspect a node whose functions hold all other connections.
 //!
-//! The decisions are made under a lock that is taken when connections come and go. A request only changes two numbers of
+//! Decisions are made under a lock that is taken when connections come and go. A request only updates two atomics of
 //! its own connection.
 
 use super::activity::{Activity, Busy};
@@ -28,14 +28,14 @@ use std::{
     time::Instant,
 };
 
-/// Places beyond `http.connections_max` for questions to the daemon itself: more than one person and their scripts ask
-/// at once, and little beside the least number of open files that daemons get.
+/// Places beyond `http.connections_max` for requests to the daemon itself. Enough for several people and their scripts,
+/// and few compared with the least number of open files that daemons get.
 const RESERVED: usize = 64;
 
-/// Connections that were told to go and are still there, at most.
+/// Most connections that were told to close and are still open.
 const LEAVING_MAX: usize = 64;
 
-/// What counts as one peer: an IPv4 address, or the network that one customer of IPv6 has at least.
+/// Returns the key of a peer: an IPv4 address, or the /64 network, the least that one customer of IPv6 has.
 fn peer_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
@@ -43,7 +43,7 @@ fn peer_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// All places. Times are in ms since it was made.
+/// The places of all connections. Times are in ms since `started`.
 #[derive(Debug)]
 pub(super) struct Places {
     state: Mutex<Taken>,
@@ -53,15 +53,15 @@ pub(super) struct Places {
 /// How a connection got its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// There was room.
+    /// A place was free.
     Free,
-    /// Another one was closed for it.
+    /// An idle connection was closed to make room.
     Displacing,
-    /// It is for questions to the daemon itself.
+    /// A reserved place, for requests to the daemon itself.
     Reserved,
 }
 
-/// One connection's place; it is given back when this is dropped.
+/// Place of one connection; dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
@@ -77,7 +77,7 @@ impl Places {
         Arc::new(Self { state, started: Instant::now() })
     }
 
-    /// A place for a connection of this peer; none while all are taken and no connection is idle.
+    /// Admits a connection of this peer, or returns `None` while all places are taken and no connection is idle.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let peer = peer_of(address);
         let activity = Activity::idle_from(self.started);
@@ -87,17 +87,18 @@ impl Places {
 }
 
 impl Place {
-    /// What its connection does.
+    /// Activity of the connection.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
-    /// A request begins.
+    /// Marks the begin of a request.
     pub(super) fn busy(&self) -> Busy {
         Busy::begin(&self.activity, self.places.started)
     }
 
-    /// Whether this connection may call functions. One on a reserved place may once there is room for it.
+    /// Whether this connection may call functions. One on a reserved place may do so once an ordinary place is free or
+    /// can be freed.
     pub(super) fn may_call(&self) -> bool {
         self.admission != Admission::Reserved || self.places.state.lock().settle(self.peer, self.id)
     }
@@ -109,7 +110,7 @@ impl Drop for Place {
     }
 }
 
-/// Who has which place.
+/// Taken places, by peer.
 #[derive(Debug, Default)]
 struct Taken {
     ordinary_max: usize,
@@ -126,12 +127,12 @@ struct Member {
     activity: Arc<Activity>,
 }
 
-/// What a connection counts as.
+/// Kind of place that a connection counts towards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ordinary,
     Reserved,
-    /// It was told to go.
+    /// Told to close, still open.
     Leaving,
 }
 
@@ -153,7 +154,7 @@ impl Taken {
         Some((id, admission))
     }
 
-    /// Gives a reserved connection an ordinary place. Says whether it has one.
+    /// Moves a reserved connection to an ordinary place. Returns whether it has one.
     fn settle(&mut self, peer: IpAddr, id: u64) -> bool {
         let kind = self.peers.get(&peer).and_then(|members| members.get(&id)).map(|it| it.kind);
         if kind != Some(Kind::Reserved) {
@@ -166,7 +167,8 @@ impl Taken {
         true
     }
 
-    /// Tells the idle connection of this kind to go that gives way to one of `newcomer`, if there is any.
+    /// Tells the idle connection of this kind that should make room for `newcomer` to close. Returns whether there was
+    /// one.
     fn evict(&mut self, kind: Kind, newcomer: IpAddr) -> bool {
         if self.leaving >= LEAVING_MAX {
             return false;
@@ -186,7 +188,7 @@ impl Taken {
         true
     }
 
-    /// Has a connection count as something else.
+    /// Changes the kind that a connection counts towards.
     fn turn(&mut self, peer: IpAddr, id: u64, kind: Kind) {
         let Some(member) = self.peers.get_mut(&peer).and_then(|members| members.get_mut(&id)) else { return };
         if kind == Kind::Leaving {
@@ -222,7 +224,7 @@ mod tests {
     const A: &str = "10.0.0.1";
     const B: &str = "10.0.0.2";
 
-    /// Places of which one after the other is taken, each idle for longer than the next.
+    /// Takes places one after the other, each idle for longer than the next.
     struct Hall {
         places: Arc<Places>,
         seen: u64,
@@ -271,7 +273,7 @@ mod tests {
         let reserved = hall.take(A);
         assert_eq!((reserved.admission, evicted(&old)), (Admission::Reserved, vec![false, true, false]));
         assert!(!reserved.may_call() && old[0].may_call());
-        // It may as soon as one of the others is idle.
+        // Allowed as soon as another connection is idle.
         drop(busy);
         assert!(reserved.may_call());
         assert_eq!(evicted(&old), [true, true, false]);
@@ -288,7 +290,7 @@ mod tests {
         let many = hall.take_all(A, 3);
         let new = hall.take("10.0.0.3");
         assert_eq!((evicted(&few), evicted(&many)), (vec![false; 2], vec![true, false, false]));
-        // Whoever has as many as the others displaces its own.
+        // A peer that has as many connections as the others displaces its own.
         let more = hall.take(A);
         assert_eq!(
             (evicted(&few), evicted(&many), evicted([&new])),
@@ -305,7 +307,7 @@ mod tests {
         let busy: Vec<Busy> = many.iter().map(Place::busy).collect();
         assert_eq!(hall.take(A).admission, Admission::Reserved);
         assert!(!few.activity.is_evicted());
-        // A proxy that has all connections is in nobody's way.
+        // A proxy that holds all connections is not limited.
         drop(few);
         assert_eq!(hall.take(A).admission, Admission::Free);
         drop(busy);

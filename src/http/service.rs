@@ -1,4 +1,4 @@
-//! What a request is for, by its host or its path.
+//! Dispatch of a request by its host or its path.
 
 use super::{
     activity::Busy,
@@ -16,11 +16,11 @@ use http::{Request, Response, Version, header};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// What a request may do, by the place that its connection has.
+/// Permissions of a request, by the place that its connection has.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) busy: Busy,
-    /// Whether it may call a function.
+    /// Whether the request may call a function.
     pub(super) may_call: bool,
 }
 
@@ -74,7 +74,7 @@ async fn dispatch(
     }
 }
 
-/// What a body is coded with besides `chunked` nobody here would take off again (RFC 9112, section 6.1).
+/// Refuses transfer codings other than `chunked`, which the daemon would not decode (RFC 9112, section 6.1).
 fn check_coding<B>(request: &Request<B>) -> Result<(), Error> {
     let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -84,20 +84,21 @@ fn check_coding<B>(request: &Request<B>) -> Result<(), Error> {
     }
 }
 
-/// Whether it expects something besides the one thing that there is (RFC 9110, section 10.1.1). HTTP/1.0 has none.
+/// Whether a request has an expectation other than `100-continue` (RFC 9110, section 10.1.1). HTTP/1.0 has no
+/// expectations.
 fn has_unknown_expectation<B>(request: &Request<B>) -> bool {
     let mut expected = request.headers().get_all(header::EXPECT).iter();
     request.version() > Version::HTTP_10 && expected.any(|it| !it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Why a function cannot be called on this connection.
+/// Error for an invocation on a reserved connection.
 fn no_place(face: &Face) -> Error {
     let max = face.config().http.connections_max;
     let message = format!("all {max} connections over HTTP are busy (http.connections_max); try again in a moment");
     Error::new(ErrorCode::Overloaded, message)
 }
 
-/// Why functions cannot be called.
+/// Error for an invocation while functions are not served.
 fn not_now(phase: Phase) -> Error {
     match phase {
         Phase::Stopping => Error::new(ErrorCode::ShuttingDown, "the daemon is stopping; try again when it is back"),

@@ -1,8 +1,7 @@
-//! An answer that is passed on as it is produced, and how long its client may take to ask for more.
+//! Streamed answers, and the time that a client may take to ask for more.
 //!
-//! The function's own pace is watched by the scheduler while somebody waits for its next bytes. A client that does not
-//! read what it has got asks for nothing, and would keep a worker for as long: so each answer has a watch that ends the
-//! call then.
+//! The scheduler watches the function's own pace while the client waits for its next bytes. A client that stops reading
+//! asks for nothing and would keep a worker busy. So each streamed answer has a watch that then ends the invocation.
 
 use super::face::Face;
 use bytes::Bytes;
@@ -18,19 +17,19 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Pieces as they come.
+/// Stream of the pieces of a body.
 pub(super) type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// The rest of an answer. Dropped before its end it ends the call.
+/// Rest of an answer. Dropping it before its end ends the invocation.
 pub(super) struct Streamed {
     state: Arc<Mutex<State>>,
     _watch: AbortOnDropHandle<()>,
 }
 
 struct State {
-    /// None once the watch has ended the call.
+    /// `None` once the watch has ended the invocation.
     chunks: Option<Chunks>,
-    /// Since when the client has something to read and asks for no more; none while it waits.
+    /// Time since which the client has bytes to read and has not asked for more; `None` while it waits for bytes.
     taken: Option<Instant>,
 }
 
@@ -41,7 +40,7 @@ impl fmt::Debug for Streamed {
 }
 
 impl Streamed {
-    /// What the stream gives, for a client that asks for more within `patience`.
+    /// Wraps a stream for a client that must ask for more within `patience`.
     pub(super) fn new(chunks: Chunks, patience: Duration, face: Arc<Face>) -> Self {
         let state = State { chunks: Some(chunks), taken: Some(Instant::now()) };
         let state = Arc::new(Mutex::new(state));
@@ -49,7 +48,7 @@ impl Streamed {
         Self { state, _watch: AbortOnDropHandle::new(tokio::spawn(watch)) }
     }
 
-    /// The next bytes. Both this and the watch run on the lane's thread, so that neither ever waits for the lock.
+    /// Polls for the next bytes. This and the watch run on the lane's thread, so neither ever waits for the lock.
     pub(super) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let mut state = self.state.lock();
         let State { chunks, taken } = &mut *state;
@@ -76,5 +75,5 @@ async fn watch(state: Arc<Mutex<State>>, patience: Duration, face: Arc<Face>) {
     let ended = state.lock().chunks.take();
     drop(ended);
     face.counters.slow_client();
-    tracing::debug!("a client took too long to read an answer, so that its call is ended");
+    tracing::debug!("a client took too long to read an answer; its invocation is ended");
 }

@@ -23,48 +23,48 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-/// How protocols are named in the handshake, the preferred one first (RFC 7301, RFC 9113 section 3.2).
+/// Names of the protocols in the handshake, the preferred one first (RFC 7301, RFC 9113 section 3.2).
 const HTTP2: &[u8] = b"h2";
 const HTTP11: &[u8] = b"http/1.1";
 
 /// The first byte of every handshake (RFC 8446, section 5.1).
 const HANDSHAKE: u8 = 22;
 
-/// What somebody is told who speaks HTTP without TLS.
+/// Answer to a client that speaks HTTP without TLS.
 const PLAIN_REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
     content-length: 42\r\nconnection: close\r\n\r\nthis port speaks TLS: begin with https://\n";
 
-/// Why there is no certificate to serve with.
+/// Why the certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {} ({key}): {source}", path.display())]
     Read {
-        /// The setting that names it.
+        /// Setting that names the file.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A file is not what it should be.
+    /// A file has the wrong content.
     #[error("{} ({key}) {cause}", path.display())]
     Content {
-        /// The setting that names it.
+        /// Setting that names the file.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Reason.
         cause: String,
     },
-    /// The two files are not about the same key, or cannot be used.
+    /// The certificate and the key do not match, or cannot be used together.
     #[error("{} and {} do not work together: {cause}", certificate.display(), key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What is wrong.
+        /// Reason.
         cause: rustls::Error,
     },
 }
@@ -74,16 +74,16 @@ pub enum TlsError {
 pub(super) struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    /// What of the two files is in use.
+    /// Content of the two files that is in use.
     read: Mutex<Pair>,
     current: ArcSwap<ServerConfig>,
 }
 
-/// The bytes of the certificate's file and of the key's.
+/// Bytes of the certificate's file and of the key's file.
 type Pair = (Vec<u8>, Vec<u8>);
 
 impl Tls {
-    /// Reads the files of the configuration; nothing where it names none.
+    /// Reads the configured files; `None` without TLS.
     pub(super) fn open(config: &HttpConfig) -> Result<Option<Self>, TlsError> {
         let Some((certificate, key)) = config.tls_files() else { return Ok(None) };
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
@@ -97,8 +97,8 @@ impl Tls {
         vec![self.certificate.clone(), self.key.clone()]
     }
 
-    /// Reads the files again and serves connections that come from now on with what they say; those that are there go
-    /// on. What is wrong with the files changes nothing.
+    /// Reads the files again. New connections get the new certificate, existing ones go on with the old. Invalid files
+    /// change nothing.
     pub(super) fn reload(&self) {
         let mut known = self.read.lock();
         let fresh = read(&self.certificate, &self.key).and_then(|pair| {
@@ -115,11 +115,11 @@ impl Tls {
                 warn_if_readable(&self.key);
                 tracing::info!(certificate = %self.certificate.display(), "the certificate is renewed");
             }
-            Err(error) => tracing::warn!("the certificate is not renewed, the old one stays: {error}"),
+            Err(error) => tracing::warn!("the certificate is not renewed, the old one stays in use: {error}"),
         }
     }
 
-    /// Shakes hands with who has connected. Somebody who speaks HTTP without TLS is told so.
+    /// Performs the handshake. A client that speaks HTTP without TLS gets an answer that says so.
     pub(super) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let mut first = [0];
         if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
@@ -168,7 +168,7 @@ fn server_config(pair: &Pair, certificate: &Path, key: &Path) -> Result<ServerCo
     Ok(config)
 }
 
-/// Bits of a file's mode that let others than its owner and group read or write it.
+/// Mode bits that let others than the owner and group read or write a file.
 const OTHERS: u32 = 0o006;
 
 fn warn_if_readable(key: &Path) {

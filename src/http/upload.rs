@@ -18,26 +18,26 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-/// A body up to this size is read before a worker is asked for: the worker then waits for no caller.
+/// Bodies up to this size are read before a worker is requested, so that no worker waits for the client.
 const SMALL_BODY_BYTES: u64 = 64 * 1024;
 
-/// How long the end or the first 64 KiB of a larger body, or of one whose length is not known, are waited for before a
-/// worker is asked for. A client that waits for an answer to what it has sent so far waits for that long.
+/// Time to wait for the end or the first 64 KiB of a larger body, or of one of unknown length, before a worker is
+/// requested. A client that waits for an answer to what it has sent so far waits for that long.
 const BEGINNING_WAIT: Duration = Duration::from_secs(1);
 
-/// A body that comes in over HTTP: at most so many bytes, and not too slow.
+/// Body received over HTTP, limited in size and watched for slowness.
 pub(super) struct Upload {
     length: Option<u64>,
     pace: UploadPace,
     state: Mutex<State>,
 }
 
-/// How slow a body may be.
+/// Limits on the slowness of a body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UploadPace {
-    /// The longest wait for the next part.
+    /// Longest wait for the next part.
     pub(super) patience: Duration,
-    /// What all waits together may take besides `patience`: a second for as many bytes as these; 0: no matter how long.
+    /// Bytes that earn one second of waiting beyond `patience`; 0: no limit on the sum of the waits.
     pub(super) bytes_per_second_min: u32,
 }
 
@@ -46,7 +46,8 @@ impl UploadPace {
         Self { patience: config.body_timeout(), bytes_per_second_min: config.body_bytes_per_second_min }
     }
 
-    /// How long the next part is waited for, after so many bytes and as long a wait for them.
+    /// Returns the time to wait for the next part, after `received` bytes and `waited` in total, and what its end
+    /// means.
     fn next_wait(self, received: u64, waited: Duration) -> (Duration, Outcome) {
         if self.bytes_per_second_min == 0 {
             return (self.patience, Outcome::Stalled);
@@ -59,32 +60,32 @@ impl UploadPace {
 
 struct State {
     body: Incoming,
-    /// What was read before somebody asked for it.
+    /// Bytes that were read before the function asked for any.
     beginning: Bytes,
-    /// Bytes that may still come, and that have come.
+    /// Bytes still allowed, and bytes received.
     room: u64,
     received: u64,
-    /// How long the client was waited for before the present wait, and since when that goes on.
+    /// Sum of the earlier waits for the client, and the begin of the present one.
     waited: Duration,
     waits_since: Option<Instant>,
-    /// When the present wait ends, and what it means.
+    /// End of the present wait, and its meaning.
     timer: Pin<Box<Sleep>>,
     limit: Outcome,
     outcome: Outcome,
 }
 
-/// Why a body did not come whole.
+/// State of a body, or why it is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// So far, or for good, nothing was wrong.
+    /// No fault so far.
     Fine,
-    /// It had more bytes than it may.
+    /// The body exceeds its limit.
     TooLarge,
-    /// It made no progress.
+    /// No bytes arrived for `patience`.
     Stalled,
-    /// It made too little.
+    /// The average rate was too low.
     Slow,
-    /// The connection broke off, or what came was no body.
+    /// The connection broke off, or the body was malformed.
     Broken,
 }
 
@@ -111,12 +112,12 @@ impl Upload {
         Self { length, pace, state: Mutex::new(state) }
     }
 
-    /// What has become of it.
+    /// Returns the state of the body.
     pub(super) fn outcome(&self) -> Outcome {
         self.state.lock().outcome
     }
 
-    /// All of it, for bodies that are small.
+    /// Reads the whole body, for bodies that are small.
     pub(super) async fn collect_all(&self) -> Result<Bytes, BodyBroken> {
         let mut gathered = Gathered::default();
         while let Some(chunk) = poll_fn(|context| self.poll_chunk(context)).await {
@@ -125,7 +126,7 @@ impl Upload {
         Ok(gathered.take())
     }
 
-    /// All of it if it is small. Of any other body the beginning is read, and comes first when the rest is asked for.
+    /// Reads the whole body if it is small. Otherwise reads only the beginning, which later comes first.
     pub(super) async fn collect_small(&self) -> Result<Option<Bytes>, BodyBroken> {
         if self.length.is_some_and(|length| length <= SMALL_BODY_BYTES) {
             return self.collect_all().await.map(Some);
@@ -150,7 +151,7 @@ impl Upload {
     }
 }
 
-/// Parts of a body in one piece; the first one is not copied if no other follows.
+/// Collects parts of a body into one piece; a single part is not copied.
 #[derive(Default)]
 struct Gathered {
     first: Bytes,
@@ -193,7 +194,7 @@ impl IncomingBody for Upload {
             let frame = match Pin::new(&mut state.body).poll_frame(context) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    // Patience begins with the wait, not while the function is in no hurry to read.
+                    // The timer starts with the wait, not while the function is slow to read.
                     if state.waits_since.is_none() {
                         let now = Instant::now();
                         let (wait, limit) = self.pace.next_wait(state.received, state.waited);
@@ -215,7 +216,7 @@ impl IncomingBody for Upload {
                     return Poll::Ready(Some(Err(BodyBroken)));
                 }
                 Some(Ok(frame)) => {
-                    // Trailers are about the connection, and end here.
+                    // Trailers concern the connection and are dropped.
                     let Ok(bytes) = frame.into_data() else { continue };
                     let Some(room) = state.room.checked_sub(bytes.len() as u64) else {
                         state.outcome = Outcome::TooLarge;

@@ -1,4 +1,4 @@
-//! An answer that is a file: the parts of BACKUP, as they come.
+//! An answer that is a file: the parts of BACKUP, streamed as they are made.
 
 use crate::{
     commands::{self, Caller, Context, Part, Partials},
@@ -22,15 +22,15 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The content type of the file.
+/// Content type of the file.
 pub(super) const CONTENT_TYPE: &str = "application/gzip";
 
-/// What browsers and `curl -OJ` call it.
+/// File name that browsers and `curl -OJ` use.
 const DISPOSITION: &str = "attachment; filename=\"node.levain\"";
 
 type Outcome = JoinHandle<Result<Vec<u8>, Error>>;
 
-/// Carries out a command on `main`; a failure before its first part has its own status.
+/// Executes a command on `main`. A failure before the first part gets its own status.
 pub(super) async fn run(
     (face, context): (&Arc<Face>, &Arc<Context>),
     main: &Handle,
@@ -40,7 +40,7 @@ pub(super) async fn run(
     let (sender, mut parts) = mpsc::channel(1);
     let owner = Arc::clone(context);
     let outcome: Outcome = main.spawn(async move {
-        // Bytes are bytes in it.
+        // MessagePack carries bytes without encoding them.
         let partials = Partials::new(Encoding::MessagePack, 0, sender);
         commands::execute(&owner, command, Encoding::MessagePack, &caller, &partials).await
     });
@@ -56,8 +56,8 @@ pub(super) async fn run(
     Ok(answer)
 }
 
-/// The next part. That the file is whole is known only with the command's answer: without it the connection breaks off,
-/// so that nobody takes this for the end.
+/// Returns the next part. Only the command's answer confirms that the file is complete; without it the connection
+/// breaks off, so that the client does not take this for the end.
 async fn next(
     (mut parts, outcome): (Receiver<Part>, Outcome),
 ) -> Option<(io::Result<Bytes>, Option<(Receiver<Part>, Outcome)>)> {

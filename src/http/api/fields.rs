@@ -1,4 +1,4 @@
-//! The fields that a request may have. Whoever misspells one that changes something is told so before it is changed.
+//! Check of a request's fields: a misspelt one is reported before anything is changed.
 
 use super::{
     openapi::{self, Known},
@@ -7,8 +7,8 @@ use super::{
 use crate::{config, error::Error, router::Router};
 use serde_json::{Map, Value};
 
-/// Checks what stands in the body and the query of a request that changes something against the fields that its route
-/// has. `fixed` are those that its path says; what is said twice must be the same.
+/// Checks the body and query of a request that changes something against the fields of its route. `fixed` are the
+/// fields given by the path; a field given twice must have the same value.
 pub(super) fn check(
     route: &Route,
     given: &Map<String, Value>,
@@ -26,7 +26,9 @@ pub(super) fn check(
                     said == found || (own == "function_id" && id(&said).is_some_and(|it| id(&found) == Some(it)));
                 if !is_same {
                     let (said, found) = (shown(&said), shown(&found));
-                    return Err(Error::invalid(format!("`{name}` is `{said}` in the path and `{found}` beside it")));
+                    return Err(Error::invalid(format!(
+                        "`{name}` is `{said}` in the path, but `{found}` in the query or body"
+                    )));
                 }
             }
             (None, Some(known)) => nested(known, value, name)?,
@@ -37,7 +39,7 @@ pub(super) fn check(
     missing.map_or(Ok(()), |it| Err(Error::invalid(format!("the field `{it}` is missing"))))
 }
 
-/// The same for what is in a field.
+/// Checks the fields inside a field's value.
 fn nested(known: &Known, value: &Value, place: &str) -> Result<(), Error> {
     match (known, value) {
         (Known::Fields(fields), Value::Object(given)) => given.iter().try_for_each(|(name, value)| {
@@ -60,15 +62,15 @@ fn unknown<'a>(name: &str, place: &str, known: impl Iterator<Item = &'a String>)
     known.sort_unstable();
     let nearest = config::meant(name, known.iter().copied()).map(|it| format!("did you mean `{it}`? "));
     let (place, nearest, known) = (shown(place), nearest.unwrap_or_default(), known.join(", "));
-    Error::invalid(format!("unknown field `{place}` ({nearest}there are: {known})"))
+    Error::invalid(format!("unknown field `{place}` ({nearest}known fields are: {known})"))
 }
 
-/// A value as the path would have it.
+/// Text of a value as a path would have it.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// As much of a text of the client's as an error shows.
+/// Beginning of a client's text, as far as an error shows it.
 fn shown(text: &str) -> String {
     text.chars().take(80).collect()
 }

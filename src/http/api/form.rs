@@ -1,7 +1,7 @@
-//! A deploy as a form (`multipart/form-data`, RFC 7578), as `curl -F` and browsers send it.
+//! A deployment sent as a form (`multipart/form-data`, RFC 7578), as `curl -F` and browsers send it.
 //!
-//! Parts with the names of fields are fields, and may come in any order; `archive`, `bundle` and `files` are code. All
-//! parts together are bounded by what a bundle may have, and large ones go to the disk as they come in.
+//! Parts named like fields are fields, in any order; `archive`, `bundle` and `files` are code. The size of all parts
+//! together is bounded by the limit on bundles, and large parts go to disk as they arrive.
 
 use super::{
     super::upload::Upload,
@@ -21,28 +21,29 @@ use http::header;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, future::poll_fn, io, path::Path};
 
-/// What a form has besides its code.
+/// Most bytes of a form besides its code.
 const FIELDS_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The command whose fields a form has.
+/// Command whose fields a form has.
 const COMMAND: &str = "DEPLOY_FUNCTION";
 
-/// The code that a form brings.
+/// Code sent in a form.
 #[derive(Debug, Default)]
 pub(super) struct Code {
     archive: Option<Bytes>,
-    /// What it is stored as, if its file name says that it is no plain JavaScript, and its text.
+    /// Text of a one-file bundle, and the name to store it under if its file name shows that it is not plain
+    /// JavaScript.
     bundle: Option<(Option<String>, Bytes)>,
     files: BTreeMap<String, Body>,
 }
 
 impl Code {
-    /// Puts it into the request for it.
+    /// Moves the code into the request.
     pub(super) fn put_into(self, request: &mut DeployRequest) {
         request.archive = self.archive.map(Body);
         let mut files = self.files;
         match self.bundle {
-            // Beside files it is refused, as it is without a name of its own.
+            // Next to `files` the bundle stays a bundle, which the command refuses.
             Some((Some(name), bytes)) if files.is_empty() => {
                 files.insert(name, Body(bytes));
             }
@@ -52,12 +53,12 @@ impl Code {
     }
 }
 
-/// The most bytes that a form may have.
+/// Returns the most bytes that a form may have.
 pub(super) fn bytes_max(limits: &LimitsConfig) -> u64 {
     u64::from(limits.bundle_bytes_max) + FIELDS_BYTES_MAX
 }
 
-/// Reads a form with this content type.
+/// Reads a form with this content type, and returns its fields and its code.
 pub(super) async fn read(
     content_type: &str,
     upload: &Upload,
@@ -67,14 +68,14 @@ pub(super) async fn read(
     let boundary = multer::parse_boundary(content_type)
         .map_err(|_| Error::invalid("a form is `multipart/form-data` with a boundary"))?;
     let Some(_place) = scratch.upload() else {
-        return Err(Error::new(ErrorCode::Overloaded, "as many uploads as may are coming in: try again soon"));
+        return Err(Error::new(ErrorCode::Overloaded, "too many uploads are in progress; try again soon"));
     };
     let chunks = stream::unfold((), |()| async {
         let chunk = poll_fn(|context| upload.poll_chunk(context)).await?;
         Some((chunk.map_err(|_| io::Error::other("the body broke off")), ()))
     });
     let mut form = multer::Multipart::new(chunks, boundary);
-    // Of all that stays in memory.
+    // Shared by everything that stays in memory.
     let mut room = FIELDS_BYTES_MAX;
     let (mut fields, mut code) = (Map::new(), Code::default());
     while let Some(part) = form.next_field().await.map_err(invalid)? {
@@ -97,7 +98,10 @@ pub(super) async fn read(
             "files" => {
                 let file = file.ok_or_else(|| Error::invalid("a part `files` has no file name"))?;
                 if code.files.len() == limits.bundle_files_max as usize {
-                    return Err(Error::invalid(format!("there are more than {} files", code.files.len())));
+                    return Err(Error::invalid(format!(
+                        "the form has more than {} files (limits.bundle_files_max)",
+                        code.files.len()
+                    )));
                 }
                 if code.files.insert(file.clone(), Body(spooled(part, scratch).await?)).is_some() {
                     return Err(twice(&file));
@@ -120,7 +124,7 @@ pub(super) async fn read(
     Ok((fields, code))
 }
 
-/// What is in a field that is no code.
+/// Reads a field that is not code.
 async fn text(mut part: multer::Field<'_>, room: &mut u64) -> Result<String, Error> {
     let mut bytes = Vec::new();
     while let Some(piece) = part.chunk().await.map_err(invalid)? {
@@ -133,7 +137,7 @@ async fn text(mut part: multer::Field<'_>, room: &mut u64) -> Result<String, Err
 fn take(room: &mut u64, bytes: usize) -> Result<(), Error> {
     let left = room.checked_sub(bytes as u64);
     *room = left.ok_or_else(|| {
-        let message = format!("the form has more than {FIELDS_BYTES_MAX} bytes beside its code");
+        let message = format!("the fields of the form have more than {FIELDS_BYTES_MAX} bytes together");
         Error::new(ErrorCode::PayloadTooLarge, message)
     })?;
     Ok(())
@@ -165,14 +169,15 @@ fn value(name: &str, text: String) -> Result<Value, Error> {
     }
 }
 
-/// The file name of a part; the one that may have any character (RFC 8187) goes before the plain one.
+/// Returns the file name of a part. The extended form, which may have any character (RFC 8187), goes before the plain
+/// one.
 fn file_name(part: &multer::Field<'_>) -> Option<String> {
     let disposition = part.headers().get(header::CONTENT_DISPOSITION).and_then(|it| it.to_str().ok());
     let extended = disposition.and_then(extended_file_name);
     extended.or_else(|| part.file_name().map(str::to_owned))
 }
 
-/// What stands behind `filename*=UTF-8''`.
+/// Returns the value of `filename*=UTF-8''…`.
 fn extended_file_name(disposition: &str) -> Option<String> {
     let mut is_quoted = false;
     let parameters = disposition.split(|it| {
@@ -188,7 +193,7 @@ fn extended_file_name(disposition: &str) -> Option<String> {
 }
 
 fn twice(name: &str) -> Error {
-    Error::invalid(format!("`{name}` stands twice in the form"))
+    Error::invalid(format!("`{name}` is given twice in the form"))
 }
 
 fn invalid(error: multer::Error) -> Error {

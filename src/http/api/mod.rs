@@ -1,9 +1,8 @@
 //! Management over HTTP: every command below `/api/`, as JSON.
 //!
-//! A request becomes the payload of a command and goes the way of any other: what stands in the path, the query and the
-//! body are its fields. [`routes`] says which path is which command; [`fields`] refuses what no route knows, before
-//! something else is done than was meant; [`shape`] has the few answers that clients of other systems know in another
-//! form.
+//! The path, query and body of a request become the fields of a command, which then runs like any other. [`routes`]
+//! maps paths to commands. [`fields`] refuses unknown fields, so that a misspelt one has no unintended effect.
+//! [`shape`] holds the few answers whose form differs, for clients of other systems.
 
 mod download;
 mod fields;
@@ -38,13 +37,13 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-/// The key of a deployment that may come twice and is carried out once.
+/// Header with a deployment's idempotency key: a request that is sent twice is carried out once.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Where management is.
+/// Path prefix of management.
 pub(super) const PREFIX: &str = "/api/";
 
-/// Carries out one request. Commands run on `main`: a lane is for calls.
+/// Carries out one request. Commands run on `main`, as lanes are for invocations.
 pub(super) async fn run(
     (face, context): (&Arc<Face>, &Arc<Context>),
     main: &Handle,
@@ -62,7 +61,7 @@ async fn carry_out(
     request: Request<Incoming>,
     note: &mut Note,
 ) -> Result<Answer, Error> {
-    // Nobody without a token learns what there is.
+    // A client without a token must not learn which paths exist.
     let grant = auth::authorize_management(context, request.headers(), peer)?;
     note.grant(&grant);
     let path = request.uri().path();
@@ -72,7 +71,7 @@ async fn carry_out(
         Found::Nothing => return Ok(answer::not_found(request.method(), path)),
     };
     if route.shape.makes_functions() {
-        // Before anything of a bundle is taken in.
+        // Before any of the bundle is received.
         grant.may_deploy()?;
     }
     let path = path.to_owned();
@@ -96,9 +95,9 @@ async fn carry_out(
         return download::run((face, context), main, command, grant.caller()).await;
     }
     let (owner, caller) = (Arc::clone(context), grant.caller());
-    // Dropped with its client: a command that has not committed yet is cancelled then.
+    // Dropped when the client leaves, which cancels a command that has not committed yet.
     let execution = AbortOnDropHandle::new(main.spawn(async move {
-        // Nobody takes parts of an answer here; a command that sends some is told that its caller has left.
+        // Parts of an answer have no receiver here; to a command that sends any, its caller seems to have left.
         let (sender, _) = mpsc::channel(1);
         let partials = Partials::new(Encoding::Json, 0, sender);
         commands::execute(&owner, command, Encoding::Json, &caller, &partials).await
@@ -113,19 +112,19 @@ async fn carry_out(
     Ok(answer)
 }
 
-/// What stands in the header `Idempotency-Key`: a string in quotes, as the IETF's draft has it, or the bare text.
+/// Returns the header `Idempotency-Key`: a quoted string, as in the IETF's draft, or bare text.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Error::invalid("the header `Idempotency-Key` stands there twice"));
+        return Err(Error::invalid("the header `Idempotency-Key` is given twice"));
     }
-    let text = value.to_str().map_err(|_| Error::invalid("the header `Idempotency-Key` is no visible ASCII text"))?;
+    let text = value.to_str().map_err(|_| Error::invalid("the header `Idempotency-Key` is not visible ASCII text"))?;
     let quoted = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
     Ok(Some(quoted.unwrap_or(text).to_owned()))
 }
 
-/// Where the page after this answer is (RFC 8288).
+/// Returns the link to the next page (RFC 8288).
 fn next_page(path: &str, query: &str, answered: &[u8]) -> Option<HeaderValue> {
     #[derive(Deserialize)]
     struct Next {
@@ -139,7 +138,7 @@ fn next_page(path: &str, query: &str, answered: &[u8]) -> Option<HeaderValue> {
     HeaderValue::try_from(format!("<{path}?{}>; rel=\"next\"", query.join("&"))).ok()
 }
 
-/// The fields of the body, and the code of a form; nothing where there is no body.
+/// Reads the fields of the body, and the code if it is a form; both are empty without a body.
 async fn body(
     context: &Context,
     request: Request<Incoming>,
@@ -150,17 +149,17 @@ async fn body(
         return Ok((Map::new(), None));
     }
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
-    // The names of media types have no case (RFC 9110, section 8.3.1).
+    // Media types are case-insensitive (RFC 9110, section 8.3.1).
     let is_form = content_type.get(.."multipart/".len()).is_some_and(|it| it.eq_ignore_ascii_case("multipart/"));
     if is_form && !takes_forms {
-        return Err(Error::invalid("a form is for a deploy; send JSON here"));
+        return Err(Error::invalid("only a deploy takes a form; send JSON here"));
     }
     let config = context.config.load_full();
     let (max, says) = match is_form {
         true => (form::bytes_max(&config.limits), "limits.bundle_bytes_max, and 1 MiB for its fields"),
         false => (config.limits.frame_bytes_max.into(), "limits.frame_bytes_max"),
     };
-    let too_large = || Error::new(ErrorCode::PayloadTooLarge, format!("the body has more than {max} bytes ({says})"));
+    let too_large = || Error::new(ErrorCode::PayloadTooLarge, format!("the body is larger than {max} bytes ({says})"));
     if body.size_hint().lower() > max {
         return Err(too_large());
     }
@@ -177,7 +176,7 @@ async fn body(
     read.map_err(|error| match upload.outcome() {
         Outcome::TooLarge => too_large(),
         Outcome::Stalled => Error::new(ErrorCode::Timeout, "the body made no progress"),
-        Outcome::Slow => Error::new(ErrorCode::Timeout, "the body came too slowly (http.body_bytes_per_second_min)"),
+        Outcome::Slow => Error::new(ErrorCode::Timeout, "the body arrived too slowly (http.body_bytes_per_second_min)"),
         Outcome::Fine | Outcome::Broken => error,
     })
 }
@@ -190,11 +189,11 @@ fn object(json: &[u8]) -> Result<Map<String, Value>, Error> {
     }
 }
 
-/// The fields of SET_VARIABLES that hold values.
+/// Fields of SET_VARIABLES that hold values.
 const VALUES: [&str; 3] = ["value", "variables", "dotenv"];
 
-/// The parameters of a query as fields of a command: what it takes as a number or a truth must look like one, all else is
-/// text. A name alone is `true`.
+/// Converts query parameters to fields of a command. A field that is a number or a boolean must look like one; any
+/// other is text. A name without a value is `true`.
 fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error> {
     let mut fields = Map::new();
     for pair in query.split('&').filter(|it| !it.is_empty()) {
@@ -202,8 +201,8 @@ fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error>
         let (name, value) = (routes::decode(name)?, routes::decode(&value.replace('+', " "))?);
         if command == "SET_VARIABLES" && VALUES.contains(&name.as_str()) {
             return Err(Error::invalid(format!(
-                "`{name}` stands in the body, not in the address, which histories and logs keep: nothing was set, and a \
-                 secret that stood there is better changed"
+                "`{name}` belongs in the body, because histories and logs keep the address: nothing was set; if this was \
+                 a secret, change it"
             )));
         }
         let shown = || value.chars().take(80).collect::<String>();
@@ -220,13 +219,13 @@ fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error>
             (Some(Kind::Text | Kind::Other) | None, _) => value.into(),
         };
         if fields.insert(name.clone(), value).is_some() {
-            return Err(Error::invalid(format!("`{name}` stands twice in the query")));
+            return Err(Error::invalid(format!("`{name}` is given twice in the query")));
         }
     }
     Ok(fields)
 }
 
-/// The status of an answer that made something.
+/// Status of an answer to a request that created something.
 const CREATED: StatusCode = StatusCode::CREATED;
 
 #[cfg(test)]
@@ -253,6 +252,6 @@ mod tests {
             assert!(!error.contains("hunter22") && error.contains("body"), "{error}");
         }
         assert!(query_fields("SET_VARIABLES", "key=A&is_secret&environment=dev&only_existing=true").is_ok());
-        assert!(query_fields("GET_LOGS", "value=1").is_ok(), "others have no such field");
+        assert!(query_fields("GET_LOGS", "value=1").is_ok(), "other commands have no such field");
     }
 }

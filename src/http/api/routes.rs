@@ -1,4 +1,4 @@
-//! Which path is which command.
+//! Routes: which method and path runs which command.
 
 use super::{CREATED, shape::Shape};
 use crate::{error::Error, protocol::ipc::COMMANDS};
@@ -9,13 +9,13 @@ use serde_json::{Map, Value};
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) method: &'static str,
-    /// What stands in braces is a field of the command.
+    /// Path; each placeholder in braces is a field of the command.
     pub(super) path: &'static str,
-    /// The command's name.
+    /// Name of the command.
     pub(super) command: &'static str,
-    /// The status of a good answer.
+    /// Status of a successful answer.
     pub(super) status: StatusCode,
-    /// Fields that the path stands for.
+    /// Fields with values that the path implies.
     pub(super) with: &'static [(&'static str, bool)],
     pub(super) shape: Shape,
 }
@@ -37,13 +37,13 @@ impl Route {
         Self { with, ..self }
     }
 
-    /// The command's byte.
+    /// Returns the command's byte.
     pub(super) fn byte(&self) -> u8 {
         COMMANDS.iter().find(|it| it.name == self.command).map_or(0, |it| it.byte)
     }
 }
 
-/// Every route. A path that is written out goes before one with a placeholder in its place.
+/// Every route. A literal path goes before one with a placeholder in the same position.
 pub(super) static ROUTES: &[Route] = &[
     route("GET", "/api/status", "STATUS"),
     route("GET", "/api/functions", "LIST_FUNCTIONS"),
@@ -110,20 +110,20 @@ pub(super) static ROUTES: &[Route] = &[
     route("DELETE", "/api/tokens/{token_id}", "REVOKE_TOKEN"),
 ];
 
-/// What is at a path.
+/// Result of looking up a path.
 pub(super) enum Found {
-    /// A command, and its fields that stand in the path.
+    /// A command, and the fields given by the path.
     Route(&'static Route, Map<String, Value>),
-    /// Something, for these methods.
+    /// The path exists for these other methods.
     OtherMethods(Vec<&'static str>),
-    /// Nothing.
+    /// No route has this path.
     Nothing,
 }
 
 pub(super) fn find(method: &Method, path: &str) -> Found {
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut allowed = Vec::new();
-    // A path that is written out is the only one meant, whatever a placeholder would take.
+    // A literal path excludes routes with placeholders that would also match it.
     let mut exact = None;
     for route in ROUTES {
         if exact.is_some_and(|it| it != route.path) {
@@ -141,7 +141,7 @@ pub(super) fn find(method: &Method, path: &str) -> Found {
     if allowed.is_empty() { Found::Nothing } else { Found::OtherMethods(allowed) }
 }
 
-/// The fields that a path has where the template has placeholders, if it fits.
+/// Matches a path against a template. Returns the values of the placeholders if it fits.
 fn fields_of(template: &str, path: &str) -> Option<Map<String, Value>> {
     let (mut templates, mut parts) = (template.split('/'), path.split('/'));
     let mut fields = Map::new();
@@ -161,10 +161,10 @@ fn fields_of(template: &str, path: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// Text of a path or query without its `%XX`.
+/// Decodes the `%XX` of a path or query.
 pub(in crate::http) fn decode(text: &str) -> Result<String, Error> {
     let invalid =
-        || Error::invalid(format!("`{}` is not encoded as it must be", text.chars().take(80).collect::<String>()));
+        || Error::invalid(format!("`{}` is not valid percent-encoding", text.chars().take(80).collect::<String>()));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -190,12 +190,12 @@ mod tests {
     fn every_command_has_a_path_and_every_path_a_command() {
         let routed: HashSet<u8> = ROUTES.iter().map(Route::byte).collect();
         assert!(!routed.contains(&0), "a command is misspelt");
-        // A request over HTTP is cancelled by closing its connection or resetting its stream.
+        // An HTTP request is cancelled by closing its connection or resetting its stream.
         for command in COMMANDS.iter().filter(|it| it.name != "CANCEL") {
             assert!(routed.contains(&command.byte), "{} has no path", command.name);
         }
         let paths: HashSet<_> = ROUTES.iter().map(|it| (it.method, it.path)).collect();
-        assert_eq!(paths.len(), ROUTES.len(), "a path stands twice");
+        assert_eq!(paths.len(), ROUTES.len(), "a path is listed twice");
     }
 
     /// Keeps the table of `docs/http-api.md` equal to this one.
@@ -217,7 +217,7 @@ mod tests {
         let calls = text.lines().filter(|it| it.starts_with("curl "));
         let called = calls.filter_map(|line| {
             let path = line.split_once("127.0.0.1:8080")?.1;
-            // What a shell puts in is one part of the path.
+            // A shell substitution is one segment of the path.
             let path = match (path.find("$("), path.find(')')) {
                 (Some(begin), Some(end)) => format!("{}it{}", &path[..begin], &path[end + 1..]),
                 _ => path.to_owned(),

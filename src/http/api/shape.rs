@@ -1,4 +1,4 @@
-//! Requests and answers that have another form over HTTP than on the command socket.
+//! Requests and answers whose form over HTTP differs from that on the command socket.
 
 mod answers;
 
@@ -13,12 +13,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
-/// The form of a route.
+/// Form of a route's request and answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// That of the command itself.
+    /// The command's own form.
     Own,
-    /// `name` names the function, which is made if need be; the answer has `id`, `version` as a number, `isNewFunction`.
+    /// `name` names the function, which is created if need be; the answer has `id`, `version` as a number,
+    /// `isNewFunction`.
     Deploy,
     /// The answer has a `message`.
     Rollback,
@@ -36,7 +37,7 @@ impl Shape {
     }
 }
 
-/// From what the client has sent to the command's fields.
+/// Converts a client's fields to the command's fields.
 pub(super) fn read(shape: Shape, payload: &mut Map<String, Value>) {
     match shape {
         Shape::Deploy => {
@@ -63,7 +64,7 @@ pub(super) fn read(shape: Shape, payload: &mut Map<String, Value>) {
     }
 }
 
-/// From the command's answer to what the client gets.
+/// Converts the command's answer to the client's form.
 pub(super) fn write(shape: Shape, answered: Vec<u8>, context: &Context) -> Result<Vec<u8>, Error> {
     match shape {
         Shape::Own | Shape::Download => Ok(answered),

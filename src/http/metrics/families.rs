@@ -1,4 +1,4 @@
-//! Every family of numbers that `/metrics` has: the page is written and `docs/metrics.md` is made from this table.
+//! All metric families: `/metrics` and the table in `docs/metrics.md` are made from this table.
 
 use super::text::{Family, Kind};
 
@@ -7,7 +7,7 @@ macro_rules! families {
         $(pub(super) static $constant: Family =
             Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
 
-        /// All of them, in the order of the page.
+        /// Every family, in the order of the page.
         #[cfg(test)]
         pub(super) static ALL: &[&Family] = &[$(&$constant),*];
     };
@@ -23,65 +23,65 @@ families! {
     VERSIONS = Gauge "levain_versions" []
         "Versions of these functions.";
     VERSIONS_OMITTED = Gauge "levain_metrics_versions_omitted" []
-        "Versions that were called and are left out here, as http.metrics_versions_max says.";
+        "Invoked versions that are left out here because of http.metrics_versions_max.";
     INVOCATIONS = Counter "levain_invocations_total" ["function", "version", "code"]
-        "Calls that ended, by error code; OK where there was none.";
+        "Invocations that ended, by error code; OK if there was none.";
     DURATION = Histogram "levain_invocation_duration_seconds" ["function", "version"]
-        "Time in the function until the last byte of its answer, of the calls that reached a worker.";
+        "Time in the function until the last byte of its answer, for invocations that reached a worker.";
     QUEUE = Histogram "levain_invocation_queue_seconds" ["function", "version"]
-        "Wait for a worker to be free.";
+        "Time waiting for a free worker.";
     START = Histogram "levain_invocation_start_seconds" ["function", "version"]
-        "Wait for a worker to start, of the calls that waited for one.";
+        "Time waiting for a worker to start, for invocations that waited for one.";
     STARTS = Counter "levain_invocation_starts_total" ["function", "version", "kind"]
-        "Calls that reached a worker: warm, prewarmed (it was claimed for the call) or spawned.";
+        "Invocations that reached a worker: warm, prewarmed (a prewarmed process was claimed) or spawned.";
     WORKERS = Gauge "levain_workers" ["function", "version", "environment", "state"]
-        "Workers: starting, idle, busy, retiring or stopping.";
+        "Workers by state: starting, idle, busy, retiring or stopping.";
     RUNNING = Gauge "levain_invocations_running" ["function", "version", "environment"]
-        "Calls that workers run.";
+        "Invocations that are running.";
     QUEUED = Gauge "levain_invocations_queued" ["function", "version", "environment"]
-        "Calls that wait for a worker.";
+        "Invocations that wait for a worker.";
     WANTED = Gauge "levain_workers_wanted" ["function", "version", "environment"]
-        "Workers that wait for a place on this machine.";
+        "Workers that wait for room under the node's limits.";
     FAILED_STARTS = Gauge "levain_worker_failed_starts" ["function", "version", "environment"]
-        "Starts that have failed in a row.";
+        "Consecutive failed starts.";
     NODE_WORKERS = Gauge "levain_node_workers" []
         "Workers with a function, in any state.";
     NODE_WORKERS_MAX = Gauge "levain_node_workers_limit" []
-        "The most there may be (workers.workers_max).";
+        "Limit on these workers (workers.workers_max).";
     PREWARMED = Gauge "levain_prewarmed_workers" []
         "Processes that wait for a function.";
     WORKERS_MEMORY = Gauge "levain_workers_memory_bytes" []
         "Private memory of all workers.";
     WORKERS_MEMORY_MAX = Gauge "levain_workers_memory_limit_bytes" []
-        "The most they may have together (workers.memory_mb_max).";
+        "Limit on this memory (workers.memory_mb_max).";
     HTTP_OPEN = Gauge "levain_http_connections" []
-        "Connections of HTTP that are open.";
+        "Open HTTP connections.";
     HTTP_CONNECTIONS = Counter "levain_http_connections_total" []
-        "Connections of HTTP there have been.";
+        "HTTP connections accepted.";
     HTTP_RUNNING = Gauge "levain_http_requests_running" []
-        "Requests over HTTP whose answer has not gone.";
+        "HTTP requests whose answer is not yet complete.";
     HTTP_RESPONSES = Counter "levain_http_responses_total" ["class"]
-        "Requests over HTTP that are over, by status: 1xx to 5xx, or none where the client left before there was one.";
+        "HTTP requests that ended, by status: 1xx to 5xx, or none if the client left before there was a status.";
     HTTP_IN = Counter "levain_http_request_body_bytes_total" []
-        "Bytes of the bodies of requests.";
+        "Bytes received in request bodies.";
     HTTP_OUT = Counter "levain_http_response_body_bytes_total" []
-        "Bytes of the bodies of answers.";
+        "Bytes sent in response bodies.";
     HTTP_SLOW = Counter "levain_http_slow_clients_total" []
-        "Clients that were cut off because they sent or read too slowly.";
+        "Clients cut off because they sent or read too slowly.";
     HTTP_TLS_FAILURES = Counter "levain_http_tls_failures_total" []
-        "Handshakes of TLS that failed.";
+        "Failed TLS handshakes.";
     ACCESS_LOG_LINES = Counter "levain_access_log_lines_total" []
-        "Lines of the access log that were written.";
+        "Access log lines written.";
     ACCESS_LOG_DROPPED = Counter "levain_access_log_dropped_total" []
-        "Lines of the access log that are lost, because it could not be written fast enough or at all.";
+        "Access log lines lost because they could not be written fast enough or at all.";
     LOG_DROPPED = Counter "levain_log_lines_dropped_total" []
-        "Lines of functions that are lost.";
+        "Log lines of functions that were lost.";
     DISK = Gauge "levain_disk_bytes" ["kind"]
-        "What lies on the disk: bundles, bytecode, store (functions and versions) or logs (and metrics).";
+        "Disk usage: bundles, bytecode, store (functions and versions) or logs (and metrics).";
     DISK_FREE = Gauge "levain_disk_free_bytes" []
-        "What is free on the file system of the data directory.";
+        "Free space on the file system of the data directory.";
     CPU = Counter "process_cpu_seconds_total" []
-        "Time of processors that the daemon itself has used.";
+        "CPU time used by the daemon itself.";
     RESIDENT = Gauge "process_resident_memory_bytes" []
         "Memory of the daemon itself.";
     VIRTUAL = Gauge "process_virtual_memory_bytes" []
@@ -89,11 +89,11 @@ families! {
     OPEN_FILES = Gauge "process_open_fds" []
         "Files and sockets that the daemon has open.";
     FILES_MAX = Gauge "process_max_fds" []
-        "The most it may have open.";
+        "Limit on open files and sockets.";
     THREADS = Gauge "process_threads" []
         "Threads of the daemon.";
     STARTED = Gauge "process_start_time_seconds" []
-        "When the daemon started, in seconds since 1970.";
+        "Start time of the daemon, in seconds since 1970.";
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! `/metrics`: what is counted, for Prometheus and whatever reads its format.
+//! `/metrics`, for Prometheus and other tools that read its format.
 //!
-//! Everything comes from memory and from a few questions to the file system; it is put together on a thread for blocking
-//! work, so that no call waits for it. A version's numbers begin with its first call, and go with the version or its
-//! function.
+//! The numbers come from memory and from a few queries to the file system. The page is built on a thread for blocking
+//! work, so that no invocation waits for it. A version's numbers begin with its first invocation and end with the
+//! version or its function.
 
 mod families;
 mod process;
@@ -31,7 +31,7 @@ use std::{collections::HashMap, sync::Arc};
 use text::Page;
 use tokio::runtime::Handle;
 
-/// Answers a scrape, if its sender may know.
+/// Answers a scrape, if the client may see metrics.
 pub(super) async fn run<B>(
     (face, context): (&Arc<Face>, &Arc<Context>),
     main: &Handle,
@@ -92,7 +92,7 @@ fn page(face: &Face, context: &Context, versions_max: usize) -> String {
     page.into_text()
 }
 
-/// The calls of the versions there are, of not more than so many.
+/// Writes the invocations of existing versions, at most `versions_max` of them.
 fn versions(page: &mut Page, context: &Context, functions: &[Arc<Entry>], versions_max: usize) {
     let known: HashMap<_, _> = functions.iter().map(|it| (it.function.id, it)).collect();
     let find = |totals: VersionTotals| {
@@ -132,7 +132,7 @@ fn versions(page: &mut Page, context: &Context, functions: &[Arc<Entry>], versio
     }
 }
 
-/// The pools, of not more than so many versions, and the machine.
+/// Writes the pools, at most `versions_max` of them, and the node.
 fn workers(page: &mut Page, context: &Context, versions_max: usize) {
     let mut pools = context.scheduler.snapshot();
     let labels = |pool: &PoolSnapshot| {
@@ -179,7 +179,7 @@ fn workers(page: &mut Page, context: &Context, versions_max: usize) {
     page.number(&of::WORKERS_MEMORY_MAX, node.caps.memory_max);
 }
 
-/// HTTP itself.
+/// Writes the metrics of HTTP itself.
 fn faces(page: &mut Page, face: &Face) {
     let counted = face.counters.now();
     page.number(&of::HTTP_OPEN, counted.connections_open);

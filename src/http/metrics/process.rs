@@ -1,4 +1,4 @@
-//! The daemon's own process, under the names that Prometheus has for every process.
+//! Metrics of the daemon's own process, under Prometheus's standard names.
 
 use super::{families as of, text::Page};
 use nix::sys::{
@@ -25,7 +25,7 @@ pub(super) fn write(page: &mut Page, started: SystemTime) {
     for (family, value) in [
         (&of::RESIDENT, field("VmRSS").map(|kib| kib << 10)),
         (&of::VIRTUAL, field("VmSize").map(|kib| kib << 10)),
-        // The one that lists them is not counted.
+        // The descriptor that lists the folder is not counted.
         (&of::OPEN_FILES, files.map(|it| (it.count() as u64).saturating_sub(1))),
         (&of::FILES_MAX, getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)),
         (&of::THREADS, field("Threads")),

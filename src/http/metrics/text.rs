@@ -3,17 +3,17 @@
 use crate::telemetry::totals::{BOUNDS_US, Durations};
 use std::fmt::{Display, Write};
 
-/// The format's name.
+/// Content type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a number is.
+/// Type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It only rises while the daemon runs.
+    /// A value that only rises while the daemon runs.
     Counter,
-    /// It is what it is now.
+    /// A current value.
     Gauge,
-    /// Counts of what was at most as long as each bound.
+    /// Counts of observations up to each bound.
     Histogram,
 }
 
@@ -27,7 +27,7 @@ impl Kind {
     }
 }
 
-/// Numbers about one thing, told apart by their labels.
+/// A metric: samples with one name, told apart by their labels.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) name: &'static str,
@@ -36,7 +36,7 @@ pub(super) struct Family {
     pub(super) help: &'static str,
 }
 
-/// A page in that format.
+/// A page in this format.
 #[derive(Debug, Default)]
 pub(super) struct Page(String);
 
@@ -45,15 +45,15 @@ impl Page {
         self.0
     }
 
-    /// Begins a family; what it has is added to what this gives.
+    /// Begins a family; its samples are added to the returned value.
     pub(super) fn family(&mut self, family: &'static Family) -> Samples<'_> {
         let Family { name, kind, help, .. } = family;
-        // What stands in the table has nothing to escape, and its test says so.
+        // Names and help texts need no escaping; the test of the table checks that.
         self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.name()));
         Samples { page: self, family }
     }
 
-    /// A family of one number without labels.
+    /// Writes a family with one sample and no labels.
     pub(super) fn number(&mut self, family: &'static Family, value: impl Display) {
         self.family(family).add(&[], value);
     }
@@ -63,7 +63,7 @@ impl Page {
     }
 }
 
-/// The numbers of one family.
+/// Samples of one family.
 #[derive(Debug)]
 pub(super) struct Samples<'a> {
     page: &'a mut Page,
@@ -71,12 +71,12 @@ pub(super) struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// One number. The values stand in the order of the family's labels.
+    /// Adds one sample. The label values are in the order of the family's labels.
     pub(super) fn add(&mut self, values: &[&str], value: impl Display) {
         self.line("", values, None, value);
     }
 
-    /// The lines of a histogram.
+    /// Adds the lines of a histogram.
     pub(super) fn durations(&mut self, values: &[&str], durations: &Durations) {
         let mut count = 0;
         let bounds = BOUNDS_US.map(|us| seconds(us).to_string());
@@ -104,7 +104,7 @@ impl Samples<'_> {
     }
 }
 
-/// A label's value may be any text; three characters of it would end it, or its line.
+/// Escapes a label's value: three characters could end it or its line.
 fn escape(value: &str, into: &mut String) {
     for character in value.chars() {
         match character {
@@ -116,7 +116,7 @@ fn escape(value: &str, into: &mut String) {
     }
 }
 
-/// Microseconds as the format has them: in seconds.
+/// Converts microseconds to seconds, the unit of the format.
 pub(super) fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
 }

@@ -1,4 +1,4 @@
-//! How failures stand in the document: one answer for each status, with the codes that have it.
+//! Failures in the document: one answer for each status, with the codes that have it.
 
 use super::super::{super::answer::Failure, routes::Route};
 use super::schemas::Schemas;
@@ -7,12 +7,12 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// What the answer with this status is called.
+/// Returns the name of the answer with this status.
 fn name(status: u16) -> String {
     format!("Failure{status}")
 }
 
-/// Every answer that a failure may get, by its name.
+/// Returns every answer that a failure may get, by name.
 pub(super) fn all(schemas: &mut Schemas) -> Map<String, Value> {
     let statuses: BTreeSet<u16> = ErrorCode::ALL.iter().map(|it| it.http_status()).collect();
     statuses.into_iter().map(|status| (name(status), failure(status, schemas))).collect()
@@ -23,7 +23,7 @@ fn failure(status: u16, schemas: &mut Schemas) -> Value {
     let mut meanings: Vec<String> = codes.iter().map(|it| format!("- `{it}`: {}", it.meaning())).collect();
     if status == StatusCode::NOT_FOUND.as_u16() {
         codes.push(ErrorCode::InvalidRequest);
-        meanings.push(format!("- `{}`: Nothing is at this path.", ErrorCode::InvalidRequest));
+        meanings.push(format!("- `{}`: No route has this path.", ErrorCode::InvalidRequest));
     }
     let reason = StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason()).unwrap_or_default();
     let schema = schemas.answer_of::<Failure<'static>>();
@@ -41,24 +41,24 @@ fn failure(status: u16, schemas: &mut Schemas) -> Value {
     };
     match StatusCode::from_u16(status) {
         Ok(StatusCode::UNAUTHORIZED) => {
-            answer["headers"] = header("WWW-Authenticate", "How to say who asks.", json!({ "const": "Bearer" }));
+            answer["headers"] = header("WWW-Authenticate", "How to authenticate.", json!({ "const": "Bearer" }));
         }
         Ok(StatusCode::TOO_MANY_REQUESTS) => {
             let schema = json!({ "type": "integer", "minimum": 1 });
-            answer["headers"] = header("Retry-After", "When to try again, in seconds.", schema);
+            answer["headers"] = header("Retry-After", "Seconds to wait before the next attempt.", schema);
         }
         _ => {}
     }
     answer
 }
 
-/// The answers of a route that failed, by their status.
+/// Returns the failure answers of a route, by status.
 pub(super) fn of(route: &Route, names_something: bool) -> Map<String, Value> {
     let mut statuses = BTreeSet::from([400, 401, 403, 429, 500, 503]);
     if names_something {
         statuses.extend([404, 409]);
     }
-    // What changes something may load code, and has a body.
+    // A route that changes something has a body and may load code.
     if !matches!(route.method, "GET" | "DELETE") {
         statuses.extend([404, 409, 413, 422, 502, 504]);
     }
@@ -66,7 +66,7 @@ pub(super) fn of(route: &Route, names_something: bool) -> Map<String, Value> {
     statuses.into_iter().map(|status| (status.to_string(), refer(status))).collect()
 }
 
-/// The same for a call of a function: all of them.
+/// Returns the failure answers of an invocation, by status: every one can occur.
 pub(super) fn of_calls() -> Map<String, Value> {
     let statuses: BTreeSet<u16> = ErrorCode::ALL.iter().map(|it| it.http_status()).collect();
     let refer = |status: u16| json!({ "$ref": format!("#/components/responses/{}", name(status)) });

@@ -1,7 +1,7 @@
-//! `GET /openapi.json`: what is below `/api/`, and beside it, as OpenAPI 3.1.
+//! `GET /openapi.json`: the API below `/api/` and the pages beside it, as OpenAPI 3.1.
 //!
-//! Nothing in it is written twice: paths come from [`ROUTES`], what they do from [`COMMANDS`], schemas and descriptions
-//! from the types that are read and written, codes from [`crate::error`]. It tells nothing of this daemon, and needs no
+//! The document is derived: paths come from [`ROUTES`], summaries from [`COMMANDS`], schemas and descriptions from the
+//! types that are read and written, codes from [`crate::error`]. It reveals nothing about this daemon and needs no
 //! token.
 
 mod failures;
@@ -34,26 +34,26 @@ use std::{
     sync::LazyLock,
 };
 
-/// The document, built when it is first asked for.
+/// The document, built on first use.
 static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::new);
 
 #[derive(Debug)]
 struct Document {
     json: Bytes,
-    /// What tells it from any other.
+    /// Digest that identifies this document.
     etag: HeaderValue,
-    /// What the fields of each command are where they are written as text.
+    /// Kinds of the fields of each command, for values given as text.
     kinds: HashMap<&'static str, HashMap<String, Kind>>,
-    /// What the requests of each route may have, by method and path.
+    /// Fields that the requests of each route may have, by method and path.
     requests: HashMap<(&'static str, &'static str), Taken>,
 }
 
-/// What a request may have beside its path.
+/// Fields that a request may have besides those in its path.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// Its fields.
+    /// Known fields, by name.
     pub(super) fields: BTreeMap<String, Known>,
-    /// Those that must be there.
+    /// Names of the required fields.
     pub(super) required: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ impl Document {
     }
 }
 
-/// The document, unless the client has it already (RFC 9110, section 13.1.2).
+/// Answers with the document, or with 304 if the client has it (RFC 9110, section 13.1.2).
 pub(in crate::http) fn get(headers: &HeaderMap) -> Answer {
     let Document { json, etag, .. } = &*DOCUMENT;
     let asked = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|it| it.to_str().ok());
@@ -89,12 +89,12 @@ pub(in crate::http) fn get(headers: &HeaderMap) -> Answer {
     answer
 }
 
-/// What a field of a command is where it is written as text; nothing where it has none of this name.
+/// Returns the kind of a command's field for values given as text, or `None` if the command has no such field.
 pub(super) fn kind(command: &str, field: &str) -> Option<Kind> {
     DOCUMENT.kinds.get(command)?.get(field).copied()
 }
 
-/// What a request of this route may have beside its path.
+/// Returns the fields that a request of this route may have besides those in its path.
 pub(super) fn request(route: &Route) -> Option<&'static Taken> {
     DOCUMENT.requests.get(&(route.method, route.path))
 }
@@ -147,7 +147,7 @@ fn tags(paths: &Map<String, Value>) -> Vec<Value> {
     names.into_iter().map(|name| json!({ "name": name })).collect()
 }
 
-/// One method on one path.
+/// Describes one method on one path.
 fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let Some(command) = COMMANDS.iter().find(|it| it.name == route.command) else { return Value::Null };
     let mut all = schemas.fields(command).0;
@@ -160,7 +160,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let (mut fields, required) = fields(route, command, schemas);
     let takes_body = !matches!(route.method, "GET" | "DELETE");
     if !takes_body {
-        // What is no text cannot stand in a query.
+        // Objects and arrays cannot be given in a query.
         fields.retain(|_, schema| schemas.kind(schema) != Kind::Other);
         for (name, schema) in std::mem::take(&mut fields) {
             let is_required = required.contains(&name);
@@ -175,7 +175,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     if parameters.iter().any(|it| it["name"] == "cursor") {
         answer["headers"] = json!({
             "Link": {
-                "description": "Where the next page is, if there is one (RFC 8288): `<…>; rel=\"next\"`.",
+                "description": "Link to the next page, if there is one (RFC 8288): `<…>; rel=\"next\"`.",
                 "schema": { "type": "string" },
             },
         });
@@ -199,14 +199,14 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
 
 fn idempotency_key() -> Value {
     json!({
-        "description": "A key of the client's own, new for each deployment, in quotes or bare: the same request with \
-            the same key is carried out once, and answered alike again.",
+        "description": "A key chosen by the client, new for each deployment, in quotes or bare: a repeated request \
+            with the same key is carried out once and gets the same answer.",
         "type": "string",
         "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
     })
 }
 
-/// What comes back where it worked.
+/// Describes the answer of a successful request.
 fn answer(shape: Shape, command: &CommandRow, schemas: &mut Schemas) -> Value {
     let schema = match shape {
         Shape::Own => schemas.answer(command),
@@ -214,11 +214,11 @@ fn answer(shape: Shape, command: &CommandRow, schemas: &mut Schemas) -> Value {
         Shape::Rollback => schemas.answer_of::<RolledBack>(),
         Shape::Deployments => schemas.answer_of::<DeploymentRows>(),
         Shape::Invoke => schemas.answer_of::<Invoked>(),
-        // Of bytes OpenAPI tells their content type and no more.
+        // OpenAPI describes raw bytes by their content type alone.
         Shape::Download => json!({}),
     };
     let content_type = if shape == Shape::Download { download::CONTENT_TYPE } else { "application/json" };
-    json!({ "description": "It worked.", "content": { content_type: { "schema": schema } } })
+    json!({ "description": "Success.", "content": { content_type: { "schema": schema } } })
 }
 
 fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> String {
@@ -228,10 +228,10 @@ fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> St
         let _ = write!(text, "{says} ");
     }
     if route.with.contains(&("follow", false)) {
-        text += "It answers with what there is; lines that follow are for the command socket. ";
+        text += "Returns the lines that exist; following new ones takes the command socket. ";
     }
     if let Some((_, scope, other)) = SCOPES.iter().find(|(variant, ..)| *variant == command.variant) {
-        let _ = write!(text, "It needs a token with the scope `{}`", scope.name());
+        let _ = write!(text, "Requires a token with the scope `{}`", scope.name());
         if let Some(other) = other {
             let _ = write!(text, ", for some requests `{}`", other.name());
         }
@@ -240,7 +240,7 @@ fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> St
     text
 }
 
-/// The fields that a request of this route has beside its path, and the names of those that must be there.
+/// Returns the fields of a request on this route besides those in its path, and the names of the required ones.
 fn fields(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> (Map<String, Value>, Vec<String>) {
     let (mut fields, mut required) = schemas.fields(command);
     for name in placeholders(route.path).chain(route.with.iter().map(|it| it.0)) {
@@ -251,14 +251,14 @@ fn fields(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> (Map<St
     (fields, required)
 }
 
-/// What `shape::read` takes in place of the command's own fields.
+/// Replaces the command's own fields by those that `shape::read` takes.
 fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut Vec<String>) {
     match shape {
         Shape::Deploy => {
-            // Where the path does not name the function.
+            // The path does not name the function.
             if fields.remove("function_id").is_some() {
                 required.retain(|it| it != "function_id");
-                let description = "The function's name, or the id of one that is there.";
+                let description = "The function's name, or the id of an existing function.";
                 let schema = json!({ "$ref": "#/components/schemas/FunctionName", "description": description });
                 fields.insert("name".into(), schema);
                 required.push("name".into());
@@ -268,8 +268,8 @@ fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut V
             }
         }
         Shape::Invoke => {
-            fields.insert("body".into(), json!({ "description": "Any JSON; a text is sent as it is." }));
-            // Answers come whole over this path.
+            fields.insert("body".into(), json!({ "description": "Any JSON value; a string is sent as it is." }));
+            // This route answers in one piece.
             fields.remove("stream");
         }
         Shape::Own | Shape::Rollback | Shape::Deployments | Shape::Download => {}
@@ -291,7 +291,7 @@ fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String], s
     json!({ "required": !required.is_empty(), "content": content })
 }
 
-/// The same fields as a form: code is files, and every field is a text.
+/// Describes the fields as a form: code is sent as files, and every field is text.
 fn form(object: &Value, schemas: &Schemas) -> Value {
     let mut schema = object.clone();
     for field in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
@@ -333,7 +333,7 @@ fn parameter(name: &str, place: &str, schema: Value, is_required: bool) -> Value
     parameter
 }
 
-/// The fields that stand in a path.
+/// Names of the placeholders of a path.
 fn placeholders(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|it| it.strip_prefix('{')?.strip_suffix('}'))
 }
@@ -342,7 +342,8 @@ fn tag(path: &str) -> &str {
     path.strip_prefix(super::PREFIX).and_then(|it| it.split('/').next()).unwrap_or(path)
 }
 
-/// `getFunctionVersions` for `GET /api/functions/{function_id}/versions`: what one of many is named by is singular.
+/// Returns `getFunctionVersions` for `GET /api/functions/{function_id}/versions`: a segment followed by a placeholder
+/// is singular.
 fn operation_id(route: &Route) -> String {
     let parts: Vec<&str> = route.path.strip_prefix(super::PREFIX).unwrap_or(route.path).split('/').collect();
     let mut id = route.method.to_lowercase();
@@ -354,7 +355,7 @@ fn operation_id(route: &Route) -> String {
     id
 }
 
-/// `OpenapiJson` for `/openapi.json`.
+/// Returns `OpenapiJson` for `/openapi.json`.
 fn pascal(text: &str) -> String {
     let words = text.split(|it: char| !it.is_ascii_alphanumeric()).filter(|it| !it.is_empty());
     words.map(|it| it[..1].to_uppercase() + &it[1..]).collect()

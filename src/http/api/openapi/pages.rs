@@ -1,14 +1,14 @@
-//! What stands in the document besides the commands: the daemon's own pages, and calls of functions.
+//! Paths of the document that are not commands: the daemon's own pages, and invocations of functions.
 
 use super::failures;
 use crate::{http::pages::PAGES, model::FunctionName};
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-/// Methods of calls, as the document spells them.
+/// HTTP methods of invocations, as the document spells them.
 const METHODS: [&str; 7] = ["get", "head", "post", "put", "delete", "patch", "options"];
 
-/// Adds them to the paths.
+/// Adds these paths to the document.
 pub(super) fn add(paths: &mut Map<String, Value>) {
     for page in PAGES {
         let answers = page.answers.iter().map(|(status, content_type, description)| {
@@ -35,7 +35,7 @@ pub(super) fn add(paths: &mut Map<String, Value>) {
     }
 }
 
-/// A call of a function.
+/// Describes an invocation by one method.
 fn call(method: &str, path: &str, name: &str) -> Value {
     let pattern = "^[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9._-]{1,64})?$";
     let mut parameters = vec![json!({
@@ -53,7 +53,7 @@ fn call(method: &str, path: &str, name: &str) -> Value {
             "name": "path",
             "in": "path",
             "required": true,
-            "description": "What the function sees as its path; it may have slashes.",
+            "description": "The path that the function sees; it may contain slashes.",
             "schema": { "type": "string" },
         }));
     }
@@ -61,10 +61,10 @@ fn call(method: &str, path: &str, name: &str) -> Value {
     answers.insert(
         "default".into(),
         json!({
-            "description": "What the function answers.",
+            "description": "The function's answer.",
             "headers": {
                 "X-Levain-Invocation-Id": {
-                    "description": "The invocation, as logs name it.",
+                    "description": "The invocation's id, as in logs.",
                     "required": true,
                     "schema": { "$ref": "#/components/schemas/InvocationId" },
                 },
@@ -76,8 +76,8 @@ fn call(method: &str, path: &str, name: &str) -> Value {
         "operationId": format!("{method}{name}OfFunction"),
         "tags": ["calls"],
         "summary": "calls a function",
-        "description": "Method, path, query, headers and body reach the function as they are, and what it answers comes \
-            back as it is. A token is needed where the function's `auth` is `token`.",
+        "description": "Method, path, query, headers and body reach the function unchanged, and its answer is returned \
+            unchanged. A token is required if the function's `auth` is `token`.",
         "security": [{}, { "bearerAuth": [] }],
         "parameters": parameters,
         "responses": answers,

@@ -1,7 +1,7 @@
-//! The JSON Schemas of what commands take and answer, all in one place of the document.
+//! JSON Schemas of requests and answers, collected in one place of the document.
 //!
-//! A type may have two: what it takes need not have the fields that have a default, what it answers has them. Where the
-//! two differ, the one for requests has `Input` behind its name.
+//! A type may have two schemas: in a request, fields with a default are optional; in an answer, they are always
+//! present. Where the two differ, the request's schema has the suffix `Input`.
 
 use crate::protocol::ipc::CommandRow;
 use schemars::{
@@ -11,20 +11,20 @@ use schemars::{
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where the document has them.
+/// Place of the schemas in the document.
 const PLACE: &str = "#/components/schemas/";
 
-/// Two sets of schemas that grow as they are asked for.
+/// Schemas of requests and of answers, which grow as types are asked for.
 #[derive(Debug)]
 pub(super) struct Schemas {
     taken: SchemaGenerator,
     answered: SchemaGenerator,
-    /// Names whose schema for requests is another than that for answers.
+    /// Names whose schemas for requests and answers differ.
     differing: BTreeSet<String>,
 }
 
 impl Schemas {
-    /// The schemas of these commands.
+    /// Collects the schemas of these commands.
     pub(super) fn of(commands: &[CommandRow]) -> Self {
         let generator = |contract| {
             let settings = SchemaSettings::draft2020_12().with(|it| {
@@ -44,7 +44,7 @@ impl Schemas {
         Self { taken, answered, differing }
     }
 
-    /// What a command takes: its fields, each with its schema, and the names of those that must be there.
+    /// Returns the fields of a command's request with their schemas, and the names of the required ones.
     pub(super) fn fields(&mut self, command: &CommandRow) -> (Map<String, Value>, Vec<String>) {
         let schema = (command.request)(&mut self.taken);
         let name = schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix(PLACE));
@@ -58,7 +58,7 @@ impl Schemas {
         }
     }
 
-    /// What the documentation of a command's request says.
+    /// Returns the doc comment of a command's request.
     pub(super) fn description(&mut self, command: &CommandRow) -> String {
         let schema = (command.request)(&mut self.taken);
         let name = schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix(PLACE));
@@ -67,17 +67,17 @@ impl Schemas {
         text.trim_start_matches(['.', ' ']).to_owned()
     }
 
-    /// What a command answers.
+    /// Returns the schema of a command's answer.
     pub(super) fn answer(&mut self, command: &CommandRow) -> Value {
         (command.response)(&mut self.answered).into()
     }
 
-    /// The schema of an answer that is no command's own.
+    /// Returns the schema of an answer that belongs to no command.
     pub(super) fn answer_of<T: JsonSchema>(&mut self) -> Value {
         self.answered.subschema_for::<T>().into()
     }
 
-    /// Whether a field of a request is a number, a truth or a text where it is written as text.
+    /// Returns the kind of a request's field for values given as text.
     pub(super) fn kind(&self, schema: &Value) -> Kind {
         match schema.get("$ref").and_then(Value::as_str).and_then(|it| it.strip_prefix(PLACE)) {
             Some(name) => self.definition(name).map_or(Kind::Text, |it| self.kind(it)),
@@ -88,14 +88,14 @@ impl Schemas {
                 it if has_type(it, "object") || has_type(it, "array") => Kind::Other,
                 _ => match schema["anyOf"].as_array().into_iter().flatten().find(|it| it["type"] != "null") {
                     Some(first) if first.get("$ref").is_some() => self.kind(first),
-                    // A choice of words, or of a number and a text.
+                    // A choice of words, or of a number and text.
                     _ => Kind::Text,
                 },
             },
         }
     }
 
-    /// Which fields are known in a field of a request.
+    /// Returns the fields that a request's field may contain.
     pub(super) fn known(&self, schema: &Value) -> Known {
         self.known_to(schema, DEPTH_MAX)
     }
@@ -122,13 +122,13 @@ impl Schemas {
         }
     }
 
-    /// The schema of a request that this name means.
+    /// Returns the request's schema with this name.
     fn definition(&self, name: &str) -> Option<&Value> {
         let own = name.strip_suffix("Input").filter(|it| self.differing.contains(*it)).unwrap_or(name);
         self.taken.definitions().get(own)
     }
 
-    /// All that were asked for, by name.
+    /// Returns all collected schemas, by name.
     pub(super) fn all(mut self) -> Map<String, Value> {
         let used = |schemas: &Map<String, Value>| schemas.clone();
         let (taken, mut all) = (used(self.taken.definitions()), self.answered.take_definitions(true));
@@ -141,7 +141,7 @@ impl Schemas {
         all
     }
 
-    /// Refers to the right schemas, and says how large numbers may be.
+    /// Corrects references to schemas with two forms, and adds the maximum of large integers.
     fn finish(&self, schema: &mut Value, is_taken: bool) {
         match schema {
             Value::Array(all) => all.iter_mut().for_each(|it| self.finish(it, is_taken)),
@@ -170,13 +170,13 @@ impl Schemas {
     }
 }
 
-/// Requests nest less deep than this.
+/// Limit on the nesting of requests.
 const DEPTH_MAX: usize = 16;
 
-/// Which fields a value of a request may have.
+/// Fields that a value in a request may have.
 #[derive(Debug)]
 pub(in crate::http::api) enum Known {
-    /// Whatever it has, or none: it is no object, or a map.
+    /// Anything: the value is no object, or a map.
     Any,
     /// These and no others.
     Fields(BTreeMap<String, Known>),
@@ -184,12 +184,12 @@ pub(in crate::http::api) enum Known {
     Each(Box<Known>),
 }
 
-/// Says of every object with fields that it has no others.
+/// Excludes additional fields from every object that has fields.
 fn close(schema: &mut Value) {
     match schema {
         Value::Array(all) => all.iter_mut().for_each(close),
         Value::Object(fields) => {
-            // What more there may be in one that has choices is in these.
+            // An object with choices gets further fields from these.
             let is_plain = !["anyOf", "oneOf", "allOf"].iter().any(|it| fields.contains_key(*it));
             if is_plain && fields.get("properties").is_some_and(Value::is_object) {
                 fields.entry("additionalProperties").or_insert(Value::Bool(false));
@@ -204,14 +204,14 @@ fn is_closed(schema: &Value) -> bool {
     schema["additionalProperties"] == false
 }
 
-/// What a field is where it is written as text.
+/// Kind of a field whose value is given as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::http::api) enum Kind {
     /// A number.
     Number,
     /// `true` or `false`.
     Truth,
-    /// A text, or what may be one.
+    /// Text, or a value that may be text.
     Text,
     /// Anything else.
     Other,
@@ -221,7 +221,7 @@ fn has_type(types: &Value, name: &str) -> bool {
     types == name || types.as_array().is_some_and(|it| it.iter().any(|it| it == name))
 }
 
-/// The names that mean one thing in requests and another in answers, be it through what they refer to.
+/// Returns the names whose schemas for requests and answers differ, directly or through a reference.
 fn differing(taken: &Map<String, Value>, answered: &Map<String, Value>) -> BTreeSet<String> {
     let both = || taken.iter().filter_map(|(name, schema)| Some((name, schema, answered.get(name)?)));
     let mut differing: BTreeSet<String> = both().filter(|(_, a, b)| a != b).map(|(name, ..)| name.clone()).collect();
@@ -241,7 +241,7 @@ fn differing(taken: &Map<String, Value>, answered: &Map<String, Value>) -> BTree
     }
 }
 
-/// A schema without `null`: in a path or a query there is none.
+/// Removes `null` from a schema, since a path or query has no null.
 pub(super) fn without_null(mut schema: Value) -> Value {
     if let Some(types) = schema.get_mut("type").filter(|it| it.is_array()) {
         let left: Vec<Value> = types.as_array().into_iter().flatten().filter(|it| *it != "null").cloned().collect();

@@ -1,4 +1,4 @@
-//! Whether the document is one of OpenAPI 3.1, and says what the tables say.
+//! The document is valid OpenAPI 3.1 and agrees with the tables it is made from.
 
 use super::*;
 use crate::{error::ErrorCode, http::pages::PAGES};
@@ -7,7 +7,7 @@ fn parsed() -> Value {
     serde_json::from_slice(&DOCUMENT.json).expect("JSON")
 }
 
-/// Every value of the document with this key, wherever it stands.
+/// Collects every value of the document with this key, at any depth.
 fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Array(values) => values.iter().for_each(|it| all(it, key, found)),
@@ -101,7 +101,7 @@ fn every_code_stands_behind_its_status() {
 fn what_requests_and_answers_have_in_common_is_told_once() {
     let document = parsed();
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
-    // A time may be an age in a request; a manifest has times.
+    // A time may be an age in a request, and a manifest contains times.
     for name in ["Timestamp", "Manifest"] {
         assert_ne!(schemas[name], schemas[&format!("{name}Input")], "{name}");
     }
@@ -116,7 +116,7 @@ fn what_requests_and_answers_have_in_common_is_told_once() {
 
 #[test]
 fn a_body_has_the_fields_that_are_told_and_no_others() {
-    /// Whether each object below, with those it refers to, says that it has no other fields.
+    /// Whether this object and each one below or referred to excludes additional fields.
     fn is_closed(document: &Value, schema: &Value, depth: usize) -> bool {
         assert!(depth < 32, "{schema}");
         let referred = schema["$ref"].as_str().and_then(|it| document.pointer(it.strip_prefix('#')?));

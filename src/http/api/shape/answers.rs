@@ -1,5 +1,5 @@
-//! Answers that have another form over HTTP than on the command socket: those fields that clients of other systems know,
-//! and all of the command's own whose names they leave free.
+//! Answers whose form over HTTP differs from that on the command socket: the fields known to clients of other systems,
+//! and all of the command's own fields whose names do not clash with them.
 
 use crate::{
     model::{
@@ -16,27 +16,27 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-/// What answers a deploy.
+/// Answer to a deploy.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http::api) struct Deployed {
     /// The function's id.
     #[schemars(with = "FunctionId")]
     id: String,
-    /// The function's name; absent in a dry run of one that is not there.
+    /// The function's name; absent in a dry run that would create the function.
     name: Option<FunctionName>,
     /// The version's number.
     version: u32,
     /// The version's label.
     #[schemars(with = "VersionLabel")]
     label: String,
-    /// The deployment; empty in a dry run, and where nothing was to be done.
+    /// The deployment's id; empty in a dry run, and if there was nothing to do.
     #[serde(rename = "deploymentId")]
     deployment: String,
     /// `active`, `pending_approval` when somebody has to approve it first, `rejected` when it was, `built` when the alias
     /// was not moved, or `checked` in a dry run.
     #[schemars(regex(pattern = "^(active|pending_approval|rejected|built|checked)$"))]
     status: String,
-    /// Whether the function was made with it.
+    /// Whether the deployment created the function.
     #[serde(rename = "isNewFunction")]
     is_new_function: bool,
     /// When the version was published; absent in a dry run.
@@ -46,17 +46,17 @@ pub(in crate::http::api) struct Deployed {
     act: Act,
 }
 
-/// What answers a rollback.
+/// Answer to a rollback.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http::api) struct RolledBack {
-    /// What was done, in words.
+    /// Outcome in words.
     message: String,
     /// The version's number.
     version: u32,
     /// The version's label.
     #[schemars(with = "VersionLabel")]
     label: String,
-    /// The deployment; empty in a dry run, and where nothing was to be done.
+    /// The deployment's id; empty in a dry run, and if there was nothing to do.
     #[serde(rename = "deploymentId")]
     deployment: String,
     /// `deployed`, `pending_approval` when somebody has to approve it first, `rejected` when it was, or `checked` in a dry
@@ -67,38 +67,38 @@ pub(in crate::http::api) struct RolledBack {
     act: Act,
 }
 
-/// The command's own fields of both.
+/// Fields of the command that both answers share.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Act {
-    /// The same as `deploymentId`.
+    /// Equal to `deploymentId`.
     deployment_id: String,
     /// The function's id.
     #[schemars(with = "FunctionId")]
     function_id: String,
-    /// The same as `version`.
+    /// Equal to `version`.
     number: u32,
-    /// The alias it was about.
+    /// The alias that was moved.
     #[schemars(with = "AliasName")]
     alias: String,
-    /// The environment that alias runs in.
+    /// The environment of the alias.
     #[schemars(with = "EnvironmentName")]
     environment: String,
-    /// The share of the alias's calls that the version got, in percent; all of them when absent.
+    /// The share of the alias's invocations that the version got, in percent; absent for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
     /// The label the alias pointed at before.
     #[schemars(with = "Option<VersionLabel>")]
     previous_version: Option<String>,
-    /// The share that `previous_version` had as the alias's second version, in percent, where that has ended.
+    /// The share that `previous_version` had as the alias's second version, in percent, if it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_weight: Option<u32>,
     /// Whether a new version was published; false when an existing one was re-activated.
     published: bool,
-    /// Whether the code that was sent is that of a version that is published already, which keeps what it says of itself.
+    /// Whether the sent code equals that of a published version, which keeps its own description.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
     reused: bool,
-    /// Whether the alias sent its calls there already, so that nothing moved.
+    /// Whether the alias already sent its invocations to the version, so that nothing moved.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
     unchanged: bool,
@@ -108,24 +108,24 @@ struct Act {
     size: u64,
     /// How long the command took.
     duration_ms: f64,
-    /// Where the preview is, by path; only for a preview.
+    /// URL path of the preview; only for a preview.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    /// Where it is by a host name of its own; absent where the names do not make one.
+    /// URL of the preview on its own host; absent if the names form no host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     host_url: Option<String>,
-    /// When it goes by itself; absent where it does not.
+    /// Time at which the preview expires; absent if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Timestamp>,
-    /// What would happen, step by step; only in a dry run.
+    /// The planned steps; only in a dry run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(default)]
     plan: Vec<PlanStep>,
 }
 
-/// The label, the status, and all else.
+/// Splits an answer into the label, the status, and the shared fields.
 fn parts(answer: DeployResponse) -> (String, String, Act) {
-    // Every field, so that none is forgotten here. That the function is new is told apart.
+    // Destructured completely, so that a new field is not forgotten here. `new_function` is handled by the caller.
     let DeployResponse {
         deployment_id,
         function_id,
@@ -208,12 +208,12 @@ impl From<DeployResponse> for RolledBack {
     }
 }
 
-/// What answers a question for deployments.
+/// Answer to a query for deployments.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http::api) struct DeploymentRows {
     /// Newest first.
     deployments: Vec<DeploymentRow>,
-    /// What asks for the next page as its `cursor`; absent in the last one.
+    /// The `cursor` of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -221,67 +221,67 @@ pub(in crate::http::api) struct DeploymentRows {
 /// One deployment.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DeploymentRow {
-    /// Its id.
+    /// The deployment's id.
     #[schemars(with = "DeploymentId")]
     id: String,
-    /// The version's number; absent where nothing was published.
+    /// The version's number; absent if nothing was published.
     version: Option<u32>,
     /// The version's label.
     #[schemars(with = "VersionLabel")]
     label: String,
-    /// Whether the alias points at it now.
+    /// Whether the alias currently points at the version.
     #[serde(rename = "isActive")]
     active: bool,
-    /// When it ended, or began to wait for approval.
+    /// Time at which the deployment ended, or began to wait for approval.
     #[serde(rename = "deployedAt")]
     deployed: Timestamp,
-    /// The same as `id`.
+    /// Equal to `id`.
     #[schemars(with = "DeploymentId")]
     deployment_id: String,
-    /// The same as `version`.
+    /// Equal to `version`.
     number: Option<u32>,
-    /// The alias it was about.
+    /// The alias that was moved.
     #[schemars(with = "AliasName")]
     alias: String,
-    /// The environment of that alias.
+    /// The environment of the alias.
     #[schemars(with = "EnvironmentName")]
     environment: String,
-    /// What kind of act it was.
+    /// Kind of the deployment.
     kind: DeploymentKind,
-    /// How it ended.
+    /// Status of the deployment.
     status: DeploymentStatus,
-    /// The same as `isActive`.
+    /// Equal to `isActive`.
     is_active: bool,
-    /// The share of the alias's calls that the version got, in percent; all of them when absent.
+    /// The share of the alias's invocations that the version got, in percent; absent for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
     /// The label the alias pointed at before.
     #[schemars(with = "Option<VersionLabel>")]
     previous_version: Option<String>,
-    /// When it was asked for.
+    /// Time of the request.
     created_at: Timestamp,
-    /// The same as `deployedAt`.
+    /// Equal to `deployedAt`.
     finished_at: Timestamp,
-    /// How long it took, loading and a wait for approval included.
+    /// Duration, including loading and a wait for approval.
     duration_ms: u64,
-    /// Who asked.
+    /// The actor that requested the deployment.
     actor: String,
-    /// Why.
+    /// The reason given for the deployment.
     reason: Option<String>,
-    /// What its build said, and why it failed.
+    /// Output of the build, and the reason if it failed.
     build_log: Option<String>,
     /// The function's id.
     #[schemars(with = "FunctionId")]
     function_id: String,
-    /// The function's name; empty where it is deleted.
+    /// The function's name; empty if the function is deleted.
     function: String,
-    /// Who approved or rejected it: an actor, or `levain` for the daemon itself.
+    /// The actor that approved or rejected the deployment, or `levain` for the daemon itself.
     decided_by: Option<String>,
-    /// Why.
+    /// The reason given for the decision.
     decision: Option<String>,
-    /// When.
+    /// Time of the decision.
     decided_at: Option<Timestamp>,
-    /// When it is rejected if nobody decides, while it waits for approval.
+    /// Time at which a waiting deployment is rejected if nobody decides.
     expires_at: Option<Timestamp>,
 }
 
@@ -325,42 +325,42 @@ impl From<DeploymentInfo> for DeploymentRow {
     }
 }
 
-/// What answers a call of a function.
+/// Answer to an invocation.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::http::api) struct Invoked {
     /// Whether the function gave an answer.
     success: bool,
-    /// The answer's HTTP status; 0 where there is none.
+    /// The answer's HTTP status; 0 if there is no answer.
     status: u16,
     /// The answer's headers.
     headers: Fields,
-    /// The answer's body: JSON where its content type says so, else a text, or base64 where it is neither.
+    /// The answer's body: JSON if its content type says so, otherwise text, or base64 if it is not UTF-8.
     body: Value,
     /// Whether the body is base64.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
     is_base64: bool,
-    /// From the daemon's receipt of the command until the answer was complete.
+    /// Time from the receipt of the command until the answer was complete.
     execution_time_ms: f64,
-    /// The invocation, as logs name it.
+    /// The invocation's id, as in logs.
     #[schemars(with = "InvocationId")]
     execution_id: String,
     /// The label of the version that ran.
     #[schemars(with = "VersionLabel")]
     version: String,
-    /// Which start it waited for.
+    /// Kind of worker start that the invocation waited for.
     cold_start: ColdStart,
-    /// Waiting for a free worker.
+    /// Time waiting for a free worker.
     queue_ms: f64,
-    /// Waiting for a worker's start.
+    /// Time waiting for a worker to start.
     start_ms: f64,
-    /// What the function did wrong.
+    /// Message of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// `HANDLER_ERROR`, `TIMEOUT`, `WORKER_CRASHED` or `OUT_OF_MEMORY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<crate::error::ErrorCode>,
-    /// Stack, exit status, last words.
+    /// Stack, exit status and last output.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Value>,
 }

@@ -24,7 +24,7 @@ async fn what_changes_something_has_no_unknown_fields() {
         ("POST", "/api/functions/f/deploy", json!({"bundle": code("x"), "dryRun": true}), "`dryRun`", "`dry_run`"),
         ("POST", "/api/functions/f/rollback", json!({"dryRun": true, "version": 1}), "`dryRun`", "`dry_run`"),
         ("POST", "/api/functions/f/rollback?dryRun=true", json!({"version": 1}), "`dryRun`", "`dry_run`"),
-        ("DELETE", "/api/previews/p?functionId=f", Value::Null, "`functionId`", "there are: "),
+        ("DELETE", "/api/previews/p?functionId=f", Value::Null, "`functionId`", "known fields are: "),
         ("POST", "/api/functions/f/env", variable, "`variables[0].isSecret`", "`is_secret`"),
         ("PUT", "/api/functions/f/policy", limits, "`policy.errorRateMax`", "`error_rate_max`"),
         ("PATCH", "/api/functions/f", json!({"settings": {"memoryMb": 64}}), "`settings.memoryMb`", "`memory_mb`"),
