@@ -173,9 +173,9 @@ schema! {
         network: Network = Network::On, Rule::Choice(Network::NAMES), Live,
             "Network access of functions. on: as the machine; off: only the function's own loopback device.";
         auth: Auth = Auth::Public, Rule::Choice(Auth::NAMES), Live,
-            "Who may invoke a function over HTTP. token: clients with a token of the scope invoke; public: everybody.";
+            "Invocation over HTTP. token: clients with a token of the scope invoke; public: everybody.";
     }
-    /// All workers of this machine together.
+    /// Workers of this machine, of all functions together.
     workers: WorkersConfig {
         starts_max: u32 = 0_u32, Rule::Number(0, 1_024), Live,
             "Concurrent starts of workers; 0: twice the number of cores.";
@@ -280,7 +280,7 @@ schema! {
         error_details: ErrorDetails = ErrorDetails::Auto, Rule::Choice(ErrorDetails::NAMES), Live,
             "Which callers of functions get the stack, last output and message of a failure. full: all; none: nobody; auto: callers with a token, on this machine, or of the environment dev.";
         metrics: Metrics = Metrics::Auto, Rule::Choice(Metrics::NAMES), Live,
-            "Who may read /metrics. open: everybody; token: clients with a token of the scope read; off: nobody; auto: programs of this machine if http.address is a loopback address, otherwise as token.";
+            "Access to /metrics. open: everybody; token: clients with a token of the scope read; off: nobody; auto: programs of this machine if http.address is a loopback address, otherwise as token.";
         metrics_versions_max: u32 = 500_u32, Rule::Number(1, 10_000), Live,
             "Versions in /metrics; if there are more, the most invoked ones are shown.";
         access_log: String = "off", Rule::Path(&["", "off", "stdout", "stderr"]), Live,

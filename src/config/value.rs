@@ -227,7 +227,7 @@ choice! {
 }
 
 choice! {
-    /// Who may invoke functions over HTTP.
+    /// Access to functions over HTTP.
     Auth {
         /// Everybody, without a token.
         Public = "public",
@@ -265,7 +265,7 @@ choice! {
 }
 
 choice! {
-    /// Who may read `/metrics`.
+    /// Access to `/metrics`.
     Metrics {
         /// Programs of this machine, except functions, on a loopback address; otherwise clients with a token.
         Auto = "auto",
@@ -273,7 +273,7 @@ choice! {
         Open = "open",
         /// Clients with a token of the scope `read`.
         Token = "token",
-        /// Nobody.
+        /// Closed to every client.
         Off = "off",
     }
 }
@@ -283,7 +283,7 @@ choice! {
     ErrorDetails {
         /// Callers with a token, on this machine, or of the environment `dev`.
         Auto = "auto",
-        /// All callers.
+        /// Every caller.
         Full = "full",
         /// No caller.
         None = "none",

@@ -1,8 +1,8 @@
 //! The daemon: starts its parts in order, owns every task, and stops them in the opposite order.
 //!
 //! ```text
-//! start: folder → lock → leftovers of a killed daemon end → sockets are bound, HTTP (not ready) → Bun → store → bundles
-//!        → logs → workers → router → socket is served → warm workers
+//! start: folder → lock → leftovers of a killed daemon end → sockets are bound, HTTP (not ready) → Bun → store
+//!        → bundles → logs → workers → router → socket is served → warm workers
 //! stop:  socket closes → running invocations finish (shutdown_grace) → workers end → HTTP closes → logs are written
 //!        → lock is freed
 //! ```

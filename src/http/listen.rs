@@ -41,8 +41,8 @@ impl Listeners {
                 Err(error) => {
                     tracing::warn!(
                         %error,
-                        "cannot listen on {other} too: another process may receive requests for http://localhost:{port}; \
-                         use {bound} in place of localhost, or end that process and restart the daemon",
+                        "cannot listen on {other} too: another process may receive requests for \
+                         http://localhost:{port}; use {bound} in place of localhost, or end that process and restart the daemon",
                         port = bound.port()
                     );
                     return Ok(Self { configured, other: None, taken: Some(other) });

@@ -201,8 +201,8 @@ fn query_fields(command: &str, query: &str) -> Result<Map<String, Value>, Error>
         let (name, value) = (routes::decode(name)?, routes::decode(&value.replace('+', " "))?);
         if command == "SET_VARIABLES" && VALUES.contains(&name.as_str()) {
             return Err(Error::invalid(format!(
-                "`{name}` belongs in the body, because histories and logs keep the address: nothing was set; if this was \
-                 a secret, change it"
+                "`{name}` belongs in the body, because histories and logs keep the address: nothing was set; if this \
+                 was a secret, change it"
             )));
         }
         let shown = || value.chars().take(80).collect::<String>();

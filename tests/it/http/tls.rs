@@ -290,7 +290,7 @@ async fn files_that_make_no_certificate_are_named() {
         (&chain, &text, &["text.pem (http.tls_key)", "no private key in PEM"]),
         (&chain, &encrypted, &["encrypted.pem (http.tls_key)", "encrypted"]),
         (&chain, &wrong, &["chain.pem and ", "wrong.pem do not work together"]),
-        (&chain, &empty, &["LEVAIN_HTTP_TLS_CERTIFICATE: http.tls_certificate", "http.tls_key as well"]),
+        (&chain, &empty, &["LEVAIN_HTTP_TLS_CERTIFICATE: http.tls_certificate", "http.tls_key to be set too"]),
     ];
     for (certificate, key, parts) in cases {
         let output = DaemonProcess::output(serve(data.path(), certificate, key).await).await;
