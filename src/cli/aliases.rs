@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 /// `levain alias`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Alias {
-    /// Point an alias at a version once that has loaded; makes the alias if need be
+    /// Point an alias at a version once the version loads; creates a missing alias
     Set(Set),
     /// List a function's aliases
     #[command(visible_alias = "ls", after_help = "Example:\n  levain alias list hello")]
@@ -21,14 +21,14 @@ pub(super) enum Alias {
         /// The function's name or id
         name: String,
     },
-    /// Delete an alias; LIVE and ROLLBACK stay
+    /// Delete an alias; LIVE and ROLLBACK cannot be deleted
     #[command(after_help = "Example:\n  levain alias delete hello preview-42 --yes")]
     Delete {
         /// The function's name or id
         name: String,
         /// The alias
         alias: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long, short)]
         yes: bool,
     },
@@ -37,13 +37,14 @@ pub(super) enum Alias {
 const EXAMPLES: &str = "Examples:
   levain alias set hello STAGING v2      a label
   levain alias set hello LIVE 3          a number
-  levain alias set hello LIVE STAGING    what STAGING points at now
+  levain alias set hello LIVE STAGING    the version STAGING points at
   levain alias set hello canary v2 --environment staging --description 'for the testers'
-  levain alias set hello LIVE v2 --dry-run   what would happen
+  levain alias set hello LIVE v2 --dry-run   show what would happen
 
-STAGING runs in staging, DEV in dev, preview-… in preview, all others in production. ROLLBACK follows LIVE by itself.
-In a protected environment a version that is new to the alias waits for `levain approve`; one that took calls of it
-before does not. An alias is not moved out of a protected environment, nor deleted in it.";
+STAGING runs in staging, DEV in dev, preview-… in preview, any other alias in production. ROLLBACK follows LIVE \
+automatically. In a protected environment, a version that is new to the alias waits for `levain approve`; a version \
+that already took calls of the alias does not. An alias in a protected environment can be neither deleted nor moved to \
+another environment.";
 
 /// `levain alias set`.
 #[derive(Debug, Args)]
@@ -51,17 +52,17 @@ before does not. An alias is not moved out of a protected environment, nor delet
 pub(super) struct Set {
     /// The function's name or id
     name: String,
-    /// Letters, digits, `_` and `-`
+    /// The alias's name: letters, digits, `_` and `-`
     alias: String,
-    /// A label, a number, or another alias: what that points at now
+    /// A label, a number, or another alias whose present version to use
     version: String,
-    /// The environment it runs in [default: as before, or as the alias's name says]
+    /// The environment it runs in [default: its present one, or the one of its name]
     #[arg(long, value_name = "NAME")]
     environment: Option<String>,
-    /// What it is for; an empty text takes that away
+    /// Description of the alias; an empty text removes it
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Check everything, move nothing, and print what would happen
@@ -108,7 +109,7 @@ impl Set {
     }
 }
 
-/// What an alias points at: `v1`, or `v1 90 %, v2 10 %`.
+/// The versions of an alias, such as `v1` or `v1 90 %, v2 10 %`.
 pub(super) fn targets_text(own: &str, split: Option<&SplitInfo>) -> String {
     match split {
         None => own.to_owned(),

@@ -13,7 +13,7 @@ use crate::model::{DeploymentId, DeploymentStatus, Timestamp};
 use crate::protocol::message::{DecideRequest, DeploymentInfo, DeploymentsRequest};
 use clap::Args;
 
-/// How much of the end of an id is enough to name it.
+/// Shortest ending of an id that identifies a deployment.
 const ENDING_MIN: usize = 4;
 
 /// `levain approvals`.
@@ -25,19 +25,19 @@ pub(super) struct Approvals {
 }
 
 const APPROVE_EXAMPLES: &str = "Examples:
-  levain approve hello                       the only deployment of hello that waits
+  levain approve hello                       the only waiting deployment of hello
   levain approve 0123456789ab                by the end of its id, or by its beginning
   levain approve deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab --reason 'reviewed'
 
-The version loads again, then its alias moves. If it does not load, the deployment goes on waiting.";
+The version is loaded again, then its alias moves. If it does not load, the deployment keeps waiting.";
 
 /// `levain approve`.
 #[derive(Debug, Args)]
 #[command(after_help = APPROVE_EXAMPLES)]
 pub(super) struct Approve {
-    /// The deployment's id, its unique beginning or end, or a function of which one deployment waits
+    /// The deployment's id, a unique beginning or end of it, or a function with one waiting deployment
     deployment: String,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -45,11 +45,11 @@ pub(super) struct Approve {
 /// `levain reject`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  levain reject hello --reason 'not before Monday'\n\n\
-    The version stays published and its alias where it is.")]
+    The version stays published; its alias does not move.")]
 pub(super) struct Reject {
-    /// The deployment's id, its unique beginning or end, or a function of which one deployment waits
+    /// The deployment's id, a unique beginning or end of it, or a function with one waiting deployment
     deployment: String,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }
@@ -89,7 +89,8 @@ async fn decide(session: &mut Session, wanted: &str, approve: bool, reason: Opti
     outcome::show(&session.out, &function, &done)
 }
 
-/// The id that is meant, and what to call its function. Of one that does not wait the daemon says what became of it.
+/// Finds the id of the wanted deployment and the name of its function. The id of a deployment that does not wait is
+/// passed on: the daemon's answer says what happened to it.
 async fn resolve(client: &Client, wanted: &str) -> Result<(String, String), ClientError> {
     let waiting = list(client, waiting(None), None).await?.deployments;
     match find(&waiting, wanted).map_err(ClientError::Refused)? {
@@ -98,7 +99,7 @@ async fn resolve(client: &Client, wanted: &str) -> Result<(String, String), Clie
     }
 }
 
-/// What is meant among the deployments that wait; nothing if it is the id of another one.
+/// Finds the waiting deployment that `wanted` names; `None` if `wanted` is the id of another deployment.
 fn find<'a>(waiting: &'a [DeploymentInfo], wanted: &str) -> Result<Option<&'a DeploymentInfo>, Error> {
     let is_named = |it: &&DeploymentInfo| {
         let id = it.deployment_id.as_str();
@@ -107,7 +108,7 @@ fn find<'a>(waiting: &'a [DeploymentInfo], wanted: &str) -> Result<Option<&'a De
         !wanted.is_empty() && (id.starts_with(wanted) || uuid.starts_with(wanted) || is_end)
     };
     let of_function: Vec<_> = waiting.iter().filter(|it| it.function == wanted || it.function_id == wanted).collect();
-    // A name is a name, whatever ids look like.
+    // The name of a function takes precedence over parts of ids.
     let is_function = !of_function.is_empty();
     let found = if is_function { of_function } else { waiting.iter().filter(is_named).collect() };
     match found.as_slice() {
@@ -115,7 +116,7 @@ fn find<'a>(waiting: &'a [DeploymentInfo], wanted: &str) -> Result<Option<&'a De
         [] if wanted.parse::<DeploymentId>().is_ok() => Ok(None),
         [] => {
             let shown: String = wanted.chars().take(80).collect();
-            let message = format!("nothing that waits for approval is `{shown}`; `levain approvals` shows what waits");
+            let message = format!("no deployment `{shown}` waits for approval; `levain approvals` lists those that do");
             Err(Error::new(ErrorCode::DeploymentNotFound, message))
         }
         several => {
@@ -123,7 +124,7 @@ fn find<'a>(waiting: &'a [DeploymentInfo], wanted: &str) -> Result<Option<&'a De
             let count = ids.len();
             let message = match is_function {
                 true => format!("{count} deployments of `{wanted}` wait for approval: give the id of one"),
-                false => format!("{count} deployments that wait have `{wanted}` in their ids: give more of the one"),
+                false => format!("{count} waiting deployments match `{wanted}`: give more of the id"),
             };
             let details = serde_json::json!({ "deployments": ids });
             Err(Error::new(ErrorCode::Conflict, message).with_details(details))
@@ -217,7 +218,7 @@ mod tests {
         assert_eq!(error.code, ErrorCode::Conflict);
         assert_eq!(error.message, "2 deployments of `hello` wait for approval: give the id of one");
         let prefix = find(&waiting, "0190").expect_err("two").message;
-        assert_eq!(prefix, "2 deployments that wait have `0190` in their ids: give more of the one");
+        assert_eq!(prefix, "2 waiting deployments match `0190`: give more of the id");
         assert!(error.details.is_some_and(|it| it.to_string().contains(SECOND)), "{}", error.message);
         assert_eq!(find(&waiting, "7654").map(|it| it.is_some()), Ok(true));
     }

@@ -22,23 +22,23 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Default, Args)]
 pub(super) struct Global {
-    /// The daemon's socket [env: LEVAIN_SOCKET] [default: the one the configuration names]
+    /// The daemon's socket [env: LEVAIN_SOCKET] [default: from the configuration]
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     pub(super) socket: Option<PathBuf>,
     /// Print answers as JSON, one line each
     #[arg(long, global = true, help_heading = "Global options")]
     pub(super) json: bool,
-    /// The configuration file [default: ./config.toml if it is there]
+    /// The configuration file [default: ./config.toml if it exists]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(super) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the daemon until it is told to stop (SIGINT or SIGTERM)
+    /// Run the daemon until SIGINT or SIGTERM
     Serve(serve::Serve),
     /// Run the daemon with sample functions, call one, and show what to try next
     Demo(demo::Demo),
@@ -46,7 +46,7 @@ pub(super) enum Command {
     Status,
     /// Install or show the Bun that runs the workers
     Runtime(runtime::Runtime),
-    /// Make a function
+    /// Register a function
     Register(functions::Register),
     /// List the functions
     #[command(visible_alias = "ls")]
@@ -55,17 +55,17 @@ pub(super) enum Command {
     Show(functions::Show),
     /// Show or change a function's settings; changes apply to running workers at once
     ConfigOf(functions::ConfigOf),
-    /// Delete a function: its workers end and its name is free again
+    /// Delete a function, stop its workers and free its name
     Delete(functions::Delete),
-    /// Have workers ready ahead of traffic
+    /// Start workers ahead of traffic
     Warmup(functions::Warmup),
     /// Publish a version and point LIVE, or another alias, at it
     Deploy(deploy::Deploy),
-    /// List a function's versions, or delete one
+    /// List, show, tag or delete versions
     Versions(versions::Versions),
-    /// Show what differs between two versions: facts, settings, files line by line
+    /// Compare the metadata, settings and code of two versions
     Compare(compare::Compare),
-    /// Remove old versions that nothing refers to, with their bundles
+    /// Remove old, unused versions with their bundles
     Cleanup(cleanup::Cleanup),
     /// List a function's deployments, newest first
     Deployments(versions::Deployments),
@@ -74,31 +74,31 @@ pub(super) enum Command {
     /// Point movable names such as STAGING at versions, list them, or delete one
     #[command(subcommand)]
     Alias(aliases::Alias),
-    /// Divide an alias's calls between two versions: canary, A/B, blue-green
+    /// Split an alias's calls between two versions: canary, A/B, blue-green
     #[command(subcommand)]
     Traffic(traffic::Traffic),
-    /// Keep which version each alias sends its calls to as a document, and restore it
+    /// Export the versions of all aliases as a document, and restore them from it
     #[command(subcommand)]
     Manifest(manifest::Manifest),
-    /// Write all of the node to one file, while it works
+    /// Back up the whole node to one file, while it runs
     Backup(backup::Backup),
-    /// Make a node of such a file, in a data directory without one
+    /// Restore a backup into an empty data directory
     Restore(backup::Restore),
-    /// Give a version more and more of an alias's calls, step by step
+    /// Move an alias's calls to a version step by step
     #[command(subcommand)]
     Rollout(rollout::Rollout),
-    /// Have an alias go back by itself when its calls fail, are slow, or crash workers
+    /// Roll an alias back automatically on errors, latency or crashes
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Point the alias of one environment at the version of another one's: staging to production
+    /// Point an alias of one environment at the version of another, such as staging to production
     Promote(promote::Promote),
-    /// List or delete previews: versions to try at an address of their own, made by `deploy --preview`
+    /// List or delete previews, the versions deployed with `deploy --preview`
     #[command(subcommand)]
     Preview(previews::Preview),
-    /// Make, list, change, compare and delete the environments that aliases run in
+    /// Create, list, change, compare and delete the environments that aliases run in
     #[command(subcommand)]
     Environments(environments::Environments),
-    /// Set, list and delete the variables that functions find in process.env
+    /// Set, list and delete the variables that functions read from process.env
     #[command(subcommand)]
     Env(env::Env),
     /// Set, rotate and delete secrets: variables that are sealed on disk and never shown
@@ -106,28 +106,28 @@ pub(super) enum Command {
     Secret(secret::Secret),
     /// List the deployments that wait for approval
     Approvals(approvals::Approvals),
-    /// Let a deployment that waits take effect
+    /// Approve a waiting deployment
     Approve(approvals::Approve),
-    /// End the wait of a deployment; its alias stays where it is
+    /// Reject a waiting deployment; its alias does not move
     Reject(approvals::Reject),
-    /// Make, list and revoke tokens for HTTP
+    /// Create, list and revoke tokens for HTTP
     #[command(subcommand)]
     Token(tokens::Token),
-    /// Call a function; its answer's body goes to standard output as it is
+    /// Invoke a function and print the body of its answer
     Invoke(invoke::Invoke),
-    /// Print or follow what a function logged
+    /// Print or follow a function's logs
     Logs(logs::Logs),
-    /// Show counts and durations of a function and its versions
+    /// Show call counts and durations of a function and its versions
     Metrics(metrics::Metrics),
-    /// Put load on a function and measure its answers
+    /// Generate load on a function and measure its answers
     Bench(bench::Bench),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::Config),
-    /// Print the completion script of a shell
+    /// Print a shell's completion script
     #[command(after_help = "Example:\n  levain completions bash > ~/.local/share/bash-completion/completions/levain")]
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
@@ -152,16 +152,16 @@ fn exit_code_help() -> String {
     help
 }
 
-/// A header as `Name: value`.
+/// Parses a header, `Name: value`.
 pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("a header is `Name: value`")?;
     let (name, value) = (name.trim(), value.trim());
-    http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` cannot be a header's name"))?;
-    http::HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be a header's value"))?;
+    http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a valid header name"))?;
+    http::HeaderValue::from_str(value).map_err(|_| format!("`{value}` is not a valid header value"))?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// A query parameter as `name=value`; the value may be empty.
+/// Parses a query parameter, `name=value`; the value may be empty.
 pub(super) fn parse_query(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -169,7 +169,7 @@ pub(super) fn parse_query(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A duration in seconds, fractions allowed, as it bounds a measurement.
+/// Parses the duration of a measurement in seconds; fractions are allowed.
 pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     let seconds =
         text.strip_suffix('s').unwrap_or(text).parse::<f64>().ok().filter(|it| (0.01..=86_400.0).contains(it));
@@ -177,7 +177,7 @@ pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     duration.ok_or_else(|| "a duration is a number of seconds from 0.01 to 86400".into())
 }
 
-/// The settings that are words.
+/// Settings whose values are words instead of numbers.
 const NETWORK: &str = "network";
 const AUTH: &str = "auth";
 
@@ -211,13 +211,13 @@ impl Args for SettingsArgs {
             .long(NETWORK)
             .value_name("on|off")
             .value_parser(parse_network)
-            .help("Whether the function reaches the network; off: nothing but its own loopback device")
+            .help("Network access; off leaves the function only its own loopback device")
             .help_heading("Settings");
         let auth = Arg::new(AUTH)
             .long(AUTH)
             .value_name("public|token")
             .value_parser(parse_auth)
-            .help("Who may invoke the function over HTTP; token: who has a token with the scope invoke")
+            .help("Who may invoke the function over HTTP: anyone, or holders of a token with the scope invoke")
             .help_heading("Settings");
         command.args(Settings::ALL.iter().map(flag)).args([network, auth])
     }
@@ -245,7 +245,7 @@ impl FromArgMatches for SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// The settings given, or nothing when none was.
+    /// Returns the given settings, or `None` if there are none.
     pub(super) fn patch(self) -> Option<SettingsPatch> {
         (self.0 != SettingsPatch::default()).then_some(self.0)
     }
@@ -254,15 +254,15 @@ impl SettingsArgs {
 /// A setting as `key=value`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Assignment {
-    /// Of a number.
+    /// A numeric setting and its value.
     Number(&'static Setting, u32),
-    /// Of `network`.
+    /// A value of `network`.
     Network(Network),
-    /// Of `auth`.
+    /// A value of `auth`.
     Auth(Auth),
 }
 
-/// Reads `key=value`; `-` and `_` are the same in a key.
+/// Parses `key=value`; `-` and `_` are equivalent in a key.
 pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
     let (key, value) = text.split_once('=').ok_or("a setting is `key=value`")?;
     let wanted = key.trim().replace('-', "_");
@@ -274,14 +274,14 @@ pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
     }
     let setting = Settings::ALL.iter().find(|it| it.key == wanted).ok_or_else(|| {
         let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).chain([NETWORK, AUTH]).collect();
-        format!("no setting is called `{wanted}`; there are {}", keys.join(", "))
+        format!("unknown setting `{wanted}`; the settings are {}", keys.join(", "))
     })?;
     let value = value.trim().parse().map_err(|_| format!("{} is a whole number, not `{value}`", setting.key))?;
     Ok(Assignment::Number(setting, value))
 }
 
 impl Assignment {
-    /// Puts the value into its place.
+    /// Writes the value into the patch.
     pub(super) fn apply(self, patch: &mut SettingsPatch) {
         match self {
             Self::Number(setting, value) => *(setting.place)(patch) = Some(value),

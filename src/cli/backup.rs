@@ -1,4 +1,4 @@
-//! Backups: all of a node in one file, and a node from that file.
+//! Backup and restore: a whole node as one file.
 
 use super::config;
 use super::error::CliError;
@@ -21,14 +21,15 @@ const BACKUP_EXAMPLES: &str = "Examples:
   levain backup node.levain
   levain backup - | ssh other 'cat > node.levain'
 
-The daemon goes on working. Functions, versions, aliases, the audit trail, tokens (hashed) and all code are in the file;
-logs and metrics, the configuration file and the master key are not.";
+The daemon keeps serving. The file holds functions, versions, aliases, the audit trail, tokens (hashed) and all code. \
+It does not hold logs, metrics, the configuration file or the master key.";
 
 const RESTORE_EXAMPLES: &str = "Examples:
   levain restore node.levain --data-dir /var/lib/levain
   ssh other 'cat node.levain' | levain restore -
 
-No daemon may run there. Everything is checked before it is put in place: the database, and the digest of every bundle.";
+No daemon may run on that data directory. The database and the digest of every bundle are checked before the node is \
+put in place.";
 
 /// `levain backup`.
 #[derive(Debug, Args)]
@@ -36,7 +37,7 @@ No daemon may run there. Everything is checked before it is put in place: the da
 pub(super) struct Backup {
     /// The file to write, or `-` for standard output
     file: PathBuf,
-    /// Replace the file if there is one
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -75,7 +76,7 @@ impl Backup {
     }
 }
 
-/// A file that has its name once it is whole.
+/// Output file that gets its name once it is complete.
 struct Target {
     path: PathBuf,
     file: NamedTempFile,
@@ -86,11 +87,11 @@ impl Target {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut cause = None;
         let file = tempfile::Builder::new().prefix(".levain-backup-").make_in(folder, |path| {
-            // What it shows of a node is for its owner.
+            // Only the owner may read a backup of the node.
             let file = File::options().write(true).create_new(true).mode(0o600).open(path);
             file.inspect_err(|error| cause = error.raw_os_error())
         });
-        // Without the name of a file that nobody knows of.
+        // The message must not name the temporary file, which the user does not know.
         let because = |error| cannot_write(path, &cause.map_or(error, io::Error::from_raw_os_error));
         Ok(Self { path: path.to_owned(), file: file.map_err(because)? })
     }
@@ -116,7 +117,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
 pub(super) struct Restore {
     /// The file that `levain backup` wrote, or `-` for standard input
     file: PathBuf,
-    /// Where the node is to be [default: ./data]
+    /// The data directory to restore into [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -158,22 +159,22 @@ impl Restore {
         ))?;
         if let Some((wanted, Err(found))) = key {
             session.out.text(&format!(
-                "it needs the master key {wanted} to open its secrets, and {found}: give it that key before it is started"
+                "its secrets need the master key {wanted}, but {found}: put that key there before you start the daemon"
             ))?;
         }
         match bun {
             Ok(_) => Ok(()),
-            Err(error) => session.out.text(&format!("it needs a Bun before it is started: {error}")),
+            Err(error) => session.out.text(&format!("install Bun before you start the daemon: {error}")),
         }
     }
 }
 
-/// Looks for the key where a daemon will. The error says what is there instead.
+/// Looks for the key where the daemon will. The error says what was found instead.
 fn look_for(wanted: &KeyId, source: &KeySource) -> Result<(), String> {
     match source.read(Some(wanted)) {
         Ok(Some(key)) if key.id() == wanted => Ok(()),
         Ok(Some(key)) => Err(format!("{source} holds {}", key.id())),
-        Ok(None) => Err(format!("{source} holds none")),
+        Ok(None) => Err(format!("{source} holds no key")),
         Err(error) => Err(error.to_string()),
     }
 }

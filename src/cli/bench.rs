@@ -1,7 +1,7 @@
-//! The load generator: closed loops of calls through the client, and what they measured.
+//! Load generator: closed loops of invocations through the client, and their measurements.
 //!
-//! Every loop sends its next call when the last one has ended, so the load follows the daemon: a slow daemon gets fewer
-//! calls, and the percentiles say nothing about a fixed rate of arrivals.
+//! Every loop sends its next invocation after the last one has ended, so the load follows the daemon: a slow daemon
+//! gets fewer invocations, and the percentiles do not describe a fixed rate of arrivals.
 
 mod report;
 
@@ -23,13 +23,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How often the terminal shows how far it is.
+/// Time between updates of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// A loop whose calls are refused waits this long, so that it does not spin.
+/// Pause of a loop after a refused invocation, so that it does not spin.
 const REFUSED_PAUSE: Duration = Duration::from_millis(1);
 
-/// What a shell reports for a process that SIGINT has ended.
+/// Exit code that shells report for a process ended by SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "Examples:
@@ -43,27 +43,27 @@ const EXAMPLES: &str = "Examples:
 pub(super) struct Bench {
     #[command(flatten)]
     request: RequestArgs,
-    /// Connections at once
+    /// Number of connections
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
-    /// Calls at once on each connection
+    /// Concurrent calls on each connection
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     in_flight: u32,
-    /// How long, in seconds [default: 10]
+    /// Duration in seconds [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with = "requests")]
     duration: Option<Duration>,
-    /// How many calls in all, instead of how long
+    /// Total number of calls, instead of a duration
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
 }
 
-/// What all loops share.
+/// State shared by all loops.
 #[derive(Debug)]
 struct Load {
     request: InvokeRequest,
-    /// Calls that may still begin.
+    /// Invocations that may still begin.
     remaining: AtomicU64,
-    /// Calls that have ended.
+    /// Invocations that have ended.
     done: AtomicU64,
     stop: CancellationToken,
 }
@@ -106,7 +106,7 @@ impl Bench {
                 },
                 () = &mut end, if !load.stop.is_cancelled() => load.stop.cancel(),
                 _ = interrupts.recv() => {
-                    // The second one does not wait for the calls that run.
+                    // A second Ctrl-C does not wait for running invocations.
                     if load.stop.is_cancelled() {
                         return Err(CliError::Failed { message: "interrupted".into(), exit_code: EXIT_INTERRUPTED });
                     }
@@ -141,8 +141,9 @@ impl Load {
     }
 }
 
-/// Calls until the load is used up. A call that runs when it stops is waited for, so that every call that was sent
-/// counts. Ends early, with the reason, when the connection has ended or the request can never work.
+/// Invokes the function until the load is used up. An invocation that runs when the load stops is waited for, so that
+/// every one that was sent counts. Ends early, with the reason, when the connection has ended or the request can never
+/// succeed.
 async fn one_loop(client: Client, load: Arc<Load>) -> (Tally, Option<ClientError>) {
     let mut tally = Tally::default();
     while load.takes_one() {

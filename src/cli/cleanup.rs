@@ -1,4 +1,4 @@
-//! Cleanup: old versions go, and what stays is shown with its reason.
+//! Cleanup: removes old versions, and shows why others stay.
 
 use super::error::CliError;
 use super::functions::confirm;
@@ -9,12 +9,12 @@ use crate::protocol::message::{CleanupRequest, CleanupResponse};
 use clap::Args;
 
 const EXAMPLES: &str = "Examples:
-  levain cleanup hello --dry-run     what would go, what stays and why
+  levain cleanup hello --dry-run     show what would be removed, what stays and why
   levain cleanup hello --keep 3
   levain cleanup --yes               all functions
 
-What an alias points at stays, ROLLBACK included, and so does what a rollout or an approval is about.
-With versioning.auto_cleanup each deployment that publishes a version cleans up its function.";
+A version stays if an alias (ROLLBACK included), a rollout or a waiting approval uses it. With \
+versioning.auto_cleanup, each deployment that publishes a version also cleans up its function.";
 
 /// `levain cleanup`.
 #[derive(Debug, Args)]
@@ -22,13 +22,13 @@ With versioning.auto_cleanup each deployment that publishes a version cleans up 
 pub(super) struct Cleanup {
     /// The function's name or id [default: all functions]
     name: Option<String>,
-    /// The newest versions to leave [default: versioning.keep_versions]
+    /// Number of newest versions to keep [default: versioning.keep_versions]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     keep: Option<u32>,
-    /// Say what would go, remove nothing
+    /// Show what would be removed, without removing it
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, short)]
     yes: bool,
 }
@@ -46,7 +46,7 @@ impl Cleanup {
     }
 }
 
-/// What stays is shown of a function that was named, and of those that lose something.
+/// Kept versions are shown for a function that was named, and for functions that lose a version.
 fn cleanup_text(response: &CleanupResponse, is_one: bool) -> String {
     let goes = if response.dry_run { "would go" } else { "removed" };
     let shown = response.functions.iter().filter(|it| is_one || !it.removed.is_empty());

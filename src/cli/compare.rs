@@ -1,4 +1,4 @@
-//! Compare: what differs between two versions, as git shows it.
+//! Compare: the differences between two versions, in the form of git.
 
 use super::error::CliError;
 use super::print::{BOLD, CYAN, DIM, GREEN, RED_TEXT, facts, styled, table};
@@ -11,7 +11,7 @@ use clap::Args;
 const EXAMPLES: &str = "Examples:
   levain compare hello v1 v2
   levain compare hello ROLLBACK LIVE       what the last deployment changed
-  levain compare hello 1 3 --stat          the files alone";
+  levain compare hello 1 3 --stat          only the list of files";
 
 /// `levain compare`.
 #[derive(Debug, Args)]
@@ -19,9 +19,9 @@ const EXAMPLES: &str = "Examples:
 pub(super) struct Compare {
     /// The function's name or id
     name: String,
-    /// A label, a number or an alias
+    /// The first version: a label, a number or an alias
     from: String,
-    /// The same
+    /// The second version: a label, a number or an alias
     to: String,
     /// List the files that differ, without their lines
     #[arg(long)]
@@ -50,16 +50,16 @@ fn compare_text(name: &str, response: &CompareResponse, is_stat: bool) -> String
         response.files.iter().for_each(|file| text.push_str(&lines(file)));
     }
     if response.truncated {
-        text.push_str(&styled(DIM, "there is more than an answer has room for: the rest is left out"));
+        text.push_str(&styled(DIM, "the comparison is too large for one answer: the rest is left out"));
         text.push('\n');
     }
     text
 }
 
-/// Something that is known of a version, as text.
+/// Reads one fact about a version, as text.
 type Fact = fn(&ComparedVersion) -> String;
 
-/// Which versions they are, and what is known of them that differs.
+/// Names the two versions, and lists the facts about them that differ.
 fn head(name: &str, response: &CompareResponse) -> String {
     let CompareResponse { from, to, .. } = response;
     let changed = |fact: Fact| {
@@ -93,7 +93,7 @@ fn plain(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), Into::into)
 }
 
-/// One file in a row: what became of it, its sizes and its lines.
+/// Table row of a file: its change, its sizes and its line counts.
 fn stat(file: &FileChange) -> [String; 4] {
     let size = |size: Option<u64>| size.map_or_else(|| "none".into(), text::size);
     let sizes = if file.from_size == file.to_size {
@@ -119,7 +119,7 @@ fn path(file: &FileChange) -> String {
     text::harmless(&(from.collect::<String>() + &file.path)).into_owned()
 }
 
-/// Lines that a diff adds and takes away. Its first two lines are names.
+/// Counts the lines that a diff adds and removes. Its first two lines are file names.
 fn counts(diff: &str) -> (usize, usize) {
     let begins = |sign: char| diff.lines().skip(2).filter(|line| line.starts_with(sign)).count();
     (begins('+'), begins('-'))
@@ -133,7 +133,7 @@ fn summary(response: &CompareResponse) -> String {
     format!("{count} {files}, {} lines\n", counted(lines))
 }
 
-/// One file as git shows it.
+/// Formats one file in the form of git.
 fn lines(file: &FileChange) -> String {
     let Some(diff) = &file.diff else {
         let note = match &file.note {

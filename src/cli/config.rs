@@ -1,4 +1,4 @@
-//! The configuration: check a file, print what applies, and what other commands take from it.
+//! The configuration: checks a file, prints the effective values, and serves other commands.
 
 use super::error::CliError;
 use super::session::Session;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  levain config check ./config.toml\n  levain config print")]
 pub(super) enum Config {
-    /// Check a configuration file, and the LEVAIN_* variables with it
+    /// Check a configuration file together with the LEVAIN_* variables
     Check {
         /// The file [default: --config, else ./config.toml]
         file: Option<PathBuf>,
     },
-    /// Print every value that applies, and where it comes from
+    /// Print every effective value and its origin
     Print,
 }
 
@@ -41,7 +41,7 @@ impl Config {
     }
 }
 
-/// Arguments that stand for configuration keys.
+/// Configuration keys that are set by arguments.
 pub(super) fn flags(
     data_dir: Option<&Path>,
     socket: Option<&Path>,
@@ -58,22 +58,22 @@ pub(super) fn flags(
     flags.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
 }
 
-/// What applies with these flags.
+/// Loads the effective configuration with these flags.
 pub(super) fn load(file: Option<&Path>, flags: &[(&'static str, String)]) -> Result<Effective, CliError> {
     config::load(file, flags).map_err(|error| CliError::usage(error.to_string()))
 }
 
-/// Where everything is kept.
+/// Data directory of the node.
 pub(super) fn data_dir(effective: &Effective) -> PathBuf {
     effective.config.data_dir().to_owned()
 }
 
-/// The socket of the daemon that this configuration starts.
+/// Socket of the daemon that this configuration starts.
 pub(super) fn socket_path(effective: &Effective) -> PathBuf {
     effective.config.socket_path()
 }
 
-/// The Bun that the configuration names, if it names one.
+/// Path of Bun in the configuration, if it is set.
 pub(super) fn bun_path(effective: &Effective) -> Option<PathBuf> {
     effective.config.bun_path().map(Path::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Demo: the daemon with sample functions, one of them called twice, and what to try next.
+//! Demo: runs the daemon with sample functions, invokes one of them twice, and shows what to try next.
 
 use super::error::CliError;
 use super::print::{BOLD, DIM, GREEN, styled};
@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  levain demo --data-dir /tmp/levain-demo")]
 pub(super) struct Demo {
-    /// Where everything is kept [default: ./data]
+    /// The data directory [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Stop after the calls instead of serving on
+    /// Stop after the sample calls instead of serving on
     #[arg(long)]
     once: bool,
 }
@@ -33,16 +33,16 @@ macro_rules! samples {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../bundles/", $name, "/index.ts")))),*] };
 }
 
-/// The well-behaved functions of `bundles/`, part of the binary because it may run anywhere.
+/// Well-behaved functions of `bundles/`. The binary contains them because it may run anywhere.
 const SAMPLES: [(&str, &str); 7] = samples!["hello" "echo" "cpu" "sleep" "stream" "logs" "headers"];
 
-/// Labels of the samples begin with this; a function whose version has another label is somebody's own.
+/// Prefix of the samples' labels. A function whose version has another label is the user's own.
 const LABEL_PREFIX: &str = "sample-";
 
 impl Demo {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let mut flags = config::flags(self.data_dir.as_deref(), session.socket.as_deref(), None, None);
-        // Loading a version to check it would leave a warm worker, and a cold start is one of the things to show.
+        // Loading a version to check it would leave a warm worker, but the demo shows a cold start.
         flags.push(("versioning.verify", "syntax".into()));
         let effective = config::load(session.config.as_deref(), &flags)?;
         let socket = config::socket_path(&effective);
@@ -58,11 +58,11 @@ impl Demo {
         }
         let bun = config::bun_path(&effective);
         runtime::find_or_install(session, bun.as_deref(), &config::data_dir(&effective)).await?;
-        // What the daemon reports as usual would only come between the demo's own lines.
+        // The daemon's usual log lines would mix with the demo's own.
         let log = logging::init(logging::Format::Text, "warn");
         log.map_err(|error| CliError::usage(error.to_string()))?;
         let mut config = effective.config;
-        // Somebody else may have the port; the demo shows what it has to show without it.
+        // Another program may use the port; the demo does not need HTTP.
         let is_taken = |it: &str| TcpListener::bind(it).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
         if config.http.address().is_some_and(is_taken) {
             session.out.progress(&format!("{} is taken, so the demo serves no HTTP", config.http.address));
@@ -93,7 +93,7 @@ async fn show(session: &Session, socket: &Path, is_once: bool) -> Result<(), Cli
         let body = String::from_utf8_lossy(&answer.body.0);
         let how = match answer.cold_start {
             ColdStart::None => "warm worker",
-            ColdStart::Prewarmed => "cold: a waiting worker loaded the function",
+            ColdStart::Prewarmed => "cold: a prewarmed worker loaded the function",
             ColdStart::Spawned => "cold: a worker was started",
         };
         let took = text::duration_ms(answer.execution_time_ms);
@@ -108,7 +108,7 @@ async fn show(session: &Session, socket: &Path, is_once: bool) -> Result<(), Cli
     if is_once { Ok(()) } else { out.text(&next_steps(socket)) }
 }
 
-/// Deploys a sample and says so. What the user has deployed under its name stays.
+/// Deploys a sample and returns a line about it. A function that the user deployed under its name stays.
 async fn deploy_sample(client: &Client, name: &str, code: &'static str) -> Result<String, ClientError> {
     let live = match client.call(&GetRequest { function_id: name.into() }).await {
         Ok(function) => function.active_version,
@@ -132,7 +132,7 @@ async fn deploy_sample(client: &Client, name: &str, code: &'static str) -> Resul
     Ok(format!("{} {name} deployed {took}", styled(GREEN, "ok")))
 }
 
-/// A label that is the same for the same code, so that a second demo finds its versions again.
+/// Label derived from the code, so that a second demo finds its versions again.
 fn label(code: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(code).into();
     let digest = crate::model::Digest(digest).to_string();

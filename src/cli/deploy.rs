@@ -1,6 +1,6 @@
-//! Deploy: a file, a folder, an archive or standard input becomes a version that takes traffic.
+//! Deploy: publishes a file, a folder, an archive or standard input as a version that takes traffic.
 //!
-//! The daemon is told the path and reads it itself; what it cannot read, as another user may have it, is sent to it.
+//! The daemon gets the path and reads it itself. Code that it cannot read, for example another user's, is sent to it.
 
 use super::error::CliError;
 use super::git;
@@ -18,19 +18,20 @@ use clap::Args;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
-  levain deploy hello ./hello.ts             a file; the function is made when it is new
+  levain deploy hello ./hello.ts              a file; a missing function is registered
   levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
-  levain deploy hello ./hello.tgz            a tar, tar.gz or zip of such a folder; also from `-`
-  levain deploy hello .                      a project: its packages are installed and its entry is built
-  levain deploy hello --version 1.3.0        back to a version that is published already
-  levain deploy hello ./dist --alias STAGING  for testing; LIVE stays where it is
-  levain deploy hello ./dist --weight 10     a tenth of LIVE's calls; what is live keeps the rest
-  levain deploy hello ./dist --preview 42    at an address of its own, for a week; LIVE stays where it is
-  levain deploy hello ./hello.ts --dry-run   check everything, keep nothing, print what would happen
+  levain deploy hello ./hello.tgz             a tar, tar.gz or zip of such a folder; also from `-`
+  levain deploy hello .                       a project: its packages are installed, its entry is built
+  levain deploy hello --version 1.3.0         back to a version that is already published
+  levain deploy hello ./dist --alias STAGING  for testing; LIVE does not move
+  levain deploy hello ./dist --weight 10      a tenth of LIVE's calls
+  levain deploy hello ./dist --preview 42     a preview with its own URL, for a week
+  levain deploy hello ./hello.ts --dry-run    check everything and show what would happen
 
-In a protected environment (`levain environments list`) a version that is new to the alias waits for `levain approve`; one that
-took calls of it before does not, so going back never waits. Ctrl-C cancels a deployment until it is committed. The
-commit and branch of a git checkout are recorded, with `-dirty` where what is deployed has changes that are not committed.";
+In a protected environment (`levain environments list`), a version that is new to the alias waits for `levain \
+approve`. A version that already took calls of the alias does not, so going back never waits. Ctrl-C cancels a \
+deployment until it is committed. The commit and branch of a git checkout are recorded; `-dirty` marks uncommitted \
+changes in the deployed files.";
 
 /// `levain deploy`.
 #[derive(Debug, Args)]
@@ -39,66 +40,65 @@ pub(super) struct Deploy {
     /// The function's name or id
     name: String,
     /// A file, folder or archive (tar, tar.gz, zip), or `-` for standard input; without it, a published version becomes
-    /// active again. Of a folder, hidden files and what .gitignore and .levainignore name are left out
+    /// active again. Hidden files, and files that .gitignore or .levainignore exclude, are left out of a folder
     #[arg(required_unless_present = "version")]
     path: Option<PathBuf>,
-    /// The file to import, or to build [default: the one `bundle` or `index` file; bundle.js from standard input]
+    /// The file to import or build [default: the only `bundle` or `index` file; bundle.js from standard input]
     #[arg(long, value_name = "FILE")]
     entry: Option<String>,
-    /// Build a bundle of the code, whatever it looks like [default: if it has packages or hides its entry]
+    /// Build a bundle of the code [default: if it has packages, or its entry is only in package.json or src/]
     #[arg(long, conflicts_with = "no_build")]
     build: bool,
-    /// Take the code for the bundle as it is
+    /// Use the code as the bundle, without a build
     #[arg(long)]
     no_build: bool,
     /// The version's label [default: v1, v2, v3 …]
     #[arg(long, value_name = "LABEL")]
     version: Option<String>,
-    /// The alias to point at the version, made if need be
+    /// The alias to point at the version; created if it is missing
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
-    /// Make or move the preview of this name instead of an alias, with a URL of its own
+    /// Create or move the preview of this name, with its own URL, instead of an alias
     #[arg(long, value_name = "NAME", conflicts_with_all = ["alias", "weight", "no_activate"])]
     preview: Option<String>,
-    /// How long the preview stays from now on, such as 24h; 0: until it is deleted [default: previews.ttl_hours]
+    /// Time until the preview expires, such as 24h; 0 for never [default: previews.ttl_hours]
     #[arg(long, value_name = "TIME", requires = "preview")]
     ttl: Option<String>,
-    /// The share of the alias's calls that the version gets, instead of all of them
+    /// Share of the alias's calls that the version gets, instead of all
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "no_activate")]
     weight: Option<Percent>,
-    /// Free text kept with the version
+    /// Description of the version
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// A label kept with the version; may be repeated
+    /// A tag of the version; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Workers to have ready before the version takes traffic
+    /// Workers to start before the version takes traffic
     #[arg(long, value_name = "N")]
     warm: Option<u32>,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// A key of your own, new for each deployment: what is sent again with the same one is carried out once. The code is
-    /// sent
+    /// A unique key for this deployment: a repetition with the same key is carried out once. Implies --upload
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Send the code, instead of letting the daemon read it at its path
+    /// Send the code instead of letting the daemon read it at its path
     #[arg(long)]
     upload: bool,
-    /// Publish the version and leave the alias where it is
+    /// Publish the version without moving the alias
     #[arg(long)]
     no_activate: bool,
     /// Check everything, keep nothing, and print what would happen
     #[arg(long)]
     dry_run: bool,
-    /// Fail when there is no function of this name, instead of making it
+    /// Fail if the function does not exist, instead of registering it
     #[arg(long)]
     no_create: bool,
 }
 
 impl Deploy {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        // A path says nothing of what is there.
+        // A path does not identify its content, so a request with an idempotency key carries the code.
         let is_uploading = self.upload || self.idempotency_key.is_some();
         let mut request = self.request().await?;
         let client = session.client().await?;
@@ -139,13 +139,13 @@ impl Deploy {
         let text = path.into_os_string().into_string();
         request.bundle_path = Some(text.map_err(|path| {
             let path = path.display();
-            CliError::usage(format!("the path {path} is not UTF-8, which the daemon cannot be told"))
+            CliError::usage(format!("the path {path} is not valid UTF-8: rename it"))
         })?);
         Ok(request)
     }
 }
 
-/// Deploys, with the code in the request where the daemon is not to read it or cannot.
+/// Deploys. The request carries the code if the daemon cannot, or should not, read the path.
 async fn send(
     client: &Client,
     request: &mut DeployRequest,
@@ -160,7 +160,7 @@ async fn send(
     let mut interrupts = Interrupts::listen()?;
     let result = follow(&mut interrupts, client, request, out).await;
     match (path.filter(|_| !is_uploading), result) {
-        // It is there, so it is the daemon that may not read it, or not for this user.
+        // The path exists, so the daemon may not read it, or not on behalf of this user.
         (Some(path), Err(error)) if may_not_read(&error) && path.exists() => {
             pack::put(request, &path, out)?;
             follow(&mut interrupts, client, request, out).await
@@ -173,7 +173,7 @@ fn may_not_read(error: &CliError) -> bool {
     error.refusal().is_some_and(|it| matches!(it.code, ErrorCode::BundleNotFound | ErrorCode::Forbidden))
 }
 
-/// Sends the request and shows what its build says.
+/// Sends the request and shows the output of its build.
 async fn follow(
     interrupts: &mut Interrupts,
     client: &Client,
@@ -184,7 +184,7 @@ async fn follow(
     interrupts.call(client, request, out, tell).await.map_err(|it| without_log(it, out))
 }
 
-/// What was shown line by line is not shown again.
+/// Removes the build log from an error if its lines have been shown already.
 fn without_log(error: CliError, out: &Out) -> CliError {
     match error {
         CliError::Client(ClientError::Refused(mut refusal))
@@ -199,7 +199,7 @@ fn without_log(error: CliError, out: &Out) -> CliError {
     }
 }
 
-/// A share in percent, with or without its sign.
+/// Parses a share in percent, with or without its sign.
 fn parse_percent(text: &str) -> Result<Percent, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end().parse::<u32>();
     let number = number.map_err(|_| "a share is a whole number of percent from 0 to 100".to_owned())?;

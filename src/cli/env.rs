@@ -1,4 +1,4 @@
-//! Variables: set, list, delete, read from and written to `.env` files.
+//! Variables: set, list, delete, import from and export to `.env` files.
 
 use super::error::CliError;
 use super::functions::confirm;
@@ -15,29 +15,29 @@ use crate::protocol::message::{
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
-/// For whom variables are.
+/// Scope of variables: one function or all, in one environment or all.
 #[derive(Debug, Args)]
 pub(super) struct For {
-    /// For all functions: no NAME then
+    /// For all functions; leave NAME out
     #[arg(long)]
     pub(super) all: bool,
-    /// In this environment only [default: in all]
+    /// Only in this environment [default: in all]
     #[arg(long, short, value_name = "ENVIRONMENT")]
     pub(super) environment: Option<String>,
 }
 
 impl For {
-    /// The function, which is the first argument unless it is all of them, and the other arguments.
+    /// Splits off the function, which is the first argument unless `--all` is given.
     pub(super) fn split(&self, mut args: Vec<String>) -> Result<(Option<String>, Vec<String>), CliError> {
         if self.all {
             return Ok((None, args));
         }
         if args.is_empty() {
-            return Err(CliError::usage("name a function, or give --all for what all functions get"));
+            return Err(CliError::usage("name a function, or use --all for all functions"));
         }
         let name = args.remove(0);
         match name.contains('=') {
-            true => Err(CliError::usage("name a function first, or give --all for what all functions get")),
+            true => Err(CliError::usage("name a function first, or use --all for all functions")),
             false => Ok((Some(name), args)),
         }
     }
@@ -48,12 +48,12 @@ const SET_EXAMPLES: &str = "Examples:
   levain env set hello GREETING=Moin --environment staging
   levain env set --all REGION=eu
 
-All of them are set, or none. Workers that run are replaced, new ones first: no call fails, and each has all of the
-old values or all of the new. For what nobody may see: levain secret set.";
+Either all variables are set, or none. Running workers are replaced, new ones first: no call fails, and each call sees \
+either all old values or all new ones. For confidential values, use `levain secret set`.";
 
 const LIST_EXAMPLES: &str = "Examples:
   levain env list hello
-  levain env list hello --resolved --environment staging     what the function finds there, and where it comes from
+  levain env list hello --resolved --environment staging   effective values and their origins
   levain env list --all";
 
 /// `levain env`.
@@ -67,7 +67,7 @@ pub(super) enum Env {
         args: Vec<String>,
         #[command(flatten)]
         place: For,
-        /// What the function finds in the environment, `production` if none is named, wherever it comes from
+        /// Effective values in the environment (production unless one is given), wherever they are set
         #[arg(long)]
         resolved: bool,
     },
@@ -78,7 +78,7 @@ pub(super) enum Env {
         levain env set [OPTIONS] --all <KEY=VALUE>..."
     )]
     Set {
-        /// The function's name or id, then what is set
+        /// The function's name or id, then the variables
         #[arg(value_name = "NAME> <KEY=VALUE", required = true)]
         args: Vec<String>,
         #[command(flatten)]
@@ -92,16 +92,16 @@ pub(super) enum Env {
         after_help = "Examples:\n  levain env delete hello GREETING LANGUAGE --yes\n  levain env delete --all REGION --yes"
     )]
     Delete {
-        /// The function's name or id, then the names of variables
+        /// The function's name or id, then the names of the variables
         #[arg(value_name = "NAME> <KEY", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long, short)]
         yes: bool,
     },
-    /// Set what a .env file says, all of it or nothing
+    /// Set the variables of a .env file, all or none
     #[command(
         override_usage = "levain env import [OPTIONS] <NAME> <FILE>\n       \
         levain env import [OPTIONS] --all <FILE>",
@@ -109,16 +109,16 @@ pub(super) enum Env {
         generate | levain env import hello -"
     )]
     Import {
-        /// The function's name or id, then the file; - is standard input
+        /// The function's name or id, then the file, or `-` for standard input
         #[arg(value_name = "NAME> <FILE", required = true)]
         args: Vec<String>,
         #[command(flatten)]
         place: For,
-        /// Keep all of them as secrets
+        /// Store all values as secrets
         #[arg(long)]
         secret: bool,
     },
-    /// Print a function's variables as a .env file; secrets are named in comments, without their values
+    /// Print a function's variables as a .env file, with secrets as comments without values
     #[command(
         after_help = "Examples:\n  levain env export hello > .env\n  levain env export hello --resolved -e staging"
     )]
@@ -128,7 +128,7 @@ pub(super) enum Env {
         args: Vec<String>,
         #[command(flatten)]
         place: For,
-        /// What the function finds in the environment, `production` if none is named, wherever it comes from
+        /// Effective values in the environment (production unless one is given), wherever they are set
         #[arg(long)]
         resolved: bool,
     },
@@ -195,7 +195,7 @@ async fn list(
 ) -> Result<ListVariablesResponse, CliError> {
     let (function_id, rest) = place.split(args)?;
     if !rest.is_empty() {
-        return Err(CliError::usage("name one function only"));
+        return Err(CliError::usage("name only one function"));
     }
     let environment = place.environment;
     session.call(&ListVariablesRequest { function_id, environment, resolved, reveal: false }).await
@@ -220,12 +220,12 @@ pub(super) async fn delete(
 }
 
 fn assignment(text: &str) -> Result<VariableInput, CliError> {
-    // Not shown: somebody may have meant a secret.
+    // The argument is not shown, because it may be a secret.
     let (key, value) = text.split_once('=').ok_or_else(|| CliError::usage("a variable is KEY=VALUE"))?;
     Ok(VariableInput { key: key.into(), value: Some(value.into()), ..VariableInput::default() })
 }
 
-/// A file's text, or standard input's.
+/// Reads a file, or standard input for `-`, as text.
 pub(super) fn read(path: &Path) -> Result<SecretText, CliError> {
     let bytes = match path == Path::new("-") {
         true => read_stdin()?.to_vec(),
@@ -235,7 +235,8 @@ pub(super) fn read(path: &Path) -> Result<SecretText, CliError> {
     String::from_utf8(bytes).map(SecretText::from).map_err(not_text)
 }
 
-/// Says what a change did. One that new workers do not load with is kept and has failed: the old values still run.
+/// Prints the outcome of a change. The command fails if new workers do not load with the change, which is stored: the
+/// old values are still in use.
 pub(super) fn changed(session: &Session, response: &ChangeVariablesResponse) -> Result<(), CliError> {
     session.out.response(response, changed_text)?;
     not_in_force(response).map_or(Ok(()), Err)
@@ -243,7 +244,7 @@ pub(super) fn changed(session: &Session, response: &ChangeVariablesResponse) -> 
 
 fn not_in_force(response: &ChangeVariablesResponse) -> Option<CliError> {
     response.workers.failure.as_ref()?;
-    let message = "the change is kept, and calls do not see it before workers load with it: repair the code or the \
+    let message = "the change is stored, but calls do not see it until workers load with it: fix the code or the \
                    values, or delete the version";
     Some(CliError::Failed { message: message.into(), exit_code: ErrorCode::WorkerUnavailable.exit_code() })
 }
@@ -258,16 +259,16 @@ fn changed_text(response: &ChangeVariablesResponse) -> String {
         }
     }
     if !unchanged.is_empty() {
-        lines.push(styled(DIM, &format!("as before: {}", text::names(unchanged))));
+        lines.push(styled(DIM, &format!("unchanged: {}", text::names(unchanged))));
     }
     let pools = text::count(workers.pools as usize, "pool", "pools");
     match (workers.pools, workers.pending) {
         (0, _) => {}
-        (_, 0) => lines.push(format!("{ok} the workers of {pools} were replaced: every call has the present values")),
+        (_, 0) => lines.push(format!("{ok} the workers of {pools} were replaced: calls see the new values")),
         (_, pending) => {
-            let why = workers.failure.as_deref().unwrap_or("it takes long");
+            let why = workers.failure.as_deref().unwrap_or("the replacement takes long");
             let pending = text::count(pending as usize, "pool", "pools");
-            let note = format!("the workers of {pending} still have the values from before: {}", text::harmless(why));
+            let note = format!("the workers of {pending} still have the old values: {}", text::harmless(why));
             lines.push(styled(YELLOW, &note));
         }
     }
@@ -301,7 +302,7 @@ fn place_text(place: &PlaceInfo, between: &str) -> String {
     }
 }
 
-/// A value on one line, cut where it is long.
+/// Shows a value on one line, and cuts a long one.
 fn shown(value: &str) -> String {
     const CHARACTERS_MAX: usize = 60;
     let line = value.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'");
@@ -379,18 +380,14 @@ mod tests {
             warnings: Vec::new(),
         };
         let text = plain(&changed_text(&response));
-        assert_eq!(
-            text,
-            "ok set A\nas before: B\nok the workers of 2 pools were replaced: every call has the present values"
-        );
+        assert_eq!(text, "ok set A\nunchanged: B\nok the workers of 2 pools were replaced: calls see the new values");
         response.workers = RenewalInfo { pools: 2, pending: 1, failure: Some("it throws".into()) };
         assert!(
-            plain(&changed_text(&response))
-                .ends_with("the workers of 1 pool still have the values from before: it throws")
+            plain(&changed_text(&response)).ends_with("the workers of 1 pool still have the old values: it throws")
         );
         let failed = not_in_force(&response).expect("a script must notice");
         assert_eq!(failed.exit_code(), ErrorCode::WorkerUnavailable.exit_code());
-        // What only takes its time goes on by itself.
+        // A slow replacement continues without the user.
         response.workers.failure = None;
         assert!(not_in_force(&response).is_none());
     }

@@ -1,4 +1,4 @@
-//! Environments: where aliases run, which of them need approval for what is new, and what differs between two.
+//! Environments: where aliases run, which of them require approval, and the differences between two.
 
 use super::error::CliError;
 use super::functions::confirm;
@@ -24,46 +24,47 @@ pub(super) enum Environments {
         /// The environment
         name: String,
     },
-    /// Make an environment
+    /// Create an environment
     Create(Create),
-    /// Change where an environment takes variables from, or whether what is new in it waits for approval
+    /// Change an environment's parent, or whether it is protected
     Set(Set),
-    /// Have what is new in an environment wait for approval
+    /// Require approval for versions that are new in an environment
     #[command(after_help = "Example:\n  levain environments protect production\n\n\
-        From then on a version that is new to an alias there waits for `levain approve`. What took calls of the alias\n\
-        before does not: going back never waits. Nothing is taken out: an alias in it is neither moved elsewhere nor\n\
-        deleted, nor is its function. Where LIVE runs, a version that is called by its own label or number answers\n\
-        only if it was approved there.")]
+        From then on, a version that is new to an alias there waits for `levain approve`. A version that already took \
+        calls of the alias does not: going back never waits. An alias in the environment can be neither moved \
+        elsewhere nor deleted, and its function cannot be deleted either. Where LIVE runs, a version that is called \
+        by its own label or number answers only if it was approved there.")]
     Protect {
         /// The environment
         name: String,
     },
-    /// Let what is new in an environment take calls at once; what waits goes on waiting
+    /// Stop requiring approval in an environment; waiting deployments keep waiting
     #[command(after_help = "Example:\n  levain environments unprotect production")]
     Unprotect {
         /// The environment
         name: String,
-        /// Let it go on taking variables from production or a protected environment
+        /// Let it keep its variables from production or a protected environment
         #[arg(long)]
         allow: bool,
     },
-    /// Delete an environment that nothing uses; production, staging, dev and preview stay
+    /// Delete an unused environment; production, staging, dev and preview cannot be deleted
     #[command(after_help = "Example:\n  levain environments delete qa --yes")]
     Delete {
         /// The environment
         name: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long, short)]
         yes: bool,
     },
     /// Show which versions differ between two environments
     #[command(after_help = "Examples:\n  levain environments compare staging production\n  \
         levain environments compare staging production --function hello\n\n\
-        `ahead` says that the first has a later version than the second. `levain promote` brings it there.")]
+        `ahead` means that the first environment has a later version than the second. `levain promote` brings it \
+        there.")]
     Compare {
-        /// One environment
+        /// The first environment
         from: String,
-        /// The other one
+        /// The second environment
         to: String,
         /// Only this function
         #[arg(long, value_name = "NAME")]
@@ -71,21 +72,20 @@ pub(super) enum Environments {
     },
 }
 
-const ALLOW: &str = "Whether an environment may take variables from `production` or a protected one is asked with \
-`--allow`, unless it
-is protected itself: whatever anybody deploys to it could read them.";
+const ALLOW: &str = "An environment that takes variables from `production` or a protected environment needs `--allow`, \
+unless it is protected itself: any code deployed to it could read them.";
 
 /// `levain environments create`.
 #[derive(Debug, Args)]
 #[command(after_help = format!("Examples:\n  levain environments create qa --parent staging\n  \
     levain environments create eu --protected --parent production\n\n{ALLOW}"))]
 pub(super) struct Create {
-    /// Letters, digits, `_` and `-`
+    /// The environment's name: letters, digits, `_` and `-`
     name: String,
-    /// The environment it takes variables from where it has none of its own
+    /// The environment whose variables it takes where it has none of its own
     #[arg(long, value_name = "NAME")]
     parent: Option<String>,
-    /// Have what is new in it wait for approval
+    /// Require approval for versions that are new in it
     #[arg(long)]
     protected: bool,
     /// Let it take variables from production or a protected environment
@@ -101,19 +101,19 @@ pub(super) struct Create {
 pub(super) struct Set {
     /// The environment
     name: String,
-    /// The environment it takes variables from where it has none of its own
+    /// The environment whose variables it takes where it has none of its own
     #[arg(long, value_name = "NAME", conflicts_with = "no_parent")]
     parent: Option<String>,
     /// Take variables from no other environment
     #[arg(long)]
     no_parent: bool,
-    /// Have what is new in it wait for approval
+    /// Require approval for versions that are new in it
     #[arg(long, conflicts_with = "unprotect")]
     protect: bool,
-    /// Let what is new in it take calls at once
+    /// Stop requiring approval
     #[arg(long)]
     unprotect: bool,
-    /// Let environments take variables from production or a protected one by this
+    /// Let this change give an environment variables from production or a protected environment
     #[arg(long)]
     allow: bool,
 }
@@ -135,7 +135,7 @@ impl Environments {
                 return session.out.response(&response, |it| {
                     let from = it.parent.as_ref().map(|it| format!(", with the variables of {it}")).unwrap_or_default();
                     let protected = if it.protected { ", protected" } else { "" };
-                    format!("{} {} is made{from}{protected}", styled(GREEN, "ok"), it.name)
+                    format!("{} {} created{from}{protected}", styled(GREEN, "ok"), it.name)
                 });
             }
             Self::Set(set) => return set.run(session).await,
@@ -244,7 +244,7 @@ fn compare_text(response: &CompareEnvironmentsResponse) -> String {
     shown
 }
 
-/// A variable that is not the same in two environments. What two secrets are nobody learns here.
+/// Table row of a variable that differs between two environments. Values of secrets are not compared.
 fn variable_row(function: &str, variable: &ComparedVariable, [from, to]: [&String; 2]) -> [String; 5] {
     let state = match (variable.from, variable.to) {
         (Some(_), None) => format!("only in {from}"),

@@ -1,4 +1,4 @@
-//! Why a command failed, and what a program is told of it.
+//! Errors of commands, and their exit codes.
 
 use crate::client::ClientError;
 use crate::deploy::SourceError;
@@ -6,18 +6,18 @@ use crate::error::{Error, ErrorCode};
 use std::io;
 use std::path::PathBuf;
 
-/// The exit code for arguments that make no sense, as clap has it too.
+/// Exit code for invalid arguments, the same as clap's.
 const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// The arguments make no sense together; the text says what would.
+    /// The arguments are invalid together; the text says which are valid.
     #[error("{0}")]
     Usage(String),
     /// The daemon refused, or does not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The function failed; the command has said so.
+    /// The function failed; the command has already reported it.
     #[error("the function failed with {0}")]
     Function(ErrorCode),
     /// A file that an argument names cannot be read.
@@ -32,18 +32,18 @@ pub(super) enum CliError {
     /// The system gives no threads or signals.
     #[error("the system refuses what levain needs: {0}")]
     System(io::Error),
-    /// The command has printed what is wrong and chose its exit code.
+    /// Any other failure, with an exit code of the command's choice.
     #[error("{message}")]
     Failed { message: String, exit_code: u8 },
 }
 
 impl CliError {
-    /// A mistake in the arguments.
+    /// Creates the error for invalid arguments.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::Usage(message.into())
     }
 
-    /// The exit code. Somebody who stops reading the output (`| head`) has what they wanted.
+    /// Exit code of the process. A closed pipe is a success: its reader (`| head`) has enough.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Input { .. } | Self::Source(_) => EXIT_USAGE,
@@ -55,7 +55,7 @@ impl CliError {
         }
     }
 
-    /// Whether there is nothing more to say.
+    /// Whether the failure needs no message.
     pub(super) fn is_silent(&self) -> bool {
         match self {
             Self::Function(_) => true,
@@ -64,7 +64,7 @@ impl CliError {
         }
     }
 
-    /// The daemon's own words, when it refused.
+    /// The daemon's refusal, if it refused.
     pub(super) fn refusal(&self) -> Option<&Error> {
         match self {
             Self::Client(ClientError::Refused(error)) => Some(error),

@@ -18,7 +18,7 @@ use std::io::{self, BufRead, IsTerminal};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  levain register resize --memory-mb 512 --timeout-seconds 10")]
 pub(super) struct Register {
-    /// Letters, digits, `_` and `-`
+    /// The function's name: letters, digits, `_` and `-`
     name: String,
     /// The export to call
     #[arg(long, value_name = "EXPORT")]
@@ -43,10 +43,10 @@ impl Register {
 /// `levain list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Functions at most [default: all]
+    /// Maximum number of functions [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
-    /// Functions to skip
+    /// Number of functions to skip
     #[arg(long, value_name = "N")]
     offset: Option<u32>,
 }
@@ -132,7 +132,7 @@ fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
     text
 }
 
-/// Workers by version.
+/// Table of the workers in each pool.
 pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
     let heads =
         ["FUNCTION", "VERSION", "ENVIRONMENT", ">STARTING", ">IDLE", ">BUSY", ">RETIRING", ">STOPPING", ">QUEUED"];
@@ -155,7 +155,7 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
     for pool in pools.iter().filter(|it| it.planned > 0) {
         let PoolInfo { function, version, planned, .. } = pool;
         shown.push_str(&format!(
-            "{function} {version} waits for room: {planned} workers would start if the node had it\n"
+            "{function} {version} waits for capacity: {planned} workers start once the node has room\n"
         ));
     }
     shown
@@ -175,7 +175,7 @@ fn settings_text(settings: &Settings) -> String {
 pub(super) struct ConfigOf {
     /// The function's name or id
     name: String,
-    /// Settings to change; none shows them
+    /// Settings to change; omit them to show all
     #[arg(value_name = "KEY=VALUE", value_parser = parse_assignment)]
     assignments: Vec<Assignment>,
     #[command(flatten)]
@@ -201,7 +201,7 @@ impl ConfigOf {
 pub(super) struct Delete {
     /// The function's name or id
     name: String,
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(long, short)]
     yes: bool,
 }
@@ -216,7 +216,7 @@ impl Delete {
     }
 }
 
-/// Asks on the terminal; without one the answer has to come as `--yes`.
+/// Asks for confirmation on the terminal. Without a terminal, `--yes` is required.
 pub(super) fn confirm(question: &str) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
         return Err(CliError::usage("there is no terminal to ask on: confirm with --yes"));
@@ -233,10 +233,10 @@ pub(super) fn confirm(question: &str) -> Result<bool, CliError> {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  levain warmup hello 4\n  levain warmup hello:STAGING 2")]
 pub(super) struct Warmup {
-    /// The function's name or id, with an alias, a label or a number after a colon if need be
+    /// The function's name or id, optionally with `:` and an alias, label or number
     #[arg(value_name = "NAME[:QUALIFIER]")]
     name: String,
-    /// Workers to have ready
+    /// Number of workers to have ready
     count: u32,
     /// Alias, version label or number [default: LIVE]
     #[arg(long)]

@@ -1,33 +1,33 @@
-//! What git knows about a path, where there is git and a checkout; nothing otherwise.
+//! Git metadata of a path, if git is installed and the path is in a checkout.
 
 use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// A slow file system must not hold up a deploy for the sake of a note in its record.
+/// Time limit for git: a slow file system must not delay a deployment for a note in its record.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Variables by which git would look at another repository than the one around the path: hooks run with them.
+/// Variables that would point git at another repository than the one around the path. Git sets them for its hooks.
 const VARIABLES: [&str; 4] = ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"];
 
-/// The commit and branch that are checked out around a file or folder. The commit is marked `-dirty` where what is
-/// deployed has changes that are not committed, new files included. Build output that git ignores is made of the rest:
-/// there the whole checkout counts.
+/// Returns the commit and branch that are checked out around a file or folder. The commit is marked `-dirty` if the
+/// deployed files have uncommitted changes, new files included. Ignored build output is made from other files, so there
+/// the whole checkout counts.
 pub(super) async fn head(path: &Path) -> (Option<String>, Option<String>) {
     head_by(&Git { program: "git", variables: &[] }, path).await
 }
 
-/// The program, and variables of its own.
+/// Git, with additional environment variables.
 struct Git<'a> {
     program: &'a str,
     variables: &'a [(&'a str, &'a str)],
 }
 
 impl Git<'_> {
-    /// What it prints; nothing when it fails.
+    /// Runs git and returns its output; `None` if it fails.
     async fn print(&self, folder: &Path, arguments: &[&str], path: Option<&Path>) -> Option<String> {
         let mut command = Command::new(self.program);
-        // It shall write no index, and run no program that a repository names.
+        // Git must not write an index, and must not run a program that the repository names.
         command.args(["--no-optional-locks", "-c", "core.fsmonitor=false", "-C"]).arg(folder).args(arguments);
         command.args(path.map(|_| "--")).args(path).kill_on_drop(true);
         VARIABLES.iter().for_each(|name| _ = command.env_remove(name));
@@ -48,7 +48,7 @@ async fn head_by(git: &Git<'_>, path: &Path) -> (Option<String>, Option<String>)
     tokio::time::timeout(TIME_MAX, look).await.ok().flatten().unwrap_or_default()
 }
 
-/// Two lines: the commit, and the branch or `HEAD` when none is checked out.
+/// Parses two lines: the commit, and the branch or `HEAD` when none is checked out.
 fn parse(output: &str) -> (Option<String>, Option<String>) {
     let mut lines = output.lines().map(str::trim).filter(|it| !it.is_empty());
     let commit = lines.next().map(str::to_owned);
@@ -75,7 +75,7 @@ mod tests {
 
     const GIT: Git<'_> = Git { program: "git", variables: &[] };
 
-    /// Git as nobody has configured it.
+    /// Runs git independently of the user's configuration.
     fn run(folder: &Path, arguments: &[&str]) -> String {
         let output = std::process::Command::new("git")
             .args(["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false", "-C"])
@@ -87,7 +87,7 @@ mod tests {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// A repository with `src/index.js` and `other.js`, and `dist` ignored; and its commit.
+    /// Creates a repository with `src/index.js` and `other.js`, and `dist` ignored; returns it with its commit.
     fn repository() -> (TempDir, String) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         run(folder.path(), &["init", "--quiet", "--initial-branch", "trunk"]);
@@ -140,7 +140,7 @@ mod tests {
         write(&folder, "other.js", "2");
         assert_eq!((head(&at("src")).await, head(&at("src/index.js")).await), (clean.clone(), clean.clone()));
         assert_eq!((head(&at("")).await, head(&at("other.js")).await), (dirty.clone(), dirty.clone()));
-        // Staged is not committed, and a new file is deployed with its folder.
+        // Staged changes are not committed, and a new file is deployed with its folder.
         run(folder.path(), &["add", "."]);
         assert_eq!(head(&at("other.js")).await, dirty);
         run(folder.path(), &["commit", "--quiet", "--message", "second"]);
@@ -181,7 +181,7 @@ mod tests {
         let (folder, commit) = repository();
         let missing = Git { program: "git-that-is-not-installed", variables: &[] };
         assert_eq!(head_by(&missing, folder.path()).await, (None, None));
-        // Git's own way to test what it does in a repository of somebody else.
+        // Git's own variable for tests with a repository that another user owns.
         let foreign = Git { program: "git", variables: &[("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")] };
         assert_eq!(head_by(&foreign, folder.path()).await, (None, None));
         assert_eq!(head_by(&GIT, folder.path()).await, found(&commit, "trunk"));

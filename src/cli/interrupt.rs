@@ -1,7 +1,7 @@
-//! Ctrl-C while the daemon carries out a command that it can cancel until it commits.
+//! Ctrl-C during a command that the daemon can cancel until it commits.
 //!
-//! The first one cancels the command and waits for what the daemon says of it, because it may come too late. The second
-//! one, or the end of the wait, leaves without that word; the daemon then cancels what has not committed.
+//! The first Ctrl-C cancels the command and waits for the daemon's answer, because the cancellation may come too late.
+//! The second one, or the end of the wait, exits without that answer; the daemon then cancels what has not committed.
 
 use super::error::CliError;
 use super::print::Out;
@@ -15,25 +15,25 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-/// How long the daemon may take to say what became of a command that is cancelled: it ends processes and removes files.
+/// Time for the daemon to answer a cancelled command, because it first ends processes and removes files.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a shell expects of a command that SIGINT ended.
+/// Exit code that shells expect of a command ended by SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// Ctrl-C, from when this is made.
+/// Receiver of Ctrl-C, from its creation on.
 #[derive(Debug)]
 pub(super) struct Interrupts {
     signal: Signal,
-    /// When the first one is not waited for any longer.
+    /// End of the wait for the daemon's answer to the first Ctrl-C.
     deadline: Option<Instant>,
 }
 
-/// An answer.
+/// Answer to a command that can be cancelled.
 #[derive(Debug)]
 pub(super) struct Done<T> {
     pub(super) response: T,
-    /// Whether Ctrl-C came, and too late.
+    /// Whether Ctrl-C came too late to cancel the command.
     pub(super) was_interrupted: bool,
 }
 
@@ -43,7 +43,7 @@ impl Interrupts {
         Ok(Self { signal, deadline: None })
     }
 
-    /// Sends a request and waits for its answer; what a build says meanwhile goes to `tell`.
+    /// Sends a request and waits for its answer; lines of a build's output go to `tell`.
     pub(super) async fn call<R: Call>(
         &mut self,
         client: &Client,
@@ -84,7 +84,7 @@ impl Interrupts {
 }
 
 impl Session {
-    /// As [`Session::call`], for a command that Ctrl-C cancels until it commits.
+    /// Like [`Session::call`], for a command that Ctrl-C cancels until it commits.
     pub(super) async fn call_cancellable<R: Call>(&self, request: &R) -> Result<Done<R::Response>, CliError> {
         Interrupts::listen()?.call(&self.client().await?, request, &self.out, |_| ()).await
     }
@@ -96,7 +96,7 @@ fn interrupted(message: &str) -> CliError {
 
 fn unknown() -> CliError {
     interrupted(
-        "interrupted before the daemon has said what became of the command: it is cancelled if it was not committed, and \
-         `levain deployments` tells",
+        "interrupted before the daemon answered: the command is cancelled unless it was already committed; see \
+         `levain deployments`",
     )
 }

@@ -1,4 +1,4 @@
-//! Invoke: one call of a function, its answer's body to standard output byte by byte.
+//! Invoke: calls a function once and writes the body of its answer to standard output unchanged.
 
 use super::args::{parse_header, parse_query};
 use super::error::CliError;
@@ -34,10 +34,10 @@ pub(super) struct Invoke {
     stream: bool,
 }
 
-/// What a request consists of; `bench` takes the same.
+/// Parts of a request, shared with `bench`.
 #[derive(Debug, Args)]
 pub(super) struct RequestArgs {
-    /// The function's name or id, with an alias, a label or a number after a colon if need be
+    /// The function's name or id, optionally with `:` and an alias, label or number
     #[arg(value_name = "NAME[:QUALIFIER]")]
     name: String,
     /// The body: text, `@file`, or `-` for standard input
@@ -46,7 +46,7 @@ pub(super) struct RequestArgs {
     /// The method [default: POST with a body, else GET]
     #[arg(long, short = 'X')]
     method: Option<String>,
-    /// The path, with or without a query
+    /// The path, optionally with a query
     #[arg(long)]
     path: Option<String>,
     /// A header; may be repeated
@@ -55,7 +55,7 @@ pub(super) struct RequestArgs {
     /// A query parameter; may be repeated
     #[arg(long = "query", value_name = "NAME=VALUE", value_parser = parse_query)]
     query: Vec<(String, String)>,
-    /// Shorten the function's timeout
+    /// Shorten the function's timeout to N milliseconds
     #[arg(long, value_name = "N")]
     timeout_ms: Option<u64>,
 }
@@ -86,7 +86,7 @@ fn is_json(data: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
 }
 
-/// The bytes an argument stands for: `@file`, `-`, or its own text.
+/// Reads the bytes that an argument stands for: `@file`, `-`, or its own text.
 fn read_data(data: &str) -> Result<Bytes, CliError> {
     match data.strip_prefix('@') {
         Some(path) => {
@@ -97,7 +97,7 @@ fn read_data(data: &str) -> Result<Bytes, CliError> {
     }
 }
 
-/// All of standard input.
+/// Reads all of standard input.
 pub(super) fn read_stdin() -> Result<Bytes, CliError> {
     let mut bytes = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut bytes);
@@ -141,7 +141,7 @@ impl Invoke {
     }
 }
 
-/// Prints the body as it is; on a terminal the prompt gets its own line.
+/// Prints the body unchanged; on a terminal, the prompt gets its own line.
 fn print_body(session: &Session, body: &[u8]) -> Result<(), CliError> {
     session.out.bytes(body)?;
     if io::stdout().is_terminal() && !body.is_empty() && !body.ends_with(b"\n") {
@@ -150,7 +150,7 @@ fn print_body(session: &Session, body: &[u8]) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says what the function did wrong, if anything, and the timing where it was asked for.
+/// Reports the function's failure, if any, and the timing if it was requested.
 fn finish(session: &Session, response: &InvokeResponse, include: bool) -> Result<(), CliError> {
     if !session.out.is_json {
         if !response.success {
@@ -179,7 +179,7 @@ fn failure_text(response: &InvokeResponse) -> String {
     let code = response.code.map_or("ERROR", |it| it.as_str());
     let mut message = response.error.clone().unwrap_or_else(|| "the function gave no answer".into());
     let mut details = response.details.clone().unwrap_or_default();
-    // A stack begins with the error's name and message as a rule; nobody needs to read them twice.
+    // A stack usually begins with the error's name and message, which need not be read twice.
     if let Some(facts) = details.as_object_mut() {
         facts.remove("name");
         let stack = facts.get("stack").and_then(|it| it.as_str()).filter(|it| it.starts_with(&message));

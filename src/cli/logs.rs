@@ -1,4 +1,4 @@
-//! What a function logged: one record a line, oldest first, followed on request.
+//! Logs of a function: one record per line, oldest first, followed on request.
 
 use super::error::CliError;
 use super::print::{DIM, RED, YELLOW, styled};
@@ -20,25 +20,25 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Logs {
-    /// The function's name or id; with an alias, label or number after a colon, only that version's lines
+    /// The function's name or id; with `:` and an alias, label or number, only that version's lines
     #[arg(value_name = "NAME[:QUALIFIER]")]
     name: String,
-    /// Print new records as they come, until Ctrl-C
+    /// Print new records as they arrive, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// The least level
+    /// Lowest level to print
     #[arg(long, value_enum)]
     level: Option<Level>,
-    /// Only this invocation
+    /// Only records of this invocation
     #[arg(long, value_name = "ID")]
     execution: Option<String>,
-    /// Not older than this: RFC 3339, or an age such as 15m, 2h or 1d
+    /// Only records since this time: RFC 3339, or an age such as 15m, 2h or 1d
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Not newer than this
+    /// Only records until this time
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     until: Option<String>,
-    /// Records at most, the newest ones [default: 100]
+    /// Number of newest records to print [default: 100]
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u32>,
 }
@@ -99,7 +99,7 @@ fn print(session: &Session, response: &LogsResponse) -> Result<(), CliError> {
     session.out.response(response, |it| it.logs.iter().map(line_text).collect())
 }
 
-/// One record on a line; further lines of its message are indented.
+/// Formats a record as one line; further lines of its message are indented.
 fn line_text(line: &LogLine) -> String {
     let style = match line.level {
         LogLevel::Debug | LogLevel::Info => DIM,

@@ -1,4 +1,4 @@
-//! Manifests: which version each alias sends its calls to, kept as a document and restored from one.
+//! Manifests: documents with the versions that each alias points at, exported and restored.
 
 use super::error::CliError;
 use super::print::{DIM, GREEN, styled, table};
@@ -12,37 +12,37 @@ use std::path::{Path, PathBuf};
 
 const EXPORT_EXAMPLES: &str = "Examples:
   levain manifest export > today.json         all functions
-  levain manifest export hello                one of them
-  levain manifest export --deployment deploy-0199…  what that deployment left";
+  levain manifest export hello                one function
+  levain manifest export --deployment deploy-0199…  the state after that deployment";
 
 const APPLY_EXAMPLES: &str = "Examples:
   levain manifest apply today.json
   levain manifest apply today.json --dry-run  the same as `levain manifest diff today.json`
-  levain manifest apply --deployment deploy-0199…  back to what that deployment left
+  levain manifest apply --deployment deploy-0199…  back to the state after that deployment
 
 Every version must be published here with the same code. All aliases move together, or none does.";
 
 /// `levain manifest`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Manifest {
-    /// Print which version each alias sends its calls to
+    /// Print which versions each alias points at
     #[command(after_help = EXPORT_EXAMPLES)]
     Export {
-        /// The one function it is about [default: all]
+        /// Only this function [default: all]
         name: Option<String>,
-        /// What this deployment left, instead of the present state
+        /// The state after this deployment, instead of the present one
         #[arg(long, value_name = "ID", conflicts_with = "name")]
         deployment: Option<String>,
     },
-    /// Point all aliases of a manifest at its versions, or none
+    /// Point the aliases of a manifest at its versions, all or none
     #[command(after_help = APPLY_EXAMPLES)]
     Apply {
         #[command(flatten)]
         which: Which,
-        /// Say what would change, change nothing
+        /// Show what would change, without changing it
         #[arg(long)]
         dry_run: bool,
-        /// Why, for the audit trail [default: `manifest of` its time]
+        /// Reason for the audit trail [default: `manifest of` and its time]
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -54,13 +54,13 @@ pub(super) enum Manifest {
     },
 }
 
-/// Which manifest.
+/// Source of a manifest: a file or a deployment.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Which {
     /// A file, or `-` for standard input
     file: Option<PathBuf>,
-    /// The manifest that this deployment left
+    /// The manifest of the state after this deployment
     #[arg(long, value_name = "ID")]
     deployment: Option<String>,
 }
@@ -93,7 +93,7 @@ impl Which {
             false => std::fs::read(&file).map_err(|source| CliError::Input { path: file.clone(), source })?,
         };
         serde_json::from_slice(&bytes)
-            .map_err(|error| CliError::usage(format!("{} is no manifest: {error}", file.display())))
+            .map_err(|error| CliError::usage(format!("{} is not a manifest: {error}", file.display())))
     }
 }
 
@@ -108,7 +108,8 @@ fn applied_text(response: &ApplyManifestResponse) -> String {
         shown.push('\n');
     }
     for other in others {
-        let line = format!("{}:{} points at {} and is not named: it stays", other.function, other.alias, other.version);
+        let (function, alias, version) = (&other.function, &other.alias, &other.version);
+        let line = format!("{function}:{alias} stays at {version}: the manifest does not name it");
         shown.push_str(&styled(DIM, &line));
         shown.push('\n');
     }
@@ -117,7 +118,7 @@ fn applied_text(response: &ApplyManifestResponse) -> String {
         (count, true) => format!("{} would change, nothing was done", text::count(count, "alias", "aliases")),
         (count, false) => format!("{} changed", text::count(count, "alias", "aliases")),
     };
-    let unchanged = if *unchanged > 0 { format!(", {unchanged} as the manifest says already") } else { String::new() };
+    let unchanged = if *unchanged > 0 { format!(", {unchanged} already as in the manifest") } else { String::new() };
     shown.push_str(&format!("{} {done}{unchanged}", styled(GREEN, "ok")));
     shown
 }
@@ -143,8 +144,8 @@ mod tests {
             others: vec![ManifestOther { function: "hello".into(), alias: "DEV".into(), version: "v3".into() }],
         };
         let expected = "FUNCTION  ALIAS  FROM  TO\nhello     LIVE   v2    v1 90 %, v2 10 %\n\n\
-                        hello:DEV points at v3 and is not named: it stays\n\
-                        ok 1 alias would change, nothing was done, 1 as the manifest says already";
+                        hello:DEV stays at v3: the manifest does not name it\n\
+                        ok 1 alias would change, nothing was done, 1 already as in the manifest";
         assert_eq!(plain(&applied_text(&response)), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Counts and durations of a function, a row for each version.
+//! Counts and durations of a function, one row per version.
 
 use super::error::CliError;
 use super::print::{RED, styled, table};
@@ -15,7 +15,7 @@ use clap::builder::PossibleValuesParser;
 pub(super) struct Metrics {
     /// The function's name or id
     name: String,
-    /// How far back [default: 1h]
+    /// Time span to look back over [default: 1h]
     #[arg(long, value_parser = PossibleValuesParser::new(["1m", "5m", "15m", "1h", "6h", "24h", "7d", "all"]))]
     period: Option<String>,
 }

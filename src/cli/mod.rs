@@ -1,8 +1,8 @@
-//! The command line: one file per noun, each with its arguments, its calls and how it prints the answers.
+//! The command line: one file per noun, with its arguments, its requests and the output of its answers.
 //!
-//! [`args`] has the command tree and the parsers of single values, `print` what goes to the terminal, `session` the
-//! connection to the daemon. A command returns [`CliError`] or nothing; this file turns that into an exit code, which is
-//! the error code's ([`crate::error::ErrorCode::exit_code`]), 2 for wrong usage or 10 when no daemon answers.
+//! [`args`] has the command tree and the parsers of single values, `print` the output to the terminal, `session` the
+//! connection to the daemon. A command returns [`CliError`] or nothing; this file turns that into an exit code: the
+//! error code's own ([`crate::error::ErrorCode::exit_code`]), 2 for wrong usage, or 10 when no daemon answers.
 
 mod aliases;
 mod approvals;
@@ -48,7 +48,7 @@ use session::Session;
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
 
-/// Parses the arguments of this process, runs the command and gives the exit code.
+/// Parses the arguments of this process, runs the command and returns the exit code.
 #[must_use]
 pub fn run() -> ExitCode {
     // clap ends the process itself for `--help`, `--version` and wrong usage.
@@ -73,14 +73,14 @@ fn run_command(command: Command, session: &mut Session) -> Result<(), CliError> 
             let is_threaded = matches!(command, Command::Serve(_) | Command::Demo(_) | Command::Bench(_));
             let runtime = tokio_runtime(is_threaded)?;
             let result = runtime.block_on(run_async(command, session));
-            // A read of the terminal cannot be cancelled; nothing else is left that should hold up the exit.
+            // A read of the terminal cannot be cancelled, and nothing else should delay the exit.
             runtime.shutdown_background();
             result
         }
     }
 }
 
-/// One call starts faster on one thread; the daemon and the load generator use all processors.
+/// A single request starts faster on one thread; the daemon and the load generator use all processors.
 fn tokio_runtime(is_threaded: bool) -> Result<Runtime, CliError> {
     let mut builder = if is_threaded { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     builder.enable_all().build().map_err(CliError::System)

@@ -1,5 +1,5 @@
-//! The sentence that says what a deploy, a rollback, a promotion, a move of an alias, a change of its shares or a decision
-//! did, or would do.
+//! Sentence about the outcome, or the expected outcome, of a deployment, a rollback, a promotion, a moved alias,
+//! changed shares or a decision.
 
 use super::error::CliError;
 use super::interrupt::Done;
@@ -9,7 +9,7 @@ use super::text;
 use crate::model::{AliasName, Timestamp};
 use crate::protocol::message::DeployResponse;
 
-/// Prints it.
+/// Prints the outcome.
 pub(super) fn show(out: &Out, name: &str, done: &Done<DeployResponse>) -> Result<(), CliError> {
     out.response(&done.response, |it| text(name, it, done.was_interrupted))
 }
@@ -32,14 +32,16 @@ fn text(name: &str, response: &DeployResponse, was_interrupted: bool) -> String 
         text.push_str(&format!("   {url}\n"));
     }
     if let Some(at) = response.expires_at {
-        text.push_str(&format!("   it goes in {}\n", left_text(Some(at), Timestamp::now())));
+        text.push_str(&format!("   it expires in {}\n", left_text(Some(at), Timestamp::now())));
     }
     if status == "pending_approval" {
         text.push_str(&format!("   levain approve {}\n", response.deployment_id));
     }
     if response.reused {
         let version = &response.version;
-        text.push_str(&format!("   the code is that of {version}, which keeps its description, tags and commit\n"));
+        text.push_str(&format!(
+            "   the code is already published as {version}, which keeps its description, tags and commit\n"
+        ));
     }
     text + &styled(DIM, &format!("   version {number}, {} {digest}, took {took}", text::size(*size)))
 }
@@ -47,7 +49,7 @@ fn text(name: &str, response: &DeployResponse, was_interrupted: bool) -> String 
 fn sentence(response: &DeployResponse) -> String {
     let DeployResponse { alias, version, status, weight, .. } = response;
     match (status.as_str(), weight) {
-        ("checked", _) => format!("{version} passes all checks; nothing was kept or moved, and this would happen:"),
+        ("checked", _) => format!("{version} passes all checks; nothing was kept or moved. This would happen:"),
         ("built", _) => format!("{version} is published; {alias} stays where it is"),
         ("pending_approval", _) => {
             let environment = &response.environment;
@@ -63,7 +65,7 @@ fn points(alias: &str, version: &str) -> String {
     if alias == AliasName::LIVE { format!("{version} is live") } else { format!("{alias} points at {version}") }
 }
 
-/// What was there before, where that is something else.
+/// The previous state, if it differs.
 fn before(response: &DeployResponse) -> String {
     let previous = response.previous_version.as_ref().filter(|it| **it != response.version);
     match (previous, response.previous_weight) {
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn code_that_is_there_already_is_told() {
         let told = told(&DeployResponse { published: false, reused: true, ..response() });
-        assert!(told.contains("the code is that of v2, which keeps its description"), "{told}");
+        assert!(told.contains("the code is already published as v2, which keeps its description"), "{told}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Puts code into a request itself, where the daemon cannot read it or is not to: a folder becomes a tar.gz of what is
-//! part of its bundle, or of what that is built from, by the rules that the daemon has ([`crate::deploy::list_needed`]).
+//! Puts code into a request if the daemon cannot, or should not, read it. A folder becomes a tar.gz of the files of its
+//! bundle, or of the sources of a build, by the daemon's own rules ([`crate::deploy::list_needed`]).
 
 use super::error::CliError;
 use super::print::Out;
@@ -13,19 +13,19 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The folder all files are packed in. The daemon takes it off again, and so never a folder of the bundle's own.
+/// Folder around all packed files. The daemon strips it, and so never strips a folder of the bundle itself.
 const WRAPPER: &str = "levain-bundle";
 
-/// Bytes of an upload: more than any daemon takes (`limits.frame_bytes_max`).
+/// Maximum bytes of an upload: more than any daemon accepts (`limits.frame_bytes_max`).
 const BYTES_MAX: usize = 1 << 30;
 
-/// Files of an upload: more than any daemon takes (`limits.bundle_files_max`).
+/// Maximum files of an upload: more than any daemon accepts (`limits.bundle_files_max`).
 const FILES_MAX: usize = 100_000;
 
-/// Files after which the terminal is told how far it is.
+/// Files between updates of the progress line.
 const FILES_PER_STEP: usize = 50;
 
-/// Reads what is at a path into the request, in place of the path.
+/// Reads the file or folder at a path into the request, in place of the path.
 pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result<(), CliError> {
     request.bundle_path = None;
     let at_path = |source| CliError::Input { path: path.to_owned(), source };
@@ -42,7 +42,7 @@ pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result
             request.bundle = Some(Body(bytes));
             request.entry = Some(name);
         }
-        // Whether it is one that is unpacked is the daemon's to say.
+        // The daemon decides whether it unpacks this format.
         (None, false) if Format::of(&Input::Bytes(bytes.clone())).map_err(at_path)?.is_none() => {
             return Err(SourceError::Extension(path.display().to_string()).into());
         }
@@ -51,13 +51,13 @@ pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result
     Ok(())
 }
 
-/// Puts bytes without a name into the request: an archive, or code.
+/// Puts bytes without a file name into the request: an archive, or code.
 pub(super) fn put_bytes(request: &mut DeployRequest, bytes: Bytes) {
     let place = if is_archive(&bytes) { &mut request.archive } else { &mut request.bundle };
     *place = Some(Body(bytes));
 }
 
-/// Whether bytes are an archive, and not text that begins as those of a format that is not unpacked.
+/// Whether bytes are an archive, and not text that begins like a format that is not unpacked.
 fn is_archive(bytes: &Bytes) -> bool {
     matches!(Format::of(&Input::Bytes(bytes.clone())), Ok(Some(Format::Tar | Format::Gzip | Format::Zip)))
 }
@@ -66,7 +66,7 @@ fn tell_size(bytes: usize, out: &Out) {
     out.progress(&format!("sending {}, then checking and loading the bundle …", text::size(bytes as u64)));
 }
 
-/// A folder as a tar.gz. The same files give the same bytes.
+/// Packs a folder as a tar.gz. Equal files give equal bytes.
 fn pack(folder: &Path, wanted: &Wanted, out: &Out) -> Result<Vec<u8>, CliError> {
     let mut files = deploy::list_needed(folder, wanted, FILES_MAX)?;
     files.sort();
@@ -80,7 +80,7 @@ fn pack(folder: &Path, wanted: &Wanted, out: &Out) -> Result<Vec<u8>, CliError> 
             return Err(at_path(io::Error::other("it is not a regular file; links are not followed")));
         }
         if read + metadata.len() > BYTES_MAX as u64 {
-            let message = format!("{} holds more than {BYTES_MAX} bytes, which no daemon takes", folder.display());
+            let message = format!("{} holds more than {BYTES_MAX} bytes, which no daemon accepts", folder.display());
             return Err(CliError::usage(message));
         }
         let content = fs::read(path).map_err(at_path)?;

@@ -1,4 +1,4 @@
-//! Policies: by what an alias goes back by itself.
+//! Policies: limits that roll an alias back automatically.
 
 use super::error::CliError;
 use super::print::{GREEN, YELLOW, facts, styled};
@@ -11,12 +11,12 @@ use clap::{Args, Subcommand};
 /// `levain policy`.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Have an alias go back by itself when its calls fail, are slow, or crash workers
+    /// Roll an alias back automatically on errors, latency or crashes
     Set(Set),
-    /// Show an alias's policy, how its calls do, and what was found last
+    /// Show an alias's policy, its recent calls and its last verdict
     #[command(after_help = "Example:\n  levain policy show hello")]
     Show(Which),
-    /// Take an alias's policy away
+    /// Remove an alias's policy
     #[command(after_help = "Example:\n  levain policy remove hello --alias STAGING")]
     Remove(Which),
 }
@@ -24,10 +24,10 @@ pub(super) enum PolicyCommand {
 const EXAMPLES: &str = "Examples:
   levain policy set hello --error-rate 5                          5 % of the calls may fail
   levain policy set hello --error-rate 1 --p99 200ms --crashes 3 --window 60s --min-requests 50
-  levain policy set hello --alias canary --error-rate 0.5 --warn  only say so
+  levain policy set hello --alias canary --error-rate 0.5 --warn  only warn
 
-While the alias is split, its second version is judged and loses its share; else the alias goes back to the version it
-pointed at before. The policy stays with the alias when that moves.";
+While the alias is split, its second version is judged and loses its share. Otherwise the alias goes back to the \
+version it pointed at before. The policy stays with the alias when the alias moves.";
 
 /// An alias of a function.
 #[derive(Debug, Args)]
@@ -45,25 +45,25 @@ pub(super) struct Which {
 pub(super) struct Set {
     #[command(flatten)]
     which: Which,
-    /// The share of the calls that may fail: errors, timeouts, crashes, and answers with a status of 500 and above
+    /// Highest share of failed calls: errors, timeouts, crashes, and answers with a status of 500 or above
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     error_rate: Option<f64>,
-    /// What 99 % of the calls must not be slower than, such as 200ms or 2s
+    /// Latency limit for 99 % of calls, such as 200ms or 2s
     #[arg(long, value_name = "TIME", value_parser = parse_milliseconds)]
     p99: Option<u32>,
-    /// Calls that may end with a dead worker
+    /// Highest number of calls that end with a dead worker
     #[arg(long, value_name = "N")]
     crashes: Option<u32>,
-    /// How far back calls count [default: 60s]
+    /// Time span in which calls are counted [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = parse_whole_seconds)]
     window: Option<u32>,
-    /// Calls before anything is judged [default: 50]
+    /// Calls needed before the version is judged [default: 50]
     #[arg(long, value_name = "N")]
     min_requests: Option<u32>,
-    /// Only warn, and move nothing
+    /// Only warn, without moving the alias
     #[arg(long)]
     warn: bool,
-    /// How long after going back the version has rest; also the pause between two warnings [default: 5m]
+    /// Time after a rollback in which the version is not judged; also the time between two warnings [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = parse_whole_seconds)]
     cooldown: Option<u32>,
 }
@@ -116,7 +116,7 @@ impl Set {
             cooldown_seconds: self.cooldown.unwrap_or(default.cooldown_seconds),
         };
         if limits.error_rate_max.is_none() && limits.p99_ms_max.is_none() && limits.crashes_max.is_none() {
-            return Err(CliError::usage("a policy limits something: give --error-rate, --p99 or --crashes"));
+            return Err(CliError::usage("a policy needs a limit: give --error-rate, --p99 or --crashes"));
         }
         limits.try_into().map_err(|error: crate::model::policy::PolicyError| CliError::usage(error.to_string()))
     }
@@ -127,11 +127,11 @@ fn policy_text(name: &str, response: &PolicyResponse, now: Timestamp) -> String 
     let last = response.last_verdict.as_ref().map(|it| verdict_text(it, now)).unwrap_or_default();
     let Some(policy) = &response.policy else {
         let last = if last.is_empty() { last } else { format!("\n{last}") };
-        return format!("{name} {alias} has no policy: it moves only when somebody moves it{last}");
+        return format!("{name} {alias} has no policy: it is never rolled back automatically{last}");
     };
     let seconds = |it: u32| text::duration_ms(f64::from(it) * 1e3);
     let action = match policy.action {
-        PolicyAction::Rollback => styled(GREEN, "goes back"),
+        PolicyAction::Rollback => styled(GREEN, "rolls back"),
         PolicyAction::Warn => styled(YELLOW, "warns"),
     };
     let found = format!(
@@ -144,7 +144,7 @@ fn policy_text(name: &str, response: &PolicyResponse, now: Timestamp) -> String 
     let window = format!("{}, at least {} calls", seconds(policy.window_seconds), policy.min_requests);
     let rest = response.rests_until.map(|until| {
         let left = until.as_millis().saturating_sub(now.as_millis()).max(0);
-        format!("not judged for {}: the alias has just gone back to it", text::duration_ms(left as f64))
+        format!("not judged for {}: the alias was just rolled back to it", text::duration_ms(left as f64))
     });
     let facts = facts([
         ("limits", policy.maxima()),
@@ -155,7 +155,7 @@ fn policy_text(name: &str, response: &PolicyResponse, now: Timestamp) -> String 
         ("rest", rest.unwrap_or_default()),
         ("last", last),
     ]);
-    format!("{name} {alias} {action} by itself\n{facts}")
+    format!("{name} {alias} {action} automatically\n{facts}")
 }
 
 fn verdict_text(verdict: &PolicyVerdict, now: Timestamp) -> String {
@@ -202,13 +202,13 @@ mod tests {
             }),
         };
         let text = plain(&policy_text("hello", &response, Timestamp::from_millis(60_000)));
-        let expected = "hello LIVE goes back by itself\n\
+        let expected = "hello LIVE rolls back automatically\n\
                         limits    errors at most 5 %, p99 at most 200 ms\n\
                         window    1m 00s, at least 50 calls\n\
                         cooldown  5m 00s\n\
                         judged    v1\n\
                         now       12 calls, 1 errors, 0 crashes, 2 over 200 ms\n\
-                        rest      not judged for 2m 00s: the alias has just gone back to it\n\
+                        rest      not judged for 2m 00s: the alias was just rolled back to it\n\
                         last      v2 → v1 1m ago: error rate 34.0 %\n";
         assert_eq!(text, expected);
         let none = PolicyResponse { policy: None, rests_until: None, last_verdict: None, ..response };

@@ -1,4 +1,4 @@
-//! Previews: versions that somebody tries out at an address of their own.
+//! Previews: versions to try at their own address.
 
 use super::error::CliError;
 use super::functions::confirm;
@@ -12,47 +12,47 @@ use crate::protocol::message::{
 };
 use clap::Subcommand;
 
-/// `levain preview`. One is made by `levain deploy --preview`.
+/// `levain preview`. `levain deploy --preview` creates one.
 #[derive(Debug, Subcommand)]
 pub(super) enum Preview {
     /// List the previews
     #[command(
         visible_alias = "ls",
         after_help = "Examples:\n  levain preview list\n  \
-        levain preview list --function hello\n\nOne is made with `levain deploy hello ./hello.ts --preview 42`."
+        levain preview list --function hello\n\nCreate one with `levain deploy hello ./hello.ts --preview 42`."
     )]
     List {
-        /// Only those of this function
+        /// Only previews of this function
         #[arg(long, value_name = "NAME")]
         function: Option<String>,
     },
-    /// Delete a preview, of every function that has it or of one
+    /// Delete a preview, of all functions that have it or of one
     #[command(after_help = "Examples:\n  levain preview delete 42 --yes\n  \
         levain preview delete 42 --function hello --yes\n\n\
-        Its version stays until `levain cleanup` or `levain versions delete`.")]
+        Its version stays until `levain cleanup` or `levain versions delete` removes it.")]
     Delete {
         /// The preview, without `preview-`
         name: String,
-        /// Only that of this function
+        /// Only the preview of this function
         #[arg(long, value_name = "NAME")]
         function: Option<String>,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long, short)]
         yes: bool,
     },
-    /// Delete previews that have expired, and those that were not deployed for long
+    /// Delete expired previews, and those not deployed for some time
     #[command(
         after_help = "Examples:\n  levain preview cleanup --dry-run\n  levain preview cleanup --older-than 3d\n\n\
-        The daemon deletes what has expired by itself."
+        The daemon deletes expired previews automatically."
     )]
     Cleanup {
-        /// Only those of this function
+        /// Only previews of this function
         #[arg(long, value_name = "NAME")]
         function: Option<String>,
-        /// Also those that were not deployed for so long, such as 12h or 3d
+        /// Also previews not deployed for this long, such as 12h or 3d
         #[arg(long, value_name = "AGE")]
         older_than: Option<String>,
-        /// Delete nothing, and print what would go
+        /// Show what would be deleted, without deleting it
         #[arg(long)]
         dry_run: bool,
     },
@@ -83,7 +83,7 @@ impl Preview {
     }
 }
 
-/// When a preview goes by itself, from now.
+/// Time until a preview expires.
 pub(super) fn left_text(expires_at: Option<Timestamp>, now: Timestamp) -> String {
     let left = expires_at.map(|at| at.as_millis().saturating_sub(now.as_millis()).max(0));
     left.map_or_else(|| "never".into(), |left| text::duration_ms(left as f64))
@@ -91,7 +91,7 @@ pub(super) fn left_text(expires_at: Option<Timestamp>, now: Timestamp) -> String
 
 fn list_text(response: &PreviewsResponse, now: Timestamp) -> String {
     if response.previews.is_empty() {
-        return "no previews: `levain deploy NAME PATH --preview PREVIEW` makes one".into();
+        return "no previews: `levain deploy NAME PATH --preview PREVIEW` creates one".into();
     }
     let rows = response.previews.iter().map(|it| {
         [

@@ -1,10 +1,10 @@
-//! What goes to standard output and standard error: text and tables for people, JSON lines for programs.
+//! Standard output and standard error: text and tables for people, JSON lines for programs.
 //!
-//! Colours are written always and taken off again where the stream is no terminal (anstream). Every write can fail with
+//! Colours are always written, and removed again where the stream is no terminal (anstream). Every write can fail with
 //! a closed pipe, which ends the command quietly instead of with a panic, so nothing here uses `println!`.
 //!
-//! Names, messages and output of functions may have any characters. Whoever makes a text of them writes out those that
-//! would steer a terminal ([`text::harmless`]); [`Out`] does the same once more with all that it prints, but for styles.
+//! Names, messages and output of functions may have any characters. Code that formats them escapes those that would
+//! steer a terminal ([`text::harmless`]); [`Out`] does so once more for all that it prints, except for styles.
 
 use super::error::CliError;
 use super::text;
@@ -16,28 +16,28 @@ use std::io::{self, IsTerminal, Write};
 
 /// Heads of tables, names of facts.
 pub(super) const BOLD: Style = Style::new().bold();
-/// What is less important.
+/// Less important text.
 pub(super) const DIM: Style = Style::new().dimmed();
 /// Failures.
 pub(super) const RED: Style = AnsiColor::Red.on_default().bold();
-/// Lines that are gone.
+/// Removed lines.
 pub(super) const RED_TEXT: Style = AnsiColor::Red.on_default();
-/// Places.
+/// Positions in a file.
 pub(super) const CYAN: Style = AnsiColor::Cyan.on_default();
-/// What looks wrong.
+/// Warnings.
 pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
-/// What went well.
+/// Success.
 pub(super) const GREEN: Style = AnsiColor::Green.on_default();
 
-/// `text` in a style.
+/// Returns `text` in a style.
 pub(super) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The command's output.
+/// Output of the command.
 #[derive(Debug)]
 pub(super) struct Out {
-    /// Whether a program reads it.
+    /// Whether a program reads the output, as JSON.
     pub(super) is_json: bool,
 }
 
@@ -67,13 +67,13 @@ impl Out {
         stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(CliError::Output)
     }
 
-    /// Says something beside the output. A closed standard error is nobody's loss.
+    /// Writes a note to standard error. A closed standard error is ignored.
     pub(super) fn note(&self, text: &str) {
         let mut stderr = anstream::stderr().lock();
         let _ = writeln!(stderr, "{}", text::printable(text));
     }
 
-    /// Replaces the last line of a terminal, for progress; nothing where there is none.
+    /// Replaces the last line of a terminal, for progress. Without a terminal, nothing is written.
     pub(super) fn progress(&self, text: &str) {
         if self.shows_progress() {
             let mut stderr = anstream::stderr().lock();
@@ -87,7 +87,7 @@ impl Out {
         !self.is_json && io::stderr().is_terminal()
     }
 
-    /// Leaves a line of progress on a terminal; nothing where there is none.
+    /// Leaves a line of progress on a terminal. Without a terminal, nothing is written.
     pub(super) fn progress_line(&self, text: &str) {
         if self.shows_progress() {
             let mut stderr = anstream::stderr().lock();
@@ -95,7 +95,7 @@ impl Out {
         }
     }
 
-    /// Says why the command failed and gives its exit code. A program gets the wire form of the error on standard
+    /// Reports why the command failed and returns its exit code. A program gets the wire form of the error on standard
     /// output.
     pub(super) fn failure(&self, error: &CliError) -> u8 {
         if !error.is_silent() {
@@ -128,7 +128,7 @@ fn failure_text(error: &CliError) -> String {
     text
 }
 
-/// A table without lines; columns whose head begins with `>` are aligned to the right.
+/// Table without lines; columns whose head begins with `>` are aligned to the right.
 pub(super) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(heads.map(|it| it.trim_start_matches('>')));
@@ -149,7 +149,7 @@ pub(super) fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<It
     text
 }
 
-/// Names and values below each other. Empty values are left out.
+/// Names and values, one pair per line. Empty values are left out.
 pub(super) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let facts: Vec<_> = facts.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -159,7 +159,7 @@ pub(super) fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, String)>) -> S
     facts.iter().map(line).collect()
 }
 
-/// `text` without its colours, as a pipe gets it.
+/// Removes the colours from `text`, as for a pipe.
 #[cfg(test)]
 pub(super) fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()

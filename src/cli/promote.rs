@@ -1,4 +1,4 @@
-//! Promote: what runs in one environment runs in another, without a build.
+//! Promote: points an alias of one environment at the version of another, without a build.
 
 use super::error::CliError;
 use super::print::{DIM, GREEN, styled};
@@ -8,15 +8,15 @@ use crate::protocol::message::{PromoteAllRequest, PromoteAllResponse, PromoteReq
 use clap::Args;
 
 const EXAMPLES: &str = "Examples:
-  levain promote hello                          what STAGING points at becomes LIVE
+  levain promote hello                          STAGING's version becomes LIVE
   levain promote hello --from dev --to staging
-  levain promote hello --from canary --to LIVE  aliases do as well, and say where they run
-  levain promote hello --dry-run                what would happen
+  levain promote hello --from canary --to LIVE  aliases instead of environments
+  levain promote hello --dry-run                show what would happen
   levain promote --all                          every function that differs, all or none
 
-The version is the same, with the same code: nothing is built. It loads in the other environment before the alias
-moves, and what was there before is what `levain rollback` goes back to. In a protected environment it waits for
-`levain approve`. (`levain traffic promote` is about one alias: its second version gets all of its calls.)";
+The version and its code stay the same: nothing is built. It is loaded in the target environment before the alias \
+moves, and `levain rollback` goes back to the version that was there before. In a protected environment it waits for \
+`levain approve`. To give all calls of one alias to its second version, use `levain traffic promote`.";
 
 /// `levain promote`.
 #[derive(Debug, Args)]
@@ -31,19 +31,19 @@ pub(super) struct Promote {
     /// The environment whose version is promoted, or an alias
     #[arg(long, value_name = "NAME", default_value = "staging")]
     from: String,
-    /// The environment that gets it, or an alias
+    /// The environment to promote it to, or an alias
     #[arg(long, value_name = "NAME", default_value = "production")]
     to: String,
-    /// The alias to point at it [default: LIVE, STAGING, DEV as the environment, or the only one there]
+    /// The alias to move [default: LIVE, STAGING or DEV by the environment, or its only alias]
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
-    /// The alias to take it from [default: as for --alias]
+    /// The alias to take the version from [default: as for --alias]
     #[arg(long, value_name = "NAME")]
     from_alias: Option<String>,
-    /// Promote every function that differs, all of them or none
+    /// Promote every function that differs, all or none
     #[arg(long, conflicts_with_all = ["name", "alias", "from_alias"])]
     all: bool,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Check everything, move nothing, and print what would happen
@@ -81,5 +81,5 @@ fn all_text(response: &PromoteAllResponse) -> String {
     for it in skipped {
         shown += &format!("   {} left out: {}\n", it.function, text::harmless(&it.reason));
     }
-    shown + &styled(DIM, &format!("   {unchanged} as they should be already"))
+    shown + &styled(DIM, &format!("   {unchanged} already up to date"))
 }

@@ -1,4 +1,4 @@
-//! Rollouts: a version gets more and more of an alias's calls.
+//! Rollouts: a version gets an alias's calls step by step.
 
 use super::error::CliError;
 use super::print::{DIM, GREEN, facts, styled, table};
@@ -11,21 +11,21 @@ use crate::protocol::message::{
 };
 use clap::{Args, Subcommand};
 
-/// Rollouts that are shown where nobody says how many.
+/// Default number of rollouts in a list.
 const ROLLOUTS_DEFAULT: u32 = 100;
 
 /// `levain rollout`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Rollout {
-    /// Give a version more and more of an alias's calls, step by step
+    /// Move an alias's calls to a version step by step
     Start(Start),
-    /// Keep the present share until the rollout is resumed
+    /// Hold the present share until the rollout is resumed
     #[command(after_help = "Example:\n  levain rollout pause hello --reason 'looks odd'")]
     Pause(Control),
-    /// Go on; the present step is held anew
+    /// Resume the rollout; the present step is held again from its start
     #[command(after_help = "Example:\n  levain rollout resume hello")]
     Resume(Control),
-    /// End the rollout: all calls go to the alias's own version
+    /// End the rollout and send all calls to the alias's own version
     #[command(after_help = "Example:\n  levain rollout abort hello --reason 'too slow'")]
     Abort(Control),
     /// List a function's rollouts, newest first
@@ -33,13 +33,13 @@ pub(super) enum Rollout {
     List {
         /// The function's name or id
         name: String,
-        /// Only those of this alias
+        /// Only rollouts of this alias
         #[arg(long, value_name = "NAME")]
         alias: Option<String>,
-        /// Rollouts at most [default: 100]
+        /// Maximum number of rollouts [default: 100]
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
-        /// All there are
+        /// List all rollouts
         #[arg(long, conflicts_with = "limit")]
         all: bool,
     },
@@ -59,8 +59,8 @@ const EXAMPLES: &str = "Examples:
   levain rollout start hello v2 --plan '10% 5m, 50% 5m, 100%'
   levain rollout start hello 3 --plan '1% 1h, 10% 1h, 100%' --alias STAGING --reason 'new parser'
 
-Each step is a share and how long it is held: 30s, 5m, 2h or 1d. If the alias has a policy (levain policy) and the version
-does not keep to it, all calls go back and the rollout ends. Whatever else moves the alias ends it too.";
+Each step is a share and the time it is held: 30s, 5m, 2h or 1d. If the alias has a policy (`levain policy`) and the \
+version violates it, all calls go back and the rollout ends. Any other change of the alias ends it too.";
 
 /// `levain rollout start`.
 #[derive(Debug, Args)]
@@ -70,13 +70,13 @@ pub(super) struct Start {
     name: String,
     /// A label or a number
     version: String,
-    /// Shares that rise to 100%, and how long each is held
+    /// Shares that rise to 100%, with the time each is held
     #[arg(long, value_name = "PLAN", value_parser = parse_plan)]
     plan: Plan,
-    /// The alias whose calls it gets
+    /// The alias whose calls the version gets
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -89,7 +89,7 @@ pub(super) struct Control {
     /// The alias
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
@@ -155,7 +155,7 @@ fn status_text(status: RolloutStatus) -> &'static str {
     }
 }
 
-/// The share that the version has now.
+/// Present share of the version.
 fn share_text(rollout: &RolloutDetails) -> String {
     let share = match rollout.status {
         RolloutStatus::Aborted => return "-".into(),

@@ -22,9 +22,9 @@ pub(super) struct Runtime {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Install the Bun this version is tested with into the data directory
+    /// Install the Bun that this release is tested with into the data directory
     Install,
-    /// Show which Bun runs the workers, and where it was found
+    /// Show the Bun that runs the workers and where it was found
     Show,
 }
 
@@ -53,7 +53,7 @@ impl Runtime {
     }
 }
 
-/// Finds Bun, and installs it when there is none.
+/// Finds Bun, or installs it if there is none.
 pub(super) async fn find_or_install(
     session: &Session,
     configured: Option<&Path>,

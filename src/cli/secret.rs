@@ -1,4 +1,4 @@
-//! Secrets: set, rotated, listed without their values, deleted; their generations, their audit trail, the master key.
+//! Secrets: set, rotated, listed without values and deleted; their generations, audit trail and master key.
 
 use super::env::{For, changed, delete, list_text, read};
 use super::error::CliError;
@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
-/// What a secret is, and where its value comes from: never an argument, which every user of the machine can read.
+/// Name of a secret, and source of its value: never an argument, which every user of the machine can read.
 #[derive(Debug, Args)]
 pub(super) struct Value {
     /// The function's name or id, then the secret's name
@@ -22,10 +22,10 @@ pub(super) struct Value {
     args: Vec<String>,
     #[command(flatten)]
     place: For,
-    /// Take the value from this file, as it is [default: from standard input, without the end of its last line]
+    /// Read the value from this file, unchanged [default: from standard input, without the last line end]
     #[arg(long, value_name = "FILE", conflicts_with = "from_env")]
     from_file: Option<PathBuf>,
-    /// Take the value from this variable of the command's own environment
+    /// Read the value from this environment variable of the command
     #[arg(long, value_name = "VARIABLE")]
     from_env: Option<String>,
 }
@@ -35,26 +35,26 @@ const SET_EXAMPLES: &str = "Examples:
   levain secret set shop API_KEY --environment staging --from-env STAGING_KEY
   pass show shop/key | levain secret set shop API_KEY
 
-The value is no argument, because arguments can be seen by everybody on the machine. Nobody is ever shown it again.";
+The value is never an argument, because every user of the machine can see those. It cannot be shown again.";
 
 /// `levain secret`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Secret {
-    /// Set a secret; its value comes from standard input
+    /// Set a secret to a value from standard input
     #[command(
         after_help = SET_EXAMPLES,
         override_usage = "levain secret set [OPTIONS] <NAME> <KEY>\n       \
         levain secret set [OPTIONS] --all <KEY>"
     )]
     Set(Value),
-    /// Give a secret that is there another value; workers are replaced without a failed call
+    /// Give an existing secret another value; workers are replaced without a failed call
     #[command(
         after_help = "Example:\n  levain secret rotate shop API_KEY < new-key.txt",
         override_usage = "levain secret rotate [OPTIONS] <NAME> <KEY>\n       \
         levain secret rotate [OPTIONS] --all <KEY>"
     )]
     Rotate(Value),
-    /// Make what a secret was in a kept generation its value again, as a new generation
+    /// Restore an earlier value of a secret, as a new generation
     #[command(
         after_help = "Example:\n  levain secret restore shop API_KEY --generation 2",
         override_usage = "levain secret restore [OPTIONS] <NAME> <KEY> --generation <N>\n       \
@@ -66,7 +66,7 @@ pub(super) enum Secret {
         args: Vec<String>,
         #[command(flatten)]
         place: For,
-        /// Which generation
+        /// The generation to restore
         #[arg(long, value_name = "N")]
         generation: u32,
     },
@@ -92,11 +92,11 @@ pub(super) enum Secret {
         args: Vec<String>,
         #[command(flatten)]
         place: For,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long, short)]
         yes: bool,
     },
-    /// List the generations of a secret that are kept
+    /// List the kept generations of a secret
     #[command(
         after_help = "Example:\n  levain secret generations shop API_KEY",
         override_usage = "levain secret generations [OPTIONS] <NAME> <KEY>\n       \
@@ -109,19 +109,19 @@ pub(super) enum Secret {
         #[command(flatten)]
         place: For,
     },
-    /// Show who did what with secrets, the newest first
+    /// Show the audit trail of secrets, newest first
     #[command(after_help = "Examples:\n  levain secret audit\n  levain secret audit shop --limit 20")]
     Audit {
         /// The function's name or id [default: all]
         name: Option<String>,
-        /// Rows at most, 1 to 1000 [default: 100]
+        /// Maximum number of rows, 1 to 1000 [default: 100]
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
     },
     /// Seal all secrets with another master key; nothing stops, and no value changes
     #[command(after_help = "Example:\n  levain secret rotate-master-key\n\n\
-        The key in the data directory is replaced by a new one. Where the configuration names a file, put the new key\n\
-        there first, and keep the old one until this has worked.")]
+        The key in the data directory is replaced by a new one. If the configuration names a file, put the new key \
+        there first, and keep the old one until this has succeeded.")]
     RotateMasterKey,
 }
 
@@ -138,7 +138,7 @@ impl Secret {
             Self::List { args, place } => {
                 let (function_id, rest) = place.split(args)?;
                 if !rest.is_empty() {
-                    return Err(CliError::usage("name one function only"));
+                    return Err(CliError::usage("name only one function"));
                 }
                 let environment = place.environment;
                 let request = ListVariablesRequest { function_id, environment, ..ListVariablesRequest::default() };
@@ -173,9 +173,9 @@ fn one(place: &For, args: Vec<String>) -> Result<(Option<String>, String), CliEr
     match (keys.pop(), keys.is_empty()) {
         (Some(key), true) if !key.contains('=') => Ok((function_id, key)),
         (None, _) => Err(CliError::usage("name a secret")),
-        // Not shown: somebody may have meant the value.
+        // The argument is not shown, because it may be the value.
         _ => Err(CliError::usage(
-            "name one secret and nothing else: its value is no argument, and comes on standard input",
+            "name one secret and nothing else: its value is not an argument, but comes from standard input",
         )),
     }
 }
@@ -213,7 +213,7 @@ fn value(file: Option<PathBuf>, variable: Option<String>, key: &str) -> Result<S
         return read(&file);
     }
     if let Some(variable) = variable {
-        let missing = |_| CliError::usage(format!("the variable {variable} is not set here, or is no text"));
+        let missing = |_| CliError::usage(format!("the variable {variable} is not set, or is not UTF-8 text"));
         return std::env::var(&variable).map(SecretText::from).map_err(missing);
     }
     if io::stdin().is_terminal() {
@@ -224,7 +224,7 @@ fn value(file: Option<PathBuf>, variable: Option<String>, key: &str) -> Result<S
     Ok(line.map_or_else(|| text.clone(), SecretText::from))
 }
 
-/// Asks on the terminal, which does not show what is typed.
+/// Asks for the value on the terminal, without showing it.
 fn ask(key: &str) -> Result<SecretText, CliError> {
     use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
     let failed = |source: io::Error| CliError::Input { path: "the terminal".into(), source };
@@ -299,7 +299,7 @@ mod tests {
         let error = one(&place, vec!["shop".into(), "KEY=hunter22".into()]).expect_err("an argument");
         assert!(error.to_string().contains("standard input") && !error.to_string().contains("hunter"));
         let error = one(&place, vec!["shop".into(), "KEY".into(), "hunter22".into()]).expect_err("an argument");
-        assert!(error.to_string().contains("value is no argument") && !error.to_string().contains("hunter"));
+        assert!(error.to_string().contains("value is not an argument") && !error.to_string().contains("hunter"));
         let (function, key) = one(&place, vec!["shop".into(), "KEY".into()]).expect("a name");
         assert_eq!((function.as_deref(), key.as_str()), (Some("shop"), "KEY"));
     }

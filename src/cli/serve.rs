@@ -1,4 +1,4 @@
-//! Serve: the daemon in this process, until SIGINT or SIGTERM.
+//! Serve: runs the daemon in this process, until SIGINT or SIGTERM.
 
 use super::config;
 use super::error::CliError;
@@ -17,20 +17,19 @@ const EXAMPLES: &str = "Examples:
   levain serve --config /etc/levain/config.toml
   levain serve --data-dir /var/lib/levain --log-level debug
 
-A flag stands for its key in the configuration: --data-dir, --socket, --http and --log-level come before the LEVAIN_*
-variables, which come before the file.";
+--data-dir, --socket, --http and --log-level override the LEVAIN_* variables, which override the configuration file.";
 
 /// `levain serve`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
-    /// Where everything is kept [default: ./data]
+    /// The data directory [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where HTTP is served, or off [default: 127.0.0.1:8080]
+    /// Address of the HTTP server, or off [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS|off")]
     http: Option<String>,
-    /// error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug
+    /// Log level: error, warn, info, debug or trace, or directives such as info,levain::scheduler=debug
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 }
@@ -61,7 +60,7 @@ impl Serve {
     }
 }
 
-/// Why the daemon did not start.
+/// Turns the reason why the daemon did not start into an error with an exit code.
 pub(super) fn failed(error: StartError) -> CliError {
     let code = match &error {
         StartError::Locked { .. }

@@ -1,4 +1,4 @@
-//! What a command works with: its output and the daemon.
+//! Session of a command: its output and its connection to the daemon.
 
 use super::args::Global;
 use super::config;
@@ -9,14 +9,14 @@ use crate::protocol::ipc::Call;
 use crate::protocol::page::{PAGE_MAX, Page, Paged};
 use std::path::PathBuf;
 
-/// The configuration knows it too, for the daemon.
+/// The daemon's configuration reads this variable too.
 const SOCKET_VARIABLE: &str = "LEVAIN_SOCKET";
 
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) out: Out,
     pub(super) config: Option<PathBuf>,
-    /// As an argument names it.
+    /// Path from the argument.
     pub(super) socket: Option<PathBuf>,
 }
 
@@ -25,8 +25,8 @@ impl Session {
         Self { out: Out { is_json: global.json }, config: global.config.clone(), socket: global.socket.clone() }
     }
 
-    /// The daemon's socket: named by an argument or a variable, else as the configuration says. The configuration is
-    /// read only then, so that a file that is wrong does not come between a client and a daemon that runs.
+    /// The daemon's socket: from an argument or a variable, otherwise from the configuration. The configuration is read
+    /// only in the last case, so that a wrong file does not keep a client from a running daemon.
     pub(super) fn socket(&self) -> Result<PathBuf, CliError> {
         let variable = || std::env::var_os(SOCKET_VARIABLE).filter(|it| !it.is_empty()).map(PathBuf::from);
         match self.socket.clone().or_else(variable) {
@@ -35,12 +35,12 @@ impl Session {
         }
     }
 
-    /// A connection to the daemon.
+    /// Connects to the daemon.
     pub(super) async fn client(&self) -> Result<Client, CliError> {
         Ok(Client::connect(self.socket()?).await?)
     }
 
-    /// As many rows of a list as `limit` says, or all, page by page.
+    /// Reads up to `limit` rows of a list, or all, page by page.
     pub(super) async fn list<R: Paged>(&self, request: R, limit: Option<u32>) -> Result<R::Response, CliError> {
         Ok(list(&self.client().await?, request, limit).await?)
     }
@@ -51,7 +51,7 @@ impl Session {
     }
 }
 
-/// As many rows of a list as `limit` says, or all, page by page.
+/// Reads up to `limit` rows of a list, or all, page by page.
 pub(super) async fn list<R: Paged>(
     client: &Client,
     mut request: R,

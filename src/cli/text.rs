@@ -1,4 +1,4 @@
-//! Values as people read them. Pure: the present is an argument.
+//! Values as people read them. The functions are pure: the present time is an argument.
 
 use crate::model::Timestamp;
 use std::borrow::Cow;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 /// Milliseconds with three digits that matter: `421 µs`, `1.42 ms`, `12.3 ms`, `1.20 s`, `2m 05s`, `3h 20m`, `4d 6h`.
 pub(super) fn duration_ms(ms: f64) -> String {
-    // Whole seconds from a minute on; the cast saturates, which is what is wanted for nonsense.
+    // Whole seconds, for a minute and more. The cast saturates, which is right for nonsense.
     let seconds = (ms / 1000.0).round() as u64;
     match ms {
         _ if ms < 0.9995 => format!("{:.0} µs", ms * 1000.0),
@@ -36,7 +36,7 @@ pub(super) fn size(bytes: u64) -> String {
     if unit == "B" || value >= 9.95 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
 }
 
-/// How long ago something was: `now`, `12s ago`, `5m ago`, `3h ago`, `2d ago`.
+/// Age of a moment: `now`, `12s ago`, `5m ago`, `3h ago`, `2d ago`.
 pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.as_millis().saturating_sub(then.as_millis()) / 1000;
     match seconds {
@@ -58,7 +58,7 @@ pub(super) fn count(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// Names one after the other, and how many there are beyond the first ten.
+/// Joins names, and counts those beyond the first ten.
 pub(super) fn names(names: &[String]) -> String {
     const SHOWN_MAX: usize = 10;
     match names.len().saturating_sub(SHOWN_MAX) {
@@ -67,15 +67,16 @@ pub(super) fn names(names: &[String]) -> String {
     }
 }
 
-/// The text, or `-` for none.
+/// Returns the text, or `-` if it is missing or empty.
 pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|it| !it.is_empty()).unwrap_or("-").to_owned()
 }
 
-/// Whether a character is not shown as itself: a control character, or one that changes how the text around it is shown.
+/// Whether a character is not shown as itself: a control character, or one that changes how the text around it is
+/// shown.
 ///
-/// Those of the second kind have no width: they turn the direction of what follows (Unicode Standard Annex 9), end a line,
-/// or hide in a text. The joiners that emoji and some scripts are written with are none of them.
+/// Characters of the second kind have no width: they turn the direction of the text that follows (Unicode Standard
+/// Annex 9), end a line, or hide in a text. The joiners of emoji and some scripts are not among them.
 fn is_hidden(it: char) -> bool {
     it.is_control()
         || matches!(it,
@@ -83,13 +84,14 @@ fn is_hidden(it: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Text of a function with its hidden characters written out, except tabs and line ends: what a function says must not
-/// steer the terminal of whoever reads it, nor look like something else there.
+/// Escapes hidden characters in a function's text, except tabs and line ends: the text must neither steer the reader's
+/// terminal nor look like something else there.
 pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     written_out(text, |_| false)
 }
 
-/// The same of a text that this program has put together, for the last look before it is printed: its styles stay.
+/// Escapes hidden characters in text that this program has composed, as the last step before it is printed; styles
+/// stay.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
     written_out(text, is_style)
 }
@@ -100,7 +102,7 @@ fn is_style(text: &str) -> bool {
     parameters.trim_start_matches(|it: char| it.is_ascii_digit() || it == ';').starts_with('m')
 }
 
-/// `is_kept` looks at a text that begins with a hidden character.
+/// Escapes hidden characters, except those for which `is_kept` accepts the text that begins with them.
 fn written_out(text: &str, is_kept: impl Fn(&str) -> bool) -> Cow<'_, str> {
     let is_harmful = |it: char| is_hidden(it) && !matches!(it, '\n' | '\t');
     if !text.contains(is_harmful) {
@@ -117,7 +119,7 @@ fn written_out(text: &str, is_kept: impl Fn(&str) -> bool) -> Cow<'_, str> {
     Cow::Owned(harmless)
 }
 
-/// JSON whose hidden characters are written as `\uXXXX`, which means the same: JSON has none of them outside its texts.
+/// Writes hidden characters of JSON as `\\uXXXX`, which means the same: JSON has them only in its strings.
 pub(super) fn printable_json(json: String) -> String {
     if !json.contains(is_hidden) {
         return json;
@@ -135,8 +137,8 @@ pub(super) fn printable_json(json: String) -> String {
     printable
 }
 
-/// Facts about a failure: a stack by itself and first, several lines under their name, short ones beside it. Nested
-/// ones are for programs.
+/// Formats the facts about a failure: the stack first and alone, values of several lines under their name, short ones
+/// beside it. Nested values are for programs and left out.
 pub(super) fn details(details: &serde_json::Value) -> String {
     let Some(facts) = details.as_object() else { return details.to_string() };
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! Tokens: who may ask over HTTP, and for what.
+//! Tokens: clients that may use HTTP, and their scopes.
 
 use super::error::CliError;
 use super::functions::confirm;
@@ -16,35 +16,35 @@ use clap::{Args, Subcommand, ValueEnum};
 /// `levain token`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
-    /// Make a token; its secret is shown this once
+    /// Create a token; its secret is shown only once
     Create(Create),
-    /// List the tokens that are valid
+    /// List the valid tokens
     #[command(
         visible_alias = "ls",
         after_help = "Examples:\n  levain token list\n  \
                                                   levain token list --all     also expired and revoked ones"
     )]
     List {
-        /// Also those that have expired or are revoked
+        /// Include expired and revoked tokens
         #[arg(long)]
         all: bool,
-        /// Tokens at most [default: all]
+        /// Maximum number of tokens [default: all]
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
-        /// Tokens to skip
+        /// Number of tokens to skip
         #[arg(long, value_name = "N")]
         offset: Option<u32>,
     },
-    /// End a token at once and for good
+    /// Revoke a token at once and for good
     #[command(
         visible_alias = "delete",
         after_help = "Examples:\n  levain token revoke ci --yes\n  levain token revoke token-0199aabb"
     )]
     Revoke {
-        /// Its name, its id, or as much of its id's beginning as tells it from the others
+        /// The token's name, its id, or a unique beginning of its id
         #[arg(value_name = "TOKEN")]
         token: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long, short)]
         yes: bool,
     },
@@ -56,23 +56,23 @@ const EXAMPLES: &str = "Examples:
   levain token create tests --scope deploy --scope invoke
   levain --json token create ci --scope deploy | jq -r .token > ci.token
 
-Then: curl -H \"Authorization: Bearer $TOKEN\" …
+Use it with curl -H \"Authorization: Bearer $TOKEN\" …
 
-deploy includes read, and admin everything. The socket that this command uses needs no token.";
+The scope deploy includes read, and admin includes all others. The socket that this command uses needs no token.";
 
 /// `levain token create`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Create {
-    /// Who will use it, for the audit trail: letters, digits, `_` and `-`
+    /// The token's name for the audit trail: letters, digits, `_` and `-`
     name: String,
-    /// What it may be used for; may be repeated
+    /// A scope of the token; may be repeated
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_delimiter = ',')]
     scopes: Vec<Scope>,
-    /// The one function that it is for, by name or id [default: all]
+    /// Limit the token to one function, by name or id [default: all]
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// How long it is valid, such as 12h or 30d, or until when [default: until it is revoked]
+    /// Expiry, as a time span such as 12h or 30d, or as a time [default: never]
     #[arg(long, value_name = "WHEN", value_parser = parse_expiry)]
     expires: Option<Expiry>,
 }
@@ -88,7 +88,7 @@ impl ValueEnum for Scope {
     }
 }
 
-/// When a token ends.
+/// Expiry of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expiry {
     After(String),
@@ -115,7 +115,7 @@ impl Token {
                 session.out.response(&response, |it| list_text(it, Timestamp::now()))
             }
             Self::Revoke { token, yes } => {
-                if !yes && !confirm(&format!("Revoke {token}? Who uses it is refused at once."))? {
+                if !yes && !confirm(&format!("Revoke {token}? Its users are refused at once."))? {
                     return Err(CliError::usage("nothing revoked"));
                 }
                 let response = session.call(&RevokeTokenRequest { token_id: token }).await?;
@@ -143,7 +143,7 @@ fn scopes_text(token: &TokenInfo) -> String {
     token.scopes.iter().map(|it| it.name()).collect::<Vec<_>>().join(",")
 }
 
-/// The function that a token is for; by its id where that is deleted.
+/// Function that a token is limited to; its id if the function is deleted.
 fn function_text(token: &TokenInfo) -> String {
     token.function.as_ref().or(token.function_id.as_ref()).cloned().unwrap_or_else(|| "all".into())
 }
@@ -164,7 +164,7 @@ fn created_text(response: &CreateTokenResponse) -> String {
 
 fn list_text(response: &ListTokensResponse, now: Timestamp) -> String {
     if response.total == 0 {
-        return "no tokens: make one with `levain token create`".into();
+        return "no tokens: create one with `levain token create`".into();
     }
     let rows = response.tokens.iter().map(|it| {
         let status = match (it.status, it.expires_at) {

@@ -1,4 +1,4 @@
-//! How an alias divides its calls between two versions.
+//! Traffic: the shares of an alias's two versions.
 
 use super::error::CliError;
 use super::print::{DIM, styled, table};
@@ -19,7 +19,7 @@ use serde::Serialize;
 pub(super) enum Traffic {
     /// Give a version a share of an alias's calls
     Set(Set),
-    /// Show the shares of an alias's versions, and how their calls went lately
+    /// Show the shares of an alias's versions and how their recent calls went
     #[command(after_help = "Example:\n  levain traffic show hello")]
     Show(Which),
     /// Give all calls back to the version that the alias points at
@@ -27,17 +27,17 @@ pub(super) enum Traffic {
     Clear {
         #[command(flatten)]
         which: Which,
-        /// Why, for the audit trail
+        /// Reason for the audit trail
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Point the alias at its second version, which gets all calls
+    /// Point the alias at its second version, which then gets all calls
     #[command(after_help = "Example:\n  levain traffic promote hello\n\n\
-        Between environments it is `levain promote`.")]
+        To promote between environments, use `levain promote`.")]
     Promote {
         #[command(flatten)]
         which: Which,
-        /// Why, for the audit trail
+        /// Reason for the audit trail
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
@@ -54,10 +54,10 @@ pub(super) struct Which {
 }
 
 const EXAMPLES: &str = "Examples:
-  levain traffic set hello v2 10                        one call in ten goes to v2
-  levain traffic set hello v2 50 --sticky cookie:session  and each session stays with its version
-  levain traffic set hello v2 0                         v2 answers who asks for it: X-Levain-Version: v2
-  levain traffic set hello v2 100                       all calls, and `levain traffic clear hello` takes them back";
+  levain traffic set hello v2 10                          one call in ten goes to v2
+  levain traffic set hello v2 50 --sticky cookie:session  each session stays with its version
+  levain traffic set hello v2 0                           v2 only on request: X-Levain-Version: v2
+  levain traffic set hello v2 100                         all calls, until `levain traffic clear`";
 
 /// `levain traffic set`.
 #[derive(Debug, Args)]
@@ -67,22 +67,21 @@ pub(super) struct Set {
     name: String,
     /// A label or a number
     version: String,
-    /// Its share in percent; the other version has the rest
+    /// Share in percent; the other version gets the rest
     #[arg(value_name = "PERCENT", value_parser = parse_percent)]
     weight: u32,
     /// The alias
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
-    /// What tells callers apart, so that each stays with one version: header:NAME, cookie:NAME or none
-    /// [default: as before]
+    /// Keep each caller on one version, told apart by header:NAME or cookie:NAME, or none [default: unchanged]
     #[arg(long, value_name = "WHAT")]
     sticky: Option<String>,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
-/// A share, with or without its sign.
+/// Parses a share, with or without its sign.
 pub(super) fn parse_percent(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end();
     number.parse().ok().filter(|it| *it <= 100).ok_or_else(|| "a share is a whole number from 0 to 100".into())
@@ -144,10 +143,10 @@ impl Set {
     }
 }
 
-/// How far back `levain traffic show` looks.
+/// Time span that `levain traffic show` covers.
 const PERIOD: &str = "5m";
 
-/// What `levain traffic show` prints as JSON.
+/// JSON output of `levain traffic show`.
 #[derive(Debug, Serialize)]
 struct Shown {
     alias: AliasDetails,
@@ -161,7 +160,7 @@ impl Which {
         let found = aliases.into_iter().find(|it| it.name == self.alias);
         let missing = || {
             let message =
-                format!("`{}` has no alias `{}`; `levain alias list` shows those there are", self.name, self.alias);
+                format!("`{}` has no alias `{}`; `levain alias list` lists its aliases", self.name, self.alias);
             ClientError::Refused(Error::new(ErrorCode::AliasNotFound, message))
         };
         Ok(found.ok_or_else(missing)?)

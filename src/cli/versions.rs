@@ -15,7 +15,7 @@ use crate::protocol::message::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-/// Deployments that are shown where nobody says how many.
+/// Default number of deployments in a list.
 const DEPLOYMENTS_DEFAULT: u32 = 100;
 
 /// `levain versions`.
@@ -23,13 +23,13 @@ const DEPLOYMENTS_DEFAULT: u32 = 100;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  levain versions              of all functions\n  levain versions hello\n  \
-                  levain versions show hello 3\n  levain versions log hello 3  what its build said\n  \
+                  levain versions show hello 3\n  levain versions log hello 3  its build log\n  \
                   levain versions delete hello v1\n  levain versions delete hello 3"
 )]
 pub(super) struct Versions {
     /// The function's name or id [default: all functions]
     name: Option<String>,
-    /// Versions at most [default: all]
+    /// Maximum number of versions [default: all]
     #[arg(long, value_name = "N", requires = "name")]
     limit: Option<u32>,
     #[command(subcommand)]
@@ -38,14 +38,14 @@ pub(super) struct Versions {
 
 #[derive(Debug, Subcommand)]
 enum VersionAction {
-    /// Show all that is known of one version
+    /// Show all details of a version
     Show {
         /// The function's name or id
         name: String,
         /// A label, a number or an alias
         version: String,
     },
-    /// Show what the build of a version said
+    /// Show the build log of a version
     Log {
         /// The function's name or id
         name: String,
@@ -63,26 +63,26 @@ enum VersionAction {
         /// Tags to add
         #[arg(value_name = "TAG")]
         add: Vec<String>,
-        /// A tag to take away; may be repeated
+        /// A tag to remove; may be repeated
         #[arg(long, value_name = "TAG")]
         remove: Vec<String>,
-        /// Free text; an empty one takes it away
+        /// Description; an empty text removes it
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
     },
-    /// Remove a version that nothing refers to, with its bundle
+    /// Delete an unused version with its bundle
     Delete {
         /// The function's name or id
         name: String,
         /// A label or a number
         version: String,
-        /// Do not ask
+        /// Skip the confirmation
         #[arg(long, short)]
         yes: bool,
     },
 }
 
-/// Asks for a function's versions.
+/// Request for a function's versions.
 fn of(function_id: String) -> VersionsRequest {
     VersionsRequest { function_id, ..VersionsRequest::default() }
 }
@@ -109,7 +109,7 @@ impl Versions {
                 let deployments = session.call(&request).await?.deployments;
                 let found = deployments.into_iter().find(|it| it.build_log.is_some());
                 let found = found.ok_or_else(|| {
-                    let message = format!("no build of a version `{version}` of `{name}` has left a log");
+                    let message = format!("there is no build log of version `{version}` of `{name}`");
                     ClientError::Refused(Error::new(ErrorCode::VersionNotFound, message))
                 })?;
                 session
@@ -130,7 +130,7 @@ impl Versions {
                 let called = || find(|it, name| it.aliases.iter().any(|alias| alias == name));
                 let Some(found) = labelled.or_else(numbered).or_else(called) else {
                     let message =
-                        format!("`{name}` has no version `{version}`; `levain versions {name}` shows those there are");
+                        format!("`{name}` has no version `{version}`; `levain versions {name}` lists its versions");
                     return Err(ClientError::Refused(Error::new(ErrorCode::VersionNotFound, message)).into());
                 };
                 session.out.response(found, version_text)
@@ -144,7 +144,7 @@ impl Versions {
     }
 }
 
-/// The versions of one function, as a program reads them.
+/// Versions of one function, as JSON.
 #[derive(Debug, Serialize)]
 struct OfFunction {
     function: String,
@@ -225,7 +225,7 @@ fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
     table(["VERSION", ">NUMBER", "ALIASES", "PUBLISHED", ">SIZE", "DIGEST", "COMMIT", "NOTE"], rows)
 }
 
-/// The beginning of a commit, and whether there was more than it.
+/// Beginning of a commit, and its `-dirty` mark.
 fn short_commit(commit: &str) -> String {
     let (hash, mark) = match commit.strip_suffix("-dirty") {
         Some(hash) => (hash, "-dirty"),
@@ -237,29 +237,29 @@ fn short_commit(commit: &str) -> String {
 /// `levain deployments`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  levain deployments hello\n  levain deployments hello --alias STAGING\n  \
-                        levain deployments hello --failed     with what checking and loading said\n  \
+                        levain deployments hello --failed     with their build logs\n  \
                         levain deployments --failed           of all functions\n  \
                         levain deployments --active           what every alias points at, and since when")]
 pub(super) struct Deployments {
     /// The function's name or id [default: all, with --failed or --active]
     #[arg(required_unless_present_any = ["failed", "active"])]
     name: Option<String>,
-    /// Only those of this alias
+    /// Only deployments of this alias
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
-    /// Only those that failed, each with its build log
+    /// Only failed deployments, each with its build log
     #[arg(long)]
     failed: bool,
-    /// Only those that an alias's target comes from
+    /// Only deployments that an alias's present target comes from
     #[arg(long, conflicts_with = "failed")]
     active: bool,
-    /// Deployments at most [default: 100]
+    /// Maximum number of deployments [default: 100]
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
-    /// All there are
+    /// List all deployments
     #[arg(long, conflicts_with = "limit")]
     all: bool,
-    /// Deployments to skip
+    /// Number of deployments to skip
     #[arg(long, value_name = "N")]
     offset: Option<u32>,
 }
@@ -280,7 +280,7 @@ impl Deployments {
     }
 }
 
-/// One line each; then the build logs of those that failed: of all, or of the last one.
+/// One line per deployment, then the build logs of failed ones: of all, or of the newest.
 fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: bool, now: Timestamp) -> String {
     if response.deployments.is_empty() {
         return "no such deployments".into();
@@ -329,7 +329,7 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
     text
 }
 
-/// `v1 → v2`, `v1 → none` where the alias was deleted, or `v1 → v2 10 %` where v2 got a share only.
+/// Formats the change: `v1 → v2`, `v1 → none` where the alias was deleted, or `v1 → v2 10 %` where v2 got only a share.
 pub(super) fn change_text(deployment: &DeploymentInfo) -> String {
     if deployment.kind == DeploymentKind::Remove {
         return format!("{} → none", deployment.version);
@@ -339,7 +339,7 @@ pub(super) fn change_text(deployment: &DeploymentInfo) -> String {
     format!("{before}{}{share}", deployment.version)
 }
 
-/// Why it was asked for, and who decided what about it and why.
+/// Reason for a deployment, and who approved or rejected it and why.
 fn reasons(deployment: &DeploymentInfo) -> String {
     let decision = deployment.decided_by.as_ref().map(|by| {
         let what = if deployment.status == DeploymentStatus::Rejected { "rejected" } else { "approved" };
@@ -351,24 +351,23 @@ fn reasons(deployment: &DeploymentInfo) -> String {
 
 /// `levain rollback`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  levain rollback hello         to what was live before\n  levain rollback hello 1.3.0\n  \
-                  levain rollback hello --alias STAGING --to 3\n  levain rollback hello --dry-run     what would happen\n\n\
-                  A version that took calls of the alias before needs no approval, also where the environment is\n\
-                  protected: an emergency does not wait."
-)]
+#[command(after_help = "Examples:\n  levain rollback hello         to the version that was live before\n  \
+                  levain rollback hello 1.3.0\n  levain rollback hello --alias STAGING --to 3\n  \
+                  levain rollback hello --dry-run     show what would happen\n\n\
+                  A version that already took calls of the alias needs no approval, even in a protected \
+                  environment: an emergency does not wait.")]
 pub(super) struct Rollback {
     /// The function's name or id
     name: String,
-    /// A label, a number or an alias [default: what the alias pointed at before]
+    /// A label, a number or an alias [default: the version before the present one]
     version: Option<String>,
-    /// The same as VERSION
+    /// The version, as an option instead of an argument
     #[arg(long, value_name = "VERSION", conflicts_with = "version")]
     to: Option<String>,
     /// The alias to move
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
-    /// Why, for the audit trail
+    /// Reason for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Check everything, move nothing, and print what would happen
@@ -386,7 +385,7 @@ impl Rollback {
     }
 }
 
-/// A label or a number, as the daemon finds it: old databases have versions whose labels are numbers.
+/// A label or a number. The daemon tells them apart, because old databases have versions whose labels are numbers.
 pub(super) fn version_ref(text: String) -> VersionRef {
     VersionRef::Label(text)
 }

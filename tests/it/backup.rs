@@ -165,7 +165,7 @@ async fn a_restore_says_how_its_directory_gets_a_bun() {
     };
     let said = restore(&["restored"], false).await.ok();
     let hint = format!("levain runtime install --data-dir {}`", path.join("restored").display());
-    assert!(said.contains("before it is started") && said.contains(&hint), "{said}");
+    assert!(said.contains("before you start the daemon") && said.contains(&hint), "{said}");
     assert_eq!(restore(&["as-json", "--json"], false).await.json()["bun_is_there"], false);
     let said = restore(&["with-bun"], true).await.ok();
     assert!(!said.contains("Bun"), "{said}");

@@ -320,7 +320,7 @@ async fn the_command_line_rolls_out_and_sets_policies() {
     let daemon = DaemonProcess::start(data.path()).await;
     two_versions(&daemon.client().await).await;
     let set = daemon.cli(&["policy", "set", "f", "--error-rate", "5", "--p99", "200ms", "--cooldown", "1m"]).await.ok();
-    assert!(set.contains("f LIVE goes back by itself") && set.contains("p99 at most 200 ms"), "{set}");
+    assert!(set.contains("f LIVE rolls back automatically") && set.contains("p99 at most 200 ms"), "{set}");
     let started = daemon.cli(&["rollout", "start", "f", "v2", "--plan", "10% 5m, 100%", "--reason", "why"]).await.ok();
     assert!(started.contains("f LIVE → v2 running") && started.contains("100 % in "), "{started}");
     let shown = daemon.cli(&["policy", "show", "f", "--json"]).await.json();

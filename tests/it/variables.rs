@@ -341,7 +341,7 @@ async fn files_go_in_and_out_on_the_command_line() {
     assert_eq!(exported, expected);
     std::fs::write(data.path().join("out.env"), &exported).unwrap();
     let again = daemon.cli(&["env", "import", "f", "out.env"]).await.ok();
-    assert!(again.contains("as before: A, B, C, EMPTY, KEY, QUOTED"), "{again}");
+    assert!(again.contains("unchanged: A, B, C, EMPTY, KEY, QUOTED"), "{again}");
     daemon.cli(&["env", "set", "--all", "REGION=eu", "A=0"]).await.ok();
     daemon.cli(&["env", "set", "f", "A=2", "-e", "staging"]).await.ok();
     let resolved = daemon.cli(&["env", "list", "f", "--resolved", "-e", "staging"]).await.ok();

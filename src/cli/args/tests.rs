@@ -1,4 +1,4 @@
-//! The command line as it is read: what each word becomes, and what makes no sense.
+//! Tests of the command line: how arguments are parsed, and which combinations are refused.
 
 use super::*;
 use clap::error::ErrorKind;
@@ -8,7 +8,7 @@ fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
 }
 
 fn refused(line: &[&str]) -> ErrorKind {
-    parse(line).expect_err("it makes no sense").kind()
+    parse(line).expect_err("the line is refused").kind()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a measurement found.
+//! Tally and report of a measurement.
 
 use super::super::print::{GREEN, RED, facts, styled};
 use super::super::text::duration_ms;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 const TAKES_ALL: &str = "a histogram that resizes itself takes every value";
 
-/// What one loop, or all together, saw.
+/// Results of one loop, or of all loops together.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// Durations of answered calls in microseconds, as the client sees them.
+    /// Durations of answered invocations in microseconds, as the client sees them.
     micros: Histogram<u64>,
     statuses: BTreeMap<u16, u64>,
     errors: BTreeMap<ErrorCode, u64>,
@@ -29,7 +29,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Counts a call that the function answered.
+    /// Counts an invocation that the function answered.
     pub(super) fn answer(&mut self, took: Duration, status: u16, is_cold: bool) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.micros.record(micros).expect(TAKES_ALL);
@@ -37,12 +37,12 @@ impl Tally {
         self.cold_starts += u64::from(is_cold);
     }
 
-    /// Counts a call that was refused or failed.
+    /// Counts an invocation that was refused or failed.
     pub(super) fn error(&mut self, code: ErrorCode) {
         *self.errors.entry(code).or_default() += 1;
     }
 
-    /// Adds what another loop saw.
+    /// Adds the results of another loop.
     pub(super) fn add(&mut self, other: &Self) {
         self.micros.add(&other.micros).expect(TAKES_ALL);
         other.statuses.iter().for_each(|(status, count)| *self.statuses.entry(*status).or_default() += count);
@@ -54,7 +54,7 @@ impl Tally {
         self.micros.is_empty() && self.errors.is_empty()
     }
 
-    /// The most frequent error, when no call was answered at all.
+    /// Returns the most frequent error if no invocation was answered at all.
     pub(super) fn only_failures(&self) -> Option<ErrorCode> {
         let most = self.errors.iter().max_by_key(|(_, count)| **count);
         most.filter(|_| self.micros.is_empty()).map(|(code, _)| *code)
@@ -67,7 +67,7 @@ pub(super) struct Report {
     seconds: f64,
     connections: u32,
     in_flight: u32,
-    /// Calls that the function answered.
+    /// Invocations that the function answered.
     answers: u64,
     answers_per_second: f64,
     errors: u64,

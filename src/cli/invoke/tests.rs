@@ -1,4 +1,4 @@
-//! What `levain invoke` asks for, and how it shows the answer.
+//! Tests of `levain invoke`: the request that it sends, and how it shows the answer.
 
 use super::super::print::plain;
 use super::*;

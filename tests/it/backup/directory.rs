@@ -140,7 +140,7 @@ async fn the_key_that_a_backup_needs_is_named() {
     let output = restore(&before, &target, None).await;
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("needs the master key") && said.contains(rotated["key_id"].as_str().unwrap()), "{said}");
+    assert!(said.contains("need the master key") && said.contains(rotated["key_id"].as_str().unwrap()), "{said}");
     let started = DaemonProcess::try_spawn(DaemonProcess::serve(&target).await, &target).await;
     assert!(started.is_err(), "a daemon starts with the wrong key");
     fs::write(target.join("master.key"), old).unwrap();
