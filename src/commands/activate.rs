@@ -1,7 +1,7 @@
 //! One act of pointing an alias at a version, shared by DEPLOY_FUNCTION, ROLLBACK and SET_ALIAS.
 //!
-//! Introduce: check, store and load a new bundle. Activate: have workers of a published version ready. Commit: write the
-//! deployment and move the traffic. Whatever fails, the alias stays where it was.
+//! Introduce: check, store and load a new bundle. Activate: prepare workers of a published version. Commit: write the
+//! deployment and move the traffic. On any failure, the alias stays where it was.
 
 mod answer;
 mod floors;
@@ -31,44 +31,45 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// How long a deployment waits until as many workers are ready as the live version has busy. It is in no hurry.
+/// Time for which a deployment waits until as many workers are ready as the live version has busy.
 pub(super) const DEPLOY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The same for a version that is there already: going back is urgent, and the first workers are enough to begin with.
+/// Time for which a move to a published version waits for such workers: going back is urgent, and the first workers are
+/// enough to begin with.
 const ROLLBACK_PATIENCE: Duration = Duration::from_millis(30);
 
 /// One act of pointing an alias at a version.
 pub(super) struct Act {
     pub(super) context: Arc<Context>,
-    /// The deployment that is recorded.
+    /// Id of the deployment that is recorded.
     id: DeploymentId,
     kind: DeploymentKind,
     alias: AliasName,
-    /// Where the alias shall run; as before, or as its name says, without.
+    /// Environment that the alias will run in; `None` keeps its present one, or takes the one of its name.
     pub(super) environment: Option<EnvironmentName>,
-    /// What the alias shall be described as; as before without.
+    /// New description of the alias; `None` keeps the present one.
     pub(super) description: Option<String>,
-    /// The share of the alias's calls that the version gets; all of them without.
+    /// Share of the alias's invocations for the version; `None` for all of them.
     pub(super) weight: Option<Percent>,
-    /// What shall keep a caller with one of the alias's two versions; as before without.
+    /// New rule that keeps a caller with one of the alias's two versions; `None` keeps the present one.
     pub(super) sticky: Option<Option<Sticky>>,
-    /// The rollout that this is an act of, as it is afterwards.
+    /// State after this act of the rollout that the act belongs to.
     pub(super) rollout: Option<Rollout>,
-    /// How long the alias stays from then on, for ever with zero; as before without.
+    /// Lifetime of the alias from then on, or zero for ever; `None` keeps the present one.
     pub(super) lifetime: Option<Duration>,
-    /// What the build of the version said, if it was built for this act.
+    /// Log of the version's build, if it was built for this act.
     pub(super) build_log: Option<String>,
-    /// Whether it only says what it would do.
+    /// Whether the act is a dry run.
     pub(super) dry_run: bool,
-    /// Whether it is an approval.
+    /// Whether the act is an approval.
     pub(super) is_approved: bool,
-    /// The idempotency key that it came with.
+    /// Idempotency key of the request.
     pub(super) claim: Option<Arc<Claim>>,
-    /// Whether the function was made with it.
+    /// Whether the function was created with the act.
     pub(super) new_function: bool,
-    /// Whether it came with the code of a version that is published already.
+    /// Whether the request carried the code of a published version.
     pub(super) reused: bool,
-    /// By what its client cancels it until it commits.
+    /// Lets the client cancel the act until it commits.
     pub(super) cancellation: Cancellation,
     actor: Arc<str>,
     reason: Option<String>,
@@ -76,14 +77,14 @@ pub(super) struct Act {
     started: Instant,
 }
 
-/// The alias a request means, `LIVE` without any. `ROLLBACK` is refused: nobody moves it.
+/// Parses the alias of a request, `LIVE` by default. `ROLLBACK` is refused: it only follows `LIVE`.
 pub(super) fn alias(name: Option<&str>) -> Result<AliasName, Error> {
     let alias: AliasName = name.unwrap_or(AliasName::LIVE).parse()?;
     if alias.is_rollback() { Err(StoreError::AliasFixed(alias).into()) } else { Ok(alias) }
 }
 
-/// The version with this number or label, or the one that the alias of this name points at. A text of digits is a label
-/// first, then a number.
+/// Finds the version with this number or label, or the target of the alias with this name. A text of digits is tried as
+/// a label first, then as a number.
 pub(super) fn version(entry: &Entry, wanted: &VersionRef) -> Result<Arc<Version>, Error> {
     let (found, shown) = match wanted {
         VersionRef::Number(number) => (entry.numbered(*number), number.to_string()),
@@ -128,19 +129,19 @@ impl Act {
         }
     }
 
-    /// The alias so far.
+    /// Present state of the alias.
     pub(super) fn present<'a>(&self, entry: &'a Entry) -> Option<&'a Alias> {
         entry.alias(self.alias.as_str())
     }
 
-    /// What the alias points at so far.
+    /// Present target of the alias.
     pub(super) fn target<'a>(&self, entry: &'a Entry) -> Option<&'a Arc<Version>> {
         self.present(entry).and_then(|alias| entry.version(alias.version))
     }
 
-    /// The deployments that wait for approval to do the same as this act, with their versions, the latest first.
+    /// Deployments that wait for approval to do what this act does, with their versions, the latest first.
     ///
-    /// A rollout is none of them: it begins or it does not.
+    /// A rollout never waits: it begins or it does not.
     pub(super) async fn waiting(&self, entry: &Entry) -> Result<Vec<(Deployment, Arc<Version>)>, Error> {
         if self.rollout.is_some() {
             return Ok(Vec::new());
@@ -157,8 +158,8 @@ impl Act {
         Ok(waiting.into_iter().filter(is_same).filter_map(|it| version(&it).map(|version| (it, version))).collect())
     }
 
-    /// The label that gives calls to the one that is deployed: what the alias pointed at before, or its second version
-    /// where that split ends.
+    /// Label that loses invocations to the deployed version: the alias's target so far, or its second version if that
+    /// split ends.
     pub(super) fn previous<'a>(&self, entry: &'a Entry, label: &VersionLabel) -> Option<&'a VersionLabel> {
         let own = &self.target(entry)?.label;
         let second = self.present(entry).and_then(|it| entry.version(it.split?.version_id));
@@ -168,13 +169,13 @@ impl Act {
         }
     }
 
-    /// The environment the alias runs in afterwards.
+    /// Environment that the alias runs in after the act.
     pub(super) fn environment(&self, entry: &Entry) -> EnvironmentName {
         let present = || self.present(entry).map(|alias| alias.environment.clone());
         self.environment.clone().or_else(present).unwrap_or_else(|| self.alias.environment())
     }
 
-    /// Whether the alias sends its calls as wanted already, in its environment.
+    /// Whether the alias already sends its invocations as wanted, in the wanted environment.
     pub(super) fn is_done(&self, entry: &Entry, version: &Version) -> bool {
         let wanted = self.weight.map(|weight| Split { version_id: version.id, weight });
         // A rollout has its own state to write.
@@ -187,7 +188,7 @@ impl Act {
         })
     }
 
-    /// Checks a staged bundle, puts it in place and loads it. Nothing of it is left when that fails.
+    /// Checks a staged bundle, puts it in place and loads it. A failure leaves nothing of it behind.
     pub(super) async fn introduce(
         &self,
         entry: &Entry,
@@ -214,35 +215,35 @@ impl Act {
             let label = version.label.clone();
             let removed = self.context.blocking(move |context| Ok(context.bundles.remove(function_id, &label)?)).await;
             if let Err(error) = removed {
-                tracing::warn!(%error, "a bundle that did not pass cannot be removed; the next start will");
+                tracing::warn!(%error, "a rejected bundle cannot be removed; the next start removes it");
             }
         }
         loaded
     }
 
-    /// How many workers load the version where `warm` are asked for.
+    /// Number of workers that load the version if `warm` are requested.
     fn count(&self, entry: &Entry, warm: u32) -> u32 {
         let settings = &entry.function.settings;
         let floor = if self.alias.is_live() { settings.warm_workers } else { 0 };
         warm.max(floor).max(1).min(settings.max_concurrent_executions)
     }
 
-    /// Has as many workers ready as the alias's versions need at present, or its share of them, so that the traffic that
-    /// moves waits for no start. One is ready already, so whatever fails here, or takes longer than `patience`, holds
-    /// nothing up.
+    /// Prepares as many workers as the alias's versions need at present, or the act's share of them, so that the moved
+    /// traffic waits for no start. One worker is ready already, so a failure here, or a wait beyond `patience`, delays
+    /// nothing.
     pub(super) async fn match_present(&self, entry: &Entry, version: &Version, patience: Duration) {
         let scheduler = &self.context.scheduler;
         let present = self.present(entry).into_iter();
         let pools = present.flat_map(|it| it.targets().filter_map(|(id, _)| scheduler.existing(id, &it.environment)));
         let busy: usize = pools.map(|pool| pool.snapshot().counts.busy).sum();
         let busy = (busy * usize::from(self.weight.unwrap_or(Percent::ALL).get())).div_ceil(100);
-        // Without a pool it was not loaded, and need not be.
+        // A version without a pool was not loaded, and need not be.
         if let Some(pool) = scheduler.existing(version.id, &self.environment(entry)).filter(|_| busy > 1) {
             let _ = timeout(patience, pool.warm(busy)).await;
         }
     }
 
-    /// Has a version that is published already ready for its calls.
+    /// Verifies a published version and prepares its workers.
     pub(super) async fn ready(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
         self.verify(version).await?;
         self.warm(entry, version, warm).await?;
@@ -250,7 +251,7 @@ impl Act {
         Ok(())
     }
 
-    /// Points the alias at a version that is published already.
+    /// Points the alias at a published version.
     pub(super) async fn activate(
         self,
         entry: &Entry,
@@ -275,13 +276,13 @@ impl Act {
         }
     }
 
-    /// Reads the version's bundle through.
+    /// Verifies the version's bundle by reading all of it.
     pub(super) async fn verify(&self, version: &Version) -> Result<(), Error> {
         let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
         self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await
     }
 
-    /// The alias points there already: the answer is that of the deployment which made it so.
+    /// Answers for an alias that is already as wanted, with the deployment that made it so.
     async fn unchanged(self, entry: &Entry, version: &Version) -> Result<DeployResponse, Error> {
         let (id, alias, description) = (entry.function.id, self.alias.clone(), self.description.clone());
         let (lifetime, now) = (self.lifetime, Timestamp::now());
@@ -306,7 +307,7 @@ impl Act {
         Ok(DeployResponse { unchanged: true, ..response })
     }
 
-    /// Writes the deployment, and the version if it is new; then moves the traffic.
+    /// Writes the deployment, and the version if it is new, then moves the traffic.
     pub(super) async fn commit(
         self,
         entry: &Entry,
@@ -360,15 +361,15 @@ impl Act {
         };
         self.move_traffic(entry, version, status.takes_effect());
         let answer = if status == DeploymentStatus::PendingApproval { &mut pending } else { &mut done };
-        // One that is kept is the same for whoever gets it.
+        // A stored answer is identical for every repetition of the request, so its duration stays.
         if !is_kept {
             answer.duration_ms = self.duration_ms();
         }
         Ok(answer.clone())
     }
 
-    /// Removes what there is of a version whose commit has failed. An error of the disk does not say whether the commit
-    /// took effect: a bundle goes only if its row is certainly not there, else the next start decides.
+    /// Removes the remains of a version whose commit has failed. A disk error does not say whether the commit took
+    /// effect: the bundle is removed only if its row is certainly absent, otherwise the next start decides.
     async fn withdraw(&self, version: &Version) {
         self.context.scheduler.close(version.id);
         let (id, function_id, label) = (version.id, version.function_id, version.label.clone());
@@ -380,7 +381,7 @@ impl Act {
             Ok(())
         });
         if let Err(error) = withdrawn.await {
-            tracing::error!(%error, version = %version.label, "it is not known whether a deployment was committed");
+            tracing::error!(%error, version = %version.label, "cannot tell whether a deployment was committed");
         }
     }
 
@@ -390,7 +391,7 @@ impl Act {
             None => format!("{}: {}", error.code, error.message),
         };
         let build_log = match &self.build_log {
-            // What is wrong stands in it.
+            // The build log says what is wrong.
             Some(log) if error.code == ErrorCode::BuildFailed => log.clone(),
             Some(log) => format!("{log}{build_log}"),
             None => build_log,
@@ -402,13 +403,14 @@ impl Act {
         }
     }
 
-    /// The row of the act where it takes effect.
+    /// Row of the deployment if the act takes effect.
     pub(super) fn row(&self, entry: &Entry, version: &Version) -> Deployment {
         let status = if self.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active };
         self.deployment(entry, &version.label, Some(version.number), status, self.build_log.clone())
     }
 
-    /// Its row while it runs: under the label that it will have, if no other deployment takes that first.
+    /// Row of the deployment while it runs, under the label that it will have, unless another deployment takes that
+    /// first.
     pub(super) fn running(&self, entry: &Entry, label: &VersionLabel) -> Deployment {
         self.deployment(entry, label, None, DeploymentStatus::Building, None)
     }

@@ -1,7 +1,7 @@
-//! The first token, for whoever can read the data directory: made at a start that finds none.
+//! The first token, for users who can read the data directory. A start that finds none creates it.
 //!
-//! The file is written before the row, so that no row is ever there whose secret nobody has. A start that finds the file
-//! of an interrupted one, and no row for it, makes the row.
+//! The file is written before the row, so that no row exists whose secret is lost. A start that finds the file of an
+//! interrupted start, but no row for it, writes the row.
 
 use super::tokens::new_secret;
 use crate::{
@@ -14,18 +14,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where it is, in the data directory.
+/// Name of the token's file in the data directory.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 
-/// Why there is no first token.
+/// Reason why there is no first token.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminTokenError {
-    /// Its file cannot be read or written.
+    /// The token's file cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         source: io::Error,
     },
     /// The store failed.
@@ -33,9 +33,10 @@ pub enum AdminTokenError {
     Store(#[from] StoreError),
 }
 
-/// Makes the first token unless there is one that may do everything, or its file says that there was. Blocks.
+/// Creates the first token, unless a valid token may do everything or the file shows that there was one. Blocks.
 ///
-/// Whoever revokes it and wants no other leaves the file; whoever has lost it deletes the file and starts the daemon again.
+/// To revoke the token without a successor, leave the file. To replace a lost token, delete the file and restart the
+/// daemon.
 pub fn ensure_admin_token(store: &Store, data_dir: &Path, now: Timestamp) -> Result<(), AdminTokenError> {
     let tokens = store.tokens()?;
     let is_admin = |it: &Token| it.status(now) == TokenStatus::Valid && it.has(Scope::Admin) && it.function.is_none();
@@ -76,13 +77,13 @@ pub fn ensure_admin_token(store: &Store, data_dir: &Path, now: Timestamp) -> Res
         last_used_at: None,
         revoked_at: None,
     })?;
-    tracing::info!(token = %name, file = %path.display(), "made a token with the scope admin");
+    tracing::info!(token = %name, file = %path.display(), "created a token with the scope admin");
     Ok(())
 }
 
-/// Writes the file whole or not at all, for its owner only, and never over one that is there.
+/// Writes the file completely or not at all, for its owner only, and never over an existing one.
 fn write(data_dir: &Path, path: &Path, secret: &Secret) -> io::Result<()> {
-    // A temporary file has mode 0600 from its first moment.
+    // A temporary file has mode 0600 from its creation on.
     let mut file = tempfile::Builder::new().prefix(".admin").tempfile_in(data_dir)?;
     writeln!(file, "{}", secret.reveal())?;
     file.as_file().sync_all()?;
@@ -90,7 +91,7 @@ fn write(data_dir: &Path, path: &Path, secret: &Secret) -> io::Result<()> {
     File::open(data_dir)?.sync_all()
 }
 
-/// `admin`, or with a number where a token that has expired still has that name.
+/// Finds a free name: `admin`, or one with a number if an expired token still has that name.
 fn free_name(tokens: &[Token]) -> TokenName {
     let names = std::iter::once("admin".to_owned()).chain((2..).map(|number| format!("admin-{number}")));
     let is_free = |name: &TokenName| tokens.iter().all(|it| it.revoked_at.is_some() || it.name != *name);

@@ -32,7 +32,7 @@ pub(super) async fn set(
     check_text("reason", request.reason.as_deref())?;
     let environment = request.environment.map(|it| it.parse::<EnvironmentName>()).transpose()?;
     if alias.is_live() && environment.as_ref().is_some_and(|it| *it != alias.environment()) {
-        return Err(Error::invalid(format!("LIVE runs in {} and nowhere else", alias.environment())));
+        return Err(Error::invalid(format!("LIVE runs only in {}", alias.environment())));
     }
     let id = context.router.function(&request.function_id)?.function.id;
     let mut act = Act::new(context, DeploymentKind::Promote, alias.clone(), caller, request.reason);
@@ -55,7 +55,7 @@ pub(super) async fn set(
         .await
 }
 
-/// A name that stands for a version already would hide it from whoever invokes it.
+/// Refuses an alias whose name already stands for a version: the alias would hide the version from its callers.
 pub(super) fn check_name(entry: &Entry, alias: &AliasName) -> Result<(), Error> {
     if alias.as_str().bytes().all(|it| it.is_ascii_digit()) {
         return Err(Error::invalid(format!("alias `{alias}` reads as the number of a version: add a letter")));
@@ -69,7 +69,7 @@ pub(super) fn check_name(entry: &Entry, alias: &AliasName) -> Result<(), Error> 
     }
 }
 
-/// Refused before any worker starts in it.
+/// Checks the environment before any worker starts in it.
 pub(super) async fn check_environment(
     context: &Arc<Context>,
     id: FunctionId,
@@ -114,7 +114,7 @@ pub(super) async fn list(context: &Arc<Context>, request: &AliasesRequest) -> Re
     Ok(AliasesResponse { aliases, next_cursor })
 }
 
-/// The second version of an alias as it stands on the wire.
+/// The second version of an alias in wire form.
 pub(super) fn split_info(version: &Version, split: Split) -> SplitInfo {
     SplitInfo { version: version.label.to_string(), weight: split.weight.into() }
 }
@@ -141,7 +141,7 @@ pub(super) async fn delete(
         .await
 }
 
-/// Deletes an alias of a function whose lock the caller has. The answer is the label it pointed at.
+/// Deletes an alias and returns the label that it pointed at. The caller must hold the function's change lock.
 pub(super) async fn remove(
     context: &Arc<Context>,
     entry: &Entry,
@@ -160,7 +160,7 @@ pub(super) async fn remove(
             Ok(())
         })
         .await?;
-    // Its workers finish what they run and then expire.
+    // Workers of the alias finish their invocations and then expire.
     let left = alias.targets().filter(|(version, _)| !entry.is_live_in(*version, &alias.environment));
     for pool in left.filter_map(|(version, _)| context.scheduler.existing(version, &alias.environment)) {
         pool.set_floor(Floor::Nothing);

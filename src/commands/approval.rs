@@ -1,8 +1,8 @@
-//! DECIDE_DEPLOYMENT, and the end of what nobody decides.
+//! DECIDE_DEPLOYMENT, and the expiry of deployments that are never decided.
 //!
 //! A deployment into a protected environment has done everything but move its alias: its version is checked, published
-//! and has loaded. Approval is the rest, as of now: the version loads again, then one transaction moves the alias. What
-//! was approved for the alias before needs none: going back in an emergency does not wait.
+//! and has loaded. Approval does the rest: the version loads again, then one transaction moves the alias. A version
+//! that was approved for the alias before needs no approval: going back in an emergency does not wait.
 
 use super::{Caller, Context, Partials, activate::Act, deploy::check_text, room};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// How often it is looked for deployments that have waited too long, at least: the time they have may be changed.
+/// Longest time between searches for deployments that have waited too long, because the limit may be changed.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) async fn decide(
@@ -67,7 +67,7 @@ pub(super) async fn decide(
         .await
 }
 
-/// The deployment, which waits and not too long yet. One that does is rejected here and now.
+/// Returns a deployment that waits for approval. One that has waited too long is rejected here.
 fn waiting(context: &Context, id: DeploymentId) -> Result<Deployment, Error> {
     let deployment = context.store.deployment(id)?;
     let now = Timestamp::now();
@@ -81,7 +81,7 @@ fn waiting(context: &Context, id: DeploymentId) -> Result<Deployment, Error> {
     Ok(deployment)
 }
 
-/// Refuses a deployment that would have to wait, for commands that move several aliases at once or none.
+/// Refuses a deployment that would have to wait, for commands that move several aliases together.
 pub(super) async fn refuse_to_wait(
     context: &Arc<Context>,
     deployment: Deployment,
@@ -99,7 +99,7 @@ async fn check_and_load(context: &Context, act: &Act, entry: &Entry, version: &V
     act.check_share(entry, Some(version.id))?;
     let (alias, environment) = (act.present(entry), act.environment(entry));
     if let Some(alias) = alias.filter(|it| act.weight.is_some() && it.environment != environment) {
-        let message = format!("{} runs in {} meanwhile, and not in {environment}", alias.name, alias.environment);
+        let message = format!("{} now runs in {}, not in {environment}", alias.name, alias.environment);
         return Err(Error::new(ErrorCode::Conflict, message));
     }
     room::check(context, entry, &entry.function.settings)?;
@@ -111,7 +111,7 @@ fn still_waiting(waiting: &Deployment, error: Error) -> Error {
     Error { message, ..error }
 }
 
-/// When a deployment that began to wait at some time is rejected.
+/// Time at which a deployment that has waited since `since` is rejected.
 pub(super) fn expiry(context: &Context, since: Timestamp) -> Timestamp {
     Timestamp::from_millis(since.as_millis().saturating_add(ttl_ms(context)))
 }
@@ -125,7 +125,7 @@ fn expired(context: &Context, at: Timestamp) -> Decision {
     Decision { by: Decision::DAEMON.into(), reason: Some(format!("expired after {hours} h")), at }
 }
 
-/// Rejects what waits for approval longer than it may, until the daemon stops.
+/// Rejects deployments that wait too long for approval, until the daemon stops.
 pub async fn keep_expiring(context: Arc<Context>) {
     let keep = async {
         loop {
@@ -139,8 +139,8 @@ pub async fn keep_expiring(context: Arc<Context>) {
     context.stopping.run_until_cancelled(keep).await;
 }
 
-/// Rejects what has waited too long; the answer is when there may be something to do again. Nothing is written where
-/// there is nothing to do.
+/// Rejects deployments that have waited too long, and returns the time until the next one may be due. Nothing is
+/// written if none is due.
 fn expire(context: &Context) -> Result<Duration, Error> {
     let now = Timestamp::now();
     let until = Timestamp::from_millis(now.as_millis().saturating_sub(ttl_ms(context)));
@@ -148,7 +148,7 @@ fn expire(context: &Context) -> Result<Duration, Error> {
         context.store.waiting()?.into_iter().partition(|it| it.finished_at <= until);
     if !late.is_empty() {
         for deployment in context.store.expire(until, &expired(context, now))? {
-            tracing::info!(deployment = %deployment.id, "nobody has decided in time: rejected");
+            tracing::info!(deployment = %deployment.id, "not decided in time: rejected");
         }
     }
     let next = waiting.iter().map(|it| expiry(context, it.finished_at)).min();

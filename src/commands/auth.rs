@@ -1,11 +1,11 @@
-//! Who asks over HTTP: from the secret of a token to what it allows. The command socket asks for no token.
+//! Authentication over HTTP: from the secret of a token to what the token allows. The command socket needs no token.
 //!
-//! [`Authority`] keeps every token in memory, so that a check touches neither SQLite nor a file; what is created or revoked
-//! is written first and counts from the moment the command answers. Expiry is looked at with each check.
+//! [`Authority`] keeps every token in memory, so that a check touches neither SQLite nor a file. A created or revoked
+//! token is written first and counts from the moment the command answers. Each check looks at the expiry.
 //!
-//! **Why a look-up by hash suffices.** What is compared is the SHA-256 of what the caller has sent. How long a comparison
-//! takes may say how far two hashes agree, but nobody can choose a secret whose hash begins as wanted, nor tell a secret
-//! from the beginning of its hash; a comparison in constant time would protect nothing more.
+//! **Why a look-up by hash suffices.** The compared value is the SHA-256 of what the caller has sent. The time of a
+//! comparison may reveal how far two hashes agree, but nobody can choose a secret whose hash begins as wanted, nor
+//! derive a secret from the beginning of its hash. A comparison in constant time would protect nothing more.
 
 use super::{
     Caller,
@@ -32,26 +32,26 @@ use std::{
     time::Instant,
 };
 
-/// The tokens, and who came with wrong ones.
+/// All tokens, and the addresses that sent wrong ones.
 pub struct Authority {
     known: ArcSwap<HashMap<SecretHash, Known>>,
     failures: Mutex<Failures>,
-    /// Held by a command that creates or revokes one, from what it looks at until what it has changed.
+    /// Held by a command that creates or revokes a token, from its first look to its last change.
     pub(super) changing: Mutex<()>,
 }
 
-/// A token and its uses, which go on while the rest is replaced.
+/// A token and its uses, which go on while the token is replaced.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) token: Arc<Token>,
     uses: Arc<Uses>,
 }
 
-/// When a token was last used, in milliseconds; [`NEVER`] if it was not.
+/// Time of a token's last use, in milliseconds; [`NEVER`] if it was not used.
 #[derive(Debug)]
 struct Uses {
     last: AtomicI64,
-    /// What of it is on disk.
+    /// Latest use that is on disk.
     written: AtomicI64,
 }
 
@@ -64,14 +64,14 @@ impl Known {
         Self { token: Arc::new(token), uses: Arc::new(uses) }
     }
 
-    /// When it was last used, up to now.
+    /// Time of the last use so far.
     pub(super) fn last_used_at(&self) -> Option<Timestamp> {
         let last = self.uses.last.load(Ordering::Relaxed);
         (last != NEVER).then(|| Timestamp::from_millis(last))
     }
 }
 
-/// Why a token is not accepted. The caller is not told: only the daemon's log is.
+/// Reason to refuse a token. Only the daemon's log shows it, not the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Denied {
     Unknown,
@@ -79,7 +79,7 @@ enum Denied {
     Revoked(TokenName),
 }
 
-/// Without the hashes.
+/// Leaves the hashes out.
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("tokens", &self.all()).finish_non_exhaustive()
@@ -87,16 +87,16 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// These tokens.
+    /// Creates an authority over these tokens.
     #[must_use]
     pub fn new(tokens: Vec<Token>) -> Self {
         let known = tokens.into_iter().map(|it| (it.hash, Known::new(it))).collect();
         Self { known: ArcSwap::from_pointee(known), failures: Mutex::default(), changing: Mutex::default() }
     }
 
-    /// What the token with this secret allows.
+    /// Returns what the token with this secret allows.
     ///
-    /// `UNAUTHORIZED` says the same of an unknown, an expired and a revoked one; the daemon's log says which.
+    /// `UNAUTHORIZED` does not tell unknown, expired and revoked tokens apart; the daemon's log does.
     pub fn check(&self, bearer: &str, now: Timestamp) -> Result<Grant, Error> {
         self.find(bearer, now).map_err(|denied| {
             denied.log(None);
@@ -104,8 +104,8 @@ impl Authority {
         })
     }
 
-    /// The same for a caller from a network, who cannot try as often as it likes: `OVERLOADED` with `retry_after_ms` once
-    /// there were too many wrong tokens in a minute.
+    /// Like [`Self::check`], for a caller from a network, whose tries are limited: `OVERLOADED` with `retry_after_ms`
+    /// after too many wrong tokens in a minute.
     pub fn check_from(&self, peer: IpAddr, bearer: &str, now: (Timestamp, Instant)) -> Result<Grant, Error> {
         let denied = match self.find(bearer, now.0) {
             Ok(grant) => return Ok(grant),
@@ -129,8 +129,8 @@ impl Authority {
         }
     }
 
-    /// What the token with this secret allows, for a caller that was not asked for one. A wrong one is neither counted nor
-    /// logged: what the caller has sent may be meant for somebody else.
+    /// Returns what the token with this secret allows, for a request that needs no token. A wrong token is neither
+    /// counted nor logged: it may be meant for another receiver.
     pub fn recognise(&self, bearer: &str, now: Timestamp) -> Option<Grant> {
         self.find(bearer, now).ok()
     }
@@ -148,7 +148,7 @@ impl Authority {
         }
     }
 
-    /// Takes in a token as it is on disk now. Its uses go on.
+    /// Takes in the present state of a token. Its uses go on.
     pub(super) fn put(&self, token: Token) -> Known {
         let fresh = Known::new(token);
         self.known.rcu(|known| {
@@ -160,14 +160,14 @@ impl Authority {
         self.known.load().get(&fresh.token.hash).cloned().unwrap_or(fresh)
     }
 
-    /// Every token there was, in the order in which they were made.
+    /// All tokens ever created, in the order of their creation.
     pub(super) fn all(&self) -> Vec<Known> {
         let mut all: Vec<Known> = self.known.load().values().cloned().collect();
         all.sort_by_key(|it| it.token.id);
         all
     }
 
-    /// What was used since the last time that uses were written.
+    /// Uses since the last time that uses were written.
     pub(super) fn unwritten(&self) -> Vec<(TokenId, Timestamp)> {
         let known = self.known.load();
         let unwritten = |it: &&Known| it.uses.last.load(Ordering::Relaxed) > it.uses.written.load(Ordering::Relaxed);
@@ -197,25 +197,25 @@ impl Denied {
 }
 
 fn unauthorized() -> Error {
-    let message = "the token is not valid: it is unknown, expired or revoked; make one with `levain token create`";
+    let message = "the token is not valid: it is unknown, expired or revoked; create one with `levain token create`";
     Error::new(ErrorCode::Unauthorized, message)
 }
 
-/// `UNAUTHORIZED` for a caller that shows no token.
+/// `UNAUTHORIZED` for a caller without a token.
 #[must_use]
 pub fn token_missing() -> Error {
-    let message = "a token is needed: send `Authorization: Bearer lvn_…`; `levain token create` makes one";
+    let message = "a token is needed: send `Authorization: Bearer lvn_…`; `levain token create` creates one";
     Error::new(ErrorCode::Unauthorized, message)
 }
 
-/// What a valid token allows, at the time of its check.
+/// Rights of a valid token, at the time of its check.
 #[derive(Debug, Clone)]
 pub struct Grant {
     token: Arc<Token>,
 }
 
 impl Grant {
-    /// As the audit trail names who has the token.
+    /// The token's holder as the audit trail names it.
     #[must_use]
     pub fn caller(&self) -> Caller {
         // Only the scope `admin` may name files, and it may read what the daemon may.
@@ -226,19 +226,19 @@ impl Grant {
         }
     }
 
-    /// What its token is called.
+    /// Name of the token.
     #[must_use]
     pub fn token_name(&self) -> &TokenName {
         &self.token.name
     }
 
-    /// `FORBIDDEN` unless the token is for looking at all there is.
+    /// `FORBIDDEN` unless the token may read everything.
     pub fn may_read(&self) -> Result<(), Error> {
         self.has(Scope::Read, "this page")?;
         if self.token.function.is_some() { Err(self.elsewhere()) } else { Ok(()) }
     }
 
-    /// `FORBIDDEN` unless the token is for this request.
+    /// `FORBIDDEN` unless the token allows this request.
     pub fn allows(&self, request: &Request, router: &Router) -> Result<(), Error> {
         let needs = needs(request);
         self.has(needs.scope, request.name())?;
@@ -246,14 +246,14 @@ impl Grant {
             (None, _) => Ok(()),
             (Some(_), About::All) => Err(self.elsewhere()),
             (Some(own), About::Function(name)) => {
-                // The name may have gone to another function since, so the router says whose it is.
+                // The name may belong to another function by now, so the router resolves it.
                 let found = router::split(name, None).and_then(|(name, _)| router.function(name));
                 if found.is_ok_and(|it| it.function.id == own) { Ok(()) } else { Err(self.elsewhere()) }
             }
         }
     }
 
-    /// `FORBIDDEN` unless the token is for calls of this function.
+    /// `FORBIDDEN` unless the token may invoke this function.
     pub fn may_invoke(&self, function: FunctionId) -> Result<(), Error> {
         self.has(Scope::Invoke, "this call")?;
         match self.token.function {
@@ -262,15 +262,15 @@ impl Grant {
         }
     }
 
-    /// Whether the token is for calls of this function or for its logs, and so for the details of a call that failed. Where
-    /// the function is not known it must be for all.
+    /// Whether the token may invoke this function or read its logs, and so see the details of a failed invocation. If
+    /// the function is not known, the token must be for all.
     #[must_use]
     pub fn may_see_failures(&self, function: Option<FunctionId>) -> bool {
         let is_in_scope = self.token.has(Scope::Invoke) || self.token.has(Scope::Read);
         is_in_scope && self.token.function.is_none_or(|own| function == Some(own))
     }
 
-    /// `FORBIDDEN` unless the token is for deployments of some function.
+    /// `FORBIDDEN` unless the token may deploy some function.
     pub fn may_deploy(&self) -> Result<(), Error> {
         self.has(Scope::Deploy, "a deploy")
     }
@@ -285,10 +285,10 @@ impl Grant {
         Err(Error::new(ErrorCode::Forbidden, message).with_details(json!({ "needed": needed, "scopes": own })))
     }
 
-    /// It does not say whether there is anything elsewhere.
+    /// The refusal does not say whether the other function exists.
     fn elsewhere(&self) -> Error {
         let message =
-            format!("the token `{}` is for one function, and this is not about that one alone", self.token.name);
+            format!("the token `{}` is for one function, and this request is not only about that one", self.token.name);
         Error::new(ErrorCode::Forbidden, message).with_details(json!({ "function_id": self.token.function }))
     }
 }

@@ -1,4 +1,5 @@
-//! BACKUP: the file is made on the way and sent in parts, as fast as they are taken; whoever takes none is left.
+//! BACKUP: the file is created on the way and sent in parts, as fast as the client reads. A client that stops reading
+//! is given up.
 
 use super::{Caller, CallerGone, Context, Partials};
 use crate::{
@@ -16,13 +17,13 @@ use tokio::{
     time::timeout,
 };
 
-/// One at a time: each has a copy of the database on the disk.
+/// Backups run one at a time, because each has a copy of the database on the disk.
 static PLACE: Semaphore = Semaphore::const_new(1);
 
-/// Bytes of a part; well below the smallest frame that can be configured.
+/// Bytes of a part: well below the smallest frame that can be configured.
 const PART_BYTES: usize = 32 * 1024;
 
-/// Parts that wait for whoever takes them.
+/// Parts that wait for the client.
 const PARTS_MAX: usize = 8;
 
 pub(super) async fn run(
@@ -39,7 +40,7 @@ pub(super) async fn run(
     let (sender, mut parts) = mpsc::channel(PARTS_MAX);
     let writing = tokio::task::spawn_blocking(move || {
         let output = prepared.write(Output { sender, part: BytesMut::new() })?;
-        // The folder goes here, where it may block.
+        // The folder is removed here, where it may block.
         drop(prepared);
         output.end()
     });
@@ -56,15 +57,15 @@ pub(super) async fn run(
             }
         }
     }
-    // Whoever writes is told that nobody takes it.
+    // The writer learns that its reader is gone.
     drop(parts);
     let written = writing.await.map_err(Error::internal)?;
     let actor = &*caller.actor;
     if !is_taken {
-        tracing::warn!(actor, bytes, "a backup is given up: nobody takes it");
+        tracing::warn!(actor, bytes, "a backup is given up: its client does not read it");
         let message = format!(
-            "nobody took the next part of the backup for {} ms (http.body_timeout_ms): it is given up, so that others \
-             can be taken",
+            "the client did not read the next part of the backup for {} ms (http.body_timeout_ms): it is given up, so \
+             that others can be taken",
             patience.as_millis()
         );
         return Err(Error::new(ErrorCode::Timeout, message));
@@ -85,7 +86,7 @@ fn prepare(context: &Context) -> Result<Prepared, Error> {
     })
 }
 
-/// Cuts what is written into parts.
+/// Writer that cuts its input into parts.
 struct Output {
     sender: mpsc::Sender<Bytes>,
     part: BytesMut,
@@ -94,7 +95,7 @@ struct Output {
 impl Output {
     fn send(&mut self) -> io::Result<()> {
         let part = self.part.split().freeze();
-        self.sender.blocking_send(part).map_err(|_| io::Error::other("nobody takes it any more"))
+        self.sender.blocking_send(part).map_err(|_| io::Error::other("the reader is gone"))
     }
 
     fn end(mut self) -> io::Result<()> {

@@ -1,8 +1,8 @@
-//! From what a deployment names to a staged bundle, with a build in between where one is needed.
+//! From the source of a deployment to a staged bundle, with a build in between if one is needed.
 //!
-//! It is done before the deployment has the function for itself: a build takes its time, and a rollback must not wait
-//! for it. Deployments of one function wait for each other all the same ([`Context::preparing`]), so that no more than
-//! one of them has its files on disk.
+//! The preparation precedes the deployment's lock on the function: a build takes its time, and a rollback must not wait
+//! for it. Deployments of one function still wait for each other ([`Context::preparing`]), so that at most one of them
+//! has its files on disk.
 
 use super::{Context, Partials, cancel::Cancellation};
 use crate::{
@@ -21,9 +21,9 @@ use tokio::sync::mpsc;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) staged: Staged,
-    /// The word for where it comes from.
+    /// Kind of source, as it is recorded.
     pub(super) kind: model::Source,
-    /// What its build said, if it was built.
+    /// Build log, if the bundle was built.
     pub(super) log: Option<String>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct NotPrepared {
     pub(super) error: Error,
-    /// What its build said, if it got so far.
+    /// Build log, if the build began.
     pub(super) log: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, NotPrepared> {
     let (staged, project) = {
         let _turn = cancellation.run(context.scratch.turn()).await?;
-        // Writing files cannot be broken off: the turn is over when it has ended.
+        // Writing files cannot be interrupted: the turn lasts until it has ended.
         let opening = context.blocking(move |context| {
             let config = context.config.load();
             let Opened { files, entry, project, .. } = &source.open(&wanted, &context.scratch, &config.limits)?;
@@ -78,13 +78,13 @@ pub(super) async fn prepare(
     Ok(Prepared { staged, kind: model::Source::Build, log: Some(log.text()) })
 }
 
-/// The failure with what was said on the way to it.
+/// Adds the failed step, its problems and the build log to a failure.
 fn explain(error: &BuildError, log: &BuildLog) -> Error {
     let details = json!({ "step": error.step().map(|it| it.name()), "problems": error.problems(), "log": log.text() });
     Error { details: Some(details), ..Error::from(error) }
 }
 
-/// Sends the lines of a log while something goes on, and gives its outcome.
+/// Sends the lines of a log while the work goes on, and returns its outcome.
 pub(super) async fn tell<T>(
     mut lines: mpsc::UnboundedReceiver<String>,
     partials: &Partials,
@@ -97,7 +97,7 @@ pub(super) async fn tell<T>(
             }
         }
     };
-    // The log's other end goes with the work, so the last lines come before its outcome.
+    // The work owns the log's other end, so the last lines come before its outcome.
     let mut work = std::pin::pin!(work);
     let mut telling = std::pin::pin!(telling);
     tokio::select! {

@@ -1,8 +1,8 @@
-//! Bytecode for the versions that aliases point at; no command waits for it.
+//! Bytecode for the versions that aliases point at. No command waits for it.
 //!
-//! One version at a time is looked at: at the start, and whenever an alias has moved. What was compiled before by the
-//! same runtime is read through and used; the rest is compiled by [`deploy::compile`]. Until then, and where that does
-//! not work, workers load the bundle itself.
+//! One version at a time is examined: at the start, and whenever an alias has moved. Bytecode that the same runtime
+//! compiled before is read through and used; otherwise [`deploy::compile`] compiles the bundle. Until then, and if that
+//! fails, workers load the bundle itself.
 
 use super::Context;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{collections::HashSet, sync::Arc};
 
-/// Keeps the live versions compiled, until the daemon stops.
+/// Keeps the versions of aliases compiled, until the daemon stops.
 pub async fn keep_compiled(context: Arc<Context>) {
     let keep = async {
         let mut seen = HashSet::new();
@@ -25,19 +25,19 @@ pub async fn keep_compiled(context: Arc<Context>) {
         }
     };
     if context.bytecode.is_on() {
-        // A worker that is just tried must not hold up the stop.
+        // A trial worker must not delay the stop.
         context.stopping.run_until_cancelled(keep).await;
     }
 }
 
-/// A version that an alias points at and that was not looked at since.
+/// Next version that an alias points at and that was not examined since.
 fn next(context: &Context, seen: &mut HashSet<VersionId>) -> Option<(Arc<Entry>, Arc<Version>)> {
     let entries = context.router.functions();
     let aliases = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry, alias)));
     let live = aliases.flat_map(|(entry, alias)| alias.targets().map(move |(id, _)| (entry, id)));
     let live: Vec<_> = live.filter(|(_, id)| !context.bytecode.has(*id)).collect();
     let ids: HashSet<_> = live.iter().map(|(_, id)| *id).collect();
-    // One that is live again is looked at again: what was in the way may be gone.
+    // A version that is live again is examined again: the obstacle may be gone.
     seen.retain(|id| ids.contains(id));
     live.into_iter().find_map(|(entry, id)| {
         let version = entry.version(id).filter(|it| seen.insert(it.id))?;
@@ -62,7 +62,7 @@ async fn compile(context: &Arc<Context>, entry: &Entry, version: &Version) -> Re
     let blueprint = context.blueprint(entry, version, &EnvironmentName::production());
     let draft = deploy::compile(context.scheduler.spawner(), &context.bytecode, &blueprint).await?;
     let (function, id) = (entry.function.id, version.id);
-    // Nobody can delete it from here on; whoever did so before has removed what there was.
+    // The version cannot be deleted from here on; an earlier deletion has removed its bytecode.
     let _changing = context.changing.lock(function).await;
     let exists = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(id).is_some());
     if exists {

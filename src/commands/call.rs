@@ -1,5 +1,5 @@
-//! One call of a function, for every face of the daemon: from the request to the last byte of the answer, counted and
-//! logged exactly once.
+//! One invocation of a function, for every face of the daemon: from the request to the last byte of the answer, counted
+//! and logged exactly once.
 
 use super::{Context, shutting_down};
 use crate::{
@@ -14,17 +14,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 use std::{sync::Arc, time::Duration};
 
-/// Methods that workers serve; others would only break their connection.
+/// Methods that workers serve; other methods would only break their connection.
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
 
-/// What a request's path, query and headers may have together: Bun takes heads of 16 KiB, the daemon's own part
-/// included, and about 200 headers.
+/// Limits of a request's path, query and headers together: Bun takes heads of 16 KiB, the daemon's own part included,
+/// and about 200 headers.
 pub(super) const HEAD_BYTES_MAX: usize = 15 * 1024;
 const HEADERS_MAX: usize = 150;
 
-/// A call whose answer has begun. Dropping it before its end says that the caller has left: the function is told, and
-/// nothing is counted.
+/// An invocation whose answer has begun. Dropping it before its end means that the caller has left: the function is
+/// told, and nothing is counted.
 #[derive(Debug)]
 pub struct Call {
     context: Arc<Context>,
@@ -34,33 +34,34 @@ pub struct Call {
     is_counted: bool,
 }
 
-/// A call without a complete answer.
+/// An invocation without a complete answer.
 #[derive(Debug)]
 pub struct Failed {
-    /// What its caller is told.
+    /// Error for the caller.
     pub error: Error,
-    /// Where its time went.
+    /// Time spent in each phase.
     pub timing: Timing,
-    /// Who should have answered.
+    /// Version that should have answered.
     pub version: VersionLabel,
 }
 
-/// The method with this name, in large or small letters, if functions can be called with it.
+/// Parses a method, in large or small letters, that functions can be invoked with.
 pub(super) fn method(name: &str) -> Result<Method, Error> {
     let found = METHODS.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(name));
     found.ok_or_else(|| not_served(name))
 }
 
-/// Whether functions can be called with this method as it is: `get` is another one than `GET` (RFC 9110, section 9.1).
+/// Refuses a method that functions cannot be invoked with. `get` is not `GET` (RFC 9110, section 9.1).
 pub fn check_method(given: &Method) -> Result<(), Error> {
     if METHODS.contains(given) { Ok(()) } else { Err(not_served(given.as_str())) }
 }
 
 fn not_served(name: &str) -> Error {
-    Error::invalid(format!("method `{name}` is not served: use one of {METHODS:?}"))
+    let served = METHODS.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    Error::invalid(format!("method `{name}` is not served: use one of {served}"))
 }
 
-/// Refuses what Bun would answer with 431 in the function's place.
+/// Refuses a head that Bun would answer with 431 instead of the function.
 pub fn check_head(target: &PathAndQuery, headers: &HeaderMap) -> Result<(), Error> {
     let of_headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let bytes = target.as_str().len() + of_headers;
@@ -68,8 +69,8 @@ pub fn check_head(target: &PathAndQuery, headers: &HeaderMap) -> Result<(), Erro
         return Err(Error::new(
             ErrorCode::PayloadTooLarge,
             format!(
-                "path, query and headers have {bytes} bytes in {} headers; at most {HEAD_BYTES_MAX} bytes in {HEADERS_MAX} \
-                 headers go to a function: put the rest into the body",
+                "path, query and headers have {bytes} bytes in {} headers; a function takes at most {HEAD_BYTES_MAX} \
+                 bytes in {HEADERS_MAX} headers: move the rest into the body",
                 headers.len()
             ),
         ));
@@ -77,8 +78,8 @@ pub fn check_head(target: &PathAndQuery, headers: &HeaderMap) -> Result<(), Erro
     Ok(())
 }
 
-/// Sends an invocation and waits for the head of its answer. `again` says where it goes if its version is removed while
-/// it waits.
+/// Sends an invocation and waits for the head of its answer. `again` gives the next route if the version is removed
+/// while the invocation waits.
 pub async fn call(
     context: &Arc<Context>,
     mut route: Route,
@@ -111,66 +112,66 @@ pub async fn call(
     }
 }
 
-/// Whether a call failed because its version was removed before a worker got it. Its alias had moved on by then, or it
-/// would have held the version, so the call can go after it.
+/// Whether an invocation failed because its version was removed before a worker took it. Its alias had already moved
+/// on, or it would have held the version, so the invocation can follow the alias.
 fn is_gone(context: &Context, route: &Route, failed: &scheduler::Failed) -> bool {
     let is_refused = matches!(failed.error, InvokeError::Closed | InvokeError::Start(_));
-    // What was sent has run for a while, and must not run twice.
+    // An invocation that was sent has run for a while, and must not run twice.
     if !is_refused || !failed.timing.run.is_zero() {
         return false;
     }
     let (function, version) = (route.entry.function.id, route.version.id);
     let is_gone = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(version).is_none());
     if is_gone {
-        // This call may have made the pool anew after it was closed.
+        // This invocation may have recreated the pool after it was closed.
         context.scheduler.close(version);
     }
     is_gone
 }
 
 impl Call {
-    /// Its identity.
+    /// Id of the invocation.
     #[must_use]
     pub fn id(&self) -> InvocationId {
         self.id
     }
 
-    /// Who answers.
+    /// Route to the version that answers.
     #[must_use]
     pub fn route(&self) -> &Route {
         &self.route
     }
 
-    /// The answer's HTTP status.
+    /// HTTP status of the answer.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.reply.status()
     }
 
-    /// The answer's headers.
+    /// Headers of the answer.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.reply.headers()
     }
 
-    /// What was waited for before the run.
+    /// Waits before the run.
     #[must_use]
     pub fn wait(&self) -> Wait {
         self.reply.wait()
     }
 
-    /// Where the time went, up to now.
+    /// Time spent in each phase so far.
     #[must_use]
     pub fn timing(&self) -> Timing {
         self.reply.timing()
     }
 
-    /// From now on the answer may take longer than the invocation's timeout, as long as it goes on at this pace.
+    /// Lets the answer take longer than the invocation's timeout, as long as it keeps this pace.
     pub fn keep_pace(&mut self, pace: Pace) {
         self.reply.keep_pace(pace);
     }
 
-    /// The next bytes of the body; `None` at its end, which counts the call.
+    /// Returns the next bytes of the body; `None` at its end, where the invocation is counted.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
         match self.reply.chunk().await {
             Ok(Some(bytes)) => Ok(Some(bytes)),
@@ -186,7 +187,7 @@ impl Call {
         }
     }
 
-    /// Ends it without the rest of its answer, for this reason.
+    /// Ends the invocation with this error, without the rest of its answer.
     pub fn fail(mut self, error: Error) -> Failed {
         let timing = self.reply.timing();
         self.count(timing, Some(&error));
@@ -200,7 +201,7 @@ impl Call {
     }
 }
 
-/// What the client sees of a failure.
+/// Turns a failure into the error for the client.
 fn refine(context: &Context, route: &Route, failed: scheduler::Failed) -> Failed {
     let error = match &failed.error {
         InvokeError::Closed if context.stopping.is_cancelled() => shutting_down(),

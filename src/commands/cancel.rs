@@ -7,8 +7,8 @@
 //!    └── begin_commit ──▶ committing: it runs to its end, and cancelling changes nothing
 //! ```
 //!
-//! **Invariant.** A command either is cancelled or begins to commit: one lock decides, whoever comes first. What a
-//! cancelled command has made goes before it answers.
+//! **Invariant.** A command is either cancelled or begins to commit: one lock decides which comes first. A cancelled
+//! command removes what it has created before it answers.
 
 use super::{Context, Partials};
 use crate::error::{Error, ErrorCode};
@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use std::{future::Future, pin::pin, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
-/// What the client and the audit trail are told.
+/// Message for the client and the audit trail.
 const CANCELLED: &str = "cancelled by its client: nothing was changed";
 
-/// Shared by a command and whoever may cancel it. By default nobody does.
+/// State shared by a command and its canceller. The default is never cancelled.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cancellation(Arc<Progress>);
 
@@ -38,7 +38,7 @@ impl Cancellation {
         }
     }
 
-    /// To be called right before the commit, which must not happen where this is refused.
+    /// Must be called right before the commit, which must not happen if this fails.
     pub(super) fn begin_commit(&self) -> Result<(), Error> {
         let mut is_committing = self.0.is_committing.lock();
         self.check()?;
@@ -46,12 +46,12 @@ impl Cancellation {
         Ok(())
     }
 
-    /// Refuses to go on once the command is cancelled.
+    /// Fails once the command is cancelled.
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.0.cancelled.is_cancelled() { Err(cancelled()) } else { Ok(()) }
     }
 
-    /// Does something that can be dropped at any time: it is, once the command is cancelled.
+    /// Runs work that can be dropped at any time, and drops it when the command is cancelled.
     pub(super) async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         self.0.cancelled.run_until_cancelled(work).await.ok_or_else(cancelled)
     }
@@ -61,7 +61,7 @@ fn cancelled() -> Error {
     Error::new(ErrorCode::Cancelled, CANCELLED)
 }
 
-/// Cancels the command when the future that waits for it is dropped: its client has left.
+/// Cancels the command when the future that waits for it is dropped, because its client has left.
 struct CancelOnDrop(Cancellation);
 
 impl Drop for CancelOnDrop {
@@ -71,8 +71,8 @@ impl Drop for CancelOnDrop {
 }
 
 impl Context {
-    /// Runs a command that its client may cancel until it commits. It runs in a task of its own, which tidies up after a
-    /// command that is cancelled, and ends one that has begun to commit.
+    /// Runs a command that its client may cancel until it commits. The command has a task of its own, which cleans up
+    /// after a cancellation and finishes a commit that has begun.
     pub(super) async fn until_cancelled<T, F>(
         &self,
         partials: &Partials,

@@ -1,8 +1,8 @@
-//! CLEANUP: old versions that nothing refers to go, with their bundles and bytecode.
+//! CLEANUP: removes old versions that nothing refers to, with their bundles and bytecode.
 //!
-//! Which they are is decided inside the transaction that deletes them ([`crate::store::Store::prune_versions`]), so no
-//! alias can be pointed at one in between. Until the code is gone from the disk too, the function's change lock is held,
-//! so that a deployment does not find a bundle of its label in its way.
+//! The transaction that deletes the versions also selects them ([`crate::store::Store::prune_versions`]), so no alias
+//! can be pointed at one in between. The function's change lock is held until the code is gone from the disk too, so
+//! that a deployment does not find a bundle of its label in its way.
 
 use super::{Context, delete};
 use crate::{
@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Arc<Context>, request: CleanupRequest) -> Resu
                 }
                 match clean(&owner, entry.function.id, keep, dry_run).await {
                     Ok(pruned) => add(&mut response, &entry, &pruned),
-                    // Somebody deleted it while others were cleaned up.
+                    // The function was deleted while others were cleaned up.
                     Err(error) if !is_one && error.code == ErrorCode::FunctionNotFound => {}
                     Err(error) => return Err(error),
                 }
@@ -68,7 +68,7 @@ fn add(response: &mut CleanupResponse, entry: &Entry, pruned: &Pruned) {
 }
 
 async fn clean(context: &Arc<Context>, id: FunctionId, keep: u32, dry_run: bool) -> Result<Pruned, Error> {
-    // What only looks need not wait for a deployment.
+    // A dry run only reads, so it need not wait for a deployment.
     let _changing = if dry_run { None } else { Some(context.changing.lock(id).await) };
     context
         .blocking(move |context| {
@@ -83,8 +83,8 @@ async fn clean(context: &Arc<Context>, id: FunctionId, keep: u32, dry_run: bool)
         .await
 }
 
-/// What a deployment that published a version leaves behind it, where the configuration says so. Nobody waits for it: it
-/// begins when the deployment has given its lock back, and has ended before the daemon has.
+/// Cleans up after a deployment that published a version, if the configuration says so. No command waits for this: it
+/// begins when the deployment has released its lock, and ends before the daemon does.
 pub(super) fn after_deployment(context: &Arc<Context>, id: FunctionId) {
     let versioning = context.config.load().versioning.clone();
     if versioning.auto_cleanup == Switch::Off {

@@ -1,7 +1,7 @@
-//! COMPARE_VERSIONS: what differs between two versions of a function.
+//! COMPARE_VERSIONS: the differences between two versions of a function.
 //!
-//! It reads bundles and changes nothing, so it waits for nobody. The answer is bounded: a diff that nobody would read
-//! to its end is left out and said to be.
+//! The command reads bundles and changes nothing, so it takes no lock. The answer is bounded: a diff that is too long
+//! to read is left out, and the answer says so.
 
 use super::{Context, activate};
 use crate::{
@@ -14,22 +14,22 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
-/// A larger file is not compared line by line.
+/// Largest file that is compared line by line.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// All diffs of an answer, if its frame has room for more.
+/// Maximum bytes of all diffs in an answer, if its frame has room for more.
 const DIFF_BYTES_MAX: usize = 4 << 20;
 
-/// How long the shortest diffs of all files are looked for.
+/// Time in which the shortest diffs of all files are searched.
 const DIFF_TIME: Duration = Duration::from_secs(2);
 
-/// Comparisons that are made at once: one of two texts of nothing but line ends takes tens of megabytes for a moment.
+/// Concurrent comparisons: comparing two texts of nothing but line ends takes tens of megabytes for a moment.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 pub(super) async fn run(context: &Arc<Context>, request: CompareRequest) -> Result<CompareResponse, Error> {
     let entry = context.router.function(&request.function_id)?;
     let (from, to) = (activate::version(&entry, &request.from)?, activate::version(&entry, &request.to)?);
-    // One file has the same digest under another name.
+    // A bundle of one file has the same digest under another file name.
     let same_code = from.digest == to.digest && from.entry == to.entry;
     let difference = if same_code { Difference::default() } else { read(context, &entry, &from, &to).await? };
     Ok(CompareResponse {
@@ -58,7 +58,7 @@ async fn read(
     let (function, sides) = (entry.function.id, [Arc::clone(from), Arc::clone(to)]);
     let place = PLACES.acquire().await.map_err(Error::internal)?;
     let compared = context.blocking(move |context| {
-        // Held until it is done, also when the caller has left.
+        // Held until the comparison is done, even if the caller has left.
         let _place = place;
         for version in &sides {
             context.bundles.verify(function, &version.label, &version.digest)?;
@@ -68,7 +68,7 @@ async fn read(
     compared.await.map_err(|error| gone(context, entry, [from, to]).unwrap_or(error))
 }
 
-/// What was deleted meanwhile has lost its bundle, and that is all that is wrong with it.
+/// `VERSION_NOT_FOUND` if a version was deleted meanwhile, which explains its missing bundle.
 fn gone(context: &Context, entry: &Entry, sides: [&Arc<Version>; 2]) -> Option<Error> {
     let present = context.router.function(&entry.function.id.to_string()).ok()?;
     let gone = sides.into_iter().find(|it| present.version(it.id).is_none())?;
@@ -112,8 +112,8 @@ fn file(file: FileDifference) -> FileChange {
     let (diff, note) = match file.diff {
         Diff::None => (None, None),
         Diff::Unified(text) => (Some(text), None),
-        Diff::TooLarge(max) => (None, Some(format!("it has more than {max} bytes"))),
-        Diff::TooLong => (None, Some("its diff is more than this answer has room for".into())),
+        Diff::TooLarge(max) => (None, Some(format!("larger than {max} bytes"))),
+        Diff::TooLong => (None, Some("the diff is too long for this answer".into())),
     };
     let FileDifference { path, from_size, to_size, binary, .. } = file;
     FileChange { path, change: change.into(), renamed_from, from_size, to_size, binary, diff, note }

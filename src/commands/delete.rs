@@ -59,8 +59,8 @@ pub(super) async fn version(
         .await
 }
 
-/// Ends the workers of versions whose rows are gone, and removes their code: nothing can need it any more. What a crash
-/// leaves here goes at the next start. Blocks on the disk.
+/// Ends the workers of versions whose rows are gone, and removes their code, which nothing can need any more. Files
+/// that a crash leaves here are removed at the next start. Blocks on the disk.
 pub(super) fn forget<'a>(
     context: &Context,
     function_id: FunctionId,

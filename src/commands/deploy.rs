@@ -1,8 +1,8 @@
 //! DEPLOY_FUNCTION: validate, store, load, and only then point the alias.
 //!
-//! Here a request is checked and its code prepared; [`publish`](mod@publish) makes a version of it. Whatever fails, the
-//! alias stays where it was, and no bundle, row or worker of the new version is left; the failure itself is kept in the
-//! audit trail.
+//! This file checks a request and prepares its code; [`publish`](mod@publish) makes a version of it. On any failure,
+//! the alias stays where it was, and no bundle, row or worker of the new version is left; the failure itself is
+//! recorded in the audit trail.
 
 mod publish;
 mod running;
@@ -29,10 +29,10 @@ use running::Running;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Free text that is kept with a version or deployment.
+/// Maximum bytes of a free text that is kept with a version or deployment.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// Tags of a version.
+/// Maximum tags of a version.
 const TAGS_MAX: usize = 32;
 
 pub(super) async fn run(
@@ -79,7 +79,7 @@ async fn run_with(
     context.until_cancelled(partials, |cancellation| order.run(cancellation)).await
 }
 
-/// A deployment whose request has been found sound, and whose code is still to be prepared.
+/// A valid deployment whose code is still to be prepared.
 struct Order {
     act: Act,
     code: Option<Code>,
@@ -107,11 +107,11 @@ impl Order {
         outcome
     }
 
-    /// The function that there is not yet, where the request has it made.
+    /// The function that the deployment creates, if it does not exist and the request allows that.
     fn function_to_make(&mut self) -> Result<Option<Function>, Error> {
         let (name, context) = (&self.request.function_id, &self.act.context);
         let is_new = context.router.function(name).is_err();
-        // A text that reads as an id is none of a function that is still to be made.
+        // A text that reads as an id cannot be the name of a new function.
         if !is_new || !self.request.create || self.code.is_none() || name.parse::<FunctionId>().is_ok() {
             return Ok(None);
         }
@@ -122,14 +122,14 @@ impl Order {
         Ok(Some(function))
     }
 
-    /// A dry run for a function that is still to be made.
+    /// Dry run for a function that does not exist yet.
     async fn rehearse_for(self, function: Function) -> Result<DeployResponse, Error> {
         let (context, cancellation) = (Arc::clone(&self.act.context), self.act.cancellation.clone());
         let code = prepare(&context, self.code, &self.request, self.log, &cancellation).await;
         deploy(self.act, &without_versions(function), code, self.label, self.request).await
     }
 
-    /// Prepares the code, then has the function for itself.
+    /// Prepares the code, then takes the function's change lock and deploys.
     async fn carry_out(self, id: FunctionId) -> Result<DeployResponse, Error> {
         let Self { act, code, label, preview, request, log } = self;
         let (context, claim, cancellation) = (Arc::clone(&act.context), act.claim.clone(), act.cancellation.clone());
@@ -155,10 +155,10 @@ fn without_versions(function: Function) -> Entry {
     Entry { function, versions: Vec::new(), aliases: Vec::new(), approved: None }
 }
 
-/// Where the code comes from, and the word for it that is kept.
+/// Source of the code, and its kind for the record.
 type Code = (Source, model::Source);
 
-/// Stages the code, if there is some.
+/// Stages the code, if there is any.
 async fn prepare(
     context: &Arc<Context>,
     code: Option<Code>,
@@ -192,7 +192,7 @@ async fn deploy(
     }
 }
 
-/// Free text is bounded.
+/// Refuses a free text that is too long.
 pub(super) fn check_text(name: &str, text: Option<&str>) -> Result<(), Error> {
     match text {
         Some(text) if text.len() > TEXT_BYTES_MAX => {
@@ -218,7 +218,7 @@ fn check_fields(request: &DeployRequest) -> Result<(), Error> {
     check_tags(&request.tags)
 }
 
-/// Tags are few and short.
+/// Refuses too many tags, and empty or long ones.
 pub(super) fn check_tags(tags: &[String]) -> Result<(), Error> {
     if tags.len() > TAGS_MAX || tags.iter().any(|it| it.is_empty() || it.len() > 128) {
         return Err(Error::invalid(format!("tags: at most {TAGS_MAX}, each of 1 to 128 bytes")));

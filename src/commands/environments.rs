@@ -42,7 +42,7 @@ pub(super) async fn create(
         move |context: &Context| Ok(context.store.create_environment(&name, &change, &actor, Timestamp::now())?)
     };
     carry_out(context, name, make, move |info| {
-        tracing::info!(environment = info.name, parent = info.parent, actor = &*actor, "environment made");
+        tracing::info!(environment = info.name, parent = info.parent, actor = &*actor, "environment created");
     })
     .await
 }
@@ -64,7 +64,7 @@ pub(super) async fn set(
         let (name, actor) = (name.clone(), Arc::clone(&actor));
         move |context: &Context| {
             context.store.change_environment(&name, &change, &actor, Timestamp::now())?;
-            // What may run there by its own name is part of the router's picture of every function.
+            // The router's picture of a function includes whether a version may run there by its own name.
             match change.protected {
                 Some(_) => refresh_all(context),
                 None => Ok(()),
@@ -77,7 +77,7 @@ pub(super) async fn set(
     });
     let info = info.await?;
     if is_moved {
-        // Another parent, other variables.
+        // Another parent means other variables.
         let owner = Arc::clone(context);
         context.to_its_end(async move { owner.reload_variables().await }).await?;
     }
@@ -85,7 +85,7 @@ pub(super) async fn set(
     Ok(EnvironmentInfo { warnings, ..info })
 }
 
-/// What protection does not keep from others: secrets that are for all environments.
+/// Warns of secrets that protection does not cover: those for all environments.
 fn shared_secrets(context: &Context, environment: &str) -> Vec<String> {
     let picture = context.variables.picture();
     let shared = picture.all.iter().filter(|(place, _)| place.environment.is_none());
@@ -97,15 +97,15 @@ fn shared_secrets(context: &Context, environment: &str) -> Vec<String> {
         _ => format!("{count} secrets are"),
     };
     vec![format!(
-        "{secrets} for all environments: every other environment sees them, previews and code that nobody has approved \
-         included; what is set with `-e {environment}`, and deleted for all, stays in {environment}"
+        "{secrets} visible in every environment, including previews and unapproved code. To limit a secret, delete it \
+         and set it with `-e {environment}`."
     )]
 }
 
 fn refresh_all(context: &Context) -> Result<(), Error> {
     for entry in context.router.functions() {
         match context.refresh(entry.function.id) {
-            // Somebody deleted it meanwhile.
+            // The function was deleted meanwhile.
             Err(error) if error.code == ErrorCode::FunctionNotFound => {}
             outcome => outcome?,
         }
@@ -113,7 +113,7 @@ fn refresh_all(context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// The parent that a request names: none with an empty text.
+/// The parent that a request names; an empty text means none.
 fn parent(name: Option<&str>) -> Result<Option<Option<EnvironmentName>>, Error> {
     match name {
         None => Ok(None),
@@ -122,7 +122,7 @@ fn parent(name: Option<&str>) -> Result<Option<Option<EnvironmentName>>, Error> 
     }
 }
 
-/// Runs a change of an environment to its end, and says what became of it.
+/// Runs a change of an environment to its end, and returns the environment's new state.
 async fn carry_out(
     context: &Arc<Context>,
     name: EnvironmentName,
@@ -135,7 +135,7 @@ async fn carry_out(
             let changed = owner.blocking(change).await;
             let records = owner.blocking(|context| Ok(context.store.environments()?)).await?;
             let info = match changed {
-                // Told with the environments there are.
+                // The error lists the existing environments.
                 Err(error) if error.code == ErrorCode::EnvironmentNotFound => return Err(among(error, &records)),
                 Err(error) => return Err(error),
                 Ok(()) => info(find(&records, &name)?),
@@ -164,8 +164,8 @@ pub(super) async fn delete(
     context
         .to_its_end(async move {
             let info = owner.blocking(delete).await?;
-            // One that is made anew with this name is another one, and gets no worker of this. What still runs has
-            // this long to finish before the answer comes.
+            // A new environment with this name is another one, and gets no worker of this one. Running invocations have
+            // this long to finish before the answer.
             let patience = Instant::now() + CLOSE_PATIENCE;
             while owner.scheduler.close_in(&name) && Instant::now() < patience {
                 tokio::time::sleep(CLOSE_POLL).await;
@@ -175,7 +175,7 @@ pub(super) async fn delete(
         .await
 }
 
-/// How long the deletion of an environment waits for the end of its workers, and how often it looks.
+/// Time for which the deletion of an environment waits for the end of its workers, and the interval of its checks.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 const CLOSE_POLL: Duration = Duration::from_millis(10);
 
@@ -220,12 +220,12 @@ pub(super) async fn list(context: &Arc<Context>, request: &EnvironmentsRequest) 
     Ok(EnvironmentsResponse { environments, next_cursor })
 }
 
-/// The environments there are, by name.
+/// All environments, by name.
 pub(super) async fn records(context: &Arc<Context>) -> Result<Vec<EnvironmentRecord>, Error> {
     context.blocking(|context| Ok(context.store.environments()?)).await
 }
 
-/// The one of this name.
+/// Finds the environment with this name.
 pub(super) fn find<'a>(
     records: &'a [EnvironmentRecord],
     name: &EnvironmentName,
@@ -233,7 +233,7 @@ pub(super) fn find<'a>(
     records.iter().find(|it| it.name == *name).ok_or_else(|| not_found(name.clone(), records))
 }
 
-/// An environment that is not there, with those that are.
+/// Error for a missing environment, with the list of existing ones.
 pub(super) fn not_found(name: EnvironmentName, records: &[EnvironmentRecord]) -> Error {
     among(StoreError::EnvironmentNotFound(name).into(), records)
 }

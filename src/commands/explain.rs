@@ -1,4 +1,4 @@
-//! Where the errors of the layers below become what a client sees. No other place makes an [`Error`] of them.
+//! Maps errors of the layers below to the errors that clients see. No other place makes an [`Error`] of them.
 
 use crate::{
     bundle::BundleError,
@@ -74,7 +74,7 @@ impl From<SecretError> for Error {
     fn from(error: SecretError) -> Self {
         let code = match &error {
             SecretError::SameKey(_) | SecretError::FixedKey => ErrorCode::Conflict,
-            // The system's failure, such as a full disk: no secret and no key is at fault.
+            // A failure of the system, such as a full disk: no secret and no key is at fault.
             SecretError::File { .. } | SecretError::Random => return Self::internal(error),
             _ => ErrorCode::SecretUnavailable,
         };
@@ -97,7 +97,7 @@ impl From<BundleError> for Error {
     }
 }
 
-/// The code of what is wrong with a bundle; none where the disk failed.
+/// Code for a wrong bundle; `None` if the disk failed.
 fn bundle_code(error: &BundleError) -> Option<ErrorCode> {
     match error {
         BundleError::Path { .. }
@@ -184,7 +184,7 @@ impl From<&StartError> for Error {
                 Self::new(ErrorCode::OutOfMemory, format!("the bundle cannot be loaded: out of memory: {exit}"))
                     .with_details(details)
             }
-            // Loading the bundle is all a start does that the function's code can bring down.
+            // The function's code can fail a start only while its bundle loads.
             StartError::Exited(_) | StartError::Timeout { .. } | StartError::Protocol(_) => {
                 Self::new(ErrorCode::BundleLoadError, format!("the bundle cannot be loaded: {error}"))
                     .with_details(details)
@@ -227,7 +227,7 @@ fn exit_details(exit: &Exit) -> Value {
     json!({ "exit_code": exit.status.code(), "signal": exit.status.signal(), "last_words": exit.last_words })
 }
 
-/// Codes that say what the function did wrong: they are an answer, not a refusal.
+/// Codes for faults of the function: they are an answer, not a refusal.
 pub(super) fn is_functions_fault(code: ErrorCode) -> bool {
     use ErrorCode::{HandlerError, OutOfMemory, Timeout, WorkerCrashed};
     matches!(code, HandlerError | Timeout | WorkerCrashed | OutOfMemory)
@@ -241,7 +241,9 @@ impl From<&InvokeError> for Error {
                 let details = json!({ "retry_after_ms": retry_after.as_millis() as u64 });
                 Self::new(ErrorCode::Overloaded, message).with_details(details)
             }
-            InvokeError::Closed => Self::new(ErrorCode::FunctionNotFound, "the function was deleted meanwhile"),
+            InvokeError::Closed => {
+                Self::new(ErrorCode::FunctionNotFound, "the function was deleted while the invocation waited")
+            }
             InvokeError::Start(Some(error)) => error.as_ref().into(),
             InvokeError::Start(None) | InvokeError::Unreachable => Self::new(ErrorCode::WorkerUnavailable, message),
             InvokeError::Timeout { .. } | InvokeError::Stalled { .. } | InvokeError::Endless { .. } => {

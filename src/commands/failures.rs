@@ -1,8 +1,8 @@
-//! How often an address may come with a wrong token. Pure: the time is an argument.
+//! Limit on wrong tokens per address. Pure: the time is an argument.
 //!
-//! Nobody guesses 256 random bits; what this bounds is the noise, in the log and on the processor, of whoever tries, or of
-//! a program whose token was revoked. A valid token is served whatever else its address has done, so that one program
-//! cannot shut out its neighbours behind the same address.
+//! Guessing 256 random bits is hopeless; the limit bounds the noise, in the log and on the processor, of clients that
+//! try, or of a program whose token was revoked. A valid token is always served, so that one program cannot shut out
+//! its neighbours behind the same address.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,31 +13,31 @@ use std::{
 /// Wrong tokens of one address within [`WINDOW`] that are answered as such.
 pub(super) const TRIES_MAX: usize = 10;
 
-/// How long a try counts.
+/// Time for which a try counts.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Addresses that are remembered; the one that was quiet for the longest time is forgotten first. That makes at most
-/// 1,024 × 10 times, about 300 KiB.
+/// Maximum addresses that are remembered; the one that was quiet for the longest time is forgotten first. That limits
+/// the memory to 1,024 × 10 times, about 300 KiB.
 const ADDRESSES_MAX: usize = 1_024;
 
-/// The addresses that came with wrong tokens lately.
+/// Addresses that recently sent wrong tokens.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    /// The tries that were answered as such, the oldest first; never empty.
+    /// Tries that were answered as wrong, the oldest first; never empty.
     tries: HashMap<IpAddr, VecDeque<Instant>>,
 }
 
-/// What a wrong token is answered with.
+/// Answer to a wrong token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// That it is wrong.
+    /// The token is wrong.
     Wrong {
-        /// Whether the next one will not be told so.
+        /// Whether further wrong tokens get another answer.
         is_last: bool,
     },
-    /// That there were too many.
+    /// There were too many wrong tokens.
     TooMany {
-        /// When the next one is told again.
+        /// Time until a wrong token is answered as such again.
         retry_after: Duration,
     },
 }
@@ -60,7 +60,7 @@ impl Failures {
         Verdict::Wrong { is_last: tries.len() == TRIES_MAX }
     }
 
-    /// Forgets who is quiet, and in any case whoever was for the longest time.
+    /// Forgets quiet addresses, and in any case the one that was quiet for the longest time.
     fn make_room(&mut self, now: Instant) {
         self.tries.retain(|_, tries| tries.back().is_some_and(|&at| !is_over(at, now)));
         if self.tries.len() >= ADDRESSES_MAX
@@ -75,8 +75,8 @@ fn is_over(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) >= WINDOW
 }
 
-/// The part of an address that its owner cannot choose at will: of IPv6 the first 64 bits. A program of this machine can
-/// come from any of its loopback addresses, so they are one.
+/// The part of an address that its owner cannot choose at will: the first 64 bits of IPv6. A local program can use any
+/// loopback address, so those count as one.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         it if it.is_loopback() => Ipv4Addr::LOCALHOST.into(),

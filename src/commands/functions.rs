@@ -88,19 +88,19 @@ pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Re
         .await
 }
 
-/// The pools of one function that have a worker or a waiting invocation.
+/// Pools of one function that have a worker or a waiting invocation.
 fn pools(context: &Context, entry: &Entry) -> Vec<PoolInfo> {
     let pools = entry.versions.iter().flat_map(|version| context.scheduler.pools_of(version.id));
     pools.map(|pool| pool_info(&pool.snapshot())).filter(is_in_use).collect()
 }
 
-/// Whether a pool has anything in it worth a row.
+/// Whether a pool has anything worth a row.
 pub(super) fn is_in_use(pool: &PoolInfo) -> bool {
     let PoolInfo { planned, starting, idle, busy, retiring, stopping, queued, failed_starts, .. } = pool;
     planned + starting + idle + busy + retiring + stopping + queued + failed_starts > 0
 }
 
-/// A pool as it stands on the wire.
+/// A pool in wire form.
 pub(super) fn pool_info(pool: &PoolSnapshot) -> PoolInfo {
     let PoolSnapshot { blueprint, counts, health } = pool;
     let (failed_starts, retry_in) = match *health {

@@ -1,9 +1,9 @@
-//! Idempotency keys of deployments: who sends one twice, because the first answer did not come, deploys once.
+//! Idempotency keys of deployments: a client that repeats a request, because the first answer was lost, deploys once.
 //!
-//! A key belongs to its actor, and stands for one request: all of its fields, code included. What is named by a path counts
-//! with its path. While a deployment runs, its key is claimed in memory; its answer is kept in the transaction that makes
-//! the deployment, so that no `kill -9` comes between the two. What failed is not kept: it may be tried again with the same
-//! key. A dry run has no use for one.
+//! A key belongs to its actor, and stands for one request: all of its fields, code included. Code at a path counts with
+//! its path. While a deployment runs, its key is claimed in memory; its answer is stored in the transaction of the
+//! deployment, so that no `kill -9` comes between the two. A failure is not stored: it may be retried with the same
+//! key. A dry run ignores its key.
 
 use super::{Caller, Context};
 use crate::{
@@ -16,17 +16,17 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::{collections::HashMap, io, sync::Arc};
 
-/// The longest key, in bytes.
+/// Maximum bytes of a key.
 const KEY_BYTES_MAX: usize = 255;
 
-/// Whose key it is, and the key.
+/// Owner of a key, and the key.
 type Name = (Arc<str>, String);
 
-/// The keys of the deployments that run.
+/// Keys of the running deployments.
 #[derive(Debug, Default)]
 pub struct ClaimedKeys(Mutex<HashMap<Name, RequestDigest>>);
 
-/// A key of a deployment that runs; it is free again when this goes.
+/// Key of a running deployment, released on drop.
 pub(super) struct Claim {
     context: Arc<Context>,
     name: Name,
@@ -39,13 +39,13 @@ impl Drop for Claim {
     }
 }
 
-/// What becomes of a deployment that comes with a key, or without.
+/// Outcome of taking a request's key.
 pub(super) enum Begun {
-    /// It has none.
+    /// The deployment goes on without a key.
     Plain,
-    /// It goes on.
+    /// The deployment goes on, and owns its key.
     Claimed(Arc<Claim>),
-    /// It was carried out before, and this was the answer.
+    /// The deployment was carried out before, with this answer.
     Answered(Box<DeployResponse>),
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn begin(
         let mut claimed = context.claimed_keys.0.lock();
         match claimed.get(&name) {
             Some(of) if *of == digest => {
-                let message = "the same deployment with this idempotency key goes on: ask again when it has ended";
+                let message = "a deployment with this idempotency key is still running: try again when it has ended";
                 return Err(Error::new(ErrorCode::Conflict, message));
             }
             Some(_) => return Err(reused(&name.1)),
@@ -87,12 +87,12 @@ pub(super) async fn begin(
 }
 
 fn reused(key: &str) -> Error {
-    let message = format!("the idempotency key `{key}` came with another request before: take a new one");
+    let message = format!("the idempotency key `{key}` was used with another request: choose a new one");
     Error::new(ErrorCode::IdempotencyKeyReused, message)
 }
 
 impl Claim {
-    /// Since when keys count.
+    /// Time from which on keys count.
     fn since(&self) -> Timestamp {
         let seconds = self.context.config.load().versioning.idempotency_key_seconds;
         Timestamp::from_millis(Timestamp::now().as_millis() - i64::from(seconds) * 1_000)
@@ -103,7 +103,7 @@ impl Claim {
         self.context.blocking(move |context| Ok(context.store.kept_answer(&actor, &key, since)?)).await
     }
 
-    /// What is kept where this is the answer, or the other one if the deployment has to wait for approval.
+    /// The record of an answer, and of the alternative if the deployment has to wait for approval.
     pub(super) fn kept(&self, answer: &DeployResponse, if_pending: &DeployResponse) -> Result<KeptAnswer, Error> {
         let text = |answer| serde_json::to_string(answer).map_err(Error::internal);
         let (actor, key) = &self.name;
@@ -119,7 +119,7 @@ impl Claim {
         })
     }
 
-    /// Keeps the answer of a deployment that had nothing to commit.
+    /// Stores the answer of a deployment that had nothing to commit.
     pub(super) async fn keep(&self, answer: &DeployResponse) -> Result<(), Error> {
         if self.answered().await?.is_some() {
             return Ok(());
@@ -129,7 +129,7 @@ impl Claim {
     }
 }
 
-/// SHA-256 of all that a request says.
+/// SHA-256 of all fields of a request.
 fn digest(request: &DeployRequest) -> Result<RequestDigest, Error> {
     struct Hash(Sha256);
     impl io::Write for Hash {

@@ -26,7 +26,7 @@ use std::{
 };
 use tokio::time::timeout_at;
 
-/// What an answer's frame holds besides the body.
+/// Bytes of an answer's frame besides the body.
 const ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
 
 pub(super) async fn run(
@@ -89,7 +89,7 @@ pub(super) async fn run(
     Ok(response)
 }
 
-/// The whole body, if it fits into a frame.
+/// Reads the whole body, if it fits into a frame.
 async fn collect(mut call: Call, frame_bytes_max: usize) -> Result<(Bytes, Timing), Failed> {
     // A body in JSON takes four bytes for three.
     let max = frame_bytes_max.saturating_sub(ANSWER_OVERHEAD_BYTES) / 4 * 3;
@@ -119,7 +119,7 @@ fn too_large(max: usize) -> Error {
     Error::new(ErrorCode::PayloadTooLarge, message)
 }
 
-/// Sends the answer in parts as it comes. The outer error says that the caller has left.
+/// Sends the answer in parts as it comes. The outer error means that the caller has left.
 async fn forward(
     mut call: Call,
     invocation: &Invocation,
@@ -160,7 +160,7 @@ async fn forward(
 }
 
 fn milliseconds(duration: Duration) -> f64 {
-    // Microseconds are what the clock is good for, and what is worth reading.
+    // Microseconds are the precision of the clock, and enough for a reader.
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
@@ -173,7 +173,7 @@ fn invocation(request: InvokeRequest, settings: &Settings, received: Instant) ->
     };
     if !body.is_empty() && (method == Method::GET || method == Method::HEAD) {
         return Err(Error::invalid(format!(
-            "a {method} request has no body that a function could see: use POST, or send none"
+            "a {method} request cannot carry a body to a function: use POST, or leave the body out"
         )));
     }
     let limit = Duration::from_secs(settings.timeout_seconds.into());
@@ -200,7 +200,7 @@ fn target(path: &str, query: Option<&Fields>) -> Result<PathAndQuery, Error> {
     if !path.starts_with('/') {
         target.push('/');
     }
-    // A fragment is the client's own business and never part of a request.
+    // A fragment belongs to the client and is never part of a request.
     target.push_str(path.split('#').next().unwrap_or_default());
     for (name, value) in query.map_or(&[][..], |query| &query.0) {
         target.push(if target.contains('?') { '&' } else { '?' });
@@ -211,7 +211,7 @@ fn target(path: &str, query: Option<&Fields>) -> Result<PathAndQuery, Error> {
     target.parse().map_err(|error| Error::invalid(format!("path `{path}` is not valid: {error}; encode it")))
 }
 
-/// Everything but letters, digits and `-._~` as `%XX`, which every parser of queries reads back.
+/// Encodes all but letters, digits and `-._~` as `%XX`, which every parser of queries reads back.
 fn percent_encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -227,7 +227,7 @@ fn headers(fields: Option<&Fields>) -> Result<HeaderMap, Error> {
     for (name, value) in fields.map_or(&[][..], |fields| &fields.0) {
         let parsed = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| Error::invalid(format!("header name `{name}` is not valid")))?;
-        // The daemon's own headers are not for clients to set.
+        // Clients cannot set the daemon's own headers.
         if parsed.as_str().starts_with(RESERVED_PREFIX) {
             continue;
         }
@@ -235,7 +235,7 @@ fn headers(fields: Option<&Fields>) -> Result<HeaderMap, Error> {
             Error::invalid(format!("the value of header `{name}` has a character that headers cannot carry"))
         })?;
         if parsed == header::HOST && !is_host(value.as_bytes()) {
-            return Err(Error::invalid("the header `Host` has no host that a URL could have"));
+            return Err(Error::invalid("the header `Host` is not a valid host"));
         }
         headers.append(parsed, value);
     }
@@ -245,7 +245,7 @@ fn headers(fields: Option<&Fields>) -> Result<HeaderMap, Error> {
 fn fields(headers: &HeaderMap) -> Fields {
     let text = |value: &HeaderValue| match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => text.to_owned(),
-        // Bytes that are not UTF-8 are Latin-1 by the old rule of HTTP.
+        // Bytes that are not UTF-8 are Latin-1 by HTTP's old rule.
         Err(_) => value.as_bytes().iter().copied().map(char::from).collect(),
     };
     Fields(headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect())

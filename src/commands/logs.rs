@@ -14,7 +14,7 @@ use crate::{
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Lines in an answer when the request does not say.
+/// Default number of lines in an answer.
 const LINES_DEFAULT: u32 = 100;
 
 pub(super) async fn run(
@@ -25,11 +25,11 @@ pub(super) async fn run(
     let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
     let asked = Page::<i64>::new(context, "logs", &asked, (LINES_DEFAULT, LogQuery::LIMIT_MAX))?;
     if request.follow && asked.after.is_some() {
-        return Err(Error::invalid("`cursor` leads to older lines, and `follow` to new ones: give one of them"));
+        return Err(Error::invalid("give `cursor` for older lines or `follow` for new ones, not both"));
     }
     let query = query(context, &request, &asked)?;
     let id = query.function_id;
-    // Following begins before the first read, so that no line falls between the two.
+    // Following begins before the first read, so that no line is lost between the two.
     let mut follower = request.follow.then(|| context.telemetry.logs().follow());
     let read = query.clone();
     let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&read)?)).await?;
@@ -52,7 +52,8 @@ pub(super) async fn run(
                     break Some(LogPage { entries: vec![LogEntry::clone(&entry)], total: 1, has_more: false });
                 }
                 Ok(_) => {}
-                // All functions' lines come this way, and those of others may be many. Its own are in the database.
+                // Lines of all functions come this way, and there may be many. Missed lines of this function are in the
+                // database.
                 Err(RecvError::Lagged(_)) => {
                     let missed = LogQuery { after: Some(seen), limit: LogQuery::LIMIT_MAX, offset: 0, ..query.clone() };
                     let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&missed)?)).await?;

@@ -1,7 +1,7 @@
 //! EXPORT_MANIFEST and APPLY_MANIFEST, and the manifests that deployments leave.
 //!
-//! A version is meant by its digest: a label that has other code here is another version. To apply is all or nothing:
-//! first everything is found, then every version is loaded, then one transaction moves all aliases.
+//! A digest identifies a version: a label with other code is another version. To apply is all or nothing: first
+//! everything is found, then every version is loaded, then one transaction moves all aliases.
 
 mod wanted;
 
@@ -22,10 +22,10 @@ use serde_json::json;
 use std::{collections::HashSet, sync::Arc};
 use wanted::shown;
 
-/// The form that is written, and the only one that is read.
+/// Form of the manifests that are written, and the only one that is read.
 const FORM: u32 = 1;
 
-/// Deployments that are looked at when the daemon starts: those whose manifests a crash can have prevented.
+/// Deployments that are examined when the daemon starts: a crash may have prevented their manifests.
 const LAST_DEPLOYMENTS: u32 = 64;
 
 pub(super) async fn export(context: &Arc<Context>, request: ExportManifestRequest) -> Result<Manifest, Error> {
@@ -33,7 +33,7 @@ pub(super) async fn export(context: &Arc<Context>, request: ExportManifestReques
         let id: DeploymentId = id.parse().map_err(|error| Error::invalid(format!("deployment_id: {error}")))?;
         let found = context.blocking(move |context| context.manifests.read(id).map_err(Error::internal)).await?;
         return found.ok_or_else(|| {
-            let why = "it moved nothing, or versioning.manifests_max later ones were written";
+            let why = "it moved nothing, or versioning.manifests_max later manifests were written";
             Error::new(ErrorCode::DeploymentNotFound, format!("no manifest of {id} is kept: {why}"))
         });
     }
@@ -76,7 +76,8 @@ fn manifest(records: &[FunctionRecord], deployment: Option<ManifestDeployment>) 
 }
 
 impl Context {
-    /// Writes the manifests of deployments that were committed together. They document; nothing fails with them.
+    /// Writes the manifests of deployments that were committed together. They are documents: no command fails because
+    /// of them.
     pub(super) fn leave_manifests(&self, deployments: &[Deployment]) {
         let ids: HashSet<FunctionId> = deployments.iter().map(|it| it.function_id).collect();
         let written = || -> Result<(), Error> {
@@ -96,8 +97,8 @@ impl Context {
         }
     }
 
-    /// Writes what a crash between a commit and its manifest has prevented: of each function's last deployment, whose
-    /// state is still the present one. Blocks.
+    /// Writes the manifests that a crash after a commit has prevented: of each function's last deployment, whose state
+    /// is still the present one. Blocks.
     pub fn leave_missing_manifests(&self) {
         let last = match self.store.last_deployments(LAST_DEPLOYMENTS) {
             Ok(last) => last,
@@ -168,7 +169,7 @@ pub(super) async fn apply(
         .await
 }
 
-/// Everything the manifest names, or all that is wrong with it at once.
+/// Finds everything that the manifest names, or reports all problems at once.
 async fn find(context: &Arc<Context>, functions: &[ManifestFunction]) -> Result<Vec<Wanted>, Error> {
     let (mut wanted, mut problems, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for function in functions {
@@ -186,7 +187,7 @@ async fn find(context: &Arc<Context>, functions: &[ManifestFunction]) -> Result<
                     let (id, environment) = (entry.function.id, found.environment.clone());
                     check_environment(context, id, &found.name, environment).await.map(|()| found)
                 }
-                Ok(found) => Err(Error::invalid(format!("{} stands twice in the manifest", found.name))),
+                Ok(found) => Err(Error::invalid(format!("{} appears twice in the manifest", found.name))),
                 Err(error) => Err(error),
             };
             match found {
@@ -204,13 +205,13 @@ async fn find(context: &Arc<Context>, functions: &[ManifestFunction]) -> Result<
         count => {
             let all: Vec<_> = problems.iter().map(|it| json!({ "code": it.code, "error": it.message })).collect();
             let first = problems.remove(0);
-            let message = format!("nothing is applied, {count} things are wrong: {}; …", first.message);
+            let message = format!("nothing is applied because of {count} problems: {}; …", first.message);
             Err(Error::new(first.code, message).with_details(json!({ "problems": all })))
         }
     }
 }
 
-/// Aliases that there are and the manifest does not name.
+/// Existing aliases that the manifest does not name.
 fn others(context: &Context, functions: &[ManifestFunction]) -> Vec<ManifestOther> {
     let mut others = Vec::new();
     for function in functions {

@@ -1,8 +1,8 @@
-//! What each command does, whoever asks: the command socket today, other faces later.
+//! The commands, whichever face they come through: the command socket or HTTP.
 //!
 //! [`execute`] is a match on [`Request`]; each command has its file, and a test file of the same name. Commands that
-//! change something run to their end once they have begun, even when the caller leaves; those that load or build something
-//! first can be cancelled until they commit ([`cancel`]).
+//! change something run to their end once they have begun, even when the caller leaves; those that first load or build
+//! something can be cancelled until they commit ([`cancel`]).
 
 mod activate;
 mod admin_token;
@@ -89,82 +89,82 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Everything a command works with.
+/// State that the commands share.
 #[derive(Debug)]
 pub struct Context {
     /// The effective configuration, swapped at a reload.
     pub config: ArcSwap<Config>,
-    /// Where everything lives on disk.
+    /// Directory of all files of the daemon.
     pub data_dir: PathBuf,
     /// Functions, versions, aliases and deployments on disk.
     pub store: Store,
-    /// The code of the versions.
+    /// Code of the versions.
     pub bundles: Arc<BundleStore>,
-    /// Where code is unpacked.
+    /// Folders in which code is unpacked.
     pub scratch: Scratch,
-    /// Makes bundles of projects.
+    /// Builder of bundles from projects.
     pub builder: Builder,
-    /// What past deployments have left.
+    /// Manifests that past deployments have left.
     pub manifests: Manifests,
-    /// What of it is compiled.
+    /// Compiled bytecode, per version.
     pub bytecode: BytecodeStore,
-    /// The same metadata in memory.
+    /// In-memory index of the store.
     pub router: Router,
-    /// The workers.
+    /// Pools of workers.
     pub scheduler: Scheduler,
-    /// The variables.
+    /// Variables of functions, in memory.
     pub variables: Variables,
-    /// Held by whoever changes them, or the master key.
+    /// Held by a command that changes variables or the master key.
     pub changing_variables: tokio::sync::Mutex<()>,
-    /// Where the key comes from that secrets are sealed with.
+    /// Source of the key that seals secrets.
     pub key_source: KeySource,
-    /// The tokens.
+    /// Tokens for HTTP.
     pub authority: Authority,
     /// Logs and metrics.
     pub telemetry: Telemetry,
-    /// Owns the commands that run to their end.
+    /// Tracks the commands that run to their end.
     pub tasks: TaskTracker,
-    /// When the daemon started.
+    /// Start of the daemon.
     pub started: Instant,
     /// Cancelled when the daemon begins to stop.
     pub stopping: CancellationToken,
-    /// One lock for each function that is being changed.
+    /// One lock per function that is being changed.
     pub changing: ChangeLocks,
-    /// One lock for each function that code is prepared for; taken before the other.
+    /// One lock per function whose code is being prepared; taken before the other.
     pub preparing: ChangeLocks,
-    /// The idempotency keys of the deployments that run.
+    /// Idempotency keys of the running deployments.
     pub claimed_keys: ClaimedKeys,
-    /// Told when an alias may point at another version.
+    /// Wakes the bytecode task when an alias may point at another version.
     pub aliases_moved: Notify,
-    /// Told when an alias may have got a policy or a rollout, or lost one.
+    /// Wakes the watch when an alias may have gained or lost a policy or a rollout.
     pub watched: Notify,
-    /// Told when an alias may go by itself sooner than any other.
+    /// Wakes the expiry task when an earlier deadline may exist.
     pub expiring: Notify,
-    /// Where HTTP is served, if it is.
+    /// Addresses of HTTP, if it is served.
     pub http: Option<HttpPlace>,
 }
 
-/// Where HTTP is served.
+/// Addresses of HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpPlace {
-    /// The address of the configuration, with the port that it has got.
+    /// Address of the configuration, with the port that is in use.
     pub address: SocketAddr,
-    /// The other loopback address with the same port, if somebody else has it.
+    /// The other loopback address with the same port, if another process has it.
     pub taken: Option<SocketAddr>,
 }
 
-/// Who asks.
+/// Client behind a request, with its rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// As the audit trail names it: `uid:1000`, or `token:<name>` over HTTP.
+    /// Name in the audit trail: `uid:1000`, or `token:<name>` over HTTP.
     pub actor: Arc<str>,
-    /// Whether it may do what needs the scope `admin`.
+    /// Whether the caller may do what needs the scope `admin`.
     pub is_admin: bool,
-    /// Whose rights count for the files it names; absent: those of the daemon.
+    /// User whose rights count for the files that the caller names; `None` for those of the daemon.
     pub reads_as: Option<Arc<UnixUser>>,
 }
 
-/// Where a command sends parts of its answer.
+/// Channel for the parts of an answer.
 #[derive(Debug)]
 pub struct Partials {
     encoding: Encoding,
@@ -177,30 +177,31 @@ pub struct Partials {
 /// A part of an answer.
 #[derive(Debug)]
 pub struct Part {
-    /// The request it belongs to.
+    /// Request that the part belongs to.
     pub request_id: u64,
-    /// The part, in the request's encoding.
+    /// Content of the part, in the request's encoding.
     pub payload: Bytes,
 }
 
-/// The caller has left.
+/// Error for a caller that has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallerGone;
 
 impl Partials {
-    /// Parts are written in the given encoding and sent in order; a full channel makes the command wait.
+    /// Creates a channel whose parts have the given encoding and are sent in order; a full channel makes the command
+    /// wait.
     #[must_use]
     pub fn new(encoding: Encoding, request_id: u64, sender: mpsc::Sender<Part>) -> Self {
         Self { encoding, request_id, sender, cancelled: None }
     }
 
-    /// The same for a command that its client can cancel by this token.
+    /// Lets the client cancel the command by this token.
     #[must_use]
     pub fn cancelled_by(self, token: CancellationToken) -> Self {
         Self { cancelled: Some(token), ..self }
     }
 
-    /// Waits until the client cancels the command, which may be for ever.
+    /// Waits until the client cancels the command, possibly for ever.
     async fn cancelled(&self) {
         match &self.cancelled {
             Some(token) => token.cancelled().await,
@@ -215,7 +216,7 @@ impl Partials {
     }
 }
 
-/// Carries out a command. The answer's payload comes back in the request's encoding.
+/// Carries out a command, and returns the payload of its answer in the request's encoding.
 pub async fn execute(
     context: &Arc<Context>,
     request: Request,
@@ -236,7 +237,7 @@ pub async fn execute(
     }
 }
 
-/// Carries out what is no invocation.
+/// Carries out a request other than an invocation.
 async fn manage(
     context: &Arc<Context>,
     request: Request,
@@ -296,7 +297,7 @@ async fn manage(
         Request::RotateMasterKey(request) => encoding.write(&secrets::rotate(context, request, caller).await?),
         Request::Status(_) => encoding.write(&status::run(context).await?),
         Request::Cancel(_) => {
-            Err(Error::invalid("CANCEL is for the connection of the command socket that the other request came on"))
+            Err(Error::invalid("CANCEL must be sent on the connection of the command socket that carried the request"))
         }
     }
 }
@@ -306,7 +307,7 @@ fn shutting_down() -> Error {
 }
 
 impl Context {
-    /// Runs blocking work, such as SQL, on a thread for it.
+    /// Runs blocking work, such as SQL, on a blocking thread.
     pub async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
@@ -318,7 +319,7 @@ impl Context {
         }
     }
 
-    /// Runs a command to its end, whether or not anybody still waits for it.
+    /// Runs a command to its end, even if its caller leaves.
     pub async fn to_its_end<T: Send + 'static>(
         &self,
         command: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -329,7 +330,7 @@ impl Context {
         }
     }
 
-    /// Waits until nobody else changes the function, and gives it as it is by then. Refused once the daemon stops.
+    /// Waits for the function's change lock, and returns the function as it is then. Refused once the daemon stops.
     async fn hold(&self, id: FunctionId) -> Result<(OwnedMutexGuard<()>, Arc<Entry>), Error> {
         let lock = self.changing.lock(id).await;
         if self.stopping.is_cancelled() {
@@ -338,9 +339,9 @@ impl Context {
         Ok((lock, self.router.function(&id.to_string())?))
     }
 
-    /// Waits until nobody else changes any of these functions. Refused once the daemon stops.
+    /// Waits for the change locks of all these functions. Refused once the daemon stops.
     async fn hold_all(&self, ids: impl IntoIterator<Item = FunctionId>) -> Result<Vec<OwnedMutexGuard<()>>, Error> {
-        // Always in the same order, so that two who change several functions do not wait for each other.
+        // The order is fixed, so that two commands that change several functions do not wait for each other.
         let ids: BTreeSet<FunctionId> = ids.into_iter().collect();
         let mut locks = Vec::with_capacity(ids.len());
         for id in ids {
@@ -349,7 +350,7 @@ impl Context {
         if self.stopping.is_cancelled() { Err(shutting_down()) } else { Ok(locks) }
     }
 
-    /// Takes a function's committed picture into the router. Blocks on SQLite.
+    /// Takes a function's committed state into the router. Blocks on SQLite.
     fn refresh(&self, id: FunctionId) -> Result<(), Error> {
         self.router.renew(|| Ok::<_, Error>(entry(self.store.record(id)?)))?;
         self.aliases_moved.notify_one();
@@ -358,7 +359,7 @@ impl Context {
         Ok(())
     }
 
-    /// Has the workers started that are always kept, and waits until they are there or have failed.
+    /// Starts the workers that are always kept, and waits until they are ready or have failed.
     pub async fn warm_floors(&self) {
         let mut floors = JoinSet::new();
         for entry in self.router.functions() {
@@ -370,7 +371,8 @@ impl Context {
         while floors.join_next().await.is_some() {}
     }
 
-    /// Makes the pools of what `LIVE` sends calls to if they keep workers warm; the scheduler's next tick fills them.
+    /// Creates the pools of the versions that `LIVE` sends invocations to, if they keep workers warm; the scheduler's
+    /// next tick fills them.
     pub fn prepare_floor(&self, entry: &Entry) -> Vec<PoolHandle> {
         let mut pools = Vec::new();
         let live = entry.alias(AliasName::LIVE).filter(|_| entry.function.settings.warm_workers > 0);
@@ -382,7 +384,7 @@ impl Context {
         pools
     }
 
-    /// The pool of a version in an environment. Workers stay for `LIVE` alone when nothing is invoked.
+    /// Pool of a version in an environment. Only `LIVE` keeps workers without invocations.
     fn pool(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> PoolHandle {
         self.scheduler.pool(version.id, environment, || {
             let settings = entry.function.settings;
@@ -392,7 +394,7 @@ impl Context {
         })
     }
 
-    /// What the workers of a version are made of.
+    /// Blueprint of a version's workers.
     fn blueprint(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> Blueprint {
         Blueprint {
             function_id: entry.function.id,
@@ -411,7 +413,7 @@ impl Context {
     }
 }
 
-/// A record of the store as the router keeps it.
+/// Converts a record of the store to the router's form.
 #[must_use]
 pub fn entry(record: FunctionRecord) -> Entry {
     let alias = |it: AliasRecord| {
@@ -436,7 +438,7 @@ pub fn entry(record: FunctionRecord) -> Entry {
     }
 }
 
-/// The settings new functions get where their registration names none.
+/// Settings of new functions whose registration names none.
 #[must_use]
 pub fn default_settings(config: &Config) -> Settings {
     let defaults = &config.functions;
@@ -461,12 +463,12 @@ pub fn default_settings(config: &Config) -> Settings {
     }
 }
 
-/// Lets one command at a time change a function, and commands about different functions run side by side.
+/// Locks that let one command at a time change a function; different functions change side by side.
 #[derive(Debug, Default)]
 pub struct ChangeLocks(Mutex<HashMap<FunctionId, Weak<tokio::sync::Mutex<()>>>>);
 
 impl ChangeLocks {
-    /// Waits until nobody else changes the function.
+    /// Waits until no other command holds the function's lock.
     async fn lock(&self, id: FunctionId) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.0.lock();

@@ -1,6 +1,6 @@
-//! Lists in pages: how many rows one answer has, and where the next one goes on.
+//! Pages of a list: how many rows one answer has, and where the next one goes on.
 //!
-//! A cursor names the last row of a page by what the list is sorted by, so that rows that are added meanwhile neither come
+//! A cursor names the last row of a page by the list's sort key, so that rows that are added meanwhile neither come
 //! twice nor push others out. It is opaque to clients.
 
 use super::Context;
@@ -8,24 +8,24 @@ use crate::error::Error;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Rows of one answer at most.
+/// Maximum rows of one answer.
 pub(super) const PAGE_MAX: u32 = 1_000;
 
-/// Bytes of one answer at most, as far as its last row allows; half a frame if that is less.
+/// Maximum bytes of one answer, which its last row may exceed; half a frame if that is less.
 const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// The page that a request asks for.
+/// Page that a request asks for.
 #[derive(Debug)]
 pub(super) struct Page<K> {
     list: &'static str,
-    /// The key of the last row before it.
+    /// Key of the last row before the page.
     pub(super) after: Option<K>,
-    /// Rows at most.
+    /// Maximum rows of the page.
     pub(super) limit: u32,
     bytes_max: usize,
 }
 
-/// What a request says about its page.
+/// Page fields of a request.
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
     pub(super) limit: Option<u32>,
@@ -34,7 +34,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl<K: Serialize + DeserializeOwned> Page<K> {
-    /// `list` tells the cursors of one list from those of another.
+    /// Creates a page. `list` tells the cursors of one list from those of another.
     pub(super) fn new(
         context: &Context,
         list: &'static str,
@@ -53,7 +53,8 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         Ok(Self { list, after, limit, bytes_max })
     }
 
-    /// The rows that fit, of those behind [`Self::after`], and the cursor of the next page if there are more.
+    /// Takes the rows that fit, out of those behind [`Self::after`], and returns the cursor of the next page if there
+    /// are more.
     pub(super) fn fill<R, T: Serialize>(
         &self,
         rows: impl IntoIterator<Item = R>,
@@ -73,7 +74,7 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         (made, None)
     }
 
-    /// The cursor of what follows this key.
+    /// Cursor of the rows after this key.
     pub(super) fn cursor(&self, key: &K) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&(self.list, key)).unwrap_or_default())
     }

@@ -1,11 +1,12 @@
 //! SET_POLICY, and the watch over the aliases that have a policy or a rollout.
 //!
-//! Who calls a function counts (`router::guard`); the watch looks four times a second, while there is something to watch,
-//! and never asks the store unless there is something to do. What an alias needs is decided in [`rollout::decide`] and
-//! decided again under the function's lock, on what the alias is by then. Going back is an act like any rollback.
+//! Each invocation is counted where it ends (`router::guard`). The watch looks four times a second, while there is
+//! something to watch, and asks the store only if there is something to do. [`rollout::decide`] decides what an alias
+//! needs, and does so again under the function's lock, on the alias's state at that time. Going back is an act like any
+//! rollback.
 //!
-//! **It never flaps.** After an automatic rollback the alias's version has rest for the cooldown, and the version that
-//! was left is no target of another one until somebody points the alias at it again. Both follow from the table of
+//! **It never flaps.** After an automatic rollback, the alias's version is not judged for the cooldown, and the version
+//! that was left is no target of another one until a caller points the alias at it again. Both follow from the table of
 //! deployments, so a restart forgets neither.
 
 use super::{
@@ -33,13 +34,13 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// How often the watched aliases are looked at.
+/// Interval between looks at the watched aliases.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long after a rollback that did not work before the next try.
+/// Time between a failed rollback and the next try.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Who acts, in the audit trail.
+/// Actor in the audit trail.
 const ACTOR: &str = "policy";
 
 pub(super) async fn set(
@@ -50,7 +51,7 @@ pub(super) async fn set(
     let name = activate::alias(request.alias.as_deref())?;
     let id = context.router.function(&request.function_id)?.function.id;
     if request.show && request.policy.is_some() {
-        return Err(Error::invalid("give a policy, or `show` to change nothing, not both"));
+        return Err(Error::invalid("give `policy`, or `show` to change nothing, not both"));
     }
     if !request.show {
         let (owner, name, actor) = (Arc::clone(context), name.clone(), Arc::clone(&caller.actor));
@@ -71,7 +72,7 @@ pub(super) async fn set(
     show(context, id, name).await
 }
 
-/// The alias of this name; `LIVE` is there once something was deployed.
+/// Finds the alias with this name; `LIVE` exists once something was deployed.
 pub(super) fn alias<'a>(entry: &'a Entry, name: &AliasName) -> Result<&'a Alias, Error> {
     entry.alias(name.as_str()).ok_or_else(|| match name.is_live() {
         true => {
@@ -114,11 +115,11 @@ async fn show(context: &Arc<Context>, id: FunctionId, name: AliasName) -> Result
 /// An alias that is watched.
 type Watched = (FunctionId, AliasName);
 
-/// Has aliases go back by their policies and rollouts go on, until the daemon stops.
+/// Rolls aliases back by their policies and advances their rollouts, until the daemon stops.
 pub async fn keep_watch(context: Arc<Context>) {
     let watch = async {
         let mut aliases = watched(&context);
-        // One act for an alias at a time.
+        // At most one act per alias runs at a time.
         let mut acts: HashMap<Watched, JoinHandle<()>> = HashMap::new();
         loop {
             tokio::select! {
@@ -148,13 +149,13 @@ fn watched(context: &Context) -> Vec<Watched> {
     aliases.filter(|(_, alias)| alias.is_watched()).map(|(id, alias)| (id, alias.name.clone())).collect()
 }
 
-/// What an alias needs now.
+/// Decides what an alias needs now.
 pub(super) fn todo(alias: &Alias) -> Todo {
     let rollout = alias.rollout.as_ref().map(|it| (&it.rollout, it.held()));
     rollout::decide(alias.breach(Timestamp::now()), rollout)
 }
 
-/// Begins what an alias needs, if it needs anything.
+/// Starts what an alias needs, if it needs anything.
 fn look_at(context: &Arc<Context>, entry: &Entry, alias: &Alias) -> Option<JoinHandle<()>> {
     let (owner, id, name) = (Arc::clone(context), entry.function.id, alias.name.clone());
     let tasks = &context.tasks;
@@ -180,7 +181,7 @@ fn look_at(context: &Arc<Context>, entry: &Entry, alias: &Alias) -> Option<JoinH
     }
 }
 
-/// Says what is wrong with the version under judgement, unless that was said just now.
+/// Warns of the version under judgement, unless it was warned of just now.
 fn warn(context: &Context, entry: &Entry, alias: &Alias, guard: &Guard, text: String) {
     let Some(version) = entry.version(guard.version) else { return };
     let warning = Warning {
@@ -192,7 +193,7 @@ fn warn(context: &Context, entry: &Entry, alias: &Alias, guard: &Guard, text: St
     };
     let (function, alias, text) = (&entry.function.name, &alias.name, Arc::clone(&warning.text));
     if guard.warn(warning) {
-        tracing::warn!(%function, %alias, version = %version.label, "a version does not keep to the policy: {text}");
+        tracing::warn!(%function, %alias, version = %version.label, "a version violates the policy: {text}");
         log(context, entry, guard, format!("{alias}: {text}"));
     }
 }
@@ -212,7 +213,7 @@ fn log(context: &Context, entry: &Entry, guard: &Guard, message: String) {
     });
 }
 
-/// Has an alias go back if it is still what was judged, and still does not keep to its policy.
+/// Rolls an alias back if its judged state is still the present one, and still violates its policy.
 async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged: &Arc<Guard>) {
     let _changing = context.changing.lock(id).await;
     let Ok(entry) = context.router.function(&id.to_string()) else { return };
@@ -229,7 +230,7 @@ async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged
     };
     let target = match target {
         Ok(target) => target.and_then(|id| entry.version(id)),
-        Err(error) => return tracing::error!(%error, "an alias cannot go back by its policy"),
+        Err(error) => return tracing::error!(%error, "an alias cannot be rolled back by its policy"),
     };
     let Some(target) = target else {
         let text = format!("{breach}; there is no version to go back to");

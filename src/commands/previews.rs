@@ -1,8 +1,8 @@
-//! LIST_PREVIEWS, DELETE_PREVIEW, CLEANUP_PREVIEWS, and the end of those that have expired.
+//! LIST_PREVIEWS, DELETE_PREVIEW, CLEANUP_PREVIEWS, and the expiry of previews.
 //!
-//! A preview is an alias `preview-<name>` in the environment `preview`, made by a deploy that names it. It stays for a
-//! time that each deploy begins anew, and is deleted like any alias, by somebody or by the keeper here. When it goes is a
-//! column of its row, so a restart forgets nothing, and the row of the audit trail is written with its deletion.
+//! A preview is an alias `preview-<name>` in the environment `preview`, created by a deployment that names it. Each
+//! deployment begins its lifetime anew. It is deleted like any alias, by a command or by the task here. Its deadline is
+//! a column of its row, so a restart forgets nothing, and the row of the audit trail is written with its deletion.
 
 use super::{
     Caller, Context, HttpPlace, aliases,
@@ -24,35 +24,35 @@ use std::{
     time::Duration,
 };
 
-/// How often it is looked for what has expired, at least: the clock may be set.
+/// Longest time between searches for expired previews, because the clock may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// How long after a deletion that failed before the next try.
+/// Time between a failed deletion and the next try.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The longest time that a preview may be given: ten years.
+/// Longest lifetime of a preview: ten years.
 const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// Who deletes what has expired, in the audit trail.
+/// Actor of expiry in the audit trail.
 const ACTOR: &str = "ttl";
 
-/// What a label of a host name may have (RFC 1035, section 2.3.4).
+/// Maximum bytes of a label of a host name (RFC 1035, section 2.3.4).
 const HOST_LABEL_BYTES_MAX: usize = 63;
 
-/// What stands between the qualifier and the function in a host name.
+/// Separator between the qualifier and the function in a host name.
 pub const HOST_SEPARATOR: &str = "--";
 
-/// The preview that a deploy is for: its alias, where that runs, and how long it stays.
+/// Preview of a deployment: its alias, the environment of that, and its lifetime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Preview {
     pub(super) alias: AliasName,
-    /// The environment that is called as the alias, where somebody has made one for variables of its own; else `preview`.
+    /// The environment with the alias's name, if one was created for variables of its own; otherwise `preview`.
     pub(super) environment: EnvironmentName,
     pub(super) lifetime: Duration,
 }
 
 impl Preview {
-    /// Nothing where a deploy is for none.
+    /// Returns the preview that a deployment is for, if any.
     pub(super) async fn of(context: &Arc<Context>, request: &DeployRequest) -> Result<Option<Self>, Error> {
         let Some(name) = &request.preview else {
             return match request.ttl {
@@ -76,7 +76,7 @@ impl Preview {
         Ok(Some(Self { alias, environment: own.unwrap_or_else(EnvironmentName::preview), lifetime }))
     }
 
-    /// Refuses one more where a function has as many as it may.
+    /// Refuses a preview if the function already has the maximum.
     pub(super) fn check_room(&self, context: &Context, entry: &Entry) -> Result<(), Error> {
         let max = context.config.load().previews.per_function_max;
         let others = entry.aliases.iter().filter(|it| it.name != self.alias && it.name.preview().is_some()).count();
@@ -91,7 +91,7 @@ impl Preview {
     }
 }
 
-/// How long a preview stays: `24h`, or `0` for until it is deleted.
+/// Parses a lifetime: `24h`, or `0` for no end.
 fn lifetime(text: &str) -> Result<Duration, Error> {
     let millis = if text == "0" { Some(0) } else { parse_age(text).filter(|it| *it > 0) };
     let lifetime = millis.and_then(|it| u64::try_from(it).ok()).map(Duration::from_millis);
@@ -100,12 +100,12 @@ fn lifetime(text: &str) -> Result<Duration, Error> {
     })
 }
 
-/// Where an alias is over HTTP.
+/// Addresses of an alias over HTTP.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Place {
-    /// By path.
+    /// URL by path.
     pub(super) url: Option<String>,
-    /// By a host name of its own.
+    /// URL by a host name of its own.
     pub(super) host_url: Option<String>,
 }
 
@@ -114,7 +114,7 @@ impl Place {
         let Some(HttpPlace { address, .. }) = context.http else { return Self::default() };
         let scheme = if context.config.load().http.tls_files().is_some() { "https" } else { "http" };
         let (function, port) = (entry.function.name.as_str(), address.port());
-        // A number leads to the daemon and nowhere else, while a name may have several addresses.
+        // An IP address leads only to the daemon, while a name may have several addresses.
         let ip = match address.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
@@ -148,7 +148,7 @@ pub(super) async fn list(context: &Arc<Context>, request: PreviewsRequest) -> Re
     Ok(PreviewsResponse { previews, next_cursor })
 }
 
-/// The functions that have previews, or one of this name, with what is known of them on disk.
+/// The named function or all, as far as they have previews, or the named one; with their records on disk.
 async fn records(
     context: &Arc<Context>,
     function: Option<&str>,
@@ -165,7 +165,7 @@ async fn records(
     let read = move |context: &Context| {
         let record = |entry: Arc<Entry>| match context.store.record(entry.function.id).map_err(Error::from) {
             Ok(record) => Some(Ok((entry, record))),
-            // Somebody deleted it meanwhile.
+            // The function was deleted meanwhile.
             Err(error) if error.code == ErrorCode::FunctionNotFound => None,
             Err(error) => Some(Err(error)),
         };
@@ -212,7 +212,7 @@ pub(super) async fn delete(
     }
     if removed.is_empty() {
         let of = function.map(|it| format!(" of `{it}`")).unwrap_or_default();
-        let message = format!("there is no preview `{name}`{of}; `levain preview list` shows those there are");
+        let message = format!("there is no preview `{name}`{of}; `levain preview list` lists the existing ones");
         return Err(Error::new(ErrorCode::AliasNotFound, message));
     }
     Ok(RemovedPreviewsResponse { removed, dry_run: false })
@@ -247,7 +247,7 @@ fn has_expired(alias: &AliasRecord, now: Timestamp) -> bool {
     alias.expires_at.is_some_and(|at| at <= now)
 }
 
-/// Deletes a preview if it is still there and still to go: a deploy may have begun its time anew.
+/// Deletes a preview if it still exists and is still due: a deployment may have begun its lifetime anew.
 async fn remove(
     context: &Arc<Context>,
     id: FunctionId,
@@ -270,7 +270,7 @@ async fn remove(
         .await
 }
 
-/// Deletes what has expired, until the daemon stops.
+/// Deletes expired previews, until the daemon stops.
 pub async fn keep_previews(context: Arc<Context>) {
     let keep = async {
         loop {
@@ -284,7 +284,7 @@ pub async fn keep_previews(context: Arc<Context>) {
     context.stopping.run_until_cancelled(keep).await;
 }
 
-/// Deletes what has expired by now; the answer is when there may be something to do again.
+/// Deletes expired previews, and returns the time until the next one may be due.
 async fn expire(context: &Arc<Context>) -> Duration {
     let expiring = match context.blocking(|context| Ok(context.store.expiring()?)).await {
         Ok(expiring) => expiring,
@@ -303,7 +303,7 @@ async fn expire(context: &Arc<Context>) -> Duration {
         }
         let removal = Removal { actor: ACTOR.into(), reason: Some(format!("expired at {at}")), at: now };
         if let Err(error) = remove(context, id, &alias, removal, move |it| has_expired(it, now)).await {
-            tracing::warn!(%error, function = %id, %alias, "what has expired cannot be deleted");
+            tracing::warn!(%error, function = %id, %alias, "an expired preview cannot be deleted");
             next = RETRY;
         }
     }

@@ -1,8 +1,7 @@
-//! PROMOTE and PROMOTE_ALL: what runs in one environment runs in another, without a build.
+//! PROMOTE and PROMOTE_ALL: the version of one environment runs in another, without a build.
 //!
-//! A promotion is an act of pointing an alias like any other: the same version loads in workers of the other
-//! environment, then the alias of that environment moves, where it is protected after somebody has approved. The version
-//! before stays for a rollback.
+//! A promotion points an alias like any other act: the same version loads in workers of the other environment, then the
+//! alias of that environment moves, in a protected one after an approval. The version before stays for a rollback.
 
 use super::{
     Caller, Context, Partials,
@@ -23,17 +22,17 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Where versions come from and go to if nobody says.
+/// Default environments that versions come from and go to.
 const FROM: &str = "staging";
 const TO: &str = "production";
 
-/// What stands for a function in an environment.
+/// The alias that stands for a function in an environment.
 pub(super) enum Standing<'a> {
     /// No alias runs there.
     Nothing,
-    /// The alias that is called as the environment, or the only one there.
+    /// The alias with the environment's name, or the only one there.
     One(&'a Alias),
-    /// Several, none of which is called as the environment.
+    /// Several aliases, none with the environment's name.
     Several(Vec<&'a str>),
 }
 
@@ -56,7 +55,7 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Why it is not clear what stands for the function.
+    /// Reason why no single alias stands for the function.
     pub(super) fn unclear(&self, environment: &EnvironmentName) -> Option<String> {
         let Self::Several(names) = self else { return None };
         let (called, names) = (environment.alias(), names.join(", "));
@@ -64,14 +63,14 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// An end of a promotion: an environment, and the alias there if one is named.
+/// One end of a promotion: an environment, and the alias there if one is named.
 struct End {
     environment: EnvironmentName,
     alias: Option<AliasName>,
 }
 
 impl End {
-    /// `name` is an environment, or an alias, which then says where.
+    /// Resolves `name`: an environment, or an alias, which implies its environment.
     fn find(entry: &Entry, records: &[EnvironmentRecord], name: &str, alias: Option<&str>) -> Result<Self, Error> {
         let alias = alias.map(|it| activate::alias(Some(it))).transpose()?;
         let environment: EnvironmentName = name.parse()?;
@@ -81,7 +80,7 @@ impl End {
         let named: Option<AliasName> = activate::alias(Some(name)).ok();
         let found = named.and_then(|named| {
             let known = entry.alias(named.as_str()).map(|it| it.environment.clone());
-            // The aliases that stand for an environment by their names say where, also where there is none yet.
+            // An alias with an environment's name implies the environment, even before the alias exists.
             let by_name = || Some(named.environment()).filter(|it| it.alias() == named);
             known.or_else(by_name).map(|environment| (named, environment))
         });
@@ -94,7 +93,7 @@ impl End {
         }
     }
 
-    /// The alias that a version is taken from.
+    /// Alias that the version is taken from.
     fn source<'a>(&self, entry: &'a Entry) -> Result<&'a Alias, Error> {
         let (function, environment) = (&entry.function.name, &self.environment);
         let alias = match (&self.alias, Standing::of(entry, environment)) {
@@ -114,7 +113,7 @@ impl End {
             }
             (None, several) => {
                 let why = several.unclear(environment).unwrap_or_default();
-                return Err(Error::invalid(format!("{why}; name the one that is meant (`--from-alias`)")));
+                return Err(Error::invalid(format!("{why}; choose one with `--from-alias`")));
             }
         };
         match alias.split {
@@ -130,7 +129,7 @@ impl End {
         }
     }
 
-    /// The alias that is pointed at the version.
+    /// Alias that is pointed at the version.
     fn target(&self, entry: &Entry) -> Result<AliasName, Error> {
         let environment = &self.environment;
         let name = match (&self.alias, Standing::of(entry, environment)) {
@@ -139,11 +138,11 @@ impl End {
             (None, Standing::Nothing) => activate::alias(Some(environment.alias().as_str()))?,
             (None, several) => {
                 let why = several.unclear(environment).unwrap_or_default();
-                return Err(Error::invalid(format!("{why}; name the one that is meant (`--alias`)")));
+                return Err(Error::invalid(format!("{why}; choose one with `--alias`")));
             }
         };
         if name.is_live() && !environment.is_production() {
-            return Err(Error::invalid(format!("LIVE runs in {} and nowhere else", name.environment())));
+            return Err(Error::invalid(format!("LIVE runs only in {}", name.environment())));
         }
         check_name(entry, &name)?;
         if let Some(alias) = entry.alias(name.as_str()) {
@@ -164,12 +163,12 @@ impl End {
     }
 }
 
-/// The version that an alias points at.
+/// Version that an alias points at.
 fn version(entry: &Entry, alias: &Alias) -> Result<Arc<Version>, Error> {
     entry.version(alias.version).cloned().ok_or_else(|| entry.alias_not_found(alias.name.as_str()))
 }
 
-/// Why, with where the version comes from.
+/// Reason for the promotion, with the origin of the version.
 fn reason(given: Option<&str>, from: &EnvironmentName, alias: Option<&AliasName>) -> String {
     let place = alias.map_or_else(|| format!("from {from}"), |alias| format!("from {alias} in {from}"));
     given.map_or_else(|| place.clone(), |given| format!("{given} ({place})"))
@@ -208,7 +207,7 @@ pub(super) async fn one(
         .await
 }
 
-/// What is to be done about a function.
+/// Step of a promotion for one function.
 enum Todo {
     Promote(Box<Wanted>),
     /// Both environments have the same code.
@@ -216,7 +215,7 @@ enum Todo {
     Skip(String),
 }
 
-/// Everything that runs in one environment runs in the other, or nothing changes.
+/// Promotes every function of one environment to the other, or changes nothing.
 pub(super) async fn all(
     context: &Arc<Context>,
     request: PromoteAllRequest,
@@ -269,7 +268,7 @@ pub(super) async fn all(
         .await
 }
 
-/// Nothing where a function does not run in `from`.
+/// Returns `None` if the function does not run in `from`.
 fn todo(entry: &Arc<Entry>, from: &EnvironmentName, to: &EnvironmentName) -> Option<Todo> {
     let end = |environment: &EnvironmentName| End { environment: environment.clone(), alias: None };
     if matches!(Standing::of(entry, from), Standing::Nothing) {

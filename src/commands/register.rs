@@ -9,13 +9,13 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The only runtime.
+/// The only supported runtime.
 const RUNTIME: &str = "bun";
 
-/// The export that is called when none is named.
+/// Export that is invoked when the request names none.
 const DEFAULT_HANDLER: &str = "default";
 
-/// The longest name of an export.
+/// Maximum bytes of an export's name.
 const HANDLER_BYTES_MAX: usize = 128;
 
 pub(super) async fn run(context: &Arc<Context>, request: RegisterRequest) -> Result<RegisterResponse, Error> {
@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Arc<Context>, request: RegisterRequest) -> Res
     context.to_its_end(async move { owner.blocking(move |context| register(context, function)).await }).await
 }
 
-/// The function that a request asks for, which is not made yet.
+/// Builds the function that a request asks for, without storing it.
 pub(super) fn function(context: &Context, request: RegisterRequest) -> Result<Function, Error> {
     let name: FunctionName = request.name.parse()?;
     let runtime = request.runtime.unwrap_or_else(|| RUNTIME.into());
@@ -42,13 +42,13 @@ pub(super) fn function(context: &Context, request: RegisterRequest) -> Result<Fu
     Ok(Function { id, name, runtime, handler, status, settings, created_at: now, updated_at: now })
 }
 
-/// Makes the function, or finds that it is there already.
+/// Creates the function, or finds the existing one.
 fn register(context: &Context, function: Function) -> Result<RegisterResponse, Error> {
     if let Ok(existing) = context.router.function(function.name.as_str()) {
         let answer = same(&existing.function, &function)?;
         match context.store.claim_function(existing.function.id) {
             Ok(()) => return Ok(answer),
-            // The deployment that made it has just failed, and the function is gone with it.
+            // The deployment that created the function has just failed and removed it.
             Err(StoreError::FunctionNotFound(id)) => context.router.remove(id),
             Err(error) => return Err(error.into()),
         }
@@ -58,7 +58,7 @@ fn register(context: &Context, function: Function) -> Result<RegisterResponse, E
             context.refresh(function.id)?;
             Ok(response(&function, true))
         }
-        // Somebody else has just made it.
+        // Another command has just created the function.
         Err(StoreError::NameTaken(name)) => {
             let existing = named(context, &name)?;
             context.store.claim_function(existing.id)?;
@@ -68,11 +68,11 @@ fn register(context: &Context, function: Function) -> Result<RegisterResponse, E
     }
 }
 
-/// The function of this name, which somebody else has just made. That caller may not have got so far that the router
-/// knows it, and this one may use the function at once.
+/// Finds the function of this name, which another command has just created. That command may not have told the router
+/// yet, and this one may use the function at once.
 pub(super) fn named(context: &Context, name: &FunctionName) -> Result<Function, Error> {
     let existing = context.store.functions()?.into_iter().find(|it| it.name == *name);
-    let existing = existing.ok_or_else(|| Error::internal("a taken name belongs to nobody"))?;
+    let existing = existing.ok_or_else(|| Error::internal("a taken name belongs to no function"))?;
     context.refresh(existing.id)?;
     Ok(existing)
 }

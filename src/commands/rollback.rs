@@ -1,7 +1,7 @@
 //! ROLLBACK.
 //!
-//! To a version that took calls of the alias before it needs no approval, also where the environment is protected: an
-//! emergency does not wait. The same holds for a deploy of its label and for a rollback by policy.
+//! A rollback to a version that already took invocations of the alias needs no approval, even in a protected
+//! environment: an emergency does not wait. A deployment of its label and a rollback by policy need none either.
 
 use super::{
     Caller, Context, Partials,
@@ -34,7 +34,7 @@ pub(super) async fn run(
             let _changing = cancellation.run(context.changing.lock(id)).await?;
             act.cancellation = cancellation;
             let entry = context.router.function(&id.to_string())?;
-            // LIVE is there for every function; where it points at nothing yet, that is what the answer says.
+            // `LIVE` exists for every function; if it points at nothing yet, a later check says so.
             if !alias.is_live() && entry.alias(alias.as_str()).is_none() {
                 return Err(entry.alias_not_found(alias.as_str()));
             }
@@ -50,7 +50,7 @@ pub(super) async fn run(
         .await
 }
 
-/// While an alias is split, going back is to end that: its own version gets all calls again.
+/// While an alias is split, going back ends the split: the alias's own version gets all invocations again.
 fn split_from(entry: &Entry, alias: &str) -> Option<Arc<Version>> {
     let alias = entry.alias(alias).filter(|it| it.split.is_some())?;
     entry.version(alias.version).cloned()

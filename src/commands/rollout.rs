@@ -1,9 +1,9 @@
 //! START_ROLLOUT, CONTROL_ROLLOUT and LIST_ROLLOUTS, and the steps of a rollout.
 //!
 //! Each step is a deployment: the version loads first, then one transaction gives it its share and notes the step. The
-//! last one points the alias at it. The watch (`commands::policy`) says when. How long a step has held is in memory only:
-//! a daemon that starts begins the present step's hold anew, because nobody has watched the version meanwhile, and it had
-//! no calls to be judged by.
+//! last step points the alias at the version. The watch (`commands::policy`) starts the steps. The time for which a
+//! step was held is in memory only: a restarted daemon holds the present step from its start, because the version was
+//! not watched meanwhile, and had no invocations to be judged by.
 
 use super::{
     Caller, Context,
@@ -26,10 +26,10 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Who acts, in the audit trail; who started the rollout stands there too.
+/// Actor of the steps in the audit trail, which also names the actor who started the rollout.
 const ACTOR: &str = "rollout";
 
-/// Rollouts in an answer, unless the request says otherwise.
+/// Default number of rollouts in an answer.
 const ROLLOUTS_DEFAULT: u32 = 100;
 
 pub(super) async fn start(
@@ -72,7 +72,7 @@ pub(super) async fn start(
         .await
 }
 
-/// Whether a rollout of this version can begin.
+/// Refuses a rollout of this version that cannot begin.
 fn check(entry: &Entry, name: &AliasName, version: crate::model::VersionId) -> Result<(), Error> {
     let alias = policy::alias(entry, name)?;
     let conflict = |message: String| Err(Error::new(ErrorCode::Conflict, message));
@@ -86,13 +86,13 @@ fn check(entry: &Entry, name: &AliasName, version: crate::model::VersionId) -> R
         Some(split) => {
             let (other, weight) = (entry.version(split.version_id).map(|it| it.label.as_str()), split.weight);
             let other = other.unwrap_or("another version");
-            conflict(format!("{name} sends {weight} of its calls to {other}: take that share away first"))
+            conflict(format!("{name} sends {weight} of its calls to {other}: end that split first"))
         }
         None => Ok(()),
     }
 }
 
-/// Gives a rollout's version the share of its present step, or all calls if that was the last one.
+/// Gives a rollout's version the share of its present step, or all invocations if the rollout is done.
 async fn apply(context: &Arc<Context>, entry: &Entry, rollout: Rollout) -> Result<(), Error> {
     let version = entry.numbered(rollout.number).ok_or_else(|| entry.version_not_found(rollout.label.as_str()))?;
     let (kind, weight) = match rollout.status {
@@ -120,7 +120,7 @@ pub(super) async fn control(
             let (_changing, entry) = owner.hold(id).await?;
             let alias = policy::alias(&entry, &name)?;
             let Some(progress) = &alias.rollout else {
-                let message = format!("no rollout of {name} goes on; `levain rollout list` shows those that ended");
+                let message = format!("no rollout of {name} is running; `levain rollout list` shows earlier ones");
                 return Err(Error::new(ErrorCode::Conflict, message));
             };
             let rollout = &progress.rollout;
@@ -151,7 +151,7 @@ pub(super) async fn control(
         .await
 }
 
-/// Writes what has become of a rollout whose share stays as it is.
+/// Stores the state of a rollout whose share stays as it is.
 async fn update(context: &Arc<Context>, rollout: Rollout) -> Result<Rollout, Error> {
     let change = move |context: &Context| {
         context.store.update_rollout(&rollout)?;
@@ -166,7 +166,7 @@ pub(super) async fn list(context: &Arc<Context>, request: RolloutsRequest) -> Re
     let alias = request.alias.map(|it| it.parse::<AliasName>()).transpose()?;
     let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
     let page = Page::<RolloutId>::new(context, "rollouts", &asked, (ROLLOUTS_DEFAULT, PAGE_MAX))?;
-    // One more tells whether there is another page.
+    // One more row tells whether there is another page.
     let (before, limit) = (page.after, page.limit + 1);
     let read = move |context: &Context| Ok(context.store.rollouts(id, alias.as_ref(), before, limit)?);
     let rows = context.blocking(read).await?;
@@ -174,7 +174,7 @@ pub(super) async fn list(context: &Arc<Context>, request: RolloutsRequest) -> Re
     Ok(RolloutsResponse { rollouts, next_cursor })
 }
 
-/// A rollout as a client sees it.
+/// A rollout in wire form.
 fn details(context: &Context, rollout: &Rollout) -> RolloutDetails {
     let entry = context.router.function(&rollout.function_id.to_string());
     let entry = entry.ok().filter(|_| rollout.status == RolloutStatus::Running);
@@ -201,14 +201,14 @@ fn details(context: &Context, rollout: &Rollout) -> RolloutDetails {
     }
 }
 
-/// The alias's entry, if the rollout is still as it was when something was decided about it.
+/// Returns the function's entry, if the rollout has not changed since something was decided about it.
 fn still(context: &Context, id: FunctionId, name: &AliasName, seen: &Arc<Progress>) -> Option<Arc<Entry>> {
     let entry = context.router.function(&id.to_string()).ok()?;
     let present = entry.alias(name.as_str())?.rollout.as_ref()?;
     (Arc::ptr_eq(present, seen) && !context.stopping.is_cancelled()).then_some(entry)
 }
 
-/// Takes the next step, if that is still what the alias needs. A step that cannot be taken pauses the rollout.
+/// Takes the next step, if the alias still needs it. A step that fails pauses the rollout.
 pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasName, seen: &Arc<Progress>) {
     let _changing = context.changing.lock(id).await;
     let Some(entry) = still(context, id, &name, seen) else { return };
@@ -223,7 +223,7 @@ pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasN
     }
 }
 
-/// Keeps the share as it is until somebody resumes the rollout.
+/// Holds the present share until the rollout is resumed.
 pub(super) async fn pause(
     context: &Arc<Context>,
     id: FunctionId,

@@ -1,7 +1,8 @@
-//! Whether a function fits on this node beside the others.
+//! Admission of a function to this node beside the others.
 //!
-//! Warm workers are promises, and no function gives them up to another; so a floor that the node cannot keep is refused
-//! before anything changes, with the sum that shows why. What is warm by chance never counts: it makes room.
+//! Warm workers are promises, and no function gives its own up for another. A floor that the node cannot keep is
+//! therefore refused before anything changes, with the sum that shows why. Workers that are warm by chance never count:
+//! they make room.
 
 use super::Context;
 use crate::{
@@ -11,7 +12,8 @@ use crate::{
 };
 use serde_json::json;
 
-/// Refuses what can never run here. `entry` is the function with its settings of today, `settings` those it shall have.
+/// Refuses settings that can never run here. `entry` is the function with its present settings, `settings` are the new
+/// ones.
 pub(super) fn check(context: &Context, entry: &Entry, settings: &Settings) -> Result<(), Error> {
     let caps = context.scheduler.node().caps;
     let (wanted, memory_max) = (settings.memory_mb, caps.memory_max >> 20);
@@ -26,7 +28,7 @@ pub(super) fn check(context: &Context, entry: &Entry, settings: &Settings) -> Re
     let functions = context.router.functions();
     let others = functions.iter().filter(|other| other.function.id != entry.function.id && other.live().is_some());
     let others: u64 = others.map(|other| u64::from(other.function.settings.warm_workers)).sum();
-    // Without one of its own it could never be called.
+    // A function without a worker of its own could never be invoked.
     let own = u64::from(settings.warm_workers.max(1));
     let (needed, max) = (others + own, caps.workers_max as u64);
     if needed > max {

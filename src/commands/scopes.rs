@@ -1,22 +1,22 @@
-//! Which scope each command needs, and which function it is about: the one table that checks and documentation share.
+//! Scope of each command, and the function that it is about: the one table that checks and documentation share.
 
 use crate::{model::Scope, protocol::ipc::Request};
 
-/// What a token must allow for a request.
+/// Requirements of a request on its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs<'a> {
-    /// The scope.
+    /// Required scope.
     pub scope: Scope,
-    /// The functions.
+    /// Functions that the request is about.
     pub about: About<'a>,
 }
 
-/// The functions that a request is about.
+/// Functions that a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About<'a> {
-    /// The one of this id or name; a qualifier may follow after a colon.
+    /// The function of this id or name; a qualifier may follow after a colon.
     Function(&'a str),
-    /// Several, one that is not there yet, or none in particular: not for a token that is for one function.
+    /// Several functions, one that does not exist yet, or none in particular: not for a token that is for one function.
     All,
 }
 
@@ -28,7 +28,7 @@ fn one_or_all(function_id: Option<&String>) -> About<'_> {
 
 macro_rules! needs {
     ($($variant:ident($request:pat) $scope:ident $(or $other:ident if $other_if:expr)?, $about:expr;)*) => {
-        /// What a token must allow for this request. A command that is missing here does not compile.
+        /// Returns what a token must allow for this request. A command that is missing here does not compile.
         #[must_use]
         pub fn needs(request: &Request) -> Needs<'_> {
             match request {
@@ -43,7 +43,7 @@ macro_rules! needs {
             }
         }
 
-        /// The scope that each command needs, by the name of its request; a second one where some requests need that.
+        /// Scope of each command, by the name of its request, and the second scope that some of its requests need.
         pub const SCOPES: &[(&str, Scope, Option<Scope>)] =
             &[$((stringify!($variant), Scope::$scope, [$(Some(Scope::$other),)? None][0])),*];
     };
@@ -67,14 +67,14 @@ needs! {
     Cancel(_) Read, All;
     Aliases(it) Read, Function(&it.function_id);
     Compare(it) Read, Function(&it.function_id);
-    // A manifest that a deployment has left may tell of other functions.
+    // A manifest that a deployment has left may contain other functions.
     ExportManifest(it) Read, if it.deployment_id.is_some() { All } else { one_or_all(it.function_id.as_ref()) };
 
     ListVariables(it) Read, one_or_all(it.function_id.as_ref());
     SecretGenerations(it) Read, one_or_all(it.function_id.as_ref());
 
     Register(_) Deploy, All;
-    // What a path names is read with the rights of the daemon: the folder of its tokens, for one.
+    // A path is read with the rights of the daemon, which reach the folder of its tokens, for one.
     Deploy(it) Deploy or Admin if it.bundle_path.is_some(), Function(&it.function_id);
     DeleteVersion(it) Deploy, Function(&it.function_id);
     Warmup(it) Deploy, Function(&it.function_id);
@@ -93,15 +93,15 @@ needs! {
     ApplyManifest(_) Deploy, All;
     Cleanup(it) Deploy, one_or_all(it.function_id.as_ref());
 
-    // What is for all functions is not one deployer's to change; nor, says the store, is what a protected environment
-    // finds.
+    // A deployer cannot change what is for all functions. The store also refuses a deployer what a protected
+    // environment finds.
     SetVariables(it) Deploy or Admin if it.function_id.is_none(), one_or_all(it.function_id.as_ref());
     DeleteVariables(it) Deploy or Admin if it.function_id.is_none(), one_or_all(it.function_id.as_ref());
 
-    // Settings are what keeps a function within bounds: among them who may call it, and what it reaches.
+    // Settings keep a function within bounds: among them who may invoke it, and what it reaches.
     Update(it) Admin, Function(&it.function_id);
     Delete(it) Admin, Function(&it.function_id);
-    // Who deploys does not approve.
+    // A deployer does not approve.
     CreateEnvironment(_) Admin, All;
     SetEnvironment(_) Admin, All;
     DeleteEnvironment(_) Admin, All;

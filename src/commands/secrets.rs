@@ -1,4 +1,4 @@
-//! SECRET_GENERATIONS, SECRET_AUDIT and ROTATE_MASTER_KEY; and what the daemon needs of secrets at its start.
+//! SECRET_GENERATIONS, SECRET_AUDIT and ROTATE_MASTER_KEY; and the daemon's secrets at its start.
 
 use super::{
     Caller, Context,
@@ -19,27 +19,27 @@ use crate::{
 };
 use std::{path::Path, sync::Arc, time::Duration};
 
-/// Rows of the audit trail that are shown unless somebody asks for more.
+/// Default number of rows of the audit trail.
 const AUDIT_ROWS: u32 = 100;
 
-/// How long injections are gathered before they are written down.
+/// Time for which injections are gathered before they are written.
 const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Who gives secrets to workers, in the audit trail.
+/// Actor that gives secrets to workers, in the audit trail.
 const DAEMON: &str = "daemon";
 
-/// Why a daemon does not start.
+/// Reason why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenVariablesError {
     /// Secrets could not be opened.
-    #[error("{0}; with secrets.allow_missing_key = \"on\" functions without secrets run all the same")]
+    #[error("{0}; set secrets.allow_missing_key = \"on\" to run functions without secrets anyway")]
     Secrets(#[from] SecretError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Reads the variables, and the key that their secrets are sealed with.
+/// Reads the variables, and the key that seals their secrets.
 pub fn open_variables(
     store: &Store,
     config: &Config,
@@ -60,7 +60,7 @@ pub fn open_variables(
     Ok((variables, source))
 }
 
-/// The key that is there, if it is the one that is needed.
+/// Returns the present key, if it is the required one.
 fn right_key(source: &KeySource, records: &VariableRecords) -> Result<Option<MasterKey>, SecretError> {
     let from = || source.to_string();
     match (source.read(records.master_key_id.as_ref())?, &records.master_key_id) {
@@ -72,7 +72,7 @@ fn right_key(source: &KeySource, records: &VariableRecords) -> Result<Option<Mas
     }
 }
 
-/// Variables as they are in memory.
+/// Builds the in-memory picture of the variables.
 pub(super) fn picture(records: VariableRecords, master: Option<Arc<MasterKey>>, why_no_master: String) -> Picture {
     let mut picture = Picture::new(records.parents, master, why_no_master);
     for variable in records.variables {
@@ -82,7 +82,7 @@ pub(super) fn picture(records: VariableRecords, master: Option<Arc<MasterKey>>, 
     picture
 }
 
-/// What secrets are sealed with; made if there is none yet. Whoever calls it holds the lock.
+/// Returns the key that seals secrets; created if there is none yet. The caller must hold the lock.
 pub(super) fn master_key(context: &Context) -> Result<Arc<MasterKey>, Error> {
     let picture = context.variables.picture();
     match &picture.master {
@@ -119,12 +119,12 @@ pub(super) async fn audit(context: &Arc<Context>, request: SecretAuditRequest) -
     let (function, absent) = match request.function_id.as_deref().map(|it| (it, context.router.function(it))) {
         None => (None, None),
         Some((_, Ok(entry))) => (Some(entry.function.id), None),
-        // The rows about a function that was deleted are there, by its id.
+        // The rows about a deleted function are found by its id.
         Some((id, Err(error))) => (Some(id.parse().map_err(|_| error.clone())?), Some(error)),
     };
     let asked = Asked { limit: request.limit, offset: None, cursor: None };
     let limit = Page::<u64>::new(context, "secret audit", &asked, (AUDIT_ROWS, PAGE_MAX))?.limit;
-    // What has happened by now is in it.
+    // The answer includes injections up to now.
     context.write_injections().await?;
     let rows = context.blocking(move |context| Ok(context.store.secret_audit(function, limit)?)).await?;
     if let Some(error) = absent.filter(|_| rows.is_empty()) {
@@ -151,7 +151,7 @@ fn entry(context: &Context, row: SecretAudit) -> SecretAuditInfo {
     }
 }
 
-/// Notes that somebody asked to see secrets, and says no.
+/// Records that a caller asked to see secrets, and returns the refusal.
 pub(super) async fn deny(
     context: &Arc<Context>,
     place: Place,
@@ -172,7 +172,7 @@ pub(super) async fn deny(
         last_at: now,
     };
     context.blocking(move |context| context.audit(&[row])).await?;
-    let message = format!("the values of secrets are shown to nobody: {} (this is noted)", keys.join(", "));
+    let message = format!("the values of secrets are never shown: {} (this request is recorded)", keys.join(", "));
     Ok(Error::new(ErrorCode::Forbidden, message))
 }
 
@@ -195,7 +195,7 @@ fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse
     let next = Arc::new(context.key_source.next(&present)?);
     let outcome = context.store.rewrap_secrets((&present, &next), actor, Timestamp::now());
     crash_point("secrets.committed");
-    // The database says which key counts: an error may come after its transaction too, such as from a full disk. Where it
+    // The database says which key counts: an error may come after its transaction too, such as from a full disk. If it
     // cannot say, both keys stay.
     let records = context.store.variables()?;
     let is_done = match &records.master_key_id {
@@ -203,7 +203,8 @@ fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse
         None => outcome.is_ok(),
     };
     let in_force = if is_done { &next } else { &present };
-    // The new picture before the files: what is set from now on opens at the next start, whatever becomes of those.
+    // The new picture precedes the files: secrets that are set from now on open at the next start, whatever happens to
+    // those.
     context.variables.put(picture(records, Some(Arc::clone(in_force)), String::new()));
     let settled = context.key_source.settle(in_force.id());
     let told = |error: Error| match is_done {
@@ -218,7 +219,7 @@ fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse
     Ok(RotateMasterKeyResponse { key_id: next.id().to_string(), data_keys: count as u32 })
 }
 
-/// Writes down which workers were given secrets.
+/// Records which workers were given secrets.
 pub async fn keep_secret_audit(context: Arc<Context>) {
     loop {
         context.variables.injected().await;
@@ -230,7 +231,7 @@ pub async fn keep_secret_audit(context: Arc<Context>) {
 }
 
 impl Context {
-    /// Writes down which workers were given secrets, as far as that is not on disk.
+    /// Records which workers were given secrets, as far as that is not on disk.
     pub async fn write_injections(self: &Arc<Self>) -> Result<(), Error> {
         let injections = self.variables.take_injections();
         if injections.is_empty() {

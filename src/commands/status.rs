@@ -47,10 +47,10 @@ pub(super) async fn run(context: &Arc<Context>) -> Result<StatusResponse, Error>
     })
 }
 
-/// What lies on the disk. A few questions to the file system and no walk through it: what versions take is in memory.
+/// Disk usage. It takes a few file system calls and no directory walk, because the sizes of versions are in memory.
 #[must_use]
 pub fn disk(context: &Context) -> DiskInfo {
-    // With what was written and is not yet in the file itself.
+    // Includes data that is written and not yet in the file itself.
     let database = |name: &str| -> u64 {
         let files = ["", "-wal"].map(|end| context.data_dir.join(format!("{name}{end}")));
         files.iter().filter_map(|path| fs::metadata(path).ok()).map(|it| it.len()).sum()
@@ -60,7 +60,7 @@ pub fn disk(context: &Context) -> DiskInfo {
         bytecode_bytes: context.bytecode.bytes(),
         store_bytes: database("levain.db"),
         logs_bytes: database("logs.db"),
-        // What this user may fill, not what the system keeps for root.
+        // Space that this user may fill, without what the system keeps for root.
         free_bytes: statvfs(&context.data_dir).ok().map(|it| it.blocks_available() * it.fragment_size()),
     }
 }

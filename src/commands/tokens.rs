@@ -18,13 +18,13 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Valid tokens at once.
+/// Maximum valid tokens.
 const TOKENS_MAX: usize = 1_000;
 
-/// How often it is written when tokens were last used.
+/// Interval at which the times of the tokens' last uses are written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A secret that nobody else has.
+/// Creates a random secret.
 pub(super) fn new_secret() -> Result<Secret, getrandom::Error> {
     let mut random = [0; SECRET_BYTES];
     getrandom::fill(&mut random)?;
@@ -42,7 +42,7 @@ pub(super) async fn create(
     scopes.sort_unstable();
     scopes.dedup();
     if scopes.is_empty() {
-        return Err(Error::invalid("a token without a scope is for nothing: name admin, deploy, invoke or read"));
+        return Err(Error::invalid("a token needs a scope: name admin, deploy, invoke or read"));
     }
     let expires_at = expiry(request.expires_in.as_deref(), request.expires_at, now)?;
     let function = match &request.function_id {
@@ -58,7 +58,7 @@ pub(super) async fn create(
     context
         .to_its_end(async move {
             let made = owner.blocking(move |context| insert(context, token)).await?;
-            tracing::info!(token = %made.token.name, id = %made.token.id, actor = &*made.token.actor, "token made");
+            tracing::info!(token = %made.token.name, id = %made.token.id, actor = &*made.token.actor, "token created");
             Ok(CreateTokenResponse { token: secret, info: info(&owner, &made, now) })
         })
         .await
@@ -69,7 +69,7 @@ fn insert(context: &Context, token: Token) -> Result<Known, Error> {
     let now = token.created_at;
     let valid = context.authority.all().iter().filter(|it| it.token.status(now) == TokenStatus::Valid).count();
     if valid >= TOKENS_MAX {
-        let message = format!("there are {valid} valid tokens, and no more can be made: revoke some first");
+        let message = format!("there are already {valid} valid tokens, the maximum: revoke some first");
         return Err(Error::new(ErrorCode::Conflict, message));
     }
     context.store.insert_token(&token)?;
@@ -150,7 +150,7 @@ pub(super) async fn revoke(
         .await
 }
 
-/// The token of this id or name, or else the only one whose id begins so.
+/// Finds the token of this id or name, or the only one whose id begins with the text.
 fn named<'a>(tokens: &'a [Known], name: &str) -> Result<&'a Known, Error> {
     let shown: String = name.chars().take(80).collect();
     if let Ok(id) = name.parse::<TokenId>()
@@ -158,7 +158,7 @@ fn named<'a>(tokens: &'a [Known], name: &str) -> Result<&'a Known, Error> {
     {
         return Ok(found);
     }
-    // The name of a revoked one may have been given again.
+    // The name of a revoked token may have been given again.
     let called = |it: &&Known| it.token.name.as_str() == name && it.token.revoked_at.is_none();
     if let Some(found) = tokens.iter().find(called) {
         return Ok(found);
@@ -171,17 +171,18 @@ fn named<'a>(tokens: &'a [Known], name: &str) -> Result<&'a Known, Error> {
     match found[..] {
         [one] => Ok(one),
         [] => {
-            let message = format!("there is no token `{shown}`; `levain token list --all` shows those there were");
+            let message = format!("there is no token `{shown}`; `levain token list --all` lists all tokens");
             Err(Error::new(ErrorCode::TokenNotFound, message))
         }
         _ => {
-            let message = format!("`{shown}` is how {} tokens' ids begin: give more of it, or a name", found.len());
+            let message =
+                format!("the ids of {} tokens begin with `{shown}`: give more of the id, or a name", found.len());
             Err(Error::new(ErrorCode::Conflict, message))
         }
     }
 }
 
-/// Writes when tokens were last used, once in a while.
+/// Writes from time to time when tokens were last used.
 pub async fn keep_token_uses(context: Arc<Context>) {
     loop {
         tokio::time::sleep(WRITE_INTERVAL).await;

@@ -14,7 +14,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What `sticky` says to take the stickiness away.
+/// Value of `sticky` that removes the stickiness.
 const NOT_STICKY: &str = "none";
 
 pub(super) async fn set(
@@ -59,14 +59,14 @@ fn sticky(text: &str) -> Result<Option<Sticky>, Error> {
     }
 }
 
-/// The shares that a request names.
+/// Shares that a request names.
 struct Wanted {
     version: Option<VersionRef>,
     weight: Option<Percent>,
 }
 
 impl Wanted {
-    /// The version to activate, and the share that it gets as the alias's second one.
+    /// Returns the version to activate, and the share that it gets as the alias's second one.
     fn shares(&self, entry: &Entry, alias: &Alias) -> Result<(Arc<Version>, Option<Percent>), Error> {
         let known = |id| entry.version(id).cloned().ok_or_else(|| entry.alias_not_found(alias.name.as_str()));
         let own = known(alias.version)?;

@@ -18,13 +18,13 @@ use futures_util::future::join_all;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::time::timeout;
 
-/// Names that a refusal lists.
+/// Maximum names in a refusal.
 const REFUSED_MAX: usize = 50;
 
-/// Names that a warning lists.
+/// Maximum names in a warning.
 const SHOWN_MAX: usize = 10;
 
-/// For whom variables are, as a request says.
+/// The place of variables that a request names.
 pub(super) fn place(context: &Context, function: Option<&str>, name: Option<&str>) -> Result<Place, Error> {
     let function = match function {
         Some(function) => Some(context.router.function(function)?.function.id),
@@ -33,7 +33,7 @@ pub(super) fn place(context: &Context, function: Option<&str>, name: Option<&str
     Ok(Place { function, environment: environment(name)? })
 }
 
-/// A change of one place.
+/// A change of the variables of one place.
 struct Change {
     place: Place,
     set: Vec<(VariableKey, NewValue)>,
@@ -63,7 +63,7 @@ pub(super) async fn set(
     Ok(ChangeVariablesResponse { warnings, ..apply(context, change, caller).await? })
 }
 
-/// What is said of secrets that no environment keeps to itself.
+/// Warns of secrets that every environment sees.
 fn seen_everywhere(place: &Place, set: &[(VariableKey, NewValue)]) -> Option<String> {
     let secrets = set.iter().filter(|(_, value)| matches!(value, NewValue::Secret(_)));
     let keys: Vec<_> = secrets.map(|(key, _)| key.as_str()).collect();
@@ -73,8 +73,8 @@ fn seen_everywhere(place: &Place, set: &[(VariableKey, NewValue)]) -> Option<Str
             shown = format!("{} and {more} more", keys[..SHOWN_MAX].join(", "));
         }
         format!(
-            "{shown}: every environment sees this, previews and code that nobody has approved included; set it with \
-             `-e production` (`environment`) to keep it there"
+            "{shown}: visible in every environment, including previews and unapproved code. To limit it, delete it and \
+             set it with `-e production` (`environment`)."
         )
     })
 }
@@ -88,7 +88,7 @@ pub(super) async fn delete(
     let mut delete = Vec::new();
     for key in request.keys.iter().chain(&request.key) {
         let not_there = |_| {
-            let message = format!("no variable is called `{key:.128}`; `levain env list` shows those there are");
+            let message = format!("there is no variable `{key:.128}`; `levain env list` lists the existing ones");
             Error::new(ErrorCode::VariableNotFound, message)
         };
         delete.push(key.parse::<VariableKey>().map_err(not_there)?);
@@ -102,7 +102,7 @@ pub(super) async fn delete(
     apply(context, Change { place, set: Vec::new(), delete, only_existing: false, only_secrets }, caller).await
 }
 
-/// What a request sets, each key once; all that is wrong with it is told at once.
+/// Values that a request sets, each key once; all problems of the request are reported at once.
 fn values(request: SetVariablesRequest, bytes_max: usize) -> Result<Vec<(VariableKey, NewValue)>, Error> {
     let is_secret = request.is_secret;
     let mut inputs = request.variables;
@@ -148,7 +148,7 @@ fn values(request: SetVariablesRequest, bytes_max: usize) -> Result<Vec<(Variabl
     let more = refused.len().saturating_sub(REFUSED_MAX);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let details: Vec<_> = shown.map(|(key, why)| serde_json::json!({ "key": key, "reason": why })).collect();
-    let error = Error::invalid(format!("nothing is set, because of {message}{more}"));
+    let error = Error::invalid(format!("nothing is set: {message}{more}"));
     Err(error.with_details(serde_json::json!({ "refused": details })))
 }
 
@@ -198,7 +198,7 @@ async fn apply(context: &Arc<Context>, change: Change, caller: &Caller) -> Resul
         .await
 }
 
-/// Writes a change and takes it into the picture. Whoever calls it holds the lock.
+/// Writes a change and takes it into the picture. The caller must hold the lock.
 fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) -> Result<VariableOutcome, Error> {
     let (config, picture) = (context.config.load(), context.variables.picture());
     if change.only_existing {
@@ -235,7 +235,7 @@ fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) ->
     Ok(outcome)
 }
 
-/// The plain variables that a change takes for secrets.
+/// Plain variables that a change treats as secrets.
 fn plain(change: &Change, picture: &Picture) -> Vec<VariableKey> {
     let rotated = change.set.iter().filter(|(_, it)| change.only_existing && matches!(it, NewValue::Secret(_)));
     let deleted = change.delete.iter().filter(|_| change.only_secrets);
@@ -247,8 +247,8 @@ fn plain(change: &Change, picture: &Picture) -> Vec<VariableKey> {
 }
 
 impl Context {
-    /// Takes in variables and what environments inherit as the store has them, and has workers replaced that would get
-    /// others now: for whoever has changed either by another way than the commands here.
+    /// Takes in variables and the inheritance of environments from the store, and replaces workers whose variables
+    /// change. It is for commands outside this file that change either.
     pub async fn reload_variables(self: &Arc<Self>) -> Result<RenewalInfo, Error> {
         let changing = self.changing_variables.lock().await;
         let reload = |context: &Self| {
@@ -262,7 +262,7 @@ impl Context {
         Ok(self.renew_workers().await)
     }
 
-    /// Has workers with other variables than the present ones replaced, and waits for it a while.
+    /// Replaces workers whose variables are not the present ones, and waits for that a while.
     async fn renew_workers(&self) -> RenewalInfo {
         let renewals = self.scheduler.renew();
         let pools = renewals.len() as u32;
@@ -294,7 +294,7 @@ pub(super) async fn list(
         environments::find(&environments::records(context).await?, environment)?;
     }
     let variables = match (request.resolved, place.function) {
-        (true, None) => return Err(Error::invalid("`resolved` is about one function: name it")),
+        (true, None) => return Err(Error::invalid("`resolved` needs a function: name one")),
         (true, Some(function)) => resolved(context, function, place.environment),
         (false, _) => own(context, &place),
     };

@@ -17,7 +17,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Deployments in an answer when the request does not say.
+/// Default number of deployments in an answer.
 const DEPLOYMENTS_DEFAULT: u32 = 100;
 
 pub(super) fn run(context: &Context, request: &VersionsRequest) -> Result<VersionsResponse, Error> {
@@ -52,7 +52,7 @@ fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
     }
 }
 
-/// Changes what people say of a version.
+/// Changes the tags and the description of a version.
 pub(super) async fn tag(context: &Arc<Context>, request: TagVersionRequest) -> Result<VersionInfo, Error> {
     let TagVersionRequest { function_id, version, add, remove, description } = request;
     check_text("description", description.as_deref())?;
@@ -106,7 +106,7 @@ pub(super) async fn deployments(
         status: request.status,
         version: request.version,
         before: page.after,
-        // One more tells whether there is another page.
+        // One more row tells whether there is another page.
         limit: page.limit + 1,
         offset: request.offset.unwrap_or(0),
     };
@@ -119,12 +119,12 @@ pub(super) async fn deployments(
     Ok(DeploymentsResponse { deployments, next_cursor })
 }
 
-/// The clock may have been set back in between.
+/// Milliseconds between two times; zero if the clock was set back in between.
 fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.as_millis().saturating_sub(from.as_millis())).unwrap_or(0)
 }
 
-/// The function's name, also where a failed first deployment has taken it away.
+/// Name of the function, even if a failed first deployment has removed it.
 fn function_name(context: &Context, id: FunctionId) -> Result<String, Error> {
     match context.router.function(&id.to_string()) {
         Ok(entry) => Ok(entry.function.name.to_string()),

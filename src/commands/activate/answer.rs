@@ -1,4 +1,4 @@
-//! What is said of an act.
+//! Response of an act.
 
 use super::Act;
 use crate::{
@@ -50,7 +50,7 @@ impl Act {
         }
     }
 
-    /// The share of the alias's second version, where the own one gets all calls back.
+    /// Share that the alias's second version had, if the alias's own version gets all invocations back.
     fn ended_share(&self, entry: &Entry, version: &Version, status: &str) -> Option<u32> {
         let alias = self.present(entry).filter(|it| it.version == version.id && status == "deployed")?;
         alias.split.filter(|_| self.weight.is_none()).map(|it| it.weight.into())
@@ -60,7 +60,7 @@ impl Act {
         self.started.elapsed().as_secs_f64() * 1e3
     }
 
-    /// When the alias goes by itself, give or take the time since the commit.
+    /// Time at which the alias expires, give or take the time since the commit.
     fn expires_at(&self, status: &str) -> Option<Timestamp> {
         let lifetime = self.lifetime.filter(|it| !it.is_zero() && status == "deployed")?;
         let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! What stays warm when an alias has moved.
+//! Workers that stay warm after an alias has moved.
 
 use super::Act;
 use crate::{
@@ -9,9 +9,9 @@ use crate::{
 use std::time::Instant;
 
 impl Act {
-    /// The router sends new invocations where they belong already. The floors follow: what `LIVE` sends calls to has the
-    /// settings', what it sent calls to before keeps one worker for a while, so that going back is as fast as going on.
-    /// What another alias points at keeps none: it expires when nobody uses it.
+    /// The router already sends new invocations to their versions. The floors follow: versions that `LIVE` sends
+    /// invocations to have the floor of the settings; versions that it left keep one worker for a while, so that going
+    /// back is as fast as going forward. Versions of other aliases keep none: their workers expire when unused.
     pub(in crate::commands) fn move_traffic(&self, before: &Entry, version: &Version, activate: bool) {
         let (function, alias, kind) = (&before.function.name, &self.alias, self.kind);
         let (label, weight) = (&version.label, self.weight);
@@ -29,7 +29,7 @@ impl Act {
         self.context.prepare_floor(&entry);
     }
 
-    /// What each version keeps warm when the function goes from one picture to the other.
+    /// Floor of each version when the function changes from `before` to `after`.
     pub(super) fn floors(&self, before: &Entry, after: &Entry) -> Vec<(VersionId, Floor)> {
         let called = |entry: &Entry| -> Vec<VersionId> {
             let targets = self.present(entry).into_iter().flat_map(Alias::targets);
@@ -39,7 +39,7 @@ impl Act {
             (called(before), called(after), self.environment(after), self.alias.is_live());
         let kept = self.context.config.load().versioning.rollback_warm();
         let floor = |id: VersionId| match (new.contains(&id), old.contains(&id)) {
-            // What LIVE needs is for LIVE to say.
+            // `LIVE` alone decides the floors of its versions.
             _ if !is_live && after.is_live_in(id, &environment) => None,
             (true, _) => is_live.then_some(Floor::Settings),
             (false, true) if !kept.is_zero() => Some(Floor::OneUntil(Instant::now() + kept)),

@@ -1,4 +1,4 @@
-//! Seeing that a version loads where it is to run.
+//! Loading of a version where it is to run.
 
 use super::Act;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Act {
-    /// Has workers of the version ready: at least one, which shows that the bundle loads.
+    /// Prepares workers of the version: at least one, which proves that the bundle loads.
     pub(super) async fn warm(&self, entry: &Entry, version: &Version, warm: u32) -> Result<(), Error> {
         if !self.is_approved && self.needs_approval(entry, version).await? {
             return self.cancellation.run(self.load_without_secrets(entry, version)).await?;
@@ -39,8 +39,8 @@ impl Act {
         self.context.blocking(move |context| Ok(context.store.needs_approval(&row, Some(id))?)).await
     }
 
-    /// Sees that a version loads which nobody has approved for the environment yet, in a worker that takes no calls: what
-    /// it does while it loads must not have the environment's secrets.
+    /// Loads a version that is not approved for the environment yet, in a worker that takes no invocations: code that
+    /// runs during the load must not have the environment's secrets.
     async fn load_without_secrets(&self, entry: &Entry, version: &Version) -> Result<(), Error> {
         let variables = self.context.variables.without_secrets();
         let blueprint = Blueprint { variables, ..self.context.blueprint(entry, version, &self.environment(entry)) };

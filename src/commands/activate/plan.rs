@@ -1,8 +1,8 @@
-//! What an act would do, for a dry run.
+//! Plan of an act, for a dry run.
 //!
-//! A dry run goes the way of the act itself up to its commit: the same checks, and the same load, in workers that are
-//! ended again. What the commit would do is then read off two pictures of the function: the present one, and the one
-//! that the router would have afterwards.
+//! A dry run takes the path of the act itself up to its commit: the same checks, and the same load, in workers that are
+//! then ended. The effects of the commit are the differences between two pictures of the function: the present one, and
+//! the one that the router would have afterwards.
 
 use super::Act;
 use crate::{
@@ -16,34 +16,34 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What is known of an act before it happens.
+/// An act before it happens.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::commands) struct Draft<'a> {
-    /// The version.
+    /// Version that the alias is to point at.
     pub(in crate::commands) version: &'a Version,
-    /// Whether it would be published.
+    /// Whether the version would be published.
     pub(in crate::commands) is_new: bool,
     /// Whether the alias is meant to move.
     pub(in crate::commands) activate: bool,
-    /// Workers that are asked for.
+    /// Number of workers requested.
     pub(in crate::commands) warm: u32,
 }
 
-/// What becomes of the alias.
+/// Outcome for the alias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It stays: it is there already, or shall not move.
+    /// The alias stays: it is already there, or is not meant to move.
     Stays,
-    /// It stays until somebody approves.
+    /// The alias stays until the deployment is approved.
     Waits,
-    /// The same, and a deployment waits for it already.
+    /// The alias stays, and a deployment that would do this already waits for approval.
     WaitsAlready,
-    /// It moves, or divides its calls in another way.
+    /// The alias moves, or divides its invocations in another way.
     Moves,
 }
 
 impl Act {
-    /// Checks what activating a published version would check, moves nothing, and says what would happen.
+    /// Checks what activating a published version would check, and returns the plan without moving anything.
     pub(in crate::commands) async fn rehearse(
         &self,
         entry: &Entry,
@@ -58,8 +58,8 @@ impl Act {
         self.planned(entry, Draft { version, is_new: false, activate, warm }).await
     }
 
-    /// Loads a published version in a worker of its own, unless one has it loaded already. The pools of the version are
-    /// left alone: they may have calls.
+    /// Loads a published version in a worker of its own, unless a worker has it loaded. The version's pools may have
+    /// invocations, so they are left alone.
     async fn try_load(&self, entry: &Entry, version: &Version) -> Result<(), Error> {
         let scheduler = &self.context.scheduler;
         let present = scheduler.existing(version.id, &self.environment(entry));
@@ -72,7 +72,7 @@ impl Act {
         loaded
     }
 
-    /// The answer of a dry run.
+    /// Response of a dry run.
     pub(in crate::commands) async fn planned(&self, entry: &Entry, draft: Draft<'_>) -> Result<DeployResponse, Error> {
         let fate = self.fate(entry, draft).await?;
         let mut plan = self.before_the_move(entry, draft, fate);
@@ -89,7 +89,7 @@ impl Act {
             }
             Fate::Moves => plan.extend(self.moves(entry, draft.version)),
         }
-        // Asked for by itself, it is not part of a move.
+        // A new description alone is not part of a move.
         plan.extend(self.describes().filter(|_| fate == Fate::Stays));
         plan.extend(self.cleans_up(entry, draft).await?);
         Ok(DeployResponse { plan, ..self.response(entry, draft.version, None, "checked", false) })
@@ -114,7 +114,7 @@ impl Act {
         let Version { label, number, size, digest, .. } = version;
         let mut plan = Vec::new();
         if self.context.router.function(&entry.function.id.to_string()).is_err() {
-            plan.push(step(PlanAction::Register, format!("the function `{}` is made", entry.function.name)));
+            plan.push(step(PlanAction::Register, format!("the function `{}` is created", entry.function.name)));
         }
         if is_new {
             let detail = format!("version {number} is published as {label}: {size} bytes, SHA-256 {digest}");
@@ -150,7 +150,7 @@ impl Act {
         let old = entry.alias(name.as_str());
         let mut plan = Vec::new();
         match old {
-            None => plan.push(step(PlanAction::Make, format!("{name} is made: {}", shown(&after, new)))),
+            None => plan.push(step(PlanAction::Make, format!("{name} is created: {}", shown(&after, new)))),
             Some(old) => {
                 if let Some(progress) = &old.rollout {
                     let detail = format!("the rollout of {} to {name} is aborted", progress.rollout.label);
@@ -191,7 +191,7 @@ impl Act {
         plan
     }
 
-    /// The versions that the cleanup after it would remove, found by trying both.
+    /// Versions that the cleanup after the deployment would remove, found by trying both.
     async fn cleans_up(&self, entry: &Entry, draft: Draft<'_>) -> Result<Vec<PlanStep>, Error> {
         let versioning = self.context.config.load().versioning.clone();
         let is_there = self.context.router.function(&entry.function.id.to_string()).is_ok();
@@ -221,7 +221,7 @@ impl Act {
         Some(step(PlanAction::Describe, detail))
     }
 
-    /// The function as it would be.
+    /// The function as it would be after the act.
     fn after(&self, entry: &Entry, version: &Version) -> Entry {
         let mut after = entry.clone();
         if after.version(version.id).is_none() {
@@ -245,7 +245,7 @@ impl Act {
         after
     }
 
-    /// What would be kept warm for a way back.
+    /// Steps for the workers that would be kept warm for a way back.
     fn keeps(&self, entry: &Entry, after: &Entry) -> Vec<PlanStep> {
         let seconds = self.context.config.load().versioning.rollback_warm_seconds;
         let environment = self.environment(entry);
@@ -269,7 +269,7 @@ fn second(entry: &Entry, split: &Split) -> String {
     format!("{} ({})", label(entry, split.version_id), split.weight)
 }
 
-/// Where an alias points, in words.
+/// Describes where an alias points.
 fn shown(entry: &Entry, alias: &Alias) -> String {
     let split = alias.split.map(|it| format!(" and at {}", second(entry, &it))).unwrap_or_default();
     format!("it points at {}{split} in {}", label(entry, alias.version), alias.environment)

@@ -1,4 +1,4 @@
-//! Whether an alias can give a version a share of its calls.
+//! Check whether an alias can give a version a share of its invocations.
 
 use super::Act;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Act {
-    /// Refuses a share that the alias cannot give to the version, or, where that is absent, to a new one.
+    /// Refuses a share that the alias cannot give to the version, or to a new one if `version` is `None`.
     pub(in crate::commands) fn check_share(&self, entry: &Entry, version: Option<VersionId>) -> Result<(), Error> {
         let (function, name) = (&entry.function.name, &self.alias);
         let Some(alias) = self.weight.and(entry.alias(name.as_str())) else {

@@ -1,4 +1,4 @@
-//! Who is let in with which token, what a token allows, and what is said to the others.
+//! Tests of tokens: which ones are accepted, what they allow, and what a refusal says.
 
 use super::super::failures::TRIES_MAX;
 use super::*;
@@ -136,7 +136,7 @@ fn a_token_for_one_function_is_for_that_one_alone() {
         assert_eq!(code(grant.allows(&request, &router)), FORBIDDEN, "{request:?}");
     }
     assert_eq!((code(grant.may_invoke(own)), code(grant.may_invoke(foreign))), (None, FORBIDDEN));
-    // Somebody deletes the function, and another one gets its name.
+    // The function is deleted, and another one gets its name.
     router.remove(own);
     router.put(function("hello"));
     assert_eq!(code(grant.allows(&invoke("hello"), &router)), FORBIDDEN);
@@ -166,7 +166,7 @@ fn a_use_is_written_once() {
     }
     let uses = authority.unwritten();
     assert_eq!(uses.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [at(7)]);
-    // What is used while it is written is written the next time.
+    // A use during a write is written the next time.
     authority.check(secret(1).reveal(), at(8)).expect("it is valid");
     authority.written(&uses);
     let uses = authority.unwritten();
@@ -183,7 +183,7 @@ fn debugging_shows_no_secret_and_no_hash() {
     assert!(!shown.contains(&format!("{}, {}, {}", hash[0], hash[1], hash[2])), "{shown}");
 }
 
-/// One act on one of a few tokens.
+/// One step with one of a few tokens.
 #[derive(Debug, Clone)]
 enum Act {
     Make { token: u8, lives: Option<i64> },
@@ -203,7 +203,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// Compared with a model that only remembers.
+    /// Compares the authority with a model that only remembers.
     #[test]
     fn a_token_is_accepted_from_when_it_is_made_until_it_ends(
         acts in proptest::collection::vec((act(), 0_i64..20), 1..80),

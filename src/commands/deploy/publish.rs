@@ -1,6 +1,6 @@
-//! From prepared code to a version: a new one, or the one that it is already.
+//! From prepared code to a version, new or existing.
 //!
-//! A version is called `v<number>` when it has no label of its own.
+//! A version without a label of its own is called `v<number>`.
 
 use crate::{
     bundle::Staged,
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Publishes a bundle as a new version, or finds that it is an existing one.
+/// Publishes a bundle as a new version, unless an existing version has this code.
 pub(super) async fn publish(
     mut act: Act,
     entry: &Entry,
@@ -53,7 +53,7 @@ pub(super) async fn publish(
     }
 }
 
-/// The version that is this bundle already. A label that stands for other code is refused.
+/// Finds the existing version of this bundle. A label that stands for other code is refused.
 async fn published(
     act: &Act,
     entry: &Entry,
@@ -65,14 +65,14 @@ async fn published(
     match entry.labelled(label.as_str()) {
         Some(version) if !is_same(version) => Err(Error::new(
             ErrorCode::VersionExists,
-            format!("version `{label}` exists with other code: a version does not change, choose another label"),
+            format!("version `{label}` exists with other code and cannot change: choose another label"),
         )),
         version => Ok(version.cloned()),
     }
 }
 
-/// Without a label, code that is published already is not published again. What the alias points at comes first, then what
-/// waits to be that, then the newest version with this code. A damaged one does not count: the code is published anew.
+/// Without a label, published code is not published again. The alias's target comes first, then the versions that wait
+/// to become it, then the newest version with this code. A damaged version does not count: its code is published anew.
 async fn same_code(
     act: &Act,
     entry: &Entry,
@@ -93,7 +93,7 @@ async fn same_code(
     Ok(None)
 }
 
-/// The version that a bundle becomes, with the label that was asked for or a free one.
+/// Creates the version of a bundle, with the requested label or a free one.
 async fn new_version(
     act: &Act,
     entry: &Entry,
@@ -135,12 +135,12 @@ async fn new_version(
 
 fn another_number(label: &VersionLabel, number: u32) -> Error {
     Error::invalid(format!(
-        "the label `{label}` reads as the number of another version, and this one is number {number}: choose a label that \
-         is no number, or leave it out"
+        "the label `{label}` reads as the number of another version, and this one is number {number}: choose a label \
+         that is not a number, or leave it out"
     ))
 }
 
-/// Points the alias at a version that exists, if the request wants it moved.
+/// Points the alias at an existing version, if the request wants it moved.
 pub(super) async fn reuse(
     act: Act,
     entry: &Entry,
@@ -158,7 +158,7 @@ pub(super) async fn reuse(
     act.activate(entry, version, warm).await
 }
 
-/// Leaves word of a build that failed; other code that is no bundle is not worth it. Gives the failure.
+/// Records a failed build, and returns its error. Other code that is not a bundle is not worth a record.
 pub(super) async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, label: Option<VersionLabel>) -> Error {
     let NotPrepared { mut error, log } = failed;
     if error.code != ErrorCode::BuildFailed || act.dry_run {
@@ -170,7 +170,7 @@ pub(super) async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, 
     };
     if let Ok(label) = label {
         act.build_log = log;
-        // The details are the log and what stands in it.
+        // The details are the log and its problems.
         let details = error.details.take();
         act.record_failure(entry, &label, &error).await;
         error.details = details;
@@ -178,16 +178,16 @@ pub(super) async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, 
     error
 }
 
-/// The label that the next version gets if none is asked for.
+/// Label of the next version if none is requested.
 pub(super) async fn next_label(act: &Act, entry: &Entry) -> Result<VersionLabel, Error> {
     free_label(entry, next_number(act, entry).await?)
 }
 
-/// The number that the next version gets.
+/// Number of the next version.
 async fn next_number(act: &Act, entry: &Entry) -> Result<u32, Error> {
     let function_id = entry.function.id;
     match entry.versions.is_empty() && act.context.router.function(&function_id.to_string()).is_err() {
-        // A dry run of a function that is still to be made.
+        // Dry run for a function that does not exist yet.
         true => Ok(1),
         false => act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await,
     }
@@ -197,7 +197,7 @@ fn is_alias(entry: &Entry, label: &str) -> bool {
     entry.alias(label).is_some() || [AliasName::LIVE, AliasName::ROLLBACK].contains(&label)
 }
 
-/// `v<number>`; if somebody has taken that as a label of their own, `v<number>-2` and so on.
+/// `v<number>`, or `v<number>-2` and so on if a user has taken that label.
 fn free_label(entry: &Entry, number: u32) -> Result<VersionLabel, Error> {
     let candidates = std::iter::once(format!("v{number}")).chain((2..).map(|again| format!("v{number}-{again}")));
     let mut free = candidates.filter(|label| entry.labelled(label).is_none() && !is_alias(entry, label));

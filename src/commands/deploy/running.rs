@@ -1,7 +1,7 @@
-//! The row of a deployment while it runs, and the end of one that commits nothing.
+//! Row of a running deployment, and the end of one that commits nothing.
 //!
-//! A function that is made for it is there from the beginning, because the row needs it. It goes again with the deployment
-//! if that fails and nobody else has asked for the function.
+//! A function that the deployment creates exists from the beginning, because the row needs it. It is removed again if
+//! the deployment fails and no other command has asked for the function.
 
 use super::{Order, publish::next_label, without_versions};
 use crate::{
@@ -13,10 +13,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// How often a deployment looks again for a function that others make or take away at the same time.
+/// Attempts to find or create a function that other commands create or remove at the same time.
 const TRIES: usize = 8;
 
-/// A deployment that runs, and is listed as that.
+/// A running deployment, which is listed as such.
 pub(super) struct Running {
     context: Arc<Context>,
     pub(super) row: Deployment,
@@ -24,7 +24,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Writes that a deployment runs, and makes its function if there is none.
+    /// Records that a deployment runs, and creates its function if it is missing.
     pub(super) async fn begin(order: &mut Order) -> Result<Self, Error> {
         let (context, log) = (Arc::clone(&order.act.context), Arc::clone(&order.log));
         for _ in 0..TRIES {
@@ -43,7 +43,7 @@ impl Running {
                 let begun = context.store.begin_deployment(&written, new.as_ref());
                 match (&begun, new) {
                     (Ok(()), Some(function)) => context.refresh(function.id)?,
-                    // Somebody else makes it as well, or a failed deployment has just taken it away.
+                    // Another command creates the function as well, or a failed deployment has just removed it.
                     (Err(StoreError::NameTaken(name)), _) => drop(register::named(context, name)),
                     (Err(StoreError::FunctionNotFound(id)), _) => context.router.remove(*id),
                     _ => {}
@@ -56,16 +56,16 @@ impl Running {
                 Err(error) => return Err(error.into()),
             }
         }
-        let message = format!("`{}` is made and removed by others all the time: try again", order.request.function_id);
+        let message = format!("other commands keep creating and removing `{}`: try again", order.request.function_id);
         Err(Error::new(ErrorCode::Conflict, message))
     }
 
-    /// Ends the row of a deployment that has not written its end: one that failed before there was anything to record, or
-    /// that had nothing to commit. The function goes with it where nobody else has asked for it.
+    /// Ends the row of a deployment that has not recorded its end: one that failed early, or that had nothing to
+    /// commit. Its new function is removed too, unless another command has asked for it.
     pub(super) async fn end(self, error: Option<&Error>) {
         let Self { context, row, log } = self;
         let now = Timestamp::now();
-        // Code that is no bundle is not worth a row.
+        // Code that is not a bundle is not worth a row.
         let is_kept = |it: &&Error| matches!(it.code, ErrorCode::Cancelled | ErrorCode::ShuttingDown);
         let failed = error.filter(is_kept).map(|error| {
             let build_log = Some(format!("{}{}: {}", log.text(), error.code, error.message));
@@ -78,7 +78,7 @@ impl Running {
             Ok(())
         });
         if let Err(error) = ended.await {
-            tracing::warn!(%error, "the end of a deployment cannot be recorded: the next start of the daemon does");
+            tracing::warn!(%error, "the end of a deployment cannot be recorded: the next start of the daemon records it");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! COMPARE_ENVIRONMENTS: how far one environment is before another, function by function.
+//! COMPARE_ENVIRONMENTS: how far one environment is ahead of another, function by function.
 
 use super::{find, records};
 use crate::{
@@ -29,7 +29,7 @@ pub(in crate::commands) async fn compare(
     let functions = entries.iter().filter_map(|entry| {
         let compared = function(entry, &sides);
         let variables = variables(context, entry, &sides);
-        // One that is asked for by its name is answered with whatever there is.
+        // A function that the request names is always answered.
         let is_there = compared.from.is_some() || compared.to.is_some() || compared.note.is_some();
         (is_there || request.function_id.is_some()).then_some(ComparedFunction { variables, ..compared })
     });
@@ -38,8 +38,8 @@ pub(in crate::commands) async fn compare(
     Ok(CompareEnvironmentsResponse { from, to, functions })
 }
 
-/// The variables of a function that are not the same in two environments, wherever those take them from: their names, and
-/// the generations of secrets. What two secrets are is not compared: nobody learns here whether they are the same.
+/// Variables of a function that differ between two environments, inherited ones included: their names, and the
+/// generations of secrets. Values of secrets are not compared: the answer must not reveal whether they are equal.
 fn variables(context: &Context, entry: &Entry, environments: &[EnvironmentName; 2]) -> Vec<ComparedVariable> {
     let picture = context.variables.picture();
     let [from, to] = environments.each_ref().map(|it| picture.resolve(entry.function.id, it));
@@ -48,7 +48,7 @@ fn variables(context: &Context, entry: &Entry, environments: &[EnvironmentName; 
         let [from, to] = [&from, &to].map(|it| it.get(key).map(|it| &it.found));
         let is_same = match (from.map(|it| &it.value), to.map(|it| &it.value)) {
             (Some(VariableValue::Plain(from)), Some(VariableValue::Plain(to))) => from == to,
-            // Inherited from the same place, or not.
+            // Both are inherited from the same place, or they are not.
             _ => from.map(|it| it.revision) == to.map(|it| it.revision),
         };
         let generation = |it: &Arc<Variable>| match &it.value {
@@ -97,7 +97,7 @@ fn state(from: Option<&ComparedSide>, to: Option<&ComparedSide>, is_unclear: boo
         (Some(from), Some(to)) if from.digest == to.digest && from.split == to.split => ComparedState::InSync,
         (Some(from), Some(to)) if from.number > to.number => ComparedState::Ahead,
         (Some(from), Some(to)) if from.number < to.number => ComparedState::Behind,
-        // The same version, of which one gives a share to another.
+        // Both have the same version, but one of them gives a share to another.
         (Some(_), Some(_)) => ComparedState::Unclear,
         (Some(_), None) => ComparedState::OnlyFrom,
         (None, Some(_)) => ComparedState::OnlyTo,

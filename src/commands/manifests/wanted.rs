@@ -18,7 +18,7 @@ use crate::{
 };
 use std::{collections::HashSet, sync::Arc};
 
-/// What somebody wants of one alias.
+/// Wanted state of one alias.
 pub(in crate::commands) struct Wanted {
     pub(super) entry: Arc<Entry>,
     pub(super) name: AliasName,
@@ -33,7 +33,7 @@ pub(super) fn shown(entry: &Entry, version: VersionId) -> &str {
     entry.version(version).map_or("?", |it| it.label.as_str())
 }
 
-/// `v1`, or `v1 90 %, v2 10 %`.
+/// Formats targets as `v1`, or `v1 90 %, v2 10 %`.
 fn targets(own: &str, second: Option<(&str, Percent)>) -> String {
     match second {
         None => own.to_owned(),
@@ -41,7 +41,7 @@ fn targets(own: &str, second: Option<(&str, Percent)>) -> String {
     }
 }
 
-/// The version with this digest; among several the one with the label.
+/// Finds the version with this digest; among several, the one with the label.
 fn version_with(entry: &Entry, label: &str, digest: Digest) -> Result<Arc<Version>, Error> {
     let labelled = entry.labelled(label);
     let same =
@@ -70,7 +70,7 @@ impl Wanted {
         let sticky = alias.sticky.as_deref().map(str::parse).transpose();
         let environment: EnvironmentName = alias.environment.parse()?;
         if name.is_live() && environment != name.environment() {
-            return Err(invalid(format!("LIVE runs in {} and nowhere else", name.environment())));
+            return Err(invalid(format!("LIVE runs only in {}", name.environment())));
         }
         Ok(Self {
             entry: Arc::clone(entry),
@@ -83,7 +83,7 @@ impl Wanted {
         })
     }
 
-    /// That it points at this version alone, and stays as it is otherwise.
+    /// Wants the alias to point at this version alone, and to stay as it is otherwise.
     pub(in crate::commands) fn of(
         entry: &Arc<Entry>,
         name: AliasName,
@@ -95,12 +95,12 @@ impl Wanted {
         Self { entry, name, environment, version, second: None, sticky, description: None }
     }
 
-    /// The function, as it was when that was wanted.
+    /// The function, as it was when the state was wanted.
     pub(in crate::commands) fn entry(&self) -> &Entry {
         &self.entry
     }
 
-    /// Whether the alias is as it shall be; its description aside, which no call depends on.
+    /// Whether the alias is as wanted, apart from its description, which no invocation depends on.
     pub(in crate::commands) fn is_done(&self) -> bool {
         let split = self.second.as_ref().map(|(version, weight)| Split { version_id: version.id, weight: *weight });
         self.entry.alias(self.name.as_str()).is_some_and(|it| {
@@ -127,7 +127,8 @@ impl Wanted {
         }
     }
 
-    /// The acts that make it so, each with its version: the alias's own first, which ends any split, then the second.
+    /// Acts that lead to the wanted state, each with its version: the alias's own first, which ends any split, then the
+    /// second.
     pub(in crate::commands) fn acts(
         &self,
         context: &Arc<Context>,
@@ -148,7 +149,7 @@ impl Wanted {
     }
 }
 
-/// Loads every version, then moves all aliases at once. Gives the deployments of each change.
+/// Loads every version, then moves all aliases at once. Returns the deployments of each change.
 pub(in crate::commands) async fn carry_out(
     context: &Arc<Context>,
     changed: &[Wanted],

@@ -98,7 +98,7 @@ async fn what_waits_is_approved_or_rejected_by_id_ending_or_function() {
     let plan = daemon.cli(&["deploy", "greet", path, "--dry-run"]).await.ok();
     let lines: Vec<_> = plan.lines().collect();
     assert!(
-        lines[1] == "   the function `greet` is made" && lines[2].contains("version 1 is published as v1"),
+        lines[1] == "   the function `greet` is created" && lines[2].contains("version 1 is published as v1"),
         "{plan}"
     );
     assert_eq!(daemon.cli(&["show", "greet"]).await.code, Some(3), "the dry run creates no function");

@@ -29,7 +29,7 @@ async fn a_secret_for_all_environments_is_said_to_be_seen_everywhere() {
     daemon.register("f").await;
     let everywhere = daemon.call(&secret(&[("KEY", "hunter2hunter2"), ("TOO", "hunter2hunter2")])).await.unwrap();
     let [warning] = everywhere.warnings.as_slice() else { panic!("{everywhere:?}") };
-    assert!(warning.starts_with("KEY, TOO: every environment sees"), "{warning}");
+    assert!(warning.starts_with("KEY, TOO: visible in every environment"), "{warning}");
     assert!(warning.contains("previews") && warning.contains("-e production"), "{warning}");
     let here = set(Some("f"), Some("production"), &[("KEY", "hunter2hunter2")]);
     let here = daemon.call(&SetVariablesRequest { is_secret: Some(true), ..here }).await.unwrap();
@@ -149,6 +149,6 @@ async fn the_command_line_takes_secrets_for_secrets() {
     assert!(refused.code != Some(0) && refused.stderr.contains("WORD is a plain variable"), "{refused:?}");
     let refused = daemon.cli(&["secret", "set", "f", "KEY", "hunter2value"]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("value is no argument") && !refused.stderr.contains("hunter2"), "{refused:?}");
+    assert!(refused.stderr.contains("value is not an argument") && !refused.stderr.contains("hunter2"), "{refused:?}");
     daemon.kill().await;
 }
