@@ -21,7 +21,7 @@ const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts              a file; a missing function is registered
   levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
   levain deploy hello ./hello.tgz             a tar, tar.gz or zip of such a folder; also from `-`
-  levain deploy hello .                       a project: its packages are installed, its entry is built
+  levain deploy hello .                       a project: packages are installed, the entry is built
   levain deploy hello --version 1.3.0         back to a version that is already published
   levain deploy hello ./dist --alias STAGING  for testing; LIVE does not move
   levain deploy hello ./dist --weight 10      a tenth of LIVE's calls

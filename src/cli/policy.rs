@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 /// `levain policy`.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Roll an alias back automatically on errors, latency or crashes
+    /// Set the limits beyond which an alias is rolled back automatically
     Set(Set),
     /// Show an alias's policy, its recent calls and its last verdict
     #[command(after_help = "Example:\n  levain policy show hello")]

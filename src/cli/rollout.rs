@@ -17,7 +17,7 @@ const ROLLOUTS_DEFAULT: u32 = 100;
 /// `levain rollout`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Rollout {
-    /// Move an alias's calls to a version step by step
+    /// Start to move an alias's calls to a version step by step
     Start(Start),
     /// Hold the present share until the rollout is resumed
     #[command(after_help = "Example:\n  levain rollout pause hello --reason 'looks odd'")]

@@ -73,7 +73,7 @@ pub(super) struct Set {
     /// The alias
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
-    /// Keep each caller on one version, told apart by header:NAME or cookie:NAME, or none [default: unchanged]
+    /// Keep each caller on one version by header:NAME or cookie:NAME; none ends that [default: unchanged]
     #[arg(long, value_name = "WHAT")]
     sticky: Option<String>,
     /// Reason for the audit trail
