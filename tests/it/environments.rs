@@ -405,7 +405,10 @@ async fn to_protect_an_environment_tells_of_secrets_that_others_see_all_the_same
         daemon.call(&request).await.unwrap();
     }
     let warnings = protect(&daemon, "production", true).await.warnings;
-    assert!(warnings.len() == 1 && warnings[0].starts_with("2 secrets are visible in every environment"), "{warnings:?}");
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("2 secrets are visible in every environment"),
+        "{warnings:?}"
+    );
     assert!(protect(&daemon, "production", false).await.warnings.is_empty());
     daemon.stop().await;
 }
