@@ -97,7 +97,7 @@ impl FromStr for BunVersion {
 pub struct FoundBun {
     /// Absolute path of the executable.
     pub path: PathBuf,
-    /// Version as it reports it.
+    /// Version that the executable reports.
     pub version: BunVersion,
     /// Place where it was found.
     pub origin: Origin,
@@ -130,7 +130,7 @@ impl fmt::Display for Origin {
 /// Reason why a Bun is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// The question for its version failed.
+    /// Its version could not be determined.
     #[error(transparent)]
     Command(#[from] CommandError),
     /// The version is too old.

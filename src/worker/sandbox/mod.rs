@@ -234,7 +234,7 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Creates the absence of a sandbox.
+    /// Returns a sandbox of level [`Level::Off`], which isolates nothing.
     pub(super) fn off(options: &SandboxOptions, run_dir: &Path, mark: Option<Mark>) -> Self {
         Self {
             level: Level::Off,
