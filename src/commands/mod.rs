@@ -24,10 +24,12 @@ mod failures;
 mod functions;
 mod idempotency;
 mod invoke;
+mod locks;
 mod logs;
 mod manifests;
 mod metrics;
 mod page;
+mod partials;
 mod policy;
 mod previews;
 mod promotion;
@@ -50,6 +52,8 @@ pub use auth::{Authority, Grant, token_missing};
 pub use bytecode::keep_compiled;
 pub use call::{Call, Failed, call, check_head, check_method};
 pub use idempotency::ClaimedKeys;
+pub use locks::ChangeLocks;
+pub use partials::{CallerGone, Part, Partials};
 pub use policy::keep_watch;
 pub use previews::{HOST_SEPARATOR, keep_previews};
 pub use scopes::{About, Needs, SCOPES, needs};
@@ -72,19 +76,16 @@ use crate::{
     worker::{Blueprint, SharedNetwork},
 };
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use parking_lot::Mutex;
-use serde::Serialize;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     future::Future,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Instant,
 };
 use tokio::{
-    sync::{Notify, OwnedMutexGuard, mpsc},
+    sync::{Notify, OwnedMutexGuard},
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -162,58 +163,6 @@ pub struct Caller {
     pub is_admin: bool,
     /// User whose rights count for the files that the caller names; `None` for those of the daemon.
     pub reads_as: Option<Arc<UnixUser>>,
-}
-
-/// Channel for the parts of an answer.
-#[derive(Debug)]
-pub struct Partials {
-    encoding: Encoding,
-    request_id: u64,
-    sender: mpsc::Sender<Part>,
-    /// Cancelled by a client that waits for the answer and no longer wants the command.
-    cancelled: Option<CancellationToken>,
-}
-
-/// A part of an answer.
-#[derive(Debug)]
-pub struct Part {
-    /// Request that the part belongs to.
-    pub request_id: u64,
-    /// Content of the part, in the request's encoding.
-    pub payload: Bytes,
-}
-
-/// Error for a caller that has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CallerGone;
-
-impl Partials {
-    /// Creates a channel whose parts have the given encoding and are sent in order; a full channel makes the command
-    /// wait.
-    #[must_use]
-    pub fn new(encoding: Encoding, request_id: u64, sender: mpsc::Sender<Part>) -> Self {
-        Self { encoding, request_id, sender, cancelled: None }
-    }
-
-    /// Lets the client cancel the command by this token.
-    #[must_use]
-    pub fn cancelled_by(self, token: CancellationToken) -> Self {
-        Self { cancelled: Some(token), ..self }
-    }
-
-    /// Waits until the client cancels the command, possibly for ever.
-    async fn cancelled(&self) {
-        match &self.cancelled {
-            Some(token) => token.cancelled().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Sends one part.
-    pub async fn send<T: Serialize>(&self, part: &T) -> Result<(), CallerGone> {
-        let payload = self.encoding.write(part).map_err(|_| CallerGone)?.into();
-        self.sender.send(Part { request_id: self.request_id, payload }).await.map_err(|_| CallerGone)
-    }
 }
 
 /// Carries out a command, and returns the payload of its answer in the request's encoding.
@@ -460,23 +409,5 @@ pub fn default_settings(config: &Config) -> Settings {
             config::Auth::Public => Auth::Public,
             config::Auth::Token => Auth::Token,
         },
-    }
-}
-
-/// Locks that let one command at a time change a function; different functions change side by side.
-#[derive(Debug, Default)]
-pub struct ChangeLocks(Mutex<HashMap<FunctionId, Weak<tokio::sync::Mutex<()>>>>);
-
-impl ChangeLocks {
-    /// Waits until no other command holds the function's lock.
-    async fn lock(&self, id: FunctionId) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock();
-            locks.retain(|_, lock| lock.strong_count() > 0);
-            let lock = locks.get(&id).and_then(Weak::upgrade).unwrap_or_default();
-            locks.insert(id, Arc::downgrade(&lock));
-            lock
-        };
-        lock.lock_owned().await
     }
 }

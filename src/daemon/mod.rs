@@ -12,48 +12,45 @@
 
 mod derive;
 mod lock;
+mod open;
 mod process;
 mod restore;
 
 pub use restore::{FailedRestore, Restored, restore};
 
 use crate::{
-    bundle::{BundleError, BundleStore, BytecodeStore},
-    commands::{self, AdminTokenError, Authority, ChangeLocks, ClaimedKeys, Context, HttpPlace, OpenVariablesError},
-    config::{Bytecode, Config, ConfigError, Effective},
-    deploy::{Builder, Manifests, Scratch},
+    bundle::BundleError,
+    commands::{self, AdminTokenError, Context, OpenVariablesError},
+    config::{Config, ConfigError, Effective},
     http,
     ipc::{self, BindError},
     lanes::Lanes,
     logging::LevelHandle,
-    model::Timestamp,
-    router::Router,
-    scheduler::{self, Scheduler},
-    store::{Store, StoreError},
-    telemetry::{Telemetry, TelemetryError},
+    scheduler::{self},
+    store::StoreError,
+    telemetry::TelemetryError,
     watch,
     worker::{
-        RunFolder, Runtime, Spawner, SpawnerError,
+        RunFolder, Runtime, SpawnerError,
         runtime::{self, RuntimeError},
     },
 };
-use arc_swap::ArcSwap;
-use derive::{log_options, report_sandbox, sandbox_options, scheduler_limits, spawn_limits};
+use derive::{log_options, sandbox_options, scheduler_limits, spawn_limits};
 use lock::{DataLock, lock};
+use open::open;
 use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::Notify,
     task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -322,88 +319,6 @@ impl Daemon {
 
 /// Time that clients get to read their last answers.
 const FLUSH_GRACE: Duration = Duration::from_secs(2);
-
-/// Opens the files of the data directory and builds the state in memory.
-async fn open(
-    config: Config,
-    data_dir: PathBuf,
-    runtime: Runtime,
-    run_folder: RunFolder,
-    http: Option<HttpPlace>,
-    stopping: CancellationToken,
-) -> Result<Arc<Context>, StartError> {
-    let store = Store::open(&data_dir.join("levain.db"))?;
-    let (variables, key_source) = commands::open_variables(&store, &config, &data_dir)?;
-    end_interrupted(&store)?;
-    let bundles = Arc::new(open_bundles(&store, &data_dir)?);
-    let telemetry = Telemetry::open(&data_dir.join("logs.db"), log_options(&config))?;
-    let logs = Arc::clone(telemetry.logs());
-    let (limits, sandbox) = (spawn_limits(&config), sandbox_options(&config));
-    let spawner = Spawner::start(runtime, run_folder, logs, limits, sandbox).await?;
-    report_sandbox(&config, spawner.sandbox());
-    commands::ensure_admin_token(&store, &data_dir, Timestamp::now())?;
-    let authority = Authority::new(store.tokens()?);
-    let catalogue = store.catalogue()?;
-    let versions = catalogue.iter().flat_map(|it| it.versions.iter().map(|version| version.id)).collect();
-    let name = Some(spawner.runtime().name()).filter(|_| config.versioning.bytecode == Bytecode::Auto);
-    let bytecode = BytecodeStore::open(&data_dir.join("bytecode"), name.as_deref(), &versions);
-    let builds_max = config.build.builds_max as usize;
-    let scratch = open_folder(data_dir.join("incoming"), Scratch::open)?;
-    let builder = open_folder(data_dir.join("packages"), |folder| Builder::open(folder, builds_max))?;
-    let manifests = open_folder(data_dir.join("deployments"), Manifests::open)?;
-    Ok(Arc::new(Context {
-        router: Router::new(catalogue.into_iter().map(commands::entry).collect()),
-        scheduler: Scheduler::new(spawner, Arc::clone(&bundles), scheduler_limits(&config)),
-        authority,
-        variables,
-        changing_variables: tokio::sync::Mutex::new(()),
-        key_source,
-        config: ArcSwap::from_pointee(config),
-        data_dir,
-        store,
-        bundles,
-        scratch,
-        builder,
-        manifests,
-        bytecode,
-        telemetry,
-        tasks: TaskTracker::new(),
-        started: Instant::now(),
-        stopping,
-        changing: ChangeLocks::default(),
-        preparing: ChangeLocks::default(),
-        claimed_keys: ClaimedKeys::default(),
-        aliases_moved: Notify::new(),
-        watched: Notify::new(),
-        expiring: Notify::new(),
-        http,
-    }))
-}
-
-/// Marks deployments as failed that were running when a daemon was killed.
-fn end_interrupted(store: &Store) -> Result<(), StartError> {
-    for deployment in store.end_interrupted_deployments(Timestamp::now())? {
-        tracing::warn!(deployment = %deployment.id, version = %deployment.label, "a deployment was interrupted: failed");
-    }
-    Ok(())
-}
-
-/// Opens the bundles, and repairs the remains of interrupted deployments.
-fn open_bundles(store: &Store, data_dir: &Path) -> Result<BundleStore, StartError> {
-    let mut bundles = BundleStore::open(&data_dir.join("bundles"))?;
-    let reconciled = bundles.reconcile(&store.published()?)?;
-    for (function, version) in &reconciled.removed {
-        tracing::warn!(%function, %version, "removed a bundle that an interrupted deployment left behind");
-    }
-    for (function, version) in &reconciled.missing {
-        tracing::error!(%function, %version, "the bundle of a version is missing: restore it from a backup");
-    }
-    Ok(bundles)
-}
-
-fn open_folder<T>(path: PathBuf, open: impl FnOnce(PathBuf) -> io::Result<T>) -> Result<T, StartError> {
-    open(path.clone()).map_err(|source| StartError::DataDir { path, source })
-}
 
 /// Starts the background tasks.
 fn start_helpers(context: &Arc<Context>, face: Option<Arc<http::Face>>) -> JoinSet<()> {
