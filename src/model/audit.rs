@@ -1,51 +1,51 @@
-//! The audit trail of secrets: who did what, and when, also with the environments that decide who sees them. Values are
-//! never in it.
+//! The audit trail of secrets: who did what, and when. It also covers the environments that decide who sees secrets,
+//! and never holds a value.
 
 use super::{EnvironmentName, FunctionId, Timestamp, VariableKey};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What was done.
+/// Kind of an audited act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretAction {
-    /// A secret was made, or what was a plain variable became one.
+    /// A secret was created, or a plain variable became a secret.
     Set,
     /// A secret got another value.
     Rotate,
     /// A secret was deleted with all its generations.
     Delete,
-    /// A worker was given secrets.
+    /// Secrets were given to a worker.
     Inject,
-    /// Somebody asked to see a value.
+    /// A request to see a value was refused.
     RevealDenied,
-    /// All data keys were sealed with another master key.
+    /// Every data key was sealed with another master key.
     RotateMasterKey,
-    /// An environment was protected or not any more, or takes variables from another one.
+    /// An environment gained or lost its protection, or changed the environment it takes variables from.
     ChangeEnvironment,
 }
 
 /// A row of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretAudit {
-    /// When; of several injections, the first.
+    /// Time of the act; of several injections, the first.
     pub at: Timestamp,
-    /// What was done.
+    /// Kind of act.
     pub action: SecretAction,
-    /// By whom.
+    /// Identity of the actor.
     pub actor: Arc<str>,
-    /// The function it is about, if it is about one.
+    /// Function concerned, if any.
     pub function: Option<FunctionId>,
-    /// The environment it is about, if it is about one.
+    /// Environment concerned, if any.
     pub environment: Option<EnvironmentName>,
-    /// The secret it is about, if it is about one.
+    /// Secret concerned, if any.
     pub key: Option<VariableKey>,
-    /// Its generation afterwards.
+    /// Generation of the secret after the act.
     pub generation: Option<u32>,
-    /// More about it: the version and the secrets of an injection.
+    /// Further text, such as the version and the secrets of an injection.
     pub detail: Option<String>,
-    /// How many injections it stands for.
+    /// Number of injections this row stands for.
     pub count: u32,
-    /// When the last of them was.
+    /// Time of the last of those injections.
     pub last_at: Timestamp,
 }

@@ -1,10 +1,11 @@
-//! The audit trail: every act that pointed, or tried to point, an alias at a version, deleted it, or changed its policy.
+//! The audit trail of aliases: every act that pointed, or tried to point, an alias at a version, deleted it, or changed
+//! its policy.
 
 use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Percent, Timestamp, VersionLabel};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What kind of act it was.
+/// Kind of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentKind {
@@ -12,99 +13,99 @@ pub enum DeploymentKind {
     Deploy,
     /// An alias went back to an earlier version.
     Rollback,
-    /// A version that was published before was given an alias.
+    /// An alias was pointed at a version published earlier.
     Promote,
     /// The shares of an alias's two versions were changed.
     Traffic,
-    /// An alias went back by its policy.
+    /// An alias was rolled back by its policy.
     AutoRollback,
     /// An alias was deleted.
     Remove,
-    /// An alias was given a policy, or has none any more; its calls go where they went.
+    /// An alias got a policy or lost it; the routing of its calls did not change.
     Policy,
 }
 
-/// How it ended.
+/// State of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentStatus {
-    /// It runs: its code is prepared, built or loaded. It ends as one of the others.
+    /// Code is being prepared, built or loaded. One of the other states follows.
     Building,
-    /// The version was published; no alias was moved because none was asked for.
+    /// The version was published; no alias was moved because none was requested.
     Built,
-    /// It waits until somebody approves or rejects it.
+    /// Waiting until somebody approves or rejects it.
     PendingApproval,
     /// The alias points at its version.
     Active,
-    /// Its version got a share of the alias's calls.
+    /// The version got a share of the alias's calls.
     Applied,
     /// A later deployment moved the alias on.
     Superseded,
-    /// It did not pass; the alias stayed where it was.
+    /// The deployment failed; the alias stayed where it was.
     Failed,
-    /// It was not approved; the alias stayed where it was.
+    /// Approval was refused; the alias stayed where it was.
     Rejected,
     /// The alias that pointed at its version is gone.
     Removed,
-    /// The alias that points at its version is another one in something else.
+    /// The alias points where it did; the act changed something else about it.
     Changed,
 }
 
 /// One row of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
-    /// Its identity.
+    /// Identity of the deployment.
     pub id: DeploymentId,
-    /// The function.
+    /// Function concerned.
     pub function_id: FunctionId,
-    /// The version's label; for a failed deployment the label that was asked for.
+    /// Label of the version; for a failed deployment, the requested label.
     pub label: VersionLabel,
-    /// The version's number; absent where the version was never published.
+    /// Number of the version; absent if the version was never published.
     pub number: Option<u32>,
-    /// The alias it was about.
+    /// Alias concerned.
     pub alias: AliasName,
-    /// The environment that alias runs in.
+    /// Environment the alias runs in.
     pub environment: EnvironmentName,
-    /// What kind of act it was.
+    /// Kind of act.
     pub kind: DeploymentKind,
-    /// How it ended.
+    /// State of the deployment.
     pub status: DeploymentStatus,
-    /// The share that the version gets as the alias's second one; all calls where absent.
+    /// Share of calls that the version gets as the alias's second version; absent means all calls.
     pub weight: Option<Percent>,
-    /// The label the alias pointed at before.
+    /// Label the alias pointed at before.
     pub previous: Option<VersionLabel>,
-    /// Who asked, as far as the daemon knows: `uid:1000` for the command socket.
+    /// Identity of the requester, as far as the daemon knows: `uid:1000` for the command socket.
     pub actor: String,
-    /// Why, in the client's or the daemon's words.
+    /// Reason, in the client's or the daemon's words.
     pub reason: Option<String>,
-    /// What its build said, and why it failed.
+    /// Output of the build, and why it failed.
     pub build_log: Option<String>,
-    /// When it was asked for.
+    /// Time of the request.
     pub created_at: Timestamp,
-    /// When it ended, or began to wait for approval; while it runs, when it was asked for.
+    /// Time when it ended or began to wait for approval; while it runs, the time of the request.
     pub finished_at: Timestamp,
-    /// What was said of it, if it waited for approval and somebody has decided.
+    /// Decision about it, if it waited for approval and somebody has decided.
     pub decision: Option<Decision>,
 }
 
-/// What somebody said of a deployment that waited for approval.
+/// Approval or rejection of a deployment that waited for approval.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Who: as an actor, or `levain` for the daemon itself.
+    /// Actor who decided, or `levain` for the daemon itself.
     pub by: String,
-    /// Why.
+    /// Reason given.
     pub reason: Option<String>,
-    /// When.
+    /// Time of the decision.
     pub at: Timestamp,
 }
 
 impl Decision {
-    /// Who decides where nobody was asked: what waited too long, or for a function that is gone.
+    /// Actor of decisions that the daemon makes itself: the deployment waited too long, or its function is gone.
     pub const DAEMON: &str = "levain";
 }
 
 impl DeploymentStatus {
-    /// The word on the wire and in the database.
+    /// Name on the wire and in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -121,7 +122,7 @@ impl DeploymentStatus {
         }
     }
 
-    /// Whether its version takes calls of its alias, or would once it is approved.
+    /// Whether the version takes calls of its alias, or would once it is approved.
     #[must_use]
     pub fn takes_effect(self) -> bool {
         matches!(self, Self::Active | Self::Applied)

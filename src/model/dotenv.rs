@@ -1,9 +1,9 @@
-//! `.env` files: read as people write them, and written so that they read back the same.
+//! `.env` files: parsing what people write, and writing lines that parse back to the same value.
 //!
-//! A line is `KEY=value`, also behind `export `. Blank lines and lines that begin with `#` say nothing. A value without
-//! quotes ends at a ` #` or at the end of the line, and blanks around it do not count. `'…'` is taken as it stands;
-//! in `"…"`, `\n`, `\r`, `\t`, `\"`, `\\` and `\$` are what they stand for. Both may go over several lines. Nothing is
-//! ever replaced by the value of another variable: `$X` is two characters and a name.
+//! A line is `KEY=value`, optionally after `export `. Blank lines and lines that begin with `#` are ignored. A value
+//! without quotes ends at a ` #` or at the end of the line, and is trimmed. `'…'` is taken literally; in `"…"`, `
+//! `, `\r`, `\t`, `\"`, `\\` and `\$` are escapes. Both may span several lines. Variables are never expanded: `$X`
+//! stays `$X`.
 
 use super::{SecretText, variable::is_formed};
 
@@ -11,21 +11,22 @@ use super::{SecretText, variable::is_formed};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
 pub struct DotenvError {
-    /// Which, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// What is wrong with it. The line itself is not shown: it may hold a secret.
+    /// Description of the fault. The line itself is not shown because it may hold a secret.
     pub what: &'static str,
 }
 
-const NO_NAME: &str = "before the = is no name of A-Z, a-z, 0-9 and _; a value of several lines is in quotes";
+const NO_NAME: &str =
+    "the text before the = is not a name of A-Z, a-z, 0-9 and _; put a value of several lines in quotes";
 
-/// The longest text that is shown although it is no name.
+/// Longest malformed name that an error may show, in bytes.
 const SHOWN_BYTES_MAX: usize = 32;
 
-/// How a key, a certificate or the like begins and ends.
+/// Markers around a key, a certificate or similar.
 const PEM: (&str, &str) = ("-----BEGIN ", "-----END ");
 
-/// Reads a file: its keys, unchecked but such that they may be shown, each with the number of its line and its value.
+/// Parses a file into keys, line numbers and values. Keys are not validated, but are safe to show.
 pub fn parse(text: &str) -> Result<Vec<(String, usize, SecretText)>, DotenvError> {
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut line = 1;
@@ -39,7 +40,7 @@ pub fn parse(text: &str) -> Result<Vec<(String, usize, SecretText)>, DotenvError
             continue;
         }
         let error = |what| DotenvError { line, what };
-        let (head, _) = this.split_once('=').ok_or_else(|| error("it is not KEY=value"))?;
+        let (head, _) = this.split_once('=').ok_or_else(|| error("expected KEY=value"))?;
         let value_begins = &rest[head.len() + 1..];
         let key = head.trim();
         let key = match key.strip_prefix("export") {
@@ -47,9 +48,9 @@ pub fn parse(text: &str) -> Result<Vec<(String, usize, SecretText)>, DotenvError
             _ => key,
         };
         if key.is_empty() {
-            return Err(error("it has no name before the ="));
+            return Err(error("expected a name before the ="));
         }
-        // It may be a line of a value that should have been in quotes: nobody is shown it as a name.
+        // The text may be a line of a value that should have been quoted, so it is not shown as a name.
         if !is_formed(key) && !may_be_shown(key) {
             return Err(error(NO_NAME));
         }
@@ -61,12 +62,12 @@ pub fn parse(text: &str) -> Result<Vec<(String, usize, SecretText)>, DotenvError
     Ok(found)
 }
 
-/// Whether a text that is no name looks like one that was misspelt.
+/// Whether a malformed key looks like a misspelt name rather than part of a value.
 fn may_be_shown(key: &str) -> bool {
     key.len() <= SHOWN_BYTES_MAX && key.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-.".contains(&it))
 }
 
-/// The first line and what follows its end.
+/// Splits a text into its first line and the rest.
 fn split_line(text: &str) -> (&str, &str) {
     match text.split_once('\n') {
         Some((line, rest)) => (line.strip_suffix('\r').unwrap_or(line), rest),
@@ -74,7 +75,7 @@ fn split_line(text: &str) -> (&str, &str) {
     }
 }
 
-/// The value that begins here, and what follows its line.
+/// Returns the value that begins here, and the text after its line.
 fn value(text: &str) -> Result<(SecretText, &str), &'static str> {
     let begin = text.trim_start_matches([' ', '\t']);
     let quote = begin.chars().next().filter(|it| matches!(it, '\'' | '"'));
@@ -82,7 +83,7 @@ fn value(text: &str) -> Result<(SecretText, &str), &'static str> {
         let (line, rest) = split_line(text);
         let end = comment(line).unwrap_or(line.len());
         if line.starts_with(PEM.0) && !line.contains(PEM.1) {
-            return Err("a value of several lines is in quotes");
+            return Err("put a value of several lines in quotes");
         }
         return Ok((line[..end].trim().into(), rest));
     };
@@ -103,7 +104,7 @@ fn value(text: &str) -> Result<(SecretText, &str), &'static str> {
                 Some((_, 'r')) => value.push('\r'),
                 Some((_, 't')) => value.push('\t'),
                 Some((_, it @ ('"' | '\\' | '$' | '\''))) => value.push(it),
-                // What has no meaning stands for itself.
+                // Unknown escapes are kept as written.
                 Some((_, it)) => value.extend(['\\', it]),
                 None => break,
             },
@@ -113,13 +114,13 @@ fn value(text: &str) -> Result<(SecretText, &str), &'static str> {
     Err("a quote is not closed")
 }
 
-/// Where a comment behind a value without quotes begins.
+/// Start of a comment after a value without quotes.
 fn comment(line: &str) -> Option<usize> {
     let bytes = line.as_bytes();
     (0..bytes.len()).find(|&at| bytes[at] == b'#' && (at == 0 || matches!(bytes[at - 1], b' ' | b'\t')))
 }
 
-/// Writes one line, or several for a value of several.
+/// Writes one assignment, over several lines for a value with line breaks.
 #[must_use]
 pub fn line(key: &str, value: &str) -> String {
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "_-./:@%+,=".contains(it);
@@ -184,19 +185,19 @@ mod tests {
     #[test]
     fn what_cannot_be_read_names_its_line_and_shows_nothing_of_it() {
         for (text, line, what) in [
-            ("A=1\nhunter22", 2, "it is not KEY=value"),
-            ("=hunter22", 1, "it has no name before the ="),
+            ("A=1\nhunter22", 2, "expected KEY=value"),
+            ("=hunter22", 1, "expected a name before the ="),
             ("\n\nA=\"hunter22", 3, "a quote is not closed"),
             ("A='x' hunter22", 1, "something follows the closing quote"),
             ("A=\"x\\", 1, "a quote is not closed"),
-            ("A=-----BEGIN KEY-----\nMIIEvQIBADANBg=\n", 1, "a value of several lines is in quotes"),
+            ("A=-----BEGIN KEY-----\nMIIEvQIBADANBg=\n", 1, "put a value of several lines in quotes"),
             ("A=1\nMIIE/QIBADANBg==\n", 2, NO_NAME),
             ("A B=hunter22", 1, NO_NAME),
             ("9IIEvQIBADANBg9IIEvQIBADANBg9IIEvQ==\n", 1, NO_NAME),
         ] {
             assert_eq!(parse(text), Err(DotenvError { line, what }), "{text}");
         }
-        assert_eq!(read("9A=1\nA-B=1\n").len(), 2, "what looks like a name that was misspelt is for who knows why");
+        assert_eq!(read("9A=1\nA-B=1\n").len(), 2, "misspelt names are left to the caller");
     }
 
     proptest! {

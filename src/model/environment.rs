@@ -1,77 +1,77 @@
-//! Which environment takes variables from which, and what that may not become.
+//! Inheritance of variables between environments, and the rules that limit it.
 
 use super::EnvironmentName;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many environments there may be.
+/// Limit on the number of environments.
 const ENVIRONMENTS_MAX: usize = 100;
 
-/// How many environments one may take variables from, its parent's parents included.
+/// Limit on the environments that one environment takes variables from, its parent's parents included.
 pub const ANCESTORS_MAX: usize = 8;
 
-/// What keeps environments in order.
+/// Violation of a rule about environments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
-    /// The name belongs to one that is there, or differs from it only in case.
-    #[error("there is an environment `{0}`: choose another name")]
+    /// An environment has this name, or one that differs only in case.
+    #[error("environment `{0}` already exists: choose another name")]
     Taken(EnvironmentName),
-    /// The name would be taken for something else.
-    #[error("`{0}` means something else: choose another name")]
+    /// The name has another meaning in commands.
+    #[error("`{0}` is a reserved name: choose another name")]
     Reserved(EnvironmentName),
-    /// The name would be taken for an option of a command.
-    #[error("`{0}` begins with `-`, like an option: choose another name")]
+    /// The name looks like an option of a command.
+    #[error("`{0}` begins with `-`, like a command-line option: choose another name")]
     Dash(EnvironmentName),
-    /// There are as many as there may be.
-    #[error("there are {ENVIRONMENTS_MAX} environments already: delete one that is not used")]
+    /// The limit on environments is reached.
+    #[error("there are {ENVIRONMENTS_MAX} environments already: delete an unused one")]
     TooMany,
     /// An environment would take variables from itself.
     #[error("`{0}` would take variables from itself: choose another parent")]
     Cycle(EnvironmentName),
-    /// The line of parents is too long.
+    /// The chain of parents is too long.
     #[error(
         "`{0}` would take variables from more than {ANCESTORS_MAX} environments: choose a parent nearer to the top"
     )]
     TooDeep(EnvironmentName),
-    /// What anybody may deploy to would see what production or a protected environment keeps.
+    /// An environment that anybody may deploy to would see the variables of production or of a protected environment.
     #[error(
         "`{environment}` would take variables and secrets from `{source_of}`, and whatever is deployed to `{environment}`, \
          which nobody approves, could read them: allow it (`--allow`) if that is meant"
     )]
     Exposed {
-        /// Who would see them.
+        /// Environment that would see the variables.
         environment: EnvironmentName,
-        /// Whose they are.
+        /// Environment the variables belong to.
         source_of: EnvironmentName,
     },
-    /// It is there from the start.
-    #[error("`{0}` is there from the start and stays: aliases find it by their names")]
+    /// Built-in environments cannot be deleted.
+    #[error("`{0}` is a built-in environment and stays: aliases find it by their names")]
     Fixed(EnvironmentName),
-    /// Something needs it.
+    /// The environment is still used.
     #[error("environment `{name}` is in use by {}: move or delete that first", by.join(", "))]
     InUse {
-        /// Which.
+        /// Environment to delete.
         name: EnvironmentName,
-        /// What needs it.
+        /// Users of the environment.
         by: Vec<String>,
     },
 }
 
-/// Names that stand for something else where an environment or its alias is named.
+/// Names with another meaning wherever an environment or its alias is named.
 const RESERVED: [&str; 5] = ["all", "compare", "live", "none", "rollback"];
 
-/// An environment among others.
+/// Parent and protection of an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The environment it takes variables from where it has none of its own.
+    /// Environment whose variables apply where this one sets none.
     pub parent: Option<EnvironmentName>,
-    /// Whether what is new in it needs approval.
+    /// Whether new versions in it need approval.
     pub protected: bool,
 }
 
-/// All environments.
+/// Every environment, by name.
 pub type Links = BTreeMap<EnvironmentName, Link>;
 
-/// Refuses a name for a new environment beside those that are there.
+/// Checks the name of a new environment against the existing ones.
 pub fn check_new(links: &Links, name: &EnvironmentName) -> Result<(), EnvironmentError> {
     if let Some(taken) = links.keys().find(|it| it.as_str().eq_ignore_ascii_case(name.as_str())) {
         return Err(EnvironmentError::Taken(taken.clone()));
@@ -79,14 +79,14 @@ pub fn check_new(links: &Links, name: &EnvironmentName) -> Result<(), Environmen
     if RESERVED.iter().any(|it| it.eq_ignore_ascii_case(name.as_str())) {
         return Err(EnvironmentError::Reserved(name.clone()));
     }
-    // Not a rule of the type: a node may have one from before there was the rule.
+    // This is not a rule of the name's type because a node may have an older environment with such a name.
     if name.as_str().starts_with('-') {
         return Err(EnvironmentError::Dash(name.clone()));
     }
     if links.len() >= ENVIRONMENTS_MAX { Err(EnvironmentError::TooMany) } else { Ok(()) }
 }
 
-/// The environments that one takes variables from, the nearest first; as far as they go, where they go in a circle.
+/// Returns the environments that one takes variables from, the nearest first. A cycle ends the list.
 pub fn ancestors<'a>(links: &'a Links, name: &EnvironmentName) -> Vec<&'a EnvironmentName> {
     let mut found: Vec<&EnvironmentName> = Vec::new();
     let mut next = links.get(name).and_then(|it| it.parent.as_ref());
@@ -101,16 +101,16 @@ pub fn ancestors<'a>(links: &'a Links, name: &EnvironmentName) -> Vec<&'a Enviro
     found
 }
 
-/// A protected environment that finds what is set for `environment`, or for all where that is absent: it is that one,
-/// or takes variables from it.
+/// Returns a protected environment that sees variables set for `environment`, or for all environments if that is
+/// absent: the environment itself, or one that takes variables from it.
 #[must_use]
 pub fn guarded<'a>(links: &'a Links, environment: Option<&EnvironmentName>) -> Option<&'a EnvironmentName> {
     let finds = |name| environment.is_none_or(|it| it == name || ancestors(links, name).contains(&it));
     links.iter().find(|(name, link)| link.protected && finds(name)).map(|(name, _)| name)
 }
 
-/// Refuses parents that go in a circle or too far, and, unless that is allowed, a change by which an environment that
-/// nobody guards takes variables from `production` or a protected one.
+/// Refuses cycles and chains of parents that are too long. Unless `allow` is set, also refuses a change by which an
+/// unprotected environment takes variables from `production` or a protected environment.
 pub fn check_change(before: &Links, after: &Links, allow: bool) -> Result<(), EnvironmentError> {
     for name in after.keys() {
         let line = ancestors(after, name);
@@ -130,7 +130,7 @@ pub fn check_change(before: &Links, after: &Links, allow: bool) -> Result<(), En
     }
 }
 
-/// The environments that nobody guards, each with those above it that somebody does.
+/// Pairs of an unprotected environment and a guarded ancestor: a protected one, or `production`.
 fn exposures(links: &Links) -> BTreeSet<(&EnvironmentName, &EnvironmentName)> {
     let is_guarded = |name: &EnvironmentName| name.is_production() || links.get(name).is_some_and(|it| it.protected);
     let open = links.iter().filter(|(_, link)| !link.protected);
@@ -147,7 +147,7 @@ mod tests {
         text.parse().expect("a name")
     }
 
-    /// `name`, `name<parent`, `name!` where it is protected.
+    /// Parses `name`, `name<parent` and, for protected environments, `name!`.
     fn links(words: &str) -> Links {
         let link = |word: &str| {
             let (own, parent) = word.split_once('<').map_or((word, None), |(own, parent)| (own, Some(name(parent))));
@@ -186,11 +186,11 @@ mod tests {
             assert_eq!(change(all, after, false).is_ok(), is_open, "{after}");
             assert_eq!(change(all, after, true), Ok(()), "{after}");
         }
-        // By way of one that was between them before.
+        // The exposure passes through an existing parent.
         let (before, after) = ("preview<vault production vault!", "preview<vault production vault!<production");
         let outcome = change(before, after, false);
         assert!(outcome.is_err_and(|it| it.contains("preview") && it.contains("production")));
-        // What is so already is not refused when something else changes.
+        // An exposure that already exists does not block unrelated changes.
         assert_eq!(change("preview<production production", "preview<production production x", false), Ok(()));
     }
 

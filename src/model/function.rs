@@ -4,38 +4,38 @@ use super::{FunctionId, FunctionName, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How far a function has come.
+/// Progress of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FunctionStatus {
-    /// It has a name and no version.
+    /// Registered by name, without a version.
     Registered,
-    /// It has a version, and no alias points at one.
+    /// At least one version exists, but no alias points at any.
     Built,
     /// `LIVE` points at a version.
     Deployed,
-    /// It is gone for every command; its rows and bundles are kept for audit.
+    /// Gone for every command; rows and bundles are kept for audit.
     Deleted,
 }
 
 /// A named unit of code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
-    /// Its identity, never used again.
+    /// Identity, never reused.
     pub id: FunctionId,
-    /// Its name, free again once the function is deleted.
+    /// Name, free for reuse once the function is deleted.
     pub name: FunctionName,
-    /// What runs it; `bun` is the only runtime.
+    /// Runtime; `bun` is the only one.
     pub runtime: String,
-    /// The export that is called: `default`, or the name of another.
+    /// Export that is called: `default` or another name.
     pub handler: String,
-    /// How far it has come.
+    /// Progress of the function.
     pub status: FunctionStatus,
-    /// The limits its workers run under.
+    /// Limits its workers run under.
     pub settings: Settings,
-    /// When it was registered.
+    /// Time of registration.
     pub created_at: Timestamp,
-    /// When anything about it last changed.
+    /// Time of the last change to anything about the function.
     pub updated_at: Timestamp,
 }
 
@@ -43,18 +43,18 @@ pub struct Function {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// As the machine does.
+    /// Full access, as the machine has.
     #[default]
     On,
-    /// Nothing but its own loopback device.
+    /// Only the function's own loopback device.
     Off,
 }
 
 impl Network {
-    /// Both, by their names.
+    /// Both variants with their names.
     pub const ALL: [(&str, Self); 2] = [("on", Self::On), ("off", Self::Off)];
 
-    /// `on` or `off`.
+    /// Returns `on` or `off`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -64,22 +64,22 @@ impl Network {
     }
 }
 
-/// Who may invoke a function over HTTP. Over the command socket everybody may who may connect.
+/// Access to a function over HTTP. Over the command socket, every peer that may connect may invoke it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
-    /// Everybody.
+    /// Anybody may invoke the function.
     #[default]
     Public,
-    /// Who has a token with the scope `invoke`, for all functions or for this one.
+    /// A token with the scope `invoke` is required, for all functions or for this one.
     Token,
 }
 
 impl Auth {
-    /// Both, by their names.
+    /// Both variants with their names.
     pub const ALL: [(&str, Self); 2] = [("public", Self::Public), ("token", Self::Token)];
 
-    /// `public` or `token`.
+    /// Returns `public` or `token`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -89,38 +89,38 @@ impl Auth {
     }
 }
 
-/// One setting that is a number, for whoever handles all of them alike.
+/// Description of a numeric setting, for code that handles all of them alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Its name, everywhere.
+    /// Name, the same in every interface.
     pub key: &'static str,
-    /// What it is for.
+    /// Purpose, as shown to users.
     pub doc: &'static str,
-    /// The least it may be.
+    /// Smallest allowed value.
     pub min: u32,
-    /// The most it may be.
+    /// Largest allowed value.
     pub max: u32,
-    /// Its value.
+    /// Reads the value.
     pub get: fn(&Settings) -> u32,
-    /// Its place in a patch.
+    /// Returns its place in a patch.
     pub place: fn(&mut SettingsPatch) -> &mut Option<u32>,
 }
 
-/// Lists the settings once, with the range of each.
+/// Defines the numeric settings, each with its range.
 macro_rules! settings {
     ($(#[doc = $doc:literal] $key:ident: $min:literal..=$max:literal;)*) => {
         /// The limits of a function's workers.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         pub struct Settings {
             $(#[doc = $doc] pub $key: u32,)*
-            /// Whether it reaches the network.
+            /// Whether the function reaches the network.
             pub network: Network,
-            /// Who may invoke it over HTTP; absent in what was written before there was such a choice.
+            /// Access over HTTP; absent in rows written before the setting existed.
             #[serde(default)]
             pub auth: Auth,
         }
 
-        /// Settings to change; what is absent stays.
+        /// Settings to change; absent fields keep their value.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct SettingsPatch {
@@ -130,16 +130,16 @@ macro_rules! settings {
                 #[schemars(range(min = $min, max = $max))]
                 pub $key: Option<u32>,
             )*
-            /// Whether it reaches the network.
+            /// Whether the function reaches the network.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub network: Option<Network>,
-            /// Who may invoke it over HTTP.
+            /// Access over HTTP.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub auth: Option<Auth>,
         }
 
         impl Settings {
-            /// All that are numbers, in the order in which they are shown.
+            /// Numeric settings in display order.
             pub const ALL: &[Setting] = &[$(Setting {
                 key: stringify!($key),
                 doc: $doc,
@@ -149,7 +149,7 @@ macro_rules! settings {
                 place: |patch| &mut patch.$key,
             },)*];
 
-            /// These settings with the given ones changed, if the result is within its ranges.
+            /// Applies a patch. Fails if the result is outside its ranges.
             pub fn with(mut self, patch: &SettingsPatch) -> Result<Self, SettingsError> {
                 $(if let Some(found) = patch.$key {
                     if !($min..=$max).contains(&found) {
@@ -173,9 +173,9 @@ settings! {
     memory_mb: 32..=65_536;
     /// Time of one invocation, in seconds, the wait for a worker included.
     timeout_seconds: 1..=86_400;
-    /// Invocations of one version that run at once.
+    /// Invocations of one version that may run at once.
     max_concurrent_executions: 1..=1_000;
-    /// Workers that stay when the function is idle.
+    /// Workers that are kept while the function is idle.
     warm_workers: 0..=1_000;
     /// Invocations that one worker runs at once, interleaved.
     worker_concurrency: 1..=1_000;
@@ -183,28 +183,28 @@ settings! {
     idle_timeout_seconds: 1..=86_400;
     /// Invocations that may wait for a worker; one more is refused with `OVERLOADED`.
     queue_max: 0..=100_000;
-    /// Invocations after which a worker is replaced by a new one; 0 for never. Up to a tenth less, so that workers are not replaced together.
+    /// Invocations after which a worker is replaced; 0 means never. Each worker gets up to a tenth less, so that workers are not replaced together.
     max_requests_per_worker: 0..=1_000_000_000;
-    /// Time after which a worker is replaced by a new one, in seconds; 0 for never. Up to a tenth less, so that workers are not replaced together.
+    /// Age at which a worker is replaced, in seconds; 0 means never. Each worker gets up to a tenth less, so that workers are not replaced together.
     max_age_seconds: 0..=31_536_000;
 }
 
-/// A setting outside its range.
+/// Settings that are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// One value is out of its range.
+    /// A value is out of its range.
     #[error("{key} is {found}: it must be from {min} to {max}")]
     OutOfRange {
-        /// The setting.
+        /// Name of the setting.
         key: &'static str,
-        /// What was asked for.
+        /// Requested value.
         found: u32,
-        /// The least it may be.
+        /// Smallest allowed value.
         min: u32,
-        /// The most it may be.
+        /// Largest allowed value.
         max: u32,
     },
-    /// The floor is above the ceiling.
+    /// `warm_workers` is above the number of workers that may run.
     #[error("warm_workers is {warm}: max_concurrent_executions and worker_concurrency allow for {max} workers")]
     FloorAboveCeiling {
         /// Workers to keep.
@@ -221,7 +221,7 @@ impl Settings {
         u64::from(self.memory_mb) << 20
     }
 
-    /// Workers that run as many invocations as may run at once.
+    /// Number of workers needed to run `max_concurrent_executions` invocations at once.
     #[must_use]
     pub fn workers_max(&self) -> u32 {
         self.max_concurrent_executions.div_ceil(self.worker_concurrency.max(1))
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn impossible_settings_are_refused_with_the_range() {
         let patch = SettingsPatch { timeout_seconds: Some(0), ..SettingsPatch::default() };
-        let error = SETTINGS.with(&patch).expect_err("0 seconds is no time");
+        let error = SETTINGS.with(&patch).expect_err("0 seconds is below the minimum");
         assert_eq!(error.to_string(), "timeout_seconds is 0: it must be from 1 to 86400");
         let patch = SettingsPatch { warm_workers: Some(11), ..SettingsPatch::default() };
         assert!(matches!(SETTINGS.with(&patch), Err(SettingsError::FloorAboveCeiling { warm: 11, max: 10 })));

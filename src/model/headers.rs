@@ -1,11 +1,11 @@
-//! Headers that are about one connection.
+//! Hop-by-hop headers: those that concern one connection only.
 
 use http::{HeaderMap, HeaderName, header};
 
-/// Removes the headers that `Connection` names, and itself: they are for the receiver of this message only (RFC 9110,
-/// section 7.6.1).
+/// Removes the headers that `Connection` names, and `Connection` itself: they are meant for the receiver of this
+/// message only (RFC 9110, section 7.6.1).
 ///
-/// `Host` stays whatever is named. It says what a request is for, and whoever forwards the request needs it.
+/// `Host` is always kept: it tells what the request is for, and a proxy that forwards the request needs it.
 pub fn remove_named_by_connection(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONNECTION) {
         return;

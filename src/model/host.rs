@@ -1,18 +1,18 @@
-//! Names of hosts, as URLs have them.
+//! Host names as they appear in URLs.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     str::from_utf8,
 };
 
-/// What the labels of names begin with that stand for other letters (RFC 5890, section 2.3.2.5).
+/// Prefix of labels that encode non-ASCII letters (RFC 5890, section 2.3.2.5).
 const ENCODED_PREFIX: &[u8] = b"xn--";
 
-/// Whether this is a host, with a port or without one (RFC 3986, sections 3.2.2 and 3.2.3), that stands for itself in a
-/// URL: a name without `%XX`, an IPv4 address of four numbers, or an IPv6 address in brackets.
+/// Whether this is a literal host, with or without a port (RFC 3986, sections 3.2.2 and 3.2.3): a name without `%XX`,
+/// an IPv4 address of four numbers, or an IPv6 address in brackets.
 ///
-/// Whoever takes URLs apart as browsers do takes a name whose last label is a number for an IPv4 address, and looks at
-/// what encoded labels stand for (WHATWG URL Standard, section 3.5): what would be no URL there is no host here either.
+/// Parsers that follow browsers treat a name whose last label is a number as an IPv4 address, and decode encoded labels
+/// (WHATWG URL Standard, section 3.5). A host that such a parser would reject is rejected here too.
 #[must_use]
 pub fn is_host(text: &[u8]) -> bool {
     let (host, port) = match text {
@@ -26,7 +26,7 @@ pub fn is_host(text: &[u8]) -> bool {
     is_port(port) && is_name(host)
 }
 
-/// Nothing, or a colon and a number that a port may have; RFC 3986 allows none behind the colon.
+/// Accepts an empty port, or a colon and a valid port number; RFC 3986 also allows a lone colon.
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] | [b':'] => true,
@@ -54,7 +54,7 @@ fn is_name(text: &[u8]) -> bool {
     })
 }
 
-/// Decimal digits, or hexadecimal ones behind `0x`.
+/// Accepts decimal digits, or hexadecimal digits after `0x`.
 fn is_number(label: &[u8]) -> bool {
     match label {
         [] => false,
@@ -63,7 +63,7 @@ fn is_number(label: &[u8]) -> bool {
     }
 }
 
-/// Whether this is Punycode (RFC 3492, section 6.2) of small letters, at least one of them beyond ASCII.
+/// Whether this is Punycode (RFC 3492, section 6.2) of lower-case letters, at least one of them outside ASCII.
 fn is_encoded(text: &[u8]) -> bool {
     const BASE: u32 = 36;
     let (mut length, digits) = match text.iter().rposition(|it| *it == b'-') {
@@ -105,7 +105,7 @@ fn is_encoded(text: &[u8]) -> bool {
     true
 }
 
-/// RFC 3492, section 6.1.
+/// Bias adaptation of RFC 3492, section 6.1.
 fn adapted(delta: u32, places: u32, is_first: bool) -> u32 {
     let mut delta = delta / if is_first { 700 } else { 2 };
     delta += delta / places;

@@ -1,4 +1,4 @@
-//! Identities: a prefix that tells the kind and a UUIDv7, so that ids sort by the time they were made.
+//! Identities: a prefix for the kind and a UUIDv7, so that ids sort by creation time.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -20,20 +20,20 @@ macro_rules! identity {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new identity, later in the order than those made before it.
+            /// Creates an identity that sorts after those created before it.
             #[must_use]
             #[allow(clippy::new_without_default, reason = "two new ids differ; a default suggests a fixed value")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The UUID alone, as a database keeps it where the column tells the kind.
+            /// Returns the bare UUID, for database columns that imply the kind.
             #[must_use]
             pub fn to_bytes(self) -> [u8; 16] {
                 self.0.into_bytes()
             }
 
-            /// The identity that [`Self::to_bytes`] gave.
+            /// Restores an identity from [`Self::to_bytes`].
             #[must_use]
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
@@ -95,12 +95,12 @@ identity!(
     "deploy"
 );
 identity!(
-    /// A plan that gives a version more and more of an alias's calls.
+    /// A plan that raises a version's share of an alias's calls in steps.
     RolloutId,
     "rollout"
 );
 identity!(
-    /// One call of a function: the `execution_id` of the command protocol.
+    /// An invocation of a function: the `execution_id` of the command protocol.
     InvocationId,
     "exec"
 );
@@ -110,7 +110,7 @@ identity!(
     "token"
 );
 
-/// A worker process, numbered by its pool from 1; a number is not used again.
+/// A worker process, numbered by its pool from 1; numbers are not reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct WorkerId(pub u64);
 

@@ -1,4 +1,4 @@
-//! One call of a function, as every face of the daemon hands it to the scheduler.
+//! An invocation of a function, as every face of the daemon hands it to the scheduler.
 
 use super::InvocationId;
 use bytes::Bytes;
@@ -12,27 +12,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A call on its way to a worker.
+/// An invocation on its way to a worker.
 #[derive(Debug, Clone)]
 pub struct Invocation {
-    /// Its identity, in every log line and answer about it.
+    /// Identity, in every log line and answer about it.
     pub id: InvocationId,
     /// The HTTP method.
     pub method: Method,
     /// Path and query.
     pub target: PathAndQuery,
-    /// Headers; a name may come more than once.
+    /// Headers; a name may occur more than once.
     pub headers: HeaderMap,
     /// The request body.
     pub body: RequestBody,
-    /// When the daemon got it.
+    /// Time when the daemon received it.
     pub received: Instant,
-    /// How long it may take from then on, the wait for a worker included.
+    /// Time it may take from then on, the wait for a worker included.
     pub timeout: Duration,
 }
 
 impl Invocation {
-    /// When it must have ended.
+    /// Time by which it must have ended.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.received + self.timeout
@@ -42,9 +42,9 @@ impl Invocation {
 /// The body of a request.
 #[derive(Debug, Clone)]
 pub enum RequestBody {
-    /// All of it is there.
+    /// A complete body.
     Whole(Bytes),
-    /// It comes in while the function reads it.
+    /// A body that arrives while the function reads it.
     Incoming(Arc<dyn IncomingBody>),
 }
 
@@ -54,41 +54,41 @@ impl Default for RequestBody {
     }
 }
 
-/// A body that comes in. One reader has it, from the first byte on.
+/// A body that arrives in chunks. A single reader reads it from the first byte.
 pub trait IncomingBody: Debug + Send + Sync {
-    /// How many bytes it will have, where that is known.
+    /// Length in bytes, if known.
     fn length(&self) -> Option<u64>;
 
-    /// The next bytes; none at the end.
+    /// Polls for the next bytes; `None` at the end.
     fn poll_chunk(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyBroken>>>;
 }
 
-/// A body that ended before its end.
+/// A body whose stream ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the body broke off")]
 pub struct BodyBroken;
 
-/// What a call had to wait for besides its own run.
+/// Kind of start that an invocation waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ColdStart {
     /// A warm worker took it.
     None,
-    /// A process that was waiting for a function loaded it.
+    /// A prewarmed worker loaded the function for it.
     Prewarmed,
-    /// A worker process was spawned for it.
+    /// A new worker process was spawned for it.
     Spawned,
 }
 
-/// Where the time of a call went.
+/// Breakdown of the time an invocation took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Waiting for a worker to be free.
+    /// Time spent waiting for a free worker.
     pub queue: Duration,
-    /// Waiting for a worker to start.
+    /// Time spent waiting for a worker to start.
     pub start: Duration,
-    /// From the request's first byte to the worker until the answer's last byte.
+    /// Time from the request's first byte to the worker until the answer's last byte.
     pub run: Duration,
-    /// What kind of start it waited for.
+    /// Kind of start it waited for.
     pub cold_start: ColdStart,
 }

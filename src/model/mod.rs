@@ -1,7 +1,7 @@
-//! The things Levain talks about, as plain data: no I/O, no clock, no lock.
+//! Plain data types for the things Levain talks about: no I/O, no clock, no lock.
 //!
-//! Values that a client sends are parsed once, at the edge, into the newtypes of [`name`] and [`id`]; further in, an
-//! invalid name or identity cannot exist.
+//! Values from clients are parsed once, at the edge, into the newtypes of [`name`] and [`id`]; further in, an invalid
+//! name or identity cannot exist.
 
 pub mod audit;
 pub mod deployment;

@@ -1,15 +1,15 @@
-//! Names people choose: functions, version labels, aliases, environments.
+//! Names that people choose: functions, version labels, aliases, environments.
 
 use serde::{Deserialize, Serialize};
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
-/// The longest name, in bytes.
+/// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The longest name of a preview: more would leave a label of a host name no room for the function's.
+/// Longest name of a preview, in bytes: a longer one would leave no room for the function's name in a host label.
 const PREVIEW_BYTES_MAX: usize = 48;
 
-/// A text that cannot be the wanted kind of name.
+/// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} `{found}` is not valid: use 1 to {bytes_max} of {allowed}")]
 pub struct NameError {
@@ -34,7 +34,7 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -130,8 +130,8 @@ name!(
 );
 
 name!(
-    /// What a preview is called. It is part of a host name, so it has the form of a label there, without the `--` that
-    /// stands between it and the function's name.
+    /// A preview's name. It is part of a host name, so it has the form of a host label, but without `--`, which
+    /// separates it from the function's name.
     PreviewName,
     "preview",
     "lower-case letters, digits and single `-` between them",
@@ -144,11 +144,11 @@ name!(
     }
 );
 
-/// What the alias of a preview begins with.
+/// Prefix of a preview's alias.
 const PREVIEW_PREFIX: &str = "preview-";
 
 impl VersionLabel {
-    /// The version number that it reads as: digits, with or without a `v` before them.
+    /// Returns the version number that the label reads as: digits, with or without a `v` before them.
     #[must_use]
     pub fn number(&self) -> Option<u32> {
         let digits = self.as_str().strip_prefix(['v', 'V']).unwrap_or(self.as_str());
@@ -157,49 +157,49 @@ impl VersionLabel {
 }
 
 impl AliasName {
-    /// The alias an invocation without a qualifier goes to.
+    /// Alias of an invocation without a qualifier.
     pub const LIVE: &str = "LIVE";
 
-    /// The alias that follows `LIVE`: the version that it pointed at before.
+    /// Alias that follows `LIVE` and points at the version before.
     pub const ROLLBACK: &str = "ROLLBACK";
 
-    /// [`Self::LIVE`].
+    /// Returns [`Self::LIVE`].
     #[must_use]
     pub fn live() -> Self {
         Self(Self::LIVE.into())
     }
 
-    /// [`Self::ROLLBACK`].
+    /// Returns [`Self::ROLLBACK`].
     #[must_use]
     pub fn rollback() -> Self {
         Self(Self::ROLLBACK.into())
     }
 
-    /// Whether it is [`Self::LIVE`].
+    /// Whether this is [`Self::LIVE`].
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.as_str() == Self::LIVE
     }
 
-    /// Whether it is [`Self::ROLLBACK`].
+    /// Whether this is [`Self::ROLLBACK`].
     #[must_use]
     pub fn is_rollback(&self) -> bool {
         self.as_str() == Self::ROLLBACK
     }
 
-    /// The alias of a preview.
+    /// Returns the alias of a preview.
     #[must_use]
     pub fn of_preview(name: &PreviewName) -> Self {
         Self(format!("{PREVIEW_PREFIX}{name}").into())
     }
 
-    /// What the preview is called whose alias this is, if it is the alias of one.
+    /// Returns the preview's name if this is a preview's alias.
     #[must_use]
     pub fn preview(&self) -> Option<PreviewName> {
         self.as_str().strip_prefix(PREVIEW_PREFIX)?.parse().ok()
     }
 
-    /// The environment it runs in unless it is given another.
+    /// Returns the environment that the alias runs in unless it is given another.
     #[must_use]
     pub fn environment(&self) -> EnvironmentName {
         EnvironmentName(match self.as_str() {
@@ -212,31 +212,32 @@ impl AliasName {
 }
 
 impl EnvironmentName {
-    /// The environment of `LIVE`.
+    /// Returns the environment of `LIVE`.
     #[must_use]
     pub fn production() -> Self {
         Self("production".into())
     }
 
-    /// The environment of previews.
+    /// Returns the environment of previews.
     #[must_use]
     pub fn preview() -> Self {
         Self("preview".into())
     }
 
-    /// Whether it is [`Self::production`].
+    /// Whether this is [`Self::production`].
     #[must_use]
     pub fn is_production(&self) -> bool {
         self.as_str() == "production"
     }
 
-    /// Whether it is there from the start.
+    /// Whether this is a built-in environment.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
         ["production", "staging", "dev", "preview"].contains(&self.as_str())
     }
 
-    /// The alias that stands for this environment where none is named: `LIVE`, `STAGING`, `DEV`, and so on for others.
+    /// Returns the default alias of this environment: `LIVE` for production, else the name in capitals, such as
+    /// `STAGING` or `DEV`.
     #[must_use]
     pub fn alias(&self) -> AliasName {
         if self.is_production() { AliasName::live() } else { AliasName(self.as_str().to_ascii_uppercase().into()) }

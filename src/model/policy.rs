@@ -1,57 +1,56 @@
-//! When an alias goes back by itself: limits for the calls of the version it tries, and the judgement.
+//! Automatic rollback of an alias: limits for the calls of the version on trial, and their evaluation.
 //!
-//! **The rule.** Nothing is judged before `min_requests` calls. A rate is a breach when it is over its limit *and* that
-//! is no accident: a version whose true rate is the limit would show as many bad calls, or more, in less than
-//! [`ACCIDENT_MAX`] of all cases. The probability is the exact tail of the binomial distribution. A version that fails
-//! always is seen at `min_requests`; two errors in 50 calls prove nothing about a limit of 1 %. Crashes are counted, not
-//! weighed: one more than `crashes_max` is a breach.
+//! **The rule.** Nothing is judged before `min_requests` calls. A rate is a breach if it is over its limit *and* chance
+//! does not explain it: a version whose true rate equals the limit would show as many bad calls, or more, with a
+//! probability below [`ACCIDENT_MAX`]. The probability is the exact tail of the binomial distribution. A version that
+//! always fails is caught at `min_requests`; two errors in 50 calls prove nothing about a limit of 1 %. Crashes are
+//! counted, not weighed: one more than `crashes_max` is a breach.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
 
-/// How likely the calls of a version that just keeps a limit may look like a breach of it.
+/// Highest probability that a version that just keeps its limit is judged to breach it.
 const ACCIDENT_MAX: f64 = 0.001;
 
-/// The share of calls that may take longer than `p99_ms_max`: what the 99th percentile leaves over.
+/// Share of calls that may take longer than `p99_ms_max`: the part above the 99th percentile.
 const SLOW_SHARE_MAX: f64 = 0.01;
 
-/// What is done about a breach.
+/// Reaction to a breach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyAction {
-    /// The alias goes back; a second version loses its share, else the alias points at the version before.
+    /// Rolls the alias back: a second version loses its share; without one, the alias points at the version before.
     #[default]
     Rollback,
-    /// A warning, and nothing moves.
+    /// Logs a warning; no alias moves.
     Warn,
 }
 
-/// What a policy says, unchecked.
+/// Unchecked limits of a policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Limits {
-    /// How far back calls are counted, 10 to 3600.
+    /// Period over which calls are counted, in seconds, 10 to 3600.
     #[schemars(range(min = 10, max = 3_600))]
     pub window_seconds: u32,
-    /// Calls within the window before anything is judged, 1 to 1000000.
+    /// Calls within the window before any judgement, 1 to 1000000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub min_requests: u32,
-    /// The share of calls that may fail, in percent, 0 to 100.
+    /// Share of calls that may fail, in percent, 0 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub error_rate_max: Option<f64>,
-    /// What 99 % of the calls must not be slower than, 1 to 3600000; the time in the function counts.
+    /// Latency limit for 99 % of the calls, in milliseconds, 1 to 3600000; only the time in the function counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3_600_000))]
     pub p99_ms_max: Option<u32>,
-    /// Calls within the window that may end with a dead worker, or find none that loads.
+    /// Calls within the window that may end with a dead worker, or find no worker that loads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crashes_max: Option<u32>,
-    /// What is done about a breach.
+    /// Reaction to a breach.
     pub action: PolicyAction,
-    /// After going back, how long the version it went back to is not judged; between two warnings, how long nothing is
-    /// said. 1 to 86400.
+    /// Seconds for which the version rolled back to is not judged, and the least time between two warnings, 1 to 86400.
     #[schemars(range(min = 1, max = 86_400))]
     pub cooldown_seconds: u32,
 }
@@ -71,7 +70,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What is limited: `errors at most 5 %, p99 at most 200 ms`.
+    /// Returns the limits as text: `errors at most 5 %, p99 at most 200 ms`.
     #[must_use]
     pub fn maxima(&self) -> String {
         let maxima = [
@@ -84,27 +83,27 @@ impl Limits {
 }
 
 impl fmt::Display for Limits {
-    /// All of it, as the audit trail has it.
+    /// Writes the policy as the audit trail shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let action = match self.action {
-            PolicyAction::Rollback => "goes back",
+            PolicyAction::Rollback => "rolls back",
             PolicyAction::Warn => "warns",
         };
         let Self { window_seconds, min_requests, cooldown_seconds, .. } = self;
         let maxima = self.maxima();
         write!(
             f,
-            "{action}: {maxima} within {window_seconds} s from {min_requests} calls on, rest {cooldown_seconds} s"
+            "{action}: {maxima} within {window_seconds} s from {min_requests} calls on, cooldown {cooldown_seconds} s"
         )
     }
 }
 
-/// By what an alias goes back by itself: [`Limits`] that make sense.
+/// Checked [`Limits`] by which an alias is rolled back automatically.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "Limits", try_from = "Limits")]
 pub struct Policy(Limits);
 
-/// No limit of a policy is NaN.
+/// Equality is total because no limit of a policy is NaN.
 impl Eq for Policy {}
 
 impl Deref for Policy {
@@ -121,22 +120,22 @@ impl From<Policy> for Limits {
     }
 }
 
-/// Limits that make no policy.
+/// Limits that are not a valid policy.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PolicyError {
-    /// Nothing is limited.
-    #[error("a policy limits something: give error_rate_max, p99_ms_max or crashes_max")]
+    /// No limit is given.
+    #[error("a policy needs at least one limit: give error_rate_max, p99_ms_max or crashes_max")]
     NoLimit,
     /// A number is out of its range.
     #[error("{key} is {value}: it must be from {min} to {max}")]
     Range {
-        /// Which.
+        /// Name of the limit.
         key: &'static str,
-        /// What it is.
+        /// Its value.
         value: f64,
-        /// The least it may be.
+        /// Smallest allowed value.
         min: u32,
-        /// The most it may be.
+        /// Largest allowed value.
         max: u32,
     },
 }
@@ -153,7 +152,7 @@ impl TryFrom<Limits> for Policy {
             ("cooldown_seconds", Some(f64::from(limits.cooldown_seconds)), 1, 86_400),
         ];
         for (key, value, min, max) in numbers {
-            // NaN is within no range.
+            // NaN is outside every range.
             if let Some(value) = value.filter(|it| !(f64::from(min)..=f64::from(max)).contains(it)) {
                 return Err(PolicyError::Range { key, value, min, max });
             }
@@ -165,16 +164,16 @@ impl TryFrom<Limits> for Policy {
     }
 }
 
-/// What is counted about the calls of a version.
+/// Outcomes of a version's calls within the window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
-    /// Calls that ended and were neither the caller's fault nor the node's.
+    /// Finished calls, except failures caused by the caller or the node.
     pub calls: u64,
-    /// Those that failed, or were answered with a status of 500 and above.
+    /// Calls that failed, or were answered with a status of 500 and above.
     pub errors: u64,
-    /// Those that ended with a dead worker, or found none that loads.
+    /// Calls that ended with a dead worker, or found no worker that loads.
     pub crashes: u64,
-    /// Those that took longer than `p99_ms_max`.
+    /// Calls that took longer than `p99_ms_max`.
     pub slow: u64,
 }
 
@@ -187,7 +186,7 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// A limit that is not kept; as text, the arithmetic.
+/// A limit that was broken; its text shows the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breach {
     limit: Limit,
@@ -229,7 +228,7 @@ fn percent(part: u64, of: u64) -> f64 {
 }
 
 impl Policy {
-    /// The limit that these calls do not keep; the worst news first.
+    /// Returns the limit that these calls break, the most serious one first.
     #[must_use]
     pub fn judge(&self, counts: &Counts) -> Option<Breach> {
         if counts.calls < u64::from(self.min_requests) {
@@ -249,13 +248,13 @@ impl Policy {
     }
 }
 
-/// Whether `bad` of `calls` is over a share, and no accident.
+/// Whether `bad` of `calls` exceeds a share by more than chance explains.
 fn is_over(bad: u64, calls: u64, share: f64) -> bool {
     bad as f64 > calls as f64 * share && tail(bad, calls, share) < ACCIDENT_MAX
 }
 
-/// The probability of `bad` or more among `calls` of which each is bad with probability `share`. For `bad` over the mean,
-/// where each further term is smaller than the one before.
+/// Returns the probability of `bad` or more bad calls among `calls`, each bad with probability `share`. `bad` must be
+/// over the mean, where each further term is smaller than the one before.
 fn tail(bad: u64, calls: u64, share: f64) -> f64 {
     if share <= 0.0 || share >= 1.0 {
         return if share > 0.0 || bad == 0 { 1.0 } else { 0.0 };
@@ -267,7 +266,7 @@ fn tail(bad: u64, calls: u64, share: f64) -> f64 {
     let odds = share / (1.0 - share);
     for at in bad..=calls {
         sum += term;
-        // What is left is a geometric series at most.
+        // The remaining terms are bounded by a geometric series.
         if sum >= ACCIDENT_MAX || term < sum * 1e-12 {
             break;
         }
@@ -276,7 +275,7 @@ fn tail(bad: u64, calls: u64, share: f64) -> f64 {
     sum
 }
 
-/// The logarithm of `number!`: exact where it is small, else by Stirling's series, whose error is below 1e-9 there.
+/// Logarithm of `number!`: exact for small numbers, else by Stirling's series, whose error is below 1e-9 there.
 fn ln_factorial(number: u64) -> f64 {
     if number < 16 {
         return (2..=number).map(|it| (it as f64).ln()).sum();
@@ -309,7 +308,7 @@ mod tests {
             Policy::try_from(limits).map_err(|error| error.to_string())
         };
         assert!(with(|_| {}).is_ok());
-        assert!(with(|it| it.error_rate_max = None).is_err_and(|it| it.contains("limits something")));
+        assert!(with(|it| it.error_rate_max = None).is_err_and(|it| it.contains("at least one limit")));
         type Wrong = (&'static str, fn(&mut Limits));
         let wrong: [Wrong; 7] = [
             ("window_seconds", |it| it.window_seconds = 9),
@@ -330,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_tail_is_that_of_the_binomial_distribution() {
-        // By hand: P(X >= 2) of 3 with 1/2 is 4/8, all of n is p^n; the others by exact sums of fractions.
+        // Computed by hand: P(X >= 2) of 3 with 1/2 is 4/8, all of n is p^n; the others by exact sums of fractions.
         let cases = [
             (2, 3, 0.5, 0.5),
             (50, 50, 0.05, 0.05_f64.powi(50)),
@@ -339,19 +338,19 @@ mod tests {
             (1, 10, 0.0001, 0.000_999_55),
         ];
         for (bad, calls, share, expected) in cases {
-            // It may stop once it is sure that the accident is likely enough.
+            // The sum may stop once chance is certain to explain the result.
             let tail = tail(bad, calls, share);
             let is_near = (tail / expected - 1.0).abs() < 1e-3;
             assert!(is_near || tail >= ACCIDENT_MAX && tail <= expected * 1.001, "{bad} of {calls} at {share}: {tail}");
         }
         assert_eq!((tail(1, 5, 0.0), tail(1, 5, 1.0)), (0.0, 1.0));
-        // A window of an hour on a busy node: 3 standard deviations over the mean are 0.1 %.
+        // An hour's window on a busy node: 3 standard deviations over the mean are 0.1 %.
         let (calls, sigma) = (10_000_000, (10_000_000.0_f64 * 0.05 * 0.95).sqrt());
         assert!(!is_over(500_000 + (2.9 * sigma) as u64, calls, 0.05));
         assert!(is_over(500_000 + (3.3 * sigma) as u64, calls, 0.05));
     }
 
-    /// The table of `docs/rollouts.md`, computed elsewhere.
+    /// Table of `docs/rollouts.md`, computed independently.
     #[test]
     fn few_calls_must_be_very_bad_and_many_only_a_little() {
         for (limit, expected) in [(1.0, [5, 9, 22, 133]), (5.0, [9, 22, 74, 570])] {
@@ -386,11 +385,11 @@ mod tests {
         let limits = Limits { p99_ms_max: Some(200), ..Limits::default() };
         let expected = "p99 over the limit of 200 ms: 14.0 % (7 of 50 calls in 60 s) took longer";
         assert_eq!(told(limits.clone(), Counts { slow: 7, ..counts(50, 0) }).as_deref(), Some(expected));
-        assert_eq!(told(limits, Counts { slow: 3, ..counts(50, 0) }), None, "3 of 50 may be an accident");
+        assert_eq!(told(limits, Counts { slow: 3, ..counts(50, 0) }), None, "chance may explain 3 of 50");
     }
 
-    /// Runs that trip: each has so many calls that are bad with this probability, judged after each call over the last
-    /// so many.
+    /// Counts the runs that trip. Each run has `calls` calls, bad with probability `bad`, and is judged after each call
+    /// over the last `window` calls.
     fn trips(policy: &Policy, runs: u64, calls: usize, bad: f64, window: usize) -> usize {
         let trips = |seed| {
             let mut random = fastrand::Rng::with_seed(seed);

@@ -1,4 +1,4 @@
-//! Plans that give a version more and more of an alias's calls, and what a watched alias needs next.
+//! Rollout plans, which raise a version's share of an alias's calls, and the next action for a watched alias.
 //!
 //! ```text
 //!             resume                    the last step
@@ -6,7 +6,7 @@
 //!      │      pause      │  │  ▲
 //!      └───────┬─────────┘  └──┘ the next step, its hold being over and no limit broken
 //!              ▼
-//!           aborted: by somebody, by the alias's policy, or because another act moved the alias
+//!           aborted: by a command, by the alias's policy, or because another act moved the alias
 //! ```
 
 use super::{AliasName, Breach, FunctionId, Percent, PolicyAction, RolloutId, Timestamp, VersionLabel, time};
@@ -14,35 +14,35 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, time::Duration};
 
-/// Steps of a plan at most.
+/// Largest number of steps in a plan.
 const STEPS_MAX: usize = 20;
 
-/// The longest hold: a week.
+/// Longest hold of a step: a week.
 const HOLD_SECONDS_MAX: u32 = 7 * 86_400;
 
 /// A share, and how long the version keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
-    /// The share.
+    /// Share of calls.
     pub percent: Percent,
-    /// How long before the next step; 0 for the last one, after which there is nothing.
+    /// Seconds before the next step; 0 for the last step, which ends the rollout.
     pub hold_seconds: u32,
 }
 
-/// Shares that rise to 100 %, each held for a while: `10% 5m, 50% 5m, 100%`.
+/// Shares that rise to 100 %, each held for some time: `10% 5m, 50% 5m, 100%`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Vec<Step>", try_from = "Vec<Step>")]
 pub struct Plan(Vec<Step>);
 
 impl Plan {
-    /// Its steps, at least two.
+    /// Returns the steps, at least two.
     #[must_use]
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
 }
 
-/// Why a text or a list is no plan.
+/// Why a text or a list is not a valid plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Too few or too many steps.
@@ -51,34 +51,34 @@ pub enum PlanError {
     /// A step is wrong.
     #[error("step {number} of the plan, `{step}`: {problem}")]
     Step {
-        /// Which, from 1.
+        /// Number of the step, from 1.
         number: usize,
-        /// The step as it was given.
+        /// Step as given.
         step: String,
-        /// What is wrong with it.
+        /// Fault of the step.
         problem: StepProblem,
     },
 }
 
-/// What is wrong with a step.
+/// Fault of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StepProblem {
-    /// It does not begin with a share.
+    /// The step does not begin with a share.
     #[error("a step begins with a share from 1% to 100%")]
     Share,
-    /// It does not say how long it is held.
-    #[error("say how long it is held, such as `30s`, `5m` or `2h`; only the last step goes without")]
+    /// The hold is missing.
+    #[error("say how long to hold it, such as `30s`, `5m` or `2h`; only the last step has no time")]
     NoHold,
-    /// It is held for no time that can be.
+    /// The hold is malformed or out of range.
     #[error("a step is held for 1 second to 7 days, written as `30s`, `5m`, `2h` or `1d`")]
     Hold,
     /// The share is not above that of the step before.
     #[error("its share must be above that of the step before")]
     NotRising,
-    /// It is the last one and does not give all.
+    /// The last step does not give all calls.
     #[error("the last step must be 100%")]
     NotAll,
-    /// It is the last one and is held.
+    /// The last step has a hold.
     #[error("the last step ends the rollout and is not held: leave the time out")]
     LastHolds,
 }
@@ -88,7 +88,7 @@ impl FromStr for Plan {
 
     fn from_str(text: &str) -> Result<Self, PlanError> {
         let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-        // Counted before anything is kept of it.
+        // The count is checked first, before the steps are collected.
         if !(2..=STEPS_MAX).contains(&parts.len()) {
             return Err(PlanError::Count(parts.len()));
         }
@@ -174,62 +174,62 @@ impl fmt::Display for Plan {
     }
 }
 
-/// How far a rollout is.
+/// State of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutStatus {
-    /// It goes on by itself.
+    /// Advances automatically.
     Running,
-    /// Its share stays as it is until somebody resumes or aborts it.
+    /// Keeps its share until somebody resumes or aborts it.
     Paused,
-    /// The alias points at its version.
+    /// Finished: the alias points at the version.
     Done,
-    /// It ended before.
+    /// Ended early.
     Aborted,
 }
 
-/// A plan for an alias and a version, and how far it has come.
+/// A plan for an alias and a version, and its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
-    /// Its identity.
+    /// Identity of the rollout.
     pub id: RolloutId,
-    /// The function.
+    /// Function concerned.
     pub function_id: FunctionId,
-    /// The alias whose calls it moves.
+    /// Alias whose calls are moved.
     pub alias: AliasName,
-    /// The label of the version that gets them.
+    /// Label of the version that gets the calls.
     pub label: VersionLabel,
-    /// The number of that version.
+    /// Number of that version.
     pub number: u32,
-    /// The plan.
+    /// Steps of the rollout.
     pub plan: Plan,
-    /// The step that goes on, from 0; where it ended, for one that is over.
+    /// Current step, from 0; for a rollout that is over, the step at which it ended.
     pub step: u32,
-    /// How far it is.
+    /// State of the rollout.
     pub status: RolloutStatus,
-    /// Who started it.
+    /// Actor who started it.
     pub actor: String,
-    /// Why, in the words of whoever started it.
+    /// Reason, in the words of that actor.
     pub reason: Option<String>,
     /// Why it was paused or aborted.
     pub outcome: Option<String>,
-    /// When it was started.
+    /// Start time.
     pub created_at: Timestamp,
-    /// When it last changed: its step's hold begins then.
+    /// Time of the last change, which is when the current step's hold began.
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// End time.
     pub finished_at: Option<Timestamp>,
 }
 
 impl Rollout {
-    /// The step that goes on.
+    /// Returns the current step.
     #[must_use]
     pub fn present(&self) -> Step {
         let steps = self.plan.steps();
         steps[(self.step as usize).min(steps.len() - 1)]
     }
 
-    /// The same one step on. The last step ends it.
+    /// Returns the rollout advanced by one step. The last step ends it.
     #[must_use]
     pub fn stepped(&self, now: Timestamp) -> Self {
         let step = self.step + 1;
@@ -240,42 +240,42 @@ impl Rollout {
         }
     }
 
-    /// The same, going on or waiting at its present step.
+    /// Returns the rollout running or paused at its current step.
     #[must_use]
     pub fn held(&self, status: RolloutStatus, outcome: Option<String>, now: Timestamp) -> Self {
         Self { status, outcome, updated_at: now, ..self.clone() }
     }
 
-    /// The same at its end.
+    /// Returns the rollout at its end.
     #[must_use]
     pub fn ended(&self, status: RolloutStatus, outcome: Option<String>, now: Timestamp) -> Self {
         Self { finished_at: Some(now), ..self.held(status, outcome, now) }
     }
 
-    /// `step 2 of 3 of rollout-…`
+    /// Returns `step 2 of 3 of rollout-…`.
     #[must_use]
     pub fn step_text(&self) -> String {
         format!("step {} of {} of {}", self.step + 1, self.plan.steps().len(), self.id)
     }
 }
 
-/// What an alias that is watched needs now.
+/// Next action for a watched alias.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Todo {
-    /// Nothing.
+    /// No action.
     Nothing,
-    /// It goes back; a rollout ends with that.
+    /// Roll the alias back, which also ends a rollout.
     GoBack(Breach),
-    /// Somebody should know.
+    /// Warn about the breach.
     Warn(Breach),
-    /// Somebody should know, and the rollout waits.
+    /// Warn about the breach and pause the rollout.
     Pause(Breach),
-    /// The next step of the rollout.
+    /// Advance the rollout to its next step.
     Advance,
 }
 
-/// Decides about a watched alias, given what its policy finds, and its rollout with the time since its present step
-/// began to hold.
+/// Decides the next action for a watched alias, given the breach its policy found, and its rollout with the time since
+/// the current step began to hold.
 #[must_use]
 pub fn decide(breach: Option<(PolicyAction, Breach)>, rollout: Option<(&Rollout, Duration)>) -> Todo {
     let running = rollout.filter(|(rollout, _)| rollout.status == RolloutStatus::Running);

@@ -1,6 +1,6 @@
-//! JSON Schemas of what has a form of its own in text: how `GET /openapi.json` describes names, identities and times.
+//! JSON Schemas of types with a text form of their own: how `GET /openapi.json` describes names, identities and times.
 //!
-//! All other types derive theirs.
+//! The other types derive their schemas.
 
 use super::{
     AliasName, DeploymentId, Digest, EnvironmentName, FunctionId, FunctionName, InvocationId, Percent, PreviewName,
@@ -30,23 +30,23 @@ described! {
     EnvironmentName: |_| word("An environment's name.");
     TokenName: |_| word("A token's name.");
     PreviewName: |_| json_schema!({
-        "description": "What a preview is called: lower-case letters, digits and single `-` between them.",
+        "description": "A preview's name: lower-case letters, digits and single `-` between them.",
         "type": "string",
         "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
         "minLength": 1,
         "maxLength": 48,
     });
     SecretText: |_| json_schema!({
-        "description": "A value, which is in no answer where it is a secret.",
+        "description": "A value. Answers never contain the value of a secret.",
         "type": "string",
     });
     VariableKey: |_| json_schema!({
-        "description": "A variable's name: A-Z, a-z, 0-9 and _, and no digit at its beginning.",
+        "description": "A variable's name: A-Z, a-z, 0-9 and _, not beginning with a digit.",
         "type": "string",
         "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,127}$",
     });
     VersionLabel: |_| json_schema!({
-        "description": "A version's label: letters, digits, `.`, `_` and `-`, and not `.` or `..`.",
+        "description": "A version's label: letters, digits, `.`, `_` and `-`, but not `.` or `..`.",
         "type": "string",
         "pattern": r"^([A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*|\.{3,})$",
         "minLength": 1,
@@ -70,7 +70,7 @@ described! {
         "maximum": 100,
     });
     Sticky: |_| json_schema!({
-        "description": "What tells callers apart: `header:<name>` or `cookie:<name>`.",
+        "description": "The part of a request that identifies its caller: `header:<name>` or `cookie:<name>`.",
         "type": "string",
         "pattern": "^(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$",
     });
@@ -81,7 +81,7 @@ described! {
     });
     Timestamp: |generator| {
         let time = json_schema!({
-            "description": "A time of RFC 3339; in UTC with milliseconds where the daemon says it.",
+            "description": "A time of RFC 3339. The daemon writes UTC with milliseconds.",
             "type": "string",
             "format": "date-time",
         });
@@ -89,7 +89,7 @@ described! {
             return time;
         }
         let age = json_schema!({
-            "description": "An age, counted back from now.",
+            "description": "An age: a time before now.",
             "type": "string",
             "pattern": "^[0-9]{1,9}[smhd]$",
         });
@@ -110,7 +110,7 @@ fn id(prefix: &str, description: &str) -> Schema {
 mod tests {
     use super::*;
 
-    /// What a type's own parser says of a text, beside what its schema says.
+    /// Checks that a type's parser and its schema agree about each text.
     fn agree<T: JsonSchema + std::str::FromStr>(texts: &[(&str, bool)]) {
         let schema = schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
         let options = jsonschema::options().should_validate_formats(true);

@@ -1,28 +1,28 @@
-//! Texts that nobody may see: wiped from memory when they are dropped, and never shown.
+//! Secret texts: never shown, and wiped from memory when dropped.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// A text that its `Debug` does not show and that is wiped when it is dropped. It serialises as the text itself: that is
-/// how it gets to the daemon, and from there to a worker.
+/// A text hidden by `Debug` and wiped when dropped. It serialises as the text itself, because it travels so to the
+/// daemon and from there to a worker.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it has no bytes.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

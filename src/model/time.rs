@@ -1,31 +1,32 @@
-//! A point in time with the precision everything here keeps: milliseconds.
+//! A point in time in milliseconds, the precision used everywhere.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// Milliseconds since the Unix epoch; RFC 3339 in UTC as text and on the wire.
+/// Milliseconds since the Unix epoch; as text and on the wire RFC 3339 in UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Timestamp(i64);
 
-/// What has a text in RFC 3339, whose years have four digits: from the beginning of the year 0 to the last days of 9999.
+/// Range that RFC 3339 can express, whose years have four digits: from the beginning of the year 0 to the last days of
+/// 9999.
 const MIN_MS: i64 = -62_167_219_200_000;
 const MAX_MS: i64 = 253_402_128_000_000;
 
 impl Timestamp {
-    /// The present, by the system's clock.
+    /// Returns the current time of the system's clock.
     #[must_use]
     pub fn now() -> Self {
         Self(jiff::Timestamp::now().as_millisecond())
     }
 
-    /// The point `milliseconds` after the Unix epoch, or the nearest that has a text.
+    /// Returns the time `milliseconds` after the Unix epoch, clamped to the range that RFC 3339 can express.
     #[must_use]
     pub fn from_millis(milliseconds: i64) -> Self {
         Self(milliseconds.clamp(MIN_MS, MAX_MS))
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     #[must_use]
     pub fn as_millis(self) -> i64 {
         self.0
@@ -45,7 +46,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// A text that names no point in time.
+/// A text that is not a valid time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a time: use RFC 3339 such as 2026-01-27T10:00:00Z, or an age such as 15m, 2h or 1d")]
 pub struct TimeError(String);
@@ -53,7 +54,7 @@ pub struct TimeError(String);
 impl FromStr for Timestamp {
     type Err = TimeError;
 
-    /// Reads RFC 3339, or an age such as `15m`, which is taken from the present.
+    /// Parses RFC 3339, or an age such as `15m`, which counts back from now.
     fn from_str(text: &str) -> Result<Self, TimeError> {
         if let Ok(timestamp) = text.parse::<jiff::Timestamp>() {
             return Ok(Self::from_millis(timestamp.as_millisecond()));
@@ -63,7 +64,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// An age such as `90s`, `15m`, `2h`, `7d` in milliseconds.
+/// Parses an age such as `90s`, `15m`, `2h` or `7d` into milliseconds.
 #[must_use]
 pub fn parse_age(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -1,4 +1,4 @@
-//! Tokens: who may ask over HTTP, and for what.
+//! Tokens: authentication over HTTP, and what each token allows.
 
 use super::{FunctionId, Timestamp, TokenId, TokenName};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc};
 
-/// What a token may be used for. `commands::scopes` says which command needs which.
+/// A permission of a token. `commands::scopes` says which command needs which scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Everything: among it functions' settings, deleting functions, and tokens.
+    /// Everything, including functions' settings, deleting functions, and tokens.
     Admin,
-    /// Publish versions and point aliases at them; and all that `read` may.
+    /// Publish versions and point aliases at them; includes `read`.
     Deploy,
     /// Invoke functions.
     Invoke,
-    /// Look: functions, versions, deployments, logs, metrics, the daemon's state.
+    /// View functions, versions, deployments, logs, metrics and the daemon's state.
     Read,
 }
 
 impl Scope {
-    /// All, by their names, each with what it allows.
+    /// Scopes with their names and what each allows.
     pub const ALL: [(&str, Self, &str); 4] = [
-        ("admin", Self::Admin, "everything: among it functions' settings, deleting functions, and tokens"),
+        ("admin", Self::Admin, "everything, including functions' settings, deleting functions, and tokens"),
         (
             "deploy",
             Self::Deploy,
-            "publish versions, point aliases at them, set variables, remove what nothing refers to; and `read`",
+            "publish versions, point aliases at them, set variables, clean up unused versions; includes `read`",
         ),
         ("invoke", Self::Invoke, "invoke functions"),
-        ("read", Self::Read, "look: functions, versions, deployments, logs, metrics, the daemon's state"),
+        ("read", Self::Read, "view functions, versions, deployments, logs, metrics and the daemon's state"),
     ];
 
-    /// Its name on the wire and on the command line.
+    /// Returns the name on the wire and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Scope {
         }
     }
 
-    /// Whether who has this scope may do what needs the other one.
+    /// Whether this scope covers commands that need the other one.
     #[must_use]
     pub fn includes(self, needed: Self) -> bool {
         match self {
@@ -56,48 +56,48 @@ impl Scope {
     }
 }
 
-/// SHA-256 of a secret: what is kept of it.
+/// SHA-256 of a secret: the only form that is stored.
 pub type SecretHash = [u8; 32];
 
 /// A token without its secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Its identity.
+    /// Identity of the token.
     pub id: TokenId,
-    /// What the audit trail calls who uses it.
+    /// Name that the audit trail shows for requests with this token.
     pub name: TokenName,
-    /// What is kept of its secret.
+    /// Hash of the secret.
     pub hash: SecretHash,
-    /// What it may be used for.
+    /// Permissions of the token.
     pub scopes: Vec<Scope>,
-    /// The one function that it is for; absent where it is for all.
+    /// Function the token is limited to; absent for all functions.
     pub function: Option<FunctionId>,
-    /// Who made it.
+    /// Actor who created it.
     pub actor: Arc<str>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// Expiry time.
     pub expires_at: Option<Timestamp>,
-    /// When it was last used, as far as that is written.
+    /// Time of the last use, as far as it has been written.
     pub last_used_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// Time of revocation.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Whether a token can be used.
+/// Validity of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenStatus {
-    /// It can.
+    /// The token can be used.
     Valid,
-    /// Its time is over.
+    /// The token has expired.
     Expired,
-    /// Somebody has taken it back.
+    /// The token was revoked.
     Revoked,
 }
 
 impl Token {
-    /// Whether it can be used at this time.
+    /// Returns the validity at this time.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> TokenStatus {
         match (self.revoked_at, self.expires_at) {
@@ -107,7 +107,7 @@ impl Token {
         }
     }
 
-    /// Whether it may be used for what needs this scope.
+    /// Whether the token grants this scope.
     #[must_use]
     pub fn has(&self, needed: Scope) -> bool {
         self.scopes.iter().any(|it| it.includes(needed))
@@ -123,45 +123,45 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What a token's secret begins with, so that people and scanners of leaked secrets know one when they see it.
+/// Prefix of a token's secret, by which people and scanners for leaked secrets recognise it.
 const PREFIX: &str = "lvn_";
 
-/// Bytes of a secret that are random.
+/// Random bytes in a secret.
 pub const SECRET_BYTES: usize = 32;
 
-/// A token's secret: `lvn_` and 43 letters, digits, `-` and `_`. It stands in one answer and in the header of requests,
-/// and nowhere else.
+/// A token's secret: `lvn_` and 43 letters, digits, `-` and `_`. It appears in the answer that created it and in the
+/// header of requests, and is stored nowhere.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret of these random bytes.
+    /// Creates a secret from random bytes.
     #[must_use]
     pub fn new(random: [u8; SECRET_BYTES]) -> Self {
         Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
     }
 
-    /// Reads what somebody has written down; nothing where it cannot be a secret.
+    /// Parses a secret. Returns `None` for a text that cannot be one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let random = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
         Some(Self::new(random.try_into().ok()?))
     }
 
-    /// The secret in clear, for whoever is to have it.
+    /// Returns the secret in clear.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it.
+    /// Returns the hash that is stored.
     #[must_use]
     pub fn hash(&self) -> SecretHash {
         Self::hash_of(&self.0)
     }
 
-    /// What would be kept of this text if it were a secret.
+    /// Returns the hash of any text, as if it were a secret.
     #[must_use]
     pub fn hash_of(text: &str) -> SecretHash {
         Sha256::digest(text).into()
@@ -174,7 +174,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Compares the hashes, so that the time it takes says nothing about a secret.
+/// Compares hashes, so that the time it takes reveals nothing about a secret.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.hash() == other.hash()

@@ -1,4 +1,4 @@
-//! How an alias divides its calls between two versions.
+//! Division of an alias's calls between two versions.
 
 use super::VersionId;
 use serde::{Deserialize, Serialize};
@@ -10,31 +10,31 @@ use std::{fmt, str::FromStr};
 pub struct Percent(u8);
 
 impl Percent {
-    /// Nothing.
+    /// No calls.
     pub const NONE: Self = Self(0);
-    /// Everything.
+    /// Every call.
     pub const ALL: Self = Self(100);
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> u8 {
         self.0
     }
 
-    /// What is left of all.
+    /// Returns the remaining share: 100 % minus this one.
     #[must_use]
     pub fn rest(self) -> Self {
         Self(100 - self.0)
     }
 
-    /// Whether a point of the range 0.0 to 1.0, of which all are equally likely, falls into the share.
+    /// Whether a uniformly random point of the range 0.0 to 1.0 falls into the share.
     #[must_use]
     pub fn covers(self, point: f64) -> bool {
         point * 100.0 < f64::from(self.0)
     }
 }
 
-/// A number that is no share.
+/// A number that is not a valid share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a share is a whole number of percent from 0 to 100, not {0}")]
 pub struct PercentError(u32);
@@ -62,31 +62,31 @@ impl fmt::Display for Percent {
     }
 }
 
-/// The second version of an alias.
+/// Second version of an alias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Split {
-    /// The version.
+    /// Identity of the version.
     pub version_id: VersionId,
-    /// Its share; the alias's own version has the rest.
+    /// Share of calls; the alias's main version gets the rest.
     pub weight: Percent,
 }
 
-/// What tells callers apart, so that each stays with one of the two versions.
+/// Part of a request that identifies its caller, so that each caller stays with one of the two versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Sticky {
-    /// The value of this request header.
+    /// Value of this request header.
     Header(String),
-    /// The value of this cookie.
+    /// Value of this cookie.
     Cookie(String),
 }
 
 /// A text that names neither a header nor a cookie.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` tells no callers apart: use `header:<name>` or `cookie:<name>`")]
+#[error("`{0}` is neither a header nor a cookie: use `header:<name>` or `cookie:<name>`")]
 pub struct StickyError(String);
 
-/// The longest name of a header or cookie, in bytes.
+/// Longest name of a header or cookie, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
 /// Whether a text can be the name of a header or cookie (a `token` of RFC 9110, section 5.6.2).

@@ -1,4 +1,4 @@
-//! Variables: what a function finds in `process.env`, and which of several values of a key counts.
+//! Variables: what a function finds in `process.env`, and which of several values of a key applies.
 
 use super::{EnvironmentName, FunctionId, NameError, SecretText};
 use serde::{Deserialize, Serialize};
@@ -10,19 +10,19 @@ use std::{
     sync::Arc,
 };
 
-/// The longest key, in bytes.
+/// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 128;
 
-/// Beginnings of keys that are not a function's to set: Levain's own, what makes Bun and its engine run otherwise than
-/// the daemon expects, and what makes the loader of a program that the function starts load other code.
+/// Prefixes of keys that a function may not set: Levain's own, those that make Bun and its engine run differently from
+/// what the daemon expects, and those that make the loader of a program started by the function load other code.
 const REFUSED_PREFIXES: [(&str, &str); 8] = [
     ("LEVAIN_", "names that begin with LEVAIN_ are Levain's own"),
-    ("BUN_", "Bun reads names that begin with BUN_, and would run otherwise"),
-    ("JSC_", "Bun's engine reads names that begin with JSC_, and would run otherwise"),
-    ("WEBKIT_", "Bun's engine reads names that begin with WEBKIT_, and would run otherwise"),
+    ("BUN_", "Bun reads names that begin with BUN_ and would run differently"),
+    ("JSC_", "Bun's engine reads names that begin with JSC_ and would run differently"),
+    ("WEBKIT_", "Bun's engine reads names that begin with WEBKIT_ and would run differently"),
     ("MIMALLOC_", "Bun's allocator reads names that begin with MIMALLOC_"),
     ("MALLOC_", "the C library's allocator reads names that begin with MALLOC_"),
-    ("LD_", "the system's loader reads names that begin with LD_, and would load other code"),
+    ("LD_", "the system's loader reads names that begin with LD_ and would load other code"),
     ("NODE_CHANNEL_", "Bun reads names that begin with NODE_CHANNEL_ as a channel of its parent"),
 ];
 
@@ -33,7 +33,7 @@ const REFUSED_KEYS: [(&str, &str); 12] = [
     ("NODE_COMPILE_CACHE", "it changes where Bun keeps compiled code"),
     ("NODE_REDIRECT_WARNINGS", "it changes where Bun writes"),
     ("NODE_V8_COVERAGE", "it changes where Bun writes"),
-    ("NODE_UNIQUE_ID", "Bun takes the process for a worker of a cluster"),
+    ("NODE_UNIQUE_ID", "it makes Bun treat the process as a worker of a cluster"),
     ("GLIBC_TUNABLES", "it changes how the C library runs"),
     ("UV_THREADPOOL_SIZE", "it changes how many threads Bun starts"),
     ("HOME", "it is the worker's own folder"),
@@ -42,7 +42,7 @@ const REFUSED_KEYS: [(&str, &str); 12] = [
     ("__PROTO__", "JavaScript keeps __proto__ for itself: it would never arrive"),
 ];
 
-/// The name of a variable.
+/// Name of a variable.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct VariableKey(Arc<str>);
@@ -50,16 +50,16 @@ pub struct VariableKey(Arc<str>);
 /// Why a text cannot be the name of a variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It has other characters, or too many.
+    /// The text has other characters, begins with a digit, or is too long.
     #[error("a name is 1 to {KEY_BYTES_MAX} of A-Z, a-z, 0-9 and _, and does not begin with a digit")]
     Form,
-    /// It is not for functions.
+    /// The name is reserved.
     #[error("{0}")]
     Reserved(&'static str),
 }
 
 impl VariableKey {
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -73,7 +73,8 @@ impl FromStr for VariableKey {
         if !is_formed(text) {
             return Err(KeyError::Form);
         }
-        // The engine's own names are of mixed case; nobody is served by a key that only differs in that.
+        // The engine's own names are of mixed case, so case is ignored; no function needs a key that differs only in
+        // case.
         let upper = text.to_ascii_uppercase();
         let by_prefix = REFUSED_PREFIXES.iter().find(|(prefix, _)| upper.starts_with(prefix));
         if let Some((_, why)) = by_prefix.or_else(|| REFUSED_KEYS.iter().find(|(key, _)| upper == *key)) {
@@ -83,14 +84,14 @@ impl FromStr for VariableKey {
     }
 }
 
-/// Whether a text has the characters of a key.
+/// Whether a text has the form of a key.
 pub(super) fn is_formed(text: &str) -> bool {
     text.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
         && text.len() <= KEY_BYTES_MAX
         && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
 }
 
-/// A key as it was stored: one that could be set then is read, whatever has been refused since.
+/// Reads a stored key. A key that could be set once stays readable, even if it is refused since.
 impl TryFrom<String> for VariableKey {
     type Error = KeyError;
 
@@ -126,17 +127,17 @@ impl fmt::Debug for VariableKey {
     }
 }
 
-/// For whom a variable is: one function or all, in one environment or all.
+/// Scope of a variable: one function or all, in one environment or all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// The function; all without.
+    /// Function; `None` means all.
     pub function: Option<FunctionId>,
-    /// The environment; all without.
+    /// Environment; `None` means all.
     pub environment: Option<EnvironmentName>,
 }
 
 impl Place {
-    /// Its text form, as it is bound to a sealed value: `func-…/production`, with `*` for all.
+    /// Returns the text form that is bound to a sealed value: `func-…/production`, with `*` for all.
     #[must_use]
     pub fn describe(&self) -> String {
         let function = self.function.map_or_else(|| "*".to_owned(), |it| it.to_string());
@@ -145,26 +146,26 @@ impl Place {
     }
 }
 
-/// What a place holds for a key.
+/// Value of a key in a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VariableValue {
-    /// A text that whoever may look may see.
+    /// A text visible to anybody who may list variables.
     Plain(String),
     /// A secret.
     Secret(Sealed),
 }
 
-/// A generation of a secret, as it lies on disk and in memory.
+/// A generation of a secret, in its form on disk and in memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// Its number within the secret, from 1.
+    /// Number within the secret, from 1.
     pub generation: u32,
-    /// The number of the change that made it; none is ever used again. With place, key and generation it is bound to both
+    /// Number of the change that created it, never reused. Together with place, key and generation it is bound to both
     /// texts below.
     pub sealed_at: i64,
-    /// The value, sealed with a data key of its own.
+    /// Value, sealed with a data key of its own.
     pub value: Vec<u8>,
-    /// The data key, sealed with the master key.
+    /// Data key, sealed with the master key.
     pub wrapped_key: Vec<u8>,
 }
 
@@ -177,39 +178,39 @@ impl fmt::Debug for Sealed {
 /// A variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// For whom it is.
+    /// Place it is set in.
     pub place: Place,
-    /// Its name.
+    /// Name of the variable.
     pub key: VariableKey,
-    /// What it is.
+    /// Plain value or secret.
     pub value: VariableValue,
-    /// The number of the change that made it what it is: another value, another number.
+    /// Number of the change that set the current value; every new value gets another number.
     pub revision: i64,
-    /// Who set it last.
+    /// Actor who set it last.
     pub actor: Arc<str>,
-    /// When it was first set.
+    /// Time when it was first set.
     pub created_at: super::Timestamp,
-    /// When it was last set.
+    /// Time when it was last set.
     pub updated_at: super::Timestamp,
 }
 
-/// What a variable is set to.
+/// New value for a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewValue {
-    /// As it is: a secret stays one, and anything else is none.
+    /// Keeps the kind: a secret stays a secret, and any other variable is plain.
     Kept(SecretText),
-    /// A text that is no secret.
+    /// A plain text.
     Plain(SecretText),
     /// A secret.
     Secret(SecretText),
-    /// What this generation of the secret was.
+    /// Value of this generation of the secret.
     Generation(u32),
 }
 
-/// Where an environment takes variables from that it has none of.
+/// Parent of each environment, from which it takes variables that it does not set.
 pub type Parents = HashMap<EnvironmentName, EnvironmentName>;
 
-/// The environment and those above it, the nearest first; each once, also where they form a ring.
+/// Returns the environment and its ancestors, the nearest first, each once even if they form a cycle.
 #[must_use]
 pub fn chain(environment: &EnvironmentName, parents: &Parents) -> Vec<EnvironmentName> {
     let mut chain = vec![environment.clone()];
@@ -222,7 +223,8 @@ pub fn chain(environment: &EnvironmentName, parents: &Parents) -> Vec<Environmen
     chain
 }
 
-/// The places in which a function in an environment looks for a key, in that order; the first that has it counts.
+/// Returns the places in which a function in an environment looks up a key, in order; the first place that has the key
+/// wins.
 #[must_use]
 pub fn places(function: FunctionId, environment: &EnvironmentName, parents: &Parents) -> Vec<Place> {
     let chain = chain(environment, parents);
@@ -233,19 +235,19 @@ pub fn places(function: FunctionId, environment: &EnvironmentName, parents: &Par
     [of(Some(function)), of(None)].concat()
 }
 
-/// All variables, by place and key.
+/// Variables by place and key.
 pub type VariablesByPlace = BTreeMap<Place, BTreeMap<VariableKey, Arc<Variable>>>;
 
-/// What a key comes to.
+/// Result of looking up a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// What counts.
+    /// Variable that applies.
     pub found: Arc<Variable>,
-    /// What would count without it, the next first.
+    /// Variables hidden by it, the next to apply first.
     pub hidden: Vec<Arc<Variable>>,
 }
 
-/// What each key comes to in these places, looked at in this order.
+/// Resolves every key over these places, in this order.
 #[must_use]
 pub fn resolve(all: &VariablesByPlace, places: &[Place]) -> BTreeMap<VariableKey, Resolved> {
     let mut resolved = BTreeMap::<VariableKey, Resolved>::new();
@@ -261,7 +263,7 @@ pub fn resolve(all: &VariablesByPlace, places: &[Place]) -> BTreeMap<VariableKey
     resolved
 }
 
-/// The environment of a request, if it names one.
+/// Parses the environment of a request, if it names one.
 pub fn environment(name: Option<&str>) -> Result<Option<EnvironmentName>, NameError> {
     name.map(str::parse).transpose()
 }

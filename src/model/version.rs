@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// SHA-256 of a bundle, as 64 hexadecimal digits in text.
+/// SHA-256 of a bundle; as text 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Digest(pub [u8; 32]);
@@ -58,57 +58,57 @@ impl From<Digest> for String {
     }
 }
 
-/// How a version's code came in.
+/// Origin of a version's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The bytes came with the command.
     Upload,
-    /// A file or folder on the daemon's machine was named.
+    /// The command named a file or folder on the daemon's machine.
     Path,
     /// An archive came with the command.
     Archive,
-    /// It was built from what came, or was named.
+    /// The version was built from uploaded or named sources.
     Build,
 }
 
-/// A published version: it never changes after its row is written.
+/// A published version, which never changes after its row is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// Its identity.
+    /// Identity of the version.
     pub id: VersionId,
-    /// The function it belongs to.
+    /// Function it belongs to.
     pub function_id: FunctionId,
-    /// What people call it, unique within the function.
+    /// Label chosen by people, unique within the function.
     pub label: VersionLabel,
-    /// 1, 2, 3 … in the order of publishing.
+    /// Number 1, 2, 3 … in the order of publishing.
     pub number: u32,
-    /// What the bundle's bytes hash to.
+    /// Digest of the bundle.
     pub digest: Digest,
     /// Bytes of all files of the bundle.
     pub size: u64,
-    /// The file of the bundle that is imported, relative to its folder.
+    /// File of the bundle that is imported, relative to its folder.
     pub entry: String,
-    /// How the code came in.
+    /// Origin of the code.
     pub source: Source,
-    /// The commit it was built from, if the client said so.
+    /// Commit it was built from, if the client said so.
     pub git_commit: Option<String>,
-    /// The branch it was built from, if the client said so.
+    /// Branch it was built from, if the client said so.
     pub git_branch: Option<String>,
-    /// Free text of the client.
+    /// Free text from the client.
     pub description: Option<String>,
-    /// Free labels of the client.
+    /// Free labels from the client.
     pub tags: Vec<String>,
-    /// The Bun version it was checked with.
+    /// Bun version it was checked with.
     pub bun_version: String,
-    /// The function's settings at that moment, for the record; the present ones apply.
+    /// Function's settings when it was published, for the record; the current settings apply.
     pub settings: Settings,
-    /// When it was published.
+    /// Time of publishing.
     pub created_at: Timestamp,
 }
 
 impl Version {
-    /// Whether this is its label, or else its number.
+    /// Whether `name` is the version's label, or else its number.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
         self.label.as_str() == name || name.parse() == Ok(self.number)

@@ -207,8 +207,8 @@ async fn a_policy_is_set_shown_and_removed() {
     let mut rows = daemon.deployments("f").await;
     rows.retain(|it| it.kind == DeploymentKind::Policy);
     let told = |it: &DeploymentInfo| (it.version.clone(), it.alias.clone(), it.reason.clone().unwrap_or_default());
-    let set = "goes back: errors at most 5 % within 60 s from 20 calls on, rest 300 s";
-    let expected = [("v2", "no policy any more"), ("v1", set)].map(|(v, it)| (v.into(), "LIVE".into(), it.into()));
+    let set = "rolls back: errors at most 5 % within 60 s from 20 calls on, cooldown 300 s";
+    let expected = [("v2", "policy removed"), ("v1", set)].map(|(v, it)| (v.into(), "LIVE".into(), it.into()));
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected);
     let is_ours = |it: &DeploymentInfo| it.actor.starts_with("uid:") && it.environment == "production";
     assert!(rows.iter().all(|it| it.status == DeploymentStatus::Changed && is_ours(it)), "{rows:?}");
@@ -220,7 +220,7 @@ async fn what_makes_no_policy_is_refused() {
     let daemon = with_versions(1).await;
     let json = daemon.connect().await.with_encoding(Encoding::Json);
     for (payload, part) in [
-        (r#"{"function_id": "f", "policy": {}}"#, "limits something"),
+        (r#"{"function_id": "f", "policy": {}}"#, "at least one limit"),
         (r#"{"function_id": "f", "policy": {"error_rate_max": 101}}"#, "error_rate_max is 101"),
         (r#"{"function_id": "f", "policy": {"crashes_max": 1, "window_seconds": 5}}"#, "window_seconds is 5"),
         (r#"{"function_id": "f", "policy": {"crashes_max": 1}, "show": true}"#, "not both"),

@@ -1,4 +1,4 @@
-//! Plans as text, and a rollout under any events.
+//! Plans as text, and a rollout under random events.
 
 use super::*;
 use crate::model::{Counts, Policy, policy::Limits};
@@ -81,7 +81,7 @@ fn breach() -> Breach {
     policy.judge(&Counts { calls: 50, errors: 50, ..Counts::default() }).expect("all fail")
 }
 
-/// What happens to a rollout in a random history.
+/// An event of a random history.
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Later(u64),
@@ -113,8 +113,8 @@ fn any_plan() -> impl Strategy<Value = Plan> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The daemon looks after each event. A step holds from its beginning, or from when it was resumed, for as long as
-    /// the plan says; no step is left out; a broken limit never lets a share grow.
+    /// The daemon checks after each event. A step holds from its beginning, or from when it was resumed, for as long as
+    /// the plan says; no step is skipped; a broken limit never lets a share grow.
     #[test]
     fn a_rollout_keeps_to_its_plan(plan in any_plan(), events in prop::collection::vec(event(), 1..80)) {
         let mut rollout = rollout(plan);
@@ -162,7 +162,7 @@ proptest! {
                 return Ok(());
             }
         }
-        // It has come as far as time was left for it, and comes to its end if nobody holds it.
+        // The rollout has advanced as far as time allowed, and finishes unless somebody pauses it.
         rollout = rollout.held(RolloutStatus::Running, None, rollout.updated_at);
         for _ in rollout.step as usize + 1..rollout.plan.steps().len() {
             let hold = Duration::from_secs(rollout.present().hold_seconds.into());

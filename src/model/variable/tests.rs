@@ -1,4 +1,4 @@
-//! The names of variables, and where a value is looked for first.
+//! Names of variables, and the order in which values are looked up.
 
 use super::*;
 use crate::model::Timestamp;
@@ -20,7 +20,7 @@ fn names_that_are_not_for_functions_are_refused() {
         ["LEVAIN_X", "BUN_OPTIONS", "NODE_OPTIONS", "LD_PRELOAD", "JSC_useJIT", "HOME", "node_options", "__proto__"]
     {
         assert!(matches!(reserved.parse::<VariableKey>(), Err(KeyError::Reserved(_))), "{reserved}");
-        assert!(VariableKey::try_from(reserved.to_owned()).is_ok(), "one that lies in a database is read: {reserved}");
+        assert!(VariableKey::try_from(reserved.to_owned()).is_ok(), "a stored key stays readable: {reserved}");
     }
 }
 
@@ -64,8 +64,8 @@ fn variable(place: &Place, key: u8, revision: i64) -> Arc<Variable> {
 }
 
 proptest! {
-    /// Each key comes to what a search through the places, one after the other, finds first; nothing else appears, and what
-    /// other functions and environments have does not count.
+    /// Each key resolves to the first hit of a search through the places in order. No other keys appear, and other
+    /// functions' and environments' variables do not count.
     #[test]
     fn the_first_hit_wins(
         rows in prop::collection::vec((0usize..3, 0usize..5, 0u8..4), 0..40),

@@ -1,4 +1,4 @@
-//! Policies, rollouts, and where an alias goes back to by itself.
+//! Policies, rollouts, and targets of automatic rollbacks.
 
 use super::*;
 use crate::model::policy::Limits;
@@ -23,7 +23,7 @@ fn rollout(version: &Version, alias: &str) -> Rollout {
     }
 }
 
-/// The deployment of a rollout's present step.
+/// Commits the deployment of a rollout's current step.
 fn step(store: &Store, version: &Version, rollout: &Rollout) -> Result<(), StoreError> {
     let status = match rollout.status {
         RolloutStatus::Done => DeploymentStatus::Active,
@@ -35,7 +35,7 @@ fn step(store: &Store, version: &Version, rollout: &Rollout) -> Result<(), Store
     store.commit_with(&commit, &AliasChange { rollout: Some(rollout), ..AliasChange::default() }).map(drop)
 }
 
-/// `LIVE` with `v1`, a rollout of `v2` at its first step.
+/// Sets up `LIVE` with `v1`, and a rollout of `v2` at its first step.
 fn with_rollout(store: &Store) -> (Function, Version, Rollout) {
     let function = registered(store, "hello");
     publish(store, &function, 1, "LIVE");
@@ -70,7 +70,7 @@ fn step_and_share_change_together_or_not_at_all() {
     step(&store, &version, &second).expect("steps");
     assert_eq!((latest(&store, &function), percent(&store, &function)), (second.clone(), Some(50)));
 
-    // A second one: neither its share nor its row is there.
+    // A second rollout is refused, and leaves neither its share nor its row.
     let rows = store.deployments(function.id, 100, 0).expect("reads").len();
     let error = step(&store, &version, &rollout(&version, "LIVE")).expect_err("one goes on");
     assert!(matches!(&error, StoreError::RolloutGoesOn(alias) if alias.is_live()), "{error}");
@@ -83,7 +83,7 @@ fn step_and_share_change_together_or_not_at_all() {
     assert_eq!((pointed.version_id, pointed.split, pointed.rollout), (version.id, None, None));
     assert_eq!(latest(&store, &function), last);
     assert_eq!((last.status, last.finished_at), (RolloutStatus::Done, Some(at(6_000))));
-    // It is over.
+    // The rollout has ended.
     let paused = second.held(RolloutStatus::Paused, None, at(7_000));
     assert!(matches!(store.update_rollout(&paused), Err(StoreError::RolloutOver(id)) if id == last.id));
     let rows = store.deployments(function.id, 100, 0).expect("reads").len();
@@ -112,7 +112,7 @@ fn whatever_else_moves_calls_aborts_a_rollout_and_says_what_it_was() {
     };
     share(10, Some("cookie:a"));
     assert_eq!(latest(&store, &function), first, "who gets calls is as before");
-    // A version that is published, or does not pass, moves nothing.
+    // A version that is only published, or fails, moves nothing.
     publish(&store, &function, 3, "STAGING");
     store.insert_failed_deployment(&deployment(&version, "LIVE", DeploymentStatus::Failed)).expect("records");
     assert_eq!(latest(&store, &function), first);
@@ -162,14 +162,14 @@ fn what_becomes_of_a_policy_is_told_and_is_no_move_of_the_alias() {
     let name = AliasName::live();
     store.set_policy(function.id, &name, Some(&policy), "token:ci", at(7_000)).expect("sets");
     let row = store.deployments(function.id, 1, 0).expect("reads").remove(0);
-    let reason = "goes back: crashes at most 2 within 60 s from 50 calls on, rest 300 s";
+    let reason = "rolls back: crashes at most 2 within 60 s from 50 calls on, cooldown 300 s";
     assert_eq!((row.kind, row.status), (DeploymentKind::Policy, DeploymentStatus::Changed));
     assert_eq!((row.label, row.alias, row.previous), (second.label, name.clone(), None));
     assert_eq!((row.actor.as_str(), row.reason.as_deref(), row.finished_at), ("token:ci", Some(reason), at(7_000)));
     assert_eq!(store.last_deployments(1).expect("reads")[0].kind, DeploymentKind::Deploy, "it leaves no manifest");
     assert_eq!(store.previous_target(function.id, &name).expect("reads"), Some(first.id));
 
-    // Nor does it end the rest of a version that the alias went back to.
+    // Neither does it lift the cooldown of a version that the alias was rolled back to.
     let kind = DeploymentKind::AutoRollback;
     let back = Deployment { kind, finished_at: at(8_000), ..deployment(&first, "LIVE", DeploymentStatus::Active) };
     let commit = DeploymentCommit { target: Target::Existing(first.id), deployment: &back };
@@ -204,7 +204,7 @@ fn an_alias_goes_back_by_itself_to_no_version_that_it_left_so() {
     assert_eq!((target(), went_back()), (Some(2), Some(at(3_500))), "v4 was left");
     go_back(2, 3);
     assert_eq!(target(), Some(1));
-    // Somebody points it at v3 again, and then at v1: v3 is a target again, v4 is not.
+    // The alias is pointed at v3 again, and then at v1: v3 is a target again, v4 is not.
     redeploy(&store, &versions[2], "LIVE").expect("commits");
     assert_eq!((target(), went_back()), (Some(2), None));
     redeploy(&store, &versions[0], "LIVE").expect("commits");
@@ -213,7 +213,7 @@ fn an_alias_goes_back_by_itself_to_no_version_that_it_left_so() {
     assert_eq!(target(), Some(2));
     go_back(2, 3);
     assert_eq!((target(), went_back()), (None, Some(at(3_500))), "all others were left");
-    // A failure moves nothing; a share by somebody ends the rest.
+    // A failure moves nothing; a share set by a user ends the cooldown.
     store.insert_failed_deployment(&deployment(&versions[3], "LIVE", DeploymentStatus::Failed)).expect("records");
     assert!(went_back().is_some());
     let weight = Some(Percent::try_from(5).expect("a share"));
