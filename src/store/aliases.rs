@@ -1,4 +1,4 @@
-//! The table `aliases`, and `ROLLBACK`, which is no row: it points where `LIVE` pointed before.
+//! The table `aliases`. `ROLLBACK` has no row: it points where `LIVE` pointed before.
 
 use super::value::{Columns, Json, Millis, Text};
 use super::{Removal, StoreError, deployments, rollouts, versions};
@@ -9,36 +9,36 @@ use crate::model::{
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::Duration;
 
-/// Where an alias points.
+/// An alias and its targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasRecord {
-    /// Its name.
+    /// Name of the alias.
     pub name: AliasName,
-    /// The environment it runs in.
+    /// Environment it runs in.
     pub environment: EnvironmentName,
-    /// The version it points at.
+    /// Version it points at.
     pub version_id: VersionId,
-    /// The second version, which has a share of its calls.
+    /// Second version, which gets a share of the calls.
     pub split: Option<Split>,
-    /// What keeps a caller with one of the two.
+    /// Part of a request that keeps its caller on one of the two versions.
     pub sticky: Option<Sticky>,
-    /// By what it goes back by itself.
+    /// Limits that trigger an automatic rollback.
     pub policy: Option<Policy>,
-    /// When it did so, if nobody has moved it since.
+    /// Time of the automatic rollback, if no later deployment has moved the alias.
     pub went_back_at: Option<Timestamp>,
-    /// The rollout that goes on.
+    /// Running or paused rollout.
     pub rollout: Option<Rollout>,
-    /// The version it pointed at before; see [`super::Store::previous_target`].
+    /// Version it pointed at before; see [`super::Store::previous_target`].
     pub previous: Option<VersionId>,
-    /// What it is for.
+    /// Purpose, as free text.
     pub description: Option<String>,
-    /// When it goes by itself.
+    /// Expiry time.
     pub expires_at: Option<Timestamp>,
-    /// When it was last pointed at a version.
+    /// Time when it was last pointed at a version.
     pub updated_at: Timestamp,
 }
 
-/// The aliases of a function, by name.
+/// Returns the aliases of a function, by name.
 pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Vec<AliasRecord>, StoreError> {
     let sql = "SELECT name, environment, version_id, second_version_id, second_weight, sticky, policy, description, \
          expires_at, updated_at FROM aliases WHERE function_id = ?1";
@@ -97,7 +97,7 @@ fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
     })
 }
 
-/// Where an alias runs, if there is one of this name.
+/// Returns the environment of an alias, if the alias exists.
 pub(super) fn environment(
     connection: &Connection,
     function_id: FunctionId,
@@ -109,8 +109,8 @@ pub(super) fn environment(
     Ok(found.optional()?.map(|it| it.0))
 }
 
-/// Points the deployment's alias at a version, in the deployment's environment; makes the alias if there is none. The
-/// version gets all calls: there is no second one afterwards.
+/// Points the deployment's alias at a version, in the deployment's environment, and creates the alias if it is missing.
+/// The version gets all calls: a second version loses its share.
 pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id: VersionId) -> Result<(), StoreError> {
     if deployment.alias.is_rollback() {
         return Err(StoreError::AliasFixed(deployment.alias.clone()));
@@ -134,8 +134,8 @@ pub(super) fn point(connection: &Connection, deployment: &Deployment, version_id
     Ok(())
 }
 
-/// Gives a second version a share of the alias's calls, in place of the second version there was. Says whether that
-/// changes who gets calls.
+/// Gives a version a share of the alias's calls, replacing any second version. Returns whether this changes where calls
+/// go.
 pub(super) fn share(
     connection: &Connection,
     deployment: &Deployment,
@@ -161,7 +161,7 @@ pub(super) fn share(
     if changed == 1 { Ok(!is_so) } else { Err(StoreError::AliasNotFound(deployment.alias.clone())) }
 }
 
-/// Says what keeps a caller with one of the alias's two versions; nothing where it is absent.
+/// Sets the part of a request that keeps its caller on one of the alias's two versions; `None` clears it.
 pub(super) fn stick(
     connection: &Connection,
     function_id: FunctionId,
@@ -173,7 +173,7 @@ pub(super) fn stick(
     Ok(())
 }
 
-/// Says by what an alias goes back by itself; by nothing where it is absent.
+/// Sets the alias's policy for automatic rollback; `None` clears it.
 pub(super) fn set_policy(
     connection: &Connection,
     function_id: FunctionId,
@@ -185,7 +185,7 @@ pub(super) fn set_policy(
     if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
 }
 
-/// Says what an alias is for; an empty text says nothing.
+/// Sets the alias's description; an empty text clears it.
 pub(super) fn describe(
     connection: &Connection,
     function_id: FunctionId,
@@ -197,7 +197,7 @@ pub(super) fn describe(
     if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
 }
 
-/// Has an alias stay so long from now on; for ever with [`Duration::ZERO`].
+/// Sets the alias to expire after `lifetime` from `now`; [`Duration::ZERO`] means never.
 pub(super) fn renew(
     connection: &Connection,
     function_id: FunctionId,
@@ -213,7 +213,7 @@ pub(super) fn renew(
     if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
 }
 
-/// The aliases outside protected environments that go by themselves, those first that go first.
+/// Returns the expiring aliases outside protected environments, the earliest first.
 pub(super) fn expiring(connection: &Connection) -> Result<Vec<(FunctionId, AliasName, Timestamp)>, StoreError> {
     let sql = "SELECT function_id, aliases.name AS name, expires_at FROM aliases \
          JOIN environments ON environments.name = environment \
@@ -225,7 +225,7 @@ pub(super) fn expiring(connection: &Connection) -> Result<Vec<(FunctionId, Alias
     connection.prepare_cached(sql)?.query_and_then([], read)?.collect()
 }
 
-/// The row of the audit trail that says that an alias is deleted, and the version it points at.
+/// Returns the audit row for the deletion of an alias, and the version it points at.
 pub(super) fn removed(
     connection: &Connection,
     function_id: FunctionId,
@@ -237,7 +237,7 @@ pub(super) fn removed(
     Ok((Deployment { kind, status, previous: Some(row.label.clone()), ..row }, version_id))
 }
 
-/// The row that says that an alias has another policy, or none any more, and the version it points at.
+/// Returns the audit row for a changed or removed policy, and the version the alias points at.
 pub(super) fn policy_changed(
     connection: &Connection,
     function_id: FunctionId,
@@ -245,11 +245,11 @@ pub(super) fn policy_changed(
     policy: Option<&Policy>,
     (actor, at): (&str, Timestamp),
 ) -> Result<(Deployment, VersionId), StoreError> {
-    let reason = policy.map_or_else(|| "no policy any more".to_owned(), |it| it.to_string());
+    let reason = policy.map_or_else(|| "policy removed".to_owned(), |it| it.to_string());
     row(connection, function_id, name, &Removal { actor: actor.to_owned(), reason: Some(reason), at })
 }
 
-/// A row about an alias as it is, whose policy has changed.
+/// Returns an audit row for a policy change of an alias in its current state.
 fn row(
     connection: &Connection,
     function_id: FunctionId,
@@ -280,7 +280,7 @@ fn row(
     Ok((row, version.id))
 }
 
-/// Deletes an alias. `LIVE` and `ROLLBACK` stay.
+/// Deletes an alias. `LIVE` and `ROLLBACK` cannot be deleted.
 pub(super) fn delete(connection: &Connection, function_id: FunctionId, name: &AliasName) -> Result<(), StoreError> {
     if name.is_live() || name.is_rollback() {
         return Err(StoreError::AliasFixed(name.clone()));

@@ -1,13 +1,14 @@
-//! Deployments into protected environments: what needs approval, and what becomes of those that wait for it.
+//! Deployments into protected environments: which need approval, and how their wait ends.
 //!
 //! ```text
-//!                      approved ─▶ active or applied: it takes effect now, and counts as the latest
+//!                      approved ─▶ active or applied: takes effect now, and counts as the latest
 //! pending_approval ──┤
-//!                      rejected ─▶ rejected: by somebody, after too long, or with its function
+//!                      rejected ─▶ rejected: by a user, after too long, or with its function
 //! ```
 //!
-//! A version is approved for an alias in an environment once it took calls of it there. So going back never waits. An
-//! environment that was made anew with an old name is another one: what was approved for the old one does not count.
+//! A version is approved for an alias in an environment once it took calls of the alias there. A rollback therefore
+//! never waits. An environment that was deleted and created again under the same name is a different one: earlier
+//! approvals do not count.
 
 use super::value::{Json, Text};
 use super::{AliasChange, StoreError, deployments, environments, functions};
@@ -18,7 +19,7 @@ use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// An [`AliasChange`] that waits with its deployment. An empty text takes away what there is.
+/// An [`AliasChange`] stored with its waiting deployment. An empty text clears the value.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct KeptChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,8 +30,8 @@ struct KeptChange {
     lifetime_ms: Option<u64>,
 }
 
-/// Whether a deployment has to wait for approval: its environment is protected, and its version, absent where it is
-/// new, never took calls of its alias there.
+/// Whether a deployment has to wait for approval: its environment is protected, and its version is new (`None`) or
+/// never took calls of the alias there.
 pub(super) fn is_needed(
     connection: &Connection,
     deployment: &Deployment,
@@ -49,7 +50,7 @@ pub(super) fn is_needed(
     Ok(!connection.prepare_cached(sql)?.exists(values)?)
 }
 
-/// Notes what shall change about the alias once the deployment is approved.
+/// Stores the alias changes to make once the deployment is approved.
 pub(super) fn keep(connection: &Connection, id: DeploymentId, change: &AliasChange<'_>) -> Result<(), StoreError> {
     let sticky = change.sticky.map(|it| it.map(Sticky::to_string).unwrap_or_default());
     let lifetime_ms = change.lifetime.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
@@ -59,17 +60,17 @@ pub(super) fn keep(connection: &Connection, id: DeploymentId, change: &AliasChan
     Ok(())
 }
 
-/// A deployment that waits, with its version.
+/// Returns a waiting deployment and its version.
 pub(super) fn waiting(connection: &Connection, id: DeploymentId) -> Result<(Deployment, VersionId), StoreError> {
     let (deployment, version_id) = deployments::one(connection, id)?;
     match version_id {
-        // The version of a waiting deployment cannot be deleted.
+        // The version exists because the version of a waiting deployment cannot be deleted.
         Some(version_id) if deployment.status == DeploymentStatus::PendingApproval => Ok((deployment, version_id)),
         _ => Err(StoreError::NotPending(Box::new(deployment))),
     }
 }
 
-/// Lets a waiting deployment take effect, as of now.
+/// Lets a waiting deployment take effect as of now.
 pub(super) fn approve(
     it: &Transaction<'_>,
     id: DeploymentId,
@@ -106,7 +107,7 @@ pub(super) fn approve(
     Ok(deployment)
 }
 
-/// Ends the wait of a deployment; its alias stays where it is.
+/// Rejects a waiting deployment; its alias stays where it is.
 pub(super) fn reject(connection: &Connection, id: DeploymentId, decision: &Decision) -> Result<Deployment, StoreError> {
     let (waiting, _) = waiting(connection, id)?;
     let deployment = Deployment {
@@ -119,7 +120,7 @@ pub(super) fn reject(connection: &Connection, id: DeploymentId, decision: &Decis
     Ok(deployment)
 }
 
-/// Ends the wait of every deployment that began to wait at this time or before.
+/// Rejects every deployment that began to wait at `until` or before.
 pub(super) fn expire(
     connection: &Connection,
     until: Timestamp,
@@ -130,7 +131,7 @@ pub(super) fn expire(
     late.map(|it| reject(connection, it.id, decision)).collect()
 }
 
-/// Ends the wait of all deployments of a function that is deleted.
+/// Rejects all waiting deployments of a deleted function.
 pub(super) fn reject_all(connection: &Connection, function_id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
     let reason = Some("the function was deleted".to_owned());
     let decision = Decision { by: Decision::DAEMON.into(), reason, at: now };

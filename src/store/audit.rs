@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 
 impl Store {
-    /// Adds rows to the audit trail, and leaves the newest `rows_max` of all.
+    /// Adds rows to the audit trail, and trims it to the newest `rows_max` rows overall.
     pub fn audit_secrets(&self, rows: &[SecretAudit], rows_max: u32) -> Result<(), StoreError> {
         self.write(|it| {
             rows.iter().try_for_each(|row| add(it, row))?;
@@ -15,13 +15,13 @@ impl Store {
         })
     }
 
-    /// The newest rows, or those about one function, the newest first.
+    /// Returns the newest rows, optionally of one function only, the newest first.
     pub fn secret_audit(&self, function: Option<FunctionId>, limit: u32) -> Result<Vec<SecretAudit>, StoreError> {
         self.read(|it| page(it, function, limit))
     }
 }
 
-/// A row about a place.
+/// Creates a row about a place.
 pub(super) fn row(
     action: SecretAction,
     (actor, now): (&Arc<str>, Timestamp),
@@ -43,7 +43,7 @@ pub(super) fn row(
     }
 }
 
-/// Adds a row; an injection that is the same as the last one of its function in that environment is counted there.
+/// Adds a row. An injection equal to the last one of its function in that environment only raises that row's count.
 pub(super) fn add(connection: &Connection, audit: &SecretAudit) -> Result<(), StoreError> {
     if audit.action == SecretAction::Inject && count(connection, audit)? {
         return Ok(());
@@ -67,7 +67,7 @@ pub(super) fn add(connection: &Connection, audit: &SecretAudit) -> Result<(), St
     Ok(())
 }
 
-/// Whether it could be counted in the row that is there.
+/// Adds the injection to the last row if the two are equal. Returns whether it did.
 fn count(connection: &Connection, audit: &SecretAudit) -> Result<bool, StoreError> {
     let mut last = connection.prepare_cached(
         "SELECT sequence, detail FROM secret_audit WHERE action = 'inject' AND function_id IS ?1 AND environment IS ?2 \

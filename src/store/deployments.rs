@@ -1,4 +1,4 @@
-//! The table `function_deployments`: the audit trail, and with it the history of every alias.
+//! The table `function_deployments`: the audit trail, which is also the history of every alias.
 
 use super::StoreError;
 use super::value::{Columns, Millis, Text};
@@ -35,7 +35,7 @@ fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
     })
 }
 
-/// A deployment with its place in the order.
+/// Reads a deployment and its sequence number.
 fn placed(row: &Row<'_>) -> Result<(i64, Deployment), StoreError> {
     Ok((Columns { table: "function_deployments", row }.plain("sequence")?, read(row)?))
 }
@@ -45,7 +45,7 @@ fn decision(columns: &Columns<'_>) -> Result<Option<Decision>, StoreError> {
     Ok(Some(Decision { by, reason: columns.plain("decision")?, at: columns.time("decided_at")? }))
 }
 
-/// The deployment with this id, and its version where that is published and not deleted.
+/// Returns the deployment with this id, and its version unless that is unpublished or deleted.
 pub(super) fn one(connection: &Connection, id: DeploymentId) -> Result<(Deployment, Option<VersionId>), StoreError> {
     let sql = format!("SELECT {COLUMNS}, version_id FROM function_deployments WHERE id = ?1");
     let read = |row: &Row<'_>| {
@@ -56,39 +56,39 @@ pub(super) fn one(connection: &Connection, id: DeploymentId) -> Result<(Deployme
     statement.query_and_then([Text(id)], read)?.next().unwrap_or(Err(StoreError::DeploymentNotFound(id)))
 }
 
-/// Every deployment that waits for approval, the latest first.
+/// Returns the deployments that wait for approval, the latest first.
 pub(super) fn waiting(connection: &Connection) -> Result<Vec<Deployment>, StoreError> {
     let sql =
         format!("SELECT {COLUMNS} FROM function_deployments WHERE status = 'pending_approval' ORDER BY sequence DESC");
     connection.prepare_cached(&sql)?.query_and_then([], read)?.collect()
 }
 
-/// Which deployments of a function to read, the latest first.
+/// Filter and page for a function's deployments, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct DeploymentQuery {
-    /// Only those of this alias.
+    /// Only deployments of this alias.
     pub alias: Option<AliasName>,
-    /// Only those that ended like this.
+    /// Only deployments in this state.
     pub status: Option<DeploymentStatus>,
-    /// Only those of this version, by its label or number.
+    /// Only deployments of this version, by its label or number.
     pub version: Option<String>,
-    /// Only those that come after this place in the order: the earlier ones.
+    /// Only deployments with a smaller sequence number, which are earlier.
     pub before: Option<i64>,
-    /// How many at most.
+    /// Largest number of rows.
     pub limit: u32,
-    /// How many to leave out, from the latest on.
+    /// Number of the latest rows to skip.
     pub offset: u32,
 }
 
-/// Some deployments of all functions that are not deleted, the latest first. Those that failed are there also where their
-/// function is gone and never had a version.
+/// Returns a page of the deployments of all functions that are not deleted, the latest first. Failed deployments are
+/// included even if their function is gone, as long as it never had a version.
 pub(super) fn page_of_all(
     connection: &Connection,
     query: &DeploymentQuery,
 ) -> Result<Vec<(i64, Deployment)>, StoreError> {
-    // The status stands in the text, so that the index of those that wait is used.
+    // The status is part of the SQL text so that SQLite uses the partial index of waiting deployments.
     let status = query.status.map(|it| format!("status = '{}' AND", it.name())).unwrap_or_default();
-    // A first deployment that fails takes its function with it, and is told of here.
+    // A first deployment that fails deletes its function; it is still listed.
     let or_never_published = match query.status {
         Some(DeploymentStatus::Failed) => "OR last_version_number = 0",
         _ => "",
@@ -103,7 +103,7 @@ pub(super) fn page_of_all(
     connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 
-/// Some deployments of a function, the latest first.
+/// Returns a page of a function's deployments, the latest first.
 pub(super) fn page(
     connection: &Connection,
     function_id: FunctionId,
@@ -120,7 +120,8 @@ pub(super) fn page(
     connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 
-/// The last deployments of all functions that took effect or published something: what leaves a manifest.
+/// Returns the last deployments of all functions that took effect or published something: the ones that leave a
+/// manifest.
 pub(super) fn last(connection: &Connection, limit: u32) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('building', 'pending_approval', 'failed', 'rejected', 'changed') \
@@ -129,13 +130,13 @@ pub(super) fn last(connection: &Connection, limit: u32) -> Result<Vec<Deployment
     connection.prepare_cached(&sql)?.query_and_then([limit], read)?.collect()
 }
 
-/// The deployments that run, in the order in which they began.
+/// Returns the running deployments in the order in which they began.
 pub(super) fn running(connection: &Connection) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM function_deployments WHERE status = 'building' ORDER BY sequence");
     connection.prepare_cached(&sql)?.query_and_then([], read)?.collect()
 }
 
-/// Makes room for the row of a deployment's end. The answer is whether it was running.
+/// Removes the row of a running deployment to make room for its final row. Returns whether it was running.
 pub(super) fn remove_running(connection: &Connection, id: DeploymentId) -> Result<bool, StoreError> {
     let sql = "DELETE FROM function_deployments WHERE id = ?1 AND status = 'building'";
     Ok(connection.prepare_cached(sql)?.execute([Text(id)])? == 1)
@@ -175,7 +176,7 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Writes how a deployment that waited has ended. It takes its place in the order now: what it does, it does after
+/// Writes the outcome of a waiting deployment. The row moves to the end of the order because it takes effect after
 /// everything that took effect while it waited.
 pub(super) fn settle(connection: &Connection, deployment: &Deployment) -> Result<(), StoreError> {
     let sql = "UPDATE function_deployments SET sequence = (SELECT max(sequence) + 1 FROM function_deployments), \
@@ -194,7 +195,7 @@ pub(super) fn settle(connection: &Connection, deployment: &Deployment) -> Result
     Ok(())
 }
 
-/// Marks the alias's active deployment as passed on from.
+/// Marks the alias's active deployment as superseded.
 pub(super) fn supersede(connection: &Connection, function_id: FunctionId, alias: &AliasName) -> Result<(), StoreError> {
     let sql = "UPDATE function_deployments SET status = 'superseded' \
          WHERE function_id = ?1 AND alias = ?2 AND status = 'active'";
@@ -202,7 +203,7 @@ pub(super) fn supersede(connection: &Connection, function_id: FunctionId, alias:
     Ok(())
 }
 
-/// The same for all aliases of a function.
+/// Marks the active deployments of all aliases of a function as superseded.
 pub(super) fn supersede_all(connection: &Connection, function_id: FunctionId) -> Result<(), StoreError> {
     let sql = "UPDATE function_deployments SET status = 'superseded' WHERE function_id = ?1 AND status = 'active'";
     connection.prepare_cached(sql)?.execute([Text(function_id)])?;
@@ -215,7 +216,7 @@ pub(super) fn previous_target(
     function_id: FunctionId,
     alias: &AliasName,
 ) -> Result<Option<VersionId>, StoreError> {
-    // Without an alias the comparison is with NULL, which no row passes. A deleted version's rows have lost their link.
+    // Without an alias the comparison is with NULL, which no row passes. Rows of deleted versions have no `version_id`.
     let sql = "SELECT version_id FROM function_deployments \
          WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded') \
            AND version_id <> (SELECT version_id FROM aliases WHERE function_id = ?1 AND name = ?2) \
@@ -225,7 +226,7 @@ pub(super) fn previous_target(
     Ok(id.optional()?.map(|it| it.0))
 }
 
-/// When the alias went back by its policy, if no later deployment has moved it or its shares.
+/// Returns the time of the alias's automatic rollback, if no later deployment has moved the alias or its shares.
 pub(super) fn went_back_at(
     connection: &Connection,
     function_id: FunctionId,
@@ -239,7 +240,7 @@ pub(super) fn went_back_at(
     Ok(last.filter(|(kind, _)| *kind == DeploymentKind::AutoRollback).map(|(_, at)| at))
 }
 
-/// The last deployment by which the alias went back by its policy.
+/// Returns the alias's last automatic rollback.
 pub(super) fn last_auto_rollback(
     connection: &Connection,
     function_id: FunctionId,
@@ -259,7 +260,7 @@ pub(super) fn automatic_target(
     function_id: FunctionId,
     alias: &AliasName,
 ) -> Result<Option<VersionId>, StoreError> {
-    // A version is named by its label where it was left, and by its id where somebody has pointed the alias at it.
+    // The version that was left is identified by its label, the version the alias was pointed at by its id.
     let sql = "SELECT version_id FROM function_deployments AS target \
          WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded') \
            AND version_id <> (SELECT version_id FROM aliases WHERE function_id = ?1 AND name = ?2) \

@@ -1,4 +1,4 @@
-//! The table `environments`, and what a protected one keeps.
+//! The table `environments`, and the rules of protected environments.
 
 use super::value::{Columns, Millis, Text};
 use super::{StoreError, aliases, audit};
@@ -13,19 +13,19 @@ use std::sync::Arc;
 /// An environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentRecord {
-    /// Its name.
+    /// Name of the environment.
     pub name: EnvironmentName,
-    /// The environment it takes variables from where it has none of its own.
+    /// Environment whose variables apply where this one sets none.
     pub parent: Option<EnvironmentName>,
-    /// Whether what is new in it needs approval.
+    /// Whether new versions in it need approval.
     pub protected: bool,
-    /// Aliases that run in it, of all functions.
+    /// Number of aliases that run in it, over all functions.
     pub aliases: u32,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
-/// The environments there are, by name.
+/// Returns the environments by name.
 pub(super) fn all(connection: &Connection) -> Result<Vec<EnvironmentRecord>, StoreError> {
     let sql = "SELECT name, parent, protected, created_at, \
          (SELECT count(*) FROM aliases WHERE environment = environments.name) AS aliases \
@@ -43,24 +43,24 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<EnvironmentRecord>, Sto
     connection.prepare_cached(sql)?.query_and_then([], read)?.collect()
 }
 
-/// What changes about an environment.
+/// Changes to an environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EnvironmentChange {
-    /// Whether what is new in it needs approval; as before without.
+    /// Whether new versions in it need approval; `None` leaves that unchanged.
     pub protected: Option<bool>,
-    /// The environment it takes variables from; none with `Some(None)`, as before without.
+    /// Environment to take variables from: `Some(None)` for no parent, `None` for no change.
     pub parent: Option<Option<EnvironmentName>>,
-    /// Whether environments that nobody guards may take variables from guarded ones by this change.
+    /// Whether the change may let unprotected environments take variables from guarded ones.
     pub allow: bool,
 }
 
-/// The environments there are, as they take variables from one another.
+/// Returns the environments and their parents.
 pub(super) fn links(connection: &Connection) -> Result<Links, StoreError> {
     let link = |it: EnvironmentRecord| (it.name, Link { parent: it.parent, protected: it.protected });
     Ok(all(connection)?.into_iter().map(link).collect())
 }
 
-/// Makes an environment.
+/// Creates an environment.
 pub(super) fn create(
     connection: &Connection,
     name: &EnvironmentName,
@@ -91,7 +91,7 @@ pub(super) fn change(
     link.protected = change.protected.unwrap_or(link.protected);
     link.parent = change.parent.clone().unwrap_or_else(|| link.parent.take());
     let link = link.clone();
-    // To protect an environment is always right, whoever takes variables from it by then.
+    // Protecting an environment is always allowed, even if others already take variables from it.
     let only_protects = change.parent.is_none() && link.protected;
     environment::check_change(&before, &after, change.allow || only_protects)?;
     let sql = "UPDATE environments SET protected = ?2, parent = ?3 WHERE name = ?1";
@@ -102,9 +102,9 @@ pub(super) fn change(
     audit::add(connection, &SecretAudit { detail: Some(detail), ..row })
 }
 
-/// What a change is about, in words; nothing where all is as before.
+/// Describes a change in words; `None` if nothing changed.
 fn told(before: &Link, after: &Link) -> Option<String> {
-    let protection = if after.protected { "protected" } else { "not protected any more" };
+    let protection = if after.protected { "protected" } else { "no longer protected" };
     let parent = after.parent.as_ref().map_or_else(|| "no other environment".to_owned(), ToString::to_string);
     let told = [
         (before.protected != after.protected).then(|| protection.to_owned()),
@@ -113,7 +113,7 @@ fn told(before: &Link, after: &Link) -> Option<String> {
     Some(told.into_iter().flatten().collect::<Vec<_>>().join(", ")).filter(|it| !it.is_empty())
 }
 
-/// Deletes an environment that nothing uses.
+/// Deletes an unused environment.
 pub(super) fn delete(connection: &Connection, name: &EnvironmentName) -> Result<(), StoreError> {
     if name.is_fixed() {
         return Err(EnvironmentError::Fixed(name.clone()).into());
@@ -125,19 +125,19 @@ pub(super) fn delete(connection: &Connection, name: &EnvironmentName) -> Result<
     match connection.prepare_cached("DELETE FROM environments WHERE name = ?1")?.execute([Text(name)]) {
         Ok(0) => Err(StoreError::EnvironmentNotFound(name.clone())),
         Ok(_) => Ok(()),
-        // What refers to it by a foreign key and is not among the uses keeps it as well.
+        // A foreign key that `uses` does not cover also prevents the deletion.
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
-            Err(EnvironmentError::InUse { name: name.clone(), by: vec!["what refers to it".into()] }.into())
+            Err(EnvironmentError::InUse { name: name.clone(), by: vec!["other references".into()] }.into())
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Names of one kind in a refusal; of more it says how many there are.
+/// Names of one kind listed in a refusal; of the rest, only the number is given.
 const USES_SHOWN_MAX: usize = 5;
 
-/// What needs an environment, in words: each query gives the names of one kind of thing. Whatever else comes to refer to
-/// environments has its line here.
+/// Lists the users of an environment in words: each query returns the names of one kind. A new table that refers to
+/// environments gets a line here.
 fn uses(connection: &Connection, name: &EnvironmentName) -> Result<Vec<String>, StoreError> {
     let kinds = [
         (
@@ -147,7 +147,7 @@ fn uses(connection: &Connection, name: &EnvironmentName) -> Result<Vec<String>, 
         ),
         ("child", "SELECT name FROM environments WHERE parent = ?1 ORDER BY 1"),
         (
-            "deployment that waits",
+            "waiting deployment",
             "SELECT id FROM function_deployments WHERE environment = ?1 AND status = 'pending_approval' ORDER BY 1",
         ),
         (
@@ -163,14 +163,14 @@ fn uses(connection: &Connection, name: &EnvironmentName) -> Result<Vec<String>, 
         let names = names.collect::<Result<Vec<_>, _>>()?;
         uses.extend(names.iter().take(USES_SHOWN_MAX).map(|it| format!("{kind} {it}")));
         if names.len() > USES_SHOWN_MAX {
-            uses.push(format!("{} more of that", names.len() - USES_SHOWN_MAX));
+            uses.push(format!("{} more", names.len() - USES_SHOWN_MAX));
         }
     }
     Ok(uses)
 }
 
-/// The versions of a function that may run in an environment without an alias that is approved: those that took calls of
-/// any of its aliases there. Nothing where the environment is not protected, so that all may.
+/// Returns the versions of a function that may run in an environment without an approved alias: those that took calls
+/// of any of its aliases there. `None` means that the environment is not protected and any version may run.
 pub(super) fn approved(
     connection: &Connection,
     function_id: FunctionId,
@@ -189,8 +189,8 @@ pub(super) fn approved(
     Ok(Some(ids.collect::<Result<_, _>>()?))
 }
 
-/// Since when deployments in an environment are about this one, in milliseconds, and not about one of the same name
-/// that was deleted. Those that are there from the start stay, so that no clock that was set can take approvals away there.
+/// Returns the time, in milliseconds, from which deployments count for this environment rather than for a deleted one
+/// of the same name. Built-in environments cannot be deleted, so a changed clock cannot take approvals away there.
 pub(super) fn since(connection: &Connection, name: &EnvironmentName) -> Result<i64, StoreError> {
     if name.is_fixed() {
         return Ok(i64::MIN);
@@ -199,17 +199,17 @@ pub(super) fn since(connection: &Connection, name: &EnvironmentName) -> Result<i
     Ok(connection.prepare_cached(sql)?.query_row([Text(name)], |row| row.get(0))?)
 }
 
-/// Whether what is new in an environment needs approval; in one that is not there nothing does.
+/// Whether new versions in an environment need approval; false for an unknown environment.
 pub(super) fn is_protected(connection: &Connection, name: &EnvironmentName) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM environments WHERE name = ?1 AND protected";
     Ok(connection.prepare_cached(sql)?.exists([Text(name)])?)
 }
 
-/// Refuses to take an alias out of a protected environment: to move it to another one, or to delete it where `to` is
-/// absent.
+/// Refuses to take an alias out of a protected environment: to move it to another one or, if `to` is absent, to delete
+/// it.
 ///
-/// No deployment could stand for that and wait: it would leave callers of that environment without what was approved
-/// for them. So it takes the same decision as any other change of the rule: to end the protection first.
+/// No deployment can wait for approval of that: it would leave callers of that environment without the version approved
+/// for them. Somebody who may change the protection has to end it first.
 pub(super) fn may_leave(
     connection: &Connection,
     function_id: FunctionId,

@@ -1,4 +1,4 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
 use super::Hold;
 use crate::model::{
@@ -8,7 +8,7 @@ use crate::model::{
 use crate::secrets::SecretError;
 use crate::sqlite::SqliteError;
 
-/// A command the store did not carry out; nothing has changed.
+/// A command that the store did not carry out; nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another function has the name.
@@ -17,7 +17,7 @@ pub enum StoreError {
     /// Another version of the function has the label.
     #[error("version `{0}` exists already: a version does not change, choose another label")]
     LabelTaken(VersionLabel),
-    /// The number is not above all that the function has used.
+    /// The number is not above all numbers that the function has used.
     #[error("version number {0} is used already")]
     NumberTaken(u32),
     /// Something refers to the version.
@@ -25,32 +25,32 @@ pub enum StoreError {
     VersionInUse {
         /// The version.
         label: VersionLabel,
-        /// What it is.
+        /// References to the version.
         by: Vec<Hold>,
     },
-    /// The alias is in a protected environment, out of which nothing is taken.
+    /// The alias is in a protected environment and cannot leave it.
     #[error(
-        "{alias} runs in {environment}, which is protected: nothing is taken out of it; `levain environments unprotect {environment}` ends that"
+        "{alias} runs in {environment}, which is protected: aliases there cannot be moved out or deleted; to allow it, run `levain environments unprotect {environment}`"
     )]
     EnvironmentProtected {
         /// The alias.
         alias: AliasName,
-        /// Where it runs.
+        /// Environment it runs in.
         environment: EnvironmentName,
     },
-    /// The version is new to the alias in a protected environment, and this command cannot wait.
+    /// The version needs approval for the alias in a protected environment, and this command cannot wait.
     #[error(
-        "{} is new to {} in {}, which is protected: point that alias at it by itself, and have it approved first",
+        "{} is new to {} in {}, which is protected: deploy it to that alias alone first, and have it approved",
         .0.label, .0.alias, .0.environment
     )]
     ApprovalRequired(Box<Deployment>),
-    /// There is no such deployment.
-    #[error("there is no deployment {0}; `levain approvals` shows those that wait")]
+    /// The deployment does not exist.
+    #[error("there is no deployment {0}; `levain approvals` lists the waiting ones")]
     DeploymentNotFound(DeploymentId),
-    /// The deployment does not wait for approval, or no more.
-    #[error("{} waits for nobody's approval: it is {}{}", .0.id, .0.status.name(), decided(.0))]
+    /// The deployment does not wait for approval, or no longer does.
+    #[error("{} does not wait for approval: it is {}{}", .0.id, .0.status.name(), decided(.0))]
     NotPending(Box<Deployment>),
-    /// There is no such function, or it is deleted.
+    /// The function does not exist, or is deleted.
     #[error("there is no function {0}")]
     FunctionNotFound(FunctionId),
     /// The function has no such version.
@@ -59,61 +59,61 @@ pub enum StoreError {
     /// The function has no such alias.
     #[error("the function has no alias `{0}`")]
     AliasNotFound(AliasName),
-    /// The alias is not for commands to set or delete so.
+    /// The alias cannot be set or deleted by a command.
     #[error("{0} cannot be changed like this: {rule}", rule = fixed(.0))]
     AliasFixed(AliasName),
-    /// The alias has a rollout already.
-    #[error("a rollout of {0} goes on already: wait for its end, or abort it")]
+    /// The alias already has a rollout.
+    #[error("{0} already has a rollout: wait for it to end, or abort it")]
     RolloutGoesOn(AliasName),
     /// The rollout has ended.
-    #[error("{0} does not go on any more")]
+    #[error("{0} has already ended")]
     RolloutOver(RolloutId),
     /// A token that is not revoked has the name.
     #[error("the name `{0}` is taken by a token that is not revoked: choose another name, or revoke that token first")]
     TokenNameTaken(TokenName),
-    /// There is no such token.
+    /// The token does not exist.
     #[error("there is no token {0}")]
     TokenNotFound(TokenId),
-    /// There is no such environment.
-    #[error("there is no environment `{0}`; `levain environments list` shows those there are")]
+    /// The environment does not exist.
+    #[error("there is no environment `{0}`; `levain environments list` shows the existing ones")]
     EnvironmentNotFound(EnvironmentName),
-    /// The environment cannot be made, changed or deleted like this.
+    /// The environment cannot be created, changed or deleted like this.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
-    /// What is a secret does not become a plain variable unasked.
+    /// A secret becomes a plain variable only on explicit request.
     #[error("{}", stays_secret(.0))]
     IsSecret(Vec<VariableKey>),
-    /// A protected environment finds the variables, and who asks may not approve what is new there.
+    /// A protected environment takes the variables, and the requester may not approve changes there.
     #[error(
-        "{0} is protected, and finds what is set there: to change that needs a token with the scope `admin`; variables \
+        "{0} is protected and takes variables from there: changing them needs a token with the scope `admin`; variables \
          for an environment that is not protected can be changed (`-e`, `environment`)"
     )]
     Guarded(EnvironmentName),
     /// A secret was given an empty value.
-    #[error("{}: a secret is not empty; delete it if it is needed no more", keys(.0))]
+    #[error("{}: a secret cannot be empty; delete it if it is no longer needed", keys(.0))]
     EmptySecret(Vec<VariableKey>),
-    /// What is about secrets was asked for with plain variables.
+    /// A command for secrets named plain variables.
     #[error("{}", is_plain(.0))]
     NotSecret(Vec<VariableKey>),
-    /// There is no such variable there.
-    #[error("no variable there is called {}", keys(.0))]
+    /// The variable does not exist in that place.
+    #[error("there is no variable {} there", keys(.0))]
     VariableNotFound(Vec<VariableKey>),
-    /// The secret has no such generation any more, or yet.
+    /// The secret does not have the generation, or no longer keeps it.
     #[error("there is no generation {1} of the secret {0}; `levain secret generations` lists those that are kept")]
     GenerationNotFound(VariableKey, u32),
-    /// More variables than one function and environment may have.
+    /// Limit on the variables of one function and environment exceeded.
     #[error(
         "there would be {found} variables of {bytes} bytes there; at most {max} (variables.count_max) of {bytes_max} \
          bytes together (variables.total_bytes_max) may be"
     )]
     TooManyVariables {
-        /// How many.
+        /// Number of variables.
         found: usize,
-        /// How long they are.
+        /// Their total length in bytes.
         bytes: usize,
-        /// How many there may be.
+        /// Largest number of variables.
         max: usize,
-        /// How long they may be.
+        /// Largest total length in bytes.
         bytes_max: usize,
     },
     /// A secret cannot be sealed or opened.
@@ -122,16 +122,16 @@ pub enum StoreError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] SqliteError),
-    /// A row holds what this program cannot have written.
+    /// A row holds a value that this program cannot have written.
     #[error("a row of {table} ({key}) is not readable: {column}: {cause}")]
     Corrupt {
-        /// Its table.
+        /// Name of the table.
         table: &'static str,
-        /// The first column that was asked for, which is the row's key.
+        /// First column that was read, which is the row's key.
         key: String,
-        /// The column.
+        /// Name of the column.
         column: &'static str,
-        /// What is wrong with it.
+        /// Fault of the value.
         #[source]
         cause: rusqlite::Error,
     },
@@ -140,7 +140,7 @@ pub enum StoreError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// Names that a message lists; of more it says how many there are.
+/// Names that a message lists; of the rest, only the number is given.
 const KEYS_SHOWN_MAX: usize = 10;
 
 fn keys(keys: &[VariableKey]) -> String {
@@ -162,17 +162,16 @@ fn stays_secret(several: &[VariableKey]) -> String {
 }
 
 fn is_plain(several: &[VariableKey]) -> String {
-    let (keys, how) =
-        (keys(several), "`levain env delete` deletes such, and `levain secret set` makes secrets of them");
+    let (keys, how) = (keys(several), "use `levain env delete` to delete it, or `levain secret set` to make it secret");
     match several.len() {
-        1 => format!("{keys} is a plain variable and no secret: {how}"),
-        _ => format!("{keys} are plain variables and no secrets: {how}"),
+        1 => format!("{keys} is a plain variable, not a secret: {how}"),
+        _ => format!("{keys} are plain variables, not secrets: {how}"),
     }
 }
 
 fn fixed(alias: &AliasName) -> &'static str {
     match alias.is_live() {
-        true => "a function that takes traffic has it; point it at another version, or delete the function",
+        true => "a function that takes traffic needs it; point it at another version, or delete the function",
         false => "it follows LIVE by itself and points at the version before; move LIVE, or set another alias",
     }
 }
@@ -185,11 +184,13 @@ fn in_use(by: &[Hold]) -> String {
     let names = by.iter().map(name).collect::<Vec<_>>().join(", ");
     match by.iter().all(|hold| matches!(hold, Hold::Alias(_))) {
         true => format!("{names}: point them at another version first"),
-        false => format!("{names}: point aliases at another version, and end what goes on, first"),
+        false => {
+            format!("{names}: first point the aliases at another version, and end rollouts and waiting deployments")
+        }
     }
 }
 
-/// By whom and why a deployment was decided.
+/// Returns who decided about a deployment, and why, as the end of a message.
 fn decided(deployment: &Deployment) -> String {
     let Some(decision) = &deployment.decision else { return String::new() };
     let reason = decision.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();

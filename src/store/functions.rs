@@ -109,7 +109,7 @@ pub(super) fn set_settings(
     found(changed, id)
 }
 
-/// Sets how far the function has come and what `LIVE` points at.
+/// Sets the function's status and the target of `LIVE`.
 pub(super) fn set_target(
     connection: &Connection,
     id: FunctionId,
@@ -123,19 +123,19 @@ pub(super) fn set_target(
     found(statement.execute(params![Text(id), Text(status), target.map(Text), Millis(now)])?, id)
 }
 
-/// Notes that something about the function has changed.
+/// Sets the time of the function's last change.
 pub(super) fn touch(connection: &Connection, id: FunctionId, now: Timestamp) -> Result<(), StoreError> {
     let sql = "UPDATE functions SET updated_at = ?2 WHERE id = ?1 AND status <> 'deleted'";
     found(connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now)])?, id)
 }
 
-/// Notes that nobody has asked for the function but the deployment that makes it.
+/// Marks a function as provisional: it was made by its first deployment, and nobody else has asked for it.
 pub(super) fn set_provisional(connection: &Connection, id: FunctionId) -> Result<(), StoreError> {
     connection.prepare_cached("UPDATE functions SET is_provisional = 1 WHERE id = ?1")?.execute([Text(id)])?;
     Ok(())
 }
 
-/// Notes that somebody else has asked for it.
+/// Clears the provisional mark because somebody else has asked for the function.
 pub(super) fn claim(connection: &Connection, id: FunctionId) -> Result<(), StoreError> {
     one(connection, id)?;
     let sql = "UPDATE functions SET is_provisional = 0 WHERE id = ?1 AND is_provisional = 1";
@@ -143,7 +143,7 @@ pub(super) fn claim(connection: &Connection, id: FunctionId) -> Result<(), Store
     Ok(())
 }
 
-/// The functions that nobody has asked for but a deployment that has not ended well so far.
+/// Returns the provisional functions: those made by a deployment that has not succeeded so far.
 pub(super) fn provisional(connection: &Connection) -> Result<Vec<FunctionId>, StoreError> {
     let sql = "SELECT id FROM functions WHERE is_provisional = 1 AND status <> 'deleted'";
     let mut statement = connection.prepare_cached(sql)?;
@@ -151,7 +151,7 @@ pub(super) fn provisional(connection: &Connection) -> Result<Vec<FunctionId>, St
     ids.map(|id| Ok(id?.0)).collect()
 }
 
-/// Deletes a provisional function that no deployment runs for any more and that nobody has given a variable.
+/// Deletes a provisional function unless a deployment still runs for it or somebody has given it a variable.
 pub(super) fn remove_provisional(connection: &Connection, id: FunctionId, now: Timestamp) -> Result<bool, StoreError> {
     let sql = "UPDATE functions SET status = 'deleted', updated_at = ?2 \
          WHERE id = ?1 AND is_provisional = 1 AND status = 'registered' \
@@ -160,7 +160,7 @@ pub(super) fn remove_provisional(connection: &Connection, id: FunctionId, now: T
     Ok(connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now)])? == 1)
 }
 
-/// What a function is called, or was before it was deleted.
+/// Returns a function's name, also of a deleted one.
 pub(super) fn name(connection: &Connection, id: FunctionId) -> Result<FunctionName, StoreError> {
     let mut statement = connection.prepare_cached("SELECT name FROM functions WHERE id = ?1")?;
     let name = statement.query_row([Text(id)], |row| row.get::<_, Text<FunctionName>>(0)).optional()?;
@@ -173,7 +173,7 @@ pub(super) fn next_number(connection: &Connection, id: FunctionId) -> Result<u32
     number.ok_or(StoreError::FunctionNotFound(id))
 }
 
-/// Uses up a version number, which must be above all that were used before.
+/// Reserves a version number, which must be above all earlier ones.
 pub(super) fn take_number(connection: &Connection, id: FunctionId, number: u32) -> Result<(), StoreError> {
     let sql = "UPDATE functions SET last_version_number = ?2 WHERE id = ?1 AND last_version_number < ?2";
     let changed = connection.prepare_cached(sql)?.execute(params![Text(id), number])?;

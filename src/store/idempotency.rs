@@ -1,4 +1,4 @@
-//! The table `idempotency_keys`: what was answered to deployments that came with a key.
+//! The table `idempotency_keys`: answers to deployments that came with an idempotency key.
 
 use super::value::Millis;
 use super::{AliasChange, DeploymentCommit, Store, StoreError, apply};
@@ -8,29 +8,29 @@ use rusqlite::{Connection, OptionalExtension, params};
 /// SHA-256 of a request.
 pub type RequestDigest = [u8; 32];
 
-/// An answer that is kept for whoever comes with the same key.
+/// A stored answer for repeated requests with the same key.
 #[derive(Debug, Clone)]
 pub struct KeptAnswer {
-    /// Whose key it is.
+    /// Actor who sent the key.
     pub actor: String,
     /// The key.
     pub key: String,
-    /// What was asked.
+    /// Digest of the request.
     pub digest: RequestDigest,
-    /// What is answered, as JSON.
+    /// Answer as JSON.
     pub answer: String,
-    /// The same where the deployment has to wait for approval, which its transaction decides.
+    /// Answer if the deployment has to wait for approval, which is decided inside its transaction.
     pub answer_if_pending: String,
-    /// When it is kept.
+    /// Time of storing.
     pub at: Timestamp,
-    /// What was kept at this time or before goes.
+    /// Answers stored at this time or before are deleted.
     pub until: Timestamp,
-    /// How many stay at most; the oldest go.
+    /// Largest number of stored answers; the oldest are deleted.
     pub keys_max: u32,
 }
 
 impl Store {
-    /// [`Store::commit_with`], and the answer is kept with it or not at all.
+    /// Does what [`Store::commit_with`] does, and stores the answer in the same transaction.
     pub fn commit_keeping(
         &self,
         commit: &DeploymentCommit<'_>,
@@ -46,12 +46,12 @@ impl Store {
         })
     }
 
-    /// Keeps the answer of a deployment that had nothing to do.
+    /// Stores the answer of a deployment that had nothing to do.
     pub fn keep_answer(&self, kept: &KeptAnswer) -> Result<(), StoreError> {
         self.write(|it| put(it, kept, DeploymentStatus::Active))
     }
 
-    /// What was asked with a key after this time, and answered.
+    /// Returns the request digest and the answer stored for a key after this time.
     pub fn kept_answer(
         &self,
         actor: &str,

@@ -1,25 +1,26 @@
 //! The store: functions, versions, aliases and the audit trail of deployments, in one SQLite database.
 //!
-//! [`Store`] is the list of what can be asked of it; the modules below hold the SQL of one table each. A method that
-//! writes is one transaction, on disk when the method returns. All methods block: an asynchronous caller gives them a
-//! thread (`spawn_blocking`). Invocations never come here: the router serves them from what [`Store::catalogue`] says at
-//! the start and [`Store::record`] after a change.
+//! [`Store`] lists all operations; each submodule holds the SQL of one table. A method that writes is one transaction,
+//! on disk when the method returns. All methods block, so an asynchronous caller runs them on a blocking thread
+//! (`spawn_blocking`). Invocations never come here: the router serves them from [`Store::catalogue`], read at the
+//! start, and [`Store::record`], read after a change.
 //!
 //! Invariants, most of them also constraints and triggers of the schema, so that no program can break them:
 //! - A version never changes, and its number is never used again within its function.
-//! - An alias points at a version of its own function that exists; `ROLLBACK` at what `LIVE` pointed at before.
-//! - `functions.active_version_id` is what `LIVE` points at, and a function is `deployed` if and only if there is one.
-//! - An alias has at most one active deployment, the one that made it point where it points.
-//! - A rollout that goes on has its version as the alias's second one, with the share of its present step: whatever else
-//!   moves the alias or its shares aborts it in the same transaction.
-//! - A row of the audit trail stays when its version or function is deleted. Only that of a deployment that runs is
-//!   replaced, by the row of its end.
+//! - An alias points at an existing version of its own function; `ROLLBACK` points where `LIVE` pointed before.
+//! - `functions.active_version_id` is the target of `LIVE`; a function is `deployed` if and only if `LIVE` has a
+//!   target.
+//! - An alias has at most one active deployment, the one that set its current target.
+//! - The version of a running or paused rollout is the alias's second version, with the share of the current step; any
+//!   other change of the alias or its shares aborts the rollout in the same transaction.
+//! - A row of the audit trail stays when its version or function is deleted. Only the row of a running deployment is
+//!   replaced, by its final row.
 //! - A deleted function has no alias, does not change and keeps its versions.
-//! - In a protected environment nothing takes calls of an alias that was not approved for it there, and nothing that runs
-//!   there is taken out of it.
-//! - Environments take variables from one another in no circle, and one that something uses is not deleted.
-//! - What is a secret lies here sealed, and its audit trail names no value. Variables of a deleted function are gone.
-//! - A token stays, and what it may do never changes; a revoked one stays revoked. Its secret is not here.
+//! - In a protected environment an alias sends calls only to versions approved for it there, and an alias that runs
+//!   there cannot be moved out or deleted.
+//! - The parents of environments form no cycle, and an environment in use is not deleted.
+//! - Secrets are stored sealed, and their audit trail holds no values. Variables of a deleted function are gone.
+//! - A token's row stays and its permissions never change; a revoked token stays revoked. Its secret is not stored.
 
 mod aliases;
 mod approval;
@@ -62,7 +63,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The schema; append only.
+/// Schema migrations; append only.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/001_functions.sql"),
     include_str!("migrations/002_recycling.sql"),
@@ -78,68 +79,68 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/012_running_deployments.sql"),
 ];
 
-/// The database of functions; see the module.
+/// The database of functions; see the module documentation.
 #[derive(Debug)]
 pub struct Store {
-    /// One connection, because one writer is all SQLite has, and reads are rare and short.
+    /// A single connection suffices: SQLite allows one writer, and reads are rare and short.
     connection: Mutex<Connection>,
 }
 
-/// A function with everything that is about it.
+/// A function with its versions and aliases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionRecord {
-    /// The function.
+    /// The function itself.
     pub function: Function,
-    /// Its versions, the newest number first.
+    /// Versions, the newest number first.
     pub versions: Vec<Version>,
-    /// Its aliases by name.
+    /// Aliases by name.
     pub aliases: Vec<AliasRecord>,
-    /// The versions that were approved for the environment of `LIVE`; nothing where that is not protected.
+    /// Versions approved for the environment of `LIVE`; `None` if that environment is not protected.
     pub approved: Option<HashSet<VersionId>>,
 }
 
-/// Which version a deployment is about.
+/// Version of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// One that is published with this deployment; its bundle is in place.
+    /// A version published together with this deployment; its bundle is in place.
     New(&'a Version),
-    /// One that is published already.
+    /// A version published earlier.
     Existing(VersionId),
 }
 
-/// A deployment that passed its checks.
+/// A deployment that passed its checks, ready to commit.
 #[derive(Debug, Clone, Copy)]
 pub struct DeploymentCommit<'a> {
-    /// Its version.
+    /// Version to deploy.
     pub target: Target<'a>,
-    /// Its row. `Active` points its alias at the version, `Applied` gives the version a share of the alias's calls, and
-    /// anything else publishes the version and leaves the alias alone. So do the first two where they need approval:
-    /// the row is then written as `PendingApproval`.
+    /// Row to write. `Active` points its alias at the version, `Applied` gives the version a share of the alias's
+    /// calls, and any other status publishes the version and leaves the alias alone. If `Active` or `Applied` needs
+    /// approval, the alias is left alone too and the row is written as `PendingApproval`.
     pub deployment: &'a Deployment,
 }
 
-/// What else changes about an alias together with a deployment that moves it.
+/// Further changes to an alias, made together with a deployment that moves it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AliasChange<'a> {
-    /// What it is for; an empty text takes that away.
+    /// Description of the alias; an empty text clears it.
     pub description: Option<&'a str>,
-    /// What keeps a caller with one of its two versions; `Some(None)` takes that away.
+    /// Part of a request that keeps its caller on one of the two versions; `Some(None)` clears it.
     pub sticky: Option<Option<&'a Sticky>>,
-    /// The rollout that the deployment is an act of, as it is afterwards; one that is new must be its first step. Any
-    /// other that goes on is aborted by a deployment that moves the alias.
+    /// State after this deployment of the rollout it belongs to; a new rollout must be at its first step. If the
+    /// deployment moves the alias, any other rollout of it is aborted.
     pub rollout: Option<&'a Rollout>,
-    /// How long it stays from then on; for ever with [`Duration::ZERO`], and as it was without.
+    /// Lifetime of the alias from now on: [`Duration::ZERO`] means forever, `None` leaves it unchanged.
     pub lifetime: Option<Duration>,
 }
 
-/// Who deletes an alias.
+/// Actor, reason and time of an alias's deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removal {
-    /// As the audit trail names it.
+    /// Actor, as the audit trail names it.
     pub actor: String,
-    /// Why.
+    /// Reason given.
     pub reason: Option<String>,
-    /// When.
+    /// Time of the deletion.
     pub at: Timestamp,
 }
 
@@ -150,7 +151,7 @@ impl Store {
         Ok(Self { connection: Mutex::new(connection) })
     }
 
-    /// Writes a copy of the database, as it is at one instant, to a new file. Commits go on meanwhile.
+    /// Writes a copy of the database, as of one instant, to a new file. Commits continue meanwhile.
     pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
         let own = self.connection.lock().path().map(PathBuf::from);
         Ok(sqlite::copy(&own.unwrap_or_default(), path)?)
@@ -161,12 +162,12 @@ impl Store {
         self.write(|it| functions::insert(it, function))
     }
 
-    /// The functions that are not deleted, by name.
+    /// Returns the functions that are not deleted, by name.
     pub fn functions(&self) -> Result<Vec<Function>, StoreError> {
         self.read(functions::all)
     }
 
-    /// One function that is not deleted.
+    /// Returns a function that is not deleted.
     pub fn function(&self, id: FunctionId) -> Result<Function, StoreError> {
         self.read(|it| functions::one(it, id))
     }
@@ -176,8 +177,9 @@ impl Store {
         self.write(|it| functions::set_settings(it, id, settings, now))
     }
 
-    /// Marks a function as deleted: its name is free again and its aliases are gone; versions and deployments stay. What
-    /// waited for approval is rejected. [`StoreError::EnvironmentProtected`] if an alias is in a protected environment.
+    /// Marks a function as deleted: its name is free again and its aliases are gone; versions and deployments stay. Its
+    /// waiting deployments are rejected. [`StoreError::EnvironmentProtected`] if an alias is in a protected
+    /// environment.
     pub fn delete_function(&self, id: FunctionId, actor: &Arc<str>, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| {
             for alias in aliases::all(it, id)? {
@@ -192,45 +194,45 @@ impl Store {
         })
     }
 
-    /// Every function that is not deleted, by name, with its versions and aliases, as of one instant.
+    /// Returns every function that is not deleted, by name, with its versions and aliases, as of one instant.
     pub fn catalogue(&self) -> Result<Vec<FunctionRecord>, StoreError> {
         self.read(|it| functions::all(it)?.into_iter().map(|function| complete(it, function)).collect())
     }
 
-    /// What [`Self::catalogue`] says about one function.
+    /// Returns the entry of [`Self::catalogue`] for one function.
     pub fn record(&self, id: FunctionId) -> Result<FunctionRecord, StoreError> {
         self.read(|it| complete(it, functions::one(it, id)?))
     }
 
-    /// A function's versions, the newest number first; also those of a deleted function.
+    /// Returns a function's versions, the newest number first; also those of a deleted function.
     pub fn versions(&self, function_id: FunctionId) -> Result<Vec<Version>, StoreError> {
         self.read(|it| versions::all(it, function_id))
     }
 
-    /// The labels of every function, deleted ones included: what must have a bundle, and what may have one.
+    /// Returns the version labels of every function, deleted ones included, for comparison with the bundles on disk.
     ///
-    /// A function without versions is in it with no label.
+    /// A function without versions is included, with no label.
     pub fn published(&self) -> Result<HashMap<FunctionId, HashSet<VersionLabel>>, StoreError> {
         self.read(versions::labels)
     }
 
-    /// The number the function's next version gets.
+    /// Returns the number of the function's next version.
     pub fn next_number(&self, function_id: FunctionId) -> Result<u32, StoreError> {
         self.read(|it| functions::next_number(it, function_id))
     }
 
-    /// Publishes the version if it is new, points the alias at it if the deployment is active, and records it: all of
-    /// it or nothing.
+    /// Publishes the version if it is new, points the alias at it if the deployment is active, and records the
+    /// deployment, in one transaction.
     ///
-    /// Errors a caller can do something about: [`StoreError::FunctionNotFound`] (it may have been deleted meanwhile),
+    /// Errors that a caller can handle: [`StoreError::FunctionNotFound`] (it may have been deleted meanwhile),
     /// [`StoreError::VersionNotFound`], [`StoreError::LabelTaken`], [`StoreError::NumberTaken`] (ask
     /// [`Self::next_number`] again), [`StoreError::EnvironmentNotFound`], [`StoreError::EnvironmentProtected`] and
-    /// [`StoreError::AliasFixed`] for `ROLLBACK`. The answer is the status that was written.
+    /// [`StoreError::AliasFixed`] for `ROLLBACK`. Returns the status that was written.
     pub fn commit_deployment(&self, commit: &DeploymentCommit<'_>) -> Result<DeploymentStatus, StoreError> {
         self.commit_with(commit, &AliasChange::default())
     }
 
-    /// The same, and what else changes about the alias, at once or when the deployment is approved.
+    /// Does what [`Self::commit_deployment`] does and makes further changes to the alias, at once or on approval.
     pub fn commit_with(
         &self,
         commit: &DeploymentCommit<'_>,
@@ -239,23 +241,25 @@ impl Store {
         self.commit_keeping(commit, change, None)
     }
 
-    /// Several deployments in their order, all of them or none: none can wait ([`StoreError::ApprovalRequired`]).
+    /// Commits several deployments in order, all or none. Fails with [`StoreError::ApprovalRequired`] if one would have
+    /// to wait.
     pub fn commit_all(&self, commits: &[(DeploymentCommit<'_>, AliasChange<'_>)]) -> Result<(), StoreError> {
         self.write(|it| commits.iter().try_for_each(|(commit, change)| apply_now(it, commit, change)))
     }
 
-    /// The last deployments of all functions that took effect or published something, the latest first.
+    /// Returns the last deployments of all functions that took effect or published something, the latest first.
     pub fn last_deployments(&self, limit: u32) -> Result<Vec<Deployment>, StoreError> {
         self.read(|it| deployments::last(it, limit))
     }
 
-    /// Whether a deployment with this version, absent where it is new, would have to wait for approval.
+    /// Whether a deployment of this version, or of a new one if absent, would have to wait for approval.
     pub fn needs_approval(&self, deployment: &Deployment, version: Option<VersionId>) -> Result<bool, StoreError> {
         self.read(|it| approval::is_needed(it, deployment, version))
     }
 
-    /// Lets a deployment that waits take effect, as the latest of its alias, whose calls `previous` has so far. Besides
-    /// what [`Self::commit_deployment`] can say: [`StoreError::DeploymentNotFound`] and [`StoreError::NotPending`].
+    /// Lets a waiting deployment take effect as the latest of its alias. `previous` is the version that has the alias's
+    /// calls so far. Further errors besides those of [`Self::commit_deployment`]: [`StoreError::DeploymentNotFound`]
+    /// and [`StoreError::NotPending`].
     pub fn approve(
         &self,
         id: DeploymentId,
@@ -265,27 +269,27 @@ impl Store {
         self.write(|it| approval::approve(it, id, decision, previous))
     }
 
-    /// Ends the wait of a deployment: its version stays published, its alias where it is.
+    /// Rejects a waiting deployment: its version stays published, and its alias stays where it is.
     pub fn reject(&self, id: DeploymentId, decision: &Decision) -> Result<Deployment, StoreError> {
         self.write(|it| approval::reject(it, id, decision))
     }
 
-    /// The same for all that began to wait at this time or before.
+    /// Rejects all deployments that began to wait at `until` or before.
     pub fn expire(&self, until: Timestamp, decision: &Decision) -> Result<Vec<Deployment>, StoreError> {
         self.write(|it| approval::expire(it, until, decision))
     }
 
-    /// Every deployment that waits for approval, the latest first.
+    /// Returns the deployments that wait for approval, the latest first.
     pub fn waiting(&self) -> Result<Vec<Deployment>, StoreError> {
         self.read(deployments::waiting)
     }
 
-    /// One deployment.
+    /// Returns one deployment.
     pub fn deployment(&self, id: DeploymentId) -> Result<Deployment, StoreError> {
         self.read(|it| Ok(deployments::one(it, id)?.0))
     }
 
-    /// Says what an alias is for; an empty text says nothing.
+    /// Sets an alias's description; an empty text clears it.
     pub fn describe_alias(
         &self,
         function_id: FunctionId,
@@ -299,7 +303,7 @@ impl Store {
         })
     }
 
-    /// Says by what an alias goes back by itself; by nothing where it is absent. The audit trail says by whom.
+    /// Sets an alias's policy for automatic rollback; `None` clears it. The audit trail records the actor.
     pub fn set_policy(
         &self,
         function_id: FunctionId,
@@ -316,13 +320,13 @@ impl Store {
         })
     }
 
-    /// Replaces what is known of a rollout that goes on, where no deployment goes with it
-    /// ([`StoreError::RolloutOver`] if it does not go on any more).
+    /// Updates a running or paused rollout without a deployment ([`StoreError::RolloutOver`] if it has ended).
     pub fn update_rollout(&self, rollout: &Rollout) -> Result<(), StoreError> {
         self.write(|it| rollouts::update(it, rollout))
     }
 
-    /// The rollouts of a function, the latest first, only those `before` this one; also those of a deleted function.
+    /// Returns a function's rollouts, the latest first, optionally only those `before` the given one; also those of a
+    /// deleted function.
     pub fn rollouts(
         &self,
         function_id: FunctionId,
@@ -333,11 +337,11 @@ impl Store {
         self.read(|it| rollouts::page(it, function_id, alias, before, limit))
     }
 
-    /// Deletes an alias other than `LIVE` and `ROLLBACK` ([`StoreError::AliasFixed`]). Its deployments stay, so that an
-    /// alias that is made anew with this name still knows what it pointed at before. One in a protected environment stays
-    /// ([`StoreError::EnvironmentProtected`]).
+    /// Deletes an alias other than `LIVE` and `ROLLBACK` ([`StoreError::AliasFixed`]). Its deployments stay, so that a
+    /// new alias of this name still knows what it pointed at before. An alias in a protected environment cannot be
+    /// deleted ([`StoreError::EnvironmentProtected`]).
     ///
-    /// The answer is the row that says who deleted it.
+    /// Returns the audit row that records the deletion.
     pub fn delete_alias(
         &self,
         function_id: FunctionId,
@@ -356,7 +360,7 @@ impl Store {
         })
     }
 
-    /// Has an alias stay so long from now on; for ever with [`Duration::ZERO`].
+    /// Sets an alias to expire after `lifetime` from `now`; [`Duration::ZERO`] means never.
     pub fn renew_alias(
         &self,
         function_id: FunctionId,
@@ -370,18 +374,18 @@ impl Store {
         })
     }
 
-    /// The aliases that go by themselves, with when they do; those that go first come first. None of a protected
-    /// environment is among them: nothing is taken out of it.
+    /// Returns the expiring aliases and their expiry times, the earliest first. Aliases in protected environments are
+    /// left out because they cannot be deleted there.
     pub fn expiring(&self) -> Result<Vec<(FunctionId, AliasName, Timestamp)>, StoreError> {
         self.read(aliases::expiring)
     }
 
-    /// The environments there are, by name.
+    /// Returns the environments by name.
     pub fn environments(&self) -> Result<Vec<EnvironmentRecord>, StoreError> {
         self.read(environments::all)
     }
 
-    /// Makes an environment; [`StoreError::Environment`] says what about it cannot be.
+    /// Creates an environment; [`StoreError::Environment`] names the rule it would break.
     pub fn create_environment(
         &self,
         name: &EnvironmentName,
@@ -403,18 +407,18 @@ impl Store {
         self.write(|it| environments::change(it, name, change, (actor, now)))
     }
 
-    /// Deletes an environment that nothing uses, and that was not there from the start ([`StoreError::Environment`]).
+    /// Deletes an unused environment that is not built in ([`StoreError::Environment`]).
     pub fn delete_environment(&self, name: &EnvironmentName) -> Result<(), StoreError> {
         self.write(|it| environments::delete(it, name))
     }
 
-    /// Whether an alias may run in this environment from now on: [`StoreError::EnvironmentProtected`] if it runs in
+    /// Checks that an alias may run in this environment from now on: [`StoreError::EnvironmentProtected`] if it runs in
     /// another one that is protected.
     pub fn may_move(&self, id: FunctionId, alias: &AliasName, to: &EnvironmentName) -> Result<(), StoreError> {
         self.read(|it| environments::may_leave(it, id, alias, Some(to)))
     }
 
-    /// Records a deployment that did not pass; nothing else changes.
+    /// Records a failed deployment; nothing else changes.
     pub fn insert_failed_deployment(&self, deployment: &Deployment) -> Result<(), StoreError> {
         self.write(|it| {
             let version_id = versions::by_number(it, deployment.function_id, deployment.number)?;
@@ -423,15 +427,14 @@ impl Store {
         })
     }
 
-    /// The version an alias pointed at before the one it points at now, if it still exists.
+    /// Returns the version that an alias pointed at before its current target, if it still exists.
     ///
-    /// After a rollback from v2 to v1 that is v2. Versions that are deleted since, and deployments of the present one,
-    /// are passed over.
+    /// After a rollback from v2 to v1 that is v2. Deleted versions and deployments of the current target are skipped.
     pub fn previous_target(&self, function_id: FunctionId, alias: &AliasName) -> Result<Option<VersionId>, StoreError> {
         self.read(|it| deployments::previous_target(it, function_id, alias))
     }
 
-    /// Replaces a version's description and tags by those given here: the only things about it that change.
+    /// Replaces a version's description and tags, the only parts of a version that can change.
     pub fn describe_version(&self, version: &Version, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| {
             versions::one(it, version.function_id, version.id)?;
@@ -440,8 +443,8 @@ impl Store {
         })
     }
 
-    /// Where an alias goes back to by itself: as [`Self::previous_target`], but no version that it has left by itself
-    /// since somebody pointed it there.
+    /// Returns the target of an automatic rollback: as [`Self::previous_target`], but skipping versions that the alias
+    /// has left by automatic rollback since somebody pointed it there.
     pub fn automatic_target(
         &self,
         function_id: FunctionId,
@@ -450,16 +453,16 @@ impl Store {
         self.read(|it| deployments::automatic_target(it, function_id, alias))
     }
 
-    /// The last deployment by which an alias went back by its policy.
+    /// Returns an alias's last automatic rollback.
     pub fn last_auto_rollback(&self, id: FunctionId, alias: &AliasName) -> Result<Option<Deployment>, StoreError> {
         self.read(|it| deployments::last_auto_rollback(it, id, alias))
     }
 
-    /// Deletes a version that nothing refers to ([`StoreError::VersionInUse`]); its deployments stay without the link.
-    /// `ROLLBACK` keeps none.
+    /// Deletes a version that is not in use ([`StoreError::VersionInUse`]); its deployments stay without the link.
+    /// `ROLLBACK` does not count as a use.
     ///
-    /// The caller removes the bundle afterwards: a crash in between leaves a bundle no row refers to, which the next
-    /// start removes, and never a row without its bundle.
+    /// The caller removes the bundle afterwards: a crash in between leaves a bundle without a row, which the next start
+    /// removes, and never a row without its bundle.
     pub fn delete_version(&self, function_id: FunctionId, id: VersionId, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| {
             functions::one(it, function_id)?;
@@ -477,8 +480,8 @@ impl Store {
         })
     }
 
-    /// Deletes all versions of a function but the `keep` newest and those that something refers to, `ROLLBACK` included;
-    /// their deployments stay without the link. A dry run says the same and deletes nothing.
+    /// Deletes all versions of a function except the `keep` newest and those in use, `ROLLBACK` included; their
+    /// deployments stay without the link. A dry run returns the result and deletes nothing.
     ///
     /// The caller removes the bundles afterwards, as with [`Self::delete_version`].
     pub fn prune_versions(
@@ -499,7 +502,7 @@ impl Store {
         if dry_run { self.try_out(work) } else { self.write(work) }
     }
 
-    /// What [`Self::prune_versions`] would say after this deployment; neither happens.
+    /// Returns the result of [`Self::prune_versions`] as of after this deployment; neither is carried out.
     pub fn prune_after(&self, commit: &DeploymentCommit<'_>, keep: u32) -> Result<Pruned, StoreError> {
         self.try_out(|it| {
             apply(it, commit, &AliasChange::default())?;
@@ -507,12 +510,12 @@ impl Store {
         })
     }
 
-    /// A function's deployments, the latest first; also those of a deleted function.
+    /// Returns a function's deployments, the latest first; also those of a deleted function.
     pub fn deployments(&self, function_id: FunctionId, limit: u32, offset: u32) -> Result<Vec<Deployment>, StoreError> {
         self.deployments_of(function_id, &DeploymentQuery { limit, offset, ..DeploymentQuery::default() })
     }
 
-    /// Some of them.
+    /// Returns the deployments of a function that match a query.
     pub fn deployments_of(
         &self,
         function_id: FunctionId,
@@ -521,7 +524,8 @@ impl Store {
         Ok(self.deployments_page(Some(function_id), query)?.into_iter().map(|it| it.1).collect())
     }
 
-    /// Some deployments of a function, or of all that are not deleted, each with its place in the order.
+    /// Returns the deployments of one function, or of all that are not deleted, that match a query, each with its
+    /// sequence number.
     pub fn deployments_page(
         &self,
         function_id: Option<FunctionId>,
@@ -533,14 +537,14 @@ impl Store {
         })
     }
 
-    /// One instant of the database: what happens meanwhile is not seen.
+    /// Reads a snapshot of the database: later changes are not seen.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut connection = self.connection.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
         work(&transaction)
     }
 
-    /// All of `work` or nothing; dropping the transaction takes everything back.
+    /// Runs `work` in one transaction; an error rolls everything back.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let outcome = self.write_between_steps(|it| {
             let outcome = work(it)?;
@@ -551,7 +555,8 @@ impl Store {
         Ok(outcome)
     }
 
-    /// The same for what is only about a deployment that runs, so that the named steps are those of its commit.
+    /// Runs a transaction without crash points, for writes about a running deployment, so that the named steps always
+    /// belong to its commit.
     fn write_between_steps<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
@@ -563,7 +568,7 @@ impl Store {
         Ok(outcome)
     }
 
-    /// What [`Self::write`] would give; everything is taken back.
+    /// Returns the result of [`Self::write`] and rolls everything back.
     fn try_out<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut connection = self.connection.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -571,7 +576,7 @@ impl Store {
     }
 }
 
-/// One deployment within a transaction.
+/// Applies one deployment within a transaction.
 fn apply(
     it: &Transaction<'_>,
     commit: &DeploymentCommit<'_>,
@@ -606,7 +611,7 @@ fn apply(
     Ok(deployment.status)
 }
 
-/// The same for one that cannot wait for approval.
+/// Applies one deployment that must not wait for approval.
 fn apply_now(it: &Transaction<'_>, commit: &DeploymentCommit<'_>, change: &AliasChange<'_>) -> Result<(), StoreError> {
     if apply(it, commit, change)? == commit.deployment.status {
         return Ok(());
@@ -614,7 +619,7 @@ fn apply_now(it: &Transaction<'_>, commit: &DeploymentCommit<'_>, change: &Alias
     Err(StoreError::ApprovalRequired(Box::new(commit.deployment.clone())))
 }
 
-/// What a deployment does to its alias.
+/// Applies a deployment to its alias.
 fn take_effect(
     it: &Transaction<'_>,
     deployment: &Deployment,
@@ -650,7 +655,7 @@ fn take_effect(
     }
 }
 
-/// What a deployment does to its function.
+/// Applies a deployment to its function.
 fn note(
     it: &Transaction<'_>,
     function: &Function,

@@ -1,5 +1,4 @@
-//! Which versions of a function may go: what refers to a version, asked of every table inside the transaction that
-//! deletes.
+//! Deletion of old versions: the references to a version in every table, read inside the deleting transaction.
 
 use super::value::{Columns, Text};
 use super::{StoreError, aliases, versions};
@@ -9,25 +8,25 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::fmt;
 
-/// What became of the versions of a function.
+/// Outcome of a cleanup of a function's versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pruned {
-    /// What went, the newest number first.
+    /// Deleted versions, the newest number first.
     pub removed: Vec<Version>,
-    /// What stayed and why, the newest number first.
+    /// Kept versions with the reasons, the newest number first.
     pub kept: Vec<(Version, Vec<Hold>)>,
 }
 
-/// Why a version stays.
+/// Reason to keep a version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hold {
-    /// It is one of the newest.
+    /// The version is one of the newest.
     Newest,
-    /// An alias sends calls to it, or may.
+    /// An alias sends calls to the version, or may.
     Alias(AliasName),
-    /// A rollout that goes on gives it more and more of this alias's calls.
+    /// A running or paused rollout raises its share of this alias's calls.
     Rollout(AliasName),
-    /// A deployment of it waits for approval.
+    /// A deployment of the version waits for approval.
     Approval(DeploymentId),
 }
 
@@ -42,7 +41,7 @@ impl fmt::Display for Hold {
     }
 }
 
-/// Everything that refers to versions of a function, by version; `ROLLBACK` too, which is no row.
+/// Returns all references to versions of a function, by version. `ROLLBACK` is included although it has no row.
 pub(super) fn holds(
     connection: &Connection,
     function_id: FunctionId,
@@ -67,7 +66,7 @@ pub(super) fn holds(
     Ok(holds)
 }
 
-/// Versions with what refers to each.
+/// Reads versions, each with a reference to it.
 fn pairs<T: DeserializeOwned>(
     connection: &Connection,
     table: &'static str,
@@ -82,8 +81,8 @@ fn pairs<T: DeserializeOwned>(
     connection.prepare_cached(sql)?.query_and_then([Text(function_id)], read)?.collect()
 }
 
-/// What keeps one version from being deleted when somebody asks for just that. `ROLLBACK` does not: it moves on to the
-/// version before.
+/// Returns the reasons that prevent the deletion of one given version. `ROLLBACK` is none: it moves on to the version
+/// before.
 pub(super) fn reasons_to_keep(
     connection: &Connection,
     function_id: FunctionId,
@@ -94,7 +93,7 @@ pub(super) fn reasons_to_keep(
     Ok(holds)
 }
 
-/// Deletes the versions that are not among the `keep` newest and that nothing holds.
+/// Deletes the versions that are neither among the `keep` newest nor in use.
 pub(super) fn prune(connection: &Connection, function_id: FunctionId, keep: u32) -> Result<Pruned, StoreError> {
     let mut holds = holds(connection, function_id)?;
     let mut pruned = Pruned { removed: Vec::new(), kept: Vec::new() };

@@ -1,4 +1,4 @@
-//! The table `rollouts`: plans that give a version more and more of an alias's calls.
+//! The table `rollouts`: plans that raise a version's share of an alias's calls in steps.
 
 use super::StoreError;
 use super::value::{Columns, Json, Millis, Text};
@@ -30,7 +30,7 @@ fn read(row: &Row<'_>) -> Result<Rollout, StoreError> {
     })
 }
 
-/// The rollout of an alias that goes on.
+/// Returns the running or paused rollout of an alias.
 pub(super) fn going_on(
     connection: &Connection,
     function_id: FunctionId,
@@ -41,7 +41,7 @@ pub(super) fn going_on(
     statement.query_and_then(params![Text(function_id), Text(alias)], read)?.next().transpose()
 }
 
-/// The rollouts of a function, the latest first.
+/// Returns the rollouts of a function, the latest first.
 pub(super) fn page(
     connection: &Connection,
     function_id: FunctionId,
@@ -49,7 +49,7 @@ pub(super) fn page(
     before: Option<RolloutId>,
     limit: u32,
 ) -> Result<Vec<Rollout>, StoreError> {
-    // An id sorts by the time it was made.
+    // Ids sort by creation time.
     let sql = format!(
         "SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) \
            AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
@@ -58,7 +58,7 @@ pub(super) fn page(
     statement.query_and_then(params![Text(function_id), alias.map(Text), before.map(Text), limit], read)?.collect()
 }
 
-/// Adds one that begins, or replaces what is known of one that goes on.
+/// Inserts a new rollout, or updates a running or paused one.
 pub(super) fn put(connection: &Connection, rollout: &Rollout) -> Result<(), StoreError> {
     let present = going_on(connection, rollout.function_id, &rollout.alias)?;
     let is_known = || connection.prepare_cached("SELECT 1 FROM rollouts WHERE id = ?1")?.exists([Text(rollout.id)]);
@@ -92,7 +92,7 @@ fn insert(connection: &Connection, rollout: &Rollout) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Replaces what is known of one that goes on.
+/// Updates a running or paused rollout.
 pub(super) fn update(connection: &Connection, rollout: &Rollout) -> Result<(), StoreError> {
     let sql = format!(
         "UPDATE rollouts SET step = ?2, status = ?3, outcome = ?4, updated_at = ?5, finished_at = ?6 \
@@ -109,7 +109,7 @@ pub(super) fn update(connection: &Connection, rollout: &Rollout) -> Result<(), S
     if changed == 1 { Ok(()) } else { Err(StoreError::RolloutOver(rollout.id)) }
 }
 
-/// Ends the rollout of an alias that goes on, or those of all aliases.
+/// Aborts the rollout of an alias or, without one, those of all aliases of the function.
 pub(super) fn abort(
     connection: &Connection,
     function_id: FunctionId,
@@ -125,7 +125,7 @@ pub(super) fn abort(
     Ok(())
 }
 
-/// What a rollout says that a deployment has ended.
+/// Returns the outcome of a rollout that a deployment has ended.
 pub(super) fn ended_by(deployment: &Deployment) -> String {
     let kind = match deployment.kind {
         DeploymentKind::Deploy => "a deployment",

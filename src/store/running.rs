@@ -1,18 +1,18 @@
-//! Deployments that run: each has a row with the status `building` until the row of its end replaces it.
+//! Running deployments: each has a row with the status `building`, which its final row replaces.
 //!
-//! A function that such a deployment has made is provisional: it goes with the last deployment of it that fails, unless
-//! somebody registers or changes it meanwhile. Its row stays for the audit trail, as that of any deleted function does.
+//! A function created by such a deployment is provisional: it is deleted when the last of its deployments fails, unless
+//! somebody registers or changes it meanwhile. Its row stays for the audit trail, as for any deleted function.
 
 use super::{Store, StoreError, deployments, functions};
 use crate::crash_point::crash_point;
 use crate::model::{Deployment, DeploymentId, DeploymentStatus, Function, FunctionId, FunctionName, Timestamp};
 use rusqlite::Connection;
 
-/// What the audit trail says of a deployment whose daemon ended before it did.
+/// Audit text of a deployment whose daemon ended before the deployment did.
 const INTERRUPTED: &str = "interrupted: the daemon ended while the deployment was running; nothing was changed";
 
 impl Store {
-    /// Writes that a deployment runs, and makes its function first where that is new ([`StoreError::NameTaken`],
+    /// Records that a deployment runs, and creates its function first if that is new ([`StoreError::NameTaken`],
     /// [`StoreError::FunctionNotFound`]).
     pub fn begin_deployment(&self, running: &Deployment, new: Option<&Function>) -> Result<(), StoreError> {
         self.write_between_steps(|it| {
@@ -27,8 +27,8 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a deployment that has committed nothing: as failed where that is worth a row, else without a trace. One whose
-    /// end is written already stays as it is. The answer is whether its function went with it.
+    /// Ends a deployment that has committed nothing. `failed` is the row to write, if the failure is worth one. A
+    /// deployment that has already ended stays as it is. Returns whether its function was deleted with it.
     pub fn end_deployment(
         &self,
         function_id: FunctionId,
@@ -46,7 +46,7 @@ impl Store {
         })
     }
 
-    /// Ends what a daemon that was killed has left running, as failed. To be called while nothing runs.
+    /// Marks the deployments left running by a killed daemon as failed. Must be called while no deployment runs.
     pub fn end_interrupted_deployments(&self, now: Timestamp) -> Result<Vec<Deployment>, StoreError> {
         self.write_between_steps(|it| {
             let running = deployments::running(it)?;
@@ -65,13 +65,13 @@ impl Store {
         })
     }
 
-    /// Says that somebody wants this function whatever becomes of the deployment that made it
-    /// ([`StoreError::FunctionNotFound`] if it is gone already).
+    /// Keeps this function even if the deployment that created it fails ([`StoreError::FunctionNotFound`] if it is
+    /// already gone).
     pub fn claim_function(&self, id: FunctionId) -> Result<(), StoreError> {
         self.write(|it| functions::claim(it, id))
     }
 
-    /// What a function is called, or was before it was deleted.
+    /// Returns a function's name, also of a deleted one.
     pub fn function_name(&self, id: FunctionId) -> Result<FunctionName, StoreError> {
         self.read(|it: &Connection| functions::name(it, id))
     }

@@ -1,4 +1,4 @@
-//! The tables `secret_generations` and `secret_state`, and reading variables together with what is sealed.
+//! The tables `secret_generations` and `secret_state`, and reading variables together with their sealed values.
 
 use super::value::{Columns, Text};
 use super::variables::GenerationRecord;
@@ -30,13 +30,13 @@ pub(super) fn generations(it: &Connection, id: i64, current: Option<u32>) -> Res
     it.prepare_cached(sql)?.query_and_then([id], read)?.collect()
 }
 
-/// With which key secrets are sealed, if there are any.
+/// Returns the id of the key that secrets are sealed with, if there are any secrets.
 pub(super) fn master_key_id(it: &Connection) -> Result<Option<KeyId>, StoreError> {
     let sql = "SELECT CASE WHEN EXISTS (SELECT 1 FROM secret_generations) THEN master_key_id END FROM secret_state";
     Ok(it.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<Text<KeyId>>>(0))?.map(|it| it.0))
 }
 
-/// Notes with which key secrets are sealed, once; another one would leave those before unreadable.
+/// Records the key that secrets are sealed with, once. Another key would leave earlier secrets unreadable.
 pub(super) fn keep_master_key_id(it: &Connection, master: &MasterKey) -> Result<(), StoreError> {
     match master_key_id(it)? {
         Some(wanted) if wanted != *master.id() => {
@@ -53,8 +53,9 @@ fn set_master_key_id(it: &Connection, master: &MasterKey) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Seals every data key with another master key. A former generation that does not open is lost anyway: it goes, which is
-/// noted, and is in the way of nothing. One that counts is somebody's to set again first.
+/// Seals every data key with another master key. An earlier generation that does not open is lost anyway: it is deleted
+/// and the loss recorded, so that it cannot block the change. If a current generation does not open, its secret must be
+/// set again first.
 pub(super) fn rewrap(it: &Connection, from: &MasterKey, to: &MasterKey) -> Result<usize, StoreError> {
     let sql = "SELECT v.id, v.function_id, v.environment, v.key, v.generation IS g.generation AS is_current, \
          g.generation, g.sealed_at, g.value, g.wrapped_key \
@@ -72,7 +73,7 @@ pub(super) fn rewrap(it: &Connection, from: &MasterKey, to: &MasterKey) -> Resul
         match seal::rewrap((from, to), place, key, sealed) {
             Ok(wrapped) => count += update.execute(params![id, sealed.generation, wrapped])?,
             Err(error @ SecretError::Damaged { .. }) if !is_current => {
-                tracing::warn!("{error}; as it is a former one, it was removed");
+                tracing::warn!("{error}; it was an earlier generation and was removed");
                 let sql = "DELETE FROM secret_generations WHERE variable_id = ?1 AND generation = ?2";
                 it.prepare_cached(sql)?.execute(params![id, sealed.generation])?;
                 audit::add(it, &removed(place, key, sealed.generation))?;
@@ -94,7 +95,7 @@ fn removed(place: &Place, key: &VariableKey, generation: u32) -> SecretAudit {
         environment: place.environment.clone(),
         key: Some(key.clone()),
         generation: Some(generation),
-        detail: Some("this former generation was damaged, and was removed".into()),
+        detail: Some("this earlier generation was damaged and was removed".into()),
         count: 1,
         last_at: now,
     }
@@ -104,7 +105,7 @@ fn place(columns: &Columns<'_>) -> Result<Place, StoreError> {
     Ok(Place { function: columns.text_or_null("function_id")?, environment: columns.text_or_null("environment")? })
 }
 
-/// Where the row is missing, what is read does not open: only what needs it fails, and says so.
+/// A missing row yields values that do not open, so only operations that need the secret fail, with a reason.
 fn read_sealed(columns: &Columns<'_>) -> Result<Sealed, StoreError> {
     Ok(Sealed {
         generation: columns.plain("generation")?,

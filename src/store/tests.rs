@@ -1,4 +1,4 @@
-//! The store on a real disk: what is written reads back, what is refused changes nothing, and a crash at each step.
+//! The store on a real disk: writes read back, refusals change nothing, and a crash at each step is harmless.
 
 mod properties;
 mod retention;
@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Where a child of a crash test works.
+/// Folder in which the child of a crash test works.
 const FILE_VARIABLE: &str = "LEVAIN_TEST_STORE";
 
 struct Scratch {
@@ -244,18 +244,18 @@ fn previous_is_what_the_alias_pointed_at_before() {
     let previous = || store.previous_target(function.id, &AliasName::live()).expect("reads");
     assert_eq!(previous(), None, "no alias");
     let v1 = publish(&store, &function, 1, "LIVE");
-    assert_eq!(previous(), None, "nothing before the first");
+    assert_eq!(previous(), None, "the first target has no predecessor");
     let v2 = publish(&store, &function, 2, "LIVE");
     publish(&store, &function, 3, "STAGING");
     redeploy(&store, &v2, "LIVE").expect("commits");
-    assert_eq!(previous(), Some(v1.id), "the same again is not its own predecessor");
+    assert_eq!(previous(), Some(v1.id), "a repeated target is not its own predecessor");
     redeploy(&store, &v1, "LIVE").expect("commits");
-    assert_eq!(previous(), Some(v2.id), "after a rollback it is what was rolled back");
+    assert_eq!(previous(), Some(v2.id), "after a rollback, the predecessor is the version rolled back");
     store.insert_failed_deployment(&deployment(&v2, "LIVE", DeploymentStatus::Failed)).expect("records");
     let v4 = publish(&store, &function, 4, "LIVE");
     assert_eq!(previous(), Some(v1.id));
     store.delete_version(function.id, v1.id, at(9)).expect("deletes");
-    assert_eq!(previous(), Some(v2.id), "deleted versions are passed over");
+    assert_eq!(previous(), Some(v2.id), "deleted versions are skipped");
     store.delete_version(function.id, v2.id, at(9)).expect("deletes");
     assert_eq!(previous(), None);
     assert_eq!(alias(&store.record(function.id).expect("reads"), "LIVE"), Some((v4.id, None)));
@@ -420,7 +420,7 @@ fn what_is_new_to_a_protected_environment_waits_and_counts_from_its_approval_on(
     assert_eq!(second.previous, Some(v3.label.clone()));
     use DeploymentStatus::{Active, Superseded};
     assert_eq!(statuses(&store, function.id), [(2, Active), (3, Superseded), (1, Superseded)]);
-    // All three have taken calls of LIVE in production by now. On another alias they have not.
+    // Each of the three has taken calls of LIVE in production, but not of another alias.
     assert_eq!(redeploy(&store, &v3, "LIVE").expect("commits"), Active);
     assert_eq!(redeploy(&store, &v3, "canary").expect("commits"), DeploymentStatus::PendingApproval);
 }
@@ -459,7 +459,7 @@ fn a_version_that_waits_is_not_deleted_and_says_for_which_deployment() {
     assert!(message.starts_with(&format!("version `v2` is in use by approval of {waiting}: ")), "{message}");
     store.reject(waiting, &decision("uid:1")).expect("it waits");
     let error = store.approve(waiting, &decision("uid:2"), None).expect_err("it is decided").to_string();
-    assert_eq!(error, format!("{waiting} waits for nobody's approval: it is rejected, decided by uid:1: because"));
+    assert_eq!(error, format!("{waiting} does not wait for approval: it is rejected, decided by uid:1: because"));
     store.delete_version(function.id, v2.id, at(9)).expect("nothing holds it");
     let unknown = store.approve(DeploymentId::new(), &decision("uid:1"), None).expect_err("it is not there");
     assert!(matches!(unknown, StoreError::DeploymentNotFound(_)), "{unknown}");
@@ -608,7 +608,7 @@ fn the_environments_are_there_from_the_start() {
     assert_eq!(names.map(|it| it.expect("a row")).collect::<Vec<_>>(), ["dev", "preview", "production", "staging"]);
 }
 
-/// The test is its own child: with the variable set it deploys v2, and dies at the step it is told.
+/// The test is its own child: with the variable set it deploys v2, and dies at the given step.
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "release builds have no crash points")]
 fn a_kill_leaves_the_old_state_or_the_new_one() {

@@ -6,7 +6,7 @@ use crate::model::{Timestamp, Token, TokenId};
 use rusqlite::{Connection, Row, params};
 
 impl Store {
-    /// Every token there was, in the order in which they were made.
+    /// Returns every token ever created, in the order of creation.
     pub fn tokens(&self) -> Result<Vec<Token>, StoreError> {
         self.read(all)
     }
@@ -16,12 +16,12 @@ impl Store {
         self.write(|it| insert(it, token))
     }
 
-    /// Revokes a token for good; one that is revoked already stays as it is.
+    /// Revokes a token permanently; a revoked token keeps the record of its first revocation.
     pub fn revoke_token(&self, id: TokenId, actor: &str, now: Timestamp) -> Result<(), StoreError> {
         self.write(|it| revoke(it, id, actor, now))
     }
 
-    /// Notes when tokens were last used.
+    /// Records when tokens were last used.
     pub fn note_token_uses(&self, uses: &[(TokenId, Timestamp)]) -> Result<(), StoreError> {
         self.write(|it| uses.iter().try_for_each(|(id, at)| note_use(it, *id, *at)))
     }
@@ -74,7 +74,7 @@ fn insert(connection: &Connection, token: &Token) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The first one who revokes it is the one who did.
+/// Only the first revocation is recorded.
 fn revoke(connection: &Connection, id: TokenId, actor: &str, now: Timestamp) -> Result<(), StoreError> {
     let sql = "UPDATE tokens SET revoked_at = ?2, revoked_by = ?3 WHERE id = ?1 AND revoked_at IS NULL";
     let changed = connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now), actor])?;
@@ -82,7 +82,7 @@ fn revoke(connection: &Connection, id: TokenId, actor: &str, now: Timestamp) -> 
     if changed == 1 || there.exists([Text(id)])? { Ok(()) } else { Err(StoreError::TokenNotFound(id)) }
 }
 
-/// A later use that is written already stays.
+/// A later use that is already recorded stays.
 fn note_use(connection: &Connection, id: TokenId, at: Timestamp) -> Result<(), StoreError> {
     let sql = "UPDATE tokens SET last_used_at = MAX(IFNULL(last_used_at, ?2), ?2) WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![Text(id), Millis(at)])?;

@@ -1,7 +1,7 @@
-//! Values between the model and the columns.
+//! Conversion of values between the model and the columns.
 //!
-//! What has a text form in the model (ids, names, digests, words such as a status) is stored as that text, and read
-//! back through the same parser as a client's input. Times are integers, lists and maps are JSON.
+//! Types with a text form in the model (ids, names, digests, words such as a status) are stored as that text, and read
+//! back through the parser for clients' input. Times are integers; lists and maps are JSON.
 
 use super::StoreError;
 use crate::model::Timestamp;
@@ -10,7 +10,7 @@ use rusqlite::{Error, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A value whose serialised form is one text.
+/// A value that serialises as one text.
 pub(super) struct Text<T>(pub(super) T);
 
 impl<T: Serialize> ToSql for Text<T> {
@@ -18,7 +18,7 @@ impl<T: Serialize> ToSql for Text<T> {
         match serde_json::to_value(&self.0) {
             Ok(serde_json::Value::String(text)) => Ok(ToSqlOutput::Owned(Value::Text(text))),
             Ok(serde_json::Value::Null) => Ok(ToSqlOutput::Owned(Value::Null)),
-            Ok(other) => Err(Error::ToSqlConversionFailure(format!("`{other}` is no text").into())),
+            Ok(other) => Err(Error::ToSqlConversionFailure(format!("`{other}` is not a text").into())),
             Err(cause) => Err(Error::ToSqlConversionFailure(cause.into())),
         }
     }
@@ -31,7 +31,7 @@ impl<T: DeserializeOwned> FromSql for Text<T> {
     }
 }
 
-/// A value that is stored as JSON.
+/// A value stored as JSON.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: Serialize> ToSql for Json<T> {
@@ -47,7 +47,7 @@ impl<T: DeserializeOwned> FromSql for Json<T> {
     }
 }
 
-/// A point in time, in milliseconds.
+/// A point in time, stored in milliseconds.
 pub(super) struct Millis(pub(super) Timestamp);
 
 impl ToSql for Millis {
@@ -69,7 +69,7 @@ pub(super) struct Columns<'a> {
 }
 
 impl Columns<'_> {
-    /// A column whose own type is what is wanted.
+    /// Reads a column as its own type.
     pub(super) fn plain<T: FromSql>(&self, column: &'static str) -> Result<T, StoreError> {
         self.row.get(column).map_err(|cause| self.corrupt(column, cause))
     }
@@ -79,17 +79,17 @@ impl Columns<'_> {
         StoreError::Corrupt { table: self.table, key: key.unwrap_or_default(), column, cause }
     }
 
-    /// A column that holds a value's text form.
+    /// Reads a column that holds a value's text form.
     pub(super) fn text<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         self.plain::<Text<T>>(column).map(|it| it.0)
     }
 
-    /// A column that may be empty and else holds a value's text form.
+    /// Reads a nullable column that holds a value's text form.
     pub(super) fn text_or_null<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
         self.plain::<Option<Text<T>>>(column).map(|it| it.map(|it| it.0))
     }
 
-    /// A column that may be empty and else holds a number with a rule of its own.
+    /// Reads a nullable column that holds a number with a range of its own.
     pub(super) fn number_or_null<T: TryFrom<u32>>(&self, column: &'static str) -> Result<Option<T>, StoreError>
     where
         T::Error: std::error::Error + Send + Sync + 'static,
@@ -98,22 +98,22 @@ impl Columns<'_> {
         number.map_err(|cause| self.corrupt(column, FromSqlError::other(cause).into()))
     }
 
-    /// A column that holds JSON.
+    /// Reads a column that holds JSON.
     pub(super) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         self.plain::<Json<T>>(column).map(|it| it.0)
     }
 
-    /// A column that may be empty and else holds JSON.
+    /// Reads a nullable column that holds JSON.
     pub(super) fn json_or_null<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
         self.plain::<Option<Json<T>>>(column).map(|it| it.map(|it| it.0))
     }
 
-    /// A column that holds a time.
+    /// Reads a column that holds a time.
     pub(super) fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
         self.plain::<Millis>(column).map(|it| it.0)
     }
 
-    /// A column that may be empty and else holds a time.
+    /// Reads a nullable column that holds a time.
     pub(super) fn time_or_null(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
         self.plain::<Option<Millis>>(column).map(|it| it.map(|it| it.0))
     }

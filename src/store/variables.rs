@@ -1,4 +1,4 @@
-//! The table `variables`, and changes of it together with what is sealed.
+//! The table `variables`, and changes to it together with the sealed values.
 
 use super::audit;
 use super::value::{Millis, Text};
@@ -12,74 +12,74 @@ use crate::secrets::{KeyId, MasterKey, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 
-/// All variables as of one instant.
+/// Variables as of one instant.
 #[derive(Debug)]
 pub struct VariableRecords {
-    /// The variables.
+    /// Every variable.
     pub variables: Vec<Variable>,
-    /// What environments inherit from.
+    /// Parent of each environment.
     pub parents: Parents,
-    /// What secrets' data keys are sealed with; absent where there is no secret.
+    /// Id of the master key that seals the secrets' data keys; absent without secrets.
     pub master_key_id: Option<KeyId>,
 }
 
-/// A change of one place's variables: all of it happens, or nothing.
+/// A change to one place's variables, applied as a whole or not at all.
 #[derive(Debug)]
 pub struct VariableChange<'a> {
-    /// For whom they are.
+    /// Place of the variables.
     pub place: &'a Place,
-    /// What is set, each key once.
+    /// Values to set, each key once.
     pub set: &'a [(VariableKey, NewValue)],
-    /// What is deleted.
+    /// Keys to delete.
     pub delete: &'a [VariableKey],
-    /// Seals secrets.
+    /// Key that seals secrets.
     pub master: Option<&'a MasterKey>,
-    /// Who asks.
+    /// Actor of the change.
     pub actor: Arc<str>,
-    /// Whether they may change what a protected environment finds.
+    /// Whether the actor may change variables that a protected environment takes.
     pub is_admin: bool,
-    /// When.
+    /// Time of the change.
     pub now: Timestamp,
-    /// Generations of a secret that are kept.
+    /// Number of generations of a secret to keep.
     pub generations_kept: u32,
-    /// Variables the place may have.
+    /// Largest number of variables in the place.
     pub variables_max: usize,
-    /// Bytes that their keys and values may have together.
+    /// Largest total length of their keys and values, in bytes.
     pub bytes_max: usize,
-    /// Rows of the audit trail.
+    /// Number of rows of the audit trail to keep.
     pub audit_rows_max: u32,
 }
 
-/// What a change did.
+/// Outcome of a change.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct VariableOutcome {
-    /// What was not there before.
+    /// Keys that did not exist before.
     pub created: Vec<VariableKey>,
-    /// What was something else before.
+    /// Keys whose value changed.
     pub changed: Vec<VariableKey>,
-    /// What was so already.
+    /// Keys that already had the value.
     pub unchanged: Vec<VariableKey>,
-    /// What is there no more.
+    /// Keys that were deleted.
     pub deleted: Vec<VariableKey>,
-    /// Whether what lay there in clear, or sealed, must not be found on disk any more.
+    /// Whether old values must be erased from the disk.
     purge: bool,
 }
 
 /// A generation of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GenerationRecord {
-    /// Its number, from 1.
+    /// Number, from 1.
     pub generation: u32,
-    /// Whether it is the one that counts.
+    /// Whether this is the current generation.
     pub is_current: bool,
-    /// Who set it.
+    /// Actor who set it.
     pub actor: String,
-    /// When.
+    /// Time when it was set.
     pub created_at: Timestamp,
 }
 
 impl Store {
-    /// All variables as of one instant.
+    /// Returns the variables as of one instant.
     pub fn variables(&self) -> Result<VariableRecords, StoreError> {
         self.read(|it| {
             let parents = environments::all(it)?.into_iter().filter_map(|it| Some((it.name, it.parent?))).collect();
@@ -87,7 +87,7 @@ impl Store {
         })
     }
 
-    /// Changes the variables of a place. Besides what the database can say: [`StoreError::IsSecret`],
+    /// Changes the variables of a place. Besides database errors: [`StoreError::IsSecret`],
     /// [`StoreError::VariableNotFound`], [`StoreError::GenerationNotFound`], [`StoreError::TooManyVariables`],
     /// [`StoreError::EnvironmentNotFound`], [`StoreError::FunctionNotFound`], [`StoreError::Guarded`],
     /// [`StoreError::EmptySecret`], [`StoreError::Secret`].
@@ -99,7 +99,7 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Seals all data keys with another master key: all of them or none. Answers how many.
+    /// Seals all data keys with another master key, all or none. Returns their number.
     pub fn rewrap_secrets(
         &self,
         (from, to): (&MasterKey, &MasterKey),
@@ -119,7 +119,7 @@ impl Store {
         Ok(count)
     }
 
-    /// The generations of a secret that are kept, the latest first.
+    /// Returns the kept generations of a secret, the latest first.
     pub fn secret_generations(&self, place: &Place, key: &VariableKey) -> Result<Vec<GenerationRecord>, StoreError> {
         self.read(|it| {
             let not_found = || StoreError::VariableNotFound(vec![key.clone()]);
@@ -128,8 +128,8 @@ impl Store {
         })
     }
 
-    /// Takes what was deleted out of the write-ahead log too. A reader elsewhere, such as a backup, may hold that up; the
-    /// next checkpoint then does it.
+    /// Erases deleted values from the write-ahead log too. A reader on another connection, such as a backup, may delay
+    /// that until the next checkpoint.
     fn purge(&self) -> Result<(), StoreError> {
         let connection = self.connection.lock();
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -137,7 +137,7 @@ impl Store {
     }
 }
 
-/// The variables of a function that is deleted.
+/// Deletes the variables of a deleted function.
 pub(super) fn delete_all(
     connection: &Connection,
     function: FunctionId,
@@ -153,7 +153,7 @@ pub(super) fn delete_all(
     Ok(())
 }
 
-/// Of a variable that is there, what a change needs to know.
+/// Existing variable, as far as a change needs to know it.
 struct Found {
     id: i64,
     value: Option<String>,
@@ -233,7 +233,7 @@ fn check_limits(it: &Connection, change: &VariableChange<'_>) -> Result<(), Stor
     let (found, bytes) = it.prepare_cached(sql)?.query_row(place, read)?;
     let (found, bytes) = (found as usize, bytes as usize);
     let (max, bytes_max) = (change.variables_max, change.bytes_max);
-    // What only deletes is never in the way of keeping to the limits.
+    // A change that only deletes is always allowed, even over the limits.
     if !change.set.is_empty() && (found > max || bytes > bytes_max) {
         return Err(StoreError::TooManyVariables { found, bytes, max, bytes_max });
     }
@@ -272,7 +272,7 @@ fn put_plain(
     Ok(())
 }
 
-/// Writes the row of a variable; answers its id and the number of the change.
+/// Writes the row of a variable; returns its id and the number of the change.
 fn put(
     it: &Connection,
     change: &VariableChange<'_>,
@@ -330,7 +330,7 @@ fn put_secret(
     audit_of_change(it, change, action, key, Some(generation))
 }
 
-/// What a kept generation of a secret was.
+/// Opens a kept generation of a secret.
 fn former(
     it: &Connection,
     change: &VariableChange<'_>,

@@ -30,7 +30,7 @@ fn read(row: &Row<'_>) -> Result<Version, StoreError> {
     })
 }
 
-/// The versions of a function, the newest number first.
+/// Returns the versions of a function, the newest number first.
 pub(super) fn all(connection: &Connection, function_id: FunctionId) -> Result<Vec<Version>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM function_versions WHERE function_id = ?1 ORDER BY number DESC");
     connection.prepare_cached(&sql)?.query_and_then([Text(function_id)], read)?.collect()
@@ -43,7 +43,7 @@ pub(super) fn one(connection: &Connection, function_id: FunctionId, id: VersionI
     rows.next().unwrap_or(Err(StoreError::VersionNotFound(id)))
 }
 
-/// The version that has this number, if there is one and it is not deleted.
+/// Returns the version with this number, unless it is missing or deleted.
 pub(super) fn by_number(
     connection: &Connection,
     function_id: FunctionId,
@@ -55,7 +55,7 @@ pub(super) fn by_number(
     Ok(id.optional()?.map(|it| it.0))
 }
 
-/// The labels of all functions, deleted ones included.
+/// Returns the labels of all functions, deleted ones included.
 pub(super) fn labels(connection: &Connection) -> Result<HashMap<FunctionId, HashSet<VersionLabel>>, StoreError> {
     let mut labels: HashMap<FunctionId, HashSet<VersionLabel>> = HashMap::new();
     let sql = "SELECT functions.id AS id, version FROM functions \
@@ -99,7 +99,7 @@ pub(super) fn insert(connection: &Connection, version: &Version) -> Result<(), S
     Ok(())
 }
 
-/// Says what a version is for, in its description and tags.
+/// Sets a version's description and tags.
 pub(super) fn describe(connection: &Connection, version: &Version) -> Result<(), StoreError> {
     let sql = "UPDATE function_versions SET description = ?2, tags = ?3 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![Text(version.id), version.description, Json(&version.tags)])?;

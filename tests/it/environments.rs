@@ -378,7 +378,7 @@ async fn to_end_a_protection_that_hides_variables_has_to_be_allowed_and_is_noted
     let told: Vec<_> = rows.iter().rev().map(|it| it.detail.as_deref().unwrap()).collect();
     let expected = [
         "protected, takes variables from production",
-        "not protected any more",
+        "no longer protected",
         "protected",
         "takes variables from no other environment",
     ];

@@ -1,9 +1,9 @@
-//! Random histories of one function, compared with a model that only remembers.
+//! Random histories of one function, compared with a simple model.
 
 use super::*;
 use proptest::prelude::*;
 
-/// One act of a random history; indices are taken modulo what there is.
+/// One act of a random history; indices are taken modulo the number of items.
 #[derive(Debug, Clone)]
 enum Act {
     Publish { alias: usize, moves: bool },
@@ -39,8 +39,8 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What the store should say, kept in the simplest way: every alias with all versions it ever pointed at, the alias of
-/// this name that was deleted included, and what waits for approval.
+/// Expected state of the store in its simplest form: every alias with all versions it ever pointed at, also under an
+/// earlier, deleted alias of the name, and the waiting deployments.
 #[derive(Default)]
 struct Model {
     versions: Vec<Version>,
@@ -84,7 +84,7 @@ impl Model {
         Some((present, history.iter().rev().copied().find(|&it| it != present && self.exists(it))))
     }
 
-    /// What a deployment does: it takes effect, or it waits.
+    /// Predicts a deployment: it takes effect, or it waits.
     fn deploy(&mut self, deployment: &Deployment, alias: usize, version: VersionId) -> DeploymentStatus {
         let is_share = deployment.weight.is_some();
         if self.is_protected && !self.histories[alias].contains(&version) && !self.shared[alias].contains(&version) {
@@ -104,7 +104,7 @@ fn decision(text: &str) -> Decision {
     Decision { by: "uid:1".into(), reason: Some(text.into()), at: at(8_000) }
 }
 
-/// Deploys a version that is there, and compares what became of it.
+/// Deploys an existing version, and compares the outcome.
 fn commit(store: &Store, model: &mut Model, version: &Version, alias: usize, status: DeploymentStatus) {
     let mut deployment = deployment(version, ALIASES[alias], status);
     deployment.weight = (status == DeploymentStatus::Applied).then(|| Percent::try_from(10).expect("a share"));
@@ -236,7 +236,7 @@ fn decide(store: &Store, model: &mut Model, index: usize, approve: bool) {
     if !approve {
         assert_eq!(store.reject(id, &decision).expect("it waits").status, DeploymentStatus::Rejected);
     } else if is_share && model.alias(alias).is_none_or(|it| it.0 == version) {
-        // It has no calls to share any more: it goes on waiting.
+        // The alias has no calls left to share, so the deployment keeps waiting.
         store.approve(id, &decision, None).expect_err("nothing to share");
         return assert_eq!(store.deployment(id).expect("reads").status, DeploymentStatus::PendingApproval);
     } else {

@@ -1,10 +1,10 @@
-//! What a cleanup takes and leaves: random histories, compared with a model that only remembers.
+//! Random histories of cleanups, compared with a simple model.
 
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One act of a random history; indices are taken modulo what there is.
+/// One act of a random history; indices are taken modulo the number of items.
 #[derive(Debug, Clone)]
 enum Act {
     Publish { alias: usize, moves: bool },
@@ -37,14 +37,14 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What the store should say, kept in the simplest way.
+/// Expected state of the store in its simplest form.
 #[derive(Default)]
 struct Model {
-    /// The oldest first.
+    /// Versions, the oldest first.
     versions: Vec<Version>,
     aliases: BTreeMap<usize, (VersionId, Option<VersionId>)>,
     live_history: Vec<VersionId>,
-    /// By alias: the version that gets more and more.
+    /// By alias: the version that a rollout raises.
     rollouts: BTreeMap<usize, VersionId>,
     pending: Vec<(DeploymentId, VersionId)>,
 }
@@ -52,7 +52,7 @@ struct Model {
 impl Model {
     fn point(&mut self, alias: usize, version: VersionId) {
         self.aliases.insert(alias, (version, None));
-        // Whatever moves an alias aborts its rollout.
+        // Any other move of an alias aborts its rollout.
         self.rollouts.remove(&alias);
         if alias == 0 {
             self.live_history.push(version);
@@ -65,7 +65,7 @@ impl Model {
         self.live_history.iter().rev().copied().find(|id| id != live && exists(id))
     }
 
-    /// Everything that keeps a version from a cleanup, as the store names it.
+    /// Returns the reasons to keep a version, as the store names them.
     fn reasons(&self, id: VersionId, keep: usize) -> BTreeSet<String> {
         let newest = self.versions.iter().rev().take(keep).any(|it| it.id == id).then(|| "newest".to_owned());
         let aliases = self.aliases.iter().filter(|(_, (first, second))| *first == id || *second == Some(id));
@@ -250,7 +250,7 @@ fn the_versions_of_other_functions_are_not_its_business() {
         publish(&store, &one, number, "LIVE");
         publish(&store, &other, number, "LIVE");
     }
-    // A rollout of the other function is about a version of the same number.
+    // The other function's rollout concerns a version of the same number.
     roll(&store, &store.versions(other.id).expect("reads")[3], "LIVE");
     let pruned = store.prune_versions(one.id, 1, false, at(9)).expect("prunes");
     assert_eq!(pruned.removed.iter().map(|it| it.number).collect::<Vec<_>>(), [2, 1]);
@@ -258,7 +258,7 @@ fn the_versions_of_other_functions_are_not_its_business() {
     let alias = |name: &str| Hold::Alias(name.parse().expect("an alias"));
     assert_eq!(kept, [(4, vec![Hold::Newest, alias("LIVE")]), (3, vec![alias("ROLLBACK")])]);
     assert_eq!(store.versions(other.id).expect("reads").len(), 4);
-    // The history says what went, without a link to it.
+    // The history names the deleted versions, without links to them.
     assert_eq!(statuses(&store, one.id).len(), 4);
     assert_eq!(store.record(one.id).expect("reads").function.updated_at, at(9));
 }
@@ -280,7 +280,7 @@ fn an_alias_that_moves_meanwhile_finds_its_version_or_no_version() {
             }
         });
         while !publisher.is_finished() {
-            // The one before the newest is what a cleanup is about to take.
+            // The second newest version is the one that the cleanup is about to delete.
             let version = ids.lock().iter().rev().nth(1).cloned();
             let Some(version) = version else { continue };
             match redeploy(&store, &version, "STAGING") {

@@ -1,8 +1,8 @@
-//! Deployments that run, and the functions that they make.
+//! Running deployments, and the functions that they create.
 
 use super::*;
 
-/// A first deployment that runs, and the function that it has made.
+/// Begins a first deployment, which creates its function.
 fn begun(store: &Store, name: &str) -> (Function, Deployment) {
     let function = function(name);
     let row = running(&function);
@@ -32,7 +32,7 @@ fn the_row_of_a_deployment_that_runs_is_replaced_by_that_of_its_end() {
     let done = Deployment { status: DeploymentStatus::Active, number: Some(1), ..row.clone() };
     store.commit_deployment(&DeploymentCommit { target: Target::New(&version), deployment: &done }).expect("commits");
     assert_eq!(listed(), [done]);
-    // The end that comes too late changes nothing.
+    // An end that comes too late changes nothing.
     assert!(!store.end_deployment(function.id, row.id, Some(&failed(&row)), at(9_000)).expect("ends"));
     assert_eq!((listed().len(), listed()[0].status), (1, DeploymentStatus::Active));
     assert!(is_there(&store, &function));
