@@ -5,13 +5,13 @@
 //!              │ dropped: gone                      │ find: still what its name says?
 //! ```
 //!
-//! Nothing depends on it: any part may be deleted at any time, and all that goes wrong here is logged and means that
-//! the bundle itself is used. What another runtime has compiled is never looked at.
+//! No part of this cache is required: any of it may be deleted at any time, and every failure here is logged and makes
+//! workers load the bundle itself. Files compiled by another runtime are never loaded.
 //!
-//! **Invariant.** A [`Compiled`] is set only to what this process has made, or read through and found to be what its
-//! name says: a damaged file would take the worker with it.
+//! **Invariant.** A [`Compiled`] is set only to files that this process has made, or has read completely and found to
+//! match the digest in their name: a damaged file would crash the worker.
 //!
-//! All methods but [`BytecodeStore::compiled`] and [`BytecodeStore::has`] block on the disk.
+//! The methods except [`BytecodeStore::compiled`] and [`BytecodeStore::has`] block on the disk.
 
 use super::{INCOMING, Stamps, tree};
 use crate::model::VersionId;
@@ -26,17 +26,17 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The compiled forms that one runtime has made; see the module.
+/// Compiled forms of one runtime; see the module documentation.
 #[derive(Debug)]
 pub struct BytecodeStore {
-    /// The folder of this runtime. None: nothing is compiled.
+    /// Folder of this runtime; `None` means that nothing is compiled.
     folder: Option<PathBuf>,
     versions: Mutex<HashMap<VersionId, Compiled>>,
-    /// What each version takes on the disk, in bytes, also where it has not been read through.
+    /// Bytes on disk per version, including forms not verified yet.
     sizes: Mutex<HashMap<VersionId, u64>>,
 }
 
-/// The folder of a version's compiled form, once there is one that can be trusted. Clones are about the same version.
+/// Folder of a version's compiled form, set once the form is verified. Clones share the same form.
 #[derive(Debug, Clone, Default)]
 pub struct Compiled(Arc<OnceLock<Form>>);
 
@@ -44,7 +44,7 @@ pub struct Compiled(Arc<OnceLock<Form>>);
 #[derive(Debug)]
 struct Form {
     folder: PathBuf,
-    /// What it looked like when it was made or read through; nothing where that cannot be told.
+    /// Stamps taken when the form was made or verified; `None` if they could not be read.
     stamps: Option<Stamps>,
 }
 
@@ -55,20 +55,20 @@ impl Form {
     }
 }
 
-/// A folder for a compiled form that is being made. Dropping it removes it.
+/// A folder in which a compiled form is being made. Dropping it removes it.
 #[derive(Debug)]
 pub struct Draft {
     folder: PathBuf,
 }
 
 impl Compiled {
-    /// One that is there.
+    /// Creates a reference to an existing compiled form.
     #[must_use]
     pub fn at(folder: &Path) -> Self {
         Self(Arc::new(Form::at(folder.to_owned()).into()))
     }
 
-    /// Where it is, if it is there and nobody has changed it. Blocks on the disk, for some microseconds.
+    /// Returns the folder, if the form exists and is unchanged. Blocks on the disk for some microseconds.
     #[must_use]
     pub fn unchanged(&self) -> Option<&Path> {
         let form = self.0.get()?;
@@ -79,7 +79,7 @@ impl Compiled {
         None
     }
 
-    /// Where it is, if it is there.
+    /// Returns the folder, if the form exists.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {
         self.0.get().map(|it| it.folder.as_path())
@@ -87,7 +87,7 @@ impl Compiled {
 }
 
 impl Draft {
-    /// Where to put the files.
+    /// Returns the folder to put the files into.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -101,15 +101,15 @@ impl Drop for Draft {
 }
 
 impl BytecodeStore {
-    /// Opens the cache in the folder `root` for a runtime, named in a way that differs between runtimes whose compiled
-    /// forms do. What other runtimes have made goes, and what is about versions that are not `known`; without a runtime
-    /// everything goes.
+    /// Opens the cache in the folder `root` for a runtime. Runtimes with different compiled forms must have different
+    /// names. Removes forms of other runtimes and of versions that are not `known`; without a runtime it removes
+    /// everything.
     #[must_use]
     pub fn open(root: &Path, runtime: Option<&str>, known: &HashSet<VersionId>) -> Self {
         let folder = runtime.and_then(|runtime| match make(root, runtime) {
             Ok(folder) => Some(folder),
             Err(error) => {
-                tracing::warn!(path = %root.display(), %error, "no bundle is compiled");
+                tracing::warn!(path = %root.display(), %error, "cannot open the bytecode cache: no bundle is compiled");
                 None
             }
         });
@@ -127,31 +127,31 @@ impl BytecodeStore {
         Self { folder, versions: Mutex::default(), sizes: Mutex::new(sizes) }
     }
 
-    /// What it takes on the disk, in bytes.
+    /// Returns the cache's size on disk, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.sizes.lock().values().sum()
     }
 
-    /// Whether anything is compiled.
+    /// Whether bundles are compiled.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.folder.is_some()
     }
 
-    /// What there is of a version, now and later.
+    /// Returns a version's compiled form, which may be set later.
     #[must_use]
     pub fn compiled(&self, version: VersionId) -> Compiled {
         self.versions.lock().entry(version).or_default().clone()
     }
 
-    /// Whether a version has a compiled form that can be trusted.
+    /// Whether a version has a verified compiled form.
     #[must_use]
     pub fn has(&self, version: VersionId) -> bool {
         self.versions.lock().get(&version).is_some_and(|it| it.folder().is_some())
     }
 
-    /// Looks for what an earlier process has made of a version, and reads it through. Returns whether there is any.
+    /// Looks for a compiled form that an earlier process made, and verifies it. Returns whether a valid one was found.
     pub fn find(&self, version: VersionId) -> bool {
         for path in self.folders_of(version) {
             let digest = version_of(&path).map(|(_, digest)| digest);
@@ -170,7 +170,7 @@ impl BytecodeStore {
         false
     }
 
-    /// Makes an empty folder for a compiled form. None when nothing is compiled.
+    /// Creates an empty folder for a compiled form. Returns `None` if compilation is off.
     pub fn begin(&self) -> io::Result<Option<Draft>> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let folder = folder.join(format!("{INCOMING}{}", Uuid::now_v7()));
@@ -178,14 +178,14 @@ impl BytecodeStore {
         Ok(Some(Draft { folder }))
     }
 
-    /// Makes a draft the compiled form of a version: workers that start from now on load it.
+    /// Turns a draft into the compiled form of a version: workers that start from now on load it.
     pub fn keep(&self, draft: &Draft, version: VersionId) -> io::Result<()> {
         let tree::Fingerprint { digest, size } = tree::fingerprint(&draft.folder)?;
         let folder = draft.folder.with_file_name(format!("{version}.{digest}"));
         for file in children(&draft.folder) {
             fs::set_permissions(file, Permissions::from_mode(0o444))?;
         }
-        // Of the same name there can only be the same: a rename replaces nothing but an empty folder.
+        // The rename replaces an empty folder at most: a folder of this name has the same content.
         fs::rename(&draft.folder, &folder)?;
         tree::make_read_only(&folder)?;
         self.sizes.lock().insert(version, size);
@@ -193,7 +193,7 @@ impl BytecodeStore {
         Ok(())
     }
 
-    /// Removes what there is of a version. A worker that is just starting loads the bundle itself.
+    /// Removes the compiled forms of a version. A worker that is just starting loads the bundle itself.
     pub fn remove(&self, version: VersionId) {
         self.versions.lock().remove(&version);
         self.sizes.lock().remove(&version);
@@ -209,24 +209,24 @@ impl BytecodeStore {
     }
 }
 
-/// Makes the folder of a runtime. Its path is absolute, as workers start in folders of their own.
+/// Creates the folder of a runtime. Its path is absolute because workers start in folders of their own.
 fn make(root: &Path, runtime: &str) -> io::Result<PathBuf> {
     fs::create_dir_all(root.join(runtime))?;
     Ok(root.canonicalize()?.join(runtime))
 }
 
-/// The version that a folder is about, and the digest of its files.
+/// Parses a folder's name into its version and the digest of its files.
 fn version_of(path: &Path) -> Option<(VersionId, String)> {
     let (id, digest) = path.file_name()?.to_str()?.split_once('.')?;
     Some((id.parse().ok()?, digest.to_owned()))
 }
 
-/// Bytes of the files of a compiled form, which has no folders in it.
+/// Total bytes of the files of a compiled form, which has no subfolders.
 fn size(folder: &Path) -> u64 {
     children(folder).iter().filter_map(|file| fs::metadata(file).ok()).map(|it| it.len()).sum()
 }
 
-/// What is in a folder; nothing if it cannot be read.
+/// Lists the entries of a folder; none if it cannot be read.
 fn children(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn keep(store: &BytecodeStore, version: VersionId, text: &str) -> PathBuf {
-        let draft = store.begin().expect("a folder").expect("it is on");
+        let draft = store.begin().expect("a folder").expect("the cache is on");
         fs::write(draft.folder().join("a.js"), text).expect("a file");
         assert!(!store.has(version));
         store.keep(&draft, version).expect("it is kept");
@@ -263,7 +263,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let version = VersionId::new();
         let store = open(root.path(), &[]);
-        // Whoever asks before it is there sees it later.
+        // A reference taken before the form exists sees it later.
         let early = store.compiled(version);
         assert_eq!(store.bytes(), 0);
         let folder = keep(&store, version, "1");
@@ -273,8 +273,8 @@ mod tests {
         assert_eq!(fs::metadata(folder.join("a.js")).expect("a file").permissions().mode() & 0o777, 0o444);
 
         let store = open(root.path(), &[version]);
-        assert!(!store.has(version), "it has not been read through");
-        assert_eq!(store.bytes(), 1, "its size is known all the same");
+        assert!(!store.has(version), "the form is not verified yet");
+        assert_eq!(store.bytes(), 1, "its size is known already");
         assert!(store.find(version) && store.has(version) && folder.exists());
         store.remove(version);
         assert!(!store.has(version) && !folder.exists() && !store.find(version));
@@ -289,7 +289,7 @@ mod tests {
         let file = keep(&made, version, "1").join("a.js");
         fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("permissions");
         fs::write(&file, "of another length").expect("a file");
-        assert_eq!(made.compiled(version).unchanged(), None, "no worker gets it");
+        assert_eq!(made.compiled(version).unchanged(), None, "a changed form is not loaded");
         let store = open(root.path(), &[version]);
         assert!(!store.find(version) && !store.has(version) && !file.exists());
         assert_eq!(store.bytes(), 0);
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(children(&root.path().join("bun-1")).len(), 1);
         assert_eq!(children(root.path()), [root.path().join("bun-1")]);
 
-        // Another runtime, and none.
+        // Opened with another runtime, and without one.
         let ids = HashSet::from([known]);
         assert!(!BytecodeStore::open(root.path(), Some("bun-2"), &ids).find(known));
         assert_eq!(children(root.path()), [root.path().join("bun-2")]);
@@ -321,7 +321,7 @@ mod tests {
     fn a_draft_that_is_not_kept_is_gone() {
         let root = tempfile::tempdir().expect("a folder");
         let store = open(root.path(), &[]);
-        let draft = store.begin().expect("a folder").expect("it is on");
+        let draft = store.begin().expect("a folder").expect("the cache is on");
         fs::write(draft.folder().join("a.js"), "1").expect("a file");
         drop(draft);
         assert!(children(&root.path().join("bun-1")).is_empty());

@@ -1,7 +1,7 @@
-//! What differs between two bundles of a function, file by file.
+//! Differences between two bundles of a function, file by file.
 //!
-//! Files are told apart by their digests, so only those that differ are read into memory, and of those only texts that
-//! are not too long to be read by people. Whatever is left out is said.
+//! Files are compared by their digests, so only those that differ are read into memory, and of those only text files
+//! short enough for people to read. The result says what was left out.
 
 use super::{BundleError, BundleStore, tree};
 use crate::model::{Digest, FunctionId, VersionLabel};
@@ -14,77 +14,78 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Lines around a change that a diff shows.
+/// Unchanged lines shown around a change.
 const CONTEXT_LINES: usize = 3;
 
-/// What a file takes in an answer besides its path and its diff, in bytes.
+/// Bytes that a file adds to an answer besides its path and its diff.
 const FILE_OVERHEAD_BYTES: usize = 256;
 
-/// How far a comparison goes.
+/// Limits of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DifferenceLimits {
-    /// A file larger than this is not compared line by line.
+    /// Size above which a file is not compared line by line.
     pub file_bytes_max: u64,
-    /// All diffs together, written as JSON.
+    /// Size of all diffs together, written as JSON.
     pub diff_bytes_max: usize,
-    /// The list of files without their diffs, written as JSON.
+    /// Size of the list of files without their diffs, written as JSON.
     pub list_bytes_max: usize,
-    /// How long the shortest diffs are looked for. Those that come later are right, and longer than they need be.
+    /// Time spent looking for the shortest diffs. Diffs computed after it are correct, but may be longer than
+    /// necessary.
     pub time: Duration,
 }
 
-/// What differs.
+/// Result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// The files, by path.
+    /// Differing files, by path.
     pub files: Vec<FileDifference>,
-    /// Whether files or diffs are left out for want of room.
+    /// Whether files or diffs were left out because of the limits.
     pub truncated: bool,
 }
 
 /// A file that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileDifference {
-    /// Its path; after a renaming the later one.
+    /// Path; after a renaming the new one.
     pub path: String,
-    /// What became of it.
+    /// Kind of change.
     pub change: Change,
-    /// Its bytes before, if it was there.
+    /// Size before in bytes, if the file existed.
     pub from_size: Option<u64>,
-    /// Its bytes afterwards, if it is there.
+    /// Size afterwards in bytes, if the file exists.
     pub to_size: Option<u64>,
-    /// Whether either side is no text.
+    /// Whether either side is binary.
     pub binary: bool,
-    /// The lines that differ.
+    /// Lines that differ.
     pub diff: Diff,
 }
 
-/// What became of a file.
+/// Kind of change to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is new.
+    /// The file is new.
     Added,
-    /// It is gone.
+    /// The file is gone.
     Removed,
-    /// It has other bytes.
+    /// The content changed.
     Changed,
-    /// It has another path, and the same bytes.
+    /// The path changed, but not the content.
     Renamed {
-        /// The path it had.
+        /// Former path.
         from: String,
     },
 }
 
-/// The lines of a file that differ.
+/// Differing lines of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Diff {
-    /// None to show: the file is renamed, or no text.
+    /// No lines to show: the file is renamed or binary.
     None,
-    /// As `diff -u` writes them.
+    /// Lines in the format of `diff -u`.
     Unified(String),
-    /// Not shown, because the file is larger than this.
+    /// Left out because the file is larger than this many bytes.
     TooLarge(u64),
-    /// Not shown, because there are so many of them.
+    /// Left out because the diff is too long.
     TooLong,
 }
 
@@ -95,7 +96,7 @@ struct Files {
     fingerprints: BTreeMap<String, tree::Fingerprint>,
 }
 
-/// One side of a file.
+/// One side of a file's comparison.
 enum Side {
     Absent,
     Text(String),
@@ -104,7 +105,7 @@ enum Side {
 }
 
 impl BundleStore {
-    /// Reads two bundles and says what differs. Which of them are what was published is for [`BundleStore::verify`].
+    /// Compares two bundles. Whether they are as published is checked by [`BundleStore::verify`].
     pub fn compare(
         &self,
         function: FunctionId,
@@ -160,7 +161,7 @@ impl Files {
         self.fingerprints.get(path).map(|it| it.size)
     }
 
-    /// What a diff calls a file of this bundle.
+    /// Name of this bundle's file in a diff.
     fn name(&self, path: &str) -> String {
         match self.fingerprints.contains_key(path) {
             true => format!("{}/{path}", self.label),
@@ -175,8 +176,8 @@ impl Files {
     }
 }
 
-/// What became of the files, by path. A file that is gone and one that is new are one that was renamed when their bytes
-/// are the same; that empty files are the same means nothing.
+/// Classifies the changes, by path. A removed and an added file with equal content count as renamed; empty files do
+/// not.
 fn changes(from: &Files, to: &Files) -> BTreeMap<String, Change> {
     let mut changes = BTreeMap::new();
     let mut gone: HashMap<Digest, Vec<&String>> = HashMap::new();
@@ -189,7 +190,7 @@ fn changes(from: &Files, to: &Files) -> BTreeMap<String, Change> {
         }
     }
     for (path, after) in to.fingerprints.iter().filter(|(path, _)| !from.fingerprints.contains_key(*path)) {
-        // They were put there from the last to the first.
+        // The paths were pushed in reverse order.
         let before = gone.get_mut(&after.digest).and_then(Vec::pop);
         let change = before.map_or(Change::Added, |before| Change::Renamed { from: before.clone() });
         changes.insert(path.clone(), change);
@@ -230,7 +231,7 @@ fn side(path: &Path, size: u64, bytes_max: u64) -> io::Result<Side> {
     let (file, mut bytes) = (tree::open_file(path)?, Vec::new());
     if size > bytes_max {
         file.take(tree::CHUNK_BYTES as u64).read_to_end(&mut bytes)?;
-        // The end may cut a character in two.
+        // The last character may be cut off.
         let is_text = std::str::from_utf8(&bytes).map_or_else(|error| error.error_len().is_none(), |_| true);
         return Ok(Side::Large { binary: !is_text || bytes.contains(&0) });
     }
@@ -241,9 +242,9 @@ fn side(path: &Path, size: u64, bytes_max: u64) -> io::Result<Side> {
     })
 }
 
-/// The lines that differ, with their surroundings; nothing for two empty texts.
+/// Returns the differing lines with their context; empty for two empty texts.
 fn unified(from: &str, to: &str, from_name: &str, to_name: &str, deadline: Instant) -> String {
-    // Not the library's own lines: it ends them at a carriage return too, which would tear a diff apart.
+    // The library's own line splitting also ends lines at carriage returns, which would break the diff.
     let lines = |text| -> Vec<&str> { str::split_inclusive(text, '\n').collect() };
     let (from, to) = (lines(from), lines(to));
     let diff: TextDiff<'_, '_, str> = TextDiff::configure().deadline(deadline).diff_slices(&from, &to);
@@ -261,7 +262,7 @@ fn unified(from: &str, to: &str, from_name: &str, to_name: &str, deadline: Insta
     text
 }
 
-/// Bytes of a text in JSON.
+/// Length of a text in JSON, in bytes.
 fn json_bytes(text: &str) -> usize {
     let bytes = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,

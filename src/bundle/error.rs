@@ -1,4 +1,4 @@
-//! What can go wrong with a bundle.
+//! Errors of the bundle store.
 
 use crate::model::Digest;
 use std::io;
@@ -10,18 +10,18 @@ pub enum BundleError {
     /// A file's path inside the bundle is not acceptable.
     #[error("the bundle cannot hold a file `{}`: {reason}", path.escape_debug())]
     Path {
-        /// The path, cut to a length that can be shown.
+        /// Path, cut to a printable length.
         path: String,
-        /// What is wrong with it.
+        /// Reason for the refusal.
         reason: String,
     },
-    /// The file to import is not among the files.
-    #[error("the bundle has no file `{0}`, which is the one to import")]
+    /// The entry file is not among the files.
+    #[error("the bundle has no file `{0}`, which should be imported")]
     EntryMissing(String),
-    /// The files are too many bytes together.
+    /// The files together are too large.
     #[error("the bundle is larger than {0} bytes, which is the limit")]
     TooLarge(u64),
-    /// The files are too many.
+    /// There are too many files.
     #[error("the bundle has more than {0} files, which is the limit")]
     TooManyFiles(usize),
     /// A source file cannot be read.
@@ -29,49 +29,49 @@ pub enum BundleError {
     Source {
         /// The source file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         #[source]
         cause: io::Error,
     },
-    /// A source is a folder, a link, a device or a pipe.
+    /// A source is not a regular file: a folder, a link, a device or a pipe.
     #[error("{} is not a regular file; links are not followed", .0.display())]
     NotAFile(PathBuf),
-    /// There is a bundle of that name.
-    #[error("there is a bundle at {} already", .0.display())]
+    /// A bundle of that name already exists.
+    #[error("a bundle already exists at {}", .0.display())]
     Exists(PathBuf),
-    /// The bundle is not there.
+    /// The bundle does not exist.
     #[error("the bundle {} is missing: restore it from a backup, or deploy another version", folder.display())]
     Missing {
-        /// Where it should be.
+        /// Expected folder of the bundle.
         folder: PathBuf,
     },
-    /// The bundle is not what was published.
+    /// The bundle differs from what was published.
     #[error(
         "the bundle {} was changed after it was published ({}its digest was {expected}): restore it from a backup, or \
          deploy another version",
         folder.display(), file.as_ref().map(|it| format!("the file `{}`; ", it.escape_debug())).unwrap_or_default()
     )]
     Changed {
-        /// Where it is.
+        /// Folder of the bundle.
         folder: PathBuf,
-        /// The file that differs, where that is known.
+        /// File that differs, if known.
         file: Option<String>,
-        /// What it was.
+        /// Digest it was published with.
         expected: Digest,
     },
-    /// The disk failed.
+    /// Reading or writing the store failed.
     #[error("the bundle store failed at {}: {cause}", path.display())]
     Io {
-        /// Where.
+        /// Path concerned.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         #[source]
         cause: io::Error,
     },
 }
 
 impl BundleError {
-    /// Turns what the system says about `path` into an error, for `map_err`.
+    /// Converts a system error about `path`, for `map_err`.
     pub(super) fn io(path: &Path) -> impl Fn(io::Error) -> Self + Copy {
         |cause| Self::Io { path: path.to_owned(), cause }
     }

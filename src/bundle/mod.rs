@@ -5,14 +5,14 @@
 //!              │ dropped: gone                         │ verify: still what was published?
 //! ```
 //!
-//! A bundle appears and disappears by one rename, and is on disk before it has its name. It is never written again: its
-//! files are read-only, and [`BundleStore::verify`] notices when somebody changed them all the same.
+//! A bundle appears and disappears by a single rename, and is on disk before it gets its name. It is never written
+//! again: its files are read-only, and [`BundleStore::verify`] detects changes made in spite of that.
 //!
-//! Which versions exist is the database's to say, not this folder's. A bundle is published *before* its row is committed
-//! and removed *after* its row is deleted, so a row always has its bundle; a bundle that a crash left without a row is
+//! The database, not this folder, decides which versions exist. A bundle is published *before* its row is committed and
+//! removed *after* its row is deleted, so a row always has its bundle. A bundle that a crash left without a row is
 //! removed by [`BundleStore::reconcile`] at the next start.
 //!
-//! All methods block on the disk: an asynchronous caller gives them a thread (`spawn_blocking`).
+//! Every method blocks on the disk, so an asynchronous caller runs them on a blocking thread (`spawn_blocking`).
 
 mod bytecode;
 mod difference;
@@ -45,38 +45,38 @@ use std::str::FromStr;
 use std::{fs, io};
 use uuid::Uuid;
 
-/// Folders in which a bundle is put together.
+/// Prefix of folders in which a bundle is assembled.
 const INCOMING: &str = ".incoming-";
 
-/// Folders of bundles that are being deleted.
+/// Prefix of folders of bundles being deleted.
 const TRASH: &str = ".trash-";
 
-/// The folder of all bundles; see the module.
+/// The folder of all bundles; see the module documentation.
 #[derive(Debug)]
 pub struct BundleStore {
     root: PathBuf,
-    /// Held for reading while a bundle goes.
+    /// Read-locked while a bundle is removed.
     removals: RwLock<()>,
 }
 
-/// What [`BundleStore::reconcile`] found and did.
+/// Result of [`BundleStore::reconcile`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Bundles no version refers to; they are gone now.
+    /// Bundles without a version, which were removed.
     pub removed: Vec<(FunctionId, VersionLabel)>,
-    /// Versions whose bundle is not there.
+    /// Versions whose bundle is missing.
     pub missing: Vec<(FunctionId, VersionLabel)>,
-    /// What is in the folder and is no bundle of a known function; it is left alone.
+    /// Entries that are not a bundle of a known function; they are left alone.
     pub unknown: Vec<PathBuf>,
 }
 
 impl BundleStore {
-    /// Opens the store in the folder `root`, makes the folder if there is none, and removes what an interrupted
-    /// deployment or deletion left behind.
+    /// Opens the store in the folder `root`, creates the folder if necessary, and removes leftovers of interrupted
+    /// deployments and deletions.
     pub fn open(root: &Path) -> Result<Self, BundleError> {
         let at_root = BundleError::io(root);
         fs::create_dir_all(root).map_err(at_root)?;
-        // Absolute, because workers start in folders of their own.
+        // The path is absolute because workers start in folders of their own.
         let root = root.canonicalize().map_err(at_root)?;
         if let Some(parent) = root.parent() {
             tree::sync_folder(parent).map_err(BundleError::io(parent))?;
@@ -89,9 +89,9 @@ impl BundleStore {
         Ok(Self { root, removals: RwLock::default() })
     }
 
-    /// Writes a bundle under a temporary name, complete and on disk. `entry` is the file that is imported.
+    /// Writes a bundle under a temporary name, complete and on disk. `entry` is the file to import.
     ///
-    /// Paths are relative to the bundle, with `/` between folders. Nothing is left when this fails.
+    /// Paths are relative to the bundle, with `/` between folders. A failure leaves no files behind.
     pub fn stage(
         &self,
         files: impl IntoIterator<Item = (String, Content)>,
@@ -101,21 +101,21 @@ impl BundleStore {
         Staged::write(&self.root, files, entry, limits)
     }
 
-    /// Where a version's bundle is, or would be.
+    /// Returns the folder of a version's bundle, which need not exist.
     #[must_use]
     pub fn folder(&self, function: FunctionId, label: &VersionLabel) -> PathBuf {
         folder(&self.root, function, label)
     }
 
-    /// Reads the bundle through and compares it with the digest it was published with.
+    /// Reads the bundle and compares it with the digest it was published with.
     ///
     /// Errors: [`BundleError::Missing`], [`BundleError::Changed`].
     pub fn verify(&self, function: FunctionId, label: &VersionLabel, expected: &Digest) -> Result<(), BundleError> {
         self.verify_again(function, label, expected, None).map(drop)
     }
 
-    /// Does what [`Self::verify`] does, and gives what tells later whether the bundle is still that. `before` is what it
-    /// gave the last time; an error then names the file that has changed since.
+    /// Verifies like [`Self::verify`], and returns stamps by which a later change can be detected. `before` holds the
+    /// stamps of the last time, from which an error names the file that has changed since.
     pub fn verify_again(
         &self,
         function: FunctionId,
@@ -124,7 +124,7 @@ impl BundleStore {
         before: Option<&Stamps>,
     ) -> Result<Stamps, BundleError> {
         let folder = self.folder(function, label);
-        // The stamps come first, so that they are of nothing later than what is read.
+        // The stamps are taken first, so that they are never newer than the content that is hashed.
         match Stamps::of(&folder).and_then(|it| Ok((it, tree::fingerprint(&folder)?))) {
             Ok((stamps, found)) if found.digest == *expected => Ok(stamps),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(BundleError::Missing { folder }),
@@ -136,12 +136,12 @@ impl BundleStore {
         }
     }
 
-    /// Keeps every bundle that is there until the guard goes; deletions wait.
+    /// Keeps every existing bundle until the guard is dropped; deletions wait.
     pub fn keep(&self) -> impl Drop {
         self.removals.write()
     }
 
-    /// Makes `target` a folder with the same files, as further links to them: the bundle may go, and they stay.
+    /// Creates `target` as a folder with hard links to the same files, which stay when the bundle is removed.
     pub fn link(&self, function: FunctionId, label: &VersionLabel, target: &Path) -> Result<(), BundleError> {
         let folder = self.folder(function, label);
         if !folder.is_dir() {
@@ -150,8 +150,8 @@ impl BundleStore {
         tree::link(&folder, target).map_err(BundleError::io(&folder))
     }
 
-    /// Makes files that were put where a version's bundle belongs what [`Staged::publish`] leaves: on disk, read-only and
-    /// compared with the digest they were published with.
+    /// Seals files restored to the place of a version's bundle: verifies them against the digest they were published
+    /// with, forces them to disk and makes them read-only, as [`Staged::publish`] does.
     pub fn seal(&self, function: FunctionId, label: &VersionLabel, expected: &Digest) -> Result<(), BundleError> {
         let folder = self.folder(function, label);
         if !folder.is_dir() {
@@ -164,17 +164,17 @@ impl BundleStore {
         self.verify(function, label, expected)
     }
 
-    /// Deletes a bundle. One that is not there counts as deleted.
+    /// Deletes a bundle. A missing bundle is no error.
     pub fn remove(&self, function: FunctionId, label: &VersionLabel) -> Result<(), BundleError> {
         let _removing = self.removals.read();
         let folder = self.folder(function, label);
         let trash = self.root.join(format!("{TRASH}{}", Uuid::now_v7()));
-        // A folder has to be writable to change its parent.
+        // A folder must be writable to change its parent.
         match tree::make_writable(&folder).and_then(|()| fs::rename(&folder, &trash)) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
             outcome => outcome.map_err(BundleError::io(&folder))?,
         }
-        // The last bundle of a function takes the function's folder with it; with others in it that one stays.
+        // The function's folder goes with its last bundle; while others are in it, the removal of the folder fails.
         let parent = folder.parent().filter(|parent| fs::remove_dir(parent).is_err());
         for parent in parent.into_iter().chain([self.root.as_path()]) {
             tree::sync_folder(parent).map_err(BundleError::io(parent))?;
@@ -183,12 +183,12 @@ impl BundleStore {
         tree::remove(&trash).map_err(BundleError::io(&trash))
     }
 
-    /// Brings the folder in line with the versions there are: `known` holds every function, also the deleted ones, with
-    /// the labels of its versions.
+    /// Brings the folder in line with the database: `known` holds every function, also the deleted ones, with the
+    /// labels of its versions.
     ///
     /// Bundles of a known function without a version are removed. Folders of unknown functions are reported and kept:
-    /// they are what is left of the code if the database is lost. It needs the store for itself, because a bundle
-    /// that is just being published has no version yet.
+    /// if the database is lost, they are the remains of the code. Exclusive access is required because a bundle that is
+    /// just being published has no version yet.
     pub fn reconcile(&mut self, known: &HashMap<FunctionId, HashSet<VersionLabel>>) -> Result<Reconciled, BundleError> {
         let mut outcome = Reconciled::default();
         for (name, path) in children(&self.root)? {
@@ -232,7 +232,7 @@ fn folder(root: &Path, function: FunctionId, label: &VersionLabel) -> PathBuf {
     root.join(function.to_string()).join(label.as_str())
 }
 
-/// Names and paths of what is in a folder, by name.
+/// Returns the names and paths of a folder's entries, sorted by name.
 fn children(folder: &Path) -> Result<Vec<(String, PathBuf)>, BundleError> {
     let list = || -> io::Result<Vec<(String, PathBuf)>> {
         let entry =

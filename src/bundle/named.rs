@@ -1,10 +1,10 @@
-//! What somebody names on this machine: a file, or a folder and what is in it.
+//! Access to a file or folder that somebody names on this machine.
 //!
-//! A folder is opened once, and everything in it is found from there, never by its path again. Whoever owns the folder may
-//! exchange what is in it at any time: no name in it leads out of it, because links are never followed (`openat2`).
-//! Only the path itself may go through links: it is what somebody has named.
+//! A folder is opened once, and everything in it is found from there, never by its path again. Its owner may exchange
+//! entries at any time: no name in it leads out of it, because links are never followed (`openat2`). Only the named
+//! path itself may contain links.
 //!
-//! With a [`UnixUser`] everything is opened with that user's rights. What is open is then read by the daemon.
+//! With a [`UnixUser`], opening happens with that user's rights. Open files are then read by the daemon.
 
 use super::user::{AsUser, UnixUser};
 use nix::{
@@ -22,18 +22,18 @@ use std::{
     sync::Arc,
 };
 
-/// What is at a path.
+/// A file or folder found at a path.
 #[derive(Debug)]
 pub enum Named {
     /// A folder.
     Folder(SourceFolder),
-    /// A regular file, and the path it has behind all links.
+    /// A regular file, and its path with all links resolved.
     File(File, PathBuf),
-    /// Neither, and its path behind all links.
+    /// Anything else, and its path with all links resolved.
     Other(PathBuf),
 }
 
-/// A folder and what is in it. Clones are the same one.
+/// An open folder. Clones share it.
 #[derive(Clone)]
 pub struct SourceFolder(Arc<Opened>);
 
@@ -50,25 +50,26 @@ impl fmt::Debug for SourceFolder {
     }
 }
 
-/// A path that cannot be opened.
+/// A path that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpened {
     /// This process may not take the identity of the user.
     #[error("{0}")]
     Identity(#[source] io::Error),
-    /// The path.
+    /// The path itself cannot be opened.
     #[error("{0}")]
     Path(#[from] io::Error),
 }
 
 impl Named {
-    /// Opens a path that somebody else has named, with the rights of a user or those of this process. `/proc/self/fd` and
-    /// `/proc/self/cwd` would lead to what this process has open, past the permissions on the way there: they are refused.
+    /// Opens a path named by somebody else, with the rights of a user or those of this process. `/proc/self/fd` and
+    /// `/proc/self/cwd` are refused: they would lead to files that this process has open, bypassing the permissions on
+    /// the way to them.
     pub fn open(path: &Path, user: Option<&UnixUser>) -> Result<Self, NotOpened> {
         Self::open_by(path, user, ResolveFlag::RESOLVE_NO_MAGICLINKS)
     }
 
-    /// Opens a path that is this process's own to name: what it has open itself is no secret to it.
+    /// Opens a path named by this process itself, which may refer to its own open files.
     pub fn open_own(path: &Path) -> Result<Self, NotOpened> {
         Self::open_by(path, None, ResolveFlag::empty())
     }
@@ -78,7 +79,8 @@ impl Named {
         let user = user.map(AsUser::start).transpose().map_err(NotOpened::Identity)?;
         let named = path.to_owned();
         let (place, file) = with(user.as_ref(), move || {
-            // What is neither a folder nor a file is only looked at: to open a device may do something.
+            // Anything but a folder or a regular file is only inspected, because opening a device can have side
+            // effects.
             let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
             let place = openat2(AT_FDCWD, named.as_path(), how)?;
             let file = File::from(place.try_clone()?).metadata()?.is_file().then(|| reopen(&place)).transpose()?;
@@ -96,7 +98,7 @@ impl Named {
 }
 
 impl SourceFolder {
-    /// The path of what is in it, with no slash at its end.
+    /// Returns the path of an entry, without a trailing slash.
     #[must_use]
     pub fn path_of(&self, inside: &str) -> PathBuf {
         match inside.trim_end_matches('/') {
@@ -105,17 +107,17 @@ impl SourceFolder {
         }
     }
 
-    /// Whose rights count, if not those of this process.
+    /// Returns the user whose rights apply, if not those of this process.
     #[must_use]
     pub fn uid(&self) -> Option<u32> {
         self.0.uid
     }
 
-    /// Opens a regular file by its path in the folder. What is no such file is `InvalidData`: a link, also on the way
-    /// there, a folder, a device, a pipe.
+    /// Opens a regular file by its path in the folder. Anything else is `InvalidData`: a folder, a device, a pipe, or a
+    /// link, also on the way there.
     pub fn open(&self, inside: &str) -> io::Result<File> {
         let file = match self.beneath(inside, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
-            // ELOOP is a link; ENXIO a socket, which cannot be opened at all.
+            // ELOOP means a link; ENXIO a socket, which cannot be opened at all.
             Err(cause) if matches!(cause.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => {
                 return Err(super::tree::foreign());
             }
@@ -124,18 +126,18 @@ impl SourceFolder {
         if file.metadata()?.is_file() { Ok(file) } else { Err(super::tree::foreign()) }
     }
 
-    /// Whether there is a regular file.
+    /// Whether there is a regular file at this path.
     #[must_use]
     pub fn has(&self, inside: &str) -> bool {
         let place = self.beneath(inside, OFlag::O_PATH);
         place.and_then(|it| File::from(it).metadata()).is_ok_and(|it| it.is_file())
     }
 
-    /// The names in a folder by its path in this one, which is empty for this one itself, and whether they are folders.
+    /// Lists a subfolder, or this folder if `inside` is empty: the names, and whether each is a folder.
     pub fn list(&self, inside: &str) -> io::Result<Vec<(OsString, bool)>> {
         let inside = if inside.is_empty() { "." } else { inside };
         let folder = self.beneath(inside, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-        // The standard library reads a folder by its path only; this one leads to what is open.
+        // The standard library reads folders by path only; this path leads to the open folder.
         let children = fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
         children.map(|child| child.and_then(|it| Ok((it.file_name(), it.file_type()?.is_dir())))).collect()
     }
@@ -158,17 +160,17 @@ fn with<T: Send + 'static>(
     }
 }
 
-/// Opens for reading what is open as a place only. The rights are those of whoever calls.
+/// Opens for reading what is open as a location only (`O_PATH`). The rights are those of the calling thread.
 fn reopen(place: &OwnedFd) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     match open(Path::new(&path), flags, Mode::empty()) {
-        Err(Errno::ENOENT) => Err(io::Error::other("/proc is needed to open it, and is not there")),
+        Err(Errno::ENOENT) => Err(io::Error::other("opening it needs /proc, which is missing")),
         opened => Ok(File::from(opened?)),
     }
 }
 
-/// Where something lies that is open.
+/// Returns the path of an open file or folder.
 fn real_path(place: &impl AsRawFd) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd()))
 }
@@ -196,7 +198,7 @@ mod tests {
         }
         symlink(at("out"), at("in/link")).expect("a link");
         symlink("sub/a", at("in/short")).expect("a link");
-        // The path itself may go through links.
+        // The named path itself may contain links.
         symlink(at("in"), at("named")).expect("a link");
         let named = folder(&at("named"));
         let read = |inside: &str| named.open(inside).and_then(io::read_to_string).map_err(|it| it.kind());
@@ -213,7 +215,7 @@ mod tests {
         names.sort();
         let expected = [("link", false), ("short", false), ("sub", true)].map(|(name, it)| (name.into(), it));
         assert_eq!(names, expected);
-        // Where its own path leads by now does not matter.
+        // Later changes to the named path do not matter.
         fs::remove_file(at("named")).expect("it goes");
         symlink(at("out"), at("named")).expect("a link");
         assert_eq!(read("sub/a").as_deref(), Ok("in/sub/a"));

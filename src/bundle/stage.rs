@@ -1,4 +1,4 @@
-//! A bundle on its way in: checked, written, hashed and on disk, but without its final name.
+//! A bundle being staged: checked, written, hashed and on disk, but without its final name.
 
 use super::{BundleError, INCOMING, SourceFolder, folder, tree};
 use crate::crash_point::crash_point;
@@ -12,30 +12,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The longest path inside a bundle, in bytes; with the store's own folders it stays under the system's 4096.
+/// Longest path inside a bundle, in bytes; with the store's own folders it stays under the system's 4096.
 const PATH_BYTES_MAX: usize = 1_024;
 
-/// The longest name of a file or folder, in bytes: what file systems take.
+/// Longest name of a file or folder, in bytes: the limit of file systems.
 const NAME_BYTES_MAX: usize = 255;
 
-/// How many folders deep a file may be.
+/// Deepest nesting of folders.
 const DEPTH_MAX: usize = 32;
 
-/// One file of a bundle.
+/// Content of one file of a bundle.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// Its bytes.
+    /// Bytes in memory.
     Bytes(Bytes),
-    /// The regular file to copy them from. A link is refused: whoever means its target names that.
+    /// Regular file to copy. Links are refused: the link's target has to be named instead.
     File(PathBuf),
-    /// The regular file of a folder that is not the daemon's own, by its path in there.
+    /// Regular file in a folder that is not the daemon's own, by its path in the folder.
     Within(SourceFolder, String),
-    /// A regular file that is open, and its path.
+    /// An open regular file, and its path.
     Opened(Arc<File>, PathBuf),
 }
 
 impl Content {
-    /// Its source, opened at its beginning; nothing for bytes. What is no regular file is `InvalidData`.
+    /// Opens the source at its beginning; `None` for bytes. Anything but a regular file is `InvalidData`.
     pub(crate) fn open(&self) -> io::Result<Option<File>> {
         match self {
             Self::Bytes(_) => Ok(None),
@@ -49,7 +49,7 @@ impl Content {
         }
     }
 
-    /// The bytes that it is; empty where it has a source.
+    /// Returns the bytes in memory; empty if there is a source.
     pub(crate) fn bytes(&self) -> Bytes {
         match self {
             Self::Bytes(bytes) => bytes.clone(),
@@ -57,7 +57,7 @@ impl Content {
         }
     }
 
-    /// Where it comes from, as an error names it.
+    /// Returns the source's path for error messages.
     fn place(&self) -> PathBuf {
         match self {
             Self::Bytes(_) => PathBuf::new(),
@@ -67,12 +67,12 @@ impl Content {
     }
 }
 
-/// How large a bundle may be.
+/// Limits on a bundle's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BundleLimits {
     /// Bytes of all files together.
     pub bytes_max: u64,
-    /// Files.
+    /// Number of files.
     pub files_max: usize,
 }
 
@@ -80,7 +80,7 @@ pub struct BundleLimits {
 #[derive(Debug)]
 pub struct Staged {
     root: PathBuf,
-    /// Where it is at present.
+    /// Current folder.
     folder: PathBuf,
     entry: String,
     fingerprint: tree::Fingerprint,
@@ -99,7 +99,7 @@ impl Staged {
         let fingerprint = tree::Fingerprint { digest: Digest([0; 32]), size: 0 };
         let at_folder = BundleError::io(&folder);
         fs::create_dir(&folder).map_err(at_folder)?;
-        // From here on every way out removes the folder.
+        // From here on, every exit removes the folder.
         let mut staged = Self {
             root: root.to_owned(),
             folder: folder.clone(),
@@ -115,39 +115,40 @@ impl Staged {
             crash_point("bundle.staging");
         }
         tree::seal_folders(&folder).map_err(at_folder)?;
-        // Read back rather than hashed on the way: the digest is of what is stored, and there is one way to compute it.
+        // The files are read back rather than hashed while written: the digest then covers the stored bytes, and is
+        // computed in a single way.
         staged.fingerprint = tree::fingerprint(&folder).map_err(at_folder)?;
         crash_point("bundle.staged");
         Ok(staged)
     }
 
-    /// What its files hash to.
+    /// Returns the digest of the files.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.fingerprint.digest
     }
 
-    /// Bytes of its files.
+    /// Returns the bytes of all files.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.fingerprint.size
     }
 
-    /// The file to import, relative to the folder.
+    /// Returns the file to import, relative to the folder.
     #[must_use]
     pub fn entry(&self) -> &str {
         &self.entry
     }
 
-    /// Where its files are until it is published, for checks that have to read or run them.
+    /// Returns the temporary folder, for checks that read or run the files before they are published.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Gives the bundle its final name, which is on disk when this returns, and makes it read-only.
+    /// Gives the bundle its final name and makes it read-only; the name is on disk when this returns.
     ///
-    /// [`BundleError::Exists`] if there is a bundle of that name; this one is removed then, as after any error.
+    /// [`BundleError::Exists`] if there is a bundle of that name. This bundle is removed then, as after any error.
     pub fn publish(mut self, function: FunctionId, label: &VersionLabel) -> Result<PathBuf, BundleError> {
         let target = folder(&self.root, function, label);
         let parent = self.root.join(function.to_string());
@@ -155,7 +156,7 @@ impl Staged {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
             outcome => outcome.map_err(BundleError::io(&parent))?,
         }
-        // A rename replaces nothing but an empty folder, and a bundle has a file.
+        // A rename replaces an empty folder at most, and a bundle has a file.
         fs::rename(&self.folder, &target).map_err(|cause| match cause.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory => {
                 BundleError::Exists(target.clone())
@@ -164,7 +165,7 @@ impl Staged {
         })?;
         self.folder.clone_from(&target);
         crash_point("bundle.renamed");
-        // Not before the rename: a folder has to be writable to change its parent.
+        // The folder becomes read-only after the rename because a folder must be writable to change its parent.
         tree::make_read_only(&target).map_err(BundleError::io(&target))?;
         for folder in [&target, &parent, &self.root] {
             tree::sync_folder(folder).map_err(BundleError::io(folder))?;
@@ -186,7 +187,7 @@ impl Drop for Staged {
     }
 }
 
-/// Checks everything that can be known before a file is written.
+/// Runs every check that is possible before a file is written.
 fn check(
     files: impl IntoIterator<Item = (String, Content)>,
     entry: &str,
@@ -200,7 +201,7 @@ fn check(
         }
         match checked.entry(path) {
             btree_map::Entry::Vacant(vacant) => drop(vacant.insert(content)),
-            btree_map::Entry::Occupied(occupied) => return Err(refused(occupied.key(), "it comes twice".into())),
+            btree_map::Entry::Occupied(occupied) => return Err(refused(occupied.key(), "it occurs twice".into())),
         }
     }
     for path in checked.keys() {
@@ -216,7 +217,7 @@ fn refused(path: &str, reason: String) -> BundleError {
     BundleError::Path { path: path.chars().take(NAME_BYTES_MAX).collect(), reason }
 }
 
-/// What is wrong with the path of a file inside a bundle.
+/// Returns the fault of a file's path inside a bundle, if any.
 pub(crate) fn check_path(path: &str) -> Result<(), String> {
     if path.is_empty() {
         return Err("it has no name".into());
@@ -246,7 +247,7 @@ pub(crate) fn check_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes one file and forces it to disk; stops one byte over `room`. Returns the bytes written.
+/// Writes one file and forces it to disk; stops one byte over `room`. Returns the number of bytes written.
 fn copy(content: &Content, target: &Path, room: u64) -> Result<u64, BundleError> {
     let at_target = BundleError::io(target);
     if let Some(parent) = target.parent() {
@@ -267,12 +268,12 @@ fn copy(content: &Content, target: &Path, room: u64) -> Result<u64, BundleError>
             }
         }
     };
-    // Set rather than given at creation, because the umask has no say in it.
+    // The mode is set afterwards because the umask would change a mode given at creation.
     file.set_permissions(Permissions::from_mode(0o444)).and_then(|()| file.sync_all()).map_err(at_target)?;
     Ok(written)
 }
 
-/// Copies at most `bytes_max`, by hand to tell which side failed.
+/// Copies at most `bytes_max`. `io::copy` would not tell which side failed.
 fn copy_file(source: File, path: &Path, file: &mut File, target: &Path, bytes_max: u64) -> Result<u64, BundleError> {
     let mut source = source.take(bytes_max);
     let (mut buffer, mut written) = (vec![0; tree::CHUNK_BYTES], 0);

@@ -1,8 +1,8 @@
-//! What files on disk look like without reading them: enough to notice that somebody has changed them.
+//! Stamps of files on disk: enough to detect changes without reading the content.
 //!
-//! A bundle is read through once, which takes a while; every later worker start compares these stamps only, at about a
-//! microsecond a file: to give the worker a second name of the file costs ten times as much. The time of the last change of an inode is no part of them: each worker gets its files as further
-//! names of the same inodes, which changes it.
+//! A bundle is read completely once, which takes some time. Every later worker start only compares these stamps, at
+//! about a microsecond a file; linking the file into the worker's folder costs ten times as much. The inode's change
+//! time is not part of a stamp because every worker gets the files as further hard links, which change it.
 
 use super::tree;
 use nix::{
@@ -15,11 +15,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A tree of files as it looked once.
+/// Stamps of a tree of files at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamps {
     root: PathBuf,
-    /// By path in the tree, in the order of their bytes; the folders too, which tell of new names. The root is empty.
+    /// Stamps by path in the tree, sorted by the bytes of the paths. Folders are included because their stamps reveal
+    /// new names. The root's path is empty.
     entries: Vec<(String, Stamp)>,
 }
 
@@ -28,7 +29,7 @@ struct Stamp {
     device: u64,
     inode: u64,
     size: i64,
-    /// Seconds and nanoseconds.
+    /// Modification time in seconds and nanoseconds.
     modified: (i64, i64),
     is_file: bool,
 }
@@ -46,7 +47,7 @@ impl From<FileStat> for Stamp {
 }
 
 impl Stamps {
-    /// What is there now.
+    /// Takes the stamps of a tree.
     pub(super) fn of(root: &Path) -> io::Result<Self> {
         let mut names = vec![String::new()];
         for path in tree::paths(root)? {
@@ -64,20 +65,20 @@ impl Stamps {
         Ok(Self { root: root.to_owned(), entries: names.into_iter().map(entry).collect::<Result<_, _>>()? })
     }
 
-    /// How many files and folders there were.
+    /// Returns the number of files and folders.
     #[must_use]
     pub fn count(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether everything looks as it did. Blocks on the disk, for about a microsecond a file.
+    /// Whether all stamps are unchanged. Blocks on the disk for about a microsecond a file.
     #[must_use]
     pub fn still_hold(&self) -> bool {
         let Ok(root) = open_root(&self.root) else { return false };
         self.entries.iter().all(|(name, before)| stamp(&root, name).is_ok_and(|now| now == *before))
     }
 
-    /// The first file that looks different, is new, or is gone; nothing where no file does. Reads the folders.
+    /// Returns the first file that is changed, new or gone, if any. Reads the folders.
     #[must_use]
     pub fn changed_file(&self) -> Option<String> {
         let root = open_root(&self.root).ok()?;
@@ -90,7 +91,7 @@ impl Stamps {
     }
 }
 
-/// The root is opened once, so that not every file is looked for from the top of the file system.
+/// Opens the root once, so that the files need not be looked up from the top of the file system.
 fn open_root(root: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(open(root, flags, Mode::empty())?)
@@ -142,7 +143,7 @@ mod tests {
             assert!(!stamps.still_hold(), "{name}");
             assert_eq!(stamps.changed_file().as_deref(), Some(name));
         }
-        // Further names of the files are no change.
+        // Hard links to the files do not count as a change.
         let (folder, stamps) = make();
         let other = tempfile::tempdir_in(folder.path().parent().expect("it has one")).expect("a folder");
         fs::hard_link(folder.path().join("index.js"), other.path().join("index.js")).expect("a second name");

@@ -1,4 +1,4 @@
-//! The bundle store on a real disk: digests, limits, what is refused, and a crash at each step.
+//! The bundle store on a real disk: digests, limits, refusals, and a crash at each step.
 
 use super::*;
 use crate::crash_point::{CRASH_AT_VARIABLE, STEPS};
@@ -9,7 +9,7 @@ use std::process::Command;
 
 const LIMITS: BundleLimits = BundleLimits { bytes_max: 1_000, files_max: 3 };
 
-/// Where a child of a crash test works.
+/// Folder in which the child of a crash test works.
 const FOLDER_VARIABLE: &str = "LEVAIN_TEST_BUNDLES";
 
 fn scratch() -> (tempfile::TempDir, BundleStore) {
@@ -70,7 +70,7 @@ fn the_digest_of_several_files_tells_where_each_begins_and_not_how_they_came() {
 #[test]
 fn files_are_hashed_in_the_byte_order_of_their_whole_paths() {
     let (_folder, store) = scratch();
-    // `-` < `.` < `/`: a walk that sorts folder by folder comes to another order.
+    // `-` < `.` < `/`: sorting folder by folder would give another order.
     let paths = ["a-b/z", "a-b/zz", "a.js", "a/c", "a/d/e", "a/d0", "a0", "b", "ü"];
     let mut expected = Sha256::new();
     for path in paths {
@@ -123,7 +123,7 @@ fn any_change_is_detected() {
         tree::make_writable(&path).expect("changes the mode");
         let _absent_after_some = fs::set_permissions(path.join("a.js"), fs::Permissions::from_mode(0o644));
         change(&path);
-        let error = store.verify(function, &v1, &digest).expect_err("it is not what was published");
+        let error = store.verify(function, &v1, &digest).expect_err("the bundle was changed");
         assert!(matches!(error, BundleError::Changed { .. }), "{error}");
     }
 }
@@ -131,7 +131,7 @@ fn any_change_is_detected() {
 #[test]
 fn a_missing_bundle_is_told_from_a_changed_one() {
     let (_folder, store) = scratch();
-    let error = store.verify(FunctionId::new(), &label("v1"), &Digest([0; 32])).expect_err("nothing is there");
+    let error = store.verify(FunctionId::new(), &label("v1"), &Digest([0; 32])).expect_err("the bundle is missing");
     assert!(matches!(error, BundleError::Missing { .. }), "{error}");
 }
 
@@ -144,7 +144,7 @@ fn a_taken_name_stays_with_its_bundle() {
     let error = other.publish(function, &v1).expect_err("the name is taken");
     assert!(matches!(error, BundleError::Exists(_)), "{error}");
     assert_eq!(names(&store.folder(function, &v1)), ["bundle.js"]);
-    assert_eq!(names(&store.root), [function.to_string()], "the refused one is gone");
+    assert_eq!(names(&store.root), [function.to_string()], "the refused bundle is gone");
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn reconciling_removes_bundles_without_a_version_and_keeps_what_it_does_not_know
     assert!(store.folder(lost, &label("v1")).is_dir());
 }
 
-/// The test is its own child: with the variable set it publishes one bundle and removes another, until it dies.
+/// The test is its own child: with the variable set it publishes one bundle and removes another, until it is killed.
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "release builds have no crash points")]
 fn a_kill_at_any_step_leaves_a_whole_bundle_or_none() {

@@ -1,4 +1,4 @@
-//! Folders of files: hashing, forcing to disk, removing.
+//! Trees of files: hashing, forcing to disk, removing.
 
 use crate::model::Digest;
 use sha2::{Digest as _, Sha256};
@@ -8,10 +8,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Bytes read at once.
+/// Read buffer size, in bytes.
 pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What tells one tree of files from another.
+/// Digest and size of a tree of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     pub(super) digest: Digest,
@@ -21,10 +21,10 @@ pub(super) struct Fingerprint {
 
 /// Hashes all files below `root`.
 ///
-/// One file: SHA-256 of its bytes, the same as `sha256sum` says. Several: SHA-256 over all files in the byte order of
+/// A single file: SHA-256 of its bytes, as `sha256sum` prints it. Several: SHA-256 over all files in the byte order of
 /// their paths, each as path length, path, file length, bytes, with lengths as little-endian `u64`.
 ///
-/// Whatever is neither a regular file nor a folder is an error of kind `InvalidData`.
+/// Anything that is neither a regular file nor a folder is an error of kind `InvalidData`.
 pub(super) fn fingerprint(root: &Path) -> io::Result<Fingerprint> {
     let paths = paths(root)?;
     let (mut hasher, mut size) = (Sha256::new(), 0);
@@ -44,7 +44,7 @@ pub(super) fn fingerprint(root: &Path) -> io::Result<Fingerprint> {
     Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size })
 }
 
-/// Paths of all files below `root`, relative to it and in the order of their bytes.
+/// Returns the paths of all files below `root`, relative to it and sorted by their bytes.
 pub(super) fn paths(root: &Path) -> io::Result<Vec<String>> {
     let mut paths = Vec::new();
     list(root, "", &mut paths)?;
@@ -52,14 +52,14 @@ pub(super) fn paths(root: &Path) -> io::Result<Vec<String>> {
     Ok(paths)
 }
 
-/// Size and SHA-256 of one file.
+/// Returns the size and SHA-256 of one file.
 pub(super) fn file_fingerprint(path: &Path) -> io::Result<Fingerprint> {
     let mut hasher = Sha256::new();
     let size = hash(open_file(path)?, &mut hasher)?;
     Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size })
 }
 
-/// Paths of all files below `folder`, relative to the root, `prefix` being the folder's own.
+/// Collects the paths of all files below `folder`, relative to the root; `prefix` is the folder's own path.
 fn list(folder: &Path, prefix: &str, paths: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -91,18 +91,18 @@ fn hash(mut file: File, hasher: &mut Sha256) -> io::Result<u64> {
     }
 }
 
-/// Opens a regular file for reading. A link is not followed and a pipe is not waited for: both are `InvalidData`.
+/// Opens a regular file for reading. Links are not followed and pipes are not waited for: both are `InvalidData`.
 pub(super) fn open_file(path: &Path) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        // ELOOP is a link; ENXIO a socket, which cannot be opened at all.
+        // ELOOP means a link; ENXIO a socket, which cannot be opened at all.
         Err(cause) if matches!(cause.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => return Err(foreign()),
         outcome => outcome?,
     };
     if file.metadata()?.is_file() { Ok(file) } else { Err(foreign()) }
 }
 
-/// Makes `target` a folder whose files are links to those below `root`.
+/// Creates `target` as a folder of hard links to the files below `root`.
 pub(super) fn link(root: &Path, target: &Path) -> io::Result<()> {
     fs::create_dir_all(target)?;
     for path in paths(root)? {
@@ -125,12 +125,12 @@ pub(super) fn seal_files(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Forces the names in a folder to disk.
+/// Forces a folder's entries to disk.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Forces a folder and all below it to disk, files excepted, and makes the folders below it read-only.
+/// Forces a folder and its subfolders, but not their files, to disk, and makes the subfolders read-only.
 pub(super) fn seal_folders(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -142,7 +142,7 @@ pub(super) fn seal_folders(folder: &Path) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Takes the right to add and remove names in a folder from everybody.
+/// Removes everybody's right to add and remove names in a folder.
 pub(super) fn make_read_only(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o555))
 }
@@ -152,7 +152,7 @@ pub(super) fn make_writable(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
-/// Removes a folder and all below it, or a file, whatever their modes.
+/// Removes a file, or a folder with its content, whatever their modes.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);

@@ -1,11 +1,11 @@
-//! A thread with another user's rights to files.
+//! A thread that accesses files with another user's rights.
 //!
-//! The daemon reads what a peer of the command socket names, and must not read for him what he cannot read himself. So a
-//! thread of its own takes the peer's identity for good, opens what it is told, and ends with its owner: no other thread
-//! of the daemon ever has that identity, and none has to be given back.
+//! The daemon reads paths that a peer of the command socket names, and must not read files that the peer cannot read.
+//! So a dedicated thread takes the peer's identity permanently, opens the requested paths, and ends with its owner. No
+//! other thread of the daemon ever has that identity, and no thread has to give it back.
 //!
-//! It takes the ids that count for files only. With another real or effective user id the peer could send the thread, and
-//! so the daemon, signals.
+//! The thread changes only the ids that apply to files. With another real or effective user id, the peer could send
+//! signals to the thread and thereby to the daemon.
 
 #![allow(unsafe_code, reason = "the wrappers of setgroups change all threads, and capset has none")]
 
@@ -16,27 +16,27 @@ use nix::{
 };
 use std::{io, sync::mpsc, thread};
 
-/// Who a peer is, as the kernel knows it.
+/// Identity of a peer, as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnixUser {
-    /// Its user.
+    /// User id.
     pub uid: u32,
-    /// Its primary group.
+    /// Primary group.
     pub gid: u32,
-    /// Its other groups.
+    /// Supplementary groups.
     pub groups: Vec<u32>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The thread. Dropping this ends it.
+/// Handle of the thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct AsUser {
     jobs: mpsc::Sender<Job>,
 }
 
 impl AsUser {
-    /// Starts it. Fails where this process may not take the identity.
+    /// Starts the thread. Fails if this process may not take the identity.
     pub(super) fn start(user: &UnixUser) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel::<Job>();
         let (tell, told) = mpsc::sync_channel(1);
@@ -44,7 +44,7 @@ impl AsUser {
         thread::Builder::new().name("levain-as-user".into()).spawn(move || {
             let outcome = become_user(&user);
             let is_done = outcome.is_ok();
-            // Whoever started it waits for this.
+            // `start` waits for this message.
             drop(tell.send(outcome));
             if is_done {
                 waiting.into_iter().for_each(|job| job());
@@ -54,7 +54,7 @@ impl AsUser {
         Ok(Self { jobs })
     }
 
-    /// Does something with the user's rights, and waits for it.
+    /// Runs a closure with the user's rights, and waits for its result.
     pub(super) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -69,31 +69,32 @@ fn ended() -> io::Error {
     io::Error::other("the thread that reads as another user has ended")
 }
 
-/// Gives this thread the user's rights to files and no capability.
+/// Gives this thread the user's rights to files, and no capabilities.
 fn become_user(user: &UnixUser) -> io::Result<()> {
     let is_dumpable = prctl::get_dumpable()?;
     set_groups(&user.groups)?;
     setfsgid(Gid::from_raw(user.gid));
     setfsuid(Uid::from_raw(user.uid));
-    // Neither says whether it was done. Asked for an id that nobody has, both say who the thread is and change nothing.
+    // Neither call reports success. Asked for an invalid id, both return the current id and change nothing.
     let (gid, uid) = (setfsgid(Gid::from_raw(u32::MAX)), setfsuid(Uid::from_raw(u32::MAX)));
     if (uid.as_raw(), gid.as_raw()) != (user.uid, user.gid) {
         return Err(Errno::EPERM.into());
     }
     drop_capabilities()?;
-    // The kernel takes it from the whole process when an id of one thread changes.
+    // The kernel clears the flag of the whole process when an id of one thread changes.
     prctl::set_dumpable(is_dumpable)?;
     Ok(())
 }
 
-/// For this thread only, as the system call has it.
+/// Sets the groups of this thread only, as the plain system call does.
 fn set_groups(groups: &[u32]) -> io::Result<()> {
-    // SAFETY: the kernel reads as many numbers as it is told, and the slice has them.
+    // SAFETY: the kernel reads as many numbers as the length says, and the slice has them.
     Errno::result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
     Ok(())
 }
 
-/// The kernel does it only for a thread whose user id for files was root's, and not where it is told not to.
+/// Drops all capabilities. The kernel does so by itself only if the thread's file-system user id was root's, and can be
+/// told not to.
 fn drop_capabilities() -> io::Result<()> {
     /// `_LINUX_CAPABILITY_VERSION_3`, and this thread.
     const HEADER: [u32; 2] = [0x2008_0522, 0];
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
     use std::{fs, os::unix::fs::PermissionsExt};
 
-    /// The lines of `/proc` about this thread's rights.
+    /// Returns the lines of `/proc` about this thread's rights.
     fn rights() -> io::Result<Vec<String>> {
         let text = fs::read_to_string("/proc/thread-self/status")?;
         let is_one =
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn the_thread_reads_as_the_user_and_no_other_thread_does() {
         if !Uid::effective().is_root() {
-            // An ordinary user cannot be somebody else.
+            // An unprivileged user cannot take another identity.
             assert!(AsUser::start(&UnixUser { uid: 65_534, gid: 65_534, groups: Vec::new() }).is_err());
             return;
         }
@@ -138,10 +139,10 @@ mod tests {
             user.run(move || fs::read_to_string(path)).map_err(|it| it.kind())
         };
         assert_eq!(read(&secret), Err(io::ErrorKind::PermissionDenied));
-        assert_eq!(read(&shared).as_deref(), Ok("text"), "by one of its groups");
+        assert_eq!(read(&shared).as_deref(), Ok("text"), "access through one of its groups");
         let other = AsUser::start(&UnixUser { uid: 65_534, gid: 65_533, groups: Vec::new() }).expect("root may");
         let path = shared.clone();
-        assert!(other.run(move || fs::read_to_string(path)).is_err(), "it is in no such group");
+        assert!(other.run(move || fs::read_to_string(path)).is_err(), "the user is not in that group");
         let taken = user.run(rights).expect("a status");
         assert_eq!(taken[0], "Uid: 0 0 0 65534");
         assert_eq!(taken[1], "Gid: 0 0 0 65533");

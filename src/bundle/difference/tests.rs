@@ -1,4 +1,4 @@
-//! What differs between two bundles: the words for it, the limits, and a diff that makes one text of the other.
+//! Differences between two bundles: their wording, the limits, and diffs that turn one text into the other.
 
 use super::super::{BundleLimits, Content};
 use super::*;
@@ -102,13 +102,13 @@ fn what_is_no_text_is_said_and_not_shown() {
 
 #[test]
 fn large_files_are_compared_and_not_read_line_by_line() {
-    // The character in two bytes lies across the end of what is looked at.
+    // A two-byte character lies across the end of the examined chunk.
     let text = "ä".repeat(tree::CHUNK_BYTES);
     let text = format!("-{text}");
     let difference = compare(&[("a", text.as_bytes()), ("b", &[0xff; 2_000])], &[("a", b"short"), ("b", b"short")]);
     let found: Vec<_> = difference.files.iter().map(|it| (it.binary, it.diff.clone())).collect();
     assert_eq!(found, [(false, Diff::TooLarge(1_000)), (true, Diff::None)]);
-    assert!(!difference.truncated, "nothing more could have been said");
+    assert!(!difference.truncated, "nothing was left out");
     assert_eq!(compare(&[("a", text.as_bytes())], &[("a", text.as_bytes())]), Difference::default());
 }
 
@@ -132,7 +132,7 @@ fn what_does_not_fit_is_left_out_and_said() {
 
 #[test]
 fn texts_made_to_be_slow_are_done_in_time() {
-    // Half a million lines of one letter each: the shortest diff takes far longer than anybody waits.
+    // Half a million lines of one letter each: the shortest diff would take far too long to find.
     let lines = |mut seed: u64| -> String {
         let mut letter = || {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -146,10 +146,10 @@ fn texts_made_to_be_slow_are_done_in_time() {
     let began = Instant::now();
     let difference = compare_within(&limits, &[("a", from.as_bytes())], &[("a", to.as_bytes())]);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert!(apply(&from, diff_of(&difference.files[0])) == to, "a diff in a hurry is right all the same");
+    assert!(apply(&from, diff_of(&difference.files[0])) == to, "a diff cut short by the deadline is still correct");
 }
 
-/// What `patch` does.
+/// Applies a diff as `patch` does.
 fn apply(from: &str, diff: &str) -> String {
     let old: Vec<&str> = from.split_inclusive('\n').collect();
     let (mut text, mut at) = (String::new(), 0);
