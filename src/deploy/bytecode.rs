@@ -1,13 +1,13 @@
-//! From a published bundle to its compiled form, where that loads faster and does the same.
+//! Compiles a published bundle, if the compiled form loads faster and behaves the same.
 //!
 //! ```text
 //! candidate? ──▶ compile: a process of its own ──▶ load both in workers of their own ──▶ a draft to keep
 //! ```
 //!
-//! Bun compiles CommonJS only, so its bundler turns the module into that, and changes more than the form. Whether it may
-//! is decided in two places: here by what kind of bundle it is, in the shim's `compile.ts` by what is in it. That the
-//! bundle itself loads is seen again, although it did at its deployment: the two forms must agree here and now, and what
-//! only the compiled one gets through must not become what a version depends on.
+//! Bun compiles CommonJS only, so its bundler converts the module first, which changes more than the form. Two places
+//! decide whether that is safe: this module by the kind of bundle, the shim's `compile.ts` by its content. The source
+//! form is loaded again too, although it loaded at its deployment: both forms must agree under the present conditions,
+//! and a version must not come to depend on a compiled form that loads where the source does not.
 
 use super::{ShimError, tool};
 use crate::{
@@ -24,73 +24,73 @@ use std::{
 };
 use tokio::task::spawn_blocking;
 
-/// Smaller files gain less than half a millisecond, or lose.
+/// Smaller files gain less than half a millisecond, or get slower.
 const SOURCE_BYTES_MIN: u64 = 16 * 1024;
 
-/// Larger ones take several seconds and more than 250 MB to compile.
+/// Larger files take several seconds and more than 250 MB to compile.
 const SOURCE_BYTES_MAX: u64 = 10 << 20;
 
-/// How much of the time to load the bundle itself its compiled form may take.
+/// Largest load time of the compiled form, relative to that of the source.
 const TIME_RATIO_MAX: f64 = 0.9;
 
-/// How often both are loaded before it is believed that nothing is gained: something else may have been in the way.
+/// Number of attempts to measure a gain: a single measurement may be disturbed by other load.
 const ROUNDS_MAX: usize = 3;
 
-/// How long the compilation of a file may take; nobody waits for it, and it gives way to everything else.
+/// Time limit for compiling a file; no caller waits for it, and it runs at low priority.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The folders of the bundle and of its compiled form while it is compiled.
+/// Folders of the bundle and of its compiled form during compilation.
 const IN: &str = "in";
 const OUT: &str = "out";
 
-/// The endings of the files that it leaves.
+/// Suffixes of the compiled files.
 const ENDINGS: [&str; 3] = ["", ".jsc", ".map"];
 
-/// Why a version runs from its source.
+/// Reason to run a version from its source.
 #[derive(Debug, thiserror::Error)]
 pub enum NotCompiled {
-    /// The cache is switched off.
-    #[error("nothing is compiled")]
+    /// The cache is off.
+    #[error("compilation is off")]
     Off,
-    /// It could refer to its other files.
+    /// The bundle has several files, and could refer to them.
     #[error("it has several files")]
     SeveralFiles,
-    /// What is in it, or how Bun compiles it.
+    /// The content, or Bun's result, is not suitable.
     #[error("{0}")]
     Refused(String),
     /// Bun could not be run.
     #[error("it cannot be compiled: {0}")]
     Compile(#[from] ShimError),
-    /// One of its forms does not load.
+    /// One of the forms does not load.
     #[error("{form} does not load: {error}")]
     Load {
-        /// Which.
+        /// Form that does not load.
         form: &'static str,
-        /// Why.
+        /// Reason.
         error: Box<StartError>,
     },
     /// A worker finds another kind of handler in the compiled form.
     #[error("its handler is found as `{compiled}` instead of `{source_kind}`")]
     Handler {
-        /// In the bundle itself.
+        /// Kind of handler in the source.
         source_kind: String,
-        /// In its compiled form.
+        /// Kind of handler in the compiled form.
         compiled: String,
     },
-    /// It is not faster.
+    /// The compiled form is not faster.
     #[error("it loads in {compiled_ms:.1} ms instead of {source_ms:.1} ms")]
     NoGain {
-        /// The bundle itself.
+        /// Load time of the source.
         source_ms: f64,
-        /// Its compiled form.
+        /// Load time of the compiled form.
         compiled_ms: f64,
     },
-    /// The disk failed.
+    /// Reading or writing files failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Whether a bundle is worth a closer look: a single JavaScript file of a size at which something is gained.
+/// Whether a bundle is worth compiling: its entry is JavaScript and of a size that gains from it.
 #[must_use]
 pub fn is_candidate(entry: &str, size: u64) -> bool {
     let name = Path::new(entry).extension().and_then(|it| it.to_str());
@@ -98,7 +98,7 @@ pub fn is_candidate(entry: &str, size: u64) -> bool {
     is_script && (SOURCE_BYTES_MIN..=SOURCE_BYTES_MAX).contains(&size)
 }
 
-/// Compiles the bundle of a blueprint, which must be a candidate, and sees that it gains by it.
+/// Compiles the bundle of a blueprint, which must be a candidate, and checks that it loads faster.
 pub async fn compile(spawner: &Spawner, store: &BytecodeStore, blueprint: &Blueprint) -> Result<Draft, NotCompiled> {
     if fs::read_dir(&blueprint.bundle)?.count() != 1 {
         return Err(NotCompiled::SeveralFiles);
@@ -120,7 +120,7 @@ pub async fn compile(spawner: &Spawner, store: &BytecodeStore, blueprint: &Bluep
     Ok(draft)
 }
 
-/// Copies what was made into the draft. It was made by a process that may have been turned by what it read.
+/// Copies the output into the draft. The output is untrusted: the code it read may have taken over the compiler.
 fn fetch(from: &Path, to: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(from)?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
@@ -137,7 +137,7 @@ fn fetch(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Loads both forms in workers that are of no other use.
+/// Loads both forms in workers that serve no other purpose.
 async fn see_gain(spawner: &Spawner, blueprint: &Blueprint, folder: &Path) -> Result<(), NotCompiled> {
     let load = async |form, compiled| {
         let blueprint = Blueprint { compiled, ..blueprint.clone() };

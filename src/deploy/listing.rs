@@ -1,12 +1,13 @@
-//! Which files of a folder are its bundle.
+//! Selects the files of a folder that belong to its bundle.
 //!
-//! Left out are hidden files, which hold tools' own data and often secrets, and what a `.gitignore` or `.levainignore`
-//! in the folder or below it names, by git's rules. `.levainignore` has the last word, so that `!dist` in it brings
-//! back what git does not keep. Files above the folder have no say: whoever deploys `dist` means what is in it.
+//! Hidden files are left out because they hold tools' own data and often secrets; so is everything that a `.gitignore`
+//! or `.levainignore` in the folder or below it names, by git's rules. `.levainignore` takes precedence, so that
+//! `!dist` in it includes what git ignores. Rules of folders above do not apply: deploying `dist` means deploying its
+//! content.
 //!
-//! `node_modules` is there because code imports from it, and git leaves it out only because it can be installed again,
-//! which is not done for what is the bundle as it is: so `.gitignore` has no say about it. Beside a `bundle` file, which
-//! has all it needs in it, it is left out; so it is of what a bundle is built from ([`Listed`]).
+//! `node_modules` is included because code imports from it. Git ignores it only because it can be installed again,
+//! which does not happen for files that are used as the bundle, so `.gitignore` rules about it are skipped. It is left
+//! out beside a `bundle` file, which is self-contained, and from the sources of a build ([`Listed`]).
 
 use super::{
     SourceError,
@@ -22,27 +23,28 @@ use std::{
     path::Path,
 };
 
-/// The file with the rules of git.
+/// File with the rules of git.
 const GIT_IGNORE: &str = ".gitignore";
 
-/// The file with the rules for deployments.
+/// File with the rules for deployments.
 const OWN_IGNORE: &str = ".levainignore";
 
-/// The longest file of rules.
+/// Longest file of rules, in bytes.
 const IGNORE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What the files of a folder are for.
+/// Purpose of a folder's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listed {
-    /// They are the bundle, whose file to import needs its packages.
+    /// The files are the bundle, and its entry needs the installed packages.
     Bundle,
-    /// They are the bundle, whose file to import has all it needs in it: the top folder's packages are left out.
+    /// The files are the bundle, and its entry is self-contained: the top folder's packages are left out.
     FinishedBundle,
-    /// A bundle is built from them: packages are left out everywhere, and what says where they come from is not.
+    /// A bundle is built from the files: packages are left out everywhere, but not the files that say where they come
+    /// from.
     Project,
 }
 
-/// The rules of one folder and, after them, of those below it on the way to a file.
+/// Rules of a folder and, after them, of its subfolders on the way to a file.
 #[derive(Debug, Default)]
 struct Rules {
     git: Vec<Gitignore>,
@@ -50,7 +52,7 @@ struct Rules {
 }
 
 impl Rules {
-    /// What the nearest rule says: whether to leave it out; nothing when no rule is about it.
+    /// Applies the nearest matching rule: whether to leave the path out, or `None` if no rule matches.
     fn say(rules: &[Gitignore], path: &Path, is_folder: bool) -> Option<bool> {
         rules.iter().rev().find_map(|rules| match rules.matched(path, is_folder) {
             Match::None => None,
@@ -60,7 +62,7 @@ impl Rules {
     }
 }
 
-/// A folder being read.
+/// State of listing a folder.
 struct Listing<'a> {
     folder: &'a SourceFolder,
     rules: Rules,
@@ -69,7 +71,7 @@ struct Listing<'a> {
     files_max: usize,
 }
 
-/// The files of a bundle in a folder, by their paths inside it. Links are listed, not followed.
+/// Lists the files of a bundle in a folder, by their paths inside it. Links are listed, not followed.
 pub(super) fn list(folder: &SourceFolder, kind: Listed, files_max: usize) -> Result<Vec<String>, SourceError> {
     let mut listing = Listing { folder, rules: Rules::default(), kind, files: Vec::new(), files_max };
     listing.read("", false)?;
@@ -77,7 +79,7 @@ pub(super) fn list(folder: &SourceFolder, kind: Listed, files_max: usize) -> Res
 }
 
 impl Listing<'_> {
-    /// Reads what is in a folder; `prefix` is its path with a slash behind it, or empty.
+    /// Reads a folder; `prefix` is its path with a trailing slash, or empty.
     fn read(&mut self, prefix: &str, is_in_modules: bool) -> Result<(), SourceError> {
         let folder = self.folder.path_of(prefix);
         let at_folder = |cause| SourceError::NotFound { path: folder.clone(), uid: self.folder.uid(), cause };
@@ -117,7 +119,7 @@ impl Listing<'_> {
     }
 }
 
-/// The rules of one file, if there is one. As for git, a link is none.
+/// Reads the rules of one file, if it exists. Links are ignored, as git does.
 fn rules(folder: &SourceFolder, prefix: &str, name: &str) -> Result<Option<Gitignore>, SourceError> {
     let (parent, inside) = (folder.path_of(prefix), format!("{prefix}{name}"));
     let refused = |reason: String| SourceError::IgnoreFile { path: parent.join(name), reason };

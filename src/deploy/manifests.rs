@@ -1,6 +1,7 @@
-//! The manifests that deployments leave, a file for each: `data/deployments/manifest-<deployment>.json`.
+//! Manifests of deployments, one file each: `data/deployments/manifest-<deployment>.json`.
 //!
-//! They are for people and their backups: nothing the daemon does depends on them. A file appears whole or not at all.
+//! Manifests serve people and their backups; the daemon itself does not depend on them. A file appears whole or not at
+//! all.
 
 use crate::{model::DeploymentId, protocol::message::Manifest};
 use std::{
@@ -17,7 +18,7 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// The manifests in this folder, which is made if need be.
+    /// Opens the folder, which is created if necessary.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         Ok(Self { folder })
@@ -27,13 +28,13 @@ impl Manifests {
         self.folder.join(format!("manifest-{deployment}.json"))
     }
 
-    /// Whether a deployment's manifest is there.
+    /// Whether a deployment has a manifest.
     #[must_use]
     pub fn has(&self, deployment: DeploymentId) -> bool {
         self.path(deployment).exists()
     }
 
-    /// A deployment's manifest, if it is there.
+    /// Reads a deployment's manifest, if it exists.
     pub fn read(&self, deployment: DeploymentId) -> io::Result<Option<Manifest>> {
         match fs::read(self.path(deployment)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -51,12 +52,12 @@ impl Manifests {
         Ok(())
     }
 
-    /// Removes the oldest so that no more than `max` are left.
+    /// Removes the oldest manifests until at most `max` are left.
     pub fn prune(&self, max: usize) -> io::Result<()> {
         let files: io::Result<Vec<PathBuf>> = fs::read_dir(&self.folder)?.map(|it| it.map(|it| it.path())).collect();
         let mut files = files?;
         files.retain(|path| is_manifest(path));
-        // Ids sort by the time they were made.
+        // Ids sort by creation time.
         files.sort();
         let excess = files.len().saturating_sub(max);
         files[..excess].iter().try_for_each(fs::remove_file)

@@ -1,9 +1,9 @@
-//! From what a client names to a bundle that is checked and staged: the source's files, unpacked if need be, then their
-//! syntax. And from a published bundle to its bytecode. Beside them the manifests that deployments leave.
+//! From a source to a checked and staged bundle: unpacks archives, selects the files, checks their syntax. Also
+//! compiles published bundles to bytecode, and keeps the manifests of deployments.
 //!
-//! What is no finished bundle becomes one in between ([`build`]): its packages are installed and its entry is built.
+//! Projects are first built into a bundle ([`build`]): their packages are installed and their entry is built.
 //!
-//! Nothing of a bundle here knows of versions or aliases; that the bundle also *loads* is seen by starting a worker.
+//! This module knows nothing of versions or aliases. That a bundle *loads* is checked elsewhere, by starting a worker.
 
 mod archive;
 mod build;

@@ -1,17 +1,17 @@
-//! Where code is unpacked on its way in: `data/incoming`, whose folders never outlive a deployment or a daemon.
+//! Temporary folder for incoming code: `data/incoming`, whose content never outlives a deployment or a daemon.
 
 use std::{fs, fs::File, io, os::unix::fs::DirBuilderExt, path::PathBuf};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Deployments that unpack or copy code at once; each may fill the disk with a whole bundle.
+/// Deployments that may unpack or copy code at once; each may fill the disk with a whole bundle.
 const TURNS: usize = 4;
 
-/// Uploads that come in at once, for the same reason. They take as long as their senders do, so they have places of their
-/// own.
+/// Uploads that may arrive at once, limited for the same reason. They take as long as their senders do, so they do not
+/// share the deployments' slots.
 const UPLOADS: usize = 16;
 
-/// The folder of temporary folders.
+/// The parent of temporary folders.
 #[derive(Debug)]
 pub struct Scratch {
     root: PathBuf,
@@ -20,7 +20,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the folder anew: what a daemon that was killed has left in it goes.
+    /// Recreates the folder, which removes the leftovers of a killed daemon.
     pub fn open(root: PathBuf) -> io::Result<Self> {
         match fs::remove_dir_all(&root) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
@@ -30,22 +30,22 @@ impl Scratch {
         Ok(Self { root, turns: Semaphore::new(TURNS), uploads: Semaphore::new(UPLOADS) })
     }
 
-    /// Waits until it may fill a folder. The turn ends when the value is dropped.
+    /// Waits for a slot to fill a folder. Dropping the value frees the slot.
     pub async fn turn(&self) -> SemaphorePermit<'_> {
         self.turns.acquire().await.expect("nobody closes the semaphore")
     }
 
-    /// A place for an upload, until the value is dropped; nothing where all are taken.
+    /// Takes a slot for an upload until the value is dropped; `None` if all are taken.
     pub fn upload(&self) -> Option<SemaphorePermit<'_>> {
         self.uploads.try_acquire().ok()
     }
 
-    /// An empty file without a name.
+    /// Creates an empty file without a name.
     pub fn file(&self) -> io::Result<File> {
         tempfile::tempfile_in(&self.root)
     }
 
-    /// An empty folder, which goes with the value.
+    /// Creates an empty folder, which is removed with the value.
     pub fn folder(&self) -> io::Result<TempDir> {
         tempfile::Builder::new().prefix("unpacked-").tempdir_in(&self.root)
     }
@@ -64,7 +64,7 @@ mod tests {
         fs::create_dir_all(one.path().join("a/b")).expect("a folder in it");
         drop(one);
         assert_eq!(fs::read_dir(&root).expect("the folder").count(), 1);
-        // As if killed.
+        // Leaves the folder behind, as a killed daemon would.
         let left = two.keep();
         fs::write(left.join("file"), "").expect("a file in it");
         Scratch::open(root.clone()).expect("a scratch folder");

@@ -1,4 +1,4 @@
-//! Which files a bundle has and which of them is imported.
+//! Finds a bundle's files, and the file to import.
 
 use super::{
     Project, Scratch, Wanted,
@@ -21,155 +21,156 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Endings of files Bun can import.
+/// Extensions of files that Bun can import.
 pub(super) const EXTENSIONS: [&str; 8] = ["js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx"];
 
-/// Names of the file that is imported, without ending, best first.
+/// Names of the file to import, without extension, best first.
 const ENTRY_NAMES: [&str; 2] = [BUNDLED_NAME, "index"];
 
-/// The name of a file that has all it needs in it, without ending.
+/// Name of a self-contained file, without extension.
 const BUNDLED_NAME: &str = "bundle";
 
-/// The longest `package.json` that is read.
+/// Longest `package.json` that is read, in bytes.
 const PACKAGE_BYTES_MAX: u64 = 1 << 20;
 
-/// The name of a bundle that came as bytes only.
+/// Name of a bundle that was sent as bytes only.
 const UPLOADED_NAME: &str = "bundle.js";
 
-/// Where code comes from.
+/// Origin of code.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A file, folder or archive on this machine, and whose rights count; absent: those of this process.
+    /// A file, folder or archive on this machine, and the user whose rights apply; `None` for the rights of this
+    /// process.
     Path(PathBuf, Option<Arc<UnixUser>>),
-    /// The bytes of one file.
+    /// Content of one file.
     Bytes(Bytes),
     /// Files by their relative path.
     Files(BTreeMap<String, Bytes>),
-    /// The bytes of an archive.
+    /// Content of an archive.
     Archive(Bytes),
 }
 
-/// A source that is no bundle.
+/// A source that does not yield a bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// There is nothing at the path.
+    /// The path does not exist or cannot be read.
     #[error(
         "`{}` does not exist on the daemon's machine, or it may not be read with the rights of {}: {cause}",
         path.display(), uid.map_or_else(|| "the daemon".to_owned(), |it| format!("user {it}"))
     )]
     NotFound {
-        /// The path.
+        /// Path concerned.
         path: PathBuf,
-        /// Whose rights were not enough, if not the daemon's own.
+        /// User whose rights were not enough, if not the daemon's own.
         uid: Option<u32>,
-        /// What the system says.
+        /// Error of the system.
         cause: io::Error,
     },
-    /// The daemon cannot read as the user who names the path.
+    /// The daemon cannot take the identity of the user who names the path.
     #[error(
-        "the daemon reads no path with more rights than you have, and cannot read as user {uid} ({cause}): send the code \
+        "the daemon reads paths with your rights only, and cannot read as user {uid} ({cause}): send the code \
          itself, with `levain deploy --upload`, or as `bundle`, `files` or `archive`"
     )]
     OtherUser {
-        /// The user.
+        /// User whose rights are needed.
         uid: u32,
-        /// What the system says.
+        /// Error of the system.
         cause: io::Error,
     },
     /// The path is relative.
     #[error("`{}` is relative: the daemon does not know your working directory, so give an absolute path", .0.display())]
     Relative(PathBuf),
-    /// There is nothing in it.
+    /// The source is empty.
     #[error("the bundle has no files")]
     Empty,
-    /// A file has no ending Bun can import.
+    /// The file's extension is none that Bun can import.
     #[error(
         "`{0}` is not JavaScript or TypeScript, nor an archive: the file to import must end in .js, .mjs, .cjs, .ts, \
          .mts, .cts, .jsx or .tsx; archives are tar, tar.gz or zip"
     )]
     Extension(String),
-    /// It is not clear what to import.
+    /// The file to import is ambiguous.
     #[error("the bundle has no `bundle` or `index` file to import (such as index.ts): name one with `entry`")]
     NoEntry,
-    /// There are packages and no bundle.
+    /// There is a package.json, but no file to import.
     #[error(
         "there is a package.json and no `bundle` or `index` file to import: name one with `entry`, or in `module` of the \
          package.json if it is to be built"
     )]
     NotBuilt,
-    /// It is not clear what to build.
+    /// The file to build is ambiguous.
     #[error(
         "it is not clear what to build: name the file with `entry`, or in `module` of the package.json; without, it is \
          index.ts or src/index.ts, with any ending Bun knows"
     )]
     NoProjectEntry,
-    /// The file to build is none of the project's.
-    #[error("`{0}`, which is to be built, is not among the files")]
+    /// The file to build is missing.
+    #[error("the file to build, `{0}`, is missing")]
     EntryMissing(String),
-    /// Packages without fixed versions.
+    /// Packages without a lockfile.
     #[error(
         "package.json lists dependencies, and there is no lockfile that fixes their versions: run `bun install`, and keep \
          the bun.lock that it writes beside package.json (bun.lockb, package-lock.json, yarn.lock and pnpm-lock.yaml do, \
          too); or deploy it with its node_modules and without a build (`--no-build`)"
     )]
     NoLockfile,
-    /// A package.json that makes no sense.
+    /// A package.json that cannot be used.
     #[error("package.json cannot be read: {0}")]
     Package(String),
-    /// The file to import is none of the bundle's.
-    #[error("`{0}` is left out by a .gitignore or .levainignore: bring it back with a line `!{0}` in .levainignore")]
+    /// The file to import is left out by ignore rules.
+    #[error("`{0}` is left out by a .gitignore or .levainignore: include it with a line `!{0}` in .levainignore")]
     LeftOut(String),
-    /// The rules that leave files out cannot be read.
+    /// The ignore rules cannot be read.
     #[error("the rules in {} cannot be read: {reason}", path.display())]
     IgnoreFile {
-        /// The file.
+        /// File with the rules.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Fault of the file.
         reason: String,
     },
-    /// An archive is refused.
+    /// The archive is refused.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// There is no folder to unpack it to.
-    #[error("there is no folder to unpack the archive to: {0}")]
+    /// The folder to unpack the archive to cannot be created.
+    #[error("the folder to unpack the archive to cannot be created: {0}")]
     Scratch(#[source] io::Error),
     /// A name that is not UTF-8.
     #[error("`{}` is not a UTF-8 name", .0.display())]
     Name(PathBuf),
-    /// There are more files than any bundle may have.
+    /// The folder has more files than any bundle may have.
     #[error("`{}` has more than {max} files", path.display())]
     TooManyFiles {
-        /// The folder.
+        /// Folder concerned.
         path: PathBuf,
-        /// The limit.
+        /// Largest number of files.
         max: usize,
     },
 }
 
-/// A source whose files can be copied.
+/// An opened source, ready to be copied.
 #[derive(Debug)]
 pub struct Opened {
-    /// The files of the bundle, or of the project that is built.
+    /// Files of the bundle, or of the project to build.
     pub files: Vec<(String, Content)>,
-    /// The one to import, or to build.
+    /// File to import or to build.
     pub entry: String,
-    /// How it is built, if it is.
+    /// Project to build, if the files are not the bundle.
     pub project: Option<Project>,
-    /// Where they were unpacked to; it goes with this value.
+    /// Folder of unpacked files, which is removed with this value.
     _unpacked: Option<TempDir>,
 }
 
-/// The files of a source, before it is known what they are.
+/// Files of a source, before their purpose is known.
 struct Found {
     files: Vec<(String, Content)>,
     unpacked: Option<TempDir>,
-    /// The folder that they are in, if it is the caller's own: what is there and not among them was left out.
+    /// Folder of the files, if it is the caller's own. Any other file in it was left out.
     folder: Option<SourceFolder>,
 }
 
 impl Source {
-    /// Finds the files of the bundle and the one to import, or those of a project. Blocks on the disk for all but bytes
-    /// and files.
+    /// Finds the files of the bundle and the file to import, or the files of a project. Blocks on the disk unless the
+    /// source is bytes or files.
     pub fn open(self, wanted: &Wanted, scratch: &Scratch, limits: &LimitsConfig) -> Result<Opened, SourceError> {
         let Found { mut files, unpacked, folder } = self.find(wanted, scratch, limits)?;
         if let Some(project) = plan(&files, wanted)? {
@@ -216,7 +217,7 @@ fn within(folder: &SourceFolder, names: Vec<String>) -> Vec<(String, Content)> {
     names.into_iter().map(|name| (name.clone(), Content::Within(folder.clone(), name))).collect()
 }
 
-/// How these files are built, if they are.
+/// Decides whether and how these files are built.
 fn plan(files: &[(String, Content)], wanted: &Wanted) -> Result<Option<Project>, SourceError> {
     let names: BTreeSet<&str> = files.iter().map(|it| it.0.as_str()).filter(|it| !project::is_installed(it)).collect();
     let package = files.iter().find(|it| it.0 == PACKAGE_FILE).map(|it| read_package(&it.1)).transpose()?;
@@ -240,7 +241,7 @@ fn read_package(content: &Content) -> Result<Bytes, SourceError> {
     Ok(bytes)
 }
 
-/// The files of a folder that are needed, by the rules that [`Source::open`] has: what a client sends.
+/// Lists the files of a folder that a client has to send, by the rules of [`Source::open`].
 pub fn list_needed(path: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
     let at_path = |cause| SourceError::NotFound { path: path.to_owned(), uid: None, cause };
     let folder = match Named::open_own(path) {
@@ -256,7 +257,7 @@ pub fn list_needed(path: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec
     Ok(names.into_iter().map(|name| (name.clone(), path.join(name))).collect())
 }
 
-/// Whether a folder's file to import has all it needs in it, as its name says.
+/// Whether a folder's entry is self-contained, judged by its name.
 fn is_finished(folder: &SourceFolder, entry: Option<&str>) -> bool {
     match entry {
         Some(entry) => is_bundled(entry),
@@ -264,23 +265,24 @@ fn is_finished(folder: &SourceFolder, entry: Option<&str>) -> bool {
     }
 }
 
-/// Whether a file has all it needs in it, as its name says.
+/// Whether a file is self-contained, judged by its name.
 pub(super) fn is_bundled(path: &str) -> bool {
     Path::new(path).file_stem().is_some_and(|it| it == BUNDLED_NAME)
 }
 
-/// What one file of code is stored as, whatever it is called, so that its version always looks the same.
+/// Returns the name to store a single file of code under. It does not depend on the file's own name, so that equal code
+/// gives equal versions.
 #[must_use]
 pub fn stored_name(path: &Path) -> Option<String> {
     let ending = path.extension()?.to_str()?;
     EXTENSIONS.contains(&ending).then(|| format!("{BUNDLED_NAME}.{ending}"))
 }
 
-/// What is at a path.
+/// Code found at a path.
 enum Place {
     Folder(SourceFolder),
     Archive(File),
-    /// What it is stored as, and what is in it.
+    /// Name to store the file under, and its content.
     Code(String, Content),
 }
 
@@ -302,14 +304,14 @@ fn look(path: &Path, user: Option<&UnixUser>) -> Result<Place, SourceError> {
     let name = stored_name(&real);
     let input = Input::File(file.try_clone().map_err(not_found)?);
     match (Format::of(&input).map_err(not_found)?, name) {
-        // Text may begin as an archive that is not unpacked.
+        // A text file may happen to begin like an unsupported archive.
         (None | Some(Format::Other(_)), Some(name)) => Ok(Place::Code(name, Content::Opened(Arc::new(file), real))),
         (None, None) => Err(SourceError::Extension(real.to_string_lossy().into_owned())),
         (Some(_), _) => Ok(Place::Archive(file)),
     }
 }
 
-/// Unpacks an archive into a folder of its own. Where all its files are in one folder, that is the bundle.
+/// Unpacks an archive into a new folder. If all its files are in one folder, that folder is the bundle.
 fn unpack(
     input: &Input,
     entry: Option<&str>,
@@ -331,8 +333,8 @@ fn unpack(
     Ok((folder, files))
 }
 
-/// The folder all files are in, with its slash, as `tar czf x.tgz folder/` makes it; empty where there is none, or where
-/// `entry` is named together with it.
+/// Returns the folder that contains all files, with its slash, as `tar czf x.tgz folder/` makes it; empty if there is
+/// none, or if `entry` includes it.
 fn wrapper<'a>(paths: &'a [String], entry: Option<&str>) -> &'a str {
     let Some(end) = paths.first().and_then(|it| it.find('/')) else { return "" };
     let prefix = &paths[0][..=end];
@@ -344,9 +346,9 @@ fn extension(path: &str) -> Option<&str> {
     Path::new(path).extension()?.to_str()
 }
 
-/// The file to import: the one that is named, the one with the right name, or the only one.
+/// Returns the file to import: the named one, the one with a default name, or the only one.
 ///
-/// `folder` is where the files come from, if they do: what is there and not among them was left out.
+/// `folder` is the caller's folder, if the files come from one. Any other file in it was left out.
 fn find_entry(
     files: &[(String, Content)],
     entry: Option<String>,
@@ -385,7 +387,7 @@ mod tests {
         Source::Files(names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect())
     }
 
-    /// Opens a source; the names of its files, sorted, and the one to import.
+    /// Opens a source. Returns the sorted names of its files, and the file to import.
     fn open(source: Source, entry: Option<&str>) -> Result<(Vec<String>, String), SourceError> {
         let data = tempfile::tempdir().expect("a folder");
         let scratch = Scratch::open(data.path().join("incoming")).expect("a scratch folder");
@@ -444,7 +446,7 @@ mod tests {
         let ignored = folder(&[(".gitignore", "bundle.js\ndist"), ("bundle.js", ""), ("dist/a.js", ""), ("a.ts", "")]);
         let is_left_out = |entry| matches!(open(path(&ignored), entry), Err(SourceError::LeftOut(_)));
         assert!(is_left_out(Some("dist/a.js")));
-        // The only file that is not left out is not taken for it.
+        // The only file that is not left out is not taken as the entry.
         assert!(is_left_out(None));
         fs::write(ignored.path().join(".levainignore"), "!bundle.js").expect("a file");
         assert_eq!(open(path(&ignored), None).expect("a bundle").1, "bundle.js");

@@ -1,4 +1,4 @@
-//! Bytes that come in piece by piece: few stay in memory, many go to a file in the scratch folder.
+//! Buffer for bytes that arrive in pieces: a few stay in memory, more go to a file in the scratch folder.
 
 use super::Scratch;
 use bytes::{Bytes, BytesMut};
@@ -6,10 +6,10 @@ use memmap2::Mmap;
 use std::io;
 use tokio::{fs::File, io::AsyncWriteExt};
 
-/// What is kept in memory.
+/// Bytes kept in memory before a file is used.
 const MEMORY_BYTES_MAX: usize = 256 * 1024;
 
-/// What has come in so far. The file has no name: it is gone with the value, or with the daemon.
+/// Bytes received so far. The file has no name, so it disappears with the value or the daemon.
 #[derive(Debug)]
 pub struct Spool<'a> {
     scratch: &'a Scratch,
@@ -18,13 +18,13 @@ pub struct Spool<'a> {
 }
 
 impl<'a> Spool<'a> {
-    /// Nothing yet.
+    /// Creates an empty spool.
     #[must_use]
     pub fn new(scratch: &'a Scratch) -> Self {
         Self { scratch, memory: BytesMut::new(), file: None }
     }
 
-    /// Takes the next piece.
+    /// Appends a piece.
     pub async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         if let Some(file) = &mut self.file {
             return file.write_all(piece).await;
@@ -39,7 +39,8 @@ impl<'a> Spool<'a> {
         Ok(())
     }
 
-    /// All of it. The bytes of a file are read where they are used, and stay the system's to keep or to read again.
+    /// Returns all bytes. A file is mapped into memory: its pages are read on use, and the kernel may drop them and
+    /// read them again.
     pub async fn finish(self) -> io::Result<Bytes> {
         let Some(mut file) = self.file else { return Ok(self.memory.freeze()) };
         file.flush().await?;

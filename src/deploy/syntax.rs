@@ -1,4 +1,4 @@
-//! What can be known of a bundle without running it.
+//! Checks of a bundle that do not run it.
 
 use super::{ShimError, tool};
 use crate::{
@@ -8,13 +8,13 @@ use crate::{
 };
 use std::time::Duration;
 
-/// How long the check of a file may take, on a machine that has little time for it.
+/// Time limit for checking a file, generous for a busy machine.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Names of `handler` that mean the default export.
+/// Values of `handler` that mean the default export.
 const DEFAULT_HANDLERS: [&str; 2] = ["default", "handler"];
 
-/// A bundle that cannot be a function.
+/// A fault for which a bundle cannot be a function.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleProblem {
     /// The file to import is not text.
@@ -25,28 +25,28 @@ pub enum BundleProblem {
     Syntax {
         /// The file.
         entry: String,
-        /// The places, in order.
+        /// Errors, in the order of their places.
         problems: Vec<SyntaxProblem>,
     },
-    /// Nothing in it can be called.
+    /// The file exports no possible handler.
     #[error(
         "{entry} exports no handler: export a default function (`export default async function handler(req) {{ … }}`){}",
         also(.handler, .exports)
     )]
     NoHandler {
-        /// The file.
+        /// Name of the file.
         entry: String,
-        /// The export the function is registered with.
+        /// Export the function is registered with.
         handler: String,
-        /// What it does export.
+        /// Actual exports.
         exports: Vec<String>,
     },
-    /// The check failed, which says nothing about the file.
+    /// The check itself failed, which says nothing about the file.
     #[error("cannot check the syntax of {entry}: {source}")]
     Check {
-        /// The file.
+        /// Name of the file.
         entry: String,
-        /// How it failed.
+        /// Cause of the failure.
         source: ShimError,
     },
     /// The staged file cannot be read.
@@ -79,7 +79,7 @@ fn also(handler: &str, exports: &[String]) -> String {
     format!("{wanted}; it exports {found}")
 }
 
-/// Asks for what can be known of the entry, in a place of its own.
+/// Runs the shim's syntax check on the entry, in a workplace of its own.
 async fn ask(spawner: &Spawner, staged: &Staged) -> Result<SyntaxCheck, ShimError> {
     let place = tool::workplace(spawner)?;
     place.deliver(staged.folder()).await?;
@@ -87,7 +87,7 @@ async fn ask(spawner: &Spawner, staged: &Staged) -> Result<SyntaxCheck, ShimErro
     tool::ask(&place, CHECK, [file], false, TIME_MAX).await
 }
 
-/// Checks a staged bundle: its entry is text, parses, and exports something that can be the handler.
+/// Checks a staged bundle: its entry is text, parses, and exports a possible handler.
 pub async fn check(spawner: &Spawner, staged: &Staged, handler: &str) -> Result<(), BundleProblem> {
     let entry = staged.entry().to_owned();
     let path = staged.folder().join(&entry);
@@ -101,7 +101,7 @@ pub async fn check(spawner: &Spawner, staged: &Staged, handler: &str) -> Result<
     }
     let exports = |name: &str| check.exports.iter().any(|it| it == name);
     let has_handler = exports(handler) || (DEFAULT_HANDLERS.contains(&handler) && exports("default"));
-    // What CommonJS exports is known only once it has run, and `export *` may export anything.
+    // The exports of CommonJS are known only after it has run, and `export *` may export any name.
     let may_have = has_handler || check.commonjs || exports("*");
     if !may_have {
         return Err(BundleProblem::NoHandler { entry, handler: handler.into(), exports: check.exports });

@@ -1,5 +1,5 @@
-//! Programs of the shim that print what they have to say about code: they run in a workplace, so that a hole in Bun's
-//! parser is no way out.
+//! Runs the shim's analysis programs, which print a report about code. They run in a workplace, so that a vulnerability
+//! in Bun's parser gives no access to the machine.
 
 use crate::{
     model::Network,
@@ -9,27 +9,27 @@ use serde::de::DeserializeOwned;
 use std::{ffi::OsString, io, path::Path, process::ExitStatus, time::Duration};
 use tokio::time::Instant;
 
-/// What such a program may have; the largest bundles need a part of it.
+/// Limits of such a program; the largest bundles need a part of them.
 const LIMITS: WorkplaceLimits = WorkplaceLimits { memory_max: 1 << 30, processes_max: 256, disk_max: 1 << 30 };
 
-/// How much it may print; a check reports a bounded number of errors.
+/// Largest output, in bytes; a check reports a bounded number of errors.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
-/// Characters of what it says that are worth repeating.
+/// Characters of the output quoted in an error.
 const EXCERPT_CHARS_MAX: usize = 1_000;
 
-/// A program that did not say what it was asked.
+/// A program that did not give an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ShimError {
-    /// It did not get to its end.
+    /// The program did not finish.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// It ended with something else than an answer.
-    #[error("it ended with {status} and said: {output}")]
+    /// The program ended without a valid answer.
+    #[error("it ended with {status} and printed: {output}")]
     Unexpected {
-        /// How it ended.
+        /// Exit status of the program.
         status: ExitStatus,
-        /// The end of what it said.
+        /// End of its output.
         output: String,
     },
 }
@@ -40,12 +40,12 @@ impl From<io::Error> for ShimError {
     }
 }
 
-/// An empty place for one of them.
+/// Creates an empty workplace for such a program.
 pub(super) fn workplace(spawner: &Spawner) -> io::Result<Workplace<'_>> {
     spawner.workplace(LIMITS)
 }
 
-/// Runs one and reads what it prints.
+/// Runs a program and parses its output.
 pub(super) async fn ask<T: DeserializeOwned>(
     place: &Workplace<'_>,
     script: &str,
@@ -74,7 +74,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     }
 }
 
-/// The end of a text.
+/// Returns the end of a text.
 fn excerpt(text: &str) -> String {
     let text = text.trim();
     match text.char_indices().rev().nth(EXCERPT_CHARS_MAX) {

@@ -1,20 +1,20 @@
-//! Unpacks archives that somebody else has made: tar, tar.gz and zip, told apart by their content.
+//! Unpacks untrusted archives: tar, tar.gz and zip, recognised by their content.
 //!
 //! ```text
 //! bytes or file ─▶ format by magic ─▶ tar | gzip ▶ tar | zip ─▶ every entry checked ─▶ files in a folder of its own
 //! ```
 //!
-//! Nothing in an archive is trusted. Each entry is checked before a byte of it is written: its name (relative, UTF-8, no
-//! `..`, no backslash, no drive, of bounded length and depth, there once), its kind (files and folders alone: links,
-//! devices, pipes and sockets are refused) and its size. Bytes, files, entries, time and the growth against the packed
-//! size are bounded, and what is declared is compared with what is there. Archives inside archives are files.
+//! No part of an archive is trusted. Each entry is checked before a byte of it is written: its name (relative, UTF-8,
+//! without `..`, backslash or drive, of bounded length and depth, unique), its kind (only files and folders: links,
+//! devices, pipes and sockets are refused) and its size. Bytes, files, entries, time and the ratio to the packed size
+//! are bounded, and declared values are compared with the actual ones. Archives inside archives are treated as files.
 //!
-//! Hidden files and what macOS adds (`__MACOSX/`) are not unpacked, as they are no part of a folder that is deployed
-//! either. Names that differ by case alone are two names: file systems here tell them apart, and one that does not
-//! makes the second file fail.
+//! Hidden files and those that macOS adds (`__MACOSX/`) are not unpacked, just as they are left out of a deployed
+//! folder. Names that differ only by case are distinct, as in the file systems of Linux; on a file system that ignores
+//! case, writing the second file fails.
 //!
 //! **Invariant.** Only new regular files below the given folder are written, and no link is ever made or followed. The
-//! folder is the caller's to remove: see [`super::Scratch`].
+//! caller removes the folder: see [`super::Scratch`].
 
 mod error;
 mod tar;
@@ -38,28 +38,28 @@ use std::{
 };
 use target::Target;
 
-/// Bytes read at once.
+/// Read buffer size, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How much an archive may make of itself.
+/// Limits on what an archive unpacks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveLimits {
-    /// Bytes of all its entries together, unpacked.
+    /// Unpacked bytes of all entries together.
     pub bytes_max: u64,
-    /// Files.
+    /// Number of files.
     pub files_max: usize,
-    /// Unpacked bytes for each byte of it, beyond the first MiB.
+    /// Unpacked bytes for each packed byte, beyond the first MiB.
     pub ratio_max: u64,
-    /// Time for all of it.
+    /// Time for the whole archive.
     pub time_max: Duration,
 }
 
-/// Where the bytes of an archive are.
+/// Packed bytes of an archive.
 #[derive(Debug)]
 pub enum Input {
-    /// A file.
+    /// Bytes in a file.
     File(File),
-    /// Memory.
+    /// Bytes in memory.
     Bytes(Bytes),
 }
 
@@ -85,7 +85,7 @@ impl ReaderAt for Input {
     }
 }
 
-/// An input from its beginning to its end.
+/// Sequential reader of an input.
 struct Stream<'a> {
     input: &'a Input,
     position: u64,
@@ -99,7 +99,7 @@ impl Read for Stream<'_> {
     }
 }
 
-/// What an archive is.
+/// Format of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// tar.
@@ -108,11 +108,11 @@ pub enum Format {
     Gzip,
     /// zip.
     Zip,
-    /// One that is not unpacked here, by its name.
+    /// A known but unsupported format, by its name.
     Other(&'static str),
 }
 
-/// The first bytes of other formats, for a message that helps.
+/// First bytes of unsupported formats, for a helpful message.
 const OTHERS: [(&[u8], &str); 7] = [
     (b"PK\x07\x08", "split zip"),
     (b"BZh", "bzip2"),
@@ -124,7 +124,7 @@ const OTHERS: [(&[u8], &str); 7] = [
 ];
 
 impl Format {
-    /// What these bytes are, by their beginning; nothing when they are no archive.
+    /// Detects the format by the first bytes; `None` if they are not an archive's.
     pub fn of(input: &Input) -> io::Result<Option<Self>> {
         let mut block = [0; tar::BLOCK_BYTES];
         let mut length = 0;
@@ -136,7 +136,7 @@ impl Format {
         }
         let start = &block[..length];
         let is = |magic: &[u8]| start.starts_with(magic);
-        // A zip without any file begins with the end of its directory.
+        // A zip without files begins with its end-of-directory record.
         Ok(if is(b"\x1f\x8b") {
             Some(Self::Gzip)
         } else if is(b"PK\x03\x04") || is(b"PK\x05\x06") {
@@ -149,10 +149,10 @@ impl Format {
     }
 }
 
-/// Unpacks an archive into a folder, which must be empty and nobody else's. Returns the paths of its files, as
-/// [`crate::bundle::BundleStore::stage`] takes them. Blocks on the disk.
+/// Unpacks an archive into an empty folder that nobody else uses. Returns the paths of its files in the form that
+/// [`crate::bundle::BundleStore::stage`] takes. Blocks on the disk.
 ///
-/// What has been written when it fails is the caller's to remove with the folder.
+/// After an error, the caller removes the folder with the files written so far.
 pub(super) fn unpack(input: &Input, folder: &Path, limits: ArchiveLimits) -> Result<Vec<String>, ArchiveError> {
     let length = input.length().map_err(ArchiveError::Read)?;
     let mut target = Target::new(folder, limits, length);

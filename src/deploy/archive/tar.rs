@@ -1,8 +1,8 @@
-//! tar: ustar, GNU and pax headers, and the older form without a magic word.
+//! tar: ustar, GNU and pax headers, and the older form without magic bytes.
 //!
-//! Only the header's layout is the crate's. The entries are walked here, because the crate reads long names and pax
-//! records into memory whatever their length, and lets a pax record say another size than the header, which other
-//! programs do not believe.
+//! Only the header's layout comes from the crate. The entries are walked here because the crate reads long names and
+//! pax records of any length into memory, and lets a pax record override the header's size, which other programs
+//! ignore.
 
 use super::{
     ArchiveError, Refusal,
@@ -12,35 +12,35 @@ use super::{
 use std::io::{self, Read};
 use tar::{Header, PaxExtensions};
 
-/// tar is made of blocks.
+/// Block size of tar, in bytes.
 pub(super) const BLOCK_BYTES: usize = 512;
 
-/// The longest long name or set of pax records.
+/// Longest long name or set of pax records, in bytes.
 const EXTENSION_BYTES_MAX: u64 = 64 * 1024;
 
-/// Zeros that may follow the end: the largest record a tar is written in, and then some.
+/// Zero bytes that may follow the end: more than the largest record size used when writing a tar.
 const PADDING_BYTES_MAX: u64 = 1 << 20;
 
-/// What precedes an entry and tells about it.
+/// Headers before an entry that extend the entry's own header.
 #[derive(Debug, Default)]
 struct Extension {
-    /// From a GNU header.
+    /// Long name from a GNU header.
     long_name: Option<Vec<u8>>,
-    /// From a GNU header.
+    /// Long link target from a GNU header.
     long_link: Option<Vec<u8>>,
-    /// From a pax header.
+    /// Records from a pax header.
     records: Option<Vec<u8>>,
 }
 
-/// Whether these bytes are the header of an entry.
+/// Whether these bytes are an entry's header.
 pub(super) fn is_header(block: &[u8; BLOCK_BYTES]) -> bool {
-    // The sum is of all bytes, with blanks where the sum itself stands.
+    // The checksum covers all bytes, with spaces in place of the checksum itself.
     let sum = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
     let sum: u32 = sum.sum();
     Header::from_byte_slice(block).cksum().is_ok_and(|it| it == sum)
 }
 
-/// Unpacks what a stream holds, to its very end.
+/// Unpacks a stream to its very end.
 pub(super) fn unpack(mut stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
     let mut is_first = true;
     let mut extension = Extension::default();
@@ -65,7 +65,8 @@ pub(super) fn unpack(mut stream: impl Read, target: &mut Target<'_>) -> Result<(
             b'L' => set(&mut extension.long_name, without_end(read(&mut stream, size, target)?))?,
             b'K' => set(&mut extension.long_link, without_end(read(&mut stream, size, target)?))?,
             b'x' => set(&mut extension.records, read(&mut stream, size, target)?)?,
-            // What git and others leave: a comment, a time. What would apply to all entries is in none of them.
+            // Global records hold harmless data, such as git's comment or a time. Records that would change every entry
+            // are refused.
             b'g' => drop(records(&read(&mut stream, size, target)?, header, size, true)?),
             _ => {
                 entry(&mut stream, header, size, std::mem::take(&mut extension), target)?;
@@ -74,12 +75,12 @@ pub(super) fn unpack(mut stream: impl Read, target: &mut Target<'_>) -> Result<(
         }
     }
     if extension.long_name.is_some() || extension.long_link.is_some() || extension.records.is_some() {
-        return Err(damaged("a header tells about an entry that does not come"));
+        return Err(damaged("an extended header is not followed by its entry"));
     }
     end(&mut stream, target)
 }
 
-/// One file, folder, or what is refused.
+/// Unpacks one file or folder, or refuses the entry.
 fn entry(
     stream: &mut impl Read,
     header: &Header,
@@ -95,7 +96,7 @@ fn entry(
     let kind = header.entry_type().as_byte();
     let refused = |refusal| Err(ArchiveError::entry(&name, refusal));
     let Some((path, by_name)) = target.name(&name)? else {
-        // What follows a sparse header, or a link with a size, depends on the program that reads it.
+        // How a sparse header, or a link with a size, continues depends on the program that reads it.
         return match kind {
             b'S' => refused(Refusal::Sparse),
             b'0' | b'\0' | b'7' => {
@@ -120,7 +121,7 @@ fn entry(
             let mut file = target.add_file(path)?;
             target.copy(stream, size, Some(&mut file), |_| {})
         }
-        // The oldest form knows folders by the end of their name.
+        // In the oldest format, a folder is marked only by the end of its name.
         b'5' | b'0' | b'\0' if size == 0 => target.add_folder(path),
         b'5' | b'0' | b'\0' | b'7' => refused(Refusal::Contradiction("a folder has content")),
         b'1' => refused(link("hard link")),
@@ -133,7 +134,7 @@ fn entry(
     }
 }
 
-/// What pax records say of an entry.
+/// Values from an entry's pax records.
 #[derive(Debug, Default)]
 struct Told {
     path: Option<Vec<u8>>,
@@ -152,7 +153,7 @@ fn records(text: &[u8], header: &Header, size: u64, is_global: bool) -> Result<T
             }
             b"path" => told.path = Some(value.to_owned()),
             b"linkpath" => told.link = Some(value.to_owned()),
-            // Two sizes are two archives: which one is unpacked would depend on the program.
+            // With two different sizes, the unpacked content would depend on the program.
             b"size" if std::str::from_utf8(value).ok().and_then(|it| it.parse().ok()) != Some(size) => {
                 return Err(ArchiveError::entry(
                     &header.path_bytes(),
@@ -166,10 +167,10 @@ fn records(text: &[u8], header: &Header, size: u64, is_global: bool) -> Result<T
     Ok(told)
 }
 
-/// Reads the content of an entry that tells about another one.
+/// Reads the content of an extended header.
 fn read(stream: &mut impl Read, size: u64, target: &mut Target<'_>) -> Result<Vec<u8>, ArchiveError> {
     if size > EXTENSION_BYTES_MAX {
-        return Err(damaged("a header tells too much about an entry"));
+        return Err(damaged("an extended header is too long"));
     }
     target.take_room(size)?;
     let mut content = Vec::new();
@@ -178,7 +179,7 @@ fn read(stream: &mut impl Read, size: u64, target: &mut Target<'_>) -> Result<Ve
     Ok(content)
 }
 
-/// A name of C ends with a zero.
+/// Cuts a C string at its terminating zero.
 fn without_end(mut name: Vec<u8>) -> Vec<u8> {
     if let Some(end) = name.iter().position(|it| *it == 0) {
         name.truncate(end);
@@ -189,18 +190,18 @@ fn without_end(mut name: Vec<u8>) -> Vec<u8> {
 fn set(place: &mut Option<Vec<u8>>, content: Vec<u8>) -> Result<(), ArchiveError> {
     match place.replace(content) {
         None => Ok(()),
-        Some(_) => Err(damaged("two headers tell about one entry")),
+        Some(_) => Err(damaged("an entry has two extended headers of one kind")),
     }
 }
 
-/// Content fills its last block.
+/// Skips the padding after content, up to the end of its last block.
 fn pad(stream: &mut impl Read, size: u64, target: &mut Target<'_>) -> Result<(), ArchiveError> {
     let block = BLOCK_BYTES as u64;
     target.copy(stream, (block - size % block) % block, None, |_| {})
 }
 
-/// After the first block of zeros: a second one, and nothing but zeros to the end of the stream. Reading so far is also
-/// what compares the checksum of a gzip.
+/// Reads the second block of zeros, and requires zeros up to the end of the stream. Reading to the end also verifies
+/// the checksum of a gzip.
 fn end(stream: &mut impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
     let mut block = [0; BLOCK_BYTES];
     if fill(stream, &mut block)? < BLOCK_BYTES {

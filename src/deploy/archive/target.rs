@@ -1,4 +1,4 @@
-//! The folder an archive is unpacked to: which names it takes, and how much.
+//! The folder an archive is unpacked to: accepted names, and the limits on its content.
 
 use super::{super::build::project::REGISTRY_FILE, ArchiveError, ArchiveLimits, CHUNK_BYTES, Refusal};
 use crate::bundle;
@@ -11,33 +11,33 @@ use std::{
     time::Instant,
 };
 
-/// Entries of any kind for each file there may be: folders and ignored files come on top.
+/// Entries of any kind allowed per allowed file: folders and ignored files need room too.
 const ENTRIES_PER_FILE: usize = 4;
 
-/// What may be unpacked whatever the ratio: small text is often very repetitive.
+/// Bytes that may be unpacked regardless of the ratio: small texts are often very repetitive.
 const RATIO_FREE_BYTES: u64 = 1 << 20;
 
-/// The folder macOS adds to archives.
+/// Folder that macOS adds to archives.
 const MACOS_FOLDER: &str = "__MACOSX";
 
-/// What a name was used for.
+/// Use of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
     Folder,
 }
 
-/// An archive on its way out.
+/// State of unpacking one archive.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
     folder: &'a Path,
     limits: ArchiveLimits,
     deadline: Instant,
     entries: usize,
-    /// Unpacked bytes so far, of content and of all that tells about it.
+    /// Bytes unpacked so far, both content and extended headers.
     unpacked: u64,
     unpacked_max: u64,
-    /// Bytes of content that may still come.
+    /// Bytes of content still allowed.
     room: u64,
     names: HashMap<String, Kind>,
     files: Vec<String>,
@@ -60,7 +60,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The paths of the files, in the archive's order.
+    /// Returns the paths of the files, in the archive's order.
     pub(super) fn into_files(self) -> Vec<String> {
         self.files
     }
@@ -69,7 +69,7 @@ impl<'a> Target<'a> {
         self.limits.files_max.saturating_mul(ENTRIES_PER_FILE)
     }
 
-    /// Counts one more entry of any kind.
+    /// Counts an entry of any kind.
     pub(super) fn count_entry(&mut self) -> Result<(), ArchiveError> {
         self.entries += 1;
         if self.entries > self.entries_max() {
@@ -78,14 +78,14 @@ impl<'a> Target<'a> {
         self.check_time()
     }
 
-    /// Takes room for the content of an entry before any of it is read, so that a bomb that says what it is writes
+    /// Reserves room for an entry's content before any of it is read, so that an archive bomb with true sizes writes
     /// nothing.
     pub(super) fn take_room(&mut self, bytes: u64) -> Result<(), ArchiveError> {
         self.room = self.room.checked_sub(bytes).ok_or(ArchiveError::TooLarge(self.limits.bytes_max))?;
         self.check_ratio(self.limits.bytes_max - self.room)
     }
 
-    /// Counts bytes that came out of the archive.
+    /// Counts bytes that were unpacked.
     pub(super) fn count_unpacked(&mut self, bytes: usize) -> Result<(), ArchiveError> {
         self.unpacked += bytes as u64;
         self.check_ratio(self.unpacked)?;
@@ -100,13 +100,13 @@ impl<'a> Target<'a> {
         if Instant::now() > self.deadline { Err(ArchiveError::TooSlow(self.limits.time_max)) } else { Ok(()) }
     }
 
-    /// The path of an entry inside the bundle, and what it is by its name; nothing when the entry is ignored.
+    /// Returns an entry's path inside the bundle, and the kind that its name implies; `None` if the entry is ignored.
     ///
-    /// A name that could lead anywhere else is refused before it can be ignored.
+    /// A name that leads outside is refused even if it would be ignored.
     pub(super) fn name(&self, raw: &[u8]) -> Result<Option<(String, Kind)>, ArchiveError> {
         let refused = |refusal| Err(ArchiveError::entry(raw, refusal));
         let Ok(name) = std::str::from_utf8(raw) else { return refused(Refusal::NotUtf8) };
-        // `tar czf x.tgz .` names everything like this.
+        // `tar czf x.tgz .` puts `./` before every name.
         let mut path = name;
         while let Some(rest) = path.strip_prefix("./") {
             path = rest;
@@ -131,13 +131,13 @@ impl<'a> Target<'a> {
         if let Some(problem) = problem {
             return refused(Refusal::Path(problem));
         }
-        // Where a project's packages come from is of use, if it is built.
+        // A build needs the file that names the package registry.
         let is_hidden = |name: &str| name.starts_with('.') && name != REGISTRY_FILE;
         let is_ignored = path.split('/').any(is_hidden) || path.split('/').next() == Some(MACOS_FOLDER);
         Ok((!is_ignored).then(|| (path.to_owned(), kind)))
     }
 
-    /// Takes a name for a folder, of which nothing is written: folders are made for their files.
+    /// Reserves a name for a folder. No folder is created here: folders are created for their files.
     pub(super) fn add_folder(&mut self, path: String) -> Result<(), ArchiveError> {
         match self.names.entry(path) {
             Entry::Occupied(it) if *it.get() == Kind::File => {
@@ -151,7 +151,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Takes a name for a file and makes it, empty.
+    /// Reserves a name for a file, and creates the file empty.
     pub(super) fn add_file(&mut self, path: String) -> Result<File, ArchiveError> {
         if self.files.len() == self.limits.files_max {
             return Err(ArchiveError::TooManyFiles(self.limits.files_max));
@@ -163,7 +163,7 @@ impl<'a> Target<'a> {
         let place = self.folder.join(&path);
         let is_taken = |kind| matches!(kind, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory);
         let failed = |cause: io::Error| match cause.kind() {
-            // A folder was made for another file here, or a file is where a folder would be.
+            // The path is already a folder, or one of its parents is a file.
             kind if is_taken(kind) => ArchiveError::entry(path.as_bytes(), Refusal::FileAndFolder),
             _ => ArchiveError::Write { path: place.clone(), cause },
         };
@@ -175,7 +175,7 @@ impl<'a> Target<'a> {
         Ok(file)
     }
 
-    /// Reads `bytes` of content, and writes them to a file if there is one. `content` must not end before.
+    /// Reads `bytes` of content, and writes them to a file if given. `content` must not end earlier.
     pub(super) fn copy(
         &mut self,
         content: &mut impl Read,
@@ -184,7 +184,7 @@ impl<'a> Target<'a> {
         mut see: impl FnMut(&[u8]),
     ) -> Result<(), ArchiveError> {
         let mut left = bytes;
-        // Out of itself while it is in use, because counting needs the rest.
+        // The buffer is taken out of `self` because counting borrows the rest.
         let mut buffer = std::mem::take(&mut self.buffer);
         let outcome = loop {
             if left == 0 {

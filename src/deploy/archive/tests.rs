@@ -1,5 +1,5 @@
-//! What is packed comes out; what is damaged, cut off or too much does not, and nothing outside the folder is touched.
-//! Archives made to do harm meet a whole daemon in `tests/it/archives.rs`.
+//! Round trips of archives; damaged, truncated and oversized archives; and nothing outside the folder is touched.
+//! Malicious archives meet a whole daemon in `tests/it/archives.rs`.
 
 use super::*;
 use ::tar::{Builder, EntryType, Header};
@@ -18,7 +18,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 const LIMITS: ArchiveLimits =
     ArchiveLimits { bytes_max: 4 << 20, files_max: 40, ratio_max: 200, time_max: Duration::from_secs(20) };
 
-/// How an archive is made.
+/// Way to pack an archive.
 #[derive(Debug, Clone, Copy)]
 enum Packing {
     Tar,
@@ -55,7 +55,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory takes it")
 }
 
-/// Each entry has a data descriptor, because that is how the crate writes.
+/// Each entry has a data descriptor, because the crate always writes one.
 fn zip<'a>(method: CompressionMethod, files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let mut archive = ZipArchiveWriter::new(Vec::new());
     for (path, content) in files {
@@ -76,7 +76,7 @@ fn zip<'a>(method: CompressionMethod, files: impl IntoIterator<Item = (&'a str, 
     archive.finish().expect("memory takes it")
 }
 
-/// Unpacks bytes in a folder between others, which must be as before.
+/// Unpacks bytes into a folder whose neighbours must not change.
 fn unpack_with(bytes: &[u8], limits: ArchiveLimits) -> Result<Files, ArchiveError> {
     let around = tempfile::tempdir().expect("a folder");
     let folder = around.path().join("target");
@@ -96,7 +96,7 @@ fn unpacked(bytes: &[u8]) -> Result<Files, ArchiveError> {
     unpack_with(bytes, LIMITS)
 }
 
-/// All regular files below a folder, which has no others.
+/// Reads all files below a folder, which must contain only regular files and folders.
 fn read(folder: &Path, prefix: &str, files: &mut Files) {
     for child in fs::read_dir(folder).expect("a folder").flatten() {
         let name = format!("{prefix}{}", child.file_name().to_str().expect("UTF-8"));
@@ -118,7 +118,7 @@ fn borrowed(files: &Files) -> impl Iterator<Item = (&str, &[u8])> {
     files.iter().map(|(name, content)| (name.as_str(), content.as_slice()))
 }
 
-/// A tar entry of any kind, with nothing checked.
+/// Builds a tar entry of any kind, without checks.
 fn raw(kind: u8, name: &[u8], content: &[u8]) -> Vec<u8> {
     let mut header = Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
@@ -130,7 +130,7 @@ fn raw(kind: u8, name: &[u8], content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Entries and the end of a tar.
+/// Joins entries and the end of a tar.
 fn tar_of(entries: &[Vec<u8>]) -> Vec<u8> {
     [entries.concat(), vec![0; 2 * tar::BLOCK_BYTES]].concat()
 }
@@ -143,7 +143,7 @@ fn files_strategy() -> impl Strategy<Value = Files> {
         (0..40_000_usize).prop_map(|length| b"export default 1;\n".iter().copied().cycle().take(length).collect()),
     ];
     let files = proptest::collection::btree_map(path, content, 0..8);
-    // No name may be the folder of another.
+    // No name may also be the folder of another.
     files.prop_filter("a file cannot be a folder", |files| {
         let is_folder = |name: &String| files.keys().any(|it| it.starts_with(&format!("{name}/")));
         !files.keys().any(is_folder)
@@ -157,7 +157,7 @@ proptest! {
     fn what_is_packed_comes_out(files in files_strategy()) {
         for packing in PACKINGS {
             let bytes = pack(packing, borrowed(&files));
-            // Without any entry a tar is two blocks of zeros, which could be anything.
+            // A tar without entries is two blocks of zeros, which could be any file.
             if !(files.is_empty() && matches!(packing, Packing::Tar)) {
                 prop_assert_eq!(&unpacked(&bytes).expect("a good archive"), &files, "{:?}", packing);
             }
@@ -177,7 +177,7 @@ proptest! {
             bytes[place] = byte;
         }
         let limits = ArchiveLimits { time_max: Duration::from_secs(5), ..LIMITS };
-        // A tar has no checksum of its content, so it may pass.
+        // A tar has no checksum of its content, so damage may go unnoticed.
         let _ = unpack_with(&if inside { gzip(&bytes) } else { bytes }, limits);
     }
 
@@ -197,7 +197,7 @@ fn an_archive_cut_at_any_byte_is_refused_or_whole() {
             match unpacked(&bytes[..length]) {
                 Ok(found) => panic!("{packing:?} {length} of {}: {found:?}", bytes.len()),
                 Err(ArchiveError::Truncated | ArchiveError::Unknown) => {}
-                // The beginning of a tar is told by its first block; that of a zip's directory may look like damage.
+                // A tar is recognised by its first block; a truncated zip directory may look like damage.
                 Err(error) => assert!(matches!(error, ArchiveError::Damaged(_)), "{packing:?} {length}: {error:?}"),
             }
         }
@@ -232,7 +232,7 @@ fn a_wrong_checksum_is_refused() {
     for packing in [Packing::Gzip, Packing::Stored, Packing::Deflated] {
         let mut bytes = pack(packing, [("index.js", content.as_slice())]);
         let place = match packing {
-            // The checksum of the whole, before its length.
+            // Position of the checksum of the whole, before the length.
             Packing::Gzip => bytes.len() - 8,
             Packing::Stored => bytes.windows(6).position(|it| it == b"export").expect("it is stored"),
             _ => bytes.windows(4).rposition(|it| it == b"PK\x01\x02").expect("a directory") + 16,
@@ -264,7 +264,7 @@ fn what_programs_add_is_ignored_or_understood() {
     }
     let long = format!("{}/{}", "d".repeat(150), "f".repeat(200));
     let record = |key: &str, value: &str| {
-        // The length counts itself.
+        // The length includes its own digits.
         let rest = key.len() + value.len() + 3;
         let length = (1..).find(|length: &usize| length.to_string().len() + rest == *length).expect("there is one");
         format!("{length} {key}={value}\n").into_bytes()
@@ -338,7 +338,7 @@ fn bytes_files_entries_growth_and_time_are_bounded() {
 
 #[test]
 fn a_file_that_ends_the_time_is_not_waited_for() {
-    /// Gives a byte at a time, for ever.
+    /// Returns a byte at a time, forever.
     struct Slow;
     impl Read for Slow {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

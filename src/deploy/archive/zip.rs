@@ -1,5 +1,5 @@
-//! zip: what the central directory lists, which is what every program unpacks. Sizes of 64 bits and data descriptors
-//! come with the crate; a directory of any length is read through one buffer.
+//! zip: unpacks the entries of the central directory, as every program does. The crate handles 64-bit sizes and data
+//! descriptors; a directory of any length is read through one buffer.
 
 use super::{
     ArchiveError, CHUNK_BYTES, Input, Refusal,
@@ -12,10 +12,10 @@ use rawzip::{
 };
 use std::io::{self, BufReader, Read};
 
-/// The end of the directory with the longest comment: what follows the directory.
+/// Size of the end record with the longest comment, which follows the directory.
 const END_BYTES_MAX: u64 = 22 + u16::MAX as u64;
 
-/// The kinds of files of Unix, in the upper half of an entry's attributes.
+/// Unix file types, in the upper half of an entry's attributes.
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
@@ -26,7 +26,7 @@ const S_IFBLK: u32 = 0o060_000;
 
 /// A file to unpack.
 struct File {
-    /// As the directory names it.
+    /// Name as in the directory.
     name: Vec<u8>,
     path: String,
     method: CompressionMethod,
@@ -49,7 +49,7 @@ pub(super) fn unpack(input: &Input, length: u64, target: &mut Target<'_>) -> Res
     }
     let (files, count) = directory(&archive, &mut buffer, target)?;
     if count != archive.entries_hint() {
-        return Err(ArchiveError::Damaged("its directory does not have the entries that it says".into()));
+        return Err(ArchiveError::Damaged("its directory does not have as many entries as it declares".into()));
     }
     for file in files {
         unpack_file(&archive, &file, &mut buffer, target)?;
@@ -57,7 +57,7 @@ pub(super) fn unpack(input: &Input, length: u64, target: &mut Target<'_>) -> Res
     Ok(())
 }
 
-/// Reads and checks the whole directory before anything is unpacked. Returns the files, and how many entries there are.
+/// Reads and checks the whole directory before anything is unpacked. Returns the files, and the number of entries.
 fn directory(
     archive: &ZipArchive<&Input>,
     buffer: &mut [u8],
@@ -88,13 +88,13 @@ fn directory(
     Ok((files, count))
 }
 
-/// Checks what an entry is.
+/// Checks an entry's kind.
 fn check(record: &ZipFileHeaderRecord<'_>, kind: Kind) -> Result<(), Refusal> {
     let flags = record.flags();
     if flags.is_encrypted() || flags.has_strong_encryption() || flags.is_masked() {
         return Err(Refusal::Encrypted);
     }
-    // Whatever made it: where there is no such mode, these bits are not set.
+    // The creating system does not matter: without Unix modes these bits are not set.
     match (record.external_attributes() >> 16) & S_IFMT {
         S_IFLNK => return Err(Refusal::Link { kind: "symbolic link", target: None }),
         S_IFIFO => return Err(Refusal::Kind("named pipe")),
@@ -117,8 +117,8 @@ fn check(record: &ZipFileHeaderRecord<'_>, kind: Kind) -> Result<(), Refusal> {
     }
 }
 
-/// No two entries may share bytes, and none may reach into the directory: else a small archive could be any number of
-/// large files.
+/// Refuses entries that share bytes or reach into the directory: otherwise a small archive could unpack to any number
+/// of large files.
 fn check_ranges(mut ranges: Vec<(u64, u64, Vec<u8>)>, directory: u64) -> Result<(), ArchiveError> {
     ranges.sort();
     let mut free = 0;
@@ -140,7 +140,7 @@ fn unpack_file(
     let refused = |refusal| ArchiveError::entry(&file.name, refusal);
     let entry = archive.get_entry(file.wayfinder).map_err(problem)?;
     let local = entry.local_header(buffer).map_err(problem)?;
-    // Programs that read the archive from its beginning believe this header.
+    // Programs that read the archive from its beginning use this header.
     if local.file_path().as_bytes() != file.name {
         return Err(refused(Refusal::Contradiction("its header has another name than the directory")));
     }
@@ -159,7 +159,7 @@ fn unpack_file(
         ArchiveError::Truncated => refused(Refusal::Content("length")),
         error => error,
     })?;
-    // One byte more than it says is one too many.
+    // The content must not be longer than declared.
     match content.read(&mut [0]) {
         Ok(0) => {}
         Ok(_) => return Err(refused(Refusal::Content("length"))),
@@ -168,7 +168,7 @@ fn unpack_file(
     if crc.checksum() == file.crc { Ok(()) } else { Err(refused(Refusal::Content("checksum"))) }
 }
 
-/// What the crate says of the archive as a whole.
+/// Converts an error of the crate about the whole archive.
 fn problem(error: rawzip::Error) -> ArchiveError {
     let text = error.to_string();
     match error.into_kind() {

@@ -1,19 +1,19 @@
-//! Why a build failed.
+//! Errors of a build.
 
 use crate::{protocol::worker::BuildProblem, worker::ToolError};
 use std::{fmt, io, process::ExitStatus};
 
-/// What a build does, one after the other.
+/// Step of a build, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The packages of the lockfile are installed.
+    /// Installs the packages of the lockfile.
     Install,
-    /// The entry becomes a bundle.
+    /// Builds the bundle from the entry.
     Build,
 }
 
 impl Step {
-    /// As details of a failure name it.
+    /// Returns the name used in the details of a failure.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,10 +32,10 @@ impl fmt::Display for Step {
     }
 }
 
-/// A build that made no bundle.
+/// A failed build.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The project has mistakes.
+    /// The project has errors.
     #[error("the build failed: {}", summary(.0))]
     Problems(Vec<BuildProblem>),
     /// The packages cannot be installed.
@@ -43,32 +43,32 @@ pub enum BuildError {
     Install {
         /// The lockfile.
         lockfile: String,
-        /// What Bun said.
+        /// Message from Bun.
         reason: String,
     },
-    /// A process was ended before its end, or could not be started.
+    /// A process was killed, or could not be started.
     #[error("{step} was ended: {source}{}", remedy(.source, *.timeout_ms))]
     Ended {
-        /// Which.
+        /// Step of the process.
         step: Step,
-        /// Why.
+        /// Reason.
         source: ToolError,
-        /// How long both may take.
+        /// Time limit for both steps together.
         timeout_ms: u32,
     },
-    /// Bun ended without a word about the project.
+    /// Bun ended without reporting a result.
     #[error("the build ended with {0} and left no bundle; its log may say why")]
     NoResult(ExitStatus),
     /// The daemon stops.
     #[error("the daemon is stopping; try again when it is back")]
     Stopped,
-    /// The disk.
+    /// Reading or writing files failed.
     #[error("a build cannot be prepared: {0}")]
     Io(#[from] io::Error),
 }
 
 impl BuildError {
-    /// What the log ends with.
+    /// Returns the last lines of the log.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let problems: &[BuildProblem] = match self {
             Self::Problems(problems) => problems,
@@ -79,7 +79,7 @@ impl BuildError {
         lines.into_iter().chain(own)
     }
 
-    /// The step that failed, where it was one.
+    /// Returns the step that failed, if it was one.
     #[must_use]
     pub fn step(&self) -> Option<Step> {
         match self {
@@ -90,7 +90,7 @@ impl BuildError {
         }
     }
 
-    /// Where the project is wrong.
+    /// Returns the errors in the project.
     #[must_use]
     pub fn problems(&self) -> &[BuildProblem] {
         match self {
@@ -100,7 +100,7 @@ impl BuildError {
     }
 }
 
-/// A problem with its place, as compilers write it.
+/// Formats a problem with its place, as compilers do.
 pub(super) fn line(problem: &BuildProblem) -> String {
     let BuildProblem { message, file, line, column, line_text } = problem;
     let place = match (file, line, column) {

@@ -1,30 +1,30 @@
-//! What a build says: bounded, line by line, and passed on while it runs.
+//! Output of a build: bounded, split into lines, and forwarded while the build runs.
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-/// A line is broken after this many bytes.
+/// Longest line, in bytes; longer ones are broken.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 
-/// What the daemon itself may add to a log that is full: the problems that a build ended with.
+/// Bytes that the daemon itself may add to a full log: the problems that ended the build.
 const OWN_BYTES_MAX: usize = 32 * 1024;
 
 /// The log of one build.
 #[derive(Debug)]
 pub struct BuildLog {
-    /// Bytes of what the build's processes print.
+    /// Limit on the output of the build's processes, in bytes.
     bytes_max: usize,
     state: Mutex<State>,
-    /// Gets every line that is kept.
+    /// Receives every line that is kept.
     listener: Option<mpsc::UnboundedSender<String>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     text: String,
-    /// What was printed since the last end of a line.
+    /// Output since the last end of a line.
     open: Vec<u8>,
-    /// What is taken off each line: where the project is.
+    /// Prefix to remove from each line: the project's folder.
     prefix: String,
     printed: usize,
     own: usize,
@@ -32,18 +32,18 @@ struct State {
 }
 
 impl BuildLog {
-    /// An empty log that keeps so many bytes; `listener` gets its lines, and is bounded by that too.
+    /// Creates an empty log for `bytes_max` bytes of output. `listener` receives the lines, within the same limit.
     #[must_use]
     pub fn new(bytes_max: usize, listener: Option<mpsc::UnboundedSender<String>>) -> Self {
         Self { bytes_max, state: Mutex::default(), listener }
     }
 
-    /// From now on, lines name files relative to this folder.
+    /// Sets the project's folder. From now on, lines name files relative to it.
     pub(super) fn set_folder(&self, folder: &str) {
         self.state.lock().prefix = format!("{folder}/");
     }
 
-    /// Adds a line of the daemon's own.
+    /// Adds a line from the daemon itself.
     pub(super) fn say(&self, line: &str) {
         let mut state = self.state.lock();
         if state.own + line.len() < OWN_BYTES_MAX {
@@ -52,7 +52,7 @@ impl BuildLog {
         }
     }
 
-    /// Adds what a process prints.
+    /// Adds output of a process.
     pub(super) fn print(&self, bytes: &[u8]) {
         let mut state = self.state.lock();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -64,7 +64,7 @@ impl BuildLog {
         }
     }
 
-    /// Ends what was printed without an end.
+    /// Ends an unfinished line.
     pub(super) fn flush(&self) {
         let mut state = self.state.lock();
         if !state.open.is_empty() {
@@ -81,7 +81,7 @@ impl BuildLog {
         line.truncate(line.trim_end().len());
         if state.printed + line.len() >= self.bytes_max {
             state.is_cut = true;
-            self.add(state, &format!("… it printed more than {} bytes: the rest is left out", self.bytes_max));
+            self.add(state, &format!("… the output exceeds {} bytes: the rest is left out", self.bytes_max));
             return;
         }
         state.printed += line.len() + 1;
@@ -92,12 +92,12 @@ impl BuildLog {
         state.text.push_str(line);
         state.text.push('\n');
         if let Some(listener) = &self.listener {
-            // Whoever listened may have left.
+            // The listener may already be gone.
             let _ = listener.send(line.to_owned());
         }
     }
 
-    /// All of it, so far.
+    /// Returns the log so far.
     #[must_use]
     pub fn text(&self) -> String {
         self.state.lock().text.clone()

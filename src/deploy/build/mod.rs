@@ -1,4 +1,4 @@
-//! From a project to a bundle: its packages are installed and its entry is built, each in a throw-away process.
+//! Builds a project into a bundle: installs its packages and builds its entry, each in a disposable process.
 //!
 //! ```text
 //! Source::open ─▶ project? ─no──────────────────────────────────▶ stage
@@ -7,8 +7,8 @@
 //!                                             network    none
 //! ```
 //!
-//! Both processes are confined as workers are. The code of the project runs in one place only: as a macro, while it is
-//! built. Neither its `bunfig.toml` nor scripts of its packages are read or run.
+//! Both processes are confined like workers. Code of the project runs only as a macro, during the build. The project's
+//! `bunfig.toml` is not read, and scripts of its packages are not run.
 
 mod error;
 mod log;
@@ -32,31 +32,31 @@ use steps::Run;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Builds what is no bundle yet, a few at once.
+/// Builds projects, a few at a time.
 #[derive(Debug)]
 pub struct Builder {
     turns: Semaphore,
     packages: Packages,
 }
 
-/// What a build has made; its files go with it.
+/// Result of a build. Dropping it removes the files.
 #[derive(Debug)]
 pub struct Built<'a> {
-    /// The files of the bundle.
+    /// Files of the bundle.
     pub files: Vec<(String, Content)>,
-    /// The one to import.
+    /// File to import.
     pub entry: String,
     _place: Workplace<'a>,
     _kept: Option<Kept>,
 }
 
 impl Builder {
-    /// Keeps packages in this folder, and builds so many projects at once.
+    /// Creates a builder that keeps packages in this folder and runs up to `builds_max` builds at once.
     pub fn open(packages: PathBuf, builds_max: usize) -> io::Result<Self> {
         Ok(Self { turns: Semaphore::new(builds_max), packages: Packages::open(packages)? })
     }
 
-    /// Builds a project whose files are staged. What is said meanwhile is in the log, whatever becomes of it.
+    /// Builds a project whose files are staged. The log holds the output, even if the build fails.
     pub async fn build<'a>(
         &self,
         spawner: &'a Spawner,

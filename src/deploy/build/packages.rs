@@ -1,12 +1,13 @@
-//! Installed packages that are kept: the next build with the same lockfile downloads nothing and waits for nothing.
+//! Cache of installed packages: a later build with the same lockfile downloads nothing and waits for nothing.
 //!
 //! ```text
-//! data/packages/<digest>/node_modules    what an installation made
-//!                        size            its bytes; its time is that of the last use
+//! data/packages/<digest>/node_modules    result of an installation
+//!                        size            its bytes; the modification time is the last use
 //! ```
 //!
-//! A folder is named after all that its installation depends on, so it is of use for the same packages only, and no build
-//! can change what another one gets: builds see it read-only. The least recently used go when all together are too large.
+//! A folder is named by a hash of all inputs of its installation, so it only serves builds with the same packages.
+//! Builds see it read-only, so none can change what another one gets. When the cache is too large, the least recently
+//! used folders are removed.
 
 use crate::worker;
 use parking_lot::Mutex;
@@ -24,24 +25,24 @@ use uuid::Uuid;
 
 use super::project::MODULES;
 
-/// What is not complete begins so.
+/// Prefix of incomplete folders.
 const UNFINISHED: &str = ".new-";
 
 const SIZE: &str = "size";
 
-/// The folder of kept packages.
+/// Folder of cached packages.
 #[derive(Debug, Clone)]
 pub(super) struct Packages {
     root: PathBuf,
-    /// How many builds use which.
+    /// Number of builds that use each folder.
     used: Arc<Mutex<HashMap<String, usize>>>,
 }
 
-/// What an installation depends on.
+/// Hash of the inputs of an installation.
 #[derive(Debug)]
 pub(super) struct Key(Sha256);
 
-/// Packages that stay as long as this lives.
+/// Cached packages in use; they are not removed while this value lives.
 #[derive(Debug)]
 pub(super) struct Kept {
     packages: Packages,
@@ -54,7 +55,7 @@ impl Key {
     }
 
     pub(super) fn add(&mut self, name: &str, bytes: &[u8]) {
-        // Lengths keep one value's end and the next one's begin apart.
+        // The lengths separate the values from each other.
         self.0.update(format!("{} {name} {}\n", name.len(), bytes.len()));
         self.0.update(bytes);
     }
@@ -65,7 +66,7 @@ impl Key {
 }
 
 impl Kept {
-    /// The folder of packages.
+    /// Returns the folder of the packages.
     pub(super) fn folder(&self) -> PathBuf {
         self.packages.root.join(&self.name).join(MODULES)
     }
@@ -84,7 +85,7 @@ impl Drop for Kept {
 }
 
 impl Packages {
-    /// The packages kept in this folder, which is made if need be.
+    /// Opens the cache in this folder, which is created if necessary.
     pub(super) fn open(root: PathBuf) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         for entry in fs::read_dir(&root)?.flatten() {
@@ -95,10 +96,10 @@ impl Packages {
         Ok(Self { root, used: Arc::default() })
     }
 
-    /// The packages of an installation, if they are kept.
+    /// Returns the cached packages of an installation, or else the name to keep them under.
     pub(super) fn find(&self, key: Key) -> Result<Kept, String> {
         let name = key.name();
-        // Counted first, so that they are not removed in between.
+        // The use is counted first, so that the packages are not removed in between.
         let kept = self.take(&name);
         let size = File::options().write(true).open(self.root.join(&name).join(SIZE));
         match size.and_then(|it| it.set_modified(SystemTime::now())) {
@@ -112,8 +113,8 @@ impl Packages {
         Kept { packages: self.clone(), name: name.to_owned() }
     }
 
-    /// Keeps the packages that an installation has made, and makes room for them. They are left where they are if they
-    /// are too large or cannot be moved.
+    /// Moves the packages of an installation into the cache, and makes room for them. Packages that are too large or
+    /// cannot be moved stay where they are.
     pub(super) fn keep(&self, name: &str, modules: &Path, bytes_max: u64) -> io::Result<Option<Kept>> {
         let Some(bytes) = worker::tree_bytes(modules, bytes_max) else { return Ok(None) };
         let unfinished = self.root.join(format!("{UNFINISHED}{}", Uuid::now_v7()));
@@ -125,7 +126,7 @@ impl Packages {
             .and_then(|()| fs::rename(&unfinished, &target));
         match moved {
             Ok(()) => {}
-            // Another build was as far sooner; it has the same.
+            // Another build stored the same packages first.
             Err(_) if target.join(SIZE).is_file() => worker::remove_folder(&unfinished),
             Err(error) => {
                 worker::remove_folder(&unfinished);
@@ -136,7 +137,7 @@ impl Packages {
         Ok(Some(kept))
     }
 
-    /// Removes the least recently used until the rest is within the limit, but for those in use.
+    /// Removes the least recently used packages that are not in use until the rest is within the limit.
     fn make_room(&self, bytes_max: u64) {
         let mut all: Vec<(SystemTime, u64, String)> = Vec::new();
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
@@ -178,7 +179,7 @@ mod tests {
         key
     }
 
-    /// Keeps an installation of one mebibyte.
+    /// Stores an installation of one mebibyte.
     fn keep(packages: &Packages, text: &str, bytes_max: u64) -> Option<Kept> {
         let made = tempfile::tempdir_in(packages.root.parent().expect("it has one")).expect("a folder");
         let modules = made.path().join(MODULES);
@@ -195,7 +196,7 @@ mod tests {
         let one = keep(&packages, "one", 2 * MIB).expect("there is room");
         assert!(one.folder().join("a/index.js").is_file());
         drop(keep(&packages, "two", 2 * MIB));
-        // It is in use, so the other one goes although it was used later.
+        // The first folder is in use, so the second one is removed although it was used later.
         drop(keep(&packages, "three", 2 * MIB));
         drop(one);
         let is_kept = |text| packages.find(key(text)).is_ok();

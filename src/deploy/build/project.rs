@@ -1,67 +1,67 @@
-//! Whether code is built before it is a bundle, and from which file. Pure.
+//! Decides whether code has to be built, and from which file. Pure.
 //!
-//! | what was asked for | what is there | what happens |
+//! | requested | files present | action |
 //! |---|---|---|
-//! | no build | anything | it is the bundle as it is |
-//! | a build | anything | it is built |
-//! | nothing | a `bundle` file, or `entry` names one | it is the bundle as it is |
-//! | nothing | a `package.json` with dependencies or workspaces | it is built |
-//! | nothing | no `index` file and no `entry`, but a file that `package.json` names, or `src/index` | it is built |
-//! | nothing | anything else | it is the bundle as it is |
+//! | no build | any | use the files as the bundle |
+//! | a build | any | build |
+//! | no preference | a `bundle` file, or `entry` names one | use the files as the bundle |
+//! | no preference | a `package.json` with dependencies or workspaces | build |
+//! | no preference | no `index` file and no `entry`, but a file that `package.json` names, or `src/index` | build |
+//! | no preference | any others | use the files as the bundle |
 
 use super::super::source::{EXTENSIONS, SourceError, is_bundled};
 use serde_json::{Map, Value};
 use std::{collections::BTreeSet, path::Path};
 
-/// What a project has that has packages, workspaces or a file to build.
+/// File that lists a project's packages and workspaces and may name the file to build.
 pub(in super::super) const PACKAGE_FILE: &str = "package.json";
 
-/// Where a project says which registry its packages come from.
+/// File that names the registry of a project's packages.
 pub(in super::super) const REGISTRY_FILE: &str = ".npmrc";
 
-/// Where packages are installed.
+/// Folder of installed packages.
 pub(in super::super) const MODULES: &str = "node_modules";
 
-/// What fixes the versions of all packages, best first: Bun's own, and those it reads.
+/// Lockfiles, which fix the versions of all packages, best first: Bun's own, and those it reads.
 const LOCKFILES: [&str; 5] = ["bun.lock", "bun.lockb", "package-lock.json", "yarn.lock", "pnpm-lock.yaml"];
 
-/// The fields of a `package.json` that name the file to build, best first; `exports` comes before them.
+/// Fields of a `package.json` that name the file to build, best first; `exports` takes precedence over them.
 const ENTRY_FIELDS: [&str; 2] = ["module", "main"];
 
-/// Conditions of `exports` that a function's code meets, best first.
+/// Conditions of `exports` that apply to a function's code, best first.
 const CONDITIONS: [&str; 6] = ["bun", "worker", "import", "module", "node", "default"];
 
-/// Names of the file to build where `package.json` names none, without ending, best first.
+/// Names of the file to build if `package.json` names none, without extension, best first.
 const ENTRY_NAMES: [&str; 3] = ["index", "src/index", "bundle"];
 
-/// How deep conditions of `exports` may be in each other.
+/// Deepest nesting of conditions in `exports`.
 const CONDITIONS_DEPTH_MAX: usize = 8;
 
-/// Code that is to be built.
+/// Code that has to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
-    /// The file to build.
+    /// File to build.
     pub entry: String,
-    /// The lockfile of the packages to install, if there are any.
+    /// Lockfile of the packages to install, if there are any.
     pub lockfile: Option<String>,
-    /// Packages that are for development only, and not installed.
+    /// Packages for development only, which are not installed.
     pub development: BTreeSet<String>,
-    /// Whether all packages come from a registry, so that nothing but the `package.json` and lockfile tells what they are.
+    /// Whether all packages come from a registry, so that the `package.json` and lockfile alone determine them.
     pub is_from_registry: bool,
-    /// Whether it has packages of its own in folders.
+    /// Whether the project has workspaces: packages of its own in folders.
     pub has_workspaces: bool,
 }
 
-/// What is wanted of a source.
+/// Requested treatment of a source.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// The file to import, or to build.
+    /// File to import or to build.
     pub entry: Option<String>,
-    /// Whether it is built; as it looks without.
+    /// Whether to build; `None` decides by the files.
     pub build: Option<bool>,
 }
 
-/// The part of a `package.json` that counts.
+/// The relevant part of a `package.json`.
 #[derive(Debug)]
 struct Manifest(Map<String, Value>);
 
@@ -73,7 +73,7 @@ impl Manifest {
         }
         match serde_json::from_slice(text) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(_) => Err(SourceError::Package("it is no JSON object".into())),
+            Ok(_) => Err(SourceError::Package("it is not a JSON object".into())),
             Err(error) => Err(SourceError::Package(error.to_string())),
         }
     }
@@ -82,7 +82,7 @@ impl Manifest {
         self.0.get(field).and_then(Value::as_object).into_iter().flatten()
     }
 
-    /// All that is installed.
+    /// Returns the packages to install.
     fn dependencies(&self) -> impl Iterator<Item = (&String, &Value)> {
         ["dependencies", "optionalDependencies", "peerDependencies"].into_iter().flat_map(|it| self.packages(it))
     }
@@ -100,7 +100,7 @@ impl Manifest {
         self.dependencies().all(|(_, version)| is_version(version)) && plain.iter().all(|it| !self.0.contains_key(*it))
     }
 
-    /// The files it names as the one to begin with, best first.
+    /// Returns the files it names as the entry, best first.
     fn entries(&self) -> Vec<&str> {
         let mut found = Vec::new();
         if let Some(exports) = self.0.get("exports") {
@@ -130,7 +130,7 @@ fn candidates(name: &str) -> impl Iterator<Item = String> {
     EXTENSIONS.iter().map(move |it| format!("{name}.{it}"))
 }
 
-/// Decides about a source of these files, with the text of its `package.json`. Nothing where it is the bundle as it is.
+/// Decides about a source with these files and this `package.json`. Returns `None` if the files are the bundle.
 pub(in super::super) fn plan(
     names: &BTreeSet<&str>,
     package: Option<&[u8]>,
@@ -175,12 +175,12 @@ pub(in super::super) fn plan(
     }))
 }
 
-/// What alone tells which packages are installed, where they come from a registry.
+/// Whether a file determines which packages are installed, if they come from a registry.
 pub(in super::super) fn tells_packages(path: &str) -> bool {
     [PACKAGE_FILE, REGISTRY_FILE].contains(&path) || LOCKFILES.contains(&path)
 }
 
-/// Whether a file is inside a folder of packages.
+/// Whether a file is inside a folder of installed packages.
 pub(in super::super) fn is_installed(path: &str) -> bool {
     path.split('/').any(|it| it == MODULES)
 }
@@ -196,7 +196,7 @@ mod tests {
         plan(&names, package.map(str::as_bytes), wanted)
     }
 
-    /// The file that is built when nothing is asked for; none where nothing is built.
+    /// Returns the file that is built without a preference; `None` if nothing is built.
     fn auto(names: &[&str], package: &str) -> Option<String> {
         plan_of(names, package, &Wanted::default()).expect("a plan").map(|it| it.entry)
     }
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(auto(&["index.ts", "src/index.ts"], r#"{"type":"module","main":"src/index.ts"}"#), None);
         assert_eq!(auto(&["index.ts"], r#"{"dependencies":{},"devDependencies":{"a":"1"}}"#), None);
         assert_eq!(auto(&["bundle.js", "bun.lock"], PACKAGES), None);
-        assert_eq!(auto(&["a.ts", "b.ts"], ""), None, "it is asked for the entry");
+        assert_eq!(auto(&["a.ts", "b.ts"], ""), None, "the entry has to be named");
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         let exports =
             r#"{"exports":{".":{"types":"./t.ts","bun":"./src/b.ts","default":"./dist/b.js"}},"main":"a.ts"}"#;
         assert_eq!(auto(&["a.ts", "src/b.ts", "t.ts"], exports).as_deref(), Some("src/b.ts"));
-        assert_eq!(auto(&["a.ts", "t.ts"], exports).as_deref(), Some("a.ts"), "what is not there is not built");
+        assert_eq!(auto(&["a.ts", "t.ts"], exports).as_deref(), Some("a.ts"), "a missing file is not built");
         assert_eq!(auto(&["src/index.ts"], r#"{"main":"dist/index.js"}"#).as_deref(), Some("src/index.ts"));
         let workspaces = r#"{"workspaces":["packages/*"]}"#;
         let project = plan_of(&["index.ts", "yarn.lock"], workspaces, &Wanted::default()).expect("a plan");

@@ -23,23 +23,23 @@ use std::{
 };
 use tokio::{task::spawn_blocking, time::Instant};
 
-/// The folder of the project in the workplace. The shim replaces it in what it makes, so it is a name that no code has.
+/// Folder of the project in the workplace. The shim replaces this name in its output, so it must not occur in code.
 const PROJECT: &str = "levain-project";
 
-/// The folder of what is made.
+/// Folder of the output.
 const OUT: &str = "out";
 
-/// What the build writes about it, and how long that may be.
+/// Result file of the build, and its largest size in bytes.
 const RESULT: &str = "result.json";
 const RESULT_BYTES_MAX: u64 = 1 << 20;
 
-/// Files of a bundle that are looked at; how many it may have is for the staging to say.
+/// Limit on the files that are listed; staging enforces the limit on a bundle's files.
 const OUT_FILES_MAX: usize = 100_000;
 
-/// Arguments of every installation, the registry aside.
+/// Arguments of every installation, except the registry.
 const INSTALL: [&str; 7] = [
     "install",
-    // Whatever a `bunfig.toml` says, nothing of the project runs.
+    // These prevent the project's code from running, whatever its `bunfig.toml` says.
     "--config=/dev/null",
     "--ignore-scripts",
     "--frozen-lockfile",
@@ -48,7 +48,7 @@ const INSTALL: [&str; 7] = [
     "--no-env-file",
 ];
 
-/// One build on its way.
+/// A build in progress.
 pub(super) struct Run<'a> {
     pub(super) spawner: &'a Spawner,
     pub(super) place: &'a Workplace<'a>,
@@ -68,13 +68,14 @@ impl Run<'_> {
         Ok(spawn_blocking(move || slot.fill(PROJECT, &folder)).await.map_err(io::Error::other)??)
     }
 
-    /// Has the project's packages where the build finds them: kept ones, or new ones. Gives those that are kept.
+    /// Puts the project's packages where the build finds them, from the cache or by installing them. Returns the cached
+    /// packages.
     pub(super) async fn install(&self, packages: &Packages, lockfile: &str) -> Result<Option<Kept>, BuildError> {
         self.fill().await?;
         let can_keep = self.spawner.can_show() && self.config.packages_mb_max > 0 && !self.project.has_workspaces;
         let name = match can_keep.then(|| self.key()).transpose()?.map(|key| packages.find(key)) {
             Some(Ok(kept)) => {
-                self.log.say(&format!("the packages of {lockfile} are there from an earlier build"));
+                self.log.say(&format!("using the packages of {lockfile} from an earlier build"));
                 self.place.make_folder(&Path::new(PROJECT).join(MODULES))?;
                 return Ok(Some(kept));
             }
@@ -100,19 +101,19 @@ impl Run<'_> {
             Ok(None) => Ok(None),
             Err(error) => {
                 tracing::warn!(%error, "installed packages cannot be kept");
-                // They may be half way.
+                // The packages may be moved only in part.
                 Err(error.into())
             }
         }
     }
 
-    /// Gives how the installation ended, and what it said is wrong.
+    /// Installs the packages. Returns the exit status and the error that Bun printed.
     async fn install_anew(&self) -> Result<(ExitStatus, Option<String>), BuildError> {
         self.place.make_folder(Path::new("tmp"))?;
         let inside = |name: &str| self.place.inside(name).to_string_lossy().into_owned();
         let mut environment = vec![
             ("BUN_INSTALL_CACHE_DIR".into(), inside("packages")),
-            // What is unpacked is moved, which is quick within one file system only.
+            // Unpacked packages are moved into place, which is fast only within one file system.
             ("TMPDIR".into(), inside("tmp")),
         ];
         if !self.config.registry.is_empty() {
@@ -121,13 +122,13 @@ impl Run<'_> {
         let args = INSTALL.map(OsString::from).into();
         let before = self.log.text().len();
         let status = self.run(Step::Install, args, environment, Network::On, None).await?;
-        // Read from the log: a line may come in several parts. The first one says what is wrong; notes follow it.
+        // The log is searched because a line may arrive in parts. The first error names the cause; notes follow it.
         let text = self.log.text();
         let mut errors = text[before..].lines().filter_map(|it| it.strip_prefix("error:")).map(str::trim);
         Ok((status, errors.find(|it| !it.is_empty()).map(Into::into)))
     }
 
-    /// What the installation depends on.
+    /// Returns the cache key: a hash of all inputs of the installation.
     fn key(&self) -> Result<Key, BuildError> {
         let mut key = Key::new();
         key.add("bun", self.spawner.runtime().version.to_string().as_bytes());
@@ -147,7 +148,7 @@ impl Run<'_> {
         Ok(key)
     }
 
-    /// Makes the bundle. Gives its files.
+    /// Builds the bundle and returns its files.
     pub(super) async fn bundle(&self, kept: Option<&Kept>) -> Result<Vec<(String, Content)>, BuildError> {
         let entry = &self.project.entry;
         self.log.say(&format!("building {entry}"));
@@ -164,7 +165,7 @@ impl Run<'_> {
             let files = if result.ok { outputs(&out)? } else { Vec::new() };
             Ok::<_, io::Error>((result, files))
         });
-        // Whatever it wrote instead of a result, it is the project's doing.
+        // An unreadable result is the project's fault.
         let Ok((result, files)) = read.await.map_err(io::Error::other)? else {
             return Err(BuildError::NoResult(status));
         };
@@ -181,7 +182,7 @@ impl Run<'_> {
         }
     }
 
-    /// A problem with what can be done about it, where that is certain.
+    /// Adds a hint to a problem if the remedy is certain.
     fn explained(&self, mut problem: BuildProblem) -> BuildProblem {
         let package = problem.message.strip_prefix("Could not resolve: \"").and_then(|it| it.strip_suffix('"'));
         let Some(package) = package.filter(|it| !it.starts_with(['.', '/'])) else { return problem };
@@ -224,13 +225,13 @@ impl Run<'_> {
     }
 }
 
-/// Whether there is a folder, and no link to one: what a process has left may lead anywhere.
+/// Whether this is a real folder rather than a link: the process may have left links to any place.
 fn is_folder(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|it| it.is_dir())
 }
 
 fn read_result(path: &Path) -> io::Result<BuildResult> {
-    // What is there may be anything by now.
+    // The process may have replaced the file with anything.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidData.into());
@@ -240,7 +241,7 @@ fn read_result(path: &Path) -> io::Result<BuildResult> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-/// The files of the bundle. Links and devices are for the staging to refuse.
+/// Lists the files of the bundle. Staging refuses links and devices.
 fn outputs(folder: &Path) -> io::Result<Vec<(String, Content)>> {
     let mut files = Vec::new();
     if !is_folder(folder) {

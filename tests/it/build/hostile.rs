@@ -44,7 +44,7 @@ async fn a_build_that_takes_too_much_is_ended_with_all_it_has_started() {
     let floods = with_macro("for (let i = 0; i < 200_000; i++) console.log('noise', i); return 'done';");
     daemon.call(&at("f", &floods)).await.expect("it is built");
     let log = daemon.deployments("f").await.remove(0).build_log.unwrap();
-    assert!(log.len() < 6_000 && log.contains("it printed more than 4096 bytes"), "{}", log.len());
+    assert!(log.len() < 6_000 && log.contains("the output exceeds 4096 bytes"), "{}", log.len());
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "done");
     daemon.stop().await;
 }
