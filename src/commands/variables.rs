@@ -168,7 +168,7 @@ fn value(input: VariableInput, is_secret: Option<bool>, max: usize) -> Result<(V
         return Err("its value has a NUL, which no environment can hold".into());
     }
     if is_secret == Some(true) && value.is_empty() {
-        return Err("a secret is not empty".into());
+        return Err("a secret cannot be empty".into());
     }
     let value = match is_secret {
         Some(true) => NewValue::Secret(value),
