@@ -1,4 +1,5 @@
-//! Rules that the compiler cannot check: the direction of imports, the length of files, a test file for each command.
+//! Rules that the compiler cannot check: the direction of imports, the length of files, how comments begin, a test file
+//! for each command.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -24,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` without a command.
-const NO_COMMANDS: [&str; 17] = [
+const NO_COMMANDS: [&str; 19] = [
     "mod",
     "activate",
     "admin_token",
@@ -35,7 +36,9 @@ const NO_COMMANDS: [&str; 17] = [
     "failures",
     "floors",
     "load",
+    "locks",
     "page",
+    "partials",
     "publish",
     "room",
     "running",
@@ -43,6 +46,10 @@ const NO_COMMANDS: [&str; 17] = [
     "share",
     "wanted",
 ];
+
+/// First words that make a comment a riddle: its subject comes late or never.
+const RIDDLES: [&str; 10] =
+    ["What", "Who", "Whoever", "Whatever", "Whose", "Those", "The same", "It", "None", "Nobody"];
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -134,6 +141,43 @@ fn modules_use_only_what_is_below_them() {
 fn the_check_of_imports_sees_nested_groups() {
     let code = "use crate::{\n    a::{b, c::d},\n    e,\n};\nuse crate::f::g; let x = crate::h::i();";
     assert_eq!(imports(code), ["a", "e", "f", "h"]);
+}
+
+#[test]
+fn comments_begin_with_their_subject() {
+    let mut riddles = Vec::new();
+    for path in ["src", "tests", "benches"].iter().flat_map(|folder| rust_files(folder)) {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<Option<&str>> = text.lines().map(comment).collect();
+        for (number, line) in lines.iter().enumerate() {
+            let begins = number == 0 || lines[number - 1].is_none();
+            if begins && line.is_some_and(is_riddle) {
+                riddles.push(format!("{}:{}: {}", path.display(), number + 1, line.unwrap()));
+            }
+        }
+    }
+    assert!(riddles.is_empty(), "begin these comments with their subject:\n{}", riddles.join("\n"));
+}
+
+/// The text of a line that is a comment.
+fn comment(line: &str) -> Option<&str> {
+    let line = line.trim_start().strip_prefix("//")?;
+    Some(line.trim_start_matches(['/', '!']).trim_start())
+}
+
+fn is_riddle(text: &str) -> bool {
+    let is_word = |rest: &str| rest.starts_with(|it: char| it.is_whitespace() || ",.:".contains(it));
+    RIDDLES.iter().any(|word| text.strip_prefix(word).is_some_and(is_word))
+}
+
+#[test]
+fn the_check_of_comments_knows_a_riddle() {
+    for riddle in ["/// What of it is compiled.", "//! Whoever comes late.", "// The same, in memory."] {
+        assert!(comment(riddle).is_some_and(is_riddle), "{riddle}");
+    }
+    for plain in ["/// Whether a worker is busy.", "// Items of the list.", "let it = \"// What\";"] {
+        assert!(!comment(plain).is_some_and(is_riddle), "{plain}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::{
 /// One attempt of a function.
 pub struct Attack {
     group: &'static str,
-    /// What the function does, as the end of a sentence that begins with "It".
+    /// Action of the function, as the end of a sentence that begins with "It".
     pub what: &'static str,
     pub run: Run,
     /// Expected outcome by level, in the order of [`Level::ALL`].
