@@ -276,7 +276,7 @@ schema! {
         tls_key: String = "", Rule::Path(&[""]), Restart,
             "PEM file with the certificate's private key, read again when it changes.";
         functions_domain: String = "", Rule::Domain, Live,
-            "Domain under which each function has its own host, such as hello.example.com for hello; empty: only <name>.localhost.";
+            "Domain under which each function has its own host, such as hello.example.com for hello; empty: only NAME.localhost.";
         error_details: ErrorDetails = ErrorDetails::Auto, Rule::Choice(ErrorDetails::NAMES), Live,
             "Which callers of functions get the stack, last output and message of a failure. full: all; none: nobody; auto: callers with a token, on this machine, or of the environment dev.";
         metrics: Metrics = Metrics::Auto, Rule::Choice(Metrics::NAMES), Live,

@@ -25,7 +25,7 @@ impl Config {
         Some(Path::new(&self.runtime.bun)).filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// Makes every relative path absolute, based on the working directory. [`super::load`] does so itself; a
+    /// Makes every relative path absolute, based on the working directory. [`super::load()`] does so itself; a
     /// configuration built by a program may need it.
     ///
     /// # Errors

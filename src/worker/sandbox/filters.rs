@@ -1,6 +1,6 @@
 //! Seccomp filters: the system calls that a worker may make.
 //!
-//! The first filter decides by the number of a call alone, from the table in [`system_calls`](super::system_calls). The
+//! The first filter decides by the number of a call alone, from the table in [`system_calls`]. The
 //! second examines the arguments of the few calls that are allowed in part. A refused call fails with `EPERM` and a
 //! hidden one with `ENOSYS`, and the program goes on. Namespaces, identity and Landlock decide what the allowed calls
 //! reach.
