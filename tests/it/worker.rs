@@ -39,6 +39,39 @@ fn descriptors(pid: u32) -> Vec<(u32, String)> {
     links.map(|(number, link)| (number, link.to_string_lossy().into_owned())).collect()
 }
 
+/// A program named in `core_pattern` gets the memory of every crash, unless the process's core limit is 1 byte.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "changes the machine's core_pattern, and needs root"]
+async fn the_memory_of_a_crash_goes_to_no_collector() {
+    const SETTING: &str = "/proc/sys/kernel/core_pattern";
+    struct Restored(String);
+    impl Drop for Restored {
+        fn drop(&mut self) {
+            fs::write(SETTING, &self.0).unwrap();
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (collector, collected) = (folder.path().join("collector"), folder.path().join("collected"));
+    fs::write(&collector, format!("#!/bin/sh\necho $1 >> {}\ncat > /dev/null\n", collected.display())).unwrap();
+    fs::set_permissions(&collector, PermissionsExt::from_mode(0o755)).unwrap();
+    let _restored = Restored(fs::read_to_string(SETTING).unwrap());
+    fs::write(SETTING, format!("|{} %P", collector.display())).unwrap();
+
+    // The collector works: it gets the memory of a process with the usual limit.
+    let mut other = std::process::Command::new("sh").args(["-c", "kill -ABRT $$"]).spawn().unwrap();
+    other.wait().unwrap();
+    let others = other.id().to_string();
+    assert_eq!(fs::read_to_string(&collected).unwrap().trim(), others);
+
+    let daemon = TestDaemon::start_unconfined().await;
+    daemon.deploy_text("f", PID).await;
+    daemon.invoke("f").await.unwrap();
+    let worker = daemon.worker_pids()[0];
+    kill(Pid::from_raw(worker as i32), Signal::SIGABRT).unwrap();
+    until("the worker is gone", || async { is_gone(worker).then_some(()) }).await;
+    assert_eq!(fs::read_to_string(&collected).unwrap().trim(), others, "the collector got a worker's memory");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_inherits_nothing_of_the_daemon() {
     let daemon = TestDaemon::start_unconfined().await;

@@ -395,6 +395,11 @@ fn resources() -> Rows {
             Call("resources.manyWatchers", |_| vec![("max", "20".into())]),
             [NotTried, S, S, S, P],
         ),
+        (
+            "takes what the daemon's user has of the kernel's watches of open files (epoll)",
+            Call("resources.manyWatches", |_| vec![("max", "150000".into())]),
+            EVEN_OFF,
+        ),
         ("starts very many processes", sequence!(fork_bomb), [S, S, S, ByCgroup, P]),
         ("fills the table of processes with ended ones", sequence!(zombies), [S, S, S, NotTried, NotTried]),
     ]

@@ -80,6 +80,31 @@ export const manyWatchers = ({ max }) => {
   }
 };
 
+/** Watches of epoll, which the kernel counts for each user: every instance watches every file. */
+export const manyWatches = ({ max }) => {
+  const [EPOLL_CTL_ADD, INSTANCES] = [1, 100];
+  const open = [];
+  const made = (descriptor) => {
+    if (descriptor >= 0) open.push(descriptor);
+    return descriptor;
+  };
+  try {
+    const instances = Array.from({ length: INSTANCES }, () => made(call("epoll_create1", 0)));
+    const refused = instances.find((it) => it < 0);
+    if (refused !== undefined) return blocked(errnoName(-refused));
+    const event = new Uint8Array(16);
+    for (let watches = 0; watches < Number(max); watches += INSTANCES) {
+      const file = made(call("eventfd2", 0, 0));
+      const results = file < 0 ? [file] : instances.map((it) => call("epoll_ctl", it, EPOLL_CTL_ADD, file, event));
+      const failed = results.find((it) => it < 0);
+      if (failed !== undefined) return blocked(`${errnoName(-failed)} after ${watches}`);
+    }
+    return allowed(`${max}`);
+  } finally {
+    open.forEach((descriptor) => fs.closeSync(descriptor));
+  }
+};
+
 const eat = async (megabytes) => {
   const kept = [];
   for (let eaten = 0; eaten < megabytes; eaten += 8) {
