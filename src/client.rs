@@ -37,7 +37,7 @@ mod tests;
 
 use crate::error::{Error, ErrorCode};
 use crate::protocol::frame::FrameError;
-use crate::protocol::ipc::{self, Call, Encoding};
+use crate::protocol::ipc::{self, CommandRequest, Encoding};
 use crate::protocol::message::CancelRequest;
 use crate::socket::{ShortPath, Socket};
 use bytes::Bytes;
@@ -176,14 +176,17 @@ impl Client {
     }
 
     /// Sends a request at once and waits for its answer. Partial frames before the answer are skipped.
-    pub fn call<R: Call>(&self, request: &R) -> impl Future<Output = Result<R::Response, ClientError>> + Send + use<R> {
+    pub fn call<R: CommandRequest>(
+        &self,
+        request: &R,
+    ) -> impl Future<Output = Result<R::Response, ClientError>> + Send + use<R> {
         let answer = self.call_streaming(request);
         async move { answer?.finish().await }
     }
 
     /// Sends a request whose answer comes in parts.
-    pub fn call_streaming<R: Call>(&self, request: &R) -> Result<Answer<R>, ClientError> {
-        let payload = self.encoding.write(request).map_err(ProtocolError::Payload)?;
+    pub fn call_streaming<R: CommandRequest>(&self, request: &R) -> Result<Answer<R>, ClientError> {
+        let payload = request.write(self.encoding).map_err(ProtocolError::Payload)?;
         let pending = self.connection.start(R::COMMAND, &payload)?;
         Ok(Answer { pending, last: None, request: PhantomData })
     }
@@ -205,7 +208,7 @@ pub struct Answer<R> {
     request: PhantomData<fn() -> R>,
 }
 
-impl<R: Call> Answer<R> {
+impl<R: CommandRequest> Answer<R> {
     /// Waits for the next part; returns `None` after the last one. Cancelling the wait loses no part.
     pub async fn next_partial<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
         let payload = self.next_payload().await?;
@@ -223,7 +226,8 @@ impl<R: Call> Answer<R> {
     /// Waits for the response that completes the answer. Parts that were not taken are skipped.
     pub async fn finish(mut self) -> Result<R::Response, ClientError> {
         while self.next_payload().await?.is_some() {}
-        read(self.last.as_ref().unwrap_or(&Bytes::new()))
+        let payload = self.last.take().unwrap_or_default();
+        R::read_response(&payload).map_err(|error| ProtocolError::Payload(error).into())
     }
 
     async fn next_payload(&mut self) -> Result<Option<Bytes>, ClientError> {

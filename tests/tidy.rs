@@ -25,20 +25,22 @@ const LAYERS: &[&[&str]] = &[
 const LINES_MAX: usize = 400;
 
 /// Files of `src/commands/` without a command.
-const NO_COMMANDS: [&str; 19] = [
+const NO_COMMANDS: [&str; 21] = [
     "mod",
     "activate",
     "admin_token",
     "answer",
     "auth",
     "call",
+    "caller",
+    "context",
+    "dispatch",
     "explain",
     "failures",
     "floors",
     "load",
     "locks",
     "page",
-    "partials",
     "publish",
     "room",
     "running",

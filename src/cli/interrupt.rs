@@ -8,7 +8,7 @@ use super::print::Out;
 use super::session::Session;
 use crate::client::Client;
 use crate::error::ErrorCode;
-use crate::protocol::ipc::Call;
+use crate::protocol::ipc::CommandRequest;
 use crate::protocol::message::DeployProgress;
 use std::future::pending;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl Interrupts {
     }
 
     /// Sends a request and waits for its answer; lines of a build's output go to `tell`.
-    pub(super) async fn call<R: Call>(
+    pub(super) async fn call<R: CommandRequest>(
         &mut self,
         client: &Client,
         request: &R,
@@ -85,7 +85,7 @@ impl Interrupts {
 
 impl Session {
     /// Like [`Session::call`], for a command that Ctrl-C cancels until it commits.
-    pub(super) async fn call_cancellable<R: Call>(&self, request: &R) -> Result<Done<R::Response>, CliError> {
+    pub(super) async fn call_cancellable<R: CommandRequest>(&self, request: &R) -> Result<Done<R::Response>, CliError> {
         Interrupts::listen()?.call(&self.client().await?, request, &self.out, |_| ()).await
     }
 }

@@ -5,7 +5,7 @@ use super::config;
 use super::error::CliError;
 use super::print::Out;
 use crate::client::{Client, ClientError};
-use crate::protocol::ipc::Call;
+use crate::protocol::ipc::CommandRequest;
 use crate::protocol::page::{PAGE_MAX, Page, Paged};
 use std::path::PathBuf;
 
@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// Connects, sends one request and waits for its answer.
-    pub(super) async fn call<R: Call>(&self, request: &R) -> Result<R::Response, CliError> {
+    pub(super) async fn call<R: CommandRequest>(&self, request: &R) -> Result<R::Response, CliError> {
         Ok(self.client().await?.call(request).await?)
     }
 }

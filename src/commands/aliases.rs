@@ -1,7 +1,7 @@
 //! SET_ALIAS, LIST_ALIASES and DELETE_ALIAS.
 
 use super::{
-    Caller, Context, Partials,
+    Caller, Command, Context,
     activate::{self, Act},
     deploy::check_text,
     environments,
@@ -21,38 +21,35 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) async fn set(
-    context: &Arc<Context>,
-    request: SetAliasRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<DeployResponse, Error> {
-    let alias = activate::alias(Some(&request.name))?;
-    check_text("description", request.description.as_deref())?;
-    check_text("reason", request.reason.as_deref())?;
-    let environment = request.environment.map(|it| it.parse::<EnvironmentName>()).transpose()?;
-    if alias.is_live() && environment.as_ref().is_some_and(|it| *it != alias.environment()) {
-        return Err(Error::invalid(format!("LIVE runs only in {}", alias.environment())));
+impl Command for SetAliasRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
+        let alias = activate::alias(Some(&self.name))?;
+        check_text("description", self.description.as_deref())?;
+        check_text("reason", self.reason.as_deref())?;
+        let environment = self.environment.map(|it| it.parse::<EnvironmentName>()).transpose()?;
+        if alias.is_live() && environment.as_ref().is_some_and(|it| *it != alias.environment()) {
+            return Err(Error::invalid(format!("LIVE runs only in {}", alias.environment())));
+        }
+        let id = context.router.function(&self.function_id)?.function.id;
+        let mut act = Act::new(context, DeploymentKind::Promote, alias.clone(), caller, self.reason);
+        act.environment = environment.clone();
+        (act.description, act.dry_run) = (self.description, self.dry_run);
+        let context = Arc::clone(context);
+        let owner = Arc::clone(&context);
+        owner
+            .until_cancelled(caller, |cancellation| async move {
+                let (_changing, entry) = cancellation.run(context.hold(id)).await??;
+                act.cancellation = cancellation;
+                check_name(&entry, &alias)?;
+                if let Some(environment) = environment {
+                    check_environment(&context, id, &alias, environment).await?;
+                }
+                let version = activate::version(&entry, &self.version)?;
+                room::check(&context, &entry, &entry.function.settings)?;
+                act.activate(&entry, &version, 0).await
+            })
+            .await
     }
-    let id = context.router.function(&request.function_id)?.function.id;
-    let mut act = Act::new(context, DeploymentKind::Promote, alias.clone(), caller, request.reason);
-    act.environment = environment.clone();
-    (act.description, act.dry_run) = (request.description, request.dry_run);
-    let context = Arc::clone(context);
-    let owner = Arc::clone(&context);
-    owner
-        .until_cancelled(partials, |cancellation| async move {
-            let (_changing, entry) = cancellation.run(context.hold(id)).await??;
-            act.cancellation = cancellation;
-            check_name(&entry, &alias)?;
-            if let Some(environment) = environment {
-                check_environment(&context, id, &alias, environment).await?;
-            }
-            let version = activate::version(&entry, &request.version)?;
-            room::check(&context, &entry, &entry.function.settings)?;
-            act.activate(&entry, &version, 0).await
-        })
-        .await
 }
 
 /// Refuses an alias whose name already stands for a version: the alias would hide the version from its callers.
@@ -88,30 +85,32 @@ pub(super) async fn check_environment(
     }
 }
 
-pub(super) async fn list(context: &Arc<Context>, request: &AliasesRequest) -> Result<AliasesResponse, Error> {
-    let id = context.router.function(&request.function_id)?.function.id;
-    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
-    let page = Page::<String>::new(context, "aliases", &asked, (PAGE_MAX, PAGE_MAX))?;
-    let record = context.blocking(move |context| Ok(context.store.record(id)?)).await?;
-    let version = |id| record.versions.iter().find(|it| it.id == id);
-    let details = |alias: &AliasRecord| {
-        let target = version(alias.version_id)?;
-        Some(AliasDetails {
-            name: alias.name.to_string(),
-            environment: alias.environment.to_string(),
-            version: target.label.to_string(),
-            number: target.number,
-            split: alias.split.and_then(|it| Some(split_info(version(it.version_id)?, it))),
-            sticky: alias.sticky.as_ref().map(ToString::to_string),
-            previous_version: alias.previous.and_then(version).map(|it| it.label.to_string()),
-            description: alias.description.clone(),
-            updated_at: alias.updated_at,
-        })
-    };
-    let is_behind = |it: &&AliasRecord| page.after.as_deref().is_none_or(|after| it.name.as_str() > after);
-    let rows = record.aliases.iter().filter(is_behind).filter_map(details);
-    let (aliases, next_cursor) = page.fill(rows, |it| it.name.clone(), |it| it);
-    Ok(AliasesResponse { aliases, next_cursor })
+impl Command for AliasesRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<AliasesResponse, Error> {
+        let id = context.router.function(&self.function_id)?.function.id;
+        let asked = Asked { limit: self.limit, offset: None, cursor: self.cursor.as_deref() };
+        let page = Page::<String>::new(context, "aliases", &asked, (PAGE_MAX, PAGE_MAX))?;
+        let record = context.blocking(move |context| Ok(context.store.record(id)?)).await?;
+        let version = |id| record.versions.iter().find(|it| it.id == id);
+        let details = |alias: &AliasRecord| {
+            let target = version(alias.version_id)?;
+            Some(AliasDetails {
+                name: alias.name.to_string(),
+                environment: alias.environment.to_string(),
+                version: target.label.to_string(),
+                number: target.number,
+                split: alias.split.and_then(|it| Some(split_info(version(it.version_id)?, it))),
+                sticky: alias.sticky.as_ref().map(ToString::to_string),
+                previous_version: alias.previous.and_then(version).map(|it| it.label.to_string()),
+                description: alias.description.clone(),
+                updated_at: alias.updated_at,
+            })
+        };
+        let is_behind = |it: &&AliasRecord| page.after.as_deref().is_none_or(|after| it.name.as_str() > after);
+        let rows = record.aliases.iter().filter(is_behind).filter_map(details);
+        let (aliases, next_cursor) = page.fill(rows, |it| it.name.clone(), |it| it);
+        Ok(AliasesResponse { aliases, next_cursor })
+    }
 }
 
 /// The second version of an alias in wire form.
@@ -119,26 +118,24 @@ pub(super) fn split_info(version: &Version, split: Split) -> SplitInfo {
     SplitInfo { version: version.label.to_string(), weight: split.weight.into() }
 }
 
-pub(super) async fn delete(
-    context: &Arc<Context>,
-    request: DeleteAliasRequest,
-    caller: &Caller,
-) -> Result<DeleteAliasResponse, Error> {
-    let name: AliasName = request.name.parse()?;
-    if name.is_live() || name.is_rollback() {
-        return Err(StoreError::AliasFixed(name).into());
+impl Command for DeleteAliasRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeleteAliasResponse, Error> {
+        let name: AliasName = self.name.parse()?;
+        if name.is_live() || name.is_rollback() {
+            return Err(StoreError::AliasFixed(name).into());
+        }
+        let id = context.router.function(&self.function_id)?.function.id;
+        let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+        context
+            .to_its_end(async move {
+                let _changing = owner.changing.lock(id).await;
+                let entry = owner.router.function(&id.to_string())?;
+                let removal = Removal { actor: actor.to_string(), reason: None, at: Timestamp::now() };
+                let version = remove(&owner, &entry, name.clone(), removal).await?;
+                Ok(DeleteAliasResponse { function_id: id.to_string(), name: name.to_string(), version })
+            })
+            .await
     }
-    let id = context.router.function(&request.function_id)?.function.id;
-    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
-    context
-        .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            let entry = owner.router.function(&id.to_string())?;
-            let removal = Removal { actor: actor.to_string(), reason: None, at: Timestamp::now() };
-            let version = remove(&owner, &entry, name.clone(), removal).await?;
-            Ok(DeleteAliasResponse { function_id: id.to_string(), name: name.to_string(), version })
-        })
-        .await
 }
 
 /// Deletes an alias and returns the label that it pointed at. The caller must hold the function's change lock.

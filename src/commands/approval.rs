@@ -4,7 +4,7 @@
 //! and has loaded. Approval does the rest: the version loads again, then one transaction moves the alias. A version
 //! that was approved for the alias before needs no approval: going back in an emergency does not wait.
 
-use super::{Caller, Context, Partials, activate::Act, deploy::check_text, room};
+use super::{Caller, Command, Context, activate::Act, deploy::check_text, room};
 use crate::{
     error::{Error, ErrorCode},
     model::{Decision, Deployment, DeploymentId, DeploymentStatus, Timestamp, Version, VersionId},
@@ -17,54 +17,52 @@ use std::{sync::Arc, time::Duration};
 /// Longest time between searches for deployments that have waited too long, because the limit may be changed.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-pub(super) async fn decide(
-    context: &Arc<Context>,
-    request: DecideRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<DeployResponse, Error> {
-    let id: DeploymentId = request.deployment_id.parse()?;
-    check_text("reason", request.reason.as_deref())?;
-    let function_id = context.blocking(move |context| Ok(context.store.deployment(id)?)).await?.function_id;
-    let (context, caller) = (Arc::clone(context), caller.clone());
-    let owner = Arc::clone(&context);
-    owner
-        .until_cancelled(partials, |cancellation| async move {
-            let _changing = cancellation.run(context.changing.lock(function_id)).await?;
-            if context.stopping.is_cancelled() {
-                return Err(super::shutting_down());
-            }
-            let waiting = context.blocking(move |context| waiting(context, id)).await?;
-            let entry = context.router.function(&function_id.to_string())?;
-            let version = waiting.number.and_then(|it| entry.numbered(it)).cloned();
-            let version = version.ok_or_else(|| entry.version_not_found(waiting.label.as_str()))?;
-            let mut act = Act::new(&context, waiting.kind, waiting.alias.clone(), &caller, waiting.reason.clone());
-            (act.environment, act.weight) = (Some(waiting.environment.clone()), waiting.weight);
-            (act.is_approved, act.cancellation) = (request.approve, cancellation.clone());
-            let ready =
-                async { if request.approve { check_and_load(&context, &act, &entry, &version).await } else { Ok(()) } };
-            ready.await.map_err(|error| still_waiting(&waiting, error))?;
-            let previous = act.previous(&entry, &version.label).cloned();
-            let decision = Decision { by: caller.actor.to_string(), reason: request.reason, at: Timestamp::now() };
-            cancellation.begin_commit().map_err(|error| still_waiting(&waiting, error))?;
-            let deciding = context.blocking(move |context| {
-                if !request.approve {
-                    return Ok(context.store.reject(id, &decision)?);
+impl Command for DecideRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
+        let id: DeploymentId = self.deployment_id.parse()?;
+        check_text("reason", self.reason.as_deref())?;
+        let function_id = context.blocking(move |context| Ok(context.store.deployment(id)?)).await?.function_id;
+        let (context, by) = (Arc::clone(context), caller.clone());
+        let owner = Arc::clone(&context);
+        owner
+            .until_cancelled(caller, |cancellation| async move {
+                let _changing = cancellation.run(context.changing.lock(function_id)).await?;
+                if context.stopping.is_cancelled() {
+                    return Err(super::shutting_down());
                 }
-                let deployment = context.store.approve(id, &decision, previous.as_ref())?;
-                context.refresh(function_id)?;
-                context.leave_manifests(std::slice::from_ref(&deployment));
-                Ok(deployment)
-            });
-            let deployment = deciding.await?;
-            tracing::info!(deployment = %id, status = deployment.status.name(), actor = &*caller.actor, "decided");
-            if request.approve {
-                act.move_traffic(&entry, &version, true);
-                return Ok(act.response(&entry, &version, Some(&deployment), "deployed", false));
-            }
-            Ok(act.response(&entry, &version, Some(&deployment), deployment.status.name(), false))
-        })
-        .await
+                let waiting = context.blocking(move |context| waiting(context, id)).await?;
+                let entry = context.router.function(&function_id.to_string())?;
+                let version = waiting.number.and_then(|it| entry.numbered(it)).cloned();
+                let version = version.ok_or_else(|| entry.version_not_found(waiting.label.as_str()))?;
+                let mut act = Act::new(&context, waiting.kind, waiting.alias.clone(), &by, waiting.reason.clone());
+                (act.environment, act.weight) = (Some(waiting.environment.clone()), waiting.weight);
+                (act.is_approved, act.cancellation) = (self.approve, cancellation.clone());
+                let ready = async {
+                    if self.approve { check_and_load(&context, &act, &entry, &version).await } else { Ok(()) }
+                };
+                ready.await.map_err(|error| still_waiting(&waiting, error))?;
+                let previous = act.previous(&entry, &version.label).cloned();
+                let decision = Decision { by: by.actor.to_string(), reason: self.reason, at: Timestamp::now() };
+                cancellation.begin_commit().map_err(|error| still_waiting(&waiting, error))?;
+                let deciding = context.blocking(move |context| {
+                    if !self.approve {
+                        return Ok(context.store.reject(id, &decision)?);
+                    }
+                    let deployment = context.store.approve(id, &decision, previous.as_ref())?;
+                    context.refresh(function_id)?;
+                    context.leave_manifests(std::slice::from_ref(&deployment));
+                    Ok(deployment)
+                });
+                let deployment = deciding.await?;
+                tracing::info!(deployment = %id, status = deployment.status.name(), actor = &*by.actor, "decided");
+                if self.approve {
+                    act.move_traffic(&entry, &version, true);
+                    return Ok(act.response(&entry, &version, Some(&deployment), "deployed", false));
+                }
+                Ok(act.response(&entry, &version, Some(&deployment), deployment.status.name(), false))
+            })
+            .await
+    }
 }
 
 /// Returns a deployment that waits for approval. One that has waited too long is rejected here.

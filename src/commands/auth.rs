@@ -219,11 +219,7 @@ impl Grant {
     #[must_use]
     pub fn caller(&self) -> Caller {
         // Only the scope `admin` may name files, and it may read what the daemon may.
-        Caller {
-            actor: format!("token:{}", self.token.name).into(),
-            is_admin: self.token.has(Scope::Admin),
-            reads_as: None,
-        }
+        Caller::new(format!("token:{}", self.token.name), self.token.has(Scope::Admin))
     }
 
     /// Name of the token.

@@ -1,7 +1,7 @@
 //! BACKUP: the file is created on the way and sent in parts, as fast as the client reads. A client that stops reading
 //! is given up.
 
-use super::{Caller, CallerGone, Context, Partials};
+use super::{Caller, CallerGone, Command, Context};
 use crate::{
     backup::{self, Prepared, TakeError},
     error::{Error, ErrorCode},
@@ -26,53 +26,50 @@ const PART_BYTES: usize = 32 * 1024;
 /// Parts that wait for the client.
 const PARTS_MAX: usize = 8;
 
-pub(super) async fn run(
-    context: &Arc<Context>,
-    _request: BackupRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<BackupResponse, Error> {
-    let Ok(_place) = PLACE.try_acquire() else {
-        return Err(Error::new(ErrorCode::Conflict, "another backup is being taken: try again when it has ended"));
-    };
-    let prepared = context.blocking(prepare).await?;
-    let about = prepared.about().clone();
-    let (sender, mut parts) = mpsc::channel(PARTS_MAX);
-    let writing = tokio::task::spawn_blocking(move || {
-        let output = prepared.write(Output { sender, part: BytesMut::new() })?;
-        // The folder is removed here, where it may block.
-        drop(prepared);
-        output.end()
-    });
-    let patience = context.config.load().http.body_timeout();
-    let (mut bytes, mut is_taken) = (0, true);
-    while let Some(part) = parts.recv().await {
-        let length = Bytes::len(&part) as u64;
-        match timeout(patience, partials.send(&BackupPart { bytes: Body(part) })).await {
-            Ok(Ok(())) => bytes += length,
-            Ok(Err(CallerGone)) => break,
-            Err(_) => {
-                is_taken = false;
-                break;
+impl Command for BackupRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<BackupResponse, Error> {
+        let Ok(_place) = PLACE.try_acquire() else {
+            return Err(Error::new(ErrorCode::Conflict, "another backup is being taken: try again when it has ended"));
+        };
+        let prepared = context.blocking(prepare).await?;
+        let about = prepared.about().clone();
+        let (sender, mut parts) = mpsc::channel(PARTS_MAX);
+        let writing = tokio::task::spawn_blocking(move || {
+            let output = prepared.write(Output { sender, part: BytesMut::new() })?;
+            // The folder is removed here, where it may block.
+            drop(prepared);
+            output.end()
+        });
+        let patience = context.config.load().http.body_timeout();
+        let (mut bytes, mut is_taken) = (0, true);
+        while let Some(part) = parts.recv().await {
+            let length = Bytes::len(&part) as u64;
+            match timeout(patience, caller.send(&BackupPart { bytes: Body(part) })).await {
+                Ok(Ok(())) => bytes += length,
+                Ok(Err(CallerGone)) => break,
+                Err(_) => {
+                    is_taken = false;
+                    break;
+                }
             }
         }
-    }
-    // The writer learns that its reader is gone.
-    drop(parts);
-    let written = writing.await.map_err(Error::internal)?;
-    let actor = &*caller.actor;
-    if !is_taken {
-        tracing::warn!(actor, bytes, "a backup is given up: its client does not read it");
-        let message = format!(
-            "the client did not read the next part of the backup for {} ms (http.body_timeout_ms): it is given up, so \
+        // The writer learns that its reader is gone.
+        drop(parts);
+        let written = writing.await.map_err(Error::internal)?;
+        let actor = &*caller.actor;
+        if !is_taken {
+            tracing::warn!(actor, bytes, "a backup is given up: its client does not read it");
+            let message = format!(
+                "the client did not read the next part of the backup for {} ms (http.body_timeout_ms): it is given up, so \
              that others can be taken",
-            patience.as_millis()
-        );
-        return Err(Error::new(ErrorCode::Timeout, message));
+                patience.as_millis()
+            );
+            return Err(Error::new(ErrorCode::Timeout, message));
+        }
+        written.map_err(|error| Error::internal(format!("the backup broke off: {error}")))?;
+        tracing::info!(actor, bytes, functions = about.functions, versions = about.versions, "backup taken");
+        Ok(BackupResponse { bytes, functions: about.functions, versions: about.versions, created_at: about.created_at })
     }
-    written.map_err(|error| Error::internal(format!("the backup broke off: {error}")))?;
-    tracing::info!(actor, bytes, functions = about.functions, versions = about.versions, "backup taken");
-    Ok(BackupResponse { bytes, functions: about.functions, versions: about.versions, created_at: about.created_at })
 }
 
 fn prepare(context: &Context) -> Result<Prepared, Error> {

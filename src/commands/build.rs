@@ -4,7 +4,7 @@
 //! for it. Deployments of one function still wait for each other ([`Context::preparing`]), so that at most one of them
 //! has its files on disk.
 
-use super::{Context, Partials, cancel::Cancellation};
+use super::{Caller, Context, cancel::Cancellation};
 use crate::{
     bundle::{BundleLimits, Staged},
     config::Config,
@@ -87,12 +87,12 @@ fn explain(error: &BuildError, log: &BuildLog) -> Error {
 /// Sends the lines of a log while the work goes on, and returns its outcome.
 pub(super) async fn tell<T>(
     mut lines: mpsc::UnboundedReceiver<String>,
-    partials: &Partials,
+    caller: &Caller,
     work: impl Future<Output = T>,
 ) -> T {
     let telling = async {
         while let Some(line) = lines.recv().await {
-            if partials.send(&DeployProgress { line }).await.is_err() {
+            if caller.send(&DeployProgress { line }).await.is_err() {
                 return;
             }
         }

@@ -10,8 +10,11 @@
 //! **Invariant.** A command is either cancelled or begins to commit: one lock decides which comes first. A cancelled
 //! command removes what it has created before it answers.
 
-use super::{Context, Partials};
-use crate::error::{Error, ErrorCode};
+use super::{Caller, Command, Context};
+use crate::{
+    error::{Error, ErrorCode},
+    protocol::message::{CancelRequest, CancelResponse},
+};
 use parking_lot::Mutex;
 use std::{future::Future, pin::pin, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +60,12 @@ impl Cancellation {
     }
 }
 
+impl Command for CancelRequest {
+    async fn run(self, _: &Arc<Context>, _: &Caller) -> Result<CancelResponse, Error> {
+        Err(Error::invalid("CANCEL must be sent on the connection of the command socket that carried the request"))
+    }
+}
+
 fn cancelled() -> Error {
     Error::new(ErrorCode::Cancelled, CANCELLED)
 }
@@ -75,7 +84,7 @@ impl Context {
     /// after a cancellation and finishes a commit that has begun.
     pub(super) async fn until_cancelled<T, F>(
         &self,
-        partials: &Partials,
+        caller: &Caller,
         command: impl FnOnce(Cancellation) -> F,
     ) -> Result<T, Error>
     where
@@ -86,7 +95,7 @@ impl Context {
         let mut running = pin!(self.tasks.spawn(command(cancel.0.clone())));
         let outcome = tokio::select! {
             outcome = &mut running => outcome,
-            () = partials.cancelled() => {
+            () = caller.cancelled() => {
                 cancel.0.cancel();
                 running.await
             }

@@ -4,7 +4,7 @@
 //! can be pointed at one in between. The function's change lock is held until the code is gone from the disk too, so
 //! that a deployment does not find a bundle of its label in its way.
 
-use super::{Context, delete};
+use super::{Caller, Command, Context, delete};
 use crate::{
     config::{KEEP_VERSIONS, Switch},
     error::{Error, ErrorCode},
@@ -15,36 +15,38 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) async fn run(context: &Arc<Context>, request: CleanupRequest) -> Result<CleanupResponse, Error> {
-    let CleanupRequest { function_id, keep, dry_run } = request;
-    let (min, max) = KEEP_VERSIONS;
-    let keep = keep.unwrap_or_else(|| context.config.load().versioning.keep_versions);
-    if !(min..=max).contains(&keep) {
-        return Err(Error::invalid(format!("keep is {keep}: it must be from {min} to {max}")));
+impl Command for CleanupRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<CleanupResponse, Error> {
+        let CleanupRequest { function_id, keep, dry_run } = self;
+        let (min, max) = KEEP_VERSIONS;
+        let keep = keep.unwrap_or_else(|| context.config.load().versioning.keep_versions);
+        if !(min..=max).contains(&keep) {
+            return Err(Error::invalid(format!("keep is {keep}: it must be from {min} to {max}")));
+        }
+        let is_one = function_id.is_some();
+        let entries = match function_id {
+            Some(function) => vec![context.router.function(&function)?],
+            None => context.router.functions(),
+        };
+        let owner = Arc::clone(context);
+        context
+            .to_its_end(async move {
+                let mut response = CleanupResponse { functions: Vec::new(), freed_bytes: 0, dry_run };
+                for entry in entries {
+                    if owner.stopping.is_cancelled() {
+                        return Err(super::shutting_down());
+                    }
+                    match clean(&owner, entry.function.id, keep, dry_run).await {
+                        Ok(pruned) => add(&mut response, &entry, &pruned),
+                        // The function was deleted while others were cleaned up.
+                        Err(error) if !is_one && error.code == ErrorCode::FunctionNotFound => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(response)
+            })
+            .await
     }
-    let is_one = function_id.is_some();
-    let entries = match function_id {
-        Some(function) => vec![context.router.function(&function)?],
-        None => context.router.functions(),
-    };
-    let owner = Arc::clone(context);
-    context
-        .to_its_end(async move {
-            let mut response = CleanupResponse { functions: Vec::new(), freed_bytes: 0, dry_run };
-            for entry in entries {
-                if owner.stopping.is_cancelled() {
-                    return Err(super::shutting_down());
-                }
-                match clean(&owner, entry.function.id, keep, dry_run).await {
-                    Ok(pruned) => add(&mut response, &entry, &pruned),
-                    // The function was deleted while others were cleaned up.
-                    Err(error) if !is_one && error.code == ErrorCode::FunctionNotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(response)
-        })
-        .await
 }
 
 fn add(response: &mut CleanupResponse, entry: &Entry, pruned: &Pruned) {

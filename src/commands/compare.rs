@@ -3,7 +3,7 @@
 //! The command reads bundles and changes nothing, so it takes no lock. The answer is bounded: a diff that is too long
 //! to read is left out, and the answer says so.
 
-use super::{Context, activate};
+use super::{Caller, Command, Context, activate};
 use crate::{
     bundle::{Change, Diff, Difference, DifferenceLimits, FileDifference},
     error::Error,
@@ -26,20 +26,22 @@ const DIFF_TIME: Duration = Duration::from_secs(2);
 /// Concurrent comparisons: comparing two texts of nothing but line ends takes tens of megabytes for a moment.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
-pub(super) async fn run(context: &Arc<Context>, request: CompareRequest) -> Result<CompareResponse, Error> {
-    let entry = context.router.function(&request.function_id)?;
-    let (from, to) = (activate::version(&entry, &request.from)?, activate::version(&entry, &request.to)?);
-    // A bundle of one file has the same digest under another file name.
-    let same_code = from.digest == to.digest && from.entry == to.entry;
-    let difference = if same_code { Difference::default() } else { read(context, &entry, &from, &to).await? };
-    Ok(CompareResponse {
-        settings: settings(&from.settings, &to.settings),
-        from: compared(&from),
-        to: compared(&to),
-        same_code,
-        files: difference.files.into_iter().map(file).collect(),
-        truncated: difference.truncated,
-    })
+impl Command for CompareRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<CompareResponse, Error> {
+        let entry = context.router.function(&self.function_id)?;
+        let (from, to) = (activate::version(&entry, &self.from)?, activate::version(&entry, &self.to)?);
+        // A bundle of one file has the same digest under another file name.
+        let same_code = from.digest == to.digest && from.entry == to.entry;
+        let difference = if same_code { Difference::default() } else { read(context, &entry, &from, &to).await? };
+        Ok(CompareResponse {
+            settings: settings(&from.settings, &to.settings),
+            from: compared(&from),
+            to: compared(&to),
+            same_code,
+            files: difference.files.into_iter().map(file).collect(),
+            truncated: difference.truncated,
+        })
+    }
 }
 
 async fn read(

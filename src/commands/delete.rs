@@ -1,6 +1,6 @@
 //! DELETE_FUNCTION and DELETE_VERSION.
 
-use super::{Caller, Context, activate};
+use super::{Caller, Command, Context, activate};
 use crate::{
     error::Error,
     model::{FunctionId, FunctionStatus, Timestamp, Version},
@@ -8,55 +8,53 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) async fn function(
-    context: &Arc<Context>,
-    request: DeleteRequest,
-    caller: &Caller,
-) -> Result<DeleteResponse, Error> {
-    let id = context.router.function(&request.function_id)?.function.id;
-    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
-    context
-        .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            let entry = owner.router.function(&id.to_string())?;
-            let delete = move |context: &Context| Ok(context.store.delete_function(id, &actor, Timestamp::now())?);
-            owner.blocking(delete).await?;
-            owner.router.remove(id);
-            for version in &entry.versions {
-                owner.scheduler.close(version.id);
-            }
-            let remove = move |context: &Context| {
-                entry.versions.iter().for_each(|version| context.bytecode.remove(version.id));
-                Ok(())
-            };
-            owner.blocking(remove).await?;
-            owner.reload_variables().await?;
-            Ok(DeleteResponse { function_id: id.to_string(), status: FunctionStatus::Deleted })
-        })
-        .await
+impl Command for DeleteRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeleteResponse, Error> {
+        let id = context.router.function(&self.function_id)?.function.id;
+        let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+        context
+            .to_its_end(async move {
+                let _changing = owner.changing.lock(id).await;
+                let entry = owner.router.function(&id.to_string())?;
+                let delete =
+                    move |context: &Context| Ok(context.store.delete_function(id, &actor, Timestamp::now())?);
+                owner.blocking(delete).await?;
+                owner.router.remove(id);
+                for version in &entry.versions {
+                    owner.scheduler.close(version.id);
+                }
+                let remove = move |context: &Context| {
+                    entry.versions.iter().for_each(|version| context.bytecode.remove(version.id));
+                    Ok(())
+                };
+                owner.blocking(remove).await?;
+                owner.reload_variables().await?;
+                Ok(DeleteResponse { function_id: id.to_string(), status: FunctionStatus::Deleted })
+            })
+            .await
+    }
 }
 
-pub(super) async fn version(
-    context: &Arc<Context>,
-    request: DeleteVersionRequest,
-) -> Result<DeleteVersionResponse, Error> {
-    let id = context.router.function(&request.function_id)?.function.id;
-    let owner = Arc::clone(context);
-    context
-        .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            let entry = owner.router.function(&id.to_string())?;
-            let version = activate::version(&entry, &request.version)?;
-            let label = version.label.to_string();
-            owner
-                .blocking(move |context| {
-                    context.store.delete_version(id, version.id, Timestamp::now())?;
-                    forget(context, id, [&*version])
-                })
-                .await?;
-            Ok(DeleteVersionResponse { function_id: id.to_string(), version: label })
-        })
-        .await
+impl Command for DeleteVersionRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<DeleteVersionResponse, Error> {
+        let id = context.router.function(&self.function_id)?.function.id;
+        let owner = Arc::clone(context);
+        context
+            .to_its_end(async move {
+                let _changing = owner.changing.lock(id).await;
+                let entry = owner.router.function(&id.to_string())?;
+                let version = activate::version(&entry, &self.version)?;
+                let label = version.label.to_string();
+                owner
+                    .blocking(move |context| {
+                        context.store.delete_version(id, version.id, Timestamp::now())?;
+                        forget(context, id, [&*version])
+                    })
+                    .await?;
+                Ok(DeleteVersionResponse { function_id: id.to_string(), version: label })
+            })
+            .await
+    }
 }
 
 /// Ends the workers of versions whose rows are gone, and removes their code, which nothing can need any more. Files

@@ -8,7 +8,7 @@ mod publish;
 mod running;
 
 use super::{
-    Caller, Context, Partials,
+    Caller, Command, Context,
     activate::{self, Act},
     aliases::check_environment,
     build::{self, NotPrepared, Prepared},
@@ -35,23 +35,19 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// Maximum tags of a version.
 const TAGS_MAX: usize = 32;
 
-pub(super) async fn run(
-    context: &Arc<Context>,
-    request: DeployRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<DeployResponse, Error> {
-    let (sender, lines) = mpsc::unbounded_channel();
-    let listener = request.follow.then_some(sender);
-    let log = BuildLog::new(context.config.load().build.log_bytes_max as usize, listener);
-    build::tell(lines, partials, run_with(context, request, caller, partials, log)).await
+impl Command for DeployRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
+        let (sender, lines) = mpsc::unbounded_channel();
+        let listener = self.follow.then_some(sender);
+        let log = BuildLog::new(context.config.load().build.log_bytes_max as usize, listener);
+        build::tell(lines, caller, run_with(context, self, caller, log)).await
+    }
 }
 
 async fn run_with(
     context: &Arc<Context>,
     mut request: DeployRequest,
     caller: &Caller,
-    partials: &Partials,
     log: BuildLog,
 ) -> Result<DeployResponse, Error> {
     let preview = Preview::of(context, &request).await?;
@@ -76,7 +72,7 @@ async fn run_with(
     act.weight = weight.transpose()?;
     act.claim = claim;
     let order = Order { act, code, label, preview, request, log: Arc::new(log) };
-    context.until_cancelled(partials, |cancellation| order.run(cancellation)).await
+    context.until_cancelled(caller, |cancellation| order.run(cancellation)).await
 }
 
 /// A valid deployment whose code is still to be prepared.

@@ -3,10 +3,8 @@
 
 mod compare;
 
-pub(super) use compare::compare;
-
 use super::{
-    Caller, Context,
+    Caller, Command, Context,
     aliases::split_info,
     page::{Asked, PAGE_MAX, Page},
 };
@@ -28,61 +26,57 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) async fn create(
-    context: &Arc<Context>,
-    request: CreateEnvironmentRequest,
-    caller: &Caller,
-) -> Result<EnvironmentInfo, Error> {
-    let name: EnvironmentName = request.name.parse()?;
-    let parent = parent(request.parent.as_deref())?;
-    let change = EnvironmentChange { protected: Some(request.protected), parent, allow: request.allow };
-    let actor = Arc::clone(&caller.actor);
-    let make = {
-        let (name, actor) = (name.clone(), Arc::clone(&actor));
-        move |context: &Context| Ok(context.store.create_environment(&name, &change, &actor, Timestamp::now())?)
-    };
-    carry_out(context, name, make, move |info| {
-        tracing::info!(environment = info.name, parent = info.parent, actor = &*actor, "environment created");
-    })
-    .await
+impl Command for CreateEnvironmentRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<EnvironmentInfo, Error> {
+        let name: EnvironmentName = self.name.parse()?;
+        let parent = parent(self.parent.as_deref())?;
+        let change = EnvironmentChange { protected: Some(self.protected), parent, allow: self.allow };
+        let actor = Arc::clone(&caller.actor);
+        let make = {
+            let (name, actor) = (name.clone(), Arc::clone(&actor));
+            move |context: &Context| Ok(context.store.create_environment(&name, &change, &actor, Timestamp::now())?)
+        };
+        carry_out(context, name, make, move |info| {
+            tracing::info!(environment = info.name, parent = info.parent, actor = &*actor, "environment created");
+        })
+        .await
+    }
 }
 
-pub(super) async fn set(
-    context: &Arc<Context>,
-    request: SetEnvironmentRequest,
-    caller: &Caller,
-) -> Result<EnvironmentInfo, Error> {
-    let name: EnvironmentName = request.name.parse()?;
-    let parent = parent(request.parent.as_deref())?;
-    if request.protected.is_none() && parent.is_none() {
-        return Err(Error::invalid("nothing to change: give `protected`, `parent` or both"));
-    }
-    let is_moved = parent.is_some();
-    let change = EnvironmentChange { protected: request.protected, parent, allow: request.allow };
-    let actor = Arc::clone(&caller.actor);
-    let apply = {
-        let (name, actor) = (name.clone(), Arc::clone(&actor));
-        move |context: &Context| {
-            context.store.change_environment(&name, &change, &actor, Timestamp::now())?;
-            // The router's picture of a function includes whether a version may run there by its own name.
-            match change.protected {
-                Some(_) => refresh_all(context),
-                None => Ok(()),
-            }
+impl Command for SetEnvironmentRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<EnvironmentInfo, Error> {
+        let name: EnvironmentName = self.name.parse()?;
+        let parent = parent(self.parent.as_deref())?;
+        if self.protected.is_none() && parent.is_none() {
+            return Err(Error::invalid("nothing to change: give `protected`, `parent` or both"));
         }
-    };
-    let info = carry_out(context, name, apply, move |info| {
-        let EnvironmentInfo { name, parent, protected, .. } = info;
-        tracing::info!(environment = name, parent, protected, actor = &*actor, "environment changed");
-    });
-    let info = info.await?;
-    if is_moved {
-        // Another parent means other variables.
-        let owner = Arc::clone(context);
-        context.to_its_end(async move { owner.reload_variables().await }).await?;
+        let is_moved = parent.is_some();
+        let change = EnvironmentChange { protected: self.protected, parent, allow: self.allow };
+        let actor = Arc::clone(&caller.actor);
+        let apply = {
+            let (name, actor) = (name.clone(), Arc::clone(&actor));
+            move |context: &Context| {
+                context.store.change_environment(&name, &change, &actor, Timestamp::now())?;
+                // The router's picture of a function includes whether a version may run there by its own name.
+                match change.protected {
+                    Some(_) => refresh_all(context),
+                    None => Ok(()),
+                }
+            }
+        };
+        let info = carry_out(context, name, apply, move |info| {
+            let EnvironmentInfo { name, parent, protected, .. } = info;
+            tracing::info!(environment = name, parent, protected, actor = &*actor, "environment changed");
+        });
+        let info = info.await?;
+        if is_moved {
+            // Another parent means other variables.
+            let owner = Arc::clone(context);
+            context.to_its_end(async move { owner.reload_variables().await }).await?;
+        }
+        let warnings = if self.protected == Some(true) { shared_secrets(context, &info.name) } else { Vec::new() };
+        Ok(EnvironmentInfo { warnings, ..info })
     }
-    let warnings = if request.protected == Some(true) { shared_secrets(context, &info.name) } else { Vec::new() };
-    Ok(EnvironmentInfo { warnings, ..info })
 }
 
 /// Warns of secrets that protection does not cover: those for all environments.
@@ -146,54 +140,54 @@ async fn carry_out(
         .await
 }
 
-pub(super) async fn delete(
-    context: &Arc<Context>,
-    request: DeleteEnvironmentRequest,
-    caller: &Caller,
-) -> Result<EnvironmentInfo, Error> {
-    let name: EnvironmentName = request.name.parse()?;
-    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
-    let deleted = name.clone();
-    let delete = move |context: &Context| {
-        let records = context.store.environments()?;
-        let record = find(&records, &deleted)?;
-        context.store.delete_environment(&deleted)?;
-        tracing::info!(environment = %deleted, actor = &*actor, "environment deleted");
-        Ok(info(record))
-    };
-    context
-        .to_its_end(async move {
-            let info = owner.blocking(delete).await?;
-            // A new environment with this name is another one, and gets no worker of this one. Running invocations have
-            // this long to finish before the answer.
-            let patience = Instant::now() + CLOSE_PATIENCE;
-            while owner.scheduler.close_in(&name) && Instant::now() < patience {
-                tokio::time::sleep(CLOSE_POLL).await;
-            }
-            Ok(info)
-        })
-        .await
+impl Command for DeleteEnvironmentRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<EnvironmentInfo, Error> {
+        let name: EnvironmentName = self.name.parse()?;
+        let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+        let deleted = name.clone();
+        let delete = move |context: &Context| {
+            let records = context.store.environments()?;
+            let record = find(&records, &deleted)?;
+            context.store.delete_environment(&deleted)?;
+            tracing::info!(environment = %deleted, actor = &*actor, "environment deleted");
+            Ok(info(record))
+        };
+        context
+            .to_its_end(async move {
+                let info = owner.blocking(delete).await?;
+                // A new environment with this name is another one, and gets no worker of this one. Running invocations have
+                // this long to finish before the answer.
+                let patience = Instant::now() + CLOSE_PATIENCE;
+                while owner.scheduler.close_in(&name) && Instant::now() < patience {
+                    tokio::time::sleep(CLOSE_POLL).await;
+                }
+                Ok(info)
+            })
+            .await
+    }
 }
 
 /// Time for which the deletion of an environment waits for the end of its workers, and the interval of its checks.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 const CLOSE_POLL: Duration = Duration::from_millis(10);
 
-pub(super) async fn get(context: &Arc<Context>, request: EnvironmentRequest) -> Result<EnvironmentDetails, Error> {
-    let name: EnvironmentName = request.name.parse()?;
-    let records = records(context).await?;
-    let info = info(find(&records, &name)?);
-    let links: Links = records
-        .iter()
-        .map(|it| (it.name.clone(), Link { parent: it.parent.clone(), protected: it.protected }))
-        .collect();
-    let children = records.iter().filter(|it| it.parent.as_ref() == Some(&name));
-    Ok(EnvironmentDetails {
-        ancestors: environment::ancestors(&links, &name).into_iter().map(ToString::to_string).collect(),
-        children: children.map(|it| it.name.to_string()).collect(),
-        runs: context.router.functions().iter().flat_map(|entry| runs(entry, &name)).collect(),
-        info,
-    })
+impl Command for EnvironmentRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<EnvironmentDetails, Error> {
+        let name: EnvironmentName = self.name.parse()?;
+        let records = records(context).await?;
+        let info = info(find(&records, &name)?);
+        let links: Links = records
+            .iter()
+            .map(|it| (it.name.clone(), Link { parent: it.parent.clone(), protected: it.protected }))
+            .collect();
+        let children = records.iter().filter(|it| it.parent.as_ref() == Some(&name));
+        Ok(EnvironmentDetails {
+            ancestors: environment::ancestors(&links, &name).into_iter().map(ToString::to_string).collect(),
+            children: children.map(|it| it.name.to_string()).collect(),
+            runs: context.router.functions().iter().flat_map(|entry| runs(entry, &name)).collect(),
+            info,
+        })
+    }
 }
 
 fn runs(entry: &Entry, environment: &EnvironmentName) -> Vec<EnvironmentRun> {
@@ -211,13 +205,15 @@ fn runs(entry: &Entry, environment: &EnvironmentName) -> Vec<EnvironmentRun> {
     run.collect()
 }
 
-pub(super) async fn list(context: &Arc<Context>, request: &EnvironmentsRequest) -> Result<EnvironmentsResponse, Error> {
-    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
-    let page = Page::<String>::new(context, "environments", &asked, (PAGE_MAX, PAGE_MAX))?;
-    let records = records(context).await?;
-    let rows = records.iter().filter(|it| page.after.as_deref().is_none_or(|after| it.name.as_str() > after));
-    let (environments, next_cursor) = page.fill(rows, |it| it.name.to_string(), info);
-    Ok(EnvironmentsResponse { environments, next_cursor })
+impl Command for EnvironmentsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<EnvironmentsResponse, Error> {
+        let asked = Asked { limit: self.limit, offset: None, cursor: self.cursor.as_deref() };
+        let page = Page::<String>::new(context, "environments", &asked, (PAGE_MAX, PAGE_MAX))?;
+        let records = records(context).await?;
+        let rows = records.iter().filter(|it| page.after.as_deref().is_none_or(|after| it.name.as_str() > after));
+        let (environments, next_cursor) = page.fill(rows, |it| it.name.to_string(), info);
+        Ok(EnvironmentsResponse { environments, next_cursor })
+    }
 }
 
 /// All environments, by name.

@@ -1,7 +1,7 @@
 //! LIST_FUNCTIONS, GET_FUNCTION and UPDATE_FUNCTION.
 
 use super::{
-    Context,
+    Caller, Command, Context,
     aliases::split_info,
     page::{Asked, PAGE_MAX, Page},
     room,
@@ -9,33 +9,44 @@ use super::{
 use crate::{
     error::Error,
     model::Timestamp,
-    protocol::message::{AliasInfo, FunctionInfo, FunctionSummary, ListRequest, ListResponse, PoolInfo, UpdateRequest},
+    protocol::message::{
+        AliasInfo, FunctionInfo, FunctionSummary, GetRequest, ListRequest, ListResponse, PoolInfo, UpdateRequest,
+    },
     router::Entry,
     scheduler::{PoolSnapshot, pool::Health},
 };
 use std::{sync::Arc, time::Duration};
 
-pub(super) fn list(context: &Context, request: &ListRequest) -> Result<ListResponse, Error> {
-    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
-    let page = Page::<String>::new(context, "functions", &asked, (PAGE_MAX, PAGE_MAX))?;
-    let functions = context.router.functions();
-    let is_behind =
-        |it: &&Arc<Entry>| page.after.as_ref().is_none_or(|after| it.function.name.as_str() > after.as_str());
-    let rows = functions.iter().filter(is_behind).skip(request.offset.unwrap_or(0) as usize);
-    let summary = |entry: &Arc<Entry>| FunctionSummary {
-        function_id: entry.function.id.to_string(),
-        name: entry.function.name.to_string(),
-        status: entry.function.status,
-        active_version: entry.live().map(|it| it.label.to_string()),
-        versions: entry.versions.len() as u32,
-        warm: pools(context, entry).iter().map(|it| it.idle + it.busy).sum(),
-        updated_at: entry.function.updated_at,
-    };
-    let (rows, next_cursor) = page.fill(rows, |it| it.function.name.to_string(), summary);
-    Ok(ListResponse { functions: rows, total: functions.len() as u64, next_cursor })
+impl Command for ListRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<ListResponse, Error> {
+        let asked = Asked { limit: self.limit, offset: self.offset, cursor: self.cursor.as_deref() };
+        let page = Page::<String>::new(context, "functions", &asked, (PAGE_MAX, PAGE_MAX))?;
+        let functions = context.router.functions();
+        let is_behind =
+            |it: &&Arc<Entry>| page.after.as_ref().is_none_or(|after| it.function.name.as_str() > after.as_str());
+        let rows = functions.iter().filter(is_behind).skip(self.offset.unwrap_or(0) as usize);
+        let summary = |entry: &Arc<Entry>| FunctionSummary {
+            function_id: entry.function.id.to_string(),
+            name: entry.function.name.to_string(),
+            status: entry.function.status,
+            active_version: entry.live().map(|it| it.label.to_string()),
+            versions: entry.versions.len() as u32,
+            warm: pools(context, entry).iter().map(|it| it.idle + it.busy).sum(),
+            updated_at: entry.function.updated_at,
+        };
+        let (rows, next_cursor) = page.fill(rows, |it| it.function.name.to_string(), summary);
+        Ok(ListResponse { functions: rows, total: functions.len() as u64, next_cursor })
+    }
 }
 
-pub(super) fn get(context: &Context, function_id: &str) -> Result<FunctionInfo, Error> {
+impl Command for GetRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<FunctionInfo, Error> {
+        info(context, &self.function_id)
+    }
+}
+
+/// Describes a function with its aliases and workers.
+fn info(context: &Context, function_id: &str) -> Result<FunctionInfo, Error> {
     let entry = context.router.function(function_id)?;
     let function = &entry.function;
     let aliases = entry.aliases.iter().filter_map(|alias| {
@@ -61,31 +72,33 @@ pub(super) fn get(context: &Context, function_id: &str) -> Result<FunctionInfo, 
     })
 }
 
-pub(super) async fn update(context: &Arc<Context>, request: UpdateRequest) -> Result<FunctionInfo, Error> {
-    let entry = context.router.function(&request.function_id)?;
-    let id = entry.function.id;
-    let owner = Arc::clone(context);
-    context
-        .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            let entry = owner.router.function(&id.to_string())?;
-            let settings = entry.function.settings.with(&request.settings)?;
-            if entry.live().is_some() {
-                room::check(&owner, &entry, &settings)?;
-            }
-            owner
-                .blocking(move |context| {
-                    context.store.update_settings(id, &settings, Timestamp::now())?;
-                    context.refresh(id)
-                })
-                .await?;
-            for version in &entry.versions {
-                owner.scheduler.pools_of(version.id).iter().for_each(|pool| pool.set_settings(&settings));
-            }
-            owner.prepare_floor(&*owner.router.function(&id.to_string())?);
-            get(&owner, &id.to_string())
-        })
-        .await
+impl Command for UpdateRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<FunctionInfo, Error> {
+        let entry = context.router.function(&self.function_id)?;
+        let id = entry.function.id;
+        let owner = Arc::clone(context);
+        context
+            .to_its_end(async move {
+                let _changing = owner.changing.lock(id).await;
+                let entry = owner.router.function(&id.to_string())?;
+                let settings = entry.function.settings.with(&self.settings)?;
+                if entry.live().is_some() {
+                    room::check(&owner, &entry, &settings)?;
+                }
+                owner
+                    .blocking(move |context| {
+                        context.store.update_settings(id, &settings, Timestamp::now())?;
+                        context.refresh(id)
+                    })
+                    .await?;
+                for version in &entry.versions {
+                    owner.scheduler.pools_of(version.id).iter().for_each(|pool| pool.set_settings(&settings));
+                }
+                owner.prepare_floor(&*owner.router.function(&id.to_string())?);
+                info(&owner, &id.to_string())
+            })
+            .await
+    }
 }
 
 /// Pools of one function that have a worker or a waiting invocation.

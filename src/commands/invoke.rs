@@ -1,7 +1,7 @@
 //! INVOKE.
 
 use super::{
-    Context, Partials,
+    Caller, Command, Context,
     call::{self, Call, Failed, call, check_head},
     explain::is_functions_fault,
 };
@@ -29,16 +29,22 @@ use tokio::time::timeout_at;
 /// Bytes of an answer's frame besides the body.
 const ANSWER_OVERHEAD_BYTES: usize = 64 * 1024;
 
+impl Command for InvokeRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<InvokeResponse, Error> {
+        run(context, self, caller).await
+    }
+}
+
 pub(super) async fn run(
     context: &Arc<Context>,
     mut request: InvokeRequest,
-    partials: &Partials,
+    caller: &Caller,
 ) -> Result<InvokeResponse, Error> {
     let received = Instant::now();
     let (function, qualifier) = (mem::take(&mut request.function_id), request.qualifier.take());
     let route = context.router.route(&function, qualifier.as_deref(), request.headers.as_ref())?;
     let is_pinned = request.headers.as_ref().is_some_and(|it| it.get(PIN_HEADER).is_some());
-    let stream = request.stream.then_some(partials);
+    let stream = request.stream.then_some(caller);
     let invocation = invocation(request, &route.entry.function.settings, received)?;
     let mut response = InvokeResponse {
         success: true,
@@ -64,7 +70,7 @@ pub(super) async fn run(
             (response.status, response.headers) = (call.status().as_u16(), fields(call.headers()));
             response.version = call.route().version.label.to_string();
             match stream {
-                Some(partials) => forward(call, &invocation, partials, &response).await?.map(|it| (Bytes::new(), it)),
+                Some(caller) => forward(call, &invocation, caller, &response).await?.map(|it| (Bytes::new(), it)),
                 None => collect(call, context.config.load().limits.frame_bytes_max as usize).await,
             }
         }
@@ -123,7 +129,7 @@ fn too_large(max: usize) -> Error {
 async fn forward(
     mut call: Call,
     invocation: &Invocation,
-    partials: &Partials,
+    caller: &Caller,
     response: &InvokeResponse,
 ) -> Result<Result<Timing, Failed>, Error> {
     let wait = call.wait();
@@ -138,10 +144,10 @@ async fn forward(
     };
     let gone = |_| Error::invalid("the caller has left");
     let forwarding = async {
-        partials.send(&head).await.map_err(gone)?;
+        caller.send(&head).await.map_err(gone)?;
         loop {
             match call.chunk().await {
-                Ok(Some(chunk)) => partials.send(&StreamChunk { body: Body(chunk) }).await.map_err(gone)?,
+                Ok(Some(chunk)) => caller.send(&StreamChunk { body: Body(chunk) }).await.map_err(gone)?,
                 Ok(None) => return Ok(None),
                 Err(failed) => return Ok(Some(failed)),
             }

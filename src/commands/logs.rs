@@ -1,7 +1,7 @@
 //! GET_LOGS.
 
 use super::{
-    Context, Partials,
+    Caller, Command, Context,
     page::{Asked, Page},
 };
 use crate::{
@@ -17,57 +17,59 @@ use tokio::sync::broadcast::error::RecvError;
 /// Default number of lines in an answer.
 const LINES_DEFAULT: u32 = 100;
 
-pub(super) async fn run(
-    context: &Arc<Context>,
-    request: LogsRequest,
-    partials: &Partials,
-) -> Result<LogsResponse, Error> {
-    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
-    let asked = Page::<i64>::new(context, "logs", &asked, (LINES_DEFAULT, LogQuery::LIMIT_MAX))?;
-    if request.follow && asked.after.is_some() {
-        return Err(Error::invalid("give `cursor` for older lines or `follow` for new ones, not both"));
-    }
-    let query = query(context, &request, &asked)?;
-    let id = query.function_id;
-    // Following begins before the first read, so that no line is lost between the two.
-    let mut follower = request.follow.then(|| context.telemetry.logs().follow());
-    let read = query.clone();
-    let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&read)?)).await?;
-    let mut seen = page.entries.iter().map(|entry| entry.id).max().unwrap_or(0);
-    let older = page.entries.last().filter(|_| page.has_more && !request.follow).map(|it| asked.cursor(&it.id));
-    let mut response = LogsResponse { next_cursor: older, ..response(context, id, page) };
-    let Some(follower) = &mut follower else { return Ok(response) };
-    loop {
-        if partials.send(&response).await.is_err() {
-            return Ok(response);
+impl Command for LogsRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<LogsResponse, Error> {
+        let asked = Asked { limit: self.limit, offset: self.offset, cursor: self.cursor.as_deref() };
+        let asked = Page::<i64>::new(context, "logs", &asked, (LINES_DEFAULT, LogQuery::LIMIT_MAX))?;
+        if self.follow && asked.after.is_some() {
+            return Err(Error::invalid("give `cursor` for older lines or `follow` for new ones, not both"));
         }
-        let news = loop {
-            let received = tokio::select! {
-                received = follower.recv() => received,
-                () = context.stopping.cancelled() => Err(RecvError::Closed),
-            };
-            match received {
-                Ok(entry) if entry.id > seen && query.matches(&entry.record) => {
-                    seen = entry.id;
-                    break Some(LogPage { entries: vec![LogEntry::clone(&entry)], total: 1, has_more: false });
-                }
-                Ok(_) => {}
-                // Lines of all functions come this way, and there may be many. Missed lines of this function are in the
-                // database.
-                Err(RecvError::Lagged(_)) => {
-                    let missed = LogQuery { after: Some(seen), limit: LogQuery::LIMIT_MAX, offset: 0, ..query.clone() };
-                    let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&missed)?)).await?;
-                    if let Some(newest) = page.entries.first() {
-                        seen = newest.id;
-                        break Some(page);
-                    }
-                }
-                Err(RecvError::Closed) => break None,
+        let query = query(context, &self, &asked)?;
+        let id = query.function_id;
+        // Following begins before the first read, so that no line is lost between the two.
+        let mut follower = self.follow.then(|| context.telemetry.logs().follow());
+        let read = query.clone();
+        let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&read)?)).await?;
+        let mut seen = page.entries.iter().map(|entry| entry.id).max().unwrap_or(0);
+        let older = page.entries.last().filter(|_| page.has_more && !self.follow).map(|it| asked.cursor(&it.id));
+        let mut response = LogsResponse { next_cursor: older, ..response(context, id, page) };
+        let Some(follower) = &mut follower else { return Ok(response) };
+        loop {
+            if caller.send(&response).await.is_err() {
+                return Ok(response);
             }
-        };
-        match news {
-            Some(page) => response = self::response(context, id, page),
-            None => return Ok(self::response(context, id, LogPage { entries: Vec::new(), total: 0, has_more: false })),
+            let news = loop {
+                let received = tokio::select! {
+                    received = follower.recv() => received,
+                    () = context.stopping.cancelled() => Err(RecvError::Closed),
+                };
+                match received {
+                    Ok(entry) if entry.id > seen && query.matches(&entry.record) => {
+                        seen = entry.id;
+                        break Some(LogPage { entries: vec![LogEntry::clone(&entry)], total: 1, has_more: false });
+                    }
+                    Ok(_) => {}
+                    // Lines of all functions come this way, and there may be many. Missed lines of this function are in the
+                    // database.
+                    Err(RecvError::Lagged(_)) => {
+                        let missed =
+                            LogQuery { after: Some(seen), limit: LogQuery::LIMIT_MAX, offset: 0, ..query.clone() };
+                        let page =
+                            context.blocking(move |context| Ok(context.telemetry.logs().query(&missed)?)).await?;
+                        if let Some(newest) = page.entries.first() {
+                            seen = newest.id;
+                            break Some(page);
+                        }
+                    }
+                    Err(RecvError::Closed) => break None,
+                }
+            };
+            match news {
+                Some(page) => response = self::response(context, id, page),
+                None => {
+                    return Ok(self::response(context, id, LogPage { entries: Vec::new(), total: 0, has_more: false }));
+                }
+            }
         }
     }
 }

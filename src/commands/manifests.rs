@@ -7,7 +7,7 @@ mod wanted;
 
 pub(super) use wanted::{Wanted, carry_out};
 
-use super::{Caller, Context, Partials, aliases::check_environment, approval::refuse_to_wait, deploy::check_text};
+use super::{Caller, Command, Context, aliases::check_environment, approval::refuse_to_wait, deploy::check_text};
 use crate::{
     error::{Error, ErrorCode},
     model::{Deployment, DeploymentId, FunctionId, Split, Timestamp},
@@ -28,25 +28,27 @@ const FORM: u32 = 1;
 /// Deployments that are examined when the daemon starts: a crash may have prevented their manifests.
 const LAST_DEPLOYMENTS: u32 = 64;
 
-pub(super) async fn export(context: &Arc<Context>, request: ExportManifestRequest) -> Result<Manifest, Error> {
-    if let Some(id) = request.deployment_id {
-        let id: DeploymentId = id.parse().map_err(|error| Error::invalid(format!("deployment_id: {error}")))?;
-        let found = context.blocking(move |context| context.manifests.read(id).map_err(Error::internal)).await?;
-        return found.ok_or_else(|| {
-            let why = "it moved nothing, or versioning.manifests_max later manifests were written";
-            Error::new(ErrorCode::DeploymentNotFound, format!("no manifest of {id} is kept: {why}"))
-        });
+impl Command for ExportManifestRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<Manifest, Error> {
+        if let Some(id) = self.deployment_id {
+            let id: DeploymentId = id.parse().map_err(|error| Error::invalid(format!("deployment_id: {error}")))?;
+            let found = context.blocking(move |context| context.manifests.read(id).map_err(Error::internal)).await?;
+            return found.ok_or_else(|| {
+                let why = "it moved nothing, or versioning.manifests_max later manifests were written";
+                Error::new(ErrorCode::DeploymentNotFound, format!("no manifest of {id} is kept: {why}"))
+            });
+        }
+        let only = self.function_id.map(|it| context.router.function(&it)).transpose()?.map(|it| it.function.id);
+        context
+            .blocking(move |context| {
+                let records = match only {
+                    Some(id) => vec![context.store.record(id)?],
+                    None => context.store.catalogue()?,
+                };
+                Ok(manifest(&records, None))
+            })
+            .await
     }
-    let only = request.function_id.map(|it| context.router.function(&it)).transpose()?.map(|it| it.function.id);
-    context
-        .blocking(move |context| {
-            let records = match only {
-                Some(id) => vec![context.store.record(id)?],
-                None => context.store.catalogue()?,
-            };
-            Ok(manifest(&records, None))
-        })
-        .await
 }
 
 fn manifest(records: &[FunctionRecord], deployment: Option<ManifestDeployment>) -> Manifest {
@@ -127,46 +129,43 @@ fn about(function: String, deployment: &Deployment) -> ManifestDeployment {
     }
 }
 
-pub(super) async fn apply(
-    context: &Arc<Context>,
-    request: ApplyManifestRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<ApplyManifestResponse, Error> {
-    check_text("reason", request.reason.as_deref())?;
-    if request.manifest.manifest != FORM {
-        let found = request.manifest.manifest;
-        return Err(Error::invalid(format!("the manifest has form {found}, and this daemon reads form {FORM}")));
+impl Command for ApplyManifestRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<ApplyManifestResponse, Error> {
+        check_text("reason", self.reason.as_deref())?;
+        if self.manifest.manifest != FORM {
+            let found = self.manifest.manifest;
+            return Err(Error::invalid(format!("the manifest has form {found}, and this daemon reads form {FORM}")));
+        }
+        let reason = self.reason.unwrap_or_else(|| format!("manifest of {}", self.manifest.created_at));
+        let (functions, dry_run) = (self.manifest.functions, self.dry_run);
+        let (owner, by) = (Arc::clone(context), caller.clone());
+        context
+            .until_cancelled(caller, |cancellation| async move {
+                let entries = functions.iter().filter_map(|it| owner.router.function(&it.name).ok());
+                let _changing = cancellation.run(owner.hold_all(entries.map(|it| it.function.id))).await??;
+                let wanted = find(&owner, &functions).await?;
+                let (unchanged, changed): (Vec<Wanted>, Vec<Wanted>) = wanted.into_iter().partition(Wanted::is_done);
+                let mut response = ApplyManifestResponse {
+                    dry_run,
+                    changes: changed.iter().map(Wanted::change).collect(),
+                    unchanged: unchanged.len() as u32,
+                    others: others(&owner, &functions),
+                };
+                for wanted in &changed {
+                    for (act, version) in wanted.acts(&owner, &by, &reason) {
+                        refuse_to_wait(&owner, act.row(&wanted.entry, &version), version.id).await?;
+                    }
+                }
+                if !dry_run && !changed.is_empty() {
+                    let done = carry_out(&owner, &changed, &by, &reason, &cancellation).await?;
+                    for (change, deployments) in response.changes.iter_mut().zip(done) {
+                        change.deployments = deployments;
+                    }
+                }
+                Ok(response)
+            })
+            .await
     }
-    let reason = request.reason.unwrap_or_else(|| format!("manifest of {}", request.manifest.created_at));
-    let (functions, dry_run) = (request.manifest.functions, request.dry_run);
-    let (owner, caller) = (Arc::clone(context), caller.clone());
-    context
-        .until_cancelled(partials, |cancellation| async move {
-            let entries = functions.iter().filter_map(|it| owner.router.function(&it.name).ok());
-            let _changing = cancellation.run(owner.hold_all(entries.map(|it| it.function.id))).await??;
-            let wanted = find(&owner, &functions).await?;
-            let (unchanged, changed): (Vec<Wanted>, Vec<Wanted>) = wanted.into_iter().partition(Wanted::is_done);
-            let mut response = ApplyManifestResponse {
-                dry_run,
-                changes: changed.iter().map(Wanted::change).collect(),
-                unchanged: unchanged.len() as u32,
-                others: others(&owner, &functions),
-            };
-            for wanted in &changed {
-                for (act, version) in wanted.acts(&owner, &caller, &reason) {
-                    refuse_to_wait(&owner, act.row(&wanted.entry, &version), version.id).await?;
-                }
-            }
-            if !dry_run && !changed.is_empty() {
-                let done = carry_out(&owner, &changed, &caller, &reason, &cancellation).await?;
-                for (change, deployments) in response.changes.iter_mut().zip(done) {
-                    change.deployments = deployments;
-                }
-            }
-            Ok(response)
-        })
-        .await
 }
 
 /// Finds everything that the manifest names, or reports all problems at once.

@@ -1,6 +1,7 @@
 //! GET_METRICS.
 
 use super::Context;
+use super::{Caller, Command};
 use crate::{
     error::Error,
     model::Timestamp,
@@ -9,27 +10,30 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) async fn run(context: &Arc<Context>, request: MetricsRequest) -> Result<MetricsResponse, Error> {
-    let entry = context.router.function(&request.function_id)?;
-    let period: Period = match request.period.as_deref() {
-        Some(period) => {
-            period.parse().map_err(|error: crate::telemetry::PeriodError| Error::invalid(error.to_string()))?
-        }
-        None => Period::default(),
-    };
-    let id = entry.function.id;
-    let report =
-        context.blocking(move |context| Ok(context.telemetry.metrics().report(id, period, Timestamp::now())?)).await?;
-    let versions = report
-        .versions
-        .into_iter()
-        .map(|it| VersionMetrics { version: it.version.to_string(), figures: figures(it.figures) });
-    Ok(MetricsResponse {
-        function: entry.function.name.to_string(),
-        period: report.period.to_string(),
-        total: figures(report.figures),
-        versions: versions.collect(),
-    })
+impl Command for MetricsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<MetricsResponse, Error> {
+        let entry = context.router.function(&self.function_id)?;
+        let period: Period = match self.period.as_deref() {
+            Some(period) => {
+                period.parse().map_err(|error: crate::telemetry::PeriodError| Error::invalid(error.to_string()))?
+            }
+            None => Period::default(),
+        };
+        let id = entry.function.id;
+        let report = context
+            .blocking(move |context| Ok(context.telemetry.metrics().report(id, period, Timestamp::now())?))
+            .await?;
+        let versions = report
+            .versions
+            .into_iter()
+            .map(|it| VersionMetrics { version: it.version.to_string(), figures: figures(it.figures) });
+        Ok(MetricsResponse {
+            function: entry.function.name.to_string(),
+            period: report.period.to_string(),
+            total: figures(report.figures),
+            versions: versions.collect(),
+        })
+    }
 }
 
 fn figures(figures: Figures) -> MetricsFigures {

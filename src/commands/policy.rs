@@ -10,7 +10,7 @@
 //! deployments, so a restart forgets neither.
 
 use super::{
-    Caller, Context,
+    Caller, Command, Context,
     activate::{self, Act},
     rollout::{advance, pause},
 };
@@ -43,33 +43,31 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Actor in the audit trail.
 const ACTOR: &str = "policy";
 
-pub(super) async fn set(
-    context: &Arc<Context>,
-    request: SetPolicyRequest,
-    caller: &Caller,
-) -> Result<PolicyResponse, Error> {
-    let name = activate::alias(request.alias.as_deref())?;
-    let id = context.router.function(&request.function_id)?.function.id;
-    if request.show && request.policy.is_some() {
-        return Err(Error::invalid("give `policy`, or `show` to change nothing, not both"));
-    }
-    if !request.show {
-        let (owner, name, actor) = (Arc::clone(context), name.clone(), Arc::clone(&caller.actor));
-        let change = async move {
-            let _changing = owner.changing.lock(id).await;
-            let entry = owner.router.function(&id.to_string())?;
-            alias(&entry, &name)?;
-            let (function, is_set) = (&entry.function.name, request.policy.is_some());
-            tracing::info!(%function, alias = %name, is_set, actor = &*actor, "policy changed");
-            let set = move |context: &Context| {
-                context.store.set_policy(id, &name, request.policy.as_ref(), &actor, Timestamp::now())?;
-                context.refresh(id)
+impl Command for SetPolicyRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<PolicyResponse, Error> {
+        let name = activate::alias(self.alias.as_deref())?;
+        let id = context.router.function(&self.function_id)?.function.id;
+        if self.show && self.policy.is_some() {
+            return Err(Error::invalid("give `policy`, or `show` to change nothing, not both"));
+        }
+        if !self.show {
+            let (owner, name, actor) = (Arc::clone(context), name.clone(), Arc::clone(&caller.actor));
+            let change = async move {
+                let _changing = owner.changing.lock(id).await;
+                let entry = owner.router.function(&id.to_string())?;
+                alias(&entry, &name)?;
+                let (function, is_set) = (&entry.function.name, self.policy.is_some());
+                tracing::info!(%function, alias = %name, is_set, actor = &*actor, "policy changed");
+                let set = move |context: &Context| {
+                    context.store.set_policy(id, &name, self.policy.as_ref(), &actor, Timestamp::now())?;
+                    context.refresh(id)
+                };
+                owner.blocking(set).await
             };
-            owner.blocking(set).await
-        };
-        context.to_its_end(change).await?;
+            context.to_its_end(change).await?;
+        }
+        show(context, id, name).await
     }
-    show(context, id, name).await
 }
 
 /// Finds the alias with this name; `LIVE` exists once something was deployed.
@@ -236,7 +234,7 @@ async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged
         let text = format!("{breach}; there is no version to go back to");
         return warn(context, &entry, alias, judged, text);
     };
-    let caller = Caller { actor: ACTOR.into(), is_admin: false, reads_as: None };
+    let caller = Caller::new(ACTOR, false);
     let act = Act::new(context, DeploymentKind::AutoRollback, name.clone(), &caller, Some(breach.to_string()));
     match act.activate(&entry, target, 0).await {
         Ok(_) => log(context, &entry, judged, format!("{name} goes back to {}: {breach}", target.label)),

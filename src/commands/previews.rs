@@ -5,7 +5,7 @@
 //! a column of its row, so a restart forgets nothing, and the row of the audit trail is written with its deletion.
 
 use super::{
-    Caller, Context, HttpPlace, aliases,
+    Caller, Command, Context, HttpPlace, aliases,
     page::{Asked, PAGE_MAX, Page},
 };
 use crate::{
@@ -135,17 +135,19 @@ fn is_host_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-pub(super) async fn list(context: &Arc<Context>, request: PreviewsRequest) -> Result<PreviewsResponse, Error> {
-    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
-    let page = Page::<(String, String)>::new(context, "previews", &asked, (PAGE_MAX, PAGE_MAX))?;
-    let mut rows = Vec::new();
-    for (entry, record) in records(context, request.function_id.as_deref(), None).await? {
-        rows.extend(of(&record).filter_map(|alias| info(context, &entry, alias)));
+impl Command for PreviewsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<PreviewsResponse, Error> {
+        let asked = Asked { limit: self.limit, offset: None, cursor: self.cursor.as_deref() };
+        let page = Page::<(String, String)>::new(context, "previews", &asked, (PAGE_MAX, PAGE_MAX))?;
+        let mut rows = Vec::new();
+        for (entry, record) in records(context, self.function_id.as_deref(), None).await? {
+            rows.extend(of(&record).filter_map(|alias| info(context, &entry, alias)));
+        }
+        let key = |it: &PreviewInfo| (it.function.clone(), it.alias.clone());
+        rows.retain(|it| page.after.as_ref().is_none_or(|after| key(it) > *after));
+        let (previews, next_cursor) = page.fill(rows, key, |it| it);
+        Ok(PreviewsResponse { previews, next_cursor })
     }
-    let key = |it: &PreviewInfo| (it.function.clone(), it.alias.clone());
-    rows.retain(|it| page.after.as_ref().is_none_or(|after| key(it) > *after));
-    let (previews, next_cursor) = page.fill(rows, key, |it| it);
-    Ok(PreviewsResponse { previews, next_cursor })
 }
 
 /// The named function or all, as far as they have previews, or the named one; with their records on disk.
@@ -196,51 +198,49 @@ fn info(context: &Context, entry: &Entry, alias: &AliasRecord) -> Option<Preview
     })
 }
 
-pub(super) async fn delete(
-    context: &Arc<Context>,
-    request: DeletePreviewRequest,
-    caller: &Caller,
-) -> Result<RemovedPreviewsResponse, Error> {
-    let name: PreviewName = request.name.parse()?;
-    let alias = AliasName::of_preview(&name);
-    let function = request.function_id.as_deref();
-    let found = records(context, function, Some(&alias)).await?;
-    let mut removed = Vec::new();
-    for (entry, _) in found {
-        let removal = Removal { actor: caller.actor.to_string(), reason: None, at: Timestamp::now() };
-        removed.extend(remove(context, entry.function.id, &alias, removal, |_| true).await?);
+impl Command for DeletePreviewRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RemovedPreviewsResponse, Error> {
+        let name: PreviewName = self.name.parse()?;
+        let alias = AliasName::of_preview(&name);
+        let function = self.function_id.as_deref();
+        let found = records(context, function, Some(&alias)).await?;
+        let mut removed = Vec::new();
+        for (entry, _) in found {
+            let removal = Removal { actor: caller.actor.to_string(), reason: None, at: Timestamp::now() };
+            removed.extend(remove(context, entry.function.id, &alias, removal, |_| true).await?);
+        }
+        if removed.is_empty() {
+            let of = function.map(|it| format!(" of `{it}`")).unwrap_or_default();
+            let message = format!("there is no preview `{name}`{of}; `levain preview list` lists the existing ones");
+            return Err(Error::new(ErrorCode::AliasNotFound, message));
+        }
+        Ok(RemovedPreviewsResponse { removed, dry_run: false })
     }
-    if removed.is_empty() {
-        let of = function.map(|it| format!(" of `{it}`")).unwrap_or_default();
-        let message = format!("there is no preview `{name}`{of}; `levain preview list` lists the existing ones");
-        return Err(Error::new(ErrorCode::AliasNotFound, message));
-    }
-    Ok(RemovedPreviewsResponse { removed, dry_run: false })
 }
 
-pub(super) async fn cleanup(
-    context: &Arc<Context>,
-    request: CleanupPreviewsRequest,
-    caller: &Caller,
-) -> Result<RemovedPreviewsResponse, Error> {
-    let now = Timestamp::now();
-    let age = request.older_than.as_deref().map(|text| {
-        parse_age(text).ok_or_else(|| Error::invalid(format!("older_than is `{text}`: it is an age such as 12h or 3d")))
-    });
-    let until = age.transpose()?.map(|age| Timestamp::from_millis(now.as_millis().saturating_sub(age)));
-    let is_due = move |alias: &AliasRecord| has_expired(alias, now) || until.is_some_and(|it| alias.updated_at <= it);
-    let mut removed = Vec::new();
-    for (entry, record) in records(context, request.function_id.as_deref(), None).await? {
-        for alias in of(&record).filter(|it| is_due(it)) {
-            if request.dry_run {
-                removed.extend(info(context, &entry, alias));
-                continue;
+impl Command for CleanupPreviewsRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RemovedPreviewsResponse, Error> {
+        let now = Timestamp::now();
+        let age = self.older_than.as_deref().map(|text| {
+            parse_age(text)
+                .ok_or_else(|| Error::invalid(format!("older_than is `{text}`: it is an age such as 12h or 3d")))
+        });
+        let until = age.transpose()?.map(|age| Timestamp::from_millis(now.as_millis().saturating_sub(age)));
+        let is_due =
+            move |alias: &AliasRecord| has_expired(alias, now) || until.is_some_and(|it| alias.updated_at <= it);
+        let mut removed = Vec::new();
+        for (entry, record) in records(context, self.function_id.as_deref(), None).await? {
+            for alias in of(&record).filter(|it| is_due(it)) {
+                if self.dry_run {
+                    removed.extend(info(context, &entry, alias));
+                    continue;
+                }
+                let removal = Removal { actor: caller.actor.to_string(), reason: Some("cleanup".into()), at: now };
+                removed.extend(remove(context, entry.function.id, &alias.name, removal, is_due).await?);
             }
-            let removal = Removal { actor: caller.actor.to_string(), reason: Some("cleanup".into()), at: now };
-            removed.extend(remove(context, entry.function.id, &alias.name, removal, is_due).await?);
         }
+        Ok(RemovedPreviewsResponse { removed, dry_run: self.dry_run })
     }
-    Ok(RemovedPreviewsResponse { removed, dry_run: request.dry_run })
 }
 
 fn has_expired(alias: &AliasRecord, now: Timestamp) -> bool {

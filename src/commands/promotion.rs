@@ -4,7 +4,7 @@
 //! alias of that environment moves, in a protected one after an approval. The version before stays for a rollback.
 
 use super::{
-    Caller, Context, Partials,
+    Caller, Command, Context,
     activate::{self, Act},
     aliases::{check_environment, check_name},
     approval::refuse_to_wait,
@@ -174,37 +174,34 @@ fn reason(given: Option<&str>, from: &EnvironmentName, alias: Option<&AliasName>
     given.map_or_else(|| place.clone(), |given| format!("{given} ({place})"))
 }
 
-pub(super) async fn one(
-    context: &Arc<Context>,
-    request: PromoteRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<DeployResponse, Error> {
-    check_text("reason", request.reason.as_deref())?;
-    let id = context.router.function(&request.function_id)?.function.id;
-    let records = environments::records(context).await?;
-    let (owner, caller) = (Arc::clone(context), caller.clone());
-    context
-        .until_cancelled(partials, |cancellation| async move {
-            let (_changing, entry) = cancellation.run(owner.hold(id)).await??;
-            let end = |name: Option<&str>, default, alias: Option<&str>| {
-                End::find(&entry, &records, name.unwrap_or(default), alias)
-            };
-            let from = end(request.from.as_deref(), FROM, request.from_alias.as_deref())?;
-            let to = end(request.to.as_deref(), TO, request.alias.as_deref())?;
-            let (source, target) = (from.source(&entry)?, to.target(&entry)?);
-            if source.name == target {
-                return Err(Error::invalid(format!("{target} cannot be promoted to itself: name two places")));
-            }
-            check_environment(&owner, id, &target, to.environment.clone()).await?;
-            let reason = reason(request.reason.as_deref(), &from.environment, Some(&source.name));
-            let mut act = Act::new(&owner, DeploymentKind::Promote, target, &caller, Some(reason));
-            act.environment = Some(to.environment);
-            (act.dry_run, act.cancellation) = (request.dry_run, cancellation);
-            room::check(&owner, &entry, &entry.function.settings)?;
-            act.activate(&entry, &version(&entry, source)?, 0).await
-        })
-        .await
+impl Command for PromoteRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
+        check_text("reason", self.reason.as_deref())?;
+        let id = context.router.function(&self.function_id)?.function.id;
+        let records = environments::records(context).await?;
+        let (owner, by) = (Arc::clone(context), caller.clone());
+        context
+            .until_cancelled(caller, |cancellation| async move {
+                let (_changing, entry) = cancellation.run(owner.hold(id)).await??;
+                let end = |name: Option<&str>, default, alias: Option<&str>| {
+                    End::find(&entry, &records, name.unwrap_or(default), alias)
+                };
+                let from = end(self.from.as_deref(), FROM, self.from_alias.as_deref())?;
+                let to = end(self.to.as_deref(), TO, self.alias.as_deref())?;
+                let (source, target) = (from.source(&entry)?, to.target(&entry)?);
+                if source.name == target {
+                    return Err(Error::invalid(format!("{target} cannot be promoted to itself: name two places")));
+                }
+                check_environment(&owner, id, &target, to.environment.clone()).await?;
+                let reason = reason(self.reason.as_deref(), &from.environment, Some(&source.name));
+                let mut act = Act::new(&owner, DeploymentKind::Promote, target, &by, Some(reason));
+                act.environment = Some(to.environment);
+                (act.dry_run, act.cancellation) = (self.dry_run, cancellation);
+                room::check(&owner, &entry, &entry.function.settings)?;
+                act.activate(&entry, &version(&entry, source)?, 0).await
+            })
+            .await
+    }
 }
 
 /// Step of a promotion for one function.
@@ -216,56 +213,53 @@ enum Todo {
 }
 
 /// Promotes every function of one environment to the other, or changes nothing.
-pub(super) async fn all(
-    context: &Arc<Context>,
-    request: PromoteAllRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<PromoteAllResponse, Error> {
-    check_text("reason", request.reason.as_deref())?;
-    let records = environments::records(context).await?;
-    let name = |name: Option<&str>, default: &str| -> Result<EnvironmentName, Error> {
-        let name = name.unwrap_or(default).parse()?;
-        environments::find(&records, &name)?;
-        Ok(name)
-    };
-    let (from, to) = (name(request.from.as_deref(), FROM)?, name(request.to.as_deref(), TO)?);
-    if from == to {
-        return Err(Error::invalid(format!("{from} cannot be promoted to itself: name two environments")));
+impl Command for PromoteAllRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<PromoteAllResponse, Error> {
+        check_text("reason", self.reason.as_deref())?;
+        let records = environments::records(context).await?;
+        let name = |name: Option<&str>, default: &str| -> Result<EnvironmentName, Error> {
+            let name = name.unwrap_or(default).parse()?;
+            environments::find(&records, &name)?;
+            Ok(name)
+        };
+        let (from, to) = (name(self.from.as_deref(), FROM)?, name(self.to.as_deref(), TO)?);
+        if from == to {
+            return Err(Error::invalid(format!("{from} cannot be promoted to itself: name two environments")));
+        }
+        let (owner, by, dry_run) = (Arc::clone(context), caller.clone(), self.dry_run);
+        let reason = reason(self.reason.as_deref(), &from, None);
+        context
+            .until_cancelled(caller, |cancellation| async move {
+                let functions = owner.router.functions();
+                let holding = owner.hold_all(functions.iter().map(|it| it.function.id));
+                let _changing = cancellation.run(holding).await??;
+                let (mut changed, mut unchanged, mut skipped) = (Vec::new(), 0, Vec::new());
+                for entry in owner.router.functions() {
+                    let function = entry.function.name.to_string();
+                    match todo(&entry, &from, &to) {
+                        Some(Todo::Nothing) => unchanged += 1,
+                        Some(Todo::Promote(wanted)) => changed.push(*wanted),
+                        Some(Todo::Skip(reason)) => skipped.push(SkippedFunction { function, reason }),
+                        None => {}
+                    }
+                }
+                for wanted in &changed {
+                    for (act, version) in wanted.acts(&owner, &by, &reason) {
+                        refuse_to_wait(&owner, act.row(wanted.entry(), &version), version.id).await?;
+                    }
+                }
+                let mut changes: Vec<_> = changed.iter().map(Wanted::change).collect();
+                if !dry_run && !changed.is_empty() {
+                    let done = carry_out(&owner, &changed, &by, &reason, &cancellation).await?;
+                    for (change, deployments) in changes.iter_mut().zip(done) {
+                        change.deployments = deployments;
+                    }
+                }
+                let (from, to) = (from.to_string(), to.to_string());
+                Ok(PromoteAllResponse { from, to, dry_run, changes, unchanged, skipped })
+            })
+            .await
     }
-    let (owner, caller, dry_run) = (Arc::clone(context), caller.clone(), request.dry_run);
-    let reason = reason(request.reason.as_deref(), &from, None);
-    context
-        .until_cancelled(partials, |cancellation| async move {
-            let functions = owner.router.functions();
-            let holding = owner.hold_all(functions.iter().map(|it| it.function.id));
-            let _changing = cancellation.run(holding).await??;
-            let (mut changed, mut unchanged, mut skipped) = (Vec::new(), 0, Vec::new());
-            for entry in owner.router.functions() {
-                let function = entry.function.name.to_string();
-                match todo(&entry, &from, &to) {
-                    Some(Todo::Nothing) => unchanged += 1,
-                    Some(Todo::Promote(wanted)) => changed.push(*wanted),
-                    Some(Todo::Skip(reason)) => skipped.push(SkippedFunction { function, reason }),
-                    None => {}
-                }
-            }
-            for wanted in &changed {
-                for (act, version) in wanted.acts(&owner, &caller, &reason) {
-                    refuse_to_wait(&owner, act.row(wanted.entry(), &version), version.id).await?;
-                }
-            }
-            let mut changes: Vec<_> = changed.iter().map(Wanted::change).collect();
-            if !dry_run && !changed.is_empty() {
-                let done = carry_out(&owner, &changed, &caller, &reason, &cancellation).await?;
-                for (change, deployments) in changes.iter_mut().zip(done) {
-                    change.deployments = deployments;
-                }
-            }
-            let (from, to) = (from.to_string(), to.to_string());
-            Ok(PromoteAllResponse { from, to, dry_run, changes, unchanged, skipped })
-        })
-        .await
 }
 
 /// Returns `None` if the function does not run in `from`.

@@ -1,6 +1,6 @@
 //! REGISTER_FUNCTION.
 
-use super::{Context, default_settings};
+use super::{Caller, Command, Context, default_settings};
 use crate::{
     error::{Error, ErrorCode},
     model::{Function, FunctionId, FunctionName, FunctionStatus, Timestamp},
@@ -18,10 +18,12 @@ const DEFAULT_HANDLER: &str = "default";
 /// Maximum bytes of an export's name.
 const HANDLER_BYTES_MAX: usize = 128;
 
-pub(super) async fn run(context: &Arc<Context>, request: RegisterRequest) -> Result<RegisterResponse, Error> {
-    let function = function(context, request)?;
-    let owner = Arc::clone(context);
-    context.to_its_end(async move { owner.blocking(move |context| register(context, function)).await }).await
+impl Command for RegisterRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<RegisterResponse, Error> {
+        let function = function(context, self)?;
+        let owner = Arc::clone(context);
+        context.to_its_end(async move { owner.blocking(move |context| register(context, function)).await }).await
+    }
 }
 
 /// Builds the function that a request asks for, without storing it.

@@ -4,7 +4,7 @@
 //! environment: an emergency does not wait. A deployment of its label and a rollback by policy need none either.
 
 use super::{
-    Caller, Context, Partials,
+    Caller, Command, Context,
     activate::{self, Act},
     deploy::check_text,
 };
@@ -16,38 +16,35 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(super) async fn run(
-    context: &Arc<Context>,
-    request: RollbackRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<DeployResponse, Error> {
-    let alias = activate::alias(request.alias.as_deref())?;
-    check_text("reason", request.reason.as_deref())?;
-    let id = context.router.function(&request.function_id)?.function.id;
-    let mut act = Act::new(context, DeploymentKind::Rollback, alias.clone(), caller, request.reason);
-    act.dry_run = request.dry_run;
-    let context = Arc::clone(context);
-    let owner = Arc::clone(&context);
-    owner
-        .until_cancelled(partials, |cancellation| async move {
-            let _changing = cancellation.run(context.changing.lock(id)).await?;
-            act.cancellation = cancellation;
-            let entry = context.router.function(&id.to_string())?;
-            // `LIVE` exists for every function; if it points at nothing yet, a later check says so.
-            if !alias.is_live() && entry.alias(alias.as_str()).is_none() {
-                return Err(entry.alias_not_found(alias.as_str()));
-            }
-            let version = match &request.version {
-                Some(wanted) => activate::version(&entry, wanted)?,
-                None => match split_from(&entry, alias.as_str()) {
-                    Some(own) => own,
-                    None => previous(&context, &entry, alias).await?,
-                },
-            };
-            act.activate(&entry, &version, 0).await
-        })
-        .await
+impl Command for RollbackRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
+        let alias = activate::alias(self.alias.as_deref())?;
+        check_text("reason", self.reason.as_deref())?;
+        let id = context.router.function(&self.function_id)?.function.id;
+        let mut act = Act::new(context, DeploymentKind::Rollback, alias.clone(), caller, self.reason);
+        act.dry_run = self.dry_run;
+        let context = Arc::clone(context);
+        let owner = Arc::clone(&context);
+        owner
+            .until_cancelled(caller, |cancellation| async move {
+                let _changing = cancellation.run(context.changing.lock(id)).await?;
+                act.cancellation = cancellation;
+                let entry = context.router.function(&id.to_string())?;
+                // `LIVE` exists for every function; if it points at nothing yet, a later check says so.
+                if !alias.is_live() && entry.alias(alias.as_str()).is_none() {
+                    return Err(entry.alias_not_found(alias.as_str()));
+                }
+                let version = match &self.version {
+                    Some(wanted) => activate::version(&entry, wanted)?,
+                    None => match split_from(&entry, alias.as_str()) {
+                        Some(own) => own,
+                        None => previous(&context, &entry, alias).await?,
+                    },
+                };
+                act.activate(&entry, &version, 0).await
+            })
+            .await
+    }
 }
 
 /// While an alias is split, going back ends the split: the alias's own version gets all invocations again.

@@ -6,7 +6,7 @@
 //! not watched meanwhile, and had no invocations to be judged by.
 
 use super::{
-    Caller, Context,
+    Caller, Command, Context,
     activate::{self, Act},
     deploy::check_text,
     page::{Asked, PAGE_MAX, Page},
@@ -32,44 +32,42 @@ const ACTOR: &str = "rollout";
 /// Default number of rollouts in an answer.
 const ROLLOUTS_DEFAULT: u32 = 100;
 
-pub(super) async fn start(
-    context: &Arc<Context>,
-    request: StartRolloutRequest,
-    caller: &Caller,
-) -> Result<RolloutDetails, Error> {
-    let name = activate::alias(request.alias.as_deref())?;
-    check_text("reason", request.reason.as_deref())?;
-    let plan: Plan =
-        request.plan.parse().map_err(|error: crate::model::rollout::PlanError| Error::invalid(error.to_string()))?;
-    let id = context.router.function(&request.function_id)?.function.id;
-    let (owner, caller) = (Arc::clone(context), caller.clone());
-    context
-        .to_its_end(async move {
-            let (_changing, entry) = owner.hold(id).await?;
-            let version = activate::version(&entry, &request.version)?;
-            check(&entry, &name, version.id)?;
-            room::check(&owner, &entry, &entry.function.settings)?;
-            let now = Timestamp::now();
-            let rollout = Rollout {
-                id: RolloutId::new(),
-                function_id: id,
-                alias: name.clone(),
-                label: version.label.clone(),
-                number: version.number,
-                plan,
-                step: 0,
-                status: RolloutStatus::Running,
-                actor: caller.actor.to_string(),
-                reason: request.reason,
-                outcome: None,
-                created_at: now,
-                updated_at: now,
-                finished_at: None,
-            };
-            apply(&owner, &entry, rollout.clone()).await?;
-            Ok(details(&owner, &rollout))
-        })
-        .await
+impl Command for StartRolloutRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RolloutDetails, Error> {
+        let name = activate::alias(self.alias.as_deref())?;
+        check_text("reason", self.reason.as_deref())?;
+        let plan: Plan =
+            self.plan.parse().map_err(|error: crate::model::rollout::PlanError| Error::invalid(error.to_string()))?;
+        let id = context.router.function(&self.function_id)?.function.id;
+        let (owner, caller) = (Arc::clone(context), caller.clone());
+        context
+            .to_its_end(async move {
+                let (_changing, entry) = owner.hold(id).await?;
+                let version = activate::version(&entry, &self.version)?;
+                check(&entry, &name, version.id)?;
+                room::check(&owner, &entry, &entry.function.settings)?;
+                let now = Timestamp::now();
+                let rollout = Rollout {
+                    id: RolloutId::new(),
+                    function_id: id,
+                    alias: name.clone(),
+                    label: version.label.clone(),
+                    number: version.number,
+                    plan,
+                    step: 0,
+                    status: RolloutStatus::Running,
+                    actor: caller.actor.to_string(),
+                    reason: self.reason,
+                    outcome: None,
+                    created_at: now,
+                    updated_at: now,
+                    finished_at: None,
+                };
+                apply(&owner, &entry, rollout.clone()).await?;
+                Ok(details(&owner, &rollout))
+            })
+            .await
+    }
 }
 
 /// Refuses a rollout of this version that cannot begin.
@@ -99,23 +97,20 @@ async fn apply(context: &Arc<Context>, entry: &Entry, rollout: Rollout) -> Resul
         RolloutStatus::Done => (DeploymentKind::Promote, None),
         _ => (DeploymentKind::Traffic, Some(rollout.present().percent)),
     };
-    let caller = Caller { actor: ACTOR.into(), is_admin: false, reads_as: None };
+    let caller = Caller::new(ACTOR, false);
     let mut act = Act::new(context, kind, rollout.alias.clone(), &caller, Some(rollout.step_text()));
     act.weight = weight;
     act.rollout = Some(rollout);
     act.activate(entry, version, 0).await.map(drop)
 }
 
-pub(super) async fn control(
-    context: &Arc<Context>,
-    request: ControlRolloutRequest,
-    caller: &Caller,
-) -> Result<RolloutDetails, Error> {
-    let name = activate::alias(request.alias.as_deref())?;
-    check_text("reason", request.reason.as_deref())?;
-    let id = context.router.function(&request.function_id)?.function.id;
-    let (owner, caller) = (Arc::clone(context), caller.clone());
-    context
+impl Command for ControlRolloutRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RolloutDetails, Error> {
+        let name = activate::alias(self.alias.as_deref())?;
+        check_text("reason", self.reason.as_deref())?;
+        let id = context.router.function(&self.function_id)?.function.id;
+        let (owner, caller) = (Arc::clone(context), caller.clone());
+        context
         .to_its_end(async move {
             let (_changing, entry) = owner.hold(id).await?;
             let alias = policy::alias(&entry, &name)?;
@@ -124,9 +119,9 @@ pub(super) async fn control(
                 return Err(Error::new(ErrorCode::Conflict, message));
             };
             let rollout = &progress.rollout;
-            let because = request.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+            let because = self.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
             let by = |what: &str| format!("{what} by {}{because}", caller.actor);
-            let changed = match (request.action, rollout.status) {
+            let changed = match (self.action, rollout.status) {
                 (RolloutAction::Pause, RolloutStatus::Running) => {
                     let paused = rollout.held(RolloutStatus::Paused, Some(by("paused")), Timestamp::now());
                     update(&owner, paused).await?
@@ -149,6 +144,7 @@ pub(super) async fn control(
             Ok(details(&owner, &changed))
         })
         .await
+    }
 }
 
 /// Stores the state of a rollout whose share stays as it is.
@@ -161,17 +157,19 @@ async fn update(context: &Arc<Context>, rollout: Rollout) -> Result<Rollout, Err
     context.blocking(change).await
 }
 
-pub(super) async fn list(context: &Arc<Context>, request: RolloutsRequest) -> Result<RolloutsResponse, Error> {
-    let id = context.router.function(&request.function_id)?.function.id;
-    let alias = request.alias.map(|it| it.parse::<AliasName>()).transpose()?;
-    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
-    let page = Page::<RolloutId>::new(context, "rollouts", &asked, (ROLLOUTS_DEFAULT, PAGE_MAX))?;
-    // One more row tells whether there is another page.
-    let (before, limit) = (page.after, page.limit + 1);
-    let read = move |context: &Context| Ok(context.store.rollouts(id, alias.as_ref(), before, limit)?);
-    let rows = context.blocking(read).await?;
-    let (rollouts, next_cursor) = page.fill(&rows, |it| it.id, |it| details(context, it));
-    Ok(RolloutsResponse { rollouts, next_cursor })
+impl Command for RolloutsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<RolloutsResponse, Error> {
+        let id = context.router.function(&self.function_id)?.function.id;
+        let alias = self.alias.map(|it| it.parse::<AliasName>()).transpose()?;
+        let asked = Asked { limit: self.limit, offset: None, cursor: self.cursor.as_deref() };
+        let page = Page::<RolloutId>::new(context, "rollouts", &asked, (ROLLOUTS_DEFAULT, PAGE_MAX))?;
+        // One more row tells whether there is another page.
+        let (before, limit) = (page.after, page.limit + 1);
+        let read = move |context: &Context| Ok(context.store.rollouts(id, alias.as_ref(), before, limit)?);
+        let rows = context.blocking(read).await?;
+        let (rollouts, next_cursor) = page.fill(&rows, |it| it.id, |it| details(context, it));
+        Ok(RolloutsResponse { rollouts, next_cursor })
+    }
 }
 
 /// A rollout in wire form.

@@ -1,7 +1,7 @@
 //! SECRET_GENERATIONS, SECRET_AUDIT and ROTATE_MASTER_KEY; and the daemon's secrets at its start.
 
 use super::{
-    Caller, Context,
+    Caller, Command, Context,
     page::{Asked, PAGE_MAX, Page},
     variables::place,
 };
@@ -99,38 +99,39 @@ pub(super) fn master_key(context: &Context) -> Result<Arc<MasterKey>, Error> {
     }
 }
 
-pub(super) async fn generations(
-    context: &Arc<Context>,
-    request: SecretGenerationsRequest,
-) -> Result<SecretGenerationsResponse, Error> {
-    let place = place(context, request.function_id.as_deref(), request.environment.as_deref())?;
-    let key: VariableKey = request.key.parse()?;
-    let found = context.blocking(move |context| Ok(context.store.secret_generations(&place, &key)?)).await?;
-    let row = |it: crate::store::GenerationRecord| GenerationInfo {
-        generation: it.generation,
-        is_current: it.is_current,
-        actor: it.actor,
-        created_at: it.created_at,
-    };
-    Ok(SecretGenerationsResponse { generations: found.into_iter().map(row).collect() })
+impl Command for SecretGenerationsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<SecretGenerationsResponse, Error> {
+        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        let key: VariableKey = self.key.parse()?;
+        let found = context.blocking(move |context| Ok(context.store.secret_generations(&place, &key)?)).await?;
+        let row = |it: crate::store::GenerationRecord| GenerationInfo {
+            generation: it.generation,
+            is_current: it.is_current,
+            actor: it.actor,
+            created_at: it.created_at,
+        };
+        Ok(SecretGenerationsResponse { generations: found.into_iter().map(row).collect() })
+    }
 }
 
-pub(super) async fn audit(context: &Arc<Context>, request: SecretAuditRequest) -> Result<SecretAuditResponse, Error> {
-    let (function, absent) = match request.function_id.as_deref().map(|it| (it, context.router.function(it))) {
-        None => (None, None),
-        Some((_, Ok(entry))) => (Some(entry.function.id), None),
-        // The rows about a deleted function are found by its id.
-        Some((id, Err(error))) => (Some(id.parse().map_err(|_| error.clone())?), Some(error)),
-    };
-    let asked = Asked { limit: request.limit, offset: None, cursor: None };
-    let limit = Page::<u64>::new(context, "secret audit", &asked, (AUDIT_ROWS, PAGE_MAX))?.limit;
-    // The answer includes injections up to now.
-    context.write_injections().await?;
-    let rows = context.blocking(move |context| Ok(context.store.secret_audit(function, limit)?)).await?;
-    if let Some(error) = absent.filter(|_| rows.is_empty()) {
-        return Err(error);
+impl Command for SecretAuditRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<SecretAuditResponse, Error> {
+        let (function, absent) = match self.function_id.as_deref().map(|it| (it, context.router.function(it))) {
+            None => (None, None),
+            Some((_, Ok(entry))) => (Some(entry.function.id), None),
+            // The rows about a deleted function are found by its id.
+            Some((id, Err(error))) => (Some(id.parse().map_err(|_| error.clone())?), Some(error)),
+        };
+        let asked = Asked { limit: self.limit, offset: None, cursor: None };
+        let limit = Page::<u64>::new(context, "secret audit", &asked, (AUDIT_ROWS, PAGE_MAX))?.limit;
+        // The answer includes injections up to now.
+        context.write_injections().await?;
+        let rows = context.blocking(move |context| Ok(context.store.secret_audit(function, limit)?)).await?;
+        if let Some(error) = absent.filter(|_| rows.is_empty()) {
+            return Err(error);
+        }
+        Ok(SecretAuditResponse { entries: rows.into_iter().map(|it| entry(context, it)).collect() })
     }
-    Ok(SecretAuditResponse { entries: rows.into_iter().map(|it| entry(context, it)).collect() })
 }
 
 fn entry(context: &Context, row: SecretAudit) -> SecretAuditInfo {
@@ -176,18 +177,16 @@ pub(super) async fn deny(
     Ok(Error::new(ErrorCode::Forbidden, message))
 }
 
-pub(super) async fn rotate(
-    context: &Arc<Context>,
-    _: RotateMasterKeyRequest,
-    caller: &Caller,
-) -> Result<RotateMasterKeyResponse, Error> {
-    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
-    context
-        .to_its_end(async move {
-            let _changing = owner.changing_variables.lock().await;
-            owner.blocking(move |context| rewrap(context, &actor)).await
-        })
-        .await
+impl Command for RotateMasterKeyRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RotateMasterKeyResponse, Error> {
+        let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+        context
+            .to_its_end(async move {
+                let _changing = owner.changing_variables.lock().await;
+                owner.blocking(move |context| rewrap(context, &actor)).await
+            })
+            .await
+    }
 }
 
 fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse, Error> {

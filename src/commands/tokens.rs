@@ -1,7 +1,7 @@
 //! CREATE_TOKEN, LIST_TOKENS and REVOKE_TOKEN.
 
 use super::{
-    Caller, Context,
+    Caller, Command, Context,
     auth::Known,
     page::{Asked, PAGE_MAX, Page},
 };
@@ -31,37 +31,45 @@ pub(super) fn new_secret() -> Result<Secret, getrandom::Error> {
     Ok(Secret::new(random))
 }
 
-pub(super) async fn create(
-    context: &Arc<Context>,
-    request: CreateTokenRequest,
-    caller: &Caller,
-) -> Result<CreateTokenResponse, Error> {
-    let now = Timestamp::now();
-    let name: TokenName = request.name.parse()?;
-    let mut scopes = request.scopes;
-    scopes.sort_unstable();
-    scopes.dedup();
-    if scopes.is_empty() {
-        return Err(Error::invalid("a token needs a scope: name admin, deploy, invoke or read"));
-    }
-    let expires_at = expiry(request.expires_in.as_deref(), request.expires_at, now)?;
-    let function = match &request.function_id {
-        Some(function) => Some(context.router.function(function)?.function.id),
-        None => None,
-    };
-    let secret = new_secret().map_err(Error::internal)?;
-    let (hash, actor) = (secret.hash(), Arc::clone(&caller.actor));
-    let (id, created_at) = (TokenId::new(), now);
-    let token =
-        Token { id, name, hash, scopes, function, actor, created_at, expires_at, last_used_at: None, revoked_at: None };
-    let owner = Arc::clone(context);
-    context
+impl Command for CreateTokenRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<CreateTokenResponse, Error> {
+        let now = Timestamp::now();
+        let name: TokenName = self.name.parse()?;
+        let mut scopes = self.scopes;
+        scopes.sort_unstable();
+        scopes.dedup();
+        if scopes.is_empty() {
+            return Err(Error::invalid("a token needs a scope: name admin, deploy, invoke or read"));
+        }
+        let expires_at = expiry(self.expires_in.as_deref(), self.expires_at, now)?;
+        let function = match &self.function_id {
+            Some(function) => Some(context.router.function(function)?.function.id),
+            None => None,
+        };
+        let secret = new_secret().map_err(Error::internal)?;
+        let (hash, actor) = (secret.hash(), Arc::clone(&caller.actor));
+        let (id, created_at) = (TokenId::new(), now);
+        let token = Token {
+            id,
+            name,
+            hash,
+            scopes,
+            function,
+            actor,
+            created_at,
+            expires_at,
+            last_used_at: None,
+            revoked_at: None,
+        };
+        let owner = Arc::clone(context);
+        context
         .to_its_end(async move {
             let made = owner.blocking(move |context| insert(context, token)).await?;
             tracing::info!(token = %made.token.name, id = %made.token.id, actor = &*made.token.actor, "token created");
             Ok(CreateTokenResponse { token: secret, info: info(&owner, &made, now) })
         })
         .await
+    }
 }
 
 fn insert(context: &Context, token: Token) -> Result<Known, Error> {
@@ -111,43 +119,43 @@ fn info(context: &Context, known: &Known, now: Timestamp) -> TokenInfo {
     }
 }
 
-pub(super) fn list(context: &Context, request: &ListTokensRequest) -> Result<ListTokensResponse, Error> {
-    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
-    let page = Page::<TokenId>::new(context, "tokens", &asked, (PAGE_MAX, PAGE_MAX))?;
-    let now = Timestamp::now();
-    let mut tokens = context.authority.all();
-    tokens.retain(|it| request.all || it.token.status(now) == TokenStatus::Valid);
-    let is_behind = |it: &&Known| page.after.is_none_or(|after| it.token.id > after);
-    let rows = tokens.iter().filter(is_behind).skip(request.offset.unwrap_or(0) as usize);
-    let (rows, next_cursor) = page.fill(rows, |it| it.token.id, |it| info(context, it, now));
-    Ok(ListTokensResponse { tokens: rows, total: tokens.len() as u64, next_cursor })
+impl Command for ListTokensRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<ListTokensResponse, Error> {
+        let asked = Asked { limit: self.limit, offset: self.offset, cursor: self.cursor.as_deref() };
+        let page = Page::<TokenId>::new(context, "tokens", &asked, (PAGE_MAX, PAGE_MAX))?;
+        let now = Timestamp::now();
+        let mut tokens = context.authority.all();
+        tokens.retain(|it| self.all || it.token.status(now) == TokenStatus::Valid);
+        let is_behind = |it: &&Known| page.after.is_none_or(|after| it.token.id > after);
+        let rows = tokens.iter().filter(is_behind).skip(self.offset.unwrap_or(0) as usize);
+        let (rows, next_cursor) = page.fill(rows, |it| it.token.id, |it| info(context, it, now));
+        Ok(ListTokensResponse { tokens: rows, total: tokens.len() as u64, next_cursor })
+    }
 }
 
-pub(super) async fn revoke(
-    context: &Arc<Context>,
-    request: RevokeTokenRequest,
-    caller: &Caller,
-) -> Result<TokenInfo, Error> {
-    let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
-    context
-        .to_its_end(async move {
-            let by = Arc::clone(&actor);
-            let revoked = owner
-                .blocking(move |context| {
-                    let _changing = context.authority.changing.lock();
-                    let mut token = Token::clone(&named(&context.authority.all(), &request.token_id)?.token);
-                    if token.revoked_at.is_none() {
-                        let now = Timestamp::now();
-                        context.store.revoke_token(token.id, &by, now)?;
-                        token.revoked_at = Some(now);
-                    }
-                    Ok(context.authority.put(token))
-                })
-                .await?;
-            tracing::info!(token = %revoked.token.name, id = %revoked.token.id, actor = &*actor, "token revoked");
-            Ok(info(&owner, &revoked, Timestamp::now()))
-        })
-        .await
+impl Command for RevokeTokenRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<TokenInfo, Error> {
+        let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
+        context
+            .to_its_end(async move {
+                let by = Arc::clone(&actor);
+                let revoked = owner
+                    .blocking(move |context| {
+                        let _changing = context.authority.changing.lock();
+                        let mut token = Token::clone(&named(&context.authority.all(), &self.token_id)?.token);
+                        if token.revoked_at.is_none() {
+                            let now = Timestamp::now();
+                            context.store.revoke_token(token.id, &by, now)?;
+                            token.revoked_at = Some(now);
+                        }
+                        Ok(context.authority.put(token))
+                    })
+                    .await?;
+                tracing::info!(token = %revoked.token.name, id = %revoked.token.id, actor = &*actor, "token revoked");
+                Ok(info(&owner, &revoked, Timestamp::now()))
+            })
+            .await
+    }
 }
 
 /// Finds the token of this id or name, or the only one whose id begins with the text.

@@ -1,7 +1,7 @@
 //! SET_TRAFFIC: the shares of an alias's two versions.
 
 use super::{
-    Caller, Context, Partials,
+    Caller, Command, Context,
     activate::{self, Act},
     deploy::check_text,
     room,
@@ -17,36 +17,33 @@ use std::sync::Arc;
 /// Value of `sticky` that removes the stickiness.
 const NOT_STICKY: &str = "none";
 
-pub(super) async fn set(
-    context: &Arc<Context>,
-    request: SetTrafficRequest,
-    caller: &Caller,
-    partials: &Partials,
-) -> Result<DeployResponse, Error> {
-    let name = activate::alias(request.alias.as_deref())?;
-    check_text("reason", request.reason.as_deref())?;
-    let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
-    let wanted = Wanted { version: request.version, weight: weight.transpose()? };
-    let sticky = request.sticky.as_deref().map(sticky).transpose()?;
-    if wanted.weight.is_none() && sticky.is_none() {
-        return Err(Error::invalid("nothing to change: give `weight`, `sticky` or both"));
+impl Command for SetTrafficRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
+        let name = activate::alias(self.alias.as_deref())?;
+        check_text("reason", self.reason.as_deref())?;
+        let weight = self.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
+        let wanted = Wanted { version: self.version, weight: weight.transpose()? };
+        let sticky = self.sticky.as_deref().map(sticky).transpose()?;
+        if wanted.weight.is_none() && sticky.is_none() {
+            return Err(Error::invalid("nothing to change: give `weight`, `sticky` or both"));
+        }
+        let id = context.router.function(&self.function_id)?.function.id;
+        let mut act = Act::new(context, DeploymentKind::Traffic, name.clone(), caller, self.reason);
+        act.sticky = sticky;
+        let context = Arc::clone(context);
+        let owner = Arc::clone(&context);
+        owner
+            .until_cancelled(caller, |cancellation| async move {
+                let (_changing, entry) = cancellation.run(context.hold(id)).await??;
+                act.cancellation = cancellation;
+                let alias = entry.alias(name.as_str()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
+                let (version, weight) = wanted.shares(&entry, alias)?;
+                room::check(&context, &entry, &entry.function.settings)?;
+                act.weight = weight;
+                act.activate(&entry, &version, 0).await
+            })
+            .await
     }
-    let id = context.router.function(&request.function_id)?.function.id;
-    let mut act = Act::new(context, DeploymentKind::Traffic, name.clone(), caller, request.reason);
-    act.sticky = sticky;
-    let context = Arc::clone(context);
-    let owner = Arc::clone(&context);
-    owner
-        .until_cancelled(partials, |cancellation| async move {
-            let (_changing, entry) = cancellation.run(context.hold(id)).await??;
-            act.cancellation = cancellation;
-            let alias = entry.alias(name.as_str()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
-            let (version, weight) = wanted.shares(&entry, alias)?;
-            room::check(&context, &entry, &entry.function.settings)?;
-            act.weight = weight;
-            act.activate(&entry, &version, 0).await
-        })
-        .await
 }
 
 fn sticky(text: &str) -> Result<Option<Sticky>, Error> {

@@ -1,6 +1,6 @@
 //! SET_VARIABLES, LIST_VARIABLES and DELETE_VARIABLES.
 
-use super::{Caller, Context, environments, secrets};
+use super::{Caller, Command, Context, environments, secrets};
 use crate::{
     error::{Error, ErrorCode},
     model::{
@@ -42,25 +42,23 @@ struct Change {
     only_secrets: bool,
 }
 
-pub(super) async fn set(
-    context: &Arc<Context>,
-    request: SetVariablesRequest,
-    caller: &Caller,
-) -> Result<ChangeVariablesResponse, Error> {
-    let place = place(context, request.function_id.as_deref(), request.environment.as_deref())?;
-    let only_existing = request.only_existing;
-    let set = values(request, context.config.load().variables.value_bytes_max as usize)?;
-    let short = set.iter().filter(|(_, value)| match value {
-        NewValue::Secret(text) => text.len() < MASKED_BYTES_MIN,
-        _ => false,
-    });
-    let warning = |key: &VariableKey| {
-        format!("{key} is shorter than {MASKED_BYTES_MIN} bytes: it is not masked in logs, and can be guessed")
-    };
-    let mut warnings: Vec<String> = short.map(|(key, _)| warning(key)).collect();
-    warnings.extend(seen_everywhere(&place, &set).filter(|_| !only_existing));
-    let change = Change { place, set, delete: Vec::new(), only_existing, only_secrets: false };
-    Ok(ChangeVariablesResponse { warnings, ..apply(context, change, caller).await? })
+impl Command for SetVariablesRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<ChangeVariablesResponse, Error> {
+        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        let only_existing = self.only_existing;
+        let set = values(self, context.config.load().variables.value_bytes_max as usize)?;
+        let short = set.iter().filter(|(_, value)| match value {
+            NewValue::Secret(text) => text.len() < MASKED_BYTES_MIN,
+            _ => false,
+        });
+        let warning = |key: &VariableKey| {
+            format!("{key} is shorter than {MASKED_BYTES_MIN} bytes: it is not masked in logs, and can be guessed")
+        };
+        let mut warnings: Vec<String> = short.map(|(key, _)| warning(key)).collect();
+        warnings.extend(seen_everywhere(&place, &set).filter(|_| !only_existing));
+        let change = Change { place, set, delete: Vec::new(), only_existing, only_secrets: false };
+        Ok(ChangeVariablesResponse { warnings, ..apply(context, change, caller).await? })
+    }
 }
 
 /// Warns of secrets that every environment sees.
@@ -79,27 +77,25 @@ fn seen_everywhere(place: &Place, set: &[(VariableKey, NewValue)]) -> Option<Str
     })
 }
 
-pub(super) async fn delete(
-    context: &Arc<Context>,
-    request: DeleteVariablesRequest,
-    caller: &Caller,
-) -> Result<ChangeVariablesResponse, Error> {
-    let place = place(context, request.function_id.as_deref(), request.environment.as_deref())?;
-    let mut delete = Vec::new();
-    for key in request.keys.iter().chain(&request.key) {
-        let not_there = |_| {
-            let message = format!("there is no variable `{key:.128}`; `levain env list` lists the existing ones");
-            Error::new(ErrorCode::VariableNotFound, message)
-        };
-        delete.push(key.parse::<VariableKey>().map_err(not_there)?);
+impl Command for DeleteVariablesRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<ChangeVariablesResponse, Error> {
+        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        let mut delete = Vec::new();
+        for key in self.keys.iter().chain(&self.key) {
+            let not_there = |_| {
+                let message = format!("there is no variable `{key:.128}`; `levain env list` lists the existing ones");
+                Error::new(ErrorCode::VariableNotFound, message)
+            };
+            delete.push(key.parse::<VariableKey>().map_err(not_there)?);
+        }
+        delete.sort_unstable();
+        delete.dedup();
+        if delete.is_empty() {
+            return Err(Error::invalid("no variable is named: give `key` or `keys`"));
+        }
+        let only_secrets = self.only_secrets;
+        apply(context, Change { place, set: Vec::new(), delete, only_existing: false, only_secrets }, caller).await
     }
-    delete.sort_unstable();
-    delete.dedup();
-    if delete.is_empty() {
-        return Err(Error::invalid("no variable is named: give `key` or `keys`"));
-    }
-    let only_secrets = request.only_secrets;
-    apply(context, Change { place, set: Vec::new(), delete, only_existing: false, only_secrets }, caller).await
 }
 
 /// Values that a request sets, each key once; all problems of the request are reported at once.
@@ -284,26 +280,24 @@ impl Context {
     }
 }
 
-pub(super) async fn list(
-    context: &Arc<Context>,
-    request: ListVariablesRequest,
-    caller: &Caller,
-) -> Result<ListVariablesResponse, Error> {
-    let place = place(context, request.function_id.as_deref(), request.environment.as_deref())?;
-    if let Some(environment) = &place.environment {
-        environments::find(&environments::records(context).await?, environment)?;
+impl Command for ListVariablesRequest {
+    async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<ListVariablesResponse, Error> {
+        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        if let Some(environment) = &place.environment {
+            environments::find(&environments::records(context).await?, environment)?;
+        }
+        let variables = match (self.resolved, place.function) {
+            (true, None) => return Err(Error::invalid("`resolved` needs a function: name one")),
+            (true, Some(function)) => resolved(context, function, place.environment),
+            (false, _) => own(context, &place),
+        };
+        let secrets: Vec<_> = variables.iter().filter(|it| it.is_secret).map(|it| it.key.clone()).collect();
+        if self.reveal && !secrets.is_empty() {
+            let place = Place { function: place.function, environment: environment(self.environment.as_deref())? };
+            return Err(secrets::deny(context, place, &secrets, caller).await?);
+        }
+        Ok(ListVariablesResponse { variables })
     }
-    let variables = match (request.resolved, place.function) {
-        (true, None) => return Err(Error::invalid("`resolved` needs a function: name one")),
-        (true, Some(function)) => resolved(context, function, place.environment),
-        (false, _) => own(context, &place),
-    };
-    let secrets: Vec<_> = variables.iter().filter(|it| it.is_secret).map(|it| it.key.clone()).collect();
-    if request.reveal && !secrets.is_empty() {
-        let place = Place { function: place.function, environment: environment(request.environment.as_deref())? };
-        return Err(secrets::deny(context, place, &secrets, caller).await?);
-    }
-    Ok(ListVariablesResponse { variables })
 }
 
 fn resolved(context: &Context, function: FunctionId, environment: Option<EnvironmentName>) -> Vec<VariableInfo> {

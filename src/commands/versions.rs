@@ -1,7 +1,7 @@
 //! GET_FUNCTION_VERSIONS, TAG_VERSION and GET_DEPLOYMENTS.
 
 use super::{
-    Context, activate, approval,
+    Caller, Command, Context, activate, approval,
     deploy::{check_tags, check_text},
     page::{Asked, PAGE_MAX, Page},
 };
@@ -20,13 +20,15 @@ use std::sync::Arc;
 /// Default number of deployments in an answer.
 const DEPLOYMENTS_DEFAULT: u32 = 100;
 
-pub(super) fn run(context: &Context, request: &VersionsRequest) -> Result<VersionsResponse, Error> {
-    let asked = Asked { limit: request.limit, offset: None, cursor: request.cursor.as_deref() };
-    let page = Page::<u32>::new(context, "versions", &asked, (PAGE_MAX, PAGE_MAX))?;
-    let entry = context.router.function(&request.function_id)?;
-    let rows = entry.versions.iter().filter(|it| page.after.is_none_or(|after| it.number < after));
-    let (versions, next_cursor) = page.fill(rows, |it| it.number, |it| info(context, &entry, it));
-    Ok(VersionsResponse { versions, next_cursor })
+impl Command for VersionsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<VersionsResponse, Error> {
+        let asked = Asked { limit: self.limit, offset: None, cursor: self.cursor.as_deref() };
+        let page = Page::<u32>::new(context, "versions", &asked, (PAGE_MAX, PAGE_MAX))?;
+        let entry = context.router.function(&self.function_id)?;
+        let rows = entry.versions.iter().filter(|it| page.after.is_none_or(|after| it.number < after));
+        let (versions, next_cursor) = page.fill(rows, |it| it.number, |it| info(context, &entry, it));
+        Ok(VersionsResponse { versions, next_cursor })
+    }
 }
 
 fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
@@ -53,70 +55,73 @@ fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
 }
 
 /// Changes the tags and the description of a version.
-pub(super) async fn tag(context: &Arc<Context>, request: TagVersionRequest) -> Result<VersionInfo, Error> {
-    let TagVersionRequest { function_id, version, add, remove, description } = request;
-    check_text("description", description.as_deref())?;
-    if add.is_empty() && remove.is_empty() && description.is_none() {
-        return Err(Error::invalid("nothing to change: give tags to `add` or `remove`, or a `description`"));
-    }
-    let id = context.router.function(&function_id)?.function.id;
-    let owner = Arc::clone(context);
-    context
-        .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            let entry = owner.router.function(&id.to_string())?;
-            let mut changed = Version::clone(&*activate::version(&entry, &version)?);
-            changed.tags.retain(|it| !remove.contains(it));
-            for tag in add {
-                if !changed.tags.contains(&tag) {
-                    changed.tags.push(tag);
+impl Command for TagVersionRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<VersionInfo, Error> {
+        let TagVersionRequest { function_id, version, add, remove, description } = self;
+        check_text("description", description.as_deref())?;
+        if add.is_empty() && remove.is_empty() && description.is_none() {
+            return Err(Error::invalid("nothing to change: give tags to `add` or `remove`, or a `description`"));
+        }
+        let id = context.router.function(&function_id)?.function.id;
+        let owner = Arc::clone(context);
+        context
+            .to_its_end(async move {
+                let _changing = owner.changing.lock(id).await;
+                let entry = owner.router.function(&id.to_string())?;
+                let mut changed = Version::clone(&*activate::version(&entry, &version)?);
+                changed.tags.retain(|it| !remove.contains(it));
+                for tag in add {
+                    if !changed.tags.contains(&tag) {
+                        changed.tags.push(tag);
+                    }
                 }
-            }
-            check_tags(&changed.tags)?;
-            if let Some(description) = description {
-                changed.description = Some(description).filter(|it| !it.is_empty());
-            }
-            let (written, id) = (changed.clone(), changed.function_id);
-            owner
-                .blocking(move |context| {
-                    context.store.describe_version(&written, Timestamp::now())?;
-                    context.refresh(id)
-                })
-                .await?;
-            Ok(info(&owner, &*owner.router.function(&id.to_string())?, &changed))
-        })
-        .await
+                check_tags(&changed.tags)?;
+                if let Some(description) = description {
+                    changed.description = Some(description).filter(|it| !it.is_empty());
+                }
+                let (written, id) = (changed.clone(), changed.function_id);
+                owner
+                    .blocking(move |context| {
+                        context.store.describe_version(&written, Timestamp::now())?;
+                        context.refresh(id)
+                    })
+                    .await?;
+                Ok(info(&owner, &*owner.router.function(&id.to_string())?, &changed))
+            })
+            .await
+    }
 }
 
-pub(super) async fn deployments(
-    context: &Arc<Context>,
-    request: DeploymentsRequest,
-) -> Result<DeploymentsResponse, Error> {
-    let id = match request.function_id.as_str() {
-        "" if request.status.is_none() => {
-            return Err(Error::invalid("give `function_id`, or a `status` to list the deployments of all functions"));
-        }
-        "" => None,
-        name => Some(context.router.function(name)?.function.id),
-    };
-    let asked = Asked { limit: request.limit, offset: request.offset, cursor: request.cursor.as_deref() };
-    let page = Page::<i64>::new(context, "deployments", &asked, (DEPLOYMENTS_DEFAULT, PAGE_MAX))?;
-    let query = DeploymentQuery {
-        alias: request.alias.map(|it| it.parse()).transpose()?,
-        status: request.status,
-        version: request.version,
-        before: page.after,
-        // One more row tells whether there is another page.
-        limit: page.limit + 1,
-        offset: request.offset.unwrap_or(0),
-    };
-    let reading = context.blocking(move |context| {
-        let rows = context.store.deployments_page(id, &query)?;
-        rows.into_iter().map(|(place, row)| Ok((place, function_name(context, row.function_id)?, row))).collect()
-    });
-    let rows: Vec<(i64, String, Deployment)> = reading.await?;
-    let (deployments, next_cursor) = page.fill(rows, |it| it.0, |it| deployment_info(context, it.1, it.2));
-    Ok(DeploymentsResponse { deployments, next_cursor })
+impl Command for DeploymentsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<DeploymentsResponse, Error> {
+        let id = match self.function_id.as_str() {
+            "" if self.status.is_none() => {
+                return Err(Error::invalid(
+                    "give `function_id`, or a `status` to list the deployments of all functions",
+                ));
+            }
+            "" => None,
+            name => Some(context.router.function(name)?.function.id),
+        };
+        let asked = Asked { limit: self.limit, offset: self.offset, cursor: self.cursor.as_deref() };
+        let page = Page::<i64>::new(context, "deployments", &asked, (DEPLOYMENTS_DEFAULT, PAGE_MAX))?;
+        let query = DeploymentQuery {
+            alias: self.alias.map(|it| it.parse()).transpose()?,
+            status: self.status,
+            version: self.version,
+            before: page.after,
+            // One more row tells whether there is another page.
+            limit: page.limit + 1,
+            offset: self.offset.unwrap_or(0),
+        };
+        let reading = context.blocking(move |context| {
+            let rows = context.store.deployments_page(id, &query)?;
+            rows.into_iter().map(|(place, row)| Ok((place, function_name(context, row.function_id)?, row))).collect()
+        });
+        let rows: Vec<(i64, String, Deployment)> = reading.await?;
+        let (deployments, next_cursor) = page.fill(rows, |it| it.0, |it| deployment_info(context, it.1, it.2));
+        Ok(DeploymentsResponse { deployments, next_cursor })
+    }
 }
 
 /// Milliseconds between two times; zero if the clock was set back in between.

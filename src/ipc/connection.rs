@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorCode},
     protocol::{
         frame::{self, COUNTED_HEADER_BYTES, Frame, FrameError},
-        ipc::{self, Call, Encoding, Request},
+        ipc::{self, CommandRequest, Encoding, Request},
         message::{CancelRequest, CancelResponse, InvokeRequest},
     },
     socket::Socket,
@@ -218,13 +218,14 @@ impl Connection {
             return None;
         }
         self.open.insert(request_id);
-        let (context, caller) = (Arc::clone(&self.context), self.caller.clone());
+        let context = Arc::clone(&self.context);
         let mut partials = Partials::new(encoding, request_id, partials.clone());
         if tag != InvokeRequest::COMMAND {
             let cancel = CancellationToken::new();
             self.cancels.insert(request_id, cancel.clone());
             partials = partials.cancelled_by(cancel);
         }
+        let caller = self.caller.clone().with(partials);
         let payload_bytes_max = (self.config.limits.frame_bytes_max as usize).saturating_sub(COUNTED_HEADER_BYTES);
         // Other connections on the lane must not wait while a large payload is read, nor for a command that may block.
         let here = tag == InvokeRequest::COMMAND && payload.len() <= PAYLOAD_HERE_BYTES_MAX;
@@ -233,7 +234,7 @@ impl Connection {
             let command = async move {
                 let request = Request::decode_shared(tag, &payload)?;
                 drop(payload);
-                let answer = commands::execute(&context, request, encoding, &caller, &partials).await?;
+                let answer = commands::execute(&context, request, encoding, &caller).await?;
                 match answer.len() {
                     length if length > payload_bytes_max => Err(answer_too_large(length, payload_bytes_max)),
                     _ => Ok(answer),

@@ -232,7 +232,7 @@ fn admit(socket: &Socket, context: &Context) -> Result<Caller, Error> {
             Some(Arc::new(UnixUser { uid, gid, groups }))
         }
     };
-    Ok(Caller { actor: format!("uid:{uid}").into(), is_admin: true, reads_as })
+    Ok(Caller { reads_as, ..Caller::new(format!("uid:{uid}"), true) })
 }
 
 /// Returns the supplementary groups that a peer had when it connected.

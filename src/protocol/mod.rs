@@ -4,6 +4,7 @@
 //! [`worker`] is the protocol between the daemon and a worker. `tests/golden/` holds messages of both protocols as
 //! files; the tests of both sides read them.
 
+mod encoding;
 pub mod field;
 pub mod frame;
 pub mod ipc;

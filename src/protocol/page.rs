@@ -1,6 +1,6 @@
 //! Paged lists, for clients that want every row.
 
-use super::ipc::Call;
+use super::ipc::CommandRequest;
 use super::message::{
     AliasesRequest, AliasesResponse, DeploymentsRequest, DeploymentsResponse, EnvironmentsRequest,
     EnvironmentsResponse, ListRequest, ListResponse, ListTokensRequest, ListTokensResponse, PreviewsRequest,
@@ -11,7 +11,7 @@ use super::message::{
 pub const PAGE_MAX: u32 = 1_000;
 
 /// Request for one page of a list.
-pub trait Paged: Call<Response: Page> {
+pub trait Paged: CommandRequest<Response: Page> {
     /// Sets the number of rows to ask for, and the cursor that the previous page returned.
     fn ask(&mut self, limit: u32, cursor: Option<String>);
 

@@ -11,7 +11,7 @@ use levain::{
     model::{DeploymentStatus, FunctionStatus},
     protocol::{
         field::Body,
-        ipc::Call,
+        ipc::CommandRequest,
         message::{
             CancelRequest, DeployRequest, DeploymentInfo, DeploymentsRequest, GetRequest, PromoteRequest,
             RegisterRequest, RollbackRequest, SetAliasRequest, VersionRef,
@@ -40,7 +40,7 @@ fn slow(gate: &Gate, word: &str) -> String {
 /// Sends a request on a connection of its own. Aborting the task disconnects the client.
 async fn beside<R>(daemon: &TestDaemon, request: R) -> JoinHandle<Result<R::Response, Error>>
 where
-    R: Call + Send + Sync + 'static,
+    R: CommandRequest + Send + Sync + 'static,
     R::Response: Send,
 {
     let client = daemon.connect().await;

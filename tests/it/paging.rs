@@ -6,7 +6,7 @@ use levain::{
     error::{Error, ErrorCode},
     protocol::{
         field::Body,
-        ipc::Call,
+        ipc::CommandRequest,
         message::{
             AliasesRequest, ControlRolloutRequest, CreateEnvironmentRequest, CreateTokenRequest, DecideRequest,
             DeployRequest, DeploymentsRequest, EnvironmentsRequest, ListRequest, ListTokensRequest, LogsRequest,
@@ -239,7 +239,7 @@ async fn no_page_is_too_large_for_a_frame() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_and_cursors_that_make_no_sense_are_refused() {
-    async fn refused<R: Call>(daemon: &TestDaemon, request: &R) -> String {
+    async fn refused<R: CommandRequest>(daemon: &TestDaemon, request: &R) -> String {
         match daemon.call(request).await.map(|_| ()) {
             Err(Error { code: ErrorCode::InvalidRequest, message, .. }) => message,
             other => panic!("{other:?}"),

@@ -5,11 +5,11 @@ use levain::{
     client::Client,
     error::ErrorCode,
     model::{DeploymentKind, DeploymentStatus, PolicyAction, RolloutStatus, policy::Limits},
-    protocol::{field::Body, ipc::Call, message::*},
+    protocol::{field::Body, ipc::CommandRequest, message::*},
 };
 use std::{collections::BTreeSet, time::Duration};
 
-async fn call<R: Call>(client: &Client, request: &R) -> R::Response {
+async fn call<R: CommandRequest>(client: &Client, request: &R) -> R::Response {
     client.call(request).await.expect("an answer")
 }
 

@@ -2,7 +2,7 @@
 
 use super::{find, records};
 use crate::{
-    commands::{Context, aliases::split_info, promotion::Standing},
+    commands::{Caller, Command, Context, aliases::split_info, promotion::Standing},
     error::Error,
     model::{EnvironmentName, Variable, VariableValue},
     protocol::message::{
@@ -13,29 +13,28 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc};
 
-pub(in crate::commands) async fn compare(
-    context: &Arc<Context>,
-    request: CompareEnvironmentsRequest,
-) -> Result<CompareEnvironmentsResponse, Error> {
-    let sides: [EnvironmentName; 2] = [request.from.parse()?, request.to.parse()?];
-    let records = records(context).await?;
-    for environment in &sides {
-        find(&records, environment)?;
+impl Command for CompareEnvironmentsRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<CompareEnvironmentsResponse, Error> {
+        let sides: [EnvironmentName; 2] = [self.from.parse()?, self.to.parse()?];
+        let records = records(context).await?;
+        for environment in &sides {
+            find(&records, environment)?;
+        }
+        let entries = match &self.function_id {
+            Some(function) => vec![context.router.function(function)?],
+            None => context.router.functions(),
+        };
+        let functions = entries.iter().filter_map(|entry| {
+            let compared = function(entry, &sides);
+            let variables = variables(context, entry, &sides);
+            // A function that the request names is always answered.
+            let is_there = compared.from.is_some() || compared.to.is_some() || compared.note.is_some();
+            (is_there || self.function_id.is_some()).then_some(ComparedFunction { variables, ..compared })
+        });
+        let functions = functions.collect();
+        let [from, to] = sides.map(|it| it.to_string());
+        Ok(CompareEnvironmentsResponse { from, to, functions })
     }
-    let entries = match &request.function_id {
-        Some(function) => vec![context.router.function(function)?],
-        None => context.router.functions(),
-    };
-    let functions = entries.iter().filter_map(|entry| {
-        let compared = function(entry, &sides);
-        let variables = variables(context, entry, &sides);
-        // A function that the request names is always answered.
-        let is_there = compared.from.is_some() || compared.to.is_some() || compared.note.is_some();
-        (is_there || request.function_id.is_some()).then_some(ComparedFunction { variables, ..compared })
-    });
-    let functions = functions.collect();
-    let [from, to] = sides.map(|it| it.to_string());
-    Ok(CompareEnvironmentsResponse { from, to, functions })
 }
 
 /// Variables of a function that differ between two environments, inherited ones included: their names, and the

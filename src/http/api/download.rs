@@ -28,7 +28,7 @@ pub(super) const CONTENT_TYPE: &str = "application/gzip";
 /// File name that browsers and `curl -OJ` use.
 const DISPOSITION: &str = "attachment; filename=\"node.levain\"";
 
-type Outcome = JoinHandle<Result<Vec<u8>, Error>>;
+type Outcome = JoinHandle<Result<Box<dyn commands::Response>, Error>>;
 
 /// Executes a command on `main`. A failure before the first part gets its own status.
 pub(super) async fn run(
@@ -41,8 +41,8 @@ pub(super) async fn run(
     let owner = Arc::clone(context);
     let outcome: Outcome = main.spawn(async move {
         // MessagePack carries bytes without encoding them.
-        let partials = Partials::new(Encoding::MessagePack, 0, sender);
-        commands::execute(&owner, command, Encoding::MessagePack, &caller, &partials).await
+        let caller = caller.with(Partials::new(Encoding::MessagePack, 0, sender));
+        commands::run(&owner, command, &caller).await
     });
     let Some(first) = parts.recv().await else {
         outcome.await.map_err(Error::internal)??;

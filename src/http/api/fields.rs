@@ -1,11 +1,39 @@
-//! Check of a request's fields: a misspelt one is reported before anything is changed.
+//! Fields of a request: a misspelt one is reported before anything is changed, and some are converted to the command's.
 
 use super::{
     openapi::{self, Known},
-    routes::Route,
+    routes::{RequestForm, Route},
 };
 use crate::{config, error::Error, router::Router};
-use serde_json::{Map, Value};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
+
+/// Converts a client's fields to the command's fields.
+pub(super) fn read(form: RequestForm, payload: &mut Map<String, Value>) {
+    match form {
+        RequestForm::Deploy => {
+            if let Some(name) = payload.remove("name") {
+                payload.insert("function_id".into(), name);
+            }
+            payload.entry("create").or_insert(Value::Bool(true));
+        }
+        RequestForm::Invoke => {
+            let bytes = match payload.remove("body") {
+                None | Some(Value::Null) => return,
+                Some(Value::String(text)) => text.into_bytes(),
+                Some(other) => {
+                    let headers = payload.entry("headers").or_insert_with(|| json!({}));
+                    if let Some(headers) = headers.as_object_mut() {
+                        headers.entry("content-type").or_insert("application/json".into());
+                    }
+                    other.to_string().into_bytes()
+                }
+            };
+            payload.insert("body".into(), STANDARD.encode(bytes).into());
+        }
+        RequestForm::Own | RequestForm::Download => {}
+    }
+}
 
 /// Checks the body and query of a request that changes something against the fields of its route. `fixed` are the
 /// fields given by the path; a field given twice must have the same value.
@@ -17,7 +45,7 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let Some(request) = openapi::request(route).filter(|_| route.method != "GET") else { return Ok(()) };
     for (name, value) in given {
-        let own = if name == "name" && route.shape.makes_functions() { "function_id" } else { name };
+        let own = if name == "name" && route.form.makes_functions() { "function_id" } else { name };
         match (fixed.get(own), request.fields.get(name)) {
             (Some(said), _) => {
                 let (said, found) = (text(said), text(value));

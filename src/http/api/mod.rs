@@ -2,14 +2,14 @@
 //!
 //! The path, query and body of a request become the fields of a command, which then runs like any other. [`routes`]
 //! maps paths to commands. [`fields`] refuses unknown fields, so that a misspelt one has no unintended effect.
-//! [`shape`] holds the few answers whose form differs, for clients of other systems.
+//! [`answers`] holds the few answers whose form differs, for clients of other systems.
 
+mod answers;
 mod download;
 mod fields;
 mod form;
 pub(super) mod openapi;
 mod routes;
-mod shape;
 
 use super::{
     answer::{self, Answer},
@@ -20,7 +20,7 @@ use super::{
     upload::{Outcome, Upload, UploadPace},
 };
 use crate::{
-    commands::{self, Context, Partials},
+    commands::{self, Context},
     error::{Error, ErrorCode},
     protocol::ipc::{Encoding, Request as Command},
 };
@@ -28,13 +28,12 @@ use form::Code;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use hyper::body::Body as _;
 use openapi::Kind;
-use routes::Found;
 pub(super) use routes::decode;
+use routes::{Found, RequestForm};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use shape::Shape;
 use std::{net::IpAddr, sync::Arc};
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Header with a deployment's idempotency key: a request that is sent twice is carried out once.
@@ -70,41 +69,38 @@ async fn carry_out(
         Found::OtherMethods(allowed) => return Ok(answer::method_not_allowed(request.method(), path, &allowed)),
         Found::Nothing => return Ok(answer::not_found(request.method(), path)),
     };
-    if route.shape.makes_functions() {
+    if route.form.makes_functions() {
         // Before any of the bundle is received.
         grant.may_deploy()?;
     }
     let path = path.to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let key = idempotency_key(request.headers())?.filter(|_| route.shape.makes_functions());
-    let (mut payload, code) = body(context, request, route.shape.makes_functions()).await?;
-    payload.extend(query_fields(route.command, &query)?);
+    let key = idempotency_key(request.headers())?.filter(|_| route.form.makes_functions());
+    let (mut payload, code) = body(context, request, route.form.makes_functions()).await?;
+    payload.extend(query_fields(route.command.name, &query)?);
     let with = route.with.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
     let fixed: Map<String, Value> = fields.into_iter().chain(with).collect();
     fields::check(route, &payload, &fixed, &context.router)?;
-    shape::read(route.shape, &mut payload);
+    fields::read(route.form, &mut payload);
     payload.extend(fixed);
     payload.extend(key.map(|it| ("idempotency_key".to_owned(), it.into())));
-    let bytes = serde_json::to_vec(&payload).map_err(Error::internal)?;
-    let mut command = Command::decode(route.byte(), &bytes)?;
+    let mut command = Command::of_fields(route.command.byte, &payload.into())?;
     if let (Command::Deploy(request), Some(code)) = (&mut command, code) {
         code.put_into(request);
     }
     grant.allows(&command, &context.router)?;
-    if route.shape == Shape::Download {
+    if route.form == RequestForm::Download {
         return download::run((face, context), main, command, grant.caller()).await;
     }
     let (owner, caller) = (Arc::clone(context), grant.caller());
     // Dropped when the client leaves, which cancels a command that has not committed yet.
-    let execution = AbortOnDropHandle::new(main.spawn(async move {
-        // Parts of an answer have no receiver here; to a command that sends any, its caller seems to have left.
-        let (sender, _) = mpsc::channel(1);
-        let partials = Partials::new(Encoding::Json, 0, sender);
-        commands::execute(&owner, command, Encoding::Json, &caller, &partials).await
-    }));
-    let answered = execution.await.map_err(Error::internal)??;
-    let next = openapi::kind(route.command, "cursor").and_then(|_| next_page(&path, &query, &answered));
-    let answered = shape::write(route.shape, answered, context)?;
+    let execution = AbortOnDropHandle::new(main.spawn(async move { commands::run(&owner, command, &caller).await }));
+    let response = execution.await.map_err(Error::internal)??;
+    let answered = match &route.answer {
+        Some(form) => (form.write)(response, context)?,
+        None => Encoding::Json.write(&*response)?,
+    };
+    let next = openapi::kind(route.command.name, "cursor").and_then(|_| next_page(&path, &query, &answered));
     let mut answer = answer::json(route.status, answered);
     if let Some(link) = next {
         answer.headers_mut().insert(header::LINK, link);

@@ -1,7 +1,16 @@
 //! Routes: which method and path runs which command.
 
-use super::{CREATED, shape::Shape};
-use crate::{error::Error, protocol::ipc::COMMANDS};
+use super::{
+    CREATED,
+    answers::{AnswerForm, AnswerTo, Deployed, DeploymentRows, Invoked, RolledBack},
+};
+use crate::{
+    error::Error,
+    protocol::{
+        ipc::{COMMANDS, CommandRequest, CommandRow},
+        message::*,
+    },
+};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 
@@ -11,103 +20,145 @@ pub(super) struct Route {
     pub(super) method: &'static str,
     /// Path; each placeholder in braces is a field of the command.
     pub(super) path: &'static str,
-    /// Name of the command.
-    pub(super) command: &'static str,
+    pub(super) command: &'static CommandRow,
     /// Status of a successful answer.
     pub(super) status: StatusCode,
     /// Fields with values that the path implies.
     pub(super) with: &'static [(&'static str, bool)],
-    pub(super) shape: Shape,
+    pub(super) form: RequestForm,
+    /// Form of the answer, if it differs from the command's own.
+    pub(super) answer: Option<AnswerForm>,
 }
 
-const fn route(method: &'static str, path: &'static str, command: &'static str) -> Route {
-    Route { method, path, command, status: StatusCode::OK, with: &[], shape: Shape::Own }
+/// Form of a request, and of an answer that is a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RequestForm {
+    /// The command's own form.
+    Own,
+    /// `name` names the function, which is created if need be. The request may be a form with files.
+    Deploy,
+    /// `body` is any JSON; a text is sent as it is.
+    Invoke,
+    /// The answer is a file.
+    Download,
 }
+
+impl RequestForm {
+    pub(super) fn makes_functions(self) -> bool {
+        self == Self::Deploy
+    }
+}
+
+/// A route to the command with this request. The macro below calls it by the name of the method.
+const fn route<R: CommandRequest>(method: &'static str, path: &'static str) -> Route {
+    // The table is in the order of the bytes, which begin with 1.
+    let command = &COMMANDS[R::COMMAND as usize - 1];
+    Route { method, path, command, status: StatusCode::OK, with: &[], form: RequestForm::Own, answer: None }
+}
+
+macro_rules! methods {
+    ($($name:ident $method:literal)*) => {
+        $(const fn $name<R: CommandRequest>(path: &'static str) -> Route {
+            route::<R>($method, path)
+        })*
+    };
+}
+
+methods! { get "GET" post "POST" put "PUT" patch "PATCH" delete "DELETE" }
 
 impl Route {
     const fn created(self) -> Self {
         Self { status: CREATED, ..self }
     }
 
-    const fn shaped(self, shape: Shape) -> Self {
-        Self { shape, ..self }
+    const fn takes(self, form: RequestForm) -> Self {
+        Self { form, ..self }
+    }
+
+    /// Gives the answer the form `F`.
+    const fn answers<R: CommandRequest, F: AnswerTo<R>>(self) -> Self {
+        Self { answer: Some(AnswerForm::of::<R, F>()), ..self }
     }
 
     const fn with(self, with: &'static [(&'static str, bool)]) -> Self {
         Self { with, ..self }
     }
-
-    /// Returns the command's byte.
-    pub(super) fn byte(&self) -> u8 {
-        COMMANDS.iter().find(|it| it.name == self.command).map_or(0, |it| it.byte)
-    }
 }
 
 /// Every route. A literal path goes before one with a placeholder in the same position.
 pub(super) static ROUTES: &[Route] = &[
-    route("GET", "/api/status", "STATUS"),
-    route("GET", "/api/functions", "LIST_FUNCTIONS"),
-    route("POST", "/api/functions", "REGISTER_FUNCTION").created(),
-    route("POST", "/api/functions/deploy", "DEPLOY_FUNCTION").created().shaped(Shape::Deploy),
-    route("GET", "/api/functions/{function_id}", "GET_FUNCTION"),
-    route("PATCH", "/api/functions/{function_id}", "UPDATE_FUNCTION"),
-    route("DELETE", "/api/functions/{function_id}", "DELETE_FUNCTION"),
-    route("POST", "/api/functions/{function_id}/deploy", "DEPLOY_FUNCTION").created().shaped(Shape::Deploy),
-    route("POST", "/api/functions/{function_id}/rollback", "ROLLBACK").shaped(Shape::Rollback),
-    route("GET", "/api/functions/{function_id}/deployments", "GET_DEPLOYMENTS").shaped(Shape::Deployments),
-    route("POST", "/api/functions/{function_id}/invoke", "INVOKE").shaped(Shape::Invoke),
-    route("POST", "/api/functions/{function_id}/warmup", "WARMUP_FUNCTION"),
-    route("POST", "/api/functions/{function_id}/cleanup", "CLEANUP"),
-    route("GET", "/api/functions/{function_id}/logs", "GET_LOGS").with(&[("follow", false)]),
-    route("GET", "/api/functions/{function_id}/metrics", "GET_METRICS"),
-    route("GET", "/api/functions/{function_id}/versions", "GET_FUNCTION_VERSIONS"),
-    route("PATCH", "/api/functions/{function_id}/versions/{version}", "TAG_VERSION"),
-    route("DELETE", "/api/functions/{function_id}/versions/{version}", "DELETE_VERSION"),
-    route("GET", "/api/functions/{function_id}/compare", "COMPARE_VERSIONS"),
-    route("GET", "/api/functions/{function_id}/aliases", "LIST_ALIASES"),
-    route("PUT", "/api/functions/{function_id}/aliases/{name}", "SET_ALIAS"),
-    route("DELETE", "/api/functions/{function_id}/aliases/{name}", "DELETE_ALIAS"),
-    route("PUT", "/api/functions/{function_id}/traffic", "SET_TRAFFIC"),
-    route("GET", "/api/functions/{function_id}/policy", "SET_POLICY").with(&[("show", true)]),
-    route("PUT", "/api/functions/{function_id}/policy", "SET_POLICY"),
-    route("GET", "/api/functions/{function_id}/rollouts", "LIST_ROLLOUTS"),
-    route("POST", "/api/functions/{function_id}/rollouts", "START_ROLLOUT").created(),
-    route("POST", "/api/functions/{function_id}/rollouts/{action}", "CONTROL_ROLLOUT"),
-    route("POST", "/api/functions/{function_id}/promote", "PROMOTE"),
-    route("GET", "/api/functions/{function_id}/previews", "LIST_PREVIEWS"),
-    route("DELETE", "/api/functions/{function_id}/previews/{name}", "DELETE_PREVIEW"),
-    route("GET", "/api/functions/{function_id}/manifest", "EXPORT_MANIFEST"),
-    route("GET", "/api/deployments", "GET_DEPLOYMENTS").shaped(Shape::Deployments),
-    route("POST", "/api/deployments/{deployment_id}/approve", "DECIDE_DEPLOYMENT").with(&[("approve", true)]),
-    route("POST", "/api/deployments/{deployment_id}/reject", "DECIDE_DEPLOYMENT").with(&[("approve", false)]),
-    route("GET", "/api/deployments/{deployment_id}/manifest", "EXPORT_MANIFEST"),
-    route("GET", "/api/manifest", "EXPORT_MANIFEST"),
-    route("POST", "/api/manifest", "APPLY_MANIFEST"),
-    route("GET", "/api/backup", "BACKUP").shaped(Shape::Download),
-    route("POST", "/api/cleanup", "CLEANUP"),
-    route("GET", "/api/environments", "LIST_ENVIRONMENTS"),
-    route("POST", "/api/environments", "CREATE_ENVIRONMENT").created(),
-    route("GET", "/api/environments/compare", "COMPARE_ENVIRONMENTS"),
-    route("GET", "/api/environments/{name}", "GET_ENVIRONMENT"),
-    route("PUT", "/api/environments/{name}", "SET_ENVIRONMENT"),
-    route("DELETE", "/api/environments/{name}", "DELETE_ENVIRONMENT"),
-    route("POST", "/api/promote", "PROMOTE_ALL"),
-    route("GET", "/api/previews", "LIST_PREVIEWS"),
-    route("POST", "/api/cleanup/previews", "CLEANUP_PREVIEWS"),
-    route("DELETE", "/api/previews/{name}", "DELETE_PREVIEW"),
-    route("GET", "/api/functions/{function_id}/env", "LIST_VARIABLES"),
-    route("POST", "/api/functions/{function_id}/env", "SET_VARIABLES"),
-    route("DELETE", "/api/functions/{function_id}/env/{key}", "DELETE_VARIABLES"),
-    route("GET", "/api/functions/{function_id}/env/{key}/generations", "SECRET_GENERATIONS"),
-    route("GET", "/api/env", "LIST_VARIABLES"),
-    route("POST", "/api/env", "SET_VARIABLES"),
-    route("DELETE", "/api/env/{key}", "DELETE_VARIABLES"),
-    route("GET", "/api/env/{key}/generations", "SECRET_GENERATIONS"),
-    route("GET", "/api/secrets/audit", "SECRET_AUDIT"),
-    route("POST", "/api/secrets/rotate-master-key", "ROTATE_MASTER_KEY"),
-    route("GET", "/api/tokens", "LIST_TOKENS"),
-    route("POST", "/api/tokens", "CREATE_TOKEN").created(),
-    route("DELETE", "/api/tokens/{token_id}", "REVOKE_TOKEN"),
+    get::<StatusRequest>("/api/status"),
+    get::<ListRequest>("/api/functions"),
+    post::<RegisterRequest>("/api/functions").created(),
+    post::<DeployRequest>("/api/functions/deploy")
+        .created()
+        .takes(RequestForm::Deploy)
+        .answers::<DeployRequest, Deployed>(),
+    get::<GetRequest>("/api/functions/{function_id}"),
+    patch::<UpdateRequest>("/api/functions/{function_id}"),
+    delete::<DeleteRequest>("/api/functions/{function_id}"),
+    post::<DeployRequest>("/api/functions/{function_id}/deploy")
+        .created()
+        .takes(RequestForm::Deploy)
+        .answers::<DeployRequest, Deployed>(),
+    post::<RollbackRequest>("/api/functions/{function_id}/rollback").answers::<RollbackRequest, RolledBack>(),
+    get::<DeploymentsRequest>("/api/functions/{function_id}/deployments")
+        .answers::<DeploymentsRequest, DeploymentRows>(),
+    post::<InvokeRequest>("/api/functions/{function_id}/invoke")
+        .takes(RequestForm::Invoke)
+        .answers::<InvokeRequest, Invoked>(),
+    post::<WarmupRequest>("/api/functions/{function_id}/warmup"),
+    post::<CleanupRequest>("/api/functions/{function_id}/cleanup"),
+    get::<LogsRequest>("/api/functions/{function_id}/logs").with(&[("follow", false)]),
+    get::<MetricsRequest>("/api/functions/{function_id}/metrics"),
+    get::<VersionsRequest>("/api/functions/{function_id}/versions"),
+    patch::<TagVersionRequest>("/api/functions/{function_id}/versions/{version}"),
+    delete::<DeleteVersionRequest>("/api/functions/{function_id}/versions/{version}"),
+    get::<CompareRequest>("/api/functions/{function_id}/compare"),
+    get::<AliasesRequest>("/api/functions/{function_id}/aliases"),
+    put::<SetAliasRequest>("/api/functions/{function_id}/aliases/{name}"),
+    delete::<DeleteAliasRequest>("/api/functions/{function_id}/aliases/{name}"),
+    put::<SetTrafficRequest>("/api/functions/{function_id}/traffic"),
+    get::<SetPolicyRequest>("/api/functions/{function_id}/policy").with(&[("show", true)]),
+    put::<SetPolicyRequest>("/api/functions/{function_id}/policy"),
+    get::<RolloutsRequest>("/api/functions/{function_id}/rollouts"),
+    post::<StartRolloutRequest>("/api/functions/{function_id}/rollouts").created(),
+    post::<ControlRolloutRequest>("/api/functions/{function_id}/rollouts/{action}"),
+    post::<PromoteRequest>("/api/functions/{function_id}/promote"),
+    get::<PreviewsRequest>("/api/functions/{function_id}/previews"),
+    delete::<DeletePreviewRequest>("/api/functions/{function_id}/previews/{name}"),
+    get::<ExportManifestRequest>("/api/functions/{function_id}/manifest"),
+    get::<DeploymentsRequest>("/api/deployments").answers::<DeploymentsRequest, DeploymentRows>(),
+    post::<DecideRequest>("/api/deployments/{deployment_id}/approve").with(&[("approve", true)]),
+    post::<DecideRequest>("/api/deployments/{deployment_id}/reject").with(&[("approve", false)]),
+    get::<ExportManifestRequest>("/api/deployments/{deployment_id}/manifest"),
+    get::<ExportManifestRequest>("/api/manifest"),
+    post::<ApplyManifestRequest>("/api/manifest"),
+    get::<BackupRequest>("/api/backup").takes(RequestForm::Download),
+    post::<CleanupRequest>("/api/cleanup"),
+    get::<EnvironmentsRequest>("/api/environments"),
+    post::<CreateEnvironmentRequest>("/api/environments").created(),
+    get::<CompareEnvironmentsRequest>("/api/environments/compare"),
+    get::<EnvironmentRequest>("/api/environments/{name}"),
+    put::<SetEnvironmentRequest>("/api/environments/{name}"),
+    delete::<DeleteEnvironmentRequest>("/api/environments/{name}"),
+    post::<PromoteAllRequest>("/api/promote"),
+    get::<PreviewsRequest>("/api/previews"),
+    post::<CleanupPreviewsRequest>("/api/cleanup/previews"),
+    delete::<DeletePreviewRequest>("/api/previews/{name}"),
+    get::<ListVariablesRequest>("/api/functions/{function_id}/env"),
+    post::<SetVariablesRequest>("/api/functions/{function_id}/env"),
+    delete::<DeleteVariablesRequest>("/api/functions/{function_id}/env/{key}"),
+    get::<SecretGenerationsRequest>("/api/functions/{function_id}/env/{key}/generations"),
+    get::<ListVariablesRequest>("/api/env"),
+    post::<SetVariablesRequest>("/api/env"),
+    delete::<DeleteVariablesRequest>("/api/env/{key}"),
+    get::<SecretGenerationsRequest>("/api/env/{key}/generations"),
+    get::<SecretAuditRequest>("/api/secrets/audit"),
+    post::<RotateMasterKeyRequest>("/api/secrets/rotate-master-key"),
+    get::<ListTokensRequest>("/api/tokens"),
+    post::<CreateTokenRequest>("/api/tokens").created(),
+    delete::<RevokeTokenRequest>("/api/tokens/{token_id}"),
 ];
 
 /// Result of looking up a path.
@@ -188,8 +239,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_path_and_every_path_a_command() {
-        let routed: HashSet<u8> = ROUTES.iter().map(Route::byte).collect();
-        assert!(!routed.contains(&0), "a command is misspelt");
+        let routed: HashSet<u8> = ROUTES.iter().map(|it| it.command.byte).collect();
         // An HTTP request is cancelled by closing its connection or resetting its stream.
         for command in COMMANDS.iter().filter(|it| it.name != "CANCEL") {
             assert!(routed.contains(&command.byte), "{} has no path", command.name);
@@ -203,8 +253,8 @@ mod tests {
     fn the_table_of_the_documentation_is_this_reference() {
         let mut table = String::from("| method and path | command | |\n|---|---|---|\n");
         for route in ROUTES {
-            let does = COMMANDS.iter().find(|it| it.name == route.command).map_or("", |it| it.does);
-            table += &format!("| `{} {}` | `{}` | {does} |\n", route.method, route.path, route.command);
+            let CommandRow { name, does, .. } = route.command;
+            table += &format!("| `{} {}` | `{name}` | {does} |\n", route.method, route.path);
         }
         crate::reference_tests::keep("docs/http-api.md", &[("routes", &table)]);
     }
@@ -239,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_written_out_goes_before_a_placeholder() {
         let found = |method: Method, path: &str| match find(&method, path) {
-            Found::Route(route, fields) => format!("{} {}", route.command, Value::Object(fields)),
+            Found::Route(route, fields) => format!("{} {}", route.command.name, Value::Object(fields)),
             Found::OtherMethods(allowed) => format!("{allowed:?}"),
             Found::Nothing => "nothing".into(),
         };

@@ -9,7 +9,7 @@ use levain::{
     model::SettingsPatch,
     protocol::{
         field::Body,
-        ipc::Call,
+        ipc::CommandRequest,
         message::{
             DeployRequest, DeployResponse, DeploymentInfo, DeploymentsRequest, FunctionInfo, GetRequest, InvokeRequest,
             InvokeResponse, LogLine, LogsRequest, PoolInfo, RegisterRequest, StatusRequest, StatusResponse,
@@ -131,7 +131,7 @@ impl TestDaemon {
     }
 
     /// Sends any request.
-    pub async fn call<R: Call>(&self, request: &R) -> Result<R::Response, Error> {
+    pub async fn call<R: CommandRequest>(&self, request: &R) -> Result<R::Response, Error> {
         self.client.call(request).await.map_err(refused)
     }
 

@@ -14,7 +14,7 @@ use levain::{
     protocol::{
         field::{Body, Fields},
         frame,
-        ipc::{self, Call, Encoding, Request},
+        ipc::{self, CommandRequest, Encoding, Request},
         message::*,
     },
 };
@@ -50,12 +50,12 @@ fn check<T: Serialize>(name: &str, tag: u8, message: &T) {
     }
 }
 
-fn request<R: Call>(name: &str, request: &R) {
+fn request<R: CommandRequest>(name: &str, request: &R) {
     check(&format!("{name}.request"), R::COMMAND, request);
 }
 
 /// Checks an answer to a request of this type.
-fn response<R: Call>(name: &str, response: &R::Response) {
+fn response<R: CommandRequest>(name: &str, response: &R::Response) {
     check(&format!("{name}.answer"), ipc::SUCCESS, response);
 }
 

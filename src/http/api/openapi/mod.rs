@@ -15,8 +15,7 @@ pub(super) use schemas::{Kind, Known};
 
 use super::{
     download,
-    routes::{ROUTES, Route},
-    shape::{Deployed, DeploymentRows, Invoked, RolledBack, Shape},
+    routes::{ROUTES, RequestForm, Route},
 };
 use crate::{
     commands::SCOPES,
@@ -100,8 +99,7 @@ pub(super) fn request(route: &Route) -> Option<&'static Taken> {
 }
 
 fn taken(route: &Route, schemas: &mut Schemas) -> Taken {
-    let command = COMMANDS.iter().find(|it| it.name == route.command);
-    let (fields, required) = command.map(|it| fields(route, it, schemas)).unwrap_or_default();
+    let (fields, required) = fields(route, schemas);
     let fields = fields.into_iter().map(|(name, schema)| (name, schemas.known(&schema))).collect();
     Taken { fields, required }
 }
@@ -149,7 +147,7 @@ fn tags(paths: &Map<String, Value>) -> Vec<Value> {
 
 /// Describes one method on one path.
 fn operation(route: &Route, schemas: &mut Schemas) -> Value {
-    let Some(command) = COMMANDS.iter().find(|it| it.name == route.command) else { return Value::Null };
+    let command = route.command;
     let mut all = schemas.fields(command).0;
     let names_something = all.contains_key("function_id") || route.path.contains('{');
     let mut parameters = Vec::new();
@@ -157,7 +155,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         let schema = all.remove(name).unwrap_or_else(|| json!({ "type": "string" }));
         parameters.push(parameter(name, "path", schema, true));
     }
-    let (mut fields, required) = fields(route, command, schemas);
+    let (mut fields, required) = fields(route, schemas);
     let takes_body = !matches!(route.method, "GET" | "DELETE");
     if !takes_body {
         // Objects and arrays cannot be given in a query.
@@ -167,11 +165,11 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             parameters.push(parameter(&name, "query", schema, is_required));
         }
     }
-    if route.shape.makes_functions() {
+    if route.form.makes_functions() {
         parameters.push(parameter("Idempotency-Key", "header", idempotency_key(), false));
     }
     let mut answers = failures::of(route, names_something);
-    let mut answer = answer(route.shape, command, schemas);
+    let mut answer = answer(route, schemas);
     if parameters.iter().any(|it| it["name"] == "cursor") {
         answer["headers"] = json!({
             "Link": {
@@ -185,14 +183,14 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "operationId": operation_id(route),
         "tags": [tag(route.path)],
         "summary": command.does,
-        "description": description(route, command, schemas),
+        "description": description(route, schemas),
         "responses": answers,
     });
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
     if takes_body && !fields.is_empty() {
-        operation["requestBody"] = request_body(route.shape, fields, &required, schemas);
+        operation["requestBody"] = request_body(route.form, fields, &required, schemas);
     }
     operation
 }
@@ -207,21 +205,18 @@ fn idempotency_key() -> Value {
 }
 
 /// Describes the answer of a successful request.
-fn answer(shape: Shape, command: &CommandRow, schemas: &mut Schemas) -> Value {
-    let schema = match shape {
-        Shape::Own => schemas.answer(command),
-        Shape::Deploy => schemas.answer_of::<Deployed>(),
-        Shape::Rollback => schemas.answer_of::<RolledBack>(),
-        Shape::Deployments => schemas.answer_of::<DeploymentRows>(),
-        Shape::Invoke => schemas.answer_of::<Invoked>(),
+fn answer(route: &Route, schemas: &mut Schemas) -> Value {
+    let (content_type, schema) = match &route.answer {
         // OpenAPI describes raw bytes by their content type alone.
-        Shape::Download => json!({}),
+        _ if route.form == RequestForm::Download => (download::CONTENT_TYPE, json!({})),
+        Some(form) => ("application/json", schemas.answer(form.schema)),
+        None => ("application/json", schemas.answer(route.command.response)),
     };
-    let content_type = if shape == Shape::Download { download::CONTENT_TYPE } else { "application/json" };
     json!({ "description": "Success.", "content": { content_type: { "schema": schema } } })
 }
 
-fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> String {
+fn description(route: &Route, schemas: &mut Schemas) -> String {
+    let command = route.command;
     let mut text = format!("The command `{}`. ", command.name);
     let says = schemas.description(command);
     if !says.is_empty() {
@@ -241,20 +236,20 @@ fn description(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> St
 }
 
 /// Returns the fields of a request on this route besides those in its path, and the names of the required ones.
-fn fields(route: &Route, command: &CommandRow, schemas: &mut Schemas) -> (Map<String, Value>, Vec<String>) {
-    let (mut fields, mut required) = schemas.fields(command);
+fn fields(route: &Route, schemas: &mut Schemas) -> (Map<String, Value>, Vec<String>) {
+    let (mut fields, mut required) = schemas.fields(route.command);
     for name in placeholders(route.path).chain(route.with.iter().map(|it| it.0)) {
         required.retain(|it| it != name);
         fields.remove(name);
     }
-    shape_request(route.shape, &mut fields, &mut required);
+    convert(route.form, &mut fields, &mut required);
     (fields, required)
 }
 
-/// Replaces the command's own fields by those that `shape::read` takes.
-fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut Vec<String>) {
-    match shape {
-        Shape::Deploy => {
+/// Replaces the command's own fields by those that `fields::read` takes.
+fn convert(form: RequestForm, fields: &mut Map<String, Value>, required: &mut Vec<String>) {
+    match form {
+        RequestForm::Deploy => {
             // The path does not name the function.
             if fields.remove("function_id").is_some() {
                 required.retain(|it| it != "function_id");
@@ -267,16 +262,16 @@ fn shape_request(shape: Shape, fields: &mut Map<String, Value>, required: &mut V
                 create["default"] = true.into();
             }
         }
-        Shape::Invoke => {
+        RequestForm::Invoke => {
             fields.insert("body".into(), json!({ "description": "Any JSON value; a string is sent as it is." }));
             // This route answers in one piece.
             fields.remove("stream");
         }
-        Shape::Own | Shape::Rollback | Shape::Deployments | Shape::Download => {}
+        RequestForm::Own | RequestForm::Download => {}
     }
 }
 
-fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String], schemas: &Schemas) -> Value {
+fn request_body(form: RequestForm, fields: Map<String, Value>, required: &[String], schemas: &Schemas) -> Value {
     let object = |fields: &Map<String, Value>| {
         let mut schema = json!({ "type": "object", "properties": fields, "additionalProperties": false });
         if !required.is_empty() {
@@ -285,14 +280,14 @@ fn request_body(shape: Shape, fields: Map<String, Value>, required: &[String], s
         schema
     };
     let mut content = json!({ "application/json": { "schema": object(&fields) } });
-    if shape == Shape::Deploy {
-        content["multipart/form-data"] = form(&object(&fields), schemas);
+    if form == RequestForm::Deploy {
+        content["multipart/form-data"] = multipart(&object(&fields), schemas);
     }
     json!({ "required": !required.is_empty(), "content": content })
 }
 
 /// Describes the fields as a form: code is sent as files, and every field is text.
-fn form(object: &Value, schemas: &Schemas) -> Value {
+fn multipart(object: &Value, schemas: &Schemas) -> Value {
     let mut schema = object.clone();
     for field in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
         let description = field["description"].clone();

@@ -5,7 +5,7 @@
 
 use crate::protocol::ipc::CommandRow;
 use schemars::{
-    JsonSchema, SchemaGenerator,
+    JsonSchema, Schema, SchemaGenerator,
     generate::{Contract, SchemaSettings},
 };
 use serde_json::{Map, Value, json};
@@ -67,9 +67,9 @@ impl Schemas {
         text.trim_start_matches(['.', ' ']).to_owned()
     }
 
-    /// Returns the schema of a command's answer.
-    pub(super) fn answer(&mut self, command: &CommandRow) -> Value {
-        (command.response)(&mut self.answered).into()
+    /// Returns the schema of an answer.
+    pub(super) fn answer(&mut self, schema: fn(&mut SchemaGenerator) -> Schema) -> Value {
+        schema(&mut self.answered).into()
     }
 
     /// Returns the schema of an answer that belongs to no command.

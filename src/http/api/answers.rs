@@ -2,23 +2,56 @@
 //! and all of the command's own fields whose names do not clash with them.
 
 use crate::{
+    commands::{Context, Response},
+    error::Error,
     model::{
         AliasName, ColdStart, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName, FunctionId,
         FunctionName, InvocationId, Timestamp, VersionLabel,
     },
     protocol::{
         field::Fields,
-        message::{DeployResponse, DeploymentInfo, DeploymentsResponse, InvokeResponse, PlanStep},
+        ipc::{CommandRequest, Encoding},
+        message::{
+            DeployRequest, DeployResponse, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, InvokeRequest,
+            InvokeResponse, PlanStep, RollbackRequest,
+        },
     },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::Value;
+use std::any::Any;
+
+/// Form of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnswerForm {
+    /// Encodes a command's response.
+    pub(super) write: fn(Box<dyn Response>, &Context) -> Result<Vec<u8>, Error>,
+    /// JSON Schema of the form.
+    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl AnswerForm {
+    pub(super) const fn of<R: CommandRequest, F: AnswerTo<R>>() -> Self {
+        Self { write: write::<R, F>, schema: SchemaGenerator::subschema_for::<F> }
+    }
+}
+
+/// An answer to the command with this request.
+pub(super) trait AnswerTo<R: CommandRequest>: Serialize + JsonSchema {
+    fn new(response: R::Response, context: &Context) -> Self;
+}
+
+fn write<R: CommandRequest, F: AnswerTo<R>>(response: Box<dyn Response>, context: &Context) -> Result<Vec<u8>, Error> {
+    let response: Box<dyn Any> = response;
+    let response = response.downcast::<R::Response>().map_err(|_| Error::internal("a response of another command"))?;
+    Encoding::Json.write(&F::new(*response, context))
+}
 
 /// Answer to a deploy.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::http::api) struct Deployed {
+pub(super) struct Deployed {
     /// The function's id.
     #[schemars(with = "FunctionId")]
     id: String,
@@ -48,7 +81,7 @@ pub(in crate::http::api) struct Deployed {
 
 /// Answer to a rollback.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::http::api) struct RolledBack {
+pub(super) struct RolledBack {
     /// Outcome in words.
     message: String,
     /// The version's number.
@@ -172,8 +205,11 @@ fn parts(answer: DeployResponse) -> (String, String, Act) {
     (version, status, act)
 }
 
-impl Deployed {
-    pub(super) fn new(answer: DeployResponse, name: Option<FunctionName>, created: Option<Timestamp>) -> Self {
+impl AnswerTo<DeployRequest> for Deployed {
+    fn new(answer: DeployResponse, context: &Context) -> Self {
+        let entry = context.router.function(&answer.function_id).ok();
+        let version = entry.as_ref().and_then(|it| it.labelled(&answer.version));
+        let (name, created) = (entry.as_ref().map(|it| it.function.name.clone()), version.map(|it| it.created_at));
         let is_new_function = answer.new_function;
         let (label, status, act) = parts(answer);
         Self {
@@ -190,8 +226,8 @@ impl Deployed {
     }
 }
 
-impl From<DeployResponse> for RolledBack {
-    fn from(answer: DeployResponse) -> Self {
+impl AnswerTo<RollbackRequest> for RolledBack {
+    fn new(answer: DeployResponse, _: &Context) -> Self {
         let (label, status, act) = parts(answer);
         Self {
             message: match status.as_str() {
@@ -210,7 +246,7 @@ impl From<DeployResponse> for RolledBack {
 
 /// Answer to a query for deployments.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::http::api) struct DeploymentRows {
+pub(super) struct DeploymentRows {
     /// Newest first.
     deployments: Vec<DeploymentRow>,
     /// The `cursor` of the next page; absent on the last page.
@@ -285,8 +321,8 @@ struct DeploymentRow {
     expires_at: Option<Timestamp>,
 }
 
-impl From<DeploymentsResponse> for DeploymentRows {
-    fn from(answer: DeploymentsResponse) -> Self {
+impl AnswerTo<DeploymentsRequest> for DeploymentRows {
+    fn new(answer: DeploymentsResponse, _: &Context) -> Self {
         let next_cursor = answer.next_cursor;
         Self { deployments: answer.deployments.into_iter().map(Into::into).collect(), next_cursor }
     }
@@ -327,7 +363,7 @@ impl From<DeploymentInfo> for DeploymentRow {
 
 /// Answer to an invocation.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::http::api) struct Invoked {
+pub(super) struct Invoked {
     /// Whether the function gave an answer.
     success: bool,
     /// The answer's HTTP status; 0 if there is no answer.
@@ -365,8 +401,8 @@ pub(in crate::http::api) struct Invoked {
     details: Option<Value>,
 }
 
-impl From<InvokeResponse> for Invoked {
-    fn from(answer: InvokeResponse) -> Self {
+impl AnswerTo<InvokeRequest> for Invoked {
+    fn new(answer: InvokeResponse, _: &Context) -> Self {
         let is_json = answer.headers.get("content-type").is_some_and(|it| it.starts_with("application/json"));
         let (body, is_base64) = match std::str::from_utf8(&answer.body.0) {
             Ok(text) => {

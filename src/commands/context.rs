@@ -1,0 +1,259 @@
+//! State that the commands share, and the work that is common to them.
+
+use super::locks::ChangeLocks;
+use super::{auth::Authority, idempotency::ClaimedKeys};
+use crate::{
+    bundle::{BundleStore, BytecodeStore},
+    config::{self, Config},
+    deploy::{Builder, Manifests, Scratch},
+    error::{Error, ErrorCode},
+    model::{AliasName, Auth, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
+    router::{Alias, Entry, Guard, Progress, Router},
+    scheduler::{Floor, PoolHandle, Scheduler},
+    secrets::{KeySource, Variables},
+    store::{AliasRecord, FunctionRecord, Store},
+    telemetry::Telemetry,
+    worker::{Blueprint, SharedNetwork},
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+use tokio::{
+    sync::{Notify, OwnedMutexGuard},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// State that the commands share.
+#[derive(Debug)]
+pub struct Context {
+    /// The effective configuration, swapped at a reload.
+    pub config: ArcSwap<Config>,
+    /// Directory of all files of the daemon.
+    pub data_dir: PathBuf,
+    /// Functions, versions, aliases and deployments on disk.
+    pub store: Store,
+    /// Code of the versions.
+    pub bundles: Arc<BundleStore>,
+    /// Folders in which code is unpacked.
+    pub scratch: Scratch,
+    /// Builder of bundles from projects.
+    pub builder: Builder,
+    /// Manifests that past deployments have left.
+    pub manifests: Manifests,
+    /// Compiled bytecode, per version.
+    pub bytecode: BytecodeStore,
+    /// In-memory index of the store.
+    pub router: Router,
+    /// Pools of workers.
+    pub scheduler: Scheduler,
+    /// Variables of functions, in memory.
+    pub variables: Variables,
+    /// Held by a command that changes variables or the master key.
+    pub changing_variables: tokio::sync::Mutex<()>,
+    /// Source of the key that seals secrets.
+    pub key_source: KeySource,
+    /// Tokens for HTTP.
+    pub authority: Authority,
+    /// Logs and metrics.
+    pub telemetry: Telemetry,
+    /// Tracks the commands that run to their end.
+    pub tasks: TaskTracker,
+    /// Start of the daemon.
+    pub started: Instant,
+    /// Cancelled when the daemon begins to stop.
+    pub stopping: CancellationToken,
+    /// One lock per function that is being changed.
+    pub changing: ChangeLocks,
+    /// One lock per function whose code is being prepared; taken before the other.
+    pub preparing: ChangeLocks,
+    /// Idempotency keys of the running deployments.
+    pub claimed_keys: ClaimedKeys,
+    /// Wakes the bytecode task when an alias may point at another version.
+    pub aliases_moved: Notify,
+    /// Wakes the watch when an alias may have gained or lost a policy or a rollout.
+    pub watched: Notify,
+    /// Wakes the expiry task when an earlier deadline may exist.
+    pub expiring: Notify,
+    /// Addresses of HTTP, if it is served.
+    pub http: Option<HttpPlace>,
+}
+
+/// Addresses of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpPlace {
+    /// Address of the configuration, with the port that is in use.
+    pub address: SocketAddr,
+    /// The other loopback address with the same port, if another process has it.
+    pub taken: Option<SocketAddr>,
+}
+
+pub(super) fn shutting_down() -> Error {
+    Error::new(ErrorCode::ShuttingDown, "the daemon is stopping; try again when it is back")
+}
+
+impl Context {
+    /// Runs blocking work, such as SQL, on a blocking thread.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let context = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&context)).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::internal(error)),
+        }
+    }
+
+    /// Runs a command to its end, even if its caller leaves.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        command: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.tasks.spawn(command).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::internal(error)),
+        }
+    }
+
+    /// Waits for the function's change lock, and returns the function as it is then. Refused once the daemon stops.
+    pub(super) async fn hold(&self, id: FunctionId) -> Result<(OwnedMutexGuard<()>, Arc<Entry>), Error> {
+        let lock = self.changing.lock(id).await;
+        if self.stopping.is_cancelled() {
+            return Err(shutting_down());
+        }
+        Ok((lock, self.router.function(&id.to_string())?))
+    }
+
+    /// Waits for the change locks of all these functions. Refused once the daemon stops.
+    pub(super) async fn hold_all(
+        &self,
+        ids: impl IntoIterator<Item = FunctionId>,
+    ) -> Result<Vec<OwnedMutexGuard<()>>, Error> {
+        // The order is fixed, so that two commands that change several functions do not wait for each other.
+        let ids: BTreeSet<FunctionId> = ids.into_iter().collect();
+        let mut locks = Vec::with_capacity(ids.len());
+        for id in ids {
+            locks.push(self.changing.lock(id).await);
+        }
+        if self.stopping.is_cancelled() { Err(shutting_down()) } else { Ok(locks) }
+    }
+
+    /// Takes a function's committed state into the router. Blocks on SQLite.
+    pub(super) fn refresh(&self, id: FunctionId) -> Result<(), Error> {
+        self.router.renew(|| Ok::<_, Error>(entry(self.store.record(id)?)))?;
+        self.aliases_moved.notify_one();
+        self.watched.notify_one();
+        self.expiring.notify_one();
+        Ok(())
+    }
+
+    /// Starts the workers that are always kept, and waits until they are ready or have failed.
+    pub async fn warm_floors(&self) {
+        let mut floors = JoinSet::new();
+        for entry in self.router.functions() {
+            let count = entry.function.settings.warm_workers as usize;
+            for pool in self.prepare_floor(&entry) {
+                floors.spawn(async move { pool.warm(count).await });
+            }
+        }
+        while floors.join_next().await.is_some() {}
+    }
+
+    /// Creates the pools of the versions that `LIVE` sends invocations to, if they keep workers warm; the scheduler's
+    /// next tick fills them.
+    pub fn prepare_floor(&self, entry: &Entry) -> Vec<PoolHandle> {
+        let mut pools = Vec::new();
+        let live = entry.alias(AliasName::LIVE).filter(|_| entry.function.settings.warm_workers > 0);
+        for (alias, (id, share)) in live.into_iter().flat_map(|alias| alias.targets().map(move |it| (alias, it))) {
+            if let Some(version) = entry.version(id).filter(|_| share > Percent::NONE) {
+                pools.push(self.pool(entry, version, &alias.environment));
+            }
+        }
+        pools
+    }
+
+    /// Pool of a version in an environment. Only `LIVE` keeps workers without invocations.
+    pub(super) fn pool(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> PoolHandle {
+        self.scheduler.pool(version.id, environment, || {
+            let settings = entry.function.settings;
+            let is_live = entry.is_live_in(version.id, environment);
+            let floor = if is_live { Floor::Settings } else { Floor::Nothing };
+            (self.blueprint(entry, version, environment), settings, floor)
+        })
+    }
+
+    /// Blueprint of a version's workers.
+    pub(super) fn blueprint(&self, entry: &Entry, version: &Version, environment: &EnvironmentName) -> Blueprint {
+        Blueprint {
+            function_id: entry.function.id,
+            function: entry.function.name.clone(),
+            version: version.label.clone(),
+            environment: environment.clone(),
+            digest: version.digest,
+            bundle: self.bundles.folder(entry.function.id, &version.label),
+            entry: version.entry.clone(),
+            compiled: self.bytecode.compiled(version.id),
+            handler: entry.function.handler.clone(),
+            memory_max: Arc::new(AtomicU64::new(entry.function.settings.memory_bytes())),
+            network: SharedNetwork::new(entry.function.settings.network),
+            variables: self.variables.clone(),
+        }
+    }
+}
+
+/// Converts a record of the store to the router's form.
+#[must_use]
+pub fn entry(record: FunctionRecord) -> Entry {
+    let alias = |it: AliasRecord| {
+        let mut alias = Alias {
+            name: it.name,
+            environment: it.environment,
+            version: it.version_id,
+            split: it.split,
+            sticky: it.sticky,
+            guard: None,
+            went_back_at: it.went_back_at,
+            rollout: it.rollout.map(|it| Arc::new(Progress::new(it))),
+        };
+        alias.guard = it.policy.map(|policy| Arc::new(Guard::new(policy, alias.under_judgement())));
+        alias
+    };
+    Entry {
+        function: record.function,
+        versions: record.versions.into_iter().map(Arc::new).collect(),
+        aliases: record.aliases.into_iter().map(alias).collect(),
+        approved: record.approved,
+    }
+}
+
+/// Settings of new functions whose registration names none.
+#[must_use]
+pub fn default_settings(config: &Config) -> Settings {
+    let defaults = &config.functions;
+    Settings {
+        memory_mb: defaults.memory_mb,
+        timeout_seconds: defaults.timeout_seconds,
+        max_concurrent_executions: defaults.max_concurrent_executions,
+        warm_workers: defaults.warm_workers,
+        worker_concurrency: defaults.worker_concurrency,
+        idle_timeout_seconds: defaults.idle_timeout_seconds,
+        queue_max: defaults.queue_max,
+        max_requests_per_worker: defaults.max_requests_per_worker,
+        max_age_seconds: defaults.max_age_seconds,
+        network: match defaults.network {
+            config::Network::On => Network::On,
+            config::Network::Off => Network::Off,
+        },
+        auth: match defaults.auth {
+            config::Auth::Public => Auth::Public,
+            config::Auth::Token => Auth::Token,
+        },
+    }
+}
