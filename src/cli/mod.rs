@@ -45,7 +45,7 @@ use args::{Cli, Command};
 use clap::{CommandFactory, FromArgMatches};
 use error::CliError;
 use session::Session;
-use std::process::ExitCode;
+use std::{pin::Pin, process::ExitCode};
 use tokio::runtime::{Builder, Runtime};
 
 /// Parses the arguments of this process, runs the command and returns the exit code.
@@ -72,7 +72,9 @@ fn run_command(command: Command, session: &mut Session) -> Result<(), CliError> 
         command => {
             let is_threaded = matches!(command, Command::Serve(_) | Command::Demo(_) | Command::Bench(_));
             let runtime = tokio_runtime(is_threaded)?;
-            let result = runtime.block_on(run_async(command, session));
+            // Boxed: the runtimes would otherwise each have a copy of all commands.
+            let work: Pin<Box<dyn Future<Output = _>>> = Box::pin(run_async(command, session));
+            let result = runtime.block_on(work);
             // A read of the terminal cannot be cancelled, and nothing else should delay the exit.
             runtime.shutdown_background();
             result

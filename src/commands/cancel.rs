@@ -10,7 +10,7 @@
 //! **Invariant.** A command is either cancelled or begins to commit: one lock decides which comes first. A cancelled
 //! command removes what it has created before it answers.
 
-use super::{Caller, Command, Context};
+use super::{Caller, Command, Context, context::boxed};
 use crate::{
     error::{Error, ErrorCode},
     protocol::message::{CancelRequest, CancelResponse},
@@ -92,7 +92,7 @@ impl Context {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let cancel = CancelOnDrop(Cancellation::default());
-        let mut running = pin!(self.tasks.spawn(command(cancel.0.clone())));
+        let mut running = pin!(self.tasks.spawn(boxed(command(cancel.0.clone()))));
         let outcome = tokio::select! {
             outcome = &mut running => outcome,
             () = caller.cancelled() => {

@@ -21,6 +21,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, atomic::AtomicU64},
     time::Instant,
 };
@@ -105,6 +106,8 @@ impl Context {
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let context = Arc::clone(self);
+        // Boxed, like the commands below: the runtime would otherwise have a copy of its code for each kind of work.
+        let work: Box<dyn FnOnce(&Self) -> Result<T, Error> + Send> = Box::new(work);
         match tokio::task::spawn_blocking(move || work(&context)).await {
             Ok(result) => result,
             Err(error) => Err(Error::internal(error)),
@@ -116,7 +119,7 @@ impl Context {
         &self,
         command: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        match self.tasks.spawn(command).await {
+        match self.tasks.spawn(boxed(command)).await {
             Ok(result) => result,
             Err(error) => Err(Error::internal(error)),
         }
@@ -206,6 +209,13 @@ impl Context {
             variables: self.variables.clone(),
         }
     }
+}
+
+/// Puts a command on the heap, behind one type for all commands with this result.
+pub(super) fn boxed<'a, T>(
+    command: impl Future<Output = Result<T, Error>> + Send + 'a,
+) -> Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>> {
+    Box::pin(command)
 }
 
 /// Converts a record of the store to the router's form.
