@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   levain deploy hello ./hello.ts              a file; a missing function is registered
-  levain deploy hello ./dist --version 1.4.0  a folder with a bundle or index file
+  levain deploy hello ./dist --version 1.4.0  a folder with an index, handler or main file
   levain deploy hello ./hello.tgz             a tar, tar.gz or zip of such a folder; also from `-`
   levain deploy hello .                       a project: packages are installed, the entry is built
   levain deploy hello --version 1.3.0         back to a version that is already published
@@ -43,10 +43,10 @@ pub(super) struct Deploy {
     /// active again. Hidden files, and files that .gitignore or .levainignore exclude, are left out of a folder
     #[arg(required_unless_present = "version")]
     path: Option<PathBuf>,
-    /// The file to import or build [default: the only `bundle` or `index` file; bundle.js from standard input]
+    /// The file to import or build [default: bundle, index, function, handler, main, app, server or worker, or the only file of code; bundle.js from standard input]
     #[arg(long, value_name = "FILE")]
     entry: Option<String>,
-    /// Build a bundle of the code [default: if it has packages, or its entry is only in package.json or src/]
+    /// Build a bundle of the code [default: if it has packages, or its entry is in src/ or only package.json names it]
     #[arg(long, conflicts_with = "no_build")]
     build: bool,
     /// Use the code as the bundle, without a build

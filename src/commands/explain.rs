@@ -120,9 +120,8 @@ impl From<SourceError> for Error {
             SourceError::Relative(_) => ErrorCode::InvalidRequest,
             SourceError::Empty
             | SourceError::Extension(_)
+            | SourceError::SeveralEntries(_)
             | SourceError::NoEntry
-            | SourceError::NotBuilt
-            | SourceError::NoProjectEntry
             | SourceError::EntryMissing(_)
             | SourceError::Package(_)
             | SourceError::LeftOut(_)

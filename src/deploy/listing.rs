@@ -11,7 +11,7 @@
 
 use super::{
     SourceError,
-    build::project::{MODULES, REGISTRY_FILE},
+    names::{self, MODULES, REGISTRY_FILE},
 };
 use crate::bundle::SourceFolder;
 use ignore::{
@@ -42,6 +42,13 @@ pub(super) enum Listed {
     /// A bundle is built from the files: packages are left out everywhere, but not the files that say where they come
     /// from.
     Project,
+}
+
+impl Listed {
+    /// Purpose of files that are used as the bundle with this entry.
+    pub(super) fn of(entry: &str) -> Self {
+        if names::is_bundled(entry) { Self::FinishedBundle } else { Self::Bundle }
+    }
 }
 
 /// Rules of a folder and, after them, of its subfolders on the way to a file.

@@ -1,10 +1,11 @@
 //! Finds a bundle's files, and the file to import.
 
 use super::{
-    Project, Scratch, Wanted,
-    archive::{self, ArchiveError, ArchiveLimits, Format, Input},
-    build::project::{self, PACKAGE_FILE, REGISTRY_FILE},
+    Scratch, SourceError,
+    archive::{self, ArchiveLimits, Format, Input},
     listing::{Listed, list},
+    names::{self, PACKAGE_FILE, REGISTRY_FILE},
+    project::{self, Plan, Project, Wanted},
 };
 use crate::{
     bundle::{Content, Named, NotOpened, SourceFolder, UnixUser},
@@ -20,15 +21,6 @@ use std::{
     sync::Arc,
 };
 use tempfile::TempDir;
-
-/// Extensions of files that Bun can import.
-pub(super) const EXTENSIONS: [&str; 8] = ["js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx"];
-
-/// Names of the file to import, without extension, best first.
-const ENTRY_NAMES: [&str; 2] = [BUNDLED_NAME, "index"];
-
-/// Name of a self-contained file, without extension.
-const BUNDLED_NAME: &str = "bundle";
 
 /// Longest `package.json` that is read, in bytes.
 const PACKAGE_BYTES_MAX: u64 = 1 << 20;
@@ -48,103 +40,6 @@ pub enum Source {
     Files(BTreeMap<String, Bytes>),
     /// Content of an archive.
     Archive(Bytes),
-}
-
-/// A source that does not yield a bundle.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The path does not exist or cannot be read.
-    #[error(
-        "`{}` does not exist on the daemon's machine, or it may not be read with the rights of {}: {cause}",
-        path.display(), uid.map_or_else(|| "the daemon".to_owned(), |it| format!("user {it}"))
-    )]
-    NotFound {
-        /// Path concerned.
-        path: PathBuf,
-        /// User whose rights were not enough, if not the daemon's own.
-        uid: Option<u32>,
-        /// Error of the system.
-        cause: io::Error,
-    },
-    /// The daemon cannot take the identity of the user who names the path.
-    #[error(
-        "the daemon reads paths with your rights only, and cannot read as user {uid} ({cause}): send the code \
-         itself, with `levain deploy --upload`, or as `bundle`, `files` or `archive`"
-    )]
-    OtherUser {
-        /// User whose rights are needed.
-        uid: u32,
-        /// Error of the system.
-        cause: io::Error,
-    },
-    /// The path is relative.
-    #[error("`{}` is relative: the daemon does not know your working directory, so give an absolute path", .0.display())]
-    Relative(PathBuf),
-    /// The source is empty.
-    #[error("the bundle has no files")]
-    Empty,
-    /// The file's extension is none that Bun can import.
-    #[error(
-        "`{0}` is not JavaScript or TypeScript, nor an archive: the file to import must end in .js, .mjs, .cjs, .ts, \
-         .mts, .cts, .jsx or .tsx; archives are tar, tar.gz or zip"
-    )]
-    Extension(String),
-    /// The file to import is ambiguous.
-    #[error("the bundle has no `bundle` or `index` file to import (such as index.ts): name one with `entry`")]
-    NoEntry,
-    /// There is a package.json, but no file to import.
-    #[error(
-        "there is a package.json and no `bundle` or `index` file to import: name one with `entry`, or in `module` of the \
-         package.json if it is to be built"
-    )]
-    NotBuilt,
-    /// The file to build is ambiguous.
-    #[error(
-        "it is not clear what to build: name the file with `entry`, or in `module` of the package.json; without, it is \
-         index.ts or src/index.ts, with any ending Bun knows"
-    )]
-    NoProjectEntry,
-    /// The file to build is missing.
-    #[error("the file to build, `{0}`, is missing")]
-    EntryMissing(String),
-    /// Packages without a lockfile.
-    #[error(
-        "package.json lists dependencies, and there is no lockfile that fixes their versions: run `bun install`, and keep \
-         the bun.lock that it writes beside package.json (bun.lockb, package-lock.json, yarn.lock and pnpm-lock.yaml do, \
-         too); or deploy it with its node_modules and without a build (`--no-build`)"
-    )]
-    NoLockfile,
-    /// A package.json that cannot be used.
-    #[error("package.json cannot be read: {0}")]
-    Package(String),
-    /// The file to import is left out by ignore rules.
-    #[error("`{0}` is left out by a .gitignore or .levainignore: include it with a line `!{0}` in .levainignore")]
-    LeftOut(String),
-    /// The ignore rules cannot be read.
-    #[error("the rules in {} cannot be read: {reason}", path.display())]
-    IgnoreFile {
-        /// File with the rules.
-        path: PathBuf,
-        /// Fault of the file.
-        reason: String,
-    },
-    /// The archive is refused.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// The folder to unpack the archive to cannot be created.
-    #[error("the folder to unpack the archive to cannot be created: {0}")]
-    Scratch(#[source] io::Error),
-    /// A name that is not UTF-8.
-    #[error("`{}` is not a UTF-8 name", .0.display())]
-    Name(PathBuf),
-    /// The folder has more files than any bundle may have.
-    #[error("`{}` has more than {max} files", path.display())]
-    TooManyFiles {
-        /// Folder concerned.
-        path: PathBuf,
-        /// Largest number of files.
-        max: usize,
-    },
 }
 
 /// An opened source, ready to be copied.
@@ -173,20 +68,15 @@ impl Source {
     /// source is bytes or files.
     pub fn open(self, wanted: &Wanted, scratch: &Scratch, limits: &LimitsConfig) -> Result<Opened, SourceError> {
         let Found { mut files, unpacked, folder } = self.find(wanted, scratch, limits)?;
-        if let Some(project) = plan(&files, wanted)? {
-            files.retain(|(path, _)| !project::is_installed(path));
-            return Ok(Opened { files, entry: project.entry.clone(), project: Some(project), _unpacked: unpacked });
-        }
-        if let Some(folder) = &folder {
-            let kind =
-                if is_finished(folder, wanted.entry.as_deref()) { Listed::FinishedBundle } else { Listed::Bundle };
-            files = within(folder, list(folder, kind, limits.bundle_files_max as usize)?);
-        }
-        if unpacked.is_some() {
+        let Plan { entry, project } = plan(&files, folder.as_ref(), wanted)?;
+        if project.is_some() {
+            files.retain(|(path, _)| !names::is_installed(path));
+        } else if let Some(folder) = &folder {
+            files = within(folder, list(folder, Listed::of(&entry), limits.bundle_files_max as usize)?);
+        } else if unpacked.is_some() {
             files.retain(|(path, _)| path.rsplit('/').next() != Some(REGISTRY_FILE));
         }
-        let entry = find_entry(&files, wanted.entry.clone(), folder.as_ref())?;
-        Ok(Opened { files, entry, project: None, _unpacked: unpacked })
+        Ok(Opened { files, entry, project, _unpacked: unpacked })
     }
 
     fn find(self, wanted: &Wanted, scratch: &Scratch, limits: &LimitsConfig) -> Result<Found, SourceError> {
@@ -217,11 +107,14 @@ fn within(folder: &SourceFolder, names: Vec<String>) -> Vec<(String, Content)> {
     names.into_iter().map(|name| (name.clone(), Content::Within(folder.clone(), name))).collect()
 }
 
-/// Decides whether and how these files are built.
-fn plan(files: &[(String, Content)], wanted: &Wanted) -> Result<Option<Project>, SourceError> {
-    let names: BTreeSet<&str> = files.iter().map(|it| it.0.as_str()).filter(|it| !project::is_installed(it)).collect();
+/// Decides which of these files is the entry, and whether they are built.
+///
+/// `folder` is the caller's folder, if the files come from one. Any other file in it was left out.
+fn plan(files: &[(String, Content)], folder: Option<&SourceFolder>, wanted: &Wanted) -> Result<Plan, SourceError> {
+    let names: BTreeSet<&str> = files.iter().map(|it| it.0.as_str()).filter(|it| !names::is_installed(it)).collect();
     let package = files.iter().find(|it| it.0 == PACKAGE_FILE).map(|it| read_package(&it.1)).transpose()?;
-    project::plan(&names, package.as_deref(), wanted)
+    let is_left_out = |name: &str| !names.contains(name) && folder.is_some_and(|it| it.has(name));
+    project::plan(&names, package.as_deref(), wanted, &is_left_out)
 }
 
 fn read_package(content: &Content) -> Result<Bytes, SourceError> {
@@ -250,32 +143,11 @@ pub fn list_needed(path: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec
         Err(NotOpened::Identity(cause) | NotOpened::Path(cause)) => return Err(at_path(cause)),
     };
     let mut names = list(&folder, Listed::Project, files_max)?;
-    if plan(&within(&folder, names.clone()), wanted)?.is_none() {
-        let kind = if is_finished(&folder, wanted.entry.as_deref()) { Listed::FinishedBundle } else { Listed::Bundle };
-        names = list(&folder, kind, files_max)?;
+    let Plan { entry, project } = plan(&within(&folder, names.clone()), Some(&folder), wanted)?;
+    if project.is_none() {
+        names = list(&folder, Listed::of(&entry), files_max)?;
     }
     Ok(names.into_iter().map(|name| (name.clone(), path.join(name))).collect())
-}
-
-/// Whether a folder's entry is self-contained, judged by its name.
-fn is_finished(folder: &SourceFolder, entry: Option<&str>) -> bool {
-    match entry {
-        Some(entry) => is_bundled(entry),
-        None => EXTENSIONS.iter().any(|it| folder.has(&format!("{BUNDLED_NAME}.{it}"))),
-    }
-}
-
-/// Whether a file is self-contained, judged by its name.
-pub(super) fn is_bundled(path: &str) -> bool {
-    Path::new(path).file_stem().is_some_and(|it| it == BUNDLED_NAME)
-}
-
-/// Returns the name to store a single file of code under. It does not depend on the file's own name, so that equal code
-/// gives equal versions.
-#[must_use]
-pub fn stored_name(path: &Path) -> Option<String> {
-    let ending = path.extension()?.to_str()?;
-    EXTENSIONS.contains(&ending).then(|| format!("{BUNDLED_NAME}.{ending}"))
 }
 
 /// Code found at a path.
@@ -295,13 +167,13 @@ fn look(path: &Path, user: Option<&UnixUser>) -> Result<Place, SourceError> {
     })?;
     let (file, real) = match named {
         Named::Folder(folder) => return Ok(Place::Folder(folder)),
-        Named::Other(real) if stored_name(&real).is_some() => {
+        Named::Other(real) if names::stored_name(&real).is_some() => {
             return Err(not_found(io::Error::other("it is not a regular file")));
         }
         Named::Other(real) => return Err(SourceError::Extension(real.to_string_lossy().into_owned())),
         Named::File(file, real) => (file, real),
     };
-    let name = stored_name(&real);
+    let name = names::stored_name(&real);
     let input = Input::File(file.try_clone().map_err(not_found)?);
     match (Format::of(&input).map_err(not_found)?, name) {
         // A text file may happen to begin like an unsupported archive.
@@ -342,45 +214,9 @@ fn wrapper<'a>(paths: &'a [String], entry: Option<&str>) -> &'a str {
     if !is_named && paths.iter().all(|it| it.starts_with(prefix)) { prefix } else { "" }
 }
 
-fn extension(path: &str) -> Option<&str> {
-    Path::new(path).extension()?.to_str()
-}
-
-/// Returns the file to import: the named one, the one with a default name, or the only one.
-///
-/// `folder` is the caller's folder, if the files come from one. Any other file in it was left out.
-fn find_entry(
-    files: &[(String, Content)],
-    entry: Option<String>,
-    folder: Option<&SourceFolder>,
-) -> Result<String, SourceError> {
-    let has = |name: &str| files.iter().any(|(path, _)| path == name);
-    let left_out = |name: &String| !has(name) && folder.is_some_and(|it| it.has(name));
-    let entry = match entry {
-        Some(entry) if left_out(&entry) => return Err(SourceError::LeftOut(entry)),
-        Some(entry) => entry,
-        None => {
-            let candidate = |name| EXTENSIONS.iter().map(move |it| format!("{name}.{it}"));
-            let candidates = || ENTRY_NAMES.into_iter().flat_map(candidate);
-            match (candidates().find(|it| has(it)), candidates().find(left_out)) {
-                (Some(entry), _) => entry,
-                (None, Some(entry)) => return Err(SourceError::LeftOut(entry)),
-                (None, None) if files.len() == 1 => files[0].0.clone(),
-                (None, None) if files.is_empty() => return Err(SourceError::Empty),
-                (None, None) if has(PACKAGE_FILE) => return Err(SourceError::NotBuilt),
-                (None, None) => return Err(SourceError::NoEntry),
-            }
-        }
-    };
-    match extension(&entry) {
-        Some(it) if EXTENSIONS.contains(&it) => Ok(entry),
-        _ => Err(SourceError::Extension(entry)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ArchiveError, *};
     use std::{fs, io::Write as _};
 
     fn files(names: &[&str]) -> Source {
@@ -426,10 +262,39 @@ mod tests {
         assert_eq!(entry(files(&["lib.ts", "index.ts"]), None).expect("index"), "index.ts");
         assert_eq!(entry(files(&["index.ts", "bundle.js"]), None).expect("bundle"), "bundle.js");
         assert_eq!(entry(files(&["only.mjs"]), None).expect("one file"), "only.mjs");
-        assert!(matches!(entry(files(&["a.ts", "b.ts"]), None), Err(SourceError::NoEntry)));
-        assert!(matches!(entry(files(&["a.ts", "package.json"]), None), Err(SourceError::NotBuilt)));
+        assert!(matches!(entry(files(&["a.ts", "b.ts"]), None), Err(SourceError::SeveralEntries(_))));
+        assert!(matches!(entry(files(&["lib/a.ts", "package.json"]), None), Err(SourceError::NoEntry)));
         assert!(matches!(entry(files(&["a.ts", "b.py"]), Some("b.py")), Err(SourceError::Extension(_))));
         assert!(matches!(entry(files(&[]), None), Err(SourceError::Empty)));
+    }
+
+    #[test]
+    fn a_folder_an_archive_and_an_upload_have_the_same_entry() {
+        for (names, entry) in [
+            (&["function.ts", "README.md"][..], Some("function.ts")),
+            (&["handler.mts", "lib/index.ts", "a.ts"], Some("handler.mts")),
+            (&["hello.ts", "hello.test.ts", "vite.config.ts", "types.d.ts", "lib/a.ts"], Some("hello.ts")),
+            (&["Index.ts", "index.ts"], Some("index.ts")),
+            (&["src/server.tsx", "README.md"], Some("src/server.tsx")),
+            (&["main.ts", "src/main.ts", "src/app.ts"], Some("main.ts")),
+            (&["main.ts", "app.cjs"], None),
+            (&["a.ts", "A.ts"], None),
+            (&["README.md", "index.test.ts"], None),
+        ] {
+            let contents: Vec<_> = names.iter().map(|it| (*it, "")).collect();
+            let folder = folder(&contents);
+            let path = || Source::Path(folder.path().into(), None);
+            for source in [path(), Source::Archive(archive(names)), files(names)] {
+                let found = open(source, None).map(|it| it.1);
+                match (&found, entry) {
+                    (Ok(found), Some(entry)) => assert_eq!(found, entry),
+                    (Err(SourceError::SeveralEntries(_) | SourceError::NoEntry), None) => {}
+                    _ => panic!("{names:?}: {found:?}"),
+                }
+            }
+            let needed = list_needed(folder.path(), &Wanted::default(), 10);
+            assert_eq!(needed.map(|it| it.len()).ok(), entry.map(|_| names.len()), "{names:?}");
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ async fn every_format_deploys_over_the_socket_and_by_path() {
     let named = DeployRequest { entry: Some("lib/other.js".into()), ..archive("f", tar("x", "g/")) };
     let outcome = daemon.call(&named).await;
     assert!(is_refused(&outcome, ErrorCode::BundleInvalid), "{outcome:?}");
-    let packages = tar_of(&[file(b"package.json", b"{}"), file(b"src/main.ts", b"")]);
+    let packages = tar_of(&[file(b"package.json", b"{}"), file(b"src/other.ts", b"")]);
     let error = daemon.call(&archive("f", packages)).await.unwrap_err();
     assert!(error.code == ErrorCode::BundleInvalid && error.message.contains("`module`"), "{error:?}");
     daemon.stop().await;

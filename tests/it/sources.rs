@@ -1,10 +1,16 @@
 //! Paths in deployments: the daemon reads nothing outside of the path, and nothing that the peer could not read.
 
-use crate::harness::{DaemonProcess, Output, TestDaemon, bun};
+use crate::{
+    archives::build::{file, tar_of},
+    harness::{DaemonProcess, Output, TestDaemon, bun, samples, text},
+};
 use levain::{
     config::Verify,
     error::ErrorCode,
-    protocol::message::{DeployRequest, VersionsRequest},
+    protocol::{
+        field::Body,
+        message::{DeployRequest, VersionsRequest},
+    },
 };
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::{
@@ -42,6 +48,46 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_with_a_usual_name_deploys_in_every_form_and_unclear_code_is_refused() {
+    let daemon = TestDaemon::start().await;
+    let deploy = async |name: &str, names: &[&str]| {
+        let code = |it: &str| format!("export default () => new Response({it:?});");
+        let contents: Vec<_> = names.iter().map(|it| (*it, code(it))).collect();
+        let folder =
+            samples::folder_of(&contents.iter().map(|(path, text)| (*path, text.as_str())).collect::<Vec<_>>());
+        let entries: Vec<_> = contents.iter().map(|(path, text)| file(path.as_bytes(), text.as_bytes())).collect();
+        let files = contents.iter().map(|(path, text)| ((*path).to_owned(), Body::from(text.clone().into_bytes())));
+        let request = || DeployRequest { function_id: name.into(), create: true, ..DeployRequest::default() };
+        let path = Some(folder.path().to_str().unwrap().to_owned());
+        let requests = [
+            DeployRequest { bundle_path: path, ..request() },
+            DeployRequest { archive: Some(Body::from(tar_of(&entries))), ..request() },
+            DeployRequest { files: Some(files.collect()), ..request() },
+        ];
+        let mut outcomes = Vec::new();
+        for request in requests {
+            outcomes.push(daemon.call(&request).await);
+        }
+        outcomes
+    };
+    for (name, entry, names) in [
+        ("usual", "function.ts", &["function.ts", "lib.ts"][..]),
+        ("single", "hello.ts", &["hello.ts", "hello.test.ts", "vite.config.ts", "README.md"]),
+        ("below", "src/handler.ts", &["README.md", "src/handler.ts", "src/lib.ts"]),
+    ] {
+        for outcome in deploy(name, names).await {
+            outcome.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            assert_eq!(text(&daemon.invoke(name).await.unwrap()), entry);
+        }
+    }
+    for outcome in deploy("unclear", &["server.ts", "app.ts", "lib.ts"]).await {
+        let error = outcome.unwrap_err();
+        assert!(error.code == ErrorCode::BundleInvalid && error.message.contains("`app.ts`, `server.ts`"), "{error:?}");
+    }
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

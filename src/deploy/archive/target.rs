@@ -1,6 +1,6 @@
 //! The folder an archive is unpacked to: accepted names, and the limits on its content.
 
-use super::{super::build::project::REGISTRY_FILE, ArchiveError, ArchiveLimits, CHUNK_BYTES, Refusal};
+use super::{super::names::REGISTRY_FILE, ArchiveError, ArchiveLimits, CHUNK_BYTES, Refusal};
 use crate::bundle;
 use std::{
     collections::{HashMap, hash_map::Entry},

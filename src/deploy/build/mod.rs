@@ -13,14 +13,13 @@
 mod error;
 mod log;
 mod packages;
-pub(super) mod project;
 mod steps;
 
 pub use error::{BuildError, Step};
 pub use log::BuildLog;
 use packages::Packages;
-pub use project::{Project, Wanted};
 
+use super::Project;
 use crate::{
     bundle::{Content, Staged},
     config::BuildConfig,

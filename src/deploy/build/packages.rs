@@ -9,6 +9,7 @@
 //! Builds see it read-only, so none can change what another one gets. When the cache is too large, the least recently
 //! used folders are removed.
 
+use super::super::names::MODULES;
 use crate::worker;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -22,8 +23,6 @@ use std::{
     time::SystemTime,
 };
 use uuid::Uuid;
-
-use super::project::MODULES;
 
 /// Prefix of incomplete folders.
 const UNFINISHED: &str = ".new-";

@@ -1,10 +1,10 @@
 //! The two processes of a build.
 
 use super::{
+    super::names::{MODULES, tells_packages},
     BuildError, BuildLog, Project, Step,
     error::line,
     packages::{Kept, Key, Packages},
-    project::{MODULES, tells_packages},
 };
 use crate::{
     bundle::{Content, Staged},

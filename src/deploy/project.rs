@@ -1,4 +1,4 @@
-//! Decides whether code has to be built, and from which file. Pure.
+//! Decides whether a source is built, and which of its files is the entry. Pure.
 //!
 //! | requested | files present | action |
 //! |---|---|---|
@@ -6,33 +6,22 @@
 //! | a build | any | build |
 //! | no preference | a `bundle` file, or `entry` names one | use the files as the bundle |
 //! | no preference | a `package.json` with dependencies or workspaces | build |
-//! | no preference | no `index` file and no `entry`, but a file that `package.json` names, or `src/index` | build |
+//! | no preference | no `entry`, and the file found is in `src` or only `package.json` names it | build |
 //! | no preference | any others | use the files as the bundle |
 
-use super::super::source::{EXTENSIONS, SourceError, is_bundled};
+use super::{
+    SourceError,
+    entry::Candidates,
+    names::{BUNDLED_NAME, LOCKFILES, is_bundled, is_code},
+};
 use serde_json::{Map, Value};
-use std::{collections::BTreeSet, path::Path};
-
-/// File that lists a project's packages and workspaces and may name the file to build.
-pub(in super::super) const PACKAGE_FILE: &str = "package.json";
-
-/// File that names the registry of a project's packages.
-pub(in super::super) const REGISTRY_FILE: &str = ".npmrc";
-
-/// Folder of installed packages.
-pub(in super::super) const MODULES: &str = "node_modules";
-
-/// Lockfiles, which fix the versions of all packages, best first: Bun's own, and those it reads.
-const LOCKFILES: [&str; 5] = ["bun.lock", "bun.lockb", "package-lock.json", "yarn.lock", "pnpm-lock.yaml"];
+use std::collections::BTreeSet;
 
 /// Fields of a `package.json` that name the file to build, best first; `exports` takes precedence over them.
 const ENTRY_FIELDS: [&str; 2] = ["module", "main"];
 
 /// Conditions of `exports` that apply to a function's code, best first.
 const CONDITIONS: [&str; 6] = ["bun", "worker", "import", "module", "node", "default"];
-
-/// Names of the file to build if `package.json` names none, without extension, best first.
-const ENTRY_NAMES: [&str; 3] = ["index", "src/index", "bundle"];
 
 /// Deepest nesting of conditions in `exports`.
 const CONDITIONS_DEPTH_MAX: usize = 8;
@@ -122,42 +111,43 @@ fn targets<'a>(exports: &'a Value, depth: usize, found: &mut Vec<&'a str>) {
     }
 }
 
-fn is_code(path: &str) -> bool {
-    Path::new(path).extension().and_then(|it| it.to_str()).is_some_and(|it| EXTENSIONS.contains(&it))
+/// Use of a source.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// File to import or to build.
+    pub(super) entry: String,
+    /// Project to build; `None` if the files are the bundle.
+    pub(super) project: Option<Project>,
 }
 
-fn candidates(name: &str) -> impl Iterator<Item = String> {
-    EXTENSIONS.iter().map(move |it| format!("{name}.{it}"))
-}
-
-/// Decides about a source with these files and this `package.json`. Returns `None` if the files are the bundle.
-pub(in super::super) fn plan(
+/// Decides about a source with these files and this `package.json`.
+pub(super) fn plan(
     names: &BTreeSet<&str>,
     package: Option<&[u8]>,
     wanted: &Wanted,
-) -> Result<Option<Project>, SourceError> {
-    let first = |name: &str| candidates(name).find(|it| names.contains(it.as_str()));
+    is_left_out: &dyn Fn(&str) -> bool,
+) -> Result<Plan, SourceError> {
     let is_finished = match &wanted.entry {
         Some(entry) => is_bundled(entry),
-        None => first("bundle").is_some(),
+        None => names.iter().any(|it| is_code(it) && it.rsplit_once('.').is_some_and(|it| it.0 == BUNDLED_NAME)),
     };
-    if wanted.build == Some(false) || (wanted.build.is_none() && is_finished) {
-        return Ok(None);
-    }
-    let manifest = package.map(Manifest::read).transpose()?;
-    let named = manifest.iter().flat_map(Manifest::entries).find(|it| is_code(it) && names.contains(it));
+    let can_build = wanted.build.unwrap_or(!is_finished);
+    let manifest = package.filter(|_| can_build).map(Manifest::read).transpose()?;
     let has_packages = manifest.as_ref().is_some_and(|it| it.dependencies().next().is_some() || it.has_workspaces());
-    let is_at_hand = wanted.entry.is_some() || first("index").is_some() || names.len() == 1;
-    let is_hidden = !is_at_hand && (named.is_some() || first("src/index").is_some());
-    if wanted.build.is_none() && !has_packages && !is_hidden {
-        return Ok(None);
-    }
-    let found = wanted.entry.clone().or_else(|| named.map(Into::into));
-    let found = found.or_else(|| ENTRY_NAMES.iter().find_map(|it| first(it)));
-    let only = || names.first().filter(|_| names.len() == 1).map(|it| (*it).to_owned());
-    let entry = found.or_else(only).ok_or(SourceError::NoProjectEntry)?;
+    let must_build = can_build && (wanted.build.is_some() || has_packages);
+    let named = manifest.iter().flat_map(Manifest::entries).find(|it| is_code(it) && names.contains(it));
+    let entry = match &wanted.entry {
+        Some(entry) if is_left_out(entry) => return Err(SourceError::LeftOut(entry.clone())),
+        Some(entry) => entry.clone(),
+        None => Candidates { names, named, must_build, is_left_out }.entry()?,
+    };
     if !is_code(&entry) {
         return Err(SourceError::Extension(entry));
+    }
+    let is_hidden = wanted.entry.is_none() && names.len() > 1 && (entry.contains('/') || named == Some(&*entry));
+    let is_built = must_build || (can_build && is_hidden);
+    if !is_built {
+        return Ok(Plan { entry, project: None });
     }
     if !names.contains(entry.as_str()) {
         return Err(SourceError::EntryMissing(entry));
@@ -166,34 +156,25 @@ pub(in super::super) fn plan(
     if has_packages && lockfile.is_none() {
         return Err(SourceError::NoLockfile);
     }
-    Ok(Some(Project {
-        entry,
+    let project = Project {
+        entry: entry.clone(),
         lockfile: lockfile.filter(|_| has_packages),
         development: manifest.iter().flat_map(|it| it.packages("devDependencies")).map(|it| it.0.clone()).collect(),
         is_from_registry: manifest.as_ref().is_none_or(Manifest::is_from_registry),
         has_workspaces: manifest.as_ref().is_some_and(Manifest::has_workspaces),
-    }))
-}
-
-/// Whether a file determines which packages are installed, if they come from a registry.
-pub(in super::super) fn tells_packages(path: &str) -> bool {
-    [PACKAGE_FILE, REGISTRY_FILE].contains(&path) || LOCKFILES.contains(&path)
-}
-
-/// Whether a file is inside a folder of installed packages.
-pub(in super::super) fn is_installed(path: &str) -> bool {
-    path.split('/').any(|it| it == MODULES)
+    };
+    Ok(Plan { entry, project: Some(project) })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::names::PACKAGE_FILE, *};
 
     fn plan_of(names: &[&str], package: &str, wanted: &Wanted) -> Result<Option<Project>, SourceError> {
         let mut names: BTreeSet<&str> = names.iter().copied().collect();
         let package = Some(package).filter(|it| !it.is_empty());
         names.extend(package.map(|_| PACKAGE_FILE));
-        plan(&names, package.map(str::as_bytes), wanted)
+        plan(&names, package.map(str::as_bytes), wanted, &|_| false).map(|it| it.project)
     }
 
     /// Returns the file that is built without a preference; `None` if nothing is built.
@@ -210,13 +191,17 @@ mod tests {
         assert_eq!(auto(&["index.ts", "src/index.ts"], r#"{"type":"module","main":"src/index.ts"}"#), None);
         assert_eq!(auto(&["index.ts"], r#"{"dependencies":{},"devDependencies":{"a":"1"}}"#), None);
         assert_eq!(auto(&["bundle.js", "bun.lock"], PACKAGES), None);
-        assert_eq!(auto(&["a.ts", "b.ts"], ""), None, "the entry has to be named");
+        assert_eq!(auto(&["handler.ts", "b.ts"], ""), None);
+        assert_eq!(auto(&["index.ts", "src/main.ts"], "{}"), None);
     }
 
     #[test]
     fn what_has_packages_or_hides_its_entry_is_built() {
         assert_eq!(auto(&["index.ts", "bun.lock"], PACKAGES).as_deref(), Some("index.ts"));
         assert_eq!(auto(&["src/index.ts", "src/lib.ts"], "").as_deref(), Some("src/index.ts"));
+        assert_eq!(auto(&["src/main.ts", "src/lib.ts"], "").as_deref(), Some("src/main.ts"));
+        assert_eq!(auto(&["app.ts", "src/main.ts"], r#"{"main":"src/main.ts"}"#).as_deref(), Some("src/main.ts"));
+        assert_eq!(auto(&["worker.ts", "bun.lock"], PACKAGES).as_deref(), Some("worker.ts"));
         assert_eq!(auto(&["server.tsx", "a.ts"], r#"{"module":"./server.tsx"}"#).as_deref(), Some("server.tsx"));
         let exports =
             r#"{"exports":{".":{"types":"./t.ts","bun":"./src/b.ts","default":"./dist/b.js"}},"main":"a.ts"}"#;
@@ -244,7 +229,7 @@ mod tests {
         ] {
             assert_eq!(entry(names, "", &wanted).expect("a plan").as_deref(), Some(expected));
         }
-        assert!(matches!(entry(&["a.ts", "b.ts"], "", &want(None, Some(true))), Err(SourceError::NoProjectEntry)));
+        assert!(matches!(entry(&["a.ts", "b.ts"], "", &want(None, Some(true))), Err(SourceError::SeveralEntries(_))));
         assert!(matches!(entry(&["a.ts"], "", &want(Some("b.ts"), Some(true))), Err(SourceError::EntryMissing(_))));
         assert!(matches!(entry(&["a.ts"], "", &want(Some("a.py"), Some(true))), Err(SourceError::Extension(_))));
         let named = entry(&["a.ts", "b.ts", "bun.lock"], PACKAGES, &want(Some("b.ts"), None)).expect("a plan");
@@ -253,7 +238,7 @@ mod tests {
 
     #[test]
     fn packages_need_a_lockfile_and_a_package_file_that_can_be_read() {
-        assert!(plan_of(&["a.ts", "b.ts"], " \n", &Wanted::default()).expect("it is empty").is_none());
+        assert!(plan_of(&["a.ts"], " \n", &Wanted::default()).expect("it is empty").is_none());
         assert!(matches!(plan_of(&["index.ts"], PACKAGES, &Wanted::default()), Err(SourceError::NoLockfile)));
         assert!(matches!(plan_of(&["index.ts"], "{", &Wanted::default()), Err(SourceError::Package(_))));
         assert!(matches!(plan_of(&["index.ts"], "[]", &Wanted::default()), Err(SourceError::Package(_))));
