@@ -11,8 +11,8 @@ use levain::{
     config::Config,
     model::{
         AliasName, ColdStart, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName,
-        Function, FunctionId, FunctionStatus, InvocationId, Percent, Source, Split, Timestamp, Timing, Version,
-        VersionId, WorkerId,
+        Function, FunctionId, FunctionStatus, InvocationId, Percent, Split, Timestamp, Timing, Version, VersionId,
+        VersionSource, WorkerId,
     },
     protocol::{
         field::{Body, Fields},
@@ -234,7 +234,7 @@ fn version(function_id: FunctionId, number: u32) -> Version {
         digest: Digest([7; 32]),
         size: 300,
         entry: "index.ts".into(),
-        source: Source::Upload,
+        source: VersionSource::Upload,
         git_commit: None,
         git_branch: None,
         description: None,

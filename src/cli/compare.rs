@@ -162,7 +162,7 @@ fn lines(file: &FileChange) -> String {
 mod tests {
     use super::super::print;
     use super::*;
-    use crate::model::{Digest, Source, Timestamp};
+    use crate::model::{Digest, Timestamp, VersionSource};
     use crate::protocol::message::SettingChange;
 
     fn version(number: u32) -> ComparedVersion {
@@ -178,7 +178,7 @@ mod tests {
             git_branch: Some("main".into()),
             bun_version: "1.3.0".into(),
             entry: "bundle.js".into(),
-            source: Source::Path,
+            source: VersionSource::Path,
         }
     }
 

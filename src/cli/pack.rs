@@ -4,7 +4,7 @@
 use super::error::CliError;
 use super::print::Out;
 use super::text;
-use crate::deploy::{self, Format, Input, SourceError, Wanted};
+use crate::deploy::{self, ArchiveFormat, ArchiveInput, SourceError, SourceOptions};
 use crate::protocol::field::Body;
 use crate::protocol::message::DeployRequest;
 use bytes::Bytes;
@@ -30,7 +30,7 @@ pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result
     request.bundle_path = None;
     let at_path = |source| CliError::Input { path: path.to_owned(), source };
     if fs::metadata(path).map_err(at_path)?.is_dir() {
-        let bytes = pack(path, &Wanted { entry: request.entry.clone(), build: request.build }, out)?;
+        let bytes = pack(path, &SourceOptions { entry: request.entry.clone(), build: request.build }, out)?;
         tell_size(bytes.len(), out);
         request.archive = Some(Body(bytes.into()));
         return Ok(());
@@ -43,7 +43,7 @@ pub(super) fn put(request: &mut DeployRequest, path: &Path, out: &Out) -> Result
             request.entry = Some(name);
         }
         // The daemon decides whether it unpacks this format.
-        (None, false) if Format::of(&Input::Bytes(bytes.clone())).map_err(at_path)?.is_none() => {
+        (None, false) if ArchiveFormat::of(&ArchiveInput::Bytes(bytes.clone())).map_err(at_path)?.is_none() => {
             return Err(SourceError::Extension(path.display().to_string()).into());
         }
         _ => request.archive = Some(Body(bytes)),
@@ -59,7 +59,10 @@ pub(super) fn put_bytes(request: &mut DeployRequest, bytes: Bytes) {
 
 /// Whether bytes are an archive, and not text that begins like a format that is not unpacked.
 fn is_archive(bytes: &Bytes) -> bool {
-    matches!(Format::of(&Input::Bytes(bytes.clone())), Ok(Some(Format::Tar | Format::Gzip | Format::Zip)))
+    matches!(
+        ArchiveFormat::of(&ArchiveInput::Bytes(bytes.clone())),
+        Ok(Some(ArchiveFormat::Tar | ArchiveFormat::Gzip | ArchiveFormat::Zip))
+    )
 }
 
 fn tell_size(bytes: usize, out: &Out) {
@@ -67,7 +70,7 @@ fn tell_size(bytes: usize, out: &Out) {
 }
 
 /// Packs a folder as a tar.gz. Equal files give equal bytes.
-fn pack(folder: &Path, wanted: &Wanted, out: &Out) -> Result<Vec<u8>, CliError> {
+fn pack(folder: &Path, wanted: &SourceOptions, out: &Out) -> Result<Vec<u8>, CliError> {
     let mut files = deploy::list_needed(folder, wanted, FILES_MAX)?;
     files.sort();
     let encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -107,14 +110,14 @@ mod tests {
         for name in ["b.js", "index.js", ".env"] {
             fs::write(folder.path().join(name), name).expect("a file");
         }
-        let packed = pack(folder.path(), &Wanted::default(), &out).expect("it is packed");
-        assert_eq!(pack(folder.path(), &Wanted::default(), &out).expect("it is packed"), packed);
+        let packed = pack(folder.path(), &SourceOptions::default(), &out).expect("it is packed");
+        assert_eq!(pack(folder.path(), &SourceOptions::default(), &out).expect("it is packed"), packed);
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
         let entries = archive.entries().expect("a tar");
         let names: Vec<_> = entries.map(|it| it.expect("an entry").path().expect("a path").into_owned()).collect();
         assert_eq!(names, [Path::new("levain-bundle/b.js"), Path::new("levain-bundle/index.js")]);
         std::os::unix::fs::symlink("b.js", folder.path().join("link.js")).expect("a link");
-        let error = pack(folder.path(), &Wanted::default(), &out).expect_err("a link is refused");
+        let error = pack(folder.path(), &SourceOptions::default(), &out).expect_err("a link is refused");
         assert!(error.to_string().contains("link.js"), "{error}");
     }
 

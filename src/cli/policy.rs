@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::print::{GREEN, YELLOW, facts, styled};
 use super::session::Session;
 use super::text;
-use crate::model::{AliasName, Policy, PolicyAction, Timestamp, policy::Limits, time::parse_age};
+use crate::model::{AliasName, Policy, PolicyAction, Timestamp, policy::PolicyLimits, time::parse_age};
 use crate::protocol::message::{PolicyResponse, PolicyVerdict, SetPolicyRequest};
 use clap::{Args, Subcommand};
 
@@ -105,8 +105,8 @@ impl PolicyCommand {
 
 impl Set {
     fn policy(&self) -> Result<Policy, CliError> {
-        let default = Limits::default();
-        let limits = Limits {
+        let default = PolicyLimits::default();
+        let limits = PolicyLimits {
             window_seconds: self.window.unwrap_or(default.window_seconds),
             min_requests: self.min_requests.unwrap_or(default.min_requests),
             error_rate_max: self.error_rate,
@@ -171,7 +171,7 @@ fn verdict_text(verdict: &PolicyVerdict, now: Timestamp) -> String {
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::model::Counts;
+    use crate::model::PolicyCounts;
 
     #[test]
     fn times_and_shares_are_read_as_people_write_them() {
@@ -186,13 +186,13 @@ mod tests {
 
     #[test]
     fn a_policy_shows_its_limits_what_is_counted_and_what_was_found() {
-        let limits = Limits { error_rate_max: Some(5.0), p99_ms_max: Some(200), ..Limits::default() };
+        let limits = PolicyLimits { error_rate_max: Some(5.0), p99_ms_max: Some(200), ..PolicyLimits::default() };
         let response = PolicyResponse {
             function_id: "func-1".into(),
             alias: "LIVE".into(),
             policy: Some(limits.try_into().expect("a policy")),
             version: "v1".into(),
-            counts: Counts { calls: 12, errors: 1, crashes: 0, slow: 2 },
+            counts: PolicyCounts { calls: 12, errors: 1, crashes: 0, slow: 2 },
             rests_until: Some(Timestamp::from_millis(180_000)),
             last_verdict: Some(PolicyVerdict {
                 at: Timestamp::from_millis(0),

@@ -5,7 +5,7 @@ use super::print::{DIM, GREEN, facts, styled, table};
 use super::session::Session;
 use super::text;
 use super::versions::version_ref;
-use crate::model::{AliasName, RolloutStatus, Timestamp, rollout::Plan};
+use crate::model::{AliasName, RolloutStatus, Timestamp, rollout::RolloutPlan};
 use crate::protocol::message::{
     ControlRolloutRequest, RolloutAction, RolloutDetails, RolloutsRequest, RolloutsResponse, StartRolloutRequest,
 };
@@ -72,7 +72,7 @@ pub(super) struct Start {
     version: String,
     /// Shares that rise to 100%, with the time each is held
     #[arg(long, value_name = "PLAN", value_parser = parse_plan)]
-    plan: Plan,
+    plan: RolloutPlan,
     /// The alias whose calls the version gets
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
@@ -94,8 +94,8 @@ pub(super) struct Control {
     reason: Option<String>,
 }
 
-fn parse_plan(text: &str) -> Result<Plan, String> {
-    text.parse().map_err(|error: crate::model::rollout::PlanError| error.to_string())
+fn parse_plan(text: &str) -> Result<RolloutPlan, String> {
+    text.parse().map_err(|error: crate::model::rollout::RolloutPlanError| error.to_string())
 }
 
 impl Rollout {
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_rollout_shows_where_it_is_and_what_comes_next() {
-        let plan: Plan = "10% 5m, 50% 5m, 100%".parse().expect("a plan");
+        let plan: RolloutPlan = "10% 5m, 50% 5m, 100%".parse().expect("a plan");
         let rollout = RolloutDetails {
             rollout_id: "rollout-1".into(),
             function_id: "func-1".into(),

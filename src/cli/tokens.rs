@@ -198,7 +198,7 @@ fn list_text(response: &ListTokensResponse, now: Timestamp) -> String {
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::model::Secret;
+    use crate::model::TokenSecret;
 
     fn token() -> TokenInfo {
         TokenInfo {
@@ -238,7 +238,7 @@ ci    deploy,invoke  func-1    revoked          1m ago  1m ago  uid:0  token-019
 
     #[test]
     fn a_new_token_is_shown_with_its_secret() {
-        let response = CreateTokenResponse { token: Secret::new([7; 32]), info: token() };
+        let response = CreateTokenResponse { token: TokenSecret::new([7; 32]), info: token() };
         let text = plain(&created_text(&response));
         assert!(text.starts_with("token     lvn_Bwc") && text.contains("cannot be shown again"), "{text}");
         assert!(!format!("{response:?}").contains("lvn_"), "{response:?}");

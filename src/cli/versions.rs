@@ -7,7 +7,7 @@ use super::session::{Session, list};
 use super::{outcome, text};
 use crate::client::ClientError;
 use crate::error::{Error, ErrorCode};
-use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Source, Timestamp};
+use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Timestamp, VersionSource};
 use crate::protocol::message::{
     DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, ListRequest, RollbackRequest,
     TagVersionRequest, VersionInfo, VersionRef, VersionsRequest, VersionsResponse,
@@ -193,12 +193,12 @@ fn version_text(version: &VersionInfo) -> String {
     ])
 }
 
-fn source_name(source: Source) -> &'static str {
+fn source_name(source: VersionSource) -> &'static str {
     match source {
-        Source::Upload => "upload",
-        Source::Path => "path",
-        Source::Archive => "archive",
-        Source::Build => "build",
+        VersionSource::Upload => "upload",
+        VersionSource::Path => "path",
+        VersionSource::Archive => "archive",
+        VersionSource::Build => "build",
     }
 }
 
@@ -401,7 +401,7 @@ mod tests {
     #[test]
     fn versions_show_where_they_come_from() {
         let version = VersionInfo {
-            source: Source::Path,
+            source: VersionSource::Path,
             id: "version-1".into(),
             version: "v1".into(),
             number: 1,

@@ -5,7 +5,7 @@
 
 use super::tokens::new_secret;
 use crate::{
-    model::{Scope, Secret, Timestamp, Token, TokenId, TokenName, token::TokenStatus},
+    model::{Scope, Timestamp, Token, TokenId, TokenName, TokenSecret, token::TokenStatus},
     store::{Store, StoreError},
 };
 use std::{
@@ -46,17 +46,19 @@ pub fn ensure_admin_token(store: &Store, data_dir: &Path, now: Timestamp) -> Res
     let path = data_dir.join(ADMIN_TOKEN_FILE);
     let at = |source| AdminTokenError::File { path: path.clone(), source };
     let secret = match fs::read_to_string(&path) {
-        Ok(text) => match Secret::parse(text.trim()).filter(|it| tokens.iter().all(|token| token.hash != it.hash())) {
-            Some(secret) => secret,
-            None => {
-                tracing::warn!(
-                    file = %path.display(),
-                    "no token with the scope admin is valid; delete the file for a new one at the next start, or use \
-                     `levain token create`"
-                );
-                return Ok(());
+        Ok(text) => {
+            match TokenSecret::parse(text.trim()).filter(|it| tokens.iter().all(|token| token.hash != it.hash())) {
+                Some(secret) => secret,
+                None => {
+                    tracing::warn!(
+                        file = %path.display(),
+                        "no token with the scope admin is valid; delete the file for a new one at the next start, or use \
+                         `levain token create`"
+                    );
+                    return Ok(());
+                }
             }
-        },
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let secret = new_secret().map_err(|error| at(error.into()))?;
             write(data_dir, &path, &secret).map_err(at)?;
@@ -82,7 +84,7 @@ pub fn ensure_admin_token(store: &Store, data_dir: &Path, now: Timestamp) -> Res
 }
 
 /// Writes the file completely or not at all, for its owner only, and never over an existing one.
-fn write(data_dir: &Path, path: &Path, secret: &Secret) -> io::Result<()> {
+fn write(data_dir: &Path, path: &Path, secret: &TokenSecret) -> io::Result<()> {
     // A temporary file has mode 0600 from its creation on.
     let mut file = tempfile::Builder::new().prefix(".admin").tempfile_in(data_dir)?;
     writeln!(file, "{}", secret.reveal())?;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode},
-    model::{FunctionId, Scope, Secret, SecretHash, Timestamp, Token, TokenId, TokenName, token::TokenStatus},
+    model::{FunctionId, Scope, SecretHash, Timestamp, Token, TokenId, TokenName, TokenSecret, token::TokenStatus},
     protocol::ipc::Request,
     router::{self, Router},
 };
@@ -137,7 +137,7 @@ impl Authority {
 
     fn find(&self, bearer: &str, now: Timestamp) -> Result<Grant, Denied> {
         let known = self.known.load();
-        let found = known.get(&Secret::hash_of(bearer)).ok_or(Denied::Unknown)?;
+        let found = known.get(&TokenSecret::hash_of(bearer)).ok_or(Denied::Unknown)?;
         match found.token.status(now) {
             TokenStatus::Valid => {
                 found.uses.last.fetch_max(now.as_millis(), Ordering::Relaxed);

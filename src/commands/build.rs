@@ -8,7 +8,7 @@ use super::{Caller, Context, cancel::Cancellation};
 use crate::{
     bundle::{BundleLimits, Staged},
     config::Config,
-    deploy::{BuildError, BuildLog, Opened, Source, Wanted},
+    deploy::{BuildError, BuildLog, OpenedSource, Source, SourceOptions},
     error::Error,
     model,
     protocol::message::DeployProgress,
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 pub(super) struct Prepared {
     pub(super) staged: Staged,
     /// Kind of source, as it is recorded.
-    pub(super) kind: model::Source,
+    pub(super) kind: model::VersionSource,
     /// Build log, if the bundle was built.
     pub(super) log: Option<String>,
 }
@@ -49,8 +49,8 @@ fn limits(config: &Config) -> BundleLimits {
 /// Stages a source, and builds it first if it is a project.
 pub(super) async fn prepare(
     context: &Arc<Context>,
-    (source, kind): (Source, model::Source),
-    wanted: Wanted,
+    (source, kind): (Source, model::VersionSource),
+    wanted: SourceOptions,
     log: &BuildLog,
     cancellation: &Cancellation,
 ) -> Result<Prepared, NotPrepared> {
@@ -59,7 +59,7 @@ pub(super) async fn prepare(
         // Writing files cannot be interrupted: the turn lasts until it has ended.
         let opening = context.blocking(move |context| {
             let config = context.config.load();
-            let Opened { files, entry, project, .. } = &source.open(&wanted, &context.scratch, &config.limits)?;
+            let OpenedSource { files, entry, project, .. } = &source.open(&wanted, &context.scratch, &config.limits)?;
             Ok((context.bundles.stage(files.iter().cloned(), entry, limits(&config))?, project.clone()))
         });
         opening.await?
@@ -75,7 +75,7 @@ pub(super) async fn prepare(
     let (files, entry) = (built.files.clone(), built.entry.clone());
     let staging = context.blocking(move |context| Ok(context.bundles.stage(files, &entry, limits(&config))?));
     let staged = staging.await.map_err(failed)?;
-    Ok(Prepared { staged, kind: model::Source::Build, log: Some(log.text()) })
+    Ok(Prepared { staged, kind: model::VersionSource::Build, log: Some(log.text()) })
 }
 
 /// Adds the failed step, its problems and the build log to a failure.

@@ -8,7 +8,7 @@ use crate::{
     deploy::{Builder, Manifests, Scratch},
     error::{Error, ErrorCode},
     model::{AliasName, Auth, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
-    router::{Alias, Entry, Guard, Progress, Router},
+    router::{Alias, Entry, Guard, RolloutProgress, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
     secrets::{KeySource, Variables},
     store::{AliasRecord, FunctionRecord, Store},
@@ -230,7 +230,7 @@ pub fn entry(record: FunctionRecord) -> Entry {
             sticky: it.sticky,
             guard: None,
             went_back_at: it.went_back_at,
-            rollout: it.rollout.map(|it| Arc::new(Progress::new(it))),
+            rollout: it.rollout.map(|it| Arc::new(RolloutProgress::new(it))),
         };
         alias.guard = it.policy.map(|policy| Arc::new(Guard::new(policy, alias.under_judgement())));
         alias

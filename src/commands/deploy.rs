@@ -18,7 +18,7 @@ use super::{
     register, room,
 };
 use crate::{
-    deploy::{BuildLog, Source, Wanted},
+    deploy::{BuildLog, Source, SourceOptions},
     error::Error,
     model::{self, DeploymentKind, Function, FunctionId, FunctionName, Percent, VersionLabel},
     protocol::message::{DeployRequest, DeployResponse, RegisterRequest},
@@ -152,7 +152,7 @@ fn without_versions(function: Function) -> Entry {
 }
 
 /// Source of the code, and its kind for the record.
-type Code = (Source, model::Source);
+type Code = (Source, model::VersionSource);
 
 /// Stages the code, if there is any.
 async fn prepare(
@@ -162,7 +162,7 @@ async fn prepare(
     log: Arc<BuildLog>,
     cancellation: &Cancellation,
 ) -> Option<Result<Prepared, NotPrepared>> {
-    let wanted = Wanted { entry: request.entry.clone(), build: request.build };
+    let wanted = SourceOptions { entry: request.entry.clone(), build: request.build };
     Some(build::prepare(context, code?, wanted, &log, cancellation).await)
 }
 
@@ -223,14 +223,14 @@ pub(super) fn check_tags(tags: &[String]) -> Result<(), Error> {
 }
 
 fn source(request: &mut DeployRequest, caller: &Caller) -> Result<Option<Code>, Error> {
-    let at_path = |path: String| (Source::Path(path.into(), caller.reads_as.clone()), model::Source::Path);
+    let at_path = |path: String| (Source::Path(path.into(), caller.reads_as.clone()), model::VersionSource::Path);
     let path = request.bundle_path.take().map(at_path);
-    let bytes = request.bundle.take().map(|bytes| (Source::Bytes(bytes.0), model::Source::Upload));
+    let bytes = request.bundle.take().map(|bytes| (Source::Bytes(bytes.0), model::VersionSource::Upload));
     let files = request.files.take().map(|files| {
         let files = files.into_iter().map(|(path, bytes)| (path, bytes.0)).collect();
-        (Source::Files(files), model::Source::Upload)
+        (Source::Files(files), model::VersionSource::Upload)
     });
-    let archive = request.archive.take().map(|bytes| (Source::Archive(bytes.0), model::Source::Archive));
+    let archive = request.archive.take().map(|bytes| (Source::Archive(bytes.0), model::VersionSource::Archive));
     let mut given = [path, bytes, files, archive].into_iter().flatten();
     let source = given.next();
     if given.next().is_some() {

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, ErrorCode},
     model::{
         EnvironmentName, Timestamp, Variable, VariableValue,
-        environment::{self, Link, Links},
+        environment::{self, EnvironmentLink, EnvironmentLinks},
     },
     protocol::message::{
         CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
@@ -81,8 +81,8 @@ impl Command for SetEnvironmentRequest {
 
 /// Warns of secrets that protection does not cover: those for all environments.
 fn shared_secrets(context: &Context, environment: &str) -> Vec<String> {
-    let picture = context.variables.picture();
-    let shared = picture.all.iter().filter(|(place, _)| place.environment.is_none());
+    let snapshot = context.variables.snapshot();
+    let shared = snapshot.all.iter().filter(|(place, _)| place.environment.is_none());
     let is_secret = |it: &&Arc<Variable>| matches!(it.value, VariableValue::Secret(_));
     let count = shared.flat_map(|(_, rows)| rows.values()).filter(is_secret).count();
     let secrets = match count {
@@ -176,9 +176,9 @@ impl Command for EnvironmentRequest {
         let name: EnvironmentName = self.name.parse()?;
         let records = records(context).await?;
         let info = info(find(&records, &name)?);
-        let links: Links = records
+        let links: EnvironmentLinks = records
             .iter()
-            .map(|it| (it.name.clone(), Link { parent: it.parent.clone(), protected: it.protected }))
+            .map(|it| (it.name.clone(), EnvironmentLink { parent: it.parent.clone(), protected: it.protected }))
             .collect();
         let children = records.iter().filter(|it| it.parent.as_ref() == Some(&name));
         Ok(EnvironmentDetails {

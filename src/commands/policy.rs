@@ -18,7 +18,7 @@ use crate::{
     error::{Error, ErrorCode},
     model::{
         AliasName, DeploymentKind, FunctionId, Timestamp,
-        rollout::{self, Todo},
+        rollout::{self, WatchAction},
     },
     protocol::{
         message::{PolicyResponse, PolicyVerdict, SetPolicyRequest},
@@ -148,7 +148,7 @@ fn watched(context: &Context) -> Vec<Watched> {
 }
 
 /// Decides what an alias needs now.
-pub(super) fn todo(alias: &Alias) -> Todo {
+pub(super) fn todo(alias: &Alias) -> WatchAction {
     let rollout = alias.rollout.as_ref().map(|it| (&it.rollout, it.held()));
     rollout::decide(alias.breach(Timestamp::now()), rollout)
 }
@@ -158,20 +158,20 @@ fn look_at(context: &Arc<Context>, entry: &Entry, alias: &Alias) -> Option<JoinH
     let (owner, id, name) = (Arc::clone(context), entry.function.id, alias.name.clone());
     let tasks = &context.tasks;
     match (todo(alias), &alias.guard, &alias.rollout) {
-        (Todo::GoBack(_), Some(guard), _) if guard.may_try(RETRY) => {
+        (WatchAction::GoBack(_), Some(guard), _) if guard.may_try(RETRY) => {
             let guard = Arc::clone(guard);
             Some(tasks.spawn(async move { go_back(&owner, id, name, &guard).await }))
         }
-        (Todo::Advance, _, Some(progress)) => {
+        (WatchAction::Advance, _, Some(progress)) => {
             let progress = Arc::clone(progress);
             Some(tasks.spawn(async move { advance(&owner, id, name, &progress).await }))
         }
-        (Todo::Pause(breach), Some(guard), Some(progress)) => {
+        (WatchAction::Pause(breach), Some(guard), Some(progress)) => {
             warn(context, entry, alias, guard, breach.to_string());
             let progress = Arc::clone(progress);
             Some(tasks.spawn(async move { pause(&owner, id, name, &progress, breach.to_string()).await }))
         }
-        (Todo::Warn(breach), Some(guard), _) => {
+        (WatchAction::Warn(breach), Some(guard), _) => {
             warn(context, entry, alias, guard, breach.to_string());
             None
         }
@@ -217,7 +217,7 @@ async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged
     let Ok(entry) = context.router.function(&id.to_string()) else { return };
     let Some(alias) = entry.alias(name.as_str()) else { return };
     let is_same = alias.guard.as_ref().is_some_and(|it| Arc::ptr_eq(it, judged));
-    let Todo::GoBack(breach) = todo(alias) else { return };
+    let WatchAction::GoBack(breach) = todo(alias) else { return };
     if !is_same || context.stopping.is_cancelled() {
         return;
     }

@@ -16,12 +16,12 @@ use crate::{
     error::{Error, ErrorCode},
     model::{
         AliasName, DeploymentKind, FunctionId, Percent, Rollout, RolloutId, RolloutStatus, Timestamp,
-        rollout::{Plan, Todo},
+        rollout::{RolloutPlan, WatchAction},
     },
     protocol::message::{
         ControlRolloutRequest, RolloutAction, RolloutDetails, RolloutsRequest, RolloutsResponse, StartRolloutRequest,
     },
-    router::{Entry, Progress},
+    router::{Entry, RolloutProgress},
     store::StoreError,
 };
 use std::{sync::Arc, time::Duration};
@@ -36,8 +36,10 @@ impl Command for StartRolloutRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RolloutDetails, Error> {
         let name = activate::alias(self.alias.as_deref())?;
         check_text("reason", self.reason.as_deref())?;
-        let plan: Plan =
-            self.plan.parse().map_err(|error: crate::model::rollout::PlanError| Error::invalid(error.to_string()))?;
+        let plan: RolloutPlan = self
+            .plan
+            .parse()
+            .map_err(|error: crate::model::rollout::RolloutPlanError| Error::invalid(error.to_string()))?;
         let id = context.router.function(&self.function_id)?.function.id;
         let (owner, caller) = (Arc::clone(context), caller.clone());
         context
@@ -200,17 +202,17 @@ fn details(context: &Context, rollout: &Rollout) -> RolloutDetails {
 }
 
 /// Returns the function's entry, if the rollout has not changed since something was decided about it.
-fn still(context: &Context, id: FunctionId, name: &AliasName, seen: &Arc<Progress>) -> Option<Arc<Entry>> {
+fn still(context: &Context, id: FunctionId, name: &AliasName, seen: &Arc<RolloutProgress>) -> Option<Arc<Entry>> {
     let entry = context.router.function(&id.to_string()).ok()?;
     let present = entry.alias(name.as_str())?.rollout.as_ref()?;
     (Arc::ptr_eq(present, seen) && !context.stopping.is_cancelled()).then_some(entry)
 }
 
 /// Takes the next step, if the alias still needs it. A step that fails pauses the rollout.
-pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasName, seen: &Arc<Progress>) {
+pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasName, seen: &Arc<RolloutProgress>) {
     let _changing = context.changing.lock(id).await;
     let Some(entry) = still(context, id, &name, seen) else { return };
-    if entry.alias(name.as_str()).map(policy::todo) != Some(Todo::Advance) {
+    if entry.alias(name.as_str()).map(policy::todo) != Some(WatchAction::Advance) {
         return;
     }
     let next = seen.rollout.stepped(Timestamp::now());
@@ -226,7 +228,7 @@ pub(super) async fn pause(
     context: &Arc<Context>,
     id: FunctionId,
     name: AliasName,
-    seen: &Arc<Progress>,
+    seen: &Arc<RolloutProgress>,
     outcome: String,
 ) {
     let _changing = context.changing.lock(id).await;

@@ -9,12 +9,12 @@ use crate::{
     config::{Config, Switch},
     crash_point::crash_point,
     error::{Error, ErrorCode},
-    model::{Place, SecretAction, SecretAudit, Timestamp, VariableKey},
+    model::{SecretAction, SecretAudit, Timestamp, VariableKey, VariablePlace},
     protocol::message::{
         GenerationInfo, RotateMasterKeyRequest, RotateMasterKeyResponse, SecretAuditInfo, SecretAuditRequest,
         SecretAuditResponse, SecretGenerationsRequest, SecretGenerationsResponse,
     },
-    secrets::{Injection, KeySource, MasterKey, Picture, SecretError, Variables},
+    secrets::{Injection, KeySource, MasterKey, SecretError, VariableSnapshot, Variables},
     store::{Store, StoreError, VariableRecords},
 };
 use std::{path::Path, sync::Arc, time::Duration};
@@ -56,7 +56,7 @@ pub fn open_variables(
         Err(error) => return Err(error.into()),
     };
     let variables = Variables::default();
-    variables.put(picture(records, master, why));
+    variables.put(snapshot(records, master, why));
     Ok((variables, source))
 }
 
@@ -72,22 +72,26 @@ fn right_key(source: &KeySource, records: &VariableRecords) -> Result<Option<Mas
     }
 }
 
-/// Builds the in-memory picture of the variables.
-pub(super) fn picture(records: VariableRecords, master: Option<Arc<MasterKey>>, why_no_master: String) -> Picture {
-    let mut picture = Picture::new(records.parents, master, why_no_master);
+/// Builds the in-memory snapshot of the variables.
+pub(super) fn snapshot(
+    records: VariableRecords,
+    master: Option<Arc<MasterKey>>,
+    why_no_master: String,
+) -> VariableSnapshot {
+    let mut snapshot = VariableSnapshot::new(records.parents, master, why_no_master);
     for variable in records.variables {
-        let place = picture.all.entry(variable.place.clone()).or_default();
+        let place = snapshot.all.entry(variable.place.clone()).or_default();
         place.insert(variable.key.clone(), Arc::new(variable));
     }
-    picture
+    snapshot
 }
 
 /// Returns the key that seals secrets; created if there is none yet. The caller must hold the lock.
 pub(super) fn master_key(context: &Context) -> Result<Arc<MasterKey>, Error> {
-    let picture = context.variables.picture();
-    match &picture.master {
+    let snapshot = context.variables.snapshot();
+    match &snapshot.master {
         Some(master) => Ok(Arc::clone(master)),
-        None if !picture.why_no_master.is_empty() => Err(SecretError::Locked(picture.why_no_master.clone()).into()),
+        None if !snapshot.why_no_master.is_empty() => Err(SecretError::Locked(snapshot.why_no_master.clone()).into()),
         None => {
             let source = &context.key_source;
             let key = match source.read(None)? {
@@ -155,7 +159,7 @@ fn entry(context: &Context, row: SecretAudit) -> SecretAuditInfo {
 /// Records that a caller asked to see secrets, and returns the refusal.
 pub(super) async fn deny(
     context: &Arc<Context>,
-    place: Place,
+    place: VariablePlace,
     keys: &[String],
     caller: &Caller,
 ) -> Result<Error, Error> {
@@ -202,9 +206,9 @@ fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse
         None => outcome.is_ok(),
     };
     let in_force = if is_done { &next } else { &present };
-    // The new picture precedes the files: secrets that are set from now on open at the next start, whatever happens to
+    // The new snapshot precedes the files: secrets that are set from now on open at the next start, whatever happens to
     // those.
-    context.variables.put(picture(records, Some(Arc::clone(in_force)), String::new()));
+    context.variables.put(snapshot(records, Some(Arc::clone(in_force)), String::new()));
     let settled = context.key_source.settle(in_force.id());
     let told = |error: Error| match is_done {
         true => {

@@ -43,7 +43,7 @@ impl Command for StatusRequest {
                 cgroups: sandbox.cgroups.clone(),
                 missing: sandbox.missing.clone(),
             },
-            secrets_unavailable: Some(context.variables.picture().why_no_master.clone()).filter(|it| !it.is_empty()),
+            secrets_unavailable: Some(context.variables.snapshot().why_no_master.clone()).filter(|it| !it.is_empty()),
             http_taken: context.http.and_then(|it| it.taken).map(|it| it.to_string()),
         })
     }

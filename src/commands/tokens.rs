@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, ErrorCode},
     model::{
-        Secret, Timestamp, Token, TokenId, TokenName,
+        Timestamp, Token, TokenId, TokenName, TokenSecret,
         time::parse_age,
         token::{SECRET_BYTES, TokenStatus},
     },
@@ -25,10 +25,10 @@ const TOKENS_MAX: usize = 1_000;
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Creates a random secret.
-pub(super) fn new_secret() -> Result<Secret, getrandom::Error> {
+pub(super) fn new_secret() -> Result<TokenSecret, getrandom::Error> {
     let mut random = [0; SECRET_BYTES];
     getrandom::fill(&mut random)?;
-    Ok(Secret::new(random))
+    Ok(TokenSecret::new(random))
 }
 
 impl Command for CreateTokenRequest {

@@ -4,14 +4,14 @@ use super::{Caller, Command, Context, environments, secrets};
 use crate::{
     error::{Error, ErrorCode},
     model::{
-        EnvironmentName, FunctionId, Place, Timestamp, Variable, VariableKey, VariableValue, dotenv,
+        EnvironmentName, FunctionId, Timestamp, Variable, VariableKey, VariablePlace, VariableValue, dotenv,
         variable::{NewValue, environment},
     },
     protocol::message::{
         ChangeVariablesResponse, DeleteVariablesRequest, ListVariablesRequest, ListVariablesResponse, PlaceInfo,
         RenewalInfo, SetVariablesRequest, VariableInfo, VariableInput,
     },
-    secrets::{Picture, scrub::MASKED_BYTES_MIN},
+    secrets::{VariableSnapshot, scrub::MASKED_BYTES_MIN},
     store::{StoreError, VariableChange, VariableOutcome},
 };
 use futures_util::future::join_all;
@@ -25,17 +25,17 @@ const REFUSED_MAX: usize = 50;
 const SHOWN_MAX: usize = 10;
 
 /// The place of variables that a request names.
-pub(super) fn place(context: &Context, function: Option<&str>, name: Option<&str>) -> Result<Place, Error> {
+pub(super) fn place(context: &Context, function: Option<&str>, name: Option<&str>) -> Result<VariablePlace, Error> {
     let function = match function {
         Some(function) => Some(context.router.function(function)?.function.id),
         None => None,
     };
-    Ok(Place { function, environment: environment(name)? })
+    Ok(VariablePlace { function, environment: environment(name)? })
 }
 
 /// A change of the variables of one place.
 struct Change {
-    place: Place,
+    place: VariablePlace,
     set: Vec<(VariableKey, NewValue)>,
     delete: Vec<VariableKey>,
     only_existing: bool,
@@ -62,7 +62,7 @@ impl Command for SetVariablesRequest {
 }
 
 /// Warns of secrets that every environment sees.
-fn seen_everywhere(place: &Place, set: &[(VariableKey, NewValue)]) -> Option<String> {
+fn seen_everywhere(place: &VariablePlace, set: &[(VariableKey, NewValue)]) -> Option<String> {
     let secrets = set.iter().filter(|(_, value)| matches!(value, NewValue::Secret(_)));
     let keys: Vec<_> = secrets.map(|(key, _)| key.as_str()).collect();
     (place.environment.is_none() && !keys.is_empty()).then(|| {
@@ -194,24 +194,24 @@ async fn apply(context: &Arc<Context>, change: Change, caller: &Caller) -> Resul
         .await
 }
 
-/// Writes a change and takes it into the picture. The caller must hold the lock.
+/// Writes a change and takes it into the snapshot. The caller must hold the lock.
 fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) -> Result<VariableOutcome, Error> {
-    let (config, picture) = (context.config.load(), context.variables.picture());
+    let (config, snapshot) = (context.config.load(), context.variables.snapshot());
     if change.only_existing {
-        let present = picture.all.get(&change.place);
+        let present = snapshot.all.get(&change.place);
         let is_missing = |key: &&VariableKey| present.is_none_or(|it| !it.contains_key(*key));
         let missing: Vec<_> = change.set.iter().map(|(key, _)| key).filter(is_missing).cloned().collect();
         if !missing.is_empty() {
             return Err(StoreError::VariableNotFound(missing).into());
         }
     }
-    let plain = plain(change, &picture);
+    let plain = plain(change, &snapshot);
     if !plain.is_empty() {
         return Err(StoreError::NotSecret(plain).into());
     }
     let master = match change.set.iter().any(|(_, value)| matches!(value, NewValue::Secret(_))) {
         true => Some(secrets::master_key(context)?),
-        false => picture.master.clone(),
+        false => snapshot.master.clone(),
     };
     let outcome = context.store.change_variables(&VariableChange {
         place: &change.place,
@@ -227,15 +227,15 @@ fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) ->
         audit_rows_max: config.secrets.audit_rows_max,
     })?;
     let records = context.store.variables()?;
-    context.variables.put(secrets::picture(records, master, picture.why_no_master.clone()));
+    context.variables.put(secrets::snapshot(records, master, snapshot.why_no_master.clone()));
     Ok(outcome)
 }
 
 /// Plain variables that a change treats as secrets.
-fn plain(change: &Change, picture: &Picture) -> Vec<VariableKey> {
+fn plain(change: &Change, snapshot: &VariableSnapshot) -> Vec<VariableKey> {
     let rotated = change.set.iter().filter(|(_, it)| change.only_existing && matches!(it, NewValue::Secret(_)));
     let deleted = change.delete.iter().filter(|_| change.only_secrets);
-    let present = picture.all.get(&change.place);
+    let present = snapshot.all.get(&change.place);
     let is_plain = |key: &&VariableKey| {
         present.and_then(|it| it.get(*key)).is_some_and(|it| matches!(it.value, VariableValue::Plain(_)))
     };
@@ -248,9 +248,9 @@ impl Context {
     pub async fn reload_variables(self: &Arc<Self>) -> Result<RenewalInfo, Error> {
         let changing = self.changing_variables.lock().await;
         let reload = |context: &Self| {
-            let picture = context.variables.picture();
-            let (master, why) = (picture.master.clone(), picture.why_no_master.clone());
-            context.variables.put(secrets::picture(context.store.variables()?, master, why));
+            let snapshot = context.variables.snapshot();
+            let (master, why) = (snapshot.master.clone(), snapshot.why_no_master.clone());
+            context.variables.put(secrets::snapshot(context.store.variables()?, master, why));
             Ok(())
         };
         self.blocking(reload).await?;
@@ -293,7 +293,8 @@ impl Command for ListVariablesRequest {
         };
         let secrets: Vec<_> = variables.iter().filter(|it| it.is_secret).map(|it| it.key.clone()).collect();
         if self.reveal && !secrets.is_empty() {
-            let place = Place { function: place.function, environment: environment(self.environment.as_deref())? };
+            let place =
+                VariablePlace { function: place.function, environment: environment(self.environment.as_deref())? };
             return Err(secrets::deny(context, place, &secrets, caller).await?);
         }
         Ok(ListVariablesResponse { variables })
@@ -302,7 +303,7 @@ impl Command for ListVariablesRequest {
 
 fn resolved(context: &Context, function: FunctionId, environment: Option<EnvironmentName>) -> Vec<VariableInfo> {
     let environment = environment.unwrap_or_else(EnvironmentName::production);
-    let resolved = context.variables.picture().resolve(function, &environment);
+    let resolved = context.variables.snapshot().resolve(function, &environment);
     let row = |it: &crate::model::variable::Resolved| VariableInfo {
         hides: it.hidden.iter().map(|it| place_info(&it.place)).collect(),
         ..info(&it.found)
@@ -310,12 +311,12 @@ fn resolved(context: &Context, function: FunctionId, environment: Option<Environ
     resolved.values().map(row).collect()
 }
 
-fn own(context: &Context, place: &Place) -> Vec<VariableInfo> {
-    let picture = context.variables.picture();
-    let is_asked_for = |it: &&Place| {
+fn own(context: &Context, place: &VariablePlace) -> Vec<VariableInfo> {
+    let snapshot = context.variables.snapshot();
+    let is_asked_for = |it: &&VariablePlace| {
         it.function == place.function && (place.environment.is_none() || it.environment == place.environment)
     };
-    let rows = picture.all.iter().filter(|(it, _)| is_asked_for(it)).flat_map(|(_, rows)| rows.values());
+    let rows = snapshot.all.iter().filter(|(it, _)| is_asked_for(it)).flat_map(|(_, rows)| rows.values());
     let mut rows: Vec<_> = rows.collect();
     // A place without an environment is the farthest.
     rows.sort_by_key(|it| (&it.key, it.place.environment.is_none(), &it.place.environment));
@@ -340,7 +341,7 @@ fn info(variable: &Variable) -> VariableInfo {
     }
 }
 
-fn place_info(place: &Place) -> PlaceInfo {
+fn place_info(place: &VariablePlace) -> PlaceInfo {
     PlaceInfo {
         function_id: place.function.map(|it| it.to_string()),
         environment: place.environment.as_ref().map(ToString::to_string),

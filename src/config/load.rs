@@ -21,7 +21,7 @@ const SHORT_VARIABLES: [(&str, &str); 2] = [("LEVAIN_SOCKET", "daemon.socket"), 
 
 /// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Default; set in no layer.
     Default,
     /// The file and the line in it.
@@ -32,7 +32,7 @@ pub enum Origin {
     Flag(&'static str),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -49,7 +49,7 @@ pub struct Effective {
     /// The values.
     pub config: Config,
     /// Origins of the values that are not defaults.
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, ValueOrigin>,
     file: Option<PathBuf>,
 }
 
@@ -62,16 +62,16 @@ impl Effective {
 
     /// Returns the origin of a key's value.
     #[must_use]
-    pub fn origin(&self, key: &str) -> &Origin {
-        self.origins.get(key).unwrap_or(&Origin::Default)
+    pub fn origin(&self, key: &str) -> &ValueOrigin {
+        self.origins.get(key).unwrap_or(&ValueOrigin::Default)
     }
 
     /// Returns every value with its origin, in the order of `config.toml`.
     #[must_use]
-    pub fn rows(&self) -> Vec<Row> {
+    pub fn rows(&self) -> Vec<ConfigRow> {
         let row = |key: &Key| {
             let origin = self.origin(&key.path()).to_string();
-            Row { key: key.path(), value: key.value(&self.config), origin }
+            ConfigRow { key: key.path(), value: key.value(&self.config), origin }
         };
         KEYS.iter().map(row).collect()
     }
@@ -95,7 +95,7 @@ impl Effective {
 
 /// One effective value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct ConfigRow {
     /// Section and name: `daemon.socket`.
     pub key: String,
     /// The value as TOML.
@@ -108,7 +108,7 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Place of the problem.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// Description of the problem, and what is allowed.
     pub message: String,
 }
@@ -165,7 +165,7 @@ pub fn load_from(
     }
     layers.environment(variables);
     for (key, value) in flags {
-        layers.set_path(key, Raw::Text(value), Origin::Flag(key));
+        layers.set_path(key, Raw::Text(value), ValueOrigin::Flag(key));
     }
     layers.finish(file)
 }
@@ -173,7 +173,7 @@ pub fn load_from(
 #[derive(Default)]
 struct Layers {
     config: Config,
-    origins: BTreeMap<String, Origin>,
+    origins: BTreeMap<String, ValueOrigin>,
     problems: Vec<Problem>,
 }
 
@@ -185,7 +185,7 @@ impl Layers {
             let message = error.to_string().trim_end().to_owned();
             return Err(ConfigError::Syntax { path: path.into(), message });
         }
-        let origin = |at: usize| Origin::File(path.into(), text[..at].matches('\n').count() + 1);
+        let origin = |at: usize| ValueOrigin::File(path.into(), text[..at].matches('\n').count() + 1);
         for (section, content) in in_order(document.get_ref()) {
             let (name, place) = (section.get_ref().as_ref(), origin(section.span().start));
             let known = SECTIONS.iter().any(|(section, _)| *section == name);
@@ -212,7 +212,7 @@ impl Layers {
         for (name, value) in variables {
             let path = short(&name).map(str::to_owned);
             let path = path.or_else(|| KEYS.iter().find(|key| key.variable() == name).map(Key::path));
-            let origin = Origin::Environment(name.clone());
+            let origin = ValueOrigin::Environment(name.clone());
             match (path, value.to_str()) {
                 (Some(path), Some(text)) => self.set_path(&path, Raw::Text(text), origin),
                 (Some(path), None) => self.problem(origin, format!("{path} = {value:?}: expected text in UTF-8")),
@@ -222,12 +222,12 @@ impl Layers {
         }
     }
 
-    fn set_path(&mut self, path: &str, raw: Raw<'_>, origin: Origin) {
+    fn set_path(&mut self, path: &str, raw: Raw<'_>, origin: ValueOrigin) {
         let (section, key) = path.split_once('.').unwrap_or(("", path));
         self.set(section, key, raw, origin);
     }
 
-    fn set(&mut self, section: &str, name: &str, raw: Raw<'_>, origin: Origin) {
+    fn set(&mut self, section: &str, name: &str, raw: Raw<'_>, origin: ValueOrigin) {
         let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name) else {
             return self.problem(origin, suggest::key(section, name));
         };
@@ -239,7 +239,7 @@ impl Layers {
         }
     }
 
-    fn problem(&mut self, origin: Origin, message: String) {
+    fn problem(&mut self, origin: ValueOrigin, message: String) {
         self.problems.push(Problem { origin, message });
     }
 
@@ -251,7 +251,7 @@ impl Layers {
             let (warm, max) = (functions.warm_workers, functions.max_concurrent_executions);
             let message =
                 format!("{key} = {warm}: expected at most functions.max_concurrent_executions, which is {max}");
-            let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
+            let origin = self.origins.get(key).cloned().unwrap_or(ValueOrigin::Default);
             self.problems.push(Problem { origin, message });
         }
         let http = &self.config.http;
@@ -262,13 +262,13 @@ impl Layers {
             let is_alone = !given.is_empty() && (http.tls_certificate.is_empty() || http.tls_key.is_empty());
             if is_alone {
                 let message = format!("{key} = {given:?}: expected {other} to be set too, as TLS needs both files");
-                let origin = self.origins.get(key).cloned().unwrap_or(Origin::Default);
+                let origin = self.origins.get(key).cloned().unwrap_or(ValueOrigin::Default);
                 self.problems.push(Problem { origin, message });
             }
         }
         if self.problems.is_empty() {
             let origins = &self.origins;
-            let origin = |key: &Key| origins.get(&key.path()).cloned().unwrap_or(Origin::Default);
+            let origin = |key: &Key| origins.get(&key.path()).cloned().unwrap_or(ValueOrigin::Default);
             self.problems = self.config.make_absolute(origin);
         }
         if !self.problems.is_empty() {

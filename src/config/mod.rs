@@ -13,12 +13,12 @@ mod paths;
 mod suggest;
 mod value;
 
-pub use load::{ConfigError, Effective, Origin, Problem, Row, load, load_from};
+pub use load::{ConfigError, ConfigRow, Effective, Problem, ValueOrigin, load, load_from};
 pub(crate) use suggest::meant;
 pub use value::{Auth, Bytecode, ErrorDetails, LogFormat, Metrics, Network, SandboxLevel, SandboxMode, Switch, Verify};
 
 use serde::Serialize;
-use value::{Raw, Rule, Value};
+use value::{ConfigValue, Raw, Rule};
 
 /// When a changed value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ macro_rules! schema {
             reload: Reload::$reload,
             rule: $rule,
             set: |config, raw, rule| {
-                config.$section.$key = <$type as Value>::read(raw, rule)?;
+                config.$section.$key = <$type as ConfigValue>::read(raw, rule)?;
                 Some(())
             },
             show: |config| config.$section.$key.show(),

@@ -1,6 +1,6 @@
 //! Paths in the configuration.
 
-use super::{Config, ConfigError, KEYS, Key, Origin, Problem};
+use super::{Config, ConfigError, KEYS, Key, Problem, ValueOrigin};
 use std::path::{Path, PathBuf};
 
 impl Config {
@@ -31,11 +31,11 @@ impl Config {
     /// # Errors
     /// Fails with the keys whose paths cannot be made absolute, and the reasons.
     pub fn absolute(mut self) -> Result<Self, ConfigError> {
-        let problems = self.make_absolute(|_| Origin::Default);
+        let problems = self.make_absolute(|_| ValueOrigin::Default);
         if problems.is_empty() { Ok(self) } else { Err(ConfigError::Invalid(problems)) }
     }
 
-    pub(super) fn make_absolute(&mut self, origin: impl Fn(&Key) -> Origin) -> Vec<Problem> {
+    pub(super) fn make_absolute(&mut self, origin: impl Fn(&Key) -> ValueOrigin) -> Vec<Problem> {
         let mut problems = Vec::new();
         for key in KEYS {
             if let Err(reason) = (key.make_absolute)(self, &key.rule) {

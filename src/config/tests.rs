@@ -71,10 +71,10 @@ fn flags_come_before_variables_before_the_file_before_defaults() {
     let config = &effective.config;
     assert_eq!((config.workers.starts_max, config.daemon.log_level.as_str()), (3, "error"));
     assert_eq!(config.socket_path(), Path::new("/flag"));
-    assert_eq!(effective.origin("workers.starts_max"), &Origin::File(path, 2));
-    assert_eq!(effective.origin("daemon.log_level"), &Origin::Environment("LEVAIN_DAEMON_LOG_LEVEL".into()));
-    assert_eq!(effective.origin("daemon.socket"), &Origin::Flag("daemon.socket"));
-    assert_eq!(effective.origin("daemon.data_dir"), &Origin::Default);
+    assert_eq!(effective.origin("workers.starts_max"), &ValueOrigin::File(path, 2));
+    assert_eq!(effective.origin("daemon.log_level"), &ValueOrigin::Environment("LEVAIN_DAEMON_LOG_LEVEL".into()));
+    assert_eq!(effective.origin("daemon.socket"), &ValueOrigin::Flag("daemon.socket"));
+    assert_eq!(effective.origin("daemon.data_dir"), &ValueOrigin::Default);
     assert!(effective.render().contains("starts_max = 3 "), "{}", effective.render());
 }
 

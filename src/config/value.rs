@@ -61,7 +61,7 @@ impl Rule {
 }
 
 /// Type of a configuration value.
-pub(super) trait Value: Sized {
+pub(super) trait ConfigValue: Sized {
     /// Parses a value; `None` if the rule forbids it.
     fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self>;
 
@@ -77,7 +77,7 @@ pub(super) trait Value: Sized {
     }
 }
 
-impl Value for String {
+impl ConfigValue for String {
     fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self> {
         let text = match raw {
             Raw::Toml(value, _) => value.as_str()?,
@@ -135,7 +135,7 @@ fn number(value: &DeValue<'_>) -> Option<u32> {
     u32::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-impl Value for u32 {
+impl ConfigValue for u32 {
     fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self> {
         let number = match raw {
             Raw::Toml(value, _) => number(value)?,
@@ -150,7 +150,7 @@ impl Value for u32 {
     }
 }
 
-impl Value for Vec<u32> {
+impl ConfigValue for Vec<u32> {
     fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
         match raw {
             Raw::Toml(value, _) => value.as_array()?.iter().map(|item| number(item.get_ref())).collect(),
@@ -175,7 +175,7 @@ macro_rules! choice {
             pub(super) const NAMES: &[&str] = &[$($text),*];
         }
 
-        impl Value for $name {
+        impl ConfigValue for $name {
             fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
                 let text = match raw {
                     Raw::Toml(value, _) => value.as_str()?,

@@ -53,12 +53,12 @@ impl Listed {
 
 /// Rules of a folder and, after them, of its subfolders on the way to a file.
 #[derive(Debug, Default)]
-struct Rules {
+struct IgnoreRules {
     git: Vec<Gitignore>,
     own: Vec<Gitignore>,
 }
 
-impl Rules {
+impl IgnoreRules {
     /// Applies the nearest matching rule: whether to leave the path out, or `None` if no rule matches.
     fn say(rules: &[Gitignore], path: &Path, is_folder: bool) -> Option<bool> {
         rules.iter().rev().find_map(|rules| match rules.matched(path, is_folder) {
@@ -72,7 +72,7 @@ impl Rules {
 /// State of listing a folder.
 struct Listing<'a> {
     folder: &'a SourceFolder,
-    rules: Rules,
+    rules: IgnoreRules,
     kind: Listed,
     files: Vec<String>,
     files_max: usize,
@@ -80,7 +80,7 @@ struct Listing<'a> {
 
 /// Lists the files of a bundle in a folder, by their paths inside it. Links are listed, not followed.
 pub(super) fn list(folder: &SourceFolder, kind: Listed, files_max: usize) -> Result<Vec<String>, SourceError> {
-    let mut listing = Listing { folder, rules: Rules::default(), kind, files: Vec::new(), files_max };
+    let mut listing = Listing { folder, rules: IgnoreRules::default(), kind, files: Vec::new(), files_max };
     listing.read("", false)?;
     Ok(listing.files)
 }
@@ -100,12 +100,12 @@ impl Listing<'_> {
             let path = folder.join(&name);
             let name = name.into_string().map_err(|_| SourceError::Name(path.clone()))?;
             let is_modules = is_folder && name == MODULES;
-            let left_out = match Rules::say(&self.rules.own, &path, is_folder) {
+            let left_out = match IgnoreRules::say(&self.rules.own, &path, is_folder) {
                 _ if name.starts_with('.') => is_folder || name != REGISTRY_FILE || self.kind != Listed::Project,
                 _ if is_modules && self.kind == Listed::Project => true,
                 Some(said) => said,
                 None if is_modules => self.kind == Listed::FinishedBundle && prefix.is_empty(),
-                None => !is_in_modules && Rules::say(&self.rules.git, &path, is_folder) == Some(true),
+                None => !is_in_modules && IgnoreRules::say(&self.rules.git, &path, is_folder) == Some(true),
             };
             if left_out {
                 continue;

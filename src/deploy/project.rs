@@ -43,7 +43,7 @@ pub struct Project {
 
 /// Requested treatment of a source.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct SourceOptions {
     /// File to import or to build.
     pub entry: Option<String>,
     /// Whether to build; `None` decides by the files.
@@ -52,9 +52,9 @@ pub struct Wanted {
 
 /// The relevant part of a `package.json`.
 #[derive(Debug)]
-struct Manifest(Map<String, Value>);
+struct PackageJson(Map<String, Value>);
 
-impl Manifest {
+impl PackageJson {
     fn read(text: &[u8]) -> Result<Self, SourceError> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         if text.trim_ascii().is_empty() {
@@ -113,7 +113,7 @@ fn targets<'a>(exports: &'a Value, depth: usize, found: &mut Vec<&'a str>) {
 
 /// Use of a source.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct SourcePlan {
     /// File to import or to build.
     pub(super) entry: String,
     /// Project to build; `None` if the files are the bundle.
@@ -124,18 +124,18 @@ pub(super) struct Plan {
 pub(super) fn plan(
     names: &BTreeSet<&str>,
     package: Option<&[u8]>,
-    wanted: &Wanted,
+    wanted: &SourceOptions,
     is_left_out: &dyn Fn(&str) -> bool,
-) -> Result<Plan, SourceError> {
+) -> Result<SourcePlan, SourceError> {
     let is_finished = match &wanted.entry {
         Some(entry) => is_bundled(entry),
         None => names.iter().any(|it| is_code(it) && it.rsplit_once('.').is_some_and(|it| it.0 == BUNDLED_NAME)),
     };
     let can_build = wanted.build.unwrap_or(!is_finished);
-    let manifest = package.filter(|_| can_build).map(Manifest::read).transpose()?;
+    let manifest = package.filter(|_| can_build).map(PackageJson::read).transpose()?;
     let has_packages = manifest.as_ref().is_some_and(|it| it.dependencies().next().is_some() || it.has_workspaces());
     let must_build = can_build && (wanted.build.is_some() || has_packages);
-    let named = manifest.iter().flat_map(Manifest::entries).find(|it| is_code(it) && names.contains(it));
+    let named = manifest.iter().flat_map(PackageJson::entries).find(|it| is_code(it) && names.contains(it));
     let entry = match &wanted.entry {
         Some(entry) if is_left_out(entry) => return Err(SourceError::LeftOut(entry.clone())),
         Some(entry) => entry.clone(),
@@ -147,7 +147,7 @@ pub(super) fn plan(
     let is_hidden = wanted.entry.is_none() && names.len() > 1 && (entry.contains('/') || named == Some(&*entry));
     let is_built = must_build || (can_build && is_hidden);
     if !is_built {
-        return Ok(Plan { entry, project: None });
+        return Ok(SourcePlan { entry, project: None });
     }
     if !names.contains(entry.as_str()) {
         return Err(SourceError::EntryMissing(entry));
@@ -160,17 +160,17 @@ pub(super) fn plan(
         entry: entry.clone(),
         lockfile: lockfile.filter(|_| has_packages),
         development: manifest.iter().flat_map(|it| it.packages("devDependencies")).map(|it| it.0.clone()).collect(),
-        is_from_registry: manifest.as_ref().is_none_or(Manifest::is_from_registry),
-        has_workspaces: manifest.as_ref().is_some_and(Manifest::has_workspaces),
+        is_from_registry: manifest.as_ref().is_none_or(PackageJson::is_from_registry),
+        has_workspaces: manifest.as_ref().is_some_and(PackageJson::has_workspaces),
     };
-    Ok(Plan { entry, project: Some(project) })
+    Ok(SourcePlan { entry, project: Some(project) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::names::PACKAGE_FILE, *};
 
-    fn plan_of(names: &[&str], package: &str, wanted: &Wanted) -> Result<Option<Project>, SourceError> {
+    fn plan_of(names: &[&str], package: &str, wanted: &SourceOptions) -> Result<Option<Project>, SourceError> {
         let mut names: BTreeSet<&str> = names.iter().copied().collect();
         let package = Some(package).filter(|it| !it.is_empty());
         names.extend(package.map(|_| PACKAGE_FILE));
@@ -179,7 +179,7 @@ mod tests {
 
     /// Returns the file that is built without a preference; `None` if nothing is built.
     fn auto(names: &[&str], package: &str) -> Option<String> {
-        plan_of(names, package, &Wanted::default()).expect("a plan").map(|it| it.entry)
+        plan_of(names, package, &SourceOptions::default()).expect("a plan").map(|it| it.entry)
     }
 
     const PACKAGES: &str = r#"{"dependencies":{"zod":"^4.0.0"}}"#;
@@ -209,14 +209,14 @@ mod tests {
         assert_eq!(auto(&["a.ts", "t.ts"], exports).as_deref(), Some("a.ts"), "a missing file is not built");
         assert_eq!(auto(&["src/index.ts"], r#"{"main":"dist/index.js"}"#).as_deref(), Some("src/index.ts"));
         let workspaces = r#"{"workspaces":["packages/*"]}"#;
-        let project = plan_of(&["index.ts", "yarn.lock"], workspaces, &Wanted::default()).expect("a plan");
+        let project = plan_of(&["index.ts", "yarn.lock"], workspaces, &SourceOptions::default()).expect("a plan");
         assert!(project.is_some_and(|it| it.has_workspaces && it.lockfile.as_deref() == Some("yarn.lock")));
     }
 
     #[test]
     fn a_request_has_the_last_word() {
-        let want = |entry: Option<&str>, build| Wanted { entry: entry.map(Into::into), build };
-        let entry = |names: &[&str], package, wanted: &Wanted| {
+        let want = |entry: Option<&str>, build| SourceOptions { entry: entry.map(Into::into), build };
+        let entry = |names: &[&str], package, wanted: &SourceOptions| {
             plan_of(names, package, wanted).map(|it| it.map(|project| project.entry))
         };
         let off = entry(&["src/index.ts"], PACKAGES, &want(None, Some(false))).expect("a plan");
@@ -238,11 +238,11 @@ mod tests {
 
     #[test]
     fn packages_need_a_lockfile_and_a_package_file_that_can_be_read() {
-        assert!(plan_of(&["a.ts"], " \n", &Wanted::default()).expect("it is empty").is_none());
-        assert!(matches!(plan_of(&["index.ts"], PACKAGES, &Wanted::default()), Err(SourceError::NoLockfile)));
-        assert!(matches!(plan_of(&["index.ts"], "{", &Wanted::default()), Err(SourceError::Package(_))));
-        assert!(matches!(plan_of(&["index.ts"], "[]", &Wanted::default()), Err(SourceError::Package(_))));
-        let off = Wanted { build: Some(false), ..Wanted::default() };
+        assert!(plan_of(&["a.ts"], " \n", &SourceOptions::default()).expect("it is empty").is_none());
+        assert!(matches!(plan_of(&["index.ts"], PACKAGES, &SourceOptions::default()), Err(SourceError::NoLockfile)));
+        assert!(matches!(plan_of(&["index.ts"], "{", &SourceOptions::default()), Err(SourceError::Package(_))));
+        assert!(matches!(plan_of(&["index.ts"], "[]", &SourceOptions::default()), Err(SourceError::Package(_))));
+        let off = SourceOptions { build: Some(false), ..SourceOptions::default() };
         assert!(plan_of(&["index.ts"], "{", &off).expect("nobody reads it").is_none());
     }
 
@@ -250,7 +250,7 @@ mod tests {
     fn only_versions_are_from_a_registry() {
         let is_from_registry = |version: &str, more: &str| {
             let package = format!(r#"{{"dependencies":{{"a":"{version}"}}{more}}}"#);
-            let project = plan_of(&["index.ts", "bun.lock"], &package, &Wanted::default()).expect("a plan");
+            let project = plan_of(&["index.ts", "bun.lock"], &package, &SourceOptions::default()).expect("a plan");
             project.expect("it is built").is_from_registry
         };
         for version in ["^1.0.0", "1.x || 2", "latest", "npm:b@1.2.0", "npm:@scope/b@1"] {

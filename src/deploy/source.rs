@@ -2,10 +2,10 @@
 
 use super::{
     Scratch, SourceError,
-    archive::{self, ArchiveLimits, Format, Input},
+    archive::{self, ArchiveFormat, ArchiveInput, ArchiveLimits},
     listing::{Listed, list},
     names::{self, PACKAGE_FILE, REGISTRY_FILE},
-    project::{self, Plan, Project, Wanted},
+    project::{self, Project, SourceOptions, SourcePlan},
 };
 use crate::{
     bundle::{Content, Named, NotOpened, SourceFolder, UnixUser},
@@ -44,7 +44,7 @@ pub enum Source {
 
 /// An opened source, ready to be copied.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedSource {
     /// Files of the bundle, or of the project to build.
     pub files: Vec<(String, Content)>,
     /// File to import or to build.
@@ -56,7 +56,7 @@ pub struct Opened {
 }
 
 /// Files of a source, before their purpose is known.
-struct Found {
+struct SourceFiles {
     files: Vec<(String, Content)>,
     unpacked: Option<TempDir>,
     /// Folder of the files, if it is the caller's own. Any other file in it was left out.
@@ -66,9 +66,14 @@ struct Found {
 impl Source {
     /// Finds the files of the bundle and the file to import, or the files of a project. Blocks on the disk unless the
     /// source is bytes or files.
-    pub fn open(self, wanted: &Wanted, scratch: &Scratch, limits: &LimitsConfig) -> Result<Opened, SourceError> {
-        let Found { mut files, unpacked, folder } = self.find(wanted, scratch, limits)?;
-        let Plan { entry, project } = plan(&files, folder.as_ref(), wanted)?;
+    pub fn open(
+        self,
+        wanted: &SourceOptions,
+        scratch: &Scratch,
+        limits: &LimitsConfig,
+    ) -> Result<OpenedSource, SourceError> {
+        let SourceFiles { mut files, unpacked, folder } = self.find(wanted, scratch, limits)?;
+        let SourcePlan { entry, project } = plan(&files, folder.as_ref(), wanted)?;
         if project.is_some() {
             files.retain(|(path, _)| !names::is_installed(path));
         } else if let Some(folder) = &folder {
@@ -76,28 +81,33 @@ impl Source {
         } else if unpacked.is_some() {
             files.retain(|(path, _)| path.rsplit('/').next() != Some(REGISTRY_FILE));
         }
-        Ok(Opened { files, entry, project, _unpacked: unpacked })
+        Ok(OpenedSource { files, entry, project, _unpacked: unpacked })
     }
 
-    fn find(self, wanted: &Wanted, scratch: &Scratch, limits: &LimitsConfig) -> Result<Found, SourceError> {
+    fn find(
+        self,
+        wanted: &SourceOptions,
+        scratch: &Scratch,
+        limits: &LimitsConfig,
+    ) -> Result<SourceFiles, SourceError> {
         let entry = wanted.entry.as_deref();
         let from_archive = |input| {
             let (folder, files) = unpack(&input, entry, scratch, limits)?;
-            Ok::<_, SourceError>(Found { files, unpacked: Some(folder), folder: None })
+            Ok::<_, SourceError>(SourceFiles { files, unpacked: Some(folder), folder: None })
         };
-        let alone = |files| Found { files, unpacked: None, folder: None };
+        let alone = |files| SourceFiles { files, unpacked: None, folder: None };
         Ok(match self {
             Self::Bytes(bytes) => alone(vec![(entry.unwrap_or(UPLOADED_NAME).to_owned(), Content::Bytes(bytes))]),
             Self::Files(files) => alone(files.into_iter().map(|(path, bytes)| (path, Content::Bytes(bytes))).collect()),
-            Self::Archive(bytes) => from_archive(Input::Bytes(bytes))?,
+            Self::Archive(bytes) => from_archive(ArchiveInput::Bytes(bytes))?,
             Self::Path(path, _) if path.is_relative() => return Err(SourceError::Relative(path)),
             Self::Path(path, user) => match look(&path, user.as_deref())? {
-                Place::Folder(folder) => {
+                NamedCode::Folder(folder) => {
                     let files = list(&folder, Listed::Project, limits.bundle_files_max as usize)?;
-                    Found { files: within(&folder, files), unpacked: None, folder: Some(folder) }
+                    SourceFiles { files: within(&folder, files), unpacked: None, folder: Some(folder) }
                 }
-                Place::Archive(file) => from_archive(Input::File(file))?,
-                Place::Code(name, content) => alone(vec![(name, content)]),
+                NamedCode::Archive(file) => from_archive(ArchiveInput::File(file))?,
+                NamedCode::Code(name, content) => alone(vec![(name, content)]),
             },
         })
     }
@@ -110,7 +120,11 @@ fn within(folder: &SourceFolder, names: Vec<String>) -> Vec<(String, Content)> {
 /// Decides which of these files is the entry, and whether they are built.
 ///
 /// `folder` is the caller's folder, if the files come from one. Any other file in it was left out.
-fn plan(files: &[(String, Content)], folder: Option<&SourceFolder>, wanted: &Wanted) -> Result<Plan, SourceError> {
+fn plan(
+    files: &[(String, Content)],
+    folder: Option<&SourceFolder>,
+    wanted: &SourceOptions,
+) -> Result<SourcePlan, SourceError> {
     let names: BTreeSet<&str> = files.iter().map(|it| it.0.as_str()).filter(|it| !names::is_installed(it)).collect();
     let package = files.iter().find(|it| it.0 == PACKAGE_FILE).map(|it| read_package(&it.1)).transpose()?;
     let is_left_out = |name: &str| !names.contains(name) && folder.is_some_and(|it| it.has(name));
@@ -135,7 +149,11 @@ fn read_package(content: &Content) -> Result<Bytes, SourceError> {
 }
 
 /// Lists the files of a folder that a client has to send, by the rules of [`Source::open`].
-pub fn list_needed(path: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec<(String, PathBuf)>, SourceError> {
+pub fn list_needed(
+    path: &Path,
+    wanted: &SourceOptions,
+    files_max: usize,
+) -> Result<Vec<(String, PathBuf)>, SourceError> {
     let at_path = |cause| SourceError::NotFound { path: path.to_owned(), uid: None, cause };
     let folder = match Named::open_own(path) {
         Ok(Named::Folder(folder)) => folder,
@@ -143,7 +161,7 @@ pub fn list_needed(path: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec
         Err(NotOpened::Identity(cause) | NotOpened::Path(cause)) => return Err(at_path(cause)),
     };
     let mut names = list(&folder, Listed::Project, files_max)?;
-    let Plan { entry, project } = plan(&within(&folder, names.clone()), Some(&folder), wanted)?;
+    let SourcePlan { entry, project } = plan(&within(&folder, names.clone()), Some(&folder), wanted)?;
     if project.is_none() {
         names = list(&folder, Listed::of(&entry), files_max)?;
     }
@@ -151,14 +169,14 @@ pub fn list_needed(path: &Path, wanted: &Wanted, files_max: usize) -> Result<Vec
 }
 
 /// Code found at a path.
-enum Place {
+enum NamedCode {
     Folder(SourceFolder),
     Archive(File),
     /// Name to store the file under, and its content.
     Code(String, Content),
 }
 
-fn look(path: &Path, user: Option<&UnixUser>) -> Result<Place, SourceError> {
+fn look(path: &Path, user: Option<&UnixUser>) -> Result<NamedCode, SourceError> {
     let uid = user.map(|it| it.uid);
     let not_found = |cause| SourceError::NotFound { path: path.to_owned(), uid, cause };
     let named = Named::open(path, user).map_err(|error| match (error, uid) {
@@ -166,7 +184,7 @@ fn look(path: &Path, user: Option<&UnixUser>) -> Result<Place, SourceError> {
         (NotOpened::Identity(cause) | NotOpened::Path(cause), _) => not_found(cause),
     })?;
     let (file, real) = match named {
-        Named::Folder(folder) => return Ok(Place::Folder(folder)),
+        Named::Folder(folder) => return Ok(NamedCode::Folder(folder)),
         Named::Other(real) if names::stored_name(&real).is_some() => {
             return Err(not_found(io::Error::other("it is not a regular file")));
         }
@@ -174,18 +192,20 @@ fn look(path: &Path, user: Option<&UnixUser>) -> Result<Place, SourceError> {
         Named::File(file, real) => (file, real),
     };
     let name = names::stored_name(&real);
-    let input = Input::File(file.try_clone().map_err(not_found)?);
-    match (Format::of(&input).map_err(not_found)?, name) {
+    let input = ArchiveInput::File(file.try_clone().map_err(not_found)?);
+    match (ArchiveFormat::of(&input).map_err(not_found)?, name) {
         // A text file may happen to begin like an unsupported archive.
-        (None | Some(Format::Other(_)), Some(name)) => Ok(Place::Code(name, Content::Opened(Arc::new(file), real))),
+        (None | Some(ArchiveFormat::Other(_)), Some(name)) => {
+            Ok(NamedCode::Code(name, Content::Opened(Arc::new(file), real)))
+        }
         (None, None) => Err(SourceError::Extension(real.to_string_lossy().into_owned())),
-        (Some(_), _) => Ok(Place::Archive(file)),
+        (Some(_), _) => Ok(NamedCode::Archive(file)),
     }
 }
 
 /// Unpacks an archive into a new folder. If all its files are in one folder, that folder is the bundle.
 fn unpack(
-    input: &Input,
+    input: &ArchiveInput,
     entry: Option<&str>,
     scratch: &Scratch,
     limits: &LimitsConfig,
@@ -228,7 +248,7 @@ mod tests {
         let data = tempfile::tempdir().expect("a folder");
         let scratch = Scratch::open(data.path().join("incoming")).expect("a scratch folder");
         let limits = LimitsConfig { bundle_files_max: 10, ..LimitsConfig::default() };
-        let wanted = Wanted { entry: entry.map(Into::into), build: None };
+        let wanted = SourceOptions { entry: entry.map(Into::into), build: None };
         let opened = source.open(&wanted, &scratch, &limits)?;
         let mut names: Vec<_> = opened.files.into_iter().map(|(name, _)| name).collect();
         names.sort();
@@ -292,7 +312,7 @@ mod tests {
                     _ => panic!("{names:?}: {found:?}"),
                 }
             }
-            let needed = list_needed(folder.path(), &Wanted::default(), 10);
+            let needed = list_needed(folder.path(), &SourceOptions::default(), 10);
             assert_eq!(needed.map(|it| it.len()).ok(), entry.map(|_| names.len()), "{names:?}");
         }
     }

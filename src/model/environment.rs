@@ -61,7 +61,7 @@ const RESERVED: [&str; 5] = ["all", "compare", "live", "none", "rollback"];
 
 /// Parent and protection of an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct EnvironmentLink {
     /// Environment whose variables apply where this one sets none.
     pub parent: Option<EnvironmentName>,
     /// Whether new versions in it need approval.
@@ -69,10 +69,10 @@ pub struct Link {
 }
 
 /// Every environment, by name.
-pub type Links = BTreeMap<EnvironmentName, Link>;
+pub type EnvironmentLinks = BTreeMap<EnvironmentName, EnvironmentLink>;
 
 /// Checks the name of a new environment against the existing ones.
-pub fn check_new(links: &Links, name: &EnvironmentName) -> Result<(), EnvironmentError> {
+pub fn check_new(links: &EnvironmentLinks, name: &EnvironmentName) -> Result<(), EnvironmentError> {
     if let Some(taken) = links.keys().find(|it| it.as_str().eq_ignore_ascii_case(name.as_str())) {
         return Err(EnvironmentError::Taken(taken.clone()));
     }
@@ -87,7 +87,7 @@ pub fn check_new(links: &Links, name: &EnvironmentName) -> Result<(), Environmen
 }
 
 /// Returns the environments that one takes variables from, the nearest first. A cycle ends the list.
-pub fn ancestors<'a>(links: &'a Links, name: &EnvironmentName) -> Vec<&'a EnvironmentName> {
+pub fn ancestors<'a>(links: &'a EnvironmentLinks, name: &EnvironmentName) -> Vec<&'a EnvironmentName> {
     let mut found: Vec<&EnvironmentName> = Vec::new();
     let mut next = links.get(name).and_then(|it| it.parent.as_ref());
     while let Some(parent) = next {
@@ -104,14 +104,14 @@ pub fn ancestors<'a>(links: &'a Links, name: &EnvironmentName) -> Vec<&'a Enviro
 /// Returns a protected environment that sees variables set for `environment`, or for all environments if that is
 /// absent: the environment itself, or one that takes variables from it.
 #[must_use]
-pub fn guarded<'a>(links: &'a Links, environment: Option<&EnvironmentName>) -> Option<&'a EnvironmentName> {
+pub fn guarded<'a>(links: &'a EnvironmentLinks, environment: Option<&EnvironmentName>) -> Option<&'a EnvironmentName> {
     let finds = |name| environment.is_none_or(|it| it == name || ancestors(links, name).contains(&it));
     links.iter().find(|(name, link)| link.protected && finds(name)).map(|(name, _)| name)
 }
 
 /// Refuses cycles and chains of parents that are too long. Unless `allow` is set, also refuses a change by which an
 /// unprotected environment takes variables from `production` or a protected environment.
-pub fn check_change(before: &Links, after: &Links, allow: bool) -> Result<(), EnvironmentError> {
+pub fn check_change(before: &EnvironmentLinks, after: &EnvironmentLinks, allow: bool) -> Result<(), EnvironmentError> {
     for name in after.keys() {
         let line = ancestors(after, name);
         if line.contains(&name) {
@@ -131,7 +131,7 @@ pub fn check_change(before: &Links, after: &Links, allow: bool) -> Result<(), En
 }
 
 /// Pairs of an unprotected environment and a guarded ancestor: a protected one, or `production`.
-fn exposures(links: &Links) -> BTreeSet<(&EnvironmentName, &EnvironmentName)> {
+fn exposures(links: &EnvironmentLinks) -> BTreeSet<(&EnvironmentName, &EnvironmentName)> {
     let is_guarded = |name: &EnvironmentName| name.is_production() || links.get(name).is_some_and(|it| it.protected);
     let open = links.iter().filter(|(_, link)| !link.protected);
     open.flat_map(|(name, _)| ancestors(links, name).into_iter().map(move |above| (name, above)))
@@ -148,10 +148,10 @@ mod tests {
     }
 
     /// Parses `name`, `name<parent` and, for protected environments, `name!`.
-    fn links(words: &str) -> Links {
+    fn links(words: &str) -> EnvironmentLinks {
         let link = |word: &str| {
             let (own, parent) = word.split_once('<').map_or((word, None), |(own, parent)| (own, Some(name(parent))));
-            (name(own.trim_end_matches('!')), Link { parent, protected: own.ends_with('!') })
+            (name(own.trim_end_matches('!')), EnvironmentLink { parent, protected: own.ends_with('!') })
         };
         words.split(' ').map(link).collect()
     }

@@ -30,7 +30,7 @@ pub enum PolicyAction {
 /// Unchecked limits of a policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Limits {
+pub struct PolicyLimits {
     /// Period over which calls are counted, in seconds, 10 to 3600.
     #[schemars(range(min = 10, max = 3_600))]
     pub window_seconds: u32,
@@ -55,7 +55,7 @@ pub struct Limits {
     pub cooldown_seconds: u32,
 }
 
-impl Default for Limits {
+impl Default for PolicyLimits {
     fn default() -> Self {
         Self {
             window_seconds: 60,
@@ -69,7 +69,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl PolicyLimits {
     /// Returns the limits as text: `errors at most 5 %, p99 at most 200 ms`.
     #[must_use]
     pub fn maxima(&self) -> String {
@@ -82,7 +82,7 @@ impl Limits {
     }
 }
 
-impl fmt::Display for Limits {
+impl fmt::Display for PolicyLimits {
     /// Writes the policy as the audit trail shows it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let action = match self.action {
@@ -98,23 +98,23 @@ impl fmt::Display for Limits {
     }
 }
 
-/// Checked [`Limits`] by which an alias is rolled back automatically.
+/// Checked [`PolicyLimits`] by which an alias is rolled back automatically.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(into = "Limits", try_from = "Limits")]
-pub struct Policy(Limits);
+#[serde(into = "PolicyLimits", try_from = "PolicyLimits")]
+pub struct Policy(PolicyLimits);
 
 /// Equality is total because no limit of a policy is NaN.
 impl Eq for Policy {}
 
 impl Deref for Policy {
-    type Target = Limits;
+    type Target = PolicyLimits;
 
-    fn deref(&self) -> &Limits {
+    fn deref(&self) -> &PolicyLimits {
         &self.0
     }
 }
 
-impl From<Policy> for Limits {
+impl From<Policy> for PolicyLimits {
     fn from(policy: Policy) -> Self {
         policy.0
     }
@@ -140,10 +140,10 @@ pub enum PolicyError {
     },
 }
 
-impl TryFrom<Limits> for Policy {
+impl TryFrom<PolicyLimits> for Policy {
     type Error = PolicyError;
 
-    fn try_from(limits: Limits) -> Result<Self, PolicyError> {
+    fn try_from(limits: PolicyLimits) -> Result<Self, PolicyError> {
         let numbers = [
             ("window_seconds", Some(f64::from(limits.window_seconds)), 10, 3_600),
             ("min_requests", Some(f64::from(limits.min_requests)), 1, 1_000_000),
@@ -158,7 +158,7 @@ impl TryFrom<Limits> for Policy {
             }
         }
         match limits {
-            Limits { error_rate_max: None, p99_ms_max: None, crashes_max: None, .. } => Err(PolicyError::NoLimit),
+            PolicyLimits { error_rate_max: None, p99_ms_max: None, crashes_max: None, .. } => Err(PolicyError::NoLimit),
             limits => Ok(Self(limits)),
         }
     }
@@ -166,7 +166,7 @@ impl TryFrom<Limits> for Policy {
 
 /// Outcomes of a version's calls within the window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Counts {
+pub struct PolicyCounts {
     /// Finished calls, except failures caused by the caller or the node.
     pub calls: u64,
     /// Calls that failed, or were answered with a status of 500 and above.
@@ -177,7 +177,7 @@ pub struct Counts {
     pub slow: u64,
 }
 
-impl std::ops::AddAssign for Counts {
+impl std::ops::AddAssign for PolicyCounts {
     fn add_assign(&mut self, other: Self) {
         self.calls += other.calls;
         self.errors += other.errors;
@@ -189,13 +189,13 @@ impl std::ops::AddAssign for Counts {
 /// A limit that was broken; its text shows the arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Breach {
-    limit: Limit,
-    counts: Counts,
+    limit: BrokenLimit,
+    counts: PolicyCounts,
     window_seconds: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Limit {
+enum BrokenLimit {
     Crashes(u32),
     ErrorRate(f64),
     P99Ms(u32),
@@ -203,16 +203,16 @@ enum Limit {
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Counts { calls, errors, crashes, slow }, seconds) = (self.counts, self.window_seconds);
+        let (PolicyCounts { calls, errors, crashes, slow }, seconds) = (self.counts, self.window_seconds);
         match self.limit {
-            Limit::Crashes(max) => {
+            BrokenLimit::Crashes(max) => {
                 write!(f, "{crashes} crashes ({calls} calls in {seconds} s) over the limit of {max}")
             }
-            Limit::ErrorRate(max) => {
+            BrokenLimit::ErrorRate(max) => {
                 let rate = percent(errors, calls);
                 write!(f, "error rate {rate:.1} % ({errors} of {calls} calls in {seconds} s) over the limit of {max} %")
             }
-            Limit::P99Ms(max) => {
+            BrokenLimit::P99Ms(max) => {
                 let share = percent(slow, calls);
                 write!(
                     f,
@@ -230,18 +230,18 @@ fn percent(part: u64, of: u64) -> f64 {
 impl Policy {
     /// Returns the limit that these calls break, the most serious one first.
     #[must_use]
-    pub fn judge(&self, counts: &Counts) -> Option<Breach> {
+    pub fn judge(&self, counts: &PolicyCounts) -> Option<Breach> {
         if counts.calls < u64::from(self.min_requests) {
             return None;
         }
-        let crashes = self.crashes_max.filter(|max| counts.crashes > u64::from(*max)).map(Limit::Crashes);
+        let crashes = self.crashes_max.filter(|max| counts.crashes > u64::from(*max)).map(BrokenLimit::Crashes);
         let errors = || {
             let max = self.error_rate_max.filter(|max| is_over(counts.errors, counts.calls, max / 100.0))?;
-            Some(Limit::ErrorRate(max))
+            Some(BrokenLimit::ErrorRate(max))
         };
         let slow = || {
             let max = self.p99_ms_max.filter(|_| is_over(counts.slow, counts.calls, SLOW_SHARE_MAX))?;
-            Some(Limit::P99Ms(max))
+            Some(BrokenLimit::P99Ms(max))
         };
         let limit = crashes.or_else(errors).or_else(slow)?;
         Some(Breach { limit, counts: *counts, window_seconds: self.window_seconds })
@@ -288,28 +288,28 @@ fn ln_factorial(number: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn policy(limits: Limits) -> Policy {
+    fn policy(limits: PolicyLimits) -> Policy {
         limits.try_into().expect("a policy")
     }
 
     fn errors_at_most(percent: f64) -> Policy {
-        policy(Limits { error_rate_max: Some(percent), ..Limits::default() })
+        policy(PolicyLimits { error_rate_max: Some(percent), ..PolicyLimits::default() })
     }
 
-    fn counts(calls: u64, errors: u64) -> Counts {
-        Counts { calls, errors, ..Counts::default() }
+    fn counts(calls: u64, errors: u64) -> PolicyCounts {
+        PolicyCounts { calls, errors, ..PolicyCounts::default() }
     }
 
     #[test]
     fn a_policy_limits_something_within_reason() {
-        let with = |change: fn(&mut Limits)| {
-            let mut limits = Limits { error_rate_max: Some(5.0), ..Limits::default() };
+        let with = |change: fn(&mut PolicyLimits)| {
+            let mut limits = PolicyLimits { error_rate_max: Some(5.0), ..PolicyLimits::default() };
             change(&mut limits);
             Policy::try_from(limits).map_err(|error| error.to_string())
         };
         assert!(with(|_| {}).is_ok());
         assert!(with(|it| it.error_rate_max = None).is_err_and(|it| it.contains("at least one limit")));
-        type Wrong = (&'static str, fn(&mut Limits));
+        type Wrong = (&'static str, fn(&mut PolicyLimits));
         let wrong: [Wrong; 7] = [
             ("window_seconds", |it| it.window_seconds = 9),
             ("window_seconds", |it| it.window_seconds = 3_601),
@@ -373,19 +373,19 @@ mod tests {
 
     #[test]
     fn a_breach_tells_its_arithmetic() {
-        let told = |limits: Limits, counts| policy(limits).judge(&counts).map(|it| it.to_string());
-        let limits = Limits { error_rate_max: Some(5.0), ..Limits::default() };
+        let told = |limits: PolicyLimits, counts| policy(limits).judge(&counts).map(|it| it.to_string());
+        let limits = PolicyLimits { error_rate_max: Some(5.0), ..PolicyLimits::default() };
         let expected = "error rate 34.0 % (17 of 50 calls in 60 s) over the limit of 5 %";
         assert_eq!(told(limits.clone(), counts(50, 17)).as_deref(), Some(expected));
-        let limits = Limits { crashes_max: Some(2), ..limits };
-        let crashed = Counts { crashes: 3, ..counts(50, 17) };
+        let limits = PolicyLimits { crashes_max: Some(2), ..limits };
+        let crashed = PolicyCounts { crashes: 3, ..counts(50, 17) };
         let expected = "3 crashes (50 calls in 60 s) over the limit of 2";
         assert_eq!(told(limits.clone(), crashed).as_deref(), Some(expected));
-        assert_eq!(told(Limits { crashes_max: Some(3), error_rate_max: None, ..limits }, crashed), None);
-        let limits = Limits { p99_ms_max: Some(200), ..Limits::default() };
+        assert_eq!(told(PolicyLimits { crashes_max: Some(3), error_rate_max: None, ..limits }, crashed), None);
+        let limits = PolicyLimits { p99_ms_max: Some(200), ..PolicyLimits::default() };
         let expected = "p99 over the limit of 200 ms: 14.0 % (7 of 50 calls in 60 s) took longer";
-        assert_eq!(told(limits.clone(), Counts { slow: 7, ..counts(50, 0) }).as_deref(), Some(expected));
-        assert_eq!(told(limits, Counts { slow: 3, ..counts(50, 0) }), None, "chance may explain 3 of 50");
+        assert_eq!(told(limits.clone(), PolicyCounts { slow: 7, ..counts(50, 0) }).as_deref(), Some(expected));
+        assert_eq!(told(limits, PolicyCounts { slow: 3, ..counts(50, 0) }), None, "chance may explain 3 of 50");
     }
 
     /// Counts the runs that trip. Each run has `calls` calls, bad with probability `bad`, and is judged after each call
@@ -393,7 +393,7 @@ mod tests {
     fn trips(policy: &Policy, runs: u64, calls: usize, bad: f64, window: usize) -> usize {
         let trips = |seed| {
             let mut random = fastrand::Rng::with_seed(seed);
-            let (mut last, mut at, mut seen) = (vec![false; window], 0, Counts::default());
+            let (mut last, mut at, mut seen) = (vec![false; window], 0, PolicyCounts::default());
             (0..calls).any(|_| {
                 let is_bad = random.f64() < bad;
                 seen.errors = seen.errors + u64::from(is_bad) - u64::from(std::mem::replace(&mut last[at], is_bad));

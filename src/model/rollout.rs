@@ -22,7 +22,7 @@ const HOLD_SECONDS_MAX: u32 = 7 * 86_400;
 
 /// A share, and how long the version keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Step {
+pub struct RolloutStep {
     /// Share of calls.
     pub percent: Percent,
     /// Seconds before the next step; 0 for the last step, which ends the rollout.
@@ -31,26 +31,26 @@ pub struct Step {
 
 /// Shares that rise to 100 %, each held for some time: `10% 5m, 50% 5m, 100%`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Vec<Step>", try_from = "Vec<Step>")]
-pub struct Plan(Vec<Step>);
+#[serde(into = "Vec<RolloutStep>", try_from = "Vec<RolloutStep>")]
+pub struct RolloutPlan(Vec<RolloutStep>);
 
-impl Plan {
+impl RolloutPlan {
     /// Returns the steps, at least two.
     #[must_use]
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[RolloutStep] {
         &self.0
     }
 }
 
 /// Why a text or a list is not a valid plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
+pub enum RolloutPlanError {
     /// Too few or too many steps.
     #[error("a plan has 2 to {STEPS_MAX} steps such as `10% 5m, 50% 5m, 100%`, not {0}")]
     Count(usize),
     /// A step is wrong.
     #[error("step {number} of the plan, `{step}`: {problem}")]
-    Step {
+    RolloutStep {
         /// Number of the step, from 1.
         number: usize,
         /// Step as given.
@@ -83,19 +83,19 @@ pub enum StepProblem {
     LastHolds,
 }
 
-impl FromStr for Plan {
-    type Err = PlanError;
+impl FromStr for RolloutPlan {
+    type Err = RolloutPlanError;
 
-    fn from_str(text: &str) -> Result<Self, PlanError> {
+    fn from_str(text: &str) -> Result<Self, RolloutPlanError> {
         let parts: Vec<&str> = text.split(',').map(str::trim).collect();
         // The count is checked first, before the steps are collected.
         if !(2..=STEPS_MAX).contains(&parts.len()) {
-            return Err(PlanError::Count(parts.len()));
+            return Err(RolloutPlanError::Count(parts.len()));
         }
         let steps = parts.iter().enumerate().map(|(index, part)| {
             let wrong = |problem| {
                 let step = part.chars().take(40).collect();
-                PlanError::Step { number: index + 1, step, problem }
+                RolloutPlanError::RolloutStep { number: index + 1, step, problem }
             };
             step(part).map_err(wrong)
         });
@@ -103,7 +103,7 @@ impl FromStr for Plan {
     }
 }
 
-fn step(text: &str) -> Result<Step, StepProblem> {
+fn step(text: &str) -> Result<RolloutStep, StepProblem> {
     let (share, hold) = text.split_once('%').ok_or(StepProblem::Share)?;
     let percent =
         share.trim().parse::<u32>().ok().and_then(|it| Percent::try_from(it).ok()).ok_or(StepProblem::Share)?;
@@ -114,30 +114,30 @@ fn step(text: &str) -> Result<Step, StepProblem> {
             seconds.filter(|it| *it > 0).ok_or(StepProblem::Hold)?
         }
     };
-    Ok(Step { percent, hold_seconds })
+    Ok(RolloutStep { percent, hold_seconds })
 }
 
-impl TryFrom<Vec<Step>> for Plan {
-    type Error = PlanError;
+impl TryFrom<Vec<RolloutStep>> for RolloutPlan {
+    type Error = RolloutPlanError;
 
-    fn try_from(steps: Vec<Step>) -> Result<Self, PlanError> {
+    fn try_from(steps: Vec<RolloutStep>) -> Result<Self, RolloutPlanError> {
         if !(2..=STEPS_MAX).contains(&steps.len()) {
-            return Err(PlanError::Count(steps.len()));
+            return Err(RolloutPlanError::Count(steps.len()));
         }
         let mut before = Percent::NONE;
         for (index, step) in steps.iter().enumerate() {
             let is_last = index + 1 == steps.len();
             let problem = match step {
-                Step { percent, .. } if *percent == Percent::NONE => Some(StepProblem::Share),
-                Step { percent, .. } if *percent <= before => Some(StepProblem::NotRising),
-                Step { percent, .. } if is_last && *percent != Percent::ALL => Some(StepProblem::NotAll),
-                Step { hold_seconds: 1.., .. } if is_last => Some(StepProblem::LastHolds),
-                Step { hold_seconds: 0, .. } if !is_last => Some(StepProblem::NoHold),
-                Step { hold_seconds, .. } if *hold_seconds > HOLD_SECONDS_MAX => Some(StepProblem::Hold),
+                RolloutStep { percent, .. } if *percent == Percent::NONE => Some(StepProblem::Share),
+                RolloutStep { percent, .. } if *percent <= before => Some(StepProblem::NotRising),
+                RolloutStep { percent, .. } if is_last && *percent != Percent::ALL => Some(StepProblem::NotAll),
+                RolloutStep { hold_seconds: 1.., .. } if is_last => Some(StepProblem::LastHolds),
+                RolloutStep { hold_seconds: 0, .. } if !is_last => Some(StepProblem::NoHold),
+                RolloutStep { hold_seconds, .. } if *hold_seconds > HOLD_SECONDS_MAX => Some(StepProblem::Hold),
                 _ => None,
             };
             if let Some(problem) = problem {
-                return Err(PlanError::Step { number: index + 1, step: step.to_string(), problem });
+                return Err(RolloutPlanError::RolloutStep { number: index + 1, step: step.to_string(), problem });
             }
             before = step.percent;
         }
@@ -145,13 +145,13 @@ impl TryFrom<Vec<Step>> for Plan {
     }
 }
 
-impl From<Plan> for Vec<Step> {
-    fn from(plan: Plan) -> Self {
+impl From<RolloutPlan> for Vec<RolloutStep> {
+    fn from(plan: RolloutPlan) -> Self {
         plan.0
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for RolloutStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.percent.get())?;
         match self.hold_seconds {
@@ -164,7 +164,7 @@ impl fmt::Display for Step {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for RolloutPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.0.iter().enumerate() {
             let comma = if index > 0 { ", " } else { "" };
@@ -202,7 +202,7 @@ pub struct Rollout {
     /// Number of that version.
     pub number: u32,
     /// Steps of the rollout.
-    pub plan: Plan,
+    pub plan: RolloutPlan,
     /// Current step, from 0; for a rollout that is over, the step at which it ended.
     pub step: u32,
     /// State of the rollout.
@@ -224,7 +224,7 @@ pub struct Rollout {
 impl Rollout {
     /// Returns the current step.
     #[must_use]
-    pub fn present(&self) -> Step {
+    pub fn present(&self) -> RolloutStep {
         let steps = self.plan.steps();
         steps[(self.step as usize).min(steps.len() - 1)]
     }
@@ -261,7 +261,7 @@ impl Rollout {
 
 /// Next action for a watched alias.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Todo {
+pub enum WatchAction {
     /// No action.
     Nothing,
     /// Roll the alias back, which also ends a rollout.
@@ -277,16 +277,16 @@ pub enum Todo {
 /// Decides the next action for a watched alias, given the breach its policy found, and its rollout with the time since
 /// the current step began to hold.
 #[must_use]
-pub fn decide(breach: Option<(PolicyAction, Breach)>, rollout: Option<(&Rollout, Duration)>) -> Todo {
+pub fn decide(breach: Option<(PolicyAction, Breach)>, rollout: Option<(&Rollout, Duration)>) -> WatchAction {
     let running = rollout.filter(|(rollout, _)| rollout.status == RolloutStatus::Running);
     match (breach, running) {
-        (Some((PolicyAction::Rollback, breach)), _) => Todo::GoBack(breach),
-        (Some((PolicyAction::Warn, breach)), Some(_)) => Todo::Pause(breach),
-        (Some((PolicyAction::Warn, breach)), None) => Todo::Warn(breach),
+        (Some((PolicyAction::Rollback, breach)), _) => WatchAction::GoBack(breach),
+        (Some((PolicyAction::Warn, breach)), Some(_)) => WatchAction::Pause(breach),
+        (Some((PolicyAction::Warn, breach)), None) => WatchAction::Warn(breach),
         (None, Some((rollout, held))) if held >= Duration::from_secs(rollout.present().hold_seconds.into()) => {
-            Todo::Advance
+            WatchAction::Advance
         }
-        (None, _) => Todo::Nothing,
+        (None, _) => WatchAction::Nothing,
     }
 }
 

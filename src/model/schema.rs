@@ -4,7 +4,7 @@
 
 use super::{
     AliasName, DeploymentId, Digest, EnvironmentName, FunctionId, FunctionName, InvocationId, Percent, PreviewName,
-    RolloutId, Secret, SecretText, Sticky, Timestamp, TokenId, TokenName, VariableKey, VersionId, VersionLabel,
+    RolloutId, SecretText, Sticky, Timestamp, TokenId, TokenName, TokenSecret, VariableKey, VersionId, VersionLabel,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -74,7 +74,7 @@ described! {
         "type": "string",
         "pattern": "^(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$",
     });
-    Secret: |_| json_schema!({
+    TokenSecret: |_| json_schema!({
         "description": "The secret of a token.",
         "type": "string",
         "pattern": "^lvn_[A-Za-z0-9_-]{43}$",

@@ -133,9 +133,9 @@ pub const SECRET_BYTES: usize = 32;
 /// header of requests, and is stored nowhere.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct TokenSecret(String);
 
-impl Secret {
+impl TokenSecret {
     /// Creates a secret from random bytes.
     #[must_use]
     pub fn new(random: [u8; SECRET_BYTES]) -> Self {
@@ -168,14 +168,14 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for TokenSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
 }
 
 /// Compares hashes, so that the time it takes reveals nothing about a secret.
-impl PartialEq for Secret {
+impl PartialEq for TokenSecret {
     fn eq(&self, other: &Self) -> bool {
         self.hash() == other.hash()
     }
@@ -187,13 +187,13 @@ mod tests {
 
     #[test]
     fn a_secret_survives_its_text_and_shows_nowhere() {
-        let secret = Secret::new([0xfb; SECRET_BYTES]);
+        let secret = TokenSecret::new([0xfb; SECRET_BYTES]);
         assert_eq!((secret.reveal().len(), &secret.reveal()[..4]), (47, "lvn_"));
-        assert_eq!(Secret::parse(secret.reveal()), Some(secret.clone()));
-        assert_ne!(secret, Secret::new([0xfa; SECRET_BYTES]));
+        assert_eq!(TokenSecret::parse(secret.reveal()), Some(secret.clone()));
+        assert_ne!(secret, TokenSecret::new([0xfa; SECRET_BYTES]));
         assert_eq!(format!("{secret:?}"), "[redacted]");
         for bad in ["", "lvn_", "lvn_AAAA", &secret.reveal()[4..], &format!("{}A", secret.reveal())] {
-            assert_eq!(Secret::parse(bad), None, "{bad}");
+            assert_eq!(TokenSecret::parse(bad), None, "{bad}");
         }
     }
 

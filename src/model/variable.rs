@@ -129,14 +129,14 @@ impl fmt::Debug for VariableKey {
 
 /// Scope of a variable: one function or all, in one environment or all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct VariablePlace {
     /// Function; `None` means all.
     pub function: Option<FunctionId>,
     /// Environment; `None` means all.
     pub environment: Option<EnvironmentName>,
 }
 
-impl Place {
+impl VariablePlace {
     /// Returns the text form that is bound to a sealed value: `func-…/production`, with `*` for all.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -179,7 +179,7 @@ impl fmt::Debug for Sealed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
     /// Place it is set in.
-    pub place: Place,
+    pub place: VariablePlace,
     /// Name of the variable.
     pub key: VariableKey,
     /// Plain value or secret.
@@ -226,17 +226,17 @@ pub fn chain(environment: &EnvironmentName, parents: &Parents) -> Vec<Environmen
 /// Returns the places in which a function in an environment looks up a key, in order; the first place that has the key
 /// wins.
 #[must_use]
-pub fn places(function: FunctionId, environment: &EnvironmentName, parents: &Parents) -> Vec<Place> {
+pub fn places(function: FunctionId, environment: &EnvironmentName, parents: &Parents) -> Vec<VariablePlace> {
     let chain = chain(environment, parents);
     let of = |function: Option<FunctionId>| {
-        let named = chain.iter().map(move |it| Place { function, environment: Some(it.clone()) });
-        named.chain([Place { function, environment: None }]).collect::<Vec<_>>()
+        let named = chain.iter().map(move |it| VariablePlace { function, environment: Some(it.clone()) });
+        named.chain([VariablePlace { function, environment: None }]).collect::<Vec<_>>()
     };
     [of(Some(function)), of(None)].concat()
 }
 
 /// Variables by place and key.
-pub type VariablesByPlace = BTreeMap<Place, BTreeMap<VariableKey, Arc<Variable>>>;
+pub type VariablesByPlace = BTreeMap<VariablePlace, BTreeMap<VariableKey, Arc<Variable>>>;
 
 /// Result of looking up a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,7 +249,7 @@ pub struct Resolved {
 
 /// Resolves every key over these places, in this order.
 #[must_use]
-pub fn resolve(all: &VariablesByPlace, places: &[Place]) -> BTreeMap<VariableKey, Resolved> {
+pub fn resolve(all: &VariablesByPlace, places: &[VariablePlace]) -> BTreeMap<VariableKey, Resolved> {
     let mut resolved = BTreeMap::<VariableKey, Resolved>::new();
     for variable in places.iter().filter_map(|place| all.get(place)).flat_map(BTreeMap::values) {
         match resolved.get_mut(&variable.key) {

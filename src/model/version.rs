@@ -61,7 +61,7 @@ impl From<Digest> for String {
 /// Origin of a version's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum VersionSource {
     /// The bytes came with the command.
     Upload,
     /// The command named a file or folder on the daemon's machine.
@@ -90,7 +90,7 @@ pub struct Version {
     /// File of the bundle that is imported, relative to its folder.
     pub entry: String,
     /// Origin of the code.
-    pub source: Source,
+    pub source: VersionSource,
     /// Commit it was built from, if the client said so.
     pub git_commit: Option<String>,
     /// Branch it was built from, if the client said so.

@@ -7,7 +7,7 @@ use super::field::{Body, Fields, object, object_or_none};
 use crate::error::ErrorCode;
 use crate::model::{
     AliasName, ColdStart, Digest, FunctionId, FunctionName, FunctionStatus, InvocationId, Settings, SettingsPatch,
-    Source, Timestamp, VersionId, VersionLabel,
+    Timestamp, VersionId, VersionLabel, VersionSource,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -374,7 +374,7 @@ messages! {
         /// Git branch that the version was built from.
         git_branch: Option<String>,
         /// How the code was delivered: `upload`, `path` or `archive`; `build` if the daemon built the bundle from it.
-        source: Source,
+        source: VersionSource,
         /// Bun version that the bundle was checked with.
         bun_version: String,
         /// The function's settings when the version was published. Workers use the function's current settings instead.

@@ -8,7 +8,7 @@
 use super::{Alias, Entry};
 use crate::{
     error::ErrorCode,
-    model::{Breach, Counts, Percent, Policy, PolicyAction, Rollout, Timestamp, VersionId, VersionLabel},
+    model::{Breach, Percent, Policy, PolicyAction, PolicyCounts, Rollout, Timestamp, VersionId, VersionLabel},
     telemetry::window::{self, Window},
 };
 use parking_lot::Mutex;
@@ -27,11 +27,11 @@ pub struct Guard {
     began: Instant,
     slow_after: Option<Duration>,
     /// Locked for a few additions only.
-    state: Mutex<State>,
+    state: Mutex<GuardState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct GuardState {
     window: Window,
     warning: Option<Warning>,
     /// Earliest time to retry a failed action.
@@ -59,7 +59,7 @@ impl Guard {
     pub fn new(policy: Policy, version: VersionId) -> Self {
         let window = Window::new(Duration::from_secs(policy.window_seconds.into()));
         let slow_after = policy.p99_ms_max.map(|ms| Duration::from_millis(ms.into()));
-        let state = Mutex::new(State { window, warning: None, retry_at: None });
+        let state = Mutex::new(GuardState { window, warning: None, retry_at: None });
         Self { policy, version, began: Instant::now(), slow_after, state }
     }
 
@@ -73,7 +73,7 @@ impl Guard {
 
     /// Returns the counts within the window.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> PolicyCounts {
         self.state.lock().window.counts(self.began.elapsed())
     }
 
@@ -119,13 +119,13 @@ impl Guard {
 
 /// A running rollout, and the start of its current step.
 #[derive(Debug)]
-pub struct Progress {
+pub struct RolloutProgress {
     /// The rollout itself.
     pub rollout: Rollout,
     since: Instant,
 }
 
-impl Progress {
+impl RolloutProgress {
     /// Makes progress whose current step begins now.
     #[must_use]
     pub fn new(rollout: Rollout) -> Self {

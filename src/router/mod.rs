@@ -10,7 +10,7 @@
 mod guard;
 mod traffic;
 
-pub use guard::{Guard, Progress, Warning};
+pub use guard::{Guard, RolloutProgress, Warning};
 pub use traffic::{CallHeaders, PIN_HEADER};
 
 use crate::{
@@ -59,7 +59,7 @@ pub struct Alias {
     /// Time of its automatic rollback, unless it was moved since.
     pub went_back_at: Option<Timestamp>,
     /// Running rollout.
-    pub rollout: Option<Arc<Progress>>,
+    pub rollout: Option<Arc<RolloutProgress>>,
 }
 
 impl Alias {
@@ -232,7 +232,7 @@ impl Router {
     ///
     /// A split alias resolves to its own version; [`Self::route`] is for invocations.
     pub fn resolve(&self, function: &str, qualifier: Option<&str>) -> Result<Route, Error> {
-        self.find(function, qualifier, |_, alias| Ok(alias.version)).and_then(Found::may_run)
+        self.find(function, qualifier, |_, alias| Ok(alias.version)).and_then(Resolution::may_run)
     }
 
     /// Resolves like [`Self::resolve`], but without the check of approvals, for commands that do not run the version.
@@ -266,7 +266,7 @@ impl Router {
         function: &str,
         qualifier: Option<&str>,
         choose: impl FnOnce(&Entry, &Alias) -> Result<VersionId, Error>,
-    ) -> Result<Found, Error> {
+    ) -> Result<Resolution, Error> {
         let (function, qualifier) = split(function, qualifier)?;
         let entry = self.function(function)?;
         let qualifier = qualifier.unwrap_or(AliasName::LIVE);
@@ -275,11 +275,11 @@ impl Router {
         {
             let (version, environment) = (Arc::clone(version), alias.environment.clone());
             let guard = alias.guard.as_ref().filter(|it| it.version == version.id).cloned();
-            return Ok(Found { route: Route { entry, version, environment, guard }, by_alias: true });
+            return Ok(Resolution { route: Route { entry, version, environment, guard }, by_alias: true });
         }
         if let Some(version) = entry.named(qualifier) {
             let (version, environment) = (Arc::clone(version), entry.environment());
-            return Ok(Found { route: Route { entry, version, environment, guard: None }, by_alias: false });
+            return Ok(Resolution { route: Route { entry, version, environment, guard: None }, by_alias: false });
         }
         Err(unresolved(&entry, qualifier))
     }
@@ -295,12 +295,12 @@ fn insert(snapshot: &mut Snapshot, mut entry: Entry) {
 }
 
 /// A route, and whether it was found through an alias.
-struct Found {
+struct Resolution {
     route: Route,
     by_alias: bool,
 }
 
-impl Found {
+impl Resolution {
     /// Checks approval for a version invoked by its own name. An alias needs no check here: it sends invocations only
     /// to approved versions.
     fn may_run(self) -> Result<Route, Error> {

@@ -176,7 +176,10 @@ impl Cell {
     pub(super) fn outdated(&self) -> Vec<WorkerId> {
         let state = self.state.lock();
         let serving = state.workers.iter().filter(|(id, _)| state.pool.is_serving(**id));
-        serving.filter(|(_, worker)| !self.blueprint.has_still(&worker.worn)).map(|(id, _)| *id).collect()
+        serving
+            .filter(|(_, worker)| !self.blueprint.has_current_variables(&worker.revisions))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     pub(super) fn starting(&self) -> Vec<WorkerId> {
@@ -397,7 +400,7 @@ async fn run_worker(shared: &Arc<Shared>, cell: &Arc<Cell>, id: WorkerId, cancel
                 state.workers.insert(id, Arc::clone(&worker));
             });
             // The function's variables may have changed during the start.
-            if !cell.blueprint.has_still(&worker.worn) {
+            if !cell.blueprint.has_current_variables(&worker.revisions) {
                 shared.apply(cell, Event::Worn(id));
             }
             // The pool may have given up on the worker in the last moment of its start.

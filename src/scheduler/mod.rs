@@ -288,8 +288,8 @@ impl Scheduler {
             let soft = cell.blueprint.memory_max.load(Ordering::Relaxed) / 100 * soft_percent;
             for (id, worker) in cell.workers() {
                 // A process cannot change its network, so a changed setting needs new processes.
-                let is_outdated =
-                    worker.network != cell.blueprint.network.get() || !cell.blueprint.has_still(&worker.worn);
+                let is_outdated = worker.network != cell.blueprint.network.get()
+                    || !cell.blueprint.has_current_variables(&worker.revisions);
                 if is_outdated || worker.has_grown_to(soft) {
                     self.0.apply(&cell, Event::Worn(id));
                 }

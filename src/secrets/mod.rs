@@ -4,7 +4,7 @@
 //! they are on disk, and are opened for an assignment only. [`seal`](mod@seal) seals them with the [`master_key`];
 //! [`scrub`] masks them in the output of a function.
 //!
-//! **Invariants.** A picture is consistent: its variables, environments and master key belong together, so a worker
+//! **Invariants.** A snapshot is consistent: its variables, environments and master key belong together, so a worker
 //! gets one consistent set, even while keys are rotated. Opened values are wiped when they are dropped, and no type
 //! that holds one shows it in its `Debug` output.
 
@@ -114,8 +114,8 @@ pub const NOT_APPROVED: &str = "[available after approval]";
 
 /// A consistent snapshot of all variables.
 #[derive(Debug, Default)]
-pub struct Picture {
-    /// Number of the picture, which rises with every new one.
+pub struct VariableSnapshot {
+    /// Number of the snapshot, which rises with every new one.
     number: u64,
     /// Variables by place and key.
     pub all: VariablesByPlace,
@@ -127,8 +127,8 @@ pub struct Picture {
     pub why_no_master: String,
 }
 
-impl Picture {
-    /// Creates a picture without variables.
+impl VariableSnapshot {
+    /// Creates a snapshot without variables.
     #[must_use]
     pub fn new(parents: Parents, master: Option<Arc<MasterKey>>, why_no_master: String) -> Self {
         Self { number: 0, all: VariablesByPlace::new(), parents, master, why_no_master }
@@ -152,23 +152,23 @@ impl Picture {
 
 /// Variables for one worker, with the state that tells whether they are still current.
 #[derive(Debug)]
-pub struct Given {
+pub struct WorkerVariables {
     /// Values by name; wiped on drop.
     pub variables: BTreeMap<String, SecretText>,
     /// Scrubber for its secrets; `None` if there is nothing to mask.
     pub scrubber: Option<Scrubber>,
     /// Identity of this set of variables.
-    pub worn: Worn,
+    pub revisions: VariableRevisions,
     /// Secrets in the set, as `KEY@generation`.
     pub secrets: Vec<String>,
 }
 
 /// Identity of the set of variables that a worker has.
 #[derive(Debug)]
-pub struct Worn {
+pub struct VariableRevisions {
     revisions: Vec<i64>,
-    /// Number of the last picture that resolves to the same set.
-    picture: std::sync::atomic::AtomicU64,
+    /// Number of the last snapshot that resolves to the same set.
+    snapshot: std::sync::atomic::AtomicU64,
 }
 
 /// Record of a worker that received secrets.
@@ -188,39 +188,39 @@ pub struct Injection {
 
 /// The current variables. Clones share one state.
 #[derive(Clone, Default)]
-pub struct Variables(Arc<Shared>);
+pub struct Variables(Arc<VariablesInner>);
 
 #[derive(Default)]
-struct Shared {
-    picture: ArcSwap<Picture>,
+struct VariablesInner {
+    snapshot: ArcSwap<VariableSnapshot>,
     injections: Mutex<Vec<Injection>>,
     injected: Notify,
 }
 
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Variables").field("picture", &self.picture().number).finish_non_exhaustive()
+        f.debug_struct("Variables").field("snapshot", &self.snapshot().number).finish_non_exhaustive()
     }
 }
 
 impl Variables {
-    /// Returns the current picture.
+    /// Returns the current snapshot.
     #[must_use]
-    pub fn picture(&self) -> Arc<Picture> {
-        self.0.picture.load_full()
+    pub fn snapshot(&self) -> Arc<VariableSnapshot> {
+        self.0.snapshot.load_full()
     }
 
-    /// Replaces the current picture. Callers must not run concurrently, or two pictures would get the same number.
-    pub fn put(&self, picture: Picture) {
-        let number = self.0.picture.load().number + 1;
-        self.0.picture.store(Arc::new(Picture { number, ..picture }));
+    /// Replaces the current snapshot. Callers must not run concurrently, or two snapshots would get the same number.
+    pub fn put(&self, snapshot: VariableSnapshot) {
+        let number = self.0.snapshot.load().number + 1;
+        self.0.snapshot.store(Arc::new(VariableSnapshot { number, ..snapshot }));
     }
 
     /// Returns a copy of the current variables with [`NOT_APPROVED`] in place of every secret, for code that is not
     /// approved yet.
     #[must_use]
     pub fn without_secrets(&self) -> Self {
-        let picture = self.picture();
+        let snapshot = self.snapshot();
         let hide = |variable: &Arc<Variable>| match &variable.value {
             VariableValue::Plain(_) => Arc::clone(variable),
             VariableValue::Secret(_) => {
@@ -228,28 +228,31 @@ impl Variables {
                 Arc::new(Variable { value, ..Variable::clone(variable) })
             }
         };
-        let all = picture.all.iter().map(|(place, variables)| {
+        let all = snapshot.all.iter().map(|(place, variables)| {
             let hidden = variables.iter().map(|(key, variable)| (key.clone(), hide(variable)));
             (place.clone(), hidden.collect())
         });
         let copy = Self::default();
         let all = all.collect();
-        copy.put(Picture { all, ..Picture::new(picture.parents.clone(), None, picture.why_no_master.clone()) });
+        copy.put(VariableSnapshot {
+            all,
+            ..VariableSnapshot::new(snapshot.parents.clone(), None, snapshot.why_no_master.clone())
+        });
         copy
     }
 
     /// Opens the current variables for a worker of a function in an environment.
-    pub fn open(&self, function: FunctionId, environment: &EnvironmentName) -> Result<Given, SecretError> {
-        let picture = self.picture();
-        let resolved = picture.resolve(function, environment);
+    pub fn open(&self, function: FunctionId, environment: &EnvironmentName) -> Result<WorkerVariables, SecretError> {
+        let snapshot = self.snapshot();
+        let resolved = snapshot.resolve(function, environment);
         let mut variables = BTreeMap::new();
         let mut secrets = Vec::new();
         for (key, Resolved { found, .. }) in &resolved {
             let value = match &found.value {
                 VariableValue::Plain(text) => text.as_str().into(),
                 VariableValue::Secret(sealed) => {
-                    let no_key = || SecretError::Locked(picture.why_no_master.clone());
-                    let master = picture.master.as_ref().ok_or_else(no_key)?;
+                    let no_key = || SecretError::Locked(snapshot.why_no_master.clone());
+                    let master = snapshot.master.as_ref().ok_or_else(no_key)?;
                     secrets.push(format!("{key}@{}", sealed.generation));
                     seal::open(master, &found.place, key, sealed)?
                 }
@@ -260,27 +263,37 @@ impl Variables {
         let masked = resolved.iter().filter(|(_, it)| is_secret(&it.found));
         let scrubber = Scrubber::new(masked.filter_map(|(key, _)| Some((key, variables.get(key.as_str())?))));
         let revisions = resolved.values().map(|it| it.found.revision).collect();
-        Ok(Given { variables, scrubber, worn: Worn { revisions, picture: picture.number.into() }, secrets })
+        Ok(WorkerVariables {
+            variables,
+            scrubber,
+            revisions: VariableRevisions { revisions, snapshot: snapshot.number.into() },
+            secrets,
+        })
     }
 
     /// Returns whether a worker with this set would get the same set now. This costs two atomic loads while nothing
     /// changes.
     #[must_use]
-    pub fn still(&self, worn: &Worn, function: FunctionId, environment: &EnvironmentName) -> bool {
+    pub fn is_current(
+        &self,
+        revisions: &VariableRevisions,
+        function: FunctionId,
+        environment: &EnvironmentName,
+    ) -> bool {
         use std::sync::atomic::Ordering::Relaxed;
-        let picture = self.0.picture.load();
-        if worn.picture.load(Relaxed) == picture.number {
+        let snapshot = self.0.snapshot.load();
+        if revisions.snapshot.load(Relaxed) == snapshot.number {
             return true;
         }
-        let is_same = picture.revisions(function, environment) == worn.revisions;
+        let is_same = snapshot.revisions(function, environment) == revisions.revisions;
         if is_same {
-            worn.picture.store(picture.number, Relaxed);
+            revisions.snapshot.store(snapshot.number, Relaxed);
         }
         is_same
     }
 
     /// Records that a worker received secrets.
-    pub fn note(&self, injection: Injection) {
+    pub fn record_injection(&self, injection: Injection) {
         let mut injections = self.0.injections.lock();
         if injections.len() < INJECTIONS_MAX {
             injections.push(injection);

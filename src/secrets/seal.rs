@@ -5,7 +5,7 @@
 //! associated data of both, so a row that is copied over another one, or back from an older database, does not open.
 
 use super::{MasterKey, SecretError};
-use crate::model::{Place, Sealed, SecretText, VariableKey};
+use crate::model::{Sealed, SecretText, VariableKey, VariablePlace};
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
@@ -22,7 +22,7 @@ const OF_KEY: &str = "levain data key 1";
 /// Seals a value as one generation of a secret.
 pub fn seal(
     master: &MasterKey,
-    place: &Place,
+    place: &VariablePlace,
     key: &VariableKey,
     (generation, sealed_at): (u32, i64),
     value: &SecretText,
@@ -39,7 +39,12 @@ pub fn seal(
 }
 
 /// Opens a sealed value.
-pub fn open(master: &MasterKey, place: &Place, key: &VariableKey, sealed: &Sealed) -> Result<SecretText, SecretError> {
+pub fn open(
+    master: &MasterKey,
+    place: &VariablePlace,
+    key: &VariableKey,
+    sealed: &Sealed,
+) -> Result<SecretText, SecretError> {
     let damaged = || SecretError::Damaged { key: key.clone(), place: place.describe(), generation: sealed.generation };
     let bound = |what| bound(what, place, key, sealed.generation, sealed.sealed_at);
     let data_key = decrypt(master.bytes(), &sealed.wrapped_key, &bound(OF_KEY)).ok_or_else(damaged)?;
@@ -57,7 +62,7 @@ pub fn open(master: &MasterKey, place: &Place, key: &VariableKey, sealed: &Seale
 /// Seals the data key of a generation with another master key.
 pub fn rewrap(
     (from, to): (&MasterKey, &MasterKey),
-    place: &Place,
+    place: &VariablePlace,
     key: &VariableKey,
     sealed: &Sealed,
 ) -> Result<Vec<u8>, SecretError> {
@@ -69,7 +74,7 @@ pub fn rewrap(
 
 /// Associated data of a sealed text. Each part has its length before it, so that no two places and keys give the same
 /// bytes.
-fn bound(what: &str, place: &Place, key: &VariableKey, generation: u32, sealed_at: i64) -> Vec<u8> {
+fn bound(what: &str, place: &VariablePlace, key: &VariableKey, generation: u32, sealed_at: i64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     let (place, generation, sealed_at) = (place.describe(), generation.to_string(), sealed_at.to_string());
     for part in [what, &place, key.as_str(), &generation, &sealed_at] {
@@ -109,7 +114,7 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_and_nothing_of_it_can_be_seen() {
         let master = MasterKey::generate().expect("random bytes");
-        let (place, key) = (Place::default(), key("API_KEY"));
+        let (place, key) = (VariablePlace::default(), key("API_KEY"));
         let sealed = seal(&master, &place, &key, (1, 7), &"hunter22".into()).expect("it seals");
         let again = seal(&master, &place, &key, (1, 7), &"hunter22".into()).expect("it seals");
         assert_ne!(sealed.value, again.value, "sealing a value twice gives different bytes");
@@ -121,10 +126,10 @@ mod tests {
     #[test]
     fn a_row_opens_in_its_own_place_only() {
         let (master, other) = (MasterKey::generate().expect("bytes"), MasterKey::generate().expect("bytes"));
-        let (place, name) = (Place::default(), key("A"));
+        let (place, name) = (VariablePlace::default(), key("A"));
         let sealed = seal(&master, &place, &name, (2, 9), &"hunter22".into()).expect("it seals");
-        let elsewhere = Place { function: Some(FunctionId::new()), environment: None };
-        let production = Place { function: None, environment: Some("production".parse().expect("a name")) };
+        let elsewhere = VariablePlace { function: Some(FunctionId::new()), environment: None };
+        let production = VariablePlace { function: None, environment: Some("production".parse().expect("a name")) };
         assert!(open(&other, &place, &name, &sealed).is_err(), "another master key");
         assert!(open(&master, &elsewhere, &name, &sealed).is_err(), "another function");
         assert!(open(&master, &production, &name, &sealed).is_err(), "another environment");
@@ -145,7 +150,7 @@ mod tests {
         #[test]
         fn no_changed_bit_opens(value in ".{0,40}", at in any::<prop::sample::Index>(), bit in 0u8..8, which: bool) {
             let master = MasterKey::generate().expect("random bytes");
-            let (place, name) = (Place::default(), key("A"));
+            let (place, name) = (VariablePlace::default(), key("A"));
             let mut sealed = seal(&master, &place, &name, (1, 1), &value.as_str().into()).expect("it seals");
             let opened = open(&master, &place, &name, &sealed).expect("it opens");
             prop_assert_eq!(opened.expose(), value);
@@ -159,7 +164,7 @@ mod tests {
         fn no_bytes_make_it_panic(value: Vec<u8>, wrapped_key: Vec<u8>) {
             let master = MasterKey::generate().expect("random bytes");
             let sealed = Sealed { generation: 1, sealed_at: 1, value, wrapped_key };
-            prop_assert!(open(&master, &Place::default(), &key("A"), &sealed).is_err());
+            prop_assert!(open(&master, &VariablePlace::default(), &key("A"), &sealed).is_err());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::value::{Columns, Millis, Text};
 use super::{Store, StoreError};
-use crate::model::{FunctionId, Place, SecretAction, SecretAudit, Timestamp, VariableKey};
+use crate::model::{FunctionId, SecretAction, SecretAudit, Timestamp, VariableKey, VariablePlace};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Store {
 pub(super) fn row(
     action: SecretAction,
     (actor, now): (&Arc<str>, Timestamp),
-    place: &Place,
+    place: &VariablePlace,
     key: Option<&VariableKey>,
     generation: Option<u32>,
 ) -> SecretAudit {

@@ -2,9 +2,10 @@
 
 use super::value::{Columns, Millis, Text};
 use super::{StoreError, aliases, audit};
-use crate::model::environment::{self, Link, Links};
+use crate::model::environment::{self, EnvironmentLink, EnvironmentLinks};
 use crate::model::{
-    AliasName, EnvironmentError, EnvironmentName, FunctionId, Place, SecretAction, SecretAudit, Timestamp, VersionId,
+    AliasName, EnvironmentError, EnvironmentName, FunctionId, SecretAction, SecretAudit, Timestamp, VariablePlace,
+    VersionId,
 };
 use rusqlite::{Connection, Row, params};
 use std::collections::HashSet;
@@ -55,8 +56,8 @@ pub struct EnvironmentChange {
 }
 
 /// Returns the environments and their parents.
-pub(super) fn links(connection: &Connection) -> Result<Links, StoreError> {
-    let link = |it: EnvironmentRecord| (it.name, Link { parent: it.parent, protected: it.protected });
+pub(super) fn links(connection: &Connection) -> Result<EnvironmentLinks, StoreError> {
+    let link = |it: EnvironmentRecord| (it.name, EnvironmentLink { parent: it.parent, protected: it.protected });
     Ok(all(connection)?.into_iter().map(link).collect())
 }
 
@@ -97,13 +98,13 @@ pub(super) fn change(
     let sql = "UPDATE environments SET protected = ?2, parent = ?3 WHERE name = ?1";
     connection.prepare_cached(sql)?.execute(params![Text(name), link.protected, Text(link.parent.clone())])?;
     let Some(detail) = before.get(name).and_then(|before| told(before, &link)) else { return Ok(()) };
-    let place = Place { function: None, environment: Some(name.clone()) };
+    let place = VariablePlace { function: None, environment: Some(name.clone()) };
     let row = audit::row(SecretAction::ChangeEnvironment, by, &place, None, None);
     audit::add(connection, &SecretAudit { detail: Some(detail), ..row })
 }
 
 /// Describes a change in words; `None` if nothing changed.
-fn told(before: &Link, after: &Link) -> Option<String> {
+fn told(before: &EnvironmentLink, after: &EnvironmentLink) -> Option<String> {
     let protection = if after.protected { "protected" } else { "no longer protected" };
     let parent = after.parent.as_ref().map_or_else(|| "no other environment".to_owned(), ToString::to_string);
     let told = [

@@ -3,7 +3,7 @@
 use super::value::{Columns, Text};
 use super::variables::GenerationRecord;
 use super::{StoreError, audit};
-use crate::model::{Place, Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariableValue};
+use crate::model::{Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariablePlace, VariableValue};
 use crate::secrets::{KeyId, MasterKey, SecretError, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -85,7 +85,7 @@ pub(super) fn rewrap(it: &Connection, from: &MasterKey, to: &MasterKey) -> Resul
     Ok(count)
 }
 
-fn removed(place: &Place, key: &VariableKey, generation: u32) -> SecretAudit {
+fn removed(place: &VariablePlace, key: &VariableKey, generation: u32) -> SecretAudit {
     let now = Timestamp::now();
     SecretAudit {
         at: now,
@@ -101,8 +101,11 @@ fn removed(place: &Place, key: &VariableKey, generation: u32) -> SecretAudit {
     }
 }
 
-fn place(columns: &Columns<'_>) -> Result<Place, StoreError> {
-    Ok(Place { function: columns.text_or_null("function_id")?, environment: columns.text_or_null("environment")? })
+fn place(columns: &Columns<'_>) -> Result<VariablePlace, StoreError> {
+    Ok(VariablePlace {
+        function: columns.text_or_null("function_id")?,
+        environment: columns.text_or_null("environment")?,
+    })
 }
 
 /// A missing row yields values that do not open, so only operations that need the secret fail, with a reason.

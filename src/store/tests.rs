@@ -7,7 +7,7 @@ mod running;
 
 use super::*;
 use crate::crash_point::CRASH_AT_VARIABLE;
-use crate::model::{DeploymentKind, Digest, Percent, Scope, Source, Token, TokenId};
+use crate::model::{DeploymentKind, Digest, Percent, Scope, Token, TokenId, VersionSource};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -73,7 +73,7 @@ fn version(function: &Function, number: u32) -> Version {
         digest: Digest([u8::try_from(number % 256).expect("a byte"); 32]),
         size: 42,
         entry: "bundle.js".into(),
-        source: Source::Upload,
+        source: VersionSource::Upload,
         git_commit: Some("0123abcd".into()),
         git_branch: None,
         description: Some("a “description”".into()),
@@ -545,7 +545,7 @@ fn deployments_stay_when_there_are_new_words_for_them() {
     let store = Store::open(&path).expect("opens");
     assert_eq!((rows.len(), store.deployments(function.id, 10, 0).expect("reads")), (2, rows));
     assert!(execute(&store, "UPDATE function_deployments SET actor = 'nobody'").is_err());
-    let policy = crate::model::policy::Limits { crashes_max: Some(0), ..Default::default() };
+    let policy = crate::model::policy::PolicyLimits { crashes_max: Some(0), ..Default::default() };
     let policy: Policy = policy.try_into().expect("a policy");
     store.set_policy(function.id, &AliasName::live(), Some(&policy), "uid:0", at(6)).expect("sets");
 }

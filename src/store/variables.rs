@@ -5,8 +5,8 @@ use super::value::{Millis, Text};
 use super::{Store, StoreError, environments, functions, sealed};
 use crate::crash_point::crash_point;
 use crate::model::{
-    EnvironmentName, FunctionId, Place, Sealed, SecretAction, SecretAudit, SecretText, Timestamp, Variable,
-    VariableKey, VariableValue, environment, variable::NewValue, variable::Parents,
+    EnvironmentName, FunctionId, Sealed, SecretAction, SecretAudit, SecretText, Timestamp, Variable, VariableKey,
+    VariablePlace, VariableValue, environment, variable::NewValue, variable::Parents,
 };
 use crate::secrets::{KeyId, MasterKey, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -27,7 +27,7 @@ pub struct VariableRecords {
 #[derive(Debug)]
 pub struct VariableChange<'a> {
     /// Place of the variables.
-    pub place: &'a Place,
+    pub place: &'a VariablePlace,
     /// Values to set, each key once.
     pub set: &'a [(VariableKey, NewValue)],
     /// Keys to delete.
@@ -109,7 +109,7 @@ impl Store {
         let count = self.write(|it| {
             let count = sealed::rewrap(it, from, to)?;
             let detail = format!("{} to {}: {count} data keys", from.id(), to.id());
-            let place = Place::default();
+            let place = VariablePlace::default();
             let audit = audit::row(SecretAction::RotateMasterKey, (actor, now), &place, None, None);
             audit::add(it, &SecretAudit { detail: Some(detail), ..audit })?;
             crash_point("secrets.rewrapped");
@@ -120,7 +120,11 @@ impl Store {
     }
 
     /// Returns the kept generations of a secret, the latest first.
-    pub fn secret_generations(&self, place: &Place, key: &VariableKey) -> Result<Vec<GenerationRecord>, StoreError> {
+    pub fn secret_generations(
+        &self,
+        place: &VariablePlace,
+        key: &VariableKey,
+    ) -> Result<Vec<GenerationRecord>, StoreError> {
         self.read(|it| {
             let not_found = || StoreError::VariableNotFound(vec![key.clone()]);
             let row = find(it, place, key)?.ok_or_else(not_found)?;
@@ -240,7 +244,7 @@ fn check_limits(it: &Connection, change: &VariableChange<'_>) -> Result<(), Stor
     Ok(())
 }
 
-fn find(it: &Connection, place: &Place, key: &VariableKey) -> Result<Option<Found>, StoreError> {
+fn find(it: &Connection, place: &VariablePlace, key: &VariableKey) -> Result<Option<Found>, StoreError> {
     let sql = "SELECT id, value, generation FROM variables WHERE function_id IS ?1 AND environment IS ?2 AND key = ?3";
     let read = |row: &Row<'_>| Ok(Found { id: row.get(0)?, value: row.get(1)?, generation: row.get(2)? });
     let place = params![place.function.map(Text), place.environment.as_ref().map(Text), Text(key)];

@@ -3,7 +3,7 @@
 //! Pure: the time is an argument, counted from any fixed start. The window moves in steps of a sixtieth of its length,
 //! so it reaches back between 59 and 60 of them.
 
-use crate::{error::ErrorCode, model::Counts};
+use crate::{error::ErrorCode, model::PolicyCounts};
 use std::time::Duration;
 
 /// Slots of the ring.
@@ -20,7 +20,7 @@ pub struct Window {
 struct Slot {
     /// Number of the time slot that it holds, counted from the start.
     number: u64,
-    counts: Counts,
+    counts: PolicyCounts,
 }
 
 impl Window {
@@ -36,11 +36,11 @@ impl Window {
     }
 
     /// Counts an invocation that ended at this time.
-    pub fn record(&mut self, at: Duration, counts: Counts) {
+    pub fn record(&mut self, at: Duration, counts: PolicyCounts) {
         let number = self.number(at);
         let slot = &mut self.slots[(number % SLOTS) as usize];
         if slot.number < number {
-            *slot = Slot { number, counts: Counts::default() };
+            *slot = Slot { number, counts: PolicyCounts::default() };
         }
         // Only an invocation whose thread was delayed for the whole window can be older than the ring.
         if slot.number == number {
@@ -50,9 +50,9 @@ impl Window {
 
     /// Returns the counts within the window that ends at this time.
     #[must_use]
-    pub fn counts(&self, at: Duration) -> Counts {
+    pub fn counts(&self, at: Duration) -> PolicyCounts {
         let now = self.number(at);
-        let mut sum = Counts::default();
+        let mut sum = PolicyCounts::default();
         for slot in self.slots.iter().filter(|slot| slot.number + SLOTS > now && slot.number <= now) {
             sum += slot.counts;
         }
@@ -63,7 +63,12 @@ impl Window {
 /// Returns the counts of an invocation, given how it ended and its time in the function. `None` for one that says
 /// nothing about the version: its caller made a mistake, or the node had no room for it.
 #[must_use]
-pub fn count(code: Option<ErrorCode>, status: u16, run: Duration, slow_after: Option<Duration>) -> Option<Counts> {
+pub fn count(
+    code: Option<ErrorCode>,
+    status: u16,
+    run: Duration,
+    slow_after: Option<Duration>,
+) -> Option<PolicyCounts> {
     use ErrorCode::{BundleInvalid, BundleLoadError, HandlerError, OutOfMemory, Timeout, WorkerCrashed};
     let (is_error, is_crash) = match code {
         None => (status >= 500, false),
@@ -72,7 +77,7 @@ pub fn count(code: Option<ErrorCode>, status: u16, run: Duration, slow_after: Op
         Some(_) => return None,
     };
     let is_slow = slow_after.is_some_and(|limit| run > limit);
-    Some(Counts { calls: 1, errors: is_error.into(), crashes: is_crash.into(), slow: is_slow.into() })
+    Some(PolicyCounts { calls: 1, errors: is_error.into(), crashes: is_crash.into(), slow: is_slow.into() })
 }
 
 #[cfg(test)]
@@ -80,7 +85,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CALL: Counts = Counts { calls: 1, errors: 0, crashes: 0, slow: 0 };
+    const CALL: PolicyCounts = PolicyCounts { calls: 1, errors: 0, crashes: 0, slow: 0 };
 
     fn seconds(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)

@@ -3,7 +3,7 @@
 use crate::{
     bundle::Compiled,
     model::{Digest, EnvironmentName, FunctionId, FunctionName, Network, VersionLabel},
-    secrets::{Variables, Worn},
+    secrets::{VariableRevisions, Variables},
 };
 use std::{
     path::PathBuf,
@@ -46,8 +46,8 @@ pub struct Blueprint {
 impl Blueprint {
     /// Whether a worker with these variables would get the same ones now.
     #[must_use]
-    pub fn has_still(&self, worn: &Worn) -> bool {
-        self.variables.still(worn, self.function_id, &self.environment)
+    pub fn has_current_variables(&self, revisions: &VariableRevisions) -> bool {
+        self.variables.is_current(revisions, self.function_id, &self.environment)
     }
 }
 

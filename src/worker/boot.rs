@@ -152,7 +152,7 @@ impl Booted {
         guard.shared().limit_memory(blueprint.memory_max.load(Ordering::Relaxed));
         guard.shared().owner.set(owner).expect("a process is assigned once, because that consumes it");
         if !given.secrets.is_empty() {
-            blueprint.variables.note(Injection {
+            blueprint.variables.record_injection(Injection {
                 at: Timestamp::now(),
                 function: blueprint.function_id,
                 version: blueprint.version.clone(),
@@ -160,7 +160,7 @@ impl Booted {
                 secrets: given.secrets,
             });
         }
-        let (variables, worn) = (given.variables, given.worn);
+        let (variables, revisions) = (given.variables, given.revisions);
         let cause = match timeout(limits.start_timeout, assign(&link, &slot, blueprint, limits, variables)).await {
             Ok(Ok(assigned)) => {
                 let (start_time, ready_at) = (asked.elapsed(), Instant::now());
@@ -174,7 +174,7 @@ impl Booted {
                     network,
                     assigned,
                     memory_at_first,
-                    worn,
+                    revisions,
                 });
             }
             Ok(Err(cause)) => cause.without_secrets(guard.shared()),

@@ -59,7 +59,7 @@ pub use tool::{Filler, Job, ToolError, Workplace, WorkplaceLimits, tree_bytes};
 use crate::{
     model::{ColdStart, FunctionId, Invocation, InvocationId, Network, VersionLabel},
     protocol::worker::{Assigned, ToWorker},
-    secrets::{Scrubber, Worn},
+    secrets::{Scrubber, VariableRevisions},
 };
 use calls::Calls;
 use cgroup::Group;
@@ -97,7 +97,7 @@ pub struct Worker {
     /// The shim's answer to the assignment, about the loaded function.
     pub assigned: Assigned,
     /// The set of variables the worker was given.
-    pub worn: Worn,
+    pub revisions: VariableRevisions,
     /// Private memory in bytes once the worker had settled, the baseline for leak detection; 0 before.
     memory_at_first: AtomicU64,
 }

@@ -7,7 +7,7 @@ mod registry;
 use crate::harness::{Gate, TestDaemon, refused, text};
 use levain::{
     error::{Error, ErrorCode},
-    model::{DeploymentStatus, Source},
+    model::{DeploymentStatus, VersionSource},
     protocol::{
         field::Body,
         message::{DeployProgress, DeployRequest, DeploymentsRequest, InvokeRequest},
@@ -103,7 +103,7 @@ async fn a_project_with_packages_and_several_files_answers() {
     assert!(stack.contains("/src/lib/fail.ts:4:13") && stack.contains("/src/index.ts:8:"), "{stack}");
 
     let version = daemon.versions("p").await.remove(0);
-    assert_eq!(version.source, Source::Build);
+    assert_eq!(version.source, VersionSource::Build);
     let deployment = daemon.deployments("p").await.remove(0);
     assert_eq!(deployment.build_log.unwrap().lines().collect::<Vec<_>>(), told);
 
@@ -212,7 +212,7 @@ async fn what_is_built_is_for_the_request_to_say_in_the_end() {
         ("a.ts", "export const a: string = 'a';"),
     ]);
     let as_it_is = daemon.call(&at("f", &one)).await.unwrap();
-    assert_eq!(daemon.versions("f").await[0].source, Source::Path);
+    assert_eq!(daemon.versions("f").await[0].source, VersionSource::Path);
     let rehearsed = daemon.call(&DeployRequest { build: Some(true), dry_run: true, ..at("f", &one) }).await.unwrap();
     assert!(rehearsed.status == "checked" && rehearsed.digest != as_it_is.digest);
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (1, 1));

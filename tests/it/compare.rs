@@ -3,7 +3,7 @@
 use crate::harness::{TestDaemon, is_refused};
 use levain::{
     error::{Error, ErrorCode},
-    model::{Network, SettingsPatch, Source},
+    model::{Network, SettingsPatch, VersionSource},
     protocol::message::{CompareRequest, CompareResponse, DeployRequest, VersionRef},
 };
 use serde_json::json;
@@ -52,7 +52,7 @@ async fn facts_settings_and_files_that_differ_are_shown() {
         assert_eq!((side.size, side.created_at, &side.tags), (version.size, version.created_at, &version.tags));
         assert_eq!((&side.description, &side.bun_version), (&version.description, &version.bun_version));
         assert_eq!((&side.git_commit, &side.git_branch), (&version.git_commit, &version.git_branch));
-        assert_eq!((side.entry.as_str(), side.source), ("index.js", Source::Upload));
+        assert_eq!((side.entry.as_str(), side.source), ("index.js", VersionSource::Upload));
     }
     assert!(!response.same_code && !response.truncated);
     let settings: Vec<_> = response.settings.iter().map(|it| (it.key.as_str(), &it.from, &it.to)).collect();

@@ -4,7 +4,7 @@ use crate::harness::{Gate, TestDaemon, get, is_refused, refused, text, until};
 use levain::{
     client::Client,
     error::ErrorCode,
-    model::{DeploymentKind, DeploymentStatus, Policy, PolicyAction, SettingsPatch, policy::Limits},
+    model::{DeploymentKind, DeploymentStatus, Policy, PolicyAction, SettingsPatch, policy::PolicyLimits},
     protocol::{
         field::{Body, Fields},
         ipc::Encoding,
@@ -37,15 +37,15 @@ fn steered(label: &str) -> String {
     )
 }
 
-fn limits() -> Limits {
-    Limits { error_rate_max: Some(5.0), min_requests: 20, ..Limits::default() }
+fn limits() -> PolicyLimits {
+    PolicyLimits { error_rate_max: Some(5.0), min_requests: 20, ..PolicyLimits::default() }
 }
 
 fn request() -> SetPolicyRequest {
     SetPolicyRequest { function_id: "f".into(), ..SetPolicyRequest::default() }
 }
 
-async fn set(daemon: &TestDaemon, limits: Limits) -> PolicyResponse {
+async fn set(daemon: &TestDaemon, limits: PolicyLimits) -> PolicyResponse {
     let policy = Some(limits.try_into().expect("a policy"));
     daemon.call(&SetPolicyRequest { policy, ..request() }).await.expect("the policy is set")
 }
@@ -271,7 +271,7 @@ async fn a_canary_that_fails_loses_its_share_and_the_row_has_the_arithmetic() {
 async fn one_failure_in_a_thousand_is_within_one_percent() {
     let daemon = with_versions(1).await;
     canary(&daemon, 50).await;
-    set(&daemon, Limits { error_rate_max: Some(1.0), ..limits() }).await;
+    set(&daemon, PolicyLimits { error_rate_max: Some(1.0), ..limits() }).await;
     let client = daemon.connect().await;
     let pinned = |what: &str| {
         let fields = [("x-do", what), ("x-levain-version", "v2")].map(|(name, value)| (name.into(), value.into()));
@@ -297,7 +297,7 @@ async fn one_failure_in_a_thousand_is_within_one_percent() {
 }
 
 /// Checks that a live version with this behaviour is rolled back for this reason.
-async fn goes_back(limits: Limits, settings: SettingsPatch, what: &str, reason: &str) {
+async fn goes_back(limits: PolicyLimits, settings: SettingsPatch, what: &str, reason: &str) {
     let daemon = TestDaemon::start().await;
     daemon.register_with("f", settings).await;
     publish(&daemon, [1, 2]).await;
@@ -311,8 +311,8 @@ async fn goes_back(limits: Limits, settings: SettingsPatch, what: &str, reason: 
     daemon.stop().await;
 }
 
-fn crashes_at_most(max: u32) -> Limits {
-    Limits { crashes_max: Some(max), error_rate_max: None, min_requests: 2, ..Limits::default() }
+fn crashes_at_most(max: u32) -> PolicyLimits {
+    PolicyLimits { crashes_max: Some(max), error_rate_max: None, min_requests: 2, ..PolicyLimits::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,19 +329,19 @@ async fn running_out_of_memory_counts_as_a_crash() {
 #[tokio::test(flavor = "multi_thread")]
 async fn timeouts_count() {
     let settings = SettingsPatch { timeout_seconds: Some(1), ..SettingsPatch::default() };
-    goes_back(Limits { min_requests: 3, ..limits() }, settings, "v2:hang", "error rate 100.0 % (").await;
+    goes_back(PolicyLimits { min_requests: 3, ..limits() }, settings, "v2:hang", "error rate 100.0 % (").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_calls_count() {
-    let limits = Limits { p99_ms_max: Some(40), error_rate_max: None, ..limits() };
+    let limits = PolicyLimits { p99_ms_max: Some(40), error_rate_max: None, ..limits() };
     goes_back(limits, SettingsPatch::default(), "v2:slow", "p99 over the limit of 40 ms: 100.0 % (").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_warns_moves_nothing_and_says_so_once() {
     let daemon = with_versions(2).await;
-    set(&daemon, Limits { action: PolicyAction::Warn, ..limits() }).await;
+    set(&daemon, PolicyLimits { action: PolicyAction::Warn, ..limits() }).await;
     let calls = Calls::start(&daemon, 2, "v2:500").await;
     let line = daemon.until_logged("f", "error rate 100.0 %").await;
     until_looked_at(&daemon, "witness-2").await;
@@ -359,7 +359,7 @@ async fn a_policy_that_warns_moves_nothing_and_says_so_once() {
 async fn where_all_versions_fail_it_does_not_flap() {
     let mut daemon = with_versions(3).await;
     // The shortest possible cooldown, so that the second verdict comes soon.
-    set(&daemon, Limits { cooldown_seconds: 1, ..limits() }).await;
+    set(&daemon, PolicyLimits { cooldown_seconds: 1, ..limits() }).await;
     let all = "v1:throw v2:throw v3:throw v4:throw";
     let calls = Calls::start(&daemon, 2, all).await;
     until_left(&daemon, "v3").await;
@@ -421,7 +421,7 @@ async fn the_version_it_went_back_to_has_rest_also_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_before_the_alias_came_to_a_version_do_not_count() {
     let daemon = with_versions(2).await;
-    set(&daemon, Limits { action: PolicyAction::Warn, ..limits() }).await;
+    set(&daemon, PolicyLimits { action: PolicyAction::Warn, ..limits() }).await;
     // v2 really fails; a user rolls it back, and returns to it once it is mended.
     for _ in 0..30 {
         daemon.invoke_with(call("v2:throw")).await.unwrap();

@@ -4,7 +4,7 @@ use crate::harness::{DaemonProcess, Load, TestDaemon, get, is_refused, until};
 use levain::{
     client::Client,
     error::ErrorCode,
-    model::{DeploymentKind, DeploymentStatus, PolicyAction, RolloutStatus, policy::Limits},
+    model::{DeploymentKind, DeploymentStatus, PolicyAction, RolloutStatus, policy::PolicyLimits},
     protocol::{field::Body, ipc::CommandRequest, message::*},
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -230,7 +230,7 @@ async fn whatever_else_moves_the_alias_aborts_it() {
 }
 
 async fn policy(client: &Client, action: PolicyAction) {
-    let limits = Limits { error_rate_max: Some(5.0), min_requests: 10, action, ..Limits::default() };
+    let limits = PolicyLimits { error_rate_max: Some(5.0), min_requests: 10, action, ..PolicyLimits::default() };
     let policy = Some(limits.try_into().expect("a policy"));
     call(client, &SetPolicyRequest { function_id: "f".into(), policy, ..SetPolicyRequest::default() }).await;
 }

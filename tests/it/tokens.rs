@@ -3,7 +3,7 @@
 use crate::harness::{DaemonProcess, TestDaemon, is_refused};
 use levain::{
     error::{Error, ErrorCode},
-    model::{Auth, Scope, Secret, SettingsPatch, Timestamp, token::TokenStatus},
+    model::{Auth, Scope, SettingsPatch, Timestamp, TokenSecret, token::TokenStatus},
     protocol::message::{
         CreateTokenRequest, CreateTokenResponse, DeleteRequest, ListTokensRequest, RevokeTokenRequest, TokenInfo,
     },
@@ -58,7 +58,7 @@ async fn a_token_is_made_listed_and_revoked() {
     };
     let made = daemon.call(&request).await.unwrap();
     let info = &made.info;
-    assert!(Secret::parse(made.token.reveal()).is_some() && info.token_id.starts_with("token-"), "{info:?}");
+    assert!(TokenSecret::parse(made.token.reveal()).is_some() && info.token_id.starts_with("token-"), "{info:?}");
     assert_eq!((&info.scopes[..], info.function.as_deref()), (&[Scope::Deploy, Scope::Read][..], Some("hello")));
     let days = (info.expires_at.unwrap().as_millis() - before.as_millis()) / 86_400_000;
     assert_eq!((days, info.status), (30, TokenStatus::Valid));
@@ -154,7 +154,7 @@ async fn the_first_start_makes_an_admin_token_and_a_later_one_only_when_it_is_go
     let file = admin_file(&daemon);
     let first = fs::read_to_string(&file).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(first.ends_with('\n') && Secret::parse(first.trim()).is_some());
+    assert!(first.ends_with('\n') && TokenSecret::parse(first.trim()).is_some());
     let token = &admins(&daemon).await[0];
     assert_eq!(
         (&token.scopes[..], token.actor.as_str(), token.name.as_str()),
@@ -239,9 +239,9 @@ async fn a_secret_is_in_its_one_answer_and_nowhere_else() {
     let secret = made["token"].as_str().unwrap().to_owned();
     let shown = daemon.cli(&["token", "create", "two", "--scope", "read"]).await.ok();
     let second = shown.split_whitespace().nth(1).unwrap().to_owned();
-    assert!(Secret::parse(&secret).is_some() && Secret::parse(&second).is_some(), "{shown}");
+    assert!(TokenSecret::parse(&secret).is_some() && TokenSecret::parse(&second).is_some(), "{shown}");
     let mut told = String::new();
-    let wrong = Secret::new([9; 32]).reveal().to_owned();
+    let wrong = TokenSecret::new([9; 32]).reveal().to_owned();
     for (token, status) in [(&secret, "403"), (&second, "403"), (&wrong, "401")] {
         let answer = ask(&daemon, token).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");

@@ -16,8 +16,8 @@ fn at(milliseconds: i64) -> Timestamp {
     Timestamp::from_millis(milliseconds)
 }
 
-fn secret(byte: u8) -> Secret {
-    Secret::new([byte; SECRET_BYTES])
+fn secret(byte: u8) -> TokenSecret {
+    TokenSecret::new([byte; SECRET_BYTES])
 }
 
 fn token(byte: u8, scopes: &[Scope]) -> Token {

@@ -10,7 +10,7 @@ use crate::{
         cleanup,
     },
     error::{Error, ErrorCode},
-    model::{AliasName, Source, Timestamp, Version, VersionId, VersionLabel},
+    model::{AliasName, Timestamp, Version, VersionId, VersionLabel, VersionSource},
     protocol::message::{DeployRequest, DeployResponse},
     router::Entry,
 };
@@ -98,7 +98,7 @@ async fn new_version(
     act: &Act,
     entry: &Entry,
     staged: &Staged,
-    source: Source,
+    source: VersionSource,
     label: Option<VersionLabel>,
     request: DeployRequest,
 ) -> Result<Version, Error> {

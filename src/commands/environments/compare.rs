@@ -40,8 +40,8 @@ impl Command for CompareEnvironmentsRequest {
 /// Variables of a function that differ between two environments, inherited ones included: their names, and the
 /// generations of secrets. Values of secrets are not compared: the answer must not reveal whether they are equal.
 fn variables(context: &Context, entry: &Entry, environments: &[EnvironmentName; 2]) -> Vec<ComparedVariable> {
-    let picture = context.variables.picture();
-    let [from, to] = environments.each_ref().map(|it| picture.resolve(entry.function.id, it));
+    let snapshot = context.variables.snapshot();
+    let [from, to] = environments.each_ref().map(|it| snapshot.resolve(entry.function.id, it));
     let keys: BTreeSet<_> = from.keys().chain(to.keys()).collect();
     let compared = keys.into_iter().filter_map(|key| {
         let [from, to] = [&from, &to].map(|it| it.get(key).map(|it| &it.found));

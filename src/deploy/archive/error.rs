@@ -11,7 +11,7 @@ pub enum ArchiveError {
         /// Name of the entry, cut to a printable length.
         name: String,
         /// Reason for the refusal.
-        refusal: Refusal,
+        refusal: EntryRefusal,
     },
     /// The format is not supported.
     #[error("the archive is in the {0} format, which is not supported: pack the files as tar.gz or zip")]
@@ -74,7 +74,7 @@ pub enum ArchiveError {
 
 /// Reason to refuse an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum EntryRefusal {
     /// The name is not UTF-8.
     #[error("its name is not UTF-8; rename the file")]
     NotUtf8,
@@ -127,7 +127,7 @@ const SHOWN_MAX: usize = 200;
 
 impl ArchiveError {
     /// Creates an error for a refused entry. Bytes of its name that are not text are replaced.
-    pub(super) fn entry(name: &[u8], refusal: Refusal) -> Self {
+    pub(super) fn entry(name: &[u8], refusal: EntryRefusal) -> Self {
         Self::Entry { name: shown(name), refusal }
     }
 

@@ -24,7 +24,7 @@ mod zip;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ArchiveError, Refusal};
+pub use error::{ArchiveError, EntryRefusal};
 
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
@@ -36,7 +36,7 @@ use std::{
     path::Path,
     time::Duration,
 };
-use target::Target;
+use target::UnpackTarget;
 
 /// Read buffer size, in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -56,14 +56,14 @@ pub struct ArchiveLimits {
 
 /// Packed bytes of an archive.
 #[derive(Debug)]
-pub enum Input {
+pub enum ArchiveInput {
     /// Bytes in a file.
     File(File),
     /// Bytes in memory.
     Bytes(Bytes),
 }
 
-impl Input {
+impl ArchiveInput {
     fn length(&self) -> io::Result<u64> {
         match self {
             Self::File(file) => Ok(file.metadata()?.len()),
@@ -71,12 +71,12 @@ impl Input {
         }
     }
 
-    fn stream(&self) -> BufReader<Stream<'_>> {
-        BufReader::with_capacity(CHUNK_BYTES, Stream { input: self, position: 0 })
+    fn stream(&self) -> BufReader<InputStream<'_>> {
+        BufReader::with_capacity(CHUNK_BYTES, InputStream { input: self, position: 0 })
     }
 }
 
-impl ReaderAt for Input {
+impl ReaderAt for ArchiveInput {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             Self::File(file) => file.read_at(buffer, offset),
@@ -86,12 +86,12 @@ impl ReaderAt for Input {
 }
 
 /// Sequential reader of an input.
-struct Stream<'a> {
-    input: &'a Input,
+struct InputStream<'a> {
+    input: &'a ArchiveInput,
     position: u64,
 }
 
-impl Read for Stream<'_> {
+impl Read for InputStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read_at(buffer, self.position)?;
         self.position += length as u64;
@@ -101,7 +101,7 @@ impl Read for Stream<'_> {
 
 /// Format of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ArchiveFormat {
     /// tar.
     Tar,
     /// gzip, which must hold a tar.
@@ -123,9 +123,9 @@ const OTHERS: [(&[u8], &str); 7] = [
     (b"\x1f\x9d", "compress"),
 ];
 
-impl Format {
+impl ArchiveFormat {
     /// Detects the format by the first bytes; `None` if they are not an archive's.
-    pub fn of(input: &Input) -> io::Result<Option<Self>> {
+    pub fn of(input: &ArchiveInput) -> io::Result<Option<Self>> {
         let mut block = [0; tar::BLOCK_BYTES];
         let mut length = 0;
         while length < block.len() {
@@ -153,14 +153,14 @@ impl Format {
 /// [`crate::bundle::BundleStore::stage`] takes. Blocks on the disk.
 ///
 /// After an error, the caller removes the folder with the files written so far.
-pub(super) fn unpack(input: &Input, folder: &Path, limits: ArchiveLimits) -> Result<Vec<String>, ArchiveError> {
+pub(super) fn unpack(input: &ArchiveInput, folder: &Path, limits: ArchiveLimits) -> Result<Vec<String>, ArchiveError> {
     let length = input.length().map_err(ArchiveError::Read)?;
-    let mut target = Target::new(folder, limits, length);
-    match Format::of(input).map_err(ArchiveError::Read)? {
-        Some(Format::Tar) => tar::unpack(input.stream(), &mut target)?,
-        Some(Format::Gzip) => tar::unpack(MultiGzDecoder::new(input.stream()), &mut target)?,
-        Some(Format::Zip) => zip::unpack(input, length, &mut target)?,
-        Some(Format::Other(name)) => return Err(ArchiveError::Format(name)),
+    let mut target = UnpackTarget::new(folder, limits, length);
+    match ArchiveFormat::of(input).map_err(ArchiveError::Read)? {
+        Some(ArchiveFormat::Tar) => tar::unpack(input.stream(), &mut target)?,
+        Some(ArchiveFormat::Gzip) => tar::unpack(MultiGzDecoder::new(input.stream()), &mut target)?,
+        Some(ArchiveFormat::Zip) => zip::unpack(input, length, &mut target)?,
+        Some(ArchiveFormat::Other(name)) => return Err(ArchiveError::Format(name)),
         None => return Err(ArchiveError::Unknown),
     }
     Ok(target.into_files())

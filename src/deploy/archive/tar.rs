@@ -5,9 +5,9 @@
 //! ignore.
 
 use super::{
-    ArchiveError, Refusal,
+    ArchiveError, EntryRefusal,
     error::shown,
-    target::{Kind, Target},
+    target::{NameUse, UnpackTarget},
 };
 use std::io::{self, Read};
 use tar::{Header, PaxExtensions};
@@ -41,7 +41,7 @@ pub(super) fn is_header(block: &[u8; BLOCK_BYTES]) -> bool {
 }
 
 /// Unpacks a stream to its very end.
-pub(super) fn unpack(mut stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
+pub(super) fn unpack(mut stream: impl Read, target: &mut UnpackTarget<'_>) -> Result<(), ArchiveError> {
     let mut is_first = true;
     let mut extension = Extension::default();
     loop {
@@ -86,64 +86,64 @@ fn entry(
     header: &Header,
     size: u64,
     extension: Extension,
-    target: &mut Target<'_>,
+    target: &mut UnpackTarget<'_>,
 ) -> Result<(), ArchiveError> {
-    let told = match &extension.records {
+    let values = match &extension.records {
         Some(text) => records(text, header, size, false)?,
-        None => Told::default(),
+        None => PaxValues::default(),
     };
-    let name = told.path.or(extension.long_name).unwrap_or_else(|| header.path_bytes().into_owned());
+    let name = values.path.or(extension.long_name).unwrap_or_else(|| header.path_bytes().into_owned());
     let kind = header.entry_type().as_byte();
     let refused = |refusal| Err(ArchiveError::entry(&name, refusal));
     let Some((path, by_name)) = target.name(&name)? else {
         // How a sparse header, or a link with a size, continues depends on the program that reads it.
         return match kind {
-            b'S' => refused(Refusal::Sparse),
+            b'S' => refused(EntryRefusal::Sparse),
             b'0' | b'\0' | b'7' => {
                 target.take_room(size)?;
                 target.copy(stream, size, None, |_| {})
             }
             _ if size == 0 => Ok(()),
-            _ => refused(Refusal::Contradiction("it has content, which only files have")),
+            _ => refused(EntryRefusal::Contradiction("it has content, which only files have")),
         };
     };
-    if told.is_sparse {
-        return refused(Refusal::Sparse);
+    if values.is_sparse {
+        return refused(EntryRefusal::Sparse);
     }
     let link = |kind| {
-        let link = told.link.or(extension.long_link);
+        let link = values.link.or(extension.long_link);
         let link = link.or_else(|| header.link_name_bytes().map(|it| it.into_owned()));
-        Refusal::Link { kind, target: link.map(|it| shown(&it)) }
+        EntryRefusal::Link { kind, target: link.map(|it| shown(&it)) }
     };
     match kind {
-        b'0' | b'\0' | b'7' if by_name == Kind::File => {
+        b'0' | b'\0' | b'7' if by_name == NameUse::File => {
             target.take_room(size)?;
             let mut file = target.add_file(path)?;
             target.copy(stream, size, Some(&mut file), |_| {})
         }
         // In the oldest format, a folder is marked only by the end of its name.
         b'5' | b'0' | b'\0' if size == 0 => target.add_folder(path),
-        b'5' | b'0' | b'\0' | b'7' => refused(Refusal::Contradiction("a folder has content")),
+        b'5' | b'0' | b'\0' | b'7' => refused(EntryRefusal::Contradiction("a folder has content")),
         b'1' => refused(link("hard link")),
         b'2' => refused(link("symbolic link")),
-        b'3' => refused(Refusal::Kind("character device")),
-        b'4' => refused(Refusal::Kind("block device")),
-        b'6' => refused(Refusal::Kind("named pipe")),
-        b'S' => refused(Refusal::Sparse),
-        _ => refused(Refusal::Kind("special entry of tar")),
+        b'3' => refused(EntryRefusal::Kind("character device")),
+        b'4' => refused(EntryRefusal::Kind("block device")),
+        b'6' => refused(EntryRefusal::Kind("named pipe")),
+        b'S' => refused(EntryRefusal::Sparse),
+        _ => refused(EntryRefusal::Kind("special entry of tar")),
     }
 }
 
 /// Values from an entry's pax records.
 #[derive(Debug, Default)]
-struct Told {
+struct PaxValues {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     is_sparse: bool,
 }
 
-fn records(text: &[u8], header: &Header, size: u64, is_global: bool) -> Result<Told, ArchiveError> {
-    let mut told = Told::default();
+fn records(text: &[u8], header: &Header, size: u64, is_global: bool) -> Result<PaxValues, ArchiveError> {
+    let mut values = PaxValues::default();
     for record in PaxExtensions::new(text) {
         let record = record.map_err(|_| damaged("a pax record cannot be read"))?;
         let value = record.value_bytes();
@@ -151,24 +151,24 @@ fn records(text: &[u8], header: &Header, size: u64, is_global: bool) -> Result<T
             b"path" | b"linkpath" | b"size" if is_global => {
                 return Err(damaged("a pax record gives all entries the same name or size"));
             }
-            b"path" => told.path = Some(value.to_owned()),
-            b"linkpath" => told.link = Some(value.to_owned()),
+            b"path" => values.path = Some(value.to_owned()),
+            b"linkpath" => values.link = Some(value.to_owned()),
             // With two different sizes, the unpacked content would depend on the program.
             b"size" if std::str::from_utf8(value).ok().and_then(|it| it.parse().ok()) != Some(size) => {
                 return Err(ArchiveError::entry(
                     &header.path_bytes(),
-                    Refusal::Contradiction("its header and its pax record have two sizes"),
+                    EntryRefusal::Contradiction("its header and its pax record have two sizes"),
                 ));
             }
-            key if key.starts_with(b"GNU.sparse.") => told.is_sparse = true,
+            key if key.starts_with(b"GNU.sparse.") => values.is_sparse = true,
             _ => {}
         }
     }
-    Ok(told)
+    Ok(values)
 }
 
 /// Reads the content of an extended header.
-fn read(stream: &mut impl Read, size: u64, target: &mut Target<'_>) -> Result<Vec<u8>, ArchiveError> {
+fn read(stream: &mut impl Read, size: u64, target: &mut UnpackTarget<'_>) -> Result<Vec<u8>, ArchiveError> {
     if size > EXTENSION_BYTES_MAX {
         return Err(damaged("an extended header is too long"));
     }
@@ -195,14 +195,14 @@ fn set(place: &mut Option<Vec<u8>>, content: Vec<u8>) -> Result<(), ArchiveError
 }
 
 /// Skips the padding after content, up to the end of its last block.
-fn pad(stream: &mut impl Read, size: u64, target: &mut Target<'_>) -> Result<(), ArchiveError> {
+fn pad(stream: &mut impl Read, size: u64, target: &mut UnpackTarget<'_>) -> Result<(), ArchiveError> {
     let block = BLOCK_BYTES as u64;
     target.copy(stream, (block - size % block) % block, None, |_| {})
 }
 
 /// Reads the second block of zeros, and requires zeros up to the end of the stream. Reading to the end also verifies
 /// the checksum of a gzip.
-fn end(stream: &mut impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
+fn end(stream: &mut impl Read, target: &mut UnpackTarget<'_>) -> Result<(), ArchiveError> {
     let mut block = [0; BLOCK_BYTES];
     if fill(stream, &mut block)? < BLOCK_BYTES {
         return Err(ArchiveError::Truncated);

@@ -1,6 +1,6 @@
 //! The folder an archive is unpacked to: accepted names, and the limits on its content.
 
-use super::{super::names::REGISTRY_FILE, ArchiveError, ArchiveLimits, CHUNK_BYTES, Refusal};
+use super::{super::names::REGISTRY_FILE, ArchiveError, ArchiveLimits, CHUNK_BYTES, EntryRefusal};
 use crate::bundle;
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -22,14 +22,14 @@ const MACOS_FOLDER: &str = "__MACOSX";
 
 /// Use of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NameUse {
     File,
     Folder,
 }
 
 /// State of unpacking one archive.
 #[derive(Debug)]
-pub(super) struct Target<'a> {
+pub(super) struct UnpackTarget<'a> {
     folder: &'a Path,
     limits: ArchiveLimits,
     deadline: Instant,
@@ -39,12 +39,12 @@ pub(super) struct Target<'a> {
     unpacked_max: u64,
     /// Bytes of content still allowed.
     room: u64,
-    names: HashMap<String, Kind>,
+    names: HashMap<String, NameUse>,
     files: Vec<String>,
     buffer: Vec<u8>,
 }
 
-impl<'a> Target<'a> {
+impl<'a> UnpackTarget<'a> {
     pub(super) fn new(folder: &'a Path, limits: ArchiveLimits, packed: u64) -> Self {
         Self {
             folder,
@@ -103,17 +103,17 @@ impl<'a> Target<'a> {
     /// Returns an entry's path inside the bundle, and the kind that its name implies; `None` if the entry is ignored.
     ///
     /// A name that leads outside is refused even if it would be ignored.
-    pub(super) fn name(&self, raw: &[u8]) -> Result<Option<(String, Kind)>, ArchiveError> {
+    pub(super) fn name(&self, raw: &[u8]) -> Result<Option<(String, NameUse)>, ArchiveError> {
         let refused = |refusal| Err(ArchiveError::entry(raw, refusal));
-        let Ok(name) = std::str::from_utf8(raw) else { return refused(Refusal::NotUtf8) };
+        let Ok(name) = std::str::from_utf8(raw) else { return refused(EntryRefusal::NotUtf8) };
         // `tar czf x.tgz .` puts `./` before every name.
         let mut path = name;
         while let Some(rest) = path.strip_prefix("./") {
             path = rest;
         }
         let (path, kind) = match path.strip_suffix('/') {
-            Some(path) => (path, Kind::Folder),
-            None => (path, Kind::File),
+            Some(path) => (path, NameUse::Folder),
+            None => (path, NameUse::File),
         };
         if matches!(path, "" | ".") && !name.is_empty() && name != "/" {
             return Ok(None);
@@ -129,7 +129,7 @@ impl<'a> Target<'a> {
             bundle::check_path(path).err()
         };
         if let Some(problem) = problem {
-            return refused(Refusal::Path(problem));
+            return refused(EntryRefusal::Path(problem));
         }
         // A build needs the file that names the package registry.
         let is_hidden = |name: &str| name.starts_with('.') && name != REGISTRY_FILE;
@@ -140,12 +140,12 @@ impl<'a> Target<'a> {
     /// Reserves a name for a folder. No folder is created here: folders are created for their files.
     pub(super) fn add_folder(&mut self, path: String) -> Result<(), ArchiveError> {
         match self.names.entry(path) {
-            Entry::Occupied(it) if *it.get() == Kind::File => {
-                Err(ArchiveError::entry(it.key().as_bytes(), Refusal::FileAndFolder))
+            Entry::Occupied(it) if *it.get() == NameUse::File => {
+                Err(ArchiveError::entry(it.key().as_bytes(), EntryRefusal::FileAndFolder))
             }
             Entry::Occupied(_) => Ok(()),
             Entry::Vacant(it) => {
-                it.insert(Kind::Folder);
+                it.insert(NameUse::Folder);
                 Ok(())
             }
         }
@@ -156,15 +156,15 @@ impl<'a> Target<'a> {
         if self.files.len() == self.limits.files_max {
             return Err(ArchiveError::TooManyFiles(self.limits.files_max));
         }
-        if let Some(kind) = self.names.insert(path.clone(), Kind::File) {
-            let refusal = if kind == Kind::File { Refusal::Twice } else { Refusal::FileAndFolder };
+        if let Some(kind) = self.names.insert(path.clone(), NameUse::File) {
+            let refusal = if kind == NameUse::File { EntryRefusal::Twice } else { EntryRefusal::FileAndFolder };
             return Err(ArchiveError::entry(path.as_bytes(), refusal));
         }
         let place = self.folder.join(&path);
         let is_taken = |kind| matches!(kind, io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory);
         let failed = |cause: io::Error| match cause.kind() {
             // The path is already a folder, or one of its parents is a file.
-            kind if is_taken(kind) => ArchiveError::entry(path.as_bytes(), Refusal::FileAndFolder),
+            kind if is_taken(kind) => ArchiveError::entry(path.as_bytes(), EntryRefusal::FileAndFolder),
             _ => ArchiveError::Write { path: place.clone(), cause },
         };
         if let Some(parent) = place.parent() {

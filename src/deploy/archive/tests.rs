@@ -81,7 +81,7 @@ fn unpack_with(bytes: &[u8], limits: ArchiveLimits) -> Result<Files, ArchiveErro
     let around = tempfile::tempdir().expect("a folder");
     let folder = around.path().join("target");
     fs::create_dir(&folder).expect("a folder");
-    let outcome = unpack(&Input::Bytes(Bytes::copy_from_slice(bytes)), &folder, limits);
+    let outcome = unpack(&ArchiveInput::Bytes(Bytes::copy_from_slice(bytes)), &folder, limits);
     let beside: Vec<_> = fs::read_dir(around.path()).expect("the folder").flatten().map(|it| it.file_name()).collect();
     assert_eq!(beside, ["target"]);
     let mut found = Files::new();
@@ -241,7 +241,7 @@ fn a_wrong_checksum_is_refused() {
         let error = unpacked(&bytes).expect_err("it is damaged");
         let is_right = match packing {
             Packing::Gzip => matches!(error, ArchiveError::Damaged(_)),
-            _ => matches!(error, ArchiveError::Entry { refusal: Refusal::Content("checksum"), .. }),
+            _ => matches!(error, ArchiveError::Entry { refusal: EntryRefusal::Content("checksum"), .. }),
         };
         assert!(is_right, "{packing:?}: {error:?}");
     }
@@ -288,10 +288,10 @@ fn what_programs_add_is_ignored_or_understood() {
     let refused = |entries: &[Vec<u8>]| unpacked(&tar_of(entries)).expect_err("it is refused");
     let file = || raw(b'0', b"a.js", b"1");
     let sparse = [raw(b'x', b"x", &record("GNU.sparse.major", "1")), file()];
-    assert!(matches!(refused(&sparse), ArchiveError::Entry { refusal: Refusal::Sparse, .. }));
+    assert!(matches!(refused(&sparse), ArchiveError::Entry { refusal: EntryRefusal::Sparse, .. }));
     for size in ["0", "2", "x"] {
         let sizes = [raw(b'x', b"x", &record("size", size)), file()];
-        assert!(matches!(refused(&sizes), ArchiveError::Entry { refusal: Refusal::Contradiction(_), .. }));
+        assert!(matches!(refused(&sizes), ArchiveError::Entry { refusal: EntryRefusal::Contradiction(_), .. }));
     }
     let damaged = [
         vec![raw(b'x', b"x", &record("path", "b.js"))],
@@ -348,7 +348,7 @@ fn a_file_that_ends_the_time_is_not_waited_for() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     let limits = ArchiveLimits { bytes_max: u64::MAX, time_max: Duration::from_millis(50), ..LIMITS };
-    let mut target = Target::new(folder.path(), limits, u64::MAX);
+    let mut target = UnpackTarget::new(folder.path(), limits, u64::MAX);
     let started = Instant::now();
     let outcome = target.copy(&mut Slow, u64::MAX, None, |_| {});
     assert!(matches!(outcome, Err(ArchiveError::TooSlow(_))), "{outcome:?}");
@@ -365,9 +365,9 @@ fn names_that_differ_by_case_are_two_and_equal_ones_are_refused() {
             Err(ArchiveError::Entry { refusal, .. }) => refusal,
             other => panic!("{other:?}"),
         };
-        assert_eq!(refusal(twice), Refusal::Twice);
-        assert_eq!(refusal([("a", b"1"), ("a/b", b"2")]), Refusal::FileAndFolder);
-        assert_eq!(refusal([("a/b", b"1"), ("a", b"2")]), Refusal::FileAndFolder);
+        assert_eq!(refusal(twice), EntryRefusal::Twice);
+        assert_eq!(refusal([("a", b"1"), ("a/b", b"2")]), EntryRefusal::FileAndFolder);
+        assert_eq!(refusal([("a/b", b"1"), ("a", b"2")]), EntryRefusal::FileAndFolder);
     }
 }
 

@@ -2,8 +2,8 @@
 //! descriptors; a directory of any length is read through one buffer.
 
 use super::{
-    ArchiveError, CHUNK_BYTES, Input, Refusal,
-    target::{Kind, Target},
+    ArchiveError, ArchiveInput, CHUNK_BYTES, EntryRefusal,
+    target::{NameUse, UnpackTarget},
 };
 use flate2::read::DeflateDecoder;
 use rawzip::{
@@ -35,7 +35,7 @@ struct File {
     wayfinder: ZipArchiveEntryWayfinder,
 }
 
-pub(super) fn unpack(input: &Input, length: u64, target: &mut Target<'_>) -> Result<(), ArchiveError> {
+pub(super) fn unpack(input: &ArchiveInput, length: u64, target: &mut UnpackTarget<'_>) -> Result<(), ArchiveError> {
     let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let locator = ZipLocator::new().max_search_space(END_BYTES_MAX);
     let archive = locator.locate_in_reader(input, &mut buffer, length).map_err(|(_, error)| problem(error))?;
@@ -59,9 +59,9 @@ pub(super) fn unpack(input: &Input, length: u64, target: &mut Target<'_>) -> Res
 
 /// Reads and checks the whole directory before anything is unpacked. Returns the files, and the number of entries.
 fn directory(
-    archive: &ZipArchive<&Input>,
+    archive: &ZipArchive<&ArchiveInput>,
     buffer: &mut [u8],
-    target: &mut Target<'_>,
+    target: &mut UnpackTarget<'_>,
 ) -> Result<(Vec<File>, u64), ArchiveError> {
     let (mut files, mut ranges) = (Vec::new(), Vec::new());
     let mut entries = archive.entries(buffer);
@@ -74,8 +74,8 @@ fn directory(
         let Some((path, kind)) = target.name(&name)? else { continue };
         check(&record, kind).map_err(|refusal| ArchiveError::entry(&name, refusal))?;
         match kind {
-            Kind::Folder => target.add_folder(path)?,
-            Kind::File => {
+            NameUse::Folder => target.add_folder(path)?,
+            NameUse::File => {
                 let size = record.uncompressed_size_hint();
                 target.take_room(size)?;
                 let (method, crc) = (record.compression_method(), record.crc32());
@@ -89,31 +89,33 @@ fn directory(
 }
 
 /// Checks an entry's kind.
-fn check(record: &ZipFileHeaderRecord<'_>, kind: Kind) -> Result<(), Refusal> {
+fn check(record: &ZipFileHeaderRecord<'_>, kind: NameUse) -> Result<(), EntryRefusal> {
     let flags = record.flags();
     if flags.is_encrypted() || flags.has_strong_encryption() || flags.is_masked() {
-        return Err(Refusal::Encrypted);
+        return Err(EntryRefusal::Encrypted);
     }
     // The creating system does not matter: without Unix modes these bits are not set.
     match (record.external_attributes() >> 16) & S_IFMT {
-        S_IFLNK => return Err(Refusal::Link { kind: "symbolic link", target: None }),
-        S_IFIFO => return Err(Refusal::Kind("named pipe")),
-        S_IFSOCK => return Err(Refusal::Kind("socket")),
-        S_IFBLK => return Err(Refusal::Kind("block device")),
-        S_IFDIR if kind == Kind::File => return Err(Refusal::Contradiction("it is a folder with the name of a file")),
-        S_IFREG if kind == Kind::Folder => {
-            return Err(Refusal::Contradiction("it is a file with the name of a folder"));
+        S_IFLNK => return Err(EntryRefusal::Link { kind: "symbolic link", target: None }),
+        S_IFIFO => return Err(EntryRefusal::Kind("named pipe")),
+        S_IFSOCK => return Err(EntryRefusal::Kind("socket")),
+        S_IFBLK => return Err(EntryRefusal::Kind("block device")),
+        S_IFDIR if kind == NameUse::File => {
+            return Err(EntryRefusal::Contradiction("it is a folder with the name of a file"));
+        }
+        S_IFREG if kind == NameUse::Folder => {
+            return Err(EntryRefusal::Contradiction("it is a file with the name of a folder"));
         }
         0 | S_IFDIR | S_IFREG => {}
-        _ => return Err(Refusal::Kind("device")),
+        _ => return Err(EntryRefusal::Kind("device")),
     }
     match record.compression_method() {
         CompressionMethod::STORE if record.compressed_size_hint() != record.uncompressed_size_hint() => {
-            Err(Refusal::Contradiction("it is not compressed and has two sizes"))
+            Err(EntryRefusal::Contradiction("it is not compressed and has two sizes"))
         }
         CompressionMethod::STORE | CompressionMethod::DEFLATE => Ok(()),
-        CompressionMethod::AES => Err(Refusal::Encrypted),
-        method => Err(Refusal::Method(method.as_u16())),
+        CompressionMethod::AES => Err(EntryRefusal::Encrypted),
+        method => Err(EntryRefusal::Method(method.as_u16())),
     }
 }
 
@@ -124,7 +126,7 @@ fn check_ranges(mut ranges: Vec<(u64, u64, Vec<u8>)>, directory: u64) -> Result<
     let mut free = 0;
     for (start, end, name) in ranges {
         if start < free || end > directory {
-            return Err(ArchiveError::entry(&name, Refusal::Overlap));
+            return Err(ArchiveError::entry(&name, EntryRefusal::Overlap));
         }
         free = end;
     }
@@ -132,20 +134,20 @@ fn check_ranges(mut ranges: Vec<(u64, u64, Vec<u8>)>, directory: u64) -> Result<
 }
 
 fn unpack_file(
-    archive: &ZipArchive<&Input>,
+    archive: &ZipArchive<&ArchiveInput>,
     file: &File,
     buffer: &mut [u8],
-    target: &mut Target<'_>,
+    target: &mut UnpackTarget<'_>,
 ) -> Result<(), ArchiveError> {
     let refused = |refusal| ArchiveError::entry(&file.name, refusal);
     let entry = archive.get_entry(file.wayfinder).map_err(problem)?;
     let local = entry.local_header(buffer).map_err(problem)?;
     // Programs that read the archive from its beginning use this header.
     if local.file_path().as_bytes() != file.name {
-        return Err(refused(Refusal::Contradiction("its header has another name than the directory")));
+        return Err(refused(EntryRefusal::Contradiction("its header has another name than the directory")));
     }
     if local.compression_method() != file.method || local.flags().is_encrypted() {
-        return Err(refused(Refusal::Contradiction("its header has another method than the directory")));
+        return Err(refused(EntryRefusal::Contradiction("its header has another method than the directory")));
     }
     let packed = BufReader::with_capacity(CHUNK_BYTES, entry.reader());
     let mut content: Box<dyn Read + '_> = match file.method {
@@ -156,16 +158,16 @@ fn unpack_file(
     let mut crc = Crc32::new();
     let copied = target.copy(&mut content, file.size, Some(&mut written), |bytes| crc.update(bytes));
     copied.map_err(|error| match error {
-        ArchiveError::Truncated => refused(Refusal::Content("length")),
+        ArchiveError::Truncated => refused(EntryRefusal::Content("length")),
         error => error,
     })?;
     // The content must not be longer than declared.
     match content.read(&mut [0]) {
         Ok(0) => {}
-        Ok(_) => return Err(refused(Refusal::Content("length"))),
+        Ok(_) => return Err(refused(EntryRefusal::Content("length"))),
         Err(cause) => return Err(ArchiveError::reading(cause)),
     }
-    if crc.checksum() == file.crc { Ok(()) } else { Err(refused(Refusal::Content("checksum"))) }
+    if crc.checksum() == file.crc { Ok(()) } else { Err(refused(EntryRefusal::Content("checksum"))) }
 }
 
 /// Converts an error of the crate about the whole archive.

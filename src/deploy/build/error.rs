@@ -5,14 +5,14 @@ use std::{fmt, io, process::ExitStatus};
 
 /// Step of a build, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum BuildStep {
     /// Installs the packages of the lockfile.
     Install,
     /// Builds the bundle from the entry.
     Build,
 }
 
-impl Step {
+impl BuildStep {
     /// Returns the name used in the details of a failure.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -23,7 +23,7 @@ impl Step {
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for BuildStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Install => "the installation of its packages",
@@ -50,7 +50,7 @@ pub enum BuildError {
     #[error("{step} was ended: {source}{}", remedy(.source, *.timeout_ms))]
     Ended {
         /// Step of the process.
-        step: Step,
+        step: BuildStep,
         /// Reason.
         source: ToolError,
         /// Time limit for both steps together.
@@ -81,10 +81,10 @@ impl BuildError {
 
     /// Returns the step that failed, if it was one.
     #[must_use]
-    pub fn step(&self) -> Option<Step> {
+    pub fn step(&self) -> Option<BuildStep> {
         match self {
-            Self::Problems(_) | Self::NoResult(_) => Some(Step::Build),
-            Self::Install { .. } => Some(Step::Install),
+            Self::Problems(_) | Self::NoResult(_) => Some(BuildStep::Build),
+            Self::Install { .. } => Some(BuildStep::Install),
             Self::Ended { step, .. } => Some(*step),
             Self::Stopped | Self::Io(_) => None,
         }
@@ -147,7 +147,7 @@ mod tests {
         let error = BuildError::Problems(vec![problem(2), problem(7)]);
         assert_eq!(error.to_string(), "the build failed: src/a.ts:2:11: Unexpected ;\n  const x = ;\n  and 1 more");
         assert_eq!(error.lines().count(), 2);
-        let error = BuildError::Ended { step: Step::Install, source: ToolError::Timeout, timeout_ms: 500 };
+        let error = BuildError::Ended { step: BuildStep::Install, source: ToolError::Timeout, timeout_ms: 500 };
         let text =
             "the installation of its packages was ended: it took too long, longer than the 500 ms of build.timeout_ms";
         assert_eq!(error.to_string(), text);

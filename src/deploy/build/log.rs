@@ -14,13 +14,13 @@ const OWN_BYTES_MAX: usize = 32 * 1024;
 pub struct BuildLog {
     /// Limit on the output of the build's processes, in bytes.
     bytes_max: usize,
-    state: Mutex<State>,
+    state: Mutex<LogState>,
     /// Receives every line that is kept.
     listener: Option<mpsc::UnboundedSender<String>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     text: String,
     /// Output since the last end of a line.
     open: Vec<u8>,
@@ -72,7 +72,7 @@ impl BuildLog {
         }
     }
 
-    fn end_line(&self, state: &mut State) {
+    fn end_line(&self, state: &mut LogState) {
         let line = std::mem::take(&mut state.open);
         if state.is_cut {
             return;
@@ -88,7 +88,7 @@ impl BuildLog {
         self.add(state, &line);
     }
 
-    fn add(&self, state: &mut State, line: &str) {
+    fn add(&self, state: &mut LogState, line: &str) {
         state.text.push_str(line);
         state.text.push('\n');
         if let Some(listener) = &self.listener {

@@ -15,7 +15,7 @@ mod log;
 mod packages;
 mod steps;
 
-pub use error::{BuildError, Step};
+pub use error::{BuildError, BuildStep};
 pub use log::BuildLog;
 use packages::Packages;
 
@@ -25,7 +25,7 @@ use crate::{
     config::BuildConfig,
     worker::{Spawner, Workplace, WorkplaceLimits},
 };
-use packages::Kept;
+use packages::CachedPackages;
 use std::{io, path::PathBuf};
 use steps::Run;
 use tokio::{sync::Semaphore, time::Instant};
@@ -46,7 +46,7 @@ pub struct Built<'a> {
     /// File to import.
     pub entry: String,
     _place: Workplace<'a>,
-    _kept: Option<Kept>,
+    _kept: Option<CachedPackages>,
 }
 
 impl Builder {

@@ -39,16 +39,16 @@ pub(super) struct Packages {
 
 /// Hash of the inputs of an installation.
 #[derive(Debug)]
-pub(super) struct Key(Sha256);
+pub(super) struct InstallationKey(Sha256);
 
 /// Cached packages in use; they are not removed while this value lives.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CachedPackages {
     packages: Packages,
     name: String,
 }
 
-impl Key {
+impl InstallationKey {
     pub(super) fn new() -> Self {
         Self(Sha256::new())
     }
@@ -64,14 +64,14 @@ impl Key {
     }
 }
 
-impl Kept {
+impl CachedPackages {
     /// Returns the folder of the packages.
     pub(super) fn folder(&self) -> PathBuf {
         self.packages.root.join(&self.name).join(MODULES)
     }
 }
 
-impl Drop for Kept {
+impl Drop for CachedPackages {
     fn drop(&mut self) {
         let mut used = self.packages.used.lock();
         if let Some(count) = used.get_mut(&self.name) {
@@ -96,7 +96,7 @@ impl Packages {
     }
 
     /// Returns the cached packages of an installation, or else the name to keep them under.
-    pub(super) fn find(&self, key: Key) -> Result<Kept, String> {
+    pub(super) fn find(&self, key: InstallationKey) -> Result<CachedPackages, String> {
         let name = key.name();
         // The use is counted first, so that the packages are not removed in between.
         let kept = self.take(&name);
@@ -107,14 +107,14 @@ impl Packages {
         }
     }
 
-    fn take(&self, name: &str) -> Kept {
+    fn take(&self, name: &str) -> CachedPackages {
         *self.used.lock().entry(name.to_owned()).or_default() += 1;
-        Kept { packages: self.clone(), name: name.to_owned() }
+        CachedPackages { packages: self.clone(), name: name.to_owned() }
     }
 
     /// Moves the packages of an installation into the cache, and makes room for them. Packages that are too large or
     /// cannot be moved stay where they are.
-    pub(super) fn keep(&self, name: &str, modules: &Path, bytes_max: u64) -> io::Result<Option<Kept>> {
+    pub(super) fn keep(&self, name: &str, modules: &Path, bytes_max: u64) -> io::Result<Option<CachedPackages>> {
         let Some(bytes) = worker::tree_bytes(modules, bytes_max) else { return Ok(None) };
         let unfinished = self.root.join(format!("{UNFINISHED}{}", Uuid::now_v7()));
         fs::DirBuilder::new().mode(0o700).create(&unfinished)?;
@@ -172,14 +172,14 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn key(text: &str) -> Key {
-        let mut key = Key::new();
+    fn key(text: &str) -> InstallationKey {
+        let mut key = InstallationKey::new();
         key.add("bun.lock", text.as_bytes());
         key
     }
 
     /// Stores an installation of one mebibyte.
-    fn keep(packages: &Packages, text: &str, bytes_max: u64) -> Option<Kept> {
+    fn keep(packages: &Packages, text: &str, bytes_max: u64) -> Option<CachedPackages> {
         let made = tempfile::tempdir_in(packages.root.parent().expect("it has one")).expect("a folder");
         let modules = made.path().join(MODULES);
         fs::create_dir_all(modules.join("a")).expect("folders");

@@ -2,9 +2,9 @@
 
 use super::{
     super::names::{MODULES, tells_packages},
-    BuildError, BuildLog, Project, Step,
+    BuildError, BuildLog, BuildStep, Project,
     error::line,
-    packages::{Kept, Key, Packages},
+    packages::{CachedPackages, InstallationKey, Packages},
 };
 use crate::{
     bundle::{Content, Staged},
@@ -70,7 +70,11 @@ impl Run<'_> {
 
     /// Puts the project's packages where the build finds them, from the cache or by installing them. Returns the cached
     /// packages.
-    pub(super) async fn install(&self, packages: &Packages, lockfile: &str) -> Result<Option<Kept>, BuildError> {
+    pub(super) async fn install(
+        &self,
+        packages: &Packages,
+        lockfile: &str,
+    ) -> Result<Option<CachedPackages>, BuildError> {
         self.fill().await?;
         let can_keep = self.spawner.can_show() && self.config.packages_mb_max > 0 && !self.project.has_workspaces;
         let name = match can_keep.then(|| self.key()).transpose()?.map(|key| packages.find(key)) {
@@ -121,7 +125,7 @@ impl Run<'_> {
         }
         let args = INSTALL.map(OsString::from).into();
         let before = self.log.text().len();
-        let status = self.run(Step::Install, args, environment, Network::On, None).await?;
+        let status = self.run(BuildStep::Install, args, environment, Network::On, None).await?;
         // The log is searched because a line may arrive in parts. The first error names the cause; notes follow it.
         let text = self.log.text();
         let mut errors = text[before..].lines().filter_map(|it| it.strip_prefix("error:")).map(str::trim);
@@ -129,8 +133,8 @@ impl Run<'_> {
     }
 
     /// Returns the cache key: a hash of all inputs of the installation.
-    fn key(&self) -> Result<Key, BuildError> {
-        let mut key = Key::new();
+    fn key(&self) -> Result<InstallationKey, BuildError> {
+        let mut key = InstallationKey::new();
         key.add("bun", self.spawner.runtime().version.to_string().as_bytes());
         key.add("registry", self.config.registry.as_bytes());
         if self.project.is_from_registry {
@@ -149,16 +153,16 @@ impl Run<'_> {
     }
 
     /// Builds the bundle and returns its files.
-    pub(super) async fn bundle(&self, kept: Option<&Kept>) -> Result<Vec<(String, Content)>, BuildError> {
+    pub(super) async fn bundle(&self, kept: Option<&CachedPackages>) -> Result<Vec<(String, Content)>, BuildError> {
         let entry = &self.project.entry;
         self.log.say(&format!("building {entry}"));
         let mut args: Vec<OsString> = Runtime::tool_args(&self.place.shim(BUILD)).collect();
         args.push(entry.into());
         args.extend([OUT, RESULT].map(|it| self.place.inside(it).into_os_string()));
-        let modules = kept.map(Kept::folder);
+        let modules = kept.map(CachedPackages::folder);
         let at = Path::new(PROJECT).join(MODULES);
         let shown = modules.as_deref().map(|it| (it, at.as_path()));
-        let status = self.run(Step::Build, args, Vec::new(), Network::Off, shown).await?;
+        let status = self.run(BuildStep::Build, args, Vec::new(), Network::Off, shown).await?;
         let (result, out) = (self.place.outside(RESULT), self.place.outside(OUT));
         let read = spawn_blocking(move || {
             let result = read_result(&result)?;
@@ -199,7 +203,7 @@ impl Run<'_> {
 
     async fn run(
         &self,
-        step: Step,
+        step: BuildStep,
         args: Vec<OsString>,
         mut environment: Vec<(String, String)>,
         network: Network,

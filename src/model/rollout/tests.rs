@@ -1,14 +1,14 @@
 //! Plans as text, and a rollout under random events.
 
 use super::*;
-use crate::model::{Counts, Policy, policy::Limits};
+use crate::model::{Policy, PolicyCounts, policy::PolicyLimits};
 use proptest::prelude::*;
 
-fn plan(text: &str) -> Plan {
+fn plan(text: &str) -> RolloutPlan {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-fn rollout(plan: Plan) -> Rollout {
+fn rollout(plan: RolloutPlan) -> Rollout {
     Rollout {
         id: RolloutId::new(),
         function_id: FunctionId::new(),
@@ -32,7 +32,7 @@ fn a_plan_reads_back_as_it_is_written() {
     for text in ["10% 5m, 50% 5m, 100%", "1% 30s, 100%", "5% 90s, 20% 2h, 99% 7d, 100%"] {
         assert_eq!(plan(text).to_string(), text);
         let json = serde_json::to_string(&plan(text)).expect("plain data");
-        assert_eq!(serde_json::from_str::<Plan>(&json).expect("the same"), plan(text));
+        assert_eq!(serde_json::from_str::<RolloutPlan>(&json).expect("the same"), plan(text));
     }
     assert_eq!(plan(" 10 %5m ,100 % "), plan("10% 5m, 100%"));
     let json = serde_json::to_value(plan("10% 5m, 100%")).expect("plain data");
@@ -62,23 +62,24 @@ fn a_wrong_plan_is_refused_with_the_step_that_is_wrong() {
         ("10% 5m, 100% 5m", 2, LastHolds),
         ("100% 5m, 100%", 2, NotRising),
     ] {
-        match text.parse::<Plan>() {
-            Err(PlanError::Step { number: at, problem: found, .. }) => {
+        match text.parse::<RolloutPlan>() {
+            Err(RolloutPlanError::RolloutStep { number: at, problem: found, .. }) => {
                 assert_eq!((at, found), (number, problem), "{text}")
             }
             other => panic!("{text}: {other:?}"),
         }
     }
     for (text, count) in [("", 1), ("100%", 1), (&*["1% 1s"; 30].join(","), 30)] {
-        assert_eq!(text.parse::<Plan>(), Err(PlanError::Count(count)), "{text}");
+        assert_eq!(text.parse::<RolloutPlan>(), Err(RolloutPlanError::Count(count)), "{text}");
     }
-    let error = "10% 5m, 5% 5m, 100%".parse::<Plan>().expect_err("it falls").to_string();
+    let error = "10% 5m, 5% 5m, 100%".parse::<RolloutPlan>().expect_err("it falls").to_string();
     assert_eq!(error, "step 2 of the plan, `5% 5m`: its share must be above that of the step before");
 }
 
 fn breach() -> Breach {
-    let policy: Policy = Limits { error_rate_max: Some(1.0), ..Limits::default() }.try_into().expect("a policy");
-    policy.judge(&Counts { calls: 50, errors: 50, ..Counts::default() }).expect("all fail")
+    let policy: Policy =
+        PolicyLimits { error_rate_max: Some(1.0), ..PolicyLimits::default() }.try_into().expect("a policy");
+    policy.judge(&PolicyCounts { calls: 50, errors: 50, ..PolicyCounts::default() }).expect("all fail")
 }
 
 /// An event of a random history.
@@ -100,11 +101,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn any_plan() -> impl Strategy<Value = Plan> {
+fn any_plan() -> impl Strategy<Value = RolloutPlan> {
     prop::collection::btree_map(1..100_u32, 1..300_u32, 1..STEPS_MAX).prop_map(|steps| {
-        let last = Step { percent: Percent::ALL, hold_seconds: 0 };
-        let step =
-            |(percent, hold_seconds)| Step { percent: Percent::try_from(percent).expect("a share"), hold_seconds };
+        let last = RolloutStep { percent: Percent::ALL, hold_seconds: 0 };
+        let step = |(percent, hold_seconds)| RolloutStep {
+            percent: Percent::try_from(percent).expect("a share"),
+            hold_seconds,
+        };
         let steps: Vec<_> = steps.into_iter().map(step).chain([last]).collect();
         steps.try_into().expect("a plan")
     })
@@ -137,7 +140,7 @@ proptest! {
             let is_due = held >= u64::from(before.present().hold_seconds);
             let is_running = before.status == RolloutStatus::Running;
             match decide(broken, Some((&rollout, Duration::from_secs(held)))) {
-                Todo::Advance => {
+                WatchAction::Advance => {
                     prop_assert!(is_due && is_running && broken.is_none());
                     rollout = rollout.stepped(Timestamp::from_millis(now as i64 * 1_000));
                     began = now;
@@ -147,16 +150,16 @@ proptest! {
                     prop_assert_eq!(is_done, rollout.present().percent == Percent::ALL);
                     prop_assert_eq!(is_done, rollout.finished_at.is_some());
                 }
-                Todo::GoBack(_) => {
+                WatchAction::GoBack(_) => {
                     prop_assert!(matches!(broken, Some((PolicyAction::Rollback, _))));
                     return Ok(());
                 }
-                Todo::Pause(_) => {
+                WatchAction::Pause(_) => {
                     prop_assert!(is_running && matches!(broken, Some((PolicyAction::Warn, _))));
                     rollout = rollout.held(RolloutStatus::Paused, Some("broken".into()), rollout.updated_at);
                 }
-                Todo::Warn(_) => prop_assert!(!is_running && broken.is_some()),
-                Todo::Nothing => prop_assert!(broken.is_none() && !(is_due && is_running)),
+                WatchAction::Warn(_) => prop_assert!(!is_running && broken.is_some()),
+                WatchAction::Nothing => prop_assert!(broken.is_none() && !(is_due && is_running)),
             }
             if rollout.status == RolloutStatus::Done {
                 return Ok(());
@@ -166,7 +169,7 @@ proptest! {
         rollout = rollout.held(RolloutStatus::Running, None, rollout.updated_at);
         for _ in rollout.step as usize + 1..rollout.plan.steps().len() {
             let hold = Duration::from_secs(rollout.present().hold_seconds.into());
-            prop_assert_eq!(decide(None, Some((&rollout, hold))), Todo::Advance);
+            prop_assert_eq!(decide(None, Some((&rollout, hold))), WatchAction::Advance);
             rollout = rollout.stepped(rollout.updated_at);
         }
         prop_assert_eq!(rollout.status, RolloutStatus::Done);

@@ -39,7 +39,7 @@ fn places_are_looked_at_in_the_order_of_the_design() {
     let (function, parents) =
         (FunctionId::new(), Parents::from([(environment_name("preview"), environment_name("staging"))]));
     let described: Vec<String> =
-        places(function, &environment_name("preview"), &parents).iter().map(Place::describe).collect();
+        places(function, &environment_name("preview"), &parents).iter().map(VariablePlace::describe).collect();
     let expected = [
         format!("{function}/preview"),
         format!("{function}/staging"),
@@ -51,7 +51,7 @@ fn places_are_looked_at_in_the_order_of_the_design() {
     assert_eq!(described, expected);
 }
 
-fn variable(place: &Place, key: u8, revision: i64) -> Arc<Variable> {
+fn variable(place: &VariablePlace, key: u8, revision: i64) -> Arc<Variable> {
     Arc::new(Variable {
         place: place.clone(),
         key: format!("K{key}").parse().expect("a key"),
@@ -77,7 +77,7 @@ proptest! {
         let parents: Parents = edges.iter().map(|(a, b)| (names[*a].clone(), names[*b].clone())).collect();
         let mut all = VariablesByPlace::new();
         for (revision, (function, environment, key)) in rows.iter().enumerate() {
-            let place = Place { function: functions[*function], environment: names.get(*environment).cloned() };
+            let place = VariablePlace { function: functions[*function], environment: names.get(*environment).cloned() };
             let row = variable(&place, *key, revision as i64);
             all.entry(place).or_default().insert(row.key.clone(), row);
         }
@@ -90,12 +90,12 @@ proptest! {
                 let mut at = Some(environment.clone());
                 let mut seen = Vec::new();
                 while let Some(name) = at.take().filter(|it| !seen.contains(it)) {
-                    let place = Place { function: own, environment: Some(name.clone()) };
+                    let place = VariablePlace { function: own, environment: Some(name.clone()) };
                     expected.extend(all.get(&place).and_then(|it| it.get(key.as_str())).cloned());
                     at = parents.get(&name).cloned();
                     seen.push(name);
                 }
-                let place = Place { function: own, environment: None };
+                let place = VariablePlace { function: own, environment: None };
                 expected.extend(all.get(&place).and_then(|it| it.get(key.as_str())).cloned());
             }
             let got = resolved.get(key.as_str());

@@ -1,7 +1,7 @@
 //! Messages of the commands that clean up, delete and compare versions.
 
 use super::VersionRef;
-use crate::model::{Digest, FunctionId, Source, Timestamp, VersionLabel};
+use crate::model::{Digest, FunctionId, Timestamp, VersionLabel, VersionSource};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -122,7 +122,7 @@ messages! {
         /// Path of the file that is imported.
         entry: String,
         /// How the code was delivered: `upload`, `path`, `archive` or `build`.
-        source: Source,
+        source: VersionSource,
     }
     /// A setting that differed when the two versions were published.
     SettingChange {

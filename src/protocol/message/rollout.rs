@@ -2,7 +2,8 @@
 
 use super::VersionRef;
 use crate::model::{
-    AliasName, Counts, FunctionId, Policy, RolloutId, RolloutStatus, Timestamp, VersionLabel, rollout::Step,
+    AliasName, FunctionId, Policy, PolicyCounts, RolloutId, RolloutStatus, Timestamp, VersionLabel,
+    rollout::RolloutStep,
 };
 use crate::protocol::field::object_or_none;
 use schemars::JsonSchema;
@@ -92,7 +93,7 @@ messages! {
         #[schemars(with = "VersionLabel")]
         version: String,
         /// Counts of that version's invocations within the window.
-        counts: Counts,
+        counts: PolicyCounts,
         /// End of the cooldown, during which the version is not judged because the alias was just rolled back to it
         /// automatically.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +136,7 @@ messages! {
         /// Plan as text: `10% 5m, 50% 5m, 100%`.
         plan: String,
         /// Steps of the plan.
-        steps: Vec<Step>,
+        steps: Vec<RolloutStep>,
         /// Current step, from 1; the last step that was reached, if the rollout has ended.
         step: u32,
         /// Time until the next step, in milliseconds; absent unless the rollout is running.

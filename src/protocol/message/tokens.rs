@@ -1,6 +1,6 @@
 //! Messages of the commands about tokens. Only the answer of CREATE_TOKEN holds the secret.
 
-use crate::model::{FunctionId, Scope, Secret, Timestamp, TokenId, TokenName, token::TokenStatus};
+use crate::model::{FunctionId, Scope, Timestamp, TokenId, TokenName, TokenSecret, token::TokenStatus};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -52,7 +52,7 @@ messages! {
     /// CREATE_TOKEN.
     CreateTokenResponse {
         /// Secret of the token, which follows `Bearer` in requests. Only this answer shows it.
-        token: Secret,
+        token: TokenSecret,
         /// Description of the token.
         #[serde(flatten)]
         info: TokenInfo,

@@ -1,7 +1,7 @@
 //! Policies, rollouts, and targets of automatic rollbacks.
 
 use super::*;
-use crate::model::policy::Limits;
+use crate::model::policy::PolicyLimits;
 use crate::model::{Percent, RolloutId, RolloutStatus};
 
 fn rollout(version: &Version, alias: &str) -> Rollout {
@@ -136,7 +136,8 @@ fn a_policy_stays_with_its_alias_and_goes_with_it() {
     let function = registered(&store, "hello");
     let first = publish(&store, &function, 1, "LIVE");
     publish(&store, &function, 1 + first.number, "DEV");
-    let policy: Policy = Limits { error_rate_max: Some(0.1), ..Limits::default() }.try_into().expect("a policy");
+    let policy: Policy =
+        PolicyLimits { error_rate_max: Some(0.1), ..PolicyLimits::default() }.try_into().expect("a policy");
     let (live_name, dev): (AliasName, AliasName) = (AliasName::live(), "DEV".parse().expect("an alias"));
     store.set_policy(function.id, &live_name, Some(&policy), "uid:0", at(5)).expect("sets");
     publish(&store, &function, 3, "LIVE");
@@ -158,7 +159,7 @@ fn what_becomes_of_a_policy_is_told_and_is_no_move_of_the_alias() {
     let store = scratch();
     let function = registered(&store, "hello");
     let (first, second) = (publish(&store, &function, 1, "LIVE"), publish(&store, &function, 2, "LIVE"));
-    let policy: Policy = Limits { crashes_max: Some(2), ..Limits::default() }.try_into().expect("a policy");
+    let policy: Policy = PolicyLimits { crashes_max: Some(2), ..PolicyLimits::default() }.try_into().expect("a policy");
     let name = AliasName::live();
     store.set_policy(function.id, &name, Some(&policy), "token:ci", at(7_000)).expect("sets");
     let row = store.deployments(function.id, 1, 0).expect("reads").remove(0);
@@ -184,7 +185,7 @@ fn an_alias_goes_back_by_itself_to_no_version_that_it_left_so() {
     let function = registered(&store, "hello");
     let versions: Vec<Version> = (1..=4).map(|number| publish(&store, &function, number, "LIVE")).collect();
     let name = AliasName::live();
-    let policy: Policy = Limits { crashes_max: Some(0), ..Limits::default() }.try_into().expect("a policy");
+    let policy: Policy = PolicyLimits { crashes_max: Some(0), ..PolicyLimits::default() }.try_into().expect("a policy");
     store.set_policy(function.id, &name, Some(&policy), "uid:0", at(5)).expect("sets");
     let target = || {
         let id = store.automatic_target(function.id, &name).expect("reads")?;

@@ -8,8 +8,9 @@ use bytes::BytesMut;
 use levain::{
     error::{Error, ErrorCode},
     model::{
-        ColdStart, Counts, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Policy, RolloutStatus, Scope,
-        Secret, SecretAction, SettingsPatch, Source, Timestamp, policy::Limits, rollout::Plan, token::TokenStatus,
+        ColdStart, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Policy, PolicyCounts, RolloutStatus,
+        Scope, SecretAction, SettingsPatch, Timestamp, TokenSecret, VersionSource, policy::PolicyLimits,
+        rollout::RolloutPlan, token::TokenStatus,
     },
     protocol::{
         field::{Body, Fields},
@@ -304,7 +305,7 @@ fn requests_and_answers_about_tokens_are_these_bytes() {
     request("create-token", &create);
     request("list-tokens", &ListTokensRequest { all: true, limit: Some(10), ..ListTokensRequest::default() });
     request("revoke-token", &RevokeTokenRequest { token_id: "ci".into() });
-    let created = CreateTokenResponse { token: Secret::new([0xab; 32]), info: token() };
+    let created = CreateTokenResponse { token: TokenSecret::new([0xab; 32]), info: token() };
     response::<CreateTokenRequest>("create-token", &created);
     response::<ListTokensRequest>(
         "list-tokens",
@@ -338,7 +339,7 @@ fn answers_about_housekeeping_are_these_bytes() {
         git_branch: None,
         bun_version: "1.3.0".into(),
         entry: "bundle.js".into(),
-        source: Source::Upload,
+        source: VersionSource::Upload,
     };
     let file = |path: &str, change: &str| FileChange {
         path: path.into(),
@@ -542,7 +543,12 @@ fn answers_are_these_bytes() {
 }
 
 fn policy() -> Policy {
-    let limits = Limits { error_rate_max: Some(0.5), p99_ms_max: Some(200), crashes_max: Some(3), ..Limits::default() };
+    let limits = PolicyLimits {
+        error_rate_max: Some(0.5),
+        p99_ms_max: Some(200),
+        crashes_max: Some(3),
+        ..PolicyLimits::default()
+    };
     limits.try_into().unwrap()
 }
 
@@ -579,12 +585,12 @@ fn policies_and_rollouts_are_these_bytes() {
         alias: "STAGING".into(),
         policy: Some(policy()),
         version: "v2".into(),
-        counts: Counts { calls: 50, errors: 2, crashes: 1, slow: 0 },
+        counts: PolicyCounts { calls: 50, errors: 2, crashes: 1, slow: 0 },
         rests_until: Some(at),
         last_verdict: Some(verdict),
     };
     response::<SetPolicyRequest>("set-policy", &shown);
-    let plan: Plan = "10% 5m, 50% 5m, 100%".parse().unwrap();
+    let plan: RolloutPlan = "10% 5m, 50% 5m, 100%".parse().unwrap();
     let rollout = RolloutDetails {
         rollout_id: "rollout-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
         function_id,
