@@ -53,9 +53,10 @@ enum Writing {
 
 impl Calls {
     /// Registers an invocation that is about to be sent.
-    pub(super) fn begin(&self, id: InvocationId) {
+    pub(super) fn begin(&self, id: InvocationId, now: Instant) {
         let mut state = self.0.lock();
-        let quiet = state.running.is_empty() && state.last_ended.is_none_or(|at| at.elapsed() >= QUIET);
+        let quiet =
+            state.running.is_empty() && state.last_ended.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
         state.writing = match state.writing {
             _ if quiet => Writing::Only(id),
             Writing::Nobody => Writing::Only(id),
@@ -74,10 +75,10 @@ impl Calls {
     }
 
     /// Marks an invocation as ended.
-    pub(super) fn end(&self, id: InvocationId) {
+    pub(super) fn end(&self, id: InvocationId, now: Instant) {
         let mut state = self.0.lock();
         state.running.remove(&id);
-        state.last_ended = Some(Instant::now());
+        state.last_ended = Some(now);
         if state.ended.len() == ENDED_MAX {
             let oldest = state.ended.pop_front();
             state.forgotten = state.forgotten.max(oldest);
@@ -152,17 +153,17 @@ mod tests {
 
     #[test]
     fn raw_output_has_an_id_only_while_one_invocation_can_have_written_it() {
-        let (calls, first, second) = (Calls::default(), InvocationId::new(), InvocationId::new());
+        let (calls, first, second, now) = (Calls::default(), InvocationId::new(), InvocationId::new(), Instant::now());
         assert_eq!(calls.writer(), None);
-        calls.begin(first);
+        calls.begin(first, now);
         assert_eq!(calls.writer(), Some(first));
-        calls.end(first);
+        calls.end(first, now);
         assert_eq!(calls.writer(), Some(first), "its last output may still be in the pipe");
-        calls.begin(second);
+        let soon = now + QUIET - Duration::from_nanos(1);
+        calls.begin(second, soon);
         assert_eq!(calls.writer(), None, "so soon after the first, it may be from either");
-        calls.end(second);
-        calls.0.lock().last_ended = Instant::now().checked_sub(QUIET);
-        calls.begin(first);
+        calls.end(second, soon);
+        calls.begin(first, soon + QUIET);
         assert_eq!(calls.writer(), Some(first));
     }
 
@@ -170,33 +171,30 @@ mod tests {
     fn raw_output_has_no_id_from_when_a_second_invocation_begins_until_all_have_been_over_for_a_while() {
         let (calls, first, second, third) =
             (Calls::default(), InvocationId::new(), InvocationId::new(), InvocationId::new());
-        let quiet = |calls: &Calls| calls.0.lock().last_ended = Instant::now().checked_sub(QUIET);
-        calls.begin(first);
-        calls.begin(second);
+        let (now, later) = (Instant::now(), Instant::now() + 2 * QUIET);
+        calls.begin(first, now);
+        calls.begin(second, now);
         assert_eq!(calls.writer(), None, "two run");
-        calls.end(first);
-        quiet(&calls);
+        calls.end(first, now);
         assert_eq!(calls.writer(), None, "what the first one left running may still write");
-        calls.begin(third);
+        calls.begin(third, later);
         assert_eq!(calls.writer(), None, "the second one still runs");
-        calls.end(third);
-        calls.end(second);
+        calls.end(third, later);
+        calls.end(second, later);
         assert_eq!(calls.writer(), None, "it may be from any of them");
-        quiet(&calls);
-        calls.begin(third);
+        calls.begin(third, later + QUIET);
         assert_eq!(calls.writer(), Some(third));
     }
 
     #[test]
     fn raw_output_is_certainly_of_an_invocation_only_while_there_was_no_other() {
-        let (calls, first) = (Calls::default(), InvocationId::new());
+        let (calls, first, now) = (Calls::default(), InvocationId::new(), Instant::now());
         assert_eq!(calls.speaker(), Speaker::Start);
-        calls.begin(first);
+        calls.begin(first, now);
         assert_eq!(calls.speaker(), Speaker::Invocation(first));
-        calls.end(first);
+        calls.end(first, now);
         assert_eq!(calls.speaker(), Speaker::Invocation(first), "its timers may go on");
-        calls.0.lock().last_ended = Instant::now().checked_sub(QUIET);
-        calls.begin(InvocationId::new());
+        calls.begin(InvocationId::new(), now + QUIET);
         assert_eq!(calls.speaker(), Speaker::Unknown, "a timer of the first one may write");
     }
 
@@ -204,9 +202,9 @@ mod tests {
     fn a_worker_speaks_for_its_own_invocations_only() {
         let (calls, own, foreign) = (Calls::default(), InvocationId::new(), InvocationId::new());
         let known = |name: &str| calls.known(Some(name));
-        calls.begin(own);
+        calls.begin(own, Instant::now());
         assert_eq!(known(&own.to_string()), Ok(Some(own)));
-        calls.end(own);
+        calls.end(own, Instant::now());
         assert_eq!(known(&own.to_string()), Ok(Some(own)));
         assert_eq!(calls.settle(&own.to_string()), Ok(()), "it may say so again");
         for name in [&foreign.to_string(), "nonsense", "exec-"] {
@@ -223,8 +221,8 @@ mod tests {
         // The invocations end in another order than they began, as concurrent ones do.
         let order = ids[..ENDED_MAX].iter().rev().chain(&ids[ENDED_MAX..]);
         for id in order {
-            calls.begin(*id);
-            calls.end(*id);
+            calls.begin(*id, Instant::now());
+            calls.end(*id, Instant::now());
         }
         let known = |id: InvocationId| calls.known(Some(&id.to_string()));
         assert!(ids[..ENDED_MAX].iter().all(|id| known(*id) == Ok(None)));
@@ -236,12 +234,12 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_an_invocation_hears_when_it_has_settled_or_never_will() {
         let (calls, id) = (Calls::default(), InvocationId::new());
-        calls.begin(id);
+        calls.begin(id, Instant::now());
         let waiting = calls.settled(id);
         calls.settle(&id.to_string()).expect("it runs");
         assert!(waiting.await.is_ok());
         assert!(calls.settled(id).await.is_err(), "it has settled before");
-        calls.begin(id);
+        calls.begin(id, Instant::now());
         let waiting = calls.settled(id);
         calls.clear();
         assert!(waiting.await.is_err(), "the worker is gone");

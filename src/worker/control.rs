@@ -170,9 +170,9 @@ mod tests {
         ) {
             let (calls, ping) = (Calls::default(), Ping::default());
             let [running, ended] = [InvocationId::new(), InvocationId::new()];
-            calls.begin(running);
-            calls.begin(ended);
-            calls.end(ended);
+            calls.begin(running, Instant::now());
+            calls.begin(ended, Instant::now());
+            calls.end(ended, Instant::now());
             ping.ask(Instant::now(), |_| true);
             let mut line = honest(running, ended).swap_remove(which);
             let bounds = Bounds::new(256);

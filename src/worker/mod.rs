@@ -209,7 +209,7 @@ impl Worker {
     ///
     /// The invocation counts as running, for logs and settling, until [`Self::ended`] is called for it.
     pub async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
-        self.shared.calls.begin(invocation.id);
+        self.shared.calls.begin(invocation.id, Instant::now());
         match self.link.exchange(invocation).await {
             Err(ExchangeError::ViolationBefore(violation)) => {
                 self.kill(KillReason::Protocol(violation));
@@ -234,7 +234,7 @@ impl Worker {
 
     /// Marks the invocation as over, as far as this worker is concerned.
     pub fn ended(&self, invocation: InvocationId) {
-        self.shared.calls.end(invocation);
+        self.shared.calls.end(invocation, Instant::now());
     }
 
     /// Resolves, with a value or without, when the worker has reported that this invocation, whose caller is done with

@@ -2,7 +2,7 @@
 
 use crate::{
     bytecode::{cached, large, until_compiled},
-    harness::{Load, TestDaemon, get, is_refused, text, until},
+    harness::{Gate, Load, TestDaemon, get, is_refused, text, until},
 };
 use levain::{
     config::{Switch, Verify},
@@ -263,31 +263,32 @@ async fn nobody_who_calls_an_alias_notices_a_cleanup() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_waits_for_a_version_that_goes_follows_its_alias() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_gated(|_| {}).await;
+    let gate = Gate::shut(daemon.data_dir());
     let one = SettingsPatch { max_concurrent_executions: Some(1), ..SettingsPatch::default() };
-    daemon.deploy_sample("sleep").await.unwrap();
-    daemon.update("sleep", one).await.unwrap();
-    let running = daemon.get_beside("sleep", "/?ms=3000").await;
-    daemon.until_pool("sleep", "it runs", |pool| pool.busy == 1).await;
-    let follows = daemon.get_beside("sleep", "/").await;
-    let stays = daemon.get_beside("sleep:v1", "/").await;
-    daemon.until_pool("sleep", "they wait", |pool| pool.queued == 2).await;
+    daemon.register_with("f", one).await;
+    daemon.redeploy_text("f", None, &gate.function()).await.unwrap();
+    let running = daemon.get_beside("f", "/").await;
+    gate.until_reached().await;
+    let follows = daemon.get_beside("f", "/").await;
+    let stays = daemon.get_beside("f:v1", "/").await;
+    daemon.until_pool("f", "they wait", |pool| pool.queued == 2).await;
     for word in ["two", "three"] {
-        daemon.redeploy_text("sleep", None, &says(word)).await.unwrap();
+        daemon.redeploy_text("f", None, &says(word)).await.unwrap();
     }
-    let request = CleanupRequest { function_id: Some("sleep".into()), keep: Some(1), dry_run: false };
-    let response = daemon.call(&request).await.unwrap();
+    let response = cleanup(&daemon, 1, false).await.unwrap();
     assert!(shown(&response.functions[0]).starts_with("-v1 +v3"), "{response:?}");
     let answer = follows.await.unwrap().unwrap();
     assert_eq!((text(&answer), answer.version.as_str()), ("three", "v3"));
     assert!(answer.queue_ms > 0.0, "the wait for the removed version counts: {answer:?}");
     let refused = stays.await.unwrap();
     assert!(refused.is_err(), "a direct invocation of the removed version is refused: {refused:?}");
+    gate.open();
     let answer = running.await.unwrap().unwrap();
     assert!(answer.success && answer.version == "v1", "the running invocation finishes: {answer:?}");
     until("the worker of v1 ends", || async { (daemon.worker_pids().len() <= 2).then_some(()) }).await;
-    let metrics = daemon.info("sleep").await;
-    assert!(metrics.pools.iter().all(|pool| pool.version != "v1"), "no pool is left: {metrics:?}");
+    let pools = daemon.pools("f").await;
+    assert!(pools.iter().all(|pool| pool.version != "v1"), "no pool is left: {pools:?}");
     daemon.stop().await;
 }
 

@@ -1,7 +1,8 @@
 //! Several invocations in one worker.
 
-use crate::harness::{TestDaemon, get, json, text, until};
+use crate::harness::{Gate, TestDaemon, get, json, text, until};
 use levain::{
+    config::Config,
     error::ErrorCode,
     model::SettingsPatch,
     protocol::message::{InvokeRequest, LogLine, LogsRequest},
@@ -9,7 +10,7 @@ use levain::{
 use std::time::Duration;
 
 /// The query controls the handler: `?name=a&ms=10&then=throw`. It logs throughout, and goes on for a while after a
-/// rejection, which is reported meanwhile.
+/// rejection, which is reported meanwhile. `HOLD` stands for code that waits.
 const TALK: &str = "const id = crypto.randomUUID();
 export default async (req, ctx) => {
     const query = new URL(req.url).searchParams;
@@ -22,6 +23,7 @@ export default async (req, ctx) => {
         if (query.get('heed') && ctx.signal.aborted) return new Response('gone');
     }
     switch (query.get('then')) {
+        case 'hold': HOLD break;
         case 'throw': throw new Error(`${name} fails`);
         case 'reject': Promise.reject(new Error(`${name} rejects`)); await Bun.sleep(20); break;
         case 'spin': for (;;) {}
@@ -40,14 +42,17 @@ fn one_worker_of(count: u32) -> SettingsPatch {
 }
 
 async fn start(settings: SettingsPatch) -> TestDaemon {
-    let daemon = TestDaemon::start_with(|config| {
-        config.workers.blocked_ms = 200;
-        config.workers.kill_grace_ms = 300;
-    })
-    .await;
+    start_with(settings, |_| {}).await.0
+}
+
+/// Starts a daemon whose function waits at the gate when it is told to hold.
+async fn start_with(settings: SettingsPatch, change: impl FnOnce(&mut Config)) -> (TestDaemon, Gate) {
+    let daemon = TestDaemon::start_gated(change).await;
+    let gate = Gate::shut(daemon.data_dir());
     daemon.register_with("talk", settings).await;
-    daemon.redeploy_text("talk", None, TALK).await.expect("a good bundle");
-    daemon
+    let code = TALK.replace("HOLD", &gate.wait());
+    daemon.redeploy_text("talk", None, &code).await.expect("a good bundle");
+    (daemon, gate)
 }
 
 async fn lines_of(daemon: &TestDaemon, execution: &str) -> Vec<LogLine> {
@@ -95,14 +100,15 @@ async fn interleaved_invocations_have_their_own_logs_and_errors() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_cancelled_does_not_disturb_the_others() {
-    let daemon = start(one_worker_of(3)).await;
-    let first = daemon.get_beside("talk", "/?name=first&ms=300").await;
+    let (daemon, gate) = start_with(one_worker_of(3), |_| {}).await;
+    let first = daemon.get_beside("talk", "/?name=first&then=hold").await;
     let leaves = daemon.get_beside("talk", "/?name=leaves&ms=60000&heed=1").await;
-    let last = daemon.get_beside("talk", "/?name=last&ms=300").await;
+    let last = daemon.get_beside("talk", "/?name=last&then=hold").await;
     daemon.until_pool("talk", "all run", |pool| (pool.busy, pool.running) == (1, 3)).await;
     daemon.until_logged("talk", "leaves begins").await;
     leaves.abort();
     daemon.until_logged("talk", "leaves aborted").await;
+    gate.open();
     let pid = text(&first.await.expect("it runs").expect("an answer")).to_owned();
     assert_eq!(text(&last.await.expect("it runs").expect("an answer")), pid);
     let messages: Vec<String> = daemon.logs("talk").await.into_iter().map(|line| line.message).collect();
@@ -114,15 +120,16 @@ async fn one_that_is_cancelled_does_not_disturb_the_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_over_its_time_leaves_the_others_their_worker() {
-    let daemon = start(one_worker_of(2)).await;
-    let goes_on = daemon.get_beside("talk", "/?name=other&ms=1500").await;
-    daemon.until_logged("talk", "other begins").await;
+    let (daemon, gate) = start_with(one_worker_of(2), |config| config.workers.kill_grace_ms = 300).await;
+    let goes_on = daemon.get_beside("talk", "/?name=other&then=hold").await;
+    gate.until_reached().await;
     let request = InvokeRequest { timeout_ms: Some(100), ..get("talk", "/?name=late&ms=60000") };
     let late = daemon.invoke_with(request).await.expect("an answer");
     assert_eq!(late.code, Some(ErrorCode::Timeout), "{late:?}");
     // The handler ignores its abort signal: the worker takes no further invocations, and another takes over.
     daemon.until_pool("talk", "the worker retires", |pool| pool.retiring == 1).await;
     let other = daemon.get("talk", "/?name=next").await;
+    gate.open();
     let answer = goes_on.await.expect("it runs").expect("an answer");
     assert!(answer.success, "{answer:?}");
     assert_ne!(text(&other), text(&answer));
@@ -132,15 +139,16 @@ async fn one_over_its_time_leaves_the_others_their_worker() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_event_loop_gets_no_more_calls_and_ends_at_the_deadline() {
-    let daemon = start(one_worker_of(3)).await;
+    let change = |config: &mut Config| (config.workers.blocked_ms, config.workers.kill_grace_ms) = (200, 300);
+    let (daemon, _) = start_with(one_worker_of(3), change).await;
+    let before = text(&daemon.get("talk", "/?name=before").await).to_owned();
     let beside = daemon.get_beside("talk", "/?name=beside&ms=60000").await;
     daemon.until_logged("talk", "beside begins").await;
     let (client, request) = (daemon.connect().await, get("talk", "/?name=spins&then=spin"));
     let spins = InvokeRequest { timeout_ms: Some(2_000), ..request };
     let spins = tokio::spawn(async move { client.call(&spins).await });
     daemon.until_pool("talk", "the worker retires", |pool| pool.retiring == 1).await;
-    assert!(daemon.get("talk", "/?name=next").await.success);
-    assert_eq!(daemon.worker_pids().len(), 2, "another worker has answered");
+    assert_ne!(text(&daemon.get("talk", "/?name=next").await), before, "another worker has answered");
     let spins = spins.await.expect("it runs").expect("an answer");
     assert_eq!(spins.code, Some(ErrorCode::Timeout), "{spins:?}");
     let beside = beside.await.expect("it runs").expect("an answer");

@@ -1,6 +1,6 @@
 //! Functions that begin to fail when they are loaded.
 
-use crate::harness::{Load, TestDaemon, get, is_refused, text, until};
+use crate::harness::{Gate, Load, TestDaemon, get, is_refused, text, until};
 use levain::{error::ErrorCode, model::SettingsPatch};
 use nix::{
     sys::signal::{Signal, kill},
@@ -16,15 +16,17 @@ use tokio::task::JoinSet;
 /// Number of calls to the failing function.
 const CALLS: usize = 1_000;
 
-/// A function that records each import in a file, and fails to load while another file exists.
+/// A function that records each import in a file, fails to load while another file exists, and waits at a gate in some
+/// invocations.
 struct Fragile {
     imports: PathBuf,
     trouble: PathBuf,
+    gate: Gate,
 }
 
 impl Fragile {
     fn new(folder: &Path) -> Self {
-        Self { imports: folder.join("imports"), trouble: folder.join("trouble") }
+        Self { imports: folder.join("imports"), trouble: folder.join("trouble"), gate: Gate::shut(folder) }
     }
 
     fn code(&self) -> String {
@@ -33,10 +35,12 @@ impl Fragile {
             appendFileSync({:?}, '.');
             if (existsSync({:?})) throw new Error('the moon is full');
             export default async (req) => {{
-                await Bun.sleep(Number(new URL(req.url).searchParams.get('ms') ?? 0));
+                if (new URL(req.url).pathname === '/slow') {{ {} }}
                 return new Response(String(process.pid));
             }};",
-            self.imports, self.trouble
+            self.imports,
+            self.trouble,
+            self.gate.wait()
         )
     }
 
@@ -124,12 +128,13 @@ async fn workers_that_live_go_on_serving_while_starts_fail() {
     let before = fragile.imports();
     let mut calls = Vec::new();
     for _ in 0..4 {
-        calls.push(daemon.get_beside("fragile", "/?ms=50").await);
+        calls.push(daemon.get_beside("fragile", "/slow").await);
     }
+    until("another worker was tried", || async { (fragile.imports() > before).then_some(()) }).await;
+    fragile.gate.open();
     for call in calls {
         let answer = call.await.expect("it runs").expect("the living worker answers");
         assert!(answer.success && text(&answer) == pid, "{answer:?}");
     }
-    until("another worker was tried", || async { (fragile.imports() > before).then_some(()) }).await;
     daemon.stop().await;
 }

@@ -1,6 +1,6 @@
 //! DELETE_FUNCTION and DELETE_VERSION.
 
-use crate::harness::{TestDaemon, is_refused, text, until};
+use crate::harness::{Gate, TestDaemon, is_refused, text, until};
 use levain::{
     error::ErrorCode,
     model::{FunctionStatus, SettingsPatch},
@@ -48,20 +48,22 @@ async fn a_deleted_function_is_gone_and_its_name_is_free() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_a_deletion_waiting_calls_fail_and_running_ones_finish() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_gated(|_| {}).await;
+    let gate = Gate::shut(daemon.data_dir());
     let one = SettingsPatch { max_concurrent_executions: Some(1), ..SettingsPatch::default() };
-    daemon.deploy_sample("sleep").await.unwrap();
-    daemon.update("sleep", one).await.unwrap();
-    let running = daemon.get_beside("sleep", "/?ms=500").await;
-    daemon.until_pool("sleep", "it runs", |pool| pool.busy == 1).await;
-    let waiting = daemon.get_beside("sleep", "/?ms=1").await;
-    daemon.until_pool("sleep", "it waits", |pool| pool.queued == 1).await;
-    daemon.call(&function("sleep")).await.unwrap();
+    daemon.register_with("f", one).await;
+    daemon.redeploy_text("f", None, &gate.function()).await.unwrap();
+    let running = daemon.get_beside("f", "/").await;
+    gate.until_reached().await;
+    let waiting = daemon.get_beside("f", "/").await;
+    daemon.until_pool("f", "it waits", |pool| pool.queued == 1).await;
+    daemon.call(&function("f")).await.unwrap();
     let refused = waiting.await.unwrap();
     assert!(is_refused(&refused, ErrorCode::FunctionNotFound), "{refused:?}");
     assert!(refused.unwrap_err().message.contains("deleted"));
+    gate.open();
     let answer = running.await.unwrap().unwrap();
-    assert!(answer.success && text(&answer).contains("\"woken\":\"timer\""), "{answer:?}");
+    assert!(answer.success && text(&answer) == "through", "{answer:?}");
     daemon.until_no_workers().await;
     daemon.stop().await;
 }
@@ -133,12 +135,14 @@ async fn a_version_is_named_by_its_number_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_runs_on_a_deleted_version_finishes() {
-    let daemon = TestDaemon::start().await;
-    daemon.deploy_sample("sleep").await.unwrap();
-    let running = daemon.get_beside("sleep", "/?ms=500").await;
-    daemon.until_pool("sleep", "it runs", |pool| pool.busy == 1).await;
-    daemon.redeploy_text("sleep", None, V2).await.unwrap();
-    daemon.call(&DeleteVersionRequest { function_id: "sleep".into(), version: "v1".into() }).await.unwrap();
+    let daemon = TestDaemon::start_gated(|_| {}).await;
+    let gate = Gate::shut(daemon.data_dir());
+    daemon.deploy_text("f", &gate.function()).await;
+    let running = daemon.get_beside("f", "/").await;
+    gate.until_reached().await;
+    daemon.redeploy_text("f", None, V2).await.unwrap();
+    daemon.call(&version("v1")).await.unwrap();
+    gate.open();
     let answer = running.await.unwrap().unwrap();
     assert!(answer.success && answer.version == "v1", "{answer:?}");
     until("the worker of v1 ends", || async { (daemon.worker_pids().len() == 1).then_some(()) }).await;

@@ -100,14 +100,15 @@ async fn every_caller_gets_an_answer_or_a_refusal_and_nothing_is_left_of_it() {
     assert!(status.pools.iter().all(|pool| pool.queued + pool.busy == 0), "{:?}", status.pools);
     let after = memory().await;
     assert!(after < before + MEMORY_MAX, "the daemon had {before} bytes, and has {after}");
-    // A busy machine may delay a single invocation; a queue that is still there would delay all of them.
-    let mut shortest = f64::INFINITY;
+    // A busy machine may delay a single invocation; with a queue that is still there, each would wait longer than it
+    // runs.
+    let mut waits = Vec::new();
     for _ in 0..20 {
         let answer = client.call(&get("f", "/")).await.expect("an answer");
         assert!(answer.success && answer.cold_start == ColdStart::None, "{answer:?}");
-        shortest = shortest.min(answer.queue_ms);
+        waits.push((answer.queue_ms, answer.execution_time_ms - answer.queue_ms));
     }
-    assert!(shortest < 1.0, "even the fastest call waited {shortest} ms");
+    assert!(waits.iter().any(|(queued, ran)| queued < ran), "each call waited: {waits:?}");
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(daemon.ended().await.success());
 }

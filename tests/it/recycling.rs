@@ -88,6 +88,8 @@ async fn a_worker_that_grows_is_replaced_before_it_is_ended() {
         let answer = daemon.get("f", "/").await;
         assert!(answer.success, "{answer:?}");
         workers.insert(text(&answer).to_owned());
+        // The old worker goes on until the new one is ready, however long that takes.
+        daemon.until_pool("f", "no worker starts", |pool| pool.starting == 0).await;
     }
     daemon.stop().await;
 }

@@ -1,6 +1,6 @@
 //! A worker process: its environment, its output, and the meaning of its end.
 
-use crate::harness::{TestDaemon, get, json, text, until};
+use crate::harness::{Gate, TestDaemon, get, json, text, until};
 use levain::{
     error::ErrorCode,
     model::{ColdStart, Network, SettingsPatch},
@@ -324,20 +324,22 @@ async fn a_worker_that_ends_just_as_a_call_comes_costs_that_call_at_most() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_busy_worker_is_a_crash_of_its_invocation_only() {
-    let daemon = TestDaemon::start().await;
-    daemon.deploy_sample("sleep").await.unwrap();
+    let daemon = TestDaemon::start_gated(|_| {}).await;
+    let gate = Gate::shut(daemon.data_dir());
+    daemon.deploy_text("f", &gate.function()).await;
     let pid = daemon.worker_pids()[0];
-    let call = daemon.get_beside("sleep", "/?ms=60000").await;
-    daemon.until_pool("sleep", "it runs", |pool| pool.busy == 1).await;
-    let other = daemon.get_beside("sleep", "/?ms=500").await;
-    daemon.until_pool("sleep", "both run", |pool| pool.busy == 2).await;
+    let call = daemon.get_beside("f", "/").await;
+    gate.until_reached().await;
+    let other = daemon.get_beside("f", "/").await;
+    daemon.until_pool("f", "both run", |pool| pool.busy == 2).await;
     kill_process(pid).await;
     let answer = call.await.unwrap().unwrap();
     assert_eq!((answer.success, answer.code), (false, Some(ErrorCode::WorkerCrashed)));
     assert!(answer.error.unwrap().contains("SIGKILL"));
     assert_eq!(answer.details.unwrap()["signal"], 9);
+    gate.open();
     assert!(other.await.unwrap().unwrap().success);
-    assert!(daemon.get("sleep", "/?ms=1").await.success);
+    assert!(daemon.get("f", "/").await.success);
     daemon.stop().await;
 }
 
@@ -357,7 +359,8 @@ async fn what_it_has_started_ends_with_it() {
     assert!(pids.iter().all(|pid| !is_gone(*pid)));
     kill_process(daemon.worker_pids()[0]).await;
     until("its processes end", || async { pids.iter().all(|pid| is_gone(*pid)).then_some(()) }).await;
-    // The processes end too when the daemon ends the worker.
+    // The processes end too when the daemon ends the worker. The next one is ready before its time runs.
+    assert!(daemon.get("f", "/").await.success);
     let request = InvokeRequest { timeout_ms: Some(1_000), ..get("f", "/loop") };
     assert_eq!(daemon.invoke_with(request).await.unwrap().code, Some(ErrorCode::Timeout));
     let line = daemon.until_logged("f", "pids").await;

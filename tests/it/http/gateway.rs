@@ -192,12 +192,12 @@ async fn bodies_stream_in_both_directions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_makes_progress_outlives_the_timeout() {
-    let daemon = daemon_with(|config| config.http.body_timeout_ms = 700).await;
+    let daemon = daemon_with(|config| config.http.body_timeout_ms = 1_000).await;
     daemon.deploy_text("f", CODE).await;
     let settings = SettingsPatch { timeout_seconds: Some(1), ..SettingsPatch::default() };
     daemon.update("f", settings).await.unwrap();
-    let shown = curl(&daemon, &["-N"], "/functions/f/stream?ms=250&parts=6").await;
-    assert!(shown.is_complete && shown.text().ends_with("data: 5\n\n"), "{shown:?}");
+    let shown = curl(&daemon, &["-N"], "/functions/f/stream?ms=50&parts=30").await;
+    assert!(shown.is_complete && shown.text().ends_with("data: 29\n\n"), "{shown:?}");
     assert_eq!(shown.header("content-type"), "text/event-stream");
     let stalled = curl(&daemon, &["-N"], "/functions/f/stream?ms=5000&parts=2").await;
     assert!(!stalled.is_complete && stalled.text() == "data: 0\n\n", "the stalled answer breaks off: {stalled:?}");

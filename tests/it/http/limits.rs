@@ -2,7 +2,7 @@
 
 use super::{curl, daemon_with, exchange, frames::*};
 use crate::harness::{TestDaemon, until};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -60,13 +60,18 @@ async fn a_connection_that_has_had_its_requests_is_closed() {
     daemon.stop().await;
 }
 
+/// A connection for which the kernel buffers little, so that the daemon notices how it is read.
+async fn that_reads_little(daemon: &TestDaemon) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(daemon.http()).await.unwrap()
+}
+
 /// A client that reads nothing holds a worker no longer than `http.body_timeout_ms`, and is cut off.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_nothing_is_cut_off() {
     let daemon = with_function(|http| http.body_timeout_ms = 500).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    let mut stream = socket.connect(daemon.http()).await.unwrap();
+    let mut stream = that_reads_little(&daemon).await;
     stream.write_all(b"GET /functions/f/endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     daemon.until_pool("f", "it runs", |pool| pool.running == 1).await;
     daemon.until_pool("f", "it has ended", |pool| pool.running == 0).await;
@@ -89,12 +94,13 @@ async fn who_reads_nothing_is_cut_off() {
 /// reading.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_slowly_is_served() {
-    let daemon = with_function(|http| http.body_timeout_ms = 1_500).await;
-    let mut stream = TcpStream::connect(daemon.http()).await.unwrap();
+    const PATIENCE: Duration = Duration::from_millis(1_000);
+    let daemon = with_function(|http| http.body_timeout_ms = PATIENCE.as_millis() as u32).await;
+    let mut stream = that_reads_little(&daemon).await;
     stream.write_all(b"GET /functions/f/endless HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut part = vec![0; 2_000_000];
-    for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+    let (began, mut part) = (Instant::now(), vec![0; 200_000]);
+    while began.elapsed() < 2 * PATIENCE {
+        tokio::time::sleep(PATIENCE / 20).await;
         stream.read_exact(&mut part).await.unwrap();
     }
     daemon.stop().await;
