@@ -7,12 +7,10 @@
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use levain::{
-    commands::default_settings,
-    config::Config,
     model::{
         AliasName, ColdStart, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName,
-        Function, FunctionId, FunctionStatus, InvocationId, Percent, Split, Timestamp, Timing, Version, VersionId,
-        VersionSource, WorkerId,
+        Function, FunctionId, FunctionStatus, InvocationId, Percent, Settings, Split, Timestamp, Timing, Version,
+        VersionId, VersionSource, WorkerId,
     },
     protocol::{
         field::{Body, Fields},
@@ -219,7 +217,7 @@ fn function(name: &str) -> Function {
         runtime: "bun".into(),
         handler: "default".into(),
         status: FunctionStatus::Registered,
-        settings: default_settings(&Config::default()),
+        settings: Settings::default(),
         created_at: now,
         updated_at: now,
     }
@@ -240,7 +238,7 @@ fn version(function_id: FunctionId, number: u32) -> Version {
         description: None,
         tags: Vec::new(),
         bun_version: "1.4.5".into(),
-        settings: default_settings(&Config::default()),
+        settings: Settings::default(),
         created_at: Timestamp::now(),
     }
 }

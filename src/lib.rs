@@ -41,7 +41,8 @@
 //!
 //! | modules | own |
 //! |---|---|
-//! | [`model`], [`error`], [`config`], [`crash_point`], [`file_id`] | plain data; the part of a failure that a client may see; every setting; points where tests may kill the process; the identity of the file that a name leads to |
+//! | [`model`], [`error`], [`crash_point`], [`file_id`] | plain data, and the settings of functions; the part of a failure that a client may see; points where tests may kill the process; the identity of the file that a name leads to |
+//! | [`config`] | every key of the configuration |
 //! | [`protocol`], [`socket`], [`lanes`], [`sqlite`], [`logging`], [`secrets`] | the bytes on both sockets; sockets with few wake-ups; the threads of connections; opening and migrating a database; the daemon's own log; variables in memory, sealed secrets |
 //! | [`store`], [`bundle`], [`telemetry`], [`client`] | metadata on disk; code on disk; the functions' logs and metrics; the other end of the command socket |
 //! | [`worker`] | one Bun process: launch, assignment, invocations, death; finding and installing Bun |

@@ -10,7 +10,8 @@ use std::{
 
 /// Reading order from the ground up. A module may use itself and anything on a lower layer.
 const LAYERS: &[&[&str]] = &[
-    &["model", "error", "config", "crash_point", "file_id"],
+    &["model", "error", "crash_point", "file_id"],
+    &["config"],
     &["protocol", "socket", "lanes", "sqlite", "logging", "secrets"],
     &["store", "bundle", "telemetry", "client"],
     &["worker"],

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
-use crate::model::{Auth, Network, Setting, Settings, SettingsPatch};
+use crate::model::{Setting, SettingValues, Settings, SettingsPatch};
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -177,49 +178,24 @@ pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
     duration.ok_or_else(|| "a duration is a number of seconds from 0.01 to 86400".into())
 }
 
-/// Settings whose values are words instead of numbers.
-const NETWORK: &str = "network";
-const AUTH: &str = "auth";
-
-fn parse_network(text: &str) -> Result<Network, String> {
-    let found = Network::ALL.iter().find(|(name, _)| *name == text);
-    found.map(|(_, network)| *network).ok_or_else(|| format!("network is `on` or `off`, not `{text}`"))
-}
-
-fn parse_auth(text: &str) -> Result<Auth, String> {
-    let found = Auth::ALL.iter().find(|(name, _)| *name == text);
-    found.map(|(_, auth)| *auth).ok_or_else(|| format!("auth is `public` or `token`, not `{text}`"))
-}
-
-/// Settings as flags, one for each of [`Settings::ALL`], `--network` and `--auth`.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct SettingsArgs(SettingsPatch);
+/// Settings as flags, one for each of [`Settings::ALL`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct SettingsArgs(Vec<(&'static str, Value)>);
 
 impl Args for SettingsArgs {
     fn augment_args(command: clap::Command) -> clap::Command {
-        let flag = |setting: &Setting| {
-            let range = i64::from(setting.min)..=i64::from(setting.max);
-            let help = setting.doc.trim().trim_end_matches('.').replace('`', "");
+        command.args(Settings::ALL.iter().map(|setting| {
+            let name = match setting.values {
+                SettingValues::Numbers(..) => "N".into(),
+                SettingValues::Words(words) => words.join("|"),
+            };
             Arg::new(setting.key)
                 .long(setting.key.replace('_', "-"))
-                .value_name("N")
-                .value_parser(clap::value_parser!(u32).range(range))
-                .help(help)
+                .value_name(name)
+                .value_parser(|text: &str| setting.parse(text))
+                .help(setting.doc.trim_end_matches('.'))
                 .help_heading("Settings")
-        };
-        let network = Arg::new(NETWORK)
-            .long(NETWORK)
-            .value_name("on|off")
-            .value_parser(parse_network)
-            .help("Network access; off leaves the function only its own loopback device")
-            .help_heading("Settings");
-        let auth = Arg::new(AUTH)
-            .long(AUTH)
-            .value_name("public|token")
-            .value_parser(parse_auth)
-            .help("Who may invoke the function over HTTP: anyone, or holders of a token with the scope invoke")
-            .help_heading("Settings");
-        command.args(Settings::ALL.iter().map(flag)).args([network, auth])
+        }))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -229,13 +205,8 @@ impl Args for SettingsArgs {
 
 impl FromArgMatches for SettingsArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut patch = SettingsPatch::default();
-        for setting in Settings::ALL {
-            *(setting.place)(&mut patch) = matches.get_one(setting.key).copied();
-        }
-        patch.network = matches.get_one(NETWORK).copied();
-        patch.auth = matches.get_one(AUTH).copied();
-        Ok(Self(patch))
+        let given = |it: &Setting| Some((it.key, matches.get_one::<Value>(it.key)?.clone()));
+        Ok(Self(Settings::ALL.iter().filter_map(given).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -245,50 +216,26 @@ impl FromArgMatches for SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// Returns the given settings, or `None` if there are none.
-    pub(super) fn patch(self) -> Option<SettingsPatch> {
-        (self.0 != SettingsPatch::default()).then_some(self.0)
+    /// Returns the given settings, which these assignments override, or `None` if there are none.
+    pub(super) fn patch(self, assignments: Vec<Assignment>) -> Option<SettingsPatch> {
+        let given = self.0.into_iter().chain(assignments).map(|(key, value)| (key.to_owned(), value));
+        let given: serde_json::Map<String, Value> = given.collect();
+        (!given.is_empty()).then(|| serde_json::from_value(given.into()).expect("each value was parsed"))
     }
 }
 
-/// A setting as `key=value`.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Assignment {
-    /// A numeric setting and its value.
-    Number(&'static Setting, u32),
-    /// A value of `network`.
-    Network(Network),
-    /// A value of `auth`.
-    Auth(Auth),
-}
+/// A setting and its value, given as `key=value`.
+pub(super) type Assignment = (&'static str, Value);
 
 /// Parses `key=value`; `-` and `_` are equivalent in a key.
 pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
     let (key, value) = text.split_once('=').ok_or("a setting is `key=value`")?;
     let wanted = key.trim().replace('-', "_");
-    if wanted == NETWORK {
-        return parse_network(value.trim()).map(Assignment::Network);
-    }
-    if wanted == AUTH {
-        return parse_auth(value.trim()).map(Assignment::Auth);
-    }
     let setting = Settings::ALL.iter().find(|it| it.key == wanted).ok_or_else(|| {
-        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).chain([NETWORK, AUTH]).collect();
+        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).collect();
         format!("unknown setting `{wanted}`; the settings are {}", keys.join(", "))
     })?;
-    let value = value.trim().parse().map_err(|_| format!("{} is a whole number, not `{value}`", setting.key))?;
-    Ok(Assignment::Number(setting, value))
-}
-
-impl Assignment {
-    /// Writes the value into the patch.
-    pub(super) fn apply(self, patch: &mut SettingsPatch) {
-        match self {
-            Self::Number(setting, value) => *(setting.place)(patch) = Some(value),
-            Self::Network(network) => patch.network = Some(network),
-            Self::Auth(auth) => patch.auth = Some(auth),
-        }
-    }
+    setting.parse(value.trim()).map(|value| (setting.key, value))
 }
 
 #[cfg(test)]

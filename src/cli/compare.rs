@@ -80,17 +80,14 @@ fn head(name: &str, response: &CompareResponse) -> String {
         ("tags", |it| it.tags.join(" ")),
     ];
     let settings = response.settings.iter();
-    let settings = settings.map(|it| (it.key.as_str(), format!("{} → {}", plain(&it.from), plain(&it.to))));
+    let settings =
+        settings.map(|it| (it.key.as_str(), format!("{} → {}", text::setting(&it.from), text::setting(&it.to))));
     text.push_str(&facts(known.into_iter().map(|(name, fact)| (name, changed(fact))).chain(settings)));
     text
 }
 
 fn or_none(text: &str) -> &str {
     if text.is_empty() { "none" } else { text }
-}
-
-fn plain(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), Into::into)
 }
 
 /// Table row of a file: its change, its sizes and its line counts.

@@ -6,7 +6,7 @@ use super::error::CliError;
 use super::print::{DIM, GREEN, RED, facts, styled, table};
 use super::session::Session;
 use super::text;
-use crate::model::{FunctionStatus, Settings, Timestamp};
+use crate::model::{Settings, Timestamp};
 use crate::protocol::message::{
     DeleteRequest, FunctionInfo, GetRequest, ListRequest, ListResponse, PoolInfo, RegisterRequest, UpdateRequest,
     WarmupRequest,
@@ -30,7 +30,7 @@ pub(super) struct Register {
 impl Register {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let Self { name, handler, settings } = self;
-        let request = RegisterRequest { name, runtime: None, handler, settings: settings.patch() };
+        let request = RegisterRequest { name, runtime: None, handler, settings: settings.patch(Vec::new()) };
         let response = session.call(&request).await?;
         session.out.response(&response, |it| {
             let what = if it.created { "registered" } else { "is registered already" };
@@ -66,7 +66,7 @@ fn list_text(response: &ListResponse, now: Timestamp) -> String {
     let rows = response.functions.iter().map(|it| {
         [
             it.name.clone(),
-            status_word(it.status).into(),
+            it.status.name().into(),
             text::or_dash(it.active_version.as_deref()),
             it.versions.to_string(),
             it.warm.to_string(),
@@ -78,15 +78,6 @@ fn list_text(response: &ListResponse, now: Timestamp) -> String {
         text.push_str(&styled(DIM, &format!("{} of {} functions", response.functions.len(), response.total)));
     }
     text
-}
-
-fn status_word(status: FunctionStatus) -> &'static str {
-    match status {
-        FunctionStatus::Registered => "registered",
-        FunctionStatus::Built => "built",
-        FunctionStatus::Deployed => "deployed",
-        FunctionStatus::Deleted => "deleted",
-    }
 }
 
 /// `levain show`.
@@ -107,7 +98,7 @@ fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
     let mut text = facts([
         ("name", function.name.clone()),
         ("id", function.function_id.clone()),
-        ("status", status_word(function.status).into()),
+        ("status", function.status.name().into()),
         ("live", text::or_dash(function.active_version.as_deref())),
         ("versions", format!("{}, {} on disk", function.versions, text::size(function.disk_bytes))),
         ("handler", function.handler.clone()),
@@ -162,9 +153,7 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
 }
 
 fn settings_text(settings: &Settings) -> String {
-    let numbers = Settings::ALL.iter().map(|setting| (setting.key, (setting.get)(settings).to_string()));
-    let words = [("network", settings.network.name()), ("auth", settings.auth.name())];
-    facts(numbers.chain(words.map(|(key, word)| (key, word.to_owned()))))
+    facts(settings.values().map(|(setting, value)| (setting.key, text::setting(&value))))
 }
 
 /// `levain config-of`.
@@ -185,12 +174,9 @@ pub(super) struct ConfigOf {
 impl ConfigOf {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let function_id = self.name;
-        let mut settings = self.settings.patch().unwrap_or_default();
-        self.assignments.into_iter().for_each(|it| it.apply(&mut settings));
-        let response = if settings == crate::model::SettingsPatch::default() {
-            session.call(&GetRequest { function_id }).await?
-        } else {
-            session.call(&UpdateRequest { function_id, settings }).await?
+        let response = match self.settings.patch(self.assignments) {
+            None => session.call(&GetRequest { function_id }).await?,
+            Some(settings) => session.call(&UpdateRequest { function_id, settings }).await?,
         };
         session.out.response(&response, |it| settings_text(&it.settings))
     }
@@ -258,6 +244,7 @@ impl Warmup {
 mod tests {
     use super::super::print::plain;
     use super::*;
+    use crate::model::FunctionStatus;
     use crate::protocol::message::FunctionSummary;
 
     #[test]

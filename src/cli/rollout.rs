@@ -146,15 +146,6 @@ impl Control {
     }
 }
 
-fn status_text(status: RolloutStatus) -> &'static str {
-    match status {
-        RolloutStatus::Running => "running",
-        RolloutStatus::Paused => "paused",
-        RolloutStatus::Done => "done",
-        RolloutStatus::Aborted => "aborted",
-    }
-}
-
 /// Present share of the version.
 fn share_text(rollout: &RolloutDetails) -> String {
     let share = match rollout.status {
@@ -173,8 +164,8 @@ fn next_text(rollout: &RolloutDetails) -> String {
 fn rollout_text(name: &str, rollout: &RolloutDetails) -> String {
     let RolloutDetails { alias, version, plan, step, steps, .. } = rollout;
     let status = match rollout.status {
-        RolloutStatus::Running | RolloutStatus::Done => styled(GREEN, status_text(rollout.status)),
-        _ => status_text(rollout.status).to_owned(),
+        RolloutStatus::Running | RolloutStatus::Done => styled(GREEN, rollout.status.name()),
+        _ => rollout.status.name().to_owned(),
     };
     let reason = rollout.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
     let facts = facts([
@@ -197,7 +188,7 @@ fn rollouts_text(response: &RolloutsResponse, now: Timestamp) -> String {
             text::age(it.created_at, now),
             it.alias.clone(),
             it.version.clone(),
-            status_text(it.status).into(),
+            it.status.name().into(),
             format!("{} of {}", it.step, it.steps.len()),
             share_text(it),
             text::or_dash(Some(&next_text(it))),

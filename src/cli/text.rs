@@ -67,6 +67,11 @@ pub(super) fn names(names: &[String]) -> String {
     }
 }
 
+/// Value of a function's setting.
+pub(super) fn setting(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), Into::into)
+}
+
 /// Returns the text, or `-` if it is missing or empty.
 pub(super) fn or_dash(text: Option<&str>) -> String {
     text.filter(|it| !it.is_empty()).unwrap_or("-").to_owned()

@@ -79,12 +79,11 @@ pub(super) struct Create {
 
 impl ValueEnum for Scope {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Admin, Self::Deploy, Self::Invoke, Self::Read]
+        Self::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        let (name, _, allows) = Self::ALL.into_iter().find(|(_, scope, _)| scope == self)?;
-        Some(PossibleValue::new(name).help(allows.replace('`', "")))
+        Some(PossibleValue::new(self.name()).help(self.allows()))
     }
 }
 

@@ -7,7 +7,7 @@ use super::session::{Session, list};
 use super::{outcome, text};
 use crate::client::ClientError;
 use crate::error::{Error, ErrorCode};
-use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Settings, Timestamp, VersionSource};
+use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Timestamp};
 use crate::protocol::message::{
     DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, ListRequest, RollbackRequest,
     TagVersionRequest, VersionInfo, VersionRef, VersionsRequest, VersionsResponse,
@@ -170,9 +170,9 @@ async fn of_all_functions(session: &mut Session) -> Result<(), CliError> {
 }
 
 fn version_text(version: &VersionInfo) -> String {
-    let settings = Settings::ALL.iter().map(|it| format!("{} {}", it.key, (it.get)(&version.settings)));
-    let words = [("network", version.settings.network.name()), ("auth", version.settings.auth.name())];
-    let settings: Vec<_> = settings.chain(words.map(|(key, word)| format!("{key} {word}"))).collect();
+    let settings =
+        version.settings.values().map(|(setting, value)| format!("{} {}", setting.key, text::setting(&value)));
+    let settings: Vec<_> = settings.collect();
     facts([
         ("version", version.version.clone()),
         ("number", version.number.to_string()),
@@ -182,7 +182,7 @@ fn version_text(version: &VersionInfo) -> String {
         ("size", text::size(version.size)),
         ("digest", version.digest.to_string()),
         ("bundle", version.bundle_path.clone()),
-        ("source", source_name(version.source).into()),
+        ("source", version.source.name().into()),
         ("bytecode", if version.bytecode { "yes" } else { "no" }.into()),
         ("git commit", text::or_dash(version.git_commit.as_deref())),
         ("git branch", text::or_dash(version.git_branch.as_deref())),
@@ -191,15 +191,6 @@ fn version_text(version: &VersionInfo) -> String {
         ("Bun", version.bun_version.clone()),
         ("settings then", settings.join(", ")),
     ])
-}
-
-fn source_name(source: VersionSource) -> &'static str {
-    match source {
-        VersionSource::Upload => "upload",
-        VersionSource::Path => "path",
-        VersionSource::Archive => "archive",
-        VersionSource::Build => "build",
-    }
 }
 
 fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
@@ -394,9 +385,7 @@ pub(super) fn version_ref(text: String) -> VersionRef {
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::commands::default_settings;
-    use crate::config::Config;
-    use crate::model::Digest;
+    use crate::model::{Digest, Settings, VersionSource};
 
     #[test]
     fn versions_show_where_they_come_from() {
@@ -415,7 +404,7 @@ mod tests {
             git_commit: Some("0123456789abcdef-dirty".into()),
             git_branch: Some("main".into()),
             bun_version: "1.3".into(),
-            settings: default_settings(&Config::default()),
+            settings: Settings::default(),
             bytecode: true,
         };
         let text = versions_text(

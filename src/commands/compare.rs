@@ -95,11 +95,9 @@ fn compared(version: &Version) -> ComparedVersion {
 }
 
 fn settings(from: &Settings, to: &Settings) -> Vec<SettingChange> {
-    let change = |key: &str, from: serde_json::Value, to| SettingChange { key: key.into(), from, to };
-    let numbers = Settings::ALL.iter().map(|it| change(it.key, (it.get)(from).into(), (it.get)(to).into()));
-    let network = change("network", from.network.name().into(), to.network.name().into());
-    let auth = change("auth", from.auth.name().into(), to.auth.name().into());
-    let mut changes: Vec<_> = numbers.chain([network, auth]).filter(|it| it.from != it.to).collect();
+    let changes = from.values().zip(to.values()).filter(|(from, to)| from.1 != to.1);
+    let mut changes: Vec<_> =
+        changes.map(|((setting, from), (_, to))| SettingChange { key: setting.key.into(), from, to }).collect();
     changes.sort_by(|a, b| a.key.cmp(&b.key));
     changes
 }

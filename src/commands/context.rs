@@ -4,10 +4,10 @@ use super::locks::ChangeLocks;
 use super::{auth::Authority, idempotency::ClaimedKeys};
 use crate::{
     bundle::{BundleStore, BytecodeStore},
-    config::{self, Config},
+    config::Config,
     deploy::{Builder, Manifests, Scratch},
     error::{Error, ErrorCode},
-    model::{AliasName, Auth, EnvironmentName, FunctionId, Network, Percent, Settings, Version},
+    model::{AliasName, EnvironmentName, FunctionId, Percent, Version},
     router::{Alias, Entry, Guard, RolloutProgress, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
     secrets::{KeySource, Variables},
@@ -240,30 +240,5 @@ pub fn entry(record: FunctionRecord) -> Entry {
         versions: record.versions.into_iter().map(Arc::new).collect(),
         aliases: record.aliases.into_iter().map(alias).collect(),
         approved: record.approved,
-    }
-}
-
-/// Settings of new functions whose registration names none.
-#[must_use]
-pub fn default_settings(config: &Config) -> Settings {
-    let defaults = &config.functions;
-    Settings {
-        memory_mb: defaults.memory_mb,
-        timeout_seconds: defaults.timeout_seconds,
-        max_concurrent_executions: defaults.max_concurrent_executions,
-        warm_workers: defaults.warm_workers,
-        worker_concurrency: defaults.worker_concurrency,
-        idle_timeout_seconds: defaults.idle_timeout_seconds,
-        queue_max: defaults.queue_max,
-        max_requests_per_worker: defaults.max_requests_per_worker,
-        max_age_seconds: defaults.max_age_seconds,
-        network: match defaults.network {
-            config::Network::On => Network::On,
-            config::Network::Off => Network::Off,
-        },
-        auth: match defaults.auth {
-            config::Auth::Public => Auth::Public,
-            config::Auth::Token => Auth::Token,
-        },
     }
 }

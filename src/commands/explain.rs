@@ -26,8 +26,8 @@ impl From<crate::model::id::IdError> for Error {
     }
 }
 
-impl From<crate::model::function::SettingsError> for Error {
-    fn from(error: crate::model::function::SettingsError) -> Self {
+impl From<crate::model::settings::SettingsError> for Error {
+    fn from(error: crate::model::settings::SettingsError) -> Self {
         Self::invalid(error.to_string())
     }
 }

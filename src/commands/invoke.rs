@@ -270,19 +270,7 @@ mod tests {
 
     #[test]
     fn what_a_worker_would_answer_itself_is_refused() {
-        let settings = Settings {
-            memory_mb: 64,
-            timeout_seconds: 1,
-            max_concurrent_executions: 1,
-            warm_workers: 0,
-            worker_concurrency: 1,
-            idle_timeout_seconds: 1,
-            queue_max: 0,
-            max_requests_per_worker: 0,
-            max_age_seconds: 0,
-            network: Default::default(),
-            auth: Default::default(),
-        };
+        let settings = Settings::default();
         let outcome =
             |request: InvokeRequest| invocation(request, &settings, Instant::now()).map_err(|error| error.code);
         let body = Some(Body::from(b"x".to_vec()));

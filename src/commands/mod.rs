@@ -54,7 +54,7 @@ pub use auth::{Authority, Grant, token_missing};
 pub use bytecode::keep_compiled;
 pub use call::{Call, Failed, call, check_head, check_method};
 pub use caller::{Caller, CallerGone, Part, Partials};
-pub use context::{Context, HttpPlace, default_settings, entry};
+pub use context::{Context, HttpPlace, entry};
 pub use dispatch::{Response, execute, run};
 pub use idempotency::ClaimedKeys;
 pub use locks::ChangeLocks;

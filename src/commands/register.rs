@@ -1,6 +1,6 @@
 //! REGISTER_FUNCTION.
 
-use super::{Caller, Command, Context, default_settings};
+use super::{Caller, Command, Context};
 use crate::{
     error::{Error, ErrorCode},
     model::{Function, FunctionId, FunctionName, FunctionStatus, Timestamp},
@@ -38,7 +38,7 @@ pub(super) fn function(context: &Context, request: RegisterRequest) -> Result<Fu
     if handler.is_empty() || handler.len() > HANDLER_BYTES_MAX || !handler.chars().all(valid) {
         return Err(Error::invalid(format!("handler `{handler}` is not the name of an export")));
     }
-    let settings = default_settings(&context.config.load()).with(&request.settings.unwrap_or_default())?;
+    let settings = context.config.load().functions.with(&request.settings.unwrap_or_default())?;
     let now = Timestamp::now();
     let (id, status) = (FunctionId::new(), FunctionStatus::Registered);
     Ok(Function { id, name, runtime, handler, status, settings, created_at: now, updated_at: now })

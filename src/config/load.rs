@@ -231,7 +231,7 @@ impl Layers {
         let Some(key) = KEYS.iter().find(|key| key.section == section && key.name == name) else {
             return self.problem(origin, suggest::key(section, name));
         };
-        match (key.set)(&mut self.config, raw, &key.rule) {
+        match key.field.set(&mut self.config, raw, &key.rule) {
             Some(()) => {
                 self.origins.insert(key.path(), origin);
             }

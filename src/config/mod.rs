@@ -1,83 +1,37 @@
 //! The configuration: every key, its default, and the origin of each value.
 //!
-//! The table below is the only list of keys. The structs, the checks, the names of the environment variables,
-//! `config.toml` and the set of reloadable keys are generated from it, so a new key is one line here.
+//! The table below is the only list of keys, except those of the section `[functions]`, which are the settings of
+//! [`Settings::ALL`]. The structs, the checks, the names of the environment variables, `config.toml` and the set of
+//! reloadable keys are generated from both, so a new key is one line.
 //!
 //! Layers, of which later ones win: the defaults, the file, `LEVAIN_<SECTION>_<KEY>` variables, flags. `LEVAIN_SOCKET`
 //! and `LEVAIN_DATA_DIR` are short names for two variables; the long names take precedence.
 
 mod derived;
 mod file;
+mod key;
 mod load;
 mod paths;
 mod suggest;
 mod value;
 
+pub use key::{Key, Reload};
 pub use load::{ConfigError, ConfigRow, Effective, Problem, ValueOrigin, load, load_from};
 pub(crate) use suggest::meant;
-pub use value::{Auth, Bytecode, ErrorDetails, LogFormat, Metrics, Network, SandboxLevel, SandboxMode, Switch, Verify};
+pub use value::{Bytecode, ErrorDetails, LogFormat, Metrics, SandboxLevel, SandboxMode, Switch, Verify};
 
+use crate::model::Settings;
+use key::Lens;
 use serde::Serialize;
-use value::{ConfigValue, Raw, Rule};
-
-/// When a changed value takes effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reload {
-    /// Immediately, when the file changes or the daemon receives SIGHUP.
-    Live,
-    /// At the next start of the daemon.
-    Restart,
-}
-
-/// One key of the configuration.
-pub struct Key {
-    /// Section of the file.
-    pub section: &'static str,
-    /// Name within the section.
-    pub name: &'static str,
-    /// Description in one sentence or two.
-    pub doc: &'static str,
-    /// Time at which a change takes effect.
-    pub reload: Reload,
-    rule: Rule,
-    set: fn(&mut Config, Raw<'_>, &Rule) -> Option<()>,
-    show: fn(&Config) -> String,
-    copy: fn(&mut Config, &Config),
-    make_absolute: fn(&mut Config, &Rule) -> Result<(), String>,
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.path())
-    }
-}
-
-impl Key {
-    /// Returns the key as errors and flags name it: `daemon.socket`.
-    #[must_use]
-    pub fn path(&self) -> String {
-        format!("{}.{}", self.section, self.name)
-    }
-
-    /// Returns the environment variable that sets the key.
-    #[must_use]
-    pub fn variable(&self) -> String {
-        format!("LEVAIN_{}_{}", self.section, self.name).to_ascii_uppercase()
-    }
-
-    /// Returns the key's value in a configuration, as TOML.
-    #[must_use]
-    pub fn value(&self, config: &Config) -> String {
-        (self.show)(config)
-    }
-}
+use std::sync::LazyLock;
+use value::Rule;
 
 macro_rules! schema {
     ($(
         $(#[doc = $section_doc:literal])+
-        $section:ident: $Section:ident {
+        $section:ident: $Section:ident $({
             $($key:ident: $type:ty = $default:expr, $rule:expr, $reload:ident, $doc:literal;)*
-        }
+        })?
     )*) => {
         /// Every value the daemon can be configured with.
         #[derive(Debug, Clone, PartialEq, Serialize, Default)]
@@ -85,8 +39,8 @@ macro_rules! schema {
             $($(#[doc = $section_doc])+ pub $section: $Section,)*
         }
 
-        $(
-            $(#[doc = $section_doc])+
+        $($(
+            /// Values of one section.
             #[derive(Debug, Clone, PartialEq, Serialize)]
             pub struct $Section {
                 $(#[doc = $doc] pub $key: $type,)*
@@ -97,32 +51,27 @@ macro_rules! schema {
                     Self { $($key: <$type>::from($default),)* }
                 }
             }
-        )*
+        )?)*
 
-        /// Every key, in the order of `config.toml`.
-        pub static KEYS: &[Key] = &[$($(Key {
+        const OWN_KEYS: &[Key] = &[$($($(Key {
             section: stringify!($section),
             name: stringify!($key),
             doc: $doc,
             reload: Reload::$reload,
             rule: $rule,
-            set: |config, raw, rule| {
-                config.$section.$key = <$type as ConfigValue>::read(raw, rule)?;
-                Some(())
-            },
-            show: |config| config.$section.$key.show(),
-            copy: |config, from| config.$section.$key.clone_from(&from.$section.$key),
-            make_absolute: |config, rule| {
-                if let Some(absolute) = config.$section.$key.absolute(rule) {
-                    config.$section.$key = absolute?;
-                }
-                Ok(())
-            },
-        },)*)*];
+            field: &Lens { get: |config| &config.$section.$key, get_mut: |config| &mut config.$section.$key },
+        },)*)?)*];
 
         const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), concat!($($section_doc),+))),*];
     };
 }
+
+/// Every key, in the order of `config.toml`.
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let mut keys: Vec<Key> = OWN_KEYS.iter().copied().chain(Settings::ALL.iter().map(Key::of_setting)).collect();
+    keys.sort_by_key(|key| SECTIONS.iter().position(|(section, _)| *section == key.section));
+    keys
+});
 
 /// Bounds of `versioning.keep_versions` and of the number given to a cleanup.
 pub const KEEP_VERSIONS: (u32, u32) = (1, 10_000);
@@ -151,30 +100,7 @@ schema! {
             "Path of the Bun binary; empty: LEVAIN_BUN, then the install in the data directory, then PATH.";
     }
     /// Default settings of functions; a function's own settings override them.
-    functions: FunctionsConfig {
-        memory_mb: u32 = 256_u32, Rule::Number(32, 65_536), Live,
-            "Private memory of one worker; a worker over the limit is ended with OUT_OF_MEMORY.";
-        timeout_seconds: u32 = 30_u32, Rule::Number(1, 86_400), Live,
-            "Time limit of one invocation, including the wait for a worker.";
-        max_concurrent_executions: u32 = 10_u32, Rule::Number(1, 1_000), Live,
-            "Concurrent invocations of one version.";
-        warm_workers: u32 = 0_u32, Rule::Number(0, 1_000), Live,
-            "Workers of the live version that are kept while it is not invoked.";
-        worker_concurrency: u32 = 1_u32, Rule::Number(1, 1_000), Live,
-            "Concurrent invocations in one worker, interleaved; more than 1 suits functions that mostly wait.";
-        idle_timeout_seconds: u32 = 300_u32, Rule::Number(1, 86_400), Live,
-            "Time after which an idle worker beyond warm_workers is stopped.";
-        queue_max: u32 = 128_u32, Rule::Number(0, 100_000), Live,
-            "Invocations that may wait while all workers are busy; further ones are refused with OVERLOADED.";
-        max_requests_per_worker: u32 = 0_u32, Rule::Number(0, 1_000_000_000), Live,
-            "Invocations after which a worker is replaced; 0: no limit.";
-        max_age_seconds: u32 = 0_u32, Rule::Number(0, 31_536_000), Live,
-            "Age at which a worker is replaced; 0: no limit.";
-        network: Network = Network::On, Rule::Choice(Network::NAMES), Live,
-            "Network access of functions. on: as the machine; off: only the function's own loopback device.";
-        auth: Auth = Auth::Public, Rule::Choice(Auth::NAMES), Live,
-            "Invocation over HTTP. token: clients with a token of the scope invoke; public: everybody.";
-    }
+    functions: Settings
     /// Workers of this machine, of all functions together.
     workers: WorkersConfig {
         starts_max: u32 = 0_u32, Rule::Number(0, 1_024), Live,
@@ -364,7 +290,7 @@ impl Config {
     pub fn reloaded(&self, new: &Self) -> Self {
         let mut config = self.clone();
         for key in KEYS.iter().filter(|key| key.reload == Reload::Live) {
-            (key.copy)(&mut config, new);
+            key.field.copy(&mut config, new);
         }
         config
     }

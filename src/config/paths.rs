@@ -37,8 +37,8 @@ impl Config {
 
     pub(super) fn make_absolute(&mut self, origin: impl Fn(&Key) -> ValueOrigin) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for key in KEYS {
-            if let Err(reason) = (key.make_absolute)(self, &key.rule) {
+        for key in KEYS.iter() {
+            if let Err(reason) = key.field.make_absolute(self, &key.rule) {
                 let message = format!("{} = {}: {reason}; give an absolute path", key.path(), key.value(self));
                 problems.push(Problem { origin: origin(key), message });
             }

@@ -1,6 +1,6 @@
 //! Types of values, their rules, and how they are read from TOML or from the text of a variable or flag.
 
-use serde::Serialize;
+use crate::model::words::words;
 use std::path::Path;
 use toml::de::DeValue;
 use tracing_subscriber::EnvFilter;
@@ -87,6 +87,7 @@ impl ConfigValue for String {
             Rule::Path(words) => !text.is_empty() || words.contains(&""),
             Rule::Domain => text.is_empty() || is_domain(text),
             Rule::LogLevel => is_log_level(text),
+            Rule::Choice(words) => words.contains(&text),
             _ => true,
         };
         allowed.then(|| text.into())
@@ -165,36 +166,23 @@ impl ConfigValue for Vec<u32> {
     }
 }
 
-macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-        pub enum $name { $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)* }
-
-        impl $name {
-            pub(super) const NAMES: &[&str] = &[$($text),*];
-        }
-
-        impl ConfigValue for $name {
-            fn read(raw: Raw<'_>, _: &Rule) -> Option<Self> {
-                let text = match raw {
-                    Raw::Toml(value, _) => value.as_str()?,
-                    Raw::Text(text) => text,
-                };
-                match text {
-                    $($text => Some(Self::$variant),)*
-                    _ => None,
-                }
+macro_rules! choices {
+    ($($name:ident),*) => {
+        $(impl ConfigValue for $name {
+            fn read(raw: Raw<'_>, rule: &Rule) -> Option<Self> {
+                Self::from_name(&String::read(raw, rule)?)
             }
 
             fn show(&self) -> String {
-                match self { $(Self::$variant => concat!('"', $text, '"').into(),)* }
+                format!("\"{}\"", self.name())
             }
-        }
+        })*
     };
 }
 
-choice! {
+choices!(LogFormat, Bytecode, SandboxMode, SandboxLevel, Metrics, ErrorDetails, Switch, Verify);
+
+words! {
     /// Format of the daemon's own log.
     LogFormat {
         /// Text on a terminal, JSON otherwise.
@@ -206,7 +194,7 @@ choice! {
     }
 }
 
-choice! {
+words! {
     /// Whether bundles are compiled ahead of their use.
     Bytecode {
         /// If a bundle loads faster and behaves the same.
@@ -216,27 +204,7 @@ choice! {
     }
 }
 
-choice! {
-    /// Whether functions reach the network.
-    Network {
-        /// Like the machine.
-        On = "on",
-        /// Only their own loopback device.
-        Off = "off",
-    }
-}
-
-choice! {
-    /// Access to functions over HTTP.
-    Auth {
-        /// Everybody, without a token.
-        Public = "public",
-        /// Clients with a token for the function.
-        Token = "token",
-    }
-}
-
-choice! {
+words! {
     /// Whether workers are isolated from the rest of the machine.
     SandboxMode {
         /// At the best level that this machine allows.
@@ -248,7 +216,7 @@ choice! {
     }
 }
 
-choice! {
+words! {
     /// Level of isolation; see `worker::sandbox`.
     SandboxLevel {
         /// The best level that works.
@@ -264,7 +232,7 @@ choice! {
     }
 }
 
-choice! {
+words! {
     /// Access to `/metrics`.
     Metrics {
         /// Programs of this machine, except functions, on a loopback address; otherwise clients with a token.
@@ -278,7 +246,7 @@ choice! {
     }
 }
 
-choice! {
+words! {
     /// Which callers of functions get the details of a failure.
     ErrorDetails {
         /// Callers with a token, on this machine, or of the environment `dev`.
@@ -290,7 +258,7 @@ choice! {
     }
 }
 
-choice! {
+words! {
     /// A switch.
     Switch {
         /// Switched on.
@@ -300,7 +268,7 @@ choice! {
     }
 }
 
-choice! {
+words! {
     /// Check that a bundle must pass before it takes traffic.
     Verify {
         /// The bundle loads in a worker.

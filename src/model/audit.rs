@@ -1,28 +1,27 @@
 //! The audit trail of secrets: who did what, and when. It also covers the environments that decide who sees secrets,
 //! and never holds a value.
 
-use super::{EnvironmentName, FunctionId, Timestamp, VariableKey};
-use serde::{Deserialize, Serialize};
+use super::{EnvironmentName, FunctionId, Timestamp, VariableKey, words::words};
 use std::sync::Arc;
 
-/// Kind of an audited act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretAction {
-    /// A secret was created, or a plain variable became a secret.
-    Set,
-    /// A secret got another value.
-    Rotate,
-    /// A secret was deleted with all its generations.
-    Delete,
-    /// Secrets were given to a worker.
-    Inject,
-    /// A request to see a value was refused.
-    RevealDenied,
-    /// Every data key was sealed with another master key.
-    RotateMasterKey,
-    /// An environment gained or lost its protection, or changed the environment it takes variables from.
-    ChangeEnvironment,
+words! {
+    /// Kind of an audited act.
+    SecretAction {
+        /// A secret was created, or a plain variable became a secret.
+        Set = "set",
+        /// A secret got another value.
+        Rotate = "rotate",
+        /// A secret was deleted with all its generations.
+        Delete = "delete",
+        /// Secrets were given to a worker.
+        Inject = "inject",
+        /// A request to see a value was refused.
+        RevealDenied = "reveal_denied",
+        /// Every data key was sealed with another master key.
+        RotateMasterKey = "rotate_master_key",
+        /// An environment gained or lost its protection, or changed the environment it takes variables from.
+        ChangeEnvironment = "change_environment",
+    }
 }
 
 /// A row of the audit trail.

@@ -1,54 +1,52 @@
 //! The audit trail of aliases: every act that pointed, or tried to point, an alias at a version, deleted it, or changed
 //! its policy.
 
-use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Percent, Timestamp, VersionLabel};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use super::{AliasName, DeploymentId, EnvironmentName, FunctionId, Percent, Timestamp, VersionLabel, words::words};
 
-/// Kind of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DeploymentKind {
-    /// A version was deployed.
-    Deploy,
-    /// An alias went back to an earlier version.
-    Rollback,
-    /// An alias was pointed at a version published earlier.
-    Promote,
-    /// The shares of an alias's two versions were changed.
-    Traffic,
-    /// An alias was rolled back by its policy.
-    AutoRollback,
-    /// An alias was deleted.
-    Remove,
-    /// An alias got a policy or lost it; the routing of its calls did not change.
-    Policy,
+words! {
+    /// Kind of a deployment.
+    DeploymentKind {
+        /// A version was deployed.
+        Deploy = "deploy",
+        /// An alias went back to an earlier version.
+        Rollback = "rollback",
+        /// An alias was pointed at a version published earlier.
+        Promote = "promote",
+        /// The shares of an alias's two versions were changed.
+        Traffic = "traffic",
+        /// An alias was rolled back by its policy.
+        AutoRollback = "auto_rollback",
+        /// An alias was deleted.
+        Remove = "remove",
+        /// An alias got a policy or lost it; the routing of its calls did not change.
+        Policy = "policy",
+    }
 }
 
-/// State of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DeploymentStatus {
-    /// Code is being prepared, built or loaded. One of the other states follows.
-    Building,
-    /// The version was published; no alias was moved because none was requested.
-    Built,
-    /// Waiting until somebody approves or rejects it.
-    PendingApproval,
-    /// The alias points at its version.
-    Active,
-    /// The version got a share of the alias's calls.
-    Applied,
-    /// A later deployment moved the alias on.
-    Superseded,
-    /// The deployment failed; the alias stayed where it was.
-    Failed,
-    /// Approval was refused; the alias stayed where it was.
-    Rejected,
-    /// The alias that pointed at its version is gone.
-    Removed,
-    /// The alias points where it did; the act changed something else about it.
-    Changed,
+words! {
+    /// State of a deployment.
+    DeploymentStatus {
+        /// Code is being prepared, built or loaded. One of the other states follows.
+        Building = "building",
+        /// The version was published; no alias was moved because none was requested.
+        Built = "built",
+        /// Waiting until somebody approves or rejects it.
+        PendingApproval = "pending_approval",
+        /// The alias points at its version.
+        Active = "active",
+        /// The version got a share of the alias's calls.
+        Applied = "applied",
+        /// A later deployment moved the alias on.
+        Superseded = "superseded",
+        /// The deployment failed; the alias stayed where it was.
+        Failed = "failed",
+        /// Approval was refused; the alias stayed where it was.
+        Rejected = "rejected",
+        /// The alias that pointed at its version is gone.
+        Removed = "removed",
+        /// The alias points where it did; the act changed something else about it.
+        Changed = "changed",
+    }
 }
 
 /// One row of the audit trail.
@@ -105,23 +103,6 @@ impl Decision {
 }
 
 impl DeploymentStatus {
-    /// Name on the wire and in the database.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Building => "building",
-            Self::Built => "built",
-            Self::PendingApproval => "pending_approval",
-            Self::Active => "active",
-            Self::Applied => "applied",
-            Self::Superseded => "superseded",
-            Self::Failed => "failed",
-            Self::Rejected => "rejected",
-            Self::Removed => "removed",
-            Self::Changed => "changed",
-        }
-    }
-
     /// Whether the version takes calls of its alias, or would once it is approved.
     #[must_use]
     pub fn takes_effect(self) -> bool {

@@ -1,10 +1,8 @@
 //! An invocation of a function, as every face of the daemon hands it to the scheduler.
 
-use super::InvocationId;
+use super::{InvocationId, words::words};
 use bytes::Bytes;
 use http::{HeaderMap, Method, uri::PathAndQuery};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use std::{
     fmt::Debug,
     sync::Arc,
@@ -68,16 +66,16 @@ pub trait IncomingBody: Debug + Send + Sync {
 #[error("the body broke off")]
 pub struct BodyBroken;
 
-/// Kind of start that an invocation waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ColdStart {
-    /// A warm worker took it.
-    None,
-    /// A prewarmed worker loaded the function for it.
-    Prewarmed,
-    /// A new worker process was spawned for it.
-    Spawned,
+words! {
+    /// Kind of start that an invocation waited for.
+    ColdStart {
+        /// A warm worker took it.
+        None = "none",
+        /// A prewarmed worker loaded the function for it.
+        Prewarmed = "prewarmed",
+        /// A new worker process was spawned for it.
+        Spawned = "spawned",
+    }
 }
 
 /// Breakdown of the time an invocation took.

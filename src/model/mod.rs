@@ -17,16 +17,18 @@ pub mod policy;
 pub mod rollout;
 mod schema;
 pub mod secret;
+pub mod settings;
 pub mod time;
 pub mod token;
 pub mod traffic;
 pub mod variable;
 pub mod version;
+pub(crate) mod words;
 
 pub use audit::{SecretAction, SecretAudit};
 pub use deployment::{Decision, Deployment, DeploymentKind, DeploymentStatus};
 pub use environment::EnvironmentError;
-pub use function::{Auth, Function, FunctionStatus, Network, Setting, Settings, SettingsPatch};
+pub use function::{Function, FunctionStatus};
 pub use headers::remove_named_by_connection;
 pub use host::is_host;
 pub use id::{DeploymentId, FunctionId, InvocationId, RolloutId, TokenId, VersionId, WorkerId};
@@ -35,6 +37,7 @@ pub use name::{AliasName, EnvironmentName, FunctionName, NameError, PreviewName,
 pub use policy::{Breach, Policy, PolicyAction, PolicyCounts};
 pub use rollout::{Rollout, RolloutStatus};
 pub use secret::SecretText;
+pub use settings::{Auth, Network, Setting, SettingValues, Settings, SettingsPatch};
 pub use time::Timestamp;
 pub use token::{Scope, SecretHash, Token, TokenSecret};
 pub use traffic::{Percent, PercentError, Split, Sticky, StickyError};

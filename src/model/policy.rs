@@ -6,6 +6,7 @@
 //! always fails is caught at `min_requests`; two errors in 50 calls prove nothing about a limit of 1 %. Crashes are
 //! counted, not weighed: one more than `crashes_max` is a breach.
 
+use super::words::words;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::Deref};
@@ -16,15 +17,16 @@ const ACCIDENT_MAX: f64 = 0.001;
 /// Share of calls that may take longer than `p99_ms_max`: the part above the 99th percentile.
 const SLOW_SHARE_MAX: f64 = 0.01;
 
-/// Reaction to a breach.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PolicyAction {
-    /// Rolls the alias back: a second version loses its share; without one, the alias points at the version before.
-    #[default]
-    Rollback,
-    /// Logs a warning; no alias moves.
-    Warn,
+words! {
+    /// Reaction to a breach.
+    #[derive(Default)]
+    PolicyAction {
+        /// Rolls the alias back: a second version loses its share; without one, the alias points at the version before.
+        #[default]
+        Rollback = "rollback",
+        /// Logs a warning; no alias moves.
+        Warn = "warn",
+    }
 }
 
 /// Unchecked limits of a policy.

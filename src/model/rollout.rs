@@ -9,7 +9,9 @@
 //!           aborted: by a command, by the alias's policy, or because another act moved the alias
 //! ```
 
-use super::{AliasName, Breach, FunctionId, Percent, PolicyAction, RolloutId, Timestamp, VersionLabel, time};
+use super::{
+    AliasName, Breach, FunctionId, Percent, PolicyAction, RolloutId, Timestamp, VersionLabel, time, words::words,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, time::Duration};
@@ -174,18 +176,18 @@ impl fmt::Display for RolloutPlan {
     }
 }
 
-/// State of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RolloutStatus {
-    /// Advances automatically.
-    Running,
-    /// Keeps its share until somebody resumes or aborts it.
-    Paused,
-    /// Finished: the alias points at the version.
-    Done,
-    /// Ended early.
-    Aborted,
+words! {
+    /// State of a rollout.
+    RolloutStatus {
+        /// Advances automatically.
+        Running = "running",
+        /// Keeps its share until somebody resumes or aborts it.
+        Paused = "paused",
+        /// Finished: the alias points at the version.
+        Done = "done",
+        /// Ended early.
+        Aborted = "aborted",
+    }
 }
 
 /// A plan for an alias and a version, and its progress.

@@ -1,7 +1,6 @@
 //! An immutable version of a function's code.
 
-use super::{FunctionId, Settings, Timestamp, VersionId, VersionLabel};
-use schemars::JsonSchema;
+use super::{FunctionId, Settings, Timestamp, VersionId, VersionLabel, words::words};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -58,18 +57,18 @@ impl From<Digest> for String {
     }
 }
 
-/// Origin of a version's code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum VersionSource {
-    /// The bytes came with the command.
-    Upload,
-    /// The command named a file or folder on the daemon's machine.
-    Path,
-    /// An archive came with the command.
-    Archive,
-    /// The version was built from uploaded or named sources.
-    Build,
+words! {
+    /// Origin of a version's code.
+    VersionSource {
+        /// The bytes came with the command.
+        Upload = "upload",
+        /// The command named a file or folder on the daemon's machine.
+        Path = "path",
+        /// An archive came with the command.
+        Archive = "archive",
+        /// The version was built from uploaded or named sources.
+        Build = "build",
+    }
 }
 
 /// A published version, which never changes after its row is written.

@@ -3,11 +3,14 @@
 use super::StoreError;
 use super::value::{Columns, Millis, Text};
 use crate::model::{Function, FunctionId, FunctionName, FunctionStatus, Settings, Timestamp, VersionId};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::{FromSqlError, Value};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
 
-const COLUMNS: &str = "id, name, runtime, handler, status, memory_mb, timeout_seconds, max_concurrent_executions, \
-     warm_workers, worker_concurrency, idle_timeout_seconds, queue_max, max_requests_per_worker, max_age_seconds, \
-     network, auth, created_at, updated_at";
+/// Returns the columns of a function, of which its settings are the last.
+fn columns() -> String {
+    let own = ["id, name, runtime, handler, status, created_at, updated_at"];
+    own.into_iter().chain(Settings::ALL.iter().map(|it| it.key)).collect::<Vec<_>>().join(", ")
+}
 
 fn read(row: &Row<'_>) -> Result<Function, StoreError> {
     let columns = Columns { table: "functions", row };
@@ -17,31 +20,41 @@ fn read(row: &Row<'_>) -> Result<Function, StoreError> {
         runtime: columns.plain("runtime")?,
         handler: columns.plain("handler")?,
         status: columns.text("status")?,
-        settings: Settings {
-            memory_mb: columns.plain("memory_mb")?,
-            timeout_seconds: columns.plain("timeout_seconds")?,
-            max_concurrent_executions: columns.plain("max_concurrent_executions")?,
-            warm_workers: columns.plain("warm_workers")?,
-            worker_concurrency: columns.plain("worker_concurrency")?,
-            idle_timeout_seconds: columns.plain("idle_timeout_seconds")?,
-            queue_max: columns.plain("queue_max")?,
-            max_requests_per_worker: columns.plain("max_requests_per_worker")?,
-            max_age_seconds: columns.plain("max_age_seconds")?,
-            network: columns.text("network")?,
-            auth: columns.text("auth")?,
-        },
+        settings: settings(&columns)?,
         created_at: columns.time("created_at")?,
         updated_at: columns.time("updated_at")?,
     })
 }
 
+fn settings(columns: &Columns<'_>) -> Result<Settings, StoreError> {
+    let mut settings = Settings::default();
+    for setting in Settings::ALL {
+        let value = match columns.plain(setting.key)? {
+            Value::Integer(number) => number.into(),
+            Value::Text(word) => word.into(),
+            _ => serde_json::Value::Null,
+        };
+        let read = settings.with_value(setting.key, value);
+        settings = read.map_err(|cause| columns.corrupt(setting.key, FromSqlError::other(cause).into()))?;
+    }
+    Ok(settings)
+}
+
+/// Returns the values of the columns of settings.
+fn values(settings: &Settings) -> impl Iterator<Item = Value> {
+    settings.values().map(|(_, value)| match value.as_i64() {
+        Some(number) => Value::Integer(number),
+        None => Value::Text(value.as_str().unwrap_or_default().to_owned()),
+    })
+}
+
 pub(super) fn all(connection: &Connection) -> Result<Vec<Function>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM functions WHERE status <> 'deleted' ORDER BY name");
+    let sql = format!("SELECT {} FROM functions WHERE status <> 'deleted' ORDER BY name", columns());
     connection.prepare_cached(&sql)?.query_and_then([], read)?.collect()
 }
 
 pub(super) fn one(connection: &Connection, id: FunctionId) -> Result<Function, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM functions WHERE id = ?1 AND status <> 'deleted'");
+    let sql = format!("SELECT {} FROM functions WHERE id = ?1 AND status <> 'deleted'", columns());
     let mut statement = connection.prepare_cached(&sql)?;
     statement.query_and_then([Text(id)], read)?.next().unwrap_or(Err(StoreError::FunctionNotFound(id)))
 }
@@ -51,31 +64,20 @@ pub(super) fn insert(connection: &Connection, function: &Function) -> Result<(),
     if taken.exists([Text(&function.name)])? {
         return Err(StoreError::NameTaken(function.name.clone()));
     }
-    let settings = &function.settings;
-    let sql = format!(
-        "INSERT INTO functions ({COLUMNS}) VALUES \
-         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
-    );
-    connection.prepare_cached(&sql)?.execute(params![
-        Text(function.id),
-        Text(&function.name),
-        function.runtime,
-        function.handler,
-        Text(function.status),
-        settings.memory_mb,
-        settings.timeout_seconds,
-        settings.max_concurrent_executions,
-        settings.warm_workers,
-        settings.worker_concurrency,
-        settings.idle_timeout_seconds,
-        settings.queue_max,
-        settings.max_requests_per_worker,
-        settings.max_age_seconds,
-        settings.network.name(),
-        settings.auth.name(),
-        Millis(function.created_at),
-        Millis(function.updated_at),
-    ])?;
+    let own: [&dyn ToSql; 7] = [
+        &Text(function.id),
+        &Text(&function.name),
+        &function.runtime,
+        &function.handler,
+        &Text(function.status),
+        &Millis(function.created_at),
+        &Millis(function.updated_at),
+    ];
+    let settings: Vec<Value> = values(&function.settings).collect();
+    let all: Vec<&dyn ToSql> = own.into_iter().chain(settings.iter().map(|it| it as &dyn ToSql)).collect();
+    let places = vec!["?"; all.len()].join(", ");
+    let sql = format!("INSERT INTO functions ({}) VALUES ({places})", columns());
+    connection.prepare_cached(&sql)?.execute(all.as_slice())?;
     Ok(())
 }
 
@@ -85,28 +87,10 @@ pub(super) fn set_settings(
     settings: &Settings,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "UPDATE functions SET memory_mb = ?2, timeout_seconds = ?3, max_concurrent_executions = ?4, warm_workers = ?5, \
-         worker_concurrency = ?6, idle_timeout_seconds = ?7, queue_max = ?8, max_requests_per_worker = ?9, \
-         max_age_seconds = ?10, network = ?11, auth = ?12, updated_at = ?13 \
-         WHERE id = ?1 AND status <> 'deleted'",
-    )?;
-    let changed = statement.execute(params![
-        Text(id),
-        settings.memory_mb,
-        settings.timeout_seconds,
-        settings.max_concurrent_executions,
-        settings.warm_workers,
-        settings.worker_concurrency,
-        settings.idle_timeout_seconds,
-        settings.queue_max,
-        settings.max_requests_per_worker,
-        settings.max_age_seconds,
-        settings.network.name(),
-        settings.auth.name(),
-        Millis(now),
-    ])?;
-    found(changed, id)
+    let changes: String = Settings::ALL.iter().map(|it| format!("{} = ?, ", it.key)).collect();
+    let sql = format!("UPDATE functions SET {changes}updated_at = ? WHERE id = ? AND status <> 'deleted'");
+    let values = values(settings).chain([Value::Integer(now.as_millis()), Value::Text(id.to_string())]);
+    found(connection.prepare_cached(&sql)?.execute(params_from_iter(values))?, id)
 }
 
 /// Sets the function's status and the target of `LIVE`.

@@ -74,7 +74,8 @@ impl Columns<'_> {
         self.row.get(column).map_err(|cause| self.corrupt(column, cause))
     }
 
-    fn corrupt(&self, column: &'static str, cause: Error) -> StoreError {
+    /// Returns the error for a column whose value cannot be used.
+    pub(super) fn corrupt(&self, column: &'static str, cause: Error) -> StoreError {
         let key = self.row.get_ref(0).map(|it| String::from_utf8_lossy(it.as_bytes().unwrap_or_default()).into());
         StoreError::Corrupt { table: self.table, key: key.unwrap_or_default(), column, cause }
     }

@@ -274,7 +274,7 @@ async fn a_secret_is_in_its_one_answer_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_setting_auth_is_kept_and_means_nothing_on_the_command_socket() {
-    let mut daemon = TestDaemon::start_with(|config| config.functions.auth = levain::config::Auth::Token).await;
+    let mut daemon = TestDaemon::start_with(|config| config.functions.auth = levain::model::Auth::Token).await;
     daemon.deploy_text("f", "export default () => new Response('open');").await;
     assert_eq!(daemon.info("f").await.settings.auth, Auth::Token);
     daemon.restart().await;

@@ -1,6 +1,7 @@
 //! Tests of the command line: how arguments are parsed, and which combinations are refused.
 
 use super::*;
+use crate::model::{Auth, Network};
 use clap::error::ErrorKind;
 
 fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
@@ -52,25 +53,26 @@ fn query_parameters_keep_everything_after_the_first_equals_sign() {
 }
 
 #[test]
-fn settings_are_known_keys_with_whole_numbers() {
-    let mut patch = SettingsPatch::default();
-    for text in ["memory-mb=512", "warm_workers = 2"] {
-        parse_assignment(text).expect(text).apply(&mut patch);
-    }
-    assert_eq!(patch, SettingsPatch { memory_mb: Some(512), warm_workers: Some(2), ..SettingsPatch::default() });
+fn settings_are_known_keys_with_valid_values() {
+    let patch = |texts: &[&str]| {
+        let assignments = texts.iter().map(|it| parse_assignment(it).expect(it)).collect();
+        SettingsArgs::default().patch(assignments)
+    };
+    let expected = SettingsPatch { memory_mb: Some(512), warm_workers: Some(2), ..SettingsPatch::default() };
+    assert_eq!(patch(&["memory-mb=512", "warm_workers = 2"]), Some(expected));
+    assert_eq!(patch(&[]), None);
+    let expected = SettingsPatch { network: Some(Network::Off), auth: Some(Auth::Token), ..SettingsPatch::default() };
+    assert_eq!(patch(&["network=on", "auth=token", "network=off"]), Some(expected));
     let error = parse_assignment("memory=1").expect_err("no such setting");
     assert!(error.contains("`memory`") && error.contains("memory_mb, timeout_seconds"), "{error}");
-    assert!(parse_assignment("memory_mb=-1").is_err() && parse_assignment("memory_mb").is_err());
-    for text in ["network=off", "auth=token"] {
-        parse_assignment(text).expect(text).apply(&mut patch);
+    for bad in ["memory_mb=-1", "memory_mb=31", "memory_mb"] {
+        assert!(parse_assignment(bad).is_err(), "{bad}");
     }
-    assert_eq!((patch.network, patch.auth), (Some(Network::Off), Some(Auth::Token)));
     assert!(parse_assignment("auth=secret").expect_err("no such word").contains("`public` or `token`"));
-    for Setting { key, .. } in Settings::ALL {
-        let mut patch = SettingsPatch::default();
-        parse_assignment(&format!("{key}=7")).expect(key).apply(&mut patch);
-        let json = serde_json::to_string(&patch).expect("plain data");
-        assert_eq!(json, format!("{{\"{key}\":7}}"), "a setting must land in its own place");
+    for (setting, value) in Settings::default().values() {
+        let text = format!("{}={}", setting.key, value.to_string().trim_matches('"'));
+        let json = serde_json::to_value(patch(&[&text])).expect("plain data");
+        assert_eq!(json, serde_json::json!({ setting.key: value }), "a setting must land in its own place");
     }
 }
 

@@ -3,9 +3,7 @@
 use super::super::failures::TRIES_MAX;
 use super::*;
 use crate::{
-    commands::default_settings,
-    config::Config,
-    model::{Function, FunctionStatus, token::SECRET_BYTES},
+    model::{Function, FunctionStatus, Settings, token::SECRET_BYTES},
     protocol::message::{InvokeRequest, ListRequest, LogsRequest, StatusRequest, UpdateRequest},
     router::Entry,
 };
@@ -42,7 +40,7 @@ fn function(name: &str) -> Entry {
         runtime: "bun".into(),
         handler: "default".into(),
         status: FunctionStatus::Registered,
-        settings: default_settings(&Config::default()),
+        settings: Settings::default(),
         created_at: at(0),
         updated_at: at(0),
     };

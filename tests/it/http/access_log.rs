@@ -3,7 +3,7 @@
 use super::{curl, curl_with, daemon_with};
 use crate::harness::{DaemonProcess, TestDaemon, get, until};
 use levain::{
-    config::{Auth, Switch},
+    config::Switch,
     model::Scope,
     protocol::{
         field::Fields,
@@ -44,7 +44,7 @@ async fn logging(path: &Path, with_query: Switch) -> TestDaemon {
     let daemon = daemon_with(|config| {
         config.http.access_log = path.display().to_string();
         config.http.access_log_query = with_query;
-        config.functions.auth = Auth::Public;
+        config.functions.auth = levain::model::Auth::Public;
     })
     .await;
     daemon.deploy_text("f", CODE).await;
