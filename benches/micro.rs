@@ -15,7 +15,7 @@ use levain::{
     protocol::{
         field::{Body, Fields},
         frame,
-        ipc::{Call, Encoding, Request},
+        ipc::{CommandRequest, Encoding, Request},
         message::{InvokeRequest, InvokeResponse},
         worker::LogLevel,
     },

@@ -14,7 +14,7 @@ use levain::{
     model::{ColdStart, SettingsPatch},
     protocol::{
         field::Body,
-        ipc::{Call, Encoding},
+        ipc::{CommandRequest, Encoding},
         message::{
             DeleteRequest, DeployRequest, InvokeRequest, InvokeResponse, RegisterRequest, StatusRequest, WarmupRequest,
         },

@@ -333,12 +333,7 @@ impl Act {
         let committed = self.context.blocking(move |context| {
             cancellation.begin_commit()?;
             let target = if is_new { Target::New(&new_version) } else { Target::Existing(new_version.id) };
-            let change = AliasChange {
-                description: description.as_deref(),
-                sticky: sticky.as_ref().map(Option::as_ref),
-                rollout: rollout.as_ref(),
-                lifetime,
-            };
+            let change = AliasChange { description, sticky, rollout, lifetime };
             let commit = DeploymentCommit { target, deployment: &row };
             let status = context.store.commit_keeping(&commit, &change, kept.as_ref())?;
             context.refresh(function_id)?;

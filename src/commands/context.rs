@@ -95,6 +95,9 @@ pub struct HttpPlace {
     pub taken: Option<SocketAddr>,
 }
 
+/// Blocking work of a command.
+type Work<T> = Box<dyn FnOnce(&Context) -> Result<T, Error> + Send>;
+
 pub(super) fn shutting_down() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the daemon is stopping; try again when it is back")
 }
@@ -107,7 +110,7 @@ impl Context {
     ) -> Result<T, Error> {
         let context = Arc::clone(self);
         // Boxed, like the commands below: the runtime would otherwise have a copy of its code for each kind of work.
-        let work: Box<dyn FnOnce(&Self) -> Result<T, Error> + Send> = Box::new(work);
+        let work: Work<T> = Box::new(work);
         match tokio::task::spawn_blocking(move || work(&context)).await {
             Ok(result) => result,
             Err(error) => Err(Error::internal(error)),

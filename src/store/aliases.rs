@@ -1,12 +1,12 @@
 //! The table `aliases`. `ROLLBACK` has no row: it points where `LIVE` pointed before.
 
 use super::value::{Columns, Json, Millis, Text};
-use super::{Removal, StoreError, deployments, rollouts, versions};
+use super::{Store, StoreError, deployments, functions, rollouts, versions};
 use crate::model::{
     AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, FunctionId, Percent,
     Policy, Rollout, Split, Sticky, Timestamp, VersionId,
 };
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use std::time::Duration;
 
 /// An alias and its targets.
@@ -36,6 +36,86 @@ pub struct AliasRecord {
     pub expires_at: Option<Timestamp>,
     /// Time when it was last pointed at a version.
     pub updated_at: Timestamp,
+}
+
+/// Further changes to an alias, made together with a deployment that moves it.
+#[derive(Debug, Clone, Default)]
+pub struct AliasChange {
+    /// Description of the alias; an empty text clears it.
+    pub description: Option<String>,
+    /// Part of a request that keeps its caller on one of the two versions; `Some(None)` clears it.
+    pub sticky: Option<Option<Sticky>>,
+    /// State after this deployment of the rollout it belongs to; a new rollout must be at its first step. If the
+    /// deployment moves the alias, any other rollout of it is aborted.
+    pub rollout: Option<Rollout>,
+    /// Lifetime of the alias from now on: [`Duration::ZERO`] means forever, `None` leaves it unchanged.
+    pub lifetime: Option<Duration>,
+}
+
+impl Store {
+    /// Sets an alias's description; an empty text clears it.
+    pub fn describe_alias(
+        &self,
+        function_id: FunctionId,
+        name: &AliasName,
+        description: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| {
+            describe(it, function_id, name, description)?;
+            functions::touch(it, function_id, now)
+        })
+    }
+
+    /// Sets an alias's policy for automatic rollback; `None` clears it. The audit trail records the actor.
+    pub fn set_policy(
+        &self,
+        function_id: FunctionId,
+        name: &AliasName,
+        policy: Option<&Policy>,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| {
+            let sql = "UPDATE aliases SET policy = ?3 WHERE function_id = ?1 AND name = ?2";
+            let changed = it.prepare_cached(sql)?.execute(params![Text(function_id), Text(name), policy.map(Json)])?;
+            if changed != 1 {
+                return Err(StoreError::AliasNotFound(name.clone()));
+            }
+            let (row, version_id) = policy_changed(it, function_id, name, policy, (actor, now))?;
+            deployments::insert(it, &row, Some(version_id))?;
+            functions::touch(it, function_id, now)
+        })
+    }
+
+    /// Sets an alias to expire after `lifetime` from `now`; [`Duration::ZERO`] means never.
+    pub fn renew_alias(
+        &self,
+        function_id: FunctionId,
+        name: &AliasName,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| {
+            renew(it, function_id, name, lifetime, now)?;
+            functions::touch(it, function_id, now)
+        })
+    }
+
+    /// Returns the expiring aliases and their expiry times, the earliest first. Aliases in protected environments are
+    /// left out because they cannot be deleted there.
+    pub fn expiring(&self) -> Result<Vec<(FunctionId, AliasName, Timestamp)>, StoreError> {
+        self.read(|it| {
+            let sql = "SELECT function_id, aliases.name AS name, expires_at FROM aliases \
+                 JOIN environments ON environments.name = environment \
+                 WHERE expires_at IS NOT NULL AND NOT protected ORDER BY expires_at";
+            let read = |row: &Row<'_>| {
+                let columns = Columns { table: "aliases", row };
+                Ok((columns.text("function_id")?, columns.text("name")?, columns.time("expires_at")?))
+            };
+            it.prepare_cached(sql)?.query_and_then([], read)?.collect()
+        })
+    }
 }
 
 /// Returns the aliases of a function, by name.
@@ -95,18 +175,6 @@ fn rollback(live: &AliasRecord) -> Option<AliasRecord> {
         expires_at: None,
         updated_at: live.updated_at,
     })
-}
-
-/// Returns the environment of an alias, if the alias exists.
-pub(super) fn environment(
-    connection: &Connection,
-    function_id: FunctionId,
-    name: &AliasName,
-) -> Result<Option<EnvironmentName>, StoreError> {
-    let sql = "SELECT environment FROM aliases WHERE function_id = ?1 AND name = ?2";
-    let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_row(params![Text(function_id), Text(name)], |row| row.get::<_, Text<_>>(0));
-    Ok(found.optional()?.map(|it| it.0))
 }
 
 /// Points the deployment's alias at a version, in the deployment's environment, and creates the alias if it is missing.
@@ -173,18 +241,6 @@ pub(super) fn stick(
     Ok(())
 }
 
-/// Sets the alias's policy for automatic rollback; `None` clears it.
-pub(super) fn set_policy(
-    connection: &Connection,
-    function_id: FunctionId,
-    name: &AliasName,
-    policy: Option<&Policy>,
-) -> Result<(), StoreError> {
-    let sql = "UPDATE aliases SET policy = ?3 WHERE function_id = ?1 AND name = ?2";
-    let changed = connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name), policy.map(Json)])?;
-    if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
-}
-
 /// Sets the alias's description; an empty text clears it.
 pub(super) fn describe(
     connection: &Connection,
@@ -213,30 +269,6 @@ pub(super) fn renew(
     if changed == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
 }
 
-/// Returns the expiring aliases outside protected environments, the earliest first.
-pub(super) fn expiring(connection: &Connection) -> Result<Vec<(FunctionId, AliasName, Timestamp)>, StoreError> {
-    let sql = "SELECT function_id, aliases.name AS name, expires_at FROM aliases \
-         JOIN environments ON environments.name = environment \
-         WHERE expires_at IS NOT NULL AND NOT protected ORDER BY expires_at";
-    let read = |row: &Row<'_>| {
-        let columns = Columns { table: "aliases", row };
-        Ok((columns.text("function_id")?, columns.text("name")?, columns.time("expires_at")?))
-    };
-    connection.prepare_cached(sql)?.query_and_then([], read)?.collect()
-}
-
-/// Returns the audit row for the deletion of an alias, and the version it points at.
-pub(super) fn removed(
-    connection: &Connection,
-    function_id: FunctionId,
-    name: &AliasName,
-    removal: &Removal,
-) -> Result<(Deployment, VersionId), StoreError> {
-    let (row, version_id) = row(connection, function_id, name, removal)?;
-    let (kind, status) = (DeploymentKind::Remove, DeploymentStatus::Removed);
-    Ok((Deployment { kind, status, previous: Some(row.label.clone()), ..row }, version_id))
-}
-
 /// Returns the audit row for a changed or removed policy, and the version the alias points at.
 pub(super) fn policy_changed(
     connection: &Connection,
@@ -246,15 +278,15 @@ pub(super) fn policy_changed(
     (actor, at): (&str, Timestamp),
 ) -> Result<(Deployment, VersionId), StoreError> {
     let reason = policy.map_or_else(|| "policy removed".to_owned(), |it| it.to_string());
-    row(connection, function_id, name, &Removal { actor: actor.to_owned(), reason: Some(reason), at })
+    row(connection, function_id, name, (actor, Some(&reason), at))
 }
 
 /// Returns an audit row for a policy change of an alias in its current state.
-fn row(
+pub(super) fn row(
     connection: &Connection,
     function_id: FunctionId,
     name: &AliasName,
-    act: &Removal,
+    (actor, reason, at): (&str, Option<&String>, Timestamp),
 ) -> Result<(Deployment, VersionId), StoreError> {
     let found = all(connection, function_id)?.into_iter().find(|it| it.name == *name);
     let alias = found.ok_or_else(|| StoreError::AliasNotFound(name.clone()))?;
@@ -270,14 +302,19 @@ fn row(
         status: DeploymentStatus::Changed,
         weight: None,
         previous: None,
-        actor: act.actor.clone(),
-        reason: act.reason.clone(),
+        actor: actor.to_owned(),
+        reason: reason.cloned(),
         build_log: None,
-        created_at: act.at,
-        finished_at: act.at,
+        created_at: at,
+        finished_at: at,
         decision: None,
     };
     Ok((row, version.id))
+}
+
+pub(super) fn delete_all(connection: &Connection, function_id: FunctionId) -> Result<(), StoreError> {
+    connection.prepare_cached("DELETE FROM aliases WHERE function_id = ?1")?.execute([Text(function_id)])?;
+    Ok(())
 }
 
 /// Deletes an alias. `LIVE` and `ROLLBACK` cannot be deleted.
@@ -288,9 +325,4 @@ pub(super) fn delete(connection: &Connection, function_id: FunctionId, name: &Al
     let sql = "DELETE FROM aliases WHERE function_id = ?1 AND name = ?2";
     let deleted = connection.prepare_cached(sql)?.execute(params![Text(function_id), Text(name)])?;
     if deleted == 1 { Ok(()) } else { Err(StoreError::AliasNotFound(name.clone())) }
-}
-
-pub(super) fn delete_all(connection: &Connection, function_id: FunctionId) -> Result<(), StoreError> {
-    connection.prepare_cached("DELETE FROM aliases WHERE function_id = ?1")?.execute([Text(function_id)])?;
-    Ok(())
 }

@@ -11,15 +11,15 @@
 //! approvals do not count.
 
 use super::value::{Json, Text};
-use super::{AliasChange, StoreError, deployments, environments, functions};
+use super::{AliasChange, Store, StoreError, deployments, environments};
 use crate::model::{
-    Decision, Deployment, DeploymentId, DeploymentStatus, FunctionId, Sticky, Timestamp, VersionId, VersionLabel,
+    Decision, Deployment, DeploymentId, DeploymentStatus, FunctionId, Sticky, StickyError, Timestamp, VersionId,
 };
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// An [`AliasChange`] stored with its waiting deployment. An empty text clears the value.
+/// An [`AliasChange`] as it is stored with its waiting deployment. An empty text clears the value.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct KeptChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,6 +28,27 @@ struct KeptChange {
     sticky: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lifetime_ms: Option<u64>,
+}
+
+impl Store {
+    /// Whether a deployment of this version, or of a new one if absent, would have to wait for approval.
+    pub fn needs_approval(&self, deployment: &Deployment, version: Option<VersionId>) -> Result<bool, StoreError> {
+        self.read(|it| is_needed(it, deployment, version))
+    }
+
+    /// Rejects a waiting deployment: its version stays published, and its alias stays where it is.
+    pub fn reject(&self, id: DeploymentId, decision: &Decision) -> Result<Deployment, StoreError> {
+        self.write(|it| reject(it, id, decision))
+    }
+
+    /// Rejects all deployments that began to wait at `until` or before.
+    pub fn expire(&self, until: Timestamp, decision: &Decision) -> Result<Vec<Deployment>, StoreError> {
+        self.write(|it| {
+            let waiting = deployments::waiting(it)?;
+            let late = waiting.into_iter().filter(|it| it.finished_at <= until);
+            late.map(|row| reject(it, row.id, decision)).collect()
+        })
+    }
 }
 
 /// Whether a deployment has to wait for approval: its environment is protected, and its version is new (`None`) or
@@ -51,13 +72,31 @@ pub(super) fn is_needed(
 }
 
 /// Stores the alias changes to make once the deployment is approved.
-pub(super) fn keep(connection: &Connection, id: DeploymentId, change: &AliasChange<'_>) -> Result<(), StoreError> {
-    let sticky = change.sticky.map(|it| it.map(Sticky::to_string).unwrap_or_default());
-    let lifetime_ms = change.lifetime.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
-    let kept = KeptChange { description: change.description.map(str::to_owned), sticky, lifetime_ms };
+pub(super) fn keep(connection: &Connection, id: DeploymentId, change: &AliasChange) -> Result<(), StoreError> {
+    let kept = KeptChange {
+        description: change.description.clone(),
+        sticky: change.sticky.as_ref().map(|it| it.as_ref().map(Sticky::to_string).unwrap_or_default()),
+        lifetime_ms: change.lifetime.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+    };
     let sql = "UPDATE function_deployments SET alias_change = ?2 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![Text(id), Json(kept)])?;
     Ok(())
+}
+
+/// Returns the alias changes that wait with a deployment.
+pub(super) fn kept(connection: &Connection, id: DeploymentId) -> Result<AliasChange, StoreError> {
+    let kept: Option<Json<KeptChange>> = connection
+        .prepare_cached("SELECT alias_change FROM function_deployments WHERE id = ?1")?
+        .query_row([Text(id)], |row| row.get(0))?;
+    let KeptChange { description, sticky, lifetime_ms } = kept.map(|it| it.0).unwrap_or_default();
+    let sticky = sticky.map(|it| if it.is_empty() { Ok(None) } else { it.parse().map(Some) }).transpose();
+    let sticky = sticky.map_err(|cause: StickyError| StoreError::Corrupt {
+        table: "function_deployments",
+        key: id.to_string(),
+        column: "alias_change",
+        cause: rusqlite::types::FromSqlError::other(cause).into(),
+    })?;
+    Ok(AliasChange { description, sticky, rollout: None, lifetime: lifetime_ms.map(Duration::from_millis) })
 }
 
 /// Returns a waiting deployment and its version.
@@ -68,43 +107,6 @@ pub(super) fn waiting(connection: &Connection, id: DeploymentId) -> Result<(Depl
         Some(version_id) if deployment.status == DeploymentStatus::PendingApproval => Ok((deployment, version_id)),
         _ => Err(StoreError::NotPending(Box::new(deployment))),
     }
-}
-
-/// Lets a waiting deployment take effect as of now.
-pub(super) fn approve(
-    it: &Transaction<'_>,
-    id: DeploymentId,
-    decision: &Decision,
-    previous: Option<&VersionLabel>,
-) -> Result<Deployment, StoreError> {
-    let (waiting, version_id) = waiting(it, id)?;
-    let function = functions::one(it, waiting.function_id)?;
-    let deployment = Deployment {
-        status: if waiting.weight.is_some() { DeploymentStatus::Applied } else { DeploymentStatus::Active },
-        previous: previous.cloned(),
-        finished_at: decision.at,
-        decision: Some(decision.clone()),
-        ..waiting
-    };
-    let kept: Option<Json<KeptChange>> = it
-        .prepare_cached("SELECT alias_change FROM function_deployments WHERE id = ?1")?
-        .query_row([Text(id)], |row| row.get(0))?;
-    let kept = kept.map(|it| it.0).unwrap_or_default();
-    let sticky = kept.sticky.map(|it| if it.is_empty() { Ok(None) } else { it.parse().map(Some) }).transpose();
-    let sticky: Option<Option<Sticky>> = sticky.map_err(|cause| StoreError::Corrupt {
-        table: "function_deployments",
-        key: id.to_string(),
-        column: "alias_change",
-        cause: rusqlite::types::FromSqlError::other(cause).into(),
-    })?;
-    let (description, sticky) = (kept.description.as_deref(), sticky.as_ref().map(Option::as_ref));
-    let lifetime = kept.lifetime_ms.map(Duration::from_millis);
-    let change = AliasChange { description, sticky, rollout: None, lifetime };
-    environments::may_leave(it, function.id, &deployment.alias, Some(&deployment.environment))?;
-    super::take_effect(it, &deployment, version_id, &change)?;
-    deployments::settle(it, &deployment)?;
-    super::note(it, &function, &deployment, version_id)?;
-    Ok(deployment)
 }
 
 /// Rejects a waiting deployment; its alias stays where it is.
@@ -118,17 +120,6 @@ pub(super) fn reject(connection: &Connection, id: DeploymentId, decision: &Decis
     };
     deployments::settle(connection, &deployment)?;
     Ok(deployment)
-}
-
-/// Rejects every deployment that began to wait at `until` or before.
-pub(super) fn expire(
-    connection: &Connection,
-    until: Timestamp,
-    decision: &Decision,
-) -> Result<Vec<Deployment>, StoreError> {
-    let waiting = deployments::waiting(connection)?;
-    let late = waiting.into_iter().filter(|it| it.finished_at <= until);
-    late.map(|it| reject(connection, it.id, decision)).collect()
 }
 
 /// Rejects all waiting deployments of a deleted function.

@@ -17,7 +17,11 @@ impl Store {
 
     /// Returns the newest rows, optionally of one function only, the newest first.
     pub fn secret_audit(&self, function: Option<FunctionId>, limit: u32) -> Result<Vec<SecretAudit>, StoreError> {
-        self.read(|it| page(it, function, limit))
+        self.read(|it| {
+            let sql = "SELECT action, at, actor, function_id, environment, key, generation, detail, count, last_at \
+                 FROM secret_audit WHERE ?1 IS NULL OR function_id = ?1 ORDER BY at DESC, sequence DESC LIMIT ?2";
+            it.prepare_cached(sql)?.query_and_then(params![function.map(Text), limit], read)?.collect()
+        })
     }
 }
 
@@ -87,12 +91,6 @@ pub(super) fn trim(connection: &Connection, rows_max: u32) -> Result<(), StoreEr
          (SELECT sequence FROM secret_audit ORDER BY sequence DESC LIMIT 1 OFFSET ?1)";
     connection.prepare_cached(sql)?.execute([rows_max])?;
     Ok(())
-}
-
-fn page(connection: &Connection, function: Option<FunctionId>, limit: u32) -> Result<Vec<SecretAudit>, StoreError> {
-    let sql = "SELECT action, at, actor, function_id, environment, key, generation, detail, count, last_at \
-         FROM secret_audit WHERE ?1 IS NULL OR function_id = ?1 ORDER BY at DESC, sequence DESC LIMIT ?2";
-    connection.prepare_cached(sql)?.query_and_then(params![function.map(Text), limit], read)?.collect()
 }
 
 fn read(row: &Row<'_>) -> Result<SecretAudit, StoreError> {

@@ -1,7 +1,7 @@
 //! The table `function_deployments`: the audit trail, which is also the history of every alias.
 
-use super::StoreError;
 use super::value::{Columns, Millis, Text};
+use super::{Store, StoreError, versions};
 use crate::model::{
     AliasName, Decision, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, FunctionId, Timestamp, VersionId,
 };
@@ -9,6 +9,110 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 const COLUMNS: &str = "id, function_id, version, number, alias, environment, kind, status, weight, previous_version, \
      actor, reason, build_log, created_at, finished_at, decided_by, decision, decided_at";
+
+impl Store {
+    /// Returns the last deployments of all functions that took effect or published something, the latest first.
+    pub fn last_deployments(&self, limit: u32) -> Result<Vec<Deployment>, StoreError> {
+        self.read(|it| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('building', 'pending_approval', 'failed', 'rejected', 'changed') \
+                 ORDER BY sequence DESC LIMIT ?1"
+            );
+            it.prepare_cached(&sql)?.query_and_then([limit], read)?.collect()
+        })
+    }
+
+    /// Returns the deployments that wait for approval, the latest first.
+    pub fn waiting(&self) -> Result<Vec<Deployment>, StoreError> {
+        self.read(waiting)
+    }
+
+    /// Returns one deployment.
+    pub fn deployment(&self, id: DeploymentId) -> Result<Deployment, StoreError> {
+        self.read(|it| Ok(one(it, id)?.0))
+    }
+
+    /// Records a failed deployment; nothing else changes.
+    pub fn insert_failed_deployment(&self, deployment: &Deployment) -> Result<(), StoreError> {
+        self.write(|it| {
+            let version_id = versions::by_number(it, deployment.function_id, deployment.number)?;
+            remove_running(it, deployment.id)?;
+            insert(it, deployment, version_id)
+        })
+    }
+
+    /// Returns the version that an alias pointed at before its current target, if it still exists.
+    ///
+    /// After a rollback from v2 to v1 that is v2. Deleted versions and deployments of the current target are skipped.
+    pub fn previous_target(&self, function_id: FunctionId, alias: &AliasName) -> Result<Option<VersionId>, StoreError> {
+        self.read(|it| previous_target(it, function_id, alias))
+    }
+
+    /// Returns the target of an automatic rollback: as [`Self::previous_target`], but skipping versions that the alias
+    /// has left by automatic rollback since somebody pointed it there.
+    pub fn automatic_target(
+        &self,
+        function_id: FunctionId,
+        alias: &AliasName,
+    ) -> Result<Option<VersionId>, StoreError> {
+        self.read(|it| {
+            // The version that was left is identified by its label, the version the alias was pointed at by its id.
+            let sql = "SELECT version_id FROM function_deployments AS target \
+                 WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded') \
+                   AND version_id <> (SELECT version_id FROM aliases WHERE function_id = ?1 AND name = ?2) \
+                   AND NOT EXISTS ( \
+                       SELECT 1 FROM function_deployments AS leaving \
+                       WHERE function_id = ?1 AND alias = ?2 AND kind = 'auto_rollback' AND status IN ('active', 'superseded') \
+                         AND previous_version = target.version \
+                         AND sequence > (SELECT COALESCE(MAX(sequence), 0) FROM function_deployments \
+                             WHERE function_id = ?1 AND alias = ?2 AND version_id = target.version_id \
+                               AND kind <> 'auto_rollback' AND status IN ('active', 'superseded'))) \
+                 ORDER BY sequence DESC LIMIT 1";
+            let mut statement = it.prepare_cached(sql)?;
+            let id = statement.query_row(params![Text(function_id), Text(alias)], |row| row.get::<_, Text<VersionId>>(0));
+            Ok(id.optional()?.map(|it| it.0))
+        })
+    }
+
+    /// Returns an alias's last automatic rollback.
+    pub fn last_auto_rollback(&self, id: FunctionId, alias: &AliasName) -> Result<Option<Deployment>, StoreError> {
+        self.read(|it| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM function_deployments WHERE function_id = ?1 AND alias = ?2 AND kind = 'auto_rollback' \
+                   AND status IN ('active', 'superseded') ORDER BY sequence DESC LIMIT 1"
+            );
+            let mut statement = it.prepare_cached(&sql)?;
+            statement.query_and_then(params![Text(id), Text(alias)], read)?.next().transpose()
+        })
+    }
+
+    /// Returns a function's deployments, the latest first; also those of a deleted function.
+    pub fn deployments(&self, function_id: FunctionId, limit: u32, offset: u32) -> Result<Vec<Deployment>, StoreError> {
+        self.deployments_of(function_id, &DeploymentQuery { limit, offset, ..DeploymentQuery::default() })
+    }
+
+    /// Returns the deployments of a function that match a query.
+    pub fn deployments_of(
+        &self,
+        function_id: FunctionId,
+        query: &DeploymentQuery,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        Ok(self.deployments_page(Some(function_id), query)?.into_iter().map(|it| it.1).collect())
+    }
+
+    /// Returns the deployments of one function, or of all that are not deleted, that match a query, each with its
+    /// sequence number.
+    pub fn deployments_page(
+        &self,
+        function_id: Option<FunctionId>,
+        query: &DeploymentQuery,
+    ) -> Result<Vec<(i64, Deployment)>, StoreError> {
+        self.read(|it| match function_id {
+            Some(id) => page(it, id, query),
+            None => page_of_all(it, query),
+        })
+    }
+}
 
 fn read(row: &Row<'_>) -> Result<Deployment, StoreError> {
     let columns = Columns { table: "function_deployments", row };
@@ -120,16 +224,6 @@ pub(super) fn page(
     connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 
-/// Returns the last deployments of all functions that took effect or published something: the ones that leave a
-/// manifest.
-pub(super) fn last(connection: &Connection, limit: u32) -> Result<Vec<Deployment>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM function_deployments WHERE status NOT IN ('building', 'pending_approval', 'failed', 'rejected', 'changed') \
-         ORDER BY sequence DESC LIMIT ?1"
-    );
-    connection.prepare_cached(&sql)?.query_and_then([limit], read)?.collect()
-}
-
 /// Returns the running deployments in the order in which they began.
 pub(super) fn running(connection: &Connection) -> Result<Vec<Deployment>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM function_deployments WHERE status = 'building' ORDER BY sequence");
@@ -238,41 +332,4 @@ pub(super) fn went_back_at(
     let read = |row: &Row<'_>| Ok((row.get::<_, Text<DeploymentKind>>(0)?.0, row.get::<_, Millis>(1)?.0));
     let last = connection.prepare_cached(sql)?.query_row(params![Text(function_id), Text(alias)], read).optional()?;
     Ok(last.filter(|(kind, _)| *kind == DeploymentKind::AutoRollback).map(|(_, at)| at))
-}
-
-/// Returns the alias's last automatic rollback.
-pub(super) fn last_auto_rollback(
-    connection: &Connection,
-    function_id: FunctionId,
-    alias: &AliasName,
-) -> Result<Option<Deployment>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM function_deployments WHERE function_id = ?1 AND alias = ?2 AND kind = 'auto_rollback' \
-           AND status IN ('active', 'superseded') ORDER BY sequence DESC LIMIT 1"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_and_then(params![Text(function_id), Text(alias)], read)?.next().transpose()
-}
-
-/// See [`super::Store::automatic_target`].
-pub(super) fn automatic_target(
-    connection: &Connection,
-    function_id: FunctionId,
-    alias: &AliasName,
-) -> Result<Option<VersionId>, StoreError> {
-    // The version that was left is identified by its label, the version the alias was pointed at by its id.
-    let sql = "SELECT version_id FROM function_deployments AS target \
-         WHERE function_id = ?1 AND alias = ?2 AND status IN ('active', 'superseded') \
-           AND version_id <> (SELECT version_id FROM aliases WHERE function_id = ?1 AND name = ?2) \
-           AND NOT EXISTS ( \
-               SELECT 1 FROM function_deployments AS leaving \
-               WHERE function_id = ?1 AND alias = ?2 AND kind = 'auto_rollback' AND status IN ('active', 'superseded') \
-                 AND previous_version = target.version \
-                 AND sequence > (SELECT COALESCE(MAX(sequence), 0) FROM function_deployments \
-                     WHERE function_id = ?1 AND alias = ?2 AND version_id = target.version_id \
-                       AND kind <> 'auto_rollback' AND status IN ('active', 'superseded'))) \
-         ORDER BY sequence DESC LIMIT 1";
-    let mut statement = connection.prepare_cached(sql)?;
-    let id = statement.query_row(params![Text(function_id), Text(alias)], |row| row.get::<_, Text<VersionId>>(0));
-    Ok(id.optional()?.map(|it| it.0))
 }

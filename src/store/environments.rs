@@ -1,13 +1,13 @@
 //! The table `environments`, and the rules of protected environments.
 
 use super::value::{Columns, Millis, Text};
-use super::{StoreError, aliases, audit};
+use super::{Store, StoreError, audit};
 use crate::model::environment::{self, EnvironmentLink, EnvironmentLinks};
 use crate::model::{
     AliasName, EnvironmentError, EnvironmentName, FunctionId, SecretAction, SecretAudit, Timestamp, VariablePlace,
     VersionId,
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -24,6 +24,68 @@ pub struct EnvironmentRecord {
     pub aliases: u32,
     /// Creation time.
     pub created_at: Timestamp,
+}
+
+impl Store {
+    /// Returns the environments by name.
+    pub fn environments(&self) -> Result<Vec<EnvironmentRecord>, StoreError> {
+        self.read(all)
+    }
+
+    /// Creates an environment; [`StoreError::Environment`] names the rule it would break.
+    pub fn create_environment(
+        &self,
+        name: &EnvironmentName,
+        change: &EnvironmentChange,
+        actor: &Arc<str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| {
+            environment::check_new(&links(it)?, name)?;
+            let sql = "INSERT INTO environments (name, created_at) VALUES (?1, ?2)";
+            it.prepare_cached(sql)?.execute(params![Text(name), Millis(now)])?;
+            alter(it, name, change, (actor, now))
+        })
+    }
+
+    /// Changes an environment ([`StoreError::EnvironmentNotFound`], [`StoreError::Environment`]).
+    pub fn change_environment(
+        &self,
+        name: &EnvironmentName,
+        change: &EnvironmentChange,
+        actor: &Arc<str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|it| alter(it, name, change, (actor, now)))
+    }
+
+    /// Deletes an unused environment that is not built in ([`StoreError::Environment`]).
+    pub fn delete_environment(&self, name: &EnvironmentName) -> Result<(), StoreError> {
+        self.write(|it| {
+            if name.is_fixed() {
+                return Err(EnvironmentError::Fixed(name.clone()).into());
+            }
+            let by = uses(it, name)?;
+            if !by.is_empty() {
+                return Err(EnvironmentError::InUse { name: name.clone(), by }.into());
+            }
+            match it.prepare_cached("DELETE FROM environments WHERE name = ?1")?.execute([Text(name)]) {
+                Ok(0) => Err(StoreError::EnvironmentNotFound(name.clone())),
+                Ok(_) => Ok(()),
+                // A foreign key that `uses` does not cover also prevents the deletion.
+                Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
+                    Err(EnvironmentError::InUse { name: name.clone(), by: vec!["other references".into()] }.into())
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
+    /// Checks that an alias may run in this environment from now on: [`StoreError::EnvironmentProtected`] if it runs in
+    /// another one that is protected.
+    pub fn may_move(&self, id: FunctionId, alias: &AliasName, to: &EnvironmentName) -> Result<(), StoreError> {
+        self.read(|it| may_leave(it, id, alias, Some(to)))
+    }
 }
 
 /// Returns the environments by name.
@@ -61,21 +123,8 @@ pub(super) fn links(connection: &Connection) -> Result<EnvironmentLinks, StoreEr
     Ok(all(connection)?.into_iter().map(link).collect())
 }
 
-/// Creates an environment.
-pub(super) fn create(
-    connection: &Connection,
-    name: &EnvironmentName,
-    change: &EnvironmentChange,
-    (actor, now): (&Arc<str>, Timestamp),
-) -> Result<(), StoreError> {
-    environment::check_new(&links(connection)?, name)?;
-    let sql = "INSERT INTO environments (name, created_at) VALUES (?1, ?2)";
-    connection.prepare_cached(sql)?.execute(params![Text(name), Millis(now)])?;
-    self::change(connection, name, change, (actor, now))
-}
-
 /// Changes an environment.
-pub(super) fn change(
+fn alter(
     connection: &Connection,
     name: &EnvironmentName,
     change: &EnvironmentChange,
@@ -112,26 +161,6 @@ fn told(before: &EnvironmentLink, after: &EnvironmentLink) -> Option<String> {
         (before.parent != after.parent).then(|| format!("takes variables from {parent}")),
     ];
     Some(told.into_iter().flatten().collect::<Vec<_>>().join(", ")).filter(|it| !it.is_empty())
-}
-
-/// Deletes an unused environment.
-pub(super) fn delete(connection: &Connection, name: &EnvironmentName) -> Result<(), StoreError> {
-    if name.is_fixed() {
-        return Err(EnvironmentError::Fixed(name.clone()).into());
-    }
-    let by = uses(connection, name)?;
-    if !by.is_empty() {
-        return Err(EnvironmentError::InUse { name: name.clone(), by }.into());
-    }
-    match connection.prepare_cached("DELETE FROM environments WHERE name = ?1")?.execute([Text(name)]) {
-        Ok(0) => Err(StoreError::EnvironmentNotFound(name.clone())),
-        Ok(_) => Ok(()),
-        // A foreign key that `uses` does not cover also prevents the deletion.
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
-            Err(EnvironmentError::InUse { name: name.clone(), by: vec!["other references".into()] }.into())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Names of one kind listed in a refusal; of the rest, only the number is given.
@@ -217,10 +246,22 @@ pub(super) fn may_leave(
     alias: &AliasName,
     to: Option<&EnvironmentName>,
 ) -> Result<(), StoreError> {
-    match aliases::environment(connection, function_id, alias)? {
+    match environment_of(connection, function_id, alias)? {
         Some(present) if Some(&present) != to && is_protected(connection, &present)? => {
             Err(StoreError::EnvironmentProtected { alias: alias.clone(), environment: present })
         }
         _ => Ok(()),
     }
+}
+
+/// Returns the environment of an alias, if the alias exists.
+fn environment_of(
+    connection: &Connection,
+    function_id: FunctionId,
+    name: &AliasName,
+) -> Result<Option<EnvironmentName>, StoreError> {
+    let sql = "SELECT environment FROM aliases WHERE function_id = ?1 AND name = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row(params![Text(function_id), Text(name)], |row| row.get::<_, Text<_>>(0));
+    Ok(found.optional()?.map(|it| it.0))
 }

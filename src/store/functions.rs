@@ -1,7 +1,7 @@
 //! The table `functions`.
 
-use super::StoreError;
 use super::value::{Columns, Millis, Text};
+use super::{Store, StoreError};
 use crate::model::{Function, FunctionId, FunctionName, FunctionStatus, Settings, Timestamp, VersionId};
 use rusqlite::types::{FromSqlError, Value};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
@@ -10,6 +10,42 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_it
 fn columns() -> String {
     let own = ["id, name, runtime, handler, status, created_at, updated_at"];
     own.into_iter().chain(Settings::ALL.iter().map(|it| it.key)).collect::<Vec<_>>().join(", ")
+}
+
+impl Store {
+    /// Adds a function; its name must be free ([`StoreError::NameTaken`]).
+    pub fn insert_function(&self, function: &Function) -> Result<(), StoreError> {
+        self.write(|it| insert(it, function))
+    }
+
+    /// Returns the functions that are not deleted, by name.
+    pub fn functions(&self) -> Result<Vec<Function>, StoreError> {
+        self.read(all)
+    }
+
+    /// Returns a function that is not deleted.
+    pub fn function(&self, id: FunctionId) -> Result<Function, StoreError> {
+        self.read(|it| one(it, id))
+    }
+
+    /// Replaces a function's settings.
+    pub fn update_settings(&self, id: FunctionId, settings: &Settings, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| {
+            let changes: String = Settings::ALL.iter().map(|it| format!("{} = ?, ", it.key)).collect();
+            let sql = format!("UPDATE functions SET {changes}updated_at = ? WHERE id = ? AND status <> 'deleted'");
+            let values = values(settings).chain([Value::Integer(now.as_millis()), Value::Text(id.to_string())]);
+            found(it.prepare_cached(&sql)?.execute(params_from_iter(values))?, id)
+        })
+    }
+
+    /// Returns the number of the function's next version.
+    pub fn next_number(&self, function_id: FunctionId) -> Result<u32, StoreError> {
+        self.read(|it| {
+            let sql = "SELECT last_version_number + 1 FROM functions WHERE id = ?1 AND status <> 'deleted'";
+            let number = it.prepare_cached(sql)?.query_row([Text(function_id)], |row| row.get(0)).optional()?;
+            number.ok_or(StoreError::FunctionNotFound(function_id))
+        })
+    }
 }
 
 fn read(row: &Row<'_>) -> Result<Function, StoreError> {
@@ -81,18 +117,6 @@ pub(super) fn insert(connection: &Connection, function: &Function) -> Result<(),
     Ok(())
 }
 
-pub(super) fn set_settings(
-    connection: &Connection,
-    id: FunctionId,
-    settings: &Settings,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let changes: String = Settings::ALL.iter().map(|it| format!("{} = ?, ", it.key)).collect();
-    let sql = format!("UPDATE functions SET {changes}updated_at = ? WHERE id = ? AND status <> 'deleted'");
-    let values = values(settings).chain([Value::Integer(now.as_millis()), Value::Text(id.to_string())]);
-    found(connection.prepare_cached(&sql)?.execute(params_from_iter(values))?, id)
-}
-
 /// Sets the function's status and the target of `LIVE`.
 pub(super) fn set_target(
     connection: &Connection,
@@ -149,12 +173,6 @@ pub(super) fn name(connection: &Connection, id: FunctionId) -> Result<FunctionNa
     let mut statement = connection.prepare_cached("SELECT name FROM functions WHERE id = ?1")?;
     let name = statement.query_row([Text(id)], |row| row.get::<_, Text<FunctionName>>(0)).optional()?;
     name.map(|it| it.0).ok_or(StoreError::FunctionNotFound(id))
-}
-
-pub(super) fn next_number(connection: &Connection, id: FunctionId) -> Result<u32, StoreError> {
-    let sql = "SELECT last_version_number + 1 FROM functions WHERE id = ?1 AND status <> 'deleted'";
-    let number = connection.prepare_cached(sql)?.query_row([Text(id)], |row| row.get(0)).optional()?;
-    number.ok_or(StoreError::FunctionNotFound(id))
 }
 
 /// Reserves a version number, which must be above all earlier ones.

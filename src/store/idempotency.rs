@@ -1,7 +1,8 @@
 //! The table `idempotency_keys`: answers to deployments that came with an idempotency key.
 
+use super::commit::apply;
 use super::value::Millis;
-use super::{AliasChange, DeploymentCommit, Store, StoreError, apply};
+use super::{AliasChange, DeploymentCommit, Store, StoreError};
 use crate::model::{DeploymentStatus, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -34,7 +35,7 @@ impl Store {
     pub fn commit_keeping(
         &self,
         commit: &DeploymentCommit<'_>,
-        change: &AliasChange<'_>,
+        change: &AliasChange,
         kept: Option<&KeptAnswer>,
     ) -> Result<DeploymentStatus, StoreError> {
         self.write(|it| {

@@ -1,12 +1,11 @@
 //! Deletion of old versions: the references to a version in every table, read inside the deleting transaction.
 
 use super::value::{Columns, Text};
-use super::{StoreError, aliases, versions};
-use crate::model::{AliasName, DeploymentId, FunctionId, Version, VersionId};
-use rusqlite::{Connection, Row};
+use super::{Hold, Store, StoreError, aliases, functions, versions};
+use crate::model::{FunctionId, FunctionStatus, Timestamp, Version, VersionId};
+use rusqlite::{Connection, Row, Transaction};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
-use std::fmt;
 
 /// Outcome of a cleanup of a function's versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,27 +16,49 @@ pub struct Pruned {
     pub kept: Vec<(Version, Vec<Hold>)>,
 }
 
-/// Reason to keep a version.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hold {
-    /// The version is one of the newest.
-    Newest,
-    /// An alias sends calls to the version, or may.
-    Alias(AliasName),
-    /// A running or paused rollout raises its share of this alias's calls.
-    Rollout(AliasName),
-    /// A deployment of the version waits for approval.
-    Approval(DeploymentId),
-}
+impl Store {
+    /// Deletes a version that is not in use ([`StoreError::VersionInUse`]); its deployments stay without the link.
+    /// `ROLLBACK` does not count as a use.
+    ///
+    /// The caller removes the bundle afterwards: a crash in between leaves a bundle without a row, which the next start
+    /// removes, and never a row without its bundle.
+    pub fn delete_version(&self, function_id: FunctionId, id: VersionId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| {
+            functions::one(it, function_id)?;
+            let version = versions::one(it, function_id, id)?;
+            let by = reasons_to_keep(it, function_id, id)?;
+            if !by.is_empty() {
+                return Err(StoreError::VersionInUse { label: version.label, by });
+            }
+            versions::delete(it, id)?;
+            if versions::all(it, function_id)?.is_empty() {
+                functions::set_target(it, function_id, FunctionStatus::Registered, None, now)
+            } else {
+                functions::touch(it, function_id, now)
+            }
+        })
+    }
 
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Newest => f.write_str("newest"),
-            Self::Alias(name) => write!(f, "alias {name}"),
-            Self::Rollout(alias) => write!(f, "rollout of {alias}"),
-            Self::Approval(deployment) => write!(f, "approval of {deployment}"),
-        }
+    /// Deletes all versions of a function except the `keep` newest and those in use, `ROLLBACK` included; their
+    /// deployments stay without the link. A dry run returns the result and deletes nothing.
+    ///
+    /// The caller removes the bundles afterwards, as with [`Self::delete_version`].
+    pub fn prune_versions(
+        &self,
+        function_id: FunctionId,
+        keep: u32,
+        dry_run: bool,
+        now: Timestamp,
+    ) -> Result<Pruned, StoreError> {
+        let work = |it: &Transaction<'_>| {
+            functions::one(it, function_id)?;
+            let pruned = prune(it, function_id, keep)?;
+            if !pruned.removed.is_empty() {
+                functions::touch(it, function_id, now)?;
+            }
+            Ok(pruned)
+        };
+        if dry_run { self.try_out(work) } else { self.write(work) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The table `rollouts`: plans that raise a version's share of an alias's calls in steps.
 
-use super::StoreError;
 use super::value::{Columns, Json, Millis, Text};
+use super::{Store, StoreError};
 use crate::model::{AliasName, Deployment, DeploymentKind, FunctionId, Rollout, RolloutId, Timestamp};
 use rusqlite::{Connection, Row, params};
 
@@ -9,6 +9,35 @@ const COLUMNS: &str = "id, function_id, alias, version, number, steps, step, sta
      updated_at, finished_at";
 
 const GOING_ON: &str = "status IN ('running', 'paused')";
+
+impl Store {
+    /// Updates a running or paused rollout without a deployment ([`StoreError::RolloutOver`] if it has ended).
+    pub fn update_rollout(&self, rollout: &Rollout) -> Result<(), StoreError> {
+        self.write(|it| update(it, rollout))
+    }
+
+    /// Returns a function's rollouts, the latest first, optionally only those `before` the given one; also those of a
+    /// deleted function.
+    pub fn rollouts(
+        &self,
+        function_id: FunctionId,
+        alias: Option<&AliasName>,
+        before: Option<RolloutId>,
+        limit: u32,
+    ) -> Result<Vec<Rollout>, StoreError> {
+        self.read(|it| {
+            // Ids sort by creation time.
+            let sql = format!(
+                "SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) \
+                   AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
+            );
+            let mut statement = it.prepare_cached(&sql)?;
+            statement
+                .query_and_then(params![Text(function_id), alias.map(Text), before.map(Text), limit], read)?
+                .collect()
+        })
+    }
+}
 
 fn read(row: &Row<'_>) -> Result<Rollout, StoreError> {
     let columns = Columns { table: "rollouts", row };
@@ -39,23 +68,6 @@ pub(super) fn going_on(
     let sql = format!("SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND alias = ?2 AND {GOING_ON}");
     let mut statement = connection.prepare_cached(&sql)?;
     statement.query_and_then(params![Text(function_id), Text(alias)], read)?.next().transpose()
-}
-
-/// Returns the rollouts of a function, the latest first.
-pub(super) fn page(
-    connection: &Connection,
-    function_id: FunctionId,
-    alias: Option<&AliasName>,
-    before: Option<RolloutId>,
-    limit: u32,
-) -> Result<Vec<Rollout>, StoreError> {
-    // Ids sort by creation time.
-    let sql = format!(
-        "SELECT {COLUMNS} FROM rollouts WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) \
-           AND (?3 IS NULL OR id < ?3) ORDER BY id DESC LIMIT ?4"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_and_then(params![Text(function_id), alias.map(Text), before.map(Text), limit], read)?.collect()
 }
 
 /// Inserts a new rollout, or updates a running or paused one.

@@ -1,11 +1,23 @@
 //! The tables `secret_generations` and `secret_state`, and reading variables together with their sealed values.
 
 use super::value::{Columns, Text};
-use super::variables::GenerationRecord;
 use super::{StoreError, audit};
 use crate::model::{Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariablePlace, VariableValue};
 use crate::secrets::{KeyId, MasterKey, SecretError, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// A generation of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenerationRecord {
+    /// Number, from 1.
+    pub generation: u32,
+    /// Whether this is the current generation.
+    pub is_current: bool,
+    /// Actor who set it.
+    pub actor: String,
+    /// Time when it was set.
+    pub created_at: Timestamp,
+}
 
 pub(super) fn one(it: &Connection, id: i64, generation: u32) -> Result<Option<Sealed>, StoreError> {
     let sql = "SELECT sealed_at, value, wrapped_key FROM secret_generations WHERE variable_id = ?1 AND generation = ?2";

@@ -7,9 +7,13 @@ mod running;
 
 use super::*;
 use crate::crash_point::CRASH_AT_VARIABLE;
-use crate::model::{DeploymentKind, Digest, Percent, Scope, Token, TokenId, VersionSource};
+use crate::model::{
+    AliasName, Decision, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName, Function,
+    FunctionId, FunctionStatus, Percent, Policy, Rollout, Scope, Settings, Sticky, Timestamp, Token, TokenId, Version,
+    VersionId, VersionSource,
+};
+use std::collections::{HashMap, HashSet};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// Folder in which the child of a crash test works.
@@ -422,8 +426,12 @@ fn what_waits_changes_the_alias_as_it_was_asked_for() {
     let sticky: Sticky = "header:x-user".parse().expect("a header");
     let v2 = version(&function, 2);
     let row = Deployment { weight: Percent::try_from(10).ok(), ..deployment(&v2, "LIVE", DeploymentStatus::Applied) };
-    let change =
-        AliasChange { description: Some("careful"), sticky: Some(Some(&sticky)), rollout: None, lifetime: None };
+    let change = AliasChange {
+        description: Some("careful".into()),
+        sticky: Some(Some(sticky.clone())),
+        rollout: None,
+        lifetime: None,
+    };
     let commit = DeploymentCommit { target: Target::New(&v2), deployment: &row };
     assert_eq!(store.commit_with(&commit, &change).expect("commits"), DeploymentStatus::PendingApproval);
     let live = || store.record(function.id).expect("reads").aliases.remove(0);

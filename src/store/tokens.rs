@@ -3,27 +3,61 @@
 use super::value::{Columns, Json, Millis, Text};
 use super::{Store, StoreError};
 use crate::model::{Timestamp, Token, TokenId};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 
 impl Store {
     /// Returns every token ever created, in the order of creation.
     pub fn tokens(&self) -> Result<Vec<Token>, StoreError> {
-        self.read(all)
+        self.read(|it| {
+            let sql = "SELECT id, name, secret_hash, scopes, function_id, actor, created_at, expires_at, last_used_at, \
+                 revoked_at FROM tokens ORDER BY id";
+            it.prepare_cached(sql)?.query_and_then([], read)?.collect()
+        })
     }
 
     /// Adds a token; its name must be free ([`StoreError::TokenNameTaken`]).
     pub fn insert_token(&self, token: &Token) -> Result<(), StoreError> {
-        self.write(|it| insert(it, token))
+        self.write(|it| {
+            let mut taken = it.prepare_cached("SELECT 1 FROM tokens WHERE name = ?1 AND revoked_at IS NULL")?;
+            if taken.exists([Text(&token.name)])? {
+                return Err(StoreError::TokenNameTaken(token.name.clone()));
+            }
+            let mut statement = it.prepare_cached(
+                "INSERT INTO tokens (id, name, secret_hash, scopes, function_id, actor, created_at, expires_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?;
+            statement.execute(params![
+                Text(token.id),
+                Text(&token.name),
+                token.hash,
+                Json(&token.scopes),
+                token.function.map(Text),
+                &*token.actor,
+                Millis(token.created_at),
+                token.expires_at.map(Millis),
+            ])?;
+            Ok(())
+        })
     }
 
     /// Revokes a token permanently; a revoked token keeps the record of its first revocation.
     pub fn revoke_token(&self, id: TokenId, actor: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|it| revoke(it, id, actor, now))
+        self.write(|it| {
+            let sql = "UPDATE tokens SET revoked_at = ?2, revoked_by = ?3 WHERE id = ?1 AND revoked_at IS NULL";
+            let changed = it.prepare_cached(sql)?.execute(params![Text(id), Millis(now), actor])?;
+            let mut there = it.prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?;
+            if changed == 1 || there.exists([Text(id)])? { Ok(()) } else { Err(StoreError::TokenNotFound(id)) }
+        })
     }
 
     /// Records when tokens were last used.
     pub fn note_token_uses(&self, uses: &[(TokenId, Timestamp)]) -> Result<(), StoreError> {
-        self.write(|it| uses.iter().try_for_each(|(id, at)| note_use(it, *id, *at)))
+        self.write(|it| {
+            // A later use that is already recorded stays.
+            let sql = "UPDATE tokens SET last_used_at = MAX(IFNULL(last_used_at, ?2), ?2) WHERE id = ?1";
+            let mut statement = it.prepare_cached(sql)?;
+            uses.iter().try_for_each(|(id, at)| Ok(statement.execute(params![Text(*id), Millis(*at)]).map(drop)?))
+        })
     }
 }
 
@@ -44,47 +78,4 @@ fn read(row: &Row<'_>) -> Result<Token, StoreError> {
         last_used_at: time("last_used_at")?,
         revoked_at: time("revoked_at")?,
     })
-}
-
-fn all(connection: &Connection) -> Result<Vec<Token>, StoreError> {
-    let sql = "SELECT id, name, secret_hash, scopes, function_id, actor, created_at, expires_at, last_used_at, \
-         revoked_at FROM tokens ORDER BY id";
-    connection.prepare_cached(sql)?.query_and_then([], read)?.collect()
-}
-
-fn insert(connection: &Connection, token: &Token) -> Result<(), StoreError> {
-    let mut taken = connection.prepare_cached("SELECT 1 FROM tokens WHERE name = ?1 AND revoked_at IS NULL")?;
-    if taken.exists([Text(&token.name)])? {
-        return Err(StoreError::TokenNameTaken(token.name.clone()));
-    }
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO tokens (id, name, secret_hash, scopes, function_id, actor, created_at, expires_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    statement.execute(params![
-        Text(token.id),
-        Text(&token.name),
-        token.hash,
-        Json(&token.scopes),
-        token.function.map(Text),
-        &*token.actor,
-        Millis(token.created_at),
-        token.expires_at.map(Millis),
-    ])?;
-    Ok(())
-}
-
-/// Only the first revocation is recorded.
-fn revoke(connection: &Connection, id: TokenId, actor: &str, now: Timestamp) -> Result<(), StoreError> {
-    let sql = "UPDATE tokens SET revoked_at = ?2, revoked_by = ?3 WHERE id = ?1 AND revoked_at IS NULL";
-    let changed = connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now), actor])?;
-    let mut there = connection.prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?;
-    if changed == 1 || there.exists([Text(id)])? { Ok(()) } else { Err(StoreError::TokenNotFound(id)) }
-}
-
-/// A later use that is already recorded stays.
-fn note_use(connection: &Connection, id: TokenId, at: Timestamp) -> Result<(), StoreError> {
-    let sql = "UPDATE tokens SET last_used_at = MAX(IFNULL(last_used_at, ?2), ?2) WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute(params![Text(id), Millis(at)])?;
-    Ok(())
 }

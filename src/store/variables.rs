@@ -2,7 +2,7 @@
 
 use super::audit;
 use super::value::{Millis, Text};
-use super::{Store, StoreError, environments, functions, sealed};
+use super::{GenerationRecord, Store, StoreError, environments, functions, sealed};
 use crate::crash_point::crash_point;
 use crate::model::{
     EnvironmentName, FunctionId, Sealed, SecretAction, SecretAudit, SecretText, Timestamp, Variable, VariableKey,
@@ -63,19 +63,6 @@ pub struct VariableOutcome {
     pub deleted: Vec<VariableKey>,
     /// Whether old values must be erased from the disk.
     purge: bool,
-}
-
-/// A generation of a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GenerationRecord {
-    /// Number, from 1.
-    pub generation: u32,
-    /// Whether this is the current generation.
-    pub is_current: bool,
-    /// Actor who set it.
-    pub actor: String,
-    /// Time when it was set.
-    pub created_at: Timestamp,
 }
 
 impl Store {

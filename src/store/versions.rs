@@ -1,13 +1,37 @@
 //! The table `function_versions`.
 
-use super::StoreError;
 use super::value::{Columns, Json, Millis, Text};
-use crate::model::{FunctionId, Version, VersionId, VersionLabel};
+use super::{Store, StoreError, functions};
+use crate::model::{FunctionId, Timestamp, Version, VersionId, VersionLabel};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::{HashMap, HashSet};
 
 const COLUMNS: &str = "id, function_id, version, number, digest, size, entry, source, git_commit, git_branch, \
      description, tags, bun_version, settings, created_at";
+
+impl Store {
+    /// Returns a function's versions, the newest number first; also those of a deleted function.
+    pub fn versions(&self, function_id: FunctionId) -> Result<Vec<Version>, StoreError> {
+        self.read(|it| all(it, function_id))
+    }
+
+    /// Returns the version labels of every function, deleted ones included, for comparison with the bundles on disk.
+    ///
+    /// A function without versions is included, with no label.
+    pub fn published(&self) -> Result<HashMap<FunctionId, HashSet<VersionLabel>>, StoreError> {
+        self.read(labels)
+    }
+
+    /// Replaces a version's description and tags, the only parts of a version that can change.
+    pub fn describe_version(&self, version: &Version, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|it| {
+            one(it, version.function_id, version.id)?;
+            let sql = "UPDATE function_versions SET description = ?2, tags = ?3 WHERE id = ?1";
+            it.prepare_cached(sql)?.execute(params![Text(version.id), version.description, Json(&version.tags)])?;
+            functions::touch(it, version.function_id, now)
+        })
+    }
+}
 
 fn read(row: &Row<'_>) -> Result<Version, StoreError> {
     let columns = Columns { table: "function_versions", row };
@@ -96,13 +120,6 @@ pub(super) fn insert(connection: &Connection, version: &Version) -> Result<(), S
         Json(version.settings),
         Millis(version.created_at),
     ])?;
-    Ok(())
-}
-
-/// Sets a version's description and tags.
-pub(super) fn describe(connection: &Connection, version: &Version) -> Result<(), StoreError> {
-    let sql = "UPDATE function_versions SET description = ?2, tags = ?3 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute(params![Text(version.id), version.description, Json(&version.tags)])?;
     Ok(())
 }
 

@@ -184,8 +184,8 @@ pub(in crate::commands) async fn carry_out(
                 .zip(&changes)
                 .map(|(deployment, (version, description, sticky))| {
                     let commit = DeploymentCommit { target: Target::Existing(*version), deployment };
-                    let sticky = sticky.as_ref().map(Option::as_ref);
-                    (commit, AliasChange { description: description.as_deref(), sticky, ..AliasChange::default() })
+                    let (description, sticky) = (description.clone(), sticky.clone());
+                    (commit, AliasChange { description, sticky, ..AliasChange::default() })
                 })
                 .collect();
             context.store.commit_all(&commits)?;

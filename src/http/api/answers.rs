@@ -23,11 +23,14 @@ use serde::Serialize;
 use serde_json::Value;
 use std::any::Any;
 
+/// Encodes a command's response.
+type WriteAnswer = fn(Box<dyn Response>, &Context) -> Result<Vec<u8>, Error>;
+
 /// Form of an answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnswerForm {
     /// Encodes a command's response.
-    pub(super) write: fn(Box<dyn Response>, &Context) -> Result<Vec<u8>, Error>,
+    pub(super) write: WriteAnswer,
     /// JSON Schema of the form.
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
 }

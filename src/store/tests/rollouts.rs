@@ -32,7 +32,7 @@ fn step(store: &Store, version: &Version, rollout: &Rollout) -> Result<(), Store
     let weight = Some(rollout.present().percent).filter(|_| status == DeploymentStatus::Applied);
     let deployment = Deployment { weight, ..deployment(version, rollout.alias.as_str(), status) };
     let commit = DeploymentCommit { target: Target::Existing(version.id), deployment: &deployment };
-    store.commit_with(&commit, &AliasChange { rollout: Some(rollout), ..AliasChange::default() }).map(drop)
+    store.commit_with(&commit, &AliasChange { rollout: Some(rollout.clone()), ..AliasChange::default() }).map(drop)
 }
 
 /// Sets up `LIVE` with `v1`, and a rollout of `v2` at its first step.
@@ -106,7 +106,7 @@ fn whatever_else_moves_calls_aborts_a_rollout_and_says_what_it_was() {
         };
         let commit = DeploymentCommit { target: Target::Existing(version.id), deployment: &deployment };
         let sticky: Option<Sticky> = sticky.map(|it| it.parse().expect("a sticky"));
-        let change = AliasChange { sticky: Some(sticky.as_ref()), ..AliasChange::default() };
+        let change = AliasChange { sticky: Some(sticky.clone()), ..AliasChange::default() };
         store.commit_with(&commit, &change).expect("commits");
         deployment.id
     };
