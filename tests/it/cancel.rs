@@ -2,7 +2,7 @@
 
 use crate::{
     build::project::{at, nothing_is_left, with_macro},
-    harness::{DaemonProcess, Gate, TestDaemon, get, is_refused, refused, text, until},
+    harness::{DaemonProcess, Gate, TestDaemon, get, is_refused, refused, repetitions, text, until},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use levain::{
@@ -331,14 +331,14 @@ async fn a_client_that_stays_is_told_what_became_of_its_deployment() {
     assert!(!nothing.found);
 
     // At any point of cancellation, the answer, the audit trail and the alias agree.
-    let mut ends = Vec::new();
-    for round in 0..24 {
+    let (mut ends, rounds) = (Vec::new(), repetitions(8, 24));
+    for round in 0..rounds {
         let before = text(&daemon.invoke("f").await.unwrap()).to_owned();
         let word = format!("round {round}");
         let answer = daemon.client().call_streaming(&code(&says(&word))).unwrap();
         let other = daemon.connect().await;
         let list = DeploymentsRequest { function_id: "f".into(), limit: Some(1), ..DeploymentsRequest::default() };
-        for _ in 0..round * 8 {
+        for _ in 0..round * 192 / rounds {
             other.call(&list).await.unwrap();
         }
         answer.cancel().unwrap();

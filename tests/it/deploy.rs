@@ -190,11 +190,13 @@ async fn a_bundle_that_ends_or_blocks_its_worker_while_it_loads_is_refused() {
         ("console.error('spinning'); for (;;); export default () => {};", "spinning"),
         ("console.error('waiting'); await new Promise(() => {}); export default () => {};", "waiting"),
     ];
-    for (text, word) in bad {
-        let error = daemon.redeploy_text("f", None, text).await.unwrap_err();
+    let is_refused = async |(text, word): (&str, &str)| {
+        daemon.register(word).await;
+        let error = daemon.redeploy_text(word, None, text).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::BundleLoadError, "{error:?}");
         assert!(error.details.as_ref().unwrap()["boot_log"].to_string().contains(word), "{word}: {error:?}");
-    }
+    };
+    futures_util::future::join_all(bad.map(is_refused)).await;
     let error = daemon.redeploy_text("f", None, "import 'left-pad'; export default () => {};").await.unwrap_err();
     assert_eq!(error.code, ErrorCode::BundleLoadError, "{error:?}");
     assert!(error.message.contains("left-pad"), "{}", error.message);

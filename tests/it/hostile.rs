@@ -4,7 +4,7 @@
 pub mod noise;
 
 use crate::{
-    harness::{DaemonProcess, until},
+    harness::{DaemonProcess, repetitions, until},
     protocol::wire::{self, Language, Wire, frame},
 };
 use levain::protocol::{
@@ -21,9 +21,6 @@ use std::{
     path::Path,
     time::Duration,
 };
-
-/// Number of frames sent by the flood of noise.
-const FRAMES: usize = 100_000;
 
 /// Starts a daemon process with a few functions.
 async fn start(data_dir: &Path) -> DaemonProcess {
@@ -97,7 +94,7 @@ async fn until_nothing_runs(daemon: &DaemonProcess) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_thousand_frames_of_noise_change_nothing() {
+async fn frames_of_noise_change_nothing() {
     let data = tempfile::tempdir().unwrap();
     let daemon = start(data.path()).await;
     // Each thread of the daemon that serves connections keeps a connection of its own to the worker.
@@ -108,8 +105,8 @@ async fn a_hundred_thousand_frames_of_noise_change_nothing() {
     until_all_are_closed(&daemon).await;
     let before = open_files(&daemon);
     let mut noise = Noise::new(Random::new(0x1e7a));
-    let mut sent = 0;
-    while sent < FRAMES {
+    let (mut sent, frames) = (0, repetitions(20_000, 100_000));
+    while sent < frames {
         let mut stream = UnixStream::connect(daemon.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -148,7 +145,7 @@ async fn payloads_nested_without_end_are_refused() {
     let data = tempfile::tempdir().unwrap();
     let daemon = start(data.path()).await;
     let mut wire = Wire::connect(&daemon.socket());
-    for depth in [100, 130, 1_000, 1_030, 20_000, 5_000_000] {
+    for depth in [100, 130, 1_000, 1_030, 20_000, repetitions(1_000_000, 5_000_000)] {
         for field in ["later", "headers", "body", "tags", "settings", "function_id"] {
             for payload in noise::nested(field, depth) {
                 for command in [wire::INVOKE, wire::DEPLOY_FUNCTION, wire::REGISTER_FUNCTION, wire::UPDATE_FUNCTION] {
@@ -172,7 +169,7 @@ async fn payloads_nested_without_end_are_refused() {
 async fn a_client_that_never_reads_is_cut_off() {
     let data = tempfile::tempdir().unwrap();
     let daemon = start(data.path()).await;
-    let request = Language::Json.write(&json!({ "function_id": "big" }));
+    let request = Language::MessagePack.write(&json!({ "function_id": "big" }));
     let mut streams: Vec<UnixStream> = Vec::new();
     for _ in 0..3 {
         let mut stream = UnixStream::connect(daemon.socket()).unwrap();
@@ -210,7 +207,7 @@ async fn many_clients_that_never_read_make_the_daemon_hold_a_bounded_amount() {
     let mut command = DaemonProcess::serve(data.path()).await;
     command.env("LEVAIN_LIMITS_BACKLOG_BYTES_MAX", (32 << 20).to_string());
     let daemon = with_functions(DaemonProcess::spawn(command, data.path()).await).await;
-    let request = Language::Json.write(&json!({ "function_id": "big" }));
+    let request = Language::MessagePack.write(&json!({ "function_id": "big" }));
     let big = InvokeRequest { function_id: "big".into(), ..InvokeRequest::default() };
     let reader = daemon.client().await;
     let (mut streams, mut most) = (Vec::new(), 0);

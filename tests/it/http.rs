@@ -112,6 +112,29 @@ pub async fn curl(daemon: &TestDaemon, arguments: &[&str], path: &str) -> Shown 
     curl_with(daemon, arguments, path, b"").await
 }
 
+/// Sends a request, and reads its answer to the end that its length announces. The daemon may go on reading the request.
+async fn ask(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    answer(&mut stream).await
+}
+
+/// Reads one answer to the end that its length announces, or to the end of the connection.
+async fn answer(stream: &mut TcpStream) -> String {
+    let is_whole = |answer: &str| {
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+        Some(body.len() >= length.parse().ok()?)
+    };
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if is_whole(&text) == Some(true) || !matches!(stream.read_buf(&mut bytes).await, Ok(some) if some > 0) {
+            return text;
+        }
+    }
+}
+
 /// Sends bytes, and reads until the daemon closes the connection.
 async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -16,7 +16,6 @@ mod table;
 use outcome::{Level, Outcome};
 use scene::{Identity, Scene};
 use std::{fs, path::Path};
-use table::Attack;
 
 /// Comma-separated levels that must run; other levels are skipped where the machine does not support them. If the
 /// variable is unset, a test with all rights must be able to run every level but `shared-proc`.
@@ -59,12 +58,12 @@ async fn holds(level: Level, identity: Identity) {
         assert!(scene.is_counted, "{name}: there are no control groups, although they can be made here");
     }
     let mut wrong = Vec::new();
-    for Attack { what, run, expected, .. } in table::attacks() {
-        let expected = expected[level as usize];
+    for attack in table::attacks() {
+        let (what, expected) = (attack.what, attack.expected[level as usize]);
         if !expected.is_tried() {
             continue;
         }
-        let outcome = run.against(&scene).await;
+        let outcome = attack.run(&scene).await;
         eprintln!("{name}: {what}: {outcome}");
         let is_open = open::is_open(what, level, identity);
         if is_open && !matches!(outcome, Outcome::Allowed(_) | Outcome::Absent(_)) {

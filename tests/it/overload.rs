@@ -1,6 +1,6 @@
 //! More callers than the function can serve.
 
-use crate::harness::{DaemonProcess, TestDaemon, get, refused};
+use crate::harness::{DaemonProcess, TestDaemon, get, refused, repetitions};
 use levain::{
     error::ErrorCode,
     model::{ColdStart, SettingsPatch},
@@ -18,9 +18,6 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Total number of calls.
-const CALLS: usize = 10_000;
-
 /// Invocations that the function accepts at once: those that run and those that wait.
 const RUNNING: u32 = 4;
 const WAITING: u32 = 28;
@@ -31,7 +28,7 @@ const CALLERS: usize = 3 * (RUNNING + WAITING) as usize;
 /// Time limit of each call.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Memory that the daemon may gain, in bytes: less than a kilobyte for each call.
+/// Memory that the daemon may gain, in bytes: less than a kilobyte for each of ten thousand calls.
 const MEMORY_MAX: u64 = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +53,8 @@ async fn every_caller_gets_an_answer_or_a_refusal_and_nothing_is_left_of_it() {
     }
     let before = memory().await;
 
-    let (left, most) = (Arc::new(AtomicUsize::new(CALLS)), Arc::new(AtomicUsize::new(0)));
+    let calls = repetitions(4_000, 10_000);
+    let (left, most) = (Arc::new(AtomicUsize::new(calls)), Arc::new(AtomicUsize::new(0)));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let (client, left) = (daemon.client().await, Arc::clone(&left));
@@ -91,7 +89,7 @@ async fn every_caller_gets_an_answer_or_a_refusal_and_nothing_is_left_of_it() {
     let (answered, turned_away) =
         callers.join_all().await.into_iter().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
     watch.abort();
-    assert_eq!(answered + turned_away, CALLS);
+    assert_eq!(answered + turned_away, calls);
     assert!(answered > 100 && turned_away > 100, "{answered} answered, {turned_away} turned away");
     let most = most.load(Ordering::Relaxed);
     assert!((1..=WAITING as usize).contains(&most), "{most} waited");

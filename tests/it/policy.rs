@@ -1,6 +1,6 @@
 //! SET_POLICY, and automatic rollbacks.
 
-use crate::harness::{Gate, TestDaemon, get, is_refused, refused, text, until};
+use crate::harness::{Gate, TestDaemon, get, is_refused, refused, repetitions, text, until};
 use levain::{
     client::Client,
     error::ErrorCode,
@@ -11,9 +11,12 @@ use levain::{
         message::*,
     },
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 use tokio::task::JoinSet;
 
@@ -59,6 +62,9 @@ fn call(what: &str) -> InvokeRequest {
     InvokeRequest { headers: Some(Fields(vec![("x-do".into(), what.into())])), ..get("f", "/") }
 }
 
+/// Pause of a caller: the watch looks a few times in a second, and many calls in between would add nothing.
+const PAUSE: Duration = Duration::from_millis(3);
+
 /// Callers that run in the background.
 struct Calls {
     stop: Arc<AtomicBool>,
@@ -78,6 +84,7 @@ impl Calls {
                 while !stop.load(Ordering::Relaxed) {
                     answers.push(client.call(&request).await.map_err(refused).expect("an answer"));
                     ended.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(PAUSE).await;
                 }
                 answers
             });
@@ -242,11 +249,11 @@ async fn a_canary_that_fails_loses_its_share_and_the_row_has_the_arithmetic() {
     set(&daemon, limits()).await;
     let calls = Calls::start(&daemon, 2, "v2:throw").await;
     let row = until_left(&daemon, "v2").await;
-    calls.until_ended(200).await;
+    calls.until_ended(100).await;
     let answers = calls.stop().await;
     let failed = answers.iter().filter(|it| !it.success).count();
     assert!(answers.iter().all(|it| it.success == (it.version == "v1")) && failed >= 20, "{failed} failed");
-    // About 200 more invocations follow, and v2 answers none of the last 50.
+    // About 100 more invocations follow, and v2 answers none of the last 50.
     let last = answers.iter().rev().take(50).all(|it| it.success);
     assert!(last, "the alias's own version has all calls");
 
@@ -278,7 +285,7 @@ async fn one_failure_in_a_thousand_is_within_one_percent() {
         InvokeRequest { headers: Some(Fields(fields.into())), ..get("f", "/") }
     };
     // The first invocation of each thousand fails: when the first 30 are judged, 3.3 % have failed.
-    for index in 0..3_000 {
+    for index in 0..repetitions(1_100, 3_000) {
         let what = if index % 1_000 == 0 { "v2:throw" } else { "" };
         assert_eq!(client.call(&pinned(what)).await.expect("an answer").success, what.is_empty());
         if index == 30 {
@@ -366,7 +373,7 @@ async fn where_all_versions_fail_it_does_not_flap() {
     until_left(&daemon, "v2").await;
     let nowhere = daemon.until_logged("f", "there is no version to go back to").await;
     assert_eq!(nowhere.version, "v1");
-    calls.until_ended(200).await;
+    calls.until_ended(100).await;
     calls.stop().await;
     assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (2, "v1".into()));
 
@@ -398,7 +405,7 @@ async fn the_version_it_went_back_to_has_rest_also_after_a_restart() {
     set(&daemon, limits()).await;
     let calls = Calls::start(&daemon, 2, "v2:throw v3:throw").await;
     until_left(&daemon, "v3").await;
-    calls.until_ended(200).await;
+    calls.until_ended(100).await;
     calls.stop().await;
     daemon.restart().await;
     let shown = show(&daemon).await;
@@ -406,7 +413,7 @@ async fn the_version_it_went_back_to_has_rest_also_after_a_restart() {
     assert!(shown.rests_until.is_some());
     assert_eq!(shown.last_verdict.and_then(|it| it.went_back_to).as_deref(), Some("v2"));
     let calls = Calls::start(&daemon, 2, "v2:throw v3:throw").await;
-    calls.until_ended(200).await;
+    calls.until_ended(100).await;
     until_looked_at(&daemon, "witness-3").await;
     assert_eq!(went_back(&daemon).await, 1, "v2 is not judged during its cooldown");
     // A new deployment is judged at once.
@@ -432,7 +439,7 @@ async fn calls_before_the_alias_came_to_a_version_do_not_count() {
     assert_eq!(daemon.call(&back).await.unwrap().version, "v2");
     set(&daemon, limits()).await;
     let calls = Calls::start(&daemon, 2, "").await;
-    calls.until_ended(200).await;
+    calls.until_ended(100).await;
     until_looked_at(&daemon, "witness-4").await;
     calls.stop().await;
     let shown = show(&daemon).await;

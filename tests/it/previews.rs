@@ -2,7 +2,7 @@
 //! previews.
 
 use crate::{
-    harness::{DaemonProcess, TestDaemon, is_refused, text, until},
+    harness::{DaemonProcess, Gate, TestDaemon, is_refused, text, until},
     http,
     process::{deploy_request, invoke, register},
 };
@@ -247,14 +247,18 @@ async fn a_preview_goes_by_itself_unless_a_deploy_begins_its_time_anew() {
 /// A preview expires while a deployment of it loads: the deployment's own time counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_that_goes_on_when_the_time_is_over_keeps_the_preview() {
-    let daemon = TestDaemon::start().await;
+    let daemon = TestDaemon::start_gated(|_| {}).await;
+    let gate = Gate::shut(daemon.data_dir());
     daemon.register("f").await;
-    let first = deploy(&daemon, "a", "one", Some("2s")).await.expires_at.unwrap();
-    let slow = "await new Promise((done) => setTimeout(done, 4000)); \
-         export default (req, ctx) => new Response('two ' + ctx.environment);";
-    let bundle = Some(Body::from(slow.as_bytes().to_vec()));
-    daemon.call(&DeployRequest { bundle, ..preview("a", "", Some("1h")) }).await.unwrap();
-    assert!(Timestamp::now() > first, "the first expiry passed during the deployment");
+    let first = deploy(&daemon, "a", "one", Some("1s")).await.expires_at.unwrap();
+    let slow = format!("{} export default (req, ctx) => new Response('two ' + ctx.environment);", gate.wait());
+    let slow = DeployRequest { bundle: Some(Body::from(slow.into_bytes())), ..preview("a", "", Some("1h")) };
+    let passing = async {
+        gate.until_reached().await;
+        until("the first expiry passes", async || (Timestamp::now() > first).then_some(())).await;
+        gate.open();
+    };
+    tokio::join!(daemon.call(&slow), passing).0.unwrap();
     assert_eq!(answer(&daemon, "f:preview-a").await, "two preview");
     // The removal of a later preview shows that the expiry task has run.
     deploy(&daemon, "b", "three", Some("1s")).await;

@@ -1,6 +1,6 @@
 //! Functions that write to their shim's channels: they lose their worker, and other functions are not affected.
 
-use crate::harness::{DaemonProcess, Load, TestDaemon, get, is_refused, text, until};
+use crate::harness::{DaemonProcess, Load, TestDaemon, get, is_refused, repetitions, text, until};
 use levain::{
     client::Client,
     error::ErrorCode,
@@ -314,7 +314,9 @@ async fn deploy(client: &Client, name: &str, code: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_cost_the_daemon_little_time_and_bounded_memory() {
-    const FLOOD: Duration = Duration::from_millis(3_000);
+    let flood_ms = repetitions(1_500, 3_000) as u64;
+    // At its begin, a worker may write as much at once as later in a second.
+    let share_max = 0.3 * (1.0 + 1_000.0 / flood_ms as f64);
     let data = tempfile::tempdir().unwrap();
     let daemon = DaemonProcess::start(data.path()).await;
     let client = daemon.client().await;
@@ -322,14 +324,13 @@ async fn floods_cost_the_daemon_little_time_and_bounded_memory() {
     deploy(&client, "hello", "export default () => new Response('hello');").await;
     let load = Load::paced(vec![daemon.client().await], get("hello", "/"), PACE).await;
     for path in ["lines", "bytes", "single", "logs", "console", "settled"] {
-        let flood =
-            InvokeRequest { timeout_ms: Some(FLOOD.as_millis() as u64), ..get("rogue", &format!("/flood/{path}")) };
+        let flood = InvokeRequest { timeout_ms: Some(flood_ms), ..get("rogue", &format!("/flood/{path}")) };
         let (before, began) = (processor_time(daemon.pid()), Instant::now());
         let answer: InvokeResponse = client.call(&flood).await.unwrap();
         let share = (processor_time(daemon.pid()) - before).as_secs_f64() / began.elapsed().as_secs_f64();
         assert_eq!(answer.code, Some(ErrorCode::Timeout), "{path}: {answer:?}");
         let memory = resident_mb(daemon.pid());
-        assert!(share < 0.4, "{path}: {share:.2} of a processor");
+        assert!(share < share_max, "{path}: {share:.2} of a processor");
         assert!(memory < 150, "{path}: {memory} MiB");
         load.until_answered(10).await;
     }

@@ -2,7 +2,7 @@
 //! and acknowledged changes are not lost.
 
 use crate::{
-    harness::{DaemonProcess, TestDaemon},
+    harness::{DaemonProcess, TestDaemon, repetitions},
     hostile::noise::Random,
     process::crash::{bundles_are, code, is_whole, versions},
 };
@@ -30,12 +30,6 @@ use tokio::{sync::watch, task::JoinSet};
 
 /// Number of clients that invoke all the time.
 const CLIENTS: usize = 16;
-
-/// Number of deployments, and of changes of shares, moves of another alias, and rollbacks each.
-const CHANGES: usize = 20;
-
-/// Number of kills.
-const KILLS: usize = 20;
 
 /// Upper bound of the answers before a kill.
 const ANSWERS_MAX: usize = 800;
@@ -149,13 +143,15 @@ async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
         weight: Some(weight),
         ..SetTrafficRequest::default()
     };
+    // Number of deployments, and of changes of shares, moves of another alias, and rollbacks each.
+    let changes = repetitions(5, 20);
     let mut old = "n0".to_owned();
-    for change in 1..=CHANGES {
+    for change in 1..=changes {
         // Moves forward to a new version, gives the one before it a share, and goes back to it.
         let new = format!("n{change}");
         live.change(&[&new], client.call(&deploy(&new))).await;
         live.only(client, &new).await;
-        let weight = (change * 100 / CHANGES) as u32;
+        let weight = (change * 100 / changes) as u32;
         live.change(&[&new, &old], client.call(&share(&old, weight))).await;
         let count = live.count(client, SAMPLE, &old).await;
         assert!(is_within(count, SAMPLE, weight), "{count} of {SAMPLE} calls went to {old}, which has {weight} %");
@@ -181,7 +177,7 @@ async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
     clients.join_all().await;
     for history in [live, staging] {
         let answers = history.answers.load(Ordering::SeqCst);
-        assert!(answers > 20 * CHANGES, "{answers} answers are not much of a storm");
+        assert!(answers > 20 * changes, "{answers} answers are not much of a storm");
     }
     daemon.stop().await;
 }
@@ -200,7 +196,8 @@ async fn a_daemon_killed_in_the_storm_loses_nothing_it_has_acknowledged() {
     let mut acknowledged = 0;
     // Version that must exist and be live.
     let mut kept = String::new();
-    for round in 0..KILLS {
+    let kills = repetitions(6, 20);
+    for round in 0..kills {
         let daemon = DaemonProcess::start(data.path()).await;
         let client = daemon.client().await;
         if round == 0 {
@@ -213,7 +210,7 @@ async fn a_daemon_killed_in_the_storm_loses_nothing_it_has_acknowledged() {
         acknowledged += deployments.acknowledged;
         kept = check(data.path(), kept, deployments).await;
     }
-    assert!(acknowledged > KILLS / 4, "{acknowledged} deployments are not much of a storm");
+    assert!(acknowledged > kills / 4, "{acknowledged} deployments are not much of a storm");
 }
 
 /// Deploys one version after the other while clients invoke, and kills the daemon after this many answers, at any point

@@ -12,27 +12,35 @@ use std::{fs, time::Instant};
 
 /// Sets small limits that still leave room for Bun.
 fn tight(config: &mut Config) {
-    config.build.timeout_ms = 4_000;
     config.build.memory_mb = 256;
     config.build.disk_mb = 32;
     config.build.log_bytes_max = 4_096;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_takes_too_much_is_ended_with_all_it_has_started() {
-    let daemon = TestDaemon::start_with(tight).await;
-    daemon.register("f").await;
-    let loops = "for (;;);";
-    let eats = "const all = []; for (;;) { all.push(new Uint8Array(8 << 20).fill(1)); await Bun.sleep(1); }";
-    let writes = "for (let i = 0; ; i++) { await Bun.write('/tmp/../' + process.cwd() + '/f' + i, new Uint8Array(1 << 20).fill(1)); }";
+async fn a_build_that_takes_too_long_is_ended_with_all_it_has_started() {
+    let daemon = TestDaemon::start_with(|config| config.build.timeout_ms = 1_500).await;
     let leaves =
         "Bun.spawn([process.execPath, '-e', 'setInterval(() => {}, 1000)'], { detached: true }); await Bun.sleep(1e9);";
-    for (body, words) in [
-        (loops, "longer than the 4000 ms of build.timeout_ms"),
-        (eats, "build.memory_mb"),
-        (writes, "build.disk_mb"),
-        (leaves, "build.timeout_ms"),
-    ] {
+    let is_ended = async |(name, body): (&str, &str)| {
+        daemon.register(name).await;
+        let error = daemon.call(&at(name, &with_macro(body))).await.expect_err("it is ended");
+        assert_eq!(error.code, ErrorCode::BuildFailed, "{error:?}");
+        assert!(error.message.contains("longer than the 1500 ms of build.timeout_ms"), "{error:?}");
+        assert_eq!(daemon.deployments(name).await.remove(0).status, DeploymentStatus::Failed);
+    };
+    tokio::join!(is_ended(("loops", "for (;;);")), is_ended(("leaves", leaves)));
+    nothing_is_left(&daemon).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_takes_too_much_is_ended() {
+    let daemon = TestDaemon::start_with(tight).await;
+    daemon.register("f").await;
+    let eats = "const all = []; for (;;) { all.push(new Uint8Array(8 << 20).fill(1)); await Bun.sleep(1); }";
+    let writes = "for (let i = 0; ; i++) { await Bun.write('/tmp/../' + process.cwd() + '/f' + i, new Uint8Array(1 << 20).fill(1)); }";
+    for (body, words) in [(eats, "build.memory_mb"), (writes, "build.disk_mb")] {
         let folder = with_macro(body);
         let error = daemon.call(&at("f", &folder)).await.expect_err("it is ended");
         assert_eq!(error.code, ErrorCode::BuildFailed, "{error:?}");

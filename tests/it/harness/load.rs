@@ -14,7 +14,10 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Callers of one function, each on its own connection; each calls again once it is answered.
+/// Pause of a caller, in which the processor is free for what the test is about.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Callers of one function, each on its own connection; each calls again soon after it is answered.
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -27,7 +30,7 @@ impl Load {
         for _ in 0..callers {
             clients.push(daemon.connect().await);
         }
-        Self::paced(clients, get(name, path), Duration::ZERO).await
+        Self::paced(clients, get(name, path), PAUSE).await
     }
 
     /// Starts callers with these clients, and with a pause after each answer.
@@ -43,9 +46,7 @@ impl Load {
                     assert!(answer.success, "{answer:?}");
                     answers.push(answer);
                     answered.fetch_add(1, Ordering::Relaxed);
-                    if !pause.is_zero() {
-                        tokio::time::sleep(pause).await;
-                    }
+                    tokio::time::sleep(pause).await;
                 }
                 answers
             });

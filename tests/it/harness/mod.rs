@@ -17,6 +17,11 @@ pub use wait::until;
 
 use std::{fs, path::Path};
 
+/// Number of repetitions: the long one if the variable `LEVAIN_LONG_TESTS` is set, which finds rarer faults.
+pub fn repetitions(short: usize, long: usize) -> usize {
+    if std::env::var_os("LEVAIN_LONG_TESTS").is_some() { long } else { short }
+}
+
 /// Processes of a data directory's workers and their children: they run in one of its folders, or have one mounted.
 pub fn workers_of(data_dir: &Path) -> Vec<u32> {
     let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());

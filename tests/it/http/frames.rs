@@ -159,8 +159,8 @@ impl Peer {
         sent
     }
 
-    /// Sends a body within the daemon's windows, until the daemon grants no more for a while.
-    pub async fn upload(&mut self, stream: u32, bytes: usize) -> Sent {
+    /// Sends a body within the daemon's windows, until the daemon grants no more for this long.
+    pub async fn upload(&mut self, stream: u32, bytes: usize, patience: Duration) -> Sent {
         let mut sent = Sent { bytes: 0, seen: Vec::new() };
         while sent.bytes < bytes {
             if mem::take(&mut self.is_asked) {
@@ -178,7 +178,7 @@ impl Peer {
                 }
                 continue;
             }
-            let Ok(Some(frame)) = timeout(Duration::from_secs(3), self.next()).await else { break };
+            let Ok(Some(frame)) = timeout(patience, self.next()).await else { break };
             let is_reset = frame.kind == RST_STREAM && frame.stream == stream;
             sent.seen.push(frame);
             if is_reset {

@@ -1,6 +1,6 @@
 //! Slow, greedy or broken clients: they get an error or are cut off, the daemon stays small, and others are served.
 
-use super::{curl, curl_with, daemon_with, exchange};
+use super::{ask, curl, curl_with, daemon_with};
 use crate::harness::{TestDaemon, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -47,7 +47,7 @@ async fn what_is_no_http_is_refused() {
         (format!("{post}content-length: 2000000\r\n\r\n"), "413"),
     ];
     for (request, status) in cases {
-        let answer = exchange(daemon.http(), request.as_bytes()).await;
+        let answer = ask(daemon.http(), request.as_bytes()).await;
         let shown: String = request.chars().take(120).collect();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{shown:?}: {answer:?}");
         is_served(&daemon).await;
@@ -82,7 +82,7 @@ async fn who_sends_too_slowly_is_cut_off() {
         let request = format!(
             "POST /functions/f HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\nhello"
         );
-        let answer = exchange(daemon.http(), request.as_bytes()).await;
+        let answer = ask(daemon.http(), request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 504") && answer.contains("made no progress"), "{length}: {answer:?}");
         is_served(&daemon).await;
     }

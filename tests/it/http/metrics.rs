@@ -13,7 +13,7 @@ export default async (req) => {
     const url = new URL(req.url);
     if (url.pathname === "/throw") throw new Error("no");
     if (url.pathname === "/large") return new Response("x".repeat(3_000_000));
-    if (url.pathname === "/wait") await Bun.sleep(60_000);
+    if (url.pathname === "/wait") await new Promise((resolve) => req.signal.addEventListener("abort", resolve));
     return new Response("ok " + (await req.text()).length);
 };"#;
 

@@ -45,7 +45,7 @@ async fn a_small_body_of_unknown_length_comes_to_the_function_as_a_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_hardly_comes_is_ended() {
     let daemon = with_function(|http| (http.body_timeout_ms, http.body_bytes_per_second_min) = (1_500, 1_000)).await;
-    for length in ["transfer-encoding: chunked", "content-length: 1000", "content-length: 1000000"] {
+    let is_ended = async |length: &str| {
         let mut stream = TcpStream::connect(daemon.http()).await.unwrap();
         let head = format!("POST /functions/f HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -61,8 +61,13 @@ async fn a_body_that_hardly_comes_is_ended() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains(r#""code":"TIMEOUT""#), "{length}: {answer}");
         assert!(answer.contains("http.body_bytes_per_second_min"), "{length}: {answer}");
-        daemon.until_pool("f", "nothing runs", |pool| pool.running == 0).await;
-    }
+    };
+    tokio::join!(
+        is_ended("transfer-encoding: chunked"),
+        is_ended("content-length: 1000"),
+        is_ended("content-length: 1000000"),
+    );
+    daemon.until_pool("f", "nothing runs", |pool| pool.running == 0).await;
     daemon.stop().await;
 }
 

@@ -4,10 +4,7 @@
 use crate::harness::{DaemonProcess, until};
 use serde_json::Value;
 use std::{fs, net::SocketAddr};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const MIB: usize = 1 << 20;
 
@@ -68,8 +65,7 @@ async fn answer(stream: TcpStream) -> (u16, Value) {
 
 /// Reads an answer, and returns its status and its whole body.
 async fn whole_answer(mut stream: TcpStream) -> (u16, Value) {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
+    let text = super::answer(&mut stream).await;
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
     let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"));
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body)

@@ -63,7 +63,10 @@ impl Identity {
     }
 }
 
-const ATTACKER: &str = "attacker";
+pub const ATTACKER: &str = "attacker";
+
+/// Has the attacks too, and keeps its worker for further attempts.
+pub const REPEATER: &str = "repeater";
 const VICTIM: &str = "victim";
 
 /// Memory limit of an attacker's worker, in MiB.
@@ -147,14 +150,13 @@ impl Scene {
         let victim_file = client.call(&get(VICTIM, "/leave")).await.unwrap();
         let is_socket = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
         let victim_socket = one_below(&data.join("run"), is_socket).unwrap_or(data.join("run/1/s"));
-        let settings = SettingsPatch {
-            memory_mb: Some(MEMORY_MB),
-            // Every attempt begins in a new worker.
-            max_requests_per_worker: Some(1),
-            ..SettingsPatch::default()
-        };
+        let repeated = SettingsPatch { memory_mb: Some(MEMORY_MB), ..SettingsPatch::default() };
+        // Every attempt begins in a new worker.
+        let settings = SettingsPatch { max_requests_per_worker: Some(1), ..repeated };
         let attacks = copy_attacks(&path);
-        deploy_folder(&client, ATTACKER, settings, &attacks).await.expect("a good bundle");
+        for (name, settings) in [(ATTACKER, settings), (REPEATER, repeated)] {
+            deploy_folder(&client, name, settings, &attacks).await.expect("a good bundle");
+        }
         Ok(Self {
             level,
             number,

@@ -5,7 +5,7 @@ use super::{
     outcome::{Level, Outcome},
     scene::{Scene, marked, named},
 };
-use crate::harness::{get, until};
+use crate::harness::{get, repetitions, until};
 use levain::{
     error::ErrorCode,
     model::{Network, SettingsPatch},
@@ -77,7 +77,8 @@ pub async fn orphans(scene: &Scene) -> Outcome {
 /// The number of unreaped processes is bounded, and they end with the worker.
 pub async fn zombies(scene: &Scene) -> Outcome {
     let mark = name_for("zombie", scene);
-    let query = [("count", "3000".to_owned()), ("mark", mark.clone())];
+    // More than a worker may have.
+    let query = [("count", repetitions(300, 3_000).to_string()), ("mark", mark.clone())];
     let outcome = scene.attack("processes.zombies", &query).await;
     match soon(patience(scene), || named(&mark).is_empty()).await {
         true => outcome,
@@ -146,9 +147,13 @@ pub async fn call32(scene: &Scene) -> Outcome {
     }
 }
 
-/// Starts as many processes as allowed; only a few where there is no limit.
+/// Starts as many processes as allowed; fewer where there is no limit.
 pub async fn fork_bomb(scene: &Scene) -> Outcome {
-    let max = if scene.level == Level::Off { "50" } else { "2000" };
+    let max = match scene.level {
+        Level::Off => "50",
+        Level::Landlock if !scene.is_counted => "400",
+        _ => "2000",
+    };
     match scene.attack("processes.forkBomb", &[("max", max.into())]).await {
         // Bun ends when it cannot start another thread.
         Outcome::Ended(ErrorCode::WorkerCrashed, _) => Outcome::Blocked("the worker did not survive it".into()),
@@ -196,6 +201,12 @@ pub async fn turned_off(scene: &Scene) -> Outcome {
 
 fn port(scene: &Scene) -> [(&'static str, String); 1] {
     [("port", scene.surroundings.port.to_string())]
+}
+
+/// Looks for somebody whom it can kill among all numbers that a process of the machine can have.
+pub async fn kill_all(scene: &Scene) -> Outcome {
+    let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    scene.attack("processes.killAll", &[("max", max.trim().to_owned())]).await
 }
 
 /// Writes to the SysRq trigger, which can end processes or the machine.

@@ -5,7 +5,7 @@ use super::{
         Expected::{self, ByCgroup, DoesNotRun, Ends, NotTried, Possible as P, Stopped as S},
         Level, Outcome,
     },
-    scene::Scene,
+    scene::{ATTACKER, REPEATER, Scene},
     sequences,
 };
 use levain::error::ErrorCode::{OutOfMemory, Timeout, WorkerCrashed};
@@ -20,7 +20,7 @@ pub struct Attack {
     group: &'static str,
     /// Action of the function, as the end of a sentence that begins with "It".
     pub what: &'static str,
-    pub run: Run,
+    run: Run,
     /// Expected outcome by level, in the order of [`Level::ALL`].
     pub expected: [Expected; 5],
 }
@@ -34,7 +34,7 @@ macro_rules! sequence {
 type Query = Vec<(&'static str, String)>;
 
 /// Kind of an attempt.
-pub enum Run {
+enum Run {
     /// One invocation of the attacker: the attack and its parameters.
     Call(&'static str, fn(&Scene) -> Query),
     /// One system call that only administrators need.
@@ -43,12 +43,15 @@ pub enum Run {
     Sequence(for<'a> fn(&'a Scene) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>),
 }
 
-impl Run {
-    pub async fn against(&self, scene: &Scene) -> Outcome {
-        match self {
-            Self::Call(attack, query) => scene.attack(attack, &query(scene)).await,
-            Self::Syscall(name) => scene.attack("kernel.syscall", &[("name", (*name).to_owned())]).await,
-            Self::Sequence(run) => run(scene).await,
+impl Attack {
+    pub async fn run(&self, scene: &Scene) -> Outcome {
+        // An attempt that is stopped even without a sandbox may depend on the worker's own state.
+        let is_stopped = self.expected[scene.level as usize] == S && self.expected[Level::Off as usize] != S;
+        let attacker = if is_stopped && TRACELESS.contains(&self.group) { REPEATER } else { ATTACKER };
+        match self.run {
+            Run::Call(attack, query) => scene.attack_from(attacker, attack, &query(scene)).await,
+            Run::Syscall(name) => scene.attack_from(attacker, "kernel.syscall", &[("name", name.to_owned())]).await,
+            Run::Sequence(run) => run(scene).await,
         }
     }
 }
@@ -181,15 +184,21 @@ const SYSCALLS: &[&str] = &[
 /// Group whose rows are named by their system calls only.
 const CALLS: &str = "Asks the kernel for what functions do not need";
 
+/// Groups whose attempts leave nothing behind when they are stopped, so that the next can begin in the same worker.
+const TRACELESS: [&str; 3] = [FILES, SOCKETS, CALLS];
+
+const FILES: &str = "Files";
+const SOCKETS: &str = "Sockets and shared memory";
+
 /// Returns the whole table.
 pub fn attacks() -> Vec<Attack> {
     let mut attacks = Vec::new();
     let mut group = |group, rows: Vec<(&'static str, Run, [Expected; 5])>| {
         attacks.extend(rows.into_iter().map(|(what, run, expected)| Attack { group, what, run, expected }));
     };
-    group("Files", files());
+    group(FILES, files());
     group("Processes", processes());
-    group("Sockets and shared memory", sockets());
+    group(SOCKETS, sockets());
     group("Privileges", privileges());
     group(CALLS, SYSCALLS.iter().map(|name| (*name, Run::Syscall(name), ALL)).collect());
     group("Uses up what others need", resources());
@@ -294,7 +303,7 @@ fn processes() -> Rows {
         ("signals another worker", Call("processes.signal", |s| urgent(s.victim)), ALL),
         ("signals another worker by its descriptor", Call("processes.signalByDescriptor", |s| urgent(s.victim)), ALL),
         ("signals a process beside the daemon", Call("processes.signal", |s| urgent(s.surroundings.process())), ALL),
-        ("kills everybody it can", Call("processes.killAll", nothing), ALL),
+        ("kills everybody it can", sequence!(kill_all), ALL),
         ("debugs another worker", Call("processes.trace", |s| pid(s.victim)), ALL),
         ("takes another worker's socket", Call("processes.stealDescriptor", |s| pid(s.victim)), ALL),
         ("lowers the limits of another process", Call("processes.prlimit", |s| pid(s.surroundings.process())), ALL),

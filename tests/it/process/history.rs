@@ -5,7 +5,10 @@ use super::{
     crash::{bundles_are, code, is_whole},
     deploy_request, invoke, register,
 };
-use crate::{harness::DaemonProcess, hostile::noise::Random};
+use crate::{
+    harness::{DaemonProcess, repetitions},
+    hostile::noise::Random,
+};
 use levain::{
     client::{Client, ClientError},
     protocol::message::{
@@ -17,8 +20,7 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
-/// Number of daemon starts, and of acts before each kill.
-const ROUNDS: usize = 10;
+/// Number of acts before each kill.
 const ACTS: usize = 8;
 
 /// Upper bound of the answers between the last command and the kill.
@@ -215,7 +217,7 @@ async fn no_history_leaves_an_alias_at_what_is_missing_however_often_the_daemon_
     let mut random = Random::new(0x415);
     let (mut count, mut refused, mut cut_off) = (0, 0, 0);
     let mut state = State::default();
-    for round in 0..ROUNDS {
+    for round in 0..repetitions(6, 10) {
         let daemon = DaemonProcess::start(data.path()).await;
         let client = daemon.client().await;
         if round == 0 {

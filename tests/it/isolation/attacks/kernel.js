@@ -6,11 +6,12 @@ const libc = dlopen("libc.so.6", {
   syscall: { args: Array(7).fill("i64"), returns: "i64" },
   fork: { args: [], returns: "i32" },
   pause: { args: [], returns: "i32" },
+  kill: { args: ["i32", "i32"], returns: "i32" },
   _exit: { args: ["i32"], returns: "void" },
   __errno_location: { args: [], returns: "ptr" },
 }).symbols;
 
-export const { fork, pause, _exit } = libc;
+export const { fork, kill, pause, _exit } = libc;
 
 const [EPERM, EACCES, ENOTTY, ENOSYS, EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT] = [1, 13, 25, 38, 93, 95, 97];
 
