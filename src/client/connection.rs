@@ -20,7 +20,9 @@
 //! - Locks nest in the order `input`, `state`; no waker is woken and nothing is spawned under `state`.
 
 use super::{ClientError, ProtocolError};
+use crate::error::Error;
 use crate::protocol::frame::{self, Frame};
+use crate::protocol::ipc::{self, Encoding};
 use crate::socket::Socket;
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
@@ -39,6 +41,9 @@ const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
 
 /// Most reads in one poll, so that a flood of frames does not starve other tasks of the same thread.
 const READS_PER_POLL: u32 = 64;
+
+/// Request id of a frame that answers no request: the daemon refuses the connection.
+const NO_REQUEST: u64 = 0;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -82,6 +87,8 @@ struct Driver {
 #[derive(Debug, Clone)]
 enum Closed {
     Disconnected,
+    /// The daemon refused the connection, or what it read there, and closed it.
+    Refused(Error),
     Malformed(frame::FrameError),
 }
 
@@ -89,6 +96,7 @@ impl From<Closed> for ClientError {
     fn from(closed: Closed) -> Self {
         match closed {
             Closed::Disconnected => Self::Disconnected,
+            Closed::Refused(error) => Self::Refused(error),
             Closed::Malformed(error) => Self::Protocol(ProtocolError::Frame(error)),
         }
     }
@@ -210,6 +218,9 @@ impl Connection {
         let bytes_max = self.frame_bytes_max.load(Ordering::Relaxed);
         let mut has_lone = false;
         while let Some(frame) = frame::decode(input, bytes_max).map_err(Closed::Malformed)? {
+            if frame.request_id == NO_REQUEST {
+                return Err(refusal(&frame));
+            }
             let is_lone = lone == Some(frame.request_id);
             has_lone |= is_lone;
             let waker = {
@@ -233,6 +244,14 @@ impl Connection {
         };
         wakers.into_iter().for_each(Waker::wake);
         Poll::Ready(())
+    }
+}
+
+/// Reads the reason for which the daemon closes the connection.
+fn refusal(frame: &Frame) -> Closed {
+    match Encoding::of(&frame.payload).read_shared(&frame.payload) {
+        Ok(error) if frame.tag == ipc::ERROR => Closed::Refused(error),
+        _ => Closed::Disconnected,
     }
 }
 

@@ -61,6 +61,17 @@ pub enum SpawnerError {
     /// The launching thread or the folder of workers could not be created.
     #[error("cannot prepare the workers: {0}")]
     Io(#[from] io::Error),
+    /// The machine lacks room for a level of isolation that it may well offer.
+    #[error(
+        "cannot prepare workers of the isolation level {level}: {source}: make room and start again; a lower level is \
+         used only where the machine does not offer this one"
+    )]
+    NoRoom {
+        /// Name of the level.
+        level: &'static str,
+        /// Error of the system.
+        source: io::Error,
+    },
     /// `sandbox.mode` is strict, and no permitted level works.
     #[error(
         "functions cannot be isolated as sandbox.mode = \"strict\" demands: {}; or set sandbox.mode to \"auto\"",

@@ -117,14 +117,14 @@ impl Spawner {
     async fn choose_sandbox(&mut self, options: &SandboxOptions, run_dir: &Path) -> Result<(), SpawnerError> {
         let mut failed = Vec::new();
         for level in options.levels() {
-            let works = match Sandbox::prepare(level, options, &self.runtime, run_dir, self.mark) {
+            let tried = match Sandbox::prepare(level, options, &self.runtime, run_dir, self.mark) {
                 Ok(sandbox) => {
                     self.sandbox = sandbox;
                     self.trial().await
                 }
-                Err(error) => Err(sandbox::Failure::Refused(error.to_string())),
+                Err(error) => Err(StartError::Prepare(error)),
             };
-            match works {
+            let why = match tried {
                 Ok(trial) => {
                     self.report = self.sandbox.report(failed);
                     if let Some(unwanted) = self.stocks[0].put(trial) {
@@ -132,8 +132,15 @@ impl Spawner {
                     }
                     return Ok(());
                 }
-                Err(why) => failed.push((level, why)),
-            }
+                // A full disk says nothing about what the machine offers.
+                Err(StartError::Prepare(source)) if is_no_room(&source) => {
+                    return Err(SpawnerError::NoRoom { level: level.name(), source });
+                }
+                Err(StartError::Prepare(error)) => sandbox::Failure::Refused(error.to_string()),
+                Err(error @ StartError::Timeout { .. }) => sandbox::Failure::Slow(error.to_string()),
+                Err(error) => sandbox::Failure::Refused(error.to_string()),
+            };
+            failed.push((level, why));
         }
         self.sandbox = Sandbox::off(options, run_dir, self.mark);
         self.report = self.sandbox.report(failed);
@@ -145,15 +152,11 @@ impl Spawner {
 
     /// Starts a worker in the sandbox. A start that takes too long is tried once more: a busy machine is likelier than
     /// one that does not offer what the sandbox needs.
-    async fn trial(&self) -> Result<Booted, sandbox::Failure> {
+    async fn trial(&self) -> Result<Booted, StartError> {
         match self.boot_ahead(Network::On, Urgency::Normal).await {
             Err(StartError::Timeout { .. }) => self.boot_ahead(Network::On, Urgency::Normal).await,
             tried => tried,
         }
-        .map_err(|error| match error {
-            StartError::Timeout { .. } => sandbox::Failure::Slow(error.to_string()),
-            error => sandbox::Failure::Refused(error.to_string()),
-        })
     }
 
     /// The isolation of workers that is in effect.
@@ -405,6 +408,12 @@ impl Spawner {
         });
         Ok((shared, is_ready))
     }
+}
+
+/// Whether an error comes from a shortage that ends, and not from what the machine does not offer.
+fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | OutOfMemory)
 }
 
 /// Returns a worker's environment before its function's variables.

@@ -6,8 +6,8 @@ mod life;
 mod many;
 pub mod wire;
 
-use crate::harness::{Gate, TestDaemon, until};
-use levain::{config::SandboxMode, protocol::message::StatusRequest};
+use crate::harness::{Gate, TestDaemon, is_refused, until};
+use levain::{config::SandboxMode, error::ErrorCode, protocol::message::StatusRequest};
 use serde_json::{Value, json};
 use wire::*;
 
@@ -221,9 +221,11 @@ async fn a_connection_over_the_limit_is_told_so() {
     let mut second = Wire::connect(&daemon.socket());
     second.serves();
     let mut third = Wire::connect(&daemon.socket());
-    let refused = third.answer();
-    assert_eq!((refused.id, refused.code().as_str()), (0, "OVERLOADED"));
+    let told = third.answer();
+    assert_eq!((told.id, told.code().as_str()), (0, "OVERLOADED"));
     third.is_closed();
+    let told = daemon.connect().await.call(&StatusRequest {}).await.map_err(crate::harness::refused);
+    assert!(is_refused(&told, ErrorCode::Overloaded), "{told:?}");
     second.serves();
     drop(second);
     until("the place is free again", || {

@@ -3,9 +3,9 @@
 //! npm brings what a download of our own would need: proxies, mirrors, certificates, retries, and the check of the
 //! package against the registry's digest. The package of the platform contains the executable, so no script is run.
 
+use super::RuntimeError;
 use super::bun::{self, FoundBun, Origin, Unusable, pinned_version};
 use super::command::{self, CommandError};
-use super::{FOLDER, RuntimeError};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{AccessFlags, access};
 use std::ffi::OsStr;
@@ -41,11 +41,9 @@ pub async fn install(data_dir: &Path, progress: impl FnMut(&str)) -> Result<Foun
 }
 
 async fn install_with(npm: &OsStr, data_dir: &Path, mut progress: impl FnMut(&str)) -> Result<FoundBun, RuntimeError> {
-    let data_dir = std::path::absolute(data_dir).map_err(RuntimeError::at(data_dir))?;
-    let parent = data_dir.join(FOLDER);
-    fs::create_dir_all(&parent).map_err(RuntimeError::at(&parent))?;
+    let parent = super::folder(data_dir)?;
     let _lock = lock(&parent.join("install.lock"), &mut progress).await?;
-    let target = bun::own_bun(&data_dir);
+    let target = bun::own_bun(&std::path::absolute(data_dir).map_err(RuntimeError::at(data_dir))?);
     if let Ok(found) = check(&target).await {
         progress(&format!("Bun {} is installed", found.version));
         return Ok(found);
@@ -188,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn an_installation_waits_for_another() {
         let data = tempfile::tempdir().expect("a folder");
-        let parent = data.path().join(FOLDER);
+        let parent = data.path().join(super::super::FOLDER);
         fake_bun(&bun::own_bun(data.path()), &format!("echo {}", pinned_version()));
         let mut held = Some(lock(&parent.join("install.lock"), &mut |_| ()).await.expect("the lock"));
         let mut lines = Vec::new();
@@ -213,7 +211,7 @@ mod tests {
     }
 
     fn unfinished(data: &Path) -> usize {
-        let entries = fs::read_dir(data.join(FOLDER)).expect("a folder").flatten();
+        let entries = fs::read_dir(data.join(super::super::FOLDER)).expect("a folder").flatten();
         entries.filter(|it| it.file_name().to_string_lossy().starts_with(UNFINISHED)).count()
     }
 

@@ -15,7 +15,9 @@ pub use command::CommandError;
 pub use install::install;
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Shim file that a worker runs.
@@ -33,6 +35,16 @@ pub const COMPILE: &str = "compile.js";
 
 /// Folder of the runtime in the data directory.
 const FOLDER: &str = "runtime";
+
+/// Creates the folder of the runtime, and returns its absolute path. A data directory that is made here is for its
+/// owner alone.
+fn folder(data_dir: &Path) -> Result<PathBuf, RuntimeError> {
+    let data_dir = std::path::absolute(data_dir).map_err(RuntimeError::at(data_dir))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&data_dir).map_err(RuntimeError::at(&data_dir))?;
+    let folder = data_dir.join(FOLDER);
+    fs::create_dir_all(&folder).map_err(RuntimeError::at(&folder))?;
+    Ok(folder)
+}
 
 /// Without these, Bun obeys a `.env` or `bunfig.toml` in its working directory, and fetches missing packages.
 const BUN_FLAGS: [&str; 3] = ["--no-env-file", "--config=/dev/null", "--no-install"];

@@ -1,6 +1,6 @@
 //! The shim's files: part of this binary, and written to disk for Bun.
 
-use super::{FOLDER, RuntimeError};
+use super::RuntimeError;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Permissions};
@@ -29,10 +29,9 @@ const DIGEST_DIGITS: usize = 16;
 
 /// Writes the shim, unless it is there, and removes those of other versions. Returns the absolute path of its folder.
 pub(super) fn write(data_dir: &Path) -> Result<PathBuf, RuntimeError> {
-    let parent = std::path::absolute(data_dir.join(FOLDER)).map_err(RuntimeError::at(data_dir))?;
+    let parent = super::folder(data_dir)?;
     let name = folder_name();
     let folder = parent.join(&name);
-    fs::create_dir_all(&parent).map_err(RuntimeError::at(&parent))?;
     // Held for milliseconds: another process may be about to replace a damaged folder.
     let _lock = lock(&parent.join("shim.lock"))?;
     // After a loss of power a file can exist without its text.

@@ -2,10 +2,13 @@
 
 use super::fails;
 use crate::harness::DaemonProcess;
+use levain::protocol::message::StatusRequest;
+use nix::sys::signal::Signal;
 use std::{
-    fs,
+    fs, io,
     os::unix::{fs::PermissionsExt, net::UnixListener},
     path::Path,
+    process::Command,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -138,4 +141,57 @@ async fn a_data_directory_that_is_none_is_named() {
         command.arg("serve").arg("--data-dir").arg(&path);
         fails(command, 1, &[path.to_str().unwrap(), "data directory", "daemon.data_dir"]).await;
     }
+}
+
+/// A file system of its own, unmounted with the test, however the test ends.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Returns `None` where nothing can be mounted.
+    fn mount() -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=32m,mode=700", "tmpfs"]).arg(disk.0.path());
+        mount.output().is_ok_and(|it| it.status.success()).then_some(disk)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_does_not_lower_the_isolation() {
+    let Some(disk) = SmallDisk::mount() else { return eprintln!("skipped: nothing can be mounted here") };
+    let daemon = DaemonProcess::start(disk.path()).await;
+    let before = daemon.client().await.call(&StatusRequest {}).await.unwrap().sandbox.level;
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended().await;
+    let filled =
+        fs::File::create(disk.path().join("filling")).and_then(|mut file| io::copy(&mut io::repeat(0), &mut file));
+    assert_eq!(filled.map_err(|it| it.kind()).err(), Some(io::ErrorKind::StorageFull));
+    match DaemonProcess::try_spawn(DaemonProcess::serve(disk.path()).await, disk.path()).await {
+        Ok(daemon) => {
+            let after = daemon.client().await.call(&StatusRequest {}).await.unwrap().sandbox.level;
+            assert_eq!(after, before);
+        }
+        Err(refusal) => assert!(refusal.contains("No space left on device"), "{refusal}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_made_by_an_installation_is_private() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut install = DaemonProcess::command(folder.path()).await;
+    install.args(["runtime", "install", "--data-dir"]).arg(&data).env("PATH", "/nowhere");
+    let installed = DaemonProcess::output(install).await;
+    assert_ne!(installed.code, Some(0), "without npm nothing is installed");
+    assert_eq!(mode(&data), 0o700, "{}", installed.stderr);
 }
