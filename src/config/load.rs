@@ -19,6 +19,9 @@ const DEFAULT_FILE: &str = "config.toml";
 /// Variables that set a key under a shorter name.
 const SHORT_VARIABLES: [(&str, &str); 2] = [("LEVAIN_SOCKET", "daemon.socket"), ("LEVAIN_DATA_DIR", "daemon.data_dir")];
 
+/// Former names of variables, which are still read.
+const FORMER_VARIABLES: [(&str, &str); 1] = [("LEVAIN_MASTER_KEY_FILE", "secrets.master_key_file")];
+
 /// Origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
@@ -54,6 +57,18 @@ pub struct Effective {
 }
 
 impl Effective {
+    /// Returns what the user should change, one sentence each.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let is_used = |name: &str, path: &str| self.origins.get(path) == Some(&ValueOrigin::Environment(name.into()));
+        let former = FORMER_VARIABLES.iter().filter(|(name, path)| is_used(name, path));
+        let notice = |(name, path): &(&str, &str)| {
+            let now = KEYS.iter().find(|key| key.path() == *path).map(Key::variable).unwrap_or_default();
+            format!("the variable {name} is now called {now}: rename it, the former name will be dropped")
+        };
+        former.map(notice).collect()
+    }
+
     /// Returns the file that was read.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
@@ -205,7 +220,8 @@ impl Layers {
     }
 
     fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) {
-        let short = |name: &str| SHORT_VARIABLES.iter().find(|(short, _)| *short == name).map(|(_, path)| *path);
+        let others = || SHORT_VARIABLES.iter().chain(&FORMER_VARIABLES);
+        let short = |name: &str| others().find(|(short, _)| *short == name).map(|(_, path)| *path);
         let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with("LEVAIN_")).collect();
         // The environment has no order. Sorting lets the long name win, and gives problems the same order every time.
         variables.sort_by_cached_key(|(name, _)| (short(name).is_none(), name.clone()));

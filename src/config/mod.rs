@@ -230,7 +230,7 @@ schema! {
     /// Storage of secrets; see docs/secrets.md.
     secrets: SecretsConfig {
         master_key_file: String = "", Rule::Path(&[""]), Restart,
-            "File with the master key, for example a service manager's credential; empty: LEVAIN_MASTER_KEY_FILE, LEVAIN_MASTER_KEY, then master.key in the data directory.";
+            "File with the master key, for example a service manager's credential; empty: LEVAIN_MASTER_KEY, then master.key in the data directory.";
         allow_missing_key: Switch = Switch::Off, Rule::Choice(Switch::NAMES), Restart,
             "Whether the daemon starts without the right master key. on: it starts, and functions with secrets fail with SECRET_UNAVAILABLE; off: it does not start.";
         generations_kept: u32 = 5_u32, Rule::Number(1, 1_000), Live,

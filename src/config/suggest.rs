@@ -1,11 +1,12 @@
 //! Messages about unknown names: the nearest known one, and all that are allowed there.
 
 use super::{KEYS, Key, SECTIONS};
+use strsim::levenshtein;
 
 /// Describes an unknown key; `section` is a known one or empty.
 pub(super) fn key(section: &str, name: &str) -> String {
     // A key in the wrong section is one step away from the same key in the right one.
-    let distance = |key: &Key| distance(name, key.name) + usize::from(key.section != section);
+    let distance = |key: &Key| levenshtein(name, key.name) + usize::from(key.section != section);
     let nearest = nearest(KEYS.iter().map(|key| (distance(key), key.path())), name);
     if section.is_empty() {
         return describe(&format!("key {name} outside of a section"), nearest, sections());
@@ -16,7 +17,7 @@ pub(super) fn key(section: &str, name: &str) -> String {
 
 /// Describes an unknown section.
 pub(super) fn section(name: &str) -> String {
-    let candidates = SECTIONS.iter().map(|(section, _)| (distance(name, section), format!("[{section}]")));
+    let candidates = SECTIONS.iter().map(|(section, _)| (levenshtein(name, section), format!("[{section}]")));
     describe(&format!("section [{name}]"), nearest(candidates, name), sections())
 }
 
@@ -24,7 +25,7 @@ pub(super) fn section(name: &str) -> String {
 pub(super) fn variable(name: &str) -> String {
     let upper = name.to_ascii_uppercase();
     let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
-    let nearest = nearest(variables.iter().map(|it| (distance(&upper, it), it.clone())), name);
+    let nearest = nearest(variables.iter().map(|it| (levenshtein(&upper, it), it.clone())), name);
     let section = upper.splitn(3, '_').take(2).collect::<Vec<_>>().join("_") + "_";
     describe("variable", nearest, variables.into_iter().filter(|it| it.starts_with(&section)).collect())
 }
@@ -43,7 +44,7 @@ pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Opt
     let plain =
         |it: &str| it.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect::<String>();
     let wanted = plain(name);
-    nearest(known.map(|it| (distance(&wanted, &plain(it)), it.to_owned())), &wanted)
+    nearest(known.map(|it| (levenshtein(&wanted, &plain(it)), it.to_owned())), &wanted)
 }
 
 /// Returns the nearest candidate, if it is near enough.
@@ -52,33 +53,9 @@ fn nearest(candidates: impl Iterator<Item = (usize, String)>, name: &str) -> Opt
     (distance <= (name.len() / 4).max(2)).then_some(candidate)
 }
 
-/// Returns the number of characters to insert, remove or replace to turn one text into the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, a) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], above + 1);
-        for (column, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances_are_those_of_the_textbook() {
-        for (from, to, expected) in
-            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("a", "a", 0)]
-        {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
-        }
-    }
 
     #[test]
     fn a_name_may_be_spelled_as_other_systems_do() {

@@ -1,9 +1,9 @@
 //! The master key, and the files that hold it.
 //!
 //! ```text
-//! secrets.master_key_file, or LEVAIN_MASTER_KEY_FILE ─▶ that file, given by a service manager: read, never written
-//! LEVAIN_MASTER_KEY                                  ─▶ the key itself
-//! neither                                            ─▶ data/master.key, mode 0600, made when the first secret is set
+//! secrets.master_key_file ─▶ that file, given by a service manager: read, never written
+//! LEVAIN_MASTER_KEY       ─▶ the key itself
+//! neither                 ─▶ data/master.key, mode 0600, made when the first secret is set
 //! ```
 //!
 //! The database records which key its secrets are sealed with ([`KeyId`]). A rotation of the daemon's own key has these
@@ -45,9 +45,6 @@ const NEXT_FILE: &str = "master.key.next";
 
 /// Environment variable that may hold the key itself.
 pub const KEY_VARIABLE: &str = "LEVAIN_MASTER_KEY";
-
-/// Environment variable that may hold the path of the key's file.
-const FILE_VARIABLE: &str = "LEVAIN_MASTER_KEY_FILE";
 
 const KEY_BYTES: usize = 32;
 
@@ -156,9 +153,6 @@ impl KeySource {
     pub fn find(configured: &str, data_dir: &Path) -> Self {
         if !configured.is_empty() {
             return Self::Given(configured.into());
-        }
-        if let Some(path) = std::env::var_os(FILE_VARIABLE).filter(|it| !it.is_empty()) {
-            return Self::Given(path.into());
         }
         match std::env::var_os(KEY_VARIABLE).is_some_and(|it| !it.is_empty()) {
             true => Self::Variable,

@@ -266,12 +266,13 @@ async fn a_service_manager_may_give_the_key() {
         fs::write(&file, key).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o440)).unwrap();
     };
-    let serve = || async {
+    let serve = async |variable: &str| {
         let mut command = DaemonProcess::serve(data.path()).await;
-        command.env("LEVAIN_MASTER_KEY_FILE", &file);
+        command.env(variable, &file);
         DaemonProcess::spawn(command, data.path()).await
     };
-    let daemon = serve().await;
+    let daemon = serve("LEVAIN_SECRETS_MASTER_KEY_FILE").await;
+    assert!(!daemon.stderr().contains("is now called"), "{}", daemon.stderr());
     let client = daemon.client().await;
     deploy(&client, "f", HASHER).await;
     let request = secret(Some("f"), None, &[("KEY", "hunter22")]);
@@ -287,7 +288,9 @@ async fn a_service_manager_may_give_the_key() {
     client.call(&RotateMasterKeyRequest {}).await.unwrap();
     assert_eq!(invoke(&client, "f").await, hash("hunter22"));
     daemon.kill().await;
-    let daemon = serve().await;
+    let daemon = serve("LEVAIN_MASTER_KEY_FILE").await;
     assert_eq!(invoke(&daemon.client().await, "f").await, hash("hunter22"));
+    let notice = "LEVAIN_MASTER_KEY_FILE is now called LEVAIN_SECRETS_MASTER_KEY_FILE";
+    assert!(daemon.stderr().contains(notice), "{}", daemon.stderr());
     daemon.kill().await;
 }
