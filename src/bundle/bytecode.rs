@@ -180,7 +180,7 @@ impl BytecodeStore {
 
     /// Turns a draft into the compiled form of a version: workers that start from now on load it.
     pub fn keep(&self, draft: &Draft, version: VersionId) -> io::Result<()> {
-        let tree::Fingerprint { digest, size } = tree::fingerprint(&draft.folder)?;
+        let tree::Fingerprint { digest, size, .. } = tree::fingerprint(&draft.folder)?;
         let folder = draft.folder.with_file_name(format!("{version}.{digest}"));
         for file in children(&draft.folder) {
             fs::set_permissions(file, Permissions::from_mode(0o444))?;

@@ -96,7 +96,7 @@ impl Staged {
     ) -> Result<Self, BundleError> {
         let files = check(files, entry, limits)?;
         let folder = root.join(format!("{INCOMING}{}", Uuid::now_v7()));
-        let fingerprint = tree::Fingerprint { digest: Digest([0; 32]), size: 0 };
+        let fingerprint = tree::Fingerprint { digest: Digest([0; 32]), size: 0, files: 0 };
         let at_folder = BundleError::io(&folder);
         fs::create_dir(&folder).map_err(at_folder)?;
         // From here on, every exit removes the folder.
@@ -126,6 +126,12 @@ impl Staged {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.fingerprint.digest
+    }
+
+    /// Whether the bundle is a single file.
+    #[must_use]
+    pub fn is_one_file(&self) -> bool {
+        self.fingerprint.files == 1
     }
 
     /// Returns the bytes of all files.

@@ -17,6 +17,8 @@ pub(super) struct Fingerprint {
     pub(super) digest: Digest,
     /// Bytes of all files.
     pub(super) size: u64,
+    /// Number of files.
+    pub(super) files: usize,
 }
 
 /// Hashes all files below `root`.
@@ -41,7 +43,7 @@ pub(super) fn fingerprint(root: &Path) -> io::Result<Fingerprint> {
         }
         size += length;
     }
-    Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size })
+    Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size, files: paths.len() })
 }
 
 /// Returns the paths of all files below `root`, relative to it and sorted by their bytes.
@@ -56,7 +58,7 @@ pub(super) fn paths(root: &Path) -> io::Result<Vec<String>> {
 pub(super) fn file_fingerprint(path: &Path) -> io::Result<Fingerprint> {
     let mut hasher = Sha256::new();
     let size = hash(open_file(path)?, &mut hasher)?;
-    Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size })
+    Ok(Fingerprint { digest: Digest(hasher.finalize().into()), size, files: 1 })
 }
 
 /// Collects the paths of all files below `folder`, relative to the root; `prefix` is the folder's own path.

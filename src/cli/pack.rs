@@ -132,7 +132,7 @@ mod tests {
             put(&mut request, &path, &Out { is_json: true }).map(|()| request)
         };
         let code = sent("main.ts", b"export {}").expect("code");
-        assert_eq!((code.bundle_path, code.entry.as_deref(), code.archive), (None, Some("bundle.ts"), None));
+        assert_eq!((code.bundle_path, code.entry.as_deref(), code.archive), (None, Some("main.ts"), None));
         assert_eq!(code.bundle.expect("code").0, "export {}");
         let archive = sent("x.js", b"PK\x03\x04").expect("an archive");
         assert_eq!((archive.bundle, archive.entry, archive.archive.is_some()), (None, None, true));

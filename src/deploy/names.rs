@@ -1,6 +1,10 @@
 //! Names of files that have a meaning of their own in a source.
 
+use crate::protocol::worker::COMPILED_FILE;
 use std::path::Path;
+
+/// Longest name under which a file of code is stored.
+const NAME_BYTES_MAX: usize = 100;
 
 /// Extensions of files that Bun can import, best first.
 pub(super) const EXTENSIONS: [&str; 8] = ["js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx"];
@@ -35,11 +39,17 @@ pub(super) fn is_bundled(path: &str) -> bool {
     Path::new(path).file_stem().is_some_and(|it| it == BUNDLED_NAME)
 }
 
-/// Returns the name to store a single file of code under. It does not depend on the file's own name, so that equal code
-/// gives equal versions.
+/// Returns the name to store a single file of code under: the file's own, which errors and stacks then show. A name that
+/// is not plain text is replaced.
 #[must_use]
 pub fn stored_name(path: &Path) -> Option<String> {
-    code_extension(path).map(|it| format!("{BUNDLED_NAME}.{it}"))
+    let extension = code_extension(path)?;
+    let is_plain = |it: &&str| {
+        let is_letter = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
+        it.len() <= NAME_BYTES_MAX && !it.starts_with(['.', '-']) && it.chars().all(is_letter) && *it != COMPILED_FILE
+    };
+    let own = path.file_name().and_then(|it| it.to_str()).filter(is_plain);
+    Some(own.map_or_else(|| format!("{BUNDLED_NAME}.{extension}"), str::to_owned))
 }
 
 /// Whether a file determines which packages are installed, if they come from a registry.
@@ -50,4 +60,26 @@ pub(super) fn tells_packages(path: &str) -> bool {
 /// Whether a file is inside a folder of installed packages.
 pub(super) fn is_installed(path: &str) -> bool {
     path.split('/').any(|it| it == MODULES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_code_keeps_a_plain_name() {
+        let long = format!("{}.ts", "x".repeat(100));
+        for (path, expected) in [
+            ("/home/me/syn.ts", Some("syn.ts")),
+            ("a.b-c_1.mjs", Some("a.b-c_1.mjs")),
+            ("my code.ts", Some("bundle.ts")),
+            ("né.js", Some("bundle.js")),
+            (".hidden.js", Some("bundle.js")),
+            (COMPILED_FILE, Some("bundle.js")),
+            (long.as_str(), Some("bundle.ts")),
+            ("words.txt", None),
+        ] {
+            assert_eq!(stored_name(Path::new(path)).as_deref(), expected, "{path}");
+        }
+    }
 }

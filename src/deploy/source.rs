@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(both(&["f/a.ts", "f/b.ts"], Some("b.ts")).1, "b.ts");
         assert_eq!(both(&["f/index.ts", "ff/a.ts"], Some("ff/a.ts")).0.len(), 2);
         let text = folder(&[("x.js", "BZhello()"), ("x.txt", "BZhello()")]);
-        assert_eq!(open(Source::Path(text.path().join("x.js"), None), None).expect("code").1, "bundle.js");
+        assert_eq!(open(Source::Path(text.path().join("x.js"), None), None).expect("code").1, "x.js");
         let other = open(Source::Path(text.path().join("x.txt"), None), None);
         assert!(matches!(other, Err(SourceError::Archive(ArchiveError::Format("bzip2")))), "{other:?}");
     }

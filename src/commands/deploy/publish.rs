@@ -14,7 +14,7 @@ use crate::{
     protocol::message::{DeployRequest, DeployResponse},
     router::Entry,
 };
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 /// Publishes a bundle as a new version, unless an existing version has this code.
 pub(super) async fn publish(
@@ -25,7 +25,7 @@ pub(super) async fn publish(
     request: DeployRequest,
 ) -> Result<DeployResponse, Error> {
     act.build_log = log;
-    if let Some(version) = published(&act, entry, &staged, label.as_ref()).await? {
+    if let Some(version) = published(&act, entry, &staged, label.as_ref(), kind).await? {
         drop(staged);
         act.reused = true;
         return reuse(act, entry, &version, &request).await;
@@ -59,8 +59,14 @@ async fn published(
     entry: &Entry,
     staged: &Staged,
     label: Option<&VersionLabel>,
+    kind: VersionSource,
 ) -> Result<Option<Arc<Version>>, Error> {
-    let is_same = |it: &Arc<Version>| it.digest == staged.digest() && it.entry == staged.entry();
+    let extension = |entry: &str| Path::new(entry).extension().map(ToOwned::to_owned);
+    // A file that is deployed by its path has no name within a bundle; its digest does not depend on its name either.
+    let is_nameless = kind == VersionSource::Path && staged.is_one_file();
+    let is_renamed = |it: &str| is_nameless && extension(it) == extension(staged.entry());
+    let is_same =
+        |it: &Arc<Version>| it.digest == staged.digest() && (it.entry == staged.entry() || is_renamed(&it.entry));
     let Some(label) = label else { return same_code(act, entry, is_same).await };
     match entry.labelled(label.as_str()) {
         Some(version) if !is_same(version) => Err(Error::new(
