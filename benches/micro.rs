@@ -342,7 +342,7 @@ fn telemetry(criterion: &mut Criterion) {
         function_id: version.function_id,
         version_id: version.id,
         version: &version.label,
-        code: None,
+        outcome: Ok(200),
         timing: WARM,
         at,
     };

@@ -81,6 +81,8 @@ pub enum Change {
 pub enum Diff {
     /// No lines to show: the file is renamed or binary.
     None,
+    /// Left out because the file is a source map: one long line that only programs read.
+    SourceMap,
     /// Lines in the format of `diff -u`.
     Unified(String),
     /// Left out because the file is larger than this many bytes.
@@ -213,6 +215,7 @@ fn describe(
     let binary = sides.iter().any(|side| matches!(side, Side::Binary | Side::Large { binary: true }));
     let diff = match &sides {
         _ if binary || matches!(change, Change::Renamed { .. }) => Diff::None,
+        _ if path.ends_with(".map") => Diff::SourceMap,
         [Side::Large { .. }, _] | [_, Side::Large { .. }] => Diff::TooLarge(limits.file_bytes_max),
         [before, after] => {
             Diff::Unified(unified(before.text(), after.text(), &from.name(&path), &to.name(&path), deadline))

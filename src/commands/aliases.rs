@@ -106,7 +106,15 @@ impl Command for AliasesRequest {
                 updated_at: alias.updated_at,
             })
         };
-        let is_behind = |it: &&AliasRecord| page.after.as_deref().is_none_or(|after| it.name.as_str() > after);
+        if let Some(alias) =
+            self.alias.as_deref().filter(|name| !record.aliases.iter().any(|it| it.name.as_str() == *name))
+        {
+            return Err(context.router.function(&self.function_id)?.alias_not_found(alias));
+        }
+        let is_behind = |it: &&AliasRecord| {
+            let is_wanted = self.alias.as_deref().is_none_or(|name| it.name.as_str() == name);
+            is_wanted && page.after.as_deref().is_none_or(|after| it.name.as_str() > after)
+        };
         let rows = record.aliases.iter().filter(is_behind).filter_map(details);
         let (aliases, next_cursor) = page.fill(rows, |it| it.name.clone(), |it| it);
         Ok(AliasesResponse { aliases, next_cursor })

@@ -7,21 +7,25 @@
 use super::{Caller, Command, Context, activate::Act, deploy::check_text, room};
 use crate::{
     error::{Error, ErrorCode},
-    model::{Decision, Deployment, DeploymentId, DeploymentStatus, Timestamp, Version, VersionId},
+    model::{Decision, Deployment, DeploymentId, DeploymentStatus, FunctionId, Timestamp, Version, VersionId},
     protocol::message::{DecideRequest, DeployResponse},
     router::Entry,
     store::StoreError,
 };
+use serde_json::json;
 use std::{sync::Arc, time::Duration};
+
+/// Shortest ending of an id that identifies a deployment.
+const ENDING_MIN: usize = 4;
 
 /// Longest time between searches for deployments that have waited too long, because the limit may be changed.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 impl Command for DecideRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
-        let id: DeploymentId = self.deployment_id.parse()?;
         check_text("reason", self.reason.as_deref())?;
-        let function_id = context.blocking(move |context| Ok(context.store.deployment(id)?)).await?.function_id;
+        let wanted = self.deployment_id;
+        let (id, function_id) = context.blocking(move |context| find(context, &wanted)).await?;
         let (context, by) = (Arc::clone(context), caller.clone());
         let owner = Arc::clone(&context);
         owner
@@ -63,6 +67,48 @@ impl Command for DecideRequest {
             })
             .await
     }
+}
+
+/// Finds the deployment that `wanted` names: by its id; or, if it waits for approval, by a unique part of its id or by
+/// its function.
+fn find(context: &Context, wanted: &str) -> Result<(DeploymentId, FunctionId), Error> {
+    if let Ok(id) = wanted.parse() {
+        return Ok((id, context.store.deployment(id)?.function_id));
+    }
+    let function = context.router.function(wanted).ok().map(|it| it.function.id);
+    let waiting = context.store.waiting()?;
+    let of_function = waiting.iter().filter(|it| Some(it.function_id) == function);
+    // The name of a function takes precedence over parts of ids.
+    let mut found: Vec<_> = of_function.map(|it| (it.id, it.function_id)).collect();
+    let is_function = !found.is_empty();
+    if !is_function {
+        found.extend(waiting.iter().filter(|it| is_part(wanted, it.id)).map(|it| (it.id, it.function_id)));
+    }
+    let shown: String = wanted.chars().take(80).collect();
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => {
+            let message = format!("no deployment `{shown}` waits for approval; `levain approvals` lists those that do");
+            Err(Error::new(ErrorCode::DeploymentNotFound, message))
+        }
+        several => {
+            let count = several.len();
+            let message = match is_function {
+                true => format!("{count} deployments of `{shown}` wait for approval: give the id of one"),
+                false => format!("{count} waiting deployments match `{shown}`: give more of the id"),
+            };
+            let ids: Vec<_> = several.iter().map(|it| it.0.to_string()).collect();
+            Err(Error::new(ErrorCode::Conflict, message).with_details(json!({ "deployments": ids })))
+        }
+    }
+}
+
+/// Whether a text is the beginning of an id, with or without its prefix, or its end.
+fn is_part(text: &str, id: DeploymentId) -> bool {
+    let id = id.to_string();
+    let uuid = id.split_once('-').map_or(id.as_str(), |it| it.1);
+    let is_end = text.len() >= ENDING_MIN && uuid.ends_with(text);
+    !text.is_empty() && (id.starts_with(text) || uuid.starts_with(text) || is_end)
 }
 
 /// Returns a deployment that waits for approval. One that has waited too long is rejected here.
@@ -152,4 +198,20 @@ fn expire(context: &Context) -> Result<Duration, Error> {
     let next = waiting.iter().map(|it| expiry(context, it.finished_at)).min();
     let wait = next.map_or(i64::MAX, |next| next.as_millis().saturating_sub(now.as_millis()));
     Ok(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_an_id_is_its_beginning_or_its_end() {
+        let id = "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id");
+        for part in ["deploy-0190c1d2-aaaa", "0190c1d2-aaaa", "0190", "89ab", "deploy-"] {
+            assert!(is_part(part, id), "{part}");
+        }
+        for other in ["", "9ab", "aaaa", "fedcba987654"] {
+            assert!(!is_part(other, id), "{other}");
+        }
+    }
 }

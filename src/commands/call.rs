@@ -214,7 +214,8 @@ fn count(context: &Context, route: &Route, id: InvocationId, status: u16, timing
     let (function_id, version) = (route.entry.function.id, &route.version);
     let at = Timestamp::now();
     let code = failure.map(|error| error.code);
-    let observation = Observation { function_id, version_id: version.id, version: &version.label, code, timing, at };
+    let (version_id, label, outcome) = (version.id, &version.label, code.map_or(Ok(status), Err));
+    let observation = Observation { function_id, version_id, version: label, outcome, timing, at };
     context.telemetry.metrics().record(&observation);
     if let Some(guard) = &route.guard {
         guard.record(code, status, timing.run);

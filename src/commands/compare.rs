@@ -112,6 +112,7 @@ fn file(file: FileDifference) -> FileChange {
     let (diff, note) = match file.diff {
         Diff::None => (None, None),
         Diff::Unified(text) => (Some(text), None),
+        Diff::SourceMap => (None, Some("source map".into())),
         Diff::TooLarge(max) => (None, Some(format!("larger than {max} bytes"))),
         Diff::TooLong => (None, Some("the diff is too long for this answer".into())),
     };

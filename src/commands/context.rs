@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use std::{
     collections::BTreeSet,
     future::Future,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     pin::Pin,
     sync::{Arc, atomic::AtomicU64},
@@ -97,6 +97,23 @@ pub struct HttpPlace {
 
 /// Blocking work of a command.
 type Work<T> = Box<dyn FnOnce(&Context) -> Result<T, Error> + Send>;
+
+impl HttpPlace {
+    /// Base URL that leads to the daemon, without a slash at its end.
+    pub(super) fn url(&self, config: &Config) -> String {
+        // An IP address leads only to the daemon, while a name may have several addresses.
+        let ip = match self.address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        format!("{}://{}", Self::scheme(config), SocketAddr::new(ip, self.address.port()))
+    }
+
+    pub(super) fn scheme(config: &Config) -> &'static str {
+        if config.http.tls_files().is_some() { "https" } else { "http" }
+    }
+}
 
 pub(super) fn shutting_down() -> Error {
     Error::new(ErrorCode::ShuttingDown, "the daemon is stopping; try again when it is back")

@@ -130,7 +130,7 @@ async fn carry_out(
             let records = owner.blocking(|context| Ok(context.store.environments()?)).await?;
             let info = match changed {
                 // The error lists the existing environments.
-                Err(error) if error.code == ErrorCode::EnvironmentNotFound => return Err(among(error, &records)),
+                Err(error) if error.code == ErrorCode::EnvironmentNotFound => return Err(not_found(name, &records)),
                 Err(error) => return Err(error),
                 Ok(()) => info(find(&records, &name)?),
             };
@@ -231,12 +231,9 @@ pub(super) fn find<'a>(
 
 /// Error for a missing environment, with the list of existing ones.
 pub(super) fn not_found(name: EnvironmentName, records: &[EnvironmentRecord]) -> Error {
-    among(StoreError::EnvironmentNotFound(name).into(), records)
-}
-
-fn among(error: Error, records: &[EnvironmentRecord]) -> Error {
     let there: Vec<_> = records.iter().map(|it| &it.name).collect();
-    error.with_details(serde_json::json!({ "environments": there }))
+    let details = serde_json::json!({ "environment": name, "environments": there });
+    Error::from(StoreError::EnvironmentNotFound(name)).with_details(details)
 }
 
 fn info(record: &EnvironmentRecord) -> EnvironmentInfo {

@@ -3,6 +3,7 @@
 use super::{
     Caller, Command, Context,
     page::{Asked, Page},
+    versions::function_name,
 };
 use crate::{
     error::Error,
@@ -11,7 +12,10 @@ use crate::{
     router,
     telemetry::{LogEntry, LogPage, LogQuery},
 };
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use tokio::sync::broadcast::error::RecvError;
 
 /// Default number of lines in an answer.
@@ -32,7 +36,7 @@ impl Command for LogsRequest {
         let page = context.blocking(move |context| Ok(context.telemetry.logs().query(&read)?)).await?;
         let mut seen = page.entries.iter().map(|entry| entry.id).max().unwrap_or(0);
         let older = page.entries.last().filter(|_| page.has_more && !self.follow).map(|it| asked.cursor(&it.id));
-        let mut response = LogsResponse { next_cursor: older, ..response(context, id, page) };
+        let mut response = LogsResponse { next_cursor: older, ..response(context, id, page).await? };
         let Some(follower) = &mut follower else { return Ok(response) };
         loop {
             if caller.send(&response).await.is_err() {
@@ -64,11 +68,11 @@ impl Command for LogsRequest {
                     Err(RecvError::Closed) => break None,
                 }
             };
-            match news {
-                Some(page) => response = self::response(context, id, page),
-                None => {
-                    return Ok(self::response(context, id, LogPage { entries: Vec::new(), total: 0, has_more: false }));
-                }
+            let is_end = news.is_none();
+            let page = news.unwrap_or(LogPage { entries: Vec::new(), total: 0, has_more: false });
+            response = self::response(context, id, page).await?;
+            if is_end {
+                return Ok(response);
             }
         }
     }
@@ -76,11 +80,13 @@ impl Command for LogsRequest {
 
 fn query(context: &Context, request: &LogsRequest, asked: &Page<i64>) -> Result<LogQuery, Error> {
     let (function, qualifier) = router::split(&request.function_id, request.qualifier.as_deref())?;
-    let (function_id, version) = match qualifier {
-        None => (context.router.function(function)?.function.id, None),
-        Some(_) => {
+    let (function_id, version) = match (function, qualifier) {
+        ("", None) => (None, None),
+        ("", Some(_)) => return Err(Error::invalid("`qualifier` is for one function: give `function_id` as well")),
+        (_, None) => (Some(context.router.function(function)?.function.id), None),
+        (_, Some(_)) => {
             let route = context.router.look_up(function, qualifier)?;
-            (route.entry.function.id, Some(route.version.label.clone()))
+            (Some(route.entry.function.id), Some(route.version.label.clone()))
         }
     };
     let time = |text: &Option<String>| -> Result<Option<Timestamp>, Error> {
@@ -104,18 +110,30 @@ fn query(context: &Context, request: &LogsRequest, asked: &Page<i64>) -> Result<
     })
 }
 
-fn response(context: &Context, id: FunctionId, page: LogPage) -> LogsResponse {
+async fn response(context: &Arc<Context>, id: Option<FunctionId>, page: LogPage) -> Result<LogsResponse, Error> {
+    let logs = context.telemetry.logs();
+    let (total, dropped) = (page.total, id.map_or_else(|| logs.dropped_total(), |id| logs.dropped(id)));
+    let ids: HashSet<FunctionId> = page.entries.iter().map(|it| it.record.function_id).collect();
+    let present = |id| Some((id, context.router.function(&FunctionId::to_string(&id)).ok()?.function.name.to_string()));
+    let mut names: HashMap<FunctionId, String> = ids.iter().filter_map(|id| present(*id)).collect();
+    if names.len() < ids.len() {
+        // Lines of deleted functions; the disk knows their names.
+        let find = move |context: &Context| ids.into_iter().map(|id| Ok((id, function_name(context, id)?))).collect();
+        names = context.blocking(find).await?;
+    }
+    let line = |entry: &LogEntry| line(entry, names.get(&entry.record.function_id).cloned().unwrap_or_default());
     let logs = page.entries.iter().rev().map(line).collect();
-    LogsResponse { logs, total: page.total, dropped: context.telemetry.logs().dropped(id), next_cursor: None }
+    Ok(LogsResponse { logs, total, dropped, next_cursor: None })
 }
 
-fn line(entry: &LogEntry) -> LogLine {
+fn line(entry: &LogEntry, function: String) -> LogLine {
     let record = &entry.record;
     LogLine {
         timestamp: record.at,
         level: record.level,
         stream: record.stream.as_str().into(),
         message: record.message.clone(),
+        function,
         version: record.version.to_string(),
         execution_id: record.invocation.map(|it| it.to_string()),
     }

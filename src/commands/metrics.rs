@@ -42,6 +42,7 @@ fn figures(figures: Figures) -> MetricsFigures {
         invocations: figures.invocations,
         errors: figures.errors,
         errors_by_code,
+        answers_by_class: figures.answers_by_class,
         average_duration_ms: figures.average_duration_ms,
         p50_ms: figures.p50_ms,
         p90_ms: figures.p90_ms,

@@ -18,11 +18,7 @@ use crate::{
     router::Entry,
     store::{AliasRecord, FunctionRecord, Removal},
 };
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// Longest time between searches for expired previews, because the clock may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -111,21 +107,22 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(context: &Context, entry: &Entry, alias: &AliasName) -> Self {
-        let Some(HttpPlace { address, .. }) = context.http else { return Self::default() };
-        let scheme = if context.config.load().http.tls_files().is_some() { "https" } else { "http" };
-        let (function, port) = (entry.function.name.as_str(), address.port());
-        // An IP address leads only to the daemon, while a name may have several addresses.
-        let ip = match address.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let url = Some(format!("{scheme}://{}/functions/{function}:{alias}", SocketAddr::new(ip, port)));
-        let label = format!("{alias}{HOST_SEPARATOR}{function}");
+        let Some(http) = context.http else { return Self::default() };
         let config = context.config.load();
-        let domain = Some(config.http.functions_domain.as_str()).filter(|it| !it.is_empty()).unwrap_or("localhost");
-        let host_url = is_host_label(&label).then(|| format!("{scheme}://{label}.{domain}:{port}/"));
-        Self { url, host_url }
+        let function = entry.function.name.as_str();
+        let (path, label) = match alias.is_live() {
+            true => (function.to_owned(), function.to_owned()),
+            false => (format!("{function}:{alias}"), format!("{alias}{HOST_SEPARATOR}{function}")),
+        };
+        let domain = match config.http.functions_domain.as_str() {
+            // Browsers find `*.localhost` by themselves, so a preview has a host name anyway.
+            "" => alias.preview().map(|_| "localhost"),
+            domain => Some(domain),
+        };
+        let (scheme, port) = (HttpPlace::scheme(&config), http.address.port());
+        let domain = domain.filter(|_| is_host_label(&label));
+        let host_url = domain.map(|domain| format!("{scheme}://{label}.{domain}:{port}/"));
+        Self { url: Some(format!("{}/functions/{path}", http.url(&config))), host_url }
     }
 }
 

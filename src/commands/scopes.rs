@@ -26,6 +26,10 @@ fn one_or_all(function_id: Option<&String>) -> About<'_> {
     function_id.map_or(All, |it| Function(it))
 }
 
+fn named(function_id: &str) -> About<'_> {
+    if function_id.is_empty() { All } else { Function(function_id) }
+}
+
 macro_rules! needs {
     ($($variant:ident($request:pat) $scope:ident $(or $other:ident if $other_if:expr)?, $about:expr;)*) => {
         /// Returns what a token must allow for this request. A command that is missing here does not compile.
@@ -52,12 +56,13 @@ macro_rules! needs {
 needs! {
     Invoke(it) Invoke, Function(&it.function_id);
 
-    GetLogs(it) Read, Function(&it.function_id);
+    GetLogs(it) Read, named(&it.function_id);
     GetMetrics(it) Read, Function(&it.function_id);
     Versions(it) Read, Function(&it.function_id);
     List(_) Read, All;
     Get(it) Read, Function(&it.function_id);
-    Deployments(it) Read, if it.function_id.is_empty() { All } else { Function(&it.function_id) };
+    GetVersion(it) Read, Function(&it.function_id);
+    Deployments(it) Read, named(&it.function_id);
     Rollouts(it) Read, Function(&it.function_id);
     Environments(_) Read, All;
     GetEnvironment(_) Read, All;
@@ -117,7 +122,9 @@ needs! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::message::{DeployRequest, DeploymentsRequest, ExportManifestRequest, SetPolicyRequest};
+    use crate::protocol::message::{
+        DeployRequest, DeploymentsRequest, ExportManifestRequest, LogsRequest, SetPolicyRequest,
+    };
 
     #[test]
     fn what_a_request_says_may_need_more_or_less() {
@@ -134,6 +141,7 @@ mod tests {
     #[test]
     fn what_names_no_function_is_about_all() {
         let requests = [
+            Request::GetLogs(LogsRequest::default()),
             Request::Deployments(DeploymentsRequest::default()),
             Request::ExportManifest(ExportManifestRequest::default()),
             Request::ExportManifest(ExportManifestRequest {

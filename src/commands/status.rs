@@ -44,6 +44,7 @@ impl Command for StatusRequest {
                 missing: sandbox.missing.clone(),
             },
             secrets_unavailable: Some(context.variables.snapshot().why_no_master.clone()).filter(|it| !it.is_empty()),
+            http_url: context.http.map(|it| it.url(&context.config.load())),
             http_taken: context.http.and_then(|it| it.taken).map(|it| it.to_string()),
         })
     }

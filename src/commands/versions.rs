@@ -1,4 +1,4 @@
-//! GET_FUNCTION_VERSIONS, TAG_VERSION and GET_DEPLOYMENTS.
+//! GET_FUNCTION_VERSIONS, GET_VERSION, TAG_VERSION and GET_DEPLOYMENTS.
 
 use super::{
     Caller, Command, Context, activate, approval,
@@ -9,8 +9,8 @@ use crate::{
     error::Error,
     model::{Deployment, DeploymentStatus, FunctionId, Timestamp, Version},
     protocol::message::{
-        DeploymentInfo, DeploymentsRequest, DeploymentsResponse, TagVersionRequest, VersionInfo, VersionsRequest,
-        VersionsResponse,
+        DeploymentInfo, DeploymentsRequest, DeploymentsResponse, TagVersionRequest, VersionInfo, VersionRequest,
+        VersionsRequest, VersionsResponse,
     },
     router::Entry,
     store::DeploymentQuery,
@@ -28,6 +28,13 @@ impl Command for VersionsRequest {
         let rows = entry.versions.iter().filter(|it| page.after.is_none_or(|after| it.number < after));
         let (versions, next_cursor) = page.fill(rows, |it| it.number, |it| info(context, &entry, it));
         Ok(VersionsResponse { versions, next_cursor })
+    }
+}
+
+impl Command for VersionRequest {
+    async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<VersionInfo, Error> {
+        let entry = context.router.function(&self.function_id)?;
+        Ok(info(context, &entry, &*activate::version(&entry, &self.version)?))
     }
 }
 
@@ -129,8 +136,8 @@ fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.as_millis().saturating_sub(from.as_millis())).unwrap_or(0)
 }
 
-/// Name of the function, even if a failed first deployment has removed it.
-fn function_name(context: &Context, id: FunctionId) -> Result<String, Error> {
+/// Name of the function, even if it is deleted.
+pub(super) fn function_name(context: &Context, id: FunctionId) -> Result<String, Error> {
     match context.router.function(&id.to_string()) {
         Ok(entry) => Ok(entry.function.name.to_string()),
         Err(_) => Ok(context.store.function_name(id)?.to_string()),

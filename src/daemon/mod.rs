@@ -77,7 +77,7 @@ pub enum StartError {
         found: Vec<&'static str>,
     },
     /// A file or folder of the data directory is unusable.
-    #[error("cannot use the data directory: {}: {source}; check its owner and permissions, or set daemon.data_dir", path.display())]
+    #[error("cannot use the data directory: {}: {source}; check its owner and permissions, or choose another with --data-dir", path.display())]
     DataDir {
         /// The file or folder.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// Another daemon uses the data directory.
-    #[error("the data directory {} is in use by another daemon{holder}: stop it, or set daemon.data_dir to another", path.display())]
+    #[error("the data directory {} is in use by another daemon{holder}: stop it with `levain stop`, or choose another directory with --data-dir", path.display())]
     Locked {
         /// The data directory.
         path: PathBuf,

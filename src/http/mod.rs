@@ -70,7 +70,7 @@ const WARNING_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address cannot be bound.
-    #[error("cannot listen on {address} for HTTP: {source}; set http.address to another, or to off")]
+    #[error("cannot listen on {address} for HTTP: {source}; choose another address with --http, or --http off")]
     Address {
         /// Address from the configuration.
         address: String,

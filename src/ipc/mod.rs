@@ -56,16 +56,16 @@ const FILE_INTERVAL: Duration = Duration::from_secs(1);
 pub enum BindError {
     /// The file's name alone is longer than a socket address allows.
     #[error(
-        "the name of the socket {} is too long, as a socket's address has {SOCKET_PATH_BYTES_MAX} bytes: set daemon.socket \
-         to a path with a shorter name",
+        "the name of the socket {} is too long, as a socket's address has {SOCKET_PATH_BYTES_MAX} bytes: choose a \
+         path with a shorter name with --socket",
         .0.display()
     )]
     TooLong(PathBuf),
     /// A daemon answers on the socket.
-    #[error("a daemon answers on {} already: stop it, or give this one another data directory or socket", .0.display())]
+    #[error("a daemon answers on {} already: stop it with `levain stop`, or give this one another --data-dir or --socket", .0.display())]
     Live(PathBuf),
     /// The path exists and is not a socket.
-    #[error("{} exists and is not a socket: remove it, or set daemon.socket to another path", .0.display())]
+    #[error("{} exists and is not a socket: remove it, or choose another path with --socket", .0.display())]
     NotASocket(PathBuf),
     /// A system call failed.
     #[error("cannot listen on {}: {source}", path.display())]

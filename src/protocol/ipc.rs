@@ -90,6 +90,7 @@ macro_rules! for_each_command {
             0x31 "SECRET_AUDIT" SecretAudit(SecretAuditRequest) -> SecretAuditResponse: "lists the audit trail of secrets, newest first";
             0x32 "ROTATE_MASTER_KEY" RotateMasterKey(RotateMasterKeyRequest) -> RotateMasterKeyResponse: "encrypts the data keys of all secrets with another master key";
             0x33 "CANCEL" Cancel(CancelRequest) -> CancelResponse: "cancels a command of the same connection that has not committed yet";
+            0x34 "GET_VERSION" GetVersion(VersionRequest) -> VersionInfo: "returns one version of a function";
         }
     };
 }

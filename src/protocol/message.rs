@@ -245,6 +245,14 @@ pub use traffic::{SetTrafficRequest, SplitInfo};
 pub use variables::*;
 
 messages! {
+    /// GET_VERSION.
+    VersionRequest {
+        /// The function's id or name.
+        #[schemars(length(min = 1))]
+        function_id: String,
+        /// A version label, a version number or an alias.
+        version: VersionRef,
+    }
     /// INVOKE. If the function failed, `success` is false, `error` and `code` are set, and `status` is 0.
     InvokeResponse {
         /// Whether the function answered.

@@ -207,6 +207,7 @@ impl Router {
                 ErrorCode::FunctionNotFound,
                 format!("no function is called `{shown}`; `levain list` shows all functions"),
             )
+            .with_details(json!({ "function": shown }))
         })
     }
 
@@ -355,7 +356,7 @@ impl Entry {
         let (name, shown) = (&self.function.name, shown(alias));
         let message = format!("`{name}` has no alias `{shown}`; `levain alias list {name}` shows its aliases");
         let names: Vec<&str> = self.aliases.iter().map(|it| it.name.as_str()).take(NAMES_MAX).collect();
-        Error::new(ErrorCode::AliasNotFound, message).with_details(json!({ "aliases": names }))
+        Error::new(ErrorCode::AliasNotFound, message).with_details(json!({ "alias": shown, "aliases": names }))
     }
 
     /// Returns the total size of its versions' bundles, in bytes.

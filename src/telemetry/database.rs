@@ -16,8 +16,11 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Append only: the file's `user_version` is the number of applied migrations.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/001_logs_and_metrics.sql"), include_str!("migrations/002_log_shares.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/001_logs_and_metrics.sql"),
+    include_str!("migrations/002_log_shares.sql"),
+    include_str!("migrations/003_answers_by_class.sql"),
+];
 
 /// Rows that one step of [`Database::retain`] deletes: few enough that lines do not wait long for it, and twice a
 /// batch, because a step follows each batch and deleting must outpace writing.
@@ -95,8 +98,9 @@ impl Database {
         let transaction = self.connection.transaction()?;
         let mut insert = transaction.prepare_cached(
             "INSERT INTO metrics_minutes (function_id, version_id, version, minute, invocations, errors_by_code,
-                 cold_starts_by_kind, queue_us_sum, start_us_sum, run_us_sum, run_us_max, run_histogram, last_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 answers_by_class, cold_starts_by_kind, queue_us_sum, start_us_sum, run_us_sum, run_us_max,
+                 run_histogram, last_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?;
         for row in rows {
             insert.execute(params![
@@ -106,6 +110,7 @@ impl Database {
                 row.minute,
                 signed(row.invocations),
                 row.errors_by_code,
+                row.answers_by_class,
                 row.cold_starts_by_kind,
                 signed(row.queue_us_sum),
                 signed(row.start_us_sum),
@@ -190,15 +195,16 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Returns the lines that a query asks for.
 pub(super) fn select_logs(connection: &Connection, query: &LogQuery) -> rusqlite::Result<LogPage> {
-    let mut values: Vec<Value> = vec![query.function_id.to_bytes().to_vec().into()];
-    // The plus sign keeps the planner off the function's index where that of the invocation finds far fewer lines.
-    let mut filter = String::from(if query.invocation.is_some() { "+function_id = ?1" } else { "function_id = ?1" });
+    let (mut values, mut filter) = (Vec::<Value>::new(), String::from("true"));
     let mut and = |condition: &str, value: Option<Value>| {
         if let Some(value) = value {
             values.push(value);
             filter.push_str(&format!(" AND {condition} ?{}", values.len()));
         }
     };
+    // The plus sign keeps the planner off the function's index where that of the invocation finds far fewer lines.
+    let of_function = if query.invocation.is_some() { "+function_id =" } else { "function_id =" };
+    and(of_function, query.function_id.map(|it| it.to_bytes().to_vec().into()));
     and("version =", query.version.as_ref().map(|it| it.as_str().to_owned().into()));
     and("invocation =", query.invocation.map(|it| it.to_bytes().to_vec().into()));
     and("level >=", query.level_min.map(|it| i64::from(it as u8).into()));
@@ -281,8 +287,8 @@ pub(super) fn select_minutes(
     mut each: impl FnMut(&MinuteRow),
 ) -> rusqlite::Result<()> {
     let mut select = connection.prepare_cached(
-        "SELECT version_id, version, minute, invocations, errors_by_code, cold_starts_by_kind, queue_us_sum,
-             start_us_sum, run_us_sum, run_us_max, run_histogram, last_at
+        "SELECT version_id, version, minute, invocations, errors_by_code, answers_by_class, cold_starts_by_kind,
+             queue_us_sum, start_us_sum, run_us_sum, run_us_max, run_histogram, last_at
          FROM metrics_minutes WHERE function_id = ?1 AND minute >= ?2",
     )?;
     let mut rows = select.query(params![function_id.to_bytes(), since])?;
@@ -294,13 +300,14 @@ pub(super) fn select_minutes(
             minute: row.get(2)?,
             invocations: unsigned(row, 3)?,
             errors_by_code: row.get(4)?,
-            cold_starts_by_kind: row.get(5)?,
-            queue_us_sum: unsigned(row, 6)?,
-            start_us_sum: unsigned(row, 7)?,
-            run_us_sum: unsigned(row, 8)?,
-            run_us_max: unsigned(row, 9)?,
-            run_histogram: row.get(10)?,
-            last_at: Timestamp::from_millis(row.get(11)?),
+            answers_by_class: row.get(5)?,
+            cold_starts_by_kind: row.get(6)?,
+            queue_us_sum: unsigned(row, 7)?,
+            start_us_sum: unsigned(row, 8)?,
+            run_us_sum: unsigned(row, 9)?,
+            run_us_max: unsigned(row, 10)?,
+            run_histogram: row.get(11)?,
+            last_at: Timestamp::from_millis(row.get(12)?),
         });
     }
     Ok(())

@@ -105,11 +105,11 @@ impl Default for LogOptions {
     }
 }
 
-/// Selects lines of a function.
+/// Selects lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogQuery {
-    /// Id of the function.
-    pub function_id: FunctionId,
+    /// Only lines of this function.
+    pub function_id: Option<FunctionId>,
     /// Only lines of this version.
     pub version: Option<VersionLabel>,
     /// Only lines of this invocation.
@@ -139,7 +139,7 @@ impl LogQuery {
     pub fn new(function_id: FunctionId) -> Self {
         let (version, invocation, level_min, since, until) = (None, None, None, None, None);
         Self {
-            function_id,
+            function_id: Some(function_id),
             version,
             invocation,
             level_min,
@@ -155,7 +155,7 @@ impl LogQuery {
     /// Whether a follower with this query gets the line; ignores paging.
     #[must_use]
     pub fn matches(&self, record: &LogRecord) -> bool {
-        record.function_id == self.function_id
+        self.function_id.is_none_or(|it| record.function_id == it)
             && self.version.as_ref().is_none_or(|it| record.version == *it)
             && self.invocation.is_none_or(|it| record.invocation == Some(it))
             && self.level_min.is_none_or(|it| record.level >= it)

@@ -33,8 +33,8 @@ pub struct Observation<'a> {
     pub version_id: VersionId,
     /// Label of the version.
     pub version: &'a VersionLabel,
-    /// Error code; `None` for a success.
-    pub code: Option<ErrorCode>,
+    /// Status of the answer, or the error code without one.
+    pub outcome: Result<u16, ErrorCode>,
     /// Where the time went; a `run` of zero means that the invocation reached no worker.
     pub timing: Timing,
     /// Time at which the invocation ended.
@@ -179,7 +179,7 @@ impl Live {
             self.finish(i64::MAX);
         }
         let current = self.current.get_or_insert_with(|| Box::new(Minute::new(minute)));
-        current.record(observation.code, &observation.timing, observation.at);
+        current.record(observation.outcome, &observation.timing, observation.at);
         self.totals.record(observation);
     }
 

@@ -16,6 +16,21 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 /// Cap on recorded durations. Ten days, far over the longest timeout, bound a histogram to 18 KiB.
 const DURATION_US_MAX: u64 = 10 * 86_400 * 1_000_000;
 
+/// Classes of statuses that answers may have.
+pub const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// Counts an answer for the class of its status.
+pub(super) fn count_class(answers: &mut [u64; CLASSES.len()], status: u16) {
+    if let Some(count) = usize::from(status / 100).checked_sub(2).and_then(|class| answers.get_mut(class)) {
+        *count += 1;
+    }
+}
+
+/// The counts of the classes that occurred.
+fn by_class(answers: &[u64; CLASSES.len()]) -> BTreeMap<&'static str, u64> {
+    CLASSES.into_iter().zip(*answers).filter(|(_, count)| *count > 0).collect()
+}
+
 /// Returns the minute of a time, counted from the Unix epoch.
 pub(super) fn minute_of(at: Timestamp) -> i64 {
     at.as_millis().div_euclid(60_000)
@@ -36,6 +51,8 @@ pub(super) struct Minute {
     pub(super) minute: i64,
     invocations: u64,
     errors_by_code: BTreeMap<ErrorCode, u64>,
+    /// Answers by class, as in [`CLASSES`].
+    answers: [u64; CLASSES.len()],
     cold_starts_by_kind: BTreeMap<&'static str, u64>,
     queue_us_sum: u64,
     start_us_sum: u64,
@@ -52,6 +69,7 @@ impl Minute {
             minute,
             invocations: 0,
             errors_by_code: BTreeMap::new(),
+            answers: [0; CLASSES.len()],
             cold_starts_by_kind: BTreeMap::new(),
             queue_us_sum: 0,
             start_us_sum: 0,
@@ -62,10 +80,11 @@ impl Minute {
         }
     }
 
-    pub(super) fn record(&mut self, code: Option<ErrorCode>, timing: &Timing, at: Timestamp) {
+    pub(super) fn record(&mut self, outcome: Result<u16, ErrorCode>, timing: &Timing, at: Timestamp) {
         self.invocations += 1;
-        if let Some(code) = code {
-            *self.errors_by_code.entry(code).or_default() += 1;
+        match outcome {
+            Ok(status) => count_class(&mut self.answers, status),
+            Err(code) => *self.errors_by_code.entry(code).or_default() += 1,
         }
         match timing.cold_start {
             ColdStart::None => {}
@@ -94,6 +113,7 @@ impl Minute {
             minute: self.minute,
             invocations: self.invocations,
             errors_by_code: serde_json::to_string(&self.errors_by_code).expect(json),
+            answers_by_class: serde_json::to_string(&by_class(&self.answers)).expect(json),
             cold_starts_by_kind: serde_json::to_string(&self.cold_starts_by_kind).expect(json),
             queue_us_sum: self.queue_us_sum,
             start_us_sum: self.start_us_sum,
@@ -116,6 +136,8 @@ pub(super) struct MinuteRow {
     pub(super) invocations: u64,
     /// JSON object from code to count.
     pub(super) errors_by_code: String,
+    /// JSON object from class to count.
+    pub(super) answers_by_class: String,
     /// JSON object from kind to count.
     pub(super) cold_starts_by_kind: String,
     pub(super) queue_us_sum: u64,
@@ -160,6 +182,9 @@ impl Tally {
                 *figures.errors_by_code.entry(code).or_default() += count;
             }
         }
+        for (class, count) in counts(&row.answers_by_class) {
+            *figures.answers_by_class.entry(class).or_default() += count;
+        }
         for (kind, count) in counts(&row.cold_starts_by_kind) {
             figures.cold_starts += count;
             *figures.cold_starts_by_kind.entry(kind).or_default() += count;
@@ -198,6 +223,8 @@ pub struct Figures {
     pub errors: u64,
     /// Failed invocations by error code.
     pub errors_by_code: BTreeMap<ErrorCode, u64>,
+    /// Answers by the class of their status, such as `2xx`.
+    pub answers_by_class: BTreeMap<String, u64>,
     /// Mean run time of the invocations that reached a worker.
     pub average_duration_ms: f64,
     /// Median run time of those invocations, to within 1 %.

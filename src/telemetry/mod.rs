@@ -35,7 +35,7 @@ mod writer;
 
 pub use logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Logs, Stream};
 pub use metrics::{Metrics, MetricsReport, Observation, Period, PeriodError, VersionReport};
-pub use minute::Figures;
+pub use minute::{CLASSES, Figures};
 pub use totals::VersionTotals;
 pub use window::Window;
 

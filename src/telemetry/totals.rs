@@ -4,6 +4,7 @@
 //! Pure: no clock, lock or database.
 
 use super::metrics::Observation;
+use super::minute::{CLASSES, count_class};
 use crate::error::ErrorCode;
 use crate::model::{ColdStart, FunctionId, VersionId, VersionLabel};
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub struct VersionTotals {
     pub errors: u64,
     /// Failed invocations by error code.
     pub errors_by_code: BTreeMap<ErrorCode, u64>,
+    /// Answers by the class of their status, as in [`CLASSES`].
+    pub answers: [u64; CLASSES.len()],
     /// Invocations without a start, with a prewarmed process, and with a spawn; see [`START_KINDS`].
     pub starts: [u64; 3],
     /// Waits for a free worker.
@@ -77,6 +80,7 @@ impl VersionTotals {
             invocations: 0,
             errors: 0,
             errors_by_code: BTreeMap::new(),
+            answers: [0; CLASSES.len()],
             starts: [0; 3],
             queue: Durations::default(),
             start: Durations::default(),
@@ -86,9 +90,12 @@ impl VersionTotals {
 
     pub(super) fn record(&mut self, observation: &Observation<'_>) {
         self.invocations += 1;
-        if let Some(code) = observation.code {
-            self.errors += 1;
-            *self.errors_by_code.entry(code).or_default() += 1;
+        match observation.outcome {
+            Ok(status) => count_class(&mut self.answers, status),
+            Err(code) => {
+                self.errors += 1;
+                *self.errors_by_code.entry(code).or_default() += 1;
+            }
         }
         let timing = &observation.timing;
         self.queue.record(timing.queue);
@@ -130,11 +137,11 @@ mod tests {
     #[test]
     fn a_call_counts_for_what_it_came_to() {
         let version = "v1".parse().expect("a label");
-        let of = |code, run_ms, cold_start| Observation {
+        let of = |outcome, run_ms, cold_start| Observation {
             function_id: FunctionId::new(),
             version_id: VersionId::new(),
             version: &version,
-            code,
+            outcome,
             timing: Timing {
                 queue: Duration::from_millis(1),
                 start: Duration::from_millis(7),
@@ -143,12 +150,13 @@ mod tests {
             },
             at: Timestamp::now(),
         };
-        let mut totals = VersionTotals::new(&of(None, 1, ColdStart::None));
-        totals.record(&of(None, 3, ColdStart::None));
-        totals.record(&of(None, 3, ColdStart::Prewarmed));
-        totals.record(&of(Some(ErrorCode::Timeout), 3, ColdStart::Spawned));
-        totals.record(&of(Some(ErrorCode::Overloaded), 0, ColdStart::None));
+        let mut totals = VersionTotals::new(&of(Ok(200), 1, ColdStart::None));
+        totals.record(&of(Ok(404), 3, ColdStart::None));
+        totals.record(&of(Ok(200), 3, ColdStart::Prewarmed));
+        totals.record(&of(Err(ErrorCode::Timeout), 3, ColdStart::Spawned));
+        totals.record(&of(Err(ErrorCode::Overloaded), 0, ColdStart::None));
         assert_eq!((totals.invocations, totals.errors, totals.starts), (4, 2, [1, 1, 1]));
+        assert_eq!(totals.answers, [1, 0, 1, 0]);
         assert_eq!((totals.queue.count(), totals.start.count(), totals.run.count()), (4, 2, 3));
         assert_eq!(totals.errors_by_code, [(ErrorCode::Timeout, 1), (ErrorCode::Overloaded, 1)].into());
     }

@@ -285,7 +285,7 @@ async fn what_cannot_be_an_alias_is_refused() {
 async fn unknown_qualifiers_are_answered_with_what_there_is() {
     let daemon = with_versions(2).await;
     let cases = [
-        ("f:DEV", ErrorCode::AliasNotFound, json!({ "aliases": ["LIVE", "ROLLBACK"] })),
+        ("f:DEV", ErrorCode::AliasNotFound, json!({ "alias": "DEV", "aliases": ["LIVE", "ROLLBACK"] })),
         ("f:v7", ErrorCode::VersionNotFound, json!({ "versions": ["v2", "v1"] })),
         ("f:7", ErrorCode::VersionNotFound, json!({ "versions": ["v2", "v1"] })),
     ];

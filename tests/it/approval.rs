@@ -204,7 +204,7 @@ async fn what_is_rejected_stays_published_and_nothing_is_decided_twice() {
 
     let unknown = decide(&daemon, "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab", true).await;
     assert!(is_refused(&unknown, ErrorCode::DeploymentNotFound), "{unknown:?}");
-    assert!(is_refused(&decide(&daemon, "v2", true).await, ErrorCode::InvalidRequest));
+    assert!(is_refused(&decide(&daemon, "v2", true).await, ErrorCode::DeploymentNotFound));
     let all = daemon.call(&DeploymentsRequest::default()).await;
     assert!(is_refused(&all, ErrorCode::InvalidRequest), "a list of all deployments without a filter is refused");
     daemon.stop().await;

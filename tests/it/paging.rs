@@ -95,7 +95,7 @@ async fn aliases_environments_and_previews_come_once_each() {
     for name in ["b", "d", "f"] {
         daemon.call(&alias(name)).await.unwrap();
     }
-    let mut request = AliasesRequest { function_id: "f".into(), limit: Some(3), cursor: None };
+    let mut request = AliasesRequest { function_id: "f".into(), limit: Some(3), ..AliasesRequest::default() };
     let first = daemon.call(&request).await.unwrap();
     for name in ["a", "e"] {
         daemon.call(&alias(name)).await.unwrap();

@@ -77,6 +77,13 @@ fn every_file_that_differs_is_named_with_what_became_of_it() {
 }
 
 #[test]
+fn a_source_map_has_no_lines_for_people() {
+    let difference = compare(&[("bundle.js.map", b"{\"a\":1}")], &[("bundle.js.map", b"{\"a\":2}")]);
+    assert_eq!(difference.files[0].diff, Diff::SourceMap);
+    assert_eq!(difference.files[0].change, Change::Changed);
+}
+
+#[test]
 fn files_are_renamed_one_to_one_and_empty_ones_not_at_all() {
     let renamed = |difference: Difference| -> Vec<(String, Change)> {
         difference.files.into_iter().map(|it| (it.path, it.change)).collect()

@@ -17,14 +17,11 @@ impl Act {
         status: &str,
         published: bool,
     ) -> DeployResponse {
-        let is_preview = self.alias.preview().is_some();
-        let Place { url, host_url } = match is_preview {
-            true => Place::of(&self.context, entry, &self.alias),
-            false => Place::default(),
-        };
+        let Place { url, host_url } = Place::of(&self.context, entry, &self.alias);
         DeployResponse {
             deployment_id: deployment.map_or_else(String::new, |it| it.id.to_string()),
             function_id: entry.function.id.to_string(),
+            function: entry.function.name.to_string(),
             version: version.label.to_string(),
             number: version.number,
             alias: self.alias.to_string(),

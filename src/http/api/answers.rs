@@ -144,10 +144,11 @@ struct Act {
     size: u64,
     /// How long the command took.
     duration_ms: f64,
-    /// URL path of the preview; only for a preview.
+    /// URL of the alias; absent if HTTP is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    /// URL of the preview on its own host; absent if the names form no host name.
+    /// URL of the alias on its own host, for a preview or below `http.functions_domain`; absent if the names form no
+    /// host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     host_url: Option<String>,
     /// Time at which the preview expires; absent if it does not.
@@ -161,10 +162,11 @@ struct Act {
 
 /// Splits an answer into the label, the status, and the shared fields.
 fn parts(answer: DeployResponse) -> (String, String, Act) {
-    // Destructured completely, so that a new field is not forgotten here. `new_function` is handled by the caller.
+    // Destructured completely, so that a new field is not forgotten here. The caller has the function, and whether it is new.
     let DeployResponse {
         deployment_id,
         function_id,
+        function: _,
         version,
         number,
         alias,

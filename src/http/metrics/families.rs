@@ -26,6 +26,8 @@ families! {
         "Invoked versions that are left out here because of http.metrics_versions_max.";
     INVOCATIONS = Counter "levain_invocations_total" ["function", "version", "code"]
         "Invocations that ended, by error code; OK if there was none.";
+    ANSWERS = Counter "levain_answers_total" ["function", "version", "class"]
+        "Answers of functions, by the class of their status: 2xx, 3xx, 4xx or 5xx.";
     DURATION = Histogram "levain_invocation_duration_seconds" ["function", "version"]
         "Time in the function until the last byte of its answer, for invocations that reached a worker.";
     QUEUE = Histogram "levain_invocation_queue_seconds" ["function", "version"]

@@ -23,7 +23,10 @@ use crate::{
     error::Error,
     router::Entry,
     scheduler::{PoolSnapshot, pool::Health},
-    telemetry::totals::{Durations, START_KINDS, VersionTotals},
+    telemetry::{
+        CLASSES,
+        totals::{Durations, START_KINDS, VersionTotals},
+    },
 };
 use families as of;
 use http::{Request, StatusCode};
@@ -114,6 +117,12 @@ fn versions(page: &mut Page, context: &Context, functions: &[Arc<Entry>], versio
         samples.add(&[function, version, "OK"], totals.invocations - totals.errors);
         for (code, count) in &totals.errors_by_code {
             samples.add(&[function, version, code.as_str()], count);
+        }
+    }
+    let mut samples = page.family(&of::ANSWERS);
+    for ([function, version], totals) in all.clone() {
+        for (class, count) in CLASSES.iter().zip(totals.answers) {
+            samples.add(&[function, version, class], count);
         }
     }
     for (family, durations) in [

@@ -10,6 +10,10 @@ requests! {
         /// The function's id or name.
         #[schemars(length(min = 1))]
         function_id: String,
+        /// Only this alias.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Option<AliasName>")]
+        alias: Option<String>,
         /// Most aliases in the answer; 1000 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]

@@ -1,14 +1,14 @@
 //! Messages of the commands about approval, and the steps of a plan.
 
-use crate::model::DeploymentId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 requests! {
     /// DECIDE_DEPLOYMENT.
     DecideRequest {
-        /// Id of the deployment, which must be waiting for approval.
-        #[schemars(with = "DeploymentId")]
+        /// Id of the deployment, which must be waiting for approval; or a unique beginning or end of it, or the
+        /// function with one waiting deployment.
+        #[schemars(length(min = 1))]
         deployment_id: String,
         /// Whether the deployment is approved; false rejects it.
         approve: bool,

@@ -105,6 +105,9 @@ messages! {
         /// Id of the function.
         #[schemars(with = "FunctionId")]
         function_id: String,
+        /// Name of the function.
+        #[serde(default)]
+        function: String,
         /// Label of the version.
         #[schemars(with = "VersionLabel")]
         version: String,
@@ -147,10 +150,11 @@ messages! {
         size: u64,
         /// Duration of the command, in milliseconds.
         duration_ms: f64,
-        /// URL of the preview, by path; absent if HTTP is off or the alias is not a preview.
+        /// URL of the alias, by path; absent if HTTP is off.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<String>,
-        /// URL of the preview under its own host name; absent if its names do not form a host name.
+        /// URL of the alias under its own host name, for a preview, or if `http.functions_domain` is set; absent if its
+        /// names do not form a host name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host_url: Option<String>,
         /// When the preview expires; absent if it does not.

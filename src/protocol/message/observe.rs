@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 requests! {
     /// GET_LOGS.
     LogsRequest {
-        /// The function's id or name, optionally with a qualifier after a colon: `hello:STAGING`.
-        #[schemars(length(min = 1))]
+        /// The function's id or name, optionally with a qualifier after a colon: `hello:STAGING`. All functions when
+        /// absent.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         function_id: String,
         /// Only lines of one version: the current target of an alias, a label or a number. All versions when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +69,9 @@ messages! {
         stream: String,
         /// Text of the line.
         message: String,
+        /// Name of the function that wrote it.
+        #[serde(default)]
+        function: String,
         /// Label of the version that wrote it.
         #[schemars(with = "VersionLabel")]
         version: String,
@@ -118,6 +122,10 @@ messages! {
         errors: u64,
         /// Number of errors by code.
         errors_by_code: BTreeMap<String, u64>,
+        /// Number of answers by the class of their status: `2xx`, `3xx`, `4xx`, `5xx`. An answer is no error, whatever
+        /// its status.
+        #[serde(default)]
+        answers_by_class: BTreeMap<String, u64>,
         /// Mean run time of the invocations that reached a worker, in milliseconds. The percentiles cover the same
         /// invocations.
         average_duration_ms: f64,

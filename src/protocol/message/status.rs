@@ -48,6 +48,9 @@ messages! {
         /// Reason why secrets cannot be decrypted (`secrets.allow_missing_key`); absent if they can.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secrets_unavailable: Option<String>,
+        /// Base URL of HTTP; absent if it is off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        http_url: Option<String>,
         /// The other loopback address with HTTP's port, if another process listens there. `localhost` may then reach
         /// that process instead.
         #[serde(default, skip_serializing_if = "Option::is_none")]

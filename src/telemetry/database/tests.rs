@@ -114,7 +114,12 @@ fn lines_of_before_there_were_shares_are_counted() {
     let (_folder, path, mut database) = database();
     let (one, two) = (FunctionId::new(), FunctionId::new());
     database.append(&[line(one, "ünï\0code"), line(one, ""), line(two, "x")]).expect("writes");
-    database.connection.execute_batch("DROP TABLE log_shares; PRAGMA user_version = 1").expect("goes back");
+    database
+        .connection
+        .execute_batch(
+            "DROP TABLE log_shares; ALTER TABLE metrics_minutes DROP COLUMN answers_by_class; PRAGMA user_version = 1",
+        )
+        .expect("goes back");
     drop(database);
     let database = Database::open(&path).expect("opens");
     assert_eq!(shares(&database)[0].len(), 2);

@@ -75,7 +75,7 @@ fn versions_and_functions_do_not_mix() {
         metrics.record(&fast.call(1_000, at(10, it)));
     }
     for it in 0..2 {
-        metrics.record(&Observation { code: Some(ErrorCode::Timeout), ..slow.call(9_000_000, at(10, it)) });
+        metrics.record(&Observation { outcome: Err(ErrorCode::Timeout), ..slow.call(9_000_000, at(10, it)) });
         metrics.record(&other.call(5, at(10, it)));
     }
     metrics.hand_over(i64::MAX, |rows| database.append_minutes(rows)).expect("writes");

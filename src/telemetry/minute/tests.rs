@@ -31,7 +31,7 @@ proptest! {
         let rows: Vec<_> = minutes.iter().zip(0..).map(|(durations, number)| {
             let mut minute = Minute::new(number);
             for &run_us in durations {
-                minute.record(None, &warm(run_us), Timestamp::from_millis(number * 60_000));
+                minute.record(Ok(200), &warm(run_us), Timestamp::from_millis(number * 60_000));
             }
             row(&minute)
         }).collect();
@@ -63,15 +63,16 @@ fn calls_are_told_apart_by_how_they_went() {
     let ms = Duration::from_millis;
     let cold = Timing { queue: ms(2), start: ms(80), run: ms(10), cold_start: ColdStart::Spawned };
     let refused = Timing { queue: ms(6), start: ms(0), run: ms(0), cold_start: ColdStart::None };
-    minute.record(None, &cold, at(1));
-    minute.record(None, &warm(20_000), at(3));
-    minute.record(Some(ErrorCode::HandlerError), &warm(30_000), at(2));
-    minute.record(Some(ErrorCode::Overloaded), &refused, at(2));
-    minute.record(Some(ErrorCode::Overloaded), &refused, at(2));
+    minute.record(Ok(200), &cold, at(1));
+    minute.record(Ok(503), &warm(20_000), at(3));
+    minute.record(Err(ErrorCode::HandlerError), &warm(30_000), at(2));
+    minute.record(Err(ErrorCode::Overloaded), &refused, at(2));
+    minute.record(Err(ErrorCode::Overloaded), &refused, at(2));
 
     let found = figures(&[row(&minute)]);
     assert_eq!((found.invocations, found.errors, found.cold_starts), (5, 3, 1));
     assert_eq!(found.errors_by_code, [(ErrorCode::HandlerError, 1), (ErrorCode::Overloaded, 2)].into());
+    assert_eq!(found.answers_by_class, [("2xx".to_owned(), 1), ("5xx".to_owned(), 1)].into());
     assert_eq!(found.cold_starts_by_kind, [("spawned".to_owned(), 1)].into());
     assert_eq!(found.average_duration_ms, 20.0, "a refused call has no duration");
     assert_eq!(found.max_ms, 30.0);
@@ -89,7 +90,7 @@ fn nothing_has_figures_of_zero() {
 #[test]
 fn a_code_of_another_daemon_is_an_error_still() {
     let mut minute = Minute::new(0);
-    minute.record(None, &warm(1), Timestamp::from_millis(0));
+    minute.record(Ok(200), &warm(1), Timestamp::from_millis(0));
     let stranger = MinuteRow { errors_by_code: r#"{"FROM_THE_FUTURE":1}"#.into(), ..row(&minute) };
     let found = figures(&[stranger]);
     assert_eq!((found.errors, found.errors_by_code.len()), (1, 0));
@@ -99,13 +100,13 @@ fn a_code_of_another_daemon_is_an_error_still() {
 fn extreme_durations_are_bounded_and_a_busy_minute_is_small() {
     let mut minute = Minute::new(0);
     let run = Duration::MAX;
-    minute.record(None, &Timing { run, queue: run, start: run, ..warm(1) }, Timestamp::from_millis(0));
-    minute.record(None, &Timing { run: Duration::from_nanos(1), ..warm(1) }, Timestamp::from_millis(0));
+    minute.record(Ok(200), &Timing { run, queue: run, start: run, ..warm(1) }, Timestamp::from_millis(0));
+    minute.record(Ok(200), &Timing { run: Duration::from_nanos(1), ..warm(1) }, Timestamp::from_millis(0));
     assert_eq!(minute.runs_us.distinct_values() * size_of::<u32>(), 17_408);
     assert_eq!(figures(&[row(&minute)]).max_ms, DURATION_US_MAX as f64 / 1_000.0);
 
     let mut minute = Minute::new(0);
-    (0..100_000).for_each(|it| minute.record(None, &warm(500 + it % 3_000), Timestamp::from_millis(0)));
+    (0..100_000).for_each(|it| minute.record(Ok(200), &warm(500 + it % 3_000), Timestamp::from_millis(0)));
     let bytes = row(&minute).run_histogram.len();
     assert!(bytes < 2_000, "{bytes}");
 }

@@ -172,6 +172,8 @@ async fn every_command_has_its_path() {
             json!("preview-pr-2"),
         ),
         ("DELETE", "/api/previews/pr-2", None, "/removed/0/name", json!("pr-2")),
+        ("GET", "/api/functions/f/versions/LIVE", None, "/aliases/0", json!("LIVE")),
+        ("GET", "/api/logs?limit=1", None, "/dropped", json!(0)),
         ("POST", "/api/functions/f/cleanup", Some(json!({"keep": 1, "dry_run": true})), "/dry_run", json!(true)),
         ("POST", "/api/cleanup", Some(json!({"keep": 1})), "/functions/0/removed/0/version", json!("v1")),
         ("POST", "/api/tokens", Some(json!({"name": "ci", "scopes": ["deploy"]})), "/name", json!("ci")),

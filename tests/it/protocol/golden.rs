@@ -123,6 +123,7 @@ fn requests_are_these_bytes() {
     let (function_id, name) = ("hello".to_owned(), "STAGING".to_owned());
     request("list-aliases", &AliasesRequest { function_id: function_id.clone(), ..AliasesRequest::default() });
     request("delete-alias", &DeleteAliasRequest { function_id: function_id.clone(), name: name.clone() });
+    request("get-version", &VersionRequest { function_id: "hello".into(), version: "v2".into() });
     request(
         "tag-version",
         &TagVersionRequest {
@@ -385,6 +386,7 @@ fn answers_are_these_bytes() {
         &DeployResponse {
             deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
             function_id: function_id.clone(),
+            function: "hello".into(),
             version: "v1".into(),
             number: 1,
             alias: "LIVE".into(),
@@ -412,6 +414,7 @@ fn answers_are_these_bytes() {
         &DeployResponse {
             deployment_id: String::new(),
             function_id: function_id.clone(),
+            function: "hello".into(),
             version: "v2".into(),
             number: 2,
             alias: "LIVE".into(),
