@@ -1,13 +1,14 @@
 //! Aliases: movable names for versions.
 
+use super::arguments::Move;
 use super::error::CliError;
-use super::functions::confirm;
+use super::input::Confirmation;
 use super::print::{DIM, styled, table};
 use super::session::Session;
-use super::versions::version_ref;
+use super::views::targets_text;
 use super::{outcome, text};
 use crate::model::Timestamp;
-use crate::protocol::message::{AliasesRequest, AliasesResponse, DeleteAliasRequest, SetAliasRequest, SplitInfo};
+use crate::protocol::message::{AliasesRequest, AliasesResponse, DeleteAliasRequest, SetAliasRequest};
 use clap::{Args, Subcommand};
 
 /// `levain alias`.
@@ -28,9 +29,8 @@ pub(super) enum Alias {
         name: String,
         /// The alias
         alias: String,
-        /// Skip the confirmation
-        #[arg(long, short)]
-        yes: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
 }
 
@@ -38,7 +38,7 @@ const EXAMPLES: &str = "Examples:
   levain alias set hello STAGING v2      a label
   levain alias set hello LIVE 3          a number
   levain alias set hello LIVE STAGING    the version STAGING points at
-  levain alias set hello canary v2 --environment staging --description 'for the testers'
+  levain alias set hello canary v2 --environment staging
   levain alias set hello LIVE v2 --dry-run   show what would happen
 
 STAGING runs in staging, DEV in dev, preview-… in preview, any other alias in production. ROLLBACK follows LIVE \
@@ -62,12 +62,8 @@ pub(super) struct Set {
     /// Description of the alias; an empty text removes it
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// Reason for the audit trail
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Check everything, move nothing, and print what would happen
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    how: Move,
 }
 
 impl Alias {
@@ -79,10 +75,8 @@ impl Alias {
                 let response = session.list(request, None).await?;
                 session.out.response(&response, |it| aliases_text(it, Timestamp::now()))
             }
-            Self::Delete { name, alias, yes } => {
-                if !yes && !confirm(&format!("Delete the alias {alias} of {name}?"))? {
-                    return Err(CliError::usage("nothing deleted"));
-                }
+            Self::Delete { name, alias, confirmation } => {
+                confirmation.ask(&format!("Delete the alias {alias} of {name}?"))?;
                 let response = session.call(&DeleteAliasRequest { function_id: name.clone(), name: alias }).await?;
                 session.out.response(&response, |it| {
                     let before = styled(DIM, &format!("it pointed at {}", it.version));
@@ -95,25 +89,10 @@ impl Alias {
 
 impl Set {
     async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let request = SetAliasRequest {
-            function_id: self.name.clone(),
-            name: self.alias,
-            version: version_ref(self.version),
-            environment: self.environment,
-            description: self.description,
-            reason: self.reason,
-            dry_run: self.dry_run,
-        };
-        let done = session.call_cancellable(&request).await?;
-        outcome::show(&session.out, &self.name, &done)
-    }
-}
-
-/// The versions of an alias, such as `v1` or `v1 90 %, v2 10 %`.
-pub(super) fn targets_text(own: &str, split: Option<&SplitInfo>) -> String {
-    match split {
-        None => own.to_owned(),
-        Some(SplitInfo { version, weight }) => format!("{own} {} %, {version} {weight} %", 100 - weight),
+        let Self { name, alias, version, environment, description, how: Move { reason, dry_run } } = self;
+        let (function_id, version) = (name, version.into());
+        let request = SetAliasRequest { function_id, name: alias, version, environment, description, reason, dry_run };
+        outcome::call(session, &request).await
     }
 }
 

@@ -1,20 +1,14 @@
 //! Deployments that wait for approval: listed, approved, rejected.
 
 use super::error::CliError;
-use super::interrupt::Interrupts;
 use super::outcome;
 use super::print::table;
-use super::session::{Session, list};
+use super::session::Session;
 use super::text;
-use super::versions::change_text;
-use crate::client::{Client, ClientError};
-use crate::error::{Error, ErrorCode};
-use crate::model::{DeploymentId, DeploymentStatus, Timestamp};
+use super::views::change_text;
+use crate::model::{DeploymentStatus, Timestamp};
 use crate::protocol::message::{DecideRequest, DeploymentInfo, DeploymentsRequest};
 use clap::Args;
-
-/// Shortest ending of an id that identifies a deployment.
-const ENDING_MIN: usize = 4;
 
 /// `levain approvals`.
 #[derive(Debug, Args)]
@@ -25,8 +19,8 @@ pub(super) struct Approvals {
 }
 
 const APPROVE_EXAMPLES: &str = "Examples:
-  levain approve hello                       the only waiting deployment of hello
-  levain approve 0123456789ab                by the end of its id, or by its beginning
+  levain approve hello         the only waiting deployment of hello
+  levain approve 0123456789ab  by the beginning or the end of its id
   levain approve deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab --reason 'reviewed'
 
 The version is loaded again, then its alias moves. If it does not load, the deployment keeps waiting.";
@@ -56,80 +50,35 @@ pub(super) struct Reject {
 
 impl Approvals {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let response = session.list(waiting(self.name), None).await?;
+        let request = DeploymentsRequest {
+            function_id: self.name.unwrap_or_default(),
+            status: Some(DeploymentStatus::PendingApproval),
+            ..DeploymentsRequest::default()
+        };
+        let response = session.list(request, None).await?;
         session.out.response(&response, |it| approvals_text(&it.deployments, Timestamp::now()))
     }
 }
 
 impl Approve {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        decide(session, &self.deployment, true, self.reason).await
+        decide(session, self.deployment, true, self.reason).await
     }
 }
 
 impl Reject {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        decide(session, &self.deployment, false, Some(self.reason)).await
+        decide(session, self.deployment, false, Some(self.reason)).await
     }
 }
 
-fn waiting(function: Option<String>) -> DeploymentsRequest {
-    DeploymentsRequest {
-        function_id: function.unwrap_or_default(),
-        status: Some(DeploymentStatus::PendingApproval),
-        ..DeploymentsRequest::default()
-    }
-}
-
-async fn decide(session: &mut Session, wanted: &str, approve: bool, reason: Option<String>) -> Result<(), CliError> {
-    let client = session.client().await?;
-    let (deployment_id, function) = resolve(&client, wanted).await?;
-    let request = DecideRequest { deployment_id, approve, reason };
-    let done = Interrupts::listen()?.call(&client, &request, &session.out, |_| ()).await?;
-    outcome::show(&session.out, &function, &done)
-}
-
-/// Finds the id of the wanted deployment and the name of its function. The id of a deployment that does not wait is
-/// passed on: the daemon's answer says what happened to it.
-async fn resolve(client: &Client, wanted: &str) -> Result<(String, String), ClientError> {
-    let waiting = list(client, waiting(None), None).await?.deployments;
-    match find(&waiting, wanted).map_err(ClientError::Refused)? {
-        Some(found) => Ok((found.deployment_id.clone(), found.function.clone())),
-        None => Ok((wanted.to_owned(), String::new())),
-    }
-}
-
-/// Finds the waiting deployment that `wanted` names; `None` if `wanted` is the id of another deployment.
-fn find<'a>(waiting: &'a [DeploymentInfo], wanted: &str) -> Result<Option<&'a DeploymentInfo>, Error> {
-    let is_named = |it: &&DeploymentInfo| {
-        let id = it.deployment_id.as_str();
-        let uuid = id.split_once('-').map_or(id, |it| it.1);
-        let is_end = wanted.len() >= ENDING_MIN && uuid.ends_with(wanted);
-        !wanted.is_empty() && (id.starts_with(wanted) || uuid.starts_with(wanted) || is_end)
-    };
-    let of_function: Vec<_> = waiting.iter().filter(|it| it.function == wanted || it.function_id == wanted).collect();
-    // The name of a function takes precedence over parts of ids.
-    let is_function = !of_function.is_empty();
-    let found = if is_function { of_function } else { waiting.iter().filter(is_named).collect() };
-    match found.as_slice() {
-        [one] => Ok(Some(one)),
-        [] if wanted.parse::<DeploymentId>().is_ok() => Ok(None),
-        [] => {
-            let shown: String = wanted.chars().take(80).collect();
-            let message = format!("no deployment `{shown}` waits for approval; `levain approvals` lists those that do");
-            Err(Error::new(ErrorCode::DeploymentNotFound, message))
-        }
-        several => {
-            let ids: Vec<_> = several.iter().map(|it| it.deployment_id.as_str()).collect();
-            let count = ids.len();
-            let message = match is_function {
-                true => format!("{count} deployments of `{wanted}` wait for approval: give the id of one"),
-                false => format!("{count} waiting deployments match `{wanted}`: give more of the id"),
-            };
-            let details = serde_json::json!({ "deployments": ids });
-            Err(Error::new(ErrorCode::Conflict, message).with_details(details))
-        }
-    }
+async fn decide(
+    session: &Session,
+    deployment_id: String,
+    approve: bool,
+    reason: Option<String>,
+) -> Result<(), CliError> {
+    outcome::call(session, &DecideRequest { deployment_id, approve, reason }).await
 }
 
 fn approvals_text(waiting: &[DeploymentInfo], now: Timestamp) -> String {
@@ -137,7 +86,6 @@ fn approvals_text(waiting: &[DeploymentInfo], now: Timestamp) -> String {
         return "nothing waits for approval".into();
     }
     let rows = waiting.iter().map(|it| {
-        let left = it.expires_at.map(|at| at.as_millis().saturating_sub(now.as_millis()).max(0));
         [
             text::age(it.finished_at, now),
             it.function.clone(),
@@ -146,7 +94,7 @@ fn approvals_text(waiting: &[DeploymentInfo], now: Timestamp) -> String {
             it.environment.clone(),
             it.actor.clone(),
             text::or_dash(it.reason.as_deref()),
-            left.map_or_else(|| "-".into(), |left| text::duration_ms(left as f64)),
+            text::left(it.expires_at, now),
             it.deployment_id.clone(),
         ]
     });
@@ -187,45 +135,12 @@ mod tests {
         }
     }
 
-    const FIRST: &str = "0190c1d2-aaaa-7bbb-8ccc-0123456789ab";
-    const SECOND: &str = "0190c1d2-aaab-7bbb-8ccc-fedcba987654";
-
-    #[test]
-    fn a_deployment_is_found_by_its_id_its_beginning_its_end_or_its_function() {
-        let waiting = [waits("hello", FIRST), waits("other", SECOND)];
-        let found = |wanted: &str| find(&waiting, wanted).map(|it| it.map(|it| it.function.as_str()));
-        let full = format!("deploy-{FIRST}");
-        for wanted in [full.as_str(), FIRST, "deploy-0190c1d2-aaaa", "0190c1d2-aaaa", "89ab", "hello", "func-hello"] {
-            assert_eq!(found(wanted), Ok(Some("hello")), "{wanted}");
-        }
-        let code = |wanted: &str| found(wanted).map_err(|error| error.code);
-        for (wanted, expected) in [
-            ("0190", Err(ErrorCode::Conflict)),
-            ("deploy-", Err(ErrorCode::Conflict)),
-            ("", Err(ErrorCode::DeploymentNotFound)),
-            ("ab", Err(ErrorCode::DeploymentNotFound)),
-            ("nobody", Err(ErrorCode::DeploymentNotFound)),
-            ("deploy-0190c1d2-ffff-7bbb-8ccc-0123456789ab", Ok(None)),
-        ] {
-            assert_eq!(code(wanted), expected, "{wanted}");
-        }
-    }
-
-    #[test]
-    fn a_function_with_two_that_wait_needs_an_id() {
-        let waiting = [waits("hello", FIRST), waits("hello", SECOND)];
-        let error = find(&waiting, "hello").expect_err("two");
-        assert_eq!(error.code, ErrorCode::Conflict);
-        assert_eq!(error.message, "2 deployments of `hello` wait for approval: give the id of one");
-        let prefix = find(&waiting, "0190").expect_err("two").message;
-        assert_eq!(prefix, "2 waiting deployments match `0190`: give more of the id");
-        assert!(error.details.is_some_and(|it| it.to_string().contains(SECOND)), "{}", error.message);
-        assert_eq!(find(&waiting, "7654").map(|it| it.is_some()), Ok(true));
-    }
-
     #[test]
     fn what_waits_says_for_whom_and_for_how_long() {
-        let text = plain(&approvals_text(&[waits("hello", FIRST)], Timestamp::from_millis(61_000)));
+        let text = plain(&approvals_text(
+            &[waits("hello", "0190c1d2-aaaa-7bbb-8ccc-0123456789ab")],
+            Timestamp::from_millis(61_000),
+        ));
         assert!(
             text.contains("1m ago  hello     LIVE   v1 → v2 10 %  production   uid:0  ticket 7  59m 00s"),
             "{text}"

@@ -1,19 +1,20 @@
-//! The command tree and the parsers of single values.
+//! The command tree, the grouped list of commands, and the table of exit codes.
 
+use super::error::{CliError, EXIT_STATUS};
+use super::print::BOLD;
+use super::session::{Global, Session};
 use super::{
     aliases, approvals, backup, bench, cleanup, compare, config, demo, deploy, env, environments, functions, invoke,
-    logs, manifest, metrics, policy, previews, promote, rollout, runtime, secret, serve, tokens, traffic, versions,
+    logs, manifest, metrics, policy, previews, promote, rollout, runtime, secret, serve, status, stop, tokens, traffic,
+    versions,
 };
 use crate::client::EXIT_NO_DAEMON;
 use crate::error::ErrorCode;
-use crate::model::{Setting, SettingValues, Settings, SettingsPatch};
-use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use serde_json::Value;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-/// Functions on one machine: immutable versions, warm Bun workers, answers that explain themselves.
+/// Functions on one machine: immutable versions, warm Bun workers.
 #[derive(Debug, Parser)]
 #[command(name = "levain", version, max_term_width = 100)]
 pub(super) struct Cli {
@@ -23,28 +24,16 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
-/// Options of every command.
-#[derive(Debug, Default, Args)]
-pub(super) struct Global {
-    /// The daemon's socket [env: LEVAIN_SOCKET] [default: from the configuration]
-    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
-    pub(super) socket: Option<PathBuf>,
-    /// Print answers as JSON, one line each
-    #[arg(long, global = true, help_heading = "Global options")]
-    pub(super) json: bool,
-    /// The configuration file [default: ./config.toml if it exists]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
-    pub(super) config: Option<PathBuf>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the daemon until SIGINT or SIGTERM
     Serve(serve::Serve),
-    /// Run the daemon with sample functions, call one, and show what to try next
+    /// Run the daemon with samples, call one, and show what to try next
     Demo(demo::Demo),
     /// Show the daemon: versions, uptime, workers, memory, disk
     Status,
+    /// Stop the daemon, and wait until it is gone
+    Stop(stop::Stop),
     /// Install or show the Bun that runs the workers
     Runtime(runtime::Runtime),
     /// Register a function
@@ -54,7 +43,7 @@ pub(super) enum Command {
     List(functions::List),
     /// Show a function with its settings, aliases and workers
     Show(functions::Show),
-    /// Show or change a function's settings; changes apply to running workers at once
+    /// Show or change a function's settings, which apply at once
     ConfigOf(functions::ConfigOf),
     /// Delete a function, stop its workers and free its name
     Delete(functions::Delete),
@@ -72,13 +61,13 @@ pub(super) enum Command {
     Deployments(versions::Deployments),
     /// Point LIVE, or another alias, back at an earlier version
     Rollback(versions::Rollback),
-    /// Point movable names such as STAGING at versions, list them, or delete one
+    /// Set, list and delete aliases: movable names for versions
     #[command(subcommand)]
     Alias(aliases::Alias),
-    /// Split an alias's calls between two versions: canary, A/B, blue-green
+    /// Split an alias's calls between two versions
     #[command(subcommand)]
     Traffic(traffic::Traffic),
-    /// Export the versions of all aliases as a document, and restore them from it
+    /// Save the versions that all aliases point at, and restore them
     #[command(subcommand)]
     Manifest(manifest::Manifest),
     /// Back up the whole node to one file, while it runs
@@ -91,18 +80,18 @@ pub(super) enum Command {
     /// Roll an alias back automatically on errors, latency or crashes
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Point an alias of one environment at the version of another, such as staging to production
+    /// Point one environment's alias at the version of another
     Promote(promote::Promote),
-    /// List or delete previews, the versions deployed with `deploy --preview`
+    /// List and delete previews (`deploy --preview` creates them)
     #[command(subcommand)]
     Preview(previews::Preview),
-    /// Create, list, change, compare and delete the environments that aliases run in
+    /// Manage the environments that aliases run in
     #[command(subcommand)]
     Environments(environments::Environments),
-    /// Set, list and delete the variables that functions read from process.env
+    /// Set, list and delete variables of functions (process.env)
     #[command(subcommand)]
     Env(env::Env),
-    /// Set, rotate and delete secrets: variables that are sealed on disk and never shown
+    /// Set, rotate and delete secrets: variables that are never shown
     #[command(subcommand)]
     Secret(secret::Secret),
     /// List the deployments that wait for approval
@@ -116,9 +105,9 @@ pub(super) enum Command {
     Token(tokens::Token),
     /// Invoke a function and print the body of its answer
     Invoke(invoke::Invoke),
-    /// Print or follow a function's logs
+    /// Print or follow logs, of a function or of all
     Logs(logs::Logs),
-    /// Show call counts and durations of a function and its versions
+    /// Show call counts and durations, of a function or of all
     Metrics(metrics::Metrics),
     /// Generate load on a function and measure its answers
     Bench(bench::Bench),
@@ -133,109 +122,115 @@ pub(super) enum Command {
     },
 }
 
-/// The command tree with the table of exit codes under its help.
+macro_rules! run {
+    ($command:expr, $session:ident, $($variant:ident)*) => {
+        match $command {
+            $(Command::$variant(command) => command.run($session).await,)*
+            Command::Status => status::run($session).await,
+            Command::Config(command) => command.run($session),
+            Command::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "levain", &mut script);
+                $session.out.bytes(&script)
+            }
+        }
+    };
+}
+
+impl Command {
+    pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        run!(self, session, Serve Demo Stop Runtime Register List Show ConfigOf Delete Warmup Deploy Versions Compare
+            Cleanup Deployments Rollback Alias Traffic Manifest Policy Backup Restore Rollout Promote Preview
+            Environments Env Secret Approvals Approve Reject Token Invoke Logs Metrics Bench)
+    }
+
+    /// Whether the command uses all processors. A single request starts faster on one thread.
+    pub(super) fn is_threaded(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Demo(_) | Self::Bench(_))
+    }
+}
+
+/// The commands by purpose, in the order of the help.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("Run", &["serve", "demo", "stop", "runtime"]),
+    (
+        "Publish",
+        &[
+            "deploy",
+            "register",
+            "list",
+            "show",
+            "delete",
+            "versions",
+            "compare",
+            "deployments",
+            "rollback",
+            "preview",
+            "cleanup",
+        ],
+    ),
+    (
+        "Traffic",
+        &["invoke", "warmup", "alias", "traffic", "rollout", "policy", "promote", "approvals", "approve", "reject"],
+    ),
+    ("Configure", &["config-of", "env", "secret", "environments", "token"]),
+    ("Observe", &["status", "logs", "metrics", "bench"]),
+    ("Operate", &["backup", "restore", "manifest", "config", "completions"]),
+];
+
+/// Width of the help where it is not clap's: no terminal is narrower.
+const WIDTH: usize = 80;
+
+/// The command tree, with the commands in groups and the table of exit codes.
 pub(super) fn command() -> clap::Command {
-    Cli::command().after_help(exit_code_help())
+    let tree = Cli::command();
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{}{{all-args}}\n\n{}",
+        groups_help(&tree),
+        exit_code_help()
+    );
+    // The groups take the place of clap's own list.
+    tree.mut_subcommands(|it| it.hide(true)).help_template(template).override_usage("levain [OPTIONS] <COMMAND>")
+}
+
+fn groups_help(tree: &clap::Command) -> String {
+    let mut help = String::new();
+    for (group, names) in GROUPS {
+        let _ = writeln!(help, "{BOLD}{group}:{BOLD:#}");
+        for command in names.iter().filter_map(|name| tree.find_subcommand(name)) {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let alias = command.get_visible_aliases().map(|it| format!(" [alias: {it}]")).collect::<String>();
+            let _ = writeln!(help, "  {:12}  {about}{alias}", command.get_name());
+        }
+        help.push('\n');
+    }
+    help + "`levain help COMMAND` shows a command's options and examples.\n\n"
 }
 
 fn exit_code_help() -> String {
-    let mut classes: BTreeMap<u8, Vec<&str>> = BTreeMap::from([(EXIT_NO_DAEMON, vec!["no daemon answers"])]);
-    classes.entry(0).or_default().push("success");
-    classes.entry(2).or_default().push("wrong usage");
+    let mut classes: BTreeMap<u8, Vec<&str>> = BTreeMap::from([
+        (0, vec!["success"]),
+        (2, vec!["wrong usage"]),
+        (EXIT_NO_DAEMON, vec!["no daemon answers"]),
+        (EXIT_STATUS, vec!["`invoke --fail`: the status is 400 or above"]),
+    ]);
     for code in ErrorCode::ALL {
         classes.entry(code.exit_code()).or_default().push(code.as_str());
     }
-    let mut help = String::from("Exit codes:\n");
+    let mut help = format!("{BOLD}Exit codes:{BOLD:#}");
     for (code, names) in classes {
-        let _ = writeln!(help, "  {code:>2}  {}", names.join(", "));
+        let mut line = format!("\n  {code:>3}  ");
+        for (index, name) in names.iter().enumerate() {
+            let end = if index + 1 < names.len() { ", " } else { "" };
+            if line.len() + name.len() + end.trim_end().len() > WIDTH {
+                help += line.trim_end();
+                line = "\n       ".into();
+            }
+            line = line + name + end;
+        }
+        help += &line;
     }
-    help.truncate(help.trim_end().len());
     help
-}
-
-/// Parses a header, `Name: value`.
-pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("a header is `Name: value`")?;
-    let (name, value) = (name.trim(), value.trim());
-    http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a valid header name"))?;
-    http::HeaderValue::from_str(value).map_err(|_| format!("`{value}` is not a valid header value"))?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Parses a query parameter, `name=value`; the value may be empty.
-pub(super) fn parse_query(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a query parameter is `name=value`".into()),
-    }
-}
-
-/// Parses the duration of a measurement in seconds; fractions are allowed.
-pub(super) fn parse_seconds(text: &str) -> Result<std::time::Duration, String> {
-    let seconds =
-        text.strip_suffix('s').unwrap_or(text).parse::<f64>().ok().filter(|it| (0.01..=86_400.0).contains(it));
-    let duration = seconds.and_then(|it| std::time::Duration::try_from_secs_f64(it).ok());
-    duration.ok_or_else(|| "a duration is a number of seconds from 0.01 to 86400".into())
-}
-
-/// Settings as flags, one for each of [`Settings::ALL`].
-#[derive(Debug, Clone, Default)]
-pub(super) struct SettingsArgs(Vec<(&'static str, Value)>);
-
-impl Args for SettingsArgs {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(Settings::ALL.iter().map(|setting| {
-            let name = match setting.values {
-                SettingValues::Numbers(..) => "N".into(),
-                SettingValues::Words(words) => words.join("|"),
-            };
-            Arg::new(setting.key)
-                .long(setting.key.replace('_', "-"))
-                .value_name(name)
-                .value_parser(|text: &str| setting.parse(text))
-                .help(setting.doc.trim_end_matches('.'))
-                .help_heading("Settings")
-        }))
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for SettingsArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = |it: &Setting| Some((it.key, matches.get_one::<Value>(it.key)?.clone()));
-        Ok(Self(Settings::ALL.iter().filter_map(given).collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl SettingsArgs {
-    /// Returns the given settings, which these assignments override, or `None` if there are none.
-    pub(super) fn patch(self, assignments: Vec<Assignment>) -> Option<SettingsPatch> {
-        let given = self.0.into_iter().chain(assignments).map(|(key, value)| (key.to_owned(), value));
-        let given: serde_json::Map<String, Value> = given.collect();
-        (!given.is_empty()).then(|| serde_json::from_value(given.into()).expect("each value was parsed"))
-    }
-}
-
-/// A setting and its value, given as `key=value`.
-pub(super) type Assignment = (&'static str, Value);
-
-/// Parses `key=value`; `-` and `_` are equivalent in a key.
-pub(super) fn parse_assignment(text: &str) -> Result<Assignment, String> {
-    let (key, value) = text.split_once('=').ok_or("a setting is `key=value`")?;
-    let wanted = key.trim().replace('-', "_");
-    let setting = Settings::ALL.iter().find(|it| it.key == wanted).ok_or_else(|| {
-        let keys: Vec<&str> = Settings::ALL.iter().map(|it| it.key).collect();
-        format!("unknown setting `{wanted}`; the settings are {}", keys.join(", "))
-    })?;
-    setting.parse(value.trim()).map(|value| (setting.key, value))
 }
 
 #[cfg(test)]

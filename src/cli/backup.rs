@@ -1,8 +1,7 @@
 //! Backup and restore: a whole node as one file.
 
-use super::config;
+use super::arguments::DataDir;
 use super::error::CliError;
-use super::serve;
 use super::session::Session;
 use super::text;
 use crate::daemon::{self, FailedRestore};
@@ -107,8 +106,7 @@ impl Target {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> CliError {
-    let message = format!("cannot write {}: {error}", path.display());
-    CliError::Failed { message, exit_code: ErrorCode::Internal.exit_code() }
+    CliError::failed(ErrorCode::Internal, format!("cannot write {}: {error}", path.display()))
 }
 
 /// `levain restore`.
@@ -117,25 +115,25 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
 pub(super) struct Restore {
     /// The file that `levain backup` wrote, or `-` for standard input
     file: PathBuf,
-    /// The data directory to restore into [default: ./data]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    data_dir: DataDir,
 }
 
 impl Restore {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let flags = config::flags(self.data_dir.as_deref(), None, None, None);
-        let effective = config::load(session.config.as_deref(), &flags)?;
-        let data_dir = config::data_dir(&effective);
+        let effective = session.configuration(&session.flags([self.data_dir.flag()]))?;
+        effective.notices().iter().for_each(|it| session.out.note(it));
+        let config = effective.config;
+        let data_dir = config.data_dir();
         let input: Box<dyn Read> = match self.file.as_os_str() == "-" {
             true => Box::new(io::stdin().lock()),
             false => Box::new(File::open(&self.file).map_err(|source| CliError::Input { path: self.file, source })?),
         };
         session.out.progress("unpacking and checking …");
-        let restored = daemon::restore(input, &data_dir).map_err(refused)?;
+        let restored = daemon::restore(input, data_dir).map_err(refused)?;
         let about = &restored.about;
-        let source = KeySource::find(&effective.config.secrets.master_key_file, &data_dir);
-        let bun = runtime::find(config::bun_path(&effective).as_deref(), &data_dir).await;
+        let source = KeySource::find(&config.secrets.master_key_file, data_dir);
+        let bun = runtime::find(config.bun_path(), data_dir).await;
         let key = restored.key_id.as_ref().map(|wanted| (wanted, look_for(wanted, &source)));
         let said = serde_json::json!({
             "data_dir": restored.data_dir,
@@ -181,10 +179,10 @@ fn look_for(wanted: &KeyId, source: &KeySource) -> Result<(), String> {
 
 fn refused(error: FailedRestore) -> CliError {
     let code = match error {
-        FailedRestore::Directory(error) => return serve::failed(*error),
+        FailedRestore::Directory(error) => return (*error).into(),
         FailedRestore::Occupied { .. } => ErrorCode::Conflict,
         FailedRestore::Backup(ref error) if !error.is_of_the_disk() => ErrorCode::InvalidRequest,
         FailedRestore::Backup(_) | FailedRestore::Disk(_) => ErrorCode::Internal,
     };
-    CliError::Failed { message: error.to_string(), exit_code: code.exit_code() }
+    CliError::failed(code, error.to_string())
 }

@@ -5,9 +5,9 @@
 
 mod report;
 
-use super::args::parse_seconds;
+use super::arguments::parse_seconds;
 use super::error::CliError;
-use super::invoke::RequestArgs;
+use super::request::RequestArgs;
 use super::session::Session;
 use crate::client::{Client, ClientError};
 use crate::error::ErrorCode;
@@ -29,13 +29,10 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// Pause of a loop after a refused invocation, so that it does not spin.
 const REFUSED_PAUSE: Duration = Duration::from_millis(1);
 
-/// Exit code that shells report for a process ended by SIGINT.
-const EXIT_INTERRUPTED: u8 = 130;
-
 const EXAMPLES: &str = "Examples:
   levain bench hello
   levain bench hello --connections 16 --duration 30
-  levain bench echo --requests 10000 --connections 4 --in-flight 8 --data '{\"a\": 1}' --json";
+  levain bench echo --requests 10000 --in-flight 8 --data x --json";
 
 /// `levain bench`.
 #[derive(Debug, Args)]
@@ -108,7 +105,7 @@ impl Bench {
                 _ = interrupts.recv() => {
                     // A second Ctrl-C does not wait for running invocations.
                     if load.stop.is_cancelled() {
-                        return Err(CliError::Failed { message: "interrupted".into(), exit_code: EXIT_INTERRUPTED });
+                        return Err(CliError::failed(ErrorCode::Cancelled, "interrupted"));
                     }
                     load.stop.cancel();
                 }

@@ -1,7 +1,7 @@
 //! Cleanup: removes old versions, and shows why others stay.
 
 use super::error::CliError;
-use super::functions::confirm;
+use super::input::Confirmation;
 use super::print::{DIM, GREEN, styled, table};
 use super::session::Session;
 use super::text;
@@ -9,7 +9,7 @@ use crate::protocol::message::{CleanupRequest, CleanupResponse};
 use clap::Args;
 
 const EXAMPLES: &str = "Examples:
-  levain cleanup hello --dry-run     show what would be removed, what stays and why
+  levain cleanup hello --dry-run     show what would go, what stays and why
   levain cleanup hello --keep 3
   levain cleanup --yes               all functions
 
@@ -28,17 +28,16 @@ pub(super) struct Cleanup {
     /// Show what would be removed, without removing it
     #[arg(long)]
     dry_run: bool,
-    /// Skip the confirmation
-    #[arg(long, short)]
-    yes: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
 }
 
 impl Cleanup {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { name, keep, dry_run, yes } = self;
+        let Self { name, keep, dry_run, confirmation } = self;
         let of = name.as_ref().map_or("all functions", String::as_str);
-        if !yes && !dry_run && !confirm(&format!("Remove old versions of {of} with their bundles?"))? {
-            return Err(CliError::usage("nothing removed"));
+        if !dry_run {
+            confirmation.ask(&format!("Remove old versions of {of} with their bundles?"))?;
         }
         let is_one = name.is_some();
         let response = session.call(&CleanupRequest { function_id: name, keep, dry_run }).await?;

@@ -4,14 +4,17 @@ use super::error::CliError;
 use super::print::{BOLD, CYAN, DIM, GREEN, RED_TEXT, facts, styled, table};
 use super::session::Session;
 use super::text;
-use super::versions::version_ref;
 use crate::protocol::message::{CompareRequest, CompareResponse, ComparedVersion, FileChange};
 use clap::Args;
+use std::borrow::Cow;
 
 const EXAMPLES: &str = "Examples:
   levain compare hello v1 v2
   levain compare hello ROLLBACK LIVE       what the last deployment changed
-  levain compare hello 1 3 --stat          only the list of files";
+  levain compare hello 1 3 --stat          only the list of files
+  levain compare hello v1 v2 --full        all lines, however many
+
+Without --full, a file shows at most 200 lines, all files together 1000, and long lines are cut.";
 
 /// `levain compare`.
 #[derive(Debug, Args)]
@@ -24,30 +27,59 @@ pub(super) struct Compare {
     /// The second version: a label, a number or an alias
     to: String,
     /// List the files that differ, without their lines
-    #[arg(long)]
+    #[arg(long, conflicts_with = "full")]
     stat: bool,
+    /// Print all lines that differ
+    #[arg(long)]
+    full: bool,
 }
 
 impl Compare {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let (from, to) = (version_ref(self.from), version_ref(self.to));
-        let response = session.call(&CompareRequest { function_id: self.name.clone(), from, to }).await?;
-        session.out.response(&response, |it| compare_text(&self.name, it, self.stat))
+        let Self { name, from, to, stat, full } = self;
+        let (from, to) = (from.into(), to.into());
+        let response = session.call(&CompareRequest { function_id: name.clone(), from, to }).await?;
+        let shown = match (stat, full) {
+            (true, _) => Shown::Files,
+            (false, true) => Shown::Lines(usize::MAX),
+            (false, false) => Shown::Lines(LINES_MAX),
+        };
+        session.out.response(&response, |it| compare_text(&name, it, shown))
     }
 }
 
-fn compare_text(name: &str, response: &CompareResponse, is_stat: bool) -> String {
+/// Extent of the output.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    /// The files alone.
+    Files,
+    /// The files with at most this many lines.
+    Lines(usize),
+}
+
+/// Most lines of all files, and of one of them. What is longer is not read on a terminal.
+const LINES_MAX: usize = 1_000;
+const FILE_LINES_MAX: usize = 200;
+
+/// Longest line in characters: a minified bundle is one line.
+const LINE_CHARACTERS_MAX: usize = 500;
+
+fn compare_text(name: &str, response: &CompareResponse, shown: Shown) -> String {
     let mut text = head(name, response);
     if response.same_code {
         text.push_str("the code is the same\n");
         return text;
     }
     text.push('\n');
-    if is_stat {
-        text.push_str(&table(["CHANGE", "FILE", "SIZE", "LINES"], response.files.iter().map(stat)));
-        text.push_str(&summary(response));
-    } else {
-        response.files.iter().for_each(|file| text.push_str(&lines(file)));
+    match shown {
+        Shown::Files => {
+            text.push_str(&table(["CHANGE", "FILE", "SIZE", "LINES"], response.files.iter().map(stat)));
+            text.push_str(&summary(response));
+        }
+        Shown::Lines(max) => {
+            let mut left = max;
+            response.files.iter().for_each(|file| text.push_str(&lines(file, &mut left, max == usize::MAX)));
+        }
     }
     if response.truncated {
         text.push_str(&styled(DIM, "the comparison is too large for one answer: the rest is left out"));
@@ -101,7 +133,7 @@ fn stat(file: &FileChange) -> [String; 4] {
     let lines = match (&file.diff, &file.note) {
         (Some(diff), _) => counted(counts(diff)),
         (None, Some(note)) => note.clone(),
-        (None, None) if file.binary => "no text".into(),
+        (None, None) if file.binary => "binary".into(),
         (None, None) => "-".into(),
     };
     [file.change.clone(), path(file), sizes, lines]
@@ -130,19 +162,22 @@ fn summary(response: &CompareResponse) -> String {
     format!("{count} {files}, {} lines\n", counted(lines))
 }
 
-/// Formats one file in the form of git.
-fn lines(file: &FileChange) -> String {
+/// Formats one file in the form of git, with its lines as far as `left` goes, which it lowers.
+fn lines(file: &FileChange, left: &mut usize, is_full: bool) -> String {
     let Some(diff) = &file.diff else {
         let note = match &file.note {
             Some(note) => format!(": {note}"),
-            None if file.binary => ": no text".into(),
+            None if file.binary => ": binary".into(),
             None => String::new(),
         };
         return format!("{}\n", styled(BOLD, &format!("{} {}{}", file.change, path(file), text::harmless(&note))));
     };
-    let mut text = String::with_capacity(diff.len() + diff.len() / 4);
-    for (index, line) in diff.lines().enumerate() {
+    let (count, max) = (diff.lines().count(), if is_full { usize::MAX } else { FILE_LINES_MAX.min(*left) });
+    *left -= count.min(max);
+    let mut text = String::new();
+    for (index, line) in diff.lines().take(max).enumerate() {
         let shown = text::harmless(line);
+        let shown = if is_full { shown } else { cut(shown) };
         text.push_str(&match line.as_bytes().first() {
             _ if index < 2 => styled(BOLD, &shown),
             Some(b'@') => styled(CYAN, &shown),
@@ -152,7 +187,19 @@ fn lines(file: &FileChange) -> String {
         });
         text.push('\n');
     }
+    if count > max {
+        let more = format!("{}: {} more lines, --full shows them", path(file), count - max);
+        text.push_str(&format!("{}\n", styled(DIM, &more)));
+    }
     text
+}
+
+/// Cuts a line that is too long to read, and says by how much.
+fn cut(line: Cow<'_, str>) -> Cow<'_, str> {
+    match line.char_indices().nth(LINE_CHARACTERS_MAX) {
+        None => line,
+        Some((at, _)) => format!("{} … {} more", &line[..at], text::size((line.len() - at) as u64)).into(),
+    }
 }
 
 #[cfg(test)]
@@ -223,9 +270,9 @@ timeout_seconds  30 → 5
     fn facts_that_differ_come_first_and_then_the_lines() {
         let expected = format!(
             "{HEAD}\n--- v1/bundle.js\n+++ v2/bundle.js\n@@ -1,2 +1,2 @@\n same\n--- old\n+\\u{{1b}}[2Jnew\n\
-             added logo.png: no text\nrenamed a.js → b.js\nchanged c.js: it has more than 1048576 bytes\n"
+             added logo.png: binary\nrenamed a.js → b.js\nchanged c.js: it has more than 1048576 bytes\n"
         );
-        assert_eq!(print::plain(&compare_text("hello", &response(), false)), expected);
+        assert_eq!(print::plain(&compare_text("hello", &response(), Shown::Lines(LINES_MAX))), expected);
     }
 
     #[test]
@@ -233,19 +280,40 @@ timeout_seconds  30 → 5
         let expected = format!(
             "{HEAD}\nCHANGE   FILE         SIZE               LINES\n\
              changed  bundle.js    2.0 KiB → 4.0 KiB  +1 -1\n\
-             added    logo.png     none → 2.0 KiB     no text\n\
+             added    logo.png     none → 2.0 KiB     binary\n\
              renamed  a.js → b.js  2.0 KiB            -\n\
              changed  c.js         2.0 KiB            it has more than 1048576 bytes\n\
              4 files differ, +1 -1 lines\n"
         );
-        assert_eq!(print::plain(&compare_text("hello", &response(), true)), expected);
+        assert_eq!(print::plain(&compare_text("hello", &response(), Shown::Files)), expected);
     }
 
     #[test]
     fn the_same_code_is_said_to_be() {
         let same = CompareResponse { same_code: true, files: Vec::new(), ..response() };
-        assert!(print::plain(&compare_text("hello", &same, false)).ends_with("the code is the same\n"));
+        assert!(
+            print::plain(&compare_text("hello", &same, Shown::Lines(LINES_MAX))).ends_with("the code is the same\n")
+        );
         let cut = CompareResponse { truncated: true, ..response() };
-        assert!(compare_text("hello", &cut, false).contains("left out"));
+        assert!(compare_text("hello", &cut, Shown::Lines(LINES_MAX)).contains("left out"));
+    }
+
+    #[test]
+    fn long_lines_and_long_files_are_cut_and_it_says_so() {
+        let diff = |lines: usize| {
+            let lines = (0..lines).map(|it| format!("+{it}\n")).collect::<String>();
+            Some(format!("--- v1/a\n+++ v2/a\n{lines}"))
+        };
+        let file = |lines| FileChange { diff: diff(lines), ..response().files[0].clone() };
+        let long = format!("--- v1/min.js\n+++ v2/min.js\n+{}\n", "x".repeat(3_000));
+        let minified = FileChange { path: "min.js".into(), diff: Some(long), ..file(1) };
+        let files = [vec![minified, file(300)], (0..6).map(|_| file(198)).collect()].concat();
+        let many = CompareResponse { files, ..response() };
+        let text = print::plain(&compare_text("hello", &many, Shown::Lines(LINES_MAX)));
+        assert!(text.contains(" … 2.4 KiB more\n") && !text.contains(&"x".repeat(501)), "{text}");
+        assert!(text.contains("bundle.js: 102 more lines, --full shows them\n"), "{text}");
+        assert!(text.lines().count() < LINES_MAX + 30, "{}", text.lines().count());
+        let full = print::plain(&compare_text("hello", &many, Shown::Lines(usize::MAX)));
+        assert!(full.contains(&"x".repeat(3_000)) && !full.contains("more lines"));
     }
 }

@@ -1,29 +1,29 @@
 //! Demo: runs the daemon with sample functions, invokes one of them twice, and shows what to try next.
 
+use super::arguments::DataDir;
 use super::error::CliError;
 use super::print::{BOLD, DIM, GREEN, styled};
-use super::session::Session;
-use super::{config, runtime, serve, text};
+use super::session::{Flags, Session};
+use super::{runtime, text};
 use crate::client::{Client, ClientError};
 use crate::daemon::{Daemon, Signals};
 use crate::error::ErrorCode;
 use crate::logging;
 use crate::model::ColdStart;
 use crate::protocol::field::Body;
-use crate::protocol::message::{DeployRequest, GetRequest, InvokeRequest};
+use crate::protocol::message::{DeployRequest, GetRequest, InvokeRequest, StatusRequest};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// `levain demo`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  levain demo --data-dir /tmp/levain-demo")]
 pub(super) struct Demo {
-    /// The data directory [default: ./data]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    data_dir: DataDir,
     /// Stop after the sample calls instead of serving on
     #[arg(long)]
     once: bool,
@@ -41,40 +41,35 @@ const LABEL_PREFIX: &str = "sample-";
 
 impl Demo {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let mut flags = config::flags(self.data_dir.as_deref(), session.socket.as_deref(), None, None);
         // Loading a version to check it would leave a warm worker, but the demo shows a cold start.
-        flags.push(("versioning.verify", "syntax".into()));
-        let effective = config::load(session.config.as_deref(), &flags)?;
-        let socket = config::socket_path(&effective);
+        let flags = session.flags([self.data_dir.flag(), ("versioning.verify", Some("syntax".into()))]);
+        let mut config = session.configuration(&flags)?.config;
+        let socket = config.socket_path();
         if Client::connect(&socket).await.is_ok() {
             let socket = socket.display();
-            return Err(CliError::Failed {
-                message: format!(
-                    "a daemon runs on this data directory already: use it (levain --socket {socket} list), stop it, or \
-                     give the demo another directory with --data-dir"
-                ),
-                exit_code: ErrorCode::Conflict.exit_code(),
-            });
+            let message = format!(
+                "a daemon runs on this data directory already: use it (levain --socket {socket} list), stop it (levain \
+                 --socket {socket} stop), or give the demo another directory with --data-dir"
+            );
+            return Err(CliError::failed(ErrorCode::Conflict, message));
         }
-        let bun = config::bun_path(&effective);
-        runtime::find_or_install(session, bun.as_deref(), &config::data_dir(&effective)).await?;
+        runtime::find_or_install(session, &config).await?;
         // The daemon's usual log lines would mix with the demo's own.
         let log = logging::init(logging::Format::Text, "warn");
         log.map_err(|error| CliError::usage(error.to_string()))?;
-        let mut config = effective.config;
         // Another program may use the port; the demo does not need HTTP.
         let is_taken = |it: &str| TcpListener::bind(it).is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
         if config.http.address().is_some_and(is_taken) {
             session.out.progress(&format!("{} is taken, so the demo serves no HTTP", config.http.address));
             config.http.address = "off".into();
         }
-        let daemon = Daemon::start(config).await.map_err(serve::failed)?;
+        let daemon = Daemon::start(config).await?;
         let shown = show(session, daemon.socket(), self.once).await;
         if shown.is_err() || self.once {
             daemon.shutdown().await;
             return shown;
         }
-        daemon.run(Signals::listen().map_err(serve::failed)?).await;
+        daemon.run(Signals::listen()?).await;
         Ok(())
     }
 }
@@ -105,7 +100,11 @@ async fn show(session: &Session, socket: &Path, is_once: bool) -> Result<(), Cli
             return Err(CliError::Function(code));
         }
     }
-    if is_once { Ok(()) } else { out.text(&next_steps(socket)) }
+    if is_once {
+        return Ok(());
+    }
+    let http = client.call(&StatusRequest {}).await?.http_url;
+    out.text(&next_steps(session, socket, http.as_deref()))
 }
 
 /// Deploys a sample and returns a line about it. A function that the user deployed under its name stays.
@@ -139,21 +138,41 @@ fn label(code: &str) -> String {
     format!("{LABEL_PREFIX}{}", &digest[..8])
 }
 
-fn next_steps(socket: &Path) -> String {
-    let steps = [
+/// Lines to try next, which work as they are printed.
+fn next_steps(session: &Session, socket: &Path, http: Option<&str>) -> String {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let levain = std::env::current_exe().map_or_else(|_| "levain".into(), |it| shell_path(&it, &folder));
+    let is_default = session.configuration(&Flags::new()).is_ok_and(|it| it.config.socket_path() == socket);
+    let reach = if is_default { String::new() } else { format!("--socket {} ", shell_path(socket, &folder)) };
+    let commands = [
         ("invoke echo --data '{\"a\": 1}' -i", "status, headers, body, timing"),
         ("invoke stream --stream", "the body as it is produced"),
         ("invoke logs", "a function that logs"),
         ("logs logs", "what it logged"),
         ("bench hello --duration 5", "throughput and percentiles"),
         ("status", "workers and memory"),
+        ("stop", "the end of the demo"),
     ];
+    let curl = http.map(|url| (format!("curl {url}/functions/hello"), "the same over HTTP"));
+    let commands = commands.map(|(command, what)| (format!("{levain} {reach}{command}"), what));
+    let steps: Vec<_> = curl.into_iter().chain(commands).collect();
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    let line = |(command, what): &(&str, &str)| {
-        format!("  levain --socket {} {command:width$}  {}\n", socket.display(), styled(DIM, &format!("# {what}")))
+    let lines: String = steps
+        .iter()
+        .map(|(command, what)| format!("  {command:width$}  {}\n", styled(DIM, &format!("# {what}"))))
+        .collect();
+    format!("\nThe daemon keeps running; Ctrl-C stops it. In another terminal, in this folder:\n{lines}")
+}
+
+/// A path as a shell takes it: relative to the folder that it is below, and quoted if need be.
+fn shell_path(path: &Path, folder: &Path) -> String {
+    let text = match path.strip_prefix(folder) {
+        Ok(below) if below.components().count() == 1 => format!("./{}", below.display()),
+        Ok(below) => below.display().to_string(),
+        Err(_) => path.display().to_string(),
     };
-    let lines: String = steps.iter().map(line).collect();
-    format!("\nThe daemon keeps running; Ctrl-C stops it. In another terminal:\n{lines}")
+    let is_plain = text.chars().all(|it| it.is_ascii_alphanumeric() || "/._-+,:@%".contains(it));
+    if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
@@ -168,5 +187,14 @@ mod tests {
         }
         assert_eq!(label("a"), label("a"));
         assert_ne!(label("a"), label("b"));
+    }
+
+    #[test]
+    fn a_path_is_what_a_shell_takes_in_that_folder() {
+        let path = |path: &str| shell_path(path.as_ref(), "/home/me".as_ref());
+        assert_eq!(path("/home/me/target/release/levain"), "target/release/levain");
+        assert_eq!(path("/home/me/levain"), "./levain");
+        assert_eq!(path("/usr/bin/levain"), "/usr/bin/levain");
+        assert_eq!(path("/home/me/it's here/levain"), r"'it'\''s here/levain'");
     }
 }

@@ -2,14 +2,12 @@
 //!
 //! The daemon gets the path and reads it itself. Code that it cannot read, for example another user's, is sent to it.
 
+use super::arguments::parse_percent;
 use super::error::CliError;
-use super::git;
 use super::interrupt::{Done, Interrupts};
-use super::outcome;
-use super::pack;
 use super::print::{DIM, Out, styled};
 use super::session::Session;
-use super::text;
+use super::{git, input, outcome, pack, text};
 use crate::client::{Client, ClientError};
 use crate::error::ErrorCode;
 use crate::model::{AliasName, Percent};
@@ -18,15 +16,15 @@ use clap::Args;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
-  levain deploy hello ./hello.ts              a file; a missing function is registered
-  levain deploy hello ./dist --version 1.4.0  a folder with an index, handler or main file
-  levain deploy hello ./hello.tgz             a tar, tar.gz or zip of such a folder; also from `-`
-  levain deploy hello .                       a project: packages are installed, the entry is built
-  levain deploy hello --version 1.3.0         back to a version that is already published
+  levain deploy hello ./hello.ts              a file; registers the function
+  levain deploy hello ./dist --version 1.4.0  a folder with index.js or main.js
+  levain deploy hello ./hello.tgz             a tar, tar.gz or zip, or `-`
+  levain deploy hello .                       a project, which is built
+  levain deploy hello --version 1.3.0         back to a published version
   levain deploy hello ./dist --alias STAGING  for testing; LIVE does not move
   levain deploy hello ./dist --weight 10      a tenth of LIVE's calls
-  levain deploy hello ./dist --preview 42     a preview with its own URL, for a week
-  levain deploy hello ./hello.ts --dry-run    check everything and show what would happen
+  levain deploy hello ./dist --preview 42     a preview with its own URL
+  levain deploy hello ./hello.ts --dry-run    check, and show what would happen
 
 In a protected environment (`levain environments list`), a version that is new to the alias waits for `levain \
 approve`. A version that already took calls of the alias does not, so going back never waits. Ctrl-C cancels a \
@@ -104,7 +102,7 @@ impl Deploy {
         let client = session.client().await?;
         let result = send(&client, &mut request, is_uploading, &session.out).await;
         session.out.progress("");
-        outcome::show(&session.out, &request.function_id, &result?)
+        outcome::show(&session.out, &result?)
     }
 
     async fn request(self) -> Result<DeployRequest, CliError> {
@@ -130,7 +128,7 @@ impl Deploy {
         };
         let Some(path) = self.path else { return Ok(request) };
         if path.as_os_str() == "-" {
-            pack::put_bytes(&mut request, super::invoke::read_stdin()?);
+            pack::put_bytes(&mut request, input::read(&path)?.into());
             return Ok(request);
         }
         // The daemon has another working directory.
@@ -196,23 +194,5 @@ fn without_log(error: CliError, out: &Out) -> CliError {
             ClientError::Refused(refusal).into()
         }
         other => other,
-    }
-}
-
-/// Parses a share in percent, with or without its sign.
-fn parse_percent(text: &str) -> Result<Percent, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).trim_end().parse::<u32>();
-    let number = number.map_err(|_| "a share is a whole number of percent from 0 to 100".to_owned())?;
-    Percent::try_from(number).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_read_with_its_sign_or_without() {
-        assert_eq!(parse_percent("10"), parse_percent("10%"));
-        assert!(["101", "-1", "x", "1.5", "%"].iter().all(|it| parse_percent(it).is_err()));
     }
 }

@@ -1,10 +1,11 @@
 //! Environments: where aliases run, which of them require approval, and the differences between two.
 
 use super::error::CliError;
-use super::functions::confirm;
+use super::input::Confirmation;
 use super::print::{DIM, GREEN, YELLOW, styled, table};
 use super::session::Session;
-use super::{aliases, text};
+use super::text;
+use super::views::targets_text;
 use crate::protocol::message::{
     CompareEnvironmentsRequest, CompareEnvironmentsResponse, ComparedFunction, ComparedSide, ComparedState,
     ComparedVariable, CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo,
@@ -52,9 +53,8 @@ pub(super) enum Environments {
     Delete {
         /// The environment
         name: String,
-        /// Skip the confirmation
-        #[arg(long, short)]
-        yes: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
     /// Show which versions differ between two environments
     #[command(after_help = "Examples:\n  levain environments compare staging production\n  \
@@ -139,10 +139,8 @@ impl Environments {
                 });
             }
             Self::Set(set) => return set.run(session).await,
-            Self::Delete { name, yes } => {
-                if !yes && !confirm(&format!("Delete the environment {name}?"))? {
-                    return Err(CliError::usage("nothing deleted"));
-                }
+            Self::Delete { name, confirmation } => {
+                confirmation.ask(&format!("Delete the environment {name}?"))?;
                 let response = session.call(&DeleteEnvironmentRequest { name }).await?;
                 return session.out.response(&response, |it| format!("{} {} deleted", styled(GREEN, "ok"), it.name));
             }
@@ -208,7 +206,7 @@ fn show_text(environment: &EnvironmentDetails) -> String {
         return format!("{head}\nnothing runs in it");
     }
     let rows = runs.iter().map(|it| {
-        let version = aliases::targets_text(&it.version, it.split.as_ref());
+        let version = targets_text(&it.version, it.split.as_ref());
         [it.function.clone(), it.alias.clone(), version, it.number.to_string()]
     });
     format!("{}\n\n{}", styled(DIM, &head), table(["FUNCTION", "ALIAS", "VERSION", ">NUMBER"], rows))
@@ -222,7 +220,7 @@ fn compare_text(response: &CompareEnvironmentsResponse) -> String {
     let side = |side: Option<&ComparedSide>| match side {
         None => ["-".to_owned(), "-".to_owned()],
         Some(it) => {
-            let version = aliases::targets_text(&it.version, it.split.as_ref());
+            let version = targets_text(&it.version, it.split.as_ref());
             [format!("{}: {version} ({})", it.alias, it.number), it.digest.to_string()[..12].to_owned()]
         }
     };

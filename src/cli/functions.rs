@@ -1,18 +1,18 @@
 //! Functions: register, list, show, settings, delete, warm up.
 
-use super::aliases::targets_text;
-use super::args::{Assignment, SettingsArgs, parse_assignment};
 use super::error::CliError;
-use super::print::{DIM, GREEN, RED, facts, styled, table};
+use super::input::Confirmation;
+use super::print::{DIM, GREEN, facts, styled, table};
 use super::session::Session;
+use super::settings::{SettingArg, SettingsArgs, parse_setting, settings_text};
 use super::text;
-use crate::model::{Settings, Timestamp};
+use super::views::{pools_text, targets_text};
+use crate::model::Timestamp;
 use crate::protocol::message::{
-    DeleteRequest, FunctionInfo, GetRequest, ListRequest, ListResponse, PoolInfo, RegisterRequest, UpdateRequest,
-    WarmupRequest,
+    DeleteRequest, FunctionInfo, GetRequest, ListRequest, ListResponse, RegisterRequest, UpdateRequest, WarmupRequest,
 };
 use clap::Args;
-use std::io::{self, BufRead, IsTerminal};
+use serde_json::Map;
 
 /// `levain register`.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub(super) struct Register {
 impl Register {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let Self { name, handler, settings } = self;
-        let request = RegisterRequest { name, runtime: None, handler, settings: settings.patch(Vec::new()) };
+        let request = RegisterRequest { name, runtime: None, handler, settings: settings.patch(&[]) };
         let response = session.call(&request).await?;
         session.out.response(&response, |it| {
             let what = if it.created { "registered" } else { "is registered already" };
@@ -123,62 +123,38 @@ fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
     text
 }
 
-/// Table of the workers in each pool.
-pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
-    let heads =
-        ["FUNCTION", "VERSION", "ENVIRONMENT", ">STARTING", ">IDLE", ">BUSY", ">RETIRING", ">STOPPING", ">QUEUED"];
-    let rows = pools.iter().map(|it| {
-        let counts = [it.planned + it.starting, it.idle, it.busy, it.retiring, it.stopping, it.queued];
-        let [starting, idle, busy, retiring, stopping, queued] = counts.map(|count| count.to_string());
-        let names = [it.function.clone(), it.version.clone(), it.environment.clone()];
-        let [function, version, environment] = names;
-        [function, version, environment, starting, idle, busy, retiring, stopping, queued]
-    });
-    let mut shown = table(heads, rows);
-    for pool in pools.iter().filter(|it| it.failed_starts > 0) {
-        let PoolInfo { function, version, failed_starts, retry_in_ms, .. } = pool;
-        let retry = text::duration_ms(*retry_in_ms as f64);
-        shown.push_str(&styled(
-            RED,
-            &format!("{function} {version} is unhealthy: {failed_starts} starts failed in a row, the next is tried in {retry}\n"),
-        ));
-    }
-    for pool in pools.iter().filter(|it| it.planned > 0) {
-        let PoolInfo { function, version, planned, .. } = pool;
-        shown.push_str(&format!(
-            "{function} {version} waits for capacity: {planned} workers start once the node has room\n"
-        ));
-    }
-    shown
-}
-
-fn settings_text(settings: &Settings) -> String {
-    facts(settings.values().map(|(setting, value)| (setting.key, text::setting(&value))))
-}
-
 /// `levain config-of`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  levain config-of hello\n  levain config-of hello timeout_seconds=5 warm_workers=2"
-)]
+#[command(after_help = "Examples:
+  levain config-of hello                   all settings
+  levain config-of hello timeout_seconds   one of them
+  levain config-of hello timeout_seconds=5 warm_workers=2")]
 pub(super) struct ConfigOf {
     /// The function's name or id
     name: String,
-    /// Settings to change; omit them to show all
-    #[arg(value_name = "KEY=VALUE", value_parser = parse_assignment)]
-    assignments: Vec<Assignment>,
+    /// A setting to show, or settings to change [default: show all]
+    #[arg(value_name = "KEY[=VALUE]", value_parser = parse_setting)]
+    settings: Vec<SettingArg>,
     #[command(flatten)]
-    settings: SettingsArgs,
+    flags: SettingsArgs,
 }
 
 impl ConfigOf {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let function_id = self.name;
-        let response = match self.settings.patch(self.assignments) {
+        let (function_id, shown): (_, Vec<_>) =
+            (self.name, self.settings.iter().filter(|it| it.value.is_none()).map(|it| it.key).collect());
+        let response = match self.flags.patch(&self.settings) {
             None => session.call(&GetRequest { function_id }).await?,
-            Some(settings) => session.call(&UpdateRequest { function_id, settings }).await?,
+            Some(settings) if shown.is_empty() => session.call(&UpdateRequest { function_id, settings }).await?,
+            Some(_) => {
+                return Err(CliError::usage(format!("give `{}` a value, or change nothing", shown.join("`, `"))));
+            }
         };
-        session.out.response(&response, |it| settings_text(&it.settings))
+        if shown.is_empty() {
+            return session.out.response(&response, |it| settings_text(&it.settings));
+        }
+        let found: Map<_, _> = shown.iter().map(|key| ((*key).to_owned(), response.settings.value(key))).collect();
+        session.out.response(&found, |it| it.values().map(|value| text::setting(value) + "\n").collect())
     }
 }
 
@@ -187,32 +163,16 @@ impl ConfigOf {
 pub(super) struct Delete {
     /// The function's name or id
     name: String,
-    /// Skip the confirmation
-    #[arg(long, short)]
-    yes: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
 }
 
 impl Delete {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        if !self.yes && !confirm(&format!("Delete {} and end its workers?", self.name))? {
-            return Err(CliError::usage("nothing deleted"));
-        }
+        self.confirmation.ask(&format!("Delete {} and end its workers?", self.name))?;
         let response = session.call(&DeleteRequest { function_id: self.name.clone() }).await?;
         session.out.response(&response, |it| format!("{} deleted {}", self.name, styled(DIM, &it.function_id)))
     }
-}
-
-/// Asks for confirmation on the terminal. Without a terminal, `--yes` is required.
-pub(super) fn confirm(question: &str) -> Result<bool, CliError> {
-    if !io::stdin().is_terminal() {
-        return Err(CliError::usage("there is no terminal to ask on: confirm with --yes"));
-    }
-    let mut stderr = anstream::stderr();
-    let _ = io::Write::write_all(&mut stderr, format!("{question} [y/N] ").as_bytes());
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    read.map_err(|source| CliError::Input { path: "the terminal".into(), source })?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// `levain warmup`.

@@ -18,9 +18,6 @@ use tokio::time::{Instant, sleep_until};
 /// Time for the daemon to answer a cancelled command, because it first ends processes and removes files.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Exit code that shells expect of a command ended by SIGINT.
-const EXIT_INTERRUPTED: u8 = 130;
-
 /// Receiver of Ctrl-C, from its creation on.
 #[derive(Debug)]
 pub(super) struct Interrupts {
@@ -52,7 +49,7 @@ impl Interrupts {
         tell: impl Fn(&str),
     ) -> Result<Done<R::Response>, CliError> {
         if self.deadline.is_some() {
-            return Err(interrupted(ErrorCode::Cancelled.meaning()));
+            return Err(interrupted("interrupted before the request was sent"));
         }
         let mut answer = client.call_streaming(request)?;
         loop {
@@ -91,7 +88,7 @@ impl Session {
 }
 
 fn interrupted(message: &str) -> CliError {
-    CliError::Failed { message: message.into(), exit_code: EXIT_INTERRUPTED }
+    CliError::failed(ErrorCode::Cancelled, message)
 }
 
 fn unknown() -> CliError {

@@ -1,4 +1,4 @@
-//! Logs of a function: one record per line, oldest first, followed on request.
+//! Logs of a function or of all: one record per line, oldest first, followed on request.
 
 use super::error::CliError;
 use super::print::{DIM, RED, YELLOW, styled};
@@ -9,7 +9,12 @@ use crate::protocol::worker::LogLevel;
 use clap::{Args, ValueEnum};
 use std::pin::pin;
 
+/// Width of the column with the function's name. Longer names push the rest of their line to the right: the lines come
+/// one by one, so the longest name is not known.
+const FUNCTION_WIDTH: usize = 16;
+
 const EXAMPLES: &str = "Examples:
+  levain logs -f                           all functions
   levain logs hello
   levain logs hello:STAGING
   levain logs hello -f --level warn
@@ -20,9 +25,10 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Logs {
-    /// The function's name or id; with `:` and an alias, label or number, only that version's lines
+    /// The function's name or id; with `:` and an alias, label or number, only that version's lines [default: all
+    /// functions]
     #[arg(value_name = "NAME[:QUALIFIER]")]
-    name: String,
+    name: Option<String>,
     /// Print new records as they arrive, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
@@ -64,8 +70,9 @@ impl From<Level> for LogLevel {
 
 impl Logs {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        let is_of_all = self.name.is_none();
         let request = LogsRequest {
-            function_id: self.name,
+            function_id: self.name.unwrap_or_default(),
             qualifier: None,
             limit: self.limit,
             offset: None,
@@ -78,7 +85,7 @@ impl Logs {
         };
         let client = session.client().await?;
         if !self.follow {
-            return print(session, &client.call(&request).await?);
+            return print(session, &client.call(&request).await?, is_of_all);
         }
         let mut answer = client.call_streaming(&request)?;
         let mut stop = pin!(tokio::signal::ctrl_c());
@@ -88,19 +95,19 @@ impl Logs {
                 stopped = &mut stop => return stopped.map_err(CliError::System),
             };
             match part {
-                Some(part) => print(session, &part)?,
-                None => return print(session, &answer.finish().await?),
+                Some(part) => print(session, &part, is_of_all)?,
+                None => return print(session, &answer.finish().await?, is_of_all),
             }
         }
     }
 }
 
-fn print(session: &Session, response: &LogsResponse) -> Result<(), CliError> {
-    session.out.response(response, |it| it.logs.iter().map(line_text).collect())
+fn print(session: &Session, response: &LogsResponse, is_of_all: bool) -> Result<(), CliError> {
+    session.out.response(response, |it| it.logs.iter().map(|line| line_text(line, is_of_all)).collect())
 }
 
-/// Formats a record as one line; further lines of its message are indented.
-fn line_text(line: &LogLine) -> String {
+/// Formats a record as one line; further lines of its message are indented. Lines of all functions name theirs.
+fn line_text(line: &LogLine, is_of_all: bool) -> String {
     let style = match line.level {
         LogLevel::Debug | LogLevel::Info => DIM,
         LogLevel::Warn => YELLOW,
@@ -110,7 +117,8 @@ fn line_text(line: &LogLine) -> String {
     let head = styled(DIM, &line.timestamp.to_string());
     let execution = styled(DIM, &format!("{:8}", line.execution_id.as_deref().map_or("-", text::short_id)));
     let message = text::harmless(line.message.trim_end()).replace('\n', "\n    ");
-    format!("{head} {level} {execution} {message}\n")
+    let function = if is_of_all { format!("{:FUNCTION_WIDTH$} ", line.function) } else { String::new() };
+    format!("{head} {level} {function}{execution} {message}\n")
 }
 
 #[cfg(test)]
@@ -126,12 +134,14 @@ mod tests {
             level: LogLevel::Warn,
             stream: "console".into(),
             message: "a\nb\u{1b}[31m\n".into(),
+            function: "hello".into(),
             version: "v1".into(),
             execution_id: Some("exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into()),
         };
         let expected = "2026-01-27T10:00:00.123Z warn  456789ab a\n    b\\u{1b}[31m\n";
-        assert_eq!(plain(&line_text(&line)), expected);
+        assert_eq!(plain(&line_text(&line, false)), expected);
         line.execution_id = None;
-        assert!(plain(&line_text(&line)).starts_with("2026-01-27T10:00:00.123Z warn  -        a\n"));
+        assert!(plain(&line_text(&line, false)).starts_with("2026-01-27T10:00:00.123Z warn  -        a\n"));
+        assert!(plain(&line_text(&line, true)).contains("Z warn  hello            -        a\n"));
     }
 }

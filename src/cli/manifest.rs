@@ -3,22 +3,22 @@
 use super::error::CliError;
 use super::print::{DIM, GREEN, styled, table};
 use super::session::Session;
-use super::text;
+use super::{input, text};
 use crate::protocol::message::{
     ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest as Document,
 };
 use clap::{Args, Subcommand};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const EXPORT_EXAMPLES: &str = "Examples:
   levain manifest export > today.json         all functions
   levain manifest export hello                one function
-  levain manifest export --deployment deploy-0199…  the state after that deployment";
+  levain manifest export --deployment deploy-0199…  the state after it";
 
 const APPLY_EXAMPLES: &str = "Examples:
   levain manifest apply today.json
-  levain manifest apply today.json --dry-run  the same as `levain manifest diff today.json`
-  levain manifest apply --deployment deploy-0199…  back to the state after that deployment
+  levain manifest apply today.json --dry-run  the same as `levain manifest diff`
+  levain manifest apply --deployment deploy-0199…  back to the state after it
 
 Every version must be published here with the same code. All aliases move together, or none does.";
 
@@ -88,11 +88,7 @@ impl Which {
         let Some(file) = self.file else {
             return session.call(&ExportManifestRequest { function_id: None, deployment_id: self.deployment }).await;
         };
-        let bytes = match file.as_path() == Path::new("-") {
-            true => super::invoke::read_stdin()?.to_vec(),
-            false => std::fs::read(&file).map_err(|source| CliError::Input { path: file.clone(), source })?,
-        };
-        serde_json::from_slice(&bytes)
+        serde_json::from_slice(&input::read(&file)?)
             .map_err(|error| CliError::usage(format!("{} is not a manifest: {error}", file.display())))
     }
 }

@@ -3,19 +3,28 @@
 
 use super::error::CliError;
 use super::interrupt::Done;
-use super::previews::left_text;
 use super::print::{DIM, GREEN, Out, styled};
+use super::session::Session;
 use super::text;
 use crate::model::{AliasName, Timestamp};
+use crate::protocol::ipc::CommandRequest;
 use crate::protocol::message::DeployResponse;
 
-/// Prints the outcome.
-pub(super) fn show(out: &Out, name: &str, done: &Done<DeployResponse>) -> Result<(), CliError> {
-    out.response(&done.response, |it| text(name, it, done.was_interrupted))
+/// Sends a request that Ctrl-C cancels until it commits, and prints the outcome.
+pub(super) async fn call<R>(session: &Session, request: &R) -> Result<(), CliError>
+where
+    R: CommandRequest<Response = DeployResponse>,
+{
+    show(&session.out, &session.call_cancellable(request).await?)
 }
 
-fn text(name: &str, response: &DeployResponse, was_interrupted: bool) -> String {
-    let DeployResponse { number, status, size, .. } = response;
+/// Prints the outcome.
+pub(super) fn show(out: &Out, done: &Done<DeployResponse>) -> Result<(), CliError> {
+    out.response(&done.response, |it| text(it, done.was_interrupted))
+}
+
+fn text(response: &DeployResponse, was_interrupted: bool) -> String {
+    let DeployResponse { function: name, number, status, size, .. } = response;
     let took = text::duration_ms(response.duration_ms);
     let digest = &response.digest.to_string()[..12];
     let what = sentence(response);
@@ -32,7 +41,7 @@ fn text(name: &str, response: &DeployResponse, was_interrupted: bool) -> String 
         text.push_str(&format!("   {url}\n"));
     }
     if let Some(at) = response.expires_at {
-        text.push_str(&format!("   it expires in {}\n", left_text(Some(at), Timestamp::now())));
+        text.push_str(&format!("   it expires in {}\n", text::left(Some(at), Timestamp::now())));
     }
     if status == "pending_approval" {
         text.push_str(&format!("   levain approve {}\n", response.deployment_id));
@@ -97,6 +106,7 @@ mod tests {
         DeployResponse {
             deployment_id: "deploy-1".into(),
             function_id: "func-1".into(),
+            function: "hello".into(),
             version: "v2".into(),
             number: 2,
             alias: "LIVE".into(),
@@ -120,7 +130,7 @@ mod tests {
     }
 
     fn told(response: &DeployResponse) -> String {
-        plain(&text("hello", response, false))
+        plain(&text(response, false))
     }
 
     #[test]
@@ -156,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_interruption_that_came_too_late_is_told() {
-        let told = plain(&text("hello", &response(), true));
+        let told = plain(&text(&response(), true));
         assert!(told.contains("v2 is live (was v1): the deployment was committed before the interruption\n"), "{told}");
     }
 

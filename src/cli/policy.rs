@@ -1,10 +1,11 @@
 //! Policies: limits that roll an alias back automatically.
 
+use super::arguments::{OfAlias, parse_milliseconds, parse_span};
 use super::error::CliError;
 use super::print::{GREEN, YELLOW, facts, styled};
 use super::session::Session;
 use super::text;
-use crate::model::{AliasName, Policy, PolicyAction, Timestamp, policy::PolicyLimits, time::parse_age};
+use crate::model::{Policy, PolicyAction, Timestamp, policy::PolicyLimits};
 use crate::protocol::message::{PolicyResponse, PolicyVerdict, SetPolicyRequest};
 use clap::{Args, Subcommand};
 
@@ -15,38 +16,28 @@ pub(super) enum PolicyCommand {
     Set(Set),
     /// Show an alias's policy, its recent calls and its last verdict
     #[command(after_help = "Example:\n  levain policy show hello")]
-    Show(Which),
+    Show(OfAlias),
     /// Remove an alias's policy
     #[command(after_help = "Example:\n  levain policy remove hello --alias STAGING")]
-    Remove(Which),
+    Remove(OfAlias),
 }
 
 const EXAMPLES: &str = "Examples:
-  levain policy set hello --error-rate 5                          5 % of the calls may fail
-  levain policy set hello --error-rate 1 --p99 200ms --crashes 3 --window 60s --min-requests 50
-  levain policy set hello --alias canary --error-rate 0.5 --warn  only warn
+  levain policy set hello --error-rate 5           5 % of the calls may fail
+  levain policy set hello --p99 200ms --window 5m  a p99 of at most 200 ms
+  levain policy set hello --crashes 3 --warn       only warn
 
 While the alias is split, its second version is judged and loses its share. Otherwise the alias goes back to the \
 version it pointed at before. The policy stays with the alias when the alias moves.";
-
-/// An alias of a function.
-#[derive(Debug, Args)]
-pub(super) struct Which {
-    /// The function's name or id
-    name: String,
-    /// The alias
-    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
-    alias: String,
-}
 
 /// `levain policy set`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Set {
     #[command(flatten)]
-    which: Which,
+    which: OfAlias,
     /// Highest share of failed calls: errors, timeouts, crashes, and answers with a status of 500 or above
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_fraction)]
     error_rate: Option<f64>,
     /// Latency limit for 99 % of calls, such as 200ms or 2s
     #[arg(long, value_name = "TIME", value_parser = parse_milliseconds)]
@@ -54,8 +45,8 @@ pub(super) struct Set {
     /// Highest number of calls that end with a dead worker
     #[arg(long, value_name = "N")]
     crashes: Option<u32>,
-    /// Time span in which calls are counted [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = parse_whole_seconds)]
+    /// Time span in which calls are counted, such as 90s, 5m or 1h [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
     window: Option<u32>,
     /// Calls needed before the version is judged [default: 50]
     #[arg(long, value_name = "N")]
@@ -64,31 +55,18 @@ pub(super) struct Set {
     #[arg(long)]
     warn: bool,
     /// Time after a rollback in which the version is not judged; also the time between two warnings [default: 5m]
-    #[arg(long, value_name = "TIME", value_parser = parse_whole_seconds)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
     cooldown: Option<u32>,
 }
 
-fn parse_percent(text: &str) -> Result<f64, String> {
+fn parse_fraction(text: &str) -> Result<f64, String> {
     let number = text.trim_end_matches('%').trim().parse().ok().filter(|it: &f64| (0.0..=100.0).contains(it));
     number.ok_or_else(|| "a share is a number of percent from 0 to 100, such as 5 or 0.5".into())
 }
 
-fn parse_milliseconds(text: &str) -> Result<u32, String> {
-    let milliseconds = match text.strip_suffix("ms") {
-        Some(number) => number.trim().parse().ok(),
-        None => parse_age(text).and_then(|it| u32::try_from(it).ok()),
-    };
-    milliseconds.ok_or_else(|| "a time is written as `200ms`, `2s` or `1m`".into())
-}
-
-fn parse_whole_seconds(text: &str) -> Result<u32, String> {
-    let seconds = parse_age(text).and_then(|it| u32::try_from(it / 1_000).ok());
-    seconds.ok_or_else(|| "a time is written as `30s`, `5m` or `2h`".into())
-}
-
 impl PolicyCommand {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let request = |which: Which| SetPolicyRequest {
+        let request = |which: OfAlias| SetPolicyRequest {
             function_id: which.name,
             alias: Some(which.alias),
             ..SetPolicyRequest::default()
@@ -174,14 +152,9 @@ mod tests {
     use crate::model::PolicyCounts;
 
     #[test]
-    fn times_and_shares_are_read_as_people_write_them() {
-        let ms = ["200ms", "2s", "1m"].map(parse_milliseconds);
-        assert_eq!(ms, [Ok(200), Ok(2_000), Ok(60_000)]);
-        assert_eq!([parse_percent("5"), parse_percent("0.5%")], [Ok(5.0), Ok(0.5)]);
-        for bad in ["", "200", "-1ms", "ms", "1.5s"] {
-            assert!(parse_milliseconds(bad).is_err(), "{bad}");
-        }
-        assert!(parse_percent("101").is_err() && parse_percent("NaN").is_err() && parse_whole_seconds("5").is_err());
+    fn a_share_may_have_a_fraction() {
+        assert_eq!([parse_fraction("5"), parse_fraction("0.5%")], [Ok(5.0), Ok(0.5)]);
+        assert!(parse_fraction("101").is_err() && parse_fraction("NaN").is_err());
     }
 
     #[test]

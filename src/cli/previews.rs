@@ -1,7 +1,7 @@
 //! Previews: versions to try at their own address.
 
 use super::error::CliError;
-use super::functions::confirm;
+use super::input::Confirmation;
 use super::print::{GREEN, styled, table};
 use super::session::Session;
 use super::text;
@@ -36,9 +36,8 @@ pub(super) enum Preview {
         /// Only the preview of this function
         #[arg(long, value_name = "NAME")]
         function: Option<String>,
-        /// Skip the confirmation
-        #[arg(long, short)]
-        yes: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
     /// Delete expired previews, and those not deployed for some time
     #[command(
@@ -66,11 +65,9 @@ impl Preview {
                 let response = session.list(request, None).await?;
                 session.out.response(&response, |it| list_text(it, Timestamp::now()))
             }
-            Self::Delete { name, function, yes } => {
-                let of = function.as_ref().map_or_else(|| "all functions".to_owned(), Clone::clone);
-                if !yes && !confirm(&format!("Delete the preview {name} of {of}?"))? {
-                    return Err(CliError::usage("nothing deleted"));
-                }
+            Self::Delete { name, function, confirmation } => {
+                let of = function.as_deref().unwrap_or("all functions");
+                confirmation.ask(&format!("Delete the preview {name} of {of}?"))?;
                 let response = session.call(&DeletePreviewRequest { name, function_id: function }).await?;
                 session.out.response(&response, removed_text)
             }
@@ -81,12 +78,6 @@ impl Preview {
             }
         }
     }
-}
-
-/// Time until a preview expires.
-pub(super) fn left_text(expires_at: Option<Timestamp>, now: Timestamp) -> String {
-    let left = expires_at.map(|at| at.as_millis().saturating_sub(now.as_millis()).max(0));
-    left.map_or_else(|| "never".into(), |left| text::duration_ms(left as f64))
 }
 
 fn list_text(response: &PreviewsResponse, now: Timestamp) -> String {
@@ -100,7 +91,7 @@ fn list_text(response: &PreviewsResponse, now: Timestamp) -> String {
             it.version.clone(),
             it.environment.clone(),
             text::age(it.updated_at, now),
-            left_text(it.expires_at, now),
+            text::left(it.expires_at, now),
             text::or_dash(it.host_url.as_deref().or(it.url.as_deref())),
         ]
     });

@@ -8,10 +8,11 @@
 
 use super::error::CliError;
 use super::text;
-use crate::error::ErrorCode;
+use crate::error::{Error, ErrorCode};
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
+use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
 
 /// Heads of tables, names of facts.
@@ -95,37 +96,40 @@ impl Out {
         }
     }
 
-    /// Reports why the command failed and returns its exit code. A program gets the wire form of the error on standard
-    /// output.
-    pub(super) fn failure(&self, error: &CliError) -> u8 {
-        if !error.is_silent() {
-            if self.is_json {
-                let _ = match error.refusal() {
-                    Some(refusal) => self.json(refusal),
-                    None => self.json(&serde_json::json!({ "error": error.to_string() })),
+    /// Reports why the command failed, with a hint if there is one, and returns its exit code. A program gets the wire
+    /// form of the error on standard output.
+    pub(super) fn failure(&self, error: &CliError, hint: Option<&str>) -> u8 {
+        match error {
+            _ if error.is_silent() => {}
+            // The answer itself, with its status, is printed already.
+            CliError::Status(_) if self.is_json => {}
+            _ if self.is_json => {
+                let _ = match (error.refusal(), error.code()) {
+                    (Some(refusal), _) => self.json(refusal),
+                    (None, Some(code)) => self.json(&Error::new(code, error.to_string())),
+                    (None, None) => self.json(&serde_json::json!({ "error": error.to_string() })),
                 };
-            } else {
-                self.note(&failure_text(error));
             }
+            _ => self.note(&failure_text(error, hint)),
         }
         error.exit_code()
     }
 }
 
-fn failure_text(error: &CliError) -> String {
+fn failure_text(error: &CliError, hint: Option<&str>) -> String {
     let message = error.to_string();
-    let message = text::harmless(&message);
-    let Some(refusal) = error.refusal() else { return format!("{RED}error{RED:#}: {message}") };
-    if refusal.code == ErrorCode::Cancelled {
+    let Some(code) = error.code() else { return format!("{RED}error{RED:#}: {}", text::harmless(&message)) };
+    if error.refusal().is_some() && code == ErrorCode::Cancelled {
         return "cancelled: nothing was changed".into();
     }
-    let mut text = format!("{RED}error[{}]{RED:#}: {message}", refusal.code);
-    let details = refusal.details.as_ref().map(text::details).filter(|it| !it.is_empty());
-    if let Some(details) = details {
-        text.push('\n');
-        text.push_str(&text::harmless(&details));
-    }
-    text
+    error_text(code, &message, hint, error.refusal().and_then(|it| it.details.as_ref()))
+}
+
+/// A failure with its code, a hint and the facts about it.
+pub(super) fn error_text(code: ErrorCode, message: &str, hint: Option<&str>, details: Option<&Value>) -> String {
+    let details = details.map(|it| text::details(it, message)).filter(|it| !it.is_empty());
+    let parts = [Some(message), hint, details.as_deref()].into_iter().flatten();
+    format!("{RED}error[{code}]{RED:#}: {}", text::harmless(&parts.collect::<Vec<_>>().join("\n")))
 }
 
 /// Table without lines; columns whose head begins with `>` are aligned to the right.
@@ -169,7 +173,6 @@ pub(super) fn plain(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::client::ClientError;
-    use crate::error::{Error, ErrorCode};
 
     #[test]
     fn a_table_aligns_its_columns_and_has_no_trailing_blanks() {
@@ -187,7 +190,10 @@ mod tests {
     #[test]
     fn a_failure_names_its_code_and_shows_its_details() {
         let error = Error::new(ErrorCode::BundleInvalid, "no handler").with_details(serde_json::json!({"line": 3}));
-        let text = failure_text(&ClientError::Refused(error).into());
-        assert_eq!(plain(&text), "error[BUNDLE_INVALID]: no handler\nline: 3");
+        let error = ClientError::Refused(error).into();
+        assert_eq!(plain(&failure_text(&error, None)), "error[BUNDLE_INVALID]: no handler\nline: 3");
+        assert!(plain(&failure_text(&error, Some("did you mean?"))).contains("no handler\ndid you mean?\nline"));
+        let own = CliError::failed(ErrorCode::Conflict, "no");
+        assert_eq!(plain(&failure_text(&own, None)), "error[CONFLICT]: no");
     }
 }

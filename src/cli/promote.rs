@@ -1,5 +1,6 @@
 //! Promote: points an alias of one environment at the version of another, without a build.
 
+use super::arguments::Move;
 use super::error::CliError;
 use super::print::{DIM, GREEN, styled};
 use super::session::Session;
@@ -12,7 +13,7 @@ const EXAMPLES: &str = "Examples:
   levain promote hello --from dev --to staging
   levain promote hello --from canary --to LIVE  aliases instead of environments
   levain promote hello --dry-run                show what would happen
-  levain promote --all                          every function that differs, all or none
+  levain promote --all                          all functions that differ
 
 The version and its code stay the same: nothing is built. It is loaded in the target environment before the alias \
 moves, and `levain rollback` goes back to the version that was there before. In a protected environment it waits for \
@@ -40,28 +41,24 @@ pub(super) struct Promote {
     /// The alias to take the version from [default: as for --alias]
     #[arg(long, value_name = "NAME")]
     from_alias: Option<String>,
-    /// Promote every function that differs, all or none
+    /// Promote all functions that differ
     #[arg(long, conflicts_with_all = ["name", "alias", "from_alias"])]
     all: bool,
-    /// Reason for the audit trail
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Check everything, move nothing, and print what would happen
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    how: Move,
 }
 
 impl Promote {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let (from, to, reason, dry_run) = (Some(self.from), Some(self.to), self.reason, self.dry_run);
-        let Some(name) = self.name else {
+        let Move { reason, dry_run } = self.how;
+        let (from, to) = (Some(self.from), Some(self.to));
+        let Some(function_id) = self.name else {
             let done = session.call_cancellable(&PromoteAllRequest { from, to, reason, dry_run }).await?;
             return session.out.response(&done.response, all_text);
         };
         let (alias, from_alias) = (self.alias, self.from_alias);
-        let request = PromoteRequest { function_id: name.clone(), from, to, alias, from_alias, reason, dry_run };
-        let done = session.call_cancellable(&request).await?;
-        outcome::show(&session.out, &name, &done)
+        let request = PromoteRequest { function_id, from, to, alias, from_alias, reason, dry_run };
+        outcome::call(session, &request).await
     }
 }
 

@@ -1,11 +1,11 @@
 //! Rollouts: a version gets an alias's calls step by step.
 
+use super::arguments::{OfAlias, Reason};
 use super::error::CliError;
 use super::print::{DIM, GREEN, facts, styled, table};
 use super::session::Session;
 use super::text;
-use super::versions::version_ref;
-use crate::model::{AliasName, RolloutStatus, Timestamp, rollout::RolloutPlan};
+use crate::model::{RolloutStatus, Timestamp, rollout::RolloutPlan};
 use crate::protocol::message::{
     ControlRolloutRequest, RolloutAction, RolloutDetails, RolloutsRequest, RolloutsResponse, StartRolloutRequest,
 };
@@ -45,19 +45,13 @@ pub(super) enum Rollout {
     },
     /// Show an alias's latest rollout
     #[command(after_help = "Example:\n  levain rollout show hello")]
-    Show {
-        /// The function's name or id
-        name: String,
-        /// The alias
-        #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
-        alias: String,
-    },
+    Show(OfAlias),
 }
 
 const EXAMPLES: &str = "Examples:
   levain deploy hello ./dist --no-activate
   levain rollout start hello v2 --plan '10% 5m, 50% 5m, 100%'
-  levain rollout start hello 3 --plan '1% 1h, 10% 1h, 100%' --alias STAGING --reason 'new parser'
+  levain rollout start hello 3 --plan '1% 1h, 10% 1h, 100%' --alias STAGING
 
 Each step is a share and the time it is held: 30s, 5m, 2h or 1d. If the alias has a policy (`levain policy`) and the \
 version violates it, all calls go back and the rollout ends. Any other change of the alias ends it too.";
@@ -66,32 +60,24 @@ version violates it, all calls go back and the rollout ends. Any other change of
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Start {
-    /// The function's name or id
-    name: String,
+    #[command(flatten)]
+    which: OfAlias,
     /// A label or a number
     version: String,
     /// Shares that rise to 100%, with the time each is held
     #[arg(long, value_name = "PLAN", value_parser = parse_plan)]
     plan: RolloutPlan,
-    /// The alias whose calls the version gets
-    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
-    alias: String,
-    /// Reason for the audit trail
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 /// `levain rollout pause`, `resume` and `abort`.
 #[derive(Debug, Args)]
 pub(super) struct Control {
-    /// The function's name or id
-    name: String,
-    /// The alias
-    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
-    alias: String,
-    /// Reason for the audit trail
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
+    #[command(flatten)]
+    which: OfAlias,
+    #[command(flatten)]
+    reason: Reason,
 }
 
 fn parse_plan(text: &str) -> Result<RolloutPlan, String> {
@@ -110,7 +96,7 @@ impl Rollout {
                 let response = session.list(request, (!all).then_some(limit.unwrap_or(ROLLOUTS_DEFAULT))).await?;
                 session.out.response(&response, |it| rollouts_text(it, Timestamp::now()))
             }
-            Self::Show { name, alias } => {
+            Self::Show(OfAlias { name, alias }) => {
                 let request =
                     RolloutsRequest { function_id: name.clone(), alias: Some(alias), limit: Some(1), cursor: None };
                 let response = session.call(&request).await?;
@@ -125,21 +111,17 @@ impl Rollout {
 
 impl Start {
     async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let request = StartRolloutRequest {
-            function_id: self.name,
-            version: version_ref(self.version),
-            plan: self.plan.to_string(),
-            alias: Some(self.alias),
-            reason: self.reason,
-        };
+        let Self { which: OfAlias { name, alias }, version, plan, reason: Reason { reason } } = self;
+        let (version, plan, alias) = (version.into(), plan.to_string(), Some(alias));
+        let request = StartRolloutRequest { function_id: name.clone(), version, plan, alias, reason };
         let response = session.call(&request).await?;
-        session.out.response(&response, |it| rollout_text(&request.function_id, it))
+        session.out.response(&response, |it| rollout_text(&name, it))
     }
 }
 
 impl Control {
     async fn run(self, session: &mut Session, action: RolloutAction) -> Result<(), CliError> {
-        let Self { name, alias, reason } = self;
+        let Self { which: OfAlias { name, alias }, reason: Reason { reason } } = self;
         let request = ControlRolloutRequest { function_id: name.clone(), alias: Some(alias), action, reason };
         let response = session.call(&request).await?;
         session.out.response(&response, |it| rollout_text(&name, it))
@@ -163,9 +145,9 @@ fn next_text(rollout: &RolloutDetails) -> String {
 
 fn rollout_text(name: &str, rollout: &RolloutDetails) -> String {
     let RolloutDetails { alias, version, plan, step, steps, .. } = rollout;
-    let status = match rollout.status {
-        RolloutStatus::Running | RolloutStatus::Done => styled(GREEN, rollout.status.name()),
-        _ => rollout.status.name().to_owned(),
+    let status = match (rollout.status, rollout.status.name()) {
+        (RolloutStatus::Running | RolloutStatus::Done, word) => styled(GREEN, word),
+        (_, word) => word.to_owned(),
     };
     let reason = rollout.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
     let facts = facts([

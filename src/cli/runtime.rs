@@ -1,13 +1,12 @@
 //! The Bun that runs the workers.
 
-use super::config;
+use super::arguments::DataDir;
 use super::error::CliError;
 use super::print::facts;
 use super::session::Session;
-use crate::error::ErrorCode;
+use crate::config::Config;
 use crate::worker::runtime::{self, FoundBun, RuntimeError};
 use clap::{Args, Subcommand};
-use std::path::{Path, PathBuf};
 
 /// `levain runtime`.
 #[derive(Debug, Args)]
@@ -15,9 +14,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Runtime {
     #[command(subcommand)]
     action: Action,
-    /// The daemon's data directory [default: ./data]
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    data_dir: DataDir,
 }
 
 #[derive(Debug, Subcommand)]
@@ -30,15 +28,10 @@ enum Action {
 
 impl Runtime {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let flags = config::flags(self.data_dir.as_deref(), None, None, None);
-        let effective = config::load(session.config.as_deref(), &flags)?;
-        let data_dir = config::data_dir(&effective);
+        let config = session.configuration(&session.flags([self.data_dir.flag()]))?.config;
         let found = match self.action {
-            Action::Install => {
-                let installed = runtime::install(&data_dir, |line| session.out.note(line)).await;
-                installed.map_err(failed)?
-            }
-            Action::Show => runtime::find(config::bun_path(&effective).as_deref(), &data_dir).await.map_err(failed)?,
+            Action::Install => runtime::install(config.data_dir(), |line| session.out.note(line)).await?,
+            Action::Show => runtime::find(config.bun_path(), config.data_dir()).await?,
         };
         if session.out.is_json {
             return session.out.json(&serde_json::json!({
@@ -54,19 +47,11 @@ impl Runtime {
 }
 
 /// Finds Bun, or installs it if there is none.
-pub(super) async fn find_or_install(
-    session: &Session,
-    configured: Option<&Path>,
-    data_dir: &Path,
-) -> Result<FoundBun, CliError> {
-    match runtime::find(configured, data_dir).await {
+pub(super) async fn find_or_install(session: &Session, config: &Config) -> Result<FoundBun, CliError> {
+    match runtime::find(config.bun_path(), config.data_dir()).await {
         Err(RuntimeError::NotFound { .. }) => {
-            runtime::install(data_dir, |line| session.out.note(line)).await.map_err(failed)
+            Ok(runtime::install(config.data_dir(), |line| session.out.note(line)).await?)
         }
-        result => result.map_err(failed),
+        found => Ok(found?),
     }
-}
-
-fn failed(error: RuntimeError) -> CliError {
-    CliError::Failed { message: error.to_string(), exit_code: ErrorCode::WorkerUnavailable.exit_code() }
 }

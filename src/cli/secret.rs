@@ -1,27 +1,34 @@
 //! Secrets: set, rotated, listed without values and deleted; their generations, audit trail and master key.
 
-use super::env::{For, changed, delete, list_text, read};
 use super::error::CliError;
+use super::input::Confirmation;
 use super::print::{GREEN, styled, table};
 use super::session::Session;
 use super::text;
+use super::variables::{Place, PlaceArgs, list_text, read_text};
 use crate::model::{SecretAction, SecretText, Timestamp};
 use crate::protocol::message::{
-    ListVariablesRequest, ListVariablesResponse, RotateMasterKeyRequest, RotateMasterKeyResponse, SecretAuditInfo,
-    SecretAuditRequest, SecretGenerationsRequest, SecretGenerationsResponse, SetVariablesRequest, VariableInput,
+    RotateMasterKeyRequest, RotateMasterKeyResponse, SecretAuditInfo, SecretAuditRequest, SecretGenerationsRequest,
+    SecretGenerationsResponse, SetVariablesRequest, VariableInput,
 };
 use clap::{Args, Subcommand};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
+/// Name of one secret.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// The secret
+    key: Vec<String>,
+}
+
 /// Name of a secret, and source of its value: never an argument, which every user of the machine can read.
 #[derive(Debug, Args)]
 pub(super) struct Value {
-    /// The function's name or id, then the secret's name
-    #[arg(value_name = "NAME> <KEY", required = true)]
-    args: Vec<String>,
     #[command(flatten)]
-    place: For,
+    named: Named,
     /// Read the value from this file, unchanged [default: from standard input, without the last line end]
     #[arg(long, value_name = "FILE", conflicts_with = "from_env")]
     from_file: Option<PathBuf>,
@@ -41,31 +48,16 @@ The value is never an argument, because every user of the machine can see those.
 #[derive(Debug, Subcommand)]
 pub(super) enum Secret {
     /// Set a secret to a value from standard input
-    #[command(
-        after_help = SET_EXAMPLES,
-        override_usage = "levain secret set [OPTIONS] <NAME> <KEY>\n       \
-        levain secret set [OPTIONS] --all <KEY>"
-    )]
+    #[command(after_help = SET_EXAMPLES)]
     Set(Value),
     /// Give an existing secret another value; workers are replaced without a failed call
-    #[command(
-        after_help = "Example:\n  levain secret rotate shop API_KEY < new-key.txt",
-        override_usage = "levain secret rotate [OPTIONS] <NAME> <KEY>\n       \
-        levain secret rotate [OPTIONS] --all <KEY>"
-    )]
+    #[command(after_help = "Example:\n  levain secret rotate shop API_KEY < new-key.txt")]
     Rotate(Value),
     /// Restore an earlier value of a secret, as a new generation
-    #[command(
-        after_help = "Example:\n  levain secret restore shop API_KEY --generation 2",
-        override_usage = "levain secret restore [OPTIONS] <NAME> <KEY> --generation <N>\n       \
-        levain secret restore [OPTIONS] --all <KEY> --generation <N>"
-    )]
+    #[command(after_help = "Example:\n  levain secret restore shop API_KEY --generation 2")]
     Restore {
-        /// The function's name or id, then the secret's name
-        #[arg(value_name = "NAME> <KEY", required = true)]
-        args: Vec<String>,
         #[command(flatten)]
-        place: For,
+        named: Named,
         /// The generation to restore
         #[arg(long, value_name = "N")]
         generation: u32,
@@ -73,42 +65,23 @@ pub(super) enum Secret {
     /// List a function's secrets, or those for all functions, without their values
     #[command(visible_alias = "ls", after_help = "Examples:\n  levain secret list shop\n  levain secret list --all")]
     List {
-        /// The function's name or id
-        #[arg(value_name = "NAME")]
-        args: Vec<String>,
         #[command(flatten)]
-        place: For,
+        place: PlaceArgs,
     },
     /// Delete secrets with all their generations
-    #[command(
-        visible_alias = "revoke",
-        after_help = "Example:\n  levain secret delete shop API_KEY --yes",
-        override_usage = "levain secret delete [OPTIONS] <NAME> <KEY>...\n       \
-        levain secret delete [OPTIONS] --all <KEY>..."
-    )]
+    #[command(visible_alias = "revoke", after_help = "Example:\n  levain secret delete shop API_KEY --yes")]
     Delete {
-        /// The function's name or id, then the names of secrets
-        #[arg(value_name = "NAME> <KEY", required = true)]
-        args: Vec<String>,
         #[command(flatten)]
-        place: For,
-        /// Skip the confirmation
-        #[arg(long, short)]
-        yes: bool,
+        place: PlaceArgs,
+        /// The secrets
+        #[arg(value_name = "KEY")]
+        keys: Vec<String>,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
     /// List the kept generations of a secret
-    #[command(
-        after_help = "Example:\n  levain secret generations shop API_KEY",
-        override_usage = "levain secret generations [OPTIONS] <NAME> <KEY>\n       \
-        levain secret generations [OPTIONS] --all <KEY>"
-    )]
-    Generations {
-        /// The function's name or id, then the secret's name
-        #[arg(value_name = "NAME> <KEY", required = true)]
-        args: Vec<String>,
-        #[command(flatten)]
-        place: For,
-    },
+    #[command(after_help = "Example:\n  levain secret generations shop API_KEY")]
+    Generations(Named),
     /// Show the audit trail of secrets, newest first
     #[command(after_help = "Examples:\n  levain secret audit\n  levain secret audit shop --limit 20")]
     Audit {
@@ -130,30 +103,23 @@ impl Secret {
         match self {
             Self::Set(value) => value.set(session, false).await,
             Self::Rotate(value) => value.set(session, true).await,
-            Self::Restore { args, place, generation } => {
-                let (function_id, key) = one(&place, args)?;
+            Self::Restore { named, generation } => {
+                let (place, key) = named.split()?;
                 let input = VariableInput { key, from_generation: Some(generation), ..VariableInput::default() };
-                set(session, function_id, place.environment, input, true).await
+                set(session, place, input, true).await
             }
-            Self::List { args, place } => {
-                let (function_id, rest) = place.split(args)?;
-                if !rest.is_empty() {
-                    return Err(CliError::usage("name only one function"));
-                }
-                let environment = place.environment;
-                let request = ListVariablesRequest { function_id, environment, ..ListVariablesRequest::default() };
-                let mut response: ListVariablesResponse = session.call(&request).await?;
+            Self::List { place } => {
+                let mut response = place.only()?.list(session, false).await?;
                 response.variables.retain(|it| it.is_secret);
                 session.out.response(&response, |it| list_text(&it.variables, Timestamp::now()))
             }
-            Self::Delete { args, place, yes } => {
-                let (function_id, keys) = place.split(args)?;
-                delete(session, function_id, place.environment, keys, (true, yes)).await
+            Self::Delete { place, keys, confirmation } => {
+                let (place, keys) = place.split(keys)?;
+                place.delete(session, keys, true, confirmation).await
             }
-            Self::Generations { args, place } => {
-                let (function_id, key) = one(&place, args)?;
-                let request = SecretGenerationsRequest { function_id, environment: place.environment, key };
-                let response = session.call(&request).await?;
+            Self::Generations(named) => {
+                let (Place { function_id, environment }, key) = named.split()?;
+                let response = session.call(&SecretGenerationsRequest { function_id, environment, key }).await?;
                 session.out.response(&response, |it| generations_text(it, Timestamp::now()))
             }
             Self::Audit { name, limit } => {
@@ -168,49 +134,33 @@ impl Secret {
     }
 }
 
-fn one(place: &For, args: Vec<String>) -> Result<(Option<String>, String), CliError> {
-    let (function_id, mut keys) = place.split(args)?;
-    match (keys.pop(), keys.is_empty()) {
-        (Some(key), true) if !key.contains('=') => Ok((function_id, key)),
-        (None, _) => Err(CliError::usage("name a secret")),
-        // The argument is not shown, because it may be the value.
-        _ => Err(CliError::usage(
-            "name one secret and nothing else: its value is not an argument, but comes from standard input",
-        )),
+impl Named {
+    fn split(self) -> Result<(Place, String), CliError> {
+        const WHAT: &str = "one secret and nothing else: its value is not an argument, but comes from standard input";
+        let named = self.place.with_one(self.key, WHAT)?;
+        match named.1.contains('=') {
+            true => Err(CliError::usage(format!("name {WHAT}"))),
+            false => Ok(named),
+        }
     }
 }
 
-async fn set(
-    session: &Session,
-    function_id: Option<String>,
-    environment: Option<String>,
-    input: VariableInput,
-    only_existing: bool,
-) -> Result<(), CliError> {
-    let request = SetVariablesRequest {
-        function_id,
-        environment,
-        is_secret: Some(true),
-        variables: vec![input],
-        only_existing,
-        ..SetVariablesRequest::default()
-    };
-    let response = session.call(&request).await?;
-    changed(session, &response)
+async fn set(session: &Session, place: Place, input: VariableInput, only_existing: bool) -> Result<(), CliError> {
+    let (is_secret, variables) = (Some(true), vec![input]);
+    place.set(session, SetVariablesRequest { is_secret, variables, only_existing, ..Default::default() }).await
 }
 
 impl Value {
     async fn set(self, session: &Session, only_existing: bool) -> Result<(), CliError> {
-        let (function_id, key) = one(&self.place, self.args)?;
+        let (place, key) = self.named.split()?;
         let value = Some(value(self.from_file, self.from_env, &key)?);
-        let input = VariableInput { key, value, ..VariableInput::default() };
-        set(session, function_id, self.place.environment, input, only_existing).await
+        set(session, place, VariableInput { key, value, ..VariableInput::default() }, only_existing).await
     }
 }
 
 fn value(file: Option<PathBuf>, variable: Option<String>, key: &str) -> Result<SecretText, CliError> {
     if let Some(file) = file {
-        return read(&file);
+        return read_text(&file);
     }
     if let Some(variable) = variable {
         let missing = |_| CliError::usage(format!("the variable {variable} is not set, or is not UTF-8 text"));
@@ -219,7 +169,7 @@ fn value(file: Option<PathBuf>, variable: Option<String>, key: &str) -> Result<S
     if io::stdin().is_terminal() {
         return ask(key);
     }
-    let text = read("-".as_ref())?;
+    let text = read_text("-".as_ref())?;
     let line = text.expose().strip_suffix('\n').map(|it| it.strip_suffix('\r').unwrap_or(it));
     Ok(line.map_or_else(|| text.clone(), SecretText::from))
 }
@@ -292,16 +242,23 @@ fn rotated_text(response: &RotateMasterKeyResponse) -> String {
 mod tests {
     use super::super::print::plain;
     use super::*;
+    use clap::Parser as _;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        named: Named,
+    }
 
     #[test]
     fn a_value_is_no_argument() {
-        let place = For { all: false, environment: None };
-        let error = one(&place, vec!["shop".into(), "KEY=hunter22".into()]).expect_err("an argument");
-        assert!(error.to_string().contains("standard input") && !error.to_string().contains("hunter"));
-        let error = one(&place, vec!["shop".into(), "KEY".into(), "hunter22".into()]).expect_err("an argument");
-        assert!(error.to_string().contains("value is not an argument") && !error.to_string().contains("hunter"));
-        let (function, key) = one(&place, vec!["shop".into(), "KEY".into()]).expect("a name");
-        assert_eq!((function.as_deref(), key.as_str()), (Some("shop"), "KEY"));
+        let split = |line: &[&str]| Line::parse_from(["x"].iter().chain(line)).named.split();
+        for line in [["shop", "KEY=hunter22"].as_slice(), &["shop", "KEY", "hunter22"], &["--all", "KEY", "hunter22"]] {
+            let error = split(line).expect_err("an argument").to_string();
+            assert!(!error.contains("hunter") && error.contains("value is not an argument"), "{error}");
+        }
+        let (place, key) = split(&["shop", "KEY"]).expect("a name");
+        assert_eq!((place.function_id.as_deref(), key.as_str()), (Some("shop"), "KEY"));
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! Serve: runs the daemon in this process, until SIGINT or SIGTERM.
 
-use super::config;
+use super::arguments::DataDir;
 use super::error::CliError;
 use super::session::Session;
 use crate::config::LogFormat;
-use crate::daemon::{Daemon, Options, Reload, Signals, StartError};
-use crate::error::ErrorCode;
-use crate::http::BindError;
+use crate::daemon::{Daemon, Options, Reload, Signals};
 use crate::logging;
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const EXAMPLES: &str = "Examples:
@@ -23,9 +21,8 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
-    /// The data directory [default: ./data]
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    data_dir: DataDir,
     /// Address of the HTTP server, or off [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS|off")]
     http: Option<String>,
@@ -36,13 +33,9 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let flags = config::flags(
-            self.data_dir.as_deref(),
-            session.socket.as_deref(),
-            self.log_level.as_deref(),
-            self.http.as_deref(),
-        );
-        let effective = config::load(session.config.as_deref(), &flags)?;
+        let data_dir = self.data_dir.flag();
+        let flags = session.flags([data_dir, ("daemon.log_level", self.log_level), ("http.address", self.http)]);
+        let effective = session.configuration(&flags)?;
         let format = match effective.config.daemon.log_format {
             LogFormat::Auto => logging::Format::Auto,
             LogFormat::Text => logging::Format::Text,
@@ -50,26 +43,13 @@ impl Serve {
         };
         let log_level = logging::init(format, &effective.config.daemon.log_level);
         let log_level = log_level.map_err(|error| CliError::usage(error.to_string()))?;
+        effective.notices().iter().for_each(|it| tracing::warn!("{it}"));
         let watched = effective.file().map(Path::to_owned);
-        let file = session.config.clone();
+        let file = session.global.config.clone();
         let reload: Reload = Arc::new(move || crate::config::load(file.as_deref(), &flags));
         let options = Options { config: effective.config, reload: Some((watched, reload)), log_level: Some(log_level) };
-        let signals = Signals::listen().map_err(failed)?;
-        Daemon::start(options).await.map_err(failed)?.run(signals).await;
+        let signals = Signals::listen()?;
+        Daemon::start(options).await?.run(signals).await;
         Ok(())
     }
-}
-
-/// Turns the reason why the daemon did not start into an error with an exit code.
-pub(super) fn failed(error: StartError) -> CliError {
-    let code = match &error {
-        StartError::Locked { .. }
-        | StartError::NoDatabase { .. }
-        | StartError::Bind(_)
-        | StartError::Http(BindError::Address { .. }) => ErrorCode::Conflict,
-        StartError::Http(_) => ErrorCode::InvalidRequest,
-        StartError::Runtime(_) => ErrorCode::WorkerUnavailable,
-        _ => ErrorCode::Internal,
-    };
-    CliError::Failed { message: error.to_string(), exit_code: code.exit_code() }
 }

@@ -1,37 +1,64 @@
-//! Session of a command: its output and its connection to the daemon.
+//! Session of a command: its output, its configuration and its connection to the daemon.
 
-use super::args::Global;
-use super::config;
 use super::error::CliError;
 use super::print::Out;
 use crate::client::{Client, ClientError};
+use crate::config::{self, Effective};
 use crate::protocol::ipc::CommandRequest;
 use crate::protocol::page::{PAGE_MAX, Page, Paged};
+use clap::Args;
 use std::path::PathBuf;
 
 /// The daemon's configuration reads this variable too.
 const SOCKET_VARIABLE: &str = "LEVAIN_SOCKET";
 
+/// Options of every command.
+#[derive(Debug, Default, Args)]
+pub(super) struct Global {
+    /// The daemon's socket [env: LEVAIN_SOCKET] [default: from the configuration]
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
+    pub(super) socket: Option<PathBuf>,
+    /// Print answers as JSON, one line each
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(super) json: bool,
+    /// The configuration file [default: ./config.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(super) config: Option<PathBuf>,
+}
+
+/// Configuration keys that options of a command set, with their values.
+pub(super) type Flags = Vec<(&'static str, String)>;
+
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) out: Out,
-    pub(super) config: Option<PathBuf>,
-    /// Path from the argument.
-    pub(super) socket: Option<PathBuf>,
+    pub(super) global: Global,
 }
 
 impl Session {
-    pub(super) fn new(global: &Global) -> Self {
-        Self { out: Out { is_json: global.json }, config: global.config.clone(), socket: global.socket.clone() }
+    pub(super) fn new(global: Global) -> Self {
+        Self { out: Out { is_json: global.json }, global }
+    }
+
+    /// The options that are given, `--socket` among them, as configuration keys.
+    pub(super) fn flags<const N: usize>(&self, options: [(&'static str, Option<String>); N]) -> Flags {
+        let socket = self.global.socket.as_ref().map(|it| it.display().to_string());
+        let options = options.into_iter().chain([("daemon.socket", socket)]);
+        options.filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
+    /// Loads the configuration, in which these flags override the file and the variables.
+    pub(super) fn configuration(&self, flags: &Flags) -> Result<Effective, CliError> {
+        config::load(self.global.config.as_deref(), flags).map_err(|error| CliError::usage(error.to_string()))
     }
 
     /// The daemon's socket: from an argument or a variable, otherwise from the configuration. The configuration is read
     /// only in the last case, so that a wrong file does not keep a client from a running daemon.
     pub(super) fn socket(&self) -> Result<PathBuf, CliError> {
         let variable = || std::env::var_os(SOCKET_VARIABLE).filter(|it| !it.is_empty()).map(PathBuf::from);
-        match self.socket.clone().or_else(variable) {
+        match self.global.socket.clone().or_else(variable) {
             Some(socket) => Ok(socket),
-            None => Ok(config::socket_path(&config::load(self.config.as_deref(), &[])?)),
+            None => Ok(self.configuration(&Flags::new())?.config.socket_path()),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Status of the daemon.
 
 use super::error::CliError;
-use super::functions::pools_text;
 use super::print::facts;
 use super::session::Session;
 use super::text::{duration_ms, size};
+use super::views::pools_text;
 use crate::protocol::message::{DiskInfo, SandboxInfo, StatusRequest, StatusResponse};
 
 /// `levain status`.
@@ -35,7 +35,7 @@ fn text(status: &StatusResponse) -> String {
         ("disk", disk_text(&status.disk)),
         ("sandbox", sandbox_text(&status.sandbox)),
         ("secrets", status.secrets_unavailable.as_ref().map(|it| format!("unavailable: {it}")).unwrap_or_default()),
-        ("http", status.http_taken.as_deref().map(http_text).unwrap_or_default()),
+        ("http", http_text(status)),
         ("logs dropped", dropped),
     ]);
     for missing in &status.sandbox.missing {
@@ -62,8 +62,12 @@ fn sandbox_text(sandbox: &SandboxInfo) -> String {
     }
 }
 
-fn http_text(taken: &str) -> String {
-    format!("another process listens on {taken}, so localhost may lead to it")
+fn http_text(status: &StatusResponse) -> String {
+    let url = status.http_url.as_deref().unwrap_or("off");
+    match &status.http_taken {
+        Some(taken) => format!("{url}; another process listens on {taken}, so localhost may lead to it"),
+        None => url.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +122,7 @@ mod tests {
                 missing: vec!["privileged: the daemon is not root".into()],
             },
             secrets_unavailable: Some("the master key is missing".into()),
+            http_url: Some("http://127.0.0.1:8080".into()),
             http_taken: Some("[::1]:8080".into()),
         };
         let expected = "\
@@ -132,7 +137,7 @@ memory     20 MiB daemon, 90 MiB of 6.0 GiB workers
 disk       3.0 MiB bundles, 0 B bytecode, 200 KiB store, 5.0 MiB logs, 40 GiB free
 sandbox    user-namespace, cgroup v2 (memory, pids)
 secrets    unavailable: the master key is missing
-http       another process listens on [::1]:8080, so localhost may lead to it
+http       http://127.0.0.1:8080; another process listens on [::1]:8080, so localhost may lead to it
 missing    privileged: the daemon is not root
 
 FUNCTION  VERSION  ENVIRONMENT  STARTING  IDLE  BUSY  RETIRING  STOPPING  QUEUED

@@ -1,6 +1,7 @@
 //! Values as people read them. The functions are pure: the present time is an argument.
 
 use crate::model::Timestamp;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -48,9 +49,20 @@ pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// Time until a moment, `never` without one.
+pub(super) fn left(at: Option<Timestamp>, now: Timestamp) -> String {
+    let left = at.map(|at| at.as_millis().saturating_sub(now.as_millis()).max(0));
+    left.map_or_else(|| "never".into(), |left| duration_ms(left as f64))
+}
+
 /// The end of an id, which is its random part: enough to tell invocations apart on a screen.
 pub(super) fn short_id(id: &str) -> &str {
     id.len().checked_sub(8).and_then(|at| id.get(at..)).unwrap_or(id)
+}
+
+/// A name of the wire in words: `auto rollback`.
+pub(super) fn words(name: &str) -> String {
+    name.replace('_', " ")
 }
 
 /// `1 alias`, `2 aliases`.
@@ -142,32 +154,39 @@ pub(super) fn printable_json(json: String) -> String {
     printable
 }
 
+/// Facts that the message of a failure contains in other words, or that only programs need.
+const FACTS_NOT_SHOWN: [&str; 6] = ["name", "message", "kind", "function", "alias", "environment"];
+
 /// Formats the facts about a failure: the stack first and alone, values of several lines under their name, short ones
-/// beside it. Nested values are for programs and left out.
-pub(super) fn details(details: &serde_json::Value) -> String {
+/// beside it. Nested values are for programs and left out. Lines that repeat the message or the stack are left out too.
+pub(super) fn details(details: &Value, message: &str) -> String {
     let Some(facts) = details.as_object() else { return details.to_string() };
-    let mut text = String::new();
-    let (stack, others): (Vec<_>, Vec<_>) = facts.iter().partition(|(name, _)| *name == "stack");
-    for (name, value) in stack.into_iter().chain(others) {
+    let stack = facts.get("stack").and_then(Value::as_str).unwrap_or_default().trim_end();
+    let is_said = |line: &str| !line.trim().is_empty() && message.contains(line.trim());
+    let mut lines: Vec<String> = stack.lines().skip_while(|line| is_said(line)).map(str::to_owned).collect();
+    for (name, value) in facts.iter().filter(|(name, _)| *name != "stack" && !FACTS_NOT_SHOWN.contains(&name.as_str()))
+    {
         let value = match value {
-            serde_json::Value::String(value) => value.trim_end().to_owned(),
-            serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
-                items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(", ")
+            Value::String(value) => value.trim_end().to_owned(),
+            Value::Array(items) => {
+                let items = items.iter().filter_map(Value::as_str);
+                match name.ends_with("log") {
+                    true => {
+                        items.filter(|it| !is_said(it) && !stack.contains(it.trim())).collect::<Vec<_>>().join("\n")
+                    }
+                    false => items.collect::<Vec<_>>().join(", "),
+                }
             }
-            serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => continue,
+            Value::Null | Value::Object(_) => continue,
             scalar => scalar.to_string(),
         };
-        if value.is_empty() {
-            continue;
+        match value.as_str() {
+            "" => {}
+            value if value.contains('\n') => lines.push(format!("{name}:\n  {}", value.replace('\n', "\n  "))),
+            value => lines.push(format!("{name}: {value}")),
         }
-        let _ = match name.as_str() {
-            "stack" => writeln!(text, "{value}"),
-            _ if value.contains('\n') => writeln!(text, "{name}:\n  {}", value.replace('\n', "\n  ")),
-            _ => writeln!(text, "{name}: {value}"),
-        };
     }
-    text.truncate(text.trim_end().len());
-    text
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -242,13 +261,24 @@ mod tests {
         let value = serde_json::json!({ "a\u{202e}": "b\u{7f}\u{9b}\u{e0041}\n\"ü" });
         let json = printable_json(value.to_string());
         assert!(json.is_ascii() || !json.contains(is_hidden), "{json}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON"), value);
+        assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), value);
     }
 
     #[test]
     fn details_show_the_stack_as_it_is_and_other_facts_by_name() {
         let facts = serde_json::json!({"names": ["a", "b"], "exit": 1, "last_words": "a\nb", "stack": "Error: x\n  at y", "none": null, "empty": "", "tree": {}});
-        assert_eq!(details(&facts), "Error: x\n  at y\nexit: 1\nlast_words:\n  a\n  b\nnames: a, b");
+        assert_eq!(details(&facts, "no"), "Error: x\n  at y\nexit: 1\nlast_words:\n  a\n  b\nnames: a, b");
+    }
+
+    #[test]
+    fn details_do_not_repeat_the_message() {
+        let log = ["first", "Error: at import", "  at syn.ts:1:7"];
+        let facts = serde_json::json!({
+            "kind": "throw", "name": "Error", "message": "at import", "stack": "Error: at import\n  at syn.ts:1:7",
+            "boot_log": log, "line": 1,
+        });
+        let message = "the bundle cannot be loaded: Error: at import (syn.ts:1:7)";
+        assert_eq!(details(&facts, message), "  at syn.ts:1:7\nboot_log: first\nline: 1");
     }
 
     #[test]

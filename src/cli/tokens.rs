@@ -1,7 +1,7 @@
 //! Tokens: clients that may use HTTP, and their scopes.
 
 use super::error::CliError;
-use super::functions::confirm;
+use super::input::Confirmation;
 use super::print::{BOLD, DIM, facts, styled, table};
 use super::session::Session;
 use super::text;
@@ -21,8 +21,7 @@ pub(super) enum Token {
     /// List the valid tokens
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  levain token list\n  \
-                                                  levain token list --all     also expired and revoked ones"
+        after_help = "Examples:\n  levain token list\n  levain token list --all     also expired and revoked ones"
     )]
     List {
         /// Include expired and revoked tokens
@@ -44,9 +43,8 @@ pub(super) enum Token {
         /// The token's name, its id, or a unique beginning of its id
         #[arg(value_name = "TOKEN")]
         token: String,
-        /// Skip the confirmation
-        #[arg(long, short)]
-        yes: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
 }
 
@@ -113,10 +111,8 @@ impl Token {
                 let response = session.list(request, limit).await?;
                 session.out.response(&response, |it| list_text(it, Timestamp::now()))
             }
-            Self::Revoke { token, yes } => {
-                if !yes && !confirm(&format!("Revoke {token}? Its users are refused at once."))? {
-                    return Err(CliError::usage("nothing revoked"));
-                }
+            Self::Revoke { token, confirmation } => {
+                confirmation.ask(&format!("Revoke {token}? Its users are refused at once."))?;
                 let response = session.call(&RevokeTokenRequest { token_id: token }).await?;
                 session.out.response(&response, |it| format!("{} revoked {}", it.name, styled(DIM, &it.token_id)))
             }

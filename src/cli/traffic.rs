@@ -1,15 +1,14 @@
 //! Traffic: the shares of an alias's two versions.
 
+use super::arguments::{OfAlias, Reason, parse_percent};
 use super::error::CliError;
 use super::print::{DIM, styled, table};
 use super::session::Session;
-use super::versions::version_ref;
 use super::{outcome, text};
-use crate::client::ClientError;
-use crate::error::{Error, ErrorCode};
-use crate::model::AliasName;
+use crate::error::ErrorCode;
+use crate::model::Percent;
 use crate::protocol::message::{
-    AliasDetails, AliasesRequest, MetricsRequest, MetricsResponse, SetAliasRequest, SetTrafficRequest, VersionRef,
+    AliasDetails, AliasesRequest, MetricsRequest, MetricsResponse, SetAliasRequest, SetTrafficRequest,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -21,126 +20,101 @@ pub(super) enum Traffic {
     Set(Set),
     /// Show the shares of an alias's versions and how their recent calls went
     #[command(after_help = "Example:\n  levain traffic show hello")]
-    Show(Which),
+    Show(OfAlias),
     /// Give all calls back to the version that the alias points at
     #[command(after_help = "Example:\n  levain traffic clear hello --reason 'it is slow'")]
     Clear {
         #[command(flatten)]
-        which: Which,
-        /// Reason for the audit trail
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
+        which: OfAlias,
+        #[command(flatten)]
+        reason: Reason,
     },
     /// Point the alias at its second version, which then gets all calls
     #[command(after_help = "Example:\n  levain traffic promote hello\n\n\
         To promote between environments, use `levain promote`.")]
     Promote {
         #[command(flatten)]
-        which: Which,
-        /// Reason for the audit trail
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
+        which: OfAlias,
+        #[command(flatten)]
+        reason: Reason,
     },
 }
 
-/// An alias of a function.
-#[derive(Debug, Args)]
-pub(super) struct Which {
-    /// The function's name or id
-    name: String,
-    /// The alias
-    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
-    alias: String,
-}
-
 const EXAMPLES: &str = "Examples:
-  levain traffic set hello v2 10                          one call in ten goes to v2
-  levain traffic set hello v2 50 --sticky cookie:session  each session stays with its version
-  levain traffic set hello v2 0                           v2 only on request: X-Levain-Version: v2
-  levain traffic set hello v2 100                         all calls, until `levain traffic clear`";
+  levain traffic set hello v2 10    one call in ten goes to v2
+  levain traffic set hello v2 0     v2 only on request: X-Levain-Version: v2
+  levain traffic set hello v2 100   all calls, until `levain traffic clear`
+  levain traffic set hello v2 50 --sticky cookie:session
+                                    each session stays with its version";
 
 /// `levain traffic set`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Set {
-    /// The function's name or id
-    name: String,
+    #[command(flatten)]
+    which: OfAlias,
     /// A label or a number
     version: String,
     /// Share in percent; the other version gets the rest
     #[arg(value_name = "PERCENT", value_parser = parse_percent)]
-    weight: u32,
-    /// The alias
-    #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
-    alias: String,
+    weight: Percent,
     /// Keep each caller on one version by header:NAME or cookie:NAME; none ends that [default: unchanged]
     #[arg(long, value_name = "WHAT")]
     sticky: Option<String>,
-    /// Reason for the audit trail
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-}
-
-/// Parses a share, with or without its sign.
-pub(super) fn parse_percent(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).trim_end();
-    number.parse().ok().filter(|it| *it <= 100).ok_or_else(|| "a share is a whole number from 0 to 100".into())
+    #[command(flatten)]
+    reason: Reason,
 }
 
 impl Traffic {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        match self {
-            Self::Set(set) => set.run(session).await,
-            Self::Show(which) => which.show(session).await,
-            Self::Clear { which: Which { name, alias }, reason } => {
-                let request = SetTrafficRequest { weight: Some(100), reason, ..request(&name, alias, None) };
-                let done = session.call_cancellable(&request).await?;
-                outcome::show(&session.out, &name, &done)
-            }
-            Self::Promote { which, reason } => {
-                let alias = which.details(session).await?;
-                let Some(split) = alias.split else {
-                    return Err(not_split(&which, &alias).into());
-                };
-                let request = SetAliasRequest {
-                    function_id: which.name.clone(),
-                    name: which.alias,
-                    version: VersionRef::Label(split.version),
-                    environment: None,
-                    description: None,
-                    reason,
-                    dry_run: false,
-                };
-                let done = session.call_cancellable(&request).await?;
-                outcome::show(&session.out, &which.name, &done)
-            }
+        let request = match self {
+            Self::Set(set) => set.request(),
+            Self::Show(which) => return show(session, which).await,
+            Self::Clear { which: OfAlias { name, alias }, reason: Reason { reason } } => SetTrafficRequest {
+                function_id: name,
+                alias: Some(alias),
+                weight: Some(100),
+                reason,
+                ..SetTrafficRequest::default()
+            },
+            Self::Promote { which, reason } => return promote(session, which, reason).await,
+        };
+        outcome::call(session, &request).await
+    }
+}
+
+impl Set {
+    fn request(self) -> SetTrafficRequest {
+        SetTrafficRequest {
+            function_id: self.which.name,
+            alias: Some(self.which.alias),
+            version: Some(self.version.into()),
+            weight: Some(self.weight.into()),
+            sticky: self.sticky,
+            reason: self.reason.reason,
         }
     }
 }
 
-fn request(name: &str, alias: String, version: Option<VersionRef>) -> SetTrafficRequest {
-    SetTrafficRequest { function_id: name.into(), alias: Some(alias), version, ..SetTrafficRequest::default() }
-}
-
-fn not_split(which: &Which, alias: &AliasDetails) -> ClientError {
-    let message = format!(
-        "{} of `{}` points at `{}` alone: give another version a share first, with `levain traffic set`",
-        which.alias, which.name, alias.version
-    );
-    ClientError::Refused(Error::new(ErrorCode::Conflict, message))
-}
-
-impl Set {
-    async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let request = SetTrafficRequest {
-            weight: Some(self.weight),
-            sticky: self.sticky,
-            reason: self.reason,
-            ..request(&self.name, self.alias, Some(version_ref(self.version)))
-        };
-        let done = session.call_cancellable(&request).await?;
-        outcome::show(&session.out, &self.name, &done)
-    }
+async fn promote(session: &mut Session, which: OfAlias, reason: Reason) -> Result<(), CliError> {
+    let alias = details(session, &which).await?;
+    let Some(split) = alias.split else {
+        let (OfAlias { name, alias: shown }, version) = (which, alias.version);
+        let message = format!(
+            "{shown} of `{name}` points at `{version}` alone: give another version a share first, with `levain traffic set`"
+        );
+        return Err(CliError::failed(ErrorCode::Conflict, message));
+    };
+    let request = SetAliasRequest {
+        function_id: which.name,
+        name: which.alias,
+        version: split.version.into(),
+        environment: None,
+        description: None,
+        reason: reason.reason,
+        dry_run: false,
+    };
+    outcome::call(session, &request).await
 }
 
 /// Time span that `levain traffic show` covers.
@@ -153,25 +127,17 @@ struct Shown {
     metrics: MetricsResponse,
 }
 
-impl Which {
-    async fn details(&self, session: &mut Session) -> Result<AliasDetails, CliError> {
-        let request = AliasesRequest { function_id: self.name.clone(), ..AliasesRequest::default() };
-        let aliases = session.list(request, None).await?.aliases;
-        let found = aliases.into_iter().find(|it| it.name == self.alias);
-        let missing = || {
-            let message =
-                format!("`{}` has no alias `{}`; `levain alias list` lists its aliases", self.name, self.alias);
-            ClientError::Refused(Error::new(ErrorCode::AliasNotFound, message))
-        };
-        Ok(found.ok_or_else(missing)?)
-    }
+async fn details(session: &Session, which: &OfAlias) -> Result<AliasDetails, CliError> {
+    let (function_id, alias) = (which.name.clone(), Some(which.alias.clone()));
+    let aliases = session.call(&AliasesRequest { function_id, alias, ..AliasesRequest::default() }).await?.aliases;
+    let missing = || CliError::failed(ErrorCode::AliasNotFound, "the daemon's answer does not have the alias");
+    aliases.into_iter().next().ok_or_else(missing)
+}
 
-    async fn show(self, session: &mut Session) -> Result<(), CliError> {
-        let alias = self.details(session).await?;
-        let request = MetricsRequest { function_id: self.name, period: Some(PERIOD.into()) };
-        let metrics = session.call(&request).await?;
-        session.out.response(&Shown { alias, metrics }, shown_text)
-    }
+async fn show(session: &mut Session, which: OfAlias) -> Result<(), CliError> {
+    let alias = details(session, &which).await?;
+    let metrics = session.call(&MetricsRequest { function_id: which.name, period: Some(PERIOD.into()) }).await?;
+    session.out.response(&Shown { alias, metrics }, shown_text)
 }
 
 fn shown_text(shown: &Shown) -> String {
@@ -190,19 +156,4 @@ fn shown_text(shown: &Shown) -> String {
     let head =
         format!("{} of {}{sticky}; calls by any alias in the last {}", alias.name, metrics.function, metrics.period);
     format!("{}\n\n{}", styled(DIM, &head), table(["VERSION", ">SHARE", ">CALLS", ">ERRORS", ">P50", ">P99"], rows))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_may_carry_its_sign() {
-        assert_eq!(parse_percent("10"), Ok(10));
-        assert_eq!(parse_percent("100%"), Ok(100));
-        assert_eq!(parse_percent("7 %"), Ok(7));
-        for bad in ["", "%", "101", "-1", "1.5"] {
-            assert!(parse_percent(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,16 +1,17 @@
 //! Versions and the deployments that pointed aliases at them.
 
+use super::arguments::Move;
 use super::error::CliError;
-use super::functions::confirm;
+use super::input::Confirmation;
 use super::print::{BOLD, DIM, facts, styled, table};
 use super::session::{Session, list};
+use super::views::change_text;
 use super::{outcome, text};
-use crate::client::ClientError;
-use crate::error::{Error, ErrorCode};
-use crate::model::{AliasName, DeploymentKind, DeploymentStatus, Timestamp};
+use crate::error::ErrorCode;
+use crate::model::{AliasName, DeploymentStatus, Timestamp};
 use crate::protocol::message::{
     DeleteVersionRequest, DeploymentInfo, DeploymentsRequest, DeploymentsResponse, ListRequest, RollbackRequest,
-    TagVersionRequest, VersionInfo, VersionRef, VersionsRequest, VersionsResponse,
+    TagVersionRequest, VersionInfo, VersionRef, VersionRequest, VersionsRequest, VersionsResponse,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -76,9 +77,8 @@ enum VersionAction {
         name: String,
         /// A label or a number
         version: String,
-        /// Skip the confirmation
-        #[arg(long, short)]
-        yes: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
 }
 
@@ -90,56 +90,46 @@ fn of(function_id: String) -> VersionsRequest {
 impl Versions {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         match (self.action, self.name) {
-            (Some(VersionAction::Delete { name, version, yes }), _) => {
-                if !yes && !confirm(&format!("Delete version {version} of {name} with its bundle?"))? {
-                    return Err(CliError::usage("nothing deleted"));
-                }
-                let version = version_ref(version);
-                let request = DeleteVersionRequest { function_id: name.clone(), version };
-                let response = session.call(&request).await?;
-                session.out.response(&response, |it| format!("{name} {} deleted", it.version))
-            }
-            (Some(VersionAction::Log { name, version }), _) => {
-                let version_too = Some(version.clone());
-                let request = DeploymentsRequest {
-                    function_id: name.clone(),
-                    version: version_too,
-                    ..DeploymentsRequest::default()
-                };
-                let deployments = session.call(&request).await?.deployments;
-                let found = deployments.into_iter().find(|it| it.build_log.is_some());
-                let found = found.ok_or_else(|| {
-                    let message = format!("there is no build log of version `{version}` of `{name}`");
-                    ClientError::Refused(Error::new(ErrorCode::VersionNotFound, message))
-                })?;
-                session
-                    .out
-                    .response(&found, |it| text::harmless(it.build_log.as_deref().unwrap_or_default()).into_owned())
-            }
-            (Some(VersionAction::Tag { name, version, add, remove, description }), _) => {
-                let version = version_ref(version);
-                let request = TagVersionRequest { function_id: name, version, add, remove, description };
-                let response = session.call(&request).await?;
-                session.out.response(&response, version_text)
-            }
-            (Some(VersionAction::Show { name, version }), _) => {
-                let versions = session.list(of(name.clone()), None).await?.versions;
-                let find = |is: fn(&VersionInfo, &str) -> bool| versions.iter().find(|it| is(it, &version));
-                let labelled = find(|it, name| it.version == name);
-                let numbered = || find(|it, name| it.number.to_string() == name);
-                let called = || find(|it, name| it.aliases.iter().any(|alias| alias == name));
-                let Some(found) = labelled.or_else(numbered).or_else(called) else {
-                    let message =
-                        format!("`{name}` has no version `{version}`; `levain versions {name}` lists its versions");
-                    return Err(ClientError::Refused(Error::new(ErrorCode::VersionNotFound, message)).into());
-                };
-                session.out.response(found, version_text)
-            }
+            (Some(action), _) => action.run(session).await,
             (None, Some(name)) => {
                 let response = session.list(of(name), self.limit).await?;
                 session.out.response(&response, |it| versions_text(it, Timestamp::now()))
             }
             (None, None) => of_all_functions(session).await,
+        }
+    }
+}
+
+impl VersionAction {
+    async fn run(self, session: &mut Session) -> Result<(), CliError> {
+        match self {
+            Self::Delete { name, version, confirmation } => {
+                confirmation.ask(&format!("Delete version {version} of {name} with its bundle?"))?;
+                let request = DeleteVersionRequest { function_id: name.clone(), version: version.into() };
+                let response = session.call(&request).await?;
+                session.out.response(&response, |it| format!("{name} {} deleted", it.version))
+            }
+            Self::Log { name, version } => {
+                let (function_id, label) = (name.clone(), Some(version.clone()));
+                let request = DeploymentsRequest { function_id, version: label, ..DeploymentsRequest::default() };
+                let deployments = session.call(&request).await?.deployments;
+                let found = deployments.into_iter().find(|it| it.build_log.is_some()).ok_or_else(|| {
+                    let message = format!("there is no build log of version `{version}` of `{name}`");
+                    CliError::failed(ErrorCode::VersionNotFound, message)
+                })?;
+                let log = |it: &DeploymentInfo| it.build_log.as_deref().map(text::harmless).unwrap_or_default().into();
+                session.out.response(&found, log)
+            }
+            Self::Tag { name, version, add, remove, description } => {
+                let version = version.into();
+                let request = TagVersionRequest { function_id: name, version, add, remove, description };
+                let response = session.call(&request).await?;
+                session.out.response(&response, version_text)
+            }
+            Self::Show { name, version } => {
+                let response = session.call(&VersionRequest { function_id: name, version: version.into() }).await?;
+                session.out.response(&response, version_text)
+            }
         }
     }
 }
@@ -230,7 +220,7 @@ fn short_commit(commit: &str) -> String {
 #[command(after_help = "Examples:\n  levain deployments hello\n  levain deployments hello --alias STAGING\n  \
                         levain deployments hello --failed     with their build logs\n  \
                         levain deployments --failed           of all functions\n  \
-                        levain deployments --active           what every alias points at, and since when")]
+                        levain deployments --active           what every alias points at")]
 pub(super) struct Deployments {
     /// The function's name or id [default: all, with --failed or --active]
     #[arg(required_unless_present_any = ["failed", "active"])]
@@ -277,31 +267,10 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
         return "no such deployments".into();
     }
     let rows = response.deployments.iter().map(|it| {
-        let status = match it.status {
-            DeploymentStatus::Building => "building",
-            DeploymentStatus::Built => "built",
-            DeploymentStatus::PendingApproval => "pending",
-            DeploymentStatus::Applied => "applied",
-            DeploymentStatus::Rejected => "rejected",
-            DeploymentStatus::Active => "active",
-            DeploymentStatus::Superseded => "superseded",
-            DeploymentStatus::Removed => "removed",
-            DeploymentStatus::Changed => "changed",
-            DeploymentStatus::Failed => "failed",
-        };
-        let kind = match it.kind {
-            DeploymentKind::Deploy => "deploy",
-            DeploymentKind::Rollback => "rollback",
-            DeploymentKind::Promote => "promote",
-            DeploymentKind::Traffic => "traffic",
-            DeploymentKind::AutoRollback => "auto rollback",
-            DeploymentKind::Remove => "remove",
-            DeploymentKind::Policy => "policy",
-        };
         [
             text::age(it.created_at, now),
-            kind.into(),
-            status.into(),
+            text::words(it.kind.name()),
+            text::words(it.status.name()),
             if is_of_all { format!("{}:{}", it.function, it.alias) } else { it.alias.clone() },
             change_text(it),
             it.actor.clone(),
@@ -318,16 +287,6 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
         text.push_str(&format!("\n{}\n{}\n", styled(DIM, &head), text::harmless(log.trim_end())));
     }
     text
-}
-
-/// Formats the change: `v1 → v2`, `v1 → none` where the alias was deleted, or `v1 → v2 10 %` where v2 got only a share.
-pub(super) fn change_text(deployment: &DeploymentInfo) -> String {
-    if deployment.kind == DeploymentKind::Remove {
-        return format!("{} → none", deployment.version);
-    }
-    let before = deployment.previous_version.as_ref().map(|it| format!("{it} → ")).unwrap_or_default();
-    let share = deployment.weight.map(|it| format!(" {it} %")).unwrap_or_default();
-    format!("{before}{}{share}", deployment.version)
 }
 
 /// Reason for a deployment, and who approved or rejected it and why.
@@ -358,27 +317,17 @@ pub(super) struct Rollback {
     /// The alias to move
     #[arg(long, value_name = "NAME", default_value = AliasName::LIVE)]
     alias: String,
-    /// Reason for the audit trail
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Check everything, move nothing, and print what would happen
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    how: Move,
 }
 
 impl Rollback {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let Self { name, version, to, alias, reason, dry_run } = self;
-        let version = version.or(to).map(version_ref);
-        let request = RollbackRequest { function_id: name.clone(), version, alias: Some(alias), reason, dry_run };
-        let done = session.call_cancellable(&request).await?;
-        outcome::show(&session.out, &name, &done)
+        let Self { name, version, to, alias, how: Move { reason, dry_run } } = self;
+        let version = version.or(to).map(VersionRef::from);
+        let request = RollbackRequest { function_id: name, version, alias: Some(alias), reason, dry_run };
+        outcome::call(session, &request).await
     }
-}
-
-/// A label or a number. The daemon tells them apart, because old databases have versions whose labels are numbers.
-pub(super) fn version_ref(text: String) -> VersionRef {
-    VersionRef::Label(text)
 }
 
 #[cfg(test)]

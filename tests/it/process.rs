@@ -4,10 +4,12 @@ mod cli;
 mod configuration;
 pub mod crash;
 mod docs;
+mod everyday;
 mod files;
 mod history;
 mod orphans;
 mod start;
+mod stop;
 
 use crate::harness::{DaemonProcess, Gate, refused, until};
 use levain::{

@@ -1,7 +1,7 @@
 //! Tests of the command line: how arguments are parsed, and which combinations are refused.
 
+use super::super::print;
 use super::*;
-use crate::model::{Auth, Network};
 use clap::error::ErrorKind;
 
 fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
@@ -24,6 +24,36 @@ fn the_help_lists_every_exit_code() {
         assert!(help.contains(code.as_str()), "{code} is missing");
     }
     assert!(help.contains("10  no daemon answers") && help.contains(" 2  wrong usage"), "{help}");
+    assert!(help.contains("11  `invoke --fail`"), "{help}");
+    assert!(print::plain(&help).lines().all(|line| line.chars().count() <= WIDTH), "{help}");
+}
+
+#[test]
+fn the_help_has_every_command_in_one_group_on_one_line() {
+    let tree = Cli::command();
+    let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    let mut known: Vec<&str> = tree.get_subcommands().map(clap::Command::get_name).collect();
+    grouped.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(grouped, known);
+    let help = print::plain(&command().render_help().to_string());
+    assert!(help.contains("\nTraffic:\n  invoke") && !help.contains("Commands:"), "{help}");
+    assert!(help.contains("Usage: levain [OPTIONS] <COMMAND>\n") && help.contains("Global options:"), "{help}");
+    let groups = print::plain(&groups_help(&tree));
+    assert!(groups.lines().all(|line| line.chars().count() <= WIDTH), "{groups}");
+}
+
+/// Notes are wrapped to the terminal, but the lines of examples are not: they must fit.
+#[test]
+fn the_examples_of_every_command_fit_a_terminal() {
+    fn check(command: &clap::Command) {
+        let notes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in notes.lines().filter(|line| line.starts_with("  ")) {
+            assert!(line.chars().count() <= WIDTH, "{}: {line}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Cli::command());
 }
 
 #[test]
@@ -31,57 +61,6 @@ fn global_options_may_stand_on_either_side_of_the_command() {
     for line in [["--json", "--socket", "/s", "list"], ["list", "--json", "--socket", "/s"]] {
         let cli = parse(&line).expect("valid");
         assert!(cli.global.json && cli.global.socket.as_deref() == Some("/s".as_ref()), "{line:?}");
-    }
-}
-
-#[test]
-fn headers_are_split_at_the_first_colon_and_checked() {
-    let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
-    assert_eq!(parse_header("Host: a:80"), pair("Host", "a:80"));
-    assert_eq!(parse_header("x-empty:"), pair("x-empty", ""));
-    for bad in ["no colon", ": value", "a b: c", "x: a\nb"] {
-        assert!(parse_header(bad).is_err(), "{bad:?}");
-    }
-}
-
-#[test]
-fn query_parameters_keep_everything_after_the_first_equals_sign() {
-    let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
-    assert_eq!(parse_query("a=b=c"), pair("a", "b=c"));
-    assert_eq!(parse_query("a="), pair("a", ""));
-    assert!(parse_query("a").is_err() && parse_query("=b").is_err());
-}
-
-#[test]
-fn settings_are_known_keys_with_valid_values() {
-    let patch = |texts: &[&str]| {
-        let assignments = texts.iter().map(|it| parse_assignment(it).expect(it)).collect();
-        SettingsArgs::default().patch(assignments)
-    };
-    let expected = SettingsPatch { memory_mb: Some(512), warm_workers: Some(2), ..SettingsPatch::default() };
-    assert_eq!(patch(&["memory-mb=512", "warm_workers = 2"]), Some(expected));
-    assert_eq!(patch(&[]), None);
-    let expected = SettingsPatch { network: Some(Network::Off), auth: Some(Auth::Token), ..SettingsPatch::default() };
-    assert_eq!(patch(&["network=on", "auth=token", "network=off"]), Some(expected));
-    let error = parse_assignment("memory=1").expect_err("no such setting");
-    assert!(error.contains("`memory`") && error.contains("memory_mb, timeout_seconds"), "{error}");
-    for bad in ["memory_mb=-1", "memory_mb=31", "memory_mb"] {
-        assert!(parse_assignment(bad).is_err(), "{bad}");
-    }
-    assert!(parse_assignment("auth=secret").expect_err("no such word").contains("`public` or `token`"));
-    for (setting, value) in Settings::default().values() {
-        let text = format!("{}={}", setting.key, value.to_string().trim_matches('"'));
-        let json = serde_json::to_value(patch(&[&text])).expect("plain data");
-        assert_eq!(json, serde_json::json!({ setting.key: value }), "a setting must land in its own place");
-    }
-}
-
-#[test]
-fn seconds_may_have_a_fraction_and_a_unit() {
-    assert_eq!(parse_seconds("0.5"), Ok(std::time::Duration::from_millis(500)));
-    assert_eq!(parse_seconds("30s"), Ok(std::time::Duration::from_secs(30)));
-    for bad in ["0", "-1", "NaN", "1e9", "x"] {
-        assert!(parse_seconds(bad).is_err(), "{bad}");
     }
 }
 

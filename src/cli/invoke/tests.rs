@@ -1,50 +1,8 @@
-//! Tests of `levain invoke`: the request that it sends, and how it shows the answer.
+//! Tests of `levain invoke`: how it shows the answer.
 
 use super::super::print::plain;
 use super::*;
-use crate::error::ErrorCode;
-use clap::Parser;
-
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(flatten)]
-    request: RequestArgs,
-}
-
-fn request(line: &[&str]) -> InvokeRequest {
-    let line = Line::try_parse_from(["x", "hello"].iter().chain(line)).expect("valid arguments");
-    line.request.request().expect("readable data")
-}
-
-#[test]
-fn json_data_gets_its_content_type_unless_one_is_given() {
-    let typed = request(&["--data", r#"{"a": 1}"#]);
-    assert_eq!(
-        typed.headers.and_then(|it| it.get("content-type").map(str::to_owned)).as_deref(),
-        Some("application/json")
-    );
-    assert_eq!(request(&["--data", "plain {"]).headers, None);
-    let given = request(&["--data", "1", "-H", "Content-Type: text/plain"]).headers.expect("a header");
-    assert_eq!(given.0, [("Content-Type".to_owned(), "text/plain".to_owned())]);
-}
-
-#[test]
-fn data_is_text_or_a_file() {
-    assert_eq!(request(&["--data", "a@b"]).body, Some(Body(Bytes::from_static(b"a@b"))));
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), [0, 159, 255]).expect("written");
-    let data = format!("@{}", file.path().display());
-    assert_eq!(request(&["--data", &data]).body, Some(Body(Bytes::from_static(&[0, 159, 255]))));
-    let error = read_data("@/no/such/file").expect_err("no file");
-    assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().starts_with("cannot read /no/such/file: "), "{error}");
-}
-
-#[test]
-fn a_request_without_options_leaves_everything_to_the_daemon() {
-    assert_eq!(request(&[]), InvokeRequest { function_id: "hello".into(), ..InvokeRequest::default() });
-    assert_eq!(request(&["-X", "put"]).method.as_deref(), Some("PUT"));
-}
+use crate::protocol::field::Body;
 
 fn failed() -> InvokeResponse {
     InvokeResponse {
@@ -66,9 +24,9 @@ fn failed() -> InvokeResponse {
 
 #[test]
 fn a_failure_shows_code_message_and_stack_once() {
-    assert_eq!(plain(&failure_text(&failed())), "HANDLER_ERROR Error: boom\n    at index.ts:3:9\nexit: 1");
+    assert_eq!(plain(&failure_text(&failed())), "error[HANDLER_ERROR]: Error: boom\n    at index.ts:3:9\nexit: 1");
     let bare = InvokeResponse { details: None, ..failed() };
-    assert_eq!(plain(&failure_text(&bare)), "HANDLER_ERROR Error: boom");
+    assert_eq!(plain(&failure_text(&bare)), "error[HANDLER_ERROR]: Error: boom");
 }
 
 #[test]

@@ -128,7 +128,7 @@ async fn a_removed_lock_file_lets_no_second_daemon_in() {
     fs::remove_file(&lock).unwrap();
     let mut command = DaemonProcess::serve(data.path()).await;
     command.arg("--socket").arg(data.path().join("other.sock"));
-    fails(command, 4, &["in use by another daemon", "daemon.data_dir"]).await;
+    fails(command, 4, &["in use by another daemon", "--data-dir"]).await;
     until("it is made anew", || async { (fs::read_to_string(&lock).ok()? == daemon.pid().to_string()).then_some(()) })
         .await;
     assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);

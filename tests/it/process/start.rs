@@ -42,8 +42,12 @@ async fn a_data_directory_has_one_daemon() {
     let daemon = DaemonProcess::start(data.path()).await;
     let pid = format!("process {}", daemon.pid());
     let path = data.path().to_str().unwrap();
-    fails(DaemonProcess::serve(data.path()).await, 4, &[path, "in use by another daemon", &pid, "daemon.data_dir"])
-        .await;
+    fails(
+        DaemonProcess::serve(data.path()).await,
+        4,
+        &[path, "in use by another daemon", &pid, "levain stop", "--data-dir"],
+    )
+    .await;
     // Another socket does not help.
     let mut command = DaemonProcess::serve(data.path()).await;
     command.arg("--socket").arg(data.path().join("other.sock"));
@@ -69,8 +73,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().join("levain.sock");
     fs::write(&path, "precious").unwrap();
-    fails(DaemonProcess::serve(data.path()).await, 4, &[path.to_str().unwrap(), "is not a socket", "daemon.socket"])
-        .await;
+    fails(DaemonProcess::serve(data.path()).await, 4, &[path.to_str().unwrap(), "is not a socket", "--socket"]).await;
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 
@@ -79,7 +82,7 @@ async fn a_socket_whose_name_alone_is_over_the_systems_limit_is_refused_with_tha
     let data = tempfile::tempdir().unwrap();
     let mut command = DaemonProcess::serve(data.path()).await;
     command.arg("--socket").arg(format!("/tmp/{}", "s".repeat(103)));
-    fails(command, 4, &["name", "107 bytes", "daemon.socket"]).await;
+    fails(command, 4, &["name", "107 bytes", "--socket"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +142,7 @@ async fn a_data_directory_that_is_none_is_named() {
     for path in [file.clone(), file.join("below")] {
         let mut command = DaemonProcess::command(folder.path()).await;
         command.arg("serve").arg("--data-dir").arg(&path);
-        fails(command, 1, &[path.to_str().unwrap(), "data directory", "daemon.data_dir"]).await;
+        fails(command, 1, &[path.to_str().unwrap(), "data directory", "--data-dir"]).await;
     }
 }
 
