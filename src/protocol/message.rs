@@ -12,21 +12,37 @@ use crate::model::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Defines messages. A field `name?: Type` is an `Option<Type>` that is left out of the message if it is `None`.
 macro_rules! messages {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-            pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
-        )*
+    ($($(#[$doc:meta])* $name:ident { $($fields:tt)* })*) => {
+        $(message_fields! { [$(#[$doc])* $name] [] $($fields)* })*
     };
 }
 
+/// Defines one message: moves its fields from the tail into the second pair of brackets, one by one.
+macro_rules! message_fields {
+    ([$(#[$doc:meta])* $name:ident] [$($done:tt)*]) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+        pub struct $name { $($done)* }
+    };
+    ($head:tt [$($done:tt)*] $(#[$doc:meta])* $field:ident ?: $type:ty, $($rest:tt)*) => {
+        message_fields! { $head [
+            $($done)*
+            $(#[$doc])*
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub $field: Option<$type>,
+        ] $($rest)* }
+    };
+    ($head:tt [$($done:tt)*] $(#[$doc:meta])* $field:ident: $type:ty, $($rest:tt)*) => {
+        message_fields! { $head [$($done)* $(#[$doc])* pub $field: $type,] $($rest)* }
+    };
+}
+
+/// Defines messages that have a default, so that a client names only the fields it needs.
 macro_rules! requests {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
-        messages! { $($(#[$doc])* #[derive(Default)] $name {
-            $($(#[$field_doc])* $field: $type,)*
-        })* }
+    ($($(#[$doc:meta])* $name:ident { $($fields:tt)* })*) => {
+        $(message_fields! { [$(#[$doc])* #[derive(Default)] $name] [] $($fields)* })*
     };
 }
 
@@ -37,27 +53,20 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// HTTP method; when absent, `POST` with a body and `GET` without one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS)$"))]
-        method: Option<String>,
+        method?: String,
         /// Path, with or without a query; `/` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        path: Option<String>,
+        path?: String,
         /// Request headers.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        headers: Option<Fields>,
+        headers?: Fields,
         /// Query parameters, added to those in `path`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        query: Option<Fields>,
+        query?: Fields,
         /// Request body.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        body: Option<Body>,
+        body?: Body,
         /// Timeout of this invocation in milliseconds. A value can shorten the function's timeout, not lengthen it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        timeout_ms: Option<u64>,
+        timeout_ms?: u64,
         /// An alias, a version label or a version number; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        qualifier: Option<String>,
+        qualifier?: String,
         /// Whether the response body arrives in partial frames as the function produces it.
         #[serde(default)]
         stream: bool,
@@ -68,13 +77,11 @@ requests! {
         #[schemars(with = "FunctionName")]
         name: String,
         /// `bun`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^bun$"))]
-        runtime: Option<String>,
+        runtime?: String,
         /// Name of the export to call; `default` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = r"^[\w$]{1,128}$"))]
-        handler: Option<String>,
+        handler?: String,
         /// Settings that differ from the configured defaults; the others keep those defaults.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         settings: Option<SettingsPatch>,
@@ -91,12 +98,10 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// Most versions in the answer; 1000 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// The `next_cursor` of the previous page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
     /// GET_FUNCTION.
     GetRequest {
@@ -112,21 +117,17 @@ requests! {
         /// Number of workers to have ready.
         count: u32,
         /// An alias, a version label or a version number; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        qualifier: Option<String>,
+        qualifier?: String,
     }
     /// LIST_FUNCTIONS.
     ListRequest {
         /// Most functions in the answer; 1000 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// Number of functions to skip.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        offset: Option<u32>,
+        offset?: u32,
         /// The `next_cursor` of the previous page, instead of `offset`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
     /// UPDATE_FUNCTION.
     UpdateRequest {
@@ -143,15 +144,12 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// A version label, a version number or an alias; the alias's previous target when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        version: Option<VersionRef>,
+        version?: VersionRef,
         /// The alias to move back; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Reason, for the audit trail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
         /// Whether this is a dry run: everything is checked, no alias moves, and the answer holds the plan.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
@@ -279,14 +277,11 @@ messages! {
         /// Time spent waiting for a worker to start, in milliseconds.
         start_ms: f64,
         /// Message of the function's failure.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
+        error?: String,
         /// `HANDLER_ERROR`, `TIMEOUT`, `WORKER_CRASHED` or `OUT_OF_MEMORY`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        code: Option<ErrorCode>,
+        code?: ErrorCode,
         /// Details of the failure, such as the stack, the exit status or the worker's last output.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        details: Option<serde_json::Value>,
+        details?: serde_json::Value,
     }
     /// The first partial frame of a streamed INVOKE.
     StreamHead {
@@ -350,8 +345,7 @@ messages! {
         /// Sorted from the newest to the oldest.
         versions: Vec<VersionInfo>,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// One version.
     VersionInfo {
@@ -404,8 +398,7 @@ messages! {
         /// Number of functions on all pages together.
         total: u64,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// A function in a list.
     FunctionSummary {

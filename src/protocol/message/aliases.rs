@@ -11,16 +11,13 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// Only this alias.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Most aliases in the answer; 1000 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// The `next_cursor` of the previous page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
     /// DELETE_ALIAS.
     DeleteAliasRequest {
@@ -44,8 +41,7 @@ messages! {
         #[schemars(with = "VersionLabel")]
         version: String,
         /// The alias's second version and its share of the invocations; absent without a traffic split.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        split: Option<SplitInfo>,
+        split?: SplitInfo,
     }
     /// SET_ALIAS.
     SetAliasRequest {
@@ -59,15 +55,12 @@ messages! {
         version: VersionRef,
         /// The environment that the alias runs in. When absent, an existing alias keeps its environment, and a new one
         /// gets the one that its name implies, such as `staging` for `STAGING`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        environment: Option<String>,
+        environment?: String,
         /// Purpose of the alias, as free text; kept when absent, removed when empty.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        description: Option<String>,
+        description?: String,
         /// Reason, for the audit trail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
         /// Whether this is a dry run: everything is checked, no alias moves, and the answer holds the plan.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
@@ -77,8 +70,7 @@ messages! {
         /// Sorted by name.
         aliases: Vec<AliasDetails>,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// An alias with its history.
     AliasDetails {
@@ -94,11 +86,9 @@ messages! {
         /// Number of that version.
         number: u32,
         /// The alias's second version and its share of the invocations; absent without a traffic split.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        split: Option<SplitInfo>,
+        split?: SplitInfo,
         /// The header or cookie that keeps a caller on one of two versions: `header:<name>` or `cookie:<name>`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        sticky: Option<String>,
+        sticky?: String,
         /// Label of the alias's previous version, which is the target of a rollback.
         #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,

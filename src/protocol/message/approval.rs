@@ -13,8 +13,7 @@ requests! {
         /// Whether the deployment is approved; false rejects it.
         approve: bool,
         /// Reason, for the audit trail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
     }
 }
 

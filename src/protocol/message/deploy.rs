@@ -16,73 +16,56 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// Label of the version; `v<number>` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VersionLabel>")]
-        version: Option<String>,
+        version?: String,
         /// Absolute path of a file, folder or archive on the daemon's machine.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^/"))]
-        bundle_path: Option<String>,
+        bundle_path?: String,
         /// Source text of a bundle with one file.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        bundle: Option<Body>,
+        bundle?: Body,
         /// Files of a bundle, by relative path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        files: Option<BTreeMap<String, Body>>,
+        files?: BTreeMap<String, Body>,
         /// A tar, tar.gz or zip archive of the files. The daemon detects the format from the content.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        archive: Option<Body>,
+        archive?: Body,
         /// File to import, for a bundle with several files; a file named `bundle` or `index` is found without it. For a
         /// project, the file to build.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        entry: Option<String>,
+        entry?: String,
         /// Whether the daemon builds a bundle from the code. When absent, it builds code that has packages or no file
         /// that can be imported as it is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        build: Option<bool>,
+        build?: bool,
         /// Whether the build's log is sent in partial frames while the build runs.
         #[serde(default, skip_serializing_if = "is_false")]
         follow: bool,
         /// Alias to point at the version, created if needed; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Preview to create or move, instead of an alias. Its alias is `preview-<name>` in the environment `preview`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<PreviewName>")]
-        preview: Option<String>,
+        preview?: String,
         /// Lifetime of the preview from now on, such as `24h`; `0` keeps it until it is deleted. When absent, the
         /// configured lifetime applies.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^(0|[0-9]{1,3}[smhd])$"))]
-        ttl: Option<String>,
+        ttl?: String,
         /// Whether the alias moves to the version; true when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        activate: Option<bool>,
+        activate?: bool,
         /// Share of the alias's invocations for the version, in percent; the version becomes the alias's second one.
         /// When absent, the version gets all of them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<Percent>")]
-        weight: Option<u32>,
+        weight?: u32,
         /// Number of workers to start before the alias moves. The check of the bundle starts at least one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        warm: Option<u32>,
+        warm?: u32,
         /// Free text kept with the version.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        description: Option<String>,
+        description?: String,
         /// Free labels kept with the version.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
         tags: Vec<String>,
         /// Git commit that the version is built from.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        git_commit: Option<String>,
+        git_commit?: String,
         /// Git branch that the version is built from.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        git_branch: Option<String>,
+        git_branch?: String,
         /// Reason, for the audit trail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
         /// Whether the function is created with the default settings if none has this name.
         #[serde(default, skip_serializing_if = "is_false")]
         create: bool,
@@ -91,9 +74,8 @@ requests! {
         dry_run: bool,
         /// Key chosen by the client, new for each deployment. A repeated request with the same key is not carried out
         /// again; it gets the first answer.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^[ -~]{1,255}$"))]
-        idempotency_key: Option<String>,
+        idempotency_key?: String,
     }
 }
 
@@ -124,14 +106,12 @@ messages! {
         #[schemars(regex(pattern = "^(deployed|pending_approval|rejected|built|checked)$"))]
         status: String,
         /// Share of the alias's invocations that the version got, in percent; absent if it got all of them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        weight: Option<u32>,
+        weight?: u32,
         /// Label of the version that the alias pointed at before.
         #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,
         /// Share of `previous_version` as the second version of a traffic split that this deployment ended, in percent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        previous_weight: Option<u32>,
+        previous_weight?: u32,
         /// Whether a new version was published; false if an existing one was activated again.
         published: bool,
         /// Whether the code is that of an existing version, which was used. That version keeps its description and
@@ -151,15 +131,12 @@ messages! {
         /// Duration of the command, in milliseconds.
         duration_ms: f64,
         /// URL of the alias, by path; absent if HTTP is off.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        url: Option<String>,
+        url?: String,
         /// URL of the alias under its own host name, for a preview, or if `http.functions_domain` is set; absent if its
         /// names do not form a host name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        host_url: Option<String>,
+        host_url?: String,
         /// When the preview expires; absent if it does not.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_at: Option<Timestamp>,
+        expires_at?: Timestamp,
         /// Steps that would happen; only in a dry run.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         plan: Vec<PlanStep>,

@@ -12,26 +12,20 @@ requests! {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         function_id: String,
         /// Only deployments of this alias.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Only deployments of this version, given as a label or a number, even if it was never published.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        version: Option<String>,
+        version?: String,
         /// Only deployments with this status: `built`, `active`, `applied`, `superseded`, `failed`, `rejected`,
         /// `removed` or `changed`, or one of those in progress, `building` and `pending_approval`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        status: Option<DeploymentStatus>,
+        status?: DeploymentStatus,
         /// Most deployments in the answer; 100 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// Number of deployments to skip.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        offset: Option<u32>,
+        offset?: u32,
         /// The `next_cursor` of the previous page, instead of `offset`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
 }
 
@@ -41,8 +35,7 @@ messages! {
         /// Sorted from the newest to the oldest.
         deployments: Vec<DeploymentInfo>,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// One deployment.
     DeploymentInfo {
@@ -67,8 +60,7 @@ messages! {
         /// Whether the alias points at the version now.
         is_active: bool,
         /// Share of the alias's invocations that the version got, in percent; absent if it got all of them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        weight: Option<u32>,
+        weight?: u32,
         /// Label of the version that the alias pointed at before.
         #[schemars(with = "Option<VersionLabel>")]
         previous_version: Option<String>,

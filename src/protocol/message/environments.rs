@@ -12,9 +12,8 @@ requests! {
         #[schemars(with = "EnvironmentName")]
         name: String,
         /// Parent environment, which supplies the variables that this one does not set; no parent when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        parent: Option<String>,
+        parent?: String,
         /// Whether a version that is new to an alias in this environment needs approval.
         #[serde(default, skip_serializing_if = "is_false")]
         protected: bool,
@@ -29,12 +28,10 @@ requests! {
         #[schemars(with = "EnvironmentName")]
         name: String,
         /// Whether a version that is new to an alias in this environment needs approval; unchanged when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        protected: Option<bool>,
+        protected?: bool,
         /// Parent environment, which supplies the variables that this one does not set; no parent when empty, unchanged
         /// when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        parent: Option<String>,
+        parent?: String,
         /// Whether the change may let unprotected environments inherit variables from `production` or a protected
         /// environment.
         #[serde(default, skip_serializing_if = "is_false")]
@@ -43,12 +40,10 @@ requests! {
     /// LIST_ENVIRONMENTS.
     EnvironmentsRequest {
         /// Most environments in the answer; 1000 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// The `next_cursor` of the previous page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
     /// GET_ENVIRONMENT.
     EnvironmentRequest {
@@ -70,9 +65,8 @@ requests! {
         /// Name of the second environment.
         to: String,
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
     }
 }
 
@@ -82,8 +76,7 @@ messages! {
         /// Sorted by name.
         environments: Vec<EnvironmentInfo>,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// An environment. CREATE_ENVIRONMENT, SET_ENVIRONMENT and DELETE_ENVIRONMENT.
     EnvironmentInfo {
@@ -126,8 +119,7 @@ messages! {
         /// Number of that version.
         number: u32,
         /// The alias's second version and its share of the invocations; absent without a traffic split.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        split: Option<SplitInfo>,
+        split?: SplitInfo,
     }
     /// COMPARE_ENVIRONMENTS.
     CompareEnvironmentsResponse {
@@ -148,14 +140,11 @@ messages! {
         /// State of the first environment compared with the second.
         state: ComparedState,
         /// Version in the first environment.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        from: Option<ComparedSide>,
+        from?: ComparedSide,
         /// Version in the second environment.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<ComparedSide>,
+        to?: ComparedSide,
         /// Reason why a side is missing although the function runs there.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        note: Option<String>,
+        note?: String,
         /// Variables that differ, without their values.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         variables: Vec<ComparedVariable>,
@@ -172,8 +161,7 @@ messages! {
         /// SHA-256 digest of the version's bundle.
         digest: Digest,
         /// The alias's second version and its share of the invocations; absent without a traffic split.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        split: Option<SplitInfo>,
+        split?: SplitInfo,
     }
     /// A variable that differs between two environments.
     ComparedVariable {
@@ -182,11 +170,9 @@ messages! {
         /// Whether the variable is a secret.
         secret: bool,
         /// Generation in the first environment, 0 for a plain variable; absent if the environment does not have it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        from: Option<u32>,
+        from?: u32,
         /// Generation in the second environment, 0 for a plain variable; absent if the environment does not have it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<u32>,
+        to?: u32,
     }
 }
 

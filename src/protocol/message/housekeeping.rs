@@ -8,12 +8,10 @@ requests! {
     /// CLEANUP.
     CleanupRequest {
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        function_id: Option<String>,
+        function_id?: String,
         /// Number of newest versions that always stay; `versioning.keep_versions` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 10_000))]
-        keep: Option<u32>,
+        keep?: u32,
         /// Whether this is a dry run: the answer lists the versions that would be deleted.
         #[serde(default)]
         dry_run: bool,
@@ -140,8 +138,7 @@ messages! {
         /// `added`, `removed`, `changed` or `renamed`.
         change: String,
         /// Path in the first version, if the file was renamed.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        renamed_from: Option<String>,
+        renamed_from?: String,
         /// Size in the first version in bytes; absent if the file is not there.
         from_size: Option<u64>,
         /// Size in the second version in bytes; absent if the file is not there.
@@ -149,10 +146,8 @@ messages! {
         /// Whether the file is not text.
         binary: bool,
         /// Unified diff, as `diff -u` writes it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        diff: Option<String>,
+        diff?: String,
         /// Reason why the diff of a text file is missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        note: Option<String>,
+        note?: String,
     }
 }

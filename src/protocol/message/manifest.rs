@@ -8,12 +8,10 @@ requests! {
     /// EXPORT_MANIFEST.
     ExportManifestRequest {
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        function_id: Option<String>,
+        function_id?: String,
         /// Id of a deployment, to export the manifest that it left instead of the current state.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<DeploymentId>")]
-        deployment_id: Option<String>,
+        deployment_id?: String,
     }
 }
 
@@ -27,8 +25,7 @@ messages! {
         #[serde(default)]
         dry_run: bool,
         /// Reason, for the audit trail; `manifest of <time>` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
     }
     /// A manifest: the answer of EXPORT_MANIFEST, and the content of the files in `data/deployments`.
     Manifest {
@@ -57,13 +54,11 @@ messages! {
         /// Kind of the deployment.
         kind: DeploymentKind,
         /// Label of the version that the alias pointed at before.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        previous_version: Option<String>,
+        previous_version?: String,
         /// Actor who requested it.
         actor: String,
         /// Reason that the actor gave.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
     }
     /// A function in a manifest.
     ManifestFunction {
@@ -91,11 +86,9 @@ messages! {
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         split: Option<ManifestSplit>,
         /// The header or cookie that keeps a caller on one of two versions: `header:<name>` or `cookie:<name>`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        sticky: Option<String>,
+        sticky?: String,
         /// Purpose of the alias, as free text.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        description: Option<String>,
+        description?: String,
     }
     /// The second version of an alias in a manifest.
     ManifestSplit {
@@ -126,8 +119,7 @@ messages! {
         #[schemars(with = "AliasName")]
         alias: String,
         /// Versions before the change: `v1`, or `v1 90 %, v2 10 %`; absent for a new alias.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        from: Option<String>,
+        from?: String,
         /// Versions after the change.
         to: String,
         /// Ids of the deployments that made the change; empty in a dry run.

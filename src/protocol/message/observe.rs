@@ -15,25 +15,19 @@ requests! {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         function_id: String,
         /// Only lines of one version: the current target of an alias, a label or a number. All versions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        qualifier: Option<String>,
+        qualifier?: String,
         /// Most lines in the answer; 100 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 10_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// Number of lines to skip, from the newest.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        offset: Option<u32>,
+        offset?: u32,
         /// The `next_cursor` of the previous page, for older lines, instead of `offset`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
         /// Lowest level of the lines.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        level: Option<LogLevel>,
+        level?: LogLevel,
         /// Only lines of this invocation.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<InvocationId>")]
-        execution_id: Option<String>,
+        execution_id?: String,
         /// Only lines since this time, or of this age at most, such as `15m`.
         #[serde(default, alias = "start_date", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<Timestamp>")]
@@ -52,9 +46,8 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// `1m`, `5m`, `15m`, `1h`, `6h`, `24h`, `7d` or `all`; `1h` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^(1m|5m|15m|1h|6h|24h|7d|all)$"))]
-        period: Option<String>,
+        period?: String,
     }
 }
 
@@ -76,9 +69,8 @@ messages! {
         #[schemars(with = "VersionLabel")]
         version: String,
         /// Id of the invocation that it belongs to.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<InvocationId>")]
-        execution_id: Option<String>,
+        execution_id?: String,
     }
     /// GET_LOGS. Lines are ordered from the oldest to the newest. With `follow`, each partial frame has this form too.
     LogsResponse {
@@ -90,8 +82,7 @@ messages! {
         /// could be stored.
         dropped: u64,
         /// The `cursor` of the next page, of older lines; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// GET_METRICS, for the function as a whole.
     MetricsResponse {

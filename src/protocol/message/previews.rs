@@ -8,16 +8,13 @@ requests! {
     /// LIST_PREVIEWS.
     PreviewsRequest {
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Most previews in the answer; 1000 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// The `next_cursor` of the previous page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
     /// DELETE_PREVIEW.
     DeletePreviewRequest {
@@ -25,20 +22,17 @@ requests! {
         #[schemars(with = "PreviewName")]
         name: String,
         /// The function's id or name; every function that has the preview when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
     }
     /// CLEANUP_PREVIEWS.
     CleanupPreviewsRequest {
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Also delete previews without a deployment for this long, such as `3d`; only expired previews when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^[0-9]{1,9}[smhd]$"))]
-        older_than: Option<String>,
+        older_than?: String,
         /// Whether this is a dry run: the answer lists the previews that would be deleted.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
@@ -51,8 +45,7 @@ messages! {
         /// Sorted by function and name.
         previews: Vec<PreviewInfo>,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// A preview.
     PreviewInfo {
@@ -74,14 +67,11 @@ messages! {
         /// Number of that version.
         number: u32,
         /// URL of the preview, by path; absent if HTTP is off.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        url: Option<String>,
+        url?: String,
         /// URL of the preview under its own host name; absent if its names do not form a host name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        host_url: Option<String>,
+        host_url?: String,
         /// When the preview expires; absent if it does not.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_at: Option<Timestamp>,
+        expires_at?: Timestamp,
         /// When the alias was last pointed at a version.
         updated_at: Timestamp,
     }

@@ -11,26 +11,21 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// Source: an environment or an alias; `staging` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        from: Option<String>,
+        from?: String,
         /// Target: an environment or an alias; `production` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        to: Option<String>,
+        to?: String,
         /// Alias in `to` to point at the version, created if needed. When absent, the alias that represents the
         /// environment: `LIVE`, `STAGING`, `DEV`, or the only one there.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Alias in `from` whose version is promoted. When absent, the alias that represents the environment, as for
         /// `alias`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        from_alias: Option<String>,
+        from_alias?: String,
         /// Reason, for the audit trail, which records the source in any case.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
         /// Whether this is a dry run: everything is checked, no alias moves, and the answer holds the plan.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,
@@ -38,16 +33,13 @@ requests! {
     /// PROMOTE_ALL.
     PromoteAllRequest {
         /// Source environment; `staging` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        from: Option<String>,
+        from?: String,
         /// Target environment; `production` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        to: Option<String>,
+        to?: String,
         /// Reason, for the audit trail, which records the source in any case.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
         /// Whether this is a dry run: the answer lists the changes, and nothing changes.
         #[serde(default, skip_serializing_if = "is_false")]
         dry_run: bool,

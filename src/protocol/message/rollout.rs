@@ -16,9 +16,8 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// New policy, which replaces the current one; when absent, the policy is removed.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object_or_none")]
         policy: Option<Policy>,
@@ -32,16 +31,13 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// Only rollouts of this alias.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Most rollouts in the answer; 100 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// The `next_cursor` of the previous page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
 }
 
@@ -56,12 +52,10 @@ messages! {
         /// Rising shares up to 100 %, and the time that each is held: `10% 5m, 50% 5m, 100%`.
         plan: String,
         /// Alias whose traffic the version gets; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Reason, for the audit trail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
     }
     /// CONTROL_ROLLOUT.
     ControlRolloutRequest {
@@ -69,14 +63,12 @@ messages! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// The alias; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Action on the alias's rollout.
         action: RolloutAction,
         /// Reason, for the audit trail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
     }
     /// SET_POLICY. The policy in force, and the counts of the version that it judges.
     PolicyResponse {
@@ -87,8 +79,7 @@ messages! {
         #[schemars(with = "AliasName")]
         alias: String,
         /// Policy of the alias; absent if it has none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        policy: Option<Policy>,
+        policy?: Policy,
         /// Label of the version that the policy judges.
         #[schemars(with = "VersionLabel")]
         version: String,
@@ -96,11 +87,9 @@ messages! {
         counts: PolicyCounts,
         /// End of the cooldown, during which the version is not judged because the alias was just rolled back to it
         /// automatically.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        rests_until: Option<Timestamp>,
+        rests_until?: Timestamp,
         /// Last violation of the policy.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        last_verdict: Option<PolicyVerdict>,
+        last_verdict?: PolicyVerdict,
     }
     /// A violation of a policy's limit.
     PolicyVerdict {
@@ -110,8 +99,7 @@ messages! {
         #[schemars(with = "VersionLabel")]
         version: String,
         /// Label of the version that the alias was rolled back to; absent for a warning.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        went_back_to: Option<String>,
+        went_back_to?: String,
         /// The limit and the measured value, in words.
         reason: String,
     }
@@ -140,8 +128,7 @@ messages! {
         /// Current step, from 1; the last step that was reached, if the rollout has ended.
         step: u32,
         /// Time until the next step, in milliseconds; absent unless the rollout is running.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_in_ms: Option<u64>,
+        next_in_ms?: u64,
         /// Actor who started the rollout.
         actor: String,
         /// Reason that the actor gave.
@@ -160,8 +147,7 @@ messages! {
         /// Sorted from the newest to the oldest.
         rollouts: Vec<RolloutDetails>,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
 }
 

@@ -46,15 +46,12 @@ messages! {
         /// Isolation of functions from the rest of the machine.
         sandbox: SandboxInfo,
         /// Reason why secrets cannot be decrypted (`secrets.allow_missing_key`); absent if they can.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        secrets_unavailable: Option<String>,
+        secrets_unavailable?: String,
         /// Base URL of HTTP; absent if it is off.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        http_url: Option<String>,
+        http_url?: String,
         /// The other loopback address with HTTP's port, if another process listens there. `localhost` may then reach
         /// that process instead.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        http_taken: Option<String>,
+        http_taken?: String,
     }
     /// Isolation of functions from the rest of the machine.
     SandboxInfo {

@@ -19,7 +19,6 @@ messages! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         remove: Vec<String>,
         /// New description; kept when absent, removed when empty.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        description: Option<String>,
+        description?: String,
     }
 }

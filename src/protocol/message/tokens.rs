@@ -14,16 +14,13 @@ requests! {
         #[schemars(length(min = 1))]
         scopes: Vec<Scope>,
         /// Limits the token to one function, by id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        function_id: Option<String>,
+        function_id?: String,
         /// Lifetime of the token, such as `12h` or `30d`. Without this and `expires_at`, the token is valid until it is
         /// revoked.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^[1-9][0-9]{0,8}[smhd]$"))]
-        expires_in: Option<String>,
+        expires_in?: String,
         /// When the token expires, instead of `expires_in`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_at: Option<Timestamp>,
+        expires_at?: Timestamp,
     }
     /// LIST_TOKENS.
     ListTokensRequest {
@@ -31,15 +28,12 @@ requests! {
         #[serde(default)]
         all: bool,
         /// Most tokens in the answer; 1000 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
         /// Number of tokens to skip.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        offset: Option<u32>,
+        offset?: u32,
         /// The `next_cursor` of the previous page, instead of `offset`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        cursor: Option<String>,
+        cursor?: String,
     }
     /// REVOKE_TOKEN.
     RevokeTokenRequest {
@@ -64,8 +58,7 @@ messages! {
         /// Number of tokens on all pages together.
         total: u64,
         /// The `cursor` of the next page; absent on the last page.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        next_cursor: Option<String>,
+        next_cursor?: String,
     }
     /// A token without its secret; also the answer of REVOKE_TOKEN.
     TokenInfo {
@@ -77,12 +70,10 @@ messages! {
         /// Scopes of the token.
         scopes: Vec<Scope>,
         /// Id of the function that the token is limited to; absent if it is valid for all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<FunctionId>")]
-        function_id: Option<String>,
+        function_id?: String,
         /// Name of that function; absent if it is deleted.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        function: Option<String>,
+        function?: String,
         /// `valid`, `expired` or `revoked`.
         status: TokenStatus,
         /// Actor who created the token.
@@ -90,13 +81,10 @@ messages! {
         /// When the token was created.
         created_at: Timestamp,
         /// When the token expires; absent if it does not.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expires_at: Option<Timestamp>,
+        expires_at?: Timestamp,
         /// When the token was last used; absent if it never was.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        last_used_at: Option<Timestamp>,
+        last_used_at?: Timestamp,
         /// When the token was revoked; absent if it was not.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        revoked_at: Option<Timestamp>,
+        revoked_at?: Timestamp,
     }
 }

@@ -11,26 +11,21 @@ requests! {
         #[schemars(length(min = 1))]
         function_id: String,
         /// Name of the alias; `LIVE` when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<AliasName>")]
-        alias: Option<String>,
+        alias?: String,
         /// Version that gets the share: a label, a number or an alias. When absent, the version that the alias points
         /// at.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        version: Option<VersionRef>,
+        version?: VersionRef,
         /// Share of that version in whole percent, 0 to 100; the other version gets the rest. A share of 100 for the
         /// alias's own version ends the split. The shares stay when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<Percent>")]
-        weight: Option<u32>,
+        weight?: u32,
         /// Header or cookie that identifies callers, so that each one stays on one version: `header:<name>`,
         /// `cookie:<name>` or `none`. Unchanged when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(regex(pattern = "^(none|(header|cookie):[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64})$"))]
-        sticky: Option<String>,
+        sticky?: String,
         /// Reason, for the audit trail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason?: String,
     }
 }
 

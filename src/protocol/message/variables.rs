@@ -8,30 +8,24 @@ requests! {
     /// SET_VARIABLES. Sets the variable in `key` and `value` and those in `variables` and `dotenv`, all or none.
     SetVariablesRequest {
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Name of the environment; all environments when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        environment: Option<String>,
+        environment?: String,
         /// Name of one variable.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VariableKey>")]
-        key: Option<String>,
+        key?: String,
         /// Value of that variable.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        value: Option<SecretText>,
+        value?: SecretText,
         /// Whether the variables of this request are secrets. When absent, existing secrets stay secrets, and all other
         /// variables are plain.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        is_secret: Option<bool>,
+        is_secret?: bool,
         /// List of variables to set.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         variables: Vec<VariableInput>,
         /// Text of a `.env` file with variables to set.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        dotenv: Option<SecretText>,
+        dotenv?: SecretText,
         /// Whether the request is refused if it sets a new variable, or turns a plain variable into a secret.
         #[serde(default)]
         only_existing: bool,
@@ -42,25 +36,20 @@ requests! {
         #[schemars(with = "VariableKey")]
         key: String,
         /// Value of the variable.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        value: Option<SecretText>,
+        value?: SecretText,
         /// Whether the variable is a secret; the request's `is_secret` applies when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        is_secret: Option<bool>,
+        is_secret?: bool,
         /// Generation of the secret whose value is restored, instead of a value.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        from_generation: Option<u32>,
+        from_generation?: u32,
     }
     /// LIST_VARIABLES.
     ListVariablesRequest {
         /// The function's id or name; when absent, the variables for all functions.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Name of the environment; when absent, all environments, or `production` with `resolved`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        environment: Option<String>,
+        environment?: String,
         /// Whether to list the variables that apply to the function in that environment, from every place.
         #[serde(default)]
         resolved: bool,
@@ -71,17 +60,14 @@ requests! {
     /// DELETE_VARIABLES. Deletes the variables in `key` and `keys`, all or none.
     DeleteVariablesRequest {
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Name of the environment; all environments when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        environment: Option<String>,
+        environment?: String,
         /// Name of one variable.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VariableKey>")]
-        key: Option<String>,
+        key?: String,
         /// Names of further variables.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[schemars(with = "Vec<VariableKey>")]
@@ -93,13 +79,11 @@ requests! {
     /// SECRET_GENERATIONS.
     SecretGenerationsRequest {
         /// The function's id or name; all functions when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Name of the environment; all environments when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        environment: Option<String>,
+        environment?: String,
         /// Name of the secret.
         #[schemars(with = "VariableKey")]
         key: String,
@@ -107,13 +91,11 @@ requests! {
     /// SECRET_AUDIT.
     SecretAuditRequest {
         /// The function's id or name; when absent, the whole audit trail, including rows that concern no function.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Most rows in the answer; 100 when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1, max = 1_000))]
-        limit: Option<u32>,
+        limit?: u32,
     }
     /// ROTATE_MASTER_KEY.
     RotateMasterKeyRequest {
@@ -144,8 +126,7 @@ messages! {
         /// Number of pools where some invocations still get the old values.
         pending: u32,
         /// Reason why a worker with the new values did not start.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        failure: Option<String>,
+        failure?: String,
     }
     /// LIST_VARIABLES.
     ListVariablesResponse {
@@ -158,13 +139,11 @@ messages! {
         #[schemars(with = "VariableKey")]
         key: String,
         /// Value of the variable; absent for a secret.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        value: Option<String>,
+        value?: String,
         /// Whether the variable is a secret.
         is_secret: bool,
         /// Current generation of a secret.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        generation: Option<u32>,
+        generation?: u32,
         /// Place of the variable.
         #[serde(flatten)]
         place: PlaceInfo,
@@ -181,13 +160,11 @@ messages! {
     /// Place of a variable: the function and the environment that it is set for.
     PlaceInfo {
         /// Id of the function; absent for all functions.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Name of the environment; absent for all environments.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        environment: Option<String>,
+        environment?: String,
     }
     /// SECRET_GENERATIONS.
     SecretGenerationsResponse {
@@ -219,26 +196,20 @@ messages! {
         /// Actor who did it.
         actor: String,
         /// Id of the function that it concerns.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(length(min = 1))]
-        function_id: Option<String>,
+        function_id?: String,
         /// Name of that function; absent if it is deleted.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        function: Option<String>,
+        function?: String,
         /// Environment that it concerns.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<EnvironmentName>")]
-        environment: Option<String>,
+        environment?: String,
         /// Name of the secret.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<VariableKey>")]
-        key: Option<String>,
+        key?: String,
         /// Generation of the secret after the action.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        generation: Option<u32>,
+        generation?: u32,
         /// Details; for an injection, the version and the secrets with their generations.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        detail: Option<String>,
+        detail?: String,
         /// Number of identical successive injections that this row stands for.
         count: u32,
         /// Time of the last of them.
