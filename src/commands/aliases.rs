@@ -3,14 +3,14 @@
 use super::{
     Caller, Command, Context,
     activate::{self, Act},
-    deploy::check_text,
     environments,
     page::{Asked, PAGE_MAX, Page},
     room,
+    texts::check_text,
 };
 use crate::{
     error::{Error, ErrorCode},
-    model::{AliasName, DeploymentKind, EnvironmentName, FunctionId, Split, Timestamp, Version},
+    model::{AliasName, DeploymentKind, EnvironmentName, FunctionId, Timestamp},
     protocol::message::{
         AliasDetails, AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, DeployResponse,
         SetAliasRequest, SplitInfo,
@@ -99,7 +99,7 @@ impl Command for AliasesRequest {
                 environment: alias.environment.to_string(),
                 version: target.label.to_string(),
                 number: target.number,
-                split: alias.split.and_then(|it| Some(split_info(version(it.version_id)?, it))),
+                split: alias.split.and_then(|it| Some(SplitInfo::new(version(it.version_id)?, it))),
                 sticky: alias.sticky.as_ref().map(ToString::to_string),
                 previous_version: alias.previous.and_then(version).map(|it| it.label.to_string()),
                 description: alias.description.clone(),
@@ -119,11 +119,6 @@ impl Command for AliasesRequest {
         let (aliases, next_cursor) = page.fill(rows, |it| it.name.clone(), |it| it);
         Ok(AliasesResponse { aliases, next_cursor })
     }
-}
-
-/// The second version of an alias in wire form.
-pub(super) fn split_info(version: &Version, split: Split) -> SplitInfo {
-    SplitInfo { version: version.label.to_string(), weight: split.weight.into() }
 }
 
 impl Command for DeleteAliasRequest {

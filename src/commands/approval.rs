@@ -4,7 +4,7 @@
 //! and has loaded. Approval does the rest: the version loads again, then one transaction moves the alias. A version
 //! that was approved for the alias before needs no approval: going back in an emergency does not wait.
 
-use super::{Caller, Command, Context, activate::Act, deploy::check_text, room};
+use super::{Caller, Command, Context, activate::Act, room, texts::check_text};
 use crate::{
     error::{Error, ErrorCode},
     model::{Decision, Deployment, DeploymentId, DeploymentStatus, FunctionId, Timestamp, Version, VersionId},

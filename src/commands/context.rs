@@ -1,13 +1,15 @@
 //! State that the commands share, and the work that is common to them.
 
-use super::locks::ChangeLocks;
-use super::{auth::Authority, idempotency::ClaimedKeys};
+use super::{
+    auth::Authority,
+    locks::{ChangeLocks, ClaimedKeys},
+};
 use crate::{
     bundle::{BundleStore, BytecodeStore},
     config::Config,
     deploy::{Builder, Manifests, Scratch},
     error::{Error, ErrorCode},
-    model::{AliasName, EnvironmentName, FunctionId, Percent, Version},
+    model::{AliasName, EnvironmentName, FunctionId, Percent, VariablePlace, Version, variable},
     router::{Alias, Entry, Guard, RolloutProgress, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
     secrets::{KeySource, Variables},
@@ -166,6 +168,16 @@ impl Context {
             locks.push(self.changing.lock(id).await);
         }
         if self.stopping.is_cancelled() { Err(shutting_down()) } else { Ok(locks) }
+    }
+
+    /// Returns the place of variables that a request names.
+    pub(super) fn variable_place(
+        &self,
+        function: Option<&str>,
+        environment: Option<&str>,
+    ) -> Result<VariablePlace, Error> {
+        let function = function.map(|it| self.router.function(it)).transpose()?.map(|it| it.function.id);
+        Ok(VariablePlace { function, environment: variable::environment(environment)? })
     }
 
     /// Takes a function's committed state into the router. Blocks on SQLite.

@@ -16,6 +16,7 @@ use super::{
     idempotency::{self, Begun},
     previews::Preview,
     register, room,
+    texts::{check_tags, check_text},
 };
 use crate::{
     deploy::{BuildLog, Source, SourceOptions},
@@ -28,12 +29,6 @@ use publish::{not_built, publish, reuse};
 use running::Running;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// Maximum bytes of a free text that is kept with a version or deployment.
-const TEXT_BYTES_MAX: usize = 4096;
-
-/// Maximum tags of a version.
-const TAGS_MAX: usize = 32;
 
 impl Command for DeployRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
@@ -188,16 +183,6 @@ async fn deploy(
     }
 }
 
-/// Refuses a free text that is too long.
-pub(super) fn check_text(name: &str, text: Option<&str>) -> Result<(), Error> {
-    match text {
-        Some(text) if text.len() > TEXT_BYTES_MAX => {
-            Err(Error::invalid(format!("{name} is longer than {TEXT_BYTES_MAX} bytes")))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn check_fields(request: &DeployRequest) -> Result<(), Error> {
     let texts = [
         ("description", &request.description),
@@ -212,14 +197,6 @@ fn check_fields(request: &DeployRequest) -> Result<(), Error> {
         return Err(Error::invalid("a version that is not activated gets no share: leave out `weight` or `activate`"));
     }
     check_tags(&request.tags)
-}
-
-/// Refuses too many tags, and empty or long ones.
-pub(super) fn check_tags(tags: &[String]) -> Result<(), Error> {
-    if tags.len() > TAGS_MAX || tags.iter().any(|it| it.is_empty() || it.len() > 128) {
-        return Err(Error::invalid(format!("tags: at most {TAGS_MAX}, each of 1 to 128 bytes")));
-    }
-    Ok(())
 }
 
 fn source(request: &mut DeployRequest, caller: &Caller) -> Result<Option<Code>, Error> {

@@ -5,7 +5,6 @@ mod compare;
 
 use super::{
     Caller, Command, Context,
-    aliases::split_info,
     page::{Asked, PAGE_MAX, Page},
 };
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     },
     protocol::message::{
         CreateEnvironmentRequest, DeleteEnvironmentRequest, EnvironmentDetails, EnvironmentInfo, EnvironmentRequest,
-        EnvironmentRun, EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest,
+        EnvironmentRun, EnvironmentsRequest, EnvironmentsResponse, SetEnvironmentRequest, SplitInfo,
     },
     router::Entry,
     store::{EnvironmentChange, EnvironmentRecord, StoreError},
@@ -199,7 +198,7 @@ fn runs(entry: &Entry, environment: &EnvironmentName) -> Vec<EnvironmentRun> {
             alias: alias.name.to_string(),
             version: version.label.to_string(),
             number: version.number,
-            split: alias.split.and_then(|it| Some(split_info(entry.version(it.version_id)?, it))),
+            split: alias.split.and_then(|it| Some(SplitInfo::new(entry.version(it.version_id)?, it))),
         })
     });
     run.collect()

@@ -2,7 +2,6 @@
 
 use super::{
     Caller, Command, Context,
-    aliases::split_info,
     page::{Asked, PAGE_MAX, Page},
     room,
 };
@@ -10,7 +9,8 @@ use crate::{
     error::Error,
     model::Timestamp,
     protocol::message::{
-        AliasInfo, FunctionInfo, FunctionSummary, GetRequest, ListRequest, ListResponse, PoolInfo, UpdateRequest,
+        AliasInfo, FunctionInfo, FunctionSummary, GetRequest, ListRequest, ListResponse, PoolInfo, SplitInfo,
+        UpdateRequest,
     },
     router::Entry,
     scheduler::{PoolSnapshot, pool::Health},
@@ -50,7 +50,7 @@ fn info(context: &Context, function_id: &str) -> Result<FunctionInfo, Error> {
     let entry = context.router.function(function_id)?;
     let function = &entry.function;
     let aliases = entry.aliases.iter().filter_map(|alias| {
-        let split = alias.split.and_then(|it| Some(split_info(entry.version(it.version_id)?, it)));
+        let split = alias.split.and_then(|it| Some(SplitInfo::new(entry.version(it.version_id)?, it)));
         let version = entry.version(alias.version)?.label.to_string();
         Some(AliasInfo { name: alias.name.to_string(), environment: alias.environment.to_string(), version, split })
     });

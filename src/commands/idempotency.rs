@@ -5,37 +5,29 @@
 //! deployment, so that no `kill -9` comes between the two. A failure is not stored: it may be retried with the same
 //! key. A dry run ignores its key.
 
-use super::{Caller, Context};
+use super::{Caller, Context, locks::KeyName};
 use crate::{
     error::{Error, ErrorCode},
     model::Timestamp,
     protocol::message::{DeployRequest, DeployResponse},
     store::{KeptAnswer, RequestDigest},
 };
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::{collections::HashMap, io, sync::Arc};
+use std::{io, sync::Arc};
 
 /// Maximum bytes of a key.
 const KEY_BYTES_MAX: usize = 255;
 
-/// Owner of a key, and the key.
-type Name = (Arc<str>, String);
-
-/// Keys of the running deployments.
-#[derive(Debug, Default)]
-pub struct ClaimedKeys(Mutex<HashMap<Name, RequestDigest>>);
-
 /// Key of a running deployment, released on drop.
 pub(super) struct Claim {
     context: Arc<Context>,
-    name: Name,
+    name: KeyName,
     digest: RequestDigest,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.context.claimed_keys.0.lock().remove(&self.name);
+        self.context.claimed_keys.release(&self.name);
     }
 }
 
@@ -64,16 +56,9 @@ pub(super) async fn begin(
         return Ok(Begun::Plain);
     }
     let (name, digest) = ((Arc::clone(&caller.actor), key), digest(request)?);
-    {
-        let mut claimed = context.claimed_keys.0.lock();
-        match claimed.get(&name) {
-            Some(of) if *of == digest => {
-                let message = "a deployment with this idempotency key is still running: try again when it has ended";
-                return Err(Error::new(ErrorCode::Conflict, message));
-            }
-            Some(_) => return Err(reused(&name.1)),
-            None => claimed.insert(name.clone(), digest),
-        };
+    if let Err(of) = context.claimed_keys.claim(&name, digest) {
+        let message = "a deployment with this idempotency key is still running: try again when it has ended";
+        return Err(if of == digest { Error::new(ErrorCode::Conflict, message) } else { reused(&name.1) });
     }
     let claim = Claim { context: Arc::clone(context), name, digest };
     match claim.answered().await? {

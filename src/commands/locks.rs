@@ -1,9 +1,9 @@
-//! Locks of functions, held by the commands that change them.
+//! Locks of functions, held by the commands that change them, and idempotency keys claimed by deployments.
 
-use crate::model::FunctionId;
+use crate::{model::FunctionId, store::RequestDigest};
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Weak},
 };
 use tokio::sync::OwnedMutexGuard;
@@ -23,5 +23,31 @@ impl ChangeLocks {
             lock
         };
         lock.lock_owned().await
+    }
+}
+
+/// Owner of an idempotency key, and the key.
+pub(super) type KeyName = (Arc<str>, String);
+
+/// Idempotency keys of the running deployments, each with the digest of its request.
+#[derive(Debug, Default)]
+pub struct ClaimedKeys(Mutex<HashMap<KeyName, RequestDigest>>);
+
+impl ClaimedKeys {
+    /// Claims a key for a request, unless a running deployment has it: then the digest of that one's request is
+    /// returned.
+    pub(super) fn claim(&self, name: &KeyName, digest: RequestDigest) -> Result<(), RequestDigest> {
+        match self.0.lock().entry(name.clone()) {
+            Entry::Occupied(claimed) => Err(*claimed.get()),
+            Entry::Vacant(free) => {
+                free.insert(digest);
+                Ok(())
+            }
+        }
+    }
+
+    /// Frees a key.
+    pub(super) fn release(&self, name: &KeyName) {
+        self.0.lock().remove(name);
     }
 }

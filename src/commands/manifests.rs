@@ -7,7 +7,7 @@ mod wanted;
 
 pub(super) use wanted::{Wanted, carry_out};
 
-use super::{Caller, Command, Context, aliases::check_environment, approval::refuse_to_wait, deploy::check_text};
+use super::{Caller, Command, Context, aliases::check_environment, approval::refuse_to_wait, texts::check_text};
 use crate::{
     error::{Error, ErrorCode},
     model::{Deployment, DeploymentId, FunctionId, Split, Timestamp},

@@ -1,7 +1,7 @@
 //! SET_POLICY, and the watch over the aliases that have a policy or a rollout.
 //!
 //! Each invocation is counted where it ends (`router::guard`). The watch looks four times a second, while there is
-//! something to watch, and asks the store only if there is something to do. [`rollout::decide`] decides what an alias
+//! something to watch, and asks the store only if there is something to do. [`Alias::watch_action`] decides what an alias
 //! needs, and does so again under the function's lock, on the alias's state at that time. Going back is an act like any
 //! rollback.
 //!
@@ -15,11 +15,8 @@ use super::{
     rollout::{advance, pause},
 };
 use crate::{
-    error::{Error, ErrorCode},
-    model::{
-        AliasName, DeploymentKind, FunctionId, Timestamp,
-        rollout::{self, WatchAction},
-    },
+    error::Error,
+    model::{AliasName, DeploymentKind, FunctionId, Timestamp, rollout::WatchAction},
     protocol::{
         message::{PolicyResponse, PolicyVerdict, SetPolicyRequest},
         worker::LogLevel,
@@ -55,7 +52,7 @@ impl Command for SetPolicyRequest {
             let change = async move {
                 let _changing = owner.changing.lock(id).await;
                 let entry = owner.router.function(&id.to_string())?;
-                alias(&entry, &name)?;
+                entry.served_alias(&name)?;
                 let (function, is_set) = (&entry.function.name, self.policy.is_some());
                 tracing::info!(%function, alias = %name, is_set, actor = &*actor, "policy changed");
                 let set = move |context: &Context| {
@@ -70,22 +67,11 @@ impl Command for SetPolicyRequest {
     }
 }
 
-/// Finds the alias with this name; `LIVE` exists once something was deployed.
-pub(super) fn alias<'a>(entry: &'a Entry, name: &AliasName) -> Result<&'a Alias, Error> {
-    entry.alias(name.as_str()).ok_or_else(|| match name.is_live() {
-        true => {
-            let message = format!("`{}` has no version that takes traffic: deploy one first", entry.function.name);
-            Error::new(ErrorCode::FunctionNotDeployed, message)
-        }
-        false => entry.alias_not_found(name.as_str()),
-    })
-}
-
 async fn show(context: &Arc<Context>, id: FunctionId, name: AliasName) -> Result<PolicyResponse, Error> {
     let wanted = name.clone();
     let went_back = context.blocking(move |context| Ok(context.store.last_auto_rollback(id, &wanted)?)).await?;
     let entry = context.router.function(&id.to_string())?;
-    let (alias, now) = (alias(&entry, &name)?, Timestamp::now());
+    let (alias, now) = (entry.served_alias(&name)?, Timestamp::now());
     let guard = alias.guard.as_ref();
     let went_back = went_back.map(|it| PolicyVerdict {
         at: it.finished_at,
@@ -147,17 +133,11 @@ fn watched(context: &Context) -> Vec<Watched> {
     aliases.filter(|(_, alias)| alias.is_watched()).map(|(id, alias)| (id, alias.name.clone())).collect()
 }
 
-/// Decides what an alias needs now.
-pub(super) fn todo(alias: &Alias) -> WatchAction {
-    let rollout = alias.rollout.as_ref().map(|it| (&it.rollout, it.held()));
-    rollout::decide(alias.breach(Timestamp::now()), rollout)
-}
-
 /// Starts what an alias needs, if it needs anything.
 fn look_at(context: &Arc<Context>, entry: &Entry, alias: &Alias) -> Option<JoinHandle<()>> {
     let (owner, id, name) = (Arc::clone(context), entry.function.id, alias.name.clone());
     let tasks = &context.tasks;
-    match (todo(alias), &alias.guard, &alias.rollout) {
+    match (alias.watch_action(), &alias.guard, &alias.rollout) {
         (WatchAction::GoBack(_), Some(guard), _) if guard.may_try(RETRY) => {
             let guard = Arc::clone(guard);
             Some(tasks.spawn(async move { go_back(&owner, id, name, &guard).await }))
@@ -217,7 +197,7 @@ async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged
     let Ok(entry) = context.router.function(&id.to_string()) else { return };
     let Some(alias) = entry.alias(name.as_str()) else { return };
     let is_same = alias.guard.as_ref().is_some_and(|it| Arc::ptr_eq(it, judged));
-    let WatchAction::GoBack(breach) = todo(alias) else { return };
+    let WatchAction::GoBack(breach) = alias.watch_action() else { return };
     if !is_same || context.stopping.is_cancelled() {
         return;
     }

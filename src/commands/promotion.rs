@@ -8,10 +8,10 @@ use super::{
     activate::{self, Act},
     aliases::{check_environment, check_name},
     approval::refuse_to_wait,
-    deploy::check_text,
     environments,
     manifests::{Wanted, carry_out},
     room,
+    texts::check_text,
 };
 use crate::{
     error::{Error, ErrorCode},

@@ -6,7 +6,7 @@
 use super::{
     Caller, Command, Context,
     activate::{self, Act},
-    deploy::check_text,
+    texts::check_text,
 };
 use crate::{
     error::{Error, ErrorCode},

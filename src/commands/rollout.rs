@@ -8,9 +8,9 @@
 use super::{
     Caller, Command, Context,
     activate::{self, Act},
-    deploy::check_text,
     page::{Asked, PAGE_MAX, Page},
-    policy, room,
+    room,
+    texts::check_text,
 };
 use crate::{
     error::{Error, ErrorCode},
@@ -21,7 +21,7 @@ use crate::{
     protocol::message::{
         ControlRolloutRequest, RolloutAction, RolloutDetails, RolloutsRequest, RolloutsResponse, StartRolloutRequest,
     },
-    router::{Entry, RolloutProgress},
+    router::{Alias, Entry, RolloutProgress},
     store::StoreError,
 };
 use std::{sync::Arc, time::Duration};
@@ -74,7 +74,7 @@ impl Command for StartRolloutRequest {
 
 /// Refuses a rollout of this version that cannot begin.
 fn check(entry: &Entry, name: &AliasName, version: crate::model::VersionId) -> Result<(), Error> {
-    let alias = policy::alias(entry, name)?;
+    let alias = entry.served_alias(name)?;
     let conflict = |message: String| Err(Error::new(ErrorCode::Conflict, message));
     if alias.rollout.is_some() {
         return Err(StoreError::RolloutGoesOn(name.clone()).into());
@@ -115,7 +115,7 @@ impl Command for ControlRolloutRequest {
         context
         .to_its_end(async move {
             let (_changing, entry) = owner.hold(id).await?;
-            let alias = policy::alias(&entry, &name)?;
+            let alias = entry.served_alias(&name)?;
             let Some(progress) = &alias.rollout else {
                 let message = format!("no rollout of {name} is running; `levain rollout list` shows earlier ones");
                 return Err(Error::new(ErrorCode::Conflict, message));
@@ -212,7 +212,7 @@ fn still(context: &Context, id: FunctionId, name: &AliasName, seen: &Arc<Rollout
 pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasName, seen: &Arc<RolloutProgress>) {
     let _changing = context.changing.lock(id).await;
     let Some(entry) = still(context, id, &name, seen) else { return };
-    if entry.alias(name.as_str()).map(policy::todo) != Some(WatchAction::Advance) {
+    if entry.alias(name.as_str()).map(Alias::watch_action) != Some(WatchAction::Advance) {
         return;
     }
     let next = seen.rollout.stepped(Timestamp::now());

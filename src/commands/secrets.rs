@@ -3,7 +3,6 @@
 use super::{
     Caller, Command, Context,
     page::{Asked, PAGE_MAX, Page},
-    variables::place,
 };
 use crate::{
     config::{Config, Switch},
@@ -105,7 +104,7 @@ pub(super) fn master_key(context: &Context) -> Result<Arc<MasterKey>, Error> {
 
 impl Command for SecretGenerationsRequest {
     async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<SecretGenerationsResponse, Error> {
-        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        let place = context.variable_place(self.function_id.as_deref(), self.environment.as_deref())?;
         let key: VariableKey = self.key.parse()?;
         let found = context.blocking(move |context| Ok(context.store.secret_generations(&place, &key)?)).await?;
         let row = |it: crate::store::GenerationRecord| GenerationInfo {

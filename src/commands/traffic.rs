@@ -3,8 +3,8 @@
 use super::{
     Caller, Command, Context,
     activate::{self, Act},
-    deploy::check_text,
     room,
+    texts::check_text,
 };
 use crate::{
     error::{Error, ErrorCode},

@@ -24,15 +24,6 @@ const REFUSED_MAX: usize = 50;
 /// Maximum names in a warning.
 const SHOWN_MAX: usize = 10;
 
-/// The place of variables that a request names.
-pub(super) fn place(context: &Context, function: Option<&str>, name: Option<&str>) -> Result<VariablePlace, Error> {
-    let function = match function {
-        Some(function) => Some(context.router.function(function)?.function.id),
-        None => None,
-    };
-    Ok(VariablePlace { function, environment: environment(name)? })
-}
-
 /// A change of the variables of one place.
 struct Change {
     place: VariablePlace,
@@ -44,7 +35,7 @@ struct Change {
 
 impl Command for SetVariablesRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<ChangeVariablesResponse, Error> {
-        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        let place = context.variable_place(self.function_id.as_deref(), self.environment.as_deref())?;
         let only_existing = self.only_existing;
         let set = values(self, context.config.load().variables.value_bytes_max as usize)?;
         let short = set.iter().filter(|(_, value)| match value {
@@ -79,7 +70,7 @@ fn seen_everywhere(place: &VariablePlace, set: &[(VariableKey, NewValue)]) -> Op
 
 impl Command for DeleteVariablesRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<ChangeVariablesResponse, Error> {
-        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        let place = context.variable_place(self.function_id.as_deref(), self.environment.as_deref())?;
         let mut delete = Vec::new();
         for key in self.keys.iter().chain(&self.key) {
             let not_there = |_| {
@@ -282,7 +273,7 @@ impl Context {
 
 impl Command for ListVariablesRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<ListVariablesResponse, Error> {
-        let place = place(context, self.function_id.as_deref(), self.environment.as_deref())?;
+        let place = context.variable_place(self.function_id.as_deref(), self.environment.as_deref())?;
         if let Some(environment) = &place.environment {
             environments::find(&environments::records(context).await?, environment)?;
         }

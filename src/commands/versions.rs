@@ -2,8 +2,8 @@
 
 use super::{
     Caller, Command, Context, activate, approval,
-    deploy::{check_tags, check_text},
     page::{Asked, PAGE_MAX, Page},
+    texts::{check_tags, check_text},
 };
 use crate::{
     error::Error,

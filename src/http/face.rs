@@ -1,6 +1,6 @@
 //! State shared by all HTTP connections: the daemon's phase, the counters, the access log and the certificate.
 
-use super::{BindError, access_log::AccessLog, counters::Counters, local, tls::Tls};
+use super::{BindError, access_log::AccessLog, counters::Counters, host, tls::Tls};
 use crate::{
     commands::{Context, HttpPlace},
     config::Config,
@@ -70,7 +70,7 @@ impl Face {
         Ok(Arc::new(Self {
             first: Arc::new(config.clone()),
             address: place.address,
-            host: config.http.address().and_then(local::configured_name),
+            host: config.http.address().and_then(host::configured_name),
             taken: place.taken,
             context: OnceLock::new(),
             is_warm: AtomicBool::new(false),

@@ -86,7 +86,7 @@ impl Call {
 
 /// Returns the part of the request's host name before the functions' domain.
 fn by_host(request: &Request<Incoming>, face: &Face) -> Option<String> {
-    let host = local::name(request.headers().get(header::HOST)?.to_str().ok()?);
+    let host = super::host::name(request.headers().get(header::HOST)?.to_str().ok()?);
     let label = origin::below(host, LOCAL_DOMAIN).filter(|it| !it.contains('.'));
     let label = match (label, face.context()) {
         (Some(label), _) => label,

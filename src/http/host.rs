@@ -2,6 +2,7 @@
 
 use crate::{error::Error, model::is_host};
 use http::{HeaderValue, Request, Version, header};
+use std::net::SocketAddr;
 
 /// Makes the header `Host` name the request's host, since both the choice of the function and the function's own URL
 /// come from it.
@@ -41,4 +42,49 @@ fn no_host(what: &str) -> Error {
         "{what} names no valid host: use a name, an IPv4 address or an IPv6 address in brackets, with an optional port \
          from 0 to 65535"
     ))
+}
+
+/// Returns a host without its port and without a trailing dot.
+pub(super) fn name(host: &str) -> &str {
+    let end = match host.rsplit_once(':') {
+        // A colon inside brackets is part of an address.
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    };
+    end.strip_suffix('.').unwrap_or(end)
+}
+
+/// Returns the name in a configured address, or `None` for a numeric one.
+pub(super) fn configured_name(address: &str) -> Option<String> {
+    match address.parse::<SocketAddr>() {
+        Ok(_) => None,
+        Err(_) => Some(name(address).to_owned()).filter(|it| !it.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_split_from_its_port_and_its_last_dot() {
+        for (host, expected) in [
+            ("localhost", "localhost"),
+            ("localhost.:80", "localhost"),
+            ("[::1]", "[::1]"),
+            ("[::1]:8080", "[::1]"),
+            ("a.example:", "a.example"),
+        ] {
+            assert_eq!(name(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_configured_address_has_a_name_where_it_is_no_number() {
+        for (address, expected) in
+            [("127.0.0.1:8080", None), ("[::1]:8080", None), ("levain.internal:8080", Some("levain.internal"))]
+        {
+            assert_eq!(configured_name(address).as_deref(), expected, "{address}");
+        }
+    }
 }

@@ -11,13 +11,10 @@
 //!
 //! A proxy without any of these signs cannot be told from a program of this machine.
 
-use super::{face::Face, peer::Peer};
+use super::{face::Face, host, peer::Peer};
 use crate::commands::Context;
 use http::{HeaderMap, HeaderName, Version, header};
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 use tokio::runtime::Handle;
 
 /// Headers by which proxies name their clients, besides those that begin with [`FORWARDED_PREFIX`].
@@ -55,7 +52,7 @@ pub(super) async fn is_local(face: &Face, context: &Arc<Context>, main: &Handle,
 /// on.
 fn is_own_host(face: &Face, host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
-    let name = name(host);
+    let name = host::name(host);
     let is_own_ip = |ip: IpAddr| ip.to_canonical().is_loopback() || ip == face.address.ip();
     let is_below_localhost = || name.len() > 10 && name[name.len() - 10..].eq_ignore_ascii_case(".localhost");
     match name.trim_matches(['[', ']']).parse() {
@@ -64,51 +61,6 @@ fn is_own_host(face: &Face, host: &[u8]) -> bool {
             name.eq_ignore_ascii_case("localhost")
                 || is_below_localhost()
                 || face.host.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
-        }
-    }
-}
-
-/// Returns a host without its port and without a trailing dot.
-pub(super) fn name(host: &str) -> &str {
-    let end = match host.rsplit_once(':') {
-        // A colon inside brackets is part of an address.
-        Some((name, port)) if !port.ends_with(']') => name,
-        _ => host,
-    };
-    end.strip_suffix('.').unwrap_or(end)
-}
-
-/// Returns the name in a configured address, or `None` for a numeric one.
-pub(super) fn configured_name(address: &str) -> Option<String> {
-    match address.parse::<SocketAddr>() {
-        Ok(_) => None,
-        Err(_) => Some(name(address).to_owned()).filter(|it| !it.is_empty()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_split_from_its_port_and_its_last_dot() {
-        for (host, expected) in [
-            ("localhost", "localhost"),
-            ("localhost.:80", "localhost"),
-            ("[::1]", "[::1]"),
-            ("[::1]:8080", "[::1]"),
-            ("a.example:", "a.example"),
-        ] {
-            assert_eq!(name(host), expected, "{host}");
-        }
-    }
-
-    #[test]
-    fn a_configured_address_has_a_name_where_it_is_no_number() {
-        for (address, expected) in
-            [("127.0.0.1:8080", None), ("[::1]:8080", None), ("levain.internal:8080", Some("levain.internal"))]
-        {
-            assert_eq!(configured_name(address).as_deref(), expected, "{address}");
         }
     }
 }

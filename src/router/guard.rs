@@ -8,7 +8,10 @@
 use super::{Alias, Entry};
 use crate::{
     error::ErrorCode,
-    model::{Breach, Percent, Policy, PolicyAction, PolicyCounts, Rollout, Timestamp, VersionId, VersionLabel},
+    model::{
+        Breach, Percent, Policy, PolicyAction, PolicyCounts, Rollout, Timestamp, VersionId, VersionLabel,
+        rollout::{self, WatchAction},
+    },
     telemetry::window::{self, Window},
 };
 use parking_lot::Mutex;
@@ -176,6 +179,13 @@ impl Alias {
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.guard.is_some() || self.rollout.is_some()
+    }
+
+    /// Decides what the watch has to do for the alias now.
+    #[must_use]
+    pub fn watch_action(&self) -> WatchAction {
+        let rollout = self.rollout.as_ref().map(|it| (&it.rollout, it.held()));
+        rollout::decide(self.breach(Timestamp::now()), rollout)
     }
 }
 

@@ -350,6 +350,18 @@ impl Entry {
         Error::new(ErrorCode::VersionNotFound, message).with_details(json!({ "versions": labels }))
     }
 
+    /// Returns the alias with this name, or the reason why it has no invocations; `LIVE` exists once something was
+    /// deployed.
+    pub fn served_alias(&self, name: &AliasName) -> Result<&Alias, Error> {
+        self.alias(name.as_str()).ok_or_else(|| match name.is_live() {
+            true => {
+                let message = format!("`{}` has no version that takes traffic: deploy one first", self.function.name);
+                Error::new(ErrorCode::FunctionNotDeployed, message)
+            }
+            false => self.alias_not_found(name.as_str()),
+        })
+    }
+
     /// Returns an `ALIAS_NOT_FOUND` error with the existing aliases.
     #[must_use]
     pub fn alias_not_found(&self, alias: &str) -> Error {

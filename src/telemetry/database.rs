@@ -4,8 +4,8 @@
 //! as text they would take more room than the line itself. `select hex(function_id)` shows one by hand.
 
 use super::TelemetryError;
-use super::logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Stream};
 use super::minute::MinuteRow;
+use super::records::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Stream};
 use super::shares;
 use crate::model::{FunctionId, InvocationId, Timestamp, VersionId, VersionLabel};
 use crate::protocol::worker::LogLevel;

@@ -10,10 +10,9 @@
 
 use super::file::Reader;
 use super::minute::{Figures, Minute, MinuteRow, Tally, minute_of};
-use super::totals::VersionTotals;
+use super::totals::{Observation, VersionTotals};
 use super::{TelemetryError, database};
-use crate::error::ErrorCode;
-use crate::model::{FunctionId, Timestamp, Timing, VersionId, VersionLabel};
+use crate::model::{FunctionId, Timestamp, VersionId, VersionLabel};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
 use std::{fmt, str::FromStr};
@@ -23,23 +22,6 @@ const FINISHED_MAX: usize = 60;
 
 /// Limit on rows that wait for the disk to work again; beyond it, the oldest are lost.
 const LEAVING_MAX: usize = 10_000;
-
-/// An invocation that has ended.
-#[derive(Debug, Clone, Copy)]
-pub struct Observation<'a> {
-    /// Id of the function.
-    pub function_id: FunctionId,
-    /// Id of the invoked version.
-    pub version_id: VersionId,
-    /// Label of the version.
-    pub version: &'a VersionLabel,
-    /// Status of the answer, or the error code without one.
-    pub outcome: Result<u16, ErrorCode>,
-    /// Where the time went; a `run` of zero means that the invocation reached no worker.
-    pub timing: Timing,
-    /// Time at which the invocation ended.
-    pub at: Timestamp,
-}
 
 /// Period of a report. It begins with a whole minute, so it reaches up to one minute further back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

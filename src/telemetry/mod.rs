@@ -28,15 +28,17 @@ pub mod logs;
 pub mod metrics;
 mod minute;
 mod queue;
+pub mod records;
 mod shares;
 pub mod totals;
 pub mod window;
 mod writer;
 
-pub use logs::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Logs, Stream};
-pub use metrics::{Metrics, MetricsReport, Observation, Period, PeriodError, VersionReport};
+pub use logs::Logs;
+pub use metrics::{Metrics, MetricsReport, Period, PeriodError, VersionReport};
 pub use minute::{CLASSES, Figures};
-pub use totals::VersionTotals;
+pub use records::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord, Stream};
+pub use totals::{Observation, VersionTotals};
 pub use window::Window;
 
 use file::{Reader, WriteAccess};

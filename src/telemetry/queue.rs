@@ -7,7 +7,7 @@
 //! **Invariant.** A line finds no room only if its function has as many waiting as any other: in a full queue, it takes
 //! the place of a line of the function that has most of them.
 
-use super::logs::{LogOptions, LogRecord};
+use super::records::{LogOptions, LogRecord};
 use crate::model::{FunctionId, Timestamp, VersionLabel};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;

@@ -6,7 +6,7 @@
 //! **Invariant.** The size limit deletes lines only from the function with the largest share. A function below an equal
 //! part of the limit thus keeps its lines until they are too old, whatever others write.
 
-use super::logs::LogRecord;
+use super::records::LogRecord;
 use rusqlite::{Connection, params};
 use std::collections::HashMap;
 

@@ -3,12 +3,28 @@
 //!
 //! Pure: no clock, lock or database.
 
-use super::metrics::Observation;
 use super::minute::{CLASSES, count_class};
 use crate::error::ErrorCode;
-use crate::model::{ColdStart, FunctionId, VersionId, VersionLabel};
+use crate::model::{ColdStart, FunctionId, Timestamp, Timing, VersionId, VersionLabel};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// An invocation that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
+    /// Id of the function.
+    pub function_id: FunctionId,
+    /// Id of the invoked version.
+    pub version_id: VersionId,
+    /// Label of the version.
+    pub version: &'a VersionLabel,
+    /// Status of the answer, or the error code without one.
+    pub outcome: Result<u16, ErrorCode>,
+    /// Where the time went; a `run` of zero means that the invocation reached no worker.
+    pub timing: Timing,
+    /// Time at which the invocation ended.
+    pub at: Timestamp,
+}
 
 /// Upper bounds of the buckets, in microseconds: from a warm invocation of a small function to the longest usual one.
 /// Longer durations have a bucket of their own.

@@ -2,10 +2,11 @@
 
 use super::database::Database;
 use super::file::{self, Reader, WriteAccess};
-use super::logs::{LogRecord, Logs, Stream};
+use super::logs::Logs;
 use super::metrics::Metrics;
 use super::minute::minute_of;
 use super::queue::{Batch, Lost};
+use super::records::{LogRecord, Stream};
 use super::shares::ROW_BYTES;
 use super::{LogOptions, TelemetryError};
 use crate::model::Timestamp;

@@ -2,12 +2,12 @@
 
 use super::{find, records};
 use crate::{
-    commands::{Caller, Command, Context, aliases::split_info, promotion::Standing},
+    commands::{Caller, Command, Context, promotion::Standing},
     error::Error,
     model::{EnvironmentName, Variable, VariableValue},
     protocol::message::{
         CompareEnvironmentsRequest, CompareEnvironmentsResponse, ComparedFunction, ComparedSide, ComparedState,
-        ComparedVariable,
+        ComparedVariable, SplitInfo,
     },
     router::{Alias, Entry},
 };
@@ -86,7 +86,7 @@ fn side(entry: &Entry, alias: &Alias) -> Option<ComparedSide> {
         version: version.label.to_string(),
         number: version.number,
         digest: version.digest,
-        split: alias.split.and_then(|it| Some(split_info(entry.version(it.version_id)?, it))),
+        split: alias.split.and_then(|it| Some(SplitInfo::new(entry.version(it.version_id)?, it))),
     })
 }
 

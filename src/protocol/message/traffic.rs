@@ -1,7 +1,7 @@
 //! Message of SET_TRAFFIC, and the description of a traffic split.
 
 use super::VersionRef;
-use crate::model::{AliasName, Percent, VersionLabel};
+use crate::model::{AliasName, Percent, Split, Version, VersionLabel};
 use serde::{Deserialize, Serialize};
 
 requests! {
@@ -37,5 +37,13 @@ messages! {
         version: String,
         /// Share of the version in percent; the version that the alias points at gets the rest.
         weight: u32,
+    }
+}
+
+impl SplitInfo {
+    /// Describes the second version of an alias.
+    #[must_use]
+    pub fn new(version: &Version, split: Split) -> Self {
+        Self { version: version.label.to_string(), weight: split.weight.into() }
     }
 }

@@ -1,8 +1,10 @@
 //! Reading logs page by page and live, and the reports of lost lines.
 
 use super::*;
-use crate::telemetry::Telemetry;
+use crate::model::InvocationId;
+use crate::protocol::worker::LogLevel;
 use crate::telemetry::testing::{label, line, patient, telemetry, until};
+use crate::telemetry::{Stream, Telemetry};
 use rusqlite::Connection;
 use tokio::sync::broadcast::error::TryRecvError;
 

@@ -1,6 +1,7 @@
 //! Reports over minutes that are in memory, on their way to the disk, or written.
 
 use super::*;
+use crate::error::ErrorCode;
 use crate::telemetry::testing::{Callee, patient, telemetry};
 use crate::telemetry::{LogOptions, Telemetry};
 use std::sync::atomic::{AtomicU64, Ordering};

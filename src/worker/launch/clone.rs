@@ -3,8 +3,8 @@
 //! Everything that the child does is prepared as plain data ([`Order`], [`Confinement`]); this module carries it out.
 #![allow(unsafe_code, reason = "clone, and the system calls of a child that may not allocate, have no safe wrapper")]
 
-use super::process::Child;
-use super::user_map::{self, Gate, GateFiles};
+use super::process::{Child, page_bytes};
+use super::user_map::{self, Gate, GateFiles, above_stdio};
 use super::{Confinement, LaunchError, LaunchSpec, Limit, Mount, Resource, Step};
 use nix::sys::resource::getrlimit;
 use nix::unistd::Pid;
@@ -188,12 +188,6 @@ fn effective(limits: Vec<Limit>) -> io::Result<Vec<Limit>> {
         Ok(Limit { hard, soft: limit.soft.min(hard), ..limit })
     };
     limits.into_iter().chain([no_core]).map(lowered).collect()
-}
-
-/// Moves a file to a descriptor that `dup2` to 0, 1 and 2 does not overwrite.
-pub(super) fn above_stdio(file: OwnedFd) -> io::Result<OwnedFd> {
-    // The standard library duplicates to 3 and above.
-    if file.as_raw_fd() > 2 { Ok(file) } else { file.try_clone() }
 }
 
 /// Entry point of the child: executes the program, or records the failure.
@@ -406,13 +400,6 @@ pub fn landlock_version() -> u32 {
     // SAFETY: with this flag and without attributes the call is a query that touches no memory.
     let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, no_attributes, none, VERSION) };
     u32::try_from(version).unwrap_or(0)
-}
-
-/// Bytes of a page of memory.
-pub(super) fn page_bytes() -> usize {
-    // SAFETY: a query that touches no memory.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).unwrap_or(4096)
 }
 
 /// Makes the kernel keep the exit status of children: some parents start the daemon with `SIGCHLD` ignored.

@@ -164,7 +164,14 @@ impl Child {
     }
 }
 
-static PAGE_BYTES: LazyLock<u64> = LazyLock::new(|| super::clone::page_bytes() as u64);
+/// Bytes of a page of memory.
+pub(super) fn page_bytes() -> usize {
+    // SAFETY: a query that touches no memory.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
+}
+
+static PAGE_BYTES: LazyLock<u64> = LazyLock::new(|| page_bytes() as u64);
 
 /// An open file from which the memory of one process is read repeatedly.
 ///

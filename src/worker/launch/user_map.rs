@@ -34,7 +34,7 @@ pub(super) struct GateFiles {
 impl Gate {
     pub(super) fn new() -> io::Result<Self> {
         let (outside, inside) = UnixStream::pair()?;
-        let (outside, inside) = (super::clone::above_stdio(outside.into())?, super::clone::above_stdio(inside.into())?);
+        let (outside, inside) = (above_stdio(outside.into())?, above_stdio(inside.into())?);
         Ok(Self { outside: outside.into(), inside })
     }
 
@@ -60,4 +60,10 @@ pub(super) fn map(mut gate: UnixStream, pidfd: &AtomicI32, map: UserMap) -> io::
     fs::write(format!("/proc/{pid}/gid_map"), &line)?;
     fs::write(format!("/proc/{pid}/uid_map"), &line)?;
     gate.write_all(&[0])
+}
+
+/// Moves a file to a descriptor that `dup2` to 0, 1 and 2 does not overwrite.
+pub(super) fn above_stdio(file: OwnedFd) -> io::Result<OwnedFd> {
+    // The standard library duplicates to 3 and above.
+    if file.as_raw_fd() > 2 { Ok(file) } else { file.try_clone() }
 }
