@@ -52,6 +52,32 @@
 //! | [`daemon`] | opens everything in order and stops it in reverse order |
 //! | [`cli`] | the command line |
 //!
+//! Within a module, files do not use each other in circles either, except those above them in their own path, which
+//! hold what they share. Two circles stay: [`scheduler`]'s `cell` makes the leases that return to it, and the pages of
+//! [`http`] show the document that describes them.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | invocation | one call of a function, from the request to its answer; its id is the `execution_id` of the protocol |
+//! | version, label, number | immutable code of a function; its name, and its place in the order of versions |
+//! | alias, `LIVE`, `ROLLBACK` | a movable name for a version; the one of invocations without a qualifier; the one that follows it |
+//! | qualifier | the part of a name behind the colon: an alias, a label or a number |
+//! | deployment | one act that published a version or moved an alias, with its row in the audit trail |
+//! | split, share, sticky | two versions behind one alias; the percentage of invocations of the second; what keeps a caller at one of them |
+//! | rollout, policy, guard | a plan that raises a share in steps; the limits that roll an alias back; the counts that a policy is judged by |
+//! | environment, preview | the variables and the protection that aliases run with; an alias for a look at code, which expires |
+//! | entry, catalogue | a function with its versions and aliases, in the router; all of them, in the store |
+//! | bundle, stage, publish | the files of a version; to write them aside; to put them in their place |
+//! | worker, pool, cell | one Bun process; the workers of a version in an environment, as a state machine; that machine behind its lock |
+//! | slot, lease, floor | room for one invocation in a worker; the right to one; the workers that a pool keeps warm |
+//! | launcher, spawner, prewarming | the thread that starts processes; what makes workers of them; starting Bun before it is needed |
+//! | lane | a thread with a runtime of its own, which serves the connections of clients |
+//! | shim | the program in a worker that loads the function and speaks the worker protocol |
+//! | master key, generation | the key that seals secrets; one of the values that a secret has had |
+//! | actor, caller | the user or program that the audit trail names; the actor of a command with its rights and its connection |
+//!
 //! # What always holds
 //!
 //! | invariant | where | shown by |

@@ -157,7 +157,7 @@ settings! {
     words {
         /// Network access. on: as the machine; off: only the function's own loopback device.
         network: Network;
-        /// Who may invoke the function over HTTP. public: everybody; token: clients with a token of the scope invoke.
+        /// Access over HTTP. public: everybody may invoke the function; token: clients with a token of the scope invoke.
         auth: Auth;
     }
 }

@@ -60,13 +60,18 @@
 mod callers;
 mod checks;
 mod glue;
+mod history;
 mod operator;
 mod random;
 mod scenario;
 mod workers;
 mod world;
 
+use crate::model::WorkerId;
 use world::World;
+
+/// Key of a worker: the index of its pool and its id.
+type Key = (usize, WorkerId);
 
 /// Runs as part of the usual tests: some two seconds in a debug build.
 const RUNS: u64 = 25;

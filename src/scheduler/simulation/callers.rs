@@ -120,7 +120,7 @@ impl World {
         self.after(deadline, Happening::Deadline(call, tries));
     }
 
-    fn process(&mut self, key: super::world::Key) -> &mut super::world::Process {
+    fn process(&mut self, key: super::Key) -> &mut super::world::Process {
         self.processes.get_mut(&key).expect("it serves")
     }
 

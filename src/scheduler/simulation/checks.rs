@@ -6,59 +6,19 @@ use super::{
         node::{START_BYTES, TURN},
         pool::{Action, Counts, Event, Failure, Health},
     },
+    Key,
+    history::FailingStarts,
     scenario::Kind,
-    world::{CallState, Key, Phase, World},
+    world::{CallState, Phase, World},
 };
 use crate::model::WorkerId;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Interval, in happenings, of checks that look at every pool.
 const LOOK_AT_ALL_EVERY: u64 = 8;
 
 /// Limit on events that cause each other at the same time: a longer chain would never end.
 const DEPTH_MAX: usize = 100;
-
-/// History of the node that the checks need.
-#[derive(Debug, Default)]
-pub(super) struct Watch {
-    /// Open requests, and whether each is for a replacement.
-    asks: BTreeMap<Key, bool>,
-    /// Withdrawn requests.
-    withdrawn: BTreeSet<Key>,
-    /// Withdrawn requests that reached the node only after the withdrawal. They go when they are granted.
-    ghosts: BTreeSet<Key>,
-    /// Length of the chain of events up to the current one.
-    pub(super) depth: usize,
-    happenings: u64,
-    /// Places that were held when the cap was lowered.
-    pub(super) ceiling: usize,
-    /// Workers' memory at the last measurement.
-    memory: u64,
-    /// Ticks with too much memory and an idle worker since a worker was last stopped.
-    over: usize,
-}
-
-/// History of a pool that the checks need.
-#[derive(Debug, Default)]
-pub(super) struct Checked {
-    /// Time since which it has had callers and held no place.
-    hungry_since: Option<Duration>,
-    /// Whether it has a worker for a rollback, and none of its workers has died.
-    is_kept: bool,
-    failing: Option<Failing>,
-}
-
-/// Starts of a pool since the first one failed.
-#[derive(Debug)]
-struct Failing {
-    since: Duration,
-    starts: usize,
-    /// Starts that were wished for.
-    wished: usize,
-}
 
 /// Back-off after each consecutive failure; the last value applies to all further ones.
 const BACK_OFF_MS: [u64; 9] = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000];
@@ -193,7 +153,7 @@ impl World {
     /// Records a failed start that was not cancelled.
     pub(super) fn start_has_failed(&mut self, pool: usize) {
         let since = self.elapsed;
-        self.cells[pool].checked.failing.get_or_insert(Failing { since, starts: 0, wished: 0 });
+        self.cells[pool].checked.failing.get_or_insert(FailingStarts { since, starts: 0, wished: 0 });
     }
 
     /// Checks S8.

@@ -6,7 +6,8 @@ use super::{
         TICK,
         pool::{Action, Event},
     },
-    world::{CallState, End, Happening, Key, Line, Phase, Process, World, call_of, pool_id, pool_of},
+    Key,
+    world::{CallState, End, Happening, Line, Phase, Process, World, call_of, pool_id, pool_of},
 };
 use crate::model::WorkerId;
 use std::time::Duration;

@@ -49,7 +49,7 @@ impl World {
             forgotten: false,
             failures: 0,
             waiting: 0,
-            checked: super::checks::Checked::default(),
+            checked: super::history::PoolHistory::default(),
         };
         cell.pool = Pool::new(cell.limits());
         self.cells.push(cell);

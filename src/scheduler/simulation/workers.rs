@@ -2,8 +2,9 @@
 
 use super::{
     super::pool::Event,
+    Key,
     scenario::Workload,
-    world::{CallState, End, Happening, Key, Phase, World},
+    world::{CallState, End, Happening, Phase, World},
 };
 use std::time::Duration;
 

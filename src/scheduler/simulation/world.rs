@@ -6,7 +6,8 @@ use super::{
         node::{Node, PoolId},
         pool::{Action, Event, Limits, Pool},
     },
-    checks::Watch,
+    Key,
+    history::NodeHistory,
     random::Random,
     scenario::{Scenario, Workload},
 };
@@ -20,9 +21,6 @@ use std::{
 
 /// Number of latest lines shown when a run fails.
 const LINES: usize = 60;
-
-/// Key of a worker: its pool and its id.
-pub(super) type Key = (usize, WorkerId);
 
 pub(super) struct World {
     pub(super) seed: u64,
@@ -44,7 +42,7 @@ pub(super) struct World {
     pub(super) is_calm: bool,
     /// Groups of actions still to be performed, and exits that the node has not been told.
     pub(super) pending: usize,
-    pub(super) watch: Watch,
+    pub(super) watch: NodeHistory,
     base: Instant,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
@@ -65,7 +63,7 @@ pub(super) struct Cell {
     pub(super) failures: usize,
     /// Callers in its queue.
     pub(super) waiting: usize,
-    pub(super) checked: super::checks::Checked,
+    pub(super) checked: super::history::PoolHistory,
 }
 
 impl Cell {
@@ -240,7 +238,7 @@ impl World {
             start_line: VecDeque::new(),
             is_calm: false,
             pending: 0,
-            watch: Watch::default(),
+            watch: NodeHistory::default(),
             base: Instant::now(),
             queue: BinaryHeap::new(),
             sequence: 0,
