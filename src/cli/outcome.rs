@@ -6,7 +6,7 @@ use super::interrupt::Done;
 use super::print::{DIM, GREEN, Out, styled};
 use super::session::Session;
 use super::text;
-use crate::model::{AliasName, Timestamp};
+use crate::model::{AliasName, DeployOutcome, Timestamp};
 use crate::protocol::ipc::CommandRequest;
 use crate::protocol::message::DeployResponse;
 
@@ -29,7 +29,7 @@ fn text(response: &DeployResponse, was_interrupted: bool) -> String {
     let digest = &response.digest.to_string()[..12];
     let what = sentence(response);
     // A dry run has nothing to commit.
-    let late = match was_interrupted && status != "checked" {
+    let late = match was_interrupted && *status != DeployOutcome::Checked {
         true => ": the deployment was committed before the interruption",
         false => "",
     };
@@ -37,13 +37,13 @@ fn text(response: &DeployResponse, was_interrupted: bool) -> String {
     for step in &response.plan {
         text.push_str(&format!("   {}\n", text::harmless(&step.detail).replace('\n', " ")));
     }
-    for url in response.host_url.iter().chain(&response.url).filter(|_| status == "deployed") {
+    for url in response.host_url.iter().chain(&response.url).filter(|_| *status == DeployOutcome::Deployed) {
         text.push_str(&format!("   {url}\n"));
     }
     if let Some(at) = response.expires_at {
         text.push_str(&format!("   it expires in {}\n", text::left(Some(at), Timestamp::now())));
     }
-    if status == "pending_approval" {
+    if *status == DeployOutcome::PendingApproval {
         text.push_str(&format!("   levain approve {}\n", response.deployment_id));
     }
     if response.reused {
@@ -57,14 +57,16 @@ fn text(response: &DeployResponse, was_interrupted: bool) -> String {
 
 fn sentence(response: &DeployResponse) -> String {
     let DeployResponse { alias, version, status, weight, .. } = response;
-    match (status.as_str(), weight) {
-        ("checked", _) => format!("{version} passes all checks; nothing was kept or moved. This would happen:"),
-        ("built", _) => format!("{version} is published; {alias} stays where it is"),
-        ("pending_approval", _) => {
+    match (status, weight) {
+        (DeployOutcome::Checked, _) => {
+            format!("{version} passes all checks; nothing was kept or moved. This would happen:")
+        }
+        (DeployOutcome::Built, _) => format!("{version} is published; {alias} stays where it is"),
+        (DeployOutcome::PendingApproval, _) => {
             let environment = &response.environment;
             format!("{version} waits for approval, {environment} is protected; {alias} stays where it is")
         }
-        ("rejected", _) => format!("{version} is rejected; {alias} stays where it is"),
+        (DeployOutcome::Rejected, _) => format!("{version} is rejected; {alias} stays where it is"),
         (_, Some(weight)) => shares(response, *weight),
         _ => format!("{}{}", points(alias, version), before(response)),
     }
@@ -111,7 +113,7 @@ mod tests {
             number: 2,
             alias: "LIVE".into(),
             environment: "production".into(),
-            status: "deployed".into(),
+            status: DeployOutcome::Deployed,
             weight: None,
             previous_version: Some("v1".into()),
             previous_weight: None,
@@ -188,15 +190,17 @@ mod tests {
 
     #[test]
     fn what_is_only_checked_or_built_does_not_claim_to_be_live() {
-        for status in ["checked", "built", "pending_approval", "rejected"] {
-            let response = DeployResponse { status: status.into(), ..response() };
+        for status in
+            [DeployOutcome::Checked, DeployOutcome::Built, DeployOutcome::PendingApproval, DeployOutcome::Rejected]
+        {
+            let response = DeployResponse { status, ..response() };
             assert!(!told(&response).contains("is live"));
         }
     }
 
     #[test]
     fn what_waits_says_how_it_is_approved() {
-        let text = told(&DeployResponse { status: "pending_approval".into(), ..response() });
+        let text = told(&DeployResponse { status: DeployOutcome::PendingApproval, ..response() });
         assert!(text.contains("v2 waits for approval, production is protected") && !text.contains("was v1"), "{text}");
         assert!(text.contains("\n   levain approve deploy-1\n"), "{text}");
     }

@@ -18,8 +18,8 @@ use crate::{
     deploy,
     error::{Error, ErrorCode},
     model::{
-        AliasName, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Percent, Rollout,
-        Split, Sticky, Timestamp, Version, VersionLabel,
+        AliasName, DeployOutcome, Deployment, DeploymentId, DeploymentKind, DeploymentStatus, EnvironmentName, Percent,
+        Rollout, Split, Sticky, Timestamp, Version, VersionLabel,
     },
     protocol::message::{DeployResponse, VersionRef},
     router::{Alias, Entry},
@@ -265,7 +265,7 @@ impl Act {
             return self.unchanged(entry, version).await;
         }
         if let Some((waiting, _)) = self.waiting(entry).await?.into_iter().find(|it| it.1.id == version.id) {
-            return Ok(self.response(entry, version, Some(&waiting), waiting.status.name(), false));
+            return Ok(self.response(entry, version, Some(&waiting), waiting.status.into(), false));
         }
         match self.ready(entry, version, warm).await {
             Ok(()) => self.commit(entry, version, false, true).await,
@@ -303,7 +303,7 @@ impl Act {
             Ok(context.store.deployments_of(id, &query)?.into_iter().next())
         });
         let active = active.await?;
-        let response = self.response(entry, version, active.as_ref(), "deployed", false);
+        let response = self.response(entry, version, active.as_ref(), DeployOutcome::Deployed, false);
         Ok(DeployResponse { unchanged: true, ..response })
     }
 
@@ -319,10 +319,7 @@ impl Act {
         if !activate {
             deployment.status = DeploymentStatus::Built;
         }
-        let answer = |status: DeploymentStatus| {
-            let status = if status.takes_effect() { "deployed" } else { status.name() };
-            self.response(entry, version, Some(&deployment), status, is_new)
-        };
+        let answer = |status: DeploymentStatus| self.response(entry, version, Some(&deployment), status.into(), is_new);
         let (mut done, mut pending) = (answer(deployment.status), answer(DeploymentStatus::PendingApproval));
         let kept = self.claim.as_ref().map(|it| it.kept(&done, &pending)).transpose()?;
         let is_kept = kept.is_some();

@@ -7,7 +7,9 @@
 use super::{Caller, Command, Context, activate::Act, room, texts::check_text};
 use crate::{
     error::{Error, ErrorCode},
-    model::{Decision, Deployment, DeploymentId, DeploymentStatus, FunctionId, Timestamp, Version, VersionId},
+    model::{
+        Decision, DeployOutcome, Deployment, DeploymentId, DeploymentStatus, FunctionId, Timestamp, Version, VersionId,
+    },
     protocol::message::{DecideRequest, DeployResponse},
     router::Entry,
     store::StoreError,
@@ -61,9 +63,9 @@ impl Command for DecideRequest {
                 tracing::info!(deployment = %id, status = deployment.status.name(), actor = &*by.actor, "decided");
                 if self.approve {
                     act.move_traffic(&entry, &version, true);
-                    return Ok(act.response(&entry, &version, Some(&deployment), "deployed", false));
+                    return Ok(act.response(&entry, &version, Some(&deployment), DeployOutcome::Deployed, false));
                 }
-                Ok(act.response(&entry, &version, Some(&deployment), deployment.status.name(), false))
+                Ok(act.response(&entry, &version, Some(&deployment), deployment.status.into(), false))
             })
             .await
     }

@@ -49,6 +49,33 @@ words! {
     }
 }
 
+words! {
+    /// Outcome of a request to deploy a version or to move an alias.
+    DeployOutcome {
+        /// The alias is as requested.
+        Deployed = "deployed",
+        /// The deployment waits for approval; the alias stays.
+        PendingApproval = "pending_approval",
+        /// Approval was refused; the alias stays.
+        Rejected = "rejected",
+        /// The version is published; the alias was not to move.
+        Built = "built",
+        /// Dry run: everything was checked, and nothing was kept.
+        Checked = "checked",
+    }
+}
+
+impl From<DeploymentStatus> for DeployOutcome {
+    fn from(status: DeploymentStatus) -> Self {
+        match status {
+            DeploymentStatus::PendingApproval => Self::PendingApproval,
+            DeploymentStatus::Rejected => Self::Rejected,
+            status if status.takes_effect() => Self::Deployed,
+            _ => Self::Built,
+        }
+    }
+}
+
 /// One row of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {

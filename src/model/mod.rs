@@ -26,7 +26,7 @@ pub mod version;
 pub(crate) mod words;
 
 pub use audit::{SecretAction, SecretAudit};
-pub use deployment::{Decision, Deployment, DeploymentKind, DeploymentStatus};
+pub use deployment::{Decision, DeployOutcome, Deployment, DeploymentKind, DeploymentStatus};
 pub use environment::EnvironmentError;
 pub use function::{Function, FunctionStatus};
 pub use headers::remove_named_by_connection;

@@ -82,7 +82,7 @@ async fn an_alias_is_set_moved_listed_and_deleted() {
     };
     let made = daemon.call(&made).await.unwrap();
     assert_eq!((made.alias.as_str(), made.environment.as_str(), made.number), ("STAGING", "staging", 1));
-    assert_eq!((made.status.as_str(), made.published, made.previous_version), ("deployed", false, None));
+    assert_eq!((made.status.name(), made.published, made.previous_version), ("deployed", false, None));
     assert_eq!(answer(&daemon, "f:STAGING").await, json!(["v1", "staging"]));
     assert_eq!(answer(&daemon, "f").await, json!(["v2", "production"]), "LIVE keeps its version");
 

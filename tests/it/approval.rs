@@ -51,7 +51,7 @@ fn share(version: &str, percent: u32) -> DeployRequest {
 /// Deploys to the protected environment, and checks that the deployment waits for approval.
 async fn waits(daemon: &TestDaemon, word: &str) -> DeployResponse {
     let response = daemon.call(&deploy(word)).await.unwrap();
-    assert_eq!(response.status, "pending_approval", "{response:?}");
+    assert_eq!(response.status.name(), "pending_approval", "{response:?}");
     response
 }
 
@@ -101,7 +101,7 @@ async fn what_is_new_to_a_protected_environment_waits_until_it_is_approved() {
     assert_eq!((listed.expires_at, listed.decided_by), (Some(expiry), None));
 
     let approved = decide(&daemon, &asked.deployment_id, true).await.unwrap();
-    assert_eq!((approved.status.as_str(), &approved.deployment_id), ("deployed", &asked.deployment_id));
+    assert_eq!((approved.status.name(), &approved.deployment_id), ("deployed", &asked.deployment_id));
     assert_eq!((approved.version.as_str(), approved.previous_version.as_deref()), ("v2", Some("v1")));
     assert_eq!(answer(&daemon, "f").await, "v2");
     let row = daemon.deployments("f").await.remove(0);
@@ -112,7 +112,7 @@ async fn what_is_new_to_a_protected_environment_waits_until_it_is_approved() {
     assert!(waiting(&daemon).await.is_empty());
     // Deployments to an unprotected environment do not wait.
     let staging = DeployRequest { alias: Some("STAGING".into()), ..deploy("v3") };
-    assert_eq!(daemon.call(&staging).await.unwrap().status, "deployed");
+    assert_eq!(daemon.call(&staging).await.unwrap().status.name(), "deployed");
     daemon.stop().await;
 }
 
@@ -171,11 +171,11 @@ async fn going_back_waits_for_nobody() {
         ("v1", daemon.call(&share("v2", 10)).await),
         ("v1", daemon.call(&share("v2", 60)).await),
     ] {
-        assert_eq!(response.map(|it| it.status).as_deref(), Ok("deployed"), "{version}");
+        assert_eq!(response.map(|it| it.status.name()), Ok("deployed"), "{version}");
     }
     // Approval for LIVE is not approval for another alias.
     let other = daemon.call(&SetAliasRequest { name: "canary".into(), ..set }).await.unwrap();
-    assert_eq!(other.status, "pending_approval");
+    assert_eq!(other.status.name(), "pending_approval");
     daemon.stop().await;
 }
 
@@ -184,7 +184,7 @@ async fn what_is_rejected_stays_published_and_nothing_is_decided_twice() {
     let daemon = guarded().await;
     let asked = waits(&daemon, "v2").await;
     let rejected = decide(&daemon, &asked.deployment_id, false).await.unwrap();
-    assert_eq!((rejected.status.as_str(), rejected.version.as_str()), ("rejected", "v2"));
+    assert_eq!((rejected.status.name(), rejected.version.as_str()), ("rejected", "v2"));
     assert_eq!(answer(&daemon, "f").await, "v1");
     let row = deployment(&daemon, &asked.deployment_id).await;
     assert_eq!((row.status, row.decision.as_deref()), (DeploymentStatus::Rejected, Some("not today")));
@@ -200,7 +200,7 @@ async fn what_is_rejected_stays_published_and_nothing_is_decided_twice() {
     assert!(is_refused(&outcome, ErrorCode::Conflict) && outcome.unwrap_err().message.contains("it is active"));
     // A rejected version that is deployed again waits again.
     let label = DeployRequest { bundle: None, version: Some("v2".into()), ..deploy("") };
-    assert_eq!(daemon.call(&label).await.unwrap().status, "pending_approval");
+    assert_eq!(daemon.call(&label).await.unwrap().status.name(), "pending_approval");
 
     let unknown = decide(&daemon, "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab", true).await;
     assert!(is_refused(&unknown, ErrorCode::DeploymentNotFound), "{unknown:?}");
@@ -234,7 +234,7 @@ async fn the_same_asked_again_is_the_same_deployment() {
     let label = DeployRequest { bundle: None, version: Some("v2".into()), ..deploy("") };
     for again in [deploy("v2"), label] {
         let again = daemon.call(&again).await.unwrap();
-        assert_eq!((again.status.as_str(), again.published), ("pending_approval", false));
+        assert_eq!((again.status.name(), again.published), ("pending_approval", false));
         assert_eq!(again.deployment_id, asked.deployment_id);
     }
     assert_eq!((waiting(&daemon).await.len(), daemon.versions("f").await.len()), (1, 2));
@@ -252,7 +252,7 @@ async fn a_version_that_does_not_load_any_more_goes_on_waiting() {
         says("fine")
     );
     let asked = daemon.redeploy_text("f", None, &code).await.unwrap();
-    assert_eq!(asked.status, "pending_approval");
+    assert_eq!(asked.status.name(), "pending_approval");
     daemon.restart_with(|_| fs::write(&flag, "").unwrap()).await;
     let outcome = decide(&daemon, &asked.deployment_id, true).await;
     assert!(is_refused(&outcome, ErrorCode::BundleLoadError), "{outcome:?}");
@@ -272,10 +272,10 @@ async fn a_share_waits_as_well_and_is_checked_again() {
     let daemon = guarded().await;
     let weight = Some(10);
     let asked = daemon.call(&DeployRequest { weight, ..deploy("v2") }).await.unwrap();
-    assert_eq!((asked.status.as_str(), asked.weight), ("pending_approval", weight));
+    assert_eq!((asked.status.name(), asked.weight), ("pending_approval", weight));
     assert_eq!(waiting(&daemon).await[0].weight, weight);
     let approved = decide(&daemon, &asked.deployment_id, true).await.unwrap();
-    assert_eq!((approved.status.as_str(), approved.weight), ("deployed", weight));
+    assert_eq!((approved.status.name(), approved.weight), ("deployed", weight));
     assert_eq!(deployment(&daemon, &asked.deployment_id).await.status, DeploymentStatus::Applied);
     let load = Load::start(&daemon, "f", "/", 2).await;
     load.until_answered(200).await;
@@ -288,7 +288,7 @@ async fn a_share_waits_as_well_and_is_checked_again() {
     daemon.call(&build).await.unwrap();
     daemon.call(&DeployRequest { bundle: None, version: Some("v1".into()), ..deploy("") }).await.unwrap();
     let third = daemon.call(&share("v3", 20)).await.unwrap();
-    assert_eq!(third.status, "pending_approval");
+    assert_eq!(third.status.name(), "pending_approval");
     daemon.call(&share("v2", 5)).await.unwrap();
     let outcome = decide(&daemon, &third.deployment_id, true).await;
     assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
@@ -403,7 +403,7 @@ async fn a_share_by_set_traffic_waits_and_a_manifest_is_refused() {
         ..SetTrafficRequest::default()
     };
     let asked = daemon.call(&split).await.unwrap();
-    assert_eq!(asked.status, "pending_approval");
+    assert_eq!(asked.status.name(), "pending_approval");
     assert!(daemon.info("f").await.aliases[0].split.is_none());
     decide(&daemon, &asked.deployment_id, true).await.unwrap();
     let live = daemon
@@ -492,7 +492,7 @@ async fn no_name_of_a_version_leads_past_its_approval() {
     assert_eq!(crate::http::curl(&daemon, &header, &by_http(&daemon, "").0).await.text(), "v2");
     let back = RollbackRequest { function_id: "f".into(), version: Some("v2".into()), ..RollbackRequest::default() };
     for (request, live) in [(back.clone(), "v2"), (RollbackRequest { version: None, ..back }, "v1")] {
-        assert_eq!(daemon.call(&request).await.unwrap().status, "deployed", "a rollback needs no approval");
+        assert_eq!(daemon.call(&request).await.unwrap().status.name(), "deployed", "a rollback needs no approval");
         assert_eq!(answer(&daemon, "f").await, live);
     }
     // Once the protection is lifted, any version may run again.

@@ -214,7 +214,7 @@ async fn what_is_built_is_for_the_request_to_say_in_the_end() {
     let as_it_is = daemon.call(&at("f", &one)).await.unwrap();
     assert_eq!(daemon.versions("f").await[0].source, VersionSource::Path);
     let rehearsed = daemon.call(&DeployRequest { build: Some(true), dry_run: true, ..at("f", &one) }).await.unwrap();
-    assert!(rehearsed.status == "checked" && rehearsed.digest != as_it_is.digest);
+    assert!(rehearsed.status.name() == "checked" && rehearsed.digest != as_it_is.digest);
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (1, 1));
     let built = daemon.call(&DeployRequest { build: Some(true), ..at("f", &one) }).await.unwrap();
     assert_eq!(built.digest, rehearsed.digest);

@@ -61,7 +61,7 @@ async fn code_comes_as_a_file_a_folder_bytes_or_several_files() {
     for (number, (word, request)) in (1..).zip(sources) {
         let deployed = daemon.call(&request).await.unwrap_or_else(|error| panic!("{word}: {error:?}"));
         assert_eq!((deployed.version.as_str(), deployed.number), (&*format!("v{number}"), number));
-        assert_eq!((deployed.status.as_str(), deployed.published), ("deployed", true));
+        assert_eq!((deployed.status.name(), deployed.published), ("deployed", true));
         assert_eq!(deployed.previous_version, (number > 1).then(|| format!("v{}", number - 1)));
         let answer = daemon.invoke("f").await.unwrap();
         assert_eq!((text(&answer), &answer.version), (word, &deployed.version));
@@ -275,7 +275,7 @@ async fn a_version_can_be_built_without_taking_traffic() {
     let inactive =
         |word: &str| DeployRequest { bundle: Some(body(&says(word))), activate: Some(false), ..request("f") };
     let built = daemon.call(&inactive("a")).await.unwrap();
-    assert_eq!((built.status.as_str(), built.published, built.previous_version), ("built", true, None));
+    assert_eq!((built.status.name(), built.published, built.previous_version), ("built", true, None));
     assert!(is_refused(&daemon.invoke("f").await, ErrorCode::FunctionNotDeployed));
     assert_eq!(daemon.info("f").await.status, FunctionStatus::Built);
     assert_eq!(text(&daemon.invoke("f:v1").await.unwrap()), "a");
@@ -286,9 +286,9 @@ async fn a_version_can_be_built_without_taking_traffic() {
     assert_eq!(text(&daemon.invoke("f:v3").await.unwrap()), "c");
     // Code and labels that exist already are handled likewise.
     let again = daemon.call(&DeployRequest { version: Some("v1".into()), ..inactive("a") }).await.unwrap();
-    assert_eq!((again.status.as_str(), again.published, again.version.as_str()), ("built", false, "v1"));
+    assert_eq!((again.status.name(), again.published, again.version.as_str()), ("built", false, "v1"));
     let again = DeployRequest { version: Some("v3".into()), activate: Some(false), ..request("f") };
-    assert_eq!(daemon.call(&again).await.unwrap().status, "built");
+    assert_eq!(daemon.call(&again).await.unwrap().status.name(), "built");
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     let statuses: Vec<_> = daemon.deployments("f").await.iter().map(|it| it.status).collect();
     use DeploymentStatus::{Active, Built};
@@ -302,7 +302,7 @@ async fn a_dry_run_checks_everything_and_leaves_nothing() {
     daemon.register("f").await;
     let dry = |text: &str| DeployRequest { bundle: Some(body(text)), dry_run: true, ..request("f") };
     let checked = daemon.call(&dry(&says("a"))).await.unwrap();
-    assert_eq!((checked.status.as_str(), checked.published, checked.deployment_id.as_str()), ("checked", false, ""));
+    assert_eq!((checked.status.name(), checked.published, checked.deployment_id.as_str()), ("checked", false, ""));
     let outcome = daemon.call(&dry("throw new Error('no'); export default () => {};")).await;
     assert!(is_refused(&outcome, ErrorCode::BundleLoadError), "{outcome:?}");
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (0, 0));
@@ -312,9 +312,9 @@ async fn a_dry_run_checks_everything_and_leaves_nothing() {
     assert_eq!(daemon.redeploy_text("f", None, &says("a")).await.unwrap().number, 1);
     daemon.redeploy_text("f", None, &says("b")).await.unwrap();
     let again = daemon.call(&DeployRequest { version: Some("v1".into()), ..dry(&says("a")) }).await.unwrap();
-    assert_eq!((again.status.as_str(), again.deployment_id.as_str()), ("checked", ""));
+    assert_eq!((again.status.name(), again.deployment_id.as_str()), ("checked", ""));
     let label = DeployRequest { version: Some("v1".into()), dry_run: true, ..request("f") };
-    assert_eq!(daemon.call(&label).await.unwrap().status, "checked");
+    assert_eq!(daemon.call(&label).await.unwrap().status.name(), "checked");
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     daemon.stop().await;
 }
@@ -329,7 +329,7 @@ async fn a_new_version_may_get_a_share_instead_of_all_calls() {
         ..request("f")
     };
     let shared = daemon.call(&share(100, "b")).await.unwrap();
-    assert_eq!((shared.status.as_str(), shared.published, shared.version.as_str()), ("deployed", true, "v2"));
+    assert_eq!((shared.status.name(), shared.published, shared.version.as_str()), ("deployed", true, "v2"));
     assert_eq!((shared.weight, shared.previous_version.as_deref()), (Some(100), Some("v1")));
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     assert_eq!(
@@ -506,7 +506,7 @@ async fn the_same_code_is_the_same_version_wherever_it_goes() {
         DeployRequest { alias: Some("DEV".into()), files: files(&[("bundle.js", &says("a"))]), bundle: None, ..code() },
     ] {
         let again = daemon.call(&again).await.unwrap();
-        assert_eq!((again.status.as_str(), again.published, again.version.as_str()), ("deployed", false, "v1"));
+        assert_eq!((again.status.name(), again.published, again.version.as_str()), ("deployed", false, "v1"));
     }
     for alias in ["LIVE", "STAGING", "DEV", "preview-pr"] {
         let answer = daemon.invoke(&format!("f:{alias}")).await.unwrap();

@@ -340,15 +340,15 @@ async fn what_was_approved_for_an_environment_is_not_for_a_later_one_of_its_name
     for round in 1..=2 {
         daemon.call(&guarded()).await.unwrap();
         let asked = daemon.call(&to("QA", Some("qa"))).await.unwrap();
-        assert_eq!(asked.status, "pending_approval", "round {round}");
+        assert_eq!(asked.status.name(), "pending_approval", "round {round}");
         let decision = DecideRequest { deployment_id: asked.deployment_id, approve: true, reason: None };
-        assert_eq!(daemon.call(&decision).await.unwrap().status, "deployed");
+        assert_eq!(daemon.call(&decision).await.unwrap().status.name(), "deployed");
         // Within one environment the approval stays.
         protect(&daemon, "qa", false).await;
         let delete_alias = DeleteAliasRequest { function_id: "f".into(), name: "QA".into() };
         daemon.call(&delete_alias).await.unwrap();
         protect(&daemon, "qa", true).await;
-        assert_eq!(daemon.call(&to("QA", Some("qa"))).await.unwrap().status, "deployed", "round {round}");
+        assert_eq!(daemon.call(&to("QA", Some("qa"))).await.unwrap().status.name(), "deployed", "round {round}");
         protect(&daemon, "qa", false).await;
         daemon.call(&delete_alias).await.unwrap();
         delete(&daemon, "qa").await.unwrap();

@@ -85,9 +85,9 @@ async fn what_failed_may_be_tried_again_and_a_dry_run_takes_no_key() {
     let broken = daemon.call(&request("a", "export default (")).await;
     assert!(is_refused(&broken, ErrorCode::BundleInvalid), "{broken:?}");
     let dry = DeployRequest { dry_run: true, ..request("a", CODE) };
-    assert_eq!(daemon.call(&dry).await.unwrap().status, "checked");
+    assert_eq!(daemon.call(&dry).await.unwrap().status.name(), "checked");
     let first = daemon.call(&request("a", CODE)).await.unwrap();
-    assert_eq!(first.status, "deployed");
+    assert_eq!(first.status.name(), "deployed");
     // The answer to a deployment without any effect is repeated too, whatever has happened since.
     let same = daemon.call(&request("b", CODE)).await.unwrap();
     assert_eq!((same.published, &same.deployment_id), (false, &first.deployment_id));
@@ -104,7 +104,7 @@ async fn what_waits_for_approval_is_told_so_again() {
         SetEnvironmentRequest { name: "production".into(), protected: Some(true), ..SetEnvironmentRequest::default() };
     daemon.call(&protect).await.unwrap();
     let first = daemon.call(&request("a", CODE)).await.unwrap();
-    assert_eq!(first.status, "pending_approval");
+    assert_eq!(first.status.name(), "pending_approval");
     assert_eq!(daemon.call(&request("a", CODE)).await, Ok(first));
     daemon.stop().await;
 }

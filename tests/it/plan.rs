@@ -192,7 +192,7 @@ fn happened(
         true => (PlanAction::Publish, words(&[version, &number, &size, &digest])),
         false => (PlanAction::Reuse, words(&[version, &number])),
     });
-    let is_pending = answer.status == "pending_approval";
+    let is_pending = answer.status.name() == "pending_approval";
     // An act that writes a row has loaded the version before.
     if is_recorded {
         steps.push((PlanAction::Load, words(&[version])));
@@ -237,7 +237,7 @@ async fn check(daemon: &TestDaemon, what: &str, act: Act) -> Vec<PlanStep> {
     let present = pointer(daemon, "LIVE");
     let before = state(daemon).await;
     let planned = act.perform(daemon, true).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
-    assert_eq!((planned.status.as_str(), planned.deployment_id.as_str()), ("checked", ""), "{what}");
+    assert_eq!((planned.status.name(), planned.deployment_id.as_str()), ("checked", ""), "{what}");
     // Workers that only tried the version end in the background.
     until("the workers of the dry run end", || async { (daemon.worker_pids().len() == before.workers).then_some(()) })
         .await;
@@ -266,7 +266,7 @@ async fn check(daemon: &TestDaemon, what: &str, act: Act) -> Vec<PlanStep> {
     if to != from {
         assert_eq!(planned_facts, facts, "{what}");
     }
-    if alias == "LIVE" && to != from && answer.status == "deployed" {
+    if alias == "LIVE" && to != from && answer.status.name() == "deployed" {
         let rollback = daemon
             .call(&AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() })
             .await

@@ -73,7 +73,7 @@ async fn a_preview_is_made_moved_and_deleted_and_live_stays() {
     with_live(&daemon).await;
     let made = deploy(&daemon, "42", "one", None).await;
     assert_eq!(
-        (made.alias.as_str(), made.environment.as_str(), made.status.as_str()),
+        (made.alias.as_str(), made.environment.as_str(), made.status.name()),
         ("preview-42", "preview", "deployed")
     );
     assert_eq!((made.url, made.host_url), (None, None), "HTTP is off");
@@ -119,7 +119,7 @@ async fn a_function_may_begin_with_a_preview_and_a_dry_run_makes_none() {
     let daemon = TestDaemon::start().await;
     let request = DeployRequest { create: true, ..preview("first", "one", Some("1h")) };
     let planned = daemon.call(&DeployRequest { dry_run: true, ..request.clone() }).await.unwrap();
-    assert_eq!((planned.status.as_str(), planned.expires_at), ("checked", None));
+    assert_eq!((planned.status.name(), planned.expires_at), ("checked", None));
     assert!(previews(&daemon).await.is_empty());
     daemon.call(&request).await.unwrap();
     assert_eq!(answer(&daemon, "f:preview-first").await, "one preview");
@@ -325,7 +325,7 @@ async fn a_hundred_previews_are_as_many_as_there_may_be() {
     assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
     assert!(outcome.unwrap_err().message.contains("previews.per_function_max"));
     assert_eq!(
-        daemon.call(&request("n7".into())).await.unwrap().status,
+        daemon.call(&request("n7".into())).await.unwrap().status.name(),
         "deployed",
         "an existing preview may be deployed again at the limit"
     );
@@ -351,7 +351,7 @@ async fn where_previews_are_protected_they_wait_and_stay() {
     };
     daemon.call(&protect(true)).await.unwrap();
     let asked = deploy(&daemon, "a", "two", Some("1h")).await;
-    assert_eq!((asked.status.as_str(), asked.expires_at), ("pending_approval", None));
+    assert_eq!((asked.status.name(), asked.expires_at), ("pending_approval", None));
     let decide = DecideRequest { deployment_id: asked.deployment_id, approve: true, reason: None };
     daemon.call(&decide).await.unwrap();
     let listed = previews(&daemon).await.remove(0);
@@ -399,7 +399,7 @@ async fn a_crash_around_a_previews_commit_leaves_it_whole_or_not_there() {
             assert_eq!(invoke(&client, "f:preview-42").await.unwrap().body.0, "one preview");
         }
         assert_eq!(invoke(&client, "f").await.unwrap().body.0, "live");
-        assert_eq!(client.call(&preview("42", "one", None)).await.unwrap().status, "deployed", "{step}");
+        assert_eq!(client.call(&preview("42", "one", None)).await.unwrap().status.name(), "deployed", "{step}");
         daemon.kill().await;
     }
 }

@@ -71,14 +71,14 @@ async fn decide(daemon: &TestDaemon, id: &str, approve: bool) -> Result<DeployRe
 async fn what_is_staged_becomes_live_as_it_is() {
     let daemon = staged().await;
     let planned = daemon.call(&PromoteRequest { dry_run: true, ..promote() }).await.unwrap();
-    assert_eq!((planned.status.as_str(), planned.version.as_str(), planned.alias.as_str()), ("checked", "v2", "LIVE"));
+    assert_eq!((planned.status.name(), planned.version.as_str(), planned.alias.as_str()), ("checked", "v2", "LIVE"));
     assert!(planned.plan.iter().any(|it| it.action == PlanAction::Move), "{:?}", planned.plan);
     assert_eq!(answer(&daemon, "f").await, "v1 production", "a dry run moves nothing");
 
     let before = daemon.versions("f").await;
     let promoted = daemon.call(&PromoteRequest { reason: Some("tested".into()), ..promote() }).await.unwrap();
     assert_eq!(
-        (promoted.status.as_str(), promoted.published, promoted.environment.as_str()),
+        (promoted.status.name(), promoted.published, promoted.environment.as_str()),
         ("deployed", false, "production")
     );
     assert_eq!((promoted.version.as_str(), promoted.previous_version.as_deref()), ("v2", Some("v1")));
@@ -94,7 +94,7 @@ async fn what_is_staged_becomes_live_as_it_is() {
 
     // A repeated promotion is done already, and a rollback is possible.
     let again = daemon.call(&promote()).await.unwrap();
-    assert_eq!((again.status, again.deployment_id), ("deployed".into(), promoted.deployment_id));
+    assert_eq!((again.status.name(), again.deployment_id), ("deployed", promoted.deployment_id));
     let back = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
     assert_eq!(daemon.call(&back).await.unwrap().version, "v1");
     assert_eq!(answer(&daemon, "f").await, "v1 production");
@@ -175,23 +175,23 @@ async fn into_a_protected_environment_it_waits_for_approval() {
     let daemon = staged().await;
     protect(&daemon, true).await;
     let asked = daemon.call(&promote()).await.unwrap();
-    assert_eq!((asked.status.as_str(), asked.alias.as_str()), ("pending_approval", "LIVE"));
+    assert_eq!((asked.status.name(), asked.alias.as_str()), ("pending_approval", "LIVE"));
     assert_eq!(answer(&daemon, "f").await, "v1 production");
     assert_eq!(daemon.call(&promote()).await.unwrap().deployment_id, asked.deployment_id, "it waits already");
-    assert_eq!(decide(&daemon, &asked.deployment_id, false).await.unwrap().status, "rejected");
+    assert_eq!(decide(&daemon, &asked.deployment_id, false).await.unwrap().status.name(), "rejected");
     assert_eq!(answer(&daemon, "f").await, "v1 production");
 
     let asked = daemon.call(&promote()).await.unwrap();
     let approved = decide(&daemon, &asked.deployment_id, true).await.unwrap();
-    assert_eq!((approved.status.as_str(), approved.previous_version.as_deref()), ("deployed", Some("v1")));
+    assert_eq!((approved.status.name(), approved.previous_version.as_deref()), ("deployed", Some("v1")));
     assert_eq!(answer(&daemon, "f").await, "v2 production");
     let row = daemon.deployments("f").await.remove(0);
     assert_eq!((row.kind, row.status), (DeploymentKind::Promote, DeploymentStatus::Active));
     assert_eq!(row.reason.as_deref(), Some("from STAGING in staging"));
     // A version that was live before needs no approval for a rollback, nor for the way forth again.
     let back = RollbackRequest { function_id: "f".into(), ..RollbackRequest::default() };
-    assert_eq!(daemon.call(&back).await.unwrap().status, "deployed");
-    assert_eq!(daemon.call(&promote()).await.unwrap().status, "deployed");
+    assert_eq!(daemon.call(&back).await.unwrap().status.name(), "deployed");
+    assert_eq!(daemon.call(&promote()).await.unwrap().status.name(), "deployed");
     daemon.stop().await;
 }
 

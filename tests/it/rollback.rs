@@ -41,7 +41,7 @@ async fn without_a_version_it_goes_to_the_previous_one_and_back() {
     let daemon = with_three_versions().await;
     let back = daemon.call(&RollbackRequest { reason: Some("too slow".into()), ..request() }).await.unwrap();
     assert_eq!((back.version.as_str(), back.number, back.published), ("two", 2, false));
-    assert_eq!((back.status.as_str(), back.previous_version.as_deref()), ("deployed", Some("three")));
+    assert_eq!((back.status.name(), back.previous_version.as_deref()), ("deployed", Some("three")));
     assert_eq!(live(&daemon).await, "two");
 
     let deployments = daemon.deployments("f").await;

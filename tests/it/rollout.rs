@@ -392,7 +392,7 @@ async fn what_waits_for_approval_is_no_rollout() {
         weight: Some(10),
         ..SetTrafficRequest::default()
     };
-    assert_eq!(call(client, &share).await.status, "pending_approval");
+    assert_eq!(call(client, &share).await.status.name(), "pending_approval");
     // A plan that begins with the waiting share, and one with another share.
     for plan in ["10% 20s, 100%", "50% 20s, 100%"] {
         let outcome = daemon.call(&start(plan)).await;

@@ -101,7 +101,7 @@ fn is_within(count: usize, of: usize, percent: u32) -> bool {
 async fn calls_are_divided_by_the_shares() {
     let daemon = three_versions().await;
     let done = set(&daemon, "v2", 10).await;
-    assert_eq!((done.status.as_str(), done.version.as_str(), done.weight), ("deployed", "v2", Some(10)));
+    assert_eq!((done.status.name(), done.version.as_str(), done.weight), ("deployed", "v2", Some(10)));
     assert_eq!(done.previous_version.as_deref(), Some("v1"));
     assert_eq!(live(&daemon).await, "v1 90, v2 10");
     let counted = counts(&daemon, 1_500).await;

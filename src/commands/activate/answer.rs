@@ -3,7 +3,7 @@
 use super::Act;
 use crate::{
     commands::previews::Place,
-    model::{Deployment, Timestamp, Version},
+    model::{DeployOutcome, Deployment, Timestamp, Version},
     protocol::message::DeployResponse,
     router::Entry,
 };
@@ -14,7 +14,7 @@ impl Act {
         entry: &Entry,
         version: &Version,
         deployment: Option<&Deployment>,
-        status: &str,
+        status: DeployOutcome,
         published: bool,
     ) -> DeployResponse {
         let Place { url, host_url } = Place::of(&self.context, entry, &self.alias);
@@ -26,7 +26,7 @@ impl Act {
             number: version.number,
             alias: self.alias.to_string(),
             environment: self.environment(entry).to_string(),
-            status: status.into(),
+            status,
             weight: self.weight.map(u32::from),
             previous_version: match deployment {
                 Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
@@ -48,8 +48,8 @@ impl Act {
     }
 
     /// Share that the alias's second version had, if the alias's own version gets all invocations back.
-    fn ended_share(&self, entry: &Entry, version: &Version, status: &str) -> Option<u32> {
-        let alias = self.present(entry).filter(|it| it.version == version.id && status == "deployed")?;
+    fn ended_share(&self, entry: &Entry, version: &Version, status: DeployOutcome) -> Option<u32> {
+        let alias = self.present(entry).filter(|it| it.version == version.id && status == DeployOutcome::Deployed)?;
         alias.split.filter(|_| self.weight.is_none()).map(|it| it.weight.into())
     }
 
@@ -58,8 +58,8 @@ impl Act {
     }
 
     /// Time at which the alias expires, give or take the time since the commit.
-    fn expires_at(&self, status: &str) -> Option<Timestamp> {
-        let lifetime = self.lifetime.filter(|it| !it.is_zero() && status == "deployed")?;
+    fn expires_at(&self, status: DeployOutcome) -> Option<Timestamp> {
+        let lifetime = self.lifetime.filter(|it| !it.is_zero() && status == DeployOutcome::Deployed)?;
         let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
         Some(Timestamp::from_millis(Timestamp::now().as_millis().saturating_add(lifetime)))
     }

@@ -8,7 +8,7 @@ use super::Act;
 use crate::{
     config::{Switch, Verify},
     error::Error,
-    model::{AliasName, DeploymentStatus, EnvironmentName, Split, Version, VersionId},
+    model::{AliasName, DeployOutcome, DeploymentStatus, EnvironmentName, Split, Version, VersionId},
     protocol::message::{DeployResponse, PlanAction, PlanStep},
     router::{Alias, Entry},
     scheduler::Floor,
@@ -92,7 +92,7 @@ impl Act {
         // A new description alone is not part of a move.
         plan.extend(self.describes().filter(|_| fate == Fate::Stays));
         plan.extend(self.cleans_up(entry, draft).await?);
-        Ok(DeployResponse { plan, ..self.response(entry, draft.version, None, "checked", false) })
+        Ok(DeployResponse { plan, ..self.response(entry, draft.version, None, DeployOutcome::Checked, false) })
     }
 
     async fn fate(&self, entry: &Entry, draft: Draft<'_>) -> Result<Fate, Error> {

@@ -10,7 +10,7 @@ use crate::{
         cleanup,
     },
     error::{Error, ErrorCode},
-    model::{AliasName, Timestamp, Version, VersionId, VersionLabel, VersionSource},
+    model::{AliasName, DeployOutcome, Timestamp, Version, VersionId, VersionLabel, VersionSource},
     protocol::message::{DeployRequest, DeployResponse},
     router::Entry,
 };
@@ -159,7 +159,7 @@ pub(super) async fn reuse(
         return act.rehearse(entry, version, warm, activate).await;
     }
     if !act.is_done(entry, version) && !activate {
-        return Ok(act.response(entry, version, None, "built", false));
+        return Ok(act.response(entry, version, None, DeployOutcome::Built, false));
     }
     act.activate(entry, version, warm).await
 }

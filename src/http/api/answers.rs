@@ -5,8 +5,8 @@ use crate::{
     commands::{Context, Response},
     error::Error,
     model::{
-        AliasName, ColdStart, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName, FunctionId,
-        FunctionName, InvocationId, Timestamp, VersionLabel,
+        AliasName, ColdStart, DeployOutcome, DeploymentId, DeploymentKind, DeploymentStatus, Digest, EnvironmentName,
+        FunctionId, FunctionName, InvocationId, Timestamp, VersionLabel,
     },
     protocol::{
         field::Fields,
@@ -71,7 +71,7 @@ pub(super) struct Deployed {
     /// `active`, `pending_approval` when somebody has to approve it first, `rejected` when it was, `built` when the alias
     /// was not moved, or `checked` in a dry run.
     #[schemars(regex(pattern = "^(active|pending_approval|rejected|built|checked)$"))]
-    status: String,
+    status: &'static str,
     /// Whether the deployment created the function.
     #[serde(rename = "isNewFunction")]
     is_new_function: bool,
@@ -97,8 +97,7 @@ pub(super) struct RolledBack {
     deployment: String,
     /// `deployed`, `pending_approval` when somebody has to approve it first, `rejected` when it was, or `checked` in a dry
     /// run.
-    #[schemars(regex(pattern = "^(deployed|pending_approval|rejected|checked)$"))]
-    status: String,
+    status: DeployOutcome,
     #[serde(flatten)]
     act: Act,
 }
@@ -161,7 +160,7 @@ struct Act {
 }
 
 /// Splits an answer into the label, the status, and the shared fields.
-fn parts(answer: DeployResponse) -> (String, String, Act) {
+fn parts(answer: DeployResponse) -> (String, DeployOutcome, Act) {
     // Destructured completely, so that a new field is not forgotten here. The caller has the function, and whether it is new.
     let DeployResponse {
         deployment_id,
@@ -223,7 +222,7 @@ impl AnswerTo<DeployRequest> for Deployed {
             version: act.number,
             label,
             deployment: act.deployment_id.clone(),
-            status: if status == "deployed" { "active".into() } else { status },
+            status: if status == DeployOutcome::Deployed { "active" } else { status.name() },
             is_new_function,
             created,
             act,
@@ -235,10 +234,10 @@ impl AnswerTo<RollbackRequest> for RolledBack {
     fn new(answer: DeployResponse, _: &Context) -> Self {
         let (label, status, act) = parts(answer);
         Self {
-            message: match status.as_str() {
-                "deployed" => format!("Successfully rolled back to version {}", act.number),
-                "checked" => format!("This would roll back to version {}", act.number),
-                other => format!("The rollback to version {} is {}", act.number, other.replace('_', " ")),
+            message: match status {
+                DeployOutcome::Deployed => format!("Successfully rolled back to version {}", act.number),
+                DeployOutcome::Checked => format!("This would roll back to version {}", act.number),
+                other => format!("The rollback to version {} is {}", act.number, other.name().replace('_', " ")),
             },
             version: act.number,
             label,

@@ -2,7 +2,9 @@
 
 use super::{PlanStep, is_false};
 use crate::{
-    model::{AliasName, Digest, EnvironmentName, FunctionId, Percent, PreviewName, Timestamp, VersionLabel},
+    model::{
+        AliasName, DeployOutcome, Digest, EnvironmentName, FunctionId, Percent, PreviewName, Timestamp, VersionLabel,
+    },
     protocol::field::Body,
 };
 use serde::{Deserialize, Serialize};
@@ -103,8 +105,7 @@ messages! {
         environment: String,
         /// `deployed`; `pending_approval` if it waits for approval; `rejected` if approval was refused; `built` if the
         /// alias was not to move; `checked` in a dry run.
-        #[schemars(regex(pattern = "^(deployed|pending_approval|rejected|built|checked)$"))]
-        status: String,
+        status: DeployOutcome,
         /// Share of the alias's invocations that the version got, in percent; absent if it got all of them.
         weight?: u32,
         /// Label of the version that the alias pointed at before.

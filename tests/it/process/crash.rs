@@ -101,7 +101,7 @@ async fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
         bundles_are(data.path(), &labels.iter().map(String::as_str).collect::<Vec<_>>());
         // A repeated deployment finds no obstacle.
         let again = deploy(&client, "f", &new, &code(&new)).await.unwrap();
-        assert_eq!((again.version.as_str(), again.status.as_str()), (new.as_str(), "deployed"), "{step}");
+        assert_eq!((again.version.as_str(), again.status.name()), (new.as_str(), "deployed"), "{step}");
         is_whole(&client, "f", &new).await;
         if !is_new {
             labels.push(new);

@@ -28,7 +28,7 @@ async fn code_gets_the_secrets_of_a_protected_environment_once_it_is_approved() 
         let bundle = Some(Body::from(CURIOUS.as_bytes().to_vec()));
         let request = DeployRequest { function_id: "f".into(), bundle, dry_run, ..DeployRequest::default() };
         let waiting = daemon.call(&request).await.unwrap();
-        assert_eq!(waiting.status, if dry_run { "checked" } else { "pending_approval" });
+        assert_eq!(waiting.status.name(), if dry_run { "checked" } else { "pending_approval" });
     }
     // The version was loaded all the same, with a placeholder for the secret.
     let hidden = levain::secrets::NOT_APPROVED.len();
@@ -41,7 +41,7 @@ async fn code_gets_the_secrets_of_a_protected_environment_once_it_is_approved() 
     .await;
     let waiting = daemon.deployments("f").await.remove(0);
     let approve = DecideRequest { deployment_id: waiting.deployment_id, approve: true, reason: None };
-    assert_eq!(daemon.call(&approve).await.unwrap().status, "deployed");
+    assert_eq!(daemon.call(&approve).await.unwrap().status.name(), "deployed");
     assert_eq!(invoke(client, "f").await, VALUE.len().to_string());
     daemon.stop().await;
 }
