@@ -131,8 +131,7 @@ impl Command for DeleteAliasRequest {
         let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
         context
             .to_its_end(async move {
-                let _changing = owner.changing.lock(id).await;
-                let entry = owner.router.function(&id.to_string())?;
+                let (_changing, entry) = owner.hold(id).await?;
                 let removal = Removal { actor: actor.to_string(), reason: None, at: Timestamp::now() };
                 let version = remove(&owner, &entry, name.clone(), removal).await?;
                 Ok(DeleteAliasResponse { function_id: id.to_string(), name: name.to_string(), version })

@@ -32,6 +32,7 @@ impl Command for DecideRequest {
         let owner = Arc::clone(&context);
         owner
             .until_cancelled(caller, |cancellation| async move {
+                // Not `hold`: of a deleted function, the deployment itself says why it no longer waits.
                 let _changing = cancellation.run(context.changing.lock(function_id)).await?;
                 if context.stopping.is_cancelled() {
                     return Err(super::shutting_down());

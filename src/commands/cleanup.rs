@@ -33,9 +33,6 @@ impl Command for CleanupRequest {
             .to_its_end(async move {
                 let mut response = CleanupResponse { functions: Vec::new(), freed_bytes: 0, dry_run };
                 for entry in entries {
-                    if owner.stopping.is_cancelled() {
-                        return Err(super::shutting_down());
-                    }
                     match clean(&owner, entry.function.id, keep, dry_run).await {
                         Ok(pruned) => add(&mut response, &entry, &pruned),
                         // The function was deleted while others were cleaned up.
@@ -71,7 +68,7 @@ fn add(response: &mut CleanupResponse, entry: &Entry, pruned: &Pruned) {
 
 async fn clean(context: &Arc<Context>, id: FunctionId, keep: u32, dry_run: bool) -> Result<Pruned, Error> {
     // A dry run only reads, so it need not wait for a deployment.
-    let _changing = if dry_run { None } else { Some(context.changing.lock(id).await) };
+    let _changing = if dry_run { None } else { Some(context.hold(id).await?) };
     context
         .blocking(move |context| {
             let pruned = context.store.prune_versions(id, keep, dry_run, Timestamp::now())?;
@@ -95,7 +92,8 @@ pub(super) fn after_deployment(context: &Arc<Context>, id: FunctionId) {
     let owner = Arc::clone(context);
     context.tasks.spawn(async move {
         match clean(&owner, id, versioning.keep_versions, false).await {
-            Err(error) if error.code != ErrorCode::FunctionNotFound => {
+            // A daemon that stops leaves them to the next deployment.
+            Err(error) if !matches!(error.code, ErrorCode::FunctionNotFound | ErrorCode::ShuttingDown) => {
                 tracing::warn!(function = %id, %error, "old versions are not removed");
             }
             _ => {}

@@ -14,8 +14,7 @@ impl Command for DeleteRequest {
         let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
         context
             .to_its_end(async move {
-                let _changing = owner.changing.lock(id).await;
-                let entry = owner.router.function(&id.to_string())?;
+                let (_changing, entry) = owner.hold(id).await?;
                 let delete =
                     move |context: &Context| Ok(context.store.delete_function(id, &actor, Timestamp::now())?);
                 owner.blocking(delete).await?;
@@ -41,8 +40,7 @@ impl Command for DeleteVersionRequest {
         let owner = Arc::clone(context);
         context
             .to_its_end(async move {
-                let _changing = owner.changing.lock(id).await;
-                let entry = owner.router.function(&id.to_string())?;
+                let (_changing, entry) = owner.hold(id).await?;
                 let version = activate::version(&entry, &self.version)?;
                 let label = version.label.to_string();
                 owner

@@ -79,8 +79,7 @@ impl Command for UpdateRequest {
         let owner = Arc::clone(context);
         context
             .to_its_end(async move {
-                let _changing = owner.changing.lock(id).await;
-                let entry = owner.router.function(&id.to_string())?;
+                let (_changing, entry) = owner.hold(id).await?;
                 let settings = entry.function.settings.with(&self.settings)?;
                 if entry.live().is_some() {
                     room::check(&owner, &entry, &settings)?;

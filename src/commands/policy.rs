@@ -50,8 +50,7 @@ impl Command for SetPolicyRequest {
         if !self.show {
             let (owner, name, actor) = (Arc::clone(context), name.clone(), Arc::clone(&caller.actor));
             let change = async move {
-                let _changing = owner.changing.lock(id).await;
-                let entry = owner.router.function(&id.to_string())?;
+                let (_changing, entry) = owner.hold(id).await?;
                 entry.served_alias(&name)?;
                 let (function, is_set) = (&entry.function.name, self.policy.is_some());
                 tracing::info!(%function, alias = %name, is_set, actor = &*actor, "policy changed");
@@ -193,12 +192,11 @@ fn log(context: &Context, entry: &Entry, guard: &Guard, message: String) {
 
 /// Rolls an alias back if its judged state is still the present one, and still violates its policy.
 async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged: &Arc<Guard>) {
-    let _changing = context.changing.lock(id).await;
-    let Ok(entry) = context.router.function(&id.to_string()) else { return };
+    let Ok((_changing, entry)) = context.hold(id).await else { return };
     let Some(alias) = entry.alias(name.as_str()) else { return };
     let is_same = alias.guard.as_ref().is_some_and(|it| Arc::ptr_eq(it, judged));
     let WatchAction::GoBack(breach) = alias.watch_action() else { return };
-    if !is_same || context.stopping.is_cancelled() {
+    if !is_same {
         return;
     }
     let wanted = name.clone();

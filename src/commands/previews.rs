@@ -255,8 +255,10 @@ async fn remove(
     let (owner, name) = (Arc::clone(context), alias.clone());
     context
         .to_its_end(async move {
-            let _changing = owner.changing.lock(id).await;
-            let Ok(entry) = owner.router.function(&id.to_string()) else { return Ok(None) };
+            let (_changing, entry) = match owner.hold(id).await {
+                Err(error) if error.code == ErrorCode::FunctionNotFound => return Ok(None),
+                held => held?,
+            };
             let record = owner.blocking(move |context| Ok(context.store.record(id)?)).await?;
             let found = record.aliases.into_iter().find(|it| it.name == name);
             let Some(alias) = found.filter(is_due) else { return Ok(None) };

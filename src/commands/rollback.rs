@@ -27,9 +27,8 @@ impl Command for RollbackRequest {
         let owner = Arc::clone(&context);
         owner
             .until_cancelled(caller, |cancellation| async move {
-                let _changing = cancellation.run(context.changing.lock(id)).await?;
+                let (_changing, entry) = cancellation.run(context.hold(id)).await??;
                 act.cancellation = cancellation;
-                let entry = context.router.function(&id.to_string())?;
                 // `LIVE` exists for every function; if it points at nothing yet, a later check says so.
                 if !alias.is_live() && entry.alias(alias.as_str()).is_none() {
                     return Err(entry.alias_not_found(alias.as_str()));

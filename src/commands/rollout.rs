@@ -201,18 +201,15 @@ fn details(context: &Context, rollout: &Rollout) -> RolloutDetails {
     }
 }
 
-/// Returns the function's entry, if the rollout has not changed since something was decided about it.
-fn still(context: &Context, id: FunctionId, name: &AliasName, seen: &Arc<RolloutProgress>) -> Option<Arc<Entry>> {
-    let entry = context.router.function(&id.to_string()).ok()?;
-    let present = entry.alias(name.as_str())?.rollout.as_ref()?;
-    (Arc::ptr_eq(present, seen) && !context.stopping.is_cancelled()).then_some(entry)
+/// Returns the alias, if its rollout has not changed since something was decided about it.
+fn unchanged<'a>(entry: &'a Entry, name: &AliasName, seen: &Arc<RolloutProgress>) -> Option<&'a Alias> {
+    entry.alias(name.as_str()).filter(|alias| alias.rollout.as_ref().is_some_and(|it| Arc::ptr_eq(it, seen)))
 }
 
 /// Takes the next step, if the alias still needs it. A step that fails pauses the rollout.
 pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasName, seen: &Arc<RolloutProgress>) {
-    let _changing = context.changing.lock(id).await;
-    let Some(entry) = still(context, id, &name, seen) else { return };
-    if entry.alias(name.as_str()).map(Alias::watch_action) != Some(WatchAction::Advance) {
+    let Ok((_changing, entry)) = context.hold(id).await else { return };
+    if unchanged(&entry, &name, seen).map(Alias::watch_action) != Some(WatchAction::Advance) {
         return;
     }
     let next = seen.rollout.stepped(Timestamp::now());
@@ -231,8 +228,8 @@ pub(super) async fn pause(
     seen: &Arc<RolloutProgress>,
     outcome: String,
 ) {
-    let _changing = context.changing.lock(id).await;
-    if still(context, id, &name, seen).is_some() {
+    let Ok((_changing, entry)) = context.hold(id).await else { return };
+    if unchanged(&entry, &name, seen).is_some() {
         hold(context, &seen.rollout, outcome).await;
     }
 }

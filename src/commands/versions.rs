@@ -73,8 +73,7 @@ impl Command for TagVersionRequest {
         let owner = Arc::clone(context);
         context
             .to_its_end(async move {
-                let _changing = owner.changing.lock(id).await;
-                let entry = owner.router.function(&id.to_string())?;
+                let (_changing, entry) = owner.hold(id).await?;
                 let mut changed = Version::clone(&*activate::version(&entry, &version)?);
                 changed.tags.retain(|it| !remove.contains(it));
                 for tag in add {
