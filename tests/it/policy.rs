@@ -69,7 +69,8 @@ const PAUSE: Duration = Duration::from_millis(3);
 struct Calls {
     stop: Arc<AtomicBool>,
     ended: Arc<AtomicUsize>,
-    callers: JoinSet<Vec<InvokeResponse>>,
+    /// Answers of each caller, each with the number of answers of all callers before it.
+    callers: JoinSet<Vec<(usize, InvokeResponse)>>,
 }
 
 impl Calls {
@@ -82,8 +83,8 @@ impl Calls {
             set.spawn(async move {
                 let mut answers = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    answers.push(client.call(&request).await.map_err(refused).expect("an answer"));
-                    ended.fetch_add(1, Ordering::Relaxed);
+                    let answer = client.call(&request).await.map_err(refused).expect("an answer");
+                    answers.push((ended.fetch_add(1, Ordering::Relaxed), answer));
                     tokio::time::sleep(PAUSE).await;
                 }
                 answers
@@ -97,9 +98,12 @@ impl Calls {
         until("calls end", || async { (self.ended.load(Ordering::Relaxed) >= wanted).then_some(()) }).await;
     }
 
+    /// Returns the answers of all callers, in the order in which they came.
     async fn stop(self) -> Vec<InvokeResponse> {
         self.stop.store(true, Ordering::Relaxed);
-        self.callers.join_all().await.into_iter().flatten().collect()
+        let mut answers: Vec<_> = self.callers.join_all().await.into_iter().flatten().collect();
+        answers.sort_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 }
 
