@@ -114,7 +114,7 @@ fn any_plan() -> impl Strategy<Value = RolloutPlan> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The daemon checks after each event. A step holds from its beginning, or from when it was resumed, for as long as
     /// the plan says; no step is skipped; a broken limit never lets a share grow.

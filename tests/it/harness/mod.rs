@@ -29,14 +29,20 @@ pub fn workers_of(data_dir: &Path) -> Vec<u32> {
     // A mount is named relative to its file system: the path begins with the test's own folder. A daemon beside the
     // tests may have a folder `data` as well.
     let parts: Vec<_> = data_dir.iter().map(|it| it.to_str().unwrap()).collect();
-    let own = parts.iter().position(|it| it.starts_with(".tmp")).unwrap_or(parts.len() - 1);
-    let mounted = format!("{}/run/", parts[own..].join("/"));
+    let begin = parts.iter().position(|it| it.starts_with(".tmp")).unwrap_or(parts.len() - 1);
+    let mounted = format!("{}/run/", parts[begin..].join("/"));
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    // A zombie has no working directory any more, and a removed one is shown as «… (deleted)».
-    let is_one = |pid: &u32| {
-        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&run))
-            || fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|mounts| mounts.contains(&mounted))
+    // The kernel takes long to list mounts, so those of this process's own namespace are left out.
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let own = namespace("self");
+    let has_mount = |pid: &u32| {
+        let other = namespace(&pid.to_string()).filter(|it| Some(it) != own.as_ref());
+        let mounts = other.and_then(|_| fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok());
+        mounts.is_some_and(|mounts| mounts.contains(&mounted))
     };
+    // A zombie has no working directory any more, and a removed one is shown as «… (deleted)».
+    let is_one =
+        |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&run)) || has_mount(pid);
     pids.filter(is_one).collect()
 }

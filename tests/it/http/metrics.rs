@@ -13,7 +13,7 @@ export default async (req) => {
     const url = new URL(req.url);
     if (url.pathname === "/throw") throw new Error("no");
     if (url.pathname === "/large") return new Response("x".repeat(3_000_000));
-    if (url.pathname === "/wait") await new Promise((resolve) => req.signal.addEventListener("abort", resolve));
+    while (url.pathname === "/wait" && !req.signal.aborted) await Bun.sleep(5);
     return new Response("ok " + (await req.text()).length);
 };"#;
 
@@ -91,6 +91,7 @@ async fn workers_and_waits_are_shown() {
     assert_eq!((page.value("levain_node_workers", &[]), page.value("levain_invocations_queued", &labels)), (1.0, 0.0));
     assert!(page.value("levain_workers_memory_limit_bytes", &[]) > 1e6);
     call.abort();
+    daemon.until_pool("f", "the call has ended", |pool| pool.busy == 0).await;
     daemon.stop().await;
 }
 

@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 
 /// User that the daemon runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,8 +337,9 @@ fn one_below(folder: &Path, condition: impl Fn(&Path) -> bool) -> Option<PathBuf
     None
 }
 
-/// A caller that invokes the victim all the time.
+/// A caller that invokes the victim all the time, and at once when somebody waits for it.
 struct Heartbeat {
+    wanted: Arc<Notify>,
     answered: Arc<AtomicUsize>,
     failures: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
@@ -347,8 +348,10 @@ struct Heartbeat {
 impl Heartbeat {
     fn start(client: &Client) -> Self {
         let (client, answered, failures) = (client.clone(), Arc::<AtomicUsize>::default(), Arc::default());
+        let wanted = Arc::<Notify>::default();
         let task = tokio::spawn({
             let (answered, failures) = (Arc::clone(&answered), Arc::<Mutex<Vec<String>>>::clone(&failures));
+            let wanted = Arc::clone(&wanted);
             async move {
                 loop {
                     match client.call(&get(VICTIM, "/")).await {
@@ -356,18 +359,24 @@ impl Heartbeat {
                         outcome => failures.lock().unwrap().push(format!("the victim does not answer: {outcome:?}")),
                     }
                     answered.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    let _ = timeout(Duration::from_millis(20), wanted.notified()).await;
                 }
             }
         });
-        Self { answered, failures, task }
+        Self { wanted, answered, failures, task }
     }
 
     /// Waits for two more answers: the second invocation has begun after this function was called.
     async fn next(&self) -> Result<(), String> {
-        let wanted = self.answered.load(Ordering::Relaxed) + 2;
-        let answered = || async { (self.answered.load(Ordering::Relaxed) >= wanted).then_some(()) };
-        until("the victim answers", answered).await;
+        let count = self.answered.load(Ordering::Relaxed) + 2;
+        until("the victim answers", || async {
+            while self.answered.load(Ordering::Relaxed) < count {
+                self.wanted.notify_one();
+                tokio::task::yield_now().await;
+            }
+            Some(())
+        })
+        .await;
         self.failures.lock().unwrap().drain(..).next().map_or(Ok(()), Err)
     }
 

@@ -163,6 +163,8 @@ async fn a_worker_that_hides_is_found_by_the_next_daemon() {
     let said = until("it has hidden", || async { fs::read(&file).ok() }).await;
     let [worker, child]: [i32; 2] = serde_json::from_slice(&said).unwrap();
     let children = [Child(worker), Child(child)];
+    // A process has no command line for a moment while it becomes another program.
+    until("both processes run", || async { children.iter().all(|it| runs(it.0)).then_some(()) }).await;
     daemon.signal(Signal::SIGKILL);
     drop(daemon);
     assert!(running.await.unwrap().is_err());
