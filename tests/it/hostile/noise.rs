@@ -137,7 +137,7 @@ impl Noise {
 
     /// A command that needs a function or a name, or a command that does not exist.
     fn command(&mut self) -> u8 {
-        self.0.one(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 0x0B, 0x0C, 0x0D, 0x0E, 0x10, 0xff])
+        self.0.one(&[1, 3, 4, 5, 6, 7, 8, 9, 0x0B, 0x0C, 0x0D, 0x0E, 0x10, 0xff])
     }
 
     fn value(&mut self, depth: usize) -> Value {
