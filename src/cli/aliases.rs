@@ -8,7 +8,9 @@ use super::session::Session;
 use super::views::targets_text;
 use super::{outcome, text};
 use crate::model::Timestamp;
-use crate::protocol::message::{AliasesRequest, AliasesResponse, DeleteAliasRequest, SetAliasRequest};
+use crate::protocol::message::{
+    AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, SetAliasRequest,
+};
 use clap::{Args, Subcommand};
 
 /// `levain alias`.
@@ -72,16 +74,16 @@ impl Alias {
             Self::Set(set) => set.run(session).await,
             Self::List { name } => {
                 let request = AliasesRequest { function_id: name, ..AliasesRequest::default() };
-                let response = session.list(request, None).await?;
-                session.out.response(&response, |it| aliases_text(it, Timestamp::now()))
+                session.print_list(request, None, |it| aliases_text(it, Timestamp::now())).await
             }
             Self::Delete { name, alias, confirmation } => {
                 confirmation.ask(&format!("Delete the alias {alias} of {name}?"))?;
-                let response = session.call(&DeleteAliasRequest { function_id: name.clone(), name: alias }).await?;
-                session.out.response(&response, |it| {
+                let request = DeleteAliasRequest { function_id: name.clone(), name: alias };
+                let text = |it: &DeleteAliasResponse| {
                     let before = styled(DIM, &format!("it pointed at {}", it.version));
                     format!("{name} {} deleted, {before}", it.name)
-                })
+                };
+                session.print(&request, text).await
             }
         }
     }

@@ -55,8 +55,7 @@ impl Approvals {
             status: Some(DeploymentStatus::PendingApproval),
             ..DeploymentsRequest::default()
         };
-        let response = session.list(request, None).await?;
-        session.out.response(&response, |it| approvals_text(&it.deployments, Timestamp::now()))
+        session.print_list(request, None, |it| approvals_text(&it.deployments, Timestamp::now())).await
     }
 }
 

@@ -40,8 +40,7 @@ impl Cleanup {
             confirmation.ask(&format!("Remove old versions of {of} with their bundles?"))?;
         }
         let is_one = name.is_some();
-        let response = session.call(&CleanupRequest { function_id: name, keep, dry_run }).await?;
-        session.out.response(&response, |it| cleanup_text(it, is_one))
+        session.print(&CleanupRequest { function_id: name, keep, dry_run }, |it| cleanup_text(it, is_one)).await
     }
 }
 

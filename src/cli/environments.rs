@@ -120,57 +120,46 @@ pub(super) struct Set {
 
 impl Environments {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let (name, protected, allow) = match self {
-            Self::List => {
-                let response = session.list(EnvironmentsRequest::default(), None).await?;
-                return session.out.response(&response, list_text);
-            }
-            Self::Show { name } => {
-                let response = session.call(&EnvironmentRequest { name }).await?;
-                return session.out.response(&response, show_text);
-            }
+        let ok = styled(GREEN, "ok");
+        match self {
+            Self::List => session.print_list(EnvironmentsRequest::default(), None, list_text).await,
+            Self::Show { name } => session.print(&EnvironmentRequest { name }, show_text).await,
             Self::Create(Create { name, parent, protected, allow }) => {
-                let request = CreateEnvironmentRequest { name, parent, protected, allow };
-                let response = session.call(&request).await?;
-                return session.out.response(&response, |it| {
+                let text = |it: &EnvironmentInfo| {
                     let from = it.parent.as_ref().map(|it| format!(", with the variables of {it}")).unwrap_or_default();
                     let protected = if it.protected { ", protected" } else { "" };
-                    format!("{} {} created{from}{protected}", styled(GREEN, "ok"), it.name)
-                });
+                    format!("{ok} {} created{from}{protected}", it.name)
+                };
+                session.print(&CreateEnvironmentRequest { name, parent, protected, allow }, text).await
             }
-            Self::Set(set) => return set.run(session).await,
+            Self::Set(set) => set.run(session).await,
             Self::Delete { name, confirmation } => {
                 confirmation.ask(&format!("Delete the environment {name}?"))?;
-                let response = session.call(&DeleteEnvironmentRequest { name }).await?;
-                return session.out.response(&response, |it| format!("{} {} deleted", styled(GREEN, "ok"), it.name));
+                session.print(&DeleteEnvironmentRequest { name }, |it| format!("{ok} {} deleted", it.name)).await
             }
             Self::Compare { from, to, function } => {
-                let request = CompareEnvironmentsRequest { from, to, function_id: function };
-                let response = session.call(&request).await?;
-                return session.out.response(&response, compare_text);
+                session.print(&CompareEnvironmentsRequest { from, to, function_id: function }, compare_text).await
             }
-            Self::Protect { name } => (name, true, false),
-            Self::Unprotect { name, allow } => (name, false, allow),
-        };
-        let request = SetEnvironmentRequest { name, protected: Some(protected), parent: None, allow };
-        let response = session.call(&request).await?;
-        session.out.response(&response, changed_text)
+            Self::Protect { name } => protect(session, name, true, false).await,
+            Self::Unprotect { name, allow } => protect(session, name, false, allow).await,
+        }
     }
+}
+
+async fn protect(session: &Session, name: String, protected: bool, allow: bool) -> Result<(), CliError> {
+    let request = SetEnvironmentRequest { name, protected: Some(protected), parent: None, allow };
+    session.print(&request, changed_text).await
 }
 
 impl Set {
     async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let protected = (self.protect || self.unprotect).then_some(self.protect);
         let parent = if self.no_parent { Some(String::new()) } else { self.parent };
-        let request = SetEnvironmentRequest { name: self.name, protected, parent, allow: self.allow };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| {
-            let parent = match &it.parent {
-                Some(parent) => format!("it takes variables from {parent}"),
-                None => "it takes variables from no other environment".into(),
-            };
-            format!("{}\n   {parent}", changed_text(it))
-        })
+        let text = |it: &EnvironmentInfo| {
+            let parent = it.parent.as_deref().unwrap_or("no other environment");
+            format!("{}\n   it takes variables from {parent}", changed_text(it))
+        };
+        session.print(&SetEnvironmentRequest { name: self.name, protected, parent, allow: self.allow }, text).await
     }
 }
 

@@ -6,10 +6,11 @@ use super::print::{DIM, GREEN, facts, styled, table};
 use super::session::Session;
 use super::settings::{SettingArg, SettingsArgs, parse_setting, settings_text};
 use super::text;
-use super::views::{pools_text, targets_text};
+use super::views::{NO_FUNCTIONS, pools_text, targets_text};
 use crate::model::Timestamp;
 use crate::protocol::message::{
-    DeleteRequest, FunctionInfo, GetRequest, ListRequest, ListResponse, RegisterRequest, UpdateRequest, WarmupRequest,
+    DeleteRequest, FunctionInfo, GetRequest, ListRequest, ListResponse, RegisterRequest, RegisterResponse,
+    UpdateRequest, WarmupRequest, WarmupResponse,
 };
 use clap::Args;
 use serde_json::Map;
@@ -31,12 +32,12 @@ impl Register {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let Self { name, handler, settings } = self;
         let request = RegisterRequest { name, runtime: None, handler, settings: settings.patch(&[]) };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| {
+        let text = |it: &RegisterResponse| {
             let what = if it.created { "registered" } else { "is registered already" };
             let next = format!("next: levain deploy {} ./index.ts", it.name);
             format!("{} {what} {}\n{}", it.name, styled(DIM, &it.function_id), styled(DIM, &next))
-        })
+        };
+        session.print(&request, text).await
     }
 }
 
@@ -54,14 +55,13 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let request = ListRequest { offset: self.offset, ..ListRequest::default() };
-        let response = session.list(request, self.limit).await?;
-        session.out.response(&response, |it| list_text(it, Timestamp::now()))
+        session.print_list(request, self.limit, |it| list_text(it, Timestamp::now())).await
     }
 }
 
 fn list_text(response: &ListResponse, now: Timestamp) -> String {
     if response.total == 0 {
-        return "no functions yet: try `levain deploy hello ./hello.ts`".into();
+        return NO_FUNCTIONS.into();
     }
     let rows = response.functions.iter().map(|it| {
         [
@@ -89,8 +89,7 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
-        let response = session.call(&GetRequest { function_id: self.name }).await?;
-        session.out.response(&response, |it| function_text(it, Timestamp::now()))
+        session.print(&GetRequest { function_id: self.name }, |it| function_text(it, Timestamp::now())).await
     }
 }
 
@@ -170,8 +169,8 @@ pub(super) struct Delete {
 impl Delete {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         self.confirmation.ask(&format!("Delete {} and end its workers?", self.name))?;
-        let response = session.call(&DeleteRequest { function_id: self.name.clone() }).await?;
-        session.out.response(&response, |it| format!("{} deleted {}", self.name, styled(DIM, &it.function_id)))
+        let request = DeleteRequest { function_id: self.name.clone() };
+        session.print(&request, |it| format!("{} deleted {}", self.name, styled(DIM, &it.function_id))).await
     }
 }
 
@@ -192,11 +191,12 @@ pub(super) struct Warmup {
 impl Warmup {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let Self { name, count, qualifier } = self;
-        let response = session.call(&WarmupRequest { function_id: name, count, qualifier }).await?;
-        session.out.response(&response, |it| {
+        let request = WarmupRequest { function_id: name, count, qualifier };
+        let text = |it: &WarmupResponse| {
             let warm = styled(GREEN, &format!("{} warm", it.warm));
             if it.failed == 0 { warm } else { format!("{warm}, {} failed to start", it.failed) }
-        })
+        };
+        session.print(&request, text).await
     }
 }
 

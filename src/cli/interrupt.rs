@@ -10,7 +10,6 @@ use crate::client::Client;
 use crate::error::ErrorCode;
 use crate::protocol::ipc::CommandRequest;
 use crate::protocol::message::DeployProgress;
-use std::future::pending;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -54,12 +53,6 @@ impl Interrupts {
         let mut answer = client.call_streaming(request)?;
         loop {
             let deadline = self.deadline;
-            let out_of_patience = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => pending().await,
-                }
-            };
             tokio::select! {
                 part = answer.next_partial::<DeployProgress>() => match part? {
                     Some(DeployProgress { line }) => tell(&line),
@@ -73,7 +66,7 @@ impl Interrupts {
                     out.progress_line("cancelling …");
                     self.deadline = Some(Instant::now() + PATIENCE);
                 }
-                () = out_of_patience => return Err(unknown()),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return Err(unknown()),
             }
         }
         Ok(Done { response: answer.finish().await?, was_interrupted: self.deadline.is_some() })

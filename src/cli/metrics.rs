@@ -4,6 +4,7 @@ use super::error::CliError;
 use super::print::{RED, styled, table};
 use super::session::{Session, list};
 use super::text;
+use super::views::NO_FUNCTIONS;
 use crate::model::Timestamp;
 use crate::protocol::message::{ListRequest, MetricsFigures, MetricsRequest, MetricsResponse};
 use clap::Args;
@@ -28,8 +29,7 @@ impl Metrics {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         let Self { name, period } = self;
         let Some(function_id) = name else { return of_all_functions(session, period).await };
-        let response = session.call(&MetricsRequest { function_id, period }).await?;
-        session.out.response(&response, |it| metrics_text(it, Timestamp::now()))
+        session.print(&MetricsRequest { function_id, period }, |it| metrics_text(it, Timestamp::now())).await
     }
 }
 
@@ -49,7 +49,7 @@ async fn of_all_functions(session: &mut Session, period: Option<String>) -> Resu
 }
 
 fn all_text(all: &[MetricsResponse], now: Timestamp) -> String {
-    let Some(first) = all.first() else { return "no functions yet: try `levain deploy hello ./hello.ts`".into() };
+    let Some(first) = all.first() else { return NO_FUNCTIONS.into() };
     let rows = all.iter().map(|it| row(&it.function, &it.total, now));
     format!("all functions, {}\n\n{}", period_text(&first.period), figures_table("FUNCTION", rows))
 }

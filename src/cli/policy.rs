@@ -76,8 +76,7 @@ impl PolicyCommand {
             Self::Show(which) => SetPolicyRequest { show: true, ..request(which) },
             Self::Remove(which) => request(which),
         };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| policy_text(&request.function_id, it, Timestamp::now()))
+        session.print(&request, |it| policy_text(&request.function_id, it, Timestamp::now())).await
     }
 }
 

@@ -62,19 +62,16 @@ impl Preview {
         match self {
             Self::List { function } => {
                 let request = PreviewsRequest { function_id: function, ..PreviewsRequest::default() };
-                let response = session.list(request, None).await?;
-                session.out.response(&response, |it| list_text(it, Timestamp::now()))
+                session.print_list(request, None, |it| list_text(it, Timestamp::now())).await
             }
             Self::Delete { name, function, confirmation } => {
                 let of = function.as_deref().unwrap_or("all functions");
                 confirmation.ask(&format!("Delete the preview {name} of {of}?"))?;
-                let response = session.call(&DeletePreviewRequest { name, function_id: function }).await?;
-                session.out.response(&response, removed_text)
+                session.print(&DeletePreviewRequest { name, function_id: function }, removed_text).await
             }
             Self::Cleanup { function, older_than, dry_run } => {
                 let request = CleanupPreviewsRequest { function_id: function, older_than, dry_run };
-                let response = session.call(&request).await?;
-                session.out.response(&response, removed_text)
+                session.print(&request, removed_text).await
             }
         }
     }

@@ -74,26 +74,22 @@ impl Out {
         let _ = writeln!(stderr, "{}", text::printable(text));
     }
 
-    /// Replaces the last line of a terminal, for progress. Without a terminal, nothing is written.
-    pub(super) fn progress(&self, text: &str) {
-        if self.shows_progress() {
-            let mut stderr = anstream::stderr().lock();
-            let _ = write!(stderr, "\r\x1b[K{}", text::printable(text));
-            let _ = stderr.flush();
-        }
-    }
-
-    /// Whether progress is shown.
+    /// Whether progress is shown: only to a person at a terminal.
     pub(super) fn shows_progress(&self) -> bool {
         !self.is_json && io::stderr().is_terminal()
     }
 
-    /// Leaves a line of progress on a terminal. Without a terminal, nothing is written.
-    pub(super) fn progress_line(&self, text: &str) {
+    /// Replaces the last line of a terminal.
+    pub(super) fn progress(&self, text: &str) {
         if self.shows_progress() {
             let mut stderr = anstream::stderr().lock();
-            let _ = writeln!(stderr, "\r\x1b[K{}", text::printable(text));
+            let _ = write!(stderr, "\r\x1b[K{}", text::printable(text)).and_then(|()| stderr.flush());
         }
+    }
+
+    /// Leaves a line of progress on a terminal.
+    pub(super) fn progress_line(&self, text: &str) {
+        self.progress(&format!("{text}\n"));
     }
 
     /// Reports why the command failed, with a hint if there is one, and returns its exit code. A program gets the wire

@@ -11,6 +11,9 @@ use crate::protocol::message::{
 };
 use clap::{Args, Subcommand};
 
+/// Said where there is no rollout yet.
+const NO_ROLLOUTS: &str = "no rollouts yet: `levain rollout start` begins one";
+
 /// Default number of rollouts in a list.
 const ROLLOUTS_DEFAULT: u32 = 100;
 
@@ -93,17 +96,17 @@ impl Rollout {
             Self::Abort(control) => control.run(session, RolloutAction::Abort).await,
             Self::List { name, alias, limit, all } => {
                 let request = RolloutsRequest { function_id: name, alias, ..RolloutsRequest::default() };
-                let response = session.list(request, (!all).then_some(limit.unwrap_or(ROLLOUTS_DEFAULT))).await?;
-                session.out.response(&response, |it| rollouts_text(it, Timestamp::now()))
+                let limit = (!all).then_some(limit.unwrap_or(ROLLOUTS_DEFAULT));
+                session.print_list(request, limit, |it| rollouts_text(it, Timestamp::now())).await
             }
             Self::Show(OfAlias { name, alias }) => {
                 let request =
                     RolloutsRequest { function_id: name.clone(), alias: Some(alias), limit: Some(1), cursor: None };
-                let response = session.call(&request).await?;
-                session.out.response(&response, |it| match it.rollouts.first() {
+                let text = |it: &RolloutsResponse| match it.rollouts.first() {
                     Some(rollout) => rollout_text(&name, rollout),
-                    None => "no rollouts yet: `levain rollout start` begins one".into(),
-                })
+                    None => NO_ROLLOUTS.into(),
+                };
+                session.print(&request, text).await
             }
         }
     }
@@ -114,8 +117,7 @@ impl Start {
         let Self { which: OfAlias { name, alias }, version, plan, reason: Reason { reason } } = self;
         let (version, plan, alias) = (version.into(), plan.to_string(), Some(alias));
         let request = StartRolloutRequest { function_id: name.clone(), version, plan, alias, reason };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| rollout_text(&name, it))
+        session.print(&request, |it| rollout_text(&name, it)).await
     }
 }
 
@@ -123,8 +125,7 @@ impl Control {
     async fn run(self, session: &mut Session, action: RolloutAction) -> Result<(), CliError> {
         let Self { which: OfAlias { name, alias }, reason: Reason { reason } } = self;
         let request = ControlRolloutRequest { function_id: name.clone(), alias: Some(alias), action, reason };
-        let response = session.call(&request).await?;
-        session.out.response(&response, |it| rollout_text(&name, it))
+        session.print(&request, |it| rollout_text(&name, it)).await
     }
 }
 
@@ -163,7 +164,7 @@ fn rollout_text(name: &str, rollout: &RolloutDetails) -> String {
 
 fn rollouts_text(response: &RolloutsResponse, now: Timestamp) -> String {
     if response.rollouts.is_empty() {
-        return "no rollouts yet: `levain rollout start` begins one".into();
+        return NO_ROLLOUTS.into();
     }
     let rows = response.rollouts.iter().map(|it| {
         [

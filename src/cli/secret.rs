@@ -119,17 +119,13 @@ impl Secret {
             }
             Self::Generations(named) => {
                 let (Place { function_id, environment }, key) = named.split()?;
-                let response = session.call(&SecretGenerationsRequest { function_id, environment, key }).await?;
-                session.out.response(&response, |it| generations_text(it, Timestamp::now()))
+                let request = SecretGenerationsRequest { function_id, environment, key };
+                session.print(&request, |it| generations_text(it, Timestamp::now())).await
             }
             Self::Audit { name, limit } => {
-                let response = session.call(&SecretAuditRequest { function_id: name, limit }).await?;
-                session.out.response(&response, |it| audit_text(&it.entries))
+                session.print(&SecretAuditRequest { function_id: name, limit }, |it| audit_text(&it.entries)).await
             }
-            Self::RotateMasterKey => {
-                let response = session.call(&RotateMasterKeyRequest {}).await?;
-                session.out.response(&response, rotated_text)
-            }
+            Self::RotateMasterKey => session.print(&RotateMasterKeyRequest {}, rotated_text).await,
         }
     }
 }

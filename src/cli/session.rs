@@ -76,6 +76,25 @@ impl Session {
     pub(super) async fn call<R: CommandRequest>(&self, request: &R) -> Result<R::Response, CliError> {
         Ok(self.client().await?.call(request).await?)
     }
+
+    /// Sends one request and prints its answer, as `text` makes it.
+    pub(super) async fn print<R: CommandRequest>(
+        &self,
+        request: &R,
+        text: impl FnOnce(&R::Response) -> String,
+    ) -> Result<(), CliError> {
+        self.out.response(&self.call(request).await?, text)
+    }
+
+    /// Reads up to `limit` rows of a list, or all, and prints them.
+    pub(super) async fn print_list<R: Paged>(
+        &self,
+        request: R,
+        limit: Option<u32>,
+        text: impl FnOnce(&R::Response) -> String,
+    ) -> Result<(), CliError> {
+        self.out.response(&self.list(request, limit).await?, text)
+    }
 }
 
 /// Reads up to `limit` rows of a list, or all, page by page.

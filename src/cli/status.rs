@@ -9,8 +9,7 @@ use crate::protocol::message::{DiskInfo, SandboxInfo, StatusRequest, StatusRespo
 
 /// `levain status`.
 pub(super) async fn run(session: &mut Session) -> Result<(), CliError> {
-    let response = session.call(&StatusRequest {}).await?;
-    session.out.response(&response, text)
+    session.print(&StatusRequest {}, text).await
 }
 
 fn text(status: &StatusResponse) -> String {

@@ -163,6 +163,12 @@ pub(super) fn details(details: &Value, message: &str) -> String {
     let Some(facts) = details.as_object() else { return details.to_string() };
     let stack = facts.get("stack").and_then(Value::as_str).unwrap_or_default().trim_end();
     let is_said = |line: &str| !line.trim().is_empty() && message.contains(line.trim());
+    // The message has the place already.
+    let place = |name: &str| facts.get(name).map(ToString::to_string).unwrap_or_default();
+    let has_place = message.contains(&format!(":{}:{}", place("line"), place("column")));
+    let is_repeated = |name: &str, value: &str| {
+        has_place && matches!(name, "file" | "line" | "column") || value.len() > 2 && message.contains(value)
+    };
     let mut lines: Vec<String> = stack.lines().skip_while(|line| is_said(line)).map(str::to_owned).collect();
     for (name, value) in facts.iter().filter(|(name, _)| *name != "stack" && !FACTS_NOT_SHOWN.contains(&name.as_str()))
     {
@@ -182,6 +188,7 @@ pub(super) fn details(details: &Value, message: &str) -> String {
         };
         match value.as_str() {
             "" => {}
+            value if is_repeated(name, value) => {}
             value if value.contains('\n') => lines.push(format!("{name}:\n  {}", value.replace('\n', "\n  "))),
             value => lines.push(format!("{name}: {value}")),
         }
@@ -275,10 +282,10 @@ mod tests {
         let log = ["first", "Error: at import", "  at syn.ts:1:7"];
         let facts = serde_json::json!({
             "kind": "throw", "name": "Error", "message": "at import", "stack": "Error: at import\n  at syn.ts:1:7",
-            "boot_log": log, "line": 1,
+            "boot_log": log, "file": "/bundle/syn.ts", "line": 1, "column": 7, "exit": 1,
         });
         let message = "the bundle cannot be loaded: Error: at import (syn.ts:1:7)";
-        assert_eq!(details(&facts, message), "  at syn.ts:1:7\nboot_log: first\nline: 1");
+        assert_eq!(details(&facts, message), "  at syn.ts:1:7\nboot_log: first\nexit: 1");
     }
 
     #[test]

@@ -108,13 +108,12 @@ impl Token {
             Self::Create(create) => create.run(session).await,
             Self::List { all, limit, offset } => {
                 let request = ListTokensRequest { all, offset, ..ListTokensRequest::default() };
-                let response = session.list(request, limit).await?;
-                session.out.response(&response, |it| list_text(it, Timestamp::now()))
+                session.print_list(request, limit, |it| list_text(it, Timestamp::now())).await
             }
             Self::Revoke { token, confirmation } => {
                 confirmation.ask(&format!("Revoke {token}? Its users are refused at once."))?;
-                let response = session.call(&RevokeTokenRequest { token_id: token }).await?;
-                session.out.response(&response, |it| format!("{} revoked {}", it.name, styled(DIM, &it.token_id)))
+                let request = RevokeTokenRequest { token_id: token };
+                session.print(&request, |it| format!("{} revoked {}", it.name, styled(DIM, &it.token_id))).await
             }
         }
     }
@@ -129,8 +128,7 @@ impl Create {
         };
         let Self { name, scopes, function, .. } = self;
         let request = CreateTokenRequest { name, scopes, function_id: function, expires_in, expires_at };
-        let response = session.call(&request).await?;
-        session.out.response(&response, created_text)
+        session.print(&request, created_text).await
     }
 }
 

@@ -5,7 +5,7 @@ use super::error::CliError;
 use super::input::Confirmation;
 use super::print::{BOLD, DIM, facts, styled, table};
 use super::session::{Session, list};
-use super::views::change_text;
+use super::views::{NO_FUNCTIONS, change_text};
 use super::{outcome, text};
 use crate::error::ErrorCode;
 use crate::model::{AliasName, DeploymentStatus, Timestamp};
@@ -92,8 +92,7 @@ impl Versions {
         match (self.action, self.name) {
             (Some(action), _) => action.run(session).await,
             (None, Some(name)) => {
-                let response = session.list(of(name), self.limit).await?;
-                session.out.response(&response, |it| versions_text(it, Timestamp::now()))
+                session.print_list(of(name), self.limit, |it| versions_text(it, Timestamp::now())).await
             }
             (None, None) => of_all_functions(session).await,
         }
@@ -106,8 +105,7 @@ impl VersionAction {
             Self::Delete { name, version, confirmation } => {
                 confirmation.ask(&format!("Delete version {version} of {name} with its bundle?"))?;
                 let request = DeleteVersionRequest { function_id: name.clone(), version: version.into() };
-                let response = session.call(&request).await?;
-                session.out.response(&response, |it| format!("{name} {} deleted", it.version))
+                session.print(&request, |it| format!("{name} {} deleted", it.version)).await
             }
             Self::Log { name, version } => {
                 let (function_id, label) = (name.clone(), Some(version.clone()));
@@ -123,12 +121,10 @@ impl VersionAction {
             Self::Tag { name, version, add, remove, description } => {
                 let version = version.into();
                 let request = TagVersionRequest { function_id: name, version, add, remove, description };
-                let response = session.call(&request).await?;
-                session.out.response(&response, version_text)
+                session.print(&request, version_text).await
             }
             Self::Show { name, version } => {
-                let response = session.call(&VersionRequest { function_id: name, version: version.into() }).await?;
-                session.out.response(&response, version_text)
+                session.print(&VersionRequest { function_id: name, version: version.into() }, version_text).await
             }
         }
     }
@@ -154,7 +150,7 @@ async fn of_all_functions(session: &mut Session) -> Result<(), CliError> {
         })?;
     }
     if functions.is_empty() && !session.out.is_json {
-        session.out.text("no functions yet: try `levain deploy hello ./hello.ts`")?;
+        session.out.text(NO_FUNCTIONS)?;
     }
     Ok(())
 }
@@ -256,8 +252,8 @@ impl Deployments {
         let is_of_all = name.is_none();
         let function_id = name.unwrap_or_default();
         let request = DeploymentsRequest { function_id, alias, status, offset, ..DeploymentsRequest::default() };
-        let response = session.list(request, (!all).then_some(limit.unwrap_or(DEPLOYMENTS_DEFAULT))).await?;
-        session.out.response(&response, |it| deployments_text(it, is_of_all, failed, Timestamp::now()))
+        let limit = (!all).then_some(limit.unwrap_or(DEPLOYMENTS_DEFAULT));
+        session.print_list(request, limit, |it| deployments_text(it, is_of_all, failed, Timestamp::now())).await
     }
 }
 

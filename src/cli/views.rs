@@ -5,6 +5,9 @@ use super::text;
 use crate::model::DeploymentKind;
 use crate::protocol::message::{DeploymentInfo, PoolInfo, SplitInfo};
 
+/// Said where there is no function yet.
+pub(super) const NO_FUNCTIONS: &str = "no functions yet: try `levain deploy hello ./hello.ts`";
+
 /// Table of the workers in each pool.
 pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
     let heads =
