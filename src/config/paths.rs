@@ -1,6 +1,9 @@
 //! Paths in the configuration.
 
-use super::{Config, ConfigError, KEYS, Key, Problem, ValueOrigin};
+use super::{
+    error::{ConfigError, Problem, ValueOrigin},
+    schema::{Config, KEYS, Key},
+};
 use std::path::{Path, PathBuf};
 
 impl Config {

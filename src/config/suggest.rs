@@ -1,6 +1,6 @@
 //! Messages about unknown names: the nearest known one, and all that are allowed there.
 
-use super::{KEYS, Key, SECTIONS};
+use super::schema::{KEYS, Key, SECTIONS};
 use strsim::levenshtein;
 
 /// Describes an unknown key; `section` is a known one or empty.

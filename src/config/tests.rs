@@ -231,6 +231,20 @@ fn the_long_name_of_a_variable_wins_in_any_order() {
 }
 
 #[test]
+fn the_former_name_of_a_variable_is_accepted_with_a_notice() {
+    let load = |names: &[&str]| {
+        let variables = names.iter().map(|name| ((*name).to_owned(), format!("/{name}").into()));
+        let effective = load_from(None, variables, &[]).expect("it is valid");
+        (effective.config.secrets.master_key_file.clone(), effective.notices().join(""))
+    };
+    let (file, notice) = load(&["LEVAIN_MASTER_KEY_FILE"]);
+    assert_eq!(file, "/LEVAIN_MASTER_KEY_FILE");
+    assert!(notice.contains("is now called LEVAIN_SECRETS_MASTER_KEY_FILE"), "{notice}");
+    let both = load(&["LEVAIN_SECRETS_MASTER_KEY_FILE", "LEVAIN_MASTER_KEY_FILE"]);
+    assert_eq!(both, ("/LEVAIN_SECRETS_MASTER_KEY_FILE".into(), String::new()));
+}
+
+#[test]
 fn rows_name_every_key_with_its_value_and_origin() {
     let rows = load_text("[workers]\nstarts_max = 3\n").expect("valid").rows();
     assert_eq!(rows.len(), KEYS.len());

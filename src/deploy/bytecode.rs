@@ -9,7 +9,7 @@
 //! form is loaded again too, although it loaded at its deployment: both forms must agree under the present conditions,
 //! and a version must not come to depend on a compiled form that loads where the source does not.
 
-use super::{ShimError, tool};
+use super::tool::{self, ShimError};
 use crate::{
     bundle::{BytecodeStore, Compiled, Draft},
     protocol::worker::{COMPILED_FILE, Compilation},
@@ -48,44 +48,23 @@ const ENDINGS: [&str; 3] = ["", ".jsc", ".map"];
 
 /// Reason to run a version from its source.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum NotCompiled {
-    /// The cache is off.
     #[error("compilation is off")]
     Off,
     /// The bundle has several files, and could refer to them.
     #[error("it has several files")]
     SeveralFiles,
-    /// The content, or Bun's result, is not suitable.
     #[error("{0}")]
     Refused(String),
-    /// Bun could not be run.
     #[error("it cannot be compiled: {0}")]
     Compile(#[from] ShimError),
-    /// One of the forms does not load.
     #[error("{form} does not load: {error}")]
-    Load {
-        /// Form that does not load.
-        form: &'static str,
-        /// Reason.
-        error: Box<StartError>,
-    },
-    /// A worker finds another kind of handler in the compiled form.
+    Load { form: &'static str, error: Box<StartError> },
     #[error("its handler is found as `{compiled}` instead of `{source_kind}`")]
-    Handler {
-        /// Kind of handler in the source.
-        source_kind: String,
-        /// Kind of handler in the compiled form.
-        compiled: String,
-    },
-    /// The compiled form is not faster.
+    Handler { source_kind: String, compiled: String },
     #[error("it loads in {compiled_ms:.1} ms instead of {source_ms:.1} ms")]
-    NoGain {
-        /// Load time of the source.
-        source_ms: f64,
-        /// Load time of the compiled form.
-        compiled_ms: f64,
-    },
-    /// Reading or writing files failed.
+    NoGain { source_ms: f64, compiled_ms: f64 },
     #[error(transparent)]
     Io(#[from] io::Error),
 }

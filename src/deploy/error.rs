@@ -5,18 +5,16 @@ use std::{io, path::PathBuf};
 
 /// A source that does not yield a bundle.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum SourceError {
-    /// The path does not exist or cannot be read.
     #[error(
         "`{}` does not exist on the daemon's machine, or it may not be read with the rights of {}: {cause}",
         path.display(), uid.map_or_else(|| "the daemon".to_owned(), |it| format!("user {it}"))
     )]
     NotFound {
-        /// Path concerned.
         path: PathBuf,
         /// User whose rights were not enough, if not the daemon's own.
         uid: Option<u32>,
-        /// Error of the system.
         cause: io::Error,
     },
     /// The daemon cannot take the identity of the user who names the path.
@@ -24,74 +22,45 @@ pub enum SourceError {
         "the daemon reads paths with your rights only, and cannot read as user {uid} ({cause}): send the code \
          itself, with `levain deploy --upload`, or as `bundle`, `files` or `archive`"
     )]
-    OtherUser {
-        /// User whose rights are needed.
-        uid: u32,
-        /// Error of the system.
-        cause: io::Error,
-    },
-    /// The path is relative.
+    OtherUser { uid: u32, cause: io::Error },
     #[error("`{}` is relative: the daemon does not know your working directory, so give an absolute path", .0.display())]
     Relative(PathBuf),
-    /// The source is empty.
     #[error("the bundle has no files")]
     Empty,
-    /// The file's extension is none that Bun can import.
     #[error(
         "`{0}` is not JavaScript or TypeScript, nor an archive: the file to import must end in .js, .mjs, .cjs, .ts, \
          .mts, .cts, .jsx or .tsx; archives are tar, tar.gz or zip"
     )]
     Extension(String),
-    /// Several files may be the one to import or build.
     #[error("it is not clear which of {} is the file to import: name it with `entry`", list(.0))]
     SeveralEntries(Vec<String>),
-    /// No file has the name of one to import or build.
     #[error(
         "no file to import is found: name it with `entry`, or in `module` of a package.json, or call it index, function, \
          handler, main, app, server or worker, such as index.ts or src/index.ts"
     )]
     NoEntry,
-    /// The file to build is missing.
     #[error("the file to build, `{0}`, is missing")]
     EntryMissing(String),
-    /// Packages without a lockfile.
     #[error(
         "package.json lists dependencies, and there is no lockfile that fixes their versions: run `bun install`, and keep \
          the bun.lock that it writes beside package.json (bun.lockb, package-lock.json, yarn.lock and pnpm-lock.yaml do, \
          too); or deploy it with its node_modules and without a build (`--no-build`)"
     )]
     NoLockfile,
-    /// A package.json that cannot be used.
     #[error("package.json cannot be read: {0}")]
     Package(String),
-    /// The file to import is left out by ignore rules.
     #[error("`{0}` is left out by a .gitignore or .levainignore: include it with a line `!{0}` in .levainignore")]
     LeftOut(String),
-    /// The ignore rules cannot be read.
     #[error("the rules in {} cannot be read: {reason}", path.display())]
-    IgnoreFile {
-        /// File with the rules.
-        path: PathBuf,
-        /// Fault of the file.
-        reason: String,
-    },
-    /// The archive is refused.
+    IgnoreFile { path: PathBuf, reason: String },
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The folder to unpack the archive to cannot be created.
     #[error("the folder to unpack the archive to cannot be created: {0}")]
     Scratch(#[source] io::Error),
-    /// A name that is not UTF-8.
     #[error("`{}` is not a UTF-8 name", .0.display())]
     Name(PathBuf),
-    /// The folder has more files than any bundle may have.
     #[error("`{}` has more than {max} files", path.display())]
-    TooManyFiles {
-        /// Folder concerned.
-        path: PathBuf,
-        /// Largest number of files.
-        max: usize,
-    },
+    TooManyFiles { path: PathBuf, max: usize },
 }
 
 /// Number of files that an error lists.

@@ -13,6 +13,7 @@ mod error;
 mod listing;
 mod manifests;
 mod names;
+mod problem;
 mod project;
 mod scratch;
 mod source;

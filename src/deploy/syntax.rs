@@ -1,9 +1,12 @@
 //! Checks of a bundle that do not run it.
 
-use super::{ShimError, tool};
+use super::{
+    problem::summary,
+    tool::{self, ShimError},
+};
 use crate::{
     bundle::Staged,
-    protocol::worker::{SyntaxCheck, SyntaxProblem},
+    protocol::worker::{CodeProblem, SyntaxCheck},
     worker::{Spawner, runtime::CHECK},
 };
 use std::time::Duration;
@@ -16,57 +19,29 @@ const DEFAULT_HANDLERS: [&str; 2] = ["default", "handler"];
 
 /// A fault for which a bundle cannot be a function.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum BundleProblem {
-    /// The file to import is not text.
     #[error("{0} is not UTF-8 text")]
     NotText(String),
-    /// The file to import does not parse.
     #[error("{}", describe(.entry, .problems))]
-    Syntax {
-        /// The file.
-        entry: String,
-        /// Errors, in the order of their places.
-        problems: Vec<SyntaxProblem>,
-    },
-    /// The file exports no possible handler.
+    Syntax { entry: String, problems: Vec<CodeProblem> },
     #[error(
         "{entry} exports no handler: export a default function (`export default async function handler(req) {{ … }}`){}",
         also(.handler, .exports)
     )]
-    NoHandler {
-        /// Name of the file.
-        entry: String,
-        /// Export the function is registered with.
-        handler: String,
-        /// Actual exports.
-        exports: Vec<String>,
-    },
+    NoHandler { entry: String, handler: String, exports: Vec<String> },
     /// The check itself failed, which says nothing about the file.
     #[error("cannot check the syntax of {entry}: {source}")]
-    Check {
-        /// Name of the file.
-        entry: String,
-        /// Cause of the failure.
-        source: ShimError,
-    },
-    /// The staged file cannot be read.
+    Check { entry: String, source: ShimError },
     #[error("the staged bundle cannot be read: {0}")]
     Read(#[from] std::io::Error),
 }
 
-fn describe(entry: &str, problems: &[SyntaxProblem]) -> String {
-    let Some(first) = problems.first() else { return format!("{entry} does not parse") };
-    let place = match (first.line, first.column) {
-        (Some(line), Some(column)) => format!("{entry}:{line}:{column}"),
-        (Some(line), None) => format!("{entry}:{line}"),
-        _ => entry.to_owned(),
-    };
-    let code = first.line_text.as_deref().map_or(String::new(), |it| format!("\n  {}", it.trim()));
-    let more = match problems.len() {
-        1 => String::new(),
-        count => format!("\n  and {} more", count - 1),
-    };
-    format!("syntax error at {place}: {}{code}{more}", first.message)
+fn describe(entry: &str, problems: &[CodeProblem]) -> String {
+    match problems {
+        [] => format!("{entry} does not parse"),
+        problems => format!("syntax error at {}", summary(Some(entry), problems)),
+    }
 }
 
 fn also(handler: &str, exports: &[String]) -> String {

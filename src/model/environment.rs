@@ -11,49 +11,32 @@ pub const ANCESTORS_MAX: usize = 8;
 
 /// Violation of a rule about environments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum EnvironmentError {
     /// An environment has this name, or one that differs only in case.
     #[error("environment `{0}` already exists: choose another name")]
     Taken(EnvironmentName),
-    /// The name has another meaning in commands.
     #[error("`{0}` is a reserved name: choose another name")]
     Reserved(EnvironmentName),
-    /// The name looks like an option of a command.
     #[error("`{0}` begins with `-`, like a command-line option: choose another name")]
     Dash(EnvironmentName),
-    /// The limit on environments is reached.
     #[error("there are {ENVIRONMENTS_MAX} environments already: delete an unused one")]
     TooMany,
-    /// An environment would take variables from itself.
     #[error("`{0}` would take variables from itself: choose another parent")]
     Cycle(EnvironmentName),
-    /// The chain of parents is too long.
     #[error(
         "`{0}` would take variables from more than {ANCESTORS_MAX} environments: choose a parent nearer to the top"
     )]
     TooDeep(EnvironmentName),
-    /// An environment that anybody may deploy to would see the variables of production or of a protected environment.
     #[error(
         "`{environment}` would take variables and secrets from `{source_of}`, and whatever is deployed to `{environment}`, \
          which nobody approves, could read them: allow it (`--allow`) if that is meant"
     )]
-    Exposed {
-        /// Environment that would see the variables.
-        environment: EnvironmentName,
-        /// Environment the variables belong to.
-        source_of: EnvironmentName,
-    },
-    /// Built-in environments cannot be deleted.
+    Exposed { environment: EnvironmentName, source_of: EnvironmentName },
     #[error("`{0}` is a built-in environment and stays: aliases find it by their names")]
     Fixed(EnvironmentName),
-    /// The environment is still used.
     #[error("environment `{name}` is in use by {}: move or delete that first", by.join(", "))]
-    InUse {
-        /// Environment to delete.
-        name: EnvironmentName,
-        /// Users of the environment.
-        by: Vec<String>,
-    },
+    InUse { name: EnvironmentName, by: Vec<String> },
 }
 
 /// Names with another meaning wherever an environment or its alias is named.

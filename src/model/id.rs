@@ -1,6 +1,7 @@
 //! Identities: a prefix for the kind and a UUIDv7, so that ids sort by creation time.
 
-use serde::{Deserialize, Serialize};
+use super::text::text_form;
+use serde::Serialize;
 use std::{fmt, str::FromStr};
 use uuid::Uuid;
 
@@ -15,8 +16,7 @@ pub struct IdError {
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(into = "String", try_from = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Uuid);
 
         impl $name {
@@ -46,11 +46,7 @@ macro_rules! identity {
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
+        text_form!($name, IdError, debug);
 
         impl FromStr for $name {
             type Err = IdError;
@@ -60,20 +56,6 @@ macro_rules! identity {
                     .and_then(|uuid| Uuid::try_parse(uuid).ok())
                     .map(Self)
                     .ok_or_else(|| IdError { found: text.chars().take(64).collect(), prefix: $prefix })
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = IdError;
-
-            fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.to_string()
             }
         }
     };

@@ -18,6 +18,7 @@ pub mod rollout;
 mod schema;
 pub mod secret;
 pub mod settings;
+pub(crate) mod text;
 pub mod time;
 pub mod token;
 pub mod traffic;

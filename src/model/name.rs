@@ -1,6 +1,6 @@
 //! Names that people choose: functions, version labels, aliases, environments.
 
-use serde::{Deserialize, Serialize};
+use super::text::text_form;
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 /// Longest name, in bytes.
@@ -29,8 +29,7 @@ macro_rules! name {
     };
     ($(#[$doc:meta])* $name:ident, $kind:literal, $allowed:literal, $bytes_max:expr, $valid:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(into = "String", try_from = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -61,19 +60,7 @@ macro_rules! name {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0.to_string()
-            }
-        }
+        text_form!($name, NameError);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

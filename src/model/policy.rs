@@ -124,22 +124,12 @@ impl From<Policy> for PolicyLimits {
 
 /// Limits that are not a valid policy.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum PolicyError {
-    /// No limit is given.
     #[error("a policy needs at least one limit: give error_rate_max, p99_ms_max or crashes_max")]
     NoLimit,
-    /// A number is out of its range.
     #[error("{key} is {value}: it must be from {min} to {max}")]
-    Range {
-        /// Name of the limit.
-        key: &'static str,
-        /// Its value.
-        value: f64,
-        /// Smallest allowed value.
-        min: u32,
-        /// Largest allowed value.
-        max: u32,
-    },
+    Range { key: &'static str, value: f64, min: u32, max: u32 },
 }
 
 impl TryFrom<PolicyLimits> for Policy {

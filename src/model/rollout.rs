@@ -64,23 +64,18 @@ pub enum RolloutPlanError {
 
 /// Fault of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum StepProblem {
-    /// The step does not begin with a share.
     #[error("a step begins with a share from 1% to 100%")]
     Share,
-    /// The hold is missing.
     #[error("say how long to hold it, such as `30s`, `5m` or `2h`; only the last step has no time")]
     NoHold,
-    /// The hold is malformed or out of range.
     #[error("a step is held for 1 second to 7 days, written as `30s`, `5m`, `2h` or `1d`")]
     Hold,
-    /// The share is not above that of the step before.
     #[error("its share must be above that of the step before")]
     NotRising,
-    /// The last step does not give all calls.
     #[error("the last step must be 100%")]
     NotAll,
-    /// The last step has a hold.
     #[error("the last step ends the rollout and is not held: leave the time out")]
     LastHolds,
 }
@@ -168,11 +163,8 @@ impl fmt::Display for RolloutStep {
 
 impl fmt::Display for RolloutPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, step) in self.0.iter().enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}{step}")?;
-        }
-        Ok(())
+        let steps: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&steps.join(", "))
     }
 }
 

@@ -164,27 +164,12 @@ settings! {
 
 /// Settings that are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum SettingsError {
-    /// A value is out of its range.
     #[error("{key} is {found}: it must be from {min} to {max}")]
-    OutOfRange {
-        /// Name of the setting.
-        key: &'static str,
-        /// Requested value.
-        found: u32,
-        /// Smallest allowed value.
-        min: u32,
-        /// Largest allowed value.
-        max: u32,
-    },
-    /// `warm_workers` is above the number of workers that may run.
+    OutOfRange { key: &'static str, found: u32, min: u32, max: u32 },
     #[error("warm_workers is {warm}: max_concurrent_executions and worker_concurrency allow for {max} workers")]
-    FloorAboveCeiling {
-        /// Workers to keep.
-        warm: u32,
-        /// Workers allowed.
-        max: u32,
-    },
+    FloorAboveCeiling { warm: u32, max: u32 },
 }
 
 impl Settings {

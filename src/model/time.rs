@@ -1,11 +1,10 @@
 //! A point in time in milliseconds, the precision used everywhere.
 
-use serde::{Deserialize, Serialize};
+use super::text::text_form;
 use std::{fmt, str::FromStr};
 
 /// Milliseconds since the Unix epoch; as text and on the wire RFC 3339 in UTC.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 /// Range that RFC 3339 can express, whose years have four digits: from the beginning of the year 0 to the last days of
@@ -40,11 +39,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+text_form!(Timestamp, TimeError, debug);
 
 /// A text that is not a valid time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,20 +72,6 @@ pub fn parse_age(text: &str) -> Option<i64> {
     };
     let number: u32 = number.parse().ok()?;
     Some(i64::from(number) * seconds * 1_000)
-}
-
-impl TryFrom<String> for Timestamp {
-    type Error = TimeError;
-
-    fn try_from(text: String) -> Result<Self, TimeError> {
-        text.parse()
-    }
-}
-
-impl From<Timestamp> for String {
-    fn from(timestamp: Timestamp) -> String {
-        timestamp.to_string()
-    }
 }
 
 #[cfg(test)]

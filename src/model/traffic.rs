@@ -1,6 +1,6 @@
 //! Division of an alias's calls between two versions.
 
-use super::VersionId;
+use super::{VersionId, text::text_form};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -72,8 +72,7 @@ pub struct Split {
 }
 
 /// Part of a request that identifies its caller, so that each caller stays with one of the two versions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sticky {
     /// Value of this request header.
     Header(String),
@@ -107,19 +106,7 @@ impl FromStr for Sticky {
     }
 }
 
-impl TryFrom<String> for Sticky {
-    type Error = StickyError;
-
-    fn try_from(text: String) -> Result<Self, StickyError> {
-        text.parse()
-    }
-}
-
-impl From<Sticky> for String {
-    fn from(sticky: Sticky) -> Self {
-        sticky.to_string()
-    }
-}
+text_form!(Sticky, StickyError);
 
 impl fmt::Display for Sticky {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,12 +1,14 @@
 //! An immutable version of a function's code.
 
-use super::{FunctionId, Settings, Timestamp, VersionId, VersionLabel, words::words};
-use serde::{Deserialize, Serialize};
+use super::{
+    FunctionId, Settings, Timestamp, VersionId, VersionLabel,
+    text::{read_hex, text_form},
+    words::words,
+};
 use std::{fmt, str::FromStr};
 
 /// SHA-256 of a bundle; as text 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
 impl fmt::Display for Digest {
@@ -15,11 +17,7 @@ impl fmt::Display for Digest {
     }
 }
 
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+text_form!(Digest, DigestError, debug);
 
 /// A text that is not 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,30 +28,8 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let text = text.as_bytes();
-        if text.len() != 64 || !text.iter().all(u8::is_ascii_hexdigit) {
-            return Err(DigestError);
-        }
         let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| DigestError)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| DigestError)?;
-        }
-        Ok(Self(digest))
-    }
-}
-
-impl TryFrom<String> for Digest {
-    type Error = DigestError;
-
-    fn try_from(text: String) -> Result<Self, DigestError> {
-        text.parse()
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
-        digest.to_string()
+        read_hex(text, &mut digest).map(|()| Self(digest)).ok_or(DigestError)
     }
 }
 

@@ -246,23 +246,7 @@ pub struct SyntaxCheck {
     pub commonjs: bool,
     /// Syntax errors in the file.
     #[serde(default)]
-    pub errors: Vec<SyntaxProblem>,
-}
-
-/// One syntax error in a file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SyntaxProblem {
-    /// Description of the problem.
-    pub message: String,
-    /// Line number, from 1.
-    #[serde(default)]
-    pub line: Option<u32>,
-    /// Column number, from 1.
-    #[serde(default)]
-    pub column: Option<u32>,
-    /// Text of that line.
-    #[serde(default)]
-    pub line_text: Option<String>,
+    pub errors: Vec<CodeProblem>,
 }
 
 /// Output of the compilation of a file.
@@ -275,12 +259,12 @@ pub struct Compilation {
     pub reason: Option<String>,
 }
 
-/// Problem or warning from the build of a project.
+/// Problem or warning in a file of code.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct BuildProblem {
+pub struct CodeProblem {
     /// Description of the problem.
     pub message: String,
-    /// Path of the file, relative to the project.
+    /// Path of the file, relative to the project; absent in the check of one file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// Line number, from 1.
@@ -300,9 +284,9 @@ pub struct BuildResult {
     /// Whether the build wrote a bundle.
     pub ok: bool,
     /// Problems that prevented a bundle.
-    pub problems: Vec<BuildProblem>,
+    pub problems: Vec<CodeProblem>,
     /// Warnings of a build, which do not prevent a bundle.
-    pub warnings: Vec<BuildProblem>,
+    pub warnings: Vec<CodeProblem>,
 }
 
 /// File name of the bundle that a build writes.

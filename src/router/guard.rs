@@ -5,13 +5,9 @@
 //! policy, version or rollout step; otherwise, and when the daemon starts, they begin anew: nothing is known of the
 //! invocations before that, or of the time in which the alias was not watched.
 
-use super::{Alias, Entry};
 use crate::{
     error::ErrorCode,
-    model::{
-        Breach, Percent, Policy, PolicyAction, PolicyCounts, Rollout, Timestamp, VersionId, VersionLabel,
-        rollout::{self, WatchAction},
-    },
+    model::{Breach, Policy, PolicyAction, PolicyCounts, Rollout, Timestamp, VersionId, VersionLabel},
     telemetry::window::{self, Window},
 };
 use parking_lot::Mutex;
@@ -115,8 +111,14 @@ impl Guard {
         may
     }
 
-    fn is_same(&self, other: &Self) -> bool {
-        self.policy == other.policy && self.version == other.version
+    /// Goes on with the guard before if that has the same policy and version; otherwise, keeps only its warning, which
+    /// is still the latest about the alias.
+    pub(super) fn take_over(new: &mut Arc<Self>, old: &Arc<Self>) {
+        if new.policy == old.policy && new.version == old.version {
+            *new = Arc::clone(old);
+        } else {
+            new.state.lock().warning = old.warning();
+        }
     }
 }
 
@@ -139,74 +141,5 @@ impl RolloutProgress {
     #[must_use]
     pub fn held(&self) -> Duration {
         self.since.elapsed()
-    }
-}
-
-impl Alias {
-    /// Returns the version that a policy judges: the second one if it has a share, else the alias's own.
-    #[must_use]
-    pub fn under_judgement(&self) -> VersionId {
-        self.split.filter(|it| it.weight > Percent::NONE).map_or(self.version, |it| it.version_id)
-    }
-
-    /// Whether the alias was recently rolled back by its policy, so that its version is not judged yet.
-    fn rests(&self, now: Timestamp) -> bool {
-        self.rests_until().is_some_and(|(since, until)| since <= now && now < until)
-    }
-
-    /// Returns start and end of the cooldown after an automatic rollback. The start is early enough for a clock that
-    /// was set back.
-    fn rests_until(&self) -> Option<(Timestamp, Timestamp)> {
-        let (guard, at) = (self.guard.as_ref()?, self.went_back_at?.as_millis());
-        let cooldown = i64::from(guard.policy.cooldown_seconds) * 1_000;
-        Some((Timestamp::from_millis(at - cooldown), Timestamp::from_millis(at + cooldown)))
-    }
-
-    /// Returns the end of the cooldown, for an alias in its cooldown.
-    #[must_use]
-    pub fn rest_ends_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.rests_until().map(|it| it.1).filter(|_| self.rests(now))
-    }
-
-    /// Returns the limit that the version under judgement exceeds, unless the alias is in its cooldown.
-    #[must_use]
-    pub fn breach(&self, now: Timestamp) -> Option<(PolicyAction, Breach)> {
-        let guard = self.guard.as_ref().filter(|_| !self.rests(now))?;
-        guard.breach()
-    }
-
-    /// Whether the alias has a policy or a running rollout.
-    #[must_use]
-    pub fn is_watched(&self) -> bool {
-        self.guard.is_some() || self.rollout.is_some()
-    }
-
-    /// Decides what the watch has to do for the alias now.
-    #[must_use]
-    pub fn watch_action(&self) -> WatchAction {
-        let rollout = self.rollout.as_ref().map(|it| (&it.rollout, it.held()));
-        rollout::decide(self.breach(Timestamp::now()), rollout)
-    }
-}
-
-impl Entry {
-    /// Takes over state from the previous entry where it concerns the same policy or rollout.
-    pub(super) fn remember(&mut self, before: &Self) {
-        for alias in &mut self.aliases {
-            let Some(before) = before.alias(alias.name.as_str()) else { continue };
-            if let (Some(new), Some(old)) = (&mut alias.guard, &before.guard) {
-                if new.is_same(old) {
-                    *new = Arc::clone(old);
-                } else {
-                    // The warning is still the latest about the alias.
-                    new.state.lock().warning = old.warning();
-                }
-            }
-            if let (Some(new), Some(old)) = (&mut alias.rollout, &before.rollout)
-                && new.rollout == old.rollout
-            {
-                *new = Arc::clone(old);
-            }
-        }
     }
 }

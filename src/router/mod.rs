@@ -7,68 +7,23 @@
 //! **Invariant**: the snapshot contains only committed state. A reader may see the past, but never a future that a
 //! crash could undo.
 
+mod entry;
 mod guard;
 mod traffic;
 
+pub use entry::{Alias, Entry};
 pub use guard::{Guard, RolloutProgress, Warning};
 pub use traffic::{CallHeaders, PIN_HEADER};
 
 use crate::{
     error::{Error, ErrorCode},
-    model::{
-        AliasName, EnvironmentName, Function, FunctionId, FunctionName, Percent, Split, Sticky, Timestamp, Version,
-        VersionId,
-    },
+    model::{AliasName, EnvironmentName, FunctionId, FunctionName, Version, VersionId},
 };
 use arc_swap::ArcSwap;
+use entry::shown;
 use parking_lot::Mutex;
 use serde_json::json;
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
-
-/// A function with its versions and aliases.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// The function itself.
-    pub function: Function,
-    /// Versions, newest first.
-    pub versions: Vec<Arc<Version>>,
-    /// Aliases and their targets.
-    pub aliases: Vec<Alias>,
-    /// Versions that may be invoked by their own name in the environment of `LIVE`; `None` if any version may.
-    pub approved: Option<HashSet<VersionId>>,
-}
-
-/// A movable name for one or two weighted versions.
-#[derive(Debug, Clone)]
-pub struct Alias {
-    /// Name of the alias.
-    pub name: AliasName,
-    /// Environment in which its versions run.
-    pub environment: EnvironmentName,
-    /// Its own version.
-    pub version: VersionId,
-    /// Second version, with its share of the invocations.
-    pub split: Option<Split>,
-    /// Header or cookie that keeps a caller on one of the two versions.
-    pub sticky: Option<Sticky>,
-    /// Policy, and the invocations that it judges.
-    pub guard: Option<Arc<Guard>>,
-    /// Time of its automatic rollback, unless it was moved since.
-    pub went_back_at: Option<Timestamp>,
-    /// Running rollout.
-    pub rollout: Option<Arc<RolloutProgress>>,
-}
-
-impl Alias {
-    /// Returns the versions that it sends invocations to, its own first, each with its share.
-    pub fn targets(&self) -> impl Iterator<Item = (VersionId, Percent)> + use<> {
-        let second = self.split.map(|it| (it.version_id, it.weight));
-        [(self.version, second.map_or(Percent::ALL, |it| it.1.rest()))].into_iter().chain(second)
-    }
-}
+use std::{collections::HashMap, sync::Arc};
 
 /// Destination of an invocation.
 #[derive(Debug, Clone)]
@@ -81,57 +36,6 @@ pub struct Route {
     pub environment: EnvironmentName,
     /// Guard that counts the invocation, if it came through an alias that judges the version.
     pub guard: Option<Arc<Guard>>,
-}
-
-impl Entry {
-    /// Returns the version with this id.
-    #[must_use]
-    pub fn version(&self, id: VersionId) -> Option<&Arc<Version>> {
-        self.versions.iter().find(|it| it.id == id)
-    }
-
-    /// Returns the version with this label.
-    #[must_use]
-    pub fn labelled(&self, label: &str) -> Option<&Arc<Version>> {
-        self.versions.iter().find(|it| it.label.as_str() == label)
-    }
-
-    /// Returns the version with this number.
-    #[must_use]
-    pub fn numbered(&self, number: u32) -> Option<&Arc<Version>> {
-        self.versions.iter().find(|it| it.number == number)
-    }
-
-    /// Returns the version with this label, or else with this number.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Arc<Version>> {
-        self.labelled(name).or_else(|| self.numbered(name.parse().ok()?))
-    }
-
-    /// Returns the alias with this name.
-    #[must_use]
-    pub fn alias(&self, name: &str) -> Option<&Alias> {
-        self.aliases.iter().find(|it| it.name.as_str() == name)
-    }
-
-    /// Returns the version that `LIVE` points at.
-    #[must_use]
-    pub fn live(&self) -> Option<&Arc<Version>> {
-        self.alias(AliasName::LIVE).and_then(|alias| self.version(alias.version))
-    }
-
-    /// Returns the environment for a version invoked by its own name: that of `LIVE`.
-    #[must_use]
-    pub fn environment(&self) -> EnvironmentName {
-        self.alias(AliasName::LIVE).map_or_else(EnvironmentName::production, |live| live.environment.clone())
-    }
-
-    /// Whether `LIVE` sends invocations to this version and runs in this environment.
-    #[must_use]
-    pub fn is_live_in(&self, version: VersionId, environment: &EnvironmentName) -> bool {
-        let has_calls = |live: &Alias| live.targets().any(|(id, share)| id == version && share > Percent::NONE);
-        self.alias(AliasName::LIVE).is_some_and(|live| live.environment == *environment && has_calls(live))
-    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -202,12 +106,9 @@ impl Router {
     /// Returns the function with this id or name.
     pub fn function(&self, id_or_name: &str) -> Result<Arc<Entry>, Error> {
         self.lookup(id_or_name).ok_or_else(|| {
-            let shown: String = id_or_name.chars().take(80).collect();
-            Error::new(
-                ErrorCode::FunctionNotFound,
-                format!("no function is called `{shown}`; `levain list` shows all functions"),
-            )
-            .with_details(json!({ "function": shown }))
+            let shown = shown(id_or_name);
+            let message = format!("no function is called `{shown}`; `levain list` shows all functions");
+            Error::new(ErrorCode::FunctionNotFound, message).with_details(json!({ "function": shown }))
         })
     }
 
@@ -335,51 +236,6 @@ pub fn split<'a>(function: &'a str, qualifier: Option<&'a str>) -> Result<(&'a s
         (Some((function, own)), _) => Ok((function, Some(own))),
         (None, qualifier) => Ok((function, qualifier)),
     }
-}
-
-/// Limit on names in the details of an error.
-const NAMES_MAX: usize = 50;
-
-impl Entry {
-    /// Returns a `VERSION_NOT_FOUND` error with the existing versions.
-    #[must_use]
-    pub fn version_not_found(&self, version: &str) -> Error {
-        let (name, shown) = (&self.function.name, shown(version));
-        let message = format!("`{name}` has no version `{shown}`; `levain versions {name}` shows its versions");
-        let labels: Vec<&str> = self.versions.iter().map(|it| it.label.as_str()).take(NAMES_MAX).collect();
-        Error::new(ErrorCode::VersionNotFound, message).with_details(json!({ "versions": labels }))
-    }
-
-    /// Returns the alias with this name, or the reason why it has no invocations; `LIVE` exists once something was
-    /// deployed.
-    pub fn served_alias(&self, name: &AliasName) -> Result<&Alias, Error> {
-        self.alias(name.as_str()).ok_or_else(|| match name.is_live() {
-            true => {
-                let message = format!("`{}` has no version that takes traffic: deploy one first", self.function.name);
-                Error::new(ErrorCode::FunctionNotDeployed, message)
-            }
-            false => self.alias_not_found(name.as_str()),
-        })
-    }
-
-    /// Returns an `ALIAS_NOT_FOUND` error with the existing aliases.
-    #[must_use]
-    pub fn alias_not_found(&self, alias: &str) -> Error {
-        let (name, shown) = (&self.function.name, shown(alias));
-        let message = format!("`{name}` has no alias `{shown}`; `levain alias list {name}` shows its aliases");
-        let names: Vec<&str> = self.aliases.iter().map(|it| it.name.as_str()).take(NAMES_MAX).collect();
-        Error::new(ErrorCode::AliasNotFound, message).with_details(json!({ "alias": shown, "aliases": names }))
-    }
-
-    /// Returns the total size of its versions' bundles, in bytes.
-    #[must_use]
-    pub fn bundles_bytes(&self) -> u64 {
-        self.versions.iter().map(|version| version.size).sum()
-    }
-}
-
-fn shown(name: &str) -> String {
-    name.chars().take(80).collect()
 }
 
 fn unresolved(entry: &Entry, qualifier: &str) -> Error {

@@ -1,6 +1,6 @@
 //! Chooses which of an alias's two versions answers an invocation.
 
-use super::{Alias, Entry};
+use super::entry::{Alias, Entry, shown};
 use crate::{
     error::{Error, ErrorCode},
     model::{FunctionId, Split, Sticky, VersionId},
@@ -88,7 +88,7 @@ pub(super) fn pinned(entry: &Entry, alias: &Alias, name: &str) -> Result<Version
 fn not_among(entry: &Entry, alias: &Alias, name: &str) -> Error {
     let targets: Vec<&str> =
         alias.targets().filter_map(|(id, _)| entry.version(id)).map(|it| it.label.as_str()).collect();
-    let (function, shown) = (&entry.function.name, super::shown(name));
+    let (function, shown) = (&entry.function.name, shown(name));
     let message = format!(
         "{PIN_HEADER} asks for `{shown}`, and {} of `{function}` sends calls to {} only; call `{function}:{shown}` for \
          any other version",
@@ -100,7 +100,7 @@ fn not_among(entry: &Entry, alias: &Alias, name: &str) -> Error {
 
 /// Returns the error for an invocation that names one version in its qualifier and another in its header.
 pub(super) fn contradicts(entry: &Entry, name: &str) -> Error {
-    let (function, shown) = (&entry.function.name, super::shown(name));
+    let (function, shown) = (&entry.function.name, shown(name));
     Error::invalid(format!(
         "{PIN_HEADER} asks for `{shown}`, and the qualifier for another version of `{function}`: leave one of them out"
     ))

@@ -20,16 +20,15 @@
 //! **Invariant.** Wherever a rotation fails or is interrupted, one of the two files holds the key that the database
 //! names. A file is removed or overwritten only after the other is known to hold that key.
 
-use super::SecretError;
-use crate::crash_point::crash_point;
+use super::error::{KEY_VARIABLE, KeyId, SecretError};
+use crate::{crash_point::crash_point, model::text::read_hex};
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
 };
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -43,9 +42,6 @@ const MASTER_KEY_FILE: &str = "master.key";
 /// File of the other key during a rotation.
 const NEXT_FILE: &str = "master.key.next";
 
-/// Environment variable that may hold the key itself.
-pub const KEY_VARIABLE: &str = "LEVAIN_MASTER_KEY";
-
 const KEY_BYTES: usize = 32;
 
 /// Most bytes read from a key's file; a valid one is much shorter.
@@ -56,17 +52,6 @@ const FILE_BYTES_MAX: u64 = 4_096;
 pub struct MasterKey {
     bytes: Zeroizing<[u8; KEY_BYTES]>,
     id: KeyId,
-}
-
-/// Identifier of a master key. It reveals nothing about the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct KeyId(String);
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl fmt::Debug for MasterKey {
@@ -92,24 +77,15 @@ impl MasterKey {
     /// Parses 64 hexadecimal digits. Surrounding blanks are ignored.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().as_bytes();
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        if text.len() != 2 * KEY_BYTES {
-            return None;
-        }
-        for (byte, digits) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            let digit = |it: u8| (it as char).to_digit(16);
-            *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
-        }
+        read_hex(text.trim(), bytes.as_mut())?;
         Some(Self::new(bytes))
     }
 
     fn text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 1));
         for byte in self.bytes.iter() {
-            for digit in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
-            }
+            let _ = write!(text, "{byte:02x}");
         }
         text.push('\n');
         text

@@ -8,11 +8,13 @@
 //! gets one consistent set, even while keys are rotated. Opened values are wiped when they are dropped, and no type
 //! that holds one shows it in its `Debug` output.
 
+mod error;
 pub mod master_key;
 pub mod scrub;
 pub mod seal;
 
-pub use master_key::{KeyId, KeySource, MasterKey};
+pub use error::{KeyId, SecretError};
+pub use master_key::{KeySource, MasterKey};
 pub use scrub::Scrubber;
 
 use crate::model::{
@@ -21,93 +23,11 @@ use crate::model::{
 };
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::{
-    collections::BTreeMap,
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 use tokio::sync::Notify;
 
 /// Most injections that wait to be written to the audit trail; further ones are dropped.
 const INJECTIONS_MAX: usize = 10_000;
-
-/// Reason why a secret cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// The system returned no random bytes.
-    #[error("the system returned no random bytes")]
-    Random,
-    /// The value is longer than the cipher accepts.
-    #[error("the value is too long to be encrypted")]
-    TooLong,
-    /// The sealed row was damaged, changed or moved, or was sealed with another master key.
-    #[error(
-        "the secret {key} ({place}, generation {generation}) cannot be decrypted: its row was damaged, changed or moved; set it again"
-    )]
-    Damaged {
-        /// Name of the secret.
-        key: VariableKey,
-        /// Description of its place.
-        place: String,
-        /// Generation that does not open.
-        generation: u32,
-    },
-    /// The master key is missing.
-    #[error("secrets cannot be decrypted: the master key is not in {from}; restore it, and start again")]
-    NoKey {
-        /// Source that was searched for it.
-        from: String,
-    },
-    /// The daemon was started without the right master key; holds the reason.
-    #[error("secrets are not available: {0}")]
-    Locked(String),
-    /// The key is not the one that secrets are sealed with.
-    #[error(
-        "the master key in {from} is not the one that secrets were sealed with (it is {found}, they need {wanted}): \
-         restore that key; nothing was changed"
-    )]
-    WrongKey {
-        /// Source of the key.
-        from: String,
-        /// Id of the key that was found.
-        found: KeyId,
-        /// Id of the key that is needed.
-        wanted: KeyId,
-    },
-    /// The key's file or variable does not hold a key, or the file is accessible to others.
-    #[error("the master key in {from} cannot be used: {what}")]
-    Unreadable {
-        /// Source of the key.
-        from: String,
-        /// Description of the problem.
-        what: String,
-    },
-    /// The key's file cannot be read, written or renamed.
-    #[error("the master key's file {} cannot be reached: {cause}", path.display())]
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the system.
-        #[source]
-        cause: io::Error,
-    },
-    /// The given file still holds the current key, so it cannot be rotated.
-    #[error("{} still holds the current master key: replace it with the new key first, and keep the old key until the rotation has succeeded", .0.display())]
-    SameKey(PathBuf),
-    /// The key is in an environment variable, which cannot change while the daemon runs.
-    #[error(
-        "the master key comes from {}, which cannot change while the daemon runs; provide the key in a file instead",
-        master_key::KEY_VARIABLE
-    )]
-    FixedKey,
-}
-
-impl SecretError {
-    fn file(path: &Path, cause: io::Error) -> Self {
-        Self::File { path: path.to_owned(), cause }
-    }
-}
 
 /// Value of every secret for code that is not approved yet.
 pub const NOT_APPROVED: &str = "[available after approval]";

@@ -13,22 +13,13 @@
 mod forms;
 mod view;
 
+pub use forms::MASKED_BYTES_MIN;
+
 use crate::model::{SecretText, VariableKey};
 use aho_corasick::AhoCorasick;
 use std::borrow::Cow;
 use view::View;
 use zeroize::Zeroizing;
-
-/// Shortest value that is masked, in bytes.
-pub const MASKED_BYTES_MIN: usize = 4;
-
-/// Shortest line of a multi-line value that is masked by itself, in bytes. Shorter lines are mostly brackets and common
-/// words.
-const LINE_BYTES_MIN: usize = 6;
-
-/// Shortest password of a URL that is masked by itself, in bytes. Shorter ones are often common words, such as the
-/// user's name.
-const PASSWORD_BYTES_MIN: usize = 8;
 
 /// Marker at the end of a message that the shim has cut: `… [cut, 12345 bytes]`.
 const CUT_MARKER: &str = "… [cut, ";

@@ -4,7 +4,7 @@
 //! master key, both by XChaCha20-Poly1305 with random nonces. Place, key, generation and the number of the change are
 //! associated data of both, so a row that is copied over another one, or back from an older database, does not open.
 
-use super::{MasterKey, SecretError};
+use super::{error::SecretError, master_key::MasterKey};
 use crate::model::{Sealed, SecretText, VariableKey, VariablePlace};
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,

@@ -17,6 +17,7 @@
 //! caller removes the folder: see [`super::Scratch`].
 
 mod error;
+mod input;
 mod tar;
 mod target;
 mod zip;
@@ -25,79 +26,15 @@ mod zip;
 mod tests;
 
 pub use error::{ArchiveError, EntryRefusal};
+pub use input::ArchiveInput;
+pub use target::ArchiveLimits;
 
-use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
-use rawzip::ReaderAt;
 use std::{
-    fs::File,
-    io::{self, BufReader, Read},
-    os::unix::fs::FileExt,
+    io::{self, Read},
     path::Path,
-    time::Duration,
 };
 use target::UnpackTarget;
-
-/// Read buffer size, in bytes.
-const CHUNK_BYTES: usize = 64 * 1024;
-
-/// Limits on what an archive unpacks to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ArchiveLimits {
-    /// Unpacked bytes of all entries together.
-    pub bytes_max: u64,
-    /// Number of files.
-    pub files_max: usize,
-    /// Unpacked bytes for each packed byte, beyond the first MiB.
-    pub ratio_max: u64,
-    /// Time for the whole archive.
-    pub time_max: Duration,
-}
-
-/// Packed bytes of an archive.
-#[derive(Debug)]
-pub enum ArchiveInput {
-    /// Bytes in a file.
-    File(File),
-    /// Bytes in memory.
-    Bytes(Bytes),
-}
-
-impl ArchiveInput {
-    fn length(&self) -> io::Result<u64> {
-        match self {
-            Self::File(file) => Ok(file.metadata()?.len()),
-            Self::Bytes(bytes) => Ok(bytes.len() as u64),
-        }
-    }
-
-    fn stream(&self) -> BufReader<InputStream<'_>> {
-        BufReader::with_capacity(CHUNK_BYTES, InputStream { input: self, position: 0 })
-    }
-}
-
-impl ReaderAt for ArchiveInput {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.read_at(buffer, offset),
-            Self::Bytes(bytes) => bytes.as_ref().read_at(buffer, offset),
-        }
-    }
-}
-
-/// Sequential reader of an input.
-struct InputStream<'a> {
-    input: &'a ArchiveInput,
-    position: u64,
-}
-
-impl Read for InputStream<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.input.read_at(buffer, self.position)?;
-        self.position += length as u64;
-        Ok(length)
-    }
-}
 
 /// Format of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,15 +63,8 @@ const OTHERS: [(&[u8], &str); 7] = [
 impl ArchiveFormat {
     /// Detects the format by the first bytes; `None` if they are not an archive's.
     pub fn of(input: &ArchiveInput) -> io::Result<Option<Self>> {
-        let mut block = [0; tar::BLOCK_BYTES];
-        let mut length = 0;
-        while length < block.len() {
-            match input.read_at(&mut block[length..], length as u64)? {
-                0 => break,
-                more => length += more,
-            }
-        }
-        let start = &block[..length];
+        let mut start = Vec::new();
+        input.stream().take(tar::BLOCK_BYTES as u64).read_to_end(&mut start)?;
         let is = |magic: &[u8]| start.starts_with(magic);
         // A zip without files begins with its end-of-directory record.
         Ok(if is(b"\x1f\x8b") {
@@ -144,7 +74,7 @@ impl ArchiveFormat {
         } else if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| is(magic)) {
             Some(Self::Other(name))
         } else {
-            (length == block.len() && tar::is_header(&block)).then_some(Self::Tar)
+            tar::is_header(&start).then_some(Self::Tar)
         })
     }
 }

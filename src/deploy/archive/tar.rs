@@ -5,11 +5,10 @@
 //! ignore.
 
 use super::{
-    ArchiveError, EntryRefusal,
-    error::shown,
+    error::{ArchiveError, EntryRefusal, shown},
     target::{NameUse, UnpackTarget},
 };
-use std::io::{self, Read};
+use std::io::Read;
 use tar::{Header, PaxExtensions};
 
 /// Block size of tar, in bytes.
@@ -33,19 +32,18 @@ struct Extension {
 }
 
 /// Whether these bytes are an entry's header.
-pub(super) fn is_header(block: &[u8; BLOCK_BYTES]) -> bool {
+pub(super) fn is_header(bytes: &[u8]) -> bool {
     // The checksum covers all bytes, with spaces in place of the checksum itself.
-    let sum = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
-    let sum: u32 = sum.sum();
-    Header::from_byte_slice(block).cksum().is_ok_and(|it| it == sum)
+    let sum = bytes.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
+    bytes.len() == BLOCK_BYTES && Header::from_byte_slice(bytes).cksum().is_ok_and(|it| it == sum.sum::<u32>())
 }
 
 /// Unpacks a stream to its very end.
 pub(super) fn unpack(mut stream: impl Read, target: &mut UnpackTarget<'_>) -> Result<(), ArchiveError> {
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
     let mut is_first = true;
     let mut extension = Extension::default();
     loop {
-        let mut block = [0; BLOCK_BYTES];
         match fill(&mut stream, &mut block)? {
             length if is_first && length < BLOCK_BYTES => return Err(ArchiveError::NoTar),
             BLOCK_BYTES => target.count_unpacked(BLOCK_BYTES)?,
@@ -203,7 +201,7 @@ fn pad(stream: &mut impl Read, size: u64, target: &mut UnpackTarget<'_>) -> Resu
 /// Reads the second block of zeros, and requires zeros up to the end of the stream. Reading to the end also verifies
 /// the checksum of a gzip.
 fn end(stream: &mut impl Read, target: &mut UnpackTarget<'_>) -> Result<(), ArchiveError> {
-    let mut block = [0; BLOCK_BYTES];
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
     if fill(stream, &mut block)? < BLOCK_BYTES {
         return Err(ArchiveError::Truncated);
     }
@@ -212,7 +210,6 @@ fn end(stream: &mut impl Read, target: &mut UnpackTarget<'_>) -> Result<(), Arch
         if block.iter().any(|it| *it != 0) || padding > PADDING_BYTES_MAX {
             return Err(ArchiveError::Trailing);
         }
-        block.fill(0);
         match fill(stream, &mut block)? {
             0 => return Ok(()),
             length => {
@@ -223,18 +220,10 @@ fn end(stream: &mut impl Read, target: &mut UnpackTarget<'_>) -> Result<(), Arch
     }
 }
 
-/// Fills a block as far as the stream goes.
-fn fill(stream: &mut impl Read, block: &mut [u8]) -> Result<usize, ArchiveError> {
-    let mut length = 0;
-    while length < block.len() {
-        match stream.read(&mut block[length..]) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(ArchiveError::reading(cause)),
-        }
-    }
-    Ok(length)
+/// Reads a block as far as the stream goes.
+fn fill(stream: &mut impl Read, block: &mut Vec<u8>) -> Result<usize, ArchiveError> {
+    block.clear();
+    stream.by_ref().take(BLOCK_BYTES as u64).read_to_end(block).map_err(ArchiveError::reading)
 }
 
 fn damaged(reason: &str) -> ArchiveError {

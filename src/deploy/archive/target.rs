@@ -1,6 +1,10 @@
 //! The folder an archive is unpacked to: accepted names, and the limits on its content.
 
-use super::{super::names::REGISTRY_FILE, ArchiveError, ArchiveLimits, CHUNK_BYTES, EntryRefusal};
+use super::{
+    super::names::REGISTRY_FILE,
+    error::{ArchiveError, EntryRefusal},
+    input::CHUNK_BYTES,
+};
 use crate::bundle;
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,7 +12,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Entries of any kind allowed per allowed file: folders and ignored files need room too.
@@ -19,6 +23,19 @@ const RATIO_FREE_BYTES: u64 = 1 << 20;
 
 /// Folder that macOS adds to archives.
 const MACOS_FOLDER: &str = "__MACOSX";
+
+/// Limits on what an archive unpacks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveLimits {
+    /// Unpacked bytes of all entries together.
+    pub bytes_max: u64,
+    /// Number of files.
+    pub files_max: usize,
+    /// Unpacked bytes for each packed byte, beyond the first MiB.
+    pub ratio_max: u64,
+    /// Time for the whole archive.
+    pub time_max: Duration,
+}
 
 /// Use of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

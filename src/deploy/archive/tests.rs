@@ -3,6 +3,7 @@
 
 use super::*;
 use ::tar::{Builder, EntryType, Header};
+use bytes::Bytes;
 use flate2::{Compression, GzBuilder, write::DeflateEncoder};
 use proptest::prelude::*;
 use rawzip::{CompressionMethod, ZipArchiveWriter};

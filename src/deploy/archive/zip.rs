@@ -2,7 +2,8 @@
 //! descriptors; a directory of any length is read through one buffer.
 
 use super::{
-    ArchiveError, ArchiveInput, CHUNK_BYTES, EntryRefusal,
+    error::{ArchiveError, EntryRefusal},
+    input::{ArchiveInput, CHUNK_BYTES},
     target::{NameUse, UnpackTarget},
 };
 use flate2::read::DeflateDecoder;

@@ -1,6 +1,7 @@
 //! Errors of a build.
 
-use crate::{protocol::worker::BuildProblem, worker::ToolError};
+use super::super::problem::{line, summary};
+use crate::{protocol::worker::CodeProblem, worker::ToolError};
 use std::{fmt, io, process::ExitStatus};
 
 /// Step of a build, in order.
@@ -34,35 +35,23 @@ impl fmt::Display for BuildStep {
 
 /// A failed build.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum BuildError {
-    /// The project has errors.
-    #[error("the build failed: {}", summary(.0))]
-    Problems(Vec<BuildProblem>),
-    /// The packages cannot be installed.
+    #[error("the build failed: {}", summary(None, .0))]
+    Problems(Vec<CodeProblem>),
     #[error("the packages of {lockfile} cannot be installed: {reason}")]
-    Install {
-        /// The lockfile.
-        lockfile: String,
-        /// Message from Bun.
-        reason: String,
-    },
-    /// A process was killed, or could not be started.
+    Install { lockfile: String, reason: String },
     #[error("{step} was ended: {source}{}", remedy(.source, *.timeout_ms))]
     Ended {
-        /// Step of the process.
         step: BuildStep,
-        /// Reason.
         source: ToolError,
         /// Time limit for both steps together.
         timeout_ms: u32,
     },
-    /// Bun ended without reporting a result.
     #[error("the build ended with {0} and left no bundle; its log may say why")]
     NoResult(ExitStatus),
-    /// The daemon stops.
     #[error("the daemon is stopping; try again when it is back")]
     Stopped,
-    /// Reading or writing files failed.
     #[error("a build cannot be prepared: {0}")]
     Io(#[from] io::Error),
 }
@@ -70,11 +59,11 @@ pub enum BuildError {
 impl BuildError {
     /// Returns the last lines of the log.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
-        let problems: &[BuildProblem] = match self {
+        let problems: &[CodeProblem] = match self {
             Self::Problems(problems) => problems,
             _ => &[],
         };
-        let lines: Vec<_> = problems.iter().map(|it| format!("error: {}", line(it))).collect();
+        let lines: Vec<_> = problems.iter().map(|it| format!("error: {}", line(None, it))).collect();
         let own = Some(format!("error: {self}")).filter(|_| lines.is_empty());
         lines.into_iter().chain(own)
     }
@@ -92,34 +81,12 @@ impl BuildError {
 
     /// Returns the errors in the project.
     #[must_use]
-    pub fn problems(&self) -> &[BuildProblem] {
+    pub fn problems(&self) -> &[CodeProblem] {
         match self {
             Self::Problems(problems) => problems,
             _ => &[],
         }
     }
-}
-
-/// Formats a problem with its place, as compilers do.
-pub(super) fn line(problem: &BuildProblem) -> String {
-    let BuildProblem { message, file, line, column, line_text } = problem;
-    let place = match (file, line, column) {
-        (Some(file), Some(line), Some(column)) => format!("{file}:{line}:{column}: "),
-        (Some(file), Some(line), None) => format!("{file}:{line}: "),
-        (Some(file), ..) => format!("{file}: "),
-        (None, ..) => String::new(),
-    };
-    let code = line_text.as_deref().map_or(String::new(), |it| format!("\n  {}", it.trim()));
-    format!("{place}{message}{code}")
-}
-
-fn summary(problems: &[BuildProblem]) -> String {
-    let Some(first) = problems.first() else { return "Bun does not say why".into() };
-    let more = match problems.len() {
-        1 => String::new(),
-        count => format!("\n  and {} more", count - 1),
-    };
-    line(first) + &more
 }
 
 fn remedy(error: &ToolError, timeout_ms: u32) -> String {
@@ -137,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_failure_names_its_first_place_and_its_log_all_of_them() {
-        let problem = |line| BuildProblem {
+        let problem = |line| CodeProblem {
             message: "Unexpected ;".into(),
             file: Some("src/a.ts".into()),
             line: Some(line),
@@ -152,7 +119,7 @@ mod tests {
             "the installation of its packages was ended: it took too long, longer than the 500 ms of build.timeout_ms";
         assert_eq!(error.to_string(), text);
         assert_eq!(error.lines().collect::<Vec<_>>(), [format!("error: {text}")]);
-        let nameless = BuildProblem { message: "no".into(), ..BuildProblem::default() };
-        assert_eq!(line(&nameless), "no");
+        let nameless = CodeProblem { message: "no".into(), ..CodeProblem::default() };
+        assert_eq!(line(None, &nameless), "no");
     }
 }

@@ -10,7 +10,7 @@
 //! used folders are removed.
 
 use super::super::names::MODULES;
-use crate::worker;
+use crate::{model::Digest, worker};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -60,7 +60,7 @@ impl InstallationKey {
     }
 
     fn name(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        Digest(self.0.finalize().into()).to_string()
     }
 }
 

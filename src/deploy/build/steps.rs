@@ -1,16 +1,20 @@
 //! The two processes of a build.
 
 use super::{
-    super::names::{MODULES, tells_packages},
-    BuildError, BuildLog, BuildStep, Project,
-    error::line,
+    super::{
+        names::{MODULES, tells_packages},
+        problem::line,
+        project::Project,
+    },
+    error::{BuildError, BuildStep},
+    log::BuildLog,
     packages::{CachedPackages, InstallationKey, Packages},
 };
 use crate::{
     bundle::{Content, Staged},
     config::BuildConfig,
     model::Network,
-    protocol::worker::{BuildProblem, BuildResult},
+    protocol::worker::{BuildResult, CodeProblem},
     worker::{Job, Runtime, Spawner, ToolError, Workplace, runtime::BUILD},
 };
 use std::{
@@ -174,7 +178,7 @@ impl Run<'_> {
             return Err(BuildError::NoResult(status));
         };
         for warning in &result.warnings {
-            self.log.say(&format!("warning: {}", line(warning)));
+            self.log.say(&format!("warning: {}", line(None, warning)));
         }
         match result.ok && !files.is_empty() {
             true => Ok(files),
@@ -187,7 +191,7 @@ impl Run<'_> {
     }
 
     /// Adds a hint to a problem if the remedy is certain.
-    fn explained(&self, mut problem: BuildProblem) -> BuildProblem {
+    fn explained(&self, mut problem: CodeProblem) -> CodeProblem {
         let package = problem.message.strip_prefix("Could not resolve: \"").and_then(|it| it.strip_suffix('"'));
         let Some(package) = package.filter(|it| !it.starts_with(['.', '/'])) else { return problem };
         let names = package.split('/').take(if package.starts_with('@') { 2 } else { 1 });

@@ -1,11 +1,22 @@
 //! Search patterns of a secret's value.
 
-use super::{LINE_BYTES_MIN, MASKED_BYTES_MIN, PASSWORD_BYTES_MIN, view::percent_decoded};
+use super::view::percent_decoded;
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use zeroize::Zeroizing;
+
+/// Shortest value that is masked, in bytes.
+pub const MASKED_BYTES_MIN: usize = 4;
+
+/// Shortest line of a multi-line value that is masked by itself, in bytes. Shorter lines are mostly brackets and common
+/// words.
+const LINE_BYTES_MIN: usize = 6;
+
+/// Shortest password of a URL that is masked by itself, in bytes. Shorter ones are often common words, such as the
+/// user's name.
+const PASSWORD_BYTES_MIN: usize = 8;
 
 /// Returns the patterns: the value, its lines, the passwords of URLs in it, and all of these except the lines as
 /// base64.
