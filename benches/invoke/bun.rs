@@ -9,7 +9,7 @@ use crate::{
 use http::Method;
 use levain::{
     protocol::worker::{ASSIGN_PATH, Assignment, FromWorker},
-    worker::{Runtime, runtime},
+    worker::{BunRuntime, runtime},
 };
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,7 @@ Bun.serve({ unix, idleTimeout: 0, development: false, fetch: (req) => handler(re
 /// Bun, and the two scripts that these benchmarks run with it.
 #[derive(Debug)]
 pub(crate) struct Bun {
-    runtime: Runtime,
+    runtime: BunRuntime,
     bare_script: PathBuf,
     folder: TempDir,
 }
@@ -55,10 +55,10 @@ impl Bun {
         let folder = TempDir::new()?;
         let bare_script = folder.path().join("bare.ts");
         fs::write(&bare_script, BARE_SCRIPT)?;
-        Ok(Self { runtime: Runtime::new(found, folder.path())?, bare_script, folder })
+        Ok(Self { runtime: BunRuntime::new(found, folder.path())?, bare_script, folder })
     }
 
-    pub(crate) fn runtime(&self) -> &Runtime {
+    pub(crate) fn runtime(&self) -> &BunRuntime {
         &self.runtime
     }
 
@@ -83,7 +83,7 @@ impl Bun {
     pub(crate) async fn worker(&self, entry: &Path) -> Result<Process> {
         let (control, stdin) = UnixStream::pair()?;
         let stdin = OwnedFd::from(stdin.into_std()?);
-        let arguments = Runtime::worker_args(self.runtime.shim_folder(), SOCKET);
+        let arguments = BunRuntime::worker_args(self.runtime.shim_folder(), SOCKET);
         let mut process = self.spawn(arguments, stdin.into())?;
         let mut control = BufReader::new(control);
         let mut line = String::new();
@@ -98,7 +98,7 @@ impl Bun {
 
     /// Starts the function under `Bun.serve` and waits until it listens.
     pub(crate) async fn bare(&self, entry: &Path) -> Result<Process> {
-        let mut arguments = Runtime::worker_args(self.runtime.shim_folder(), SOCKET);
+        let mut arguments = BunRuntime::worker_args(self.runtime.shim_folder(), SOCKET);
         // The options of Bun stay; only the script differs.
         arguments.truncate(arguments.len() - 2);
         let rest: [OsString; 3] = [self.bare_script.as_os_str().into(), SOCKET.into(), entry.into()];

@@ -13,7 +13,7 @@ use levain::{
     config::{SandboxLevel, SandboxMode},
     model::{ColdStart, Digest, FunctionId, Network},
     telemetry::{LogOptions, Telemetry},
-    worker::{Blueprint, RunFolder, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner},
+    worker::{Blueprint, BunRuntime, RunFolder, SandboxOptions, SharedNetwork, SpawnLimits, Spawner},
 };
 use std::{
     hint::black_box,
@@ -94,7 +94,7 @@ impl Sandbox {
             open_files_max: 1_024,
             tmp_mb: 64,
         };
-        let runtime: Runtime = bun.runtime().clone();
+        let runtime: BunRuntime = bun.runtime().clone();
         let logs = Arc::clone(telemetry.logs());
         let run_folder = RunFolder::clear(&folder.path().join("run"), &options)?;
         let spawner = Spawner::start(runtime, run_folder, logs, limits, options).await?;

@@ -49,7 +49,7 @@ pub struct FileDifference {
     /// Path; after a renaming the new one.
     pub path: String,
     /// Kind of change.
-    pub change: Change,
+    pub change: ChangeKind,
     /// Size before in bytes, if the file existed.
     pub from_size: Option<u64>,
     /// Size afterwards in bytes, if the file exists.
@@ -62,7 +62,7 @@ pub struct FileDifference {
 
 /// Kind of change to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum ChangeKind {
     /// The file is new.
     Added,
     /// The file is gone.
@@ -92,7 +92,7 @@ pub enum Diff {
 }
 
 /// The files of a bundle.
-struct Files {
+struct BundleFiles {
     folder: PathBuf,
     label: String,
     fingerprints: BTreeMap<String, tree::Fingerprint>,
@@ -121,7 +121,7 @@ impl BundleStore {
         let (mut list_bytes, mut diff_bytes) = (0, 0);
         for (path, change) in changes(&from, &to) {
             list_bytes += FILE_OVERHEAD_BYTES + json_bytes(&path);
-            if let Change::Renamed { from } = &change {
+            if let ChangeKind::Renamed { from } = &change {
                 list_bytes += json_bytes(from);
             }
             if list_bytes > limits.list_bytes_max {
@@ -142,7 +142,7 @@ impl BundleStore {
         Ok(difference)
     }
 
-    fn files(&self, function: FunctionId, label: &VersionLabel) -> Result<Files, BundleError> {
+    fn files(&self, function: FunctionId, label: &VersionLabel) -> Result<BundleFiles, BundleError> {
         let folder = self.folder(function, label);
         let fingerprints = || -> io::Result<_> {
             tree::paths(&folder)?
@@ -151,14 +151,14 @@ impl BundleStore {
                 .collect()
         };
         match fingerprints() {
-            Ok(fingerprints) => Ok(Files { folder, label: label.to_string(), fingerprints }),
+            Ok(fingerprints) => Ok(BundleFiles { folder, label: label.to_string(), fingerprints }),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(BundleError::Missing { folder }),
             Err(cause) => Err(BundleError::io(&folder)(cause)),
         }
     }
 }
 
-impl Files {
+impl BundleFiles {
     fn size(&self, path: &str) -> Option<u64> {
         self.fingerprints.get(path).map(|it| it.size)
     }
@@ -180,41 +180,41 @@ impl Files {
 
 /// Classifies the changes, by path. A removed and an added file with equal content count as renamed; empty files do
 /// not.
-fn changes(from: &Files, to: &Files) -> BTreeMap<String, Change> {
+fn changes(from: &BundleFiles, to: &BundleFiles) -> BTreeMap<String, ChangeKind> {
     let mut changes = BTreeMap::new();
     let mut gone: HashMap<Digest, Vec<&String>> = HashMap::new();
     for (path, before) in from.fingerprints.iter().rev() {
         match to.fingerprints.get(path) {
             Some(after) if after == before => {}
-            Some(_) => drop(changes.insert(path.clone(), Change::Changed)),
-            None if before.size == 0 => drop(changes.insert(path.clone(), Change::Removed)),
+            Some(_) => drop(changes.insert(path.clone(), ChangeKind::Changed)),
+            None if before.size == 0 => drop(changes.insert(path.clone(), ChangeKind::Removed)),
             None => gone.entry(before.digest).or_default().push(path),
         }
     }
     for (path, after) in to.fingerprints.iter().filter(|(path, _)| !from.fingerprints.contains_key(*path)) {
         // The paths were pushed in reverse order.
         let before = gone.get_mut(&after.digest).and_then(Vec::pop);
-        let change = before.map_or(Change::Added, |before| Change::Renamed { from: before.clone() });
+        let change = before.map_or(ChangeKind::Added, |before| ChangeKind::Renamed { from: before.clone() });
         changes.insert(path.clone(), change);
     }
-    changes.extend(gone.into_values().flatten().map(|path| (path.clone(), Change::Removed)));
+    changes.extend(gone.into_values().flatten().map(|path| (path.clone(), ChangeKind::Removed)));
     changes
 }
 
 fn describe(
-    from: &Files,
-    to: &Files,
+    from: &BundleFiles,
+    to: &BundleFiles,
     path: String,
-    change: Change,
+    change: ChangeKind,
     limits: &DifferenceLimits,
     deadline: Instant,
 ) -> Result<FileDifference, BundleError> {
-    let before = if let Change::Renamed { from } = &change { from } else { &path };
+    let before = if let ChangeKind::Renamed { from } = &change { from } else { &path };
     let (from_size, to_size) = (from.size(before), to.size(&path));
     let sides = [from.side(before, limits.file_bytes_max)?, to.side(&path, limits.file_bytes_max)?];
     let binary = sides.iter().any(|side| matches!(side, Side::Binary | Side::Large { binary: true }));
     let diff = match &sides {
-        _ if binary || matches!(change, Change::Renamed { .. }) => Diff::None,
+        _ if binary || matches!(change, ChangeKind::Renamed { .. }) => Diff::None,
         _ if path.ends_with(".map") => Diff::SourceMap,
         [Side::Large { .. }, _] | [_, Side::Large { .. }] => Diff::TooLarge(limits.file_bytes_max),
         [before, after] => {

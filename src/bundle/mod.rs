@@ -27,9 +27,9 @@ mod user;
 mod tests;
 
 pub use bytecode::{BytecodeStore, Compiled, Draft};
-pub use difference::{Change, Diff, Difference, DifferenceLimits, FileDifference};
+pub use difference::{ChangeKind, Diff, Difference, DifferenceLimits, FileDifference};
 pub use error::BundleError;
-pub use named::{Named, NotOpened, SourceFolder};
+pub use named::{NotOpened, SourceEntry, SourceFolder};
 pub(crate) use stage::check_path;
 pub use stage::{BundleLimits, Content, Staged};
 pub use stamps::Stamps;

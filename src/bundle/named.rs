@@ -24,7 +24,7 @@ use std::{
 
 /// A file or folder found at a path.
 #[derive(Debug)]
-pub enum Named {
+pub enum SourceEntry {
     /// A folder.
     Folder(SourceFolder),
     /// A regular file, and its path with all links resolved.
@@ -35,9 +35,9 @@ pub enum Named {
 
 /// An open folder. Clones share it.
 #[derive(Clone)]
-pub struct SourceFolder(Arc<Opened>);
+pub struct SourceFolder(Arc<OpenFolder>);
 
-struct Opened {
+struct OpenFolder {
     folder: OwnedFd,
     path: PathBuf,
     user: Option<AsUser>,
@@ -61,7 +61,7 @@ pub enum NotOpened {
     Path(#[from] io::Error),
 }
 
-impl Named {
+impl SourceEntry {
     /// Opens a path named by somebody else, with the rights of a user or those of this process. `/proc/self/fd` and
     /// `/proc/self/cwd` are refused: they would lead to files that this process has open, bypassing the permissions on
     /// the way to them.
@@ -93,7 +93,7 @@ impl Named {
         if !place.metadata()?.is_dir() {
             return Ok(Self::Other(real_path(&place)?));
         }
-        Ok(Self::Folder(SourceFolder(Arc::new(Opened { folder: place.into(), path: path.to_owned(), user, uid }))))
+        Ok(Self::Folder(SourceFolder(Arc::new(OpenFolder { folder: place.into(), path: path.to_owned(), user, uid }))))
     }
 }
 
@@ -181,8 +181,8 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     fn folder(path: &Path) -> SourceFolder {
-        match Named::open(path, None) {
-            Ok(Named::Folder(folder)) => folder,
+        match SourceEntry::open(path, None) {
+            Ok(SourceEntry::Folder(folder)) => folder,
             other => panic!("{other:?}"),
         }
     }
@@ -227,11 +227,11 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let open = File::open(root.path()).expect("it is open");
         for path in [format!("/proc/self/fd/{}", open.as_raw_fd()), "/proc/self/cwd".into(), "/proc/self/root".into()] {
-            assert!(matches!(Named::open(Path::new(&path), None), Err(NotOpened::Path(_))), "{path}");
-            assert!(matches!(Named::open_own(Path::new(&path)), Ok(Named::Folder(_))), "{path}");
+            assert!(matches!(SourceEntry::open(Path::new(&path), None), Err(NotOpened::Path(_))), "{path}");
+            assert!(matches!(SourceEntry::open_own(Path::new(&path)), Ok(SourceEntry::Folder(_))), "{path}");
         }
         assert!(
-            matches!(Named::open(Path::new("/dev/null"), None), Ok(Named::Other(path)) if path == Path::new("/dev/null"))
+            matches!(SourceEntry::open(Path::new("/dev/null"), None), Ok(SourceEntry::Other(path)) if path == Path::new("/dev/null"))
         );
     }
 }

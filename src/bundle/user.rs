@@ -27,18 +27,18 @@ pub struct UnixUser {
     pub groups: Vec<u32>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type UserJob = Box<dyn FnOnce() + Send>;
 
 /// Handle of the thread. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct AsUser {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<UserJob>,
 }
 
 impl AsUser {
     /// Starts the thread. Fails if this process may not take the identity.
     pub(super) fn start(user: &UnixUser) -> io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel::<Job>();
+        let (jobs, waiting) = mpsc::channel::<UserJob>();
         let (tell, told) = mpsc::sync_channel(1);
         let user = user.clone();
         thread::Builder::new().name("levain-as-user".into()).spawn(move || {

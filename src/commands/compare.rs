@@ -5,7 +5,7 @@
 
 use super::{Caller, Command, Context, activate};
 use crate::{
-    bundle::{Change, Diff, Difference, DifferenceLimits, FileDifference},
+    bundle::{ChangeKind, Diff, Difference, DifferenceLimits, FileDifference},
     error::Error,
     model::{Settings, Version},
     protocol::message::{CompareRequest, CompareResponse, ComparedVersion, FileChange, SettingChange},
@@ -104,10 +104,10 @@ fn settings(from: &Settings, to: &Settings) -> Vec<SettingChange> {
 
 fn file(file: FileDifference) -> FileChange {
     let (change, renamed_from) = match file.change {
-        Change::Added => ("added", None),
-        Change::Removed => ("removed", None),
-        Change::Changed => ("changed", None),
-        Change::Renamed { from } => ("renamed", Some(from)),
+        ChangeKind::Added => ("added", None),
+        ChangeKind::Removed => ("removed", None),
+        ChangeKind::Changed => ("changed", None),
+        ChangeKind::Renamed { from } => ("renamed", Some(from)),
     };
     let (diff, note) = match file.diff {
         Diff::None => (None, None),

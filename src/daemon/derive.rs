@@ -6,7 +6,7 @@ use crate::{
     telemetry::LogOptions,
     worker::{
         SandboxOptions, SpawnLimits,
-        sandbox::{self, Level},
+        sandbox::{self, IsolationLevel},
     },
 };
 use std::thread;
@@ -58,13 +58,15 @@ pub(super) fn sandbox_options(config: &Config) -> SandboxOptions {
 }
 
 /// Logs the level of isolation, and what prevents a better one.
-pub(super) fn report_sandbox(config: &Config, report: &sandbox::Report) {
+pub(super) fn report_sandbox(config: &Config, report: &sandbox::IsolationReport) {
     let (level, missing) = (report.level.name(), report.missing.join("; "));
     match report.level {
-        Level::Off if config.sandbox.mode == SandboxMode::Off => {
+        IsolationLevel::Off if config.sandbox.mode == SandboxMode::Off => {
             tracing::warn!("functions are not isolated: each can do all that this daemon can (sandbox.mode is off)");
         }
-        Level::Off => tracing::warn!(missing, "functions are not isolated: each can do all that this daemon can"),
+        IsolationLevel::Off => {
+            tracing::warn!(missing, "functions are not isolated: each can do all that this daemon can")
+        }
         _ if missing.is_empty() => tracing::info!(level, "functions are isolated"),
         _ => tracing::info!(level, missing, "functions are isolated"),
     }

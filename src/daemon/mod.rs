@@ -31,7 +31,7 @@ use crate::{
     telemetry::TelemetryError,
     watch,
     worker::{
-        RunFolder, Runtime, SpawnerError,
+        BunRuntime, RunFolder, SpawnerError,
         runtime::{self, RuntimeError},
     },
 };
@@ -227,7 +227,7 @@ impl Daemon {
             tracing::info!(http = shown, "starting");
         }
         let found = runtime::find(config.bun_path(), &data_dir).await?;
-        let runtime = Runtime::new(found, &data_dir)?;
+        let runtime = BunRuntime::new(found, &data_dir)?;
         tracing::info!(bun = %runtime.bun.display(), version = %runtime.version, "found Bun");
         let context = open(config, data_dir, runtime, run_folder, http_place, stopping).await?;
         context.leave_missing_manifests();

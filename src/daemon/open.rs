@@ -14,7 +14,7 @@ use crate::{
     scheduler::Scheduler,
     store::Store,
     telemetry::Telemetry,
-    worker::{RunFolder, Runtime, Spawner},
+    worker::{BunRuntime, RunFolder, Spawner},
 };
 use arc_swap::ArcSwap;
 use std::{
@@ -30,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(super) async fn open(
     config: Config,
     data_dir: PathBuf,
-    runtime: Runtime,
+    runtime: BunRuntime,
     run_folder: RunFolder,
     http: Option<HttpPlace>,
     stopping: CancellationToken,

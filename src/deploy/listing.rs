@@ -154,12 +154,12 @@ fn read_rules(folder: &SourceFolder, inside: &str) -> io::Result<Option<String>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::Named;
+    use crate::bundle::SourceEntry;
     use std::fs;
 
     fn opened(path: &Path) -> SourceFolder {
-        match Named::open(path, None) {
-            Ok(Named::Folder(folder)) => folder,
+        match SourceEntry::open(path, None) {
+            Ok(SourceEntry::Folder(folder)) => folder,
             other => panic!("{other:?}"),
         }
     }

@@ -8,7 +8,7 @@ use super::{
     project::{self, Project, SourceOptions, SourcePlan},
 };
 use crate::{
-    bundle::{Content, Named, NotOpened, SourceFolder, UnixUser},
+    bundle::{Content, NotOpened, SourceEntry, SourceFolder, UnixUser},
     config::LimitsConfig,
     crash_point::crash_point,
 };
@@ -155,8 +155,8 @@ pub fn list_needed(
     files_max: usize,
 ) -> Result<Vec<(String, PathBuf)>, SourceError> {
     let at_path = |cause| SourceError::NotFound { path: path.to_owned(), uid: None, cause };
-    let folder = match Named::open_own(path) {
-        Ok(Named::Folder(folder)) => folder,
+    let folder = match SourceEntry::open_own(path) {
+        Ok(SourceEntry::Folder(folder)) => folder,
         Ok(_) => return Err(at_path(io::ErrorKind::NotADirectory.into())),
         Err(NotOpened::Identity(cause) | NotOpened::Path(cause)) => return Err(at_path(cause)),
     };
@@ -179,17 +179,17 @@ enum NamedCode {
 fn look(path: &Path, user: Option<&UnixUser>) -> Result<NamedCode, SourceError> {
     let uid = user.map(|it| it.uid);
     let not_found = |cause| SourceError::NotFound { path: path.to_owned(), uid, cause };
-    let named = Named::open(path, user).map_err(|error| match (error, uid) {
+    let named = SourceEntry::open(path, user).map_err(|error| match (error, uid) {
         (NotOpened::Identity(cause), Some(uid)) => SourceError::OtherUser { uid, cause },
         (NotOpened::Identity(cause) | NotOpened::Path(cause), _) => not_found(cause),
     })?;
     let (file, real) = match named {
-        Named::Folder(folder) => return Ok(NamedCode::Folder(folder)),
-        Named::Other(real) if names::stored_name(&real).is_some() => {
+        SourceEntry::Folder(folder) => return Ok(NamedCode::Folder(folder)),
+        SourceEntry::Other(real) if names::stored_name(&real).is_some() => {
             return Err(not_found(io::Error::other("it is not a regular file")));
         }
-        Named::Other(real) => return Err(SourceError::Extension(real.to_string_lossy().into_owned())),
-        Named::File(file, real) => (file, real),
+        SourceEntry::Other(real) => return Err(SourceError::Extension(real.to_string_lossy().into_owned())),
+        SourceEntry::File(file, real) => (file, real),
     };
     let name = names::stored_name(&real);
     let input = ArchiveInput::File(file.try_clone().map_err(not_found)?);

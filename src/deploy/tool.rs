@@ -3,7 +3,7 @@
 
 use crate::{
     model::Network,
-    worker::{Job, Runtime, Spawner, ToolError, Workplace, WorkplaceLimits},
+    worker::{BunRuntime, Spawner, ToolError, ToolJob, Workplace, WorkplaceLimits},
 };
 use serde::de::DeserializeOwned;
 use std::{ffi::OsString, io, path::Path, process::ExitStatus, time::Duration};
@@ -53,8 +53,8 @@ pub(super) async fn ask<T: DeserializeOwned>(
     is_writable: bool,
     time_max: Duration,
 ) -> Result<T, ShimError> {
-    let job = Job {
-        args: Runtime::tool_args(&place.shim(script)).chain(args).collect(),
+    let job = ToolJob {
+        args: BunRuntime::tool_args(&place.shim(script)).chain(args).collect(),
         environment: Vec::new(),
         folder: Path::new(""),
         network: Network::Off,

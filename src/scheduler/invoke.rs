@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::{ColdStart, Invocation, Timing},
     protocol::worker::HandlerFailure,
-    worker::{Answer, ExchangeError, Exit, KillReason, StartError},
+    worker::{ExchangeError, Exit, KillReason, StartError, WorkerAnswer},
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -96,7 +96,7 @@ pub enum InvokeError {
 /// An answer as it arrives. Its worker is given back at the end of the body, or when this is dropped.
 #[derive(Debug)]
 pub struct Reply {
-    answer: Answer,
+    answer: WorkerAnswer,
     /// `None` once the answer is complete.
     lease: Option<Lease>,
     deadline: Instant,

@@ -3,7 +3,7 @@
 use super::{Shared, cell::Cell, pool::Event};
 use crate::{
     model::{Invocation, InvocationId, WorkerId},
-    worker::{Answer, ExchangeError, Exit, KillReason, Worker},
+    worker::{ExchangeError, Exit, KillReason, Worker, WorkerAnswer},
 };
 use std::{pin::pin, sync::Arc, time::Instant};
 use tokio::{
@@ -50,7 +50,7 @@ impl Lease {
     }
 
     /// Sends the invocation and waits for the head of the answer.
-    pub(super) async fn exchange(&mut self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
+    pub(super) async fn exchange(&mut self, invocation: &Invocation) -> Result<WorkerAnswer, ExchangeError> {
         self.use_ = Use::Running { deadline: invocation.deadline() };
         self.worker.exchange(invocation).await
     }

@@ -94,11 +94,11 @@ fn with_end(path: &Path, end: &str) -> PathBuf {
 
 /// Identities of the files that a connection has open.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenFiles {
     parts: Vec<(PathBuf, FileId)>,
 }
 
-impl Opened {
+impl OpenFiles {
     /// Records the files of a connection that was just opened and has read something.
     pub(super) fn now(path: &Path) -> Self {
         let part = |end: &&str| {
@@ -160,14 +160,14 @@ impl Reader {
 #[derive(Debug)]
 pub(super) struct WriteAccess {
     path: PathBuf,
-    open: Option<(Database, Opened)>,
+    open: Option<(Database, OpenFiles)>,
     /// Lower bound for the id of the next line, valid also in a database that replaces this one.
     next_id: i64,
 }
 
 impl WriteAccess {
     pub(super) fn new(path: &Path, database: Database) -> Self {
-        Self { path: path.to_owned(), next_id: 0, open: Some((database, Opened::now(path))) }
+        Self { path: path.to_owned(), next_id: 0, open: Some((database, OpenFiles::now(path))) }
     }
 
     /// Returns the database; opens it if it is closed.
@@ -177,7 +177,7 @@ impl WriteAccess {
             none => {
                 let mut database = open(&self.path)?;
                 database.go_on_from(self.next_id);
-                none.insert((database, Opened::now(&self.path)))
+                none.insert((database, OpenFiles::now(&self.path)))
             }
         };
         Ok(database)

@@ -4,7 +4,7 @@
 //! `writer`, the SQL in `database`.
 
 use super::file::Reader;
-use super::queue::Queue;
+use super::queue::LogQueue;
 use super::records::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord};
 use super::{TelemetryError, database};
 use crate::model::{FunctionId, Timestamp, VersionLabel};
@@ -21,7 +21,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Log of every function.
 #[derive(Debug)]
 pub struct Logs {
-    queue: Queue,
+    queue: LogQueue,
     followers: broadcast::Sender<Arc<LogEntry>>,
     reader: Reader,
 }
@@ -29,7 +29,7 @@ pub struct Logs {
 impl Logs {
     pub(super) fn new(reader: Reader, options: LogOptions) -> Self {
         let followers = broadcast::Sender::new(FOLLOWER_ENTRIES_MAX);
-        Self { queue: Queue::new(options), followers, reader }
+        Self { queue: LogQueue::new(options), followers, reader }
     }
 
     /// Accepts a line, or drops and counts it when the queue is full.
@@ -96,7 +96,7 @@ impl Logs {
         self.queue.lost_total()
     }
 
-    pub(super) fn queue(&self) -> &Queue {
+    pub(super) fn queue(&self) -> &LogQueue {
         &self.queue
     }
 

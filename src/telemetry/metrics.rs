@@ -9,7 +9,7 @@
 //! function's percentiles come from the summed histograms of its versions.
 
 use super::file::Reader;
-use super::minute::{Figures, Minute, MinuteRow, Tally, minute_of};
+use super::minute::{Figures, Minute, MinuteRow, MinuteSum, minute_of};
 use super::totals::{Observation, VersionTotals};
 use super::{TelemetryError, database};
 use crate::model::{FunctionId, Timestamp, VersionId, VersionLabel};
@@ -201,11 +201,11 @@ impl Metrics {
         now: Timestamp,
     ) -> Result<MetricsReport, TelemetryError> {
         let first_minute = period.first_minute(now);
-        let mut function = Tally::new();
-        let mut versions: BTreeMap<VersionId, (VersionLabel, Tally)> = BTreeMap::new();
+        let mut function = MinuteSum::new();
+        let mut versions: BTreeMap<VersionId, (VersionLabel, MinuteSum)> = BTreeMap::new();
         let mut add = |row: &MinuteRow| {
             function.add(row);
-            versions.entry(row.version_id).or_insert_with(|| (row.version.clone(), Tally::new())).1.add(row);
+            versions.entry(row.version_id).or_insert_with(|| (row.version.clone(), MinuteSum::new())).1.add(row);
         };
 
         let (rows, last_written) = self.reader.read(|connection| {
@@ -222,7 +222,7 @@ impl Metrics {
         rows.iter().filter(|row| row.minute >= first_minute).for_each(add);
 
         let last_invoked = rows.iter().map(|row| row.last_at).chain(last_written).max();
-        let report = |(version_id, (version, tally)): (_, (_, Tally))| {
+        let report = |(version_id, (version, tally)): (_, (_, MinuteSum))| {
             let figures = tally.figures();
             VersionReport { version_id, version, figures }
         };

@@ -1,7 +1,7 @@
 //! Counts of one version's invocations: for one minute, as a row, and summed up for a report.
 //!
 //! Pure: no clock, lock or database. A [`Minute`] records invocations and becomes a [`MinuteRow`] when it is over; rows
-//! add up in a [`Tally`], which computes the [`Figures`]. Percentiles come from the histogram of all invocations in
+//! add up in a [`MinuteSum`], which computes the [`Figures`]. Percentiles come from the histogram of all invocations in
 //! question, never from other percentiles.
 
 use crate::error::ErrorCode;
@@ -151,7 +151,7 @@ pub(super) struct MinuteRow {
 
 /// The sum of any number of rows.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct MinuteSum {
     figures: Figures,
     queue_us_sum: u64,
     start_us_sum: u64,
@@ -160,7 +160,7 @@ pub(super) struct Tally {
     runs_us: Histogram<u64>,
 }
 
-impl Tally {
+impl MinuteSum {
     pub(super) fn new() -> Self {
         Self {
             figures: Figures::default(),

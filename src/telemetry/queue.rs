@@ -40,8 +40,8 @@ pub(super) struct Lost {
 
 /// Bounded queue of log lines; see the module.
 #[derive(Debug)]
-pub(super) struct Queue {
-    state: Mutex<State>,
+pub(super) struct LogQueue {
+    state: Mutex<QueueState>,
     /// Signals the writer that there is work.
     work: Condvar,
     /// Signals flushing threads that the writer has finished a batch.
@@ -49,14 +49,14 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug)]
-struct State {
+struct QueueState {
     options: LogOptions,
     records: Vec<LogRecord>,
     /// Approximate memory that `records` takes.
     bytes: usize,
     /// Share of each function in `records`. Emptied together with it; allocates only for a function that has no entry
     /// yet.
-    held: HashMap<FunctionId, Held>,
+    held: HashMap<FunctionId, WaitingLines>,
     /// Losses per function that ever lost a line; grows only with the first loss of a function.
     lost: HashMap<FunctionId, LostSoFar>,
     /// Whether any entry of `lost` has unreported lines.
@@ -83,7 +83,7 @@ struct LostSoFar {
 
 /// Waiting lines of one function.
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct WaitingLines {
     lines: usize,
     bytes: usize,
 }
@@ -95,7 +95,7 @@ enum Scarce {
     Bytes,
 }
 
-impl Held {
+impl WaitingLines {
     fn of(self, scarce: Scarce) -> usize {
         match scarce {
             Scarce::Lines => self.lines,
@@ -109,7 +109,7 @@ fn bytes_of(record: &LogRecord) -> usize {
     size_of::<LogRecord>() + record.message.len()
 }
 
-impl State {
+impl QueueState {
     /// Accepts a line, or returns it if there is no room.
     fn accept(&mut self, record: LogRecord) -> Result<(), LogRecord> {
         let bytes = bytes_of(&record);
@@ -136,7 +136,7 @@ impl State {
                 return true;
             };
             let own = self.held.get(&function_id).copied().unwrap_or_default();
-            let own = Held { lines: own.lines + 1, bytes: own.bytes + bytes };
+            let own = WaitingLines { lines: own.lines + 1, bytes: own.bytes + bytes };
             let largest = self.held.iter().max_by_key(|(_, held)| held.of(scarce));
             match largest {
                 Some((&largest, &held)) if held.of(scarce) > own.of(scarce) => self.cut(largest, held),
@@ -146,9 +146,9 @@ impl State {
     }
 
     /// Drops the newest lines of a function: one in sixteen, so that a full queue is not scanned for each line.
-    fn cut(&mut self, function_id: FunctionId, held: Held) {
+    fn cut(&mut self, function_id: FunctionId, held: WaitingLines) {
         let kept = held.lines - (held.lines / 16).max(1);
-        let mut left = Held::default();
+        let mut left = WaitingLines::default();
         let mut records = std::mem::take(&mut self.records);
         records.retain(|record| {
             if record.function_id != function_id {
@@ -195,9 +195,9 @@ impl State {
     }
 }
 
-impl Queue {
+impl LogQueue {
     pub(super) fn new(options: LogOptions) -> Self {
-        let state = State {
+        let state = QueueState {
             options,
             records: Vec::with_capacity(options.buffer_records_max),
             bytes: 0,

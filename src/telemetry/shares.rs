@@ -19,12 +19,12 @@ const STEP_BYTES: u64 = 1 << 20;
 
 /// Lines of one function.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Share {
+pub(super) struct LogShare {
     pub(super) lines: u64,
     pub(super) text_bytes: u64,
 }
 
-impl Share {
+impl LogShare {
     fn add(&mut self, text_bytes: u64) {
         self.lines += 1;
         self.text_bytes += text_bytes;
@@ -37,9 +37,9 @@ impl Share {
 
 /// Lines that one transaction writes or deletes, by function.
 #[derive(Debug, Default)]
-struct Change(HashMap<[u8; 16], Share>);
+struct ShareChange(HashMap<[u8; 16], LogShare>);
 
-impl Change {
+impl ShareChange {
     fn add(&mut self, function_id: [u8; 16], text_bytes: u64) {
         self.0.entry(function_id).or_default().add(text_bytes);
     }
@@ -51,7 +51,7 @@ impl Change {
 
 /// Adds written lines to the shares.
 pub(super) fn grow(transaction: &Connection, records: &[LogRecord]) -> rusqlite::Result<()> {
-    let mut change = Change::default();
+    let mut change = ShareChange::default();
     for record in records {
         change.add(record.function_id.to_bytes(), record.message.len() as u64);
     }
@@ -65,7 +65,7 @@ pub(super) fn grow(transaction: &Connection, records: &[LogRecord]) -> rusqlite:
     Ok(())
 }
 
-fn shrink(transaction: &Connection, change: &Change) -> rusqlite::Result<()> {
+fn shrink(transaction: &Connection, change: &ShareChange) -> rusqlite::Result<()> {
     let mut update = transaction.prepare_cached(
         "UPDATE log_shares SET lines = lines - ?2, text_bytes = text_bytes - ?3 WHERE function_id = ?1",
     )?;
@@ -83,7 +83,7 @@ pub(super) fn expire(transaction: &Connection, oldest: i64, lines_max: u32) -> r
         "DELETE FROM logs WHERE id IN (SELECT id FROM logs ORDER BY id LIMIT ?1) AND at < ?2
          RETURNING function_id, octet_length(message)",
     )?;
-    let mut change = Change::default();
+    let mut change = ShareChange::default();
     let mut rows = delete.query(params![lines_max, oldest])?;
     while let Some(row) = rows.next()? {
         change.add(row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs());
@@ -106,7 +106,7 @@ pub(super) fn evict(transaction: &Connection, excess_bytes: u64, lines_max: u32)
     let mut oldest = transaction
         .prepare_cached("SELECT id, octet_length(message) FROM logs WHERE function_id = ?1 ORDER BY id LIMIT ?2")?;
     let mut rows = oldest.query(params![function_id, lines_max])?;
-    let (mut taken, mut last_id) = (Share::default(), None);
+    let (mut taken, mut last_id) = (LogShare::default(), None);
     while taken.bytes() < wanted
         && let Some(row) = rows.next()?
     {
@@ -121,19 +121,19 @@ pub(super) fn evict(transaction: &Connection, excess_bytes: u64, lines_max: u32)
     transaction
         .prepare_cached("DELETE FROM logs WHERE function_id = ?1 AND id <= ?2")?
         .execute(params![function_id, last_id])?;
-    let change = Change(HashMap::from([(function_id, taken)]));
+    let change = ShareChange(HashMap::from([(function_id, taken)]));
     shrink(transaction, &change)?;
     Ok(change.lines())
 }
 
 /// Returns the two largest shares, the largest first.
-fn largest(connection: &Connection) -> rusqlite::Result<Vec<([u8; 16], Share)>> {
+fn largest(connection: &Connection) -> rusqlite::Result<Vec<([u8; 16], LogShare)>> {
     let mut select = connection.prepare_cached(
         "SELECT function_id, lines, text_bytes FROM log_shares ORDER BY text_bytes + ?1 * lines DESC LIMIT 2",
     )?;
     let share = |row: &rusqlite::Row<'_>| {
         let count = |column| row.get::<_, i64>(column).map(|it| it.max(0).unsigned_abs());
-        Ok((row.get(0)?, Share { lines: count(1)?, text_bytes: count(2)? }))
+        Ok((row.get(0)?, LogShare { lines: count(1)?, text_bytes: count(2)? }))
     };
     select.query_map([ROW_BYTES.cast_signed()], share)?.collect()
 }

@@ -13,11 +13,11 @@ const SLOTS: u64 = 60;
 #[derive(Debug)]
 pub struct Window {
     slot: Duration,
-    slots: Box<[Slot]>,
+    slots: Box<[WindowSlot]>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Slot {
+struct WindowSlot {
     /// Number of the time slot that it holds, counted from the start.
     number: u64,
     counts: PolicyCounts,
@@ -28,7 +28,7 @@ impl Window {
     #[must_use]
     pub fn new(length: Duration) -> Self {
         let slot = (length / SLOTS as u32).max(Duration::from_millis(1));
-        Self { slot, slots: vec![Slot::default(); SLOTS as usize].into() }
+        Self { slot, slots: vec![WindowSlot::default(); SLOTS as usize].into() }
     }
 
     fn number(&self, at: Duration) -> u64 {
@@ -40,7 +40,7 @@ impl Window {
         let number = self.number(at);
         let slot = &mut self.slots[(number % SLOTS) as usize];
         if slot.number < number {
-            *slot = Slot { number, counts: PolicyCounts::default() };
+            *slot = WindowSlot { number, counts: PolicyCounts::default() };
         }
         // Only an invocation whose thread was delayed for the whole window can be older than the ring.
         if slot.number == number {

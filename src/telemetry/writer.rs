@@ -28,7 +28,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(database: WriteAccess, logs: Arc<Logs>, metrics: Arc<Metrics>) -> Result<Self, TelemetryError> {
         let options = logs.options();
-        let work = Work { database, logs, metrics, options, retain: true, unchecked_bytes: 0, failing: false };
+        let work = WriterThread { database, logs, metrics, options, retain: true, unchecked_bytes: 0, failing: false };
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || work.run());
         Ok(Self { thread: Mutex::new(Some(thread.map_err(TelemetryError::Thread)?)) })
     }
@@ -44,7 +44,7 @@ impl Writer {
 }
 
 /// State of the thread.
-struct Work {
+struct WriterThread {
     database: WriteAccess,
     logs: Arc<Logs>,
     metrics: Arc<Metrics>,
@@ -58,14 +58,14 @@ struct Work {
     failing: bool,
 }
 
-impl Drop for Work {
+impl Drop for WriterThread {
     /// Runs also on a panic: no thread may wait for a writer that is gone.
     fn drop(&mut self) {
         self.logs.queue().end();
     }
 }
 
-impl Work {
+impl WriterThread {
     fn run(mut self) {
         let mut batch = Batch::default();
         let mut minute = minute_of(Timestamp::now());

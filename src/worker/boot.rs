@@ -6,7 +6,7 @@
 //! ```
 
 use super::{
-    Exit, KillReason, Owner, Shared, Worker,
+    Exit, KillReason, Owner, Worker, WorkerInner,
     blueprint::{Blueprint, SpawnLimits},
     error::StartError,
     link::{Link, SocketPath},
@@ -50,14 +50,14 @@ pub(super) struct Booted {
 
 /// Ends a process on drop unless disarmed.
 #[derive(Debug)]
-struct KillGuard(Option<Arc<Shared>>);
+struct KillGuard(Option<Arc<WorkerInner>>);
 
 impl KillGuard {
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<WorkerInner> {
         self.0.as_ref().expect("only disarming takes it, which consumes the guard")
     }
 
-    fn disarm(mut self) -> Arc<Shared> {
+    fn disarm(mut self) -> Arc<WorkerInner> {
         self.0.take().expect("only disarming takes it, which consumes the guard")
     }
 }
@@ -81,7 +81,7 @@ enum Cause {
 impl Booted {
     /// Waits until the shim of a new process is up.
     pub(super) async fn new(
-        shared: Arc<Shared>,
+        shared: Arc<WorkerInner>,
         slot: Arc<Slot>,
         network: Network,
         ready: oneshot::Receiver<()>,
@@ -186,7 +186,7 @@ impl Booted {
 
 impl Cause {
     /// Masks secrets in the error, because an error at import may quote the function's variables.
-    fn without_secrets(self, shared: &Shared) -> Self {
+    fn without_secrets(self, shared: &WorkerInner) -> Self {
         let Some(scrubber) = shared.scrubber() else { return self };
         let Self::Load(mut error) = self else { return self };
         let LoadError { name, message, stack, file, line_text, .. } = &mut *error;

@@ -11,7 +11,7 @@
 //! | what | why |
 //! |---|---|
 //! | `settled` twice, or late | the shim may send it unasked, and again when it is asked about a dropped connection |
-//! | `settled`, `log`, `rejection` of an invocation that has ended | a function's timers outlive its answers. Once the invocation is forgotten, the message has no id ([`super::calls`]) |
+//! | `settled`, `log`, `rejection` of an invocation that has ended | a function's timers outlive its answers. Once the invocation is forgotten, the message has no id ([`super::invocations`]) |
 //! | a line without an invocation, or with an empty invocation name | output at import; a request that a function makes to its own socket has no id |
 //! | a `pong` after any time | a ping stays open until it is answered |
 //! | the end of the control channel | it precedes the end of the process by a moment; a process that lives on is no longer heard |
@@ -20,7 +20,7 @@
 //! | an answer that ends early, or never | a function may exit or be slow: its deadline ends it |
 //! | descriptors sent along | the daemon does not take them: the kernel closes them |
 //!
-//! **Slowed down** is a worker that sends a lot: its streams are not read for a while ([`Pace`]). Lines over the log
+//! **Slowed down** is a worker that sends a lot: its streams are not read for a while ([`ReadPace`]). Lines over the log
 //! rate are also dropped and counted. The output of an answer is bounded by what its caller accepts.
 
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Costs are counted against an allowance that grows steadily, up to one second's growth: a worker that was quiet may
 /// write that much at once.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct ReadPace {
     /// Negative while the stream is in debt.
     allowance: i64,
     line_cost: u64,
@@ -79,7 +79,7 @@ pub(super) struct Pace {
     paused_until: Option<Instant>,
 }
 
-impl Pace {
+impl ReadPace {
     /// Creates the pace for a worker of which `lines_per_second_max` lines are kept per second.
     pub(super) fn new(lines_per_second_max: u32) -> Self {
         let lines = (u64::from(lines_per_second_max) * LINES_READ_PER_KEPT).max(LINES_PER_SECOND_MIN);
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     /// Repeats the same read for ten seconds and returns how many times it was possible.
-    fn in_ten_seconds(mut pace: Pace, reads: u64, lines: u64, bytes: u64) -> u64 {
+    fn in_ten_seconds(mut pace: ReadPace, reads: u64, lines: u64, bytes: u64) -> u64 {
         let start = pace.counted;
         let (mut now, mut times) = (start, 0);
         while now < start + Duration::from_secs(10) {
@@ -135,20 +135,20 @@ mod tests {
     #[test]
     fn whoever_is_read_without_end_is_read_at_the_pace() {
         // Eleven seconds' worth: the initial allowance comes on top.
-        let bytes = in_ten_seconds(Pace::new(5_000), 1, 0, 16 << 10) * (16 << 10);
+        let bytes = in_ten_seconds(ReadPace::new(5_000), 1, 0, 16 << 10) * (16 << 10);
         assert!((150 << 20..=177 << 20).contains(&bytes), "{bytes}");
         for kept in [1, 5_000] {
-            let lines = in_ten_seconds(Pace::new(kept), 1, 1_000, 4_000) * 1_000;
+            let lines = in_ten_seconds(ReadPace::new(kept), 1, 1_000, 4_000) * 1_000;
             assert!((180_000..=222_000).contains(&lines), "{lines}");
         }
-        let tiny_reads = in_ten_seconds(Pace::new(5_000), 1, 0, 1);
+        let tiny_reads = in_ten_seconds(ReadPace::new(5_000), 1, 0, 1);
         assert!((150_000..=200_000).contains(&tiny_reads), "{tiny_reads}");
     }
 
     #[test]
     fn what_may_be_kept_is_read_without_a_pause() {
         for kept in [100, 5_000] {
-            let mut pace = Pace::new(kept);
+            let mut pace = ReadPace::new(kept);
             let start = pace.counted;
             for number in 0..u64::from(kept) * 10 {
                 pace.spend(1, 1, 100, start + Duration::from_secs(1) / kept * number as u32);
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_pause_lasts_until_the_debt_is_paid() {
-        let mut pace = Pace::new(5_000);
+        let mut pace = ReadPace::new(5_000);
         let now = pace.counted;
         pace.spend(0, 0, 3 * COST_PER_SECOND, now);
         assert_eq!(pace.paused_until(), Some(now + Duration::from_secs(2)));

@@ -1,6 +1,6 @@
 //! Parsing of control-channel lines: each is bounded and checked before anything acts on it.
 
-use super::{calls::Calls, conduct::Violation, ping::Ping};
+use super::{conduct::Violation, invocations::InvocationTable, ping::Ping};
 use crate::{
     model::InvocationId,
     protocol::worker::{FromWorker, LogLevel},
@@ -21,7 +21,7 @@ const LOG_OVERHEAD_BYTES: usize = 64;
 
 /// Size limits for one control line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct ControlLimits {
     /// Every valid line is shorter than this.
     pub(super) line_bytes_max: usize,
     /// Texts are cut to this length; an honest shim has already done so.
@@ -30,7 +30,7 @@ pub(super) struct Bounds {
 
 /// A parsed control line.
 #[derive(Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum ControlMessage {
     /// The shim reports that it is up.
     Ready,
     /// A line for the log.
@@ -47,7 +47,7 @@ pub(super) enum Said {
     Answer,
 }
 
-impl Bounds {
+impl ControlLimits {
     /// Creates the bounds for a shim that cuts log messages to `log_line_bytes_max` bytes.
     pub(super) fn new(log_line_bytes_max: usize) -> Self {
         let texts_bytes_max = log_line_bytes_max.max(2 * ERROR_TEXT_BYTES_MAX);
@@ -58,7 +58,12 @@ impl Bounds {
     }
 
     /// Parses a line. Answers go to `calls` and `ping`, which know the questions.
-    pub(super) fn understand(&self, line: &[u8], calls: &Calls, ping: &Ping) -> Result<Said, Violation> {
+    pub(super) fn understand(
+        &self,
+        line: &[u8],
+        calls: &InvocationTable,
+        ping: &Ping,
+    ) -> Result<ControlMessage, Violation> {
         if line.len() >= self.line_bytes_max {
             return Err(Violation::LineTooLong);
         }
@@ -66,10 +71,10 @@ impl Bounds {
             |(stream, level), (invocation, is_inferred): (Option<String>, bool), mut text, dropped: Option<u32>| {
                 let invocation = calls.known(invocation.as_deref())?;
                 cut(&mut text, self.text_bytes_max);
-                Ok(Said::Log { stream, level, invocation, is_inferred, text, dropped: dropped.unwrap_or(0) })
+                Ok(ControlMessage::Log { stream, level, invocation, is_inferred, text, dropped: dropped.unwrap_or(0) })
             };
         match serde_json::from_slice(line).map_err(|_| Violation::NoMessage)? {
-            FromWorker::Ready { .. } => Ok(Said::Ready),
+            FromWorker::Ready { .. } => Ok(ControlMessage::Ready),
             FromWorker::Log { level, invocation, message, dropped } => {
                 log((Stream::Console, level), (invocation, false), message, dropped)
             }
@@ -78,8 +83,8 @@ impl Bounds {
                 let text = format!("{how}: {}", stack.unwrap_or(message));
                 log((Stream::System, LogLevel::Error), (invocation, guessed), text, dropped)
             }
-            FromWorker::Settled { invocation } => calls.settle(&invocation).map(|()| Said::Answer),
-            FromWorker::Pong { number } => ping.answer(number).map(|()| Said::Answer),
+            FromWorker::Settled { invocation } => calls.settle(&invocation).map(|()| ControlMessage::Answer),
+            FromWorker::Pong { number } => ping.answer(number).map(|()| ControlMessage::Answer),
         }
     }
 }
@@ -99,14 +104,18 @@ mod tests {
     use serde_json::json;
     use std::time::Instant;
 
-    fn understand(line: &str) -> Result<Said, Violation> {
-        Bounds::new(256).understand(line.as_bytes(), &Calls::default(), &Ping::default())
+    fn understand(line: &str) -> Result<ControlMessage, Violation> {
+        ControlLimits::new(256).understand(line.as_bytes(), &InvocationTable::default(), &Ping::default())
     }
 
     #[test]
     fn what_is_no_message_is_told_from_what_is_one() {
-        assert_eq!(understand(r#"{"type":"ready","bun":"1"}"#), Ok(Said::Ready));
-        assert_eq!(understand(r#"{"type":"ready","bun":"1","later":[{}]}"#), Ok(Said::Ready), "of a later version");
+        assert_eq!(understand(r#"{"type":"ready","bun":"1"}"#), Ok(ControlMessage::Ready));
+        assert_eq!(
+            understand(r#"{"type":"ready","bun":"1","later":[{}]}"#),
+            Ok(ControlMessage::Ready),
+            "of a later version"
+        );
         for line in [
             "",
             "nonsense",
@@ -130,11 +139,13 @@ mod tests {
     fn the_longest_line_of_a_shim_is_understood_and_a_longer_one_is_not() {
         let worst = "\u{1}".repeat(ERROR_TEXT_BYTES_MAX);
         let rejection = json!({ "type": "rejection", "invocation": null, "message": worst, "stack": worst });
-        assert!(matches!(understand(&rejection.to_string()), Ok(Said::Log { text, .. }) if text.ends_with(&worst)));
-        let bytes_max = Bounds::new(256).line_bytes_max;
+        assert!(
+            matches!(understand(&rejection.to_string()), Ok(ControlMessage::Log { text, .. }) if text.ends_with(&worst))
+        );
+        let bytes_max = ControlLimits::new(256).line_bytes_max;
         let ready = r#"{"type":"ready","bun":"1"}"#;
         let padded = |bytes| ready.to_owned() + &" ".repeat(bytes - ready.len());
-        assert_eq!(understand(&padded(bytes_max - 1)), Ok(Said::Ready));
+        assert_eq!(understand(&padded(bytes_max - 1)), Ok(ControlMessage::Ready));
         assert_eq!(understand(&padded(bytes_max)), Err(Violation::LineTooLong));
     }
 
@@ -168,14 +179,14 @@ mod tests {
             edits in prop::collection::vec((any::<u16>(), any::<u8>(), 0..4_u8), 0..8),
             again in 1..60_usize,
         ) {
-            let (calls, ping) = (Calls::default(), Ping::default());
+            let (calls, ping) = (InvocationTable::default(), Ping::default());
             let [running, ended] = [InvocationId::new(), InvocationId::new()];
             calls.begin(running, Instant::now());
             calls.begin(ended, Instant::now());
             calls.end(ended, Instant::now());
             ping.ask(Instant::now(), |_| true);
             let mut line = honest(running, ended).swap_remove(which);
-            let bounds = Bounds::new(256);
+            let bounds = ControlLimits::new(256);
             prop_assert!(bounds.understand(&line, &calls, &Ping::default()).is_ok() || which == 5);
             for (place, byte, how) in edits {
                 let place = usize::from(place) % (line.len() + 1);
@@ -187,7 +198,7 @@ mod tests {
                 }
             }
             for line in [line.clone(), line.repeat(again)] {
-                if let Ok(Said::Log { text, invocation, .. }) = bounds.understand(&line, &calls, &ping) {
+                if let Ok(ControlMessage::Log { text, invocation, .. }) = bounds.understand(&line, &calls, &ping) {
                     prop_assert!(text.len() <= bounds.text_bytes_max);
                     prop_assert!(invocation.is_none_or(|it| it == running || it == ended));
                 }

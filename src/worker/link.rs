@@ -2,7 +2,7 @@
 //! flight.
 //!
 //! This module decides which headers travel, which connection is used, and what an answer means; [`super::http1`] owns
-//! the bytes. The caller's future drives the connection itself, without a task or a hand-over. Dropping an [`Answer`]
+//! the bytes. The caller's future drives the connection itself, without a task or a hand-over. Dropping an [`WorkerAnswer`]
 //! before its end drops the connection, which aborts `req.signal` in the worker.
 //!
 //! **Invariant.** A request is sent on a connection only if nothing has arrived on it since the last answer was
@@ -10,7 +10,7 @@
 
 use super::{
     conduct::Violation,
-    http1::{Connection, Head, Http1Error, State},
+    http1::{ConnectionState, Http1Error, ResponseHead, WorkerConnection},
 };
 use crate::{
     model::{Invocation, RequestBody, remove_named_by_connection},
@@ -32,7 +32,7 @@ use tokio::runtime::{self, Handle};
 /// Maximum bytes read of a failure report.
 const FAILURE_BYTES_MAX: usize = 256 * 1024;
 
-/// Headers that concern one connection and are not forwarded, besides `Connection` and the headers it names.
+/// Headers that concern one connection and are not forwarded, besides `WorkerConnection` and the headers it names.
 const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
@@ -82,14 +82,14 @@ pub(super) struct Link {
 /// Connections that wait for their next use. Each is used only by the runtime that opened it: another one would be
 /// woken across threads.
 #[derive(Debug, Default)]
-struct Idle(Mutex<Vec<(runtime::Id, Connection)>>);
+struct Idle(Mutex<Vec<(runtime::Id, WorkerConnection)>>);
 
 impl Idle {
     /// Takes a connection on which nothing has happened since it became idle.
     ///
     /// Bytes that arrive between this check and the request cannot be told from an answer. They can only be an answer
     /// that the function itself has written; the real answer then follows, unasked.
-    fn take(&self) -> Result<Option<Connection>, Violation> {
+    fn take(&self) -> Result<Option<WorkerConnection>, Violation> {
         let own = Handle::current().id();
         loop {
             let connection = {
@@ -98,18 +98,18 @@ impl Idle {
                 idle.swap_remove(index).1
             };
             match connection.state_after_rest() {
-                State::Reusable => return Ok(Some(connection)),
-                State::Over => {}
-                State::Unasked => return Err(Violation::BytesUnasked),
+                ConnectionState::Reusable => return Ok(Some(connection)),
+                ConnectionState::Over => {}
+                ConnectionState::Unasked => return Err(Violation::BytesUnasked),
             }
         }
     }
 
-    fn put(&self, connection: Connection) -> Result<(), Violation> {
+    fn put(&self, connection: WorkerConnection) -> Result<(), Violation> {
         match connection.state() {
-            State::Reusable => self.0.lock().push((Handle::current().id(), connection)),
-            State::Over => {}
-            State::Unasked => return Err(Violation::BytesUnasked),
+            ConnectionState::Reusable => self.0.lock().push((Handle::current().id(), connection)),
+            ConnectionState::Over => {}
+            ConnectionState::Unasked => return Err(Violation::BytesUnasked),
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl Link {
     }
 
     /// Sends an invocation and waits for the head of the answer.
-    pub(super) async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
+    pub(super) async fn exchange(&self, invocation: &Invocation) -> Result<WorkerAnswer, ExchangeError> {
         let headers = request_headers(invocation);
         let target = invocation.target.as_str();
         let mut answer = self.send(&invocation.method, target, &headers, &invocation.body).await?;
@@ -182,19 +182,19 @@ impl Link {
         target: &str,
         headers: &HeaderMap,
         body: &RequestBody,
-    ) -> Result<Answer, ExchangeError> {
+    ) -> Result<WorkerAnswer, ExchangeError> {
         loop {
             let idle = self.idle.take().map_err(ExchangeError::ViolationBefore)?;
             let reused = idle.is_some();
             let mut connection = match idle {
                 Some(connection) => connection,
-                None => Connection::open(&self.socket.path).await.map_err(|error| {
+                None => WorkerConnection::open(&self.socket.path).await.map_err(|error| {
                     tracing::debug!(%error, "cannot connect to a worker");
                     ExchangeError::NotSent
                 })?,
             };
             match connection.send(method, target, headers, body).await {
-                Ok(head) => return Ok(Answer::new(head, connection, Arc::clone(&self.idle))),
+                Ok(head) => return Ok(WorkerAnswer::new(head, connection, Arc::clone(&self.idle))),
                 // The worker may have closed a kept-alive connection in the meantime; a new connection tells for sure.
                 Err(Http1Error::NotSent(_)) if reused => {}
                 Err(error) => return Err(error.into()),
@@ -221,7 +221,7 @@ impl From<Http1Error> for ExchangeError {
 
 /// The head of an answer, and its body as it arrives.
 #[derive(Debug)]
-pub struct Answer {
+pub struct WorkerAnswer {
     /// The HTTP status.
     pub status: StatusCode,
     /// The headers, without those that concern the connection.
@@ -231,13 +231,13 @@ pub struct Answer {
     /// Whether the shim made this answer because the handler failed.
     failed: bool,
     /// `None` once the body is complete: the connection has returned to the idle ones.
-    connection: Option<Connection>,
+    connection: Option<WorkerConnection>,
     idle: Arc<Idle>,
 }
 
-impl Answer {
-    fn new(head: Head, connection: Connection, idle: Arc<Idle>) -> Self {
-        let Head { status, mut headers } = head;
+impl WorkerAnswer {
+    fn new(head: ResponseHead, connection: WorkerConnection, idle: Arc<Idle>) -> Self {
+        let ResponseHead { status, mut headers } = head;
         let pending = headers.contains_key(PENDING_HEADER);
         let failed = headers.contains_key(ERROR_HEADER);
         remove_hop_by_hop(&mut headers);

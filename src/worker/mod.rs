@@ -6,7 +6,7 @@
 //! - [`sandbox`] isolates the process from the machine, since before it executed Bun;
 //! - [`link`] carries invocations to it, as HTTP/1.1 on the worker's own Unix socket;
 //! - one supervising task ([`supervise`]) reads its control channel, stdout and stderr, and notices its end;
-//! - [`words`] keeps its last lines and decides which of them a crash report may show to which caller;
+//! - [`last_words`] keeps its last lines and decides which of them a crash report may show to which caller;
 //! - [`Worker::kill`] ends it, with everything it has started, and records the reason.
 //!
 //! [`tool`] runs throw-away processes beside the workers: Bun on code that is not a function yet.
@@ -20,49 +20,50 @@
 
 mod blueprint;
 mod boot;
-mod calls;
 mod cgroup;
 mod conduct;
 mod control;
 mod error;
 mod folder;
 mod http1;
+mod invocations;
+mod last_words;
 pub mod launch;
 mod lines;
 pub mod link;
-mod mark;
 mod orphans;
+mod output_pipe;
 mod ping;
 mod prewarm;
+mod process_mark;
 mod run_folder;
 pub mod runtime;
 pub mod sandbox;
 mod sockets;
 mod spawn;
 mod supervise;
-mod tap;
 mod tool;
-mod words;
 
 pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
 pub use conduct::Violation;
 pub use error::{SpawnerError, StartError};
 pub use folder::remove as remove_folder;
 pub use launch::Launcher;
-pub use link::{Answer, ExchangeError};
+pub use link::{ExchangeError, WorkerAnswer};
 pub use run_folder::RunFolder;
-pub use runtime::Runtime;
+pub use runtime::BunRuntime;
 pub use sandbox::SandboxOptions;
 pub use spawn::Spawner;
-pub use tool::{Filler, Job, ToolError, Workplace, WorkplaceLimits, tree_bytes};
+pub use tool::{Filler, ToolError, ToolJob, Workplace, WorkplaceLimits, tree_bytes};
 
 use crate::{
     model::{ColdStart, FunctionId, Invocation, InvocationId, Network, VersionLabel},
     protocol::worker::{Assigned, ToWorker},
     secrets::{Scrubber, VariableRevisions},
 };
-use calls::Calls;
-use cgroup::Group;
+use cgroup::ControlGroup;
+use invocations::InvocationTable;
+use last_words::LastWords;
 use link::Link;
 use ping::Ping;
 use std::{
@@ -79,12 +80,11 @@ use tokio::{
     net::UnixStream,
     sync::{oneshot, watch},
 };
-use words::Words;
 
 /// A process with a function loaded.
 #[derive(Debug)]
 pub struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerInner>,
     link: Link,
     /// Time from the spawn, or the claim of a prewarmed process, until the function was loaded.
     pub start_time: Duration,
@@ -107,22 +107,22 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 
 /// State shared by a worker and its supervisor.
 #[derive(Debug)]
-struct Shared {
-    process: launch::Process,
+struct WorkerInner {
+    process: launch::LaunchedProcess,
     /// Control group that limits the process and everything it has started.
-    group: Option<Arc<Group>>,
+    group: Option<Arc<ControlGroup>>,
     /// The private-memory limit that the group was last given; 0 before there is a function.
     group_memory_max: AtomicU64,
     /// The daemon's end of the control channel.
     control: Arc<UnixStream>,
-    calls: Calls,
+    calls: InvocationTable,
     ping: Ping,
     gauge: Option<launch::MemoryGauge>,
     /// Private memory in bytes at the last reading of the gauge; 0 before.
     memory: AtomicU64,
     /// Set when the function is assigned.
     owner: OnceLock<Owner>,
-    words: Words,
+    words: LastWords,
     /// Reason for the kill, if any: set before the signal is sent.
     kill_reason: OnceLock<KillReason>,
     /// Set once, when the process has been reaped.
@@ -208,7 +208,7 @@ impl Worker {
     /// Sends an invocation and waits for the head of its answer.
     ///
     /// The invocation counts as running, for logs and settling, until [`Self::ended`] is called for it.
-    pub async fn exchange(&self, invocation: &Invocation) -> Result<Answer, ExchangeError> {
+    pub async fn exchange(&self, invocation: &Invocation) -> Result<WorkerAnswer, ExchangeError> {
         self.shared.calls.begin(invocation.id, Instant::now());
         match self.link.exchange(invocation).await {
             Err(ExchangeError::ViolationBefore(violation)) => {
@@ -306,7 +306,7 @@ impl Worker {
     }
 }
 
-impl Shared {
+impl WorkerInner {
     fn kill(&self, reason: KillReason) {
         let _ = self.kill_reason.set(reason);
         self.process.kill_tree();

@@ -2,10 +2,10 @@
 //!
 //! The kernel ends a worker with its daemon. Where functions share the machine's process numbers, the processes that a
 //! function has started besides survive a killed daemon, and the next daemon ends them. They are recognised by the
-//! daemon's [`Mark`].
+//! daemon's [`ProcessMark`].
 #![allow(unsafe_code, reason = "pidfd_open and pidfd_send_signal have no safe wrapper")]
 
-use super::mark::Mark;
+use super::process_mark::ProcessMark;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, killpg},
@@ -33,7 +33,7 @@ struct Orphan {
 
 /// Ends every process that bears the mark and waits until each is dead: one may hold the port that is bound next. Call
 /// this only while no other daemon can have the mark.
-pub(super) fn end(mark: Mark) {
+pub(super) fn end(mark: ProcessMark) {
     let deadline = Instant::now() + PATIENCE;
     let (mut empty, mut ended) = (0, 0);
     while empty < EMPTY_PASSES {
@@ -61,7 +61,7 @@ pub(super) fn end(mark: Mark) {
 }
 
 /// Finds the marked processes that are not dead. Takes 20 µs for each process of the machine.
-fn find(mark: Mark) -> Vec<Orphan> {
+fn find(mark: ProcessMark) -> Vec<Orphan> {
     let own = std::process::id();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

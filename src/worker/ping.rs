@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 
 /// The open ping of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Ping(Mutex<State>);
+pub(super) struct Ping(Mutex<PingState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct PingState {
     /// Number of the last ping; 0 before the first.
     number: u64,
-    asked: Option<Asked>,
+    asked: Option<OpenPing>,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct OpenPing {
     since: Instant,
     /// Whether the channel has taken the ping.
     sent: bool,
@@ -33,10 +33,10 @@ impl Ping {
     /// goes out with a later call.
     pub(super) fn ask(&self, now: Instant, send: impl FnOnce(u64) -> bool) {
         let mut state = self.0.lock();
-        let State { number, asked } = &mut *state;
+        let PingState { number, asked } = &mut *state;
         let asked = asked.get_or_insert_with(|| {
             *number += 1;
-            Asked { since: now, sent: false }
+            OpenPing { since: now, sent: false }
         });
         if !asked.sent {
             // Sent under the lock, so that only one goes out: this is one write that does not wait.

@@ -10,19 +10,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The prewarmed processes.
 #[derive(Debug, Default)]
-pub(super) struct Stock {
-    state: Mutex<State>,
+pub(super) struct PrewarmPool {
+    state: Mutex<PrewarmState>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PrewarmState {
     waiting: Vec<Booted>,
     wanted: usize,
     closed: bool,
 }
 
-impl Stock {
+impl PrewarmPool {
     pub(super) fn new(wanted: usize) -> Self {
         let stock = Self::default();
         stock.set_wanted(wanted);

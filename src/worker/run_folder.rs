@@ -2,9 +2,8 @@
 
 use super::{
     cgroup::{self, Cgroups},
-    folder,
-    mark::Mark,
-    orphans,
+    folder, orphans,
+    process_mark::ProcessMark,
     sandbox::{self, SandboxOptions},
 };
 use std::{
@@ -20,7 +19,7 @@ use std::{
 pub struct RunFolder {
     pub(super) path: PathBuf,
     /// The mark of all processes that are started from now on.
-    pub(super) mark: Option<Mark>,
+    pub(super) mark: Option<ProcessMark>,
     /// Control groups for workers, or the reason why they are unavailable; `None` without a sandbox.
     pub(super) cgroups: Option<Result<Cgroups, cgroup::Unavailable>>,
 }
@@ -37,7 +36,7 @@ impl RunFolder {
         let path = std::path::absolute(path)?;
         // Comes first, because a group ends processes that start others faster than they can be found one by one.
         let cgroups = sandbox::find_cgroups(sandbox, &path);
-        let mark = Mark::of(path.parent().unwrap_or(Path::new("/")))?;
+        let mark = ProcessMark::of(path.parent().unwrap_or(Path::new("/")))?;
         match mark {
             Some(mark) => orphans::end(mark),
             None => tracing::warn!(

@@ -1,19 +1,19 @@
 //! Turns a [`Blueprint`] into a [`Worker`] that has loaded its function.
 
 use super::{
-    Blueprint, KillReason, Launcher, RunFolder, Runtime, Shared, SpawnLimits, SpawnerError, StartError, Worker,
+    Blueprint, BunRuntime, KillReason, Launcher, RunFolder, SpawnLimits, SpawnerError, StartError, Worker, WorkerInner,
     boot::Booted,
-    calls::Calls,
     cgroup::Cgroups,
+    invocations::InvocationTable,
+    last_words::LastWords,
     launch::{LaunchSpec, MemoryGauge},
-    mark::Mark,
+    output_pipe::OutputPipe,
     ping::Ping,
-    prewarm::Stock,
+    prewarm::PrewarmPool,
+    process_mark::ProcessMark,
     runtime::REHEARSAL,
-    sandbox::{self, Report, Role, Sandbox, SandboxOptions, Slot},
+    sandbox::{self, IsolationReport, Role, Sandbox, SandboxOptions, Slot},
     supervise::{Streams, Supervisor},
-    tap::Tap,
-    words::Words,
 };
 use crate::{
     config::SandboxMode,
@@ -48,20 +48,20 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug)]
 pub struct Spawner {
     pub(super) launcher: Launcher,
-    pub(super) runtime: Runtime,
+    pub(super) runtime: BunRuntime,
     pub(super) sandbox: Sandbox,
     pub(super) cgroups: Option<Cgroups>,
     /// Mark of every started process.
-    mark: Option<Mark>,
-    report: Report,
+    mark: Option<ProcessMark>,
+    report: IsolationReport,
     logs: Arc<Logs>,
     limits: ArcSwap<SpawnLimits>,
     /// Owns the supervising tasks.
     tasks: TaskTracker,
     /// Prewarmed processes, with a network and without.
-    stocks: [Stock; 2],
+    stocks: [PrewarmPool; 2],
     /// Every process, including those that are starting.
-    processes: Mutex<Vec<Weak<Shared>>>,
+    processes: Mutex<Vec<Weak<WorkerInner>>>,
     /// Process ids of the running throw-away processes.
     pub(super) tools: Arc<Mutex<HashSet<u32>>>,
     /// Private memory of all processes in bytes, at the last reading.
@@ -80,7 +80,7 @@ enum Urgency {
 impl Spawner {
     /// Starts the launching thread and finds the best sandbox that works, by starting a worker in it.
     pub async fn start(
-        runtime: Runtime,
+        runtime: BunRuntime,
         folder: RunFolder,
         logs: Arc<Logs>,
         limits: SpawnLimits,
@@ -93,11 +93,11 @@ impl Spawner {
             sandbox: Sandbox::off(&sandbox, &path, mark),
             cgroups: None,
             mark,
-            report: Report::default(),
+            report: IsolationReport::default(),
             logs,
             limits: ArcSwap::from_pointee(limits),
             tasks: TaskTracker::new(),
-            stocks: [Stock::new(limits.prewarmed_workers), Stock::new(0)],
+            stocks: [PrewarmPool::new(limits.prewarmed_workers), PrewarmPool::new(0)],
             processes: Mutex::default(),
             tools: Arc::default(),
             memory: AtomicU64::new(0),
@@ -136,9 +136,9 @@ impl Spawner {
                 Err(StartError::Prepare(source)) if is_no_room(&source) => {
                     return Err(SpawnerError::NoRoom { level: level.name(), source });
                 }
-                Err(StartError::Prepare(error)) => sandbox::Failure::Refused(error.to_string()),
-                Err(error @ StartError::Timeout { .. }) => sandbox::Failure::Slow(error.to_string()),
-                Err(error) => sandbox::Failure::Refused(error.to_string()),
+                Err(StartError::Prepare(error)) => sandbox::LevelFailure::Refused(error.to_string()),
+                Err(error @ StartError::Timeout { .. }) => sandbox::LevelFailure::Slow(error.to_string()),
+                Err(error) => sandbox::LevelFailure::Refused(error.to_string()),
             };
             failed.push((level, why));
         }
@@ -161,13 +161,13 @@ impl Spawner {
 
     /// The isolation of workers that is in effect.
     #[must_use]
-    pub fn sandbox(&self) -> &Report {
+    pub fn sandbox(&self) -> &IsolationReport {
         &self.report
     }
 
     /// The Bun runtime of the workers.
     #[must_use]
-    pub fn runtime(&self) -> &Runtime {
+    pub fn runtime(&self) -> &BunRuntime {
         &self.runtime
     }
 
@@ -223,7 +223,7 @@ impl Spawner {
     pub fn is_worker(&self, process: Pid) -> bool {
         let (Ok(group), Ok(session)) = (getpgid(Some(process)), getsid(Some(process))) else { return true };
         let leads =
-            |worker: &Arc<Shared>| [group, session].map(|it| it.as_raw() as u32).contains(&worker.process.pid());
+            |worker: &Arc<WorkerInner>| [group, session].map(|it| it.as_raw() as u32).contains(&worker.process.pid());
         let is_tool = || {
             let tools = self.tools.lock();
             [group, session].iter().any(|it| tools.contains(&(it.as_raw() as u32)))
@@ -238,7 +238,7 @@ impl Spawner {
         self.processes().iter().filter_map(|worker| worker.measure_memory()).sum()
     }
 
-    fn processes(&self) -> Vec<Arc<Shared>> {
+    fn processes(&self) -> Vec<Arc<WorkerInner>> {
         let mut processes = self.processes.lock();
         let mut alive = Vec::with_capacity(processes.len());
         processes.retain(|process| match process.upgrade() {
@@ -253,7 +253,7 @@ impl Spawner {
 
     /// Waits until the last worker's supervisor has ended; no worker may be started after this.
     pub async fn drained(&self) {
-        self.stocks.iter().for_each(Stock::close);
+        self.stocks.iter().for_each(PrewarmPool::close);
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -275,7 +275,7 @@ impl Spawner {
         Some(worker).filter(|worker| !matches!(worker, Err(StartError::Exited(_))))
     }
 
-    fn stock(&self, network: Network) -> &Stock {
+    fn stock(&self, network: Network) -> &PrewarmPool {
         match network {
             Network::On => &self.stocks[0],
             Network::Off => &self.stocks[1],
@@ -328,7 +328,7 @@ impl Spawner {
     /// Number of processes that wait for a function.
     #[must_use]
     pub fn prewarmed(&self) -> usize {
-        self.stocks.iter().map(Stock::len).sum()
+        self.stocks.iter().map(PrewarmPool::len).sum()
     }
 
     async fn boot(&self, limits: &SpawnLimits, network: Network, urgency: Urgency) -> Result<Booted, StartError> {
@@ -356,7 +356,7 @@ impl Spawner {
         slot: &Arc<Slot>,
         limits: &SpawnLimits,
         network: Network,
-    ) -> Result<(Arc<Shared>, oneshot::Receiver<()>), StartError> {
+    ) -> Result<(Arc<WorkerInner>, oneshot::Receiver<()>), StartError> {
         let (control, stdin) = std::os::unix::net::UnixStream::pair()?;
         control.set_nonblocking(true)?;
         let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
@@ -365,8 +365,8 @@ impl Spawner {
         let control = Arc::new(UnixStream::from_std(control)?);
         let streams = Streams {
             control: Arc::clone(&control),
-            stdout: Tap::Open(pipe::Receiver::from_owned_fd(stdout)?),
-            stderr: Tap::Open(pipe::Receiver::from_owned_fd(stderr)?),
+            stdout: OutputPipe::Open(pipe::Receiver::from_owned_fd(stdout)?),
+            stderr: OutputPipe::Open(pipe::Receiver::from_owned_fd(stderr)?),
         };
         let (program, args) = self.sandbox.command(&self.runtime);
         let home = slot.home_inside();
@@ -384,17 +384,17 @@ impl Spawner {
                 confinement: self.sandbox.confine(slot, &self.runtime, Role::Worker(network))?,
             })
             .await?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WorkerInner {
             gauge: MemoryGauge::open(process.pid()),
             memory: AtomicU64::new(0),
             process,
             group: slot.group().cloned(),
             group_memory_max: AtomicU64::new(0),
             control,
-            calls: Calls::default(),
+            calls: InvocationTable::default(),
             ping: Ping::default(),
             owner: OnceLock::new(),
-            words: Words::default(),
+            words: LastWords::default(),
             kill_reason: OnceLock::new(),
             exit: watch::Sender::new(None),
         });

@@ -2,12 +2,12 @@
 //! for the output, and for breaches of them.
 
 use super::{
-    Exit, KillReason, Owner, Shared, SpawnLimits,
-    conduct::{Pace, Violation},
-    control::{Bounds, Said},
+    Exit, KillReason, Owner, SpawnLimits, WorkerInner,
+    conduct::{ReadPace, Violation},
+    control::{ControlLimits, ControlMessage},
+    last_words::LineOrigin,
     lines::Lines,
-    tap::Tap,
-    words::Speaker,
+    output_pipe::OutputPipe,
 };
 use crate::{
     model::{InvocationId, Timestamp},
@@ -32,35 +32,35 @@ const REMAINDER_BYTES_MAX: usize = 256 * 1024;
 /// The daemon's ends of the channels that a worker writes to.
 pub(super) struct Streams {
     pub(super) control: Arc<UnixStream>,
-    pub(super) stdout: Tap,
-    pub(super) stderr: Tap,
+    pub(super) stdout: OutputPipe,
+    pub(super) stderr: OutputPipe,
 }
 
 /// Reads one worker's output for as long as it lives.
 pub(super) struct Supervisor {
-    voice: Voice,
+    voice: OutputHandler,
     streams: Streams,
-    control: Input,
-    stdout: Input,
-    stderr: Input,
+    control: InputStream,
+    stdout: InputStream,
+    stderr: InputStream,
 }
 
 /// Reading state of one stream.
-struct Input {
+struct InputStream {
     lines: Lines,
     /// Whether the stream may have more data.
     open: bool,
-    pace: Pace,
+    pace: ReadPace,
 }
 
 /// Path of the worker's messages into the log.
-struct Voice {
-    shared: Arc<Shared>,
+struct OutputHandler {
+    shared: Arc<WorkerInner>,
     logs: Arc<Logs>,
     rate: Rate,
     /// Taken by the first `ready`.
     ready: Option<oneshot::Sender<()>>,
-    bounds: Bounds,
+    bounds: ControlLimits,
     /// Bytes to which a line of output is cut.
     output_bytes_max: usize,
     /// The worker has broken the protocol: further lines on its control channel are ignored.
@@ -69,16 +69,16 @@ struct Voice {
 
 impl Supervisor {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<WorkerInner>,
         logs: Arc<Logs>,
         limits: &SpawnLimits,
         streams: Streams,
         ready: oneshot::Sender<()>,
     ) -> Self {
-        let (rate, bounds) = (Rate::new(limits.lines_per_second_max), Bounds::new(limits.line_bytes_max));
+        let (rate, bounds) = (Rate::new(limits.lines_per_second_max), ControlLimits::new(limits.line_bytes_max));
         let output_bytes_max = limits.line_bytes_max;
-        let voice = Voice { shared, logs, rate, ready: Some(ready), bounds, output_bytes_max, is_rogue: false };
-        let input = |line_bytes_max| Input::new(line_bytes_max, limits.lines_per_second_max);
+        let voice = OutputHandler { shared, logs, rate, ready: Some(ready), bounds, output_bytes_max, is_rogue: false };
+        let input = |line_bytes_max| InputStream::new(line_bytes_max, limits.lines_per_second_max);
         let (control, stdout, stderr) =
             (input(bounds.line_bytes_max), input(limits.line_bytes_max), input(limits.line_bytes_max));
         Self { voice, streams, control, stdout, stderr }
@@ -167,9 +167,9 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-impl Input {
+impl InputStream {
     fn new(line_bytes_max: usize, lines_per_second_max: u32) -> Self {
-        Self { lines: Lines::new(line_bytes_max), open: true, pace: Pace::new(lines_per_second_max) }
+        Self { lines: Lines::new(line_bytes_max), open: true, pace: ReadPace::new(lines_per_second_max) }
     }
 
     /// Whether the stream is read at present.
@@ -206,7 +206,7 @@ impl Input {
     }
 }
 
-impl Voice {
+impl OutputHandler {
     fn report_exit(&mut self, status: ExitStatus) {
         self.report_dropped();
         let shared = Arc::clone(&self.shared);
@@ -250,21 +250,21 @@ impl Voice {
 
     fn on_message(&mut self, line: &[u8]) -> Result<(), Violation> {
         match self.bounds.understand(line, &self.shared.calls, &self.shared.ping)? {
-            Said::Ready => {
+            ControlMessage::Ready => {
                 let ready = self.ready.take().ok_or(Violation::ReadyAgain)?;
                 let _ = ready.send(());
             }
-            Said::Log { stream, level, invocation, is_inferred, mut text, dropped } => {
+            ControlMessage::Log { stream, level, invocation, is_inferred, mut text, dropped } => {
                 self.mask(&mut text, self.bounds.text_bytes_max);
                 self.rate.add_said(dropped.into(), Instant::now());
                 let speaker = match invocation.filter(|_| !is_inferred) {
-                    Some(id) => Speaker::Invocation(id),
+                    Some(id) => LineOrigin::Invocation(id),
                     None => self.shared.calls.speaker(),
                 };
                 self.shared.words.keep(speaker, &text);
                 self.log(stream, level, invocation, text);
             }
-            Said::Answer => {}
+            ControlMessage::Answer => {}
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use levain::{
     },
     telemetry::{LogOptions, LogQuery, LogRecord, Telemetry},
     worker::{
-        Blueprint, ExchangeError, KillReason, RunFolder, Runtime, SandboxOptions, SharedNetwork, SpawnLimits, Spawner,
-        Violation, Worker, runtime,
+        Blueprint, BunRuntime, ExchangeError, KillReason, RunFolder, SandboxOptions, SharedNetwork, SpawnLimits,
+        Spawner, Violation, Worker, runtime,
     },
 };
 use std::{
@@ -52,7 +52,7 @@ impl Workshop {
             open_files_max: 1_024,
             tmp_mb: 64,
         };
-        let runtime = Runtime::new(found, data.path()).unwrap();
+        let runtime = BunRuntime::new(found, data.path()).unwrap();
         let folder = RunFolder::clear(&data.path().join("run"), &sandbox).unwrap();
         let logs = Arc::clone(telemetry.logs());
         let blueprint = Blueprint {

@@ -52,26 +52,26 @@ fn every_file_that_differs_is_named_with_what_became_of_it() {
     let expected = [
         file(
             "b.js",
-            Change::Changed,
+            ChangeKind::Changed,
             Some(8),
             Some(6),
             unified("--- v1/b.js\n+++ v2/b.js\n@@ -1,2 +1,2 @@\n one\n-two\n+2\n"),
         ),
         file(
             "gone.js",
-            Change::Removed,
+            ChangeKind::Removed,
             Some(5),
             None,
             unified("--- v1/gone.js\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n"),
         ),
         file(
             "lib/new.js",
-            Change::Added,
+            ChangeKind::Added,
             None,
             Some(3),
             unified("--- /dev/null\n+++ v2/lib/new.js\n@@ -0,0 +1 @@\n+new\n\\ No newline at end of file\n"),
         ),
-        file("name.js", Change::Renamed { from: "old/name.js".into() }, Some(6), Some(6), Diff::None),
+        file("name.js", ChangeKind::Renamed { from: "old/name.js".into() }, Some(6), Some(6), Diff::None),
     ];
     assert_eq!(difference, Difference { files: expected.to_vec(), truncated: false });
 }
@@ -80,21 +80,21 @@ fn every_file_that_differs_is_named_with_what_became_of_it() {
 fn a_source_map_has_no_lines_for_people() {
     let difference = compare(&[("bundle.js.map", b"{\"a\":1}")], &[("bundle.js.map", b"{\"a\":2}")]);
     assert_eq!(difference.files[0].diff, Diff::SourceMap);
-    assert_eq!(difference.files[0].change, Change::Changed);
+    assert_eq!(difference.files[0].change, ChangeKind::Changed);
 }
 
 #[test]
 fn files_are_renamed_one_to_one_and_empty_ones_not_at_all() {
-    let renamed = |difference: Difference| -> Vec<(String, Change)> {
+    let renamed = |difference: Difference| -> Vec<(String, ChangeKind)> {
         difference.files.into_iter().map(|it| (it.path, it.change)).collect()
     };
-    let from = |path: &str| Change::Renamed { from: path.into() };
+    let from = |path: &str| ChangeKind::Renamed { from: path.into() };
     let copies = compare(&[("a", b"x"), ("b", b"x")], &[("c", b"x"), ("d", b"x"), ("e", b"x")]);
-    assert_eq!(renamed(copies), [("c".into(), from("a")), ("d".into(), from("b")), ("e".into(), Change::Added)]);
+    assert_eq!(renamed(copies), [("c".into(), from("a")), ("d".into(), from("b")), ("e".into(), ChangeKind::Added)]);
     let fewer = compare(&[("a", b"x"), ("b", b"x")], &[("c", b"x")]);
-    assert_eq!(renamed(fewer), [("b".into(), Change::Removed), ("c".into(), from("a"))]);
+    assert_eq!(renamed(fewer), [("b".into(), ChangeKind::Removed), ("c".into(), from("a"))]);
     let empty = compare(&[("a", b""), ("k", b"1")], &[("b", b""), ("k", b"1")]);
-    assert_eq!(renamed(empty), [("a".into(), Change::Removed), ("b".into(), Change::Added)]);
+    assert_eq!(renamed(empty), [("a".into(), ChangeKind::Removed), ("b".into(), ChangeKind::Added)]);
 }
 
 #[test]

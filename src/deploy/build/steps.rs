@@ -15,7 +15,7 @@ use crate::{
     config::BuildConfig,
     model::Network,
     protocol::worker::{BuildResult, CodeProblem},
-    worker::{Job, Runtime, Spawner, ToolError, Workplace, runtime::BUILD},
+    worker::{BunRuntime, Spawner, ToolError, ToolJob, Workplace, runtime::BUILD},
 };
 use std::{
     ffi::OsString,
@@ -160,7 +160,7 @@ impl Run<'_> {
     pub(super) async fn bundle(&self, kept: Option<&CachedPackages>) -> Result<Vec<(String, Content)>, BuildError> {
         let entry = &self.project.entry;
         self.log.say(&format!("building {entry}"));
-        let mut args: Vec<OsString> = Runtime::tool_args(&self.place.shim(BUILD)).collect();
+        let mut args: Vec<OsString> = BunRuntime::tool_args(&self.place.shim(BUILD)).collect();
         args.push(entry.into());
         args.extend([OUT, RESULT].map(|it| self.place.inside(it).into_os_string()));
         let modules = kept.map(CachedPackages::folder);
@@ -214,7 +214,7 @@ impl Run<'_> {
         shown: Option<(&Path, &Path)>,
     ) -> Result<ExitStatus, BuildError> {
         environment.extend([("NO_COLOR".into(), "1".into()), ("CI".into(), "1".into())]);
-        let job = Job {
+        let job = ToolJob {
             args,
             environment,
             folder: Path::new(PROJECT),

@@ -9,7 +9,7 @@ fn row(minute: &Minute) -> MinuteRow {
 }
 
 fn figures(rows: &[MinuteRow]) -> Figures {
-    let mut tally = Tally::new();
+    let mut tally = MinuteSum::new();
     rows.iter().for_each(|row| tally.add(row));
     tally.figures()
 }

@@ -7,7 +7,7 @@ fn numbers(batch: &Batch) -> Vec<&str> {
     batch.records.iter().map(|it| it.message.as_str()).collect()
 }
 
-fn take(queue: &Queue) -> Batch {
+fn take(queue: &LogQueue) -> Batch {
     let mut batch = Batch::default();
     queue.take(&mut batch, Instant::now(), Duration::ZERO);
     batch
@@ -20,7 +20,7 @@ fn hasty(buffer_records_max: usize) -> LogOptions {
 
 #[test]
 fn a_full_queue_keeps_the_first_lines_and_counts_the_rest() {
-    let queue = Queue::new(hasty(10));
+    let queue = LogQueue::new(hasty(10));
     let (one, two) = (FunctionId::new(), FunctionId::new());
     (0..13).for_each(|it| queue.push(line(one, it.to_string())));
     let last = LogRecord { version: label("v2"), at: Timestamp::from_millis(5), ..line(one, "13") };
@@ -41,7 +41,7 @@ fn a_full_queue_keeps_the_first_lines_and_counts_the_rest() {
 
 #[test]
 fn a_flood_leaves_room_for_the_lines_of_others() {
-    let queue = Queue::new(hasty(1_000));
+    let queue = LogQueue::new(hasty(1_000));
     let [flood, second, quiet] = [(); 3].map(|()| FunctionId::new());
     (0..5_000).for_each(|it| queue.push(line(flood, it.to_string())));
     (0..10).for_each(|it| queue.push(line(quiet, it.to_string())));
@@ -63,7 +63,7 @@ fn a_flood_leaves_room_for_the_lines_of_others() {
 
 #[test]
 fn lines_with_much_text_leave_room_for_others() {
-    let queue = Queue::new(LogOptions { buffer_bytes_max: 100_000, ..hasty(1_000) });
+    let queue = LogQueue::new(LogOptions { buffer_bytes_max: 100_000, ..hasty(1_000) });
     let [flood, quiet] = [(); 2].map(|()| FunctionId::new());
     (0..50).for_each(|_| queue.push(line(flood, "x".repeat(5_000))));
     (0..30).for_each(|_| queue.push(line(quiet, "x".repeat(1_000))));
@@ -76,7 +76,7 @@ fn lines_with_much_text_leave_room_for_others() {
 
 #[test]
 fn a_loss_that_could_not_be_written_is_said_with_the_next_one() {
-    let queue = Queue::new(hasty(2));
+    let queue = LogQueue::new(hasty(2));
     let function = FunctionId::new();
     (0..5).for_each(|it| queue.push(line(function, it.to_string())));
     let refused = take(&queue);
@@ -88,7 +88,7 @@ fn a_loss_that_could_not_be_written_is_said_with_the_next_one() {
 
 #[test]
 fn the_queue_is_bounded_in_bytes_too() {
-    let queue = Queue::new(LogOptions { buffer_bytes_max: 10_000, ..hasty(1_000) });
+    let queue = LogQueue::new(LogOptions { buffer_bytes_max: 10_000, ..hasty(1_000) });
     let function = FunctionId::new();
     (0..20).for_each(|_| queue.push(line(function, "x".repeat(1_000))));
     assert_eq!(take(&queue).records.len() as u64 + queue.lost(function), 20);
@@ -99,7 +99,7 @@ fn the_queue_is_bounded_in_bytes_too() {
 
 #[test]
 fn a_line_waits_for_others_until_the_batch_is_worth_it() {
-    let queue = Queue::new(patient());
+    let queue = LogQueue::new(patient());
     let function = FunctionId::new();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| take_when_due(&queue));
@@ -108,7 +108,7 @@ fn a_line_waits_for_others_until_the_batch_is_worth_it() {
     });
 }
 
-fn take_when_due(queue: &Queue) -> Batch {
+fn take_when_due(queue: &LogQueue) -> Batch {
     let mut batch = Batch::default();
     queue.take(&mut batch, Instant::now() + Duration::from_secs(60), Duration::ZERO);
     batch
@@ -116,7 +116,7 @@ fn take_when_due(queue: &Queue) -> Batch {
 
 #[test]
 fn whoever_flushes_waits_for_the_batch_on_its_way() {
-    let queue = Queue::new(patient());
+    let queue = LogQueue::new(patient());
     assert!(queue.flush(Duration::ZERO), "there is nothing to wait for");
     queue.push(line(FunctionId::new(), "0"));
     std::thread::scope(|scope| {
@@ -132,7 +132,7 @@ fn whoever_flushes_waits_for_the_batch_on_its_way() {
 
 #[test]
 fn nobody_waits_for_a_writer_that_is_gone() {
-    let queue = Queue::new(patient());
+    let queue = LogQueue::new(patient());
     queue.push(line(FunctionId::new(), "0"));
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| queue.flush(Duration::from_secs(3_600)));
@@ -143,7 +143,7 @@ fn nobody_waits_for_a_writer_that_is_gone() {
 
 #[test]
 fn a_push_does_not_grow_the_buffer() {
-    let queue = Queue::new(hasty(100));
+    let queue = LogQueue::new(hasty(100));
     let mut batch = Batch { records: Vec::with_capacity(100), ..Batch::default() };
     for _ in 0..4 {
         let buffer = queue.state.lock().records.as_ptr();
@@ -156,7 +156,7 @@ fn a_push_does_not_grow_the_buffer() {
 
 #[test]
 fn a_loss_elsewhere_is_said_even_if_no_line_comes() {
-    let queue = Queue::new(LogOptions { flush_interval: Duration::ZERO, ..patient() });
+    let queue = LogQueue::new(LogOptions { flush_interval: Duration::ZERO, ..patient() });
     let function = FunctionId::new();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| take_when_due(&queue));

@@ -1,6 +1,6 @@
 //! The control group of one worker.
 
-use super::{Directories, Limits, Remover, Tree, Version, write};
+use super::{CgroupVersion, Directories, GroupLimits, Remover, Tree, write};
 use parking_lot::Mutex;
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,8 +18,8 @@ const PIDS_MAX: u64 = 1 << 22;
 
 /// A control group. Dropping it hands it to another thread, which kills and removes it.
 #[derive(Debug)]
-pub(crate) struct Group {
-    version: Version,
+pub(crate) struct ControlGroup {
+    version: CgroupVersion,
     directories: Directories,
     memory: Option<Memory>,
     /// Directory with the processor shares.
@@ -41,12 +41,12 @@ struct Memory {
     max: Mutex<u64>,
 }
 
-impl Group {
+impl ControlGroup {
     pub(super) fn new(
-        version: Version,
+        version: CgroupVersion,
         trees: &[Tree],
         name: &str,
-        limits: &Limits,
+        limits: &GroupLimits,
         remover: Arc<Remover>,
     ) -> io::Result<Self> {
         // Created first, so that its drop cleans up when a later step fails.
@@ -59,12 +59,12 @@ impl Group {
         Ok(group)
     }
 
-    pub(super) fn empty(version: Version, remover: Arc<Remover>) -> Self {
+    pub(super) fn empty(version: CgroupVersion, remover: Arc<Remover>) -> Self {
         Self { version, directories: Directories::default(), memory: None, cpu: None, remover }
     }
 
     /// Takes ownership of a directory in one hierarchy and sets the limits there.
-    pub(super) fn add_directory(&mut self, tree: &Tree, directory: PathBuf, limits: &Limits) -> io::Result<()> {
+    pub(super) fn add_directory(&mut self, tree: &Tree, directory: PathBuf, limits: &GroupLimits) -> io::Result<()> {
         self.directories.paths.push(directory.clone());
         if tree.controllers.memory {
             self.memory = Some(Memory::new(self.version, tree, &directory, limits.memory_max)?);
@@ -84,7 +84,7 @@ impl Group {
     /// Each costs the process 20 µs. Moving another process, or one of several threads, makes the kernel wait for every
     /// process that is just starting one: after a while without such moves this takes more than 10 ms.
     pub(crate) fn entries(&self) -> impl Iterator<Item = PathBuf> {
-        let directories = self.directories.paths.iter().filter(|_| self.version == Version::V1);
+        let directories = self.directories.paths.iter().filter(|_| self.version == CgroupVersion::V1);
         directories.map(|directory| directory.join("tasks"))
     }
 
@@ -94,7 +94,7 @@ impl Group {
     /// # Errors
     /// When the kernel refuses; `ESRCH` if the process has ended.
     pub(crate) fn add(&self, pid: u32) -> io::Result<()> {
-        let mut directories = self.directories.paths.iter().filter(|_| self.version == Version::V2);
+        let mut directories = self.directories.paths.iter().filter(|_| self.version == CgroupVersion::V2);
         directories.try_for_each(|directory| write(&directory.join("cgroup.procs"), &pid.to_string()))
     }
 
@@ -119,8 +119,8 @@ impl Group {
     pub(crate) fn set_low_priority(&self, low: bool) -> io::Result<()> {
         let Some(directory) = &self.cpu else { return Ok(()) };
         let (file, normal) = match self.version {
-            Version::V1 => ("cpu.shares", 1024),
-            Version::V2 => ("cpu.weight", 100),
+            CgroupVersion::V1 => ("cpu.shares", 1024),
+            CgroupVersion::V2 => ("cpu.weight", 100),
         };
         let weight = if low { normal / 8 } else { normal };
         write(&directory.join(file), &weight.to_string())
@@ -146,26 +146,26 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ControlGroup {
     fn drop(&mut self) {
         self.remover.remove(std::mem::take(&mut self.directories));
     }
 }
 
 impl Memory {
-    fn new(version: Version, tree: &Tree, directory: &Path, max: u64) -> io::Result<Self> {
+    fn new(version: CgroupVersion, tree: &Tree, directory: &Path, max: u64) -> io::Result<Self> {
         let open = |file| OpenOptions::new().write(true).open(directory.join(file));
         let (mut limit_with_swap, limit) = (
             None,
             match version {
-                Version::V1 => open("memory.limit_in_bytes")?,
-                Version::V2 => open("memory.max")?,
+                CgroupVersion::V1 => open("memory.limit_in_bytes")?,
+                CgroupVersion::V2 => open("memory.max")?,
             },
         );
         match version {
-            Version::V1 if tree.has_swap => limit_with_swap = Some(open("memory.memsw.limit_in_bytes")?),
-            Version::V1 => write(&directory.join("memory.swappiness"), "0")?,
-            Version::V2 => {
+            CgroupVersion::V1 if tree.has_swap => limit_with_swap = Some(open("memory.memsw.limit_in_bytes")?),
+            CgroupVersion::V1 => write(&directory.join("memory.swappiness"), "0")?,
+            CgroupVersion::V2 => {
                 if tree.has_swap {
                     write(&directory.join("memory.swap.max"), "0")?;
                 }
@@ -173,8 +173,8 @@ impl Memory {
             }
         }
         let events = File::open(directory.join(match version {
-            Version::V1 => "memory.oom_control",
-            Version::V2 => "memory.events",
+            CgroupVersion::V1 => "memory.oom_control",
+            CgroupVersion::V2 => "memory.events",
         }))?;
         let memory = Self {
             #[cfg(test)]
@@ -204,7 +204,7 @@ impl Memory {
 }
 
 #[cfg(test)]
-impl Group {
+impl ControlGroup {
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.directories.paths.iter().map(PathBuf::as_path)
     }
@@ -212,8 +212,8 @@ impl Group {
     /// Bytes counted against the limit; `None` without that controller.
     pub(super) fn memory_bytes(&self) -> Option<u64> {
         let file = match self.version {
-            Version::V1 => "memory.usage_in_bytes",
-            Version::V2 => "memory.current",
+            CgroupVersion::V1 => "memory.usage_in_bytes",
+            CgroupVersion::V2 => "memory.current",
         };
         fs::read_to_string(self.memory.as_ref()?.directory.join(file)).ok()?.trim().parse().ok()
     }

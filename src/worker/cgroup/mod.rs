@@ -1,14 +1,14 @@
 //! Control groups of workers: kernel limits on a worker and everything it starts, for memory, processes and processor.
 //!
 //! [`Cgroups::find`] prepares a place for the groups once, in version 2 ([`v2`]) or version 1 ([`v1`]) of the kernel's
-//! interface; [`Cgroups::group`] creates one [`Group`] for each worker. An unprivileged process in the group
-//! ([`Group::entries`], [`Group::add`]) cannot leave it, nor can its descendants.
+//! interface; [`Cgroups::group`] creates one [`ControlGroup`] for each worker. An unprivileged process in the group
+//! ([`ControlGroup::entries`], [`ControlGroup::add`]) cannot leave it, nor can its descendants.
 //!
 //! Groups of workers are siblings of the daemon's own: a worker has the weight of an ordinary process, and one of low
 //! priority an eighth of it, against the daemon and every process beside it. No group covers all workers of a node.
 //!
-//! **Invariants.** The groups of a daemon begin with its name and a dot. A group is removed when its [`Group`] is
-//! dropped, as soon as the last of its processes is dead, by one thread that the last [`Group`] or [`Cgroups`] waits
+//! **Invariants.** The groups of a daemon begin with its name and a dot. A group is removed when its [`ControlGroup`] is
+//! dropped, as soon as the last of its processes is dead, by one thread that the last [`ControlGroup`] or [`Cgroups`] waits
 //! for (two seconds at most). Groups of a killed daemon are killed and removed by the next daemon of that name in the
 //! same group. Without such a daemon, any other daemon there removes the empty ones; with version 1 also from groups
 //! beside its own. Nothing else of another daemon is touched.
@@ -26,9 +26,9 @@ mod tests;
 mod v1;
 mod v2;
 
-pub(crate) use group::Group;
+pub(crate) use group::ControlGroup;
 
-use place::Places;
+use place::CgroupPaths;
 use remove::{Directories, Remover};
 use std::{
     fmt, fs,
@@ -45,7 +45,7 @@ const NAME_PREFIX: &str = "levain-";
 
 /// The two versions of the kernel's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(crate) enum CgroupVersion {
     /// A hierarchy for each controller.
     V1,
     /// One hierarchy for all controllers.
@@ -66,13 +66,13 @@ pub(crate) struct Controllers {
 /// The version and controllers that [`Cgroups::find`] found; displayed as a part of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Support {
-    pub(crate) version: Version,
+    pub(crate) version: CgroupVersion,
     pub(crate) controllers: Controllers,
 }
 
 /// Limits of a worker.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct GroupLimits {
     /// Bytes of memory; beyond them the kernel kills one of its processes, with version 2 all. Nothing is swapped out.
     pub(crate) memory_max: u64,
     /// Processes and threads together.
@@ -124,7 +124,7 @@ pub(crate) enum Unavailable {
 /// The control groups of one daemon, found and prepared once at its start.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
-    version: Version,
+    version: CgroupVersion,
     /// Hierarchies, never empty. A process enters the group in the first one first.
     trees: Vec<Tree>,
     name: String,
@@ -156,18 +156,18 @@ impl Cgroups {
     /// See [`Unavailable`]; nothing is left behind, except that the process may have been moved.
     pub(crate) fn find(name: &str, wanted: Controllers) -> Result<Self, Unavailable> {
         let places =
-            Places::parse(&fs::read_to_string("/proc/self/mountinfo")?, &fs::read_to_string("/proc/self/cgroup")?);
+            CgroupPaths::parse(&fs::read_to_string("/proc/self/mountinfo")?, &fs::read_to_string("/proc/self/cgroup")?);
         Self::find_in(&places, name, wanted)
     }
 
-    fn find_in(places: &Places, name: &str, wanted: Controllers) -> Result<Self, Unavailable> {
+    fn find_in(places: &CgroupPaths, name: &str, wanted: Controllers) -> Result<Self, Unavailable> {
         let v2 = places.v2.as_ref().map_or(Err(Unavailable::NotMounted), |place| v2::find(place, name, wanted));
         let (version, trees) = match v2 {
-            Ok(tree) => (Version::V2, vec![tree]),
+            Ok(tree) => (CgroupVersion::V2, vec![tree]),
             // If both are mounted, version 1 mostly has the controllers, and version 2 none.
             Err(error) => match v1::find(&places.v1, name, wanted) {
                 Err(Unavailable::NotMounted) => return Err(error),
-                found => (Version::V1, found?),
+                found => (CgroupVersion::V1, found?),
             },
         };
         let prefix = format!("{name}.");
@@ -175,8 +175,8 @@ impl Cgroups {
         let forgotten = trees.iter().map(|tree| {
             remove::remove_forgotten(&tree.base, remove::FORGOTTEN_AFTER)
                 + match version {
-                    Version::V1 => remove::remove_beside(&tree.base, remove::FORGOTTEN_AFTER),
-                    Version::V2 => 0,
+                    CgroupVersion::V1 => remove::remove_beside(&tree.base, remove::FORGOTTEN_AFTER),
+                    CgroupVersion::V2 => 0,
                 }
         });
         let forgotten: usize = forgotten.sum();
@@ -189,7 +189,7 @@ impl Cgroups {
         Ok(Self::new(version, trees, name)?)
     }
 
-    fn new(version: Version, trees: Vec<Tree>, name: &str) -> io::Result<Self> {
+    fn new(version: CgroupVersion, trees: Vec<Tree>, name: &str) -> io::Result<Self> {
         let remover = Arc::new(Remover::start()?);
         Ok(Self { version, trees, name: name.to_owned(), next: AtomicU64::new(1), remover })
     }
@@ -209,9 +209,9 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the kernel refuses; nothing is left behind.
-    pub(crate) fn group(&self, slot: &str, limits: &Limits) -> io::Result<Group> {
+    pub(crate) fn group(&self, slot: &str, limits: &GroupLimits) -> io::Result<ControlGroup> {
         let name = format!("{}.{slot}.{}", self.name, self.next.fetch_add(1, Ordering::Relaxed));
-        Group::new(self.version, &self.trees, &name, limits, Arc::clone(&self.remover))
+        ControlGroup::new(self.version, &self.trees, &name, limits, Arc::clone(&self.remover))
     }
 }
 
@@ -248,20 +248,20 @@ impl Controllers {
 
 impl fmt::Display for Support {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = if self.version == Version::V1 { "v1" } else { "v2" };
+        let version = if self.version == CgroupVersion::V1 { "v1" } else { "v2" };
         let names: Vec<_> = self.controllers.names().collect();
         write!(f, "cgroup {version} ({})", names.join(", "))
     }
 }
 
 /// Creates a group and removes it again, to check that this works and which files the kernel offers in it.
-fn make_probe(base: &Path, name: &str, version: Version, controllers: Controllers) -> io::Result<Tree> {
+fn make_probe(base: &Path, name: &str, version: CgroupVersion, controllers: Controllers) -> io::Result<Tree> {
     let probe = base.join(format!("{name}.probe"));
     make_dir(&probe)?;
     let has = |file| probe.join(file).exists();
     let (swap, memory) = match version {
-        Version::V1 => ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes"),
-        Version::V2 => ("memory.swap.max", "memory.max"),
+        CgroupVersion::V1 => ("memory.memsw.limit_in_bytes", "memory.limit_in_bytes"),
+        CgroupVersion::V2 => ("memory.swap.max", "memory.max"),
     };
     let is_usable = has("cgroup.procs") && (!controllers.memory || has(memory));
     let tree = Tree { base: base.into(), controllers, has_swap: has(swap) };

@@ -8,7 +8,7 @@ use std::{
 
 /// Directories of the groups that this process is in.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct CgroupPaths {
     /// One group for each mounted hierarchy of version 1.
     pub(super) v1: Vec<V1Place>,
     /// The group of version 2, if it is mounted.
@@ -32,7 +32,7 @@ pub(super) struct V2Place {
 }
 
 /// One line of `/proc/self/mountinfo`.
-struct Mount<'a> {
+struct MountInfo<'a> {
     /// The group seen at `point`; not the root where a container gets a part of the hierarchy.
     root: PathBuf,
     point: PathBuf,
@@ -42,16 +42,16 @@ struct Mount<'a> {
     options: &'a str,
 }
 
-impl Places {
+impl CgroupPaths {
     /// Parses `/proc/self/mountinfo` and `/proc/self/cgroup`. Malformed lines are skipped.
     pub(super) fn parse(mountinfo: &str, membership: &str) -> Self {
-        let mounts: Vec<_> = mountinfo.lines().filter_map(Mount::parse).collect();
+        let mounts: Vec<_> = mountinfo.lines().filter_map(MountInfo::parse).collect();
         let mut places = Self::default();
         for line in membership.lines() {
             let mut fields = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
             let names: Vec<String> = controllers.split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect();
-            let belongs = |mount: &&Mount<'_>| match names.first() {
+            let belongs = |mount: &&MountInfo<'_>| match names.first() {
                 None => mount.kind == "cgroup2",
                 Some(name) => mount.kind == "cgroup" && mount.options.split(',').any(|it| it == name),
             };
@@ -69,7 +69,7 @@ impl Places {
     }
 }
 
-impl<'a> Mount<'a> {
+impl<'a> MountInfo<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         // Any number of optional fields precede the dash.
         let (left, right) = line.split_once(" - ")?;
@@ -122,7 +122,7 @@ mod tests {
             40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
             nonsense\n";
         let groups = "9:name=systemd:/\n8:pids:/\n4:memory:/a:b/c\n2:cpu,cpuacct:/\n1:blkio:/\n0::/\n";
-        let places = Places::parse(mounts, groups);
+        let places = CgroupPaths::parse(mounts, groups);
         assert_eq!(places.v2, None);
         let expected = [
             v1(&["name=systemd"], "/sys/fs/cgroup/systemd"),
@@ -137,13 +137,13 @@ mod tests {
     fn a_container_sees_a_part_of_the_hierarchy() {
         // The container's part is mounted, and the path is the machine's.
         let part = "9 8 0:1 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
-        let directory = |groups| Places::parse(part, groups).v1.pop().map(|it| it.directory);
+        let directory = |groups| CgroupPaths::parse(part, groups).v1.pop().map(|it| it.directory);
         assert_eq!(directory("4:memory:/docker/abc\n"), Some("/sys/fs/cgroup/memory".into()));
         assert_eq!(directory("4:memory:/docker/abc/x\n"), Some("/sys/fs/cgroup/memory/x".into()));
         assert_eq!(directory("4:memory:/docker/abcd\n"), None);
         // A namespace of control groups: the path is relative to it, or cannot be reached at all.
         let whole = "9 8 0:1 / /sys/fs/cgroup ro - cgroup2 cgroup rw\n10 8 0:1 / /rw rw - cgroup2 cgroup rw\n";
-        let v2 = |groups| Places::parse(whole, groups).v2;
+        let v2 = |groups| CgroupPaths::parse(whole, groups).v2;
         assert_eq!(v2("0::/\n"), Some(V2Place { directory: "/rw".into(), is_root: true }));
         assert_eq!(v2("0::/x\n"), Some(V2Place { directory: "/rw/x".into(), is_root: false }));
         assert_eq!(v2("0::/../other\n"), None);

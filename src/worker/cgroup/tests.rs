@@ -11,7 +11,7 @@ use std::{
 
 const MIB: u64 = 1 << 20;
 
-pub(super) const LIMITS: Limits = Limits { memory_max: 256 * MIB, processes_max: 64 };
+pub(super) const LIMITS: GroupLimits = GroupLimits { memory_max: 256 * MIB, processes_max: 64 };
 
 pub(super) fn say(text: &str) {
     eprintln!("{text}");
@@ -41,23 +41,23 @@ pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A shell that enters the group before it runs the script.
-fn shell_in(group: &Group, script: &str) -> Command {
+fn shell_in(group: &ControlGroup, script: &str) -> Command {
     let enter: String = group.directories().map(|it| format!("echo 0 > {}/cgroup.procs && ", it.display())).collect();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{enter}{{ {script}; }}")]);
     command
 }
 
-pub(super) fn run_in(group: &Group, script: &str) -> Child {
+pub(super) fn run_in(group: &ControlGroup, script: &str) -> Child {
     shell_in(group, script).spawn().expect("a shell")
 }
 
-fn output_in(group: &Group, script: &str) -> Output {
+fn output_in(group: &ControlGroup, script: &str) -> Output {
     shell_in(group, script).stdin(Stdio::null()).output().expect("a shell")
 }
 
 /// The processes of the group, if they are the same in each of its hierarchies.
-pub(super) fn processes_of(group: &Group) -> Vec<Pid> {
+pub(super) fn processes_of(group: &ControlGroup) -> Vec<Pid> {
     let lists = group.directories().map(|it| {
         let mut list = remove::processes(it).expect("a group");
         list.sort();
@@ -89,7 +89,7 @@ fn memory_is_counted_and_limited() {
     if !cgroups.describe().controllers.memory {
         return say("not tested: no memory controller");
     }
-    let group = cgroups.group("w", &Limits { memory_max: 48 * MIB, ..LIMITS }).expect("a group");
+    let group = cgroups.group("w", &GroupLimits { memory_max: 48 * MIB, ..LIMITS }).expect("a group");
     // `tail` keeps everything that may be the last line.
     let output = output_in(&group, "head -c 16M /dev/zero | tail | wc -c");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), (16 * MIB).to_string());
@@ -117,7 +117,7 @@ fn memory_is_counted_and_limited() {
 #[test]
 fn memory_with_swap_is_limited_alike() {
     let Some(cgroups) = cgroups("swap") else { return };
-    if cgroups.version != Version::V1 || !cgroups.trees.iter().any(|it| it.has_swap) {
+    if cgroups.version != CgroupVersion::V1 || !cgroups.trees.iter().any(|it| it.has_swap) {
         return say("not tested: swap is not accounted for, or with version 2");
     }
     let group = cgroups.group("w", &LIMITS).expect("a group");
@@ -138,7 +138,7 @@ fn processes_are_limited() {
     if !cgroups.describe().controllers.pids {
         return say("not tested: no pids controller");
     }
-    let group = cgroups.group("w", &Limits { processes_max: 8, ..LIMITS }).expect("a group");
+    let group = cgroups.group("w", &GroupLimits { processes_max: 8, ..LIMITS }).expect("a group");
     // A shell that cannot fork ends. Each of them tries to double.
     let mut bomb = shell_in(&group, "b() { b | b & }; b; b; sleep 1000 & sleep 1000 & wait");
     let mut bomb = bomb.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("a shell");
@@ -149,7 +149,7 @@ fn processes_are_limited() {
     group.kill();
     bomb.wait().expect("its end");
     until("the bomb is over", || processes_of(&group).is_empty());
-    drop(cgroups.group("w", &Limits { processes_max: u64::MAX, ..LIMITS }).expect("as many as there can be"));
+    drop(cgroups.group("w", &GroupLimits { processes_max: u64::MAX, ..LIMITS }).expect("as many as there can be"));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn low_priority_is_set_and_taken_back() {
     let Some(tree) = cgroups.trees.iter().find(|tree| tree.controllers.cpu) else {
         return say("not tested: no cpu controller");
     };
-    let state = |group: &Group| {
+    let state = |group: &ControlGroup| {
         let own = group.directories().find(|it| it.starts_with(&tree.base) && it.join("cpu.stat").exists());
         let own = own.expect("a directory");
         let read = |file| fs::read_to_string(own.join(file));
@@ -296,7 +296,7 @@ fn what_daemons_have_left_in_groups_beside_is_removed_where_no_process_is_left()
 #[test]
 fn a_start_removes_what_a_daemon_has_left_in_a_group_beside_its_own() {
     let Some(cgroups) = cgroups("beside") else { return };
-    let (Version::V1, Some(tree)) = (cgroups.version, cgroups.trees.first()) else {
+    let (CgroupVersion::V1, Some(tree)) = (cgroups.version, cgroups.trees.first()) else {
         return say("not tested: version 2");
     };
     let parent = tree.base.join(format!("test-beside-{}", std::process::id()));
@@ -346,8 +346,10 @@ fn what_was_found_reads_well() {
     let text = cgroups.describe().to_string();
     say(&format!("this machine: {text}"));
     assert!(text.starts_with("cgroup v") && text.ends_with(')'), "{text}");
-    let support =
-        Support { version: Version::V1, controllers: Controllers::ALL.among(["cpu", "io", "memory"].into_iter()) };
+    let support = Support {
+        version: CgroupVersion::V1,
+        controllers: Controllers::ALL.among(["cpu", "io", "memory"].into_iter()),
+    };
     assert_eq!(support.to_string(), "cgroup v1 (memory, cpu)");
     // Unwanted controllers are not used.
     let wanted = Controllers { cpu: false, ..Controllers::ALL };

@@ -1,6 +1,6 @@
 //! Control groups of version 1: each controller in a hierarchy of its own, or some of them together.
 
-use super::{Controllers, Tree, Unavailable, Version, make_probe, place::V1Place};
+use super::{CgroupVersion, Controllers, Tree, Unavailable, make_probe, place::V1Place};
 
 /// Finds the hierarchies with wanted controllers in which this process can make groups below its own.
 ///
@@ -13,7 +13,7 @@ pub(super) fn find(places: &[V1Place], name: &str, wanted: Controllers) -> Resul
         if controllers.is_empty() {
             continue;
         }
-        match make_probe(&place.directory, name, Version::V1, controllers) {
+        match make_probe(&place.directory, name, CgroupVersion::V1, controllers) {
             Ok(tree) => trees.push(tree),
             Err(source) => failure = Unavailable::NotWritable { group: place.directory.clone(), source },
         }

@@ -10,7 +10,7 @@
 //! └── …
 //! ```
 
-use super::{Controllers, Tree, Unavailable, Version, make_probe, place::V2Place, remove, write};
+use super::{CgroupVersion, Controllers, Tree, Unavailable, make_probe, place::V2Place, remove, write};
 use nix::{errno::Errno, unistd::Pid};
 use std::{
     fs, io,
@@ -40,7 +40,8 @@ pub(super) fn find(place: &V2Place, name: &str, wanted: Controllers) -> Result<T
     if base.join("cgroup.type").exists() {
         move_to_leaf(&base, place.is_root)?;
     }
-    let probed = hand_down(&base, on_offer).and_then(|controllers| make_probe(&base, name, Version::V2, controllers));
+    let probed =
+        hand_down(&base, on_offer).and_then(|controllers| make_probe(&base, name, CgroupVersion::V2, controllers));
     probed.map_err(|source| Unavailable::NotWritable { group: base, source })
 }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use request::{Outgoing, WriteError};
+use request::{PendingRequest, WriteError};
 use std::{
     future::poll_fn,
     io,
@@ -65,7 +65,7 @@ pub(super) enum Http1Error {
 
 /// Framing of a body, which tells where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Body {
+enum BodyFraming {
     /// This many bytes are left.
     Length(u64),
     /// A chunk's size line comes next.
@@ -82,7 +82,7 @@ enum Body {
 
 /// Usability of a connection after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum ConnectionState {
     /// Another request may follow.
     Reusable,
     /// No request may follow.
@@ -93,26 +93,26 @@ pub(super) enum State {
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
 }
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct WorkerConnection {
     stream: Socket,
     /// Bytes read and not consumed yet.
     incoming: BytesMut,
     /// The rest of the request to write.
-    outgoing: Outgoing,
+    outgoing: PendingRequest,
     /// The rest of the answer's body to read.
-    body: Body,
+    body: BodyFraming,
     /// Whether another request may follow.
     reusable: bool,
 }
 
-impl Connection {
+impl WorkerConnection {
     /// Connects to a worker's socket.
     pub(super) async fn open(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket).await?;
@@ -120,24 +120,30 @@ impl Connection {
     }
 
     fn new(stream: Socket) -> Self {
-        Self { stream, incoming: BytesMut::new(), outgoing: Outgoing::default(), body: Body::Length(0), reusable: true }
+        Self {
+            stream,
+            incoming: BytesMut::new(),
+            outgoing: PendingRequest::default(),
+            body: BodyFraming::Length(0),
+            reusable: true,
+        }
     }
 
     /// Usability of the connection once an answer is complete.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> ConnectionState {
         match self.body {
-            Body::Length(0) if !self.incoming.is_empty() => State::Unasked,
-            Body::Length(0) if self.reusable && self.outgoing.is_done() => State::Reusable,
-            _ => State::Over,
+            BodyFraming::Length(0) if !self.incoming.is_empty() => ConnectionState::Unasked,
+            BodyFraming::Length(0) if self.reusable && self.outgoing.is_done() => ConnectionState::Reusable,
+            _ => ConnectionState::Over,
         }
     }
 
     /// Usability of a connection that has been idle since its last answer, as far as the runtime was notified.
-    pub(super) fn state_after_rest(&self) -> State {
+    pub(super) fn state_after_rest(&self) -> ConnectionState {
         match self.stream.news() {
             News::None => self.state(),
-            News::Bytes => State::Unasked,
-            News::End => State::Over,
+            News::Bytes => ConnectionState::Unasked,
+            News::End => ConnectionState::Over,
         }
     }
 
@@ -149,7 +155,7 @@ impl Connection {
         target: &str,
         headers: &HeaderMap,
         body: &RequestBody,
-    ) -> Result<Head, Http1Error> {
+    ) -> Result<ResponseHead, Http1Error> {
         self.outgoing.begin(method, target, headers, body);
         self.begin_writing().await?;
         self.read(READ_BYTES).await?;
@@ -185,43 +191,44 @@ impl Connection {
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Http1Error> {
         loop {
             match self.body {
-                Body::Length(0) => return Ok(None),
-                Body::Length(left) | Body::Chunk(left) if !self.incoming.is_empty() => {
+                BodyFraming::Length(0) => return Ok(None),
+                BodyFraming::Length(left) | BodyFraming::Chunk(left) if !self.incoming.is_empty() => {
                     let bytes = self.take(left);
                     let left = left - bytes.len() as u64;
                     self.body = match self.body {
-                        Body::Chunk(_) if left == 0 => Body::ChunkEnd,
-                        Body::Chunk(_) => Body::Chunk(left),
-                        _ => Body::Length(left),
+                        BodyFraming::Chunk(_) if left == 0 => BodyFraming::ChunkEnd,
+                        BodyFraming::Chunk(_) => BodyFraming::Chunk(left),
+                        _ => BodyFraming::Length(left),
                     };
                     // A body of very small chunks yields to other tasks now and then.
                     consume_budget().await;
                     return Ok(Some(bytes));
                 }
-                Body::Length(left) | Body::Chunk(left) => {
+                BodyFraming::Length(left) | BodyFraming::Chunk(left) => {
                     let room = usize::try_from(left).unwrap_or(usize::MAX);
                     self.read(room.clamp(READ_BYTES, READ_BODY_BYTES_MAX)).await?;
                 }
-                Body::ChunkSize => match self.take_line()? {
+                BodyFraming::ChunkSize => match self.take_line()? {
                     Some(line) => self.body = chunk_size(&line)?,
                     None => self.read(READ_BYTES).await?,
                 },
-                Body::ChunkEnd => match self.take_line()? {
-                    Some(line) if line.is_empty() => self.body = Body::ChunkSize,
+                BodyFraming::ChunkEnd => match self.take_line()? {
+                    Some(line) if line.is_empty() => self.body = BodyFraming::ChunkSize,
                     Some(_) => return Err(Http1Error::Malformed("a chunk is longer than its size")),
                     None => self.read(READ_BYTES).await?,
                 },
-                Body::Trailers(room) => match self.take_line()? {
-                    Some(line) if line.is_empty() => self.body = Body::Length(0),
+                BodyFraming::Trailers(room) => match self.take_line()? {
+                    Some(line) if line.is_empty() => self.body = BodyFraming::Length(0),
                     Some(line) => {
                         let left = room.checked_sub(line.len() + 1);
-                        self.body = Body::Trailers(left.ok_or(Http1Error::Malformed("its trailers are too long"))?);
+                        self.body =
+                            BodyFraming::Trailers(left.ok_or(Http1Error::Malformed("its trailers are too long"))?);
                     }
                     None => self.read(READ_BYTES).await?,
                 },
-                Body::UntilEnd if !self.incoming.is_empty() => return Ok(Some(self.take(u64::MAX))),
-                Body::UntilEnd => match self.read(READ_BODY_BYTES_MAX).await {
-                    Err(Http1Error::Ended) => self.body = Body::Length(0),
+                BodyFraming::UntilEnd if !self.incoming.is_empty() => return Ok(Some(self.take(u64::MAX))),
+                BodyFraming::UntilEnd => match self.read(READ_BODY_BYTES_MAX).await {
+                    Err(Http1Error::Ended) => self.body = BodyFraming::Length(0),
                     outcome => outcome?,
                 },
             }
@@ -318,23 +325,23 @@ impl Connection {
         }
         self.body = framing(method, status, &headers)?;
         let closes = has_token(&headers, &header::CONNECTION, "close");
-        self.reusable = version == Some(1) && !closes && self.body != Body::UntilEnd;
-        Ok(Parsed::Head(Head { status, headers }))
+        self.reusable = version == Some(1) && !closes && self.body != BodyFraming::UntilEnd;
+        Ok(Parsed::Head(ResponseHead { status, headers }))
     }
 }
 
 /// Result of parsing the received bytes.
 enum Parsed {
-    Head(Head),
+    Head(ResponseHead),
     /// An informational head, which was dropped.
     Informational,
     Partial,
 }
 
 /// Determines how the end of this answer's body is marked (RFC 9112, section 6.3).
-fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<Body, Http1Error> {
+fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<BodyFraming, Http1Error> {
     if method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok(Body::Length(0));
+        return Ok(BodyFraming::Length(0));
     }
     let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(encoding) = encodings.next() {
@@ -344,16 +351,16 @@ fn framing(method: &Method, status: StatusCode, headers: &HeaderMap) -> Result<B
         if headers.contains_key(header::CONTENT_LENGTH) {
             return Err(Http1Error::Malformed("it has a length and a transfer encoding"));
         }
-        return Ok(Body::ChunkSize);
+        return Ok(BodyFraming::ChunkSize);
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return Ok(Body::UntilEnd) };
+    let Some(first) = lengths.next() else { return Ok(BodyFraming::UntilEnd) };
     if lengths.any(|other| other != first) {
         return Err(Http1Error::Malformed("it has two lengths"));
     }
     let digits = first.to_str().ok().filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
     let length = digits.and_then(|it| it.parse().ok()).ok_or(Http1Error::Malformed("its length is not a number"))?;
-    Ok(Body::Length(length))
+    Ok(BodyFraming::Length(length))
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
@@ -361,12 +368,12 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
 }
 
-fn chunk_size(line: &[u8]) -> Result<Body, Http1Error> {
+fn chunk_size(line: &[u8]) -> Result<BodyFraming, Http1Error> {
     let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let text = std::str::from_utf8(digits).ok().filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let size =
         text.and_then(|it| u64::from_str_radix(it, 16).ok()).ok_or(Http1Error::Malformed("a chunk has no size"))?;
-    Ok(if size == 0 { Body::Trailers(LINE_BYTES_MAX) } else { Body::Chunk(size) })
+    Ok(if size == 0 { BodyFraming::Trailers(LINE_BYTES_MAX) } else { BodyFraming::Chunk(size) })
 }
 
 #[cfg(test)]
@@ -382,7 +389,11 @@ mod tests {
     }
 
     /// Sends a GET to a peer that answers with these bytes, `cut` at a time, and then closes.
-    async fn exchange(method: Method, answer: &[u8], cut: usize) -> Result<(Head, Vec<u8>, State), Http1Error> {
+    async fn exchange(
+        method: Method,
+        answer: &[u8],
+        cut: usize,
+    ) -> Result<(ResponseHead, Vec<u8>, ConnectionState), Http1Error> {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let pieces: Vec<Vec<u8>> = answer.chunks(cut).map(<[u8]>::to_vec).collect();
         let peer = tokio::spawn(async move {
@@ -398,7 +409,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let mut connection = Connection::new(socket(stream));
+        let mut connection = WorkerConnection::new(socket(stream));
         let head = connection.send(&method, "/", &HeaderMap::new(), &RequestBody::default()).await?;
         let mut body = Vec::new();
         while let Some(chunk) = connection.chunk().await? {
@@ -428,7 +439,7 @@ mod tests {
         for (answer, body, reusable) in cases {
             for cut in [1, 2, 7, 1000] {
                 let (_, got, state) = exchange(Method::GET, answer.as_bytes(), cut).await.expect(answer);
-                let state_then = if reusable { State::Reusable } else { State::Over };
+                let state_then = if reusable { ConnectionState::Reusable } else { ConnectionState::Over };
                 assert_eq!((String::from_utf8_lossy(&got).as_ref(), state), (body, state_then), "{answer:?} cut {cut}");
             }
         }
@@ -443,7 +454,10 @@ mod tests {
         )
         .await
         .expect("an answer");
-        assert_eq!((head.headers.get_all("set-cookie").iter().count(), body.len(), state), (2, 0, State::Reusable));
+        assert_eq!(
+            (head.headers.get_all("set-cookie").iter().count(), body.len(), state),
+            (2, 0, ConnectionState::Reusable)
+        );
     }
 
     #[tokio::test]
@@ -473,21 +487,27 @@ mod tests {
     async fn bytes_after_the_answer_belong_to_none() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nxHTTP/1.1 200 OK\r\n\r\n";
         let (_, body, state) = exchange(Method::GET, answer, 1000).await.expect("an answer");
-        assert_eq!((body.as_slice(), state), (&b"x"[..], State::Unasked));
+        assert_eq!((body.as_slice(), state), (&b"x"[..], ConnectionState::Unasked));
     }
 
     #[tokio::test]
     async fn bytes_that_come_while_it_rests_belong_to_no_answer() {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
-        let mut connection = Connection::new(socket(stream));
+        let mut connection = WorkerConnection::new(socket(stream));
         peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("there is room");
         connection.send(&Method::GET, "/", &HeaderMap::new(), &RequestBody::default()).await.expect("an answer");
         assert_eq!(connection.chunk().await.expect("a body"), None);
         tokio::time::sleep(std::time::Duration::ZERO).await;
-        assert_eq!((connection.state(), connection.state_after_rest()), (State::Reusable, State::Reusable));
+        assert_eq!(
+            (connection.state(), connection.state_after_rest()),
+            (ConnectionState::Reusable, ConnectionState::Reusable)
+        );
         peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nsmuggled").await.expect("there is room");
         tokio::time::sleep(std::time::Duration::ZERO).await;
-        assert_eq!((connection.state(), connection.state_after_rest()), (State::Reusable, State::Unasked));
+        assert_eq!(
+            (connection.state(), connection.state_after_rest()),
+            (ConnectionState::Reusable, ConnectionState::Unasked)
+        );
     }
 
     #[tokio::test]
@@ -514,7 +534,7 @@ mod tests {
             }
             written
         });
-        let mut connection = Connection::new(socket(stream));
+        let mut connection = WorkerConnection::new(socket(stream));
         let outcome = async {
             connection.send(&Method::GET, "/", &HeaderMap::new(), &RequestBody::default()).await?;
             while connection.chunk().await?.is_some() {}
@@ -576,7 +596,7 @@ mod tests {
             peer.read_to_end(&mut rest).await.expect("the client writes");
             begun.len() + rest.len()
         });
-        let mut connection = Connection::new(socket(stream));
+        let mut connection = WorkerConnection::new(socket(stream));
         let body = Bytes::from(vec![b'x'; 4 << 20]);
         connection.send(&Method::POST, "/", &HeaderMap::new(), &RequestBody::Whole(body)).await.expect("an answer");
         let mut total = 0;
@@ -584,7 +604,7 @@ mod tests {
             total += chunk.len();
         }
         assert_eq!(total, 1 << 20);
-        assert_eq!(connection.state(), State::Over, "the request was not written to its end");
+        assert_eq!(connection.state(), ConnectionState::Over, "the request was not written to its end");
         drop(connection);
         assert!(answering.await.expect("the peer ends") < 4 << 20);
     }
@@ -617,7 +637,10 @@ mod tests {
     }
 
     /// Sends a body in parts to a peer that answers at its end; returns what the peer received.
-    async fn upload(length: Option<u64>, parts: &[Option<&'static str>]) -> Result<(String, State), Http1Error> {
+    async fn upload(
+        length: Option<u64>,
+        parts: &[Option<&'static str>],
+    ) -> Result<(String, ConnectionState), Http1Error> {
         let (stream, mut peer) = UnixStream::pair().expect("a pair");
         let parts = parts.iter().rev().map(|it| it.map(Bytes::from).ok_or(BodyBroken)).collect();
         let body = RequestBody::Incoming(Arc::new(Parts { length, parts: parking_lot::Mutex::new(parts) }));
@@ -628,7 +651,7 @@ mod tests {
             let _ = peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
             String::from_utf8(request).expect("text")
         });
-        let mut connection = Connection::new(socket(stream));
+        let mut connection = WorkerConnection::new(socket(stream));
         connection.send(&Method::POST, "/", &HeaderMap::new(), &body).await?;
         let state = connection.state();
         Ok((peer.await.expect("the peer ends"), state))
@@ -640,12 +663,12 @@ mod tests {
         let (got, state) = upload(Some(11), &parts).await.expect("an answer");
         assert_eq!(
             (got.as_str(), state),
-            ("POST / HTTP/1.1\r\ncontent-length: 11\r\n\r\nhello world", State::Reusable)
+            ("POST / HTTP/1.1\r\ncontent-length: 11\r\n\r\nhello world", ConnectionState::Reusable)
         );
         let (got, state) = upload(None, &parts).await.expect("an answer");
         let chunks = "5\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\n\r\n";
         assert_eq!(got, format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"));
-        assert_eq!(state, State::Reusable);
+        assert_eq!(state, ConnectionState::Reusable);
         let (got, _) = upload(None, &[]).await.expect("an answer");
         assert!(got.ends_with("\r\n\r\n0\r\n\r\n"), "{got}");
     }

@@ -11,7 +11,7 @@ use std::{
 
 /// The rest of a request to write.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct PendingRequest {
     /// The head, or the line before a chunk.
     head: BytesMut,
     /// The body, or as much of it as has arrived.
@@ -38,7 +38,7 @@ pub(super) enum WriteError {
     Body,
 }
 
-impl Outgoing {
+impl PendingRequest {
     /// Starts a request. `headers` contains neither `Content-Length` nor headers that concern the connection.
     pub(super) fn begin(&mut self, method: &Method, target: &str, headers: &HeaderMap, body: &RequestBody) {
         let (length, is_chunked) = match body {

@@ -1,11 +1,11 @@
 //! The `clone` call, and the work of its child until it becomes the program.
 //!
-//! Everything that the child does is prepared as plain data ([`Order`], [`Confinement`]); this module carries it out.
+//! Everything that the child does is prepared as plain data ([`CloneArgs`], [`Confinement`]); this module carries it out.
 #![allow(unsafe_code, reason = "clone, and the system calls of a child that may not allocate, have no safe wrapper")]
 
 use super::process::{Child, page_bytes};
 use super::user_map::{self, Gate, GateFiles, above_stdio};
-use super::{Confinement, LaunchError, LaunchSpec, Limit, Mount, Resource, Step};
+use super::{ConfineStep, Confinement, LaunchError, LaunchSpec, Limit, MountCall, Resource};
 use nix::sys::resource::getrlimit;
 use nix::unistd::Pid;
 use std::cell::Cell;
@@ -85,7 +85,7 @@ impl Stage {
 }
 
 /// Input of the child, and the one value that it writes.
-struct Order<'a> {
+struct CloneArgs<'a> {
     program: *const c_char,
     args: *const *const c_char,
     environment: *const *const c_char,
@@ -122,7 +122,7 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
     let stderr = above_stdio(spec.stderr).map_err(|it| failed("dup of stderr", it))?;
     let gate = spec.confinement.user_map.map(|map| Gate::new().map(|gate| (gate, map))).transpose();
     let gate = gate.map_err(|it| failed("socketpair", it))?;
-    let order = Order {
+    let order = CloneArgs {
         program: args[0].as_ptr(),
         args: arg_pointers.as_ptr(),
         environment: environment_pointers.as_ptr(),
@@ -164,7 +164,7 @@ pub(super) fn launch(spec: LaunchSpec, stack: &mut Stack) -> Result<Child, Launc
 }
 
 /// Creates the child, and returns when it has executed its program or ended. `pidfd` is set before the child runs.
-fn clone(order: &Order<'_>, stack: &mut Stack, flags: c_int, pidfd: &AtomicI32) -> io::Result<libc::pid_t> {
+fn clone(order: &CloneArgs<'_>, stack: &mut Stack, flags: c_int, pidfd: &AtomicI32) -> io::Result<libc::pid_t> {
     let argument = ptr::from_ref(order).cast_mut().cast::<c_void>();
     // SAFETY: the stack is mapped, unused and exclusively borrowed. `CLONE_VFORK` suspends this thread until the child
     // has executed its program or ended, so `order` and everything it points at outlive the child's use of them, and
@@ -192,8 +192,8 @@ fn effective(limits: Vec<Limit>) -> io::Result<Vec<Limit>> {
 
 /// Entry point of the child: executes the program, or records the failure.
 extern "C" fn child_main(order: *mut c_void) -> c_int {
-    // SAFETY: `launch` passes an `Order` and waits while this runs.
-    let order = unsafe { &*order.cast::<Order<'_>>() };
+    // SAFETY: `launch` passes `CloneArgs` and waits while this runs.
+    let order = unsafe { &*order.cast::<CloneArgs<'_>>() };
     // SAFETY: this is the child, and the order is complete.
     let Err(stage) = unsafe { become_program(order) };
     order.failure.set(Some((stage, nix::errno::Errno::last_raw())));
@@ -211,7 +211,7 @@ const NONE: c_ulong = 0;
 /// Only for the child of `launch`: it shares the memory of a process with other threads, so it may only make system
 /// calls, on the data of `order`. The C library's wrappers that change the identity of a process are not mere system
 /// calls: they would change the daemon's threads as well.
-unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
+unsafe fn become_program(order: &CloneArgs<'_>) -> Result<Infallible, Stage> {
     let confinement = order.confinement;
     // SAFETY: the caller's promise covers the pointers of `order`; the others are to locals.
     unsafe {
@@ -290,18 +290,18 @@ unsafe fn become_program(order: &Order<'_>) -> Result<Infallible, Stage> {
 ///
 /// # Safety
 /// As for [`become_program`].
-unsafe fn carry_out(step: &Step) -> libc::c_long {
+unsafe fn carry_out(step: &ConfineStep) -> libc::c_long {
     const HERE: *const c_char = c".".as_ptr();
     // SAFETY: every pointer is to a text of the step, to a constant or to a local.
     unsafe {
         match step {
-            Step::Write { path, text } => write(path, text),
-            Step::Mount(Mount { source, target, kind, flags, options }) => {
+            ConfineStep::Write { path, text } => write(path, text),
+            ConfineStep::Mount(MountCall { source, target, kind, flags, options }) => {
                 let kind = kind.map_or(ptr::null(), |it| it.as_ptr());
                 let options = options.as_ref().map_or(ptr::null(), |it| it.as_ptr());
                 libc::mount(source.as_ptr(), target.as_ptr(), kind, *flags, options.cast()).into()
             }
-            Step::ReadOnly(target) => {
+            ConfineStep::ReadOnly(target) => {
                 // A remount would need all flags of the mount, which are not known here.
                 let attr_set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID;
                 let attributes = libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd: 0 };
@@ -309,15 +309,15 @@ unsafe fn carry_out(step: &Step) -> libc::c_long {
                 let (at, flags) = (libc::AT_FDCWD, 0 as c_uint);
                 libc::syscall(libc::SYS_mount_setattr, at, target.as_ptr(), flags, &raw const attributes, bytes)
             }
-            Step::WorkingDir(folder) => libc::chdir(folder.as_ptr()).into(),
-            Step::SwapRoot => {
+            ConfineStep::WorkingDir(folder) => libc::chdir(folder.as_ptr()).into(),
+            ConfineStep::SwapRoot => {
                 // The old root ends up on top of the new one, where it can be unmounted without a name.
                 if libc::syscall(libc::SYS_pivot_root, HERE, HERE) == -1 {
                     return -1;
                 }
                 libc::umount2(HERE, libc::MNT_DETACH).into()
             }
-            Step::Loopback => {
+            ConfineStep::Loopback => {
                 let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
                 if socket == -1 {
                     return -1;

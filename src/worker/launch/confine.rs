@@ -16,7 +16,7 @@ pub struct Confinement {
     /// New namespaces, as `CLONE_NEW…` flags.
     pub namespaces: c_int,
     /// Steps before the process gives up the daemon's rights, in this order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ConfineStep>,
     /// Identity in its user namespace, if the daemon sets it; otherwise the process sets it itself, in a step.
     pub user_map: Option<UserMap>,
     /// User and group that the process changes to; `None` if it keeps the daemon's.
@@ -41,7 +41,7 @@ pub struct UserMap {
 
 /// One action of the child in the namespaces it was created in.
 #[derive(Debug)]
-pub enum Step {
+pub enum ConfineStep {
     /// Writes a file: a process enters a control group this way, or sets its identity in its user namespace.
     Write {
         /// The file, which exists.
@@ -50,7 +50,7 @@ pub enum Step {
         text: CString,
     },
     /// Mounts a file system, or a file or folder again.
-    Mount(Mount),
+    Mount(MountCall),
     /// Makes a mount read-only, without set-user-id programs.
     ReadOnly(CString),
     /// Changes the working folder.
@@ -63,7 +63,7 @@ pub enum Step {
 
 /// Arguments of one `mount` call.
 #[derive(Debug)]
-pub struct Mount {
+pub struct MountCall {
     /// Source of the mount.
     pub source: CString,
     /// Mount point.
@@ -76,7 +76,7 @@ pub struct Mount {
     pub options: Option<CString>,
 }
 
-impl Step {
+impl ConfineStep {
     /// Mounts a file or folder at a second place.
     ///
     /// # Panics
@@ -84,7 +84,7 @@ impl Step {
     #[must_use]
     pub fn bind(source: &Path, target: &Path) -> Self {
         let flags = libc::MS_BIND | libc::MS_REC;
-        Self::Mount(Mount { source: text(source), target: text(target), kind: None, flags, options: None })
+        Self::Mount(MountCall { source: text(source), target: text(target), kind: None, flags, options: None })
     }
 
     /// Mounts a file system that needs no device, without executable files.
@@ -92,14 +92,14 @@ impl Step {
     pub fn file_system(kind: &'static CStr, target: &Path, options: Option<&str>) -> Self {
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         let options = options.map(text);
-        Self::Mount(Mount { source: kind.into(), target: text(target), kind: Some(kind), flags, options })
+        Self::Mount(MountCall { source: kind.into(), target: text(target), kind: Some(kind), flags, options })
     }
 
     /// Isolates mounts made here from the rest of the machine, and the other way round.
     #[must_use]
     pub fn private_mounts() -> Self {
         let (source, target) = (c"none".into(), c"/".into());
-        Self::Mount(Mount { source, target, kind: None, flags: libc::MS_REC | libc::MS_PRIVATE, options: None })
+        Self::Mount(MountCall { source, target, kind: None, flags: libc::MS_REC | libc::MS_PRIVATE, options: None })
     }
 
     /// Makes a mount read-only.
@@ -125,20 +125,20 @@ fn text(text: impl AsRef<OsStr>) -> CString {
     CString::new(text.as_ref().as_bytes()).expect("existing paths and the daemon's own options contain no zero byte")
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ConfineStep {
     /// Writes the system call and its subject, for an error message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Write { path, .. } => {
                 write!(f, "write {}", path.to_string_lossy())
             }
-            Self::Mount(Mount { source, target, kind: None, flags, .. }) if flags & libc::MS_BIND != 0 => {
+            Self::Mount(MountCall { source, target, kind: None, flags, .. }) if flags & libc::MS_BIND != 0 => {
                 write!(f, "bind mount of {} on {}", source.to_string_lossy(), target.to_string_lossy())
             }
-            Self::Mount(Mount { kind: Some(kind), target, .. }) => {
+            Self::Mount(MountCall { kind: Some(kind), target, .. }) => {
                 write!(f, "mount of {} on {}", kind.to_string_lossy(), target.to_string_lossy())
             }
-            Self::Mount(Mount { target, .. }) => write!(f, "private mounts below {}", target.to_string_lossy()),
+            Self::Mount(MountCall { target, .. }) => write!(f, "private mounts below {}", target.to_string_lossy()),
             Self::ReadOnly(target) => write!(f, "mount_setattr {}", target.to_string_lossy()),
             Self::WorkingDir(folder) => write!(f, "chdir {}", folder.to_string_lossy()),
             Self::SwapRoot => f.write_str("pivot_root"),

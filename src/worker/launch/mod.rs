@@ -25,9 +25,9 @@ mod process;
 mod tests;
 mod user_map;
 
-pub use confine::{Confinement, Limit, Mount, Step, UserMap};
+pub use confine::{ConfineStep, Confinement, Limit, MountCall, UserMap};
 pub use nix::sys::resource::Resource;
-pub use process::{MemoryGauge, Process, private_memory_bytes};
+pub use process::{LaunchedProcess, MemoryGauge, private_memory_bytes};
 
 use clone::Stack;
 pub use clone::landlock_version;
@@ -111,12 +111,12 @@ pub enum LaunchError {
 /// The thread that starts every process; dropping it kills all of them.
 #[derive(Debug)]
 pub struct Launcher {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<LaunchRequest>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 /// Requests to the launching thread.
-enum Job {
+enum LaunchRequest {
     Launch { spec: Box<LaunchSpec>, reply: oneshot::Sender<Result<KillOnDrop, LaunchError>> },
     Reap(Arc<Child>),
     Stop,
@@ -140,19 +140,19 @@ impl Launcher {
     ///
     /// # Errors
     /// See [`LaunchError`]; a process whose program could not be executed is cleaned up.
-    pub async fn launch(&self, spec: LaunchSpec) -> Result<Process, LaunchError> {
+    pub async fn launch(&self, spec: LaunchSpec) -> Result<LaunchedProcess, LaunchError> {
         let program = spec.program.clone();
         let (reply, answer) = oneshot::channel();
         // If the launcher is gone, the request is dropped, and with it the sender of the answer.
-        let _ = self.jobs.send(Job::Launch { spec: Box::new(spec), reply });
+        let _ = self.jobs.send(LaunchRequest::Launch { spec: Box::new(spec), reply });
         let child = answer.await.map_err(|_| LaunchError::Stopped { program: program.clone() })??;
-        Process::new(child).map_err(|source| LaunchError::Step { program, step: "epoll_ctl".into(), source })
+        LaunchedProcess::new(child).map_err(|source| LaunchError::Step { program, step: "epoll_ctl".into(), source })
     }
 }
 
 impl Drop for Launcher {
     fn drop(&mut self) {
-        let _ = self.jobs.send(Job::Stop);
+        let _ = self.jobs.send(LaunchRequest::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -160,7 +160,7 @@ impl Drop for Launcher {
 }
 
 /// Body of the launching thread.
-fn run(inbox: &mpsc::Receiver<Job>, jobs: &mpsc::Sender<Job>, mut stack: Stack) {
+fn run(inbox: &mpsc::Receiver<LaunchRequest>, jobs: &mpsc::Sender<LaunchRequest>, mut stack: Stack) {
     // A child begins with this mask and the daemon's handlers; a handler would run in the daemon's memory.
     let _ = SigSet::all().thread_set_mask();
     let mut dying: Vec<Arc<Child>> = Vec::new();
@@ -171,21 +171,21 @@ fn run(inbox: &mpsc::Receiver<Job>, jobs: &mpsc::Sender<Job>, mut stack: Stack) 
             inbox.recv_timeout(REAP_INTERVAL)
         };
         match job {
-            Ok(Job::Launch { reply, .. }) if reply.is_closed() => {}
-            Ok(Job::Launch { spec, reply }) => {
+            Ok(LaunchRequest::Launch { reply, .. }) if reply.is_closed() => {}
+            Ok(LaunchRequest::Launch { spec, reply }) => {
                 let child = clone::launch(*spec, &mut stack);
                 // A process whose caller is gone is killed here, by its drop.
                 let _ = reply.send(child.map(|child| KillOnDrop::new(child, jobs.clone())));
             }
-            Ok(Job::Reap(child)) => dying.push(child),
+            Ok(LaunchRequest::Reap(child)) => dying.push(child),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Ok(Job::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Ok(LaunchRequest::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
         dying.retain(|child| matches!(child.try_reap(), Ok(None)));
     }
     // Late requests are answered by the drop of their channel.
     for job in inbox.try_iter() {
-        if let Job::Reap(child) = job {
+        if let LaunchRequest::Reap(child) = job {
             dying.push(child);
         }
     }

@@ -1,7 +1,7 @@
 //! A launched process: waiting for it, ending it, and reading its memory.
 #![allow(unsafe_code, reason = "the safe wrappers of waitid refuse statuses with a real-time signal")]
 
-use super::Job;
+use super::LaunchRequest;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
@@ -16,12 +16,12 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// A started process. Dropping it kills it with its group; it is reaped in the background.
 #[derive(Debug)]
-pub struct Process {
+pub struct LaunchedProcess {
     exit: AsyncFd<Arc<Child>>,
     child: KillOnDrop,
 }
 
-impl Process {
+impl LaunchedProcess {
     /// Must be called in the context of the runtime that will wait for the process.
     pub(super) fn new(child: KillOnDrop) -> io::Result<Self> {
         let descriptor = Arc::clone(&child.child);
@@ -68,11 +68,11 @@ impl Process {
 #[derive(Debug)]
 pub(super) struct KillOnDrop {
     child: Arc<Child>,
-    reaper: mpsc::Sender<Job>,
+    reaper: mpsc::Sender<LaunchRequest>,
 }
 
 impl KillOnDrop {
-    pub(super) fn new(child: Child, reaper: mpsc::Sender<Job>) -> Self {
+    pub(super) fn new(child: Child, reaper: mpsc::Sender<LaunchRequest>) -> Self {
         Self { child: Arc::new(child), reaper }
     }
 }
@@ -85,7 +85,7 @@ impl Drop for KillOnDrop {
         if !matches!(self.child.try_reap(), Ok(None)) {
             return;
         }
-        if self.reaper.send(Job::Reap(Arc::clone(&self.child))).is_err() {
+        if self.reaper.send(LaunchRequest::Reap(Arc::clone(&self.child))).is_err() {
             self.child.reap_blocking();
         }
     }

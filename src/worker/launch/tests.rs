@@ -241,7 +241,7 @@ async fn many_launches_at_once_leave_no_zombie() {
             launcher.launch(spec).await.expect("a shell")
         });
         let processes = futures_util::future::join_all(launches).await;
-        pids.extend(processes.iter().map(Process::pid));
+        pids.extend(processes.iter().map(LaunchedProcess::pid));
     }
     until("no zombie is left", || pids.iter().all(|pid| state(*pid).is_none()));
 }

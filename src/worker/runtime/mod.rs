@@ -1,6 +1,6 @@
 //! The runtime of workers: a recent enough Bun, and the shim.
 //!
-//! [`find`] looks for Bun and [`install()`] installs it; [`Runtime::new`] puts the shim, which is part of this binary,
+//! [`find`] looks for Bun and [`install()`] installs it; [`BunRuntime::new`] puts the shim, which is part of this binary,
 //! on disk. `worker-shim/package.json` names the version to install and the oldest usable one.
 //!
 //! Invariant: everything in the data directory's `runtime` folder under its final name is complete.
@@ -126,7 +126,7 @@ impl RuntimeError {
 
 /// A Bun and the shim's files.
 #[derive(Debug, Clone)]
-pub struct Runtime {
+pub struct BunRuntime {
     /// Absolute path of the executable.
     pub bun: PathBuf,
     /// Version of Bun.
@@ -136,7 +136,7 @@ pub struct Runtime {
     shim_folder: PathBuf,
 }
 
-impl Runtime {
+impl BunRuntime {
     /// Writes the shim into the data directory and combines it with a Bun.
     ///
     /// # Errors
@@ -179,17 +179,17 @@ mod tests {
     use super::bun::tests::fake_bun;
     use super::*;
 
-    fn runtime(script: &str) -> (Runtime, tempfile::TempDir) {
+    fn runtime(script: &str) -> (BunRuntime, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = fake_bun(&folder.path().join("bun"), script);
         let bun = FoundBun { path, version: pinned_version().clone(), origin: Origin::Path };
-        (Runtime::new(bun, folder.path()).expect("the shim"), folder)
+        (BunRuntime::new(bun, folder.path()).expect("the shim"), folder)
     }
 
     #[test]
     fn a_worker_runs_the_shim_and_nothing_of_its_folder() {
         let (runtime, _folder) = runtime("");
-        let args = Runtime::worker_args(runtime.shim_folder(), "s");
+        let args = BunRuntime::worker_args(runtime.shim_folder(), "s");
         let shim = runtime.shim_folder().join(ENTRY);
         let shim = shim.to_str().expect("a plain path");
         assert_eq!(args, ["--no-env-file", "--config=/dev/null", "--no-install", shim, "s"]);

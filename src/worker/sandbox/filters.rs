@@ -7,7 +7,7 @@
 //!
 //! Linux 5.11 and later remember which numbers are always allowed, and run no filter for them.
 
-use super::system_calls::{self, GROUPS, NEWEST, Processor, Verdict};
+use super::system_calls::{self, CallVerdict, GROUPS, NEWEST, Processor};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, sock_filter,
@@ -127,21 +127,24 @@ fn numbers(processor: Processor, extra: Extra) -> BpfProgram {
     program
 }
 
-fn answer(verdict: Verdict, extra: Extra) -> u32 {
+fn answer(verdict: CallVerdict, extra: Extra) -> u32 {
     match verdict {
-        Verdict::RefusedAmongOthers if extra.among_others => REFUSE,
-        Verdict::RefusedWithoutTruncateRule if extra.truncate => REFUSE,
-        Verdict::Allowed | Verdict::Partly | Verdict::RefusedAmongOthers | Verdict::RefusedWithoutTruncateRule => ALLOW,
-        Verdict::Refused => REFUSE,
-        Verdict::Hidden => HIDE,
+        CallVerdict::RefusedAmongOthers if extra.among_others => REFUSE,
+        CallVerdict::RefusedWithoutTruncateRule if extra.truncate => REFUSE,
+        CallVerdict::Allowed
+        | CallVerdict::Partly
+        | CallVerdict::RefusedAmongOthers
+        | CallVerdict::RefusedWithoutTruncateRule => ALLOW,
+        CallVerdict::Refused => REFUSE,
+        CallVerdict::Hidden => HIDE,
     }
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+type SeccompRules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Returns the refused arguments of the calls that are allowed in part.
-fn rules(processor: Processor, extra: Extra) -> Rules {
-    let mut rules = Rules::new();
+fn rules(processor: Processor, extra: Extra) -> SeccompRules {
+    let mut rules = SeccompRules::new();
     let mut refuse = |name: &str, when: Vec<SeccompRule>| {
         let number = system_calls::number(name, processor).expect("both processors have the calls with rules");
         rules.insert(number.into(), when);
@@ -312,11 +315,11 @@ mod tests {
             Processor::ALL.iter().flat_map(|it| [ONLY_NAMESPACES, LANDLOCK, OLD_LANDLOCK].map(|extra| (*it, extra)))
         {
             let mut wanted = BTreeMap::new();
-            for group in GROUPS.iter().filter(|it| it.verdict != Verdict::Partly) {
+            for group in GROUPS.iter().filter(|it| it.verdict != CallVerdict::Partly) {
                 let numbers = group.calls.iter().filter_map(|call| call.number(processor));
                 wanted.extend(numbers.map(|number| (number, answer_for(group.verdict, extra))));
             }
-            let partly: Vec<_> = GROUPS.iter().filter(|it| it.verdict == Verdict::Partly).collect();
+            let partly: Vec<_> = GROUPS.iter().filter(|it| it.verdict == CallVerdict::Partly).collect();
             let has_rules =
                 |number| partly.iter().flat_map(|it| it.calls).any(|call| call.number(processor) == Some(number));
             let beyond = [0x3fff_ffff, 0x4000_0000, 0x4000_0027, 0x7fff_ffff, u32::MAX];
@@ -328,13 +331,13 @@ mod tests {
     }
 
     /// Restates the verdicts independently of the code under test.
-    fn answer_for(verdict: Verdict, extra: Extra) -> u32 {
+    fn answer_for(verdict: CallVerdict, extra: Extra) -> u32 {
         let is_refused = match verdict {
-            Verdict::Hidden => return HIDE,
-            Verdict::Refused => true,
-            Verdict::RefusedAmongOthers => extra.among_others,
-            Verdict::RefusedWithoutTruncateRule => extra.truncate,
-            Verdict::Allowed | Verdict::Partly => false,
+            CallVerdict::Hidden => return HIDE,
+            CallVerdict::Refused => true,
+            CallVerdict::RefusedAmongOthers => extra.among_others,
+            CallVerdict::RefusedWithoutTruncateRule => extra.truncate,
+            CallVerdict::Allowed | CallVerdict::Partly => false,
         };
         if is_refused { REFUSE } else { ALLOW }
     }

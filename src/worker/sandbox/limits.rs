@@ -3,9 +3,9 @@
 use super::{
     super::{
         launch::{Limit, Resource},
-        mark::Mark,
+        process_mark::ProcessMark,
     },
-    Level, Sandbox,
+    IsolationLevel, Sandbox,
 };
 
 /// Open files of a throw-away process: an installation unpacks many packages at once.
@@ -30,8 +30,8 @@ impl Sandbox {
 
     fn limits_with(&self, processes_max: u32, open_files_max: u32) -> Vec<Limit> {
         let mut limits = vec![Limit::fixed(Resource::RLIMIT_NOFILE, open_files_max.into())];
-        limits.extend(self.mark.into_iter().flat_map(Mark::limits));
-        if self.level != Level::Off {
+        limits.extend(self.mark.into_iter().flat_map(ProcessMark::limits));
+        if self.level != IsolationLevel::Off {
             limits.push(Limit::fixed(Resource::RLIMIT_FSIZE, FILE_BYTES_MAX));
             limits.push(Limit::fixed(Resource::RLIMIT_MEMLOCK, LOCKED_BYTES_MAX));
             limits.push(Limit::fixed(Resource::RLIMIT_MSGQUEUE, 0));

@@ -1,6 +1,6 @@
 //! Isolation of functions from the machine, as far as this machine offers it.
 //!
-//! [`Sandbox::prepare`] prepares everything that the workers of a [`Level`] share: the template of their root, their
+//! [`Sandbox::prepare`] prepares everything that the workers of a [`IsolationLevel`] share: the template of their root, their
 //! filters, their users. The [`Spawner`](super::Spawner) finds out whether the level works by starting a worker. From
 //! then on each worker gets a [`Slot`], and [`Sandbox::confine`] lists the steps of its process between `clone` and
 //! Bun.
@@ -29,10 +29,10 @@ use slot::SOCKET_NAME;
 pub(super) use slot::{Slot, View};
 
 use super::{
-    cgroup::{self, Cgroups, Controllers, Group},
-    launch::{self, Confinement, Step, UserMap},
-    mark::Mark,
-    runtime::Runtime,
+    cgroup::{self, Cgroups, ControlGroup, Controllers},
+    launch::{self, ConfineStep, Confinement, UserMap},
+    process_mark::ProcessMark,
+    runtime::BunRuntime,
 };
 use crate::{
     config::{SandboxLevel, SandboxMode},
@@ -64,7 +64,7 @@ const INNER_USER: u32 = 1_000;
 
 /// Strength of the isolation; the first level is the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum IsolationLevel {
     /// Namespaces, a root and a user of its own, by the rights of root.
     Privileged,
     /// Namespaces and a root, by a user namespace; outside it, workers have different users only if the daemon is root.
@@ -77,7 +77,7 @@ pub enum Level {
     Off,
 }
 
-impl Level {
+impl IsolationLevel {
     /// Levels with any isolation, the strongest first.
     const ALL: [Self; 4] = [Self::Privileged, Self::UserNamespace, Self::SharedProc, Self::Landlock];
 
@@ -127,22 +127,22 @@ pub struct SandboxOptions {
 
 impl SandboxOptions {
     /// Levels to try, the strongest first. With `strict` and a named level, only that level is tried.
-    pub(super) fn levels(&self) -> Vec<Level> {
+    pub(super) fn levels(&self) -> Vec<IsolationLevel> {
         let named = match self.level {
             SandboxLevel::Auto => None,
-            SandboxLevel::Privileged => Some(Level::Privileged),
-            SandboxLevel::UserNamespace => Some(Level::UserNamespace),
-            SandboxLevel::SharedProc => Some(Level::SharedProc),
-            SandboxLevel::Landlock => Some(Level::Landlock),
+            SandboxLevel::Privileged => Some(IsolationLevel::Privileged),
+            SandboxLevel::UserNamespace => Some(IsolationLevel::UserNamespace),
+            SandboxLevel::SharedProc => Some(IsolationLevel::SharedProc),
+            SandboxLevel::Landlock => Some(IsolationLevel::Landlock),
         };
-        let wanted = |level: &Level| match (self.mode, named) {
+        let wanted = |level: &IsolationLevel| match (self.mode, named) {
             (SandboxMode::Off, _) => false,
             (SandboxMode::Auto, None) => true,
             (SandboxMode::Auto, Some(named)) => *level >= named,
-            (SandboxMode::Strict, None) => *level <= Level::UserNamespace,
+            (SandboxMode::Strict, None) => *level <= IsolationLevel::UserNamespace,
             (SandboxMode::Strict, Some(named)) => *level == named,
         };
-        Level::ALL.into_iter().filter(wanted).collect()
+        IsolationLevel::ALL.into_iter().filter(wanted).collect()
     }
 }
 
@@ -157,7 +157,7 @@ pub(super) enum Role<'a> {
         network: Network,
         /// Control group of the process and its descendants. The tools of a slot run one after the other, and each
         /// needs its own group.
-        group: Option<&'a Group>,
+        group: Option<&'a ControlGroup>,
         /// Whether the process may write to the folder in which a worker has its code.
         is_writable: bool,
         /// A folder to show, and its place in the code folder; only with a root of its own.
@@ -185,25 +185,25 @@ pub(super) fn find_cgroups(options: &SandboxOptions, run_dir: &Path) -> Option<R
 
 /// Isolation in effect, and what the machine lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct IsolationReport {
     /// Level in effect.
-    pub level: Level,
+    pub level: IsolationLevel,
     /// Control groups of workers, if there are any: their version and controllers.
     pub cgroups: Option<String>,
     /// Features that the machine lacks, and how to get each.
     pub missing: Vec<String>,
 }
 
-impl Default for Report {
+impl Default for IsolationReport {
     /// Reports that there is no sandbox.
     fn default() -> Self {
-        Self { level: Level::Off, cgroups: None, missing: Vec::new() }
+        Self { level: IsolationLevel::Off, cgroups: None, missing: Vec::new() }
     }
 }
 
 /// Reason why a level was not chosen.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum LevelFailure {
     /// The machine does not support it.
     Refused(String),
     /// A worker was not ready in time.
@@ -213,11 +213,11 @@ pub(super) enum Failure {
 /// Everything that the workers of one level share.
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    level: Level,
+    level: IsolationLevel,
     /// Folder that holds a folder for each worker.
     run_dir: PathBuf,
     /// Mark of every process.
-    mark: Option<Mark>,
+    mark: Option<ProcessMark>,
     open_files_max: u32,
     processes_max: u32,
     tmp_mb: u32,
@@ -234,10 +234,10 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Returns a sandbox of level [`Level::Off`], which isolates nothing.
-    pub(super) fn off(options: &SandboxOptions, run_dir: &Path, mark: Option<Mark>) -> Self {
+    /// Returns a sandbox of level [`IsolationLevel::Off`], which isolates nothing.
+    pub(super) fn off(options: &SandboxOptions, run_dir: &Path, mark: Option<ProcessMark>) -> Self {
         Self {
-            level: Level::Off,
+            level: IsolationLevel::Off,
             run_dir: run_dir.to_owned(),
             mark,
             open_files_max: options.open_files_max,
@@ -254,15 +254,15 @@ impl Sandbox {
 
     /// Prepares a level; whether it works is not known yet.
     pub(super) fn prepare(
-        level: Level,
+        level: IsolationLevel,
         options: &SandboxOptions,
-        runtime: &Runtime,
+        runtime: &BunRuntime,
         run_dir: &Path,
-        mark: Option<Mark>,
+        mark: Option<ProcessMark>,
     ) -> io::Result<Self> {
         let SandboxOptions { processes_max, tmp_mb, .. } = *options;
         let mut sandbox = Self { level, processes_max, tmp_mb, ..Self::off(options, run_dir, mark) };
-        if level == Level::Privileged {
+        if level == IsolationLevel::Privileged {
             if !nix::unistd::geteuid().is_root() {
                 return Err(io::Error::other("the daemon is not root"));
             }
@@ -272,10 +272,10 @@ impl Sandbox {
         }
         // A daemon that can give each worker a user of its own must do so: otherwise the kernel sees them all as the
         // daemon's.
-        if matches!(level, Level::UserNamespace | Level::SharedProc) && users::can_be_given() {
+        if matches!(level, IsolationLevel::UserNamespace | IsolationLevel::SharedProc) && users::can_be_given() {
             sandbox.users = Users::find(run_dir);
         }
-        if level == Level::Landlock {
+        if level == IsolationLevel::Landlock {
             if launch::landlock_version() == 0 {
                 return Err(io::Error::other("the kernel has no Landlock"));
             }
@@ -287,7 +287,7 @@ impl Sandbox {
             sandbox.root = Some(Root::make(&template, runtime)?);
             sandbox.fence = fence::inside_a_root(&template)?.map(Arc::new);
         }
-        let among_others = level == Level::Landlock;
+        let among_others = level == IsolationLevel::Landlock;
         let truncate = among_others && launch::landlock_version() < fence::WITH_TRUNCATE;
         sandbox.filters = filters::compile(Extra { network: false, among_others, truncate });
         sandbox.filters_without_network = filters::compile(Extra { network: true, among_others, truncate });
@@ -295,25 +295,25 @@ impl Sandbox {
     }
 
     /// Builds the report, with the reasons why these levels were not chosen.
-    pub(super) fn report(&self, failed: Vec<(Level, Failure)>) -> Report {
-        let not = |(level, failure): (Level, Failure)| match failure {
-            Failure::Refused(why) => format!("{}: {why}; to get it, {}", level.name(), level.remedy()),
-            Failure::Slow(why) => {
+    pub(super) fn report(&self, failed: Vec<(IsolationLevel, LevelFailure)>) -> IsolationReport {
+        let not = |(level, failure): (IsolationLevel, LevelFailure)| match failure {
+            LevelFailure::Refused(why) => format!("{}: {why}; to get it, {}", level.name(), level.remedy()),
+            LevelFailure::Slow(why) => {
                 format!("{}: {why}; to get it, restart the daemon on a less busy machine", level.name())
             }
         };
         let mut missing: Vec<String> = failed.into_iter().map(not).collect();
         let landlock = launch::landlock_version();
-        if self.level != Level::Off && landlock < fence::WITH_SCOPES {
+        if self.level != IsolationLevel::Off && landlock < fence::WITH_SCOPES {
             missing.push(format!(
                 "abstract Unix sockets of the machine can be reached: this kernel has version {landlock} of Landlock; \
                  to keep workers from them, use Linux 6.12 or later, or `network = off`"
             ));
         }
-        if self.level != Level::Off && self.filters.is_empty() {
+        if self.level != IsolationLevel::Off && self.filters.is_empty() {
             missing.push("system calls are not filtered: there is no filter for this kind of processor".into());
         }
-        Report { level: self.level, cgroups: None, missing }
+        IsolationReport { level: self.level, cgroups: None, missing }
     }
 
     /// Whether a user is a worker's; `None` if workers have no users of their own.
@@ -323,7 +323,7 @@ impl Sandbox {
 
     /// Creates the slot of another worker.
     pub(super) fn slot(&self, cgroups: Option<&Cgroups>) -> io::Result<Slot> {
-        let limits = cgroup::Limits { memory_max: UNASSIGNED_BYTES_MAX, processes_max: self.processes_max.into() };
+        let limits = cgroup::GroupLimits { memory_max: UNASSIGNED_BYTES_MAX, processes_max: self.processes_max.into() };
         // Random, so that a process that cannot list the folder cannot guess a name in it.
         let name = Uuid::now_v7().simple().to_string();
         let group = cgroups.map(|cgroups| cgroups.group(&name, &limits)).transpose()?;
@@ -335,7 +335,7 @@ impl Sandbox {
         self.slot_with(&Uuid::now_v7().simple().to_string(), None)
     }
 
-    fn slot_with(&self, name: &str, group: Option<Group>) -> io::Result<Slot> {
+    fn slot_with(&self, name: &str, group: Option<ControlGroup>) -> io::Result<Slot> {
         let user = match &self.users {
             Some(users) => Some(users.take().ok_or_else(|| io::Error::other("all user numbers are taken"))?),
             None => None,
@@ -349,23 +349,23 @@ impl Sandbox {
     }
 
     /// Returns Bun and its arguments, with paths as a worker sees them.
-    pub(super) fn command(&self, runtime: &Runtime) -> (PathBuf, Vec<OsString>) {
-        (self.bun(runtime), Runtime::worker_args(self.shim_folder(runtime), SOCKET_NAME))
+    pub(super) fn command(&self, runtime: &BunRuntime) -> (PathBuf, Vec<OsString>) {
+        (self.bun(runtime), BunRuntime::worker_args(self.shim_folder(runtime), SOCKET_NAME))
     }
 
     /// Returns the path of Bun, as a process sees it.
-    pub(super) fn bun(&self, runtime: &Runtime) -> PathBuf {
+    pub(super) fn bun(&self, runtime: &BunRuntime) -> PathBuf {
         if self.root.is_some() { root::BUN.into() } else { runtime.bun.clone() }
     }
 
     /// Returns the shim's folder, as a worker sees it.
-    pub(super) fn shim_folder<'a>(&self, runtime: &'a Runtime) -> &'a Path {
+    pub(super) fn shim_folder<'a>(&self, runtime: &'a BunRuntime) -> &'a Path {
         if self.root.is_some() { Path::new(root::SHIM) } else { runtime.shim_folder() }
     }
 
     /// Lists how a process is confined to a slot.
-    pub(super) fn confine(&self, slot: &Slot, runtime: &Runtime, role: Role<'_>) -> io::Result<Confinement> {
-        if self.level == Level::Off {
+    pub(super) fn confine(&self, slot: &Slot, runtime: &BunRuntime, role: Role<'_>) -> io::Result<Confinement> {
+        if self.level == IsolationLevel::Off {
             return unconfined(role);
         }
         // Entered before the process gives up any right and starts anything.
@@ -373,7 +373,8 @@ impl Sandbox {
             Role::Worker(_) => slot.group().map(|it| &**it),
             Role::Tool { group, .. } => group,
         };
-        let enter = group.into_iter().flat_map(|group| group.entries()).map(|file| Step::write(&file, "0")).collect();
+        let enter =
+            group.into_iter().flat_map(|group| group.entries()).map(|file| ConfineStep::write(&file, "0")).collect();
         match &self.root {
             Some(root) => self.confine_to_root(root, slot, role, enter),
             None => self.confine_among_files(slot, runtime, role, enter),
@@ -384,9 +385,9 @@ impl Sandbox {
     fn confine_among_files(
         &self,
         slot: &Slot,
-        runtime: &Runtime,
+        runtime: &BunRuntime,
         role: Role<'_>,
-        steps: Vec<Step>,
+        steps: Vec<ConfineStep>,
     ) -> io::Result<Confinement> {
         let (bundle, home) = (slot.bundle(), slot.home_inside());
         let writable: &[&Path] = match role {
@@ -410,11 +411,11 @@ impl Sandbox {
         root: &Root,
         slot: &Slot,
         role: Role<'_>,
-        mut steps: Vec<Step>,
+        mut steps: Vec<ConfineStep>,
     ) -> io::Result<Confinement> {
         let mut namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
         let (mut identity, mut user_map) = (slot.user(), None);
-        if self.level != Level::Privileged {
+        if self.level != IsolationLevel::Privileged {
             namespaces |= libc::CLONE_NEWUSER;
             match slot.user() {
                 Some(outside) => {
@@ -424,21 +425,21 @@ impl Sandbox {
                 None => {
                     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
                     // The kernel demands this before an unprivileged process may set the map of the groups.
-                    steps.push(Step::write(Path::new("/proc/self/setgroups"), "deny"));
-                    steps.push(Step::write(Path::new("/proc/self/uid_map"), &format!("{INNER_USER} {user} 1")));
-                    steps.push(Step::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
+                    steps.push(ConfineStep::write(Path::new("/proc/self/setgroups"), "deny"));
+                    steps.push(ConfineStep::write(Path::new("/proc/self/uid_map"), &format!("{INNER_USER} {user} 1")));
+                    steps.push(ConfineStep::write(Path::new("/proc/self/gid_map"), &format!("{INNER_USER} {group} 1")));
                 }
             }
         }
         if role.network() == Network::Off {
             namespaces |= libc::CLONE_NEWNET;
-            steps.push(Step::Loopback);
+            steps.push(ConfineStep::Loopback);
         }
         let (is_writable, shown) = match role {
             Role::Worker(_) => (false, None),
             Role::Tool { is_writable, shown, .. } => (is_writable, shown),
         };
-        let shared_proc = self.level == Level::SharedProc;
+        let shared_proc = self.level == IsolationLevel::SharedProc;
         let owner = user_map.map(|map| map.inside);
         let options = RootOptions { tmp_mb: self.tmp_mb, owner, shared_proc, is_writable, shown };
         steps.extend(root.steps(&slot.bundle(), options));
@@ -478,14 +479,14 @@ fn unconfined(role: Role<'_>) -> io::Result<Confinement> {
 mod tests {
     use super::*;
 
-    fn levels(mode: SandboxMode, level: SandboxLevel) -> Vec<Level> {
+    fn levels(mode: SandboxMode, level: SandboxLevel) -> Vec<IsolationLevel> {
         SandboxOptions { mode, level, processes_max: 1, open_files_max: 1, tmp_mb: 1 }.levels()
     }
 
     #[test]
     fn auto_goes_down_from_the_named_level_and_strict_does_not() {
-        use Level::{Landlock, Privileged, SharedProc, UserNamespace};
-        assert_eq!(levels(SandboxMode::Auto, SandboxLevel::Auto), Level::ALL);
+        use IsolationLevel::{Landlock, Privileged, SharedProc, UserNamespace};
+        assert_eq!(levels(SandboxMode::Auto, SandboxLevel::Auto), IsolationLevel::ALL);
         assert_eq!(levels(SandboxMode::Auto, SandboxLevel::SharedProc), [SharedProc, Landlock]);
         assert_eq!(levels(SandboxMode::Strict, SandboxLevel::Auto), [Privileged, UserNamespace]);
         assert_eq!(levels(SandboxMode::Strict, SandboxLevel::Landlock), [Landlock]);

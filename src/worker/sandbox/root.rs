@@ -11,7 +11,7 @@
 //! The template is created once, when the daemon starts. Each worker binds it into its own mount namespace.
 
 use super::libraries;
-use crate::worker::{launch::Step, runtime::Runtime};
+use crate::worker::{launch::ConfineStep, runtime::BunRuntime};
 use std::{
     fs::{self, File, Permissions},
     io,
@@ -58,7 +58,7 @@ pub(super) struct RootOptions<'a> {
 
 impl Root {
     /// Creates the template in a new folder.
-    pub(super) fn make(folder: &Path, runtime: &Runtime) -> io::Result<Self> {
+    pub(super) fn make(folder: &Path, runtime: &BunRuntime) -> io::Result<Self> {
         let bun = runtime.bun.canonicalize()?;
         make_folder(folder)?;
         for name in ["shim", "bundle", "tmp", "proc", "dev", "etc"] {
@@ -85,42 +85,47 @@ impl Root {
     }
 
     /// Lists the steps by which a process enters a root of its own, with this folder as its `/bundle`.
-    pub(super) fn steps(&self, bundle: &Path, options: RootOptions<'_>) -> Vec<Step> {
+    pub(super) fn steps(&self, bundle: &Path, options: RootOptions<'_>) -> Vec<ConfineStep> {
         let relative = |path: &'static str| Path::new(path.trim_start_matches('/'));
         let mut steps = vec![
-            Step::private_mounts(),
+            ConfineStep::private_mounts(),
             // Only a mount can become the root.
-            Step::bind(&self.folder, &self.folder),
-            Step::go_to(&self.folder),
-            Step::bind(&self.bun, relative(BUN)),
-            Step::read_only(relative(BUN)),
-            Step::bind(bundle, relative(BUNDLE)),
+            ConfineStep::bind(&self.folder, &self.folder),
+            ConfineStep::go_to(&self.folder),
+            ConfineStep::bind(&self.bun, relative(BUN)),
+            ConfineStep::read_only(relative(BUN)),
+            ConfineStep::bind(bundle, relative(BUNDLE)),
         ];
         if !options.is_writable {
-            steps.push(Step::read_only(relative(BUNDLE)));
+            steps.push(ConfineStep::read_only(relative(BUNDLE)));
         }
         if let Some((folder, place)) = options.shown {
             let place = relative(BUNDLE).join(place);
-            steps.extend([Step::bind(folder, &place), Step::read_only(&place)]);
+            steps.extend([ConfineStep::bind(folder, &place), ConfineStep::read_only(&place)]);
         }
         for device in DEVICES {
             // Read-only protects the permissions: the device itself stays writable.
             let inside = Path::new("dev").join(device);
-            steps.extend([Step::bind(&Path::new("/dev").join(device), &inside), Step::read_only(&inside)]);
+            steps
+                .extend([ConfineStep::bind(&Path::new("/dev").join(device), &inside), ConfineStep::read_only(&inside)]);
         }
         let mut tmp = format!("size={}m,nr_inodes={TMP_FILES_MAX},mode=1777", options.tmp_mb);
         if let Some(owner) = options.owner {
             tmp += &format!(",uid={owner},gid={owner}");
         }
-        steps.push(Step::file_system(c"tmpfs", relative(HOME), Some(&tmp)));
+        steps.push(ConfineStep::file_system(c"tmpfs", relative(HOME), Some(&tmp)));
         let proc = Path::new("proc");
         steps.push(match options.shared_proc {
-            true => Step::bind(Path::new("/proc"), proc),
-            false => Step::file_system(c"proc", proc, None),
+            true => ConfineStep::bind(Path::new("/proc"), proc),
+            false => ConfineStep::file_system(c"proc", proc, None),
         });
         // The kernel settings in `/proc` belong to root, and the daemon may be root.
-        steps.push(Step::read_only(proc));
-        steps.extend([Step::read_only(Path::new(".")), Step::SwapRoot, Step::go_to(Path::new("/"))]);
+        steps.push(ConfineStep::read_only(proc));
+        steps.extend([
+            ConfineStep::read_only(Path::new(".")),
+            ConfineStep::SwapRoot,
+            ConfineStep::go_to(Path::new("/")),
+        ]);
         steps
     }
 }

@@ -7,7 +7,7 @@
 //! there may lead anywhere.
 
 use super::{
-    super::{cgroup::Group, folder::Folder},
+    super::{cgroup::ControlGroup, folder::Folder},
     users::User,
 };
 use nix::{
@@ -50,7 +50,7 @@ pub(in super::super) struct Slot {
     /// The worker's own user; `None` if it runs as the daemon's.
     user: Option<User>,
     /// Control group of the worker's processes.
-    group: Option<Arc<Group>>,
+    group: Option<Arc<ControlGroup>>,
     /// The worker's view of its files.
     view: View,
 }
@@ -65,7 +65,7 @@ pub(in super::super) enum View {
 }
 
 impl Slot {
-    pub(super) fn new(path: &Path, view: View, user: Option<User>, group: Option<Group>) -> io::Result<Self> {
+    pub(super) fn new(path: &Path, view: View, user: Option<User>, group: Option<ControlGroup>) -> io::Result<Self> {
         let folder = Folder::new(path)?;
         fs::create_dir(path.join(BUNDLE))?;
         fs::set_permissions(path.join(BUNDLE), Permissions::from_mode(0o755))?;
@@ -82,7 +82,7 @@ impl Slot {
     }
 
     /// Control group of the worker's processes.
-    pub(in super::super) fn group(&self) -> Option<&Arc<Group>> {
+    pub(in super::super) fn group(&self) -> Option<&Arc<ControlGroup>> {
         self.group.as_ref()
     }
 

@@ -39,7 +39,7 @@ impl Processor {
 
 /// Treatment of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CallVerdict {
     /// The kernel executes it, within the caller's rights.
     Allowed,
     /// Depends on the arguments: refused ones fail with `EPERM`.
@@ -76,9 +76,9 @@ impl SystemCall {
 
 /// Calls with the same verdict for the same reason.
 #[derive(Debug, Clone, Copy)]
-pub struct Group {
+pub struct CallGroup {
     /// Verdict on the calls.
-    pub verdict: Verdict,
+    pub verdict: CallVerdict,
     /// Purpose of the calls, and the reason for the verdict.
     pub reason: &'static str,
     /// The calls of the group.
@@ -105,8 +105,8 @@ macro_rules! number {
 
 macro_rules! groups {
     ($($verdict:ident $reason:literal { $($name:ident $x86:tt $arm:tt),* })*) => {
-        &[$(Group {
-            verdict: Verdict::$verdict,
+        &[$(CallGroup {
+            verdict: CallVerdict::$verdict,
             reason: $reason,
             calls: &[$(SystemCall { name: stringify!($name), x86: number!($x86), arm: number!($arm) }),*],
         }),*]
@@ -114,7 +114,7 @@ macro_rules! groups {
 }
 
 /// The table: name, number on `x86_64`, number on `aarch64`.
-pub const GROUPS: &[Group] = groups! {
+pub const GROUPS: &[CallGroup] = groups! {
     Allowed "reads, writes, copies and locks open files" {
         read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, preadv 295 69, pwritev 296 70,
         preadv2 327 286, pwritev2 328 287, lseek 8 62, sendfile 40 71, copy_file_range 326 285, splice 275 76,

@@ -11,8 +11,8 @@ mod usage;
 
 use super::{
     Spawner,
-    cgroup::{self, Group},
-    launch::{LaunchError, LaunchSpec, MemoryGauge, Process},
+    cgroup::{self, ControlGroup},
+    launch::{LaunchError, LaunchSpec, LaunchedProcess, MemoryGauge},
     sandbox::{GROUP_OVERHEAD_BYTES, Role, Slot, View},
     spawn::environment,
 };
@@ -84,7 +84,7 @@ impl Filler {
 
 /// A process to run.
 #[derive(Debug)]
-pub struct Job<'a> {
+pub struct ToolJob<'a> {
     /// Arguments of Bun.
     pub args: Vec<OsString>,
     /// Variables added to those that every process has, or replacing them.
@@ -130,7 +130,7 @@ impl Spawner {
         Ok(Workplace { spawner: self, slot: Arc::new(self.sandbox.tool_slot()?), limits })
     }
 
-    /// Whether folders of the daemon's can be shown to processes ([`Job::shown`]).
+    /// Whether folders of the daemon's can be shown to processes ([`ToolJob::shown`]).
     #[must_use]
     pub fn can_show(&self) -> bool {
         self.sandbox.view() == View::OwnRoot
@@ -183,10 +183,10 @@ impl Workplace<'_> {
     ///
     /// # Errors
     /// See [`ToolError`]. A process that exits with a failure is not an error.
-    pub async fn run(&self, job: Job<'_>, mut print: impl FnMut(&[u8])) -> Result<ExitStatus, ToolError> {
+    pub async fn run(&self, job: ToolJob<'_>, mut print: impl FnMut(&[u8])) -> Result<ExitStatus, ToolError> {
         let deadline = job.deadline;
         let (running, output) = self.start(job).await?;
-        let mut watch = Watch::new(self, &running);
+        let mut watch = UsageWatch::new(self, &running);
         let watched = async {
             let mut output = Some(output);
             let mut buffer = vec![0; 16 * 1024];
@@ -225,8 +225,8 @@ impl Workplace<'_> {
     }
 
     /// Creates the control group of the next process, which is of no use after that.
-    fn group(&self) -> io::Result<Option<Group>> {
-        let limits = cgroup::Limits {
+    fn group(&self) -> io::Result<Option<ControlGroup>> {
+        let limits = cgroup::GroupLimits {
             memory_max: self.limits.memory_max.saturating_add(GROUP_OVERHEAD_BYTES),
             processes_max: self.limits.processes_max.into(),
         };
@@ -234,7 +234,7 @@ impl Workplace<'_> {
         self.spawner.cgroups.as_ref().map(|cgroups| cgroups.group(&name, &limits)).transpose()
     }
 
-    async fn start(&self, job: Job<'_>) -> Result<(Running, pipe::Receiver), ToolError> {
+    async fn start(&self, job: ToolJob<'_>) -> Result<(RunningTool, pipe::Receiver), ToolError> {
         let stdin = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(io::Error::from)?;
         let (output, stdout) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from)?;
         let stderr: OwnedFd = stdout.try_clone()?;
@@ -264,7 +264,7 @@ impl Workplace<'_> {
         let process = Arc::new(launcher.launch(spec).await?);
         let tools = Arc::clone(&self.spawner.tools);
         tools.lock().insert(process.pid());
-        let running = Running { process, group, tools };
+        let running = RunningTool { process, group, tools };
         let entering = (Arc::clone(&running.process), running.group.clone());
         // Entering may take milliseconds.
         let entered = spawn_blocking(move || {
@@ -280,14 +280,14 @@ impl Workplace<'_> {
 }
 
 /// A process of a workplace. Dropping it ends it with everything it has started.
-struct Running {
-    process: Arc<Process>,
-    group: Option<Arc<Group>>,
+struct RunningTool {
+    process: Arc<LaunchedProcess>,
+    group: Option<Arc<ControlGroup>>,
     /// Contains this process as long as it runs: none of them may command the daemon.
     tools: Arc<Mutex<HashSet<u32>>>,
 }
 
-impl Running {
+impl RunningTool {
     fn end(&self) {
         self.process.kill_tree();
         if let Some(group) = &self.group {
@@ -300,7 +300,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningTool {
     fn drop(&mut self) {
         self.end();
         self.tools.lock().remove(&self.process.pid());
@@ -308,17 +308,17 @@ impl Drop for Running {
 }
 
 /// Monitors the consumption of a process.
-struct Watch {
+struct UsageWatch {
     limits: WorkplaceLimits,
     folder: PathBuf,
     gauge: Option<MemoryGauge>,
-    group: Option<Arc<Group>>,
+    group: Option<Arc<ControlGroup>>,
     memory_due: Instant,
     disk_due: Instant,
 }
 
-impl Watch {
-    fn new(place: &Workplace<'_>, running: &Running) -> Self {
+impl UsageWatch {
+    fn new(place: &Workplace<'_>, running: &RunningTool) -> Self {
         let now = Instant::now();
         Self {
             limits: place.limits,

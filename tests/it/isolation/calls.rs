@@ -3,7 +3,7 @@
 use super::outcome::Level;
 use levain::worker::{
     launch::landlock_version,
-    sandbox::system_calls::{GROUPS, Group, Processor, Verdict},
+    sandbox::system_calls::{CallGroup, CallVerdict, GROUPS, Processor},
 };
 
 /// Number of call numbers in a walk: far more than any kernel has.
@@ -17,13 +17,13 @@ const UNFILTERED: [&str; 2] = ["uprobe", "uretprobe"];
 pub fn expected(level: Level) -> Option<String> {
     let processor = Processor::here()?;
     let among_others = level == Level::Landlock;
-    let letter = |group: &Group| match group.verdict {
-        Verdict::RefusedAmongOthers if among_others => 'R',
-        Verdict::RefusedWithoutTruncateRule if among_others && landlock_version() < 3 => 'R',
-        Verdict::Allowed | Verdict::RefusedAmongOthers | Verdict::RefusedWithoutTruncateRule => 'A',
-        Verdict::Partly => 'P',
-        Verdict::Refused => 'R',
-        Verdict::Hidden => 'H',
+    let letter = |group: &CallGroup| match group.verdict {
+        CallVerdict::RefusedAmongOthers if among_others => 'R',
+        CallVerdict::RefusedWithoutTruncateRule if among_others && landlock_version() < 3 => 'R',
+        CallVerdict::Allowed | CallVerdict::RefusedAmongOthers | CallVerdict::RefusedWithoutTruncateRule => 'A',
+        CallVerdict::Partly => 'P',
+        CallVerdict::Refused => 'R',
+        CallVerdict::Hidden => 'H',
     };
     let mut letters = vec!['H'; NUMBERS];
     for group in GROUPS {
@@ -38,20 +38,20 @@ pub fn expected(level: Level) -> Option<String> {
 /// Formats the table for the document.
 pub fn markdown() -> String {
     let mut text = "| | what it is about, and why | calls |\n|---|---|---|\n".to_owned();
-    for Group { verdict, reason, calls } in GROUPS {
+    for CallGroup { verdict, reason, calls } in GROUPS {
         let names: Vec<_> = calls.iter().map(|call| format!("`{}`", call.name)).collect();
         text += &format!("| {} | {reason} | {} |\n", name(*verdict), names.join(", "));
     }
     text
 }
 
-fn name(verdict: Verdict) -> &'static str {
+fn name(verdict: CallVerdict) -> &'static str {
     match verdict {
-        Verdict::Allowed => "allowed",
-        Verdict::Partly => "in part",
-        Verdict::RefusedAmongOthers => "refused at `landlock`",
-        Verdict::RefusedWithoutTruncateRule => "refused at `landlock` before Linux 6.2",
-        Verdict::Refused => "refused",
-        Verdict::Hidden => "hidden",
+        CallVerdict::Allowed => "allowed",
+        CallVerdict::Partly => "in part",
+        CallVerdict::RefusedAmongOthers => "refused at `landlock`",
+        CallVerdict::RefusedWithoutTruncateRule => "refused at `landlock` before Linux 6.2",
+        CallVerdict::Refused => "refused",
+        CallVerdict::Hidden => "hidden",
     }
 }

@@ -1,6 +1,6 @@
 //! Tests of version 2 where it has no controllers: real groups for the moves, plain files for the rest.
 
-use super::super::{Cgroups, Group, Limits, Places, Support, tests::*};
+use super::super::{CgroupPaths, Cgroups, ControlGroup, GroupLimits, Support, tests::*};
 use super::*;
 use std::{process::Command, sync::Arc};
 
@@ -19,7 +19,7 @@ fn read(group: &Path, file: &str) -> String {
 
 /// A group of version 2 of this test's own, if this machine allows one.
 fn real_group(name: &str) -> Option<RealGroup> {
-    let places = Places::parse(
+    let places = CgroupPaths::parse(
         &fs::read_to_string("/proc/self/mountinfo").expect("procfs"),
         &fs::read_to_string("/proc/self/cgroup").expect("procfs"),
     );
@@ -115,7 +115,7 @@ fn a_daemon_moves_what_it_has_started_and_nothing_else() {
 fn a_group_is_killed_in_one_write() {
     let Some(group) = real_group("levain-test-kill") else { return };
     let tree = Tree { base: group.0.clone(), controllers: Controllers::default(), has_swap: false };
-    let cgroups = Cgroups::new(Version::V2, vec![tree], "t").expect("a thread");
+    let cgroups = Cgroups::new(CgroupVersion::V2, vec![tree], "t").expect("a thread");
     let worker = cgroups.group("w", &LIMITS).expect("a group");
     let mut shell = run_in(&worker, "setsid sleep 1000 & exec sleep 1000");
     until("both are in it", || processes_of(&worker).len() == 2);
@@ -136,11 +136,11 @@ fn limits_go_into_the_files_of_version_2() {
     }
     let controllers = Controllers::ALL;
     let tree = Tree { base: made.path().into(), controllers, has_swap: true };
-    let limits = Limits { memory_max: 1 << 30, processes_max: 64 };
-    let cgroups = Cgroups::new(Version::V2, vec![], "t").expect("a thread");
-    let support = Support { version: Version::V2, controllers };
+    let limits = GroupLimits { memory_max: 1 << 30, processes_max: 64 };
+    let cgroups = Cgroups::new(CgroupVersion::V2, vec![], "t").expect("a thread");
+    let support = Support { version: CgroupVersion::V2, controllers };
     assert_eq!(support.to_string(), "cgroup v2 (memory, pids, cpu)");
-    let mut group = Group::empty(Version::V2, Arc::clone(&cgroups.remover));
+    let mut group = ControlGroup::empty(CgroupVersion::V2, Arc::clone(&cgroups.remover));
     group.add_directory(&tree, made.path().into(), &limits).expect("its limits");
     group.set_low_priority(true).expect("a write");
     let expected = ["1073741824", "0", "1", "", "", "64"];

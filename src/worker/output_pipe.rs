@@ -8,14 +8,14 @@ use tokio::net::unix::pipe;
 
 /// The reading end of a pipe.
 #[derive(Debug)]
-pub(super) enum Tap {
+pub(super) enum OutputPipe {
     Open(pipe::Receiver),
     Shut(OwnedFd),
     /// The pipe could not be opened or shut.
     Gone,
 }
 
-impl Tap {
+impl OutputPipe {
     /// Waits until there is something to read, or until the end of the stream. Waits for ever while shut.
     pub(super) async fn readable(&self) {
         match self {
@@ -67,9 +67,9 @@ mod tests {
     #[tokio::test]
     async fn what_was_written_while_it_was_shut_is_read_when_it_is_open() {
         let (mut writer, reader) = pipe::pipe().expect("a pipe");
-        let mut tap = Tap::Open(reader);
+        let mut tap = OutputPipe::Open(reader);
         let mut buffer = [0; 8];
-        let read = |tap: &Tap, buffer: &mut [u8]| tap.try_read(buffer).map_err(|error| error.kind());
+        let read = |tap: &OutputPipe, buffer: &mut [u8]| tap.try_read(buffer).map_err(|error| error.kind());
         tap.shut();
         tap.shut();
         writer.write_all(b"abc").await.expect("there is room");

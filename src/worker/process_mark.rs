@@ -35,14 +35,14 @@ const SUM: u64 = 2 * BASE + SPAN;
 
 /// The mark of one daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct ProcessMark {
     memory: u64,
     locks: u64,
 }
 
 /// Relation of a process to the daemon, as its limits show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bearing {
+enum MarkMatch {
     /// Not a process of this daemon.
     Foreign,
     /// The process bears the mark, or one half of it.
@@ -51,7 +51,7 @@ enum Bearing {
     Altered,
 }
 
-impl Mark {
+impl ProcessMark {
     /// Returns the mark of the daemon with this data directory; `None` if this process already has such limits. In that
     /// case a function started it, and everything that it starts bears the mark of that function's daemon.
     ///
@@ -87,20 +87,20 @@ impl Mark {
     pub(super) fn is_on(self, pid: u32) -> bool {
         let Ok(limits) = fs::read_to_string(format!("/proc/{pid}/limits")) else { return false };
         match self.bearing(&limits) {
-            Bearing::Foreign => false,
-            Bearing::Marked => true,
-            Bearing::Altered => fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|it| may_be_ours(&it)),
+            MarkMatch::Foreign => false,
+            MarkMatch::Marked => true,
+            MarkMatch::Altered => fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|it| may_be_ours(&it)),
         }
     }
 
-    fn bearing(self, limits: &str) -> Bearing {
+    fn bearing(self, limits: &str) -> MarkMatch {
         let (memory, locks) = (hard_limit(limits, "Max resident set"), hard_limit(limits, "Max file locks"));
-        let (Some(memory), Some(locks)) = (memory, locks) else { return Bearing::Foreign };
+        let (Some(memory), Some(locks)) = (memory, locks) else { return MarkMatch::Foreign };
         if memory == self.memory || locks == self.locks {
-            return Bearing::Marked;
+            return MarkMatch::Marked;
         }
         let is_lowered = memory < self.memory && locks < self.locks && memory.checked_add(locks) != Some(SUM);
-        if is_lowered { Bearing::Altered } else { Bearing::Foreign }
+        if is_lowered { MarkMatch::Altered } else { MarkMatch::Foreign }
     }
 }
 
@@ -132,18 +132,18 @@ mod tests {
 
     #[test]
     fn limits_that_nobody_has_set_are_no_mark() {
-        let mark = Mark::numbered(7);
+        let mark = ProcessMark::numbered(7);
         let own = fs::read_to_string("/proc/self/limits").expect("the limits of this process");
-        assert_eq!(mark.bearing(&own), Bearing::Foreign);
+        assert_eq!(mark.bearing(&own), MarkMatch::Foreign);
         let one = shown(1, 2).replace("2                   ", "unlimited           ");
-        assert_eq!(mark.bearing(&one), Bearing::Foreign);
+        assert_eq!(mark.bearing(&one), MarkMatch::Foreign);
     }
 
     #[test]
     fn a_folder_keeps_its_mark_and_shares_it_with_none() {
         let folder = tempfile::tempdir().expect("a folder");
         let other = tempfile::tempdir().expect("a folder");
-        let mark = |path| Mark::of(path).expect("metadata");
+        let mark = |path| ProcessMark::of(path).expect("metadata");
         assert_eq!(mark(folder.path()), mark(folder.path()));
         assert_ne!(mark(folder.path()), mark(other.path()));
     }
@@ -152,12 +152,12 @@ mod tests {
         /// Lowered limits are recognised, and never taken for the mark of another daemon.
         #[test]
         fn no_mark_is_lowered_to_another(number: u64, other: u64, by in 0..=SUM, and_by in 0..=SUM) {
-            let (mark, other) = (Mark::numbered(number), Mark::numbered(other));
+            let (mark, other) = (ProcessMark::numbered(number), ProcessMark::numbered(other));
             prop_assume!(mark != other);
-            prop_assert_eq!(mark.bearing(&shown(mark.memory, mark.locks)), Bearing::Marked);
-            prop_assert_eq!(mark.bearing(&shown(other.memory, other.locks)), Bearing::Foreign);
+            prop_assert_eq!(mark.bearing(&shown(mark.memory, mark.locks)), MarkMatch::Marked);
+            prop_assert_eq!(mark.bearing(&shown(other.memory, other.locks)), MarkMatch::Foreign);
             let (memory, locks) = (mark.memory.saturating_sub(by), mark.locks.saturating_sub(and_by));
-            prop_assert_ne!(mark.bearing(&shown(memory, locks)), Bearing::Foreign);
+            prop_assert_ne!(mark.bearing(&shown(memory, locks)), MarkMatch::Foreign);
         }
     }
 }

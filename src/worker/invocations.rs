@@ -1,6 +1,6 @@
 //! The invocations of one worker, tracked to attribute and check the worker's messages.
 
-use super::{conduct::Violation, words::Speaker};
+use super::{conduct::Violation, last_words::LineOrigin};
 use crate::model::InvocationId;
 use parking_lot::Mutex;
 use std::{
@@ -17,11 +17,11 @@ const QUIET: Duration = Duration::from_millis(20);
 
 /// The running and recently ended invocations, and the waiters for their settling.
 #[derive(Debug, Default)]
-pub(super) struct Calls(Mutex<State>);
+pub(super) struct InvocationTable(Mutex<TableState>);
 
 #[derive(Debug, Default)]
-struct State {
-    running: HashMap<InvocationId, Running>,
+struct TableState {
+    running: HashMap<InvocationId, SettleState>,
     /// The last ended invocations, oldest first.
     ended: VecDeque<InvocationId>,
     /// The latest id among those dropped from `ended`: a later unknown id was never this worker's.
@@ -34,7 +34,7 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Running {
+enum SettleState {
     /// The caller waits for the answer.
     Called,
     /// The caller is gone; the scheduler waits for the invocation to settle.
@@ -51,7 +51,7 @@ enum Writing {
     Several,
 }
 
-impl Calls {
+impl InvocationTable {
     /// Registers an invocation that is about to be sent.
     pub(super) fn begin(&self, id: InvocationId, now: Instant) {
         let mut state = self.0.lock();
@@ -66,7 +66,7 @@ impl Calls {
             Writing::Nobody => Writing::Only(id),
             Writing::Only(_) | Writing::Several => Writing::Several,
         };
-        state.running.insert(id, Running::Called);
+        state.running.insert(id, SettleState::Called);
     }
 
     /// Whether any invocation runs.
@@ -90,8 +90,8 @@ impl Calls {
     pub(super) fn settled(&self, id: InvocationId) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         // Dropping the sender reports an invocation that has already settled or ended.
-        if let Some(running @ Running::Called) = self.0.lock().running.get_mut(&id) {
-            *running = Running::Awaited(sender);
+        if let Some(running @ SettleState::Called) = self.0.lock().running.get_mut(&id) {
+            *running = SettleState::Awaited(sender);
         }
         receiver
     }
@@ -100,7 +100,7 @@ impl Calls {
     pub(super) fn settle(&self, name: &str) -> Result<(), Violation> {
         let Some(id) = self.known(Some(name))? else { return Ok(()) };
         if let Some(running) = self.0.lock().running.get_mut(&id)
-            && let Running::Awaited(waiting) = std::mem::replace(running, Running::Settled)
+            && let SettleState::Awaited(waiting) = std::mem::replace(running, SettleState::Settled)
         {
             let _ = waiting.send(());
         }
@@ -129,11 +129,11 @@ impl Calls {
 
     /// The invocation that has certainly written raw output. Unlike [`Self::writer`], this considers what an earlier
     /// invocation may have left running: the callers of two invocations may be strangers.
-    pub(super) fn speaker(&self) -> Speaker {
+    pub(super) fn speaker(&self) -> LineOrigin {
         match self.0.lock().given {
-            Writing::Nobody => Speaker::Start,
-            Writing::Only(id) => Speaker::Invocation(id),
-            Writing::Several => Speaker::Unknown,
+            Writing::Nobody => LineOrigin::Start,
+            Writing::Only(id) => LineOrigin::Invocation(id),
+            Writing::Several => LineOrigin::Unknown,
         }
     }
 
@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn raw_output_has_an_id_only_while_one_invocation_can_have_written_it() {
-        let (calls, first, second, now) = (Calls::default(), InvocationId::new(), InvocationId::new(), Instant::now());
+        let (calls, first, second, now) =
+            (InvocationTable::default(), InvocationId::new(), InvocationId::new(), Instant::now());
         assert_eq!(calls.writer(), None);
         calls.begin(first, now);
         assert_eq!(calls.writer(), Some(first));
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn raw_output_has_no_id_from_when_a_second_invocation_begins_until_all_have_been_over_for_a_while() {
         let (calls, first, second, third) =
-            (Calls::default(), InvocationId::new(), InvocationId::new(), InvocationId::new());
+            (InvocationTable::default(), InvocationId::new(), InvocationId::new(), InvocationId::new());
         let (now, later) = (Instant::now(), Instant::now() + 2 * QUIET);
         calls.begin(first, now);
         calls.begin(second, now);
@@ -188,19 +189,19 @@ mod tests {
 
     #[test]
     fn raw_output_is_certainly_of_an_invocation_only_while_there_was_no_other() {
-        let (calls, first, now) = (Calls::default(), InvocationId::new(), Instant::now());
-        assert_eq!(calls.speaker(), Speaker::Start);
+        let (calls, first, now) = (InvocationTable::default(), InvocationId::new(), Instant::now());
+        assert_eq!(calls.speaker(), LineOrigin::Start);
         calls.begin(first, now);
-        assert_eq!(calls.speaker(), Speaker::Invocation(first));
+        assert_eq!(calls.speaker(), LineOrigin::Invocation(first));
         calls.end(first, now);
-        assert_eq!(calls.speaker(), Speaker::Invocation(first), "its timers may go on");
+        assert_eq!(calls.speaker(), LineOrigin::Invocation(first), "its timers may go on");
         calls.begin(InvocationId::new(), now + QUIET);
-        assert_eq!(calls.speaker(), Speaker::Unknown, "a timer of the first one may write");
+        assert_eq!(calls.speaker(), LineOrigin::Unknown, "a timer of the first one may write");
     }
 
     #[test]
     fn a_worker_speaks_for_its_own_invocations_only() {
-        let (calls, own, foreign) = (Calls::default(), InvocationId::new(), InvocationId::new());
+        let (calls, own, foreign) = (InvocationTable::default(), InvocationId::new(), InvocationId::new());
         let known = |name: &str| calls.known(Some(name));
         calls.begin(own, Instant::now());
         assert_eq!(known(&own.to_string()), Ok(Some(own)));
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_is_not_named_and_nothing_else_passes_for_it() {
-        let (calls, before) = (Calls::default(), InvocationId::new());
+        let (calls, before) = (InvocationTable::default(), InvocationId::new());
         let ids: Vec<_> = (0..2 * ENDED_MAX).map(|_| InvocationId::new()).collect();
         // The invocations end in another order than they began, as concurrent ones do.
         let order = ids[..ENDED_MAX].iter().rev().chain(&ids[ENDED_MAX..]);
@@ -233,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_an_invocation_hears_when_it_has_settled_or_never_will() {
-        let (calls, id) = (Calls::default(), InvocationId::new());
+        let (calls, id) = (InvocationTable::default(), InvocationId::new());
         calls.begin(id, Instant::now());
         let waiting = calls.settled(id);
         calls.settle(&id.to_string()).expect("it runs");

@@ -1,6 +1,6 @@
 //! Recent output of a worker, for the report of its end.
 //!
-//! **Invariant.** [`Words::of`] gives an invocation only lines that cannot be another one's. The callers of two
+//! **Invariant.** [`LastWords::of`] gives an invocation only lines that cannot be another one's. The callers of two
 //! invocations may be strangers, so a line whose invocation is only inferred belongs to neither:
 //!
 //! | line | belongs to |
@@ -24,7 +24,7 @@ const KEPT_MAX: usize = 5 * LINES_MAX;
 
 /// Origin of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speaker {
+pub(super) enum LineOrigin {
     /// The module, before the first invocation.
     Start,
     /// This invocation, and certainly no other.
@@ -35,12 +35,12 @@ pub(super) enum Speaker {
 
 /// The last lines of a worker.
 #[derive(Debug, Default)]
-pub(super) struct Words(Mutex<VecDeque<(Speaker, String)>>);
+pub(super) struct LastWords(Mutex<VecDeque<(LineOrigin, String)>>);
 
-impl Words {
+impl LastWords {
     /// Keeps a line if its origin is known.
-    pub(super) fn keep(&self, speaker: Speaker, line: &str) {
-        if speaker == Speaker::Unknown {
+    pub(super) fn keep(&self, speaker: LineOrigin, line: &str) {
+        if speaker == LineOrigin::Unknown {
             return;
         }
         let mut kept = self.0.lock();
@@ -52,15 +52,15 @@ impl Words {
 
     /// Returns the last lines of an invocation.
     pub(super) fn of(&self, invocation: InvocationId) -> Vec<String> {
-        self.said_by(Speaker::Invocation(invocation))
+        self.said_by(LineOrigin::Invocation(invocation))
     }
 
     /// Returns the last lines before the first invocation.
     pub(super) fn of_start(&self) -> Vec<String> {
-        self.said_by(Speaker::Start)
+        self.said_by(LineOrigin::Start)
     }
 
-    fn said_by(&self, wanted: Speaker) -> Vec<String> {
+    fn said_by(&self, wanted: LineOrigin) -> Vec<String> {
         let kept = self.0.lock();
         let lines = kept.iter().rev().filter(|(speaker, _)| *speaker == wanted).take(LINES_MAX);
         let mut lines: Vec<String> = lines.map(|(_, line)| line.clone()).collect();
@@ -75,12 +75,12 @@ mod tests {
 
     #[test]
     fn an_invocation_gets_its_own_lines_and_the_last_of_them() {
-        let (words, first, second) = (Words::default(), InvocationId::new(), InvocationId::new());
-        words.keep(Speaker::Start, "imported");
-        words.keep(Speaker::Unknown, "anybody's");
+        let (words, first, second) = (LastWords::default(), InvocationId::new(), InvocationId::new());
+        words.keep(LineOrigin::Start, "imported");
+        words.keep(LineOrigin::Unknown, "anybody's");
         for number in 0..LINES_MAX + 3 {
-            words.keep(Speaker::Invocation(first), &format!("first {number}"));
-            words.keep(Speaker::Invocation(second), "second");
+            words.keep(LineOrigin::Invocation(first), &format!("first {number}"));
+            words.keep(LineOrigin::Invocation(second), "second");
         }
         let own = words.of(first);
         assert_eq!((own.len(), own[0].as_str()), (LINES_MAX, "first 3"));
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn what_a_worker_has_said_is_bounded() {
-        let words = Words::default();
-        (0..10 * KEPT_MAX).for_each(|_| words.keep(Speaker::Start, "x"));
+        let words = LastWords::default();
+        (0..10 * KEPT_MAX).for_each(|_| words.keep(LineOrigin::Start, "x"));
         assert_eq!(words.0.lock().len(), KEPT_MAX);
     }
 }
