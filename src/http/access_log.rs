@@ -11,9 +11,10 @@ use crate::{
     commands::Grant,
     config::HttpConfig,
     model::{InvocationId, Timestamp, Version},
+    telemetry::{BatchQueue, Buffer},
 };
 use http::{HeaderMap, HeaderName, Method, Request, header};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::{
     collections::VecDeque,
@@ -38,6 +39,9 @@ const MANY_WAITING: usize = WAITING_MAX / 2;
 
 /// Time that a record waits for others, to be written together with them.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time after which the thread looks for records even if nothing has woken it.
+const IDLE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Time that [`AccessLog::close`] waits for a file or pipe that takes no bytes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -178,43 +182,59 @@ type Sink = Box<dyn Write + Send>;
 
 /// A switch to another sink: the number of waiting records that still go to the old one, and the new sink. Without a
 /// sink the log is off.
-type Change = (usize, Option<Sink>);
+type SinkChange = (usize, Option<Sink>);
 
 /// Handle of the access log, which may be off.
 #[derive(Debug)]
 pub(super) struct AccessLog {
-    shared: Arc<Shared>,
+    shared: Arc<AccessLogInner>,
     /// Writer thread; it starts when the log is first switched on.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
+#[derive(Debug)]
+struct AccessLogInner {
     is_on: AtomicBool,
-    queue: Mutex<Queue>,
-    changed: Condvar,
+    queue: BatchQueue<AccessBuffer>,
     /// Records that found the queue full or could not be written.
     dropped: AtomicU64,
     written: AtomicU64,
 }
 
+/// Waiting records, and the pending change of the sink, whose position counts within them.
 #[derive(Default)]
-struct Queue {
+struct AccessBuffer {
     waiting: VecDeque<Record>,
-    next: Option<Change>,
-    is_closing: bool,
+    next: Option<SinkChange>,
 }
 
-impl fmt::Debug for Queue {
+impl fmt::Debug for AccessBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+        f.debug_struct("AccessBuffer").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
+}
+
+impl Buffer for AccessBuffer {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.next.is_none()
+    }
+
+    fn is_worth_a_batch(&self) -> bool {
+        self.waiting.len() >= MANY_WAITING
+    }
+
+    fn flush_interval(&self) -> Duration {
+        FLUSH_INTERVAL
     }
 }
 
 impl AccessLog {
     /// Opens a log that writes to `target`: `off`, `stdout`, `stderr`, or a path.
     pub(super) fn open(target: &str) -> Result<Self, AccessLogError> {
-        let log = Self { shared: Arc::default(), thread: Mutex::default() };
+        let queue = BatchQueue::of(AccessBuffer::default());
+        let (is_on, dropped, written) = Default::default();
+        let log =
+            Self { shared: Arc::new(AccessLogInner { is_on, queue, dropped, written }), thread: Mutex::default() };
         log.reopen(target)?;
         Ok(log)
     }
@@ -226,15 +246,14 @@ impl AccessLog {
         let is_on = sink.is_some();
         let mut thread = self.thread.lock();
         if is_on && thread.is_none() {
-            let shared = Arc::clone(&self.shared);
-            let begun = thread::Builder::new().name("levain-access-log".into()).spawn(move || shared.write());
+            let writer = LineWriter { shared: Arc::clone(&self.shared), sink: None, is_failing: false };
+            let begun = thread::Builder::new().name("levain-access-log".into()).spawn(move || writer.run());
             *thread = Some(begun.map_err(fail)?);
         }
-        let mut queue = self.shared.queue.lock();
-        queue.next = Some((queue.waiting.len(), sink));
-        drop(queue);
-        self.shared.changed.notify_one();
+        let replaced = self.shared.queue.change(|buffer, _| buffer.next.replace((buffer.waiting.len(), sink)));
+        self.shared.queue.nudge();
         self.shared.is_on.store(is_on, Relaxed);
+        drop(replaced);
         Ok(())
     }
 
@@ -244,16 +263,15 @@ impl AccessLog {
 
     /// Queues a record, or counts it as dropped if the queue is full.
     pub(super) fn push(&self, record: Record) {
-        let mut queue = self.shared.queue.lock();
-        if queue.waiting.len() >= WAITING_MAX || queue.is_closing {
-            drop(queue);
+        let refused = self.shared.queue.change(|buffer, is_closed| {
+            if is_closed || buffer.waiting.len() >= WAITING_MAX {
+                return Some(record);
+            }
+            buffer.waiting.push_back(record);
+            None
+        });
+        if refused.is_some() {
             self.shared.dropped.fetch_add(1, Relaxed);
-            return;
-        }
-        queue.waiting.push_back(record);
-        // The first record wakes the thread, which then waits for more. It is woken again before the queue is full.
-        if matches!(queue.waiting.len(), 1 | MANY_WAITING) {
-            self.shared.changed.notify_one();
         }
     }
 
@@ -264,14 +282,9 @@ impl AccessLog {
 
     /// Writes the waiting records and accepts no more.
     pub(super) fn close(&self) {
-        self.shared.queue.lock().is_closing = true;
-        self.shared.changed.notify_one();
+        self.shared.queue.close();
         let Some(thread) = self.thread.lock().take() else { return };
-        let until = Instant::now() + CLOSE_TIMEOUT;
-        while !thread.is_finished() && Instant::now() < until {
-            thread::sleep(Duration::from_millis(2));
-        }
-        if thread.is_finished() {
+        if self.shared.queue.wait_for_end(CLOSE_TIMEOUT) {
             let _ = thread.join();
         } else {
             tracing::warn!("the access log's target accepts no more bytes; its last lines are lost");
@@ -285,54 +298,59 @@ impl Drop for AccessLog {
     }
 }
 
-impl Shared {
-    /// Body of the writer thread; returns after [`AccessLog::close`].
-    fn write(&self) {
-        let mut sink: Option<Sink> = None;
-        let mut is_failing = false;
-        loop {
-            let (mut records, next, is_closing) = self.take();
+/// The writer thread.
+struct LineWriter {
+    shared: Arc<AccessLogInner>,
+    sink: Option<Sink>,
+    /// Whether the latest write failed, so that one failure is logged only once.
+    is_failing: bool,
+}
+
+impl Drop for LineWriter {
+    /// Runs also on a panic: no thread may wait for a writer that is gone.
+    fn drop(&mut self) {
+        self.shared.queue.end();
+    }
+}
+
+impl LineWriter {
+    /// Writes until [`AccessLog::close`].
+    fn run(mut self) {
+        let mut is_last = false;
+        while !is_last {
+            let idle_until = Instant::now() + IDLE_INTERVAL;
+            let taken;
+            (taken, is_last) = self.shared.queue.wait(idle_until, Duration::ZERO, std::mem::take);
+            let AccessBuffer { waiting: mut records, next } = taken;
             if let Some((place, next)) = next {
                 // Records that arrived while there was no sink were meant for this one.
-                let behind = if sink.is_some() { records.split_off(place) } else { std::mem::take(&mut records) };
-                self.write_to(&mut sink, &records, &mut is_failing);
-                (sink, records) = (next, behind);
+                let behind = if self.sink.is_some() { records.split_off(place) } else { std::mem::take(&mut records) };
+                self.write(&records);
+                (self.sink, records) = (next, behind);
             }
-            self.write_to(&mut sink, &records, &mut is_failing);
-            if is_closing {
-                return;
-            }
+            self.write(&records);
+            self.shared.queue.finish();
         }
     }
 
-    fn write_to(&self, sink: &mut Option<Sink>, records: &VecDeque<Record>, is_failing: &mut bool) {
+    fn write(&mut self, records: &VecDeque<Record>) {
         if records.is_empty() {
             return;
         }
         let mut bytes = Vec::new();
         let is_encoded = records.iter().all(|record| record.write(&mut bytes).is_ok());
-        let written = sink.as_mut().map(|sink| sink.write_all(&bytes).and_then(|()| sink.flush()));
-        let count = if matches!(written, Some(Ok(()))) && is_encoded { &self.written } else { &self.dropped };
+        let written = self.sink.as_mut().map(|sink| sink.write_all(&bytes).and_then(|()| sink.flush()));
+        let is_written = matches!(written, Some(Ok(()))) && is_encoded;
+        let count = if is_written { &self.shared.written } else { &self.shared.dropped };
         count.fetch_add(records.len() as u64, Relaxed);
         match written {
             // Reported once, until a write succeeds again.
-            Some(Err(error)) if !std::mem::replace(is_failing, true) => {
+            Some(Err(error)) if !std::mem::replace(&mut self.is_failing, true) => {
                 tracing::error!(%error, "requests cannot be written to the access log");
             }
-            Some(Ok(())) => *is_failing = false,
+            Some(Ok(())) => self.is_failing = false,
             _ => {}
         }
-    }
-
-    /// Waits for records, then a little longer for more of them. Returns them with the pending change of the sink,
-    /// whose position counts within them.
-    fn take(&self) -> (VecDeque<Record>, Option<Change>, bool) {
-        let mut queue = self.queue.lock();
-        let is_idle = |queue: &Queue| queue.waiting.is_empty() && queue.next.is_none() && !queue.is_closing;
-        self.changed.wait_while(&mut queue, |queue| is_idle(queue));
-        let is_calm = |queue: &Queue| queue.waiting.len() < MANY_WAITING && queue.next.is_none() && !queue.is_closing;
-        self.changed.wait_while_for(&mut queue, |queue| is_calm(queue), FLUSH_INTERVAL);
-        (std::mem::take(&mut queue.waiting), queue.next.take(), queue.is_closing)
     }
 }
 
@@ -411,7 +429,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted() {
-        let log = AccessLog { shared: Arc::default(), thread: Mutex::default() };
+        let log = AccessLog::open("off").expect("there is nothing to open");
         (0..WAITING_MAX + 7).for_each(|_| log.push(record("/")));
         assert_eq!(log.totals(), (0, 7));
     }

@@ -1,10 +1,10 @@
 //! Log lines of functions: accepted without waiting, written in batches, read back and followed.
 //!
-//! Lines and queries are defined in `records`. The queue behind [`Logs::push`] is in `queue`, the thread that empties it in
-//! `writer`, the SQL in `database`.
+//! Lines and queries are defined in `records`. The queue behind [`Logs::push`] is in `log_queue`, the thread that
+//! empties it in `writer`, the SQL in `database`.
 
 use super::file::Reader;
-use super::queue::LogQueue;
+use super::log_queue::LogQueue;
 use super::records::{LogEntry, LogOptions, LogPage, LogQuery, LogRecord};
 use super::{TelemetryError, database};
 use crate::model::{FunctionId, Timestamp, VersionLabel};

@@ -22,18 +22,20 @@
 //! - One function's lines push out no others': where room is short, it is taken from the function with the most.
 //! - A damaged, removed or replaced database gives way to a new one; only the log reports it.
 
+mod batch_queue;
 mod database;
 mod file;
+mod log_queue;
 pub mod logs;
 pub mod metrics;
 mod minute;
-mod queue;
 pub mod records;
 mod shares;
 pub mod totals;
 pub mod window;
 mod writer;
 
+pub use batch_queue::{BatchQueue, Buffer};
 pub use logs::Logs;
 pub use metrics::{Metrics, MetricsReport, Period, PeriodError, VersionReport};
 pub use minute::{CLASSES, Figures};

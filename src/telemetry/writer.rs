@@ -2,10 +2,10 @@
 
 use super::database::Database;
 use super::file::{self, Reader, WriteAccess};
+use super::log_queue::{Batch, Lost};
 use super::logs::Logs;
 use super::metrics::Metrics;
 use super::minute::minute_of;
-use super::queue::{Batch, Lost};
 use super::records::{LogRecord, Stream};
 use super::shares::ROW_BYTES;
 use super::{LogOptions, TelemetryError};

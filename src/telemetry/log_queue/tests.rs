@@ -146,9 +146,9 @@ fn a_push_does_not_grow_the_buffer() {
     let queue = LogQueue::new(hasty(100));
     let mut batch = Batch { records: Vec::with_capacity(100), ..Batch::default() };
     for _ in 0..4 {
-        let buffer = queue.state.lock().records.as_ptr();
+        let buffer = queue.read(|buffer| buffer.records.as_ptr());
         (0..150).for_each(|it| queue.push(line(FunctionId::new(), it.to_string())));
-        assert_eq!(queue.state.lock().records.as_ptr(), buffer);
+        assert_eq!(queue.read(|buffer| buffer.records.as_ptr()), buffer);
         queue.take(&mut batch, Instant::now(), Duration::ZERO);
         batch.records.clear();
     }

@@ -1,15 +1,14 @@
 //! The bounded queue between the sources of log lines and the writer thread.
 //!
-//! It owns the lines that wait for the disk and the counts of those that found no room. It knows nothing of a database.
-//! Its lock is held for a push of one line or a swap of two buffers; a push into a full queue may scan the waiting
-//! lines.
+//! Its buffer owns the lines that wait for the disk and the counts of those that found no room. It knows nothing of a
+//! database. A push into a full queue may scan the waiting lines.
 //!
 //! **Invariant.** A line finds no room only if its function has as many waiting as any other: in a full queue, it takes
 //! the place of a line of the function that has most of them.
 
+use super::batch_queue::{BatchQueue, Buffer};
 use super::records::{LogOptions, LogRecord};
 use crate::model::{FunctionId, Timestamp, VersionLabel};
-use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -39,17 +38,11 @@ pub(super) struct Lost {
 }
 
 /// Bounded queue of log lines; see the module.
-#[derive(Debug)]
-pub(super) struct LogQueue {
-    state: Mutex<QueueState>,
-    /// Signals the writer that there is work.
-    work: Condvar,
-    /// Signals flushing threads that the writer has finished a batch.
-    done: Condvar,
-}
+pub(super) type LogQueue = BatchQueue<LogBuffer>;
 
+/// Waiting lines, and the losses so far.
 #[derive(Debug)]
-struct QueueState {
+pub(super) struct LogBuffer {
     options: LogOptions,
     records: Vec<LogRecord>,
     /// Approximate memory that `records` takes.
@@ -61,16 +54,6 @@ struct QueueState {
     lost: HashMap<FunctionId, LostSoFar>,
     /// Whether any entry of `lost` has unreported lines.
     unreported: bool,
-    /// Tells the writer not to wait for the interval to pass.
-    hurry: bool,
-    /// Whether `options` changed since the writer last looked.
-    options_changed: bool,
-    closed: bool,
-    /// Whether the writer has ended.
-    ended: bool,
-    /// Batches that the writer has taken; the next field counts those it has finished.
-    taken: u64,
-    finished: u64,
 }
 
 #[derive(Debug)]
@@ -109,19 +92,20 @@ fn bytes_of(record: &LogRecord) -> usize {
     size_of::<LogRecord>() + record.message.len()
 }
 
-impl QueueState {
-    /// Accepts a line, or returns it if there is no room.
-    fn accept(&mut self, record: LogRecord) -> Result<(), LogRecord> {
+impl LogBuffer {
+    /// Accepts a line, or counts it as lost and returns it: its memory is given back after the lock.
+    fn accept(&mut self, record: LogRecord, is_closed: bool) -> Option<LogRecord> {
         let bytes = bytes_of(&record);
-        if self.closed || !self.make_room(record.function_id, bytes) {
-            return Err(record);
+        if is_closed || !self.make_room(record.function_id, bytes) {
+            self.lose(record.function_id, &record.version, record.at, 1);
+            return Some(record);
         }
         let held = self.held.entry(record.function_id).or_default();
         held.lines += 1;
         held.bytes += bytes;
         self.bytes += bytes;
         self.records.push(record);
-        Ok(())
+        None
     }
 
     /// Makes room for a line of this function and size. Fails if, with this line, no other function would have more
@@ -180,92 +164,13 @@ impl QueueState {
         self.unreported = true;
     }
 
-    /// Triggers at half full at the latest, which leaves room until the writer comes.
-    fn is_worth_a_batch(&self) -> bool {
-        let records = BATCH_RECORDS.min(self.options.buffer_records_max / 2);
-        self.records.len() >= records || self.bytes >= self.options.buffer_bytes_max / 2
-    }
-
-    fn is_due(&self) -> bool {
-        self.hurry || self.closed || self.options_changed
-    }
-
-    fn is_empty(&self) -> bool {
-        self.records.is_empty() && !self.unreported
-    }
-}
-
-impl LogQueue {
-    pub(super) fn new(options: LogOptions) -> Self {
-        let state = QueueState {
-            options,
-            records: Vec::with_capacity(options.buffer_records_max),
-            bytes: 0,
-            held: HashMap::new(),
-            lost: HashMap::new(),
-            unreported: false,
-            hurry: false,
-            options_changed: false,
-            closed: false,
-            ended: false,
-            taken: 0,
-            finished: 0,
-        };
-        Self { state: Mutex::new(state), work: Condvar::new(), done: Condvar::new() }
-    }
-
-    /// Accepts a line, or counts it as lost if there is no room. Lines that it displaces are also counted.
-    pub(super) fn push(&self, record: LogRecord) {
-        let mut state = self.state.lock();
-        if let Err(record) = state.accept(record) {
-            state.lose(record.function_id, &record.version, record.at, 1);
-            drop(state); // before the line's memory is given back
-            return;
-        }
-        let hurry = state.is_worth_a_batch();
-        let wake = state.records.len() == 1 || (hurry && !state.hurry);
-        state.hurry |= hurry;
-        drop(state);
-        if wake {
-            self.work.notify_one();
-        }
-    }
-
-    /// Counts lines that were dropped before they reached the queue.
-    pub(super) fn count_lost(&self, function_id: FunctionId, version: &VersionLabel, at: Timestamp, lines: u64) {
-        let mut state = self.state.lock();
-        let wake = state.is_empty();
-        state.lose(function_id, version, at, lines);
-        drop(state);
-        if wake {
-            self.work.notify_one();
-        }
-    }
-
-    /// Waits until a batch is due, or until `idle_until` if no line arrives, and takes it. Called by the writer.
-    ///
-    /// `batch` provides an empty buffer and receives the full one. [`finish`](Self::finish) must follow. Lines wait for
-    /// others for the interval of the options, or for `interval_min` if that is longer.
-    pub(super) fn take(&self, batch: &mut Batch, idle_until: Instant, interval_min: Duration) -> LogOptions {
-        let mut state = self.state.lock();
-        while state.is_empty() && !state.is_due() {
-            if self.work.wait_until(&mut state, idle_until).timed_out() {
-                break;
-            }
-        }
-        if !state.is_empty() {
-            let batch_until = Instant::now() + state.options.flush_interval.max(interval_min);
-            while !state.is_due() && !self.work.wait_until(&mut state, batch_until).timed_out() {}
-        }
-        state.hurry = false;
-        state.options_changed = false;
-        state.taken += 1;
-        state.bytes = 0;
-        state.held.clear();
-        std::mem::swap(&mut state.records, &mut batch.records);
-        batch.last = state.closed;
-        if std::mem::take(&mut state.unreported) {
-            let lost = state.lost.iter_mut().filter(|(_, lost)| lost.unreported > 0);
+    /// Moves the lines and the unreported losses into a batch, whose empty buffer it keeps.
+    fn take(&mut self, batch: &mut Batch) -> LogOptions {
+        self.bytes = 0;
+        self.held.clear();
+        std::mem::swap(&mut self.records, &mut batch.records);
+        if std::mem::take(&mut self.unreported) {
+            let lost = self.lost.iter_mut().filter(|(_, lost)| lost.unreported > 0);
             batch.lost.extend(lost.map(|(&function_id, lost)| Lost {
                 function_id,
                 version: lost.version.clone(),
@@ -273,91 +178,89 @@ impl LogQueue {
                 lines: std::mem::take(&mut lost.unreported),
             }));
         }
-        state.options
+        self.options
+    }
+}
+
+impl Buffer for LogBuffer {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && !self.unreported
     }
 
-    /// Marks the taken batch as finished. Called by the writer.
-    pub(super) fn finish(&self) {
-        let mut state = self.state.lock();
-        state.finished = state.taken;
-        drop(state);
-        self.done.notify_all();
+    /// Triggers at half full at the latest, which leaves room until the writer comes.
+    fn is_worth_a_batch(&self) -> bool {
+        let records = BATCH_RECORDS.min(self.options.buffer_records_max / 2);
+        self.records.len() >= records || self.bytes >= self.options.buffer_bytes_max / 2
     }
 
-    /// Marks the writer as ended, so that no thread waits for it. Called by the writer.
-    pub(super) fn end(&self) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        state.ended = true;
-        drop(state);
-        self.done.notify_all();
+    fn flush_interval(&self) -> Duration {
+        self.options.flush_interval
+    }
+}
+
+impl LogQueue {
+    pub(super) fn new(options: LogOptions) -> Self {
+        Self::of(LogBuffer {
+            options,
+            records: Vec::with_capacity(options.buffer_records_max),
+            bytes: 0,
+            held: HashMap::new(),
+            lost: HashMap::new(),
+            unreported: false,
+        })
+    }
+
+    /// Accepts a line, or counts it as lost if there is no room. Lines that it displaces are also counted.
+    pub(super) fn push(&self, record: LogRecord) {
+        drop(self.change(|buffer, is_closed| buffer.accept(record, is_closed)));
+    }
+
+    /// Counts lines that were dropped before they reached the queue.
+    pub(super) fn count_lost(&self, function_id: FunctionId, version: &VersionLabel, at: Timestamp, lines: u64) {
+        self.change(|buffer, _| buffer.lose(function_id, version, at, lines));
+    }
+
+    /// Waits for a batch like [`BatchQueue::wait`], and takes it. `batch` provides an empty buffer and receives the full
+    /// one.
+    pub(super) fn take(&self, batch: &mut Batch, idle_until: Instant, interval_min: Duration) -> LogOptions {
+        let (options, is_last) = self.wait(idle_until, interval_min, |buffer| buffer.take(batch));
+        batch.last = is_last;
+        options
     }
 
     /// Counts the lines of a batch that the disk did not take as lost, and keeps its loss notices to be reported again.
     /// Called by the writer.
     pub(super) fn lose(&self, batch: &Batch) {
-        let mut state = self.state.lock();
-        for lost in &batch.lost {
-            if let Some(so_far) = state.lost.get_mut(&lost.function_id) {
-                so_far.unreported += lost.lines;
-                state.unreported = true;
+        self.change(|buffer, _| {
+            for lost in &batch.lost {
+                if let Some(so_far) = buffer.lost.get_mut(&lost.function_id) {
+                    so_far.unreported += lost.lines;
+                    buffer.unreported = true;
+                }
             }
-        }
-        for record in &batch.records {
-            state.lose(record.function_id, &record.version, record.at, 1);
-        }
-    }
-
-    /// Waits until the writer has finished everything pushed before; returns false if that takes longer than
-    /// `patience`.
-    pub(super) fn flush(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
-        let mut state = self.state.lock();
-        let target = if state.is_empty() { state.taken } else { state.taken + 1 };
-        while state.finished < target && !state.ended {
-            if !state.is_empty() {
-                state.hurry = true;
-                self.work.notify_one();
+            for record in &batch.records {
+                buffer.lose(record.function_id, &record.version, record.at, 1);
             }
-            if self.done.wait_until(&mut state, until).timed_out() {
-                break;
-            }
-        }
-        state.finished >= target
-    }
-
-    /// Wakes the writer even if there may be nothing to write.
-    pub(super) fn nudge(&self) {
-        self.state.lock().hurry = true;
-        self.work.notify_one();
-    }
-
-    /// Stops accepting lines; the writer takes the rest as its last batch.
-    pub(super) fn close(&self) {
-        self.state.lock().closed = true;
-        self.work.notify_one();
+        });
     }
 
     pub(super) fn set_options(&self, options: LogOptions) {
-        let mut state = self.state.lock();
-        state.options = options;
-        state.options_changed = true;
-        drop(state);
-        self.work.notify_one();
+        self.change(|buffer, _| buffer.options = options);
+        self.nudge();
     }
 
     pub(super) fn options(&self) -> LogOptions {
-        self.state.lock().options
+        self.read(|buffer| buffer.options)
     }
 
     /// Returns the lines of one function dropped since the start.
     pub(super) fn lost(&self, function_id: FunctionId) -> u64 {
-        self.state.lock().lost.get(&function_id).map_or(0, |lost| lost.total)
+        self.read(|buffer| buffer.lost.get(&function_id).map_or(0, |lost| lost.total))
     }
 
     /// Returns the lines of all functions dropped since the start.
     pub(super) fn lost_total(&self) -> u64 {
-        self.state.lock().lost.values().map(|lost| lost.total).sum()
+        self.read(|buffer| buffer.lost.values().map(|lost| lost.total).sum())
     }
 }
 
