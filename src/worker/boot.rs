@@ -6,9 +6,11 @@
 //! ```
 
 use super::{
-    Exit, KillReason, Owner, Worker, WorkerInner,
+    Worker,
     blueprint::{Blueprint, SpawnLimits},
     error::StartError,
+    exit::{Exit, KillReason},
+    inner::{Owner, WorkerInner},
     link::{Link, SocketPath},
     sandbox::Slot,
 };

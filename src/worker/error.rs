@@ -1,6 +1,6 @@
 //! Errors of starting a worker, and of preparing the spawner.
 
-use super::{Exit, launch::LaunchError};
+use super::{exit::Exit, launch::LaunchError};
 use crate::{bundle::BundleError, protocol::worker::LoadError, secrets::SecretError};
 use std::{io, time::Duration};
 

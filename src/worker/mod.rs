@@ -24,8 +24,10 @@ mod cgroup;
 mod conduct;
 mod control;
 mod error;
+mod exit;
 mod folder;
 mod http1;
+mod inner;
 mod invocations;
 mod last_words;
 pub mod launch;
@@ -47,6 +49,7 @@ mod tool;
 pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
 pub use conduct::Violation;
 pub use error::{SpawnerError, StartError};
+pub use exit::{Exit, KillReason};
 pub use folder::remove as remove_folder;
 pub use launch::Launcher;
 pub use link::{ExchangeError, WorkerAnswer};
@@ -57,29 +60,20 @@ pub use spawn::Spawner;
 pub use tool::{Filler, ToolError, ToolJob, Workplace, WorkplaceLimits, tree_bytes};
 
 use crate::{
-    model::{ColdStart, FunctionId, Invocation, InvocationId, Network, VersionLabel},
+    model::{ColdStart, Invocation, InvocationId, Network},
     protocol::worker::{Assigned, ToWorker},
-    secrets::{Scrubber, VariableRevisions},
+    secrets::VariableRevisions,
 };
-use cgroup::ControlGroup;
-use invocations::InvocationTable;
-use last_words::LastWords;
+use inner::WorkerInner;
 use link::Link;
-use ping::Ping;
 use std::{
-    fmt, io,
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::{
-    net::UnixStream,
-    sync::{oneshot, watch},
-};
+use tokio::sync::oneshot;
 
 /// A process with a function loaded.
 #[derive(Debug)]
@@ -104,99 +98,6 @@ pub struct Worker {
 
 /// Time after its start in which a worker may still load what its function always needs.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-
-/// State shared by a worker and its supervisor.
-#[derive(Debug)]
-struct WorkerInner {
-    process: launch::LaunchedProcess,
-    /// Control group that limits the process and everything it has started.
-    group: Option<Arc<ControlGroup>>,
-    /// The private-memory limit that the group was last given; 0 before there is a function.
-    group_memory_max: AtomicU64,
-    /// The daemon's end of the control channel.
-    control: Arc<UnixStream>,
-    calls: InvocationTable,
-    ping: Ping,
-    gauge: Option<launch::MemoryGauge>,
-    /// Private memory in bytes at the last reading of the gauge; 0 before.
-    memory: AtomicU64,
-    /// Set when the function is assigned.
-    owner: OnceLock<Owner>,
-    words: LastWords,
-    /// Reason for the kill, if any: set before the signal is sent.
-    kill_reason: OnceLock<KillReason>,
-    /// Set once, when the process has been reaped.
-    exit: watch::Sender<Option<Exit>>,
-}
-
-/// The function a worker belongs to.
-#[derive(Debug)]
-struct Owner {
-    function_id: FunctionId,
-    version: VersionLabel,
-    /// Limit of private memory in bytes; shared with the pool, so that it follows the function's settings.
-    memory_max: Arc<AtomicU64>,
-    /// Masks the function's secrets in the worker's output, if it has any.
-    scrubber: Option<Scrubber>,
-}
-
-/// Why the daemon ended a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KillReason {
-    /// The worker is not needed any more.
-    Stop,
-    /// The invocation took too long.
-    Deadline,
-    /// The worker used more memory than its function may use.
-    OutOfMemory {
-        /// Private memory found, in bytes.
-        found: u64,
-        /// Limit of private memory, in bytes.
-        max: u64,
-    },
-    /// The worker did not start in time.
-    StartTimeout,
-    /// The worker could not be reached, mostly because it had ended by itself.
-    Unreachable,
-    /// The worker did something the shim never does.
-    Protocol(Violation),
-}
-
-/// How a worker ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// Exit status as the kernel reported it.
-    pub status: ExitStatus,
-    /// Reason why the daemon ended the worker, if it did.
-    pub reason: Option<KillReason>,
-    /// Last lines of output: of the start, or of the invocation that was given to [`Worker::exited_during`].
-    pub last_words: Vec<String>,
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
-            Some(KillReason::OutOfMemory { found, max }) => {
-                return write!(f, "it used {} MiB of memory; the limit is {} MiB", found >> 20, max >> 20);
-            }
-            Some(KillReason::Deadline) => {
-                return f.write_str("it was ended because an invocation took too long and did not stop");
-            }
-            Some(KillReason::Protocol(violation)) => {
-                return write!(f, "it was ended because it broke the protocol: {violation}");
-            }
-            _ => {}
-        }
-        match (self.status.code(), self.status.signal()) {
-            (Some(code), _) => write!(f, "it exited with code {code}"),
-            (_, Some(signal)) => match nix::sys::signal::Signal::try_from(signal) {
-                Ok(name) => write!(f, "it was ended by {name}"),
-                Err(_) => write!(f, "it was ended by signal {signal}"),
-            },
-            _ => write!(f, "it ended with status {:#x}", self.status.into_raw()),
-        }
-    }
-}
 
 impl Worker {
     /// The process id.
@@ -303,75 +204,5 @@ impl Worker {
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         self.shared.exit.borrow().clone()
-    }
-}
-
-impl WorkerInner {
-    fn kill(&self, reason: KillReason) {
-        let _ = self.kill_reason.set(reason);
-        self.process.kill_tree();
-        // Reaches processes that left the process group, where no namespace ends with the process.
-        if let Some(group) = &self.group {
-            group.kill();
-        }
-    }
-
-    /// Moves the process into its control group, so that the group's limits apply to it and to everything it starts
-    /// from then on.
-    fn enter_group(&self) -> io::Result<()> {
-        let entered = self.group.as_ref().and_then(|group| self.process.with_pid(|pid| group.add(pid)));
-        entered.unwrap_or(Ok(()))
-    }
-
-    /// Sets the kernel's limit of private memory, if the process has a control group: between two readings a process
-    /// can allocate any amount.
-    fn limit_memory(&self, max: u64) {
-        let Some(group) = &self.group else { return };
-        if self.group_memory_max.swap(max, Ordering::Relaxed) == max {
-            return;
-        }
-        if let Err(error) = group.set_memory_max(max.saturating_add(sandbox::GROUP_OVERHEAD_BYTES)) {
-            tracing::debug!(pid = self.process.pid(), %error, "cannot change a worker's group memory limit");
-        }
-    }
-
-    /// Whether the kernel has killed a process of this group for the group's memory while an invocation runs.
-    fn has_lost_a_process(&self) -> bool {
-        self.calls.is_running() && self.group.as_ref().is_some_and(|group| group.out_of_memory_kills() > 0)
-    }
-
-    /// Reason why the worker was ended: by the daemon, or by the kernel for its memory.
-    fn end_reason(&self, status: ExitStatus) -> Option<KillReason> {
-        if status.signal() == Some(libc::SIGKILL) && self.group.as_ref().is_some_and(|it| it.out_of_memory_kills() > 0)
-        {
-            let max = self.group_memory_max.load(Ordering::Relaxed);
-            let found = max + sandbox::GROUP_OVERHEAD_BYTES;
-            let _ = self.kill_reason.set(KillReason::OutOfMemory { found, max });
-        }
-        self.kill_reason.get().copied()
-    }
-
-    /// Writes a message to the control channel, as a whole or not at all.
-    fn tell(&self, message: &ToWorker) -> io::Result<()> {
-        let mut line = serde_json::to_vec(message).expect("plain data serialises");
-        line.push(b'\n');
-        self.control.try_write(&line).map(drop)
-    }
-
-    async fn exited(&self) -> Exit {
-        let mut exit = self.exit.subscribe();
-        let exit = exit.wait_for(Option::is_some).await.expect("the sender lives in the same Arc");
-        exit.clone().expect("it was waited for")
-    }
-
-    /// Reads and stores the private memory of the process, in bytes; `None` once the process is gone.
-    fn measure_memory(&self) -> Option<u64> {
-        let found = self.gauge.as_ref()?.private_bytes()?;
-        self.memory.store(found, Ordering::Relaxed);
-        Some(found)
-    }
-
-    fn scrubber(&self) -> Option<&Scrubber> {
-        self.owner.get().and_then(|it| it.scrubber.as_ref())
     }
 }

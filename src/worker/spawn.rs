@@ -1,17 +1,22 @@
 //! Turns a [`Blueprint`] into a [`Worker`] that has loaded its function.
 
 use super::{
-    Blueprint, BunRuntime, KillReason, Launcher, RunFolder, SpawnLimits, SpawnerError, StartError, Worker, WorkerInner,
+    Worker,
+    blueprint::{Blueprint, SpawnLimits},
     boot::Booted,
     cgroup::Cgroups,
+    error::{SpawnerError, StartError},
+    exit::KillReason,
+    inner::WorkerInner,
     invocations::InvocationTable,
     last_words::LastWords,
-    launch::{LaunchSpec, MemoryGauge},
+    launch::{LaunchSpec, Launcher, MemoryGauge},
     output_pipe::OutputPipe,
     ping::Ping,
     prewarm::PrewarmPool,
     process_mark::ProcessMark,
-    runtime::REHEARSAL,
+    run_folder::RunFolder,
+    runtime::{BunRuntime, REHEARSAL},
     sandbox::{self, IsolationReport, Role, Sandbox, SandboxOptions, Slot},
     supervise::{Streams, Supervisor},
 };

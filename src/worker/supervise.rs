@@ -2,9 +2,11 @@
 //! for the output, and for breaches of them.
 
 use super::{
-    Exit, KillReason, Owner, SpawnLimits, WorkerInner,
+    blueprint::SpawnLimits,
     conduct::{ReadPace, Violation},
     control::{ControlLimits, ControlMessage},
+    exit::{Exit, KillReason},
+    inner::{Owner, WorkerInner},
     last_words::LineOrigin,
     lines::Lines,
     output_pipe::OutputPipe,

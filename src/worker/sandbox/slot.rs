@@ -6,10 +6,8 @@
 //! **Invariant.** The daemon opens every file of a worker that it uses before a function is loaded: afterwards any name
 //! there may lead anywhere.
 
-use super::{
-    super::{cgroup::ControlGroup, folder::Folder},
-    users::User,
-};
+use super::users::User;
+use crate::worker::{cgroup::ControlGroup, folder::Folder};
 use nix::{
     fcntl::{AT_FDCWD, OFlag, open},
     sys::stat::{Mode, SFlag, fstat},

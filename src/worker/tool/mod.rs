@@ -10,11 +10,10 @@
 mod usage;
 
 use super::{
-    Spawner,
     cgroup::{self, ControlGroup},
     launch::{LaunchError, LaunchSpec, LaunchedProcess, MemoryGauge},
     sandbox::{GROUP_OVERHEAD_BYTES, Role, Slot, View},
-    spawn::environment,
+    spawn::{Spawner, environment},
 };
 use crate::model::Network;
 use nix::fcntl::{OFlag, open};
