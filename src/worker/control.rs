@@ -1,6 +1,6 @@
 //! Parsing of control-channel lines: each is bounded and checked before anything acts on it.
 
-use super::{conduct::Violation, invocations::InvocationTable, ping::Ping};
+use super::{invocations::InvocationTable, ping::Ping, violation::Violation};
 use crate::{
     model::InvocationId,
     protocol::worker::{FromWorker, LogLevel},

@@ -1,6 +1,6 @@
 //! How and why a worker ended.
 
-use super::conduct::Violation;
+use super::violation::Violation;
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
 
 /// Why the daemon ended a worker.

@@ -1,6 +1,6 @@
 //! The invocations of one worker, tracked to attribute and check the worker's messages.
 
-use super::{conduct::Violation, last_words::LineOrigin};
+use super::{last_words::LineOrigin, violation::Violation};
 use crate::model::InvocationId;
 use parking_lot::Mutex;
 use std::{

@@ -9,8 +9,8 @@
 //! complete.
 
 use super::{
-    conduct::Violation,
     http1::{ConnectionState, Http1Error, ResponseHead, WorkerConnection},
+    violation::Violation,
 };
 use crate::{
     model::{Invocation, RequestBody, remove_named_by_connection},

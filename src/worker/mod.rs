@@ -12,7 +12,7 @@
 //! [`tool`] runs throw-away processes beside the workers: Bun on code that is not a function yet.
 //!
 //! **Invariants.** A process is reaped exactly once, by its supervisor. A worker's folder exists as long as its
-//! process. A worker's output is bounded, and a worker that sends anything the shim never sends is ended ([`conduct`]);
+//! process. A worker's output is bounded, and a worker that sends anything the shim never sends is ended ([`violation`]);
 //! a message that names an invocation counts only if that worker runs it or has just run it. All output of the process
 //! is read before its end is reported.
 //!
@@ -21,7 +21,6 @@
 mod blueprint;
 mod boot;
 mod cgroup;
-mod conduct;
 mod control;
 mod error;
 mod exit;
@@ -38,6 +37,7 @@ mod output_pipe;
 mod ping;
 mod prewarm;
 mod process_mark;
+mod read_pace;
 mod run_folder;
 pub mod runtime;
 pub mod sandbox;
@@ -45,9 +45,9 @@ mod sockets;
 mod spawn;
 mod supervise;
 mod tool;
+mod violation;
 
 pub use blueprint::{Blueprint, SharedNetwork, SpawnLimits};
-pub use conduct::Violation;
 pub use error::{SpawnerError, StartError};
 pub use exit::{Exit, KillReason};
 pub use folder::remove as remove_folder;
@@ -58,6 +58,7 @@ pub use runtime::BunRuntime;
 pub use sandbox::SandboxOptions;
 pub use spawn::Spawner;
 pub use tool::{Filler, ToolError, ToolJob, Workplace, WorkplaceLimits, tree_bytes};
+pub use violation::Violation;
 
 use crate::{
     model::{ColdStart, Invocation, InvocationId, Network},

@@ -6,7 +6,7 @@
 //!
 //! The time counts from the first attempt: a full channel is one that the worker does not read.
 
-use super::conduct::Violation;
+use super::violation::Violation;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 

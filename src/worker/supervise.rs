@@ -1,15 +1,16 @@
-//! The supervising task of each worker: reads the worker's output and notices its end. [`super::conduct`] has the rules
+//! The supervising task of each worker: reads the worker's output and notices its end. [`super::violation`] has the rules
 //! for the output, and for breaches of them.
 
 use super::{
     blueprint::SpawnLimits,
-    conduct::{ReadPace, Violation},
     control::{ControlLimits, ControlMessage},
     exit::{Exit, KillReason},
     inner::{Owner, WorkerInner},
     last_words::LineOrigin,
     lines::Lines,
     output_pipe::OutputPipe,
+    read_pace::ReadPace,
+    violation::Violation,
 };
 use crate::{
     model::{InvocationId, Timestamp},
