@@ -9,6 +9,7 @@ pub mod dotenv;
 pub mod environment;
 pub mod function;
 mod headers;
+pub mod hex;
 mod host;
 pub mod id;
 pub mod invocation;

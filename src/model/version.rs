@@ -1,10 +1,6 @@
 //! An immutable version of a function's code.
 
-use super::{
-    FunctionId, Settings, Timestamp, VersionId, VersionLabel,
-    text::{read_hex, text_form},
-    words::words,
-};
+use super::{FunctionId, Settings, Timestamp, VersionId, VersionLabel, hex, text::text_form, words::words};
 use std::{fmt, str::FromStr};
 
 /// SHA-256 of a bundle; as text 64 hexadecimal digits.
@@ -13,7 +9,7 @@ pub struct Digest(pub [u8; 32]);
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::write(&self.0, f)
     }
 }
 
@@ -29,7 +25,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let mut digest = [0; 32];
-        read_hex(text, &mut digest).map(|()| Self(digest)).ok_or(DigestError)
+        hex::decode(text, &mut digest).map(|()| Self(digest)).ok_or(DigestError)
     }
 }
 

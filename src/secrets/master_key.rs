@@ -21,7 +21,7 @@
 //! names. A file is removed or overwritten only after the other is known to hold that key.
 
 use super::error::{KEY_VARIABLE, KeyId, SecretError};
-use crate::{crash_point::crash_point, model::text::read_hex};
+use crate::{crash_point::crash_point, model::hex};
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
@@ -63,7 +63,7 @@ impl fmt::Debug for MasterKey {
 impl MasterKey {
     fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
         let hash = Sha256::new().chain_update("levain master key id 1").chain_update(bytes.as_ref()).finalize();
-        let id = KeyId(hash[..8].iter().map(|it| format!("{it:02x}")).collect());
+        let id = KeyId(hex::encode(&hash[..8]));
         Self { bytes, id }
     }
 
@@ -78,15 +78,13 @@ impl MasterKey {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        read_hex(text.trim(), bytes.as_mut())?;
+        hex::decode(text.trim(), bytes.as_mut())?;
         Some(Self::new(bytes))
     }
 
     fn text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 1));
-        for byte in self.bytes.iter() {
-            let _ = write!(text, "{byte:02x}");
-        }
+        let _ = hex::write(self.bytes.as_ref(), &mut *text);
         text.push('\n');
         text
     }

@@ -12,7 +12,9 @@ use crate::{
     },
 };
 use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// One method on one path.
 #[derive(Debug)]
@@ -216,22 +218,11 @@ fn fields_of(template: &str, path: &str) -> Option<Map<String, Value>> {
 
 /// Decodes the `%XX` of a path or query.
 pub(in crate::http) fn decode(text: &str) -> Result<String, Error> {
-    let invalid =
-        || Error::invalid(format!("`{}` is not valid percent-encoding", text.chars().take(80).collect::<String>()));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = after.get(..2).and_then(|it| std::str::from_utf8(it).ok());
-        let digits = digits.filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit())).ok_or_else(invalid)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| invalid())?);
-        rest = &after[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| invalid())
+    let is_escape = |after: &str| after.as_bytes().get(..2).is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit));
+    let is_valid = text.split('%').skip(1).all(is_escape);
+    let decoded = percent_decode_str(text).decode_utf8().ok().filter(|_| is_valid);
+    let start = || text.chars().take(80).collect::<String>();
+    decoded.map(Cow::into_owned).ok_or_else(|| Error::invalid(format!("`{}` is not valid percent-encoding", start())))
 }
 
 #[cfg(test)]

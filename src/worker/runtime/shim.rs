@@ -1,6 +1,7 @@
 //! The shim's files: part of this binary, and written to disk for Bun.
 
 use super::RuntimeError;
+use crate::model::hex;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Permissions};
@@ -70,7 +71,7 @@ fn folder_name() -> String {
         digest.update(format!("{name} {}\n", text.len()));
         digest.update(text);
     }
-    let mut digits: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut digits = hex::encode(&digest.finalize());
     digits.truncate(DIGEST_DIGITS);
     format!("{PREFIX}{digits}")
 }

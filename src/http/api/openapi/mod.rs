@@ -20,6 +20,7 @@ use super::{
 use crate::{
     commands::SCOPES,
     http::answer::{self, Answer},
+    model::hex,
     protocol::ipc::{COMMANDS, CommandRow},
 };
 use bytes::Bytes;
@@ -66,11 +67,7 @@ impl Document {
         let kinds = COMMANDS.iter().map(|it| (it.name, kinds(it, &mut schemas))).collect();
         let requests = ROUTES.iter().map(|it| ((it.method, it.path), taken(it, &mut schemas))).collect();
         let document = document(schemas).to_string();
-        let mut etag = String::from("\"");
-        for byte in &Sha256::digest(&document)[..16] {
-            let _ = write!(etag, "{byte:02x}");
-        }
-        etag.push('"');
+        let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&document)[..16]));
         let etag = HeaderValue::try_from(etag).expect("hexadecimal digits");
         Self { json: document.into(), etag, kinds, requests }
     }
