@@ -92,7 +92,7 @@ impl Default for LogOptions {
 }
 
 /// Selects lines.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogQuery {
     /// Only lines of this function.
     pub function_id: Option<FunctionId>,
@@ -123,19 +123,7 @@ impl LogQuery {
     /// Makes a query for the newest 100 lines of a function.
     #[must_use]
     pub fn new(function_id: FunctionId) -> Self {
-        let (version, invocation, level_min, since, until) = (None, None, None, None, None);
-        Self {
-            function_id: Some(function_id),
-            version,
-            invocation,
-            level_min,
-            since,
-            until,
-            limit: 100,
-            offset: 0,
-            before: None,
-            after: None,
-        }
+        Self { function_id: Some(function_id), limit: 100, ..Self::default() }
     }
 
     /// Whether a follower with this query gets the line; ignores paging.

@@ -18,6 +18,7 @@
 //!
 //! The number of workers is decided by `scheduler`, not here.
 
+mod ancestors;
 mod blueprint;
 mod boot;
 mod cgroup;

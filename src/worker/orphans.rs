@@ -3,7 +3,6 @@
 //! The kernel ends a worker with its daemon. Where functions share the machine's process numbers, the processes that a
 //! function has started besides survive a killed daemon, and the next daemon ends them. They are recognised by the
 //! daemon's [`ProcessMark`].
-#![allow(unsafe_code, reason = "pidfd_open and pidfd_send_signal have no safe wrapper")]
 
 use super::process_mark::ProcessMark;
 use nix::{
@@ -11,10 +10,10 @@ use nix::{
     sys::signal::{Signal, killpg},
     unistd::{Pid, getpgid, getpgrp},
 };
+use rustix::process;
 use std::{
-    fs, io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
-    ptr,
+    fs,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -67,20 +66,15 @@ fn find(mark: ProcessMark) -> Vec<Orphan> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let marked = pids.filter(|pid| *pid != own && mark.is_on(*pid));
     // The number certainly means this process only once there is a handle, so the mark is checked again.
-    let handles = marked.filter_map(|pid| Some((pid, open(pid).ok()?))).filter(|(pid, _)| mark.is_on(*pid));
+    let handles = marked.filter_map(|pid| Some((pid, open(pid)?))).filter(|(pid, _)| mark.is_on(*pid));
     let orphans = handles.map(|(pid, handle)| Orphan { pid: Pid::from_raw(pid as i32), handle });
     orphans.filter(|it| !it.is_dead_by(PollTimeout::ZERO)).collect()
 }
 
 /// Opens a descriptor of a process, which becomes readable when all its threads have ended.
-fn open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: the call touches no memory of this process.
-    let handle = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0 as libc::c_uint) };
-    if handle == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(handle as RawFd) })
+fn open(pid: u32) -> Option<OwnedFd> {
+    let pid = process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    process::pidfd_open(pid, process::PidfdFlags::empty()).ok()
 }
 
 impl Orphan {
@@ -88,9 +82,7 @@ impl Orphan {
     /// so everything in the group came from that worker.
     fn kill(&self) {
         let group = getpgid(Some(self.pid)).ok().filter(|group| *group != getpgrp());
-        let (handle, none) = (self.handle.as_raw_fd(), ptr::null::<libc::siginfo_t>());
-        // SAFETY: without signal details, the call touches no memory of this process.
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, handle, libc::SIGKILL, none, 0 as libc::c_uint) };
+        let _ = process::pidfd_send_signal(&self.handle, process::Signal::KILL);
         let _ = group.map(|group| killpg(group, Signal::SIGKILL));
     }
 

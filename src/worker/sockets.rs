@@ -4,15 +4,12 @@
 //! looks like any local program. The kernel shows the owner of a socket: its user, where each worker has a user of its
 //! own, else the processes that have it open. Both are read from `/proc`, which takes milliseconds on a busy machine.
 
-use super::Spawner;
+use super::{ancestors::lineage, spawn::Spawner};
 use nix::unistd::{Pid, geteuid};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
-
-/// Maximum ancestors of a process to examine.
-const ANCESTORS_MAX: usize = 64;
 
 /// A socket as listed in `/proc/net/tcp` and `/proc/net/tcp6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +45,8 @@ impl Spawner {
     /// Whether a process or one of its ancestors is a worker. The ancestors reveal a process that has left the group
     /// and the session of its worker, unless it was given to another parent.
     fn descends_from_worker(&self, process: i32) -> bool {
-        let own = std::process::id() as i32;
-        let ancestors = std::iter::successors(Some(process), |pid| parent(*pid));
-        let mut below = ancestors.take_while(|pid| *pid > 1 && *pid != own).take(ANCESTORS_MAX);
-        below.any(|pid| self.is_worker(Pid::from_raw(pid)))
+        let mut below = lineage(Pid::from_raw(process)).take_while(|pid| pid.as_raw() > 1 && *pid != Pid::this());
+        below.any(|pid| self.is_worker(pid))
     }
 }
 
@@ -98,12 +93,6 @@ fn owners(inode: u64) -> Vec<i32> {
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_it).collect()
 }
 
-fn parent(process: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name in the preceding field may have any characters, brackets and blanks included.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,10 +126,5 @@ mod tests {
             assert_eq!(row.user, geteuid().as_raw());
             assert!(owners(row.inode).contains(&(std::process::id() as i32)));
         }
-    }
-
-    #[test]
-    fn a_process_has_a_parent() {
-        assert_eq!(parent(std::process::id() as i32), Some(nix::unistd::getppid().as_raw()));
     }
 }

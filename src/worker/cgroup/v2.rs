@@ -11,6 +11,7 @@
 //! ```
 
 use super::{CgroupVersion, Controllers, Tree, Unavailable, make_probe, place::V2Place, remove, write};
+use crate::worker::ancestors::lineage;
 use nix::{errno::Errno, unistd::Pid};
 use std::{
     fs, io,
@@ -22,9 +23,6 @@ const DAEMON_LEAF: &str = "levain-daemon";
 
 /// Maximum rounds of looking for processes that were forked while their parents were moved.
 const MOVES_MAX: u32 = 8;
-
-/// Maximum ancestors of a process to examine.
-const ANCESTORS_MAX: u32 = 64;
 
 /// Prepares the group whose children the workers' groups may be; this process may have been moved.
 pub(super) fn find(place: &V2Place, name: &str, wanted: Controllers) -> Result<Tree, Unavailable> {
@@ -81,7 +79,7 @@ fn move_to_leaf(base: &Path, all: bool) -> Result<(), Unavailable> {
     let us = Pid::this();
     for attempt in 0..MOVES_MAX {
         let processes = remove::processes(base).map_err(not_writable)?;
-        if let Some(stranger) = processes.iter().find(|pid| !all && !descends_from(**pid, us)) {
+        if let Some(stranger) = processes.iter().find(|pid| !all && lineage(**pid).all(|it| it != us)) {
             let command = fs::read_to_string(format!("/proc/{stranger}/comm")).unwrap_or_default();
             return Err(Unavailable::Shared {
                 group: base.into(),
@@ -103,26 +101,6 @@ fn move_to_leaf(base: &Path, all: bool) -> Result<(), Unavailable> {
         }
     }
     Ok(())
-}
-
-/// Whether `process` is `ancestor` or one of its descendants.
-fn descends_from(process: Pid, ancestor: Pid) -> bool {
-    let mut current = process;
-    for _ in 0..ANCESTORS_MAX {
-        if current == ancestor {
-            return true;
-        }
-        let Some(parent) = parent(current) else { return false };
-        current = parent;
-    }
-    false
-}
-
-fn parent(process: Pid) -> Option<Pid> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The preceding name is in parentheses and may contain anything.
-    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-    (parent > 0).then(|| Pid::from_raw(parent))
 }
 
 #[cfg(test)]
