@@ -1,17 +1,17 @@
 //! A launched process: waiting for it, ending it, and reading its memory.
-#![allow(unsafe_code, reason = "the safe wrappers of waitid refuse statuses with a real-time signal")]
+#![allow(unsafe_code, reason = "sysconf, and an AsyncFd whose descriptor has another owner too")]
 
 use super::LaunchRequest;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
-use std::ffi::c_int;
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::{fs::FileExt, process::ExitStatusExt};
 use std::process::ExitStatus;
 use std::sync::{Arc, LazyLock, mpsc};
-use std::{io, mem};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// A started process. Dropping it kills it with its group; it is reaped in the background.
@@ -115,7 +115,7 @@ impl Child {
     fn kill_tree(&self) {
         let status = self.status.lock();
         // The second condition holds unless foreign code has reaped the process: then its number may be another's.
-        if status.is_none() && self.waitid(libc::WNOHANG | libc::WNOWAIT).is_ok() {
+        if status.is_none() && self.waitid(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT).is_ok() {
             // Includes the process itself: the leader of a session cannot leave its group.
             let _ = killpg(self.pid, Signal::SIGKILL);
         }
@@ -124,43 +124,28 @@ impl Child {
     /// Reaps the process if it has ended, after killing its group: until then the zombie holds the group's number.
     pub(super) fn try_reap(&self) -> io::Result<Option<ExitStatus>> {
         let mut status = self.status.lock();
-        if status.is_none() && self.waitid(libc::WNOHANG | libc::WNOWAIT)?.is_some() {
+        if status.is_none() && self.waitid(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)?.is_some() {
             let _ = killpg(self.pid, Signal::SIGKILL);
-            *status = self.waitid(libc::WNOHANG)?;
+            *status = self.waitid(WaitIdOptions::NOHANG)?;
         }
         Ok(*status)
     }
 
     /// Waits for a process that is certain to end, and reaps it.
     pub(super) fn reap_blocking(&self) {
-        let _ = self.waitid(libc::WNOWAIT);
+        let _ = self.waitid(WaitIdOptions::NOWAIT);
         let _ = self.try_reap();
     }
 
-    fn waitid(&self, flags: c_int) -> io::Result<Option<ExitStatus>> {
-        // SAFETY: all zeroes is a valid `siginfo_t`.
-        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
-        let id = self.as_raw_fd().unsigned_abs();
-        loop {
-            // SAFETY: `info` is valid for writes, and the descriptor is open.
-            if unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | flags) } == 0 {
-                break;
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        }
-        // SAFETY: `waitid` fills the fields of a child's state change, or leaves the zeroes.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        Ok((pid != 0).then(|| {
-            // Back to the encoding of `wait`, which `ExitStatus` expects.
-            ExitStatus::from_raw(match info.si_code {
-                libc::CLD_EXITED => (status & 0xff) << 8,
-                libc::CLD_DUMPED => status | 0x80,
-                _ => status,
-            })
-        }))
+    fn waitid(&self, options: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
+        let wait = || waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | options);
+        let status = rustix::io::retry_on_intr(wait)?;
+        // Back to the encoding of `wait`, which `ExitStatus` expects.
+        let raw = |status: WaitIdStatus| match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => (code & 0xff) << 8,
+            (None, signal) => signal.unwrap_or_default() | if status.dumped() { 0x80 } else { 0 },
+        };
+        Ok(status.map(raw).map(ExitStatus::from_raw))
     }
 }
 
