@@ -57,11 +57,11 @@ impl ControlLimits {
         }
     }
 
-    /// Parses a line. Answers go to `calls` and `ping`, which know the questions.
-    pub(super) fn understand(
+    /// Parses a line. Answers go to `invocations` and `ping`, which know the questions.
+    pub(super) fn parse(
         &self,
         line: &[u8],
-        calls: &InvocationTable,
+        invocations: &InvocationTable,
         ping: &Ping,
     ) -> Result<ControlMessage, Violation> {
         if line.len() >= self.line_bytes_max {
@@ -69,7 +69,7 @@ impl ControlLimits {
         }
         let log =
             |(stream, level), (invocation, is_inferred): (Option<String>, bool), mut text, dropped: Option<u32>| {
-                let invocation = calls.known(invocation.as_deref())?;
+                let invocation = invocations.known(invocation.as_deref())?;
                 cut(&mut text, self.text_bytes_max);
                 Ok(ControlMessage::Log { stream, level, invocation, is_inferred, text, dropped: dropped.unwrap_or(0) })
             };
@@ -83,7 +83,7 @@ impl ControlLimits {
                 let text = format!("{how}: {}", stack.unwrap_or(message));
                 log((Stream::System, LogLevel::Error), (invocation, guessed), text, dropped)
             }
-            FromWorker::Settled { invocation } => calls.settle(&invocation).map(|()| ControlMessage::Answer),
+            FromWorker::Settled { invocation } => invocations.settle(&invocation).map(|()| ControlMessage::Answer),
             FromWorker::Pong { number } => ping.answer(number).map(|()| ControlMessage::Answer),
         }
     }
@@ -104,15 +104,15 @@ mod tests {
     use serde_json::json;
     use std::time::Instant;
 
-    fn understand(line: &str) -> Result<ControlMessage, Violation> {
-        ControlLimits::new(256).understand(line.as_bytes(), &InvocationTable::default(), &Ping::default())
+    fn parse(line: &str) -> Result<ControlMessage, Violation> {
+        ControlLimits::new(256).parse(line.as_bytes(), &InvocationTable::default(), &Ping::default())
     }
 
     #[test]
     fn what_is_no_message_is_told_from_what_is_one() {
-        assert_eq!(understand(r#"{"type":"ready","bun":"1"}"#), Ok(ControlMessage::Ready));
+        assert_eq!(parse(r#"{"type":"ready","bun":"1"}"#), Ok(ControlMessage::Ready));
         assert_eq!(
-            understand(r#"{"type":"ready","bun":"1","later":[{}]}"#),
+            parse(r#"{"type":"ready","bun":"1","later":[{}]}"#),
             Ok(ControlMessage::Ready),
             "of a later version"
         );
@@ -131,7 +131,7 @@ mod tests {
             r#"{"type":"ready","bun":"1"}{"type":"ready","bun":"1"}"#,
             &"[".repeat(10_000),
         ] {
-            assert_eq!(understand(line), Err(Violation::NoMessage), "{line}");
+            assert_eq!(parse(line), Err(Violation::NoMessage), "{line}");
         }
     }
 
@@ -140,13 +140,13 @@ mod tests {
         let worst = "\u{1}".repeat(ERROR_TEXT_BYTES_MAX);
         let rejection = json!({ "type": "rejection", "invocation": null, "message": worst, "stack": worst });
         assert!(
-            matches!(understand(&rejection.to_string()), Ok(ControlMessage::Log { text, .. }) if text.ends_with(&worst))
+            matches!(parse(&rejection.to_string()), Ok(ControlMessage::Log { text, .. }) if text.ends_with(&worst))
         );
         let bytes_max = ControlLimits::new(256).line_bytes_max;
         let ready = r#"{"type":"ready","bun":"1"}"#;
         let padded = |bytes| ready.to_owned() + &" ".repeat(bytes - ready.len());
-        assert_eq!(understand(&padded(bytes_max - 1)), Ok(ControlMessage::Ready));
-        assert_eq!(understand(&padded(bytes_max)), Err(Violation::LineTooLong));
+        assert_eq!(parse(&padded(bytes_max - 1)), Ok(ControlMessage::Ready));
+        assert_eq!(parse(&padded(bytes_max)), Err(Violation::LineTooLong));
     }
 
     #[test]
@@ -179,15 +179,15 @@ mod tests {
             edits in prop::collection::vec((any::<u16>(), any::<u8>(), 0..4_u8), 0..8),
             again in 1..60_usize,
         ) {
-            let (calls, ping) = (InvocationTable::default(), Ping::default());
+            let (invocations, ping) = (InvocationTable::default(), Ping::default());
             let [running, ended] = [InvocationId::new(), InvocationId::new()];
-            calls.begin(running, Instant::now());
-            calls.begin(ended, Instant::now());
-            calls.end(ended, Instant::now());
+            invocations.begin(running, Instant::now());
+            invocations.begin(ended, Instant::now());
+            invocations.end(ended, Instant::now());
             ping.ask(Instant::now(), |_| true);
             let mut line = honest(running, ended).swap_remove(which);
             let bounds = ControlLimits::new(256);
-            prop_assert!(bounds.understand(&line, &calls, &Ping::default()).is_ok() || which == 5);
+            prop_assert!(bounds.parse(&line, &invocations, &Ping::default()).is_ok() || which == 5);
             for (place, byte, how) in edits {
                 let place = usize::from(place) % (line.len() + 1);
                 match how {
@@ -198,7 +198,7 @@ mod tests {
                 }
             }
             for line in [line.clone(), line.repeat(again)] {
-                if let Ok(ControlMessage::Log { text, invocation, .. }) = bounds.understand(&line, &calls, &ping) {
+                if let Ok(ControlMessage::Log { text, invocation, .. }) = bounds.parse(&line, &invocations, &ping) {
                     prop_assert!(text.len() <= bounds.text_bytes_max);
                     prop_assert!(invocation.is_none_or(|it| it == running || it == ended));
                 }

@@ -35,14 +35,14 @@ pub(super) struct WorkerInner {
     pub(super) group_memory_max: AtomicU64,
     /// The daemon's end of the control channel.
     pub(super) control: Arc<UnixStream>,
-    pub(super) calls: InvocationTable,
+    pub(super) invocations: InvocationTable,
     pub(super) ping: Ping,
     pub(super) gauge: Option<launch::MemoryGauge>,
     /// Private memory in bytes at the last reading of the gauge; 0 before.
     pub(super) memory: AtomicU64,
     /// Set when the function is assigned.
     pub(super) owner: OnceLock<Owner>,
-    pub(super) words: LastWords,
+    pub(super) last_words: LastWords,
     /// Reason for the kill, if any: set before the signal is sent.
     pub(super) kill_reason: OnceLock<KillReason>,
     /// Set once, when the process has been reaped.
@@ -91,7 +91,7 @@ impl WorkerInner {
 
     /// Whether the kernel has killed a process of this group for the group's memory while an invocation runs.
     pub(super) fn has_lost_a_process(&self) -> bool {
-        self.calls.is_running() && self.group.as_ref().is_some_and(|group| group.out_of_memory_kills() > 0)
+        self.invocations.is_running() && self.group.as_ref().is_some_and(|group| group.out_of_memory_kills() > 0)
     }
 
     /// Reason why the worker was ended: by the daemon, or by the kernel for its memory.

@@ -129,7 +129,7 @@ impl InvocationTable {
 
     /// The invocation that has certainly written raw output. Unlike [`Self::writer`], this considers what an earlier
     /// invocation may have left running: the callers of two invocations may be strangers.
-    pub(super) fn speaker(&self) -> LineOrigin {
+    pub(super) fn line_origin(&self) -> LineOrigin {
         match self.0.lock().given {
             Writing::Nobody => LineOrigin::Start,
             Writing::Only(id) => LineOrigin::Invocation(id),
@@ -153,79 +153,79 @@ mod tests {
 
     #[test]
     fn raw_output_has_an_id_only_while_one_invocation_can_have_written_it() {
-        let (calls, first, second, now) =
+        let (invocations, first, second, now) =
             (InvocationTable::default(), InvocationId::new(), InvocationId::new(), Instant::now());
-        assert_eq!(calls.writer(), None);
-        calls.begin(first, now);
-        assert_eq!(calls.writer(), Some(first));
-        calls.end(first, now);
-        assert_eq!(calls.writer(), Some(first), "its last output may still be in the pipe");
+        assert_eq!(invocations.writer(), None);
+        invocations.begin(first, now);
+        assert_eq!(invocations.writer(), Some(first));
+        invocations.end(first, now);
+        assert_eq!(invocations.writer(), Some(first), "its last output may still be in the pipe");
         let soon = now + QUIET - Duration::from_nanos(1);
-        calls.begin(second, soon);
-        assert_eq!(calls.writer(), None, "so soon after the first, it may be from either");
-        calls.end(second, soon);
-        calls.begin(first, soon + QUIET);
-        assert_eq!(calls.writer(), Some(first));
+        invocations.begin(second, soon);
+        assert_eq!(invocations.writer(), None, "so soon after the first, it may be from either");
+        invocations.end(second, soon);
+        invocations.begin(first, soon + QUIET);
+        assert_eq!(invocations.writer(), Some(first));
     }
 
     #[test]
     fn raw_output_has_no_id_from_when_a_second_invocation_begins_until_all_have_been_over_for_a_while() {
-        let (calls, first, second, third) =
+        let (invocations, first, second, third) =
             (InvocationTable::default(), InvocationId::new(), InvocationId::new(), InvocationId::new());
         let (now, later) = (Instant::now(), Instant::now() + 2 * QUIET);
-        calls.begin(first, now);
-        calls.begin(second, now);
-        assert_eq!(calls.writer(), None, "two run");
-        calls.end(first, now);
-        assert_eq!(calls.writer(), None, "what the first one left running may still write");
-        calls.begin(third, later);
-        assert_eq!(calls.writer(), None, "the second one still runs");
-        calls.end(third, later);
-        calls.end(second, later);
-        assert_eq!(calls.writer(), None, "it may be from any of them");
-        calls.begin(third, later + QUIET);
-        assert_eq!(calls.writer(), Some(third));
+        invocations.begin(first, now);
+        invocations.begin(second, now);
+        assert_eq!(invocations.writer(), None, "two run");
+        invocations.end(first, now);
+        assert_eq!(invocations.writer(), None, "what the first one left running may still write");
+        invocations.begin(third, later);
+        assert_eq!(invocations.writer(), None, "the second one still runs");
+        invocations.end(third, later);
+        invocations.end(second, later);
+        assert_eq!(invocations.writer(), None, "it may be from any of them");
+        invocations.begin(third, later + QUIET);
+        assert_eq!(invocations.writer(), Some(third));
     }
 
     #[test]
     fn raw_output_is_certainly_of_an_invocation_only_while_there_was_no_other() {
-        let (calls, first, now) = (InvocationTable::default(), InvocationId::new(), Instant::now());
-        assert_eq!(calls.speaker(), LineOrigin::Start);
-        calls.begin(first, now);
-        assert_eq!(calls.speaker(), LineOrigin::Invocation(first));
-        calls.end(first, now);
-        assert_eq!(calls.speaker(), LineOrigin::Invocation(first), "its timers may go on");
-        calls.begin(InvocationId::new(), now + QUIET);
-        assert_eq!(calls.speaker(), LineOrigin::Unknown, "a timer of the first one may write");
+        let (invocations, first, now) = (InvocationTable::default(), InvocationId::new(), Instant::now());
+        assert_eq!(invocations.line_origin(), LineOrigin::Start);
+        invocations.begin(first, now);
+        assert_eq!(invocations.line_origin(), LineOrigin::Invocation(first));
+        invocations.end(first, now);
+        assert_eq!(invocations.line_origin(), LineOrigin::Invocation(first), "its timers may go on");
+        invocations.begin(InvocationId::new(), now + QUIET);
+        assert_eq!(invocations.line_origin(), LineOrigin::Unknown, "a timer of the first one may write");
     }
 
     #[test]
     fn a_worker_speaks_for_its_own_invocations_only() {
-        let (calls, own, foreign) = (InvocationTable::default(), InvocationId::new(), InvocationId::new());
-        let known = |name: &str| calls.known(Some(name));
-        calls.begin(own, Instant::now());
+        let (invocations, own, foreign) = (InvocationTable::default(), InvocationId::new(), InvocationId::new());
+        let known = |name: &str| invocations.known(Some(name));
+        invocations.begin(own, Instant::now());
         assert_eq!(known(&own.to_string()), Ok(Some(own)));
-        calls.end(own, Instant::now());
+        invocations.end(own, Instant::now());
         assert_eq!(known(&own.to_string()), Ok(Some(own)));
-        assert_eq!(calls.settle(&own.to_string()), Ok(()), "it may say so again");
+        assert_eq!(invocations.settle(&own.to_string()), Ok(()), "it may say so again");
         for name in [&foreign.to_string(), "nonsense", "exec-"] {
             assert_eq!(known(name), Err(Violation::ForeignInvocation), "{name}");
-            assert_eq!(calls.settle(name), Err(Violation::ForeignInvocation), "{name}");
+            assert_eq!(invocations.settle(name), Err(Violation::ForeignInvocation), "{name}");
         }
-        assert_eq!((calls.known(None), known("")), (Ok(None), Ok(None)));
+        assert_eq!((invocations.known(None), known("")), (Ok(None), Ok(None)));
     }
 
     #[test]
     fn what_was_forgotten_is_not_named_and_nothing_else_passes_for_it() {
-        let (calls, before) = (InvocationTable::default(), InvocationId::new());
+        let (invocations, before) = (InvocationTable::default(), InvocationId::new());
         let ids: Vec<_> = (0..2 * ENDED_MAX).map(|_| InvocationId::new()).collect();
         // The invocations end in another order than they began, as concurrent ones do.
         let order = ids[..ENDED_MAX].iter().rev().chain(&ids[ENDED_MAX..]);
         for id in order {
-            calls.begin(*id, Instant::now());
-            calls.end(*id, Instant::now());
+            invocations.begin(*id, Instant::now());
+            invocations.end(*id, Instant::now());
         }
-        let known = |id: InvocationId| calls.known(Some(&id.to_string()));
+        let known = |id: InvocationId| invocations.known(Some(&id.to_string()));
         assert!(ids[..ENDED_MAX].iter().all(|id| known(*id) == Ok(None)));
         assert!(ids[ENDED_MAX..].iter().all(|id| known(*id) == Ok(Some(*id))));
         assert_eq!(known(before), Ok(None), "it may have been this worker's");
@@ -234,15 +234,15 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_an_invocation_hears_when_it_has_settled_or_never_will() {
-        let (calls, id) = (InvocationTable::default(), InvocationId::new());
-        calls.begin(id, Instant::now());
-        let waiting = calls.settled(id);
-        calls.settle(&id.to_string()).expect("it runs");
+        let (invocations, id) = (InvocationTable::default(), InvocationId::new());
+        invocations.begin(id, Instant::now());
+        let waiting = invocations.settled(id);
+        invocations.settle(&id.to_string()).expect("it runs");
         assert!(waiting.await.is_ok());
-        assert!(calls.settled(id).await.is_err(), "it has settled before");
-        calls.begin(id, Instant::now());
-        let waiting = calls.settled(id);
-        calls.clear();
+        assert!(invocations.settled(id).await.is_err(), "it has settled before");
+        invocations.begin(id, Instant::now());
+        let waiting = invocations.settled(id);
+        invocations.clear();
         assert!(waiting.await.is_err(), "the worker is gone");
     }
 }

@@ -39,30 +39,30 @@ pub(super) struct LastWords(Mutex<VecDeque<(LineOrigin, String)>>);
 
 impl LastWords {
     /// Keeps a line if its origin is known.
-    pub(super) fn keep(&self, speaker: LineOrigin, line: &str) {
-        if speaker == LineOrigin::Unknown {
+    pub(super) fn keep(&self, origin: LineOrigin, line: &str) {
+        if origin == LineOrigin::Unknown {
             return;
         }
         let mut kept = self.0.lock();
         if kept.len() == KEPT_MAX {
             kept.pop_front();
         }
-        kept.push_back((speaker, line.to_owned()));
+        kept.push_back((origin, line.to_owned()));
     }
 
     /// Returns the last lines of an invocation.
     pub(super) fn of(&self, invocation: InvocationId) -> Vec<String> {
-        self.said_by(LineOrigin::Invocation(invocation))
+        self.of_origin(LineOrigin::Invocation(invocation))
     }
 
     /// Returns the last lines before the first invocation.
     pub(super) fn of_start(&self) -> Vec<String> {
-        self.said_by(LineOrigin::Start)
+        self.of_origin(LineOrigin::Start)
     }
 
-    fn said_by(&self, wanted: LineOrigin) -> Vec<String> {
+    fn of_origin(&self, wanted: LineOrigin) -> Vec<String> {
         let kept = self.0.lock();
-        let lines = kept.iter().rev().filter(|(speaker, _)| *speaker == wanted).take(LINES_MAX);
+        let lines = kept.iter().rev().filter(|(origin, _)| *origin == wanted).take(LINES_MAX);
         let mut lines: Vec<String> = lines.map(|(_, line)| line.clone()).collect();
         lines.reverse();
         lines

@@ -112,7 +112,7 @@ impl Worker {
     ///
     /// The invocation counts as running, for logs and settling, until [`Self::ended`] is called for it.
     pub async fn exchange(&self, invocation: &Invocation) -> Result<WorkerAnswer, ExchangeError> {
-        self.shared.calls.begin(invocation.id, Instant::now());
+        self.shared.invocations.begin(invocation.id, Instant::now());
         match self.link.exchange(invocation).await {
             Err(ExchangeError::ViolationBefore(violation)) => {
                 self.kill(KillReason::Protocol(violation));
@@ -132,18 +132,18 @@ impl Worker {
     /// Whether an invocation is running.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.shared.calls.is_running()
+        self.shared.invocations.is_running()
     }
 
     /// Marks the invocation as over, as far as this worker is concerned.
     pub fn ended(&self, invocation: InvocationId) {
-        self.shared.calls.end(invocation, Instant::now());
+        self.shared.invocations.end(invocation, Instant::now());
     }
 
     /// Resolves, with a value or without, when the worker has reported that this invocation, whose caller is done with
     /// it, has settled, or when the worker has died.
     pub fn settled(&self, invocation: InvocationId) -> oneshot::Receiver<()> {
-        self.shared.calls.settled(invocation)
+        self.shared.invocations.settled(invocation)
     }
 
     /// Asks the worker to report when an invocation whose connection was dropped has settled.
@@ -199,7 +199,7 @@ impl Worker {
     /// Waits for the process to end, and returns the lines that the caller of this invocation may see.
     pub async fn exited_during(&self, invocation: InvocationId) -> Exit {
         let exit = self.shared.exited().await;
-        Exit { last_words: self.shared.words.of(invocation), ..exit }
+        Exit { last_words: self.shared.last_words.of(invocation), ..exit }
     }
 
     /// Exit of the process, if it has ended.

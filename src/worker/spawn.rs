@@ -396,10 +396,10 @@ impl Spawner {
             group: slot.group().cloned(),
             group_memory_max: AtomicU64::new(0),
             control,
-            calls: InvocationTable::default(),
+            invocations: InvocationTable::default(),
             ping: Ping::default(),
             owner: OnceLock::new(),
-            words: LastWords::default(),
+            last_words: LastWords::default(),
             kill_reason: OnceLock::new(),
             exit: watch::Sender::new(None),
         });

@@ -41,7 +41,7 @@ pub(super) struct Streams {
 
 /// Reads one worker's output for as long as it lives.
 pub(super) struct Supervisor {
-    voice: OutputHandler,
+    handler: OutputHandler,
     streams: Streams,
     control: InputStream,
     stdout: InputStream,
@@ -80,16 +80,17 @@ impl Supervisor {
     ) -> Self {
         let (rate, bounds) = (Rate::new(limits.lines_per_second_max), ControlLimits::new(limits.line_bytes_max));
         let output_bytes_max = limits.line_bytes_max;
-        let voice = OutputHandler { shared, logs, rate, ready: Some(ready), bounds, output_bytes_max, is_rogue: false };
+        let handler =
+            OutputHandler { shared, logs, rate, ready: Some(ready), bounds, output_bytes_max, is_rogue: false };
         let input = |line_bytes_max| InputStream::new(line_bytes_max, limits.lines_per_second_max);
         let (control, stdout, stderr) =
             (input(bounds.line_bytes_max), input(limits.line_bytes_max), input(limits.line_bytes_max));
-        Self { voice, streams, control, stdout, stderr }
+        Self { handler, streams, control, stdout, stderr }
     }
 
     /// Reads until the process has ended, then reports its exit.
     pub(super) async fn run(mut self) {
-        let shared = Arc::clone(&self.voice.shared);
+        let shared = Arc::clone(&self.handler.shared);
         let status = loop {
             let inputs = [&self.control, &self.stdout, &self.stderr];
             let pause = inputs.iter().filter_map(|input| input.pace.paused_until()).min();
@@ -107,22 +108,22 @@ impl Supervisor {
             ExitStatus::from_raw(nix::libc::SIGKILL)
         });
         self.drain();
-        let voice = &mut self.voice;
-        self.stdout.lines.finish(|line| voice.on_output(Stream::Stdout, LogLevel::Info, line));
-        self.stderr.lines.finish(|line| voice.on_output(Stream::Stderr, LogLevel::Warn, line));
-        voice.report_exit(status);
+        let handler = &mut self.handler;
+        self.stdout.lines.finish(|line| handler.on_output(Stream::Stdout, LogLevel::Info, line));
+        self.stderr.lines.finish(|line| handler.on_output(Stream::Stderr, LogLevel::Warn, line));
+        handler.report_exit(status);
     }
 
     /// Reads the remaining output once the process has ended, because its last lines belong in the report of its end.
     /// The descriptors are read directly, because the runtime may not have been notified of their data yet.
     fn drain(&mut self) {
-        let Self { voice, streams, control, stdout, stderr } = self;
+        let Self { handler, streams, control, stdout, stderr } = self;
         let read = |buffer: &mut [u8]| Ok(nix::unistd::read(&*streams.control, buffer)?);
-        control.read(REMAINDER_BYTES_MAX, read, |line| voice.on_control_line(line));
+        control.read(REMAINDER_BYTES_MAX, read, |line| handler.on_control_line(line));
         let read = |buffer: &mut [u8]| streams.stdout.read(buffer);
-        stdout.read(REMAINDER_BYTES_MAX, read, |line| voice.on_output(Stream::Stdout, LogLevel::Info, line));
+        stdout.read(REMAINDER_BYTES_MAX, read, |line| handler.on_output(Stream::Stdout, LogLevel::Info, line));
         let read = |buffer: &mut [u8]| streams.stderr.read(buffer);
-        stderr.read(REMAINDER_BYTES_MAX, read, |line| voice.on_output(Stream::Stderr, LogLevel::Warn, line));
+        stderr.read(REMAINDER_BYTES_MAX, read, |line| handler.on_output(Stream::Stderr, LogLevel::Warn, line));
     }
 
     fn resume(&mut self) {
@@ -138,14 +139,14 @@ impl Supervisor {
     }
 
     fn read_control(&mut self, bytes_max: usize) {
-        let Self { voice, streams, control, .. } = self;
-        control.read(bytes_max, |buffer| streams.control.try_read(buffer), |line| voice.on_control_line(line));
-        control.open &= !voice.is_rogue;
+        let Self { handler, streams, control, .. } = self;
+        control.read(bytes_max, |buffer| streams.control.try_read(buffer), |line| handler.on_control_line(line));
+        control.open &= !handler.is_rogue;
     }
 
     fn read_stdout(&mut self, bytes_max: usize) {
-        let Self { voice, streams, stdout, .. } = self;
-        let take = |line: &[u8]| voice.on_output(Stream::Stdout, LogLevel::Info, line);
+        let Self { handler, streams, stdout, .. } = self;
+        let take = |line: &[u8]| handler.on_output(Stream::Stdout, LogLevel::Info, line);
         stdout.read(bytes_max, |buffer| streams.stdout.try_read(buffer), take);
         if !stdout.is_read() {
             streams.stdout.shut();
@@ -153,8 +154,8 @@ impl Supervisor {
     }
 
     fn read_stderr(&mut self, bytes_max: usize) {
-        let Self { voice, streams, stderr, .. } = self;
-        let take = |line: &[u8]| voice.on_output(Stream::Stderr, LogLevel::Warn, line);
+        let Self { handler, streams, stderr, .. } = self;
+        let take = |line: &[u8]| handler.on_output(Stream::Stderr, LogLevel::Warn, line);
         stderr.read(bytes_max, |buffer| streams.stderr.try_read(buffer), take);
         if !stderr.is_read() {
             streams.stderr.shut();
@@ -214,7 +215,7 @@ impl OutputHandler {
         self.report_dropped();
         let shared = Arc::clone(&self.shared);
         let reason = shared.end_reason(status);
-        let exit = Exit { status, reason, last_words: shared.words.of_start() };
+        let exit = Exit { status, reason, last_words: shared.last_words.of_start() };
         let pid = shared.process.pid();
         match (reason, shared.owner.get()) {
             (Some(KillReason::Protocol(_)), Some(Owner { function_id: function, version, .. })) => {
@@ -227,17 +228,17 @@ impl OutputHandler {
                 Some(KillReason::Deadline) => "the worker was ended because its invocation took too long".to_owned(),
                 _ => format!("the worker has ended: {exit}"),
             };
-            self.push(Stream::System, LogLevel::Error, shared.calls.writer(), message);
+            self.push(Stream::System, LogLevel::Error, shared.invocations.writer(), message);
         }
         shared.exit.send_replace(Some(exit));
-        shared.calls.clear();
+        shared.invocations.clear();
     }
 
     fn on_output(&mut self, stream: Stream, level: LogLevel, line: &[u8]) {
         let mut message = String::from_utf8_lossy(line).into_owned();
         self.mask(&mut message, self.output_bytes_max);
-        self.shared.words.keep(self.shared.calls.speaker(), &message);
-        self.log(stream, level, self.shared.calls.writer(), message);
+        self.shared.last_words.keep(self.shared.invocations.line_origin(), &message);
+        self.log(stream, level, self.shared.invocations.writer(), message);
     }
 
     /// Handles a line of the control channel. A breach of the protocol ends the worker.
@@ -252,7 +253,7 @@ impl OutputHandler {
     }
 
     fn on_message(&mut self, line: &[u8]) -> Result<(), Violation> {
-        match self.bounds.understand(line, &self.shared.calls, &self.shared.ping)? {
+        match self.bounds.parse(line, &self.shared.invocations, &self.shared.ping)? {
             ControlMessage::Ready => {
                 let ready = self.ready.take().ok_or(Violation::ReadyAgain)?;
                 let _ = ready.send(());
@@ -260,11 +261,11 @@ impl OutputHandler {
             ControlMessage::Log { stream, level, invocation, is_inferred, mut text, dropped } => {
                 self.mask(&mut text, self.bounds.text_bytes_max);
                 self.rate.add_said(dropped.into(), Instant::now());
-                let speaker = match invocation.filter(|_| !is_inferred) {
+                let origin = match invocation.filter(|_| !is_inferred) {
                     Some(id) => LineOrigin::Invocation(id),
-                    None => self.shared.calls.speaker(),
+                    None => self.shared.invocations.line_origin(),
                 };
-                self.shared.words.keep(speaker, &text);
+                self.shared.last_words.keep(origin, &text);
                 self.log(stream, level, invocation, text);
             }
             ControlMessage::Answer => {}
