@@ -1,4 +1,4 @@
-//! Text forms: how types with a `Display` and a `FromStr` travel, and hexadecimal digits.
+//! Text forms: how types with a `Display` and a `FromStr` travel.
 
 /// Serialises a type as its text, and reads it back with its parser.
 macro_rules! text_form {
@@ -35,15 +35,3 @@ macro_rules! text_form {
 }
 
 pub(super) use text_form;
-
-/// Reads hexadecimal digits into all of these bytes. Returns `None` if the text is anything else.
-pub(crate) fn read_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
-    let digit = |it: u8| char::from(it).to_digit(16);
-    if text.len() != 2 * bytes.len() {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
-    }
-    Some(())
-}

@@ -28,7 +28,7 @@ use nix::{
 };
 use sha2::{Digest, Sha256};
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
