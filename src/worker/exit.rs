@@ -32,7 +32,8 @@ pub struct Exit {
     pub status: ExitStatus,
     /// Reason why the daemon ended the worker, if it did.
     pub reason: Option<KillReason>,
-    /// Last lines of output: of the start, or of the invocation that was given to [`Worker::exited_during`].
+    /// Last lines of output: of the start, or of the invocation that was given to
+    /// [`Worker::exited_during`](super::Worker::exited_during).
     pub last_words: Vec<String>,
 }
 

@@ -56,7 +56,7 @@ const PRCTL_APART: [libc::c_int; 2] = [libc::PR_SET_VMA, libc::PR_SET_PTRACER];
 const PR_SCHED_CORE: libc::c_int = 62;
 
 /// Resource limits that a worker must keep. A core limit of 0 is less than the worker's 1, and only 1 keeps the program
-/// in `core_pattern` from the memory of a crash. The other two are the daemon's [mark](crate::worker::mark).
+/// in `core_pattern` from the memory of a crash. The other two are the daemon's [mark](crate::worker::process_mark).
 const FIXED_LIMITS: [libc::c_int; 3] =
     [libc::RLIMIT_CORE as libc::c_int, libc::RLIMIT_RSS as libc::c_int, libc::RLIMIT_LOCKS as libc::c_int];
 
