@@ -37,9 +37,9 @@ pub async fn config(file: Option<PathBuf>, mut hangup: Signal, reload: impl Fn()
     }
 }
 
-/// Calls `reload` when anything changes in a folder that contains one of these files. The files may be symbolic links
-/// that lead through others, as tools that renew certificates leave them, so the entry that is replaced cannot be
-/// known. Runs until it is dropped.
+/// Calls `reload` when anything changes in a folder that contains one of these files, and once at the beginning: they
+/// may have changed since they were read. The files may be symbolic links that lead through others, as tools that renew
+/// certificates leave them, so the entry that is replaced cannot be known. Runs until it is dropped.
 pub async fn folders(files: Vec<PathBuf>, reload: impl Fn()) {
     let (changed, mut changes) = mpsc::channel(1);
     let mut watchers = Vec::new();
@@ -52,6 +52,9 @@ pub async fn folders(files: Vec<PathBuf>, reload: impl Fn()) {
         }
     }
     drop(changed);
+    if !watchers.is_empty() {
+        reload();
+    }
     while changes.recv().await.is_some() {
         // Other programs may write to the same folder without end.
         for _ in 0..NOTICES_MAX {
@@ -85,4 +88,20 @@ fn watch_folder(
     })?;
     watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_before_the_watch_began_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (read, mut reads) = mpsc::unbounded_channel();
+        let watching = folders(vec![folder.path().join("chain.pem")], move || drop(read.send(())));
+        tokio::select! {
+            () = watching => panic!("it watches until it is dropped"),
+            again = reads.recv() => assert_eq!(again, Some(())),
+        }
+    }
 }
