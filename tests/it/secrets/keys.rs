@@ -233,7 +233,9 @@ async fn a_rotation_of_the_master_key_that_is_cut_off_loses_nothing() {
             let mut runs = Some(runs);
             while let Ok(answer) = caller.call(&request).await {
                 assert_eq!(answer.body.0, hash("hunter22"));
-                runs.take().map(|it| it.send(()));
+                if let Some(runs) = runs.take() {
+                    let _ = runs.send(());
+                }
             }
         });
         until_answers(&client, "f", &hash("hunter22")).await;
