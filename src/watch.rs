@@ -98,7 +98,9 @@ mod tests {
     async fn a_change_before_the_watch_began_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (read, mut reads) = mpsc::unbounded_channel();
-        let watching = folders(vec![folder.path().join("chain.pem")], move || drop(read.send(())));
+        let watching = folders(vec![folder.path().join("chain.pem")], move || {
+            let _ = read.send(());
+        });
         let again = async {
             tokio::select! {
                 () = watching => None,
