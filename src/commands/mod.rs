@@ -1,8 +1,9 @@
 //! The commands, whichever face they come through: the command socket or HTTP.
 //!
 //! A command is the `impl Command` of its request type, in a file of its own with a test file of the same name;
-//! `dispatch` finds it by the table of commands. Commands that change something run to their end once they have begun, even when the caller leaves; those that first load or build
-//! something can be cancelled until they commit ([`cancel`]).
+//! `dispatch` finds it by the table of commands. Commands that change something run to their end once they have begun,
+//! even when the caller leaves; those that first load or build something can be cancelled until they commit
+//! ([`cancel`]).
 
 mod activate;
 mod admin_token;
