@@ -154,6 +154,8 @@ fn a_text_that_was_cut_within_a_secret_shows_no_beginning_of_it() {
 proptest! {
     #[test]
     fn no_value_is_left(value in "[a-zA-Z0-9+/=% ]{4,30}", before in ".{0,20}", after in ".{0,20}", n in 0usize..5) {
+        // An escape that has begun right before an encoded value takes the value's first characters for its own.
+        prop_assume!(!matches!(n, 1 | 2) || !before.contains(['%', '\\']));
         let scrubber = scrubber(&value).expect("it is long enough");
         let text = match n {
             0 => format!("{before}{value}{after}"),
