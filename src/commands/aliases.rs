@@ -1,11 +1,9 @@
 //! SET_ALIAS, LIST_ALIASES and DELETE_ALIAS.
 
 use super::{
-    Caller, Command, Context,
-    activate::{self, Act},
-    environments,
+    Caller, Command, Context, environments,
     page::{Asked, PAGE_MAX, Page},
-    room,
+    placement::{self, AliasMove, movable_alias},
     texts::check_text,
 };
 use crate::{
@@ -17,13 +15,13 @@ use crate::{
     },
     router::Entry,
     scheduler::Floor,
-    store::{AliasRecord, Removal, StoreError},
+    store::{AliasChange, AliasRecord, Removal, StoreError},
 };
 use std::sync::Arc;
 
 impl Command for SetAliasRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
-        let alias = activate::alias(Some(&self.name))?;
+        let alias = movable_alias(Some(&self.name))?;
         check_text("description", self.description.as_deref())?;
         check_text("reason", self.reason.as_deref())?;
         let environment = self.environment.map(|it| it.parse::<EnvironmentName>()).transpose()?;
@@ -31,22 +29,20 @@ impl Command for SetAliasRequest {
             return Err(Error::invalid(format!("LIVE runs only in {}", alias.environment())));
         }
         let id = context.router.function(&self.function_id)?.function.id;
-        let mut act = Act::new(context, DeploymentKind::Promote, alias.clone(), caller, self.reason);
-        act.environment = environment.clone();
-        (act.description, act.dry_run) = (self.description, self.dry_run);
-        let context = Arc::clone(context);
-        let owner = Arc::clone(&context);
-        owner
-            .until_cancelled(caller, |cancellation| async move {
-                let (_changing, entry) = cancellation.run(context.hold(id)).await??;
-                act.cancellation = cancellation;
-                check_name(&entry, &alias)?;
+        let wanted = AliasMove {
+            environment: environment.clone(),
+            change: AliasChange { description: self.description, ..AliasChange::default() },
+            ..AliasMove::new(DeploymentKind::Promote, alias.clone(), caller, self.reason)
+        };
+        context
+            .place(caller, id, async move |placement| {
+                check_name(&placement.entry, &alias)?;
                 if let Some(environment) = environment {
-                    check_environment(&context, id, &alias, environment).await?;
+                    check_environment(&placement.context, id, &alias, environment).await?;
                 }
-                let version = activate::version(&entry, &self.version)?;
-                room::check(&context, &entry, &entry.function.settings)?;
-                act.activate(&entry, &version, 0).await
+                let version = placement::version(&placement.entry, &self.version)?;
+                placement.check_capacity()?;
+                placement.apply(wanted, version, self.dry_run).await
             })
             .await
     }

@@ -4,14 +4,15 @@
 //! and has loaded. Approval does the rest: the version loads again, then one transaction moves the alias. A version
 //! that was approved for the alias before needs no approval: going back in an emergency does not wait.
 
-use super::{Caller, Command, Context, activate::Act, room, texts::check_text};
+use super::{
+    Caller, Command, Context,
+    placement::{AliasMove, Placement, Plan},
+    texts::check_text,
+};
 use crate::{
     error::{Error, ErrorCode},
-    model::{
-        Decision, DeployOutcome, Deployment, DeploymentId, DeploymentStatus, FunctionId, Timestamp, Version, VersionId,
-    },
+    model::{Decision, DeployOutcome, Deployment, DeploymentId, DeploymentStatus, FunctionId, Timestamp},
     protocol::message::{DecideRequest, DeployResponse},
-    router::Entry,
     store::StoreError,
 };
 use serde_json::json;
@@ -41,14 +42,16 @@ impl Command for DecideRequest {
                 let entry = context.router.function(&function_id.to_string())?;
                 let version = waiting.number.and_then(|it| entry.numbered(it)).cloned();
                 let version = version.ok_or_else(|| entry.version_not_found(waiting.label.as_str()))?;
-                let mut act = Act::new(&context, waiting.kind, waiting.alias.clone(), &by, waiting.reason.clone());
-                (act.environment, act.weight) = (Some(waiting.environment.clone()), waiting.weight);
-                (act.is_approved, act.cancellation) = (self.approve, cancellation.clone());
-                let ready = async {
-                    if self.approve { check_and_load(&context, &act, &entry, &version).await } else { Ok(()) }
+                let wanted = AliasMove {
+                    environment: Some(waiting.environment.clone()),
+                    weight: waiting.weight,
+                    ..AliasMove::new(waiting.kind, waiting.alias.clone(), &by, waiting.reason.clone())
                 };
+                let plan = Plan::approved(&entry, wanted, version);
+                let placement = Placement { context: Arc::clone(&context), entry, cancellation: cancellation.clone() };
+                let ready = async { if self.approve { check_and_load(&placement, &plan).await } else { Ok(()) } };
                 ready.await.map_err(|error| still_waiting(&waiting, error))?;
-                let previous = act.previous(&entry, &version.label).cloned();
+                let previous = plan.previous().cloned();
                 let decision = Decision { by: by.actor.to_string(), reason: self.reason, at: Timestamp::now() };
                 cancellation.begin_commit().map_err(|error| still_waiting(&waiting, error))?;
                 let deciding = context.blocking(move |context| {
@@ -63,10 +66,10 @@ impl Command for DecideRequest {
                 let deployment = deciding.await?;
                 tracing::info!(deployment = %id, status = deployment.status.name(), actor = &*by.actor, "decided");
                 if self.approve {
-                    act.move_traffic(&entry, &version, true);
-                    return Ok(act.response(&entry, &version, Some(&deployment), DeployOutcome::Deployed, false));
+                    placement.move_traffic(&plan, true);
+                    return Ok(placement.answer(&plan, Some(&deployment), DeployOutcome::Deployed));
                 }
-                Ok(act.response(&entry, &version, Some(&deployment), deployment.status.into(), false))
+                Ok(placement.answer(&plan, Some(&deployment), deployment.status.into()))
             })
             .await
     }
@@ -128,29 +131,16 @@ fn waiting(context: &Context, id: DeploymentId) -> Result<Deployment, Error> {
     Ok(deployment)
 }
 
-/// Refuses a deployment that would have to wait, for commands that move several aliases together.
-pub(super) async fn refuse_to_wait(
-    context: &Arc<Context>,
-    deployment: Deployment,
-    version: VersionId,
-) -> Result<(), Error> {
-    context
-        .blocking(move |context| match context.store.needs_approval(&deployment, Some(version))? {
-            true => Err(StoreError::ApprovalRequired(Box::new(deployment)).into()),
-            false => Ok(()),
-        })
-        .await
-}
-
-async fn check_and_load(context: &Context, act: &Act, entry: &Entry, version: &Version) -> Result<(), Error> {
-    act.check_share(entry, Some(version.id))?;
-    let (alias, environment) = (act.present(entry), act.environment(entry));
-    if let Some(alias) = alias.filter(|it| act.weight.is_some() && it.environment != environment) {
+async fn check_and_load(placement: &Placement, plan: &Plan) -> Result<(), Error> {
+    let Plan { entry, wanted, version, environment, .. } = plan;
+    wanted.check_share(entry, Some(version.id))?;
+    let alias = wanted.present(entry).filter(|it| wanted.weight.is_some() && it.environment != *environment);
+    if let Some(alias) = alias {
         let message = format!("{} now runs in {}, not in {environment}", alias.name, alias.environment);
         return Err(Error::new(ErrorCode::Conflict, message));
     }
-    room::check(context, entry, &entry.function.settings)?;
-    act.ready(entry, version, 0).await
+    placement.check_capacity()?;
+    placement.ready(plan).await
 }
 
 fn still_waiting(waiting: &Deployment, error: Error) -> Error {

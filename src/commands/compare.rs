@@ -3,7 +3,7 @@
 //! The command reads bundles and changes nothing, so it takes no lock. The answer is bounded: a diff that is too long
 //! to read is left out, and the answer says so.
 
-use super::{Caller, Command, Context, activate};
+use super::{Caller, Command, Context, placement};
 use crate::{
     bundle::{ChangeKind, Diff, Difference, DifferenceLimits, FileDifference},
     error::Error,
@@ -29,7 +29,7 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 impl Command for CompareRequest {
     async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<CompareResponse, Error> {
         let entry = context.router.function(&self.function_id)?;
-        let (from, to) = (activate::version(&entry, &self.from)?, activate::version(&entry, &self.to)?);
+        let (from, to) = (placement::version(&entry, &self.from)?, placement::version(&entry, &self.to)?);
         // A bundle of one file has the same digest under another file name.
         let same_code = from.digest == to.digest && from.entry == to.entry;
         let difference = if same_code { Difference::default() } else { read(context, &entry, &from, &to).await? };

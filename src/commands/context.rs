@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     deploy::{Builder, Manifests, Scratch},
     error::{Error, ErrorCode},
-    model::{AliasName, EnvironmentName, FunctionId, Percent, VariablePlace, Version, variable},
+    model::{EnvironmentName, FunctionId, VariablePlace, Version, variable},
     router::{Alias, Entry, Guard, RolloutProgress, Router},
     scheduler::{Floor, PoolHandle, Scheduler},
     secrets::{KeySource, Variables},
@@ -27,10 +27,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Instant,
 };
-use tokio::{
-    sync::{Notify, OwnedMutexGuard},
-    task::JoinSet,
-};
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// State that the commands share.
@@ -187,31 +184,6 @@ impl Context {
         self.watched.notify_one();
         self.expiring.notify_one();
         Ok(())
-    }
-
-    /// Starts the workers that are always kept, and waits until they are ready or have failed.
-    pub async fn warm_floors(&self) {
-        let mut floors = JoinSet::new();
-        for entry in self.router.functions() {
-            let count = entry.function.settings.warm_workers as usize;
-            for pool in self.prepare_floor(&entry) {
-                floors.spawn(async move { pool.warm(count).await });
-            }
-        }
-        while floors.join_next().await.is_some() {}
-    }
-
-    /// Creates the pools of the versions that `LIVE` sends invocations to, if they keep workers warm; the scheduler's
-    /// next tick fills them.
-    pub fn prepare_floor(&self, entry: &Entry) -> Vec<PoolHandle> {
-        let mut pools = Vec::new();
-        let live = entry.alias(AliasName::LIVE).filter(|_| entry.function.settings.warm_workers > 0);
-        for (alias, (id, share)) in live.into_iter().flat_map(|alias| alias.targets().map(move |it| (alias, it))) {
-            if let Some(version) = entry.version(id).filter(|_| share > Percent::NONE) {
-                pools.push(self.pool(entry, version, &alias.environment));
-            }
-        }
-        pools
     }
 
     /// Pool of a version in an environment. Only `LIVE` keeps workers without invocations.

@@ -1,6 +1,6 @@
 //! DELETE_FUNCTION and DELETE_VERSION.
 
-use super::{Caller, Command, Context, activate};
+use super::{Caller, Command, Context, placement};
 use crate::{
     error::Error,
     model::{FunctionId, FunctionStatus, Timestamp, Version},
@@ -41,7 +41,7 @@ impl Command for DeleteVersionRequest {
         context
             .to_its_end(async move {
                 let (_changing, entry) = owner.hold(id).await?;
-                let version = activate::version(&entry, &self.version)?;
+                let version = placement::version(&entry, &self.version)?;
                 let label = version.label.to_string();
                 owner
                     .blocking(move |context| {

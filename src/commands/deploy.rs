@@ -9,13 +9,13 @@ mod running;
 
 use super::{
     Caller, Command, Context,
-    activate::{self, Act},
     aliases::check_environment,
     build::{self, NotPrepared, Prepared},
     cancel::Cancellation,
-    idempotency::{self, Begun},
+    idempotency::{self, Begun, Claim},
+    placement::{AliasMove, Delivery, Placement, movable_alias},
     previews::Preview,
-    register, room,
+    register,
     texts::{check_tags, check_text},
 };
 use crate::{
@@ -24,8 +24,9 @@ use crate::{
     model::{self, DeploymentKind, Function, FunctionId, FunctionName, Percent, VersionLabel},
     protocol::message::{DeployRequest, DeployResponse, RegisterRequest},
     router::Entry,
+    store::AliasChange,
 };
-use publish::{not_built, publish, reuse};
+use publish::{not_built, publish};
 use running::Running;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -48,7 +49,7 @@ async fn run_with(
     let preview = Preview::of(context, &request).await?;
     let alias = match &preview {
         Some(preview) => preview.alias.clone(),
-        None => activate::alias(request.alias.as_deref())?,
+        None => movable_alias(request.alias.as_deref())?,
     };
     check_fields(&request)?;
     let claim = match idempotency::begin(context, &mut request, caller).await? {
@@ -58,87 +59,127 @@ async fn run_with(
     };
     let label = request.version.take().map(|label| label.parse::<VersionLabel>()).transpose()?;
     let code = source(&mut request, caller)?;
-    let mut act = Act::new(context, DeploymentKind::Deploy, alias, caller, request.reason.clone());
-    act.dry_run = request.dry_run;
-    if let Some(preview) = &preview {
-        (act.environment, act.lifetime) = (Some(preview.environment.clone()), Some(preview.lifetime));
-    }
     let weight = request.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
-    act.weight = weight.transpose()?;
-    act.claim = claim;
-    let order = Order { act, code, label, preview, request, log: Arc::new(log) };
+    let wanted = AliasMove {
+        environment: preview.as_ref().map(|it| it.environment.clone()),
+        weight: weight.transpose()?,
+        change: AliasChange { lifetime: preview.as_ref().map(|it| it.lifetime), ..AliasChange::default() },
+        ..AliasMove::new(DeploymentKind::Deploy, alias, caller, request.reason.clone())
+    };
+    let order =
+        Order { context: Arc::clone(context), wanted, code, label, preview, claim, request, log: Arc::new(log) };
     context.until_cancelled(caller, |cancellation| order.run(cancellation)).await
 }
 
 /// A valid deployment whose code is still to be prepared.
 struct Order {
-    act: Act,
+    context: Arc<Context>,
+    wanted: AliasMove,
     code: Option<Code>,
     label: Option<VersionLabel>,
     preview: Option<Preview>,
+    claim: Option<Arc<Claim>>,
+    /// The other fields of the request.
     request: DeployRequest,
     log: Arc<BuildLog>,
 }
 
 impl Order {
-    async fn run(mut self, cancellation: Cancellation) -> Result<DeployResponse, Error> {
-        self.act.cancellation = cancellation;
+    async fn run(self, cancellation: Cancellation) -> Result<DeployResponse, Error> {
         if self.request.dry_run {
             return match self.function_to_make()? {
-                Some(function) => self.rehearse_for(function).await,
+                Some(function) => self.rehearse_for(function, cancellation).await,
                 None => {
-                    let id = self.act.context.router.function(&self.request.function_id)?.function.id;
-                    self.carry_out(id).await
+                    let id = self.context.router.function(&self.request.function_id)?.function.id;
+                    self.carry_out(id, false, cancellation).await
                 }
             };
         }
-        let running = Running::begin(&mut self).await?;
-        let outcome = self.carry_out(running.row.function_id).await;
+        let running = Running::begin(&self).await?;
+        let outcome = self.carry_out(running.row.function_id, running.new_function, cancellation).await;
         running.end(outcome.as_ref().err()).await;
         outcome
     }
 
     /// The function that the deployment creates, if it does not exist and the request allows that.
-    fn function_to_make(&mut self) -> Result<Option<Function>, Error> {
-        let (name, context) = (&self.request.function_id, &self.act.context);
+    fn function_to_make(&self) -> Result<Option<Function>, Error> {
+        let (name, context) = (&self.request.function_id, &self.context);
         let is_new = context.router.function(name).is_err();
         // A text that reads as an id cannot be the name of a new function.
         if !is_new || !self.request.create || self.code.is_none() || name.parse::<FunctionId>().is_ok() {
             return Ok(None);
         }
         name.parse::<FunctionName>().map_err(|error| Error::invalid(error.to_string()))?;
-        let function =
-            register::function(context, RegisterRequest { name: name.clone(), ..RegisterRequest::default() })?;
-        self.act.new_function = true;
-        Ok(Some(function))
+        register::function(context, RegisterRequest { name: name.clone(), ..RegisterRequest::default() }).map(Some)
     }
 
     /// Dry run for a function that does not exist yet.
-    async fn rehearse_for(self, function: Function) -> Result<DeployResponse, Error> {
-        let (context, cancellation) = (Arc::clone(&self.act.context), self.act.cancellation.clone());
-        let code = prepare(&context, self.code, &self.request, self.log, &cancellation).await;
-        deploy(self.act, &without_versions(function), code, self.label, self.request).await
+    async fn rehearse_for(mut self, function: Function, cancellation: Cancellation) -> Result<DeployResponse, Error> {
+        let code = self.prepare(&cancellation).await;
+        let (context, entry) = (Arc::clone(&self.context), Arc::new(without_versions(function)));
+        self.deploy(Placement { context, entry, cancellation }, code, true).await
     }
 
     /// Prepares the code, then takes the function's change lock and deploys.
-    async fn carry_out(self, id: FunctionId) -> Result<DeployResponse, Error> {
-        let Self { act, code, label, preview, request, log } = self;
-        let (context, claim, cancellation) = (Arc::clone(&act.context), act.claim.clone(), act.cancellation.clone());
-        let _preparing = match &code {
+    async fn carry_out(
+        mut self,
+        id: FunctionId,
+        new_function: bool,
+        cancellation: Cancellation,
+    ) -> Result<DeployResponse, Error> {
+        let (context, claim) = (Arc::clone(&self.context), self.claim.clone());
+        let _preparing = match &self.code {
             Some(_) => Some(cancellation.run(context.preparing.lock(id)).await?),
             None => None,
         };
-        let code = prepare(&context, code, &request, log, &cancellation).await;
+        let code = self.prepare(&cancellation).await;
         let (_changing, entry) = cancellation.run(context.hold(id)).await??;
-        if let Some(preview) = &preview {
+        if let Some(preview) = &self.preview {
             preview.check_room(&context, &entry)?;
             check_environment(&context, id, &preview.alias, preview.environment.clone()).await?;
         }
-        let answer = deploy(act, &entry, code, label, request).await?;
+        let answer = self.deploy(Placement { context, entry, cancellation }, code, new_function).await?;
         if let Some(claim) = claim {
             claim.keep(&answer).await?;
         }
         Ok(answer)
+    }
+
+    /// Stages the code, if there is any.
+    async fn prepare(&mut self, cancellation: &Cancellation) -> Option<Result<Prepared, NotPrepared>> {
+        let options = SourceOptions { entry: self.request.entry.clone(), build: self.request.build };
+        Some(build::prepare(&self.context, self.code.take()?, options, &self.log, cancellation).await)
+    }
+
+    async fn deploy(
+        self,
+        placement: Placement,
+        code: Option<Result<Prepared, NotPrepared>>,
+        new_function: bool,
+    ) -> Result<DeployResponse, Error> {
+        placement.check_capacity()?;
+        let Self { wanted, label, claim, request, .. } = self;
+        let delivery = Delivery {
+            stays: request.activate == Some(false),
+            warm: request.warm.unwrap_or(0),
+            new_function,
+            claim,
+            ..Delivery::default()
+        };
+        match (code, label) {
+            (Some(Ok(code)), label) => publish(&placement, wanted, delivery, code, label, request).await,
+            (Some(Err(failed)), _) if request.dry_run => Err(failed.error),
+            (Some(Err(failed)), label) => Err(not_built(&placement, &wanted, failed, label).await),
+            (None, Some(label)) => {
+                let entry = &placement.entry;
+                let version = entry.labelled(label.as_str()).ok_or_else(|| entry.version_not_found(label.as_str()))?;
+                wanted.check_share(entry, Some(version.id))?;
+                placement.apply_delivered(wanted, Arc::clone(version), delivery, request.dry_run).await
+            }
+            (None, None) => Err(Error::invalid(
+                "nothing to deploy: give `bundle_path`, `bundle`, `files` or `archive`, or the `version` to re-activate",
+            )),
+        }
     }
 }
 
@@ -148,40 +189,6 @@ fn without_versions(function: Function) -> Entry {
 
 /// Source of the code, and its kind for the record.
 type Code = (Source, model::VersionSource);
-
-/// Stages the code, if there is any.
-async fn prepare(
-    context: &Arc<Context>,
-    code: Option<Code>,
-    request: &DeployRequest,
-    log: Arc<BuildLog>,
-    cancellation: &Cancellation,
-) -> Option<Result<Prepared, NotPrepared>> {
-    let wanted = SourceOptions { entry: request.entry.clone(), build: request.build };
-    Some(build::prepare(context, code?, wanted, &log, cancellation).await)
-}
-
-async fn deploy(
-    act: Act,
-    entry: &Entry,
-    code: Option<Result<Prepared, NotPrepared>>,
-    label: Option<VersionLabel>,
-    request: DeployRequest,
-) -> Result<DeployResponse, Error> {
-    room::check(&act.context, entry, &entry.function.settings)?;
-    match (code, label) {
-        (Some(Ok(code)), label) => publish(act, entry, code, label, request).await,
-        (Some(Err(failed)), label) => Err(not_built(act, entry, failed, label).await),
-        (None, Some(label)) => {
-            let version = entry.labelled(label.as_str()).cloned();
-            let version = version.ok_or_else(|| entry.version_not_found(label.as_str()))?;
-            reuse(act, entry, &version, &request).await
-        }
-        (None, None) => Err(Error::invalid(
-            "nothing to deploy: give `bundle_path`, `bundle`, `files` or `archive`, or the `version` to re-activate",
-        )),
-    }
-}
 
 fn check_fields(request: &DeployRequest) -> Result<(), Error> {
     let texts = [

@@ -3,7 +3,7 @@
 use super::{
     Caller, Command, Context,
     page::{Asked, PAGE_MAX, Page},
-    room,
+    placement::check_capacity,
 };
 use crate::{
     error::Error,
@@ -82,7 +82,7 @@ impl Command for UpdateRequest {
                 let (_changing, entry) = owner.hold(id).await?;
                 let settings = entry.function.settings.with(&self.settings)?;
                 if entry.live().is_some() {
-                    room::check(&owner, &entry, &settings)?;
+                    check_capacity(&owner, &entry, &settings)?;
                 }
                 owner
                     .blocking(move |context| {

@@ -5,9 +5,9 @@
 
 mod wanted;
 
-pub(super) use wanted::{Wanted, carry_out};
+pub(super) use wanted::{Wanted, apply_all};
 
-use super::{Caller, Command, Context, aliases::check_environment, approval::refuse_to_wait, texts::check_text};
+use super::{Caller, Command, Context, aliases::check_environment, texts::check_text};
 use crate::{
     error::{Error, ErrorCode},
     model::{Deployment, DeploymentId, FunctionId, Split, Timestamp},
@@ -145,24 +145,12 @@ impl Command for ApplyManifestRequest {
                 let _changing = cancellation.run(owner.hold_all(entries.map(|it| it.function.id))).await??;
                 let wanted = find(&owner, &functions).await?;
                 let (unchanged, changed): (Vec<Wanted>, Vec<Wanted>) = wanted.into_iter().partition(Wanted::is_done);
-                let mut response = ApplyManifestResponse {
+                Ok(ApplyManifestResponse {
                     dry_run,
-                    changes: changed.iter().map(Wanted::change).collect(),
-                    unchanged: unchanged.len() as u32,
                     others: others(&owner, &functions),
-                };
-                for wanted in &changed {
-                    for (act, version) in wanted.acts(&owner, &by, &reason) {
-                        refuse_to_wait(&owner, act.row(&wanted.entry, &version), version.id).await?;
-                    }
-                }
-                if !dry_run && !changed.is_empty() {
-                    let done = carry_out(&owner, &changed, &by, &reason, &cancellation).await?;
-                    for (change, deployments) in response.changes.iter_mut().zip(done) {
-                        change.deployments = deployments;
-                    }
-                }
-                Ok(response)
+                    unchanged: unchanged.len() as u32,
+                    changes: apply_all(&owner, changed, &by, &reason, (dry_run, cancellation)).await?,
+                })
             })
             .await
     }

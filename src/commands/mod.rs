@@ -5,7 +5,6 @@
 //! even when the caller leaves; those that first load or build something can be cancelled until they commit
 //! ([`cancel`]).
 
-mod activate;
 mod admin_token;
 mod aliases;
 mod approval;
@@ -33,13 +32,13 @@ mod logs;
 mod manifests;
 mod metrics;
 mod page;
+mod placement;
 mod policy;
 mod previews;
 mod promotion;
 mod register;
 mod rollback;
 mod rollout;
-mod room;
 mod scopes;
 mod secrets;
 mod status;

@@ -11,7 +11,7 @@
 
 use super::{
     Caller, Command, Context,
-    activate::{self, Act},
+    placement::{AliasMove, Placement, movable_alias},
     rollout::{advance, pause},
 };
 use crate::{
@@ -42,7 +42,7 @@ const ACTOR: &str = "policy";
 
 impl Command for SetPolicyRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<PolicyResponse, Error> {
-        let name = activate::alias(self.alias.as_deref())?;
+        let name = movable_alias(self.alias.as_deref())?;
         let id = context.router.function(&self.function_id)?.function.id;
         if self.show && self.policy.is_some() {
             return Err(Error::invalid("give `policy`, or `show` to change nothing, not both"));
@@ -213,8 +213,8 @@ async fn go_back(context: &Arc<Context>, id: FunctionId, name: AliasName, judged
         return warn(context, &entry, alias, judged, text);
     };
     let caller = Caller::new(ACTOR, false);
-    let act = Act::new(context, DeploymentKind::AutoRollback, name.clone(), &caller, Some(breach.to_string()));
-    match act.activate(&entry, target, 0).await {
+    let wanted = AliasMove::new(DeploymentKind::AutoRollback, name.clone(), &caller, Some(breach.to_string()));
+    match Placement::new(context, &entry).apply(wanted, Arc::clone(target), false).await {
         Ok(_) => log(context, &entry, judged, format!("{name} goes back to {}: {breach}", target.label)),
         Err(error) => {
             let text = format!("{breach}; going back to {} failed: {}: {error}", target.label, error.code);

@@ -5,12 +5,10 @@
 
 use super::{
     Caller, Command, Context,
-    activate::{self, Act},
     aliases::{check_environment, check_name},
-    approval::refuse_to_wait,
     environments,
-    manifests::{Wanted, carry_out},
-    room,
+    manifests::{Wanted, apply_all},
+    placement::{AliasMove, movable_alias},
     texts::check_text,
 };
 use crate::{
@@ -72,12 +70,12 @@ struct End {
 impl End {
     /// Resolves `name`: an environment, or an alias, which implies its environment.
     fn find(entry: &Entry, records: &[EnvironmentRecord], name: &str, alias: Option<&str>) -> Result<Self, Error> {
-        let alias = alias.map(|it| activate::alias(Some(it))).transpose()?;
+        let alias = alias.map(|it| movable_alias(Some(it))).transpose()?;
         let environment: EnvironmentName = name.parse()?;
         if records.iter().any(|it| it.name == environment) {
             return Ok(Self { environment, alias });
         }
-        let named: Option<AliasName> = activate::alias(Some(name)).ok();
+        let named: Option<AliasName> = movable_alias(Some(name)).ok();
         let found = named.and_then(|named| {
             let known = entry.alias(named.as_str()).map(|it| it.environment.clone());
             // An alias with an environment's name implies the environment, even before the alias exists.
@@ -135,7 +133,7 @@ impl End {
         let name = match (&self.alias, Standing::of(entry, environment)) {
             (Some(name), _) => name.clone(),
             (None, Standing::One(alias)) => alias.name.clone(),
-            (None, Standing::Nothing) => activate::alias(Some(environment.alias().as_str()))?,
+            (None, Standing::Nothing) => movable_alias(Some(environment.alias().as_str()))?,
             (None, several) => {
                 let why = several.unclear(environment).unwrap_or_default();
                 return Err(Error::invalid(format!("{why}; choose one with `--alias`")));
@@ -179,26 +177,27 @@ impl Command for PromoteRequest {
         check_text("reason", self.reason.as_deref())?;
         let id = context.router.function(&self.function_id)?.function.id;
         let records = environments::records(context).await?;
-        let (owner, by) = (Arc::clone(context), caller.clone());
+        let by = caller.clone();
         context
-            .until_cancelled(caller, |cancellation| async move {
-                let (_changing, entry) = cancellation.run(owner.hold(id)).await??;
+            .place(caller, id, async move |placement| {
+                let entry = &placement.entry;
                 let end = |name: Option<&str>, default, alias: Option<&str>| {
-                    End::find(&entry, &records, name.unwrap_or(default), alias)
+                    End::find(entry, &records, name.unwrap_or(default), alias)
                 };
                 let from = end(self.from.as_deref(), FROM, self.from_alias.as_deref())?;
                 let to = end(self.to.as_deref(), TO, self.alias.as_deref())?;
-                let (source, target) = (from.source(&entry)?, to.target(&entry)?);
+                let (source, target) = (from.source(entry)?, to.target(entry)?);
                 if source.name == target {
                     return Err(Error::invalid(format!("{target} cannot be promoted to itself: name two places")));
                 }
-                check_environment(&owner, id, &target, to.environment.clone()).await?;
+                check_environment(&placement.context, id, &target, to.environment.clone()).await?;
                 let reason = reason(self.reason.as_deref(), &from.environment, Some(&source.name));
-                let mut act = Act::new(&owner, DeploymentKind::Promote, target, &by, Some(reason));
-                act.environment = Some(to.environment);
-                (act.dry_run, act.cancellation) = (self.dry_run, cancellation);
-                room::check(&owner, &entry, &entry.function.settings)?;
-                act.activate(&entry, &version(&entry, source)?, 0).await
+                let wanted = AliasMove {
+                    environment: Some(to.environment),
+                    ..AliasMove::new(DeploymentKind::Promote, target, &by, Some(reason))
+                };
+                placement.check_capacity()?;
+                placement.apply(wanted, version(entry, source)?, self.dry_run).await
             })
             .await
     }
@@ -243,18 +242,7 @@ impl Command for PromoteAllRequest {
                         None => {}
                     }
                 }
-                for wanted in &changed {
-                    for (act, version) in wanted.acts(&owner, &by, &reason) {
-                        refuse_to_wait(&owner, act.row(wanted.entry(), &version), version.id).await?;
-                    }
-                }
-                let mut changes: Vec<_> = changed.iter().map(Wanted::change).collect();
-                if !dry_run && !changed.is_empty() {
-                    let done = carry_out(&owner, &changed, &by, &reason, &cancellation).await?;
-                    for (change, deployments) in changes.iter_mut().zip(done) {
-                        change.deployments = deployments;
-                    }
-                }
+                let changes = apply_all(&owner, changed, &by, &reason, (dry_run, cancellation)).await?;
                 let (from, to) = (from.to_string(), to.to_string());
                 Ok(PromoteAllResponse { from, to, dry_run, changes, unchanged, skipped })
             })

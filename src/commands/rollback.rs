@@ -5,7 +5,7 @@
 
 use super::{
     Caller, Command, Context,
-    activate::{self, Act},
+    placement::{self, AliasMove, movable_alias},
     texts::check_text,
 };
 use crate::{
@@ -18,29 +18,25 @@ use std::sync::Arc;
 
 impl Command for RollbackRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
-        let alias = activate::alias(self.alias.as_deref())?;
+        let alias = movable_alias(self.alias.as_deref())?;
         check_text("reason", self.reason.as_deref())?;
         let id = context.router.function(&self.function_id)?.function.id;
-        let mut act = Act::new(context, DeploymentKind::Rollback, alias.clone(), caller, self.reason);
-        act.dry_run = self.dry_run;
-        let context = Arc::clone(context);
-        let owner = Arc::clone(&context);
-        owner
-            .until_cancelled(caller, |cancellation| async move {
-                let (_changing, entry) = cancellation.run(context.hold(id)).await??;
-                act.cancellation = cancellation;
+        let wanted = AliasMove::new(DeploymentKind::Rollback, alias.clone(), caller, self.reason);
+        context
+            .place(caller, id, async move |placement| {
+                let entry = &placement.entry;
                 // `LIVE` exists for every function; if it points at nothing yet, a later check says so.
                 if !alias.is_live() && entry.alias(alias.as_str()).is_none() {
                     return Err(entry.alias_not_found(alias.as_str()));
                 }
                 let version = match &self.version {
-                    Some(wanted) => activate::version(&entry, wanted)?,
-                    None => match split_from(&entry, alias.as_str()) {
+                    Some(wanted) => placement::version(entry, wanted)?,
+                    None => match split_from(entry, alias.as_str()) {
                         Some(own) => own,
-                        None => previous(&context, &entry, alias).await?,
+                        None => previous(&placement.context, entry, alias).await?,
                     },
                 };
-                act.activate(&entry, &version, 0).await
+                placement.apply(wanted, version, self.dry_run).await
             })
             .await
     }

@@ -7,9 +7,8 @@
 
 use super::{
     Caller, Command, Context,
-    activate::{self, Act},
     page::{Asked, PAGE_MAX, Page},
-    room,
+    placement::{self, AliasMove, Placement, movable_alias},
     texts::check_text,
 };
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
         ControlRolloutRequest, RolloutAction, RolloutDetails, RolloutsRequest, RolloutsResponse, StartRolloutRequest,
     },
     router::{Alias, Entry, RolloutProgress},
-    store::StoreError,
+    store::{AliasChange, StoreError},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +33,7 @@ const ROLLOUTS_DEFAULT: u32 = 100;
 
 impl Command for StartRolloutRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RolloutDetails, Error> {
-        let name = activate::alias(self.alias.as_deref())?;
+        let name = movable_alias(self.alias.as_deref())?;
         check_text("reason", self.reason.as_deref())?;
         let plan: RolloutPlan = self
             .plan
@@ -45,9 +44,10 @@ impl Command for StartRolloutRequest {
         context
             .to_its_end(async move {
                 let (_changing, entry) = owner.hold(id).await?;
-                let version = activate::version(&entry, &self.version)?;
+                let version = placement::version(&entry, &self.version)?;
                 check(&entry, &name, version.id)?;
-                room::check(&owner, &entry, &entry.function.settings)?;
+                let placement = Placement::new(&owner, &entry);
+                placement.check_capacity()?;
                 let now = Timestamp::now();
                 let rollout = Rollout {
                     id: RolloutId::new(),
@@ -65,7 +65,7 @@ impl Command for StartRolloutRequest {
                     updated_at: now,
                     finished_at: None,
                 };
-                apply(&owner, &entry, rollout.clone()).await?;
+                apply(&placement, rollout.clone()).await?;
                 Ok(details(&owner, &rollout))
             })
             .await
@@ -93,22 +93,22 @@ fn check(entry: &Entry, name: &AliasName, version: crate::model::VersionId) -> R
 }
 
 /// Gives a rollout's version the share of its present step, or all invocations if the rollout is done.
-async fn apply(context: &Arc<Context>, entry: &Entry, rollout: Rollout) -> Result<(), Error> {
+async fn apply(placement: &Placement, rollout: Rollout) -> Result<(), Error> {
+    let entry = &placement.entry;
     let version = entry.numbered(rollout.number).ok_or_else(|| entry.version_not_found(rollout.label.as_str()))?;
     let (kind, weight) = match rollout.status {
         RolloutStatus::Done => (DeploymentKind::Promote, None),
         _ => (DeploymentKind::Traffic, Some(rollout.present().percent)),
     };
     let caller = Caller::new(ACTOR, false);
-    let mut act = Act::new(context, kind, rollout.alias.clone(), &caller, Some(rollout.step_text()));
-    act.weight = weight;
-    act.rollout = Some(rollout);
-    act.activate(entry, version, 0).await.map(drop)
+    let wanted = AliasMove::new(kind, rollout.alias.clone(), &caller, Some(rollout.step_text()));
+    let change = AliasChange { rollout: Some(rollout), ..AliasChange::default() };
+    placement.apply(AliasMove { weight, change, ..wanted }, Arc::clone(version), false).await.map(drop)
 }
 
 impl Command for ControlRolloutRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<RolloutDetails, Error> {
-        let name = activate::alias(self.alias.as_deref())?;
+        let name = movable_alias(self.alias.as_deref())?;
         check_text("reason", self.reason.as_deref())?;
         let id = context.router.function(&self.function_id)?.function.id;
         let (owner, caller) = (Arc::clone(context), caller.clone());
@@ -136,9 +136,10 @@ impl Command for ControlRolloutRequest {
                     let own = entry.version(alias.version).ok_or_else(|| entry.version_not_found("its own"))?;
                     let aborted = rollout.ended(RolloutStatus::Aborted, Some(by("aborted")), Timestamp::now());
                     let reason = Some(format!("{} is aborted{because}", rollout.id));
-                    let mut act = Act::new(&owner, DeploymentKind::Traffic, name, &caller, reason);
-                    act.rollout = Some(aborted.clone());
-                    act.activate(&entry, own, 0).await?;
+                    let wanted = AliasMove::new(DeploymentKind::Traffic, name, &caller, reason);
+                    let change = AliasChange { rollout: Some(aborted.clone()), ..AliasChange::default() };
+                    let placement = Placement::new(&owner, &entry);
+                    placement.apply(AliasMove { change, ..wanted }, Arc::clone(own), false).await?;
                     aborted
                 }
             };
@@ -214,7 +215,7 @@ pub(super) async fn advance(context: &Arc<Context>, id: FunctionId, name: AliasN
     }
     let next = seen.rollout.stepped(Timestamp::now());
     let text = next.step_text();
-    let Err(error) = apply(context, &entry, next).await else { return };
+    let Err(error) = apply(&Placement::new(context, &entry), next).await else { return };
     if error.code != ErrorCode::ShuttingDown {
         hold(context, &seen.rollout, format!("{text} failed: {}: {error}", error.code)).await;
     }

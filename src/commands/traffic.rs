@@ -2,8 +2,7 @@
 
 use super::{
     Caller, Command, Context,
-    activate::{self, Act},
-    room,
+    placement::{self, AliasMove, movable_alias},
     texts::check_text,
 };
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
     model::{DeploymentKind, Percent, Sticky, Version},
     protocol::message::{DeployResponse, SetTrafficRequest, VersionRef},
     router::{Alias, Entry},
+    store::AliasChange,
 };
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const NOT_STICKY: &str = "none";
 
 impl Command for SetTrafficRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
-        let name = activate::alias(self.alias.as_deref())?;
+        let name = movable_alias(self.alias.as_deref())?;
         check_text("reason", self.reason.as_deref())?;
         let weight = self.weight.map(|it| Percent::try_from(it).map_err(|error| Error::invalid(error.to_string())));
         let wanted = Wanted { version: self.version, weight: weight.transpose()? };
@@ -28,19 +28,17 @@ impl Command for SetTrafficRequest {
             return Err(Error::invalid("nothing to change: give `weight`, `sticky` or both"));
         }
         let id = context.router.function(&self.function_id)?.function.id;
-        let mut act = Act::new(context, DeploymentKind::Traffic, name.clone(), caller, self.reason);
-        act.sticky = sticky;
-        let context = Arc::clone(context);
-        let owner = Arc::clone(&context);
-        owner
-            .until_cancelled(caller, |cancellation| async move {
-                let (_changing, entry) = cancellation.run(context.hold(id)).await??;
-                act.cancellation = cancellation;
+        let request = AliasMove {
+            change: AliasChange { sticky, ..AliasChange::default() },
+            ..AliasMove::new(DeploymentKind::Traffic, name.clone(), caller, self.reason)
+        };
+        context
+            .place(caller, id, async move |placement| {
+                let entry = &placement.entry;
                 let alias = entry.alias(name.as_str()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
-                let (version, weight) = wanted.shares(&entry, alias)?;
-                room::check(&context, &entry, &entry.function.settings)?;
-                act.weight = weight;
-                act.activate(&entry, &version, 0).await
+                let (version, weight) = wanted.shares(entry, alias)?;
+                placement.check_capacity()?;
+                placement.apply(AliasMove { weight, ..request }, version, false).await
             })
             .await
     }
@@ -68,7 +66,7 @@ impl Wanted {
         let known = |id| entry.version(id).cloned().ok_or_else(|| entry.alias_not_found(alias.name.as_str()));
         let own = known(alias.version)?;
         let second = alias.split.map(|it| known(it.version_id).map(|version| (version, it.weight))).transpose()?;
-        let named = self.version.as_ref().map(|it| activate::version(entry, it)).transpose()?;
+        let named = self.version.as_ref().map(|it| placement::version(entry, it)).transpose()?;
         let other = named.filter(|it| it.id != own.id);
         match (self.weight, second, other) {
             (None, Some((second, weight)), _) => Ok((second, Some(weight))),

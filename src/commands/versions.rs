@@ -1,8 +1,9 @@
 //! GET_FUNCTION_VERSIONS, GET_VERSION, TAG_VERSION and GET_DEPLOYMENTS.
 
 use super::{
-    Caller, Command, Context, activate, approval,
+    Caller, Command, Context, approval,
     page::{Asked, PAGE_MAX, Page},
+    placement,
     texts::{check_tags, check_text},
 };
 use crate::{
@@ -34,7 +35,7 @@ impl Command for VersionsRequest {
 impl Command for VersionRequest {
     async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<VersionInfo, Error> {
         let entry = context.router.function(&self.function_id)?;
-        Ok(info(context, &entry, &*activate::version(&entry, &self.version)?))
+        Ok(info(context, &entry, &*placement::version(&entry, &self.version)?))
     }
 }
 
@@ -74,7 +75,7 @@ impl Command for TagVersionRequest {
         context
             .to_its_end(async move {
                 let (_changing, entry) = owner.hold(id).await?;
-                let mut changed = Version::clone(&*activate::version(&entry, &version)?);
+                let mut changed = Version::clone(&*placement::version(&entry, &version)?);
                 changed.tags.retain(|it| !remove.contains(it));
                 for tag in add {
                     if !changed.tags.contains(&tag) {

@@ -9,7 +9,8 @@ use levain::{
         message::{
             AliasesRequest, ApplyManifestRequest, DecideRequest, DeleteRequest, DeleteVersionRequest, DeployRequest,
             DeployResponse, DeploymentInfo, DeploymentsRequest, ExportManifestRequest, LogsRequest, Manifest,
-            RollbackRequest, SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest, VersionRef, WarmupRequest,
+            RollbackRequest, SetAliasRequest, SetEnvironmentRequest, SetTrafficRequest, SetVariablesRequest,
+            VersionRef, WarmupRequest,
         },
     },
 };
@@ -176,6 +177,28 @@ async fn going_back_waits_for_nobody() {
     // Approval for LIVE is not approval for another alias.
     let other = daemon.call(&SetAliasRequest { name: "canary".into(), ..set }).await.unwrap();
     assert_eq!(other.status.name(), "pending_approval");
+    daemon.stop().await;
+}
+
+/// The code of an approved version may need the environment's secrets while it loads, in a dry run too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_loads_an_approved_version_with_its_secrets() {
+    let mut daemon = TestDaemon::start().await;
+    daemon.deploy_text("f", &says("v1")).await;
+    let set = crate::variables::set(Some("f"), Some("production"), &[("KEY", "k")]);
+    daemon.call(&SetVariablesRequest { is_secret: Some(true), ..set }).await.unwrap();
+    daemon
+        .deploy_text("f", "if (!process.env.KEY) throw new Error('no key');\nexport default () => new Response('v2');")
+        .await;
+    daemon.deploy_text("f", &says("v3")).await;
+    protect(&daemon, true).await;
+    // No worker has the version loaded.
+    daemon.restart().await;
+    let back = RollbackRequest { function_id: "f".into(), dry_run: true, ..RollbackRequest::default() };
+    let planned = daemon.call(&back).await.unwrap();
+    assert_eq!((planned.version.as_str(), planned.status.name()), ("v2", "checked"));
+    daemon.call(&RollbackRequest { dry_run: false, ..back }).await.unwrap();
+    assert_eq!(answer(&daemon, "f").await, "v2");
     daemon.stop().await;
 }
 

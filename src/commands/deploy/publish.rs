@@ -5,12 +5,13 @@
 use crate::{
     bundle::Staged,
     commands::{
-        activate::{Act, DEPLOY_PATIENCE, Draft},
+        Context,
         build::{NotPrepared, Prepared},
         cleanup,
+        placement::{AliasMove, DEPLOY_PATIENCE, Delivery, Placement},
     },
     error::{Error, ErrorCode},
-    model::{AliasName, DeployOutcome, Timestamp, Version, VersionId, VersionLabel, VersionSource},
+    model::{AliasName, Timestamp, Version, VersionId, VersionLabel, VersionSource},
     protocol::message::{DeployRequest, DeployResponse},
     router::Entry,
 };
@@ -18,35 +19,37 @@ use std::{path::Path, sync::Arc};
 
 /// Publishes a bundle as a new version, unless an existing version has this code.
 pub(super) async fn publish(
-    mut act: Act,
-    entry: &Entry,
+    placement: &Placement,
+    wanted: AliasMove,
+    delivery: Delivery,
     Prepared { staged, kind, log }: Prepared,
     label: Option<VersionLabel>,
     request: DeployRequest,
 ) -> Result<DeployResponse, Error> {
-    act.build_log = log;
-    if let Some(version) = published(&act, entry, &staged, label.as_ref(), kind).await? {
+    let (entry, dry_run) = (&placement.entry, request.dry_run);
+    let delivery = Delivery { build_log: log, ..delivery };
+    if let Some(version) = published(placement, &wanted, &staged, label.as_ref(), kind).await? {
         drop(staged);
-        act.reused = true;
-        return reuse(act, entry, &version, &request).await;
+        wanted.check_share(entry, Some(version.id))?;
+        let delivery = Delivery { reused: true, ..delivery };
+        return placement.apply_delivered(wanted, version, delivery, dry_run).await;
     }
-    act.check_share(entry, None)?;
-    let (dry_run, warm, activate) = (request.dry_run, request.warm.unwrap_or(0), request.activate.unwrap_or(true));
-    let version = new_version(&act, entry, &staged, kind, label, request).await?;
-    match act.introduce(entry, staged, &version, warm, dry_run).await {
-        Ok(()) if dry_run => act.planned(entry, Draft { version: &version, is_new: true, activate, warm }).await,
+    wanted.check_share(entry, None)?;
+    let version = new_version(&placement.context, entry, &staged, kind, label, request).await?;
+    let plan = placement.plan(wanted, Arc::new(version), Delivery { is_new: true, ..delivery }).await?;
+    match placement.introduce(&plan, staged, dry_run).await {
+        Ok(()) if dry_run => placement.show(&plan).await,
         Ok(()) => {
-            if activate {
-                act.match_present(entry, &version, DEPLOY_PATIENCE).await;
+            if !plan.delivery.stays {
+                placement.match_present(&plan, DEPLOY_PATIENCE).await;
             }
-            let context = Arc::clone(&act.context);
-            let published = act.commit(entry, &version, true, activate).await?;
-            cleanup::after_deployment(&context, entry.function.id);
+            let published = placement.commit(&plan).await?;
+            cleanup::after_deployment(&placement.context, entry.function.id);
             Ok(published)
         }
         Err(error) => {
             if !dry_run {
-                act.record_failure(entry, &version.label, &error).await;
+                placement.record_failure(&plan, &error).await;
             }
             Err(error)
         }
@@ -55,8 +58,8 @@ pub(super) async fn publish(
 
 /// Finds the existing version of this bundle. A label that stands for other code is refused.
 async fn published(
-    act: &Act,
-    entry: &Entry,
+    placement: &Placement,
+    wanted: &AliasMove,
     staged: &Staged,
     label: Option<&VersionLabel>,
     kind: VersionSource,
@@ -67,8 +70,8 @@ async fn published(
     let is_renamed = |it: &str| is_nameless && extension(it) == extension(staged.entry());
     let is_same =
         |it: &Arc<Version>| it.digest == staged.digest() && (it.entry == staged.entry() || is_renamed(&it.entry));
-    let Some(label) = label else { return same_code(act, entry, is_same).await };
-    match entry.labelled(label.as_str()) {
+    let Some(label) = label else { return same_code(placement, wanted, is_same).await };
+    match placement.entry.labelled(label.as_str()) {
         Some(version) if !is_same(version) => Err(Error::new(
             ErrorCode::VersionExists,
             format!("version `{label}` exists with other code and cannot change: choose another label"),
@@ -80,18 +83,19 @@ async fn published(
 /// Without a label, published code is not published again. The alias's target comes first, then the versions that wait
 /// to become it, then the newest version with this code. A damaged version does not count: its code is published anew.
 async fn same_code(
-    act: &Act,
-    entry: &Entry,
+    placement: &Placement,
+    wanted: &AliasMove,
     is_same: impl Fn(&Arc<Version>) -> bool,
 ) -> Result<Option<Arc<Version>>, Error> {
-    if let Some(version) = act.target(entry).filter(|it| is_same(it)) {
+    let entry = &placement.entry;
+    if let Some(version) = wanted.target(entry).filter(|it| is_same(it)) {
         return Ok(Some(Arc::clone(version)));
     }
-    if let Some((_, version)) = act.waiting(entry).await?.into_iter().find(|it| is_same(&it.1)) {
+    if let Some((_, version)) = placement.waiting(wanted).await?.into_iter().find(|it| is_same(&it.1)) {
         return Ok(Some(version));
     }
     for version in entry.versions.iter().filter(|it| is_same(it)) {
-        match act.verify(version).await {
+        match placement.verify(version).await {
             Ok(()) => return Ok(Some(Arc::clone(version))),
             Err(error) => tracing::warn!(%error, version = %version.label, "its code is published as a new version"),
         }
@@ -101,14 +105,14 @@ async fn same_code(
 
 /// Creates the version of a bundle, with the requested label or a free one.
 async fn new_version(
-    act: &Act,
+    context: &Arc<Context>,
     entry: &Entry,
     staged: &Staged,
     source: VersionSource,
     label: Option<VersionLabel>,
     request: DeployRequest,
 ) -> Result<Version, Error> {
-    let number = next_number(act, entry).await?;
+    let number = next_number(context, entry).await?;
     let label = match label {
         Some(label) if is_alias(entry, label.as_str()) => {
             return Err(Error::new(
@@ -133,7 +137,7 @@ async fn new_version(
         git_branch: request.git_branch,
         description: request.description,
         tags: request.tags,
-        bun_version: act.context.scheduler.spawner().runtime().version.to_string(),
+        bun_version: context.scheduler.spawner().runtime().version.to_string(),
         settings: entry.function.settings,
         created_at: Timestamp::now(),
     })
@@ -146,56 +150,39 @@ fn another_number(label: &VersionLabel, number: u32) -> Error {
     ))
 }
 
-/// Points the alias at an existing version, if the request wants it moved.
-pub(super) async fn reuse(
-    act: Act,
-    entry: &Entry,
-    version: &Arc<Version>,
-    request: &DeployRequest,
-) -> Result<DeployResponse, Error> {
-    let (warm, activate) = (request.warm.unwrap_or(0), request.activate.unwrap_or(true));
-    act.check_share(entry, Some(version.id))?;
-    if request.dry_run {
-        return act.rehearse(entry, version, warm, activate).await;
-    }
-    if !act.is_done(entry, version) && !activate {
-        return Ok(act.response(entry, version, None, DeployOutcome::Built, false));
-    }
-    act.activate(entry, version, warm).await
-}
-
 /// Records a failed build, and returns its error. Other code that is not a bundle is not worth a record.
-pub(super) async fn not_built(mut act: Act, entry: &Entry, failed: NotPrepared, label: Option<VersionLabel>) -> Error {
-    let NotPrepared { mut error, log } = failed;
-    if error.code != ErrorCode::BuildFailed || act.dry_run {
+pub(super) async fn not_built(
+    placement: &Placement,
+    wanted: &AliasMove,
+    failed: NotPrepared,
+    label: Option<VersionLabel>,
+) -> Error {
+    let NotPrepared { error, log } = failed;
+    if error.code != ErrorCode::BuildFailed {
         return error;
     }
     let label = match label {
         Some(label) => Ok(label),
-        None => next_label(&act, entry).await,
+        None => next_label(&placement.context, &placement.entry).await,
     };
     if let Ok(label) = label {
-        act.build_log = log;
-        // The details are the log and its problems.
-        let details = error.details.take();
-        act.record_failure(entry, &label, &error).await;
-        error.details = details;
+        placement.record_failed_move(wanted, label, log.as_deref(), &error).await;
     }
     error
 }
 
 /// Label of the next version if none is requested.
-pub(super) async fn next_label(act: &Act, entry: &Entry) -> Result<VersionLabel, Error> {
-    free_label(entry, next_number(act, entry).await?)
+pub(super) async fn next_label(context: &Arc<Context>, entry: &Entry) -> Result<VersionLabel, Error> {
+    free_label(entry, next_number(context, entry).await?)
 }
 
 /// Number of the next version.
-async fn next_number(act: &Act, entry: &Entry) -> Result<u32, Error> {
+async fn next_number(context: &Arc<Context>, entry: &Entry) -> Result<u32, Error> {
     let function_id = entry.function.id;
-    match entry.versions.is_empty() && act.context.router.function(&function_id.to_string()).is_err() {
+    match entry.versions.is_empty() && context.router.function(&function_id.to_string()).is_err() {
         // Dry run for a function that does not exist yet.
         true => Ok(1),
-        false => act.context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await,
+        false => context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await,
     }
 }
 

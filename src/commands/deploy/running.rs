@@ -20,13 +20,15 @@ const TRIES: usize = 8;
 pub(super) struct Running {
     context: Arc<Context>,
     pub(super) row: Deployment,
+    /// Whether the deployment created the function.
+    pub(super) new_function: bool,
     log: Arc<BuildLog>,
 }
 
 impl Running {
     /// Records that a deployment runs, and creates its function if it is missing.
-    pub(super) async fn begin(order: &mut Order) -> Result<Self, Error> {
-        let (context, log) = (Arc::clone(&order.act.context), Arc::clone(&order.log));
+    pub(super) async fn begin(order: &Order) -> Result<Self, Error> {
+        let (context, log) = (Arc::clone(&order.context), Arc::clone(&order.log));
         for _ in 0..TRIES {
             let new = order.function_to_make()?;
             let entry = match &new {
@@ -35,10 +37,10 @@ impl Running {
             };
             let label = match &order.label {
                 Some(label) => label.clone(),
-                None => next_label(&order.act, &entry).await?,
+                None => next_label(&context, &entry).await?,
             };
-            let row = order.act.running(&entry, &label);
-            let written = row.clone();
+            let row = order.wanted.deployment(&entry, label, DeploymentStatus::Building);
+            let (written, new_function) = (row.clone(), new.is_some());
             let begun = context.blocking(move |context| {
                 let begun = context.store.begin_deployment(&written, new.as_ref());
                 match (&begun, new) {
@@ -51,8 +53,8 @@ impl Running {
                 Ok(begun)
             });
             match begun.await? {
-                Ok(()) => return Ok(Self { context, row, log }),
-                Err(StoreError::NameTaken(_) | StoreError::FunctionNotFound(_)) => order.act.new_function = false,
+                Ok(()) => return Ok(Self { context, row, new_function, log }),
+                Err(StoreError::NameTaken(_) | StoreError::FunctionNotFound(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -63,7 +65,7 @@ impl Running {
     /// Ends the row of a deployment that has not recorded its end: one that failed early, or that had nothing to
     /// commit. Its new function is removed too, unless another command has asked for it.
     pub(super) async fn end(self, error: Option<&Error>) {
-        let Self { context, row, log } = self;
+        let Self { context, row, log, .. } = self;
         let now = Timestamp::now();
         // Code that is not a bundle is not worth a row.
         let is_kept = |it: &&Error| matches!(it.code, ErrorCode::Cancelled | ErrorCode::ShuttingDown);

@@ -3,10 +3,9 @@
 use crate::{
     commands::{
         Caller, Context,
-        activate::{self, Act},
         aliases::check_name,
         cancel::Cancellation,
-        room,
+        placement::{AliasMove, Placement, Plan, movable_alias},
     },
     error::{Error, ErrorCode},
     model::{
@@ -14,7 +13,7 @@ use crate::{
     },
     protocol::message::{ManifestAlias, ManifestChange},
     router::Entry,
-    store::{AliasChange, DeploymentCommit, Target},
+    store::{AliasChange, DeploymentCommit, StoreError, Target},
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -60,7 +59,7 @@ fn version_with(entry: &Entry, label: &str, digest: Digest) -> Result<Arc<Versio
 
 impl Wanted {
     pub(super) fn find(entry: &Arc<Entry>, alias: &ManifestAlias) -> Result<Self, Error> {
-        let name = activate::alias(Some(&alias.name))?;
+        let name = movable_alias(Some(&alias.name))?;
         check_name(entry, &name)?;
         let invalid = |error: String| Error::invalid(error);
         let second = alias.split.as_ref().map(|it| {
@@ -95,11 +94,6 @@ impl Wanted {
         Self { entry, name, environment, version, second: None, sticky, description: None }
     }
 
-    /// The function, as it was when the state was wanted.
-    pub(in crate::commands) fn entry(&self) -> &Entry {
-        &self.entry
-    }
-
     /// Whether the alias is as wanted, apart from its description, which no invocation depends on.
     pub(in crate::commands) fn is_done(&self) -> bool {
         let split = self.second.as_ref().map(|(version, weight)| Split { version_id: version.id, weight: *weight });
@@ -127,78 +121,101 @@ impl Wanted {
         }
     }
 
-    /// Acts that lead to the wanted state, each with its version: the alias's own first, which ends any split, then the
-    /// second.
-    pub(in crate::commands) fn acts(
-        &self,
-        context: &Arc<Context>,
-        caller: &Caller,
-        reason: &str,
-    ) -> Vec<(Act, Arc<Version>)> {
-        let act = |kind, weight| {
-            let mut act = Act::new(context, kind, self.name.clone(), caller, Some(reason.to_owned()));
-            act.environment = Some(self.environment.clone());
-            act.description.clone_from(&self.description);
-            (act.sticky, act.weight) = (Some(self.sticky.clone()), weight);
-            act
+    /// Moves that lead to the wanted state: of the alias to its own version first, which ends any split, then of the
+    /// second version's share.
+    fn plans(&self, caller: &Caller, reason: &str) -> Vec<Plan> {
+        let plan = |kind, weight, version: &Arc<Version>| {
+            let (description, sticky) = (self.description.clone(), Some(self.sticky.clone()));
+            let wanted = AliasMove {
+                environment: Some(self.environment.clone()),
+                weight,
+                change: AliasChange { description, sticky, ..AliasChange::default() },
+                ..AliasMove::new(kind, self.name.clone(), caller, Some(reason.to_owned()))
+            };
+            Plan::approved(&self.entry, wanted, Arc::clone(version))
         };
-        let own = (act(DeploymentKind::Promote, None), Arc::clone(&self.version));
+        let own = plan(DeploymentKind::Promote, None, &self.version);
         let second = self.second.as_ref();
-        let second = second.map(|(version, weight)| (act(DeploymentKind::Traffic, Some(*weight)), Arc::clone(version)));
+        let second = second.map(|(version, weight)| plan(DeploymentKind::Traffic, Some(*weight), version));
         [own].into_iter().chain(second).collect()
     }
 }
 
-/// Loads every version, then moves all aliases at once. Returns the deployments of each change.
-pub(in crate::commands) async fn carry_out(
+/// Loads every version, then moves all aliases at once, unless one move would have to wait for approval. A dry run ends
+/// before the load.
+pub(in crate::commands) async fn apply_all(
     context: &Arc<Context>,
-    changed: &[Wanted],
+    changed: Vec<Wanted>,
     caller: &Caller,
     reason: &str,
-    cancellation: &Cancellation,
-) -> Result<Vec<Vec<String>>, Error> {
-    let mut acts = Vec::new();
-    for (index, wanted) in changed.iter().enumerate() {
-        room::check(context, &wanted.entry, &wanted.entry.function.settings)?;
-        for (mut act, version) in wanted.acts(context, caller, reason) {
-            act.cancellation = cancellation.clone();
-            if let Err(error) = act.ready(&wanted.entry, &version, 0).await {
-                act.record_failure(&wanted.entry, &version.label, &error).await;
-                let message =
-                    format!("nothing is applied: {}:{}: {}", wanted.entry.function.name, wanted.name, error.message);
-                return Err(Error { message, ..error });
-            }
-            acts.push((index, act, version));
+    (dry_run, cancellation): (bool, Cancellation),
+) -> Result<Vec<ManifestChange>, Error> {
+    let mut changes: Vec<ManifestChange> = changed.iter().map(Wanted::change).collect();
+    let moves: Vec<(usize, Plan)> = changed
+        .iter()
+        .enumerate()
+        .flat_map(|(index, wanted)| wanted.plans(caller, reason).into_iter().map(move |it| (index, it)))
+        .collect();
+    refuse_to_wait(context, &moves).await?;
+    if dry_run || moves.is_empty() {
+        return Ok(changes);
+    }
+    let placement = |plan: &Plan| Placement {
+        context: Arc::clone(context),
+        entry: Arc::clone(&plan.entry),
+        cancellation: cancellation.clone(),
+    };
+    for (_, plan) in &moves {
+        let placement = placement(plan);
+        placement.check_capacity()?;
+        if let Err(error) = placement.ready(plan).await {
+            placement.record_failure(plan, &error).await;
+            let message =
+                format!("nothing is applied: {}:{}: {}", plan.entry.function.name, plan.wanted.alias, error.message);
+            return Err(Error { message, ..error });
         }
     }
-    let rows: Vec<Deployment> =
-        acts.iter().map(|(index, act, version)| act.row(&changed[*index].entry, version)).collect();
-    let changes: Vec<_> =
-        acts.iter().map(|(_, act, version)| (version.id, act.description.clone(), act.sticky.clone())).collect();
-    let (committed, cancellation) = (rows.clone(), cancellation.clone());
-    context
-        .blocking(move |context| {
-            cancellation.begin_commit()?;
-            let commits: Vec<_> = rows
-                .iter()
-                .zip(&changes)
-                .map(|(deployment, (version, description, sticky))| {
-                    let commit = DeploymentCommit { target: Target::Existing(*version), deployment };
-                    let (description, sticky) = (description.clone(), sticky.clone());
-                    (commit, AliasChange { description, sticky, ..AliasChange::default() })
-                })
-                .collect();
-            context.store.commit_all(&commits)?;
-            let ids: HashSet<_> = rows.iter().map(|it| it.function_id).collect();
-            ids.into_iter().try_for_each(|id| context.refresh(id))?;
-            context.leave_manifests(&rows);
-            Ok(())
-        })
-        .await?;
-    let mut deployments = vec![Vec::new(); changed.len()];
-    for ((index, act, version), row) in acts.iter().zip(committed) {
-        act.move_traffic(&changed[*index].entry, version, true);
-        deployments[*index].push(row.id.to_string());
+    commit_all(context, &moves, &cancellation).await?;
+    for (index, plan) in &moves {
+        placement(plan).move_traffic(plan, true);
+        changes[*index].deployments.push(plan.row().id.to_string());
     }
-    Ok(deployments)
+    Ok(changes)
+}
+
+/// Refuses moves of which one would have to wait: moves that are made together do not wait.
+async fn refuse_to_wait(context: &Arc<Context>, moves: &[(usize, Plan)]) -> Result<(), Error> {
+    let rows: Vec<_> = moves.iter().map(|(_, plan)| (plan.row(), plan.version.id)).collect();
+    let check = move |context: &Context| {
+        for (row, version) in rows {
+            if context.store.needs_approval(&row, Some(version))? {
+                return Err(StoreError::ApprovalRequired(Box::new(row)).into());
+            }
+        }
+        Ok(())
+    };
+    context.blocking(check).await
+}
+
+/// Commits the moves together.
+async fn commit_all(context: &Arc<Context>, moves: &[(usize, Plan)], cancellation: &Cancellation) -> Result<(), Error> {
+    let rows: Vec<Deployment> = moves.iter().map(|(_, plan)| plan.row()).collect();
+    let changes: Vec<_> = moves.iter().map(|(_, plan)| (plan.version.id, plan.wanted.change.clone())).collect();
+    let cancellation = cancellation.clone();
+    let commit = move |context: &Context| {
+        cancellation.begin_commit()?;
+        let commits: Vec<_> = rows
+            .iter()
+            .zip(changes)
+            .map(|(deployment, (version, change))| {
+                (DeploymentCommit { target: Target::Existing(version), deployment }, change)
+            })
+            .collect();
+        context.store.commit_all(&commits)?;
+        let ids: HashSet<_> = rows.iter().map(|it| it.function_id).collect();
+        ids.into_iter().try_for_each(|id| context.refresh(id))?;
+        context.leave_manifests(&rows);
+        Ok(())
+    };
+    context.blocking(commit).await
 }

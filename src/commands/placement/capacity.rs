@@ -4,8 +4,8 @@
 //! therefore refused before anything changes, with the sum that shows why. Workers that are warm by chance never count:
 //! they make room.
 
-use super::Context;
 use crate::{
+    commands::Context,
     error::{Error, ErrorCode},
     model::Settings,
     router::Entry,
@@ -14,7 +14,7 @@ use serde_json::json;
 
 /// Refuses settings that can never run here. `entry` is the function with its present settings, `settings` are the new
 /// ones.
-pub(super) fn check(context: &Context, entry: &Entry, settings: &Settings) -> Result<(), Error> {
+pub(in crate::commands) fn check(context: &Context, entry: &Entry, settings: &Settings) -> Result<(), Error> {
     let caps = context.scheduler.node().caps;
     let (wanted, memory_max) = (settings.memory_mb, caps.memory_max >> 20);
     if settings.memory_bytes() > caps.memory_max {
