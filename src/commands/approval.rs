@@ -1,4 +1,4 @@
-//! DECIDE_DEPLOYMENT, and the expiry of deployments that are never decided.
+//! DECIDE_DEPLOYMENT.
 //!
 //! A deployment into a protected environment has done everything but move its alias: its version is checked, published
 //! and has loaded. Approval does the rest: the version loads again, then one transaction moves the alias. A version
@@ -16,13 +16,10 @@ use crate::{
     store::StoreError,
 };
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// Shortest ending of an id that identifies a deployment.
 const ENDING_MIN: usize = 4;
-
-/// Longest time between searches for deployments that have waited too long, because the limit may be changed.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 impl Command for DecideRequest {
     async fn run(self, context: &Arc<Context>, caller: &Caller) -> Result<DeployResponse, Error> {
@@ -34,7 +31,7 @@ impl Command for DecideRequest {
         owner
             .until_cancelled(caller, |cancellation| async move {
                 // Not `hold`: of a deleted function, the deployment itself says why it no longer waits.
-                let _changing = cancellation.run(context.changing.lock(function_id)).await?;
+                let _changing = cancellation.run(context.locks.changing.lock(function_id)).await?;
                 if context.stopping.is_cancelled() {
                     return Err(super::shutting_down());
                 }
@@ -153,44 +150,13 @@ pub(super) fn expiry(context: &Context, since: Timestamp) -> Timestamp {
     Timestamp::from_millis(since.as_millis().saturating_add(ttl_ms(context)))
 }
 
-fn ttl_ms(context: &Context) -> i64 {
+pub(super) fn ttl_ms(context: &Context) -> i64 {
     i64::from(context.config.load().versioning.approval_ttl_hours) * 3_600_000
 }
 
-fn expired(context: &Context, at: Timestamp) -> Decision {
+pub(super) fn expired(context: &Context, at: Timestamp) -> Decision {
     let hours = context.config.load().versioning.approval_ttl_hours;
     Decision { by: Decision::DAEMON.into(), reason: Some(format!("expired after {hours} h")), at }
-}
-
-/// Rejects deployments that wait too long for approval, until the daemon stops.
-pub async fn keep_expiring(context: Arc<Context>) {
-    let keep = async {
-        loop {
-            let next = context.blocking(expire).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot look for deployments that have waited too long");
-                LOOK_EVERY
-            });
-            tokio::time::sleep(next.min(LOOK_EVERY)).await;
-        }
-    };
-    context.stopping.run_until_cancelled(keep).await;
-}
-
-/// Rejects deployments that have waited too long, and returns the time until the next one may be due. Nothing is
-/// written if none is due.
-fn expire(context: &Context) -> Result<Duration, Error> {
-    let now = Timestamp::now();
-    let until = Timestamp::from_millis(now.as_millis().saturating_sub(ttl_ms(context)));
-    let (late, waiting): (Vec<_>, Vec<_>) =
-        context.store.waiting()?.into_iter().partition(|it| it.finished_at <= until);
-    if !late.is_empty() {
-        for deployment in context.store.expire(until, &expired(context, now))? {
-            tracing::info!(deployment = %deployment.id, "not decided in time: rejected");
-        }
-    }
-    let next = waiting.iter().map(|it| expiry(context, it.finished_at)).min();
-    let wait = next.map_or(i64::MAX, |next| next.as_millis().saturating_sub(now.as_millis()));
-    Ok(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
 }
 
 #[cfg(test)]

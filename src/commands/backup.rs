@@ -73,14 +73,14 @@ impl Command for BackupRequest {
 }
 
 fn prepare(context: &Context) -> Result<Prepared, Error> {
-    let folder = context.scratch.folder().map_err(Error::internal)?;
-    backup::prepare(&context.store, &context.bundles, &context.data_dir.join("deployments"), folder).map_err(|error| {
-        match error {
+    let folder = context.code.scratch.folder().map_err(Error::internal)?;
+    backup::prepare(&context.store, &context.code.bundles, &context.data_dir.join("deployments"), folder).map_err(
+        |error| match error {
             TakeError::Store(error) => error.into(),
             TakeError::Bundle(error) => error.into(),
             TakeError::Io(error) => Error::internal(format!("cannot put the backup together: {error}")),
-        }
-    })
+        },
+    )
 }
 
 /// Writer that cuts its input into parts.

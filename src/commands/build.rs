@@ -1,7 +1,7 @@
 //! From the source of a deployment to a staged bundle, with a build in between if one is needed.
 //!
 //! The preparation precedes the deployment's lock on the function: a build takes its time, and a rollback must not wait
-//! for it. Deployments of one function still wait for each other ([`Context::preparing`]), so that at most one of them
+//! for it. Deployments of one function still wait for each other ([`Locks::preparing`](super::Locks)), so that at most one of them
 //! has its files on disk.
 
 use super::{Caller, Context, cancel::Cancellation};
@@ -55,12 +55,13 @@ pub(super) async fn prepare(
     cancellation: &Cancellation,
 ) -> Result<Prepared, NotPrepared> {
     let (staged, project) = {
-        let _turn = cancellation.run(context.scratch.turn()).await?;
+        let _turn = cancellation.run(context.code.scratch.turn()).await?;
         // Writing files cannot be interrupted: the turn lasts until it has ended.
         let opening = context.blocking(move |context| {
             let config = context.config.load();
-            let OpenedSource { files, entry, project, .. } = &source.open(&wanted, &context.scratch, &config.limits)?;
-            Ok((context.bundles.stage(files.iter().cloned(), entry, limits(&config))?, project.clone()))
+            let OpenedSource { files, entry, project, .. } =
+                &source.open(&wanted, &context.code.scratch, &config.limits)?;
+            Ok((context.code.bundles.stage(files.iter().cloned(), entry, limits(&config))?, project.clone()))
         });
         opening.await?
     };
@@ -68,12 +69,12 @@ pub(super) async fn prepare(
     let Some(project) = project else { return Ok(Prepared { staged, kind, log: None }) };
     let config = context.config.load_full();
     let spawner = context.scheduler.spawner();
-    let building = context.builder.build(spawner, &staged, &project, &config.build, log, &context.stopping);
+    let building = context.code.builder.build(spawner, &staged, &project, &config.build, log, &context.stopping);
     let failed = |error| NotPrepared { error, log: Some(log.text()) };
     let built = cancellation.run(building).await.map_err(failed)?;
     let built = built.map_err(|error| failed(explain(&error, log)))?;
     let (files, entry) = (built.files.clone(), built.entry.clone());
-    let staging = context.blocking(move |context| Ok(context.bundles.stage(files, &entry, limits(&config))?));
+    let staging = context.blocking(move |context| Ok(context.code.bundles.stage(files, &entry, limits(&config))?));
     let staged = staging.await.map_err(failed)?;
     Ok(Prepared { staged, kind: model::VersionSource::Build, log: Some(log.text()) })
 }

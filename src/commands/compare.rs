@@ -63,9 +63,9 @@ async fn read(
         // Held until the comparison is done, even if the caller has left.
         let _place = place;
         for version in &sides {
-            context.bundles.verify(function, &version.label, &version.digest)?;
+            context.code.bundles.verify(function, &version.label, &version.digest)?;
         }
-        Ok(context.bundles.compare(function, &sides[0].label, &sides[1].label, &limits)?)
+        Ok(context.code.bundles.compare(function, &sides[0].label, &sides[1].label, &limits)?)
     });
     compared.await.map_err(|error| gone(context, entry, [from, to]).unwrap_or(error))
 }

@@ -1,9 +1,6 @@
 //! State that the commands share, and the work that is common to them.
 
-use super::{
-    auth::Authority,
-    locks::{ChangeLocks, ClaimedKeys},
-};
+use super::{access::Authority, locks::Locks};
 use crate::{
     bundle::{BundleStore, BytecodeStore},
     config::Config,
@@ -39,24 +36,14 @@ pub struct Context {
     pub data_dir: PathBuf,
     /// Functions, versions, aliases and deployments on disk.
     pub store: Store,
-    /// Code of the versions.
-    pub bundles: Arc<BundleStore>,
-    /// Folders in which code is unpacked.
-    pub scratch: Scratch,
-    /// Builder of bundles from projects.
-    pub builder: Builder,
-    /// Manifests that past deployments have left.
-    pub manifests: Manifests,
-    /// Compiled bytecode, per version.
-    pub bytecode: BytecodeStore,
+    /// Code of the versions, and what makes and describes it.
+    pub code: Code,
     /// In-memory index of the store.
     pub router: Router,
     /// Pools of workers.
     pub scheduler: Scheduler,
     /// Variables of functions, in memory.
     pub variables: Variables,
-    /// Held by a command that changes variables or the master key.
-    pub changing_variables: tokio::sync::Mutex<()>,
     /// Source of the key that seals secrets.
     pub key_source: KeySource,
     /// Tokens for HTTP.
@@ -69,20 +56,38 @@ pub struct Context {
     pub started: Instant,
     /// Cancelled when the daemon begins to stop.
     pub stopping: CancellationToken,
-    /// One lock per function that is being changed.
-    pub changing: ChangeLocks,
-    /// One lock per function whose code is being prepared; taken before the other.
-    pub preparing: ChangeLocks,
-    /// Idempotency keys of the running deployments.
-    pub claimed_keys: ClaimedKeys,
-    /// Wakes the bytecode task when an alias may point at another version.
-    pub aliases_moved: Notify,
-    /// Wakes the watch when an alias may have gained or lost a policy or a rollout.
-    pub watched: Notify,
-    /// Wakes the expiry task when an earlier deadline may exist.
-    pub expiring: Notify,
+    /// Locks that commands hold while they change something.
+    pub locks: Locks,
+    /// Wakes the keepers.
+    pub wakes: Wakes,
     /// Addresses of HTTP, if it is served.
     pub http: Option<HttpPlace>,
+}
+
+/// Code of the versions on disk.
+#[derive(Debug)]
+pub struct Code {
+    /// Bundles of the versions.
+    pub bundles: Arc<BundleStore>,
+    /// Folders in which code is unpacked.
+    pub scratch: Scratch,
+    /// Builder of bundles from projects.
+    pub builder: Builder,
+    /// Manifests that past deployments have left.
+    pub manifests: Manifests,
+    /// Compiled bytecode, per version.
+    pub bytecode: BytecodeStore,
+}
+
+/// Wakes the keepers before their next look.
+#[derive(Debug, Default)]
+pub struct Wakes {
+    /// Wakes the bytecode task when an alias may point at another version.
+    pub(super) aliases_moved: Notify,
+    /// Wakes the watch when an alias may have gained or lost a policy or a rollout.
+    pub(super) watched: Notify,
+    /// Wakes the expiry task when an earlier deadline may exist.
+    pub(super) expiring: Notify,
 }
 
 /// Addresses of HTTP.
@@ -146,7 +151,7 @@ impl Context {
 
     /// Waits for the function's change lock, and returns the function as it is then. Refused once the daemon stops.
     pub(super) async fn hold(&self, id: FunctionId) -> Result<(OwnedMutexGuard<()>, Arc<Entry>), Error> {
-        let lock = self.changing.lock(id).await;
+        let lock = self.locks.changing.lock(id).await;
         if self.stopping.is_cancelled() {
             return Err(shutting_down());
         }
@@ -162,7 +167,7 @@ impl Context {
         let ids: BTreeSet<FunctionId> = ids.into_iter().collect();
         let mut locks = Vec::with_capacity(ids.len());
         for id in ids {
-            locks.push(self.changing.lock(id).await);
+            locks.push(self.locks.changing.lock(id).await);
         }
         if self.stopping.is_cancelled() { Err(shutting_down()) } else { Ok(locks) }
     }
@@ -180,9 +185,9 @@ impl Context {
     /// Takes a function's committed state into the router. Blocks on SQLite.
     pub(super) fn refresh(&self, id: FunctionId) -> Result<(), Error> {
         self.router.renew(|| Ok::<_, Error>(entry(self.store.record(id)?)))?;
-        self.aliases_moved.notify_one();
-        self.watched.notify_one();
-        self.expiring.notify_one();
+        self.wakes.aliases_moved.notify_one();
+        self.wakes.watched.notify_one();
+        self.wakes.expiring.notify_one();
         Ok(())
     }
 
@@ -204,9 +209,9 @@ impl Context {
             version: version.label.clone(),
             environment: environment.clone(),
             digest: version.digest,
-            bundle: self.bundles.folder(entry.function.id, &version.label),
+            bundle: self.code.bundles.folder(entry.function.id, &version.label),
             entry: version.entry.clone(),
-            compiled: self.bytecode.compiled(version.id),
+            compiled: self.code.bytecode.compiled(version.id),
             handler: entry.function.handler.clone(),
             memory_max: Arc::new(AtomicU64::new(entry.function.settings.memory_bytes())),
             network: SharedNetwork::new(entry.function.settings.network),

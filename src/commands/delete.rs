@@ -23,7 +23,7 @@ impl Command for DeleteRequest {
                     owner.scheduler.close(version.id);
                 }
                 let remove = move |context: &Context| {
-                    entry.versions.iter().for_each(|version| context.bytecode.remove(version.id));
+                    entry.versions.iter().for_each(|version| context.code.bytecode.remove(version.id));
                     Ok(())
                 };
                 owner.blocking(remove).await?;
@@ -66,8 +66,8 @@ pub(super) fn forget<'a>(
     let mut outcome = Ok(());
     for version in gone {
         context.scheduler.close(version.id);
-        context.bytecode.remove(version.id);
-        outcome = outcome.and(context.bundles.remove(function_id, &version.label).map_err(Error::from));
+        context.code.bytecode.remove(version.id);
+        outcome = outcome.and(context.code.bundles.remove(function_id, &version.label).map_err(Error::from));
     }
     outcome
 }

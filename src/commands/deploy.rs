@@ -129,7 +129,7 @@ impl Order {
     ) -> Result<DeployResponse, Error> {
         let (context, claim) = (Arc::clone(&self.context), self.claim.clone());
         let _preparing = match &self.code {
-            Some(_) => Some(cancellation.run(context.preparing.lock(id)).await?),
+            Some(_) => Some(cancellation.run(context.locks.preparing.lock(id)).await?),
             None => None,
         };
         let code = self.prepare(&cancellation).await;

@@ -27,7 +27,7 @@ pub(super) struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.context.claimed_keys.release(&self.name);
+        self.context.locks.claimed_keys.release(&self.name);
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn begin(
         return Ok(Begun::Plain);
     }
     let (name, digest) = ((Arc::clone(&caller.actor), key), digest(request)?);
-    if let Err(of) = context.claimed_keys.claim(&name, digest) {
+    if let Err(of) = context.locks.claimed_keys.claim(&name, digest) {
         let message = "a deployment with this idempotency key is still running: try again when it has ended";
         return Err(if of == digest { Error::new(ErrorCode::Conflict, message) } else { reused(&name.1) });
     }

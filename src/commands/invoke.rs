@@ -3,7 +3,7 @@
 use super::{
     Caller, Command, Context,
     call::{self, Call, Failed, call, check_head},
-    explain::is_functions_fault,
+    error_map::is_functions_fault,
 };
 use crate::{
     error::{Error, ErrorCode},

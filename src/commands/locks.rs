@@ -8,9 +8,22 @@ use std::{
 };
 use tokio::sync::OwnedMutexGuard;
 
+/// Locks that commands hold while they change something.
+#[derive(Debug, Default)]
+pub struct Locks {
+    /// One lock per function that is being changed.
+    pub(super) changing: ChangeLocks,
+    /// One lock per function whose code is being prepared; taken before the other.
+    pub(super) preparing: ChangeLocks,
+    /// Held by a command that changes variables or the master key.
+    pub(super) variables: tokio::sync::Mutex<()>,
+    /// Idempotency keys of the running deployments.
+    pub(super) claimed_keys: ClaimedKeys,
+}
+
 /// Locks that let one command at a time change a function; different functions change side by side.
 #[derive(Debug, Default)]
-pub struct ChangeLocks(Mutex<HashMap<FunctionId, Weak<tokio::sync::Mutex<()>>>>);
+pub(super) struct ChangeLocks(Mutex<HashMap<FunctionId, Weak<tokio::sync::Mutex<()>>>>);
 
 impl ChangeLocks {
     /// Waits until no other command holds the function's lock.
@@ -31,7 +44,7 @@ pub(super) type KeyName = (Arc<str>, String);
 
 /// Idempotency keys of the running deployments, each with the digest of its request.
 #[derive(Debug, Default)]
-pub struct ClaimedKeys(Mutex<HashMap<KeyName, RequestDigest>>);
+pub(super) struct ClaimedKeys(Mutex<HashMap<KeyName, RequestDigest>>);
 
 impl ClaimedKeys {
     /// Claims a key for a request, unless a running deployment has it: then the digest of that one's request is

@@ -32,7 +32,8 @@ impl Command for ExportManifestRequest {
     async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<Manifest, Error> {
         if let Some(id) = self.deployment_id {
             let id: DeploymentId = id.parse().map_err(|error| Error::invalid(format!("deployment_id: {error}")))?;
-            let found = context.blocking(move |context| context.manifests.read(id).map_err(Error::internal)).await?;
+            let found =
+                context.blocking(move |context| context.code.manifests.read(id).map_err(Error::internal)).await?;
             return found.ok_or_else(|| {
                 let why = "it moved nothing, or versioning.manifests_max later manifests were written";
                 Error::new(ErrorCode::DeploymentNotFound, format!("no manifest of {id} is kept: {why}"))
@@ -90,9 +91,9 @@ impl Context {
                 let of = records.iter().find(|it| it.function.id == deployment.function_id);
                 let function = of.map(|it| it.function.name.to_string()).unwrap_or_default();
                 let document = manifest(&records, Some(about(function, deployment)));
-                self.manifests.write(deployment.id, &document).map_err(Error::internal)?;
+                self.code.manifests.write(deployment.id, &document).map_err(Error::internal)?;
             }
-            self.manifests.prune(self.config.load().versioning.manifests_max as usize).map_err(Error::internal)
+            self.code.manifests.prune(self.config.load().versioning.manifests_max as usize).map_err(Error::internal)
         };
         if let Err(error) = written() {
             tracing::warn!(%error, "the manifest of a deployment cannot be written");
@@ -109,7 +110,7 @@ impl Context {
         let mut seen = HashSet::new();
         for deployment in last.into_iter().filter(|it| seen.insert(it.function_id)) {
             let is_there = self.router.function(&deployment.function_id.to_string()).is_ok();
-            if is_there && !self.manifests.has(deployment.id) {
+            if is_there && !self.code.manifests.has(deployment.id) {
                 self.leave_manifests(&[deployment]);
             }
         }

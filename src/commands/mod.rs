@@ -3,15 +3,14 @@
 //! A command is the `impl Command` of its request type, in a file of its own with a test file of the same name;
 //! `dispatch` finds it by the table of commands. Commands that change something run to their end once they have begun,
 //! even when the caller leaves; those that first load or build something can be cancelled until they commit
-//! ([`cancel`]).
+//! ([`cancel`]). Three rooms hold what is more than one command: [`access`], who may do what; [`placement`], pointing an
+//! alias at a version; [`keepers`], the tasks that run as long as the daemon.
 
-mod admin_token;
+mod access;
 mod aliases;
 mod approval;
-mod auth;
 mod backup;
 mod build;
-mod bytecode;
 mod call;
 mod caller;
 mod cancel;
@@ -22,11 +21,11 @@ mod delete;
 mod deploy;
 mod dispatch;
 mod environments;
-mod explain;
-mod failures;
+mod error_map;
 mod functions;
 mod idempotency;
 mod invoke;
+mod keepers;
 mod locks;
 mod logs;
 mod manifests;
@@ -39,31 +38,27 @@ mod promotion;
 mod register;
 mod rollback;
 mod rollout;
-mod scopes;
 mod secrets;
 mod status;
 mod texts;
-mod tokens;
 mod traffic;
 mod variables;
 mod versions;
 mod warmup;
 
-pub use admin_token::{ADMIN_TOKEN_FILE, AdminTokenError, ensure_admin_token};
-pub use approval::keep_expiring;
-pub use auth::{Authority, Grant, token_missing};
-pub use bytecode::keep_compiled;
+pub use access::{
+    ADMIN_TOKEN_FILE, About, AdminTokenError, Authority, Needs, SCOPES, TokenRights, ensure_admin_token, needs,
+    token_missing,
+};
 pub use call::{Call, Failed, call, check_head, check_method};
 pub use caller::{Caller, CallerGone, Part, Partials};
-pub use context::{Context, HttpPlace, entry};
+pub use context::{Code, Context, HttpPlace, Wakes, entry};
 pub use dispatch::{Response, execute, run};
-pub use locks::{ChangeLocks, ClaimedKeys};
-pub use policy::keep_watch;
-pub use previews::{HOST_SEPARATOR, keep_previews};
-pub use scopes::{About, Needs, SCOPES, needs};
-pub use secrets::{OpenVariablesError, keep_secret_audit, open_variables};
+pub use keepers::{keep_compiled, keep_expiring, keep_previews, keep_secret_audit, keep_token_uses, keep_watch};
+pub use locks::Locks;
+pub use previews::HOST_SEPARATOR;
+pub use secrets::{OpenVariablesError, open_variables};
 pub use status::disk;
-pub use tokens::keep_token_uses;
 
 use context::shutting_down;
 use dispatch::Command;

@@ -1,7 +1,7 @@
 //! LIST_PREVIEWS, DELETE_PREVIEW, CLEANUP_PREVIEWS, and the expiry of previews.
 //!
 //! A preview is an alias `preview-<name>` in the environment `preview`, created by a deployment that names it. Each
-//! deployment begins its lifetime anew. It is deleted like any alias, by a command or by the task here. Its deadline is
+//! deployment begins its lifetime anew. It is deleted like any alias, by a command or by its keeper. Its deadline is
 //! a column of its row, so a restart forgets nothing, and the row of the audit trail is written with its deletion.
 
 use super::{
@@ -20,17 +20,8 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Longest time between searches for expired previews, because the clock may be set.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
-
-/// Time between a failed deletion and the next try.
-const RETRY: Duration = Duration::from_secs(5);
-
 /// Longest lifetime of a preview: ten years.
 const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// Actor of expiry in the audit trail.
-const ACTOR: &str = "ttl";
 
 /// Maximum bytes of a label of a host name (RFC 1035, section 2.3.4).
 const HOST_LABEL_BYTES_MAX: usize = 63;
@@ -240,12 +231,12 @@ impl Command for CleanupPreviewsRequest {
     }
 }
 
-fn has_expired(alias: &AliasRecord, now: Timestamp) -> bool {
+pub(super) fn has_expired(alias: &AliasRecord, now: Timestamp) -> bool {
     alias.expires_at.is_some_and(|at| at <= now)
 }
 
 /// Deletes a preview if it still exists and is still due: a deployment may have begun its lifetime anew.
-async fn remove(
+pub(super) async fn remove(
     context: &Arc<Context>,
     id: FunctionId,
     alias: &AliasName,
@@ -267,46 +258,6 @@ async fn remove(
             Ok(info)
         })
         .await
-}
-
-/// Deletes expired previews, until the daemon stops.
-pub async fn keep_previews(context: Arc<Context>) {
-    let keep = async {
-        loop {
-            let next = expire(&context).await;
-            tokio::select! {
-                () = context.expiring.notified() => {}
-                () = tokio::time::sleep(next.min(LOOK_EVERY)) => {}
-            }
-        }
-    };
-    context.stopping.run_until_cancelled(keep).await;
-}
-
-/// Deletes expired previews, and returns the time until the next one may be due.
-async fn expire(context: &Arc<Context>) -> Duration {
-    let expiring = match context.blocking(|context| Ok(context.store.expiring()?)).await {
-        Ok(expiring) => expiring,
-        Err(error) => {
-            tracing::warn!(%error, "cannot look for previews that have expired");
-            return RETRY;
-        }
-    };
-    let now = Timestamp::now();
-    let mut next = Duration::MAX;
-    for (id, alias, at) in expiring {
-        if at > now {
-            let wait = at.as_millis().saturating_sub(now.as_millis());
-            next = next.min(Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX)));
-            break;
-        }
-        let removal = Removal { actor: ACTOR.into(), reason: Some(format!("expired at {at}")), at: now };
-        if let Err(error) = remove(context, id, &alias, removal, move |it| has_expired(it, now)).await {
-            tracing::warn!(%error, function = %id, %alias, "an expired preview cannot be deleted");
-            next = RETRY;
-        }
-    }
-    next
 }
 
 #[cfg(test)]

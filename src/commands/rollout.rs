@@ -1,7 +1,7 @@
 //! START_ROLLOUT, CONTROL_ROLLOUT and LIST_ROLLOUTS, and the steps of a rollout.
 //!
 //! Each step is a deployment: the version loads first, then one transaction gives it its share and notes the step. The
-//! last step points the alias at the version. The watch (`commands::policy`) starts the steps. The time for which a
+//! last step points the alias at the version. The watch (`commands::keepers`) starts the steps. The time for which a
 //! step was held is in memory only: a restarted daemon holds the present step from its start, because the version was
 //! not watched meanwhile, and had no invocations to be judged by.
 

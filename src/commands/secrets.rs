@@ -16,13 +16,10 @@ use crate::{
     secrets::{Injection, KeySource, MasterKey, SecretError, VariableSnapshot, Variables},
     store::{Store, StoreError, VariableRecords},
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 /// Default number of rows of the audit trail.
 const AUDIT_ROWS: u32 = 100;
-
-/// Time for which injections are gathered before they are written.
-const WRITE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Actor that gives secrets to workers, in the audit trail.
 const DAEMON: &str = "daemon";
@@ -185,7 +182,7 @@ impl Command for RotateMasterKeyRequest {
         let (owner, actor) = (Arc::clone(context), Arc::clone(&caller.actor));
         context
             .to_its_end(async move {
-                let _changing = owner.changing_variables.lock().await;
+                let _changing = owner.locks.variables.lock().await;
                 owner.blocking(move |context| rewrap(context, &actor)).await
             })
             .await
@@ -219,17 +216,6 @@ fn rewrap(context: &Context, actor: &Arc<str>) -> Result<RotateMasterKeyResponse
     tracing::info!(key = %next.id(), data_keys = count, actor = &**actor, "the master key was rotated");
     settled.map_err(|error| told(error.into()))?;
     Ok(RotateMasterKeyResponse { key_id: next.id().to_string(), data_keys: count as u32 })
-}
-
-/// Records which workers were given secrets.
-pub async fn keep_secret_audit(context: Arc<Context>) {
-    loop {
-        context.variables.injected().await;
-        tokio::time::sleep(WRITE_INTERVAL).await;
-        if let Err(error) = context.write_injections().await {
-            tracing::error!(%error, "cannot write which workers were given secrets");
-        }
-    }
 }
 
 impl Context {

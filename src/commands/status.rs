@@ -60,7 +60,7 @@ pub fn disk(context: &Context) -> DiskInfo {
     };
     DiskInfo {
         bundles_bytes: context.router.functions().iter().map(|entry| entry.bundles_bytes()).sum(),
-        bytecode_bytes: context.bytecode.bytes(),
+        bytecode_bytes: context.code.bytecode.bytes(),
         store_bytes: database("levain.db"),
         logs_bytes: database("logs.db"),
         // Space that this user may fill, without what the system keeps for root.

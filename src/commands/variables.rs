@@ -169,7 +169,7 @@ async fn apply(context: &Arc<Context>, change: Change, caller: &Caller) -> Resul
     let (owner, actor, is_admin) = (Arc::clone(context), Arc::clone(&caller.actor), caller.is_admin);
     context
         .to_its_end(async move {
-            let changing = owner.changing_variables.lock().await;
+            let changing = owner.locks.variables.lock().await;
             let by = Arc::clone(&actor);
             let place = change.place.describe();
             let outcome = owner.blocking(move |context| write(context, &change, by, is_admin)).await?;
@@ -237,7 +237,7 @@ impl Context {
     /// Takes in variables and the inheritance of environments from the store, and replaces workers whose variables
     /// change. It is for commands outside this file that change either.
     pub async fn reload_variables(self: &Arc<Self>) -> Result<RenewalInfo, Error> {
-        let changing = self.changing_variables.lock().await;
+        let changing = self.locks.variables.lock().await;
         let reload = |context: &Self| {
             let snapshot = context.variables.snapshot();
             let (master, why) = (snapshot.master.clone(), snapshot.why_no_master.clone());

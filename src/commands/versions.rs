@@ -40,7 +40,7 @@ impl Command for VersionRequest {
 }
 
 fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
-    let folder = context.bundles.folder(entry.function.id, &version.label);
+    let folder = context.code.bundles.folder(entry.function.id, &version.label);
     let aliases = entry.aliases.iter().filter(|alias| alias.targets().any(|(id, _)| id == version.id));
     VersionInfo {
         id: version.id.to_string(),
@@ -58,7 +58,7 @@ fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
         source: version.source,
         bun_version: version.bun_version.clone(),
         settings: version.settings,
-        bytecode: context.bytecode.has(version.id),
+        bytecode: context.code.bytecode.has(version.id),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     bundle::{BundleStore, BytecodeStore},
-    commands::{self, Authority, ChangeLocks, ClaimedKeys, Context, HttpPlace},
+    commands::{self, Authority, Code, Context, HttpPlace, Locks, Wakes},
     config::{Bytecode, Config},
     deploy::{Builder, Manifests, Scratch},
     model::Timestamp,
@@ -23,7 +23,6 @@ use std::{
     sync::Arc,
     time::Instant,
 };
-use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Opens the files of the data directory and builds the state in memory.
@@ -59,26 +58,17 @@ pub(super) async fn open(
         scheduler: Scheduler::new(spawner, Arc::clone(&bundles), scheduler_limits(&config)),
         authority,
         variables,
-        changing_variables: tokio::sync::Mutex::new(()),
         key_source,
         config: ArcSwap::from_pointee(config),
         data_dir,
         store,
-        bundles,
-        scratch,
-        builder,
-        manifests,
-        bytecode,
+        code: Code { bundles, scratch, builder, manifests, bytecode },
         telemetry,
         tasks: TaskTracker::new(),
         started: Instant::now(),
         stopping,
-        changing: ChangeLocks::default(),
-        preparing: ChangeLocks::default(),
-        claimed_keys: ClaimedKeys::default(),
-        aliases_moved: Notify::new(),
-        watched: Notify::new(),
-        expiring: Notify::new(),
+        locks: Locks::default(),
+        wakes: Wakes::default(),
         http,
     }))
 }

@@ -8,7 +8,7 @@
 //! reopened at each reload of the configuration, so that `logrotate` can move it away first and then send SIGHUP.
 
 use crate::{
-    commands::Grant,
+    commands::TokenRights,
     config::HttpConfig,
     model::{InvocationId, Timestamp, Version},
     telemetry::{BatchQueue, Buffer},
@@ -112,7 +112,7 @@ pub(super) struct Record {
     pub(super) function: Option<Arc<str>>,
     pub(super) version: Option<Arc<Version>>,
     pub(super) invocation: Option<InvocationId>,
-    pub(super) grant: Option<Grant>,
+    pub(super) grant: Option<TokenRights>,
 }
 
 /// One line of the log; `docs/http-api.md` describes its fields.

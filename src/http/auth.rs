@@ -1,7 +1,7 @@
 //! Authentication by the token in the header `Authorization`.
 
 use crate::{
-    commands::{ADMIN_TOKEN_FILE, Context, Grant, token_missing},
+    commands::{ADMIN_TOKEN_FILE, Context, TokenRights, token_missing},
     error::Error,
     model::Timestamp,
 };
@@ -10,14 +10,14 @@ use std::{net::IpAddr, time::Instant};
 
 /// Returns what the request's token allows. Fails with `UNAUTHORIZED` if there is no valid token, and with `OVERLOADED`
 /// if too many wrong ones have come from this address.
-pub(super) fn authorize(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Grant, Error> {
+pub(super) fn authorize(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<TokenRights, Error> {
     let bearer = bearer(headers).ok_or_else(token_missing)?;
     context.authority.check_from(peer, bearer, (Timestamp::now(), Instant::now()))
 }
 
 /// Like [`authorize`], for management: the error names the file with the first token, since a manager of the node may
 /// be able to read the data directory.
-pub(super) fn authorize_management(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<Grant, Error> {
+pub(super) fn authorize_management(context: &Context, headers: &HeaderMap, peer: IpAddr) -> Result<TokenRights, Error> {
     if bearer(headers).is_none() {
         let mut error = token_missing();
         error.message += &format!("; the first token is in `{ADMIN_TOKEN_FILE}` in the data directory");

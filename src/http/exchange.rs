@@ -9,7 +9,7 @@ use super::{
     incoming::{Incoming, Receipt},
 };
 use crate::{
-    commands::Grant,
+    commands::TokenRights,
     model::{InvocationId, Version},
     router::Route,
 };
@@ -31,7 +31,7 @@ pub(super) struct Note {
     function: Option<Arc<str>>,
     version: Option<Arc<Version>>,
     invocation: Option<InvocationId>,
-    grant: Option<Grant>,
+    grant: Option<TokenRights>,
     is_wanted: bool,
 }
 
@@ -46,7 +46,7 @@ impl Note {
     }
 
     /// Notes the token that the request came with.
-    pub(super) fn grant(&mut self, grant: &Grant) {
+    pub(super) fn grant(&mut self, grant: &TokenRights) {
         if self.is_wanted {
             self.grant = Some(grant.clone());
         }

@@ -84,7 +84,7 @@ impl Placement {
         let withdrawn = self.context.blocking(move |context| {
             let is_published = context.store.versions(function_id)?.iter().any(|it| it.id == id);
             if !is_published {
-                context.bundles.remove(function_id, &label)?;
+                context.code.bundles.remove(function_id, &label)?;
             }
             Ok(())
         });

@@ -40,7 +40,8 @@ impl Placement {
         if loaded.is_err() || dry_run {
             self.context.scheduler.close(version.id);
             let label = version.label.clone();
-            let removed = self.context.blocking(move |context| Ok(context.bundles.remove(function_id, &label)?)).await;
+            let removed =
+                self.context.blocking(move |context| Ok(context.code.bundles.remove(function_id, &label)?)).await;
             if let Err(error) = removed {
                 tracing::warn!(%error, "a rejected bundle cannot be removed; the next start removes it");
             }
@@ -77,7 +78,7 @@ impl Placement {
     /// Verifies the version's bundle by reading all of it.
     pub(in crate::commands) async fn verify(&self, version: &Version) -> Result<(), Error> {
         let (function_id, label, digest) = (version.function_id, version.label.clone(), version.digest);
-        self.context.blocking(move |context| Ok(context.bundles.verify(function_id, &label, &digest)?)).await
+        self.context.blocking(move |context| Ok(context.code.bundles.verify(function_id, &label, &digest)?)).await
     }
 
     /// Prepares workers of the version: at least one, which proves that the bundle loads.

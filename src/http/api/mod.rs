@@ -161,7 +161,7 @@ async fn body(
     }
     let upload = Upload::new(body, max, UploadPace::of(&config.http));
     let read = match is_form {
-        true => form::read(content_type, &upload, &context.scratch, &config.limits)
+        true => form::read(content_type, &upload, &context.code.scratch, &config.limits)
             .await
             .map(|(fields, code)| (fields, Some(code))),
         false => match upload.collect_all().await {

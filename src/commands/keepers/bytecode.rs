@@ -4,8 +4,8 @@
 //! compiled before is read through and used; otherwise [`deploy::compile`] compiles the bundle. Until then, and if that
 //! fails, workers load the bundle itself.
 
-use super::Context;
 use crate::{
+    commands::Context,
     deploy::{self, NotCompiled},
     error::Error,
     model::{EnvironmentName, Version, VersionId},
@@ -20,11 +20,11 @@ pub async fn keep_compiled(context: Arc<Context>) {
         loop {
             match next(&context, &mut seen) {
                 Some((entry, version)) => look_at(&context, &entry, &version).await,
-                None => context.aliases_moved.notified().await,
+                None => context.wakes.aliases_moved.notified().await,
             }
         }
     };
-    if context.bytecode.is_on() {
+    if context.code.bytecode.is_on() {
         // A trial worker must not delay the stop.
         context.stopping.run_until_cancelled(keep).await;
     }
@@ -35,7 +35,7 @@ fn next(context: &Context, seen: &mut HashSet<VersionId>) -> Option<(Arc<Entry>,
     let entries = context.router.functions();
     let aliases = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry, alias)));
     let live = aliases.flat_map(|(entry, alias)| alias.targets().map(move |(id, _)| (entry, id)));
-    let live: Vec<_> = live.filter(|(_, id)| !context.bytecode.has(*id)).collect();
+    let live: Vec<_> = live.filter(|(_, id)| !context.code.bytecode.has(*id)).collect();
     let ids: HashSet<_> = live.iter().map(|(_, id)| *id).collect();
     // A version that is live again is examined again: the obstacle may be gone.
     seen.retain(|id| ids.contains(id));
@@ -47,7 +47,7 @@ fn next(context: &Context, seen: &mut HashSet<VersionId>) -> Option<(Arc<Entry>,
 
 async fn look_at(context: &Arc<Context>, entry: &Entry, version: &Version) {
     let (function, label, id) = (&entry.function.name, &version.label, version.id);
-    match context.blocking(move |context| Ok(context.bytecode.find(id))).await {
+    match context.blocking(move |context| Ok(context.code.bytecode.find(id))).await {
         Ok(true) => return,
         Ok(false) => {}
         Err(error) => return tracing::warn!(%function, version = %label, "cannot look for bytecode: {error}"),
@@ -60,13 +60,14 @@ async fn look_at(context: &Arc<Context>, entry: &Entry, version: &Version) {
 
 async fn compile(context: &Arc<Context>, entry: &Entry, version: &Version) -> Result<(), NotCompiled> {
     let blueprint = context.blueprint(entry, version, &EnvironmentName::production());
-    let draft = deploy::compile(context.scheduler.spawner(), &context.bytecode, &blueprint).await?;
+    let draft = deploy::compile(context.scheduler.spawner(), &context.code.bytecode, &blueprint).await?;
     let (function, id) = (entry.function.id, version.id);
     // The version cannot be deleted from here on; an earlier deletion has removed its bytecode.
-    let _changing = context.changing.lock(function).await;
+    let _changing = context.locks.changing.lock(function).await;
     let exists = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(id).is_some());
     if exists {
-        let kept = context.blocking(move |context| context.bytecode.keep(&draft, id).map_err(Error::internal)).await;
+        let kept =
+            context.blocking(move |context| context.code.bytecode.keep(&draft, id).map_err(Error::internal)).await;
         kept.map_err(|error| NotCompiled::Refused(error.message))?;
     }
     Ok(())

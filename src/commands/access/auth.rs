@@ -8,11 +8,11 @@
 //! derive a secret from the beginning of its hash. A comparison in constant time would protect nothing more.
 
 use super::{
-    Caller,
-    failures::{Failures, Verdict},
+    rate_limit::{Verdict, WrongTokens},
     scopes::{About, needs},
 };
 use crate::{
+    commands::Caller,
     error::{Error, ErrorCode},
     model::{FunctionId, Scope, SecretHash, Timestamp, Token, TokenId, TokenName, TokenSecret, token::TokenStatus},
     protocol::ipc::Request,
@@ -35,7 +35,7 @@ use std::{
 /// All tokens, and the addresses that sent wrong ones.
 pub struct Authority {
     known: ArcSwap<HashMap<SecretHash, Known>>,
-    failures: Mutex<Failures>,
+    wrong_tokens: Mutex<WrongTokens>,
     /// Held by a command that creates or revokes a token, from its first look to its last change.
     pub(super) changing: Mutex<()>,
 }
@@ -91,13 +91,13 @@ impl Authority {
     #[must_use]
     pub fn new(tokens: Vec<Token>) -> Self {
         let known = tokens.into_iter().map(|it| (it.hash, Known::new(it))).collect();
-        Self { known: ArcSwap::from_pointee(known), failures: Mutex::default(), changing: Mutex::default() }
+        Self { known: ArcSwap::from_pointee(known), wrong_tokens: Mutex::default(), changing: Mutex::default() }
     }
 
     /// Returns what the token with this secret allows.
     ///
     /// `UNAUTHORIZED` does not tell unknown, expired and revoked tokens apart; the daemon's log does.
-    pub fn check(&self, bearer: &str, now: Timestamp) -> Result<Grant, Error> {
+    pub fn check(&self, bearer: &str, now: Timestamp) -> Result<TokenRights, Error> {
         self.find(bearer, now).map_err(|denied| {
             denied.log(None);
             unauthorized()
@@ -106,12 +106,12 @@ impl Authority {
 
     /// Like [`Self::check`], for a caller from a network, whose tries are limited: `OVERLOADED` with `retry_after_ms`
     /// after too many wrong tokens in a minute.
-    pub fn check_from(&self, peer: IpAddr, bearer: &str, now: (Timestamp, Instant)) -> Result<Grant, Error> {
+    pub fn check_from(&self, peer: IpAddr, bearer: &str, now: (Timestamp, Instant)) -> Result<TokenRights, Error> {
         let denied = match self.find(bearer, now.0) {
             Ok(grant) => return Ok(grant),
             Err(denied) => denied,
         };
-        let verdict = self.failures.lock().count(peer, now.1);
+        let verdict = self.wrong_tokens.lock().count(peer, now.1);
         match verdict {
             Verdict::Wrong { is_last } => {
                 denied.log(Some(peer));
@@ -131,17 +131,17 @@ impl Authority {
 
     /// Returns what the token with this secret allows, for a request that needs no token. A wrong token is neither
     /// counted nor logged: it may be meant for another receiver.
-    pub fn recognise(&self, bearer: &str, now: Timestamp) -> Option<Grant> {
+    pub fn recognise(&self, bearer: &str, now: Timestamp) -> Option<TokenRights> {
         self.find(bearer, now).ok()
     }
 
-    fn find(&self, bearer: &str, now: Timestamp) -> Result<Grant, Denied> {
+    fn find(&self, bearer: &str, now: Timestamp) -> Result<TokenRights, Denied> {
         let known = self.known.load();
         let found = known.get(&TokenSecret::hash_of(bearer)).ok_or(Denied::Unknown)?;
         match found.token.status(now) {
             TokenStatus::Valid => {
                 found.uses.last.fetch_max(now.as_millis(), Ordering::Relaxed);
-                Ok(Grant { token: Arc::clone(&found.token) })
+                Ok(TokenRights { token: Arc::clone(&found.token) })
             }
             TokenStatus::Expired => Err(Denied::Expired(found.token.name.clone())),
             TokenStatus::Revoked => Err(Denied::Revoked(found.token.name.clone())),
@@ -210,11 +210,11 @@ pub fn token_missing() -> Error {
 
 /// Rights of a valid token, at the time of its check.
 #[derive(Debug, Clone)]
-pub struct Grant {
+pub struct TokenRights {
     token: Arc<Token>,
 }
 
-impl Grant {
+impl TokenRights {
     /// The token's holder as the audit trail names it.
     #[must_use]
     pub fn caller(&self) -> Caller {

@@ -1,6 +1,6 @@
 //! Tests of tokens: which ones are accepted, what they allow, and what a refusal says.
 
-use super::super::failures::TRIES_MAX;
+use super::super::rate_limit::TRIES_MAX;
 use super::*;
 use crate::{
     model::{Function, FunctionStatus, Settings, token::SECRET_BYTES},

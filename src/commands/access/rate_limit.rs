@@ -22,7 +22,7 @@ const ADDRESSES_MAX: usize = 1_024;
 
 /// Addresses that recently sent wrong tokens.
 #[derive(Debug, Default)]
-pub(super) struct Failures {
+pub(super) struct WrongTokens {
     /// Tries that were answered as wrong, the oldest first; never empty.
     tries: HashMap<IpAddr, VecDeque<Instant>>,
 }
@@ -42,7 +42,7 @@ pub(super) enum Verdict {
     },
 }
 
-impl Failures {
+impl WrongTokens {
     /// Counts a wrong token.
     pub(super) fn count(&mut self, address: IpAddr, now: Instant) -> Verdict {
         let address = network(address);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_eleventh_wrong_token_in_a_minute_is_too_many() {
-        let (mut failures, start) = (Failures::default(), Instant::now());
+        let (mut failures, start) = (WrongTokens::default(), Instant::now());
         for index in 0..10 {
             let verdict = failures.count(address("192.0.2.1"), start + Duration::from_secs(index));
             assert_eq!(verdict, Verdict::Wrong { is_last: index == 9 });
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn neighbours_in_an_ipv6_network_are_one() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (WrongTokens::default(), Instant::now());
         for index in 0..10 {
             failures.count(address(&format!("2001:db8::{index:x}")), now);
         }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn all_loopback_addresses_are_one() {
-        let (mut failures, now) = (Failures::default(), Instant::now());
+        let (mut failures, now) = (WrongTokens::default(), Instant::now());
         for index in 1..=8 {
             failures.count(address(&format!("127.0.{index}.{index}")), now);
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn who_was_quiet_for_the_longest_time_is_forgotten_first() {
-        let (mut failures, start) = (Failures::default(), Instant::now());
+        let (mut failures, start) = (WrongTokens::default(), Instant::now());
         let numbered = |index: u32| IpAddr::from(std::net::Ipv4Addr::from(index));
         for index in 0..5_000 {
             failures.count(numbered(index), start + Duration::from_millis(u64::from(index)));
@@ -152,7 +152,7 @@ mod tests {
         fn in_any_minute_an_address_is_told_ten_times_at_most_and_blocked_for_no_less(
             steps in proptest::collection::vec((0_u8..4, 0_u64..15_000), 1..400),
         ) {
-            let (mut failures, mut now) = (Failures::default(), Instant::now());
+            let (mut failures, mut now) = (WrongTokens::default(), Instant::now());
             let mut told: HashMap<IpAddr, Vec<Instant>> = HashMap::new();
             for (who, pause) in steps {
                 now += Duration::from_millis(pause);

@@ -1,11 +1,11 @@
 //! CREATE_TOKEN, LIST_TOKENS and REVOKE_TOKEN.
 
-use super::{
-    Caller, Command, Context,
-    auth::Known,
-    page::{Asked, PAGE_MAX, Page},
-};
+use super::auth::Known;
 use crate::{
+    commands::{
+        Caller, Command, Context,
+        page::{Asked, PAGE_MAX, Page},
+    },
     error::{Error, ErrorCode},
     model::{
         Timestamp, Token, TokenId, TokenName, TokenSecret,
@@ -16,13 +16,10 @@ use crate::{
         CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest, TokenInfo,
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// Maximum valid tokens.
 const TOKENS_MAX: usize = 1_000;
-
-/// Interval at which the times of the tokens' last uses are written.
-const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Creates a random secret.
 pub(super) fn new_secret() -> Result<TokenSecret, getrandom::Error> {
@@ -186,16 +183,6 @@ fn named<'a>(tokens: &'a [Known], name: &str) -> Result<&'a Known, Error> {
             let message =
                 format!("the ids of {} tokens begin with `{shown}`: give more of the id, or a name", found.len());
             Err(Error::new(ErrorCode::Conflict, message))
-        }
-    }
-}
-
-/// Writes from time to time when tokens were last used.
-pub async fn keep_token_uses(context: Arc<Context>) {
-    loop {
-        tokio::time::sleep(WRITE_INTERVAL).await;
-        if let Err(error) = context.write_token_uses().await {
-            tracing::error!(%error, "cannot write when tokens were last used");
         }
     }
 }
