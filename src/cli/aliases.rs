@@ -80,7 +80,7 @@ impl Alias {
                 confirmation.ask(&format!("Delete the alias {alias} of {name}?"))?;
                 let request = DeleteAliasRequest { function_id: name.clone(), name: alias };
                 let text = |it: &DeleteAliasResponse| {
-                    let before = styled(DIM, &format!("it pointed at {}", it.version));
+                    let before = styled(DIM, format!("it pointed at {}", it.version));
                     format!("{name} {} deleted, {before}", it.name)
                 };
                 session.print(&request, text).await
@@ -104,11 +104,11 @@ fn aliases_text(response: &AliasesResponse, now: Timestamp) -> String {
     }
     let rows = response.aliases.iter().map(|it| {
         [
-            it.name.clone(),
+            it.name.to_string(),
             targets_text(&it.version, it.split.as_ref()),
             it.number.to_string(),
-            text::or_dash(it.previous_version.as_deref()),
-            it.environment.clone(),
+            text::or_dash(it.previous_version.as_ref()),
+            it.environment.to_string(),
             text::age(it.updated_at, now),
             text::or_dash(it.description.as_deref()),
         ]
@@ -125,13 +125,13 @@ mod tests {
     #[test]
     fn aliases_stand_below_each_other() {
         let live = AliasDetails {
-            name: "LIVE".into(),
-            environment: "production".into(),
-            version: "v2".into(),
+            name: "LIVE".parse().expect("a name"),
+            environment: "production".parse().expect("a name"),
+            version: "v2".parse().expect("a name"),
             number: 2,
             split: None,
             sticky: None,
-            previous_version: Some("v1".into()),
+            previous_version: Some("v1".parse().expect("a name")),
             description: None,
             updated_at: Timestamp::from_millis(0),
         };

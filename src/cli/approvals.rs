@@ -88,9 +88,9 @@ fn approvals_text(waiting: &[DeploymentInfo], now: Timestamp) -> String {
         [
             text::age(it.finished_at, now),
             it.function.clone(),
-            it.alias.clone(),
+            it.alias.to_string(),
             change_text(it),
-            it.environment.clone(),
+            it.environment.to_string(),
             it.actor.clone(),
             text::or_dash(it.reason.as_deref()),
             text::left(it.expires_at, now),
@@ -105,26 +105,26 @@ fn approvals_text(waiting: &[DeploymentInfo], now: Timestamp) -> String {
 mod tests {
     use super::super::print::plain;
     use super::*;
-    use crate::model::DeploymentKind;
+    use crate::model::{DeploymentKind, FunctionId};
 
     fn waits(function: &str, id: &str) -> DeploymentInfo {
         DeploymentInfo {
             deployment_id: format!("deploy-{id}"),
-            version: "v2".into(),
+            version: "v2".parse().expect("a name"),
             number: Some(2),
-            alias: "LIVE".into(),
-            environment: "production".into(),
+            alias: "LIVE".parse().expect("a name"),
+            environment: "production".parse().expect("a name"),
             kind: DeploymentKind::Deploy,
             status: DeploymentStatus::PendingApproval,
             is_active: false,
-            previous_version: Some("v1".into()),
+            previous_version: Some("v1".parse().expect("a name")),
             created_at: Timestamp::from_millis(0),
             finished_at: Timestamp::from_millis(1_000),
             duration_ms: 1_000,
             actor: "uid:0".into(),
             reason: Some("ticket 7".into()),
             build_log: None,
-            function_id: format!("func-{function}"),
+            function_id: FunctionId::new(),
             function: function.into(),
             weight: Some(10),
             decided_by: None,

@@ -50,8 +50,10 @@ fn cleanup_text(response: &CleanupResponse, is_one: bool) -> String {
     let shown = response.functions.iter().filter(|it| is_one || !it.removed.is_empty());
     let rows = shown.flat_map(|function| {
         let name = |version: &str, number: u32| [function.function.clone(), version.to_owned(), number.to_string()];
-        let removed = function.removed.iter().map(move |it| (name(&it.version, it.number), goes, text::size(it.size)));
-        let kept = function.kept.iter().map(move |it| (name(&it.version, it.number), "stays", it.why.join(", ")));
+        let removed =
+            function.removed.iter().map(move |it| (name(it.version.as_str(), it.number), goes, text::size(it.size)));
+        let kept =
+            function.kept.iter().map(move |it| (name(it.version.as_str(), it.number), "stays", it.why.join(", ")));
         removed.chain(kept).map(|([name, version, number], what, note)| [name, version, number, what.into(), note])
     });
     let rows: Vec<_> = rows.collect();
@@ -77,17 +79,17 @@ mod tests {
 
     fn response(dry_run: bool) -> CleanupResponse {
         let kept = |number: u32, why: &[&str]| KeptVersion {
-            version: format!("v{number}"),
+            version: format!("v{number}").parse().expect("a name"),
             number,
             why: why.iter().map(|it| (*it).to_owned()).collect(),
         };
         let function = |name: &str, removed, kept| FunctionCleanup {
             function: name.into(),
-            function_id: "func-1".into(),
+            function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
             removed,
             kept,
         };
-        let removed = vec![RemovedVersion { version: "v2".into(), number: 2, size: 2048 }];
+        let removed = vec![RemovedVersion { version: "v2".parse().expect("a name"), number: 2, size: 2048 }];
         let hello = function("hello", removed, vec![kept(3, &["newest", "alias LIVE"]), kept(1, &["alias ROLLBACK"])]);
         let other = function("other", Vec::new(), vec![kept(1, &["newest"])]);
         CleanupResponse { functions: vec![hello, other], freed_bytes: 2048, dry_run }

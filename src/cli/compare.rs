@@ -98,7 +98,7 @@ fn head(name: &str, response: &CompareResponse) -> String {
         let (from, to) = (fact(from), fact(to));
         if from == to { String::new() } else { format!("{} → {}", or_none(&from), or_none(&to)) }
     };
-    let mut text = format!("{}\n", styled(BOLD, &text::harmless(&format!("{name} {} → {}", from.version, to.version))));
+    let mut text = format!("{}\n", styled(BOLD, text::harmless(&format!("{name} {} → {}", from.version, to.version))));
     let known: [(&str, Fact); 10] = [
         ("number", |it| it.number.to_string()),
         ("published", |it| it.created_at.to_string()),
@@ -170,7 +170,7 @@ fn lines(file: &FileChange, left: &mut usize, is_full: bool) -> String {
             None if file.binary => ": binary".into(),
             None => String::new(),
         };
-        return format!("{}\n", styled(BOLD, &format!("{} {}{}", file.change, path(file), text::harmless(&note))));
+        return format!("{}\n", styled(BOLD, format!("{} {}{}", file.change, path(file), text::harmless(&note))));
     };
     let (count, max) = (diff.lines().count(), if is_full { usize::MAX } else { FILE_LINES_MAX.min(*left) });
     *left -= count.min(max);
@@ -211,7 +211,7 @@ mod tests {
 
     fn version(number: u32) -> ComparedVersion {
         ComparedVersion {
-            version: format!("v{number}"),
+            version: format!("v{number}").parse().expect("a name"),
             number,
             digest: Digest([0x10 + number as u8; 32]),
             size: 1_000,

@@ -92,7 +92,7 @@ async fn show(session: &Session, socket: &Path, is_once: bool) -> Result<(), Cli
             ColdStart::Spawned => "cold: a worker was started",
         };
         let took = text::duration_ms(answer.execution_time_ms);
-        let timing = styled(DIM, &format!("{took}, {how}"));
+        let timing = styled(DIM, format!("{took}, {how}"));
         let body = text::harmless(body.trim_end());
         out.text(&format!("{} {} {body} {timing}", styled(BOLD, "hello"), answer.status))?;
         if let (false, Some(code)) = (answer.success, answer.code) {
@@ -127,7 +127,7 @@ async fn deploy_sample(client: &Client, name: &str, code: &'static str) -> Resul
         ..DeployRequest::default()
     };
     let response = client.call(&request).await?;
-    let took = styled(DIM, &format!("{}, {}", response.version, text::duration_ms(response.duration_ms)));
+    let took = styled(DIM, format!("{}, {}", response.version, text::duration_ms(response.duration_ms)));
     Ok(format!("{} {name} deployed {took}", styled(GREEN, "ok")))
 }
 
@@ -159,7 +159,7 @@ fn next_steps(session: &Session, socket: &Path, http: Option<&str>) -> String {
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     let lines: String = steps
         .iter()
-        .map(|(command, what)| format!("  {command:width$}  {}\n", styled(DIM, &format!("# {what}"))))
+        .map(|(command, what)| format!("  {command:width$}  {}\n", styled(DIM, format!("# {what}"))))
         .collect();
     format!("\nThe daemon keeps running; Ctrl-C stops it. In another terminal, in this folder:\n{lines}")
 }

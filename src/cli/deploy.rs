@@ -178,7 +178,7 @@ async fn follow(
     request: &DeployRequest,
     out: &Out,
 ) -> Result<Done<DeployResponse>, CliError> {
-    let tell = |line: &str| out.progress_line(&styled(DIM, &text::harmless(line)));
+    let tell = |line: &str| out.progress_line(&styled(DIM, text::harmless(line)));
     interrupts.call(client, request, out, tell).await.map_err(|it| without_log(it, out))
 }
 

@@ -5,7 +5,7 @@ use super::input::Confirmation;
 use super::session::Session;
 use super::variables::{PlaceArgs, list_text, read_text};
 use crate::error::ErrorCode;
-use crate::model::{Timestamp, dotenv};
+use crate::model::{EnvironmentName, Timestamp, dotenv};
 use crate::protocol::message::{SetVariablesRequest, VariableInfo, VariableInput};
 use clap::{Args, Subcommand};
 
@@ -111,9 +111,11 @@ impl Env {
                 let (place, key) = place.with_one(key, "one variable")?;
                 let environment = place.environment.clone();
                 let variables = place.list(session, values.resolved).await?.variables;
-                let found = variables
-                    .iter()
-                    .find(|it| it.key == key && (values.resolved || it.place.environment == environment));
+                let is_here = |it: &VariableInfo| {
+                    let own = it.place.environment.as_ref().map(EnvironmentName::as_str);
+                    values.resolved || own == environment.as_deref()
+                };
+                let found = variables.iter().find(|it| it.key == *key && is_here(it));
                 session.out.response(value(found, &key)?, |it| it.value.clone().unwrap_or_default())
             }
             Self::Set { place, pairs } => {
@@ -167,7 +169,7 @@ fn assignment(text: &str) -> Result<VariableInput, CliError> {
 
 fn export_text(variables: &[VariableInfo]) -> String {
     let line = |it: &VariableInfo| match &it.value {
-        Some(value) => dotenv::line(&it.key, value),
+        Some(value) => dotenv::line(it.key.as_str(), value),
         None => format!("# {} is a secret\n", it.key),
     };
     variables.iter().map(line).collect()
@@ -180,7 +182,7 @@ mod tests {
 
     fn variable(key: &str, value: Option<&str>) -> VariableInfo {
         VariableInfo {
-            key: key.into(),
+            key: key.parse().expect("a name"),
             value: value.map(Into::into),
             is_secret: value.is_none(),
             generation: value.is_none().then_some(3),

@@ -176,7 +176,7 @@ fn changed_text(environment: &EnvironmentInfo) -> String {
 fn list_text(response: &EnvironmentsResponse) -> String {
     let rows = response.environments.iter().map(|it| {
         let protected = if it.protected { "yes" } else { "no" };
-        [it.name.clone(), protected.into(), it.aliases.to_string(), text::or_dash(it.parent.as_deref())]
+        [it.name.to_string(), protected.into(), it.aliases.to_string(), text::or_dash(it.parent.as_ref())]
     });
     table(["NAME", "PROTECTED", ">ALIASES", "PARENT"], rows)
 }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn environments_say_whether_they_are_protected() {
         let production = EnvironmentInfo {
-            name: "production".into(),
+            name: "production".parse().expect("a name"),
             parent: None,
             protected: true,
             aliases: 12,
@@ -287,7 +287,7 @@ mod tests {
     fn two_environments_stand_side_by_side() {
         let side = |alias: &str, number: u32| ComparedSide {
             alias: alias.into(),
-            version: format!("v{number}"),
+            version: format!("v{number}").parse().expect("a name"),
             number,
             digest: Digest([0xab; 32]),
             split: None,

@@ -35,7 +35,7 @@ impl Register {
         let text = |it: &RegisterResponse| {
             let what = if it.created { "registered" } else { "is registered already" };
             let next = format!("next: levain deploy {} ./index.ts", it.name);
-            format!("{} {what} {}\n{}", it.name, styled(DIM, &it.function_id), styled(DIM, &next))
+            format!("{} {what} {}\n{}", it.name, styled(DIM, it.function_id), styled(DIM, &next))
         };
         session.print(&request, text).await
     }
@@ -75,7 +75,7 @@ fn list_text(response: &ListResponse, now: Timestamp) -> String {
     });
     let mut text = table(["NAME", "STATUS", "LIVE", ">VERSIONS", ">WARM", "CHANGED"], rows);
     if (response.functions.len() as u64) < response.total {
-        text.push_str(&styled(DIM, &format!("{} of {} functions", response.functions.len(), response.total)));
+        text.push_str(&styled(DIM, format!("{} of {} functions", response.functions.len(), response.total)));
     }
     text
 }
@@ -96,7 +96,7 @@ impl Show {
 fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
     let mut text = facts([
         ("name", function.name.clone()),
-        ("id", function.function_id.clone()),
+        ("id", function.function_id.to_string()),
         ("status", function.status.name().into()),
         ("live", text::or_dash(function.active_version.as_deref())),
         ("versions", format!("{}, {} on disk", function.versions, text::size(function.disk_bytes))),
@@ -110,7 +110,7 @@ fn function_text(function: &FunctionInfo, now: Timestamp) -> String {
     if !function.aliases.is_empty() {
         let rows = function.aliases.iter().map(|it| {
             let versions = targets_text(&it.version, it.split.as_ref());
-            [it.name.clone(), versions, it.environment.clone()]
+            [it.name.to_string(), versions, it.environment.to_string()]
         });
         text.push('\n');
         text.push_str(&table(["ALIAS", "VERSION", "ENVIRONMENT"], rows));
@@ -170,7 +170,7 @@ impl Delete {
     pub(super) async fn run(self, session: &mut Session) -> Result<(), CliError> {
         self.confirmation.ask(&format!("Delete {} and end its workers?", self.name))?;
         let request = DeleteRequest { function_id: self.name.clone() };
-        session.print(&request, |it| format!("{} deleted {}", self.name, styled(DIM, &it.function_id))).await
+        session.print(&request, |it| format!("{} deleted {}", self.name, styled(DIM, it.function_id))).await
     }
 }
 
@@ -193,7 +193,7 @@ impl Warmup {
         let Self { name, count, qualifier } = self;
         let request = WarmupRequest { function_id: name, count, qualifier };
         let text = |it: &WarmupResponse| {
-            let warm = styled(GREEN, &format!("{} warm", it.warm));
+            let warm = styled(GREEN, format!("{} warm", it.warm));
             if it.failed == 0 { warm } else { format!("{warm}, {} failed to start", it.failed) }
         };
         session.print(&request, text).await
@@ -211,7 +211,7 @@ mod tests {
     fn a_list_shows_each_function_on_a_line() {
         let at = Timestamp::from_millis;
         let functions = vec![FunctionSummary {
-            function_id: "func-1".into(),
+            function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
             name: "hello".into(),
             status: FunctionStatus::Deployed,
             active_version: Some("v2".into()),

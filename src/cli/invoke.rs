@@ -93,10 +93,10 @@ fn finish(session: &Session, response: &InvokeResponse, include: bool, fail: boo
         if !response.success {
             session.out.note(&failure_text(response));
         } else if !include && !fail && !(200..300).contains(&response.status) && io::stderr().is_terminal() {
-            session.out.note(&styled(DIM, &format!("the function answered with status {}", response.status)));
+            session.out.note(&styled(DIM, format!("the function answered with status {}", response.status)));
         }
         if include || !response.success {
-            session.out.note(&styled(DIM, &timing_text(response)));
+            session.out.note(&styled(DIM, timing_text(response)));
         }
     }
     match response.code {

@@ -113,9 +113,15 @@ fn line_text(line: &LogLine, is_of_all: bool) -> String {
         LogLevel::Warn => YELLOW,
         LogLevel::Error => RED,
     };
-    let level = styled(style, &format!("{:5}", line.level.as_str()));
-    let head = styled(DIM, &line.timestamp.to_string());
-    let execution = styled(DIM, &format!("{:8}", line.execution_id.as_deref().map_or("-", text::short_id)));
+    let level = styled(style, format!("{:5}", line.level.as_str()));
+    let head = styled(DIM, line.timestamp.to_string());
+    let execution = styled(
+        DIM,
+        format!(
+            "{:8}",
+            line.execution_id.map_or_else(|| "-".to_owned(), |it| text::short_id(&it.to_string()).to_owned())
+        ),
+    );
     let message = text::harmless(line.message.trim_end()).replace('\n', "\n    ");
     let function = if is_of_all { format!("{:FUNCTION_WIDTH$} ", line.function) } else { String::new() };
     format!("{head} {level} {function}{execution} {message}\n")
@@ -135,8 +141,8 @@ mod tests {
             stream: "console".into(),
             message: "a\nb\u{1b}[31m\n".into(),
             function: "hello".into(),
-            version: "v1".into(),
-            execution_id: Some("exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into()),
+            version: "v1".parse().expect("a name"),
+            execution_id: Some("exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("a name")),
         };
         let expected = "2026-01-27T10:00:00.123Z warn  456789ab a\n    b\\u{1b}[31m\n";
         assert_eq!(plain(&line_text(&line, false)), expected);

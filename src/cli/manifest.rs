@@ -97,7 +97,7 @@ fn applied_text(response: &ApplyManifestResponse) -> String {
     let ApplyManifestResponse { dry_run, changes, unchanged, others } = response;
     let rows = changes
         .iter()
-        .map(|it| [it.function.clone(), it.alias.clone(), text::or_dash(it.from.as_deref()), it.to.clone()]);
+        .map(|it| [it.function.clone(), it.alias.to_string(), text::or_dash(it.from.as_deref()), it.to.clone()]);
     let mut shown = String::new();
     if !changes.is_empty() {
         shown = table(["FUNCTION", "ALIAS", "FROM", "TO"], rows);

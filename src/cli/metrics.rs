@@ -38,7 +38,7 @@ async fn of_all_functions(session: &mut Session, period: Option<String>) -> Resu
     let client = session.client().await?;
     let mut all = Vec::new();
     for function in list(&client, ListRequest::default(), None).await?.functions {
-        let request = MetricsRequest { function_id: function.function_id, period: period.clone() };
+        let request = MetricsRequest { function_id: function.function_id.to_string(), period: period.clone() };
         let metrics = client.call(&request).await?;
         if session.out.is_json {
             session.out.json(&metrics)?;
@@ -55,7 +55,7 @@ fn all_text(all: &[MetricsResponse], now: Timestamp) -> String {
 }
 
 fn metrics_text(metrics: &MetricsResponse, now: Timestamp) -> String {
-    let mut rows: Vec<_> = metrics.versions.iter().map(|it| row(&it.version, &it.figures, now)).collect();
+    let mut rows: Vec<_> = metrics.versions.iter().map(|it| row(it.version.as_str(), &it.figures, now)).collect();
     if rows.len() != 1 {
         rows.push(row("all", &metrics.total, now));
     }
@@ -117,7 +117,7 @@ mod tests {
             function: "hello".into(),
             period: "1h".into(),
             total: figures.clone(),
-            versions: vec![VersionMetrics { version: "v1".into(), figures }],
+            versions: vec![VersionMetrics { version: "v1".parse().expect("a name"), figures }],
         }
     }
 

@@ -6,7 +6,7 @@ use super::interrupt::Done;
 use super::print::{DIM, GREEN, Out, styled};
 use super::session::Session;
 use super::text;
-use crate::model::{AliasName, DeployOutcome, Timestamp};
+use crate::model::{AliasName, DeployOutcome, Timestamp, VersionLabel};
 use crate::protocol::ipc::CommandRequest;
 use crate::protocol::message::DeployResponse;
 
@@ -52,7 +52,7 @@ fn text(response: &DeployResponse, was_interrupted: bool) -> String {
             "   the code is already published as {version}, which keeps its description, tags and commit\n"
         ));
     }
-    text + &styled(DIM, &format!("   version {number}, {} {digest}, took {took}", text::size(*size)))
+    text + &styled(DIM, format!("   version {number}, {} {digest}, took {took}", text::size(*size)))
 }
 
 fn sentence(response: &DeployResponse) -> String {
@@ -72,7 +72,7 @@ fn sentence(response: &DeployResponse) -> String {
     }
 }
 
-fn points(alias: &str, version: &str) -> String {
+fn points(alias: &AliasName, version: &VersionLabel) -> String {
     if alias == AliasName::LIVE { format!("{version} is live") } else { format!("{alias} points at {version}") }
 }
 
@@ -107,15 +107,15 @@ mod tests {
     fn response() -> DeployResponse {
         DeployResponse {
             deployment_id: "deploy-1".into(),
-            function_id: "func-1".into(),
+            function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
             function: "hello".into(),
-            version: "v2".into(),
+            version: "v2".parse().expect("a name"),
             number: 2,
-            alias: "LIVE".into(),
-            environment: "production".into(),
+            alias: "LIVE".parse().expect("a name"),
+            environment: "production".parse().expect("a name"),
             status: DeployOutcome::Deployed,
             weight: None,
-            previous_version: Some("v1".into()),
+            previous_version: Some("v1".parse().expect("a name")),
             previous_weight: None,
             published: true,
             reused: false,
@@ -146,11 +146,15 @@ mod tests {
         let first = DeployResponse { previous_version: None, ..response() };
         let promoted = DeployResponse { published: false, ..response() };
         let same = DeployResponse { unchanged: true, published: false, ..response() };
-        let staging = DeployResponse { alias: "STAGING".into(), ..response() };
+        let staging = DeployResponse { alias: "STAGING".parse().expect("a name"), ..response() };
         let share = |percent| DeployResponse { weight: Some(percent), ..response() };
         let cleared = DeployResponse { previous_weight: Some(10), ..response() };
-        let cleared =
-            DeployResponse { version: "v1".into(), previous_version: Some("v2".into()), published: false, ..cleared };
+        let cleared = DeployResponse {
+            version: "v1".parse().expect("a name"),
+            previous_version: Some("v2".parse().expect("a name")),
+            published: false,
+            ..cleared
+        };
         let cases = [
             (first, "v2 is live"),
             (promoted, "v2 is live (was v1)"),
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn a_preview_has_both_of_its_addresses() {
         let (by_path, by_host) = ("http://127.0.0.1:1/functions/f:preview-a", "http://preview-a--f.localhost:1/");
-        let alias = "preview-a".into();
+        let alias = "preview-a".parse().expect("a name");
         let response =
             DeployResponse { alias, url: Some(by_path.into()), host_url: Some(by_host.into()), ..response() };
         let text = told(&response);

@@ -127,7 +127,7 @@ fn policy_text(name: &str, response: &PolicyResponse, now: Timestamp) -> String 
         ("limits", policy.maxima()),
         ("window", window),
         ("cooldown", seconds(policy.cooldown_seconds)),
-        ("judged", version.clone()),
+        ("judged", version.to_string()),
         ("now", found),
         ("rest", rest.unwrap_or_default()),
         ("last", last),
@@ -160,15 +160,15 @@ mod tests {
     fn a_policy_shows_its_limits_what_is_counted_and_what_was_found() {
         let limits = PolicyLimits { error_rate_max: Some(5.0), p99_ms_max: Some(200), ..PolicyLimits::default() };
         let response = PolicyResponse {
-            function_id: "func-1".into(),
-            alias: "LIVE".into(),
+            function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
+            alias: "LIVE".parse().expect("a name"),
             policy: Some(limits.try_into().expect("a policy")),
-            version: "v1".into(),
+            version: "v1".parse().expect("a name"),
             counts: PolicyCounts { calls: 12, errors: 1, crashes: 0, slow: 2 },
             rests_until: Some(Timestamp::from_millis(180_000)),
             last_verdict: Some(PolicyVerdict {
                 at: Timestamp::from_millis(0),
-                version: "v2".into(),
+                version: "v2".parse().expect("a name"),
                 went_back_to: Some("v1".into()),
                 reason: "error rate 34.0 %".into(),
             }),

@@ -13,6 +13,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 /// Heads of tables, names of facts.
@@ -31,7 +32,7 @@ pub(super) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(super) const GREEN: Style = AnsiColor::Green.on_default();
 
 /// Returns `text` in a style.
-pub(super) fn styled(style: Style, text: &str) -> String {
+pub(super) fn styled(style: Style, text: impl fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 

@@ -78,5 +78,5 @@ fn all_text(response: &PromoteAllResponse) -> String {
     for it in skipped {
         shown += &format!("   {} left out: {}\n", it.function, text::harmless(&it.reason));
     }
-    shown + &styled(DIM, &format!("   {unchanged} already up to date"))
+    shown + &styled(DIM, format!("   {unchanged} already up to date"))
 }

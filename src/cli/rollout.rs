@@ -159,7 +159,7 @@ fn rollout_text(name: &str, rollout: &RolloutDetails) -> String {
         ("by", format!("{}{reason}", rollout.actor)),
         ("outcome", rollout.outcome.clone().unwrap_or_default()),
     ]);
-    format!("{name} {alias} → {version} {status} {}\n{facts}", styled(DIM, &rollout.rollout_id))
+    format!("{name} {alias} → {version} {status} {}\n{facts}", styled(DIM, rollout.rollout_id))
 }
 
 fn rollouts_text(response: &RolloutsResponse, now: Timestamp) -> String {
@@ -169,8 +169,8 @@ fn rollouts_text(response: &RolloutsResponse, now: Timestamp) -> String {
     let rows = response.rollouts.iter().map(|it| {
         [
             text::age(it.created_at, now),
-            it.alias.clone(),
-            it.version.clone(),
+            it.alias.to_string(),
+            it.version.to_string(),
             it.status.name().into(),
             format!("{} of {}", it.step, it.steps.len()),
             share_text(it),
@@ -178,7 +178,7 @@ fn rollouts_text(response: &RolloutsResponse, now: Timestamp) -> String {
             it.plan.clone(),
             it.actor.clone(),
             text::or_dash(it.outcome.as_deref().or(it.reason.as_deref())),
-            it.rollout_id.clone(),
+            it.rollout_id.to_string(),
         ]
     });
     let heads =
@@ -195,10 +195,10 @@ mod tests {
     fn a_rollout_shows_where_it_is_and_what_comes_next() {
         let plan: RolloutPlan = "10% 5m, 50% 5m, 100%".parse().expect("a plan");
         let rollout = RolloutDetails {
-            rollout_id: "rollout-1".into(),
-            function_id: "func-1".into(),
-            alias: "LIVE".into(),
-            version: "v2".into(),
+            rollout_id: "rollout-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
+            function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
+            alias: "LIVE".parse().expect("a name"),
+            version: "v2".parse().expect("a name"),
             number: 2,
             status: RolloutStatus::Running,
             plan: plan.to_string(),
@@ -213,7 +213,7 @@ mod tests {
             finished_at: None,
         };
         let text = plain(&rollout_text("hello", &rollout));
-        let expected = "hello LIVE → v2 running rollout-1\n\
+        let expected = "hello LIVE → v2 running rollout-0190c1d2-aaaa-7bbb-8ccc-0123456789ab\n\
                         plan   10% 5m, 50% 5m, 100%\n\
                         step   1 of 3\n\
                         share  10 %\n\

@@ -6,7 +6,7 @@ use super::print::{GREEN, styled, table};
 use super::session::Session;
 use super::text;
 use super::variables::{Place, PlaceArgs, list_text, read_text};
-use crate::model::{SecretAction, SecretText, Timestamp};
+use crate::model::{EnvironmentName, SecretAction, SecretText, Timestamp};
 use crate::protocol::message::{
     RotateMasterKeyRequest, RotateMasterKeyResponse, SecretAuditInfo, SecretAuditRequest, SecretGenerationsRequest,
     SecretGenerationsResponse, SetVariablesRequest, VariableInput,
@@ -200,15 +200,16 @@ fn generations_text(response: &SecretGenerationsResponse, now: Timestamp) -> Str
 
 fn audit_text(entries: &[SecretAuditInfo]) -> String {
     let rows = entries.iter().map(|it| {
-        let place = match (it.function.as_deref().or(it.function_id.as_deref()), it.environment.as_deref()) {
+        let place = match (it.function.clone().or(it.function_id.as_ref().map(ToString::to_string)), &it.environment) {
             (None, None) => "-".to_owned(),
             (function, environment) => {
-                format!("{} {}", function.unwrap_or("all functions"), environment.unwrap_or("everywhere"))
+                let function = function.unwrap_or_else(|| "all functions".to_owned());
+                format!("{function} {}", environment.as_ref().map_or("everywhere", EnvironmentName::as_str))
             }
         };
         let key = match (&it.key, it.generation) {
             (Some(key), Some(generation)) => format!("{key}@{generation}"),
-            (key, _) => text::or_dash(key.as_deref()),
+            (key, _) => text::or_dash(key.as_ref()),
         };
         let times = if it.count > 1 { format!(" ({} times, last {})", it.count, it.last_at) } else { String::new() };
         let detail = format!("{}{times}", it.detail.as_deref().unwrap_or("-"));
@@ -266,7 +267,7 @@ mod tests {
             actor: "daemon".into(),
             function_id: Some("func-1".into()),
             function: Some("shop".into()),
-            environment: Some("production".into()),
+            environment: Some("production".parse().expect("a name")),
             key: None,
             generation: None,
             detail: Some("version v1: KEY@2".into()),

@@ -79,8 +79,8 @@ mod tests {
     fn the_status_shows_the_daemon_and_its_pools() {
         let pool = PoolInfo {
             function: "hello".into(),
-            version: "v1".into(),
-            environment: "production".into(),
+            version: "v1".parse().expect("a name"),
+            environment: "production".parse().expect("a name"),
             planned: 0,
             starting: 0,
             idle: 2,

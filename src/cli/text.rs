@@ -3,7 +3,7 @@
 use crate::model::Timestamp;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// Milliseconds with three digits that matter: `421 µs`, `1.42 ms`, `12.3 ms`, `1.20 s`, `2m 05s`, `3h 20m`, `4d 6h`.
 pub(super) fn duration_ms(ms: f64) -> String {
@@ -85,8 +85,8 @@ pub(super) fn setting(value: &serde_json::Value) -> String {
 }
 
 /// Returns the text, or `-` if it is missing or empty.
-pub(super) fn or_dash(text: Option<&str>) -> String {
-    text.filter(|it| !it.is_empty()).unwrap_or("-").to_owned()
+pub(super) fn or_dash(value: Option<impl fmt::Display>) -> String {
+    value.map(|it| it.to_string()).filter(|it| !it.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
 /// Whether a character is not shown as itself: a control character, or one that changes how the text around it is

@@ -113,7 +113,7 @@ impl Token {
             Self::Revoke { token, confirmation } => {
                 confirmation.ask(&format!("Revoke {token}? Its users are refused at once."))?;
                 let request = RevokeTokenRequest { token_id: token };
-                session.print(&request, |it| format!("{} revoked {}", it.name, styled(DIM, &it.token_id))).await
+                session.print(&request, |it| format!("{} revoked {}", it.name, styled(DIM, it.token_id))).await
             }
         }
     }
@@ -138,7 +138,7 @@ fn scopes_text(token: &TokenInfo) -> String {
 
 /// Function that a token is limited to; its id if the function is deleted.
 fn function_text(token: &TokenInfo) -> String {
-    token.function.as_ref().or(token.function_id.as_ref()).cloned().unwrap_or_else(|| "all".into())
+    token.function.clone().or(token.function_id.map(|it| it.to_string())).unwrap_or_else(|| "all".into())
 }
 
 fn created_text(response: &CreateTokenResponse) -> String {
@@ -146,7 +146,7 @@ fn created_text(response: &CreateTokenResponse) -> String {
     let mut text = facts([
         ("token", token.reveal().to_owned()),
         ("name", info.name.clone()),
-        ("id", info.token_id.clone()),
+        ("id", info.token_id.to_string()),
         ("scopes", scopes_text(info)),
         ("function", function_text(info)),
         ("expires", info.expires_at.map_or_else(|| "never".into(), |it| it.to_string())),
@@ -177,12 +177,12 @@ fn list_text(response: &ListTokensResponse, now: Timestamp) -> String {
             it.last_used_at.map_or_else(|| "never".into(), |at| text::age(at, now)),
             text::age(it.created_at, now),
             it.actor.clone(),
-            it.token_id.clone(),
+            it.token_id.to_string(),
         ]
     });
     let mut text = table(["NAME", "SCOPES", "FUNCTION", "STATUS", "USED", "MADE", "BY", "ID"], rows);
     if (response.tokens.len() as u64) < response.total {
-        text.push_str(&styled(BOLD, &format!("{} of {} tokens", response.tokens.len(), response.total)));
+        text.push_str(&styled(BOLD, format!("{} of {} tokens", response.tokens.len(), response.total)));
     }
     text
 }
@@ -195,10 +195,10 @@ mod tests {
 
     fn token() -> TokenInfo {
         TokenInfo {
-            token_id: "token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+            token_id: "token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("a name"),
             name: "ci".into(),
             scopes: vec![Scope::Deploy, Scope::Invoke],
-            function_id: Some("func-1".into()),
+            function_id: Some("func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id")),
             function: Some("hello".into()),
             status: TokenStatus::Valid,
             actor: "uid:0".into(),
@@ -222,9 +222,11 @@ mod tests {
             Timestamp::from_millis(60_000),
         );
         let expected = "\
-NAME  SCOPES         FUNCTION  STATUS           USED    MADE    BY     ID
-ci    deploy,invoke  hello     valid for 1d 0h  never   1m ago  uid:0  token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab
-ci    deploy,invoke  func-1    revoked          1m ago  1m ago  uid:0  token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab
+NAME  SCOPES         FUNCTION                                   STATUS           USED    MADE    BY     ID
+ci    deploy,invoke  hello                                      valid for 1d 0h  never   1m ago  uid:0  \
+token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab
+ci    deploy,invoke  func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab  revoked          1m ago  1m ago  uid:0  \
+token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab
 2 of 3 tokens";
         assert_eq!(plain(&text), expected);
     }

@@ -108,7 +108,7 @@ async fn promote(session: &mut Session, which: OfAlias, reason: Reason) -> Resul
     let request = SetAliasRequest {
         function_id: which.name,
         name: which.alias,
-        version: split.version.into(),
+        version: split.version.as_str().into(),
         environment: None,
         description: None,
         reason: reason.reason,

@@ -128,7 +128,7 @@ fn changed_text(response: &ChangeVariablesResponse) -> String {
         }
     }
     if !unchanged.is_empty() {
-        lines.push(styled(DIM, &format!("unchanged: {}", text::names(unchanged))));
+        lines.push(styled(DIM, format!("unchanged: {}", text::names(unchanged))));
     }
     let pools = text::count(workers.pools as usize, "pool", "pools");
     match (workers.pools, workers.pending) {
@@ -152,7 +152,7 @@ pub(super) fn list_text(variables: &[VariableInfo], now: Timestamp) -> String {
             (None, generation) => format!("secret, generation {}", generation.unwrap_or(0)),
         };
         let hides = it.hides.iter().map(place_text).collect::<Vec<_>>().join("; ");
-        [it.key.clone(), value, place_text(&it.place), text::or_dash(Some(&hides)), text::age(it.updated_at, now)]
+        [it.key.to_string(), value, place_text(&it.place), text::or_dash(Some(&hides)), text::age(it.updated_at, now)]
     });
     table(["KEY", "VALUE", "FOR", "INSTEAD OF", "SET"], rows)
 }
@@ -183,11 +183,14 @@ mod tests {
 
     fn variable(key: &str, value: Option<&str>, environment: Option<&str>) -> VariableInfo {
         VariableInfo {
-            key: key.into(),
+            key: key.parse().expect("a name"),
             value: value.map(Into::into),
             is_secret: value.is_none(),
             generation: value.is_none().then_some(3),
-            place: PlaceInfo { function_id: Some("func-1".into()), environment: environment.map(Into::into) },
+            place: PlaceInfo {
+                function_id: Some("func-1".into()),
+                environment: environment.map(|it| it.parse().expect("a name")),
+            },
             hides: Vec::new(),
             actor: "uid:0".into(),
             created_at: Timestamp::from_millis(0),

@@ -142,7 +142,7 @@ async fn of_all_functions(session: &mut Session) -> Result<(), CliError> {
     let client = session.client().await?;
     let functions = list(&client, ListRequest::default(), None).await?.functions;
     for (index, function) in functions.iter().enumerate() {
-        let versions = list(&client, of(function.function_id.clone()), None).await?;
+        let versions = list(&client, of(function.function_id.to_string()), None).await?;
         let of = OfFunction { function: function.name.clone(), versions };
         session.out.response(&of, |it| {
             let gap = if index == 0 { "" } else { "\n" };
@@ -160,9 +160,9 @@ fn version_text(version: &VersionInfo) -> String {
         version.settings.values().map(|(setting, value)| format!("{} {}", setting.key, text::setting(&value)));
     let settings: Vec<_> = settings.collect();
     facts([
-        ("version", version.version.clone()),
+        ("version", version.version.to_string()),
         ("number", version.number.to_string()),
-        ("id", version.id.clone()),
+        ("id", version.id.to_string()),
         ("aliases", text::or_dash(Some(&version.aliases.join(", ")))),
         ("published", version.created_at.to_string()),
         ("size", text::size(version.size)),
@@ -189,7 +189,7 @@ fn versions_text(response: &VersionsResponse, now: Timestamp) -> String {
         let commit = commit.iter().map(String::as_str).chain(it.git_branch.as_deref());
         let commit = commit.collect::<Vec<_>>().join(" ");
         [
-            it.version.clone(),
+            it.version.to_string(),
             it.number.to_string(),
             text::or_dash(Some(&it.aliases.join(","))),
             text::age(it.created_at, now),
@@ -267,7 +267,7 @@ fn deployments_text(response: &DeploymentsResponse, is_of_all: bool, all_logs: b
             text::age(it.created_at, now),
             text::words(it.kind.name()),
             text::words(it.status.name()),
-            if is_of_all { format!("{}:{}", it.function, it.alias) } else { it.alias.clone() },
+            if is_of_all { format!("{}:{}", it.function, it.alias) } else { it.alias.to_string() },
             change_text(it),
             it.actor.clone(),
             text::duration_ms(it.duration_ms as f64),
@@ -336,8 +336,8 @@ mod tests {
     fn versions_show_where_they_come_from() {
         let version = VersionInfo {
             source: VersionSource::Path,
-            id: "version-1".into(),
-            version: "v1".into(),
+            id: "version-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
+            version: "v1".parse().expect("a name"),
             number: 1,
             created_at: Timestamp::from_millis(0),
             bundle_path: "bundle.js".into(),

@@ -2,7 +2,7 @@
 
 use super::print::{RED, styled, table};
 use super::text;
-use crate::model::DeploymentKind;
+use crate::model::{DeploymentKind, VersionLabel};
 use crate::protocol::message::{DeploymentInfo, PoolInfo, SplitInfo};
 
 /// Said where there is no function yet.
@@ -16,7 +16,7 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
         let [starting, idle, busy, retiring, stopping, queued] =
             [it.planned + it.starting, it.idle, it.busy, it.retiring, it.stopping, it.queued].map(|it| it.to_string());
         let (function, version, environment) = (it.function.clone(), it.version.clone(), it.environment.clone());
-        [function, version, environment, starting, idle, busy, retiring, stopping, queued]
+        [function, version.to_string(), environment.to_string(), starting, idle, busy, retiring, stopping, queued]
     });
     let mut shown = table(heads, rows);
     for pool in pools.iter().filter(|it| it.failed_starts > 0) {
@@ -24,7 +24,7 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
         let retry = text::duration_ms(*retry_in_ms as f64);
         shown.push_str(&styled(
             RED,
-            &format!("{function} {version} is unhealthy: {failed_starts} starts failed in a row, the next is tried in {retry}\n"),
+            format!("{function} {version} is unhealthy: {failed_starts} starts failed in a row, the next is tried in {retry}\n"),
         ));
     }
     for pool in pools.iter().filter(|it| it.planned > 0) {
@@ -37,9 +37,9 @@ pub(super) fn pools_text(pools: &[PoolInfo]) -> String {
 }
 
 /// The versions of an alias, such as `v1` or `v1 90 %, v2 10 %`.
-pub(super) fn targets_text(own: &str, split: Option<&SplitInfo>) -> String {
+pub(super) fn targets_text(own: &VersionLabel, split: Option<&SplitInfo>) -> String {
     match split {
-        None => own.to_owned(),
+        None => own.to_string(),
         Some(SplitInfo { version, weight }) => format!("{own} {} %, {version} {weight} %", 100 - weight),
     }
 }

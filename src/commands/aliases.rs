@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode},
-    model::{AliasName, DeploymentKind, EnvironmentName, FunctionId, Timestamp},
+    model::{AliasName, DeploymentKind, EnvironmentName, FunctionId, Timestamp, VersionLabel},
     protocol::message::{
         AliasDetails, AliasesRequest, AliasesResponse, DeleteAliasRequest, DeleteAliasResponse, DeployResponse,
         SetAliasRequest, SplitInfo,
     },
-    router::Entry,
+    router::{Alias, Entry},
     scheduler::Floor,
     store::{AliasChange, AliasRecord, Removal, StoreError},
 };
@@ -91,13 +91,13 @@ impl Command for AliasesRequest {
         let details = |alias: &AliasRecord| {
             let target = version(alias.version_id)?;
             Some(AliasDetails {
-                name: alias.name.to_string(),
-                environment: alias.environment.to_string(),
-                version: target.label.to_string(),
+                name: alias.name.clone(),
+                environment: alias.environment.clone(),
+                version: target.label.clone(),
                 number: target.number,
                 split: alias.split.and_then(|it| Some(SplitInfo::new(version(it.version_id)?, it))),
                 sticky: alias.sticky.as_ref().map(ToString::to_string),
-                previous_version: alias.previous.and_then(version).map(|it| it.label.to_string()),
+                previous_version: alias.previous.and_then(version).map(|it| it.label.clone()),
                 description: alias.description.clone(),
                 updated_at: alias.updated_at,
             })
@@ -112,7 +112,7 @@ impl Command for AliasesRequest {
             is_wanted && page.after.as_deref().is_none_or(|after| it.name.as_str() > after)
         };
         let rows = record.aliases.iter().filter(is_behind).filter_map(details);
-        let (aliases, next_cursor) = page.fill(rows, |it| it.name.clone(), |it| it);
+        let (aliases, next_cursor) = page.fill(rows, |it| it.name.to_string(), |it| it);
         Ok(AliasesResponse { aliases, next_cursor })
     }
 }
@@ -130,7 +130,7 @@ impl Command for DeleteAliasRequest {
                 let (_changing, entry) = owner.hold(id).await?;
                 let removal = Removal { actor: actor.to_string(), reason: None, at: Timestamp::now() };
                 let version = remove(&owner, &entry, name.clone(), removal).await?;
-                Ok(DeleteAliasResponse { function_id: id.to_string(), name: name.to_string(), version })
+                Ok(DeleteAliasResponse { function_id: id, name: name.to_string(), version })
             })
             .await
     }
@@ -142,8 +142,10 @@ pub(super) async fn remove(
     entry: &Entry,
     name: AliasName,
     removal: Removal,
-) -> Result<String, Error> {
-    let Some(alias) = entry.alias(name.as_str()) else {
+) -> Result<VersionLabel, Error> {
+    let target = |alias: &Alias| entry.version(alias.version).map(|it| it.label.clone());
+    let alias = entry.alias(name.as_str());
+    let Some((alias, label)) = alias.and_then(|it| Some((it, target(it)?))) else {
         return Err(entry.alias_not_found(name.as_str()));
     };
     let (id, actor) = (entry.function.id, removal.actor.clone());
@@ -161,5 +163,5 @@ pub(super) async fn remove(
         pool.set_floor(Floor::Nothing);
     }
     tracing::info!(function = %entry.function.name, alias = %alias.name, actor, "alias deleted");
-    Ok(entry.version(alias.version).map(|it| it.label.to_string()).unwrap_or_default())
+    Ok(label)
 }

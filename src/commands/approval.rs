@@ -36,7 +36,7 @@ impl Command for DecideRequest {
                     return Err(super::shutting_down());
                 }
                 let waiting = context.blocking(move |context| waiting(context, id)).await?;
-                let entry = context.router.function(&function_id.to_string())?;
+                let entry = context.router.by_id(function_id)?;
                 let version = waiting.number.and_then(|it| entry.numbered(it)).cloned();
                 let version = version.ok_or_else(|| entry.version_not_found(waiting.label.as_str()))?;
                 let wanted = AliasMove {

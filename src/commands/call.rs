@@ -121,7 +121,7 @@ fn is_gone(context: &Context, route: &Route, failed: &scheduler::Failed) -> bool
         return false;
     }
     let (function, version) = (route.entry.function.id, route.version.id);
-    let is_gone = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(version).is_none());
+    let is_gone = context.router.by_id(function).is_ok_and(|entry| entry.version(version).is_none());
     if is_gone {
         // This invocation may have recreated the pool after it was closed.
         context.scheduler.close(version);

@@ -49,18 +49,18 @@ impl Command for CleanupRequest {
 fn add(response: &mut CleanupResponse, entry: &Entry, pruned: &Pruned) {
     response.freed_bytes += pruned.removed.iter().map(|version| version.size).sum::<u64>();
     let removed = pruned.removed.iter().map(|version| RemovedVersion {
-        version: version.label.to_string(),
+        version: version.label.clone(),
         number: version.number,
         size: version.size,
     });
     let kept = pruned.kept.iter().map(|(version, holds)| KeptVersion {
-        version: version.label.to_string(),
+        version: version.label.clone(),
         number: version.number,
         why: holds.iter().map(ToString::to_string).collect(),
     });
     response.functions.push(FunctionCleanup {
         function: entry.function.name.to_string(),
-        function_id: entry.function.id.to_string(),
+        function_id: entry.function.id,
         removed: removed.collect(),
         kept: kept.collect(),
     });

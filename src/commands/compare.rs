@@ -72,14 +72,14 @@ async fn read(
 
 /// `VERSION_NOT_FOUND` if a version was deleted meanwhile, which explains its missing bundle.
 fn gone(context: &Context, entry: &Entry, sides: [&Arc<Version>; 2]) -> Option<Error> {
-    let present = context.router.function(&entry.function.id.to_string()).ok()?;
+    let present = context.router.by_id(entry.function.id).ok()?;
     let gone = sides.into_iter().find(|it| present.version(it.id).is_none())?;
     Some(present.version_not_found(gone.label.as_str()))
 }
 
 fn compared(version: &Version) -> ComparedVersion {
     ComparedVersion {
-        version: version.label.to_string(),
+        version: version.label.clone(),
         number: version.number,
         digest: version.digest,
         size: version.size,

@@ -155,7 +155,7 @@ impl Context {
         if self.stopping.is_cancelled() {
             return Err(shutting_down());
         }
-        Ok((lock, self.router.function(&id.to_string())?))
+        Ok((lock, self.router.by_id(id)?))
     }
 
     /// Waits for the change locks of all these functions. Refused once the daemon stops.

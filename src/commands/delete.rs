@@ -28,7 +28,7 @@ impl Command for DeleteRequest {
                 };
                 owner.blocking(remove).await?;
                 owner.reload_variables().await?;
-                Ok(DeleteResponse { function_id: id.to_string(), status: FunctionStatus::Deleted })
+                Ok(DeleteResponse { function_id: id, status: FunctionStatus::Deleted })
             })
             .await
     }
@@ -42,14 +42,14 @@ impl Command for DeleteVersionRequest {
             .to_its_end(async move {
                 let (_changing, entry) = owner.hold(id).await?;
                 let version = placement::version(&entry, &self.version)?;
-                let label = version.label.to_string();
+                let label = version.label.clone();
                 owner
                     .blocking(move |context| {
                         context.store.delete_version(id, version.id, Timestamp::now())?;
                         forget(context, id, [&*version])
                     })
                     .await?;
-                Ok(DeleteVersionResponse { function_id: id.to_string(), version: label })
+                Ok(DeleteVersionResponse { function_id: id, version: label })
             })
             .await
     }

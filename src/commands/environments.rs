@@ -36,7 +36,7 @@ impl Command for CreateEnvironmentRequest {
             move |context: &Context| Ok(context.store.create_environment(&name, &change, &actor, Timestamp::now())?)
         };
         carry_out(context, name, make, move |info| {
-            tracing::info!(environment = info.name, parent = info.parent, actor = &*actor, "environment created");
+            tracing::info!(environment = %info.name, parent = info.parent.as_ref().map(tracing::field::display), actor = &*actor, "environment created");
         })
         .await
     }
@@ -65,7 +65,7 @@ impl Command for SetEnvironmentRequest {
         };
         let info = carry_out(context, name, apply, move |info| {
             let EnvironmentInfo { name, parent, protected, .. } = info;
-            tracing::info!(environment = name, parent, protected, actor = &*actor, "environment changed");
+            tracing::info!(environment = %name, parent = parent.as_ref().map(tracing::field::display), protected, actor = &*actor, "environment changed");
         });
         let info = info.await?;
         if is_moved {
@@ -73,7 +73,8 @@ impl Command for SetEnvironmentRequest {
             let owner = Arc::clone(context);
             context.to_its_end(async move { owner.reload_variables().await }).await?;
         }
-        let warnings = if self.protected == Some(true) { shared_secrets(context, &info.name) } else { Vec::new() };
+        let warnings =
+            if self.protected == Some(true) { shared_secrets(context, info.name.as_str()) } else { Vec::new() };
         Ok(EnvironmentInfo { warnings, ..info })
     }
 }
@@ -196,7 +197,7 @@ fn runs(entry: &Entry, environment: &EnvironmentName) -> Vec<EnvironmentRun> {
         Some(EnvironmentRun {
             function: entry.function.name.to_string(),
             alias: alias.name.to_string(),
-            version: version.label.to_string(),
+            version: version.label.clone(),
             number: version.number,
             split: alias.split.and_then(|it| Some(SplitInfo::new(entry.version(it.version_id)?, it))),
         })
@@ -237,7 +238,7 @@ pub(super) fn not_found(name: EnvironmentName, records: &[EnvironmentRecord]) ->
 
 fn info(record: &EnvironmentRecord) -> EnvironmentInfo {
     EnvironmentInfo {
-        name: record.name.to_string(),
+        name: record.name.clone(),
         parent: record.parent.as_ref().map(ToString::to_string),
         protected: record.protected,
         aliases: record.aliases,

@@ -26,7 +26,7 @@ impl Command for ListRequest {
             |it: &&Arc<Entry>| page.after.as_ref().is_none_or(|after| it.function.name.as_str() > after.as_str());
         let rows = functions.iter().filter(is_behind).skip(self.offset.unwrap_or(0) as usize);
         let summary = |entry: &Arc<Entry>| FunctionSummary {
-            function_id: entry.function.id.to_string(),
+            function_id: entry.function.id,
             name: entry.function.name.to_string(),
             status: entry.function.status,
             active_version: entry.live().map(|it| it.label.to_string()),
@@ -51,17 +51,17 @@ fn info(context: &Context, function_id: &str) -> Result<FunctionInfo, Error> {
     let function = &entry.function;
     let aliases = entry.aliases.iter().filter_map(|alias| {
         let split = alias.split.and_then(|it| Some(SplitInfo::new(entry.version(it.version_id)?, it)));
-        let version = entry.version(alias.version)?.label.to_string();
-        Some(AliasInfo { name: alias.name.to_string(), environment: alias.environment.to_string(), version, split })
+        let version = entry.version(alias.version)?.label.clone();
+        Some(AliasInfo { name: alias.name.clone(), environment: alias.environment.to_string(), version, split })
     });
     Ok(FunctionInfo {
-        function_id: function.id.to_string(),
+        function_id: function.id,
         name: function.name.to_string(),
         runtime: function.runtime.clone(),
         handler: function.handler.clone(),
         status: function.status,
         active_version: entry.live().map(|it| it.label.to_string()),
-        active_version_id: entry.live().map(|it| it.id.to_string()),
+        active_version_id: entry.live().map(|it| it.id),
         settings: function.settings,
         aliases: aliases.collect(),
         versions: entry.versions.len() as u32,
@@ -93,7 +93,7 @@ impl Command for UpdateRequest {
                 for version in &entry.versions {
                     owner.scheduler.pools_of(version.id).iter().for_each(|pool| pool.set_settings(&settings));
                 }
-                owner.prepare_floor(&*owner.router.function(&id.to_string())?);
+                owner.prepare_floor(&*owner.router.by_id(id)?);
                 info(&owner, &id.to_string())
             })
             .await
@@ -121,8 +121,8 @@ pub(super) fn pool_info(pool: &PoolSnapshot) -> PoolInfo {
     };
     PoolInfo {
         function: blueprint.function.to_string(),
-        version: blueprint.version.to_string(),
-        environment: blueprint.environment.to_string(),
+        version: blueprint.version.clone(),
+        environment: blueprint.environment.clone(),
         planned: counts.planned as u32,
         starting: counts.starting as u32,
         idle: counts.idle as u32,

@@ -52,8 +52,8 @@ pub(super) async fn run(
         headers: Fields::default(),
         body: Body::default(),
         execution_time_ms: 0.0,
-        execution_id: invocation.id.to_string(),
-        version: route.version.label.to_string(),
+        execution_id: invocation.id,
+        version: route.version.label.clone(),
         cold_start: ColdStart::None,
         queue_ms: 0.0,
         start_ms: 0.0,
@@ -68,7 +68,7 @@ pub(super) async fn run(
     let outcome = match call(context, route, again, &invocation).await {
         Ok(call) => {
             (response.status, response.headers) = (call.status().as_u16(), fields(call.headers()));
-            response.version = call.route().version.label.to_string();
+            response.version = call.route().version.label.clone();
             match stream {
                 Some(caller) => forward(call, &invocation, caller, &response).await?.map(|it| (Bytes::new(), it)),
                 None => collect(call, context.config.load().limits.frame_bytes_max as usize).await,
@@ -82,7 +82,7 @@ pub(super) async fn run(
             timing
         }
         Err(Failed { error, timing, version }) if is_functions_fault(error.code) => {
-            response.version = version.to_string();
+            response.version = version.clone();
             (response.success, response.status, response.headers) = (false, 0, Fields::default());
             (response.error, response.code, response.details) = (Some(error.message), Some(error.code), error.details);
             timing
@@ -136,7 +136,7 @@ async fn forward(
     let head = StreamHead {
         status: response.status,
         headers: response.headers.clone(),
-        execution_id: response.execution_id.clone(),
+        execution_id: response.execution_id,
         version: response.version.clone(),
         cold_start: wait.cold_start,
         queue_ms: milliseconds(wait.queue),

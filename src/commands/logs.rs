@@ -134,7 +134,7 @@ fn line(entry: &LogEntry, function: String) -> LogLine {
         stream: record.stream.as_str().into(),
         message: record.message.clone(),
         function,
-        version: record.version.to_string(),
-        execution_id: record.invocation.map(|it| it.to_string()),
+        version: record.version.clone(),
+        execution_id: record.invocation.map(|it| it),
     }
 }

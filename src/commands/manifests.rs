@@ -109,7 +109,7 @@ impl Context {
         };
         let mut seen = HashSet::new();
         for deployment in last.into_iter().filter(|it| seen.insert(it.function_id)) {
-            let is_there = self.router.function(&deployment.function_id.to_string()).is_ok();
+            let is_there = self.router.by_id(deployment.function_id).is_ok();
             if is_there && !self.code.manifests.has(deployment.id) {
                 self.leave_manifests(&[deployment]);
             }

@@ -26,7 +26,7 @@ impl Command for MetricsRequest {
         let versions = report
             .versions
             .into_iter()
-            .map(|it| VersionMetrics { version: it.version.to_string(), figures: figures(it.figures) });
+            .map(|it| VersionMetrics { version: it.version.clone(), figures: figures(it.figures) });
         Ok(MetricsResponse {
             function: entry.function.name.to_string(),
             period: report.period.to_string(),

@@ -37,26 +37,29 @@ impl Command for SetPolicyRequest {
 async fn show(context: &Arc<Context>, id: FunctionId, name: AliasName) -> Result<PolicyResponse, Error> {
     let wanted = name.clone();
     let went_back = context.blocking(move |context| Ok(context.store.last_auto_rollback(id, &wanted)?)).await?;
-    let entry = context.router.function(&id.to_string())?;
+    let entry = context.router.by_id(id)?;
     let (alias, now) = (entry.served_alias(&name)?, Timestamp::now());
+    let judged = entry.version(alias.under_judgement()).ok_or_else(|| entry.alias_not_found(name.as_str()))?;
     let guard = alias.guard.as_ref();
-    let went_back = went_back.map(|it| PolicyVerdict {
-        at: it.finished_at,
-        version: it.previous.map(|label| label.to_string()).unwrap_or_default(),
-        went_back_to: Some(it.label.to_string()),
-        reason: it.reason.unwrap_or_default(),
+    let went_back = went_back.and_then(|it| {
+        Some(PolicyVerdict {
+            at: it.finished_at,
+            version: it.previous?,
+            went_back_to: Some(it.label.to_string()),
+            reason: it.reason.unwrap_or_default(),
+        })
     });
     let warned = guard.and_then(|it| it.warning()).map(|it| PolicyVerdict {
         at: it.at,
-        version: it.version.to_string(),
+        version: it.version.clone(),
         went_back_to: None,
         reason: it.text.to_string(),
     });
     Ok(PolicyResponse {
-        function_id: id.to_string(),
-        alias: name.to_string(),
+        function_id: id,
+        alias: name.clone(),
         policy: guard.map(|it| it.policy.clone()),
-        version: entry.version(alias.under_judgement()).map(|it| it.label.to_string()).unwrap_or_default(),
+        version: judged.label.clone(),
         counts: guard.map(|it| it.counts()).unwrap_or_default(),
         rests_until: alias.rest_ends_at(now),
         last_verdict: went_back.into_iter().chain(warned).max_by_key(|it| it.at),

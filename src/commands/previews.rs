@@ -126,7 +126,7 @@ fn is_host_label(text: &str) -> bool {
 impl Command for PreviewsRequest {
     async fn run(self, context: &Arc<Context>, _: &Caller) -> Result<PreviewsResponse, Error> {
         let asked = Asked { limit: self.limit, offset: None, cursor: self.cursor.as_deref() };
-        let page = Page::<(String, String)>::new(context, "previews", &asked, (PAGE_MAX, PAGE_MAX))?;
+        let page = Page::<(String, AliasName)>::new(context, "previews", &asked, (PAGE_MAX, PAGE_MAX))?;
         let mut rows = Vec::new();
         for (entry, record) in records(context, self.function_id.as_deref(), None).await? {
             rows.extend(of(&record).filter_map(|alias| info(context, &entry, alias)));
@@ -175,9 +175,9 @@ fn info(context: &Context, entry: &Entry, alias: &AliasRecord) -> Option<Preview
         function: entry.function.name.to_string(),
         function_id: entry.function.id.to_string(),
         name: alias.name.preview()?.to_string(),
-        alias: alias.name.to_string(),
+        alias: alias.name.clone(),
         environment: alias.environment.to_string(),
-        version: version.label.to_string(),
+        version: version.label.clone(),
         number: version.number,
         url,
         host_url,

@@ -94,7 +94,7 @@ fn same(existing: &Function, wanted: &Function) -> Result<RegisterResponse, Erro
 
 fn response(function: &Function, created: bool) -> RegisterResponse {
     RegisterResponse {
-        function_id: function.id.to_string(),
+        function_id: function.id,
         name: function.name.to_string(),
         runtime: function.runtime.clone(),
         handler: function.handler.clone(),

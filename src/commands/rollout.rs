@@ -177,16 +177,16 @@ impl Command for RolloutsRequest {
 
 /// A rollout in wire form.
 fn details(context: &Context, rollout: &Rollout) -> RolloutDetails {
-    let entry = context.router.function(&rollout.function_id.to_string());
+    let entry = context.router.by_id(rollout.function_id);
     let entry = entry.ok().filter(|_| rollout.status == RolloutStatus::Running);
     let progress = entry.as_ref().and_then(|it| it.alias(rollout.alias.as_str())?.rollout.as_ref());
     let hold = Duration::from_secs(rollout.present().hold_seconds.into());
     let left = progress.filter(|it| it.rollout.id == rollout.id).map(|it| hold.saturating_sub(it.held()));
     RolloutDetails {
-        rollout_id: rollout.id.to_string(),
-        function_id: rollout.function_id.to_string(),
-        alias: rollout.alias.to_string(),
-        version: rollout.label.to_string(),
+        rollout_id: rollout.id,
+        function_id: rollout.function_id,
+        alias: rollout.alias.clone(),
+        version: rollout.label.clone(),
         number: rollout.number,
         status: rollout.status,
         plan: rollout.plan.to_string(),

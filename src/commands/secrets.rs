@@ -143,8 +143,8 @@ fn entry(context: &Context, row: SecretAudit) -> SecretAuditInfo {
         actor: row.actor.to_string(),
         function_id,
         function: function.map(|it| it.function.name.to_string()),
-        environment: row.environment.map(|it| it.to_string()),
-        key: row.key.map(|it| it.to_string()),
+        environment: row.environment,
+        key: row.key,
         generation: row.generation,
         detail: row.detail,
         count: row.count,
@@ -156,10 +156,11 @@ fn entry(context: &Context, row: SecretAudit) -> SecretAuditInfo {
 pub(super) async fn deny(
     context: &Arc<Context>,
     place: VariablePlace,
-    keys: &[String],
+    keys: &[VariableKey],
     caller: &Caller,
 ) -> Result<Error, Error> {
     let now = Timestamp::now();
+    let keys = keys.iter().map(VariableKey::as_str).collect::<Vec<_>>().join(", ");
     let row = SecretAudit {
         at: now,
         action: SecretAction::RevealDenied,
@@ -168,12 +169,12 @@ pub(super) async fn deny(
         environment: place.environment,
         key: None,
         generation: None,
-        detail: Some(keys.join(", ")),
+        detail: Some(keys.clone()),
         count: 1,
         last_at: now,
     };
     context.blocking(move |context| context.audit(&[row])).await?;
-    let message = format!("the values of secrets are never shown: {} (this request is recorded)", keys.join(", "));
+    let message = format!("the values of secrets are never shown: {} (this request is recorded)", keys);
     Ok(Error::new(ErrorCode::Forbidden, message))
 }
 

@@ -320,7 +320,7 @@ fn info(variable: &Variable) -> VariableInfo {
         VariableValue::Secret(sealed) => (None, Some(sealed.generation)),
     };
     VariableInfo {
-        key: variable.key.to_string(),
+        key: variable.key.clone(),
         is_secret: value.is_none(),
         value,
         generation,
@@ -333,8 +333,5 @@ fn info(variable: &Variable) -> VariableInfo {
 }
 
 fn place_info(place: &VariablePlace) -> PlaceInfo {
-    PlaceInfo {
-        function_id: place.function.map(|it| it.to_string()),
-        environment: place.environment.as_ref().map(ToString::to_string),
-    }
+    PlaceInfo { function_id: place.function.map(|it| it.to_string()), environment: place.environment.as_ref().cloned() }
 }

@@ -43,8 +43,8 @@ fn info(context: &Context, entry: &Entry, version: &Version) -> VersionInfo {
     let folder = context.code.bundles.folder(entry.function.id, &version.label);
     let aliases = entry.aliases.iter().filter(|alias| alias.targets().any(|(id, _)| id == version.id));
     VersionInfo {
-        id: version.id.to_string(),
-        version: version.label.to_string(),
+        id: version.id,
+        version: version.label.clone(),
         number: version.number,
         created_at: version.created_at,
         bundle_path: folder.join(&version.entry).to_string_lossy().into_owned(),
@@ -93,7 +93,7 @@ impl Command for TagVersionRequest {
                         context.refresh(id)
                     })
                     .await?;
-                Ok(info(&owner, &*owner.router.function(&id.to_string())?, &changed))
+                Ok(info(&owner, &*owner.router.by_id(id)?, &changed))
             })
             .await
     }
@@ -138,14 +138,13 @@ fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
 
 /// Name of the function, even if it is deleted.
 pub(super) fn function_name(context: &Context, id: FunctionId) -> Result<String, Error> {
-    match context.router.function(&id.to_string()) {
+    match context.router.by_id(id) {
         Ok(entry) => Ok(entry.function.name.to_string()),
         Err(_) => Ok(context.store.function_name(id)?.to_string()),
     }
 }
 
 fn deployment_info(context: &Context, function: String, deployment: Deployment) -> DeploymentInfo {
-    let function_id = deployment.function_id.to_string();
     let (decided_by, decision, decided_at) = match deployment.decision {
         Some(decision) => (Some(decision.by), decision.reason, Some(decision.at)),
         None => (None, None, None),
@@ -155,22 +154,22 @@ fn deployment_info(context: &Context, function: String, deployment: Deployment) 
     let finished_at = if is_running { Timestamp::now() } else { deployment.finished_at };
     DeploymentInfo {
         deployment_id: deployment.id.to_string(),
-        version: deployment.label.to_string(),
+        version: deployment.label,
         number: deployment.number,
-        alias: deployment.alias.to_string(),
-        environment: deployment.environment.to_string(),
+        alias: deployment.alias,
+        environment: deployment.environment,
         kind: deployment.kind,
         status: deployment.status,
         is_active: deployment.status == DeploymentStatus::Active,
         weight: deployment.weight.map(u32::from),
-        previous_version: deployment.previous.map(|it| it.to_string()),
+        previous_version: deployment.previous,
         created_at: deployment.created_at,
         finished_at,
         duration_ms: millis_between(deployment.created_at, finished_at),
         actor: deployment.actor,
         reason: deployment.reason,
         build_log: deployment.build_log,
-        function_id,
+        function_id: deployment.function_id,
         function,
         decided_by,
         decision,

@@ -66,6 +66,18 @@ impl VariableKey {
     }
 }
 
+impl PartialEq<str> for VariableKey {
+    fn eq(&self, other: &str) -> bool {
+        &*self.0 == other
+    }
+}
+
+impl PartialEq<&str> for VariableKey {
+    fn eq(&self, other: &&str) -> bool {
+        &*self.0 == *other
+    }
+}
+
 impl FromStr for VariableKey {
     type Err = KeyError;
 

@@ -264,11 +264,9 @@ messages! {
         /// Time from the daemon's receipt of the command until the response was complete, in milliseconds.
         execution_time_ms: f64,
         /// Id of the invocation, as in its log lines.
-        #[schemars(with = "InvocationId")]
-        execution_id: String,
+        execution_id: InvocationId,
         /// Label of the version that ran.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// `none` for a warm worker, `prewarmed` if a prewarmed worker loaded the function for this invocation,
         /// `spawned` if a new process was started.
         cold_start: ColdStart,
@@ -290,11 +288,9 @@ messages! {
         /// Headers of the function's response.
         headers: Fields,
         /// Id of the invocation, as in its log lines.
-        #[schemars(with = "InvocationId")]
-        execution_id: String,
+        execution_id: InvocationId,
         /// Label of the version that runs.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// See [`InvokeResponse::cold_start`].
         cold_start: ColdStart,
         /// Time spent waiting for a free worker, in milliseconds.
@@ -310,8 +306,7 @@ messages! {
     /// REGISTER_FUNCTION.
     RegisterResponse {
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Name of the function.
         name: String,
         /// `bun`.
@@ -326,19 +321,16 @@ messages! {
     /// DELETE_FUNCTION.
     DeleteResponse {
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// `deleted`.
         status: FunctionStatus,
     }
     /// DELETE_VERSION.
     DeleteVersionResponse {
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Label of the deleted version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
     }
     /// GET_FUNCTION_VERSIONS.
     VersionsResponse {
@@ -350,11 +342,9 @@ messages! {
     /// One version.
     VersionInfo {
         /// Id of the version.
-        #[schemars(with = "VersionId")]
-        id: String,
+        id: VersionId,
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of the version within its function, from 1.
         number: u32,
         /// When the version was published.
@@ -403,8 +393,7 @@ messages! {
     /// A function in a list.
     FunctionSummary {
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Name of the function.
         name: String,
         /// State of the function: `registered`, `built`, `deployed` or `deleted`.
@@ -421,8 +410,7 @@ messages! {
     /// GET_FUNCTION and UPDATE_FUNCTION.
     FunctionInfo {
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Name of the function.
         name: String,
         /// `bun`.
@@ -434,8 +422,7 @@ messages! {
         /// Label of the version that `LIVE` points at.
         active_version: Option<String>,
         /// Id of the version that `LIVE` points at.
-        #[schemars(with = "Option<VersionId>")]
-        active_version_id: Option<String>,
+        active_version_id: Option<VersionId>,
         /// Current settings of the function.
         settings: Settings,
         /// Aliases of the function.

@@ -105,11 +105,13 @@ impl Router {
 
     /// Returns the function with this id or name.
     pub fn function(&self, id_or_name: &str) -> Result<Arc<Entry>, Error> {
-        self.lookup(id_or_name).ok_or_else(|| {
-            let shown = shown(id_or_name);
-            let message = format!("no function is called `{shown}`; `levain list` shows all functions");
-            Error::new(ErrorCode::FunctionNotFound, message).with_details(json!({ "function": shown }))
-        })
+        self.lookup(id_or_name).ok_or_else(|| function_not_found(id_or_name))
+    }
+
+    /// Returns the function with this id.
+    pub fn by_id(&self, id: FunctionId) -> Result<Arc<Entry>, Error> {
+        let found = self.snapshot.load().by_id.get(&id).cloned();
+        found.ok_or_else(|| function_not_found(&id.to_string()))
     }
 
     fn lookup(&self, id_or_name: &str) -> Option<Arc<Entry>> {
@@ -225,6 +227,12 @@ fn not_approved(route: &Route) -> Error {
     );
     let details = json!({ "version": label, "environment": environment });
     Error::new(ErrorCode::ApprovalRequired, message).with_details(details)
+}
+
+fn function_not_found(id_or_name: &str) -> Error {
+    let shown = shown(id_or_name);
+    let message = format!("no function is called `{shown}`; `levain list` shows all functions");
+    Error::new(ErrorCode::FunctionNotFound, message).with_details(json!({ "function": shown }))
 }
 
 /// Splits a function from the qualifier that may follow it after a colon.

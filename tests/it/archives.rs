@@ -94,7 +94,7 @@ async fn every_format_deploys_over_the_socket_and_by_path() {
         let deployed =
             daemon.call(&archive("f", bytes.clone())).await.unwrap_or_else(|error| panic!("{word}: {error:?}"));
         assert!(deployed.published, "{word}");
-        let bundle = daemon.bundle_folder(&deployed.function_id, &deployed.version);
+        let bundle = daemon.bundle_folder(deployed.function_id, &deployed.version);
         let mut names: Vec<_> = tree(&bundle).into_iter().map(|it| it.rsplit('/').next().unwrap().to_owned()).collect();
         names.retain(|it| it != "inner.zip");
         assert_eq!(names, ["index.js", "lib", "word.js"], "{word}");

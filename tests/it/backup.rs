@@ -368,7 +368,7 @@ async fn a_backup_is_of_one_instant_whatever_happens_meanwhile() {
                     let request = CleanupRequest { function_id: Some(name.into()), keep: Some(1), dry_run: false };
                     client.call(&request).await.unwrap();
                 } else if number % 3 == 1 {
-                    let request = DeleteVersionRequest { function_id: name.into(), version: version.into() };
+                    let request = DeleteVersionRequest { function_id: name.into(), version: version.as_str().into() };
                     // The version is live, and the one before it is kept for a rollback.
                     assert!(client.call(&request).await.is_err());
                 }
@@ -429,7 +429,7 @@ async fn one_is_taken_at_a_time_and_none_without_a_bundle() {
     drop((answer, slow));
     until("another backup is possible", async || daemon.call(&BackupRequest {}).await.ok()).await;
 
-    let bundle = daemon.bundle_folder(&daemon.info("f").await.function_id, "v1");
+    let bundle = daemon.bundle_folder(daemon.info("f").await.function_id.to_string(), "v1");
     let away = daemon.data_dir().join("away");
     fs::set_permissions(&bundle, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(&bundle, &away).unwrap();

@@ -218,7 +218,8 @@ async fn what_is_built_is_for_the_request_to_say_in_the_end() {
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (1, 1));
     let built = daemon.call(&DeployRequest { build: Some(true), ..at("f", &one) }).await.unwrap();
     assert_eq!(built.digest, rehearsed.digest);
-    let files: Vec<_> = fs::read_dir(daemon.bundle_folder(&built.function_id, "v2")).unwrap().flatten().collect();
+    let files: Vec<_> =
+        fs::read_dir(daemon.bundle_folder(built.function_id.to_string(), "v2")).unwrap().flatten().collect();
     let mut names: Vec<_> = files.iter().map(|it| it.file_name().into_string().unwrap()).collect();
     names.sort();
     assert_eq!(names, ["bundle.js", "bundle.js.map"]);

@@ -79,8 +79,10 @@ async fn a_deployment_whose_client_leaves_while_it_loads_changes_nothing() {
     let cancelled = until_cancelled(&daemon, "f").await;
     assert_eq!(cancelled.deployment_id, rows[0].deployment_id);
     assert!(cancelled.build_log.as_ref().unwrap().contains(CANCELLED), "{cancelled:?}");
-    until("its bundle is gone", || async { (!daemon.bundle_folder(&first.function_id, "v2").exists()).then_some(()) })
-        .await;
+    until("its bundle is gone", || async {
+        (!daemon.bundle_folder(first.function_id.to_string(), "v2").exists()).then_some(())
+    })
+    .await;
     until("its worker is gone", || async { (daemon.worker_pids().len() == 1).then_some(()) }).await;
     gate.open();
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (1, 2));
@@ -326,7 +328,7 @@ async fn a_client_that_stays_is_told_what_became_of_its_deployment() {
     // The cancelled deployment has been cleaned up before the answer.
     assert_eq!(status(&daemon.deployments("f").await[0]), "failed");
     let function = daemon.info("f").await.function_id;
-    assert!(!daemon.bundle_folder(&function, "v2").exists());
+    assert!(!daemon.bundle_folder(function.to_string(), "v2").exists());
     let nothing = daemon.call(&CancelRequest { request_id: 4711 }).await.unwrap();
     assert!(!nothing.found);
 

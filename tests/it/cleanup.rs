@@ -25,7 +25,7 @@ async fn with_versions(daemon: &TestDaemon, name: &str, count: u32) -> String {
     for number in 1..=count {
         daemon.redeploy_text(name, None, &says(&format!("v{number}"))).await.unwrap();
     }
-    daemon.info(name).await.function_id
+    daemon.info(name).await.function_id.to_string()
 }
 
 async fn set(daemon: &TestDaemon, alias: &str, version: &str) {
@@ -53,7 +53,7 @@ fn shown(function: &FunctionCleanup) -> String {
 }
 
 async fn labels(daemon: &TestDaemon, name: &str) -> Vec<String> {
-    daemon.versions(name).await.into_iter().map(|it| it.version).collect()
+    daemon.versions(name).await.into_iter().map(|it| it.version.to_string()).collect()
 }
 
 /// Every file and folder below a folder.
@@ -96,7 +96,7 @@ async fn old_versions_go_and_what_something_refers_to_stays() {
 
     let response = cleanup(&daemon, 2, false).await.unwrap();
     let [function] = response.functions.as_slice() else { panic!("{response:?}") };
-    assert_eq!((function.function.as_str(), function.function_id.as_str()), ("f", id.as_str()));
+    assert_eq!((function.function.as_str(), function.function_id.to_string()), ("f", id.clone()));
     let expected = "-v6 -v5 -v1 +v8(newest, alias LIVE) +v7(newest, alias ROLLBACK) +v4(alias DEV) +v3(alias DEV) \
                     +v2(alias STAGING)";
     assert_eq!(shown(function), expected);
@@ -254,7 +254,7 @@ async fn nobody_who_calls_an_alias_notices_a_cleanup() {
     }
     let answers = live.stop().await.into_iter().chain(staging.stop().await);
     let mut seen: Vec<_> = answers.map(|it| (text(&it).to_owned(), it.version)).collect();
-    assert!(seen.iter().all(|(said, version)| said == version), "{seen:?}");
+    assert!(seen.iter().all(|(said, version)| *version == said.as_str()), "{seen:?}");
     seen.sort();
     seen.dedup();
     assert!(seen.len() > 4, "{seen:?}");

@@ -153,7 +153,7 @@ async fn what_cannot_be_compared_is_told() {
 
     // Comparing a bundle that was tampered with would mislead, so it is refused.
     daemon.redeploy_text("f", None, V2).await.unwrap();
-    let file = daemon.bundle_folder(&id, "v1").join("bundle.js");
+    let file = daemon.bundle_folder(id.to_string(), "v1").join("bundle.js");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&file, "changed").unwrap();
     assert!(is_refused(&compare(&daemon, "v1", "v2").await, ErrorCode::BundleInvalid));

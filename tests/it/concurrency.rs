@@ -85,7 +85,7 @@ async fn interleaved_invocations_have_their_own_logs_and_errors() {
         if then == "reject" {
             daemon.until_logged("talk", &format!("{name} rejects")).await;
         }
-        let lines = lines_of(&daemon, &answer.execution_id).await;
+        let lines = lines_of(&daemon, &answer.execution_id.to_string()).await;
         assert!(lines.len() > 6, "{name}: {lines:?}");
         let own = |line: &LogLine| line.message.contains(&format!("{name} "));
         assert!(lines.iter().all(own), "{name}: {lines:?}");

@@ -26,9 +26,9 @@ async fn a_deleted_function_is_gone_and_its_name_is_free() {
     let daemon = TestDaemon::start().await;
     let deployed = daemon.deploy_text("f", V1).await;
     let deleted = daemon.call(&function("f")).await.unwrap();
-    assert_eq!((deleted.function_id.clone(), deleted.status), (deployed.function_id.clone(), FunctionStatus::Deleted));
+    assert_eq!((deleted.function_id, deleted.status), (deployed.function_id, FunctionStatus::Deleted));
     daemon.until_no_workers().await;
-    for name in ["f", &deployed.function_id] {
+    for name in ["f", &deployed.function_id.to_string()] {
         assert!(is_refused(&daemon.invoke(name).await, ErrorCode::FunctionNotFound));
         let get = GetRequest { function_id: name.into() };
         assert!(is_refused(&daemon.call(&get).await, ErrorCode::FunctionNotFound));
@@ -37,7 +37,10 @@ async fn a_deleted_function_is_gone_and_its_name_is_free() {
         assert!(is_refused(&daemon.call(&function(name)).await, ErrorCode::FunctionNotFound));
     }
     assert_eq!(daemon.call(&ListRequest::default()).await.unwrap().total, 0);
-    assert!(daemon.bundle_folder(&deployed.function_id, "v1").join("bundle.js").exists(), "bundles are kept");
+    assert!(
+        daemon.bundle_folder(deployed.function_id.to_string(), "v1").join("bundle.js").exists(),
+        "bundles are kept"
+    );
 
     let again = daemon.deploy_text("f", V2).await;
     assert_ne!(again.function_id, deployed.function_id);
@@ -79,8 +82,8 @@ async fn a_version_in_use_stays_and_another_goes_for_good() {
     assert!(is_refused(&daemon.call(&version("v9")).await, ErrorCode::VersionNotFound));
 
     let deleted = daemon.call(&version("v1")).await.unwrap();
-    assert_eq!((deleted.function_id, deleted.version.as_str()), (deployed.function_id.clone(), "v1"));
-    assert!(!daemon.bundle_folder(&deployed.function_id, "v1").exists());
+    assert_eq!((deleted.function_id, deleted.version.as_str()), (deployed.function_id, "v1"));
+    assert!(!daemon.bundle_folder(deployed.function_id.to_string(), "v1").exists());
     let labels: Vec<_> = daemon.versions("f").await.into_iter().map(|it| it.version).collect();
     assert_eq!(labels, ["v2"]);
     assert!(is_refused(&daemon.call(&version("v1")).await, ErrorCode::VersionNotFound));
@@ -112,7 +115,7 @@ async fn a_version_is_named_by_its_number_too() {
         daemon.redeploy_text("f", label, text).await.unwrap();
     }
     // An old database may have a version whose label is the number of another one.
-    let (database, folder) = (daemon.data_dir().join("levain.db"), daemon.bundle_folder(&function, "a"));
+    let (database, folder) = (daemon.data_dir().join("levain.db"), daemon.bundle_folder(function.to_string(), "a"));
     daemon
         .restart_with(|_| {
             let database = rusqlite::Connection::open(database).unwrap();

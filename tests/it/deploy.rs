@@ -62,7 +62,10 @@ async fn code_comes_as_a_file_a_folder_bytes_or_several_files() {
         let deployed = daemon.call(&request).await.unwrap_or_else(|error| panic!("{word}: {error:?}"));
         assert_eq!((deployed.version.as_str(), deployed.number), (&*format!("v{number}"), number));
         assert_eq!((deployed.status.name(), deployed.published), ("deployed", true));
-        assert_eq!(deployed.previous_version, (number > 1).then(|| format!("v{}", number - 1)));
+        assert_eq!(
+            deployed.previous_version.map(|it| it.to_string()),
+            (number > 1).then(|| format!("v{}", number - 1))
+        );
         let answer = daemon.invoke("f").await.unwrap();
         assert_eq!((text(&answer), &answer.version), (word, &deployed.version));
     }
@@ -97,7 +100,10 @@ async fn a_label_keeps_its_code_and_can_be_activated_again() {
     daemon.redeploy_text("f", Some("next"), &says("b")).await.unwrap();
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     let again = daemon.call(&DeployRequest { version: Some("stable".into()), ..request("f") }).await.unwrap();
-    assert_eq!((again.published, again.number, again.previous_version.as_deref()), (false, 1, Some("next")));
+    assert_eq!(
+        (again.published, again.number, again.previous_version.as_ref().map(ToString::to_string).as_deref()),
+        (false, 1, Some("next"))
+    );
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "a");
     // A label together with its unchanged code is equivalent to the label alone.
     let again = daemon.redeploy_text("f", Some("next"), &says("b")).await.unwrap();
@@ -173,7 +179,7 @@ async fn a_version_that_does_not_load_takes_no_traffic_and_leaves_nothing_but_it
         "{log}"
     );
     assert_eq!(daemon.versions("f").await.len(), 1);
-    assert!(!daemon.bundle_folder(&first.function_id, "v2").exists());
+    assert!(!daemon.bundle_folder(first.function_id.to_string(), "v2").exists());
     assert_eq!(daemon.worker_pids().len(), 1);
     // The label is free for the corrected code.
     let fixed = daemon.redeploy_text("f", None, &says("fixed")).await.unwrap();
@@ -256,7 +262,10 @@ async fn another_alias_takes_the_version_and_live_stays() {
     assert_eq!(daemon.info("f").await.status, FunctionStatus::Built);
     daemon.call(&to("LIVE", "b")).await.unwrap();
     let third = daemon.call(&to("STAGING", "c")).await.unwrap();
-    assert_eq!((third.version.as_str(), third.previous_version.as_deref()), ("v3", Some("v1")));
+    assert_eq!(
+        (third.version.as_str(), third.previous_version.as_ref().map(ToString::to_string).as_deref()),
+        ("v3", Some("v1"))
+    );
     // A version that the alias points at is not published again, wherever LIVE points.
     let again = daemon.call(&to("STAGING", "c")).await.unwrap();
     assert_eq!((again.deployment_id, again.published), (third.deployment_id, false));
@@ -306,7 +315,7 @@ async fn a_dry_run_checks_everything_and_leaves_nothing() {
     let outcome = daemon.call(&dry("throw new Error('no'); export default () => {};")).await;
     assert!(is_refused(&outcome, ErrorCode::BundleLoadError), "{outcome:?}");
     assert_eq!((daemon.versions("f").await.len(), daemon.deployments("f").await.len()), (0, 0));
-    assert!(!daemon.bundle_folder(&checked.function_id, "v1").exists());
+    assert!(!daemon.bundle_folder(checked.function_id.to_string(), "v1").exists());
     daemon.until_no_workers().await;
     // A dry run does not use up a number, and a dry run of the live version changes nothing either.
     assert_eq!(daemon.redeploy_text("f", None, &says("a")).await.unwrap().number, 1);
@@ -330,7 +339,10 @@ async fn a_new_version_may_get_a_share_instead_of_all_calls() {
     };
     let shared = daemon.call(&share(100, "b")).await.unwrap();
     assert_eq!((shared.status.name(), shared.published, shared.version.as_str()), ("deployed", true, "v2"));
-    assert_eq!((shared.weight, shared.previous_version.as_deref()), (Some(100), Some("v1")));
+    assert_eq!(
+        (shared.weight, shared.previous_version.as_ref().map(ToString::to_string).as_deref()),
+        (Some(100), Some("v1"))
+    );
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "b");
     assert_eq!(
         daemon.info("f").await.active_version.as_deref(),
@@ -519,7 +531,10 @@ async fn the_same_code_is_the_same_version_wherever_it_goes() {
     daemon.update("f", SettingsPatch { timeout_seconds: Some(7), ..SettingsPatch::default() }).await.unwrap();
     daemon.redeploy_text("f", None, &says("b")).await.unwrap();
     let back = daemon.call(&code()).await.unwrap();
-    assert_eq!((back.published, back.number, back.previous_version.as_deref()), (false, 1, Some("v2")));
+    assert_eq!(
+        (back.published, back.number, back.previous_version.as_ref().map(ToString::to_string).as_deref()),
+        (false, 1, Some("v2"))
+    );
     // Another label is another version.
     let labelled = daemon.call(&DeployRequest { version: Some("stable".into()), ..code() }).await.unwrap();
     assert_eq!((labelled.published, labelled.number, labelled.digest), (true, 3, first.digest));
@@ -528,12 +543,12 @@ async fn the_same_code_is_the_same_version_wherever_it_goes() {
     let other = DeployRequest { files: other, entry: Some("main.js".into()), bundle: None, ..code() };
     assert!(daemon.call(&other).await.unwrap().published);
     // A damaged version is not reused: the code is published again.
-    let bundle = daemon.bundle_folder(&first.function_id, "v1").join("bundle.js");
+    let bundle = daemon.bundle_folder(first.function_id.to_string(), "v1").join("bundle.js");
     let mut permissions = std::fs::metadata(&bundle).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
     std::fs::set_permissions(&bundle, permissions).unwrap();
     std::fs::write(&bundle, "export default 1").unwrap();
-    let bundle = daemon.bundle_folder(&first.function_id, "stable");
+    let bundle = daemon.bundle_folder(first.function_id.to_string(), "stable");
     std::fs::rename(&bundle, daemon.data_dir().join("away")).unwrap();
     let mended = daemon.call(&DeployRequest { alias: Some("canary".into()), ..code() }).await.unwrap();
     assert_eq!((mended.published, mended.version.as_str()), (true, "v5"));

@@ -29,7 +29,7 @@ async fn protect(daemon: &TestDaemon, name: &str, protected: bool) -> Environmen
 
 async fn environments(daemon: &TestDaemon) -> Vec<(String, bool, u32)> {
     let environments = daemon.call(&EnvironmentsRequest::default()).await.unwrap().environments;
-    environments.into_iter().map(|it| (it.name, it.protected, it.aliases)).collect()
+    environments.into_iter().map(|it| (it.name.to_string(), it.protected, it.aliases)).collect()
 }
 
 fn to(alias: &str, environment: Option<&str>) -> SetAliasRequest {
@@ -318,7 +318,7 @@ async fn two_environments_are_compared_function_by_function() {
     };
     daemon.call(&share).await.unwrap();
     let ahead = compare(&daemon, Some("ahead")).await.remove(0);
-    assert_eq!(ahead.to.unwrap().split.map(|it| (it.version, it.weight)), Some(("v2".into(), 10)));
+    assert_eq!(ahead.to.unwrap().split.map(|it| (it.version, it.weight)), Some(("v2".parse().unwrap(), 10)));
     for alias in ["one", "two"] {
         let request = SetAliasRequest { function_id: "second".into(), ..to(alias, Some("staging")) };
         daemon.call(&request).await.unwrap();
@@ -384,7 +384,12 @@ async fn to_end_a_protection_that_hides_variables_has_to_be_allowed_and_is_noted
     ];
     assert_eq!(told, expected);
     let actor = format!("uid:{}", nix::unistd::getuid());
-    assert!(rows.iter().all(|it| it.environment.as_deref() == Some("guarded") && it.actor == actor), "{rows:?}");
+    assert!(
+        rows.iter()
+            .all(|it| it.environment.as_ref().map(ToString::to_string).as_deref() == Some("guarded")
+                && it.actor == actor),
+        "{rows:?}"
+    );
     daemon.stop().await;
 }
 

@@ -43,10 +43,10 @@ async fn a_function_is_shown_by_name_and_by_id() {
     let deployed = daemon.deploy_text("f", CODE).await;
     let info = daemon.info("f").await;
     assert_eq!((&info.function_id, info.versions), (&deployed.function_id, 1));
-    assert_eq!(info.active_version_id.as_deref(), Some(daemon.versions("f").await[0].id.as_str()));
+    assert_eq!(info.active_version_id, Some(daemon.versions("f").await[0].id));
     assert_eq!((info.aliases[0].environment.as_str(), info.pools[0].idle), ("production", 1));
     assert!(info.created_at <= info.updated_at);
-    assert_eq!(daemon.info(&deployed.function_id).await.name, "f");
+    assert_eq!(daemon.info(&deployed.function_id.to_string()).await.name, "f");
     let unknown = GetRequest { function_id: "func-00000000-0000-7000-8000-000000000000".into() };
     assert!(is_refused(&daemon.call(&unknown).await, ErrorCode::FunctionNotFound));
     daemon.stop().await;

@@ -21,7 +21,7 @@ async fn start() -> (TestDaemon, std::path::PathBuf) {
     let settings = SettingsPatch { idle_timeout_seconds: Some(1), ..SettingsPatch::default() };
     daemon.register_with("f", settings).await;
     let deployed = daemon.redeploy_text("f", None, CODE).await.expect("the bundle is good");
-    let folder = daemon.bundle_folder(&deployed.function_id, &deployed.version);
+    let folder = daemon.bundle_folder(deployed.function_id, &deployed.version);
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(folder.join("bundle.js"), Permissions::from_mode(0o644)).unwrap();
     assert_eq!(text(&daemon.invoke("f").await.unwrap()), "published");

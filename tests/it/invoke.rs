@@ -102,7 +102,7 @@ async fn the_invocations_id_is_the_daemons_to_give() {
     ]);
     let answer = daemon.invoke_with(InvokeRequest { headers, ..get("f", "/") }).await.unwrap();
     let seen = json(&answer);
-    assert_eq!(seen["headers"]["x-invocation-id"], answer.execution_id);
+    assert_eq!(seen["headers"]["x-invocation-id"], answer.execution_id.to_string());
     let names: Vec<_> = seen["headers"].as_object().unwrap().keys().cloned().collect();
     assert!(names.iter().all(|name| !name.starts_with("x-levain")), "{names:?}");
     assert_eq!(seen["headers"]["x-kept"], "1");
@@ -160,14 +160,14 @@ async fn a_qualifier_chooses_the_version() {
     let deployed = daemon.deploy_text("f", "export default () => new Response('one');").await;
     daemon.redeploy_text("f", Some("2.0"), "export default () => new Response('two');").await.unwrap();
     for (function, word) in
-        [("f", "two"), ("f:LIVE", "two"), ("f:v1", "one"), ("f:2.0", "two"), (&deployed.function_id, "two")]
+        [("f", "two"), ("f:LIVE", "two"), ("f:v1", "one"), ("f:2.0", "two"), (&deployed.function_id.to_string(), "two")]
     {
         assert_eq!(text(&daemon.invoke(function).await.unwrap()), word, "{function}");
     }
     let qualified = |function: &str, it: &str| InvokeRequest { qualifier: Some(it.into()), ..get(function, "/") };
     assert_eq!(text(&daemon.invoke_with(qualified("f", "v1")).await.unwrap()), "one");
     assert_eq!(text(&daemon.invoke_with(qualified("f:v1", "v1")).await.unwrap()), "one");
-    let by_id = qualified(&deployed.function_id, "v1");
+    let by_id = qualified(&deployed.function_id.to_string(), "v1");
     assert_eq!(text(&daemon.invoke_with(by_id).await.unwrap()), "one");
     use ErrorCode::{AliasNotFound, FunctionNotDeployed, FunctionNotFound, InvalidRequest, VersionNotFound};
     daemon.register("bare").await;

@@ -74,7 +74,7 @@ async fn lines_are_chosen_by_invocation_and_level() {
     assert_eq!(messages(&all.logs), expected);
     assert!(all.logs.windows(2).all(|it| it[0].timestamp <= it[1].timestamp));
 
-    let own = LogsRequest { execution_id: Some(first.execution_id.clone()), ..request() };
+    let own = LogsRequest { execution_id: Some(first.execution_id.to_string()), ..request() };
     let lines = daemon.call(&own).await.unwrap();
     assert_eq!((lines.total, messages(&lines.logs)), (4, expected[..4].to_vec()));
     let bad = LogsRequest { level: Some(LogLevel::Warn), ..own };

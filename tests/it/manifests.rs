@@ -164,7 +164,7 @@ async fn all_aliases_move_or_none_does() {
     // A version that exists but fails to load.
     let id = daemon.info("b").await.function_id;
     point(&daemon, "b", "LIVE", "v1").await;
-    let bundle = daemon.bundle_folder(&id, "v2").join("bundle.js");
+    let bundle = daemon.bundle_folder(id.to_string(), "v2").join("bundle.js");
     fs::remove_file(&bundle).unwrap();
     fs::write(&bundle, "export default () => 1;").unwrap();
     let outcome = apply(&daemon, &good).await;
@@ -211,7 +211,7 @@ async fn each_deployment_leaves_its_manifest() {
     assert_eq!(files(daemon.data_dir()), names);
     assert!(daemon.redeploy_text("a", None, "export default 1").await.is_err());
     assert_eq!(files(daemon.data_dir()), names, "a failed deployment leaves no manifest");
-    let missing = daemon.call(&of(&first.function_id.replace("func", "deploy"))).await;
+    let missing = daemon.call(&of(&first.function_id.to_string().replace("func", "deploy"))).await;
     assert!(is_refused(&missing, ErrorCode::DeploymentNotFound), "{missing:?}");
 
     // Returns to the state of the first manifest.

@@ -189,19 +189,19 @@ fn happened(
     }
     let (number, size, digest) = (number.to_string(), size.to_string(), digest.to_string());
     steps.push(match answer.published {
-        true => (PlanAction::Publish, words(&[version, &number, &size, &digest])),
-        false => (PlanAction::Reuse, words(&[version, &number])),
+        true => (PlanAction::Publish, words(&[version.as_str(), &number, &size, &digest])),
+        false => (PlanAction::Reuse, words(&[version.as_str(), &number])),
     });
     let is_pending = answer.status.name() == "pending_approval";
     // An act that writes a row has loaded the version before.
     if is_recorded {
-        steps.push((PlanAction::Load, words(&[version])));
+        steps.push((PlanAction::Load, words(&[version.as_str()])));
     }
     let described = act.description().map(|it| (PlanAction::Describe, words(&[it])));
     match (before, after) {
-        _ if is_pending => steps.push((PlanAction::WaitForApproval, words(&["production", version]))),
+        _ if is_pending => steps.push((PlanAction::WaitForApproval, words(&["production", version.as_str()]))),
         (None, Some(after)) => {
-            steps.push((PlanAction::Make, words(&[alias, &after.version, &after.environment])));
+            steps.push((PlanAction::Make, words(&[alias.as_str(), &after.version, &after.environment])));
             steps.extend(described);
         }
         (Some(before), Some(after)) if before != after => {
@@ -220,7 +220,7 @@ fn happened(
             }
         }
         _ => {
-            steps.push((PlanAction::Stay, words(&[alias])));
+            steps.push((PlanAction::Stay, words(&[alias.as_str()])));
             steps.extend(described);
         }
     }
@@ -274,7 +274,10 @@ async fn check(daemon: &TestDaemon, what: &str, act: Act) -> Vec<PlanStep> {
             .aliases;
         let rollback = rollback.into_iter().find(|it| it.name == "ROLLBACK").map(|it| it.version);
         let follows = planned.plan.iter().find(|it| it.action == PlanAction::Follow);
-        assert!(follows.is_none_or(|it| rollback.is_some_and(|version| it.detail.ends_with(&version))), "{what}");
+        assert!(
+            follows.is_none_or(|it| rollback.is_some_and(|version| it.detail.ends_with(version.as_str()))),
+            "{what}"
+        );
     }
     planned.plan
 }
@@ -410,7 +413,8 @@ async fn what_would_be_cleaned_up_is_said() {
     })
     .await;
     daemon.register("f").await;
-    let labels = || async { daemon.versions("f").await.into_iter().map(|it| it.version).collect::<Vec<_>>() };
+    let labels =
+        || async { daemon.versions("f").await.into_iter().map(|it| it.version.to_string()).collect::<Vec<_>>() };
     let mut cleaned = 0;
     for number in 1..=5 {
         let before = labels().await;

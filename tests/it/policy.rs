@@ -150,7 +150,7 @@ async fn canary(daemon: &TestDaemon, percent: u32) {
 async fn until_left(daemon: &TestDaemon, version: &str) -> DeploymentInfo {
     until("the alias goes back", || async {
         let last = daemon.deployments("f").await.into_iter().find(|it| it.kind == DeploymentKind::AutoRollback);
-        last.filter(|it| it.previous_version.as_deref() == Some(version))
+        last.filter(|it| it.previous_version.as_ref().map(ToString::to_string).as_deref() == Some(version))
     })
     .await
 }
@@ -219,7 +219,8 @@ async fn a_policy_is_set_shown_and_removed() {
     rows.retain(|it| it.kind == DeploymentKind::Policy);
     let told = |it: &DeploymentInfo| (it.version.clone(), it.alias.clone(), it.reason.clone().unwrap_or_default());
     let set = "rolls back: errors at most 5 % within 60 s from 20 calls on, cooldown 300 s";
-    let expected = [("v2", "policy removed"), ("v1", set)].map(|(v, it)| (v.into(), "LIVE".into(), it.into()));
+    let expected =
+        [("v2", "policy removed"), ("v1", set)].map(|(v, it)| (v.parse().unwrap(), "LIVE".parse().unwrap(), it.into()));
     assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected);
     let is_ours = |it: &DeploymentInfo| it.actor.starts_with("uid:") && it.environment == "production";
     assert!(rows.iter().all(|it| it.status == DeploymentStatus::Changed && is_ours(it)), "{rows:?}");
@@ -362,7 +363,7 @@ async fn a_policy_that_warns_moves_nothing_and_says_so_once() {
     let verdict = show(&daemon).await.last_verdict.expect("a verdict");
     assert_eq!((verdict.version.as_str(), verdict.went_back_to), ("v2", None));
     assert!(verdict.reason.starts_with("error rate 100.0 %"), "{}", verdict.reason);
-    assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (0, "v2".into()));
+    assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (0, "v2".parse().unwrap()));
     daemon.stop().await;
 }
 
@@ -379,7 +380,7 @@ async fn where_all_versions_fail_it_does_not_flap() {
     assert_eq!(nowhere.version, "v1");
     calls.until_ended(100).await;
     calls.stop().await;
-    assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (2, "v1".into()));
+    assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (2, "v1".parse().unwrap()));
 
     // The verdicts survive a restart: v2 and v3 are not targets for a rollback.
     daemon.restart().await;
@@ -467,13 +468,13 @@ async fn what_somebody_deploys_meanwhile_is_not_taken_for_what_was_judged() {
     calls.until_ended(100).await;
     gate.open();
     assert_eq!(
-        deploy.await.unwrap().unwrap().previous_version.as_deref(),
+        deploy.await.unwrap().unwrap().previous_version.as_ref().map(ToString::to_string).as_deref(),
         Some("v2"),
         "the alias did not move meanwhile"
     );
     calls.until_ended(100).await;
     until_looked_at(&daemon, "witness-5").await;
     calls.stop().await;
-    assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (0, "v3".into()));
+    assert_eq!((went_back(&daemon).await, daemon.invoke("f").await.unwrap().version), (0, "v3".parse().unwrap()));
     daemon.stop().await;
 }

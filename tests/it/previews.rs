@@ -81,7 +81,10 @@ async fn a_preview_is_made_moved_and_deleted_and_live_stays() {
     let left = made.expires_at.unwrap().as_millis() - Timestamp::now().as_millis();
     assert!((week - 60_000..=week).contains(&left), "{left}");
     let moved = deploy(&daemon, "42", "two", Some("0")).await;
-    assert_eq!((moved.previous_version.as_deref(), moved.expires_at), (Some("v2"), None));
+    assert_eq!(
+        (moved.previous_version.as_ref().map(ToString::to_string).as_deref(), moved.expires_at),
+        (Some("v2"), None)
+    );
     assert_eq!(answer(&daemon, "f:preview-42").await, "two preview");
     assert_eq!(answer(&daemon, "f").await, "live production");
     // A preview's alias can be rolled back like any other.
@@ -371,7 +374,7 @@ async fn where_previews_are_protected_they_wait_and_stay() {
 
 async fn aliases(client: &Client) -> Vec<String> {
     let request = AliasesRequest { function_id: "f".into(), ..AliasesRequest::default() };
-    client.call(&request).await.unwrap().aliases.into_iter().map(|it| it.name).collect()
+    client.call(&request).await.unwrap().aliases.into_iter().map(|it| it.name.to_string()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,11 +46,7 @@ async fn a_cold_call_claims_a_waiting_process_and_another_takes_its_place() {
     let now = workers_of(daemon.data_dir());
     assert_eq!((now.len(), waiting.iter().filter(|pid| now.contains(pid)).count()), (3, 2), "{waiting:?} {now:?}");
     let line = daemon.until_logged("hello", "said").await;
-    assert_eq!(
-        line.execution_id.as_deref(),
-        Some(answer.execution_id.as_str()),
-        "the process's lines belong to the function"
-    );
+    assert_eq!(line.execution_id, Some(answer.execution_id), "the process's lines belong to the function");
     daemon.stop().await;
 }
 

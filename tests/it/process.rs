@@ -153,7 +153,7 @@ async fn no_worker_outlives_a_daemon_that_is_killed() {
     assert!(socket.exists());
     let daemon = DaemonProcess::start(data.path()).await;
     let answer = deploy(&daemon.client().await, "loops", "v2", "export default () => new Response('well');").await;
-    assert_eq!(answer.unwrap().previous_version.as_deref(), Some("v1"));
+    assert_eq!(answer.unwrap().previous_version.as_ref().map(ToString::to_string).as_deref(), Some("v1"));
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.ended().await.code(), Some(0));
 }

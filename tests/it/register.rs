@@ -15,14 +15,15 @@ fn request(name: &str) -> RegisterRequest {
 async fn a_function_is_registered_once() {
     let daemon = TestDaemon::start().await;
     let first = daemon.client().call(&request("hello")).await.expect("the name is free");
-    assert!(first.created && first.function_id.starts_with("func-"));
+    assert!(first.created && first.function_id.to_string().starts_with("func-"));
     assert_eq!(
         (first.runtime.as_str(), first.handler.as_str(), first.status),
         ("bun", "default", FunctionStatus::Registered)
     );
     let again = daemon.client().call(&request("hello")).await.expect("a repeated registration is accepted");
     assert_eq!((again.created, &again.function_id), (false, &first.function_id));
-    let info = daemon.client().call(&GetRequest { function_id: first.function_id }).await.expect("it is there");
+    let info =
+        daemon.client().call(&GetRequest { function_id: first.function_id.to_string() }).await.expect("it is there");
     assert_eq!((info.name.as_str(), info.settings.memory_mb, info.active_version), ("hello", 256, None));
     daemon.stop().await;
 }

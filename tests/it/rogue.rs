@@ -165,7 +165,7 @@ async fn nobody_speaks_for_the_invocations_of_others() {
     let call = daemon.get_beside("gate", "/").await;
     let id = daemon.until_logged("gate", "it waits").await.execution_id.unwrap();
     call.abort();
-    forge(&id).await;
+    forge(&id.to_string()).await;
     assert_eq!(daemon.pools("gate").await[0].busy, 1, "it has not settled");
 
     let call = daemon.get_beside("gate", "/").await;
@@ -175,7 +175,7 @@ async fn nobody_speaks_for_the_invocations_of_others() {
     })
     .await;
     let id = lines.iter().filter_map(|line| line.execution_id.as_ref()).find(|it| **it != id).unwrap();
-    forge(id).await;
+    forge(&id.to_string()).await;
     assert_eq!(daemon.logs("gate").await.len(), 2, "the forged lines were not added");
     assert!(daemon.logs("rogue").await.iter().all(|line| !line.message.contains("forged")));
     assert_eq!(text(&daemon.get("gate", "/open").await), "open");

@@ -128,7 +128,7 @@ async fn a_version_gets_more_and_more_until_the_alias_points_at_it() {
         (DeploymentKind::Promote, DeploymentStatus::Active, "rollout", format!("step 3 of 3 of {id}")),
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected);
-    assert_eq!(rows[0].previous_version.as_deref(), Some("v1"));
+    assert_eq!(rows[0].previous_version.as_ref().map(ToString::to_string).as_deref(), Some("v1"));
     assert_eq!(share_of_v2(client, 20).await, 20);
     daemon.stop().await;
 }
@@ -172,7 +172,7 @@ async fn a_rollout_pauses_resumes_and_is_aborted() {
     assert_eq!(share_of_v2(client, 50).await, 0);
     let row = deployments(client).await.remove(0);
     assert_eq!((row.kind, row.status, row.version.as_str()), (DeploymentKind::Traffic, DeploymentStatus::Active, "v1"));
-    assert_eq!(row.previous_version.as_deref(), Some("v2"));
+    assert_eq!(row.previous_version.as_ref().map(ToString::to_string).as_deref(), Some("v2"));
     let outcome = daemon.call(&control(RolloutAction::Resume)).await;
     assert!(is_refused(&outcome, ErrorCode::Conflict), "{outcome:?}");
     daemon.stop().await;

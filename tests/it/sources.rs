@@ -128,7 +128,7 @@ async fn a_folder_that_is_exchanged_for_a_link_while_it_is_read_leads_nowhere() 
         match daemon.call(&request).await {
             Ok(answer) => {
                 published += 1;
-                let bundle = daemon.bundle_folder(&answer.function_id, &answer.version);
+                let bundle = daemon.bundle_folder(answer.function_id, &answer.version);
                 for file in files(&bundle) {
                     assert!(!fs::read_to_string(&file).unwrap().contains("outside"), "{race}: {}", file.display());
                 }

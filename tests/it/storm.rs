@@ -48,7 +48,7 @@ fn answered_by(answer: &InvokeResponse) -> &str {
     assert!(answer.success && answer.status == 200, "{answer:?}");
     let body = std::str::from_utf8(&answer.body.0).unwrap();
     assert_eq!(body, format!("{0} {0}", answer.version), "{answer:?}");
-    &answer.version
+    answer.version.as_str()
 }
 
 /// Targets of an alias over time, and how many of them are acknowledged.
@@ -160,13 +160,13 @@ async fn deployments_rollbacks_and_traffic_under_load_fail_nothing() {
         // Half of the rollbacks end a split, the others go to the version before.
         if change % 2 == 0 {
             let done = live.change(&[&new], client.call(&back)).await;
-            assert_eq!(done.version, new);
+            assert_eq!(done.version, new.as_str());
             live.only(client, &new).await;
         } else {
             live.change(&[&new], client.call(&share(&new, 100))).await;
         }
         let done = live.change(&[&old], client.call(&back)).await;
-        assert_eq!(done.version, old);
+        assert_eq!(done.version, old.as_str());
         live.only(client, &old).await;
         if change % 5 == 0 {
             live.change(&[&new], client.call(&DeployRequest { bundle: None, ..deploy(&new) })).await;
@@ -260,13 +260,13 @@ async fn storm(daemon: &DaemonProcess, round: usize, answers: usize) -> Deployme
 async fn check(data_dir: &Path, kept: String, deployments: Deployments) -> String {
     let daemon = DaemonProcess::start(data_dir).await;
     let client = daemon.client().await;
-    let found: BTreeSet<_> = versions(&client, "f").await.into_iter().map(|it| it.version).collect();
+    let found: BTreeSet<String> = versions(&client, "f").await.into_iter().map(|it| it.version.to_string()).collect();
     let (acknowledged, pending) = deployments.begun.split_at(deployments.acknowledged);
     for label in acknowledged.iter().chain([&kept]) {
         assert!(found.contains(label), "{label} was acknowledged and is not in {found:?}");
     }
     assert!(found.iter().all(|label| *label == kept || deployments.begun.contains(label)), "{found:?}");
-    let live = client.call(&GetRequest { function_id: "f".into() }).await.unwrap().active_version.unwrap();
+    let live = client.call(&GetRequest { function_id: "f".into() }).await.unwrap().active_version.unwrap().to_string();
     // The interrupted deployment may exist or not; if it does, it is live.
     let newest = pending.iter().find(|label| found.contains(*label)).or(acknowledged.last()).unwrap_or(&kept);
     assert_eq!(&live, newest, "of {kept} and {:?}", deployments.begun);

@@ -141,7 +141,7 @@ async fn the_nearest_place_counts() {
         let listed = list(&daemon, request).await;
         assert_eq!((listed.len(), listed[0].value.as_deref()), (1, Some(value.as_str())));
         assert_eq!(listed[0].hides.len(), index, "{listed:?}");
-        assert_eq!(listed[0].place.environment.as_deref(), environment);
+        assert_eq!(listed[0].place.environment.as_ref().map(ToString::to_string).as_deref(), environment);
         assert_eq!(listed[0].place.function_id.is_some(), function.is_some());
     }
     assert_eq!(found(&daemon, "other", "K").await, "of other");

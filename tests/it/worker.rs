@@ -182,8 +182,12 @@ async fn every_line_belongs_to_the_invocation_that_printed_it() {
     })
     .await;
     assert_eq!(lines.len(), 260);
-    let lost: Vec<_> =
-        lines.iter().filter(|line| !line.message.ends_with(line.execution_id.as_deref().unwrap_or("?"))).collect();
+    let lost: Vec<_> = lines
+        .iter()
+        .filter(|line| {
+            !line.message.ends_with(line.execution_id.as_ref().map(ToString::to_string).as_deref().unwrap_or("?"))
+        })
+        .collect();
     assert!(lost.is_empty(), "{} of {}: {:?}", lost.len(), lines.len(), lost[0]);
     daemon.stop().await;
 }

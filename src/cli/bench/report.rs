@@ -109,7 +109,7 @@ impl Report {
         let list = |entries: Vec<String>| entries.join(", ");
         let statuses = list(self.statuses.iter().map(|(status, count)| format!("{status}: {count}")).collect());
         let codes = list(self.errors_by_code.iter().map(|(code, count)| format!("{code}: {count}")).collect());
-        let rate = styled(GREEN, &format!("{:.0} answers a second", self.answers_per_second));
+        let rate = styled(GREEN, format!("{:.0} answers a second", self.answers_per_second));
         let load = format!("{} connections x {} in flight", self.connections, self.in_flight);
         let head = format!("{rate}, {load}, {}\n", duration_ms(self.seconds * 1000.0));
         let mut text = head;
@@ -124,7 +124,7 @@ impl Report {
             ("max", duration_ms(self.max_ms)),
         ]));
         if self.errors > 0 {
-            text.push_str(&format!("{} ({codes})\n", styled(RED, &format!("{} errors", self.errors))));
+            text.push_str(&format!("{} ({codes})\n", styled(RED, format!("{} errors", self.errors))));
         }
         text
     }

@@ -11,8 +11,8 @@ fn failed() -> InvokeResponse {
         headers: Fields::default(),
         body: Body::default(),
         execution_time_ms: 12.34,
-        execution_id: "exec-1".into(),
-        version: "v1".into(),
+        execution_id: "exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().expect("an id"),
+        version: "v1".parse().expect("a name"),
         cold_start: ColdStart::Spawned,
         queue_ms: 0.0,
         start_ms: 10.0,
@@ -31,7 +31,10 @@ fn a_failure_shows_code_message_and_stack_once() {
 
 #[test]
 fn the_timing_says_what_was_waited_for() {
-    assert_eq!(timing_text(&failed()), "v1, cold (spawned), 12.3 ms (queue 0 µs, start 10.0 ms), exec-1");
+    assert_eq!(
+        timing_text(&failed()),
+        "v1, cold (spawned), 12.3 ms (queue 0 µs, start 10.0 ms), exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab"
+    );
 }
 
 #[test]

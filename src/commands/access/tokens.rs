@@ -100,13 +100,12 @@ fn expiry(after: Option<&str>, at: Option<Timestamp>, now: Timestamp) -> Result<
 
 fn info(context: &Context, known: &Known, now: Timestamp) -> TokenInfo {
     let token = &known.token;
-    let function = token.function.map(|id| id.to_string());
     TokenInfo {
-        token_id: token.id.to_string(),
+        token_id: token.id,
         name: token.name.to_string(),
         scopes: token.scopes.clone(),
-        function: function.as_ref().and_then(|id| Some(context.router.function(id).ok()?.function.name.to_string())),
-        function_id: function,
+        function: token.function.and_then(|id| Some(context.router.by_id(id).ok()?.function.name.to_string())),
+        function_id: token.function,
         status: token.status(now),
         actor: token.actor.to_string(),
         created_at: token.created_at,

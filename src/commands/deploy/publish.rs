@@ -179,7 +179,7 @@ pub(super) async fn next_label(context: &Arc<Context>, entry: &Entry) -> Result<
 /// Number of the next version.
 async fn next_number(context: &Arc<Context>, entry: &Entry) -> Result<u32, Error> {
     let function_id = entry.function.id;
-    match entry.versions.is_empty() && context.router.function(&function_id.to_string()).is_err() {
+    match entry.versions.is_empty() && context.router.by_id(function_id).is_err() {
         // Dry run for a function that does not exist yet.
         true => Ok(1),
         false => context.blocking(move |context| Ok(context.store.next_number(function_id)?)).await,

@@ -83,7 +83,7 @@ fn side(entry: &Entry, alias: &Alias) -> Option<ComparedSide> {
     let version = entry.version(alias.version)?;
     Some(ComparedSide {
         alias: alias.name.to_string(),
-        version: version.label.to_string(),
+        version: version.label.clone(),
         number: version.number,
         digest: version.digest,
         split: alias.split.and_then(|it| Some(SplitInfo::new(entry.version(it.version_id)?, it))),

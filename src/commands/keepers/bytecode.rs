@@ -64,7 +64,7 @@ async fn compile(context: &Arc<Context>, entry: &Entry, version: &Version) -> Re
     let (function, id) = (entry.function.id, version.id);
     // The version cannot be deleted from here on; an earlier deletion has removed its bytecode.
     let _changing = context.locks.changing.lock(function).await;
-    let exists = context.router.function(&function.to_string()).is_ok_and(|entry| entry.version(id).is_some());
+    let exists = context.router.by_id(function).is_ok_and(|entry| entry.version(id).is_some());
     if exists {
         let kept =
             context.blocking(move |context| context.code.bytecode.keep(&draft, id).map_err(Error::internal)).await;

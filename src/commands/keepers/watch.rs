@@ -52,7 +52,7 @@ pub async fn keep_watch(context: Arc<Context>) {
             }
             acts.retain(|_, act| !act.is_finished());
             aliases.retain(|(id, name)| {
-                let Ok(entry) = context.router.function(&id.to_string()) else { return false };
+                let Ok(entry) = context.router.by_id(*id) else { return false };
                 let Some(alias) = entry.alias(name.as_str()).filter(|it| it.is_watched()) else { return false };
                 let key = (*id, name.clone());
                 if !acts.contains_key(&key)

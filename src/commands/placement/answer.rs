@@ -19,17 +19,17 @@ impl Placement {
         let is_deployed = status == DeployOutcome::Deployed;
         DeployResponse {
             deployment_id: deployment.map_or_else(String::new, |it| it.id.to_string()),
-            function_id: entry.function.id.to_string(),
+            function_id: entry.function.id,
             function: entry.function.name.to_string(),
-            version: version.label.to_string(),
+            version: version.label.clone(),
             number: version.number,
-            alias: wanted.alias.to_string(),
-            environment: plan.environment.to_string(),
+            alias: wanted.alias.clone(),
+            environment: plan.environment.clone(),
             status,
             weight: wanted.weight.map(u32::from),
             previous_version: match deployment {
-                Some(deployment) => deployment.previous.as_ref().map(ToString::to_string),
-                None => plan.previous().map(ToString::to_string),
+                Some(deployment) => deployment.previous.as_ref().cloned(),
+                None => plan.previous().cloned(),
             },
             previous_weight: plan.ended_share().filter(|_| is_deployed).map(u32::from),
             published: delivery.is_new && status != DeployOutcome::Checked,

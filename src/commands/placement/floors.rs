@@ -43,7 +43,7 @@ impl Placement {
         let (alias, kind, weight, actor) = (&wanted.alias, wanted.kind, wanted.weight, &*wanted.actor);
         let (activate, name) = (takes_effect, &function.name);
         tracing::info!(function = %name, %version, %alias, ?kind, ?weight, activate, actor, "deployed");
-        let Ok(entry) = self.context.router.function(&function.id.to_string()) else { return };
+        let Ok(entry) = self.context.router.by_id(function.id) else { return };
         if !takes_effect {
             return;
         }

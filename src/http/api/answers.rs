@@ -56,15 +56,13 @@ fn write<R: CommandRequest, F: AnswerTo<R>>(response: Box<dyn Response>, context
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Deployed {
     /// The function's id.
-    #[schemars(with = "FunctionId")]
-    id: String,
+    id: FunctionId,
     /// The function's name; absent in a dry run that would create the function.
     name: Option<FunctionName>,
     /// The version's number.
     version: u32,
     /// The version's label.
-    #[schemars(with = "VersionLabel")]
-    label: String,
+    label: VersionLabel,
     /// The deployment's id; empty in a dry run, and if there was nothing to do.
     #[serde(rename = "deploymentId")]
     deployment: String,
@@ -90,8 +88,7 @@ pub(super) struct RolledBack {
     /// The version's number.
     version: u32,
     /// The version's label.
-    #[schemars(with = "VersionLabel")]
-    label: String,
+    label: VersionLabel,
     /// The deployment's id; empty in a dry run, and if there was nothing to do.
     #[serde(rename = "deploymentId")]
     deployment: String,
@@ -108,22 +105,18 @@ struct Act {
     /// Equal to `deploymentId`.
     deployment_id: String,
     /// The function's id.
-    #[schemars(with = "FunctionId")]
-    function_id: String,
+    function_id: FunctionId,
     /// Equal to `version`.
     number: u32,
     /// The alias that was moved.
-    #[schemars(with = "AliasName")]
-    alias: String,
+    alias: AliasName,
     /// The environment of the alias.
-    #[schemars(with = "EnvironmentName")]
-    environment: String,
+    environment: EnvironmentName,
     /// The share of the alias's invocations that the version got, in percent; absent for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
     /// The label the alias pointed at before.
-    #[schemars(with = "Option<VersionLabel>")]
-    previous_version: Option<String>,
+    previous_version: Option<VersionLabel>,
     /// The share that `previous_version` had as the alias's second version, in percent, if it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_weight: Option<u32>,
@@ -160,7 +153,7 @@ struct Act {
 }
 
 /// Splits an answer into the label, the status, and the shared fields.
-fn parts(answer: DeployResponse) -> (String, DeployOutcome, Act) {
+fn parts(answer: DeployResponse) -> (VersionLabel, DeployOutcome, Act) {
     // Destructured completely, so that a new field is not forgotten here. The caller has the function, and whether it is new.
     let DeployResponse {
         deployment_id,
@@ -206,18 +199,18 @@ fn parts(answer: DeployResponse) -> (String, DeployOutcome, Act) {
         expires_at,
         plan,
     };
-    (version, status, act)
+    (version.clone(), status, act)
 }
 
 impl AnswerTo<DeployRequest> for Deployed {
     fn new(answer: DeployResponse, context: &Context) -> Self {
-        let entry = context.router.function(&answer.function_id).ok();
-        let version = entry.as_ref().and_then(|it| it.labelled(&answer.version));
+        let entry = context.router.by_id(answer.function_id).ok();
+        let version = entry.as_ref().and_then(|it| it.labelled(answer.version.as_str()));
         let (name, created) = (entry.as_ref().map(|it| it.function.name.clone()), version.map(|it| it.created_at));
         let is_new_function = answer.new_function;
         let (label, status, act) = parts(answer);
         Self {
-            id: act.function_id.clone(),
+            id: act.function_id,
             name,
             version: act.number,
             label,
@@ -267,8 +260,7 @@ struct DeploymentRow {
     /// The version's number; absent if nothing was published.
     version: Option<u32>,
     /// The version's label.
-    #[schemars(with = "VersionLabel")]
-    label: String,
+    label: VersionLabel,
     /// Whether the alias currently points at the version.
     #[serde(rename = "isActive")]
     active: bool,
@@ -281,11 +273,9 @@ struct DeploymentRow {
     /// Equal to `version`.
     number: Option<u32>,
     /// The alias that was moved.
-    #[schemars(with = "AliasName")]
-    alias: String,
+    alias: AliasName,
     /// The environment of the alias.
-    #[schemars(with = "EnvironmentName")]
-    environment: String,
+    environment: EnvironmentName,
     /// Kind of the deployment.
     kind: DeploymentKind,
     /// Status of the deployment.
@@ -296,8 +286,7 @@ struct DeploymentRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
     /// The label the alias pointed at before.
-    #[schemars(with = "Option<VersionLabel>")]
-    previous_version: Option<String>,
+    previous_version: Option<VersionLabel>,
     /// Time of the request.
     created_at: Timestamp,
     /// Equal to `deployedAt`.
@@ -311,8 +300,7 @@ struct DeploymentRow {
     /// Output of the build, and the reason if it failed.
     build_log: Option<String>,
     /// The function's id.
-    #[schemars(with = "FunctionId")]
-    function_id: String,
+    function_id: FunctionId,
     /// The function's name; empty if the function is deleted.
     function: String,
     /// The actor that approved or rejected the deployment, or `levain` for the daemon itself.
@@ -386,8 +374,7 @@ pub(super) struct Invoked {
     #[schemars(with = "InvocationId")]
     execution_id: String,
     /// The label of the version that ran.
-    #[schemars(with = "VersionLabel")]
-    version: String,
+    version: VersionLabel,
     /// Kind of worker start that the invocation waited for.
     cold_start: ColdStart,
     /// Time waiting for a free worker.
@@ -422,7 +409,7 @@ impl AnswerTo<InvokeRequest> for Invoked {
             body,
             is_base64,
             execution_time_ms: answer.execution_time_ms,
-            execution_id: answer.execution_id,
+            execution_id: answer.execution_id.to_string(),
             version: answer.version,
             cold_start: answer.cold_start,
             queue_ms: answer.queue_ms,

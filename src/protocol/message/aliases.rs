@@ -33,13 +33,11 @@ messages! {
     /// An alias.
     AliasInfo {
         /// Name of the alias.
-        #[schemars(with = "AliasName")]
-        name: String,
+        name: AliasName,
         /// The environment that the alias runs in.
         environment: String,
         /// Label of the version that the alias points at.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// The alias's second version and its share of the invocations; absent without a traffic split.
         split?: SplitInfo,
     }
@@ -75,14 +73,11 @@ messages! {
     /// An alias with its history.
     AliasDetails {
         /// Name of the alias.
-        #[schemars(with = "AliasName")]
-        name: String,
+        name: AliasName,
         /// The environment that the alias runs in.
-        #[schemars(with = "EnvironmentName")]
-        environment: String,
+        environment: EnvironmentName,
         /// Label of the version that the alias points at.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of that version.
         number: u32,
         /// The alias's second version and its share of the invocations; absent without a traffic split.
@@ -90,8 +85,7 @@ messages! {
         /// The header or cookie that keeps a caller on one of two versions: `header:<name>` or `cookie:<name>`.
         sticky?: String,
         /// Label of the alias's previous version, which is the target of a rollback.
-        #[schemars(with = "Option<VersionLabel>")]
-        previous_version: Option<String>,
+        previous_version: Option<VersionLabel>,
         /// Purpose of the alias, as free text.
         description: Option<String>,
         /// When the alias was last pointed at a version.
@@ -100,12 +94,10 @@ messages! {
     /// DELETE_ALIAS.
     DeleteAliasResponse {
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Name of the deleted alias.
         name: String,
         /// The label it pointed at.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
     }
 }

@@ -87,30 +87,25 @@ messages! {
         /// Id of the deployment; empty in a dry run.
         deployment_id: String,
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Name of the function.
         #[serde(default)]
         function: String,
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of the version.
         number: u32,
         /// Alias that the deployment concerns.
-        #[schemars(with = "AliasName")]
-        alias: String,
+        alias: AliasName,
         /// Environment that the alias runs in.
-        #[schemars(with = "EnvironmentName")]
-        environment: String,
+        environment: EnvironmentName,
         /// `deployed`; `pending_approval` if it waits for approval; `rejected` if approval was refused; `built` if the
         /// alias was not to move; `checked` in a dry run.
         status: DeployOutcome,
         /// Share of the alias's invocations that the version got, in percent; absent if it got all of them.
         weight?: u32,
         /// Label of the version that the alias pointed at before.
-        #[schemars(with = "Option<VersionLabel>")]
-        previous_version: Option<String>,
+        previous_version: Option<VersionLabel>,
         /// Share of `previous_version` as the second version of a traffic split that this deployment ended, in percent.
         previous_weight?: u32,
         /// Whether a new version was published; false if an existing one was activated again.

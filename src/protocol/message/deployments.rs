@@ -43,16 +43,13 @@ messages! {
         #[schemars(with = "DeploymentId")]
         deployment_id: String,
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of the version; absent if no version was published.
         number: Option<u32>,
         /// Alias that the deployment concerns.
-        #[schemars(with = "AliasName")]
-        alias: String,
+        alias: AliasName,
         /// Environment that the alias runs in.
-        #[schemars(with = "EnvironmentName")]
-        environment: String,
+        environment: EnvironmentName,
         /// Kind of the deployment.
         kind: DeploymentKind,
         /// Outcome of the deployment; `building` while it runs.
@@ -62,8 +59,7 @@ messages! {
         /// Share of the alias's invocations that the version got, in percent; absent if it got all of them.
         weight?: u32,
         /// Label of the version that the alias pointed at before.
-        #[schemars(with = "Option<VersionLabel>")]
-        previous_version: Option<String>,
+        previous_version: Option<VersionLabel>,
         /// When the deployment was requested.
         created_at: Timestamp,
         /// When the deployment ended or began to wait for approval; the time of the answer while it runs.
@@ -77,8 +73,7 @@ messages! {
         /// Log of its build, and the cause of a failure.
         build_log: Option<String>,
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Name of the function.
         function: String,
         /// Actor who approved or rejected it; `levain` for the daemon itself.

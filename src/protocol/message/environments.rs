@@ -81,8 +81,7 @@ messages! {
     /// An environment. CREATE_ENVIRONMENT, SET_ENVIRONMENT and DELETE_ENVIRONMENT.
     EnvironmentInfo {
         /// Name of the environment.
-        #[schemars(with = "EnvironmentName")]
-        name: String,
+        name: EnvironmentName,
         /// Parent environment, which supplies the variables that this one does not set.
         parent: Option<String>,
         /// Whether a version that is new to an alias in this environment needs approval.
@@ -114,8 +113,7 @@ messages! {
         /// Name of the alias.
         alias: String,
         /// Label of the version that the alias points at.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of that version.
         number: u32,
         /// The alias's second version and its share of the invocations; absent without a traffic split.
@@ -154,8 +152,7 @@ messages! {
         /// Name of the alias that represents the environment.
         alias: String,
         /// Label of the version that the alias points at.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of that version.
         number: u32,
         /// SHA-256 digest of the version's bundle.

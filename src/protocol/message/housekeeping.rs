@@ -51,8 +51,7 @@ messages! {
         /// Name of the function.
         function: String,
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Versions that were deleted, or would be, newest first.
         removed: Vec<RemovedVersion>,
         /// Versions that stayed, newest first.
@@ -61,8 +60,7 @@ messages! {
     /// A version that was deleted, or would be.
     RemovedVersion {
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of the version.
         number: u32,
         /// Size of the bundle in bytes.
@@ -71,8 +69,7 @@ messages! {
     /// A version that a cleanup kept.
     KeptVersion {
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of the version.
         number: u32,
         /// Reasons why it stayed: `newest` for one of the newest versions, and each reference to it, such as `alias
@@ -97,8 +94,7 @@ messages! {
     /// Facts about one of two compared versions.
     ComparedVersion {
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of the version.
         number: u32,
         /// SHA-256 digest of the bundle.

@@ -66,11 +66,9 @@ messages! {
         #[serde(default)]
         function: String,
         /// Label of the version that wrote it.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Id of the invocation that it belongs to.
-        #[schemars(with = "Option<InvocationId>")]
-        execution_id?: String,
+        execution_id?: InvocationId,
     }
     /// GET_LOGS. Lines are ordered from the oldest to the newest. With `follow`, each partial frame has this form too.
     LogsResponse {
@@ -99,8 +97,7 @@ messages! {
     /// GET_METRICS, for one version.
     VersionMetrics {
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Figures of the version.
         #[serde(flatten)]
         figures: MetricsFigures,

@@ -57,13 +57,11 @@ messages! {
         /// Name of the preview.
         name: String,
         /// Alias of the preview: `preview-` and its name.
-        #[schemars(with = "AliasName")]
-        alias: String,
+        alias: AliasName,
         /// The environment that the alias runs in.
         environment: String,
         /// Label of the version that the alias points at.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of that version.
         number: u32,
         /// URL of the preview, by path; absent if HTTP is off.

@@ -73,16 +73,13 @@ messages! {
     /// SET_POLICY. The policy in force, and the counts of the version that it judges.
     PolicyResponse {
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Name of the alias.
-        #[schemars(with = "AliasName")]
-        alias: String,
+        alias: AliasName,
         /// Policy of the alias; absent if it has none.
         policy?: Policy,
         /// Label of the version that the policy judges.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Counts of that version's invocations within the window.
         counts: PolicyCounts,
         /// End of the cooldown, during which the version is not judged because the alias was just rolled back to it
@@ -96,8 +93,7 @@ messages! {
         /// When the violation was found.
         at: Timestamp,
         /// Label of the version that violated it.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Label of the version that the alias was rolled back to; absent for a warning.
         went_back_to?: String,
         /// The limit and the measured value, in words.
@@ -106,17 +102,13 @@ messages! {
     /// A rollout; the answer of START_ROLLOUT and CONTROL_ROLLOUT.
     RolloutDetails {
         /// Id of the rollout.
-        #[schemars(with = "RolloutId")]
-        rollout_id: String,
+        rollout_id: RolloutId,
         /// Id of the function.
-        #[schemars(with = "FunctionId")]
-        function_id: String,
+        function_id: FunctionId,
         /// Alias whose traffic the rollout moves.
-        #[schemars(with = "AliasName")]
-        alias: String,
+        alias: AliasName,
         /// Label of the version that gets the traffic.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Number of that version.
         number: u32,
         /// `running`, `paused`, `done` or `aborted`.

@@ -80,11 +80,9 @@ messages! {
         /// Name of the function.
         function: String,
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Name of the environment.
-        #[schemars(with = "EnvironmentName")]
-        environment: String,
+        environment: EnvironmentName,
         /// Number of workers that wait for room on the node.
         planned: u32,
         /// Number of workers that are starting.

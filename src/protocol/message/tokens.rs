@@ -63,15 +63,13 @@ messages! {
     /// A token without its secret; also the answer of REVOKE_TOKEN.
     TokenInfo {
         /// Id of the token.
-        #[schemars(with = "TokenId")]
-        token_id: String,
+        token_id: TokenId,
         /// Name of the token.
         name: String,
         /// Scopes of the token.
         scopes: Vec<Scope>,
         /// Id of the function that the token is limited to; absent if it is valid for all.
-        #[schemars(with = "Option<FunctionId>")]
-        function_id?: String,
+        function_id?: FunctionId,
         /// Name of that function; absent if it is deleted.
         function?: String,
         /// `valid`, `expired` or `revoked`.

@@ -33,8 +33,7 @@ messages! {
     /// The second version of an alias.
     SplitInfo {
         /// Label of the version.
-        #[schemars(with = "VersionLabel")]
-        version: String,
+        version: VersionLabel,
         /// Share of the version in percent; the version that the alias points at gets the rest.
         weight: u32,
     }
@@ -44,6 +43,6 @@ impl SplitInfo {
     /// Describes the second version of an alias.
     #[must_use]
     pub fn new(version: &Version, split: Split) -> Self {
-        Self { version: version.label.to_string(), weight: split.weight.into() }
+        Self { version: version.label.clone(), weight: split.weight.into() }
     }
 }

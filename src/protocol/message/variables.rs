@@ -136,8 +136,7 @@ messages! {
     /// A variable.
     VariableInfo {
         /// Name of the variable.
-        #[schemars(with = "VariableKey")]
-        key: String,
+        key: VariableKey,
         /// Value of the variable; absent for a secret.
         value?: String,
         /// Whether the variable is a secret.
@@ -163,8 +162,7 @@ messages! {
         #[schemars(length(min = 1))]
         function_id?: String,
         /// Name of the environment; absent for all environments.
-        #[schemars(with = "Option<EnvironmentName>")]
-        environment?: String,
+        environment?: EnvironmentName,
     }
     /// SECRET_GENERATIONS.
     SecretGenerationsResponse {
@@ -201,11 +199,9 @@ messages! {
         /// Name of that function; absent if it is deleted.
         function?: String,
         /// Environment that it concerns.
-        #[schemars(with = "Option<EnvironmentName>")]
-        environment?: String,
+        environment?: EnvironmentName,
         /// Name of the secret.
-        #[schemars(with = "Option<VariableKey>")]
-        key?: String,
+        key?: VariableKey,
         /// Generation of the secret after the action.
         generation?: u32,
         /// Details; for an injection, the version and the secrets with their generations.

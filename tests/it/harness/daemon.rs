@@ -17,6 +17,7 @@ use levain::{
         },
     },
 };
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -213,8 +214,8 @@ impl TestDaemon {
     }
 
     /// Folder of a version's bundle.
-    pub fn bundle_folder(&self, function_id: &str, version: &str) -> PathBuf {
-        self.data.path().join("bundles").join(function_id).join(version)
+    pub fn bundle_folder(&self, function_id: impl Display, version: impl Display) -> PathBuf {
+        self.data.path().join(format!("bundles/{function_id}/{version}"))
     }
 
     /// Stops the daemon and starts it again on the same data directory.

@@ -89,7 +89,7 @@ async fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one() {
         if is_new {
             labels.push(new.clone());
         }
-        let found: Vec<_> = versions(&client, "f").await.into_iter().rev().map(|it| it.version).collect();
+        let found: Vec<_> = versions(&client, "f").await.into_iter().rev().map(|it| it.version.to_string()).collect();
         assert_eq!(found, labels, "{step}");
         let function = client.call(&GetRequest { function_id: "f".into() }).await.unwrap();
         let live = if is_new { &new } else { &live };

@@ -8,8 +8,8 @@ use bytes::BytesMut;
 use levain::{
     error::{Error, ErrorCode},
     model::{
-        ColdStart, DeploymentKind, DeploymentStatus, Digest, FunctionStatus, Policy, PolicyCounts, RolloutStatus,
-        Scope, SecretAction, SettingsPatch, Timestamp, TokenSecret, VersionSource, policy::PolicyLimits,
+        ColdStart, DeploymentKind, DeploymentStatus, Digest, FunctionId, FunctionStatus, Policy, PolicyCounts,
+        RolloutStatus, Scope, SecretAction, SettingsPatch, Timestamp, TokenSecret, VersionSource, policy::PolicyLimits,
         rollout::RolloutPlan, token::TokenStatus,
     },
     protocol::{
@@ -195,10 +195,10 @@ fn requests_about_housekeeping_are_these_bytes() {
 
 fn token() -> TokenInfo {
     TokenInfo {
-        token_id: "token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        token_id: "token-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap(),
         name: "ci".into(),
         scopes: vec![Scope::Deploy, Scope::Invoke],
-        function_id: Some("func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into()),
+        function_id: Some("func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap()),
         function: Some("hello".into()),
         status: TokenStatus::Valid,
         actor: "uid:1000".into(),
@@ -210,7 +210,10 @@ fn token() -> TokenInfo {
 }
 
 fn variable_place() -> PlaceInfo {
-    PlaceInfo { function_id: Some("func-1".into()), environment: Some("staging".into()) }
+    PlaceInfo {
+        function_id: Some("func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap()),
+        environment: Some("staging".parse().unwrap()),
+    }
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn requests_and_answers_about_variables_are_these_bytes() {
     );
     let at = Timestamp::from_millis(1_735_689_600_000);
     let plain = VariableInfo {
-        key: "A".into(),
+        key: "A".parse().unwrap(),
         value: Some("1".into()),
         is_secret: false,
         generation: None,
@@ -279,9 +282,9 @@ fn requests_and_answers_about_variables_are_these_bytes() {
         at,
         action: SecretAction::Inject,
         actor: "daemon".into(),
-        function_id: Some("func-1".into()),
+        function_id: Some("func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap()),
         function: Some("hello".into()),
-        environment: Some("staging".into()),
+        environment: Some("staging".parse().unwrap()),
         key: None,
         generation: None,
         detail: Some("version v1: API_KEY@2".into()),
@@ -319,17 +322,21 @@ fn requests_and_answers_about_tokens_are_these_bytes() {
 
 #[test]
 fn answers_about_housekeeping_are_these_bytes() {
-    let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
+    let function_id: FunctionId = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap();
     let cleaned = FunctionCleanup {
         function: "hello".into(),
         function_id,
-        removed: vec![RemovedVersion { version: "v1".into(), number: 1, size: 42 }],
-        kept: vec![KeptVersion { version: "v2".into(), number: 2, why: vec!["newest".into(), "alias LIVE".into()] }],
+        removed: vec![RemovedVersion { version: "v1".parse().unwrap(), number: 1, size: 42 }],
+        kept: vec![KeptVersion {
+            version: "v2".parse().unwrap(),
+            number: 2,
+            why: vec!["newest".into(), "alias LIVE".into()],
+        }],
     };
     let answer = CleanupResponse { functions: vec![cleaned], freed_bytes: 42, dry_run: false };
     response::<CleanupRequest>("cleanup", &answer);
     let side = |version: &str, number| ComparedVersion {
-        version: version.into(),
+        version: version.parse().unwrap(),
         number,
         digest: Digest([0xab; 32]),
         size: 42,
@@ -369,11 +376,11 @@ fn answers_about_housekeeping_are_these_bytes() {
 
 #[test]
 fn answers_are_these_bytes() {
-    let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
+    let function_id: FunctionId = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap();
     response::<RegisterRequest>(
         "register",
         &RegisterResponse {
-            function_id: function_id.clone(),
+            function_id,
             name: "hello".into(),
             runtime: "bun".into(),
             handler: "handler".into(),
@@ -385,12 +392,12 @@ fn answers_are_these_bytes() {
         "deploy",
         &DeployResponse {
             deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
-            function_id: function_id.clone(),
+            function_id,
             function: "hello".into(),
-            version: "v1".into(),
+            version: "v1".parse().unwrap(),
             number: 1,
-            alias: "LIVE".into(),
-            environment: "production".into(),
+            alias: "LIVE".parse().unwrap(),
+            environment: "production".parse().unwrap(),
             status: levain::model::DeployOutcome::Deployed,
             weight: None,
             previous_version: None,
@@ -413,14 +420,14 @@ fn answers_are_these_bytes() {
         "deploy-plan",
         &DeployResponse {
             deployment_id: String::new(),
-            function_id: function_id.clone(),
+            function_id,
             function: "hello".into(),
-            version: "v2".into(),
+            version: "v2".parse().unwrap(),
             number: 2,
-            alias: "LIVE".into(),
-            environment: "production".into(),
+            alias: "LIVE".parse().unwrap(),
+            environment: "production".parse().unwrap(),
             status: levain::model::DeployOutcome::Checked,
-            previous_version: Some("v1".into()),
+            previous_version: Some("v1".parse().unwrap()),
             previous_weight: None,
             published: false,
             reused: false,
@@ -441,7 +448,7 @@ fn answers_are_these_bytes() {
     );
     let at = Timestamp::from_millis;
     let production = EnvironmentInfo {
-        name: "production".into(),
+        name: "production".parse().unwrap(),
         parent: None,
         protected: true,
         aliases: 2,
@@ -453,21 +460,21 @@ fn answers_are_these_bytes() {
     response::<EnvironmentsRequest>("list-environments", &EnvironmentsResponse { environments, next_cursor: None });
     let waiting = DeploymentInfo {
         deployment_id: "deploy-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
-        version: "v2".into(),
+        version: "v2".parse().unwrap(),
         number: Some(2),
-        alias: "LIVE".into(),
-        environment: "production".into(),
+        alias: "LIVE".parse().unwrap(),
+        environment: "production".parse().unwrap(),
         kind: DeploymentKind::Deploy,
         status: DeploymentStatus::PendingApproval,
         is_active: false,
-        previous_version: Some("v1".into()),
+        previous_version: Some("v1".parse().unwrap()),
         created_at: at(1_769_508_000_123),
         finished_at: at(1_769_508_000_223),
         duration_ms: 100,
         actor: "uid:1000".into(),
         reason: None,
         build_log: None,
-        function_id: function_id.clone(),
+        function_id,
         function: "hello".into(),
         weight: Some(10),
         decided_by: None,
@@ -488,13 +495,13 @@ fn answers_are_these_bytes() {
         &DeploymentsResponse { deployments: vec![rejected, waiting], next_cursor: None },
     );
     let live = AliasDetails {
-        name: "LIVE".into(),
-        environment: "production".into(),
-        version: "v2".into(),
+        name: "LIVE".parse().unwrap(),
+        environment: "production".parse().unwrap(),
+        version: "v2".parse().unwrap(),
         number: 2,
-        split: Some(SplitInfo { version: "v3".into(), weight: 10 }),
+        split: Some(SplitInfo { version: "v3".parse().unwrap(), weight: 10 }),
         sticky: Some("cookie:session".into()),
-        previous_version: Some("v1".into()),
+        previous_version: Some("v1".parse().unwrap()),
         description: None,
         updated_at: Timestamp::from_millis(1_769_508_000_123),
     };
@@ -510,7 +517,7 @@ fn answers_are_these_bytes() {
     let other = ManifestOther { function: "hello".into(), alias: "DEV".into(), version: "v1".into() };
     let applied = ApplyManifestResponse { dry_run: true, changes: vec![change], unchanged: 2, others: vec![other] };
     response::<ApplyManifestRequest>("apply-manifest", &applied);
-    let deleted = DeleteAliasResponse { function_id, name: "STAGING".into(), version: "v2".into() };
+    let deleted = DeleteAliasResponse { function_id, name: "STAGING".into(), version: "v2".parse().unwrap() };
     response::<DeleteAliasRequest>("delete-alias", &deleted);
     let answered = InvokeResponse {
         success: true,
@@ -518,8 +525,8 @@ fn answers_are_these_bytes() {
         headers: fields(&[("set-cookie", "a=1"), ("set-cookie", "b=2")]),
         body: Body::from(vec![0, 1, 254, 255]),
         execution_time_ms: 1.25,
-        execution_id: "exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
-        version: "v1".into(),
+        execution_id: "exec-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap(),
+        version: "v1".parse().unwrap(),
         cold_start: ColdStart::Spawned,
         queue_ms: 0.5,
         start_ms: 0.25,
@@ -575,19 +582,19 @@ fn policies_and_rollouts_are_these_bytes() {
     request("control-rollout", &ControlRolloutRequest { function_id: "hello".into(), alias, action, reason: None });
     let list = RolloutsRequest { function_id: "hello".into(), limit: Some(1), ..RolloutsRequest::default() };
     request("list-rollouts", &list);
-    let function_id = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".to_owned();
+    let function_id: FunctionId = "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap();
     let at = Timestamp::from_millis(1_769_508_000_123);
     let verdict = PolicyVerdict {
         at,
-        version: "v3".into(),
+        version: "v3".parse().unwrap(),
         went_back_to: Some("v2".into()),
         reason: "error rate 34.0 % (17 of 50 calls in 60 s) over the limit of 0.5 %".into(),
     };
     let shown = PolicyResponse {
-        function_id: function_id.clone(),
-        alias: "STAGING".into(),
+        function_id,
+        alias: "STAGING".parse().unwrap(),
         policy: Some(policy()),
-        version: "v2".into(),
+        version: "v2".parse().unwrap(),
         counts: PolicyCounts { calls: 50, errors: 2, crashes: 1, slow: 0 },
         rests_until: Some(at),
         last_verdict: Some(verdict),
@@ -595,10 +602,10 @@ fn policies_and_rollouts_are_these_bytes() {
     response::<SetPolicyRequest>("set-policy", &shown);
     let plan: RolloutPlan = "10% 5m, 50% 5m, 100%".parse().unwrap();
     let rollout = RolloutDetails {
-        rollout_id: "rollout-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
+        rollout_id: "rollout-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".parse().unwrap(),
         function_id,
-        alias: "LIVE".into(),
-        version: "v2".into(),
+        alias: "LIVE".parse().unwrap(),
+        version: "v2".parse().unwrap(),
         number: 2,
         status: RolloutStatus::Running,
         plan: plan.to_string(),
@@ -656,22 +663,23 @@ fn requests_and_answers_about_environments_are_these_bytes() {
     request("promote-all", &PromoteAllRequest { from: first, to: second, reason, dry_run: true });
 
     let at = Timestamp::from_millis(1_769_508_000_123);
-    let (parent, warnings) = (Some(from.clone()), Vec::new());
-    let info = EnvironmentInfo { name: qa, parent, protected: true, aliases: 1, created_at: at, warnings };
+    let (parent, warnings) = (Some(from.parse().unwrap()), Vec::new());
+    let info =
+        EnvironmentInfo { name: qa.parse().unwrap(), parent, protected: true, aliases: 1, created_at: at, warnings };
     response::<CreateEnvironmentRequest>("create-environment", &info);
     let run = EnvironmentRun {
         function: "hello".into(),
         alias: "QA".into(),
-        version: "v2".into(),
+        version: "v2".parse().unwrap(),
         number: 2,
-        split: Some(SplitInfo { version: "v3".into(), weight: 10 }),
+        split: Some(SplitInfo { version: "v3".parse().unwrap(), weight: 10 }),
     };
     let details =
         EnvironmentDetails { info, ancestors: vec![from.clone()], children: vec!["eu".into()], runs: vec![run] };
     response::<EnvironmentRequest>("get-environment", &details);
     let side = |alias: &str, number: u32| ComparedSide {
         alias: alias.into(),
-        version: format!("v{number}"),
+        version: format!("v{number}").parse().unwrap(),
         number,
         digest: Digest([0xab; 32]),
         split: None,
@@ -722,9 +730,9 @@ fn requests_and_answers_about_previews_are_these_bytes() {
         function: "hello".into(),
         function_id: "func-0190c1d2-aaaa-7bbb-8ccc-0123456789ab".into(),
         name: "42".into(),
-        alias: "preview-42".into(),
+        alias: "preview-42".parse().unwrap(),
         environment: "preview".into(),
-        version: "v2".into(),
+        version: "v2".parse().unwrap(),
         number: 2,
         url: Some("http://localhost:8080/functions/hello:preview-42".into()),
         host_url: Some("http://preview-42--hello.localhost:8080/".into()),
