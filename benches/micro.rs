@@ -257,7 +257,7 @@ fn entry(name: &str) -> Entry {
         went_back_at: None,
         rollout: None,
     };
-    Entry { function, versions, aliases: vec![live], approved: None }
+    Entry { function, versions: versions.into_iter().collect(), aliases: vec![live], approved: None }
 }
 
 fn routes(criterion: &mut Criterion) {

@@ -86,8 +86,9 @@ impl Command for AliasesRequest {
         let id = context.router.function(&self.function_id)?.function.id;
         let asked = Asked { limit: self.limit, offset: None, cursor: self.cursor.as_deref() };
         let page = Page::<String>::new(context, "aliases", &asked, (PAGE_MAX, PAGE_MAX))?;
-        let record = context.blocking(move |context| Ok(context.store.record(id)?)).await?;
-        let version = |id| record.versions.iter().find(|it| it.id == id);
+        let (record, entry) =
+            context.blocking(move |context| Ok((context.store.state(id)?, context.router.by_id(id)?))).await?;
+        let version = |id| entry.version(id);
         let details = |alias: &AliasRecord| {
             let target = version(alias.version_id)?;
             Some(AliasDetails {
@@ -152,7 +153,7 @@ pub(super) async fn remove(
     context
         .blocking(move |context| {
             let row = context.store.delete_alias(id, &name, &removal)?;
-            context.refresh(id)?;
+            context.refresh_aliases(id, None)?;
             context.leave_manifests(&[row]);
             Ok(())
         })

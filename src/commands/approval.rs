@@ -56,7 +56,7 @@ impl Command for DecideRequest {
                         return Ok(context.store.reject(id, &decision)?);
                     }
                     let deployment = context.store.approve(id, &decision, previous.as_ref())?;
-                    context.refresh(function_id)?;
+                    context.refresh_aliases(function_id, None)?;
                     context.leave_manifests(std::slice::from_ref(&deployment));
                     Ok(deployment)
                 });

@@ -26,7 +26,7 @@ impl Command for CleanupRequest {
         let is_one = function_id.is_some();
         let entries = match function_id {
             Some(function) => vec![context.router.function(&function)?],
-            None => context.router.functions(),
+            None => context.router.functions().to_vec(),
         };
         let owner = Arc::clone(context);
         context

@@ -7,16 +7,17 @@ use crate::{
     deploy::{Builder, Manifests, Scratch},
     error::{Error, ErrorCode},
     model::{EnvironmentName, FunctionId, VariablePlace, Version, variable},
-    router::{Alias, Entry, Guard, RolloutProgress, Router},
+    router::{Alias, Entry, Guard, RolloutProgress, Router, Versions},
     scheduler::{Floor, PoolHandle, Scheduler},
     secrets::{KeySource, Variables},
-    store::{AliasRecord, FunctionRecord, Store},
+    store::{AliasRecord, FunctionRecord, FunctionState, Store},
     telemetry::Telemetry,
     worker::{Blueprint, SharedNetwork},
 };
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     future::Future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -82,12 +83,40 @@ pub struct Code {
 /// Wakes the keepers before their next look.
 #[derive(Debug, Default)]
 pub struct Wakes {
-    /// Wakes the bytecode task when an alias may point at another version.
-    pub(super) aliases_moved: Notify,
-    /// Wakes the watch when an alias may have gained or lost a policy or a rollout.
-    pub(super) watched: Notify,
+    /// Functions of which an alias may point at another version.
+    pub(super) moved: Changes,
+    /// Functions of which an alias may have gained or lost a policy or a rollout.
+    pub(super) watched: Changes,
     /// Wakes the expiry task when an earlier deadline may exist.
     pub(super) expiring: Notify,
+}
+
+impl Wakes {
+    fn function_changed(&self, id: FunctionId) {
+        self.moved.add(id);
+        self.watched.add(id);
+        self.expiring.notify_one();
+    }
+}
+
+/// Functions that have changed since they were last taken.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    functions: Mutex<HashSet<FunctionId>>,
+    added: Notify,
+}
+
+impl Changes {
+    fn add(&self, id: FunctionId) {
+        self.functions.lock().insert(id);
+        self.added.notify_one();
+    }
+
+    /// Waits for changed functions, and takes them.
+    pub(super) async fn take(&self) -> HashSet<FunctionId> {
+        self.added.notified().await;
+        std::mem::take(&mut *self.functions.lock())
+    }
 }
 
 /// Addresses of HTTP.
@@ -184,10 +213,23 @@ impl Context {
 
     /// Takes a function's committed state into the router. Blocks on SQLite.
     pub(super) fn refresh(&self, id: FunctionId) -> Result<(), Error> {
-        self.router.renew(|| Ok::<_, Error>(entry(self.store.record(id)?)))?;
-        self.wakes.aliases_moved.notify_one();
-        self.wakes.watched.notify_one();
-        self.wakes.expiring.notify_one();
+        self.router.renew(id, |_| Ok::<_, Error>(entry(self.store.record(id)?)))?;
+        self.wakes.function_changed(id);
+        Ok(())
+    }
+
+    /// Takes the committed state of a function's aliases into the router, and a version that is new. Other versions
+    /// are not read: their number may be large, and they never change. Blocks on SQLite.
+    pub(super) fn refresh_aliases(&self, id: FunctionId, new: Option<&Arc<Version>>) -> Result<(), Error> {
+        self.router.renew(id, |present| {
+            let Some(present) = present else { return Ok(entry(self.store.record(id)?)) };
+            let versions = match new {
+                Some(new) => present.versions.with(new),
+                None => present.versions.clone(),
+            };
+            Ok::<_, Error>(entry_of(self.store.state(id)?, versions))
+        })?;
+        self.wakes.function_changed(id);
         Ok(())
     }
 
@@ -230,6 +272,11 @@ pub(super) fn boxed<'a, T>(
 /// Converts a record of the store to the router's form.
 #[must_use]
 pub fn entry(record: FunctionRecord) -> Entry {
+    let FunctionRecord { function, versions, aliases, approved } = record;
+    entry_of(FunctionState { function, aliases, approved }, versions.into_iter().map(Arc::new).collect())
+}
+
+fn entry_of(state: FunctionState, versions: Versions) -> Entry {
     let alias = |it: AliasRecord| {
         let mut alias = Alias {
             name: it.name,
@@ -245,9 +292,9 @@ pub fn entry(record: FunctionRecord) -> Entry {
         alias
     };
     Entry {
-        function: record.function,
-        versions: record.versions.into_iter().map(Arc::new).collect(),
-        aliases: record.aliases.into_iter().map(alias).collect(),
-        approved: record.approved,
+        function: state.function,
+        versions,
+        aliases: state.aliases.into_iter().map(alias).collect(),
+        approved: state.approved,
     }
 }

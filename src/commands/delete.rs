@@ -19,7 +19,7 @@ impl Command for DeleteRequest {
                     move |context: &Context| Ok(context.store.delete_function(id, &actor, Timestamp::now())?);
                 owner.blocking(delete).await?;
                 owner.router.remove(id);
-                for version in &entry.versions {
+                for version in entry.versions.iter() {
                     owner.scheduler.close(version.id);
                 }
                 let remove = move |context: &Context| {

@@ -23,7 +23,7 @@ use crate::{
     error::Error,
     model::{self, DeploymentKind, Function, FunctionId, FunctionName, Percent, VersionLabel},
     protocol::message::{DeployRequest, DeployResponse, RegisterRequest},
-    router::Entry,
+    router::{Entry, Versions},
     store::AliasChange,
 };
 use publish::{not_built, publish};
@@ -184,7 +184,7 @@ impl Order {
 }
 
 fn without_versions(function: Function) -> Entry {
-    Entry { function, versions: Vec::new(), aliases: Vec::new(), approved: None }
+    Entry { function, versions: Versions::default(), aliases: Vec::new(), approved: None }
 }
 
 /// Source of the code, and its kind for the record.

@@ -97,8 +97,8 @@ fn shared_secrets(context: &Context, environment: &str) -> Vec<String> {
 }
 
 fn refresh_all(context: &Context) -> Result<(), Error> {
-    for entry in context.router.functions() {
-        match context.refresh(entry.function.id) {
+    for entry in context.router.functions().iter() {
+        match context.refresh_aliases(entry.function.id, None) {
             // The function was deleted meanwhile.
             Err(error) if error.code == ErrorCode::FunctionNotFound => {}
             outcome => outcome?,

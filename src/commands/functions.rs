@@ -22,9 +22,9 @@ impl Command for ListRequest {
         let asked = Asked { limit: self.limit, offset: self.offset, cursor: self.cursor.as_deref() };
         let page = Page::<String>::new(context, "functions", &asked, (PAGE_MAX, PAGE_MAX))?;
         let functions = context.router.functions();
-        let is_behind =
-            |it: &&Arc<Entry>| page.after.as_ref().is_none_or(|after| it.function.name.as_str() > after.as_str());
-        let rows = functions.iter().filter(is_behind).skip(self.offset.unwrap_or(0) as usize);
+        // Every name comes after the empty text.
+        let behind = functions.after(page.after.as_deref().unwrap_or_default());
+        let rows = behind.skip(self.offset.unwrap_or(0) as usize);
         let summary = |entry: &Arc<Entry>| FunctionSummary {
             function_id: entry.function.id,
             name: entry.function.name.to_string(),
@@ -35,7 +35,7 @@ impl Command for ListRequest {
             updated_at: entry.function.updated_at,
         };
         let (rows, next_cursor) = page.fill(rows, |it| it.function.name.to_string(), summary);
-        Ok(ListResponse { functions: rows, total: functions.len() as u64, next_cursor })
+        Ok(ListResponse { functions: rows, total: context.router.totals().functions as u64, next_cursor })
     }
 }
 
@@ -65,7 +65,7 @@ fn info(context: &Context, function_id: &str) -> Result<FunctionInfo, Error> {
         settings: function.settings,
         aliases: aliases.collect(),
         versions: entry.versions.len() as u32,
-        disk_bytes: entry.bundles_bytes(),
+        disk_bytes: entry.versions.bytes(),
         pools: pools(context, &entry),
         created_at: function.created_at,
         updated_at: function.updated_at,
@@ -87,10 +87,10 @@ impl Command for UpdateRequest {
                 owner
                     .blocking(move |context| {
                         context.store.update_settings(id, &settings, Timestamp::now())?;
-                        context.refresh(id)
+                        context.refresh_aliases(id, None)
                     })
                     .await?;
-                for version in &entry.versions {
+                for version in entry.versions.iter() {
                     owner.scheduler.pools_of(version.id).iter().for_each(|pool| pool.set_settings(&settings));
                 }
                 owner.prepare_floor(&*owner.router.by_id(id)?);

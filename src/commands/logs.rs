@@ -135,6 +135,6 @@ fn line(entry: &LogEntry, function: String) -> LogLine {
         message: record.message.clone(),
         function,
         version: record.version.clone(),
-        execution_id: record.invocation.map(|it| it),
+        execution_id: record.invocation,
     }
 }

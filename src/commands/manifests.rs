@@ -10,13 +10,13 @@ pub(super) use wanted::{Wanted, apply_all};
 use super::{Caller, Command, Context, aliases::check_environment, texts::check_text};
 use crate::{
     error::{Error, ErrorCode},
-    model::{Deployment, DeploymentId, FunctionId, Split, Timestamp},
+    model::{Deployment, DeploymentId, Function, FunctionId, Split, Timestamp, Version, VersionId},
     protocol::message::{
         ApplyManifestRequest, ApplyManifestResponse, ExportManifestRequest, Manifest, ManifestAlias,
         ManifestDeployment, ManifestFunction, ManifestOther, ManifestSplit,
     },
     router::Alias,
-    store::FunctionRecord,
+    store::AliasRecord,
 };
 use serde_json::json;
 use std::{collections::HashSet, sync::Arc};
@@ -46,36 +46,44 @@ impl Command for ExportManifestRequest {
                     Some(id) => vec![context.store.record(id)?],
                     None => context.store.catalogue()?,
                 };
-                Ok(manifest(&records, None))
+                let functions = records.iter().map(|it| {
+                    described(&it.function, &it.aliases, |id| it.versions.iter().find(|version| version.id == id))
+                });
+                Ok(manifest(functions.collect(), None))
             })
             .await
     }
 }
 
-fn manifest(records: &[FunctionRecord], deployment: Option<ManifestDeployment>) -> Manifest {
-    let functions = records.iter().map(|record| {
-        let version = |id| record.versions.iter().find(|it| it.id == id);
-        let aliases = record.aliases.iter().filter(|it| !it.name.is_rollback()).filter_map(|alias| {
-            let target = version(alias.version_id)?;
-            let split = |it: Split| {
-                let second = version(it.version_id)?;
-                let (version, digest) = (second.label.to_string(), second.digest);
-                Some(ManifestSplit { version, digest, weight: it.weight.into() })
-            };
-            Some(ManifestAlias {
-                name: alias.name.to_string(),
-                environment: alias.environment.to_string(),
-                version: target.label.to_string(),
-                number: target.number,
-                digest: target.digest,
-                split: alias.split.and_then(split),
-                sticky: alias.sticky.as_ref().map(ToString::to_string),
-                description: alias.description.clone(),
-            })
-        });
-        ManifestFunction { name: record.function.name.to_string(), aliases: aliases.collect() }
+fn manifest(functions: Vec<ManifestFunction>, deployment: Option<ManifestDeployment>) -> Manifest {
+    Manifest { manifest: FORM, created_at: Timestamp::now(), deployment, functions }
+}
+
+/// A function in a manifest: its aliases, with the versions that `version` finds for them.
+fn described<'a>(
+    function: &Function,
+    aliases: &[AliasRecord],
+    version: impl Fn(VersionId) -> Option<&'a Version>,
+) -> ManifestFunction {
+    let aliases = aliases.iter().filter(|it| !it.name.is_rollback()).filter_map(|alias| {
+        let target = version(alias.version_id)?;
+        let split = |it: Split| {
+            let second = version(it.version_id)?;
+            let (version, digest) = (second.label.to_string(), second.digest);
+            Some(ManifestSplit { version, digest, weight: it.weight.into() })
+        };
+        Some(ManifestAlias {
+            name: alias.name.to_string(),
+            environment: alias.environment.to_string(),
+            version: target.label.to_string(),
+            number: target.number,
+            digest: target.digest,
+            split: alias.split.and_then(split),
+            sticky: alias.sticky.as_ref().map(ToString::to_string),
+            description: alias.description.clone(),
+        })
     });
-    Manifest { manifest: FORM, created_at: Timestamp::now(), deployment, functions: functions.collect() }
+    ManifestFunction { name: function.name.to_string(), aliases: aliases.collect() }
 }
 
 impl Context {
@@ -84,13 +92,17 @@ impl Context {
     pub(super) fn leave_manifests(&self, deployments: &[Deployment]) {
         let ids: HashSet<FunctionId> = deployments.iter().map(|it| it.function_id).collect();
         let written = || -> Result<(), Error> {
-            let mut records =
-                ids.into_iter().map(|id| self.store.record(id)).collect::<Result<Vec<FunctionRecord>, _>>()?;
-            records.sort_by(|a, b| a.function.name.cmp(&b.function.name));
+            let read = |id| Ok::<_, Error>((self.store.state(id)?, self.router.by_id(id)?));
+            let mut states = ids.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            states.sort_by(|(a, _), (b, _)| a.function.name.cmp(&b.function.name));
+            let functions = states.iter().map(|(state, entry)| {
+                described(&state.function, &state.aliases, |id| entry.version(id).map(AsRef::as_ref))
+            });
+            let functions: Vec<_> = functions.collect();
             for deployment in deployments {
-                let of = records.iter().find(|it| it.function.id == deployment.function_id);
-                let function = of.map(|it| it.function.name.to_string()).unwrap_or_default();
-                let document = manifest(&records, Some(about(function, deployment)));
+                let of = states.iter().find(|(it, _)| it.function.id == deployment.function_id);
+                let function = of.map(|(it, _)| it.function.name.to_string()).unwrap_or_default();
+                let document = manifest(functions.clone(), Some(about(function, deployment)));
                 self.code.manifests.write(deployment.id, &document).map_err(Error::internal)?;
             }
             self.code.manifests.prune(self.config.load().versioning.manifests_max as usize).map_err(Error::internal)

@@ -24,7 +24,7 @@ impl Command for SetPolicyRequest {
                 tracing::info!(%function, alias = %name, is_set, actor = &*actor, "policy changed");
                 let set = move |context: &Context| {
                     context.store.set_policy(id, &name, self.policy.as_ref(), &actor, Timestamp::now())?;
-                    context.refresh(id)
+                    context.refresh_aliases(id, None)
                 };
                 owner.blocking(set).await
             };

@@ -16,7 +16,7 @@ use crate::{
         RemovedPreviewsResponse,
     },
     router::Entry,
-    store::{AliasRecord, FunctionRecord, Removal},
+    store::{AliasRecord, FunctionState, Removal},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -143,17 +143,17 @@ async fn records(
     context: &Arc<Context>,
     function: Option<&str>,
     alias: Option<&AliasName>,
-) -> Result<Vec<(Arc<Entry>, FunctionRecord)>, Error> {
+) -> Result<Vec<(Arc<Entry>, FunctionState)>, Error> {
     let mut entries = match function {
         Some(function) => vec![context.router.function(function)?],
-        None => context.router.functions(),
+        None => context.router.functions().to_vec(),
     };
     entries.retain(|entry| {
         let is_meant = |name: &AliasName| alias.map_or_else(|| name.preview().is_some(), |alias| alias == name);
         entry.aliases.iter().any(|it| is_meant(&it.name))
     });
     let read = move |context: &Context| {
-        let record = |entry: Arc<Entry>| match context.store.record(entry.function.id).map_err(Error::from) {
+        let record = |entry: Arc<Entry>| match context.store.state(entry.function.id).map_err(Error::from) {
             Ok(record) => Some(Ok((entry, record))),
             // The function was deleted meanwhile.
             Err(error) if error.code == ErrorCode::FunctionNotFound => None,
@@ -164,7 +164,7 @@ async fn records(
     context.blocking(read).await
 }
 
-fn of(record: &FunctionRecord) -> impl Iterator<Item = &AliasRecord> {
+fn of(record: &FunctionState) -> impl Iterator<Item = &AliasRecord> {
     record.aliases.iter().filter(|it| it.name.preview().is_some())
 }
 
@@ -250,7 +250,7 @@ pub(super) async fn remove(
                 Err(error) if error.code == ErrorCode::FunctionNotFound => return Ok(None),
                 held => held?,
             };
-            let record = owner.blocking(move |context| Ok(context.store.record(id)?)).await?;
+            let record = owner.blocking(move |context| Ok(context.store.state(id)?)).await?;
             let found = record.aliases.into_iter().find(|it| it.name == name);
             let Some(alias) = found.filter(is_due) else { return Ok(None) };
             let info = info(&owner, &entry, &alias);

@@ -233,9 +233,9 @@ impl Command for PromoteAllRequest {
                 let holding = owner.hold_all(functions.iter().map(|it| it.function.id));
                 let _changing = cancellation.run(holding).await??;
                 let (mut changed, mut unchanged, mut skipped) = (Vec::new(), 0, Vec::new());
-                for entry in owner.router.functions() {
+                for entry in owner.router.functions().iter() {
                     let function = entry.function.name.to_string();
-                    match todo(&entry, &from, &to) {
+                    match todo(entry, &from, &to) {
                         Some(Todo::Nothing) => unchanged += 1,
                         Some(Todo::Promote(wanted)) => changed.push(*wanted),
                         Some(Todo::Skip(reason)) => skipped.push(SkippedFunction { function, reason }),

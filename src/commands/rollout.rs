@@ -154,7 +154,7 @@ impl Command for ControlRolloutRequest {
 async fn update(context: &Arc<Context>, rollout: Rollout) -> Result<Rollout, Error> {
     let change = move |context: &Context| {
         context.store.update_rollout(&rollout)?;
-        context.refresh(rollout.function_id)?;
+        context.refresh_aliases(rollout.function_id, None)?;
         Ok(rollout)
     };
     context.blocking(change).await

@@ -28,7 +28,7 @@ impl Command for StatusRequest {
             pid,
             uptime_ms: context.started.elapsed().as_millis() as u64,
             data_dir: context.data_dir.to_string_lossy().into_owned(),
-            functions: context.router.functions().len() as u32,
+            functions: context.router.totals().functions as u32,
             pools,
             prewarmed: context.scheduler.spawner().prewarmed() as u32,
             memory_bytes: private_memory_bytes(pid).unwrap_or(0),
@@ -59,7 +59,7 @@ pub fn disk(context: &Context) -> DiskInfo {
         files.iter().filter_map(|path| fs::metadata(path).ok()).map(|it| it.len()).sum()
     };
     DiskInfo {
-        bundles_bytes: context.router.functions().iter().map(|entry| entry.bundles_bytes()).sum(),
+        bundles_bytes: context.router.totals().bundles_bytes,
         bytecode_bytes: context.code.bytecode.bytes(),
         store_bytes: database("levain.db"),
         logs_bytes: database("logs.db"),

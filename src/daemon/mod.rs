@@ -246,7 +246,7 @@ impl Daemon {
             let (files, renewed) = (face.certificate_files(), Arc::clone(face));
             helpers.spawn(watch::folders(files, move || renewed.reload_certificate()));
         }
-        let (functions, pid) = (context.router.functions().len(), std::process::id());
+        let (functions, pid) = (context.router.totals().functions, std::process::id());
         tracing::info!(socket = %socket.display(), http = shown, functions, pid, "ready");
         Ok(Self { context, socket, http: http_address, face, servers, helpers, _lock: lock })
     }

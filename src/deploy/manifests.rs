@@ -1,27 +1,27 @@
 //! Manifests of deployments, one file each: `data/deployments/manifest-<deployment>.json`.
 //!
 //! Manifests serve people and their backups; the daemon itself does not depend on them. A file appears whole or not at
-//! all.
+//! all. Their ids are in memory, so that no deployment lists the folder.
 
 use crate::{model::DeploymentId, protocol::message::Manifest};
-use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-};
+use parking_lot::Mutex;
+use std::{collections::BTreeSet, fs, io, io::Write, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 /// The folder of manifests.
 #[derive(Debug)]
 pub struct Manifests {
     folder: PathBuf,
+    /// Deployments with a manifest. Ids sort by creation time.
+    kept: Mutex<BTreeSet<DeploymentId>>,
 }
 
 impl Manifests {
     /// Opens the folder, which is created if necessary.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        Ok(Self { folder })
+        let names: io::Result<Vec<_>> = fs::read_dir(&folder)?.map(|it| it.map(|it| it.file_name())).collect();
+        let kept = names?.iter().filter_map(|name| deployment(name.to_str()?)).collect();
+        Ok(Self { folder, kept: Mutex::new(kept) })
     }
 
     fn path(&self, deployment: DeploymentId) -> PathBuf {
@@ -49,22 +49,52 @@ impl Manifests {
         serde_json::to_writer_pretty(&mut file, manifest)?;
         file.write_all(b"\n")?;
         file.persist(self.path(deployment))?;
+        self.kept.lock().insert(deployment);
         Ok(())
     }
 
     /// Removes the oldest manifests until at most `max` are left.
     pub fn prune(&self, max: usize) -> io::Result<()> {
-        let files: io::Result<Vec<PathBuf>> = fs::read_dir(&self.folder)?.map(|it| it.map(|it| it.path())).collect();
-        let mut files = files?;
-        files.retain(|path| is_manifest(path));
-        // Ids sort by creation time.
-        files.sort();
-        let excess = files.len().saturating_sub(max);
-        files[..excess].iter().try_for_each(fs::remove_file)
+        let mut kept = self.kept.lock();
+        while kept.len() > max
+            && let Some(oldest) = kept.pop_first()
+        {
+            match fs::remove_file(self.path(oldest)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
-fn is_manifest(path: &Path) -> bool {
-    let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
-    name.starts_with("manifest-") && name.ends_with(".json")
+/// Deployment of the manifest with this file name.
+fn deployment(name: &str) -> Option<DeploymentId> {
+    name.strip_prefix("manifest-")?.strip_suffix(".json")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn the_oldest_manifests_go_first_after_a_restart_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Manifests::open(folder.path().to_owned()).expect("opens");
+        let empty = || Manifest { manifest: 1, created_at: Timestamp::now(), deployment: None, functions: Vec::new() };
+        let ids: Vec<DeploymentId> = (0..5).map(|_| DeploymentId::new()).collect();
+        fs::write(folder.path().join("notes.json"), "").expect("a file of the user");
+        let first = open();
+        ids[..3].iter().for_each(|id| first.write(*id, &empty()).expect("writes"));
+        let second = open();
+        ids[3..].iter().for_each(|id| second.write(*id, &empty()).expect("writes"));
+        // A manifest that was removed by hand is no obstacle.
+        fs::remove_file(second.path(ids[0])).expect("it is there");
+        second.prune(2).expect("prunes");
+        assert_eq!(ids.iter().map(|id| second.has(*id)).collect::<Vec<_>>(), [false, false, false, true, true]);
+        assert!(folder.path().join("notes.json").exists());
+        second.prune(0).expect("prunes");
+        assert!(ids.iter().all(|id| !second.has(*id)));
+    }
 }

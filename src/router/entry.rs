@@ -10,7 +10,7 @@ use crate::{
     },
 };
 use serde_json::json;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, ops::Deref, sync::Arc};
 
 /// Limit on names in the details of an error.
 const NAMES_MAX: usize = 50;
@@ -20,12 +20,55 @@ const NAMES_MAX: usize = 50;
 pub struct Entry {
     /// The function itself.
     pub function: Function,
-    /// Versions, newest first.
-    pub versions: Vec<Arc<Version>>,
+    /// Its versions.
+    pub versions: Versions,
     /// Aliases and their targets.
     pub aliases: Vec<Alias>,
     /// Versions that may be invoked by their own name in the environment of `LIVE`; `None` if any version may.
     pub approved: Option<HashSet<VersionId>>,
+}
+
+/// Versions of a function, newest first. A copy shares them.
+#[derive(Debug, Clone)]
+pub struct Versions {
+    rows: Arc<[Arc<Version>]>,
+    bytes: u64,
+}
+
+impl Versions {
+    /// Returns these versions and a newer one.
+    #[must_use]
+    pub fn with(&self, newer: &Arc<Version>) -> Self {
+        std::iter::once(newer).chain(self.iter()).cloned().collect()
+    }
+
+    /// Returns the total size of their bundles, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        std::iter::empty().collect()
+    }
+}
+
+impl FromIterator<Arc<Version>> for Versions {
+    fn from_iter<I: IntoIterator<Item = Arc<Version>>>(versions: I) -> Self {
+        let rows: Arc<[Arc<Version>]> = versions.into_iter().collect();
+        let bytes = rows.iter().map(|it| it.size).sum();
+        Self { rows, bytes }
+    }
+}
+
+impl Deref for Versions {
+    type Target = [Arc<Version>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
 }
 
 /// A movable name for one or two weighted versions.
@@ -197,10 +240,10 @@ impl Entry {
         Error::new(ErrorCode::AliasNotFound, message).with_details(json!({ "alias": shown, "aliases": names }))
     }
 
-    /// Returns the total size of its versions' bundles, in bytes.
+    /// Workers that the function keeps warm, if it has a version that takes invocations.
     #[must_use]
-    pub fn bundles_bytes(&self) -> u64 {
-        self.versions.iter().map(|version| version.size).sum()
+    pub fn warm_workers(&self) -> u64 {
+        self.live().map_or(0, |_| u64::from(self.function.settings.warm_workers))
     }
 }
 

@@ -11,7 +11,7 @@ mod entry;
 mod guard;
 mod traffic;
 
-pub use entry::{Alias, Entry};
+pub use entry::{Alias, Entry, Versions};
 pub use guard::{Guard, RolloutProgress, Warning};
 pub use traffic::{CallHeaders, PIN_HEADER};
 
@@ -22,8 +22,9 @@ use crate::{
 use arc_swap::ArcSwap;
 use entry::shown;
 use parking_lot::Mutex;
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use serde_json::json;
-use std::{collections::HashMap, sync::Arc};
+use std::{ops::Bound, sync::Arc};
 
 /// Destination of an invocation.
 #[derive(Debug, Clone)]
@@ -38,14 +39,52 @@ pub struct Route {
     pub guard: Option<Arc<Guard>>,
 }
 
-#[derive(Debug, Clone, Default)]
+/// All functions at one instant. A copy shares its contents, and a changed copy all but a few nodes.
+#[derive(Debug, Clone)]
 struct Snapshot {
-    by_name: HashMap<FunctionName, Arc<Entry>>,
-    by_id: HashMap<FunctionId, Arc<Entry>>,
+    by_name: HashTrieMapSync<FunctionName, Arc<Entry>>,
+    by_id: HashTrieMapSync<FunctionId, Arc<Entry>>,
+    sorted: RedBlackTreeMapSync<FunctionName, Arc<Entry>>,
+    totals: Totals,
+}
+
+/// Sums over all functions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Number of functions.
+    pub functions: usize,
+    /// Number of versions.
+    pub versions: usize,
+    /// Size of all bundles, in bytes.
+    pub bundles_bytes: u64,
+    /// Workers that functions keep warm.
+    pub warm_workers: u64,
+}
+
+/// All functions at one instant, sorted by name.
+#[derive(Debug, Clone)]
+pub struct Functions(RedBlackTreeMapSync<FunctionName, Arc<Entry>>);
+
+impl Functions {
+    /// Returns the functions.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.0.values()
+    }
+
+    /// Returns the functions as a list of their own.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<Arc<Entry>> {
+        self.iter().cloned().collect()
+    }
+
+    /// Returns the functions whose name comes after this one.
+    pub fn after(&self, name: &str) -> impl Iterator<Item = &Arc<Entry>> {
+        self.0.range::<str, _>((Bound::Excluded(name), Bound::Unbounded)).map(|(_, entry)| entry)
+    }
 }
 
 /// Routing table of the functions that are not deleted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Router {
     snapshot: ArcSwap<Snapshot>,
     /// Serializes changes, so that none is lost.
@@ -56,39 +95,34 @@ impl Router {
     /// Makes a router for these functions.
     #[must_use]
     pub fn new(entries: Vec<Entry>) -> Self {
-        let mut snapshot = Snapshot::default();
-        for entry in entries.into_iter().map(Arc::new) {
-            snapshot.by_name.insert(entry.function.name.clone(), Arc::clone(&entry));
-            snapshot.by_id.insert(entry.function.id, entry);
-        }
+        let mut snapshot = Snapshot {
+            by_name: HashTrieMapSync::new_sync(),
+            by_id: HashTrieMapSync::new_sync(),
+            sorted: RedBlackTreeMapSync::new_sync(),
+            totals: Totals::default(),
+        };
+        entries.into_iter().for_each(|entry| snapshot.insert(entry));
         Self { snapshot: ArcSwap::from_pointee(snapshot), change: Mutex::default() }
     }
 
     /// Replaces the entry of a function.
     pub fn put(&self, entry: Entry) {
-        self.change(|snapshot| insert(snapshot, entry));
+        self.change(|snapshot| snapshot.insert(entry));
     }
 
-    /// Replaces the entry of a function by the one that `read` returns. The lock is held during the read: of two
-    /// concurrent changes, the later state wins.
-    pub fn renew<E>(&self, read: impl FnOnce() -> Result<Entry, E>) -> Result<(), E> {
+    /// Replaces the entry of a function by the one that `read` makes, given the present one. The lock is held during
+    /// the read: of two concurrent changes, the later state wins.
+    pub fn renew<E>(&self, id: FunctionId, read: impl FnOnce(Option<Arc<Entry>>) -> Result<Entry, E>) -> Result<(), E> {
         let one_at_a_time = self.change.lock();
-        let entry = read()?;
-        self.swap(|snapshot| insert(snapshot, entry));
+        let entry = read(self.snapshot.load().by_id.get(&id).cloned())?;
+        self.swap(|snapshot| snapshot.insert(entry));
         drop(one_at_a_time);
         Ok(())
     }
 
     /// Removes a deleted function.
     pub fn remove(&self, id: FunctionId) {
-        self.change(|snapshot| {
-            let name = snapshot.by_id.remove(&id).map(|it| it.function.name.clone());
-            // The name may belong to another function by now.
-            let is_own = |name: &FunctionName| snapshot.by_name.get(name).is_some_and(|it| it.function.id == id);
-            if let Some(name) = name.filter(is_own) {
-                snapshot.by_name.remove(&name);
-            }
-        });
+        self.change(|snapshot| snapshot.remove(id));
     }
 
     fn change(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -122,12 +156,16 @@ impl Router {
         }
     }
 
-    /// Returns all functions, sorted by name.
+    /// Returns all functions.
     #[must_use]
-    pub fn functions(&self) -> Vec<Arc<Entry>> {
-        let mut functions: Vec<_> = self.snapshot.load().by_id.values().cloned().collect();
-        functions.sort_by(|a, b| a.function.name.cmp(&b.function.name));
-        functions
+    pub fn functions(&self) -> Functions {
+        Functions(self.snapshot.load().sorted.clone())
+    }
+
+    /// Returns the sums over all functions.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.snapshot.load().totals
     }
 
     /// Resolves `function`, which may carry its qualifier after a colon: an alias, or a version's label or number.
@@ -189,13 +227,53 @@ impl Router {
     }
 }
 
-fn insert(snapshot: &mut Snapshot, mut entry: Entry) {
-    if let Some(before) = snapshot.by_id.get(&entry.function.id) {
-        entry.remember(before);
+impl Snapshot {
+    fn insert(&mut self, mut entry: Entry) {
+        if let Some(before) = self.by_id.get(&entry.function.id) {
+            entry.remember(before);
+        }
+        self.remove(entry.function.id);
+        let (name, entry) = (entry.function.name.clone(), Arc::new(entry));
+        self.totals.add(&entry);
+        self.by_id.insert_mut(entry.function.id, Arc::clone(&entry));
+        self.sorted.insert_mut(name.clone(), Arc::clone(&entry));
+        self.by_name.insert_mut(name, entry);
     }
-    let entry = Arc::new(entry);
-    snapshot.by_name.insert(entry.function.name.clone(), Arc::clone(&entry));
-    snapshot.by_id.insert(entry.function.id, entry);
+
+    fn remove(&mut self, id: FunctionId) {
+        let Some(entry) = self.by_id.get(&id).cloned() else { return };
+        self.by_id.remove_mut(&id);
+        self.totals.subtract(&entry);
+        // The name may belong to another function by now.
+        let name = &entry.function.name;
+        if self.by_name.get(name).is_some_and(|it| it.function.id == id) {
+            self.by_name.remove_mut(name);
+            self.sorted.remove_mut(name);
+        }
+    }
+}
+
+impl Totals {
+    fn of(entry: &Entry) -> Self {
+        let (bundles_bytes, warm_workers) = (entry.versions.bytes(), entry.warm_workers());
+        Self { functions: 1, versions: entry.versions.len(), bundles_bytes, warm_workers }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        let other = Self::of(entry);
+        self.functions += other.functions;
+        self.versions += other.versions;
+        self.bundles_bytes += other.bundles_bytes;
+        self.warm_workers += other.warm_workers;
+    }
+
+    fn subtract(&mut self, entry: &Entry) {
+        let other = Self::of(entry);
+        self.functions -= other.functions;
+        self.versions -= other.versions;
+        self.bundles_bytes -= other.bundles_bytes;
+        self.warm_workers -= other.warm_workers;
+    }
 }
 
 /// A route, and whether it was found through an alias.
@@ -262,3 +340,6 @@ fn reads_as_version(qualifier: &str) -> bool {
     let number = qualifier.strip_prefix('v').unwrap_or(qualifier);
     number.bytes().all(|it| it.is_ascii_digit()) || qualifier.parse::<AliasName>().is_err()
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,17 @@ pub struct FunctionRecord {
     pub approved: Option<HashSet<VersionId>>,
 }
 
+/// A function with its aliases: the part of a [`FunctionRecord`] whose size does not grow with the versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionState {
+    /// The function itself.
+    pub function: Function,
+    /// Aliases by name.
+    pub aliases: Vec<AliasRecord>,
+    /// Versions approved for the environment of `LIVE`; `None` if that environment is not protected.
+    pub approved: Option<HashSet<VersionId>>,
+}
+
 impl Store {
     /// Returns every function that is not deleted, by name, with its versions and aliases, as of one instant.
     pub fn catalogue(&self) -> Result<Vec<FunctionRecord>, StoreError> {
@@ -28,13 +39,23 @@ impl Store {
     pub fn record(&self, id: FunctionId) -> Result<FunctionRecord, StoreError> {
         self.read(|it| complete(it, functions::one(it, id)?))
     }
+
+    /// Returns a function with its aliases, without reading its versions.
+    pub fn state(&self, id: FunctionId) -> Result<FunctionState, StoreError> {
+        self.read(|it| state(it, functions::one(it, id)?))
+    }
 }
 
 fn complete(connection: &Connection, function: Function) -> Result<FunctionRecord, StoreError> {
     let versions = versions::all(connection, function.id)?;
+    let FunctionState { function, aliases, approved } = state(connection, function)?;
+    Ok(FunctionRecord { function, versions, aliases, approved })
+}
+
+fn state(connection: &Connection, function: Function) -> Result<FunctionState, StoreError> {
     let aliases = aliases::all(connection, function.id)?;
     let live = aliases.iter().find(|it| it.name.is_live()).map(|it| &it.environment);
     let environment = live.cloned().unwrap_or_else(EnvironmentName::production);
     let approved = environments::approved(connection, function.id, &environment)?;
-    Ok(FunctionRecord { function, versions, aliases, approved })
+    Ok(FunctionState { function, aliases, approved })
 }

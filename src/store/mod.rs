@@ -47,7 +47,7 @@ mod versions;
 mod tests;
 
 pub use aliases::{AliasChange, AliasRecord};
-pub use catalogue::FunctionRecord;
+pub use catalogue::{FunctionRecord, FunctionState};
 pub use commit::{DeploymentCommit, Target};
 pub use deletion::Removal;
 pub use deployments::DeploymentQuery;

@@ -22,7 +22,7 @@ impl Command for CompareEnvironmentsRequest {
         }
         let entries = match &self.function_id {
             Some(function) => vec![context.router.function(function)?],
-            None => context.router.functions(),
+            None => context.router.functions().to_vec(),
         };
         let functions = entries.iter().filter_map(|entry| {
             let compared = function(entry, &sides);

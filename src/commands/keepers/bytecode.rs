@@ -8,20 +8,32 @@ use crate::{
     commands::Context,
     deploy::{self, NotCompiled},
     error::Error,
-    model::{EnvironmentName, Version, VersionId},
-    router::Entry,
+    model::{EnvironmentName, FunctionId, Version, VersionId},
+    router::{Alias, Entry},
 };
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// Keeps the versions of aliases compiled, until the daemon stops.
 pub async fn keep_compiled(context: Arc<Context>) {
     let keep = async {
-        let mut seen = HashSet::new();
+        // Versions that were examined and have no bytecode, of each function.
+        let mut seen: HashMap<FunctionId, HashSet<VersionId>> = HashMap::new();
+        let entries = context.router.functions();
+        let mut waiting: HashSet<FunctionId> = entries.iter().map(|it| it.function.id).collect();
+        drop(entries);
         loop {
-            match next(&context, &mut seen) {
-                Some((entry, version)) => look_at(&context, &entry, &version).await,
-                None => context.wakes.aliases_moved.notified().await,
+            for id in std::mem::take(&mut waiting) {
+                while let Some((entry, version)) = next(&context, id, seen.entry(id).or_default()) {
+                    look_at(&context, &entry, &version).await;
+                }
+                if seen.get(&id).is_some_and(HashSet::is_empty) {
+                    seen.remove(&id);
+                }
             }
+            waiting = context.wakes.moved.take().await;
         }
     };
     if context.code.bytecode.is_on() {
@@ -30,19 +42,21 @@ pub async fn keep_compiled(context: Arc<Context>) {
     }
 }
 
-/// Next version that an alias points at and that was not examined since.
-fn next(context: &Context, seen: &mut HashSet<VersionId>) -> Option<(Arc<Entry>, Arc<Version>)> {
-    let entries = context.router.functions();
-    let aliases = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry, alias)));
-    let live = aliases.flat_map(|(entry, alias)| alias.targets().map(move |(id, _)| (entry, id)));
-    let live: Vec<_> = live.filter(|(_, id)| !context.code.bytecode.has(*id)).collect();
-    let ids: HashSet<_> = live.iter().map(|(_, id)| *id).collect();
+/// Next version of a function that an alias points at and that was not examined since.
+fn next(context: &Context, id: FunctionId, seen: &mut HashSet<VersionId>) -> Option<(Arc<Entry>, Arc<Version>)> {
+    let Ok(entry) = context.router.by_id(id) else {
+        seen.clear();
+        return None;
+    };
+    let live = entry.aliases.iter().flat_map(Alias::targets).map(|(id, _)| id);
+    let live: HashSet<_> = live.filter(|id| !context.code.bytecode.has(*id)).collect();
     // A version that is live again is examined again: the obstacle may be gone.
-    seen.retain(|id| ids.contains(id));
-    live.into_iter().find_map(|(entry, id)| {
+    seen.retain(|id| live.contains(id));
+    let version = live.into_iter().find_map(|id| {
         let version = entry.version(id).filter(|it| seen.insert(it.id))?;
-        deploy::is_candidate(&version.entry, version.size).then(|| (Arc::clone(entry), Arc::clone(version)))
-    })
+        deploy::is_candidate(&version.entry, version.size).then(|| Arc::clone(version))
+    })?;
+    Some((entry, version))
 }
 
 async fn look_at(context: &Arc<Context>, entry: &Entry, version: &Version) {

@@ -42,12 +42,17 @@ type Watched = (FunctionId, AliasName);
 /// Rolls aliases back by their policies and advances their rollouts, until the daemon stops.
 pub async fn keep_watch(context: Arc<Context>) {
     let watch = async {
-        let mut aliases = watched(&context);
+        let entries = context.router.functions();
+        let mut aliases: Vec<Watched> = entries.iter().flat_map(|it| watched(it)).collect();
         // At most one act per alias runs at a time.
         let mut acts: HashMap<Watched, JoinHandle<()>> = HashMap::new();
         loop {
             tokio::select! {
-                () = context.wakes.watched.notified() => aliases = watched(&context),
+                changed = context.wakes.watched.take() => {
+                    aliases.retain(|(id, _)| !changed.contains(id));
+                    let entries = changed.iter().filter_map(|id| context.router.by_id(*id).ok());
+                    aliases.extend(entries.flat_map(|it| watched(&it)));
+                }
                 () = tokio::time::sleep(LOOK), if !aliases.is_empty() => {}
             }
             acts.retain(|_, act| !act.is_finished());
@@ -67,10 +72,9 @@ pub async fn keep_watch(context: Arc<Context>) {
     context.stopping.run_until_cancelled(watch).await;
 }
 
-fn watched(context: &Context) -> Vec<Watched> {
-    let entries = context.router.functions();
-    let aliases = entries.iter().flat_map(|entry| entry.aliases.iter().map(move |alias| (entry.function.id, alias)));
-    aliases.filter(|(_, alias)| alias.is_watched()).map(|(id, alias)| (id, alias.name.clone())).collect()
+fn watched(entry: &Entry) -> Vec<Watched> {
+    let aliases = entry.aliases.iter().filter(|alias| alias.is_watched());
+    aliases.map(|alias| (entry.function.id, alias.name.clone())).collect()
 }
 
 /// Starts what an alias needs, if it needs anything.

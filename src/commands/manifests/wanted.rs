@@ -213,7 +213,7 @@ async fn commit_all(context: &Arc<Context>, moves: &[(usize, Plan)], cancellatio
             .collect();
         context.store.commit_all(&commits)?;
         let ids: HashSet<_> = rows.iter().map(|it| it.function_id).collect();
-        ids.into_iter().try_for_each(|id| context.refresh(id))?;
+        ids.into_iter().try_for_each(|id| context.refresh_aliases(id, None))?;
         context.leave_manifests(&rows);
         Ok(())
     };

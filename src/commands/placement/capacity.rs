@@ -25,9 +25,7 @@ pub(in crate::commands) fn check(context: &Context, entry: &Entry, settings: &Se
         let details = json!({ "memory_mb": wanted, "memory_mb_max": memory_max });
         return Err(Error { details: Some(details), ..Error::new(ErrorCode::WorkerUnavailable, message) });
     }
-    let functions = context.router.functions();
-    let others = functions.iter().filter(|other| other.function.id != entry.function.id && other.live().is_some());
-    let others: u64 = others.map(|other| u64::from(other.function.settings.warm_workers)).sum();
+    let others = context.router.totals().warm_workers.saturating_sub(entry.warm_workers());
     // A function without a worker of its own could never be invoked.
     let own = u64::from(settings.warm_workers.max(1));
     let (needed, max) = (others + own, caps.workers_max as u64);

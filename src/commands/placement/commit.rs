@@ -44,7 +44,7 @@ impl Placement {
             let target = if is_new { Target::New(&version) } else { Target::Existing(version.id) };
             let commit = DeploymentCommit { target, deployment: &row };
             let status = context.store.commit_keeping(&commit, &change, kept.as_ref())?;
-            context.refresh(row.function_id)?;
+            context.refresh_aliases(row.function_id, is_new.then_some(&version))?;
             if status != DeploymentStatus::PendingApproval {
                 context.leave_manifests(&[row]);
             }
@@ -61,11 +61,11 @@ impl Placement {
             cancellation.begin_commit()?;
             if let Some(description) = &change.description {
                 context.store.describe_alias(id, &alias, description, now)?;
-                context.refresh(id)?;
+                context.refresh_aliases(id, None)?;
             }
             if let Some(lifetime) = change.lifetime {
                 context.store.renew_alias(id, &alias, lifetime, now)?;
-                context.refresh(id)?;
+                context.refresh_aliases(id, None)?;
             }
             let query =
                 DeploymentQuery { alias: Some(alias), status: Some(status), limit: 1, ..DeploymentQuery::default() };

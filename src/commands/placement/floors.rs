@@ -13,9 +13,9 @@ impl Context {
     /// Starts the workers that are always kept, and waits until they are ready or have failed.
     pub async fn warm_floors(&self) {
         let mut floors = JoinSet::new();
-        for entry in self.router.functions() {
+        for entry in self.router.functions().iter() {
             let count = entry.function.settings.warm_workers as usize;
-            for pool in self.prepare_floor(&entry) {
+            for pool in self.prepare_floor(entry) {
                 floors.spawn(async move { pool.warm(count).await });
             }
         }

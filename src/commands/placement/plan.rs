@@ -123,7 +123,7 @@ impl Plan {
     pub(super) fn after(&self) -> Entry {
         let mut after = Entry::clone(&self.entry);
         if after.version(self.version.id).is_none() {
-            after.versions.insert(0, Arc::clone(&self.version));
+            after.versions = after.versions.with(&self.version);
         }
         let name = &self.wanted.alias;
         let old = after.aliases.iter().position(|it| it.name == *name).map(|at| after.aliases.remove(at));

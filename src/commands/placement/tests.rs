@@ -60,6 +60,7 @@ fn entry(share: Option<u8>) -> Arc<Entry> {
         created_at: Timestamp::from_millis(0),
         updated_at: Timestamp::from_millis(0),
     };
+    let versions = versions.into_iter().rev().collect();
     Arc::new(Entry { function, versions, aliases: vec![live], approved: None })
 }
 
@@ -85,7 +86,7 @@ fn the_outcome_follows_from_the_state_and_the_facts() {
     assert!(matches!(of(2, protected(), Delivery::default()), AliasOutcome::Waits));
     assert!(matches!(of(2, Facts::default(), Delivery::default()), AliasOutcome::Moves));
     let entry = entry(None);
-    let row = wanted("LIVE", None).row(&entry, &entry.versions[1]);
+    let row = wanted("LIVE", None).row(&entry, entry.numbered(2).expect("it exists"));
     let waiting = Facts { waiting: Some(row), needs_approval: true };
     let again = plan(&entry, wanted("LIVE", None), 2, waiting, Delivery::default());
     assert!(matches!(again.outcome, AliasOutcome::WaitsAlready(_)));
@@ -102,7 +103,7 @@ fn a_share_is_applied_and_all_invocations_make_it_active() {
     assert_eq!((back.ended_share().map(u32::from), all.ended_share()), (Some(10), None));
     assert!(matches!(of(Some(10), 2).outcome, AliasOutcome::Unchanged));
     assert_eq!(share.after().alias("LIVE").and_then(|it| it.split).map(|it| it.weight.into()), Some(30));
-    assert_eq!(all.after().alias("LIVE").map(|it| (it.version, it.split)), Some((entry.versions[1].id, None)));
+    assert_eq!(all.after().alias("LIVE").map(|it| (it.version, it.split)), Some((of(None, 2).version.id, None)));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
     commands::{self, Context},
     config::Metrics,
     error::Error,
-    router::Entry,
+    router::Functions,
     scheduler::{PoolSnapshot, pool::Health},
     telemetry::{
         CLASSES,
@@ -77,8 +77,9 @@ fn page(face: &Face, context: &Context, versions_max: usize) -> String {
     let bun = spawner.runtime().version.to_string();
     page.family(&of::BUILD).add(&[env!("CARGO_PKG_VERSION"), &bun, spawner.sandbox().level.name()], 1);
     page.number(&of::READY, u8::from(face.phase() == Phase::Ready));
-    page.number(&of::FUNCTIONS, functions.len());
-    page.number(&of::VERSIONS, functions.iter().map(|it| it.versions.len()).sum::<usize>());
+    let totals = context.router.totals();
+    page.number(&of::FUNCTIONS, totals.functions);
+    page.number(&of::VERSIONS, totals.versions);
     versions(&mut page, context, &functions, versions_max);
     workers(&mut page, context, versions_max);
     faces(&mut page, face);
@@ -96,7 +97,7 @@ fn page(face: &Face, context: &Context, versions_max: usize) -> String {
 }
 
 /// Writes the invocations of existing versions, at most `versions_max` of them.
-fn versions(page: &mut Page, context: &Context, functions: &[Arc<Entry>], versions_max: usize) {
+fn versions(page: &mut Page, context: &Context, functions: &Functions, versions_max: usize) {
     let known: HashMap<_, _> = functions.iter().map(|it| (it.function.id, it)).collect();
     let find = |totals: VersionTotals| {
         let entry = *known.get(&totals.function_id)?;

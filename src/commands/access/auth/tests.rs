@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     model::{Function, FunctionStatus, Settings, token::SECRET_BYTES},
     protocol::message::{InvokeRequest, ListRequest, LogsRequest, StatusRequest, UpdateRequest},
-    router::Entry,
+    router::{Entry, Versions},
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn function(name: &str) -> Entry {
         created_at: at(0),
         updated_at: at(0),
     };
-    Entry { function, versions: Vec::new(), aliases: Vec::new(), approved: None }
+    Entry { function, versions: Versions::default(), aliases: Vec::new(), approved: None }
 }
 
 fn invoke(name: &str) -> Request {
