@@ -53,8 +53,7 @@
 //! | [`cli`] | the command line |
 //!
 //! Within a module, files do not use each other in circles either, except those above them in their own path, which
-//! hold what they share. Two circles stay: [`scheduler`]'s `cell` makes the leases that return to it, and the pages of
-//! [`http`] show the document that describes them.
+//! hold what they share. One circle stays: the pages of [`http`] show the document that describes them.
 //!
 //! # Words
 //!
@@ -71,6 +70,7 @@
 //! | entry, catalogue | a function with its versions and aliases, in the router; all of them, in the store |
 //! | bundle, stage, publish | the files of a version; to write them aside; to put them in their place |
 //! | worker, pool, cell | one Bun process; the workers of a version in an environment, as a state machine; that machine behind its lock |
+//! | node, driver, host | the places that pools share, as a state machine; what passes events to pools and node; processes, tasks and clock as the driver needs them |
 //! | slot, lease, floor | room for one invocation in a worker; the right to one; the workers that a pool keeps warm |
 //! | launcher, spawner, prewarming | the thread that starts processes; what makes workers of them; starting Bun before it is needed |
 //! | lane | a thread with a runtime of its own, which serves the connections of clients |

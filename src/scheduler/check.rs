@@ -4,7 +4,7 @@
 //! reads the bundle through again if that has changed. A worker is ready only when its files are known to have been
 //! correct while it loaded them.
 
-use super::Shared;
+use super::DaemonHost;
 use crate::{
     bundle::Stamps,
     worker::{Blueprint, KillReason, StartError, Worker},
@@ -43,32 +43,32 @@ impl Drop for EndUnlessTaken {
 impl BundleCheck {
     /// Starts a worker. A small bundle is checked before and after the start; a large one is checked in parallel, so
     /// that the start takes no longer.
-    pub(super) async fn start(&self, shared: &Shared, blueprint: &Blueprint) -> Result<Worker, StartError> {
+    pub(super) async fn start(&self, host: &DaemonHost, blueprint: &Blueprint) -> Result<Worker, StartError> {
         let known = self.seen.lock().await.clone();
         let beside = match known.filter(|it| it.count() > FEW_STAMPS) {
-            Some(known) => Some(shared.runtime.spawn_blocking(move || known.still_hold())),
+            Some(known) => Some(host.runtime.spawn_blocking(move || known.still_hold())),
             None => {
-                self.verify(shared, blueprint).await?;
+                self.verify(host, blueprint).await?;
                 None
             }
         };
-        let started = start(shared, blueprint).await.map(|worker| EndUnlessTaken(Some(worker)));
+        let started = start(host, blueprint).await.map(|worker| EndUnlessTaken(Some(worker)));
         let is_unchanged = match beside {
             Some(beside) => beside.await.unwrap_or(false),
             None => false,
         };
         // Runs also after a failed load: a changed file may be the cause.
         if !is_unchanged {
-            self.verify(shared, blueprint).await?;
+            self.verify(host, blueprint).await?;
         }
         started.map(EndUnlessTaken::take)
     }
 
     /// Verifies that the bundle is the published one; reads it through if the metadata of its files has changed.
-    async fn verify(&self, shared: &Shared, blueprint: &Blueprint) -> Result<(), StartError> {
+    async fn verify(&self, host: &DaemonHost, blueprint: &Blueprint) -> Result<(), StartError> {
         let known = self.seen.lock().await.clone();
         if let Some(known) = &known
-            && still_hold(shared, known).await?
+            && still_hold(host, known).await?
         {
             return Ok(());
         }
@@ -76,37 +76,37 @@ impl BundleCheck {
         // Another start may have read the bundle through in the meantime.
         let newer = seen.clone().filter(|it| known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, it)));
         if let Some(newer) = newer
-            && still_hold(shared, &newer).await?
+            && still_hold(host, &newer).await?
         {
             return Ok(());
         }
-        let (bundles, blueprint) = (Arc::clone(&shared.bundles), blueprint.clone());
+        let (bundles, blueprint) = (Arc::clone(&host.bundles), blueprint.clone());
         let read_through = move || {
             let Blueprint { function_id, version, digest, .. } = &blueprint;
             bundles.verify_again(*function_id, version, digest, known.as_deref())
         };
-        let found = shared.runtime.spawn_blocking(read_through).await.map_err(|_| panicked())??;
+        let found = host.runtime.spawn_blocking(read_through).await.map_err(|_| panicked())??;
         *seen = Some(Arc::new(found));
         Ok(())
     }
 }
 
 /// Takes a prewarmed process that loads the function, or starts a new one.
-async fn start(shared: &Shared, blueprint: &Blueprint) -> Result<Worker, StartError> {
-    if let Some(claimed) = shared.spawner.claim(blueprint).await {
+async fn start(host: &DaemonHost, blueprint: &Blueprint) -> Result<Worker, StartError> {
+    if let Some(claimed) = host.spawner.claim(blueprint).await {
         return claimed;
     }
-    let starts = shared.starts.load_full();
+    let starts = host.starts.load_full();
     let permit = starts.acquire().await.expect("the semaphore is never closed");
-    shared.spawner.spawn(blueprint, permit).await
+    host.spawner.spawn(blueprint, permit).await
 }
 
-async fn still_hold(shared: &Shared, stamps: &Arc<Stamps>) -> Result<bool, StartError> {
+async fn still_hold(host: &DaemonHost, stamps: &Arc<Stamps>) -> Result<bool, StartError> {
     if stamps.count() <= FEW_STAMPS {
         return Ok(stamps.still_hold());
     }
     let stamps = Arc::clone(stamps);
-    shared.runtime.spawn_blocking(move || stamps.still_hold()).await.map_err(|_| panicked())
+    host.runtime.spawn_blocking(move || stamps.still_hold()).await.map_err(|_| panicked())
 }
 
 fn panicked() -> StartError {

@@ -1,9 +1,8 @@
 //! One invocation, from the wait for a worker to the last byte of its answer.
 
 use super::{
-    PoolHandle,
-    cell::{Grant, Refusal},
-    lease::Lease,
+    DaemonHost, PoolHandle,
+    driver::{Lease, LeaseResult, Refusal},
 };
 use crate::{
     model::{ColdStart, Invocation, Timing},
@@ -98,7 +97,7 @@ pub enum InvokeError {
 pub struct Reply {
     answer: WorkerAnswer,
     /// `None` once the answer is complete.
-    lease: Option<Lease>,
+    lease: Option<Lease<DaemonHost>>,
     deadline: Instant,
     limit: Duration,
     pace: Option<Pace>,
@@ -133,9 +132,9 @@ impl Wait {
     }
 
     /// Splits the time since `asked` at the start of the worker, if the invocation waited for that start.
-    fn for_worker(asked: Instant, lease: &Lease) -> Self {
+    fn for_worker(asked: Instant, lease: &Lease<DaemonHost>) -> Self {
         let waited = asked.elapsed();
-        let worker = lease.worker();
+        let worker = &lease.worker;
         let Some(waited_for_start) = worker.ready_at.checked_duration_since(asked) else {
             return Self { queue: waited, start: Duration::ZERO, cold_start: ColdStart::None };
         };
@@ -164,7 +163,8 @@ impl PoolHandle {
             };
             let wait = Wait::for_worker(asked, &lease);
             let sent = Instant::now();
-            let exchange = timeout_at(invocation.deadline().into(), lease.exchange(invocation)).await;
+            lease.run_until(invocation.deadline());
+            let exchange = timeout_at(invocation.deadline().into(), lease.worker.exchange(invocation)).await;
             let error = match exchange {
                 Ok(Ok(answer)) => {
                     let (deadline, limit) = (invocation.deadline(), invocation.timeout);
@@ -186,20 +186,20 @@ impl PoolHandle {
         Err(failed(InvokeError::Unreachable, Wait::in_queue(asked), None))
     }
 
-    async fn acquire(&self, invocation: &Invocation) -> Result<Lease, InvokeError> {
-        let mut waiting = match self.shared.request(&self.cell, invocation.id) {
-            Ok(grant) => return accept(grant),
+    async fn acquire(&self, invocation: &Invocation) -> Result<Lease<DaemonHost>, InvokeError> {
+        let mut waiting = match self.driver.request(&self.cell, invocation.id) {
+            Ok(result) => return accept(result),
             Err(waiting) => waiting,
         };
-        let queue_timeout = self.shared.limits.load().queue_timeout;
+        let queue_timeout = self.driver.host.limits.load().queue_timeout;
         let queued = Instant::now();
         let deadline = invocation.deadline();
         let until = deadline.min(queued + queue_timeout);
-        match timeout_at(until.into(), waiting.granted()).await {
-            Ok(grant) => accept(grant),
+        match timeout_at(until.into(), waiting.result()).await {
+            Ok(result) => accept(result),
             Err(_) if until == deadline => Err(InvokeError::Timeout { limit: invocation.timeout }),
             Err(_) => {
-                let node_is_full = self.cell.snapshot().counts.planned > 0;
+                let node_is_full = self.cell.counts().planned > 0;
                 Err(InvokeError::QueueTimeout { node_is_full, waited: queue_timeout, retry_after: RETRY_AFTER })
             }
         }
@@ -209,8 +209,8 @@ impl PoolHandle {
 /// Time that an overloaded caller is told to wait before it retries.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-fn accept(grant: Grant) -> Result<Lease, InvokeError> {
-    grant.map_err(|refusal| match refusal {
+fn accept(result: LeaseResult<DaemonHost>) -> Result<Lease<DaemonHost>, InvokeError> {
+    result.map_err(|refusal| match refusal {
         Refusal::QueueFull => InvokeError::QueueFull { retry_after: RETRY_AFTER },
         Refusal::StartFailed(error) => InvokeError::Start(error),
         Refusal::Closed => InvokeError::Closed,
@@ -218,7 +218,7 @@ fn accept(grant: Grant) -> Result<Lease, InvokeError> {
 }
 
 /// Finds out why there is no answer, and gives the worker back if it is alive.
-async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
+async fn explain(lease: Lease<DaemonHost>, error: ExchangeError) -> InvokeError {
     let (cause, grace) = match error {
         ExchangeError::Handler { failure, pending } => {
             // The drop of the lease waits for pending promises.
@@ -230,7 +230,7 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
             return InvokeError::Handler(failure);
         }
         ExchangeError::Violation(violation) | ExchangeError::ViolationBefore(violation) => {
-            lease.worker().kill(KillReason::Protocol(violation));
+            lease.worker.kill(KillReason::Protocol(violation));
             (violation.to_string(), KILL_GRACE)
         }
         ExchangeError::Broken(cause) => (cause, EXIT_GRACE),
@@ -239,7 +239,7 @@ async fn explain(lease: Lease, error: ExchangeError) -> InvokeError {
         ExchangeError::NotSent => ("it was never sent".to_owned(), EXIT_GRACE),
     };
     // The connections of a dead worker close a moment before its exit is visible.
-    match timeout(grace, lease.exited()).await {
+    match timeout(grace, lease.worker.exited_during(lease.invocation)).await {
         Ok(exit) => {
             lease.kill(KillReason::Stop);
             match exit.reason {

@@ -170,6 +170,11 @@ impl Pool {
         self.is_ready(id)
     }
 
+    /// Whether a worker is starting, and the pool still wants it.
+    pub fn is_starting(&self, id: WorkerId) -> bool {
+        matches!(self.workers.get(id), Some(WorkerState::Starting { .. }))
+    }
+
     /// Whether the pool takes no more work.
     pub fn is_closed(&self) -> bool {
         self.closed

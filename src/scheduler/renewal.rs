@@ -1,17 +1,17 @@
 //! Replaces workers after a change of variables: new workers first, then the old ones stop. The author of the change
 //! learns when it is done.
 
-use super::{Scheduler, cell::Cell, pool::Event};
+use super::{DaemonHost, Scheduler, driver::Cell, pool::Event};
 use crate::{
     model::WorkerId,
-    worker::{Blueprint, StartError},
+    worker::{Blueprint, StartError, Worker},
 };
 use std::sync::Arc;
 
 /// A pool whose workers are being replaced because variables have changed.
 #[derive(Debug)]
 pub struct Renewal {
-    cell: Arc<Cell>,
+    cell: Arc<Cell<DaemonHost>>,
     /// Workers that were starting, and may have the previous variables.
     starting: Vec<WorkerId>,
     /// Failed starts of the pool before the renewal.
@@ -23,7 +23,8 @@ impl Renewal {
     pub async fn done(self) -> Result<(), Option<Arc<StartError>>> {
         let mut changes = self.cell.changes();
         loop {
-            if self.cell.is_renewed(&self.starting) {
+            let has_started = |id: &WorkerId| !self.cell.is_starting(*id);
+            if self.starting.iter().all(has_started) && outdated(&self.cell).is_empty() {
                 return Ok(());
             }
             if self.cell.failures() > self.failures {
@@ -38,7 +39,7 @@ impl Renewal {
     /// Returns the function, version and environment of the pool.
     #[must_use]
     pub fn blueprint(&self) -> &Blueprint {
-        &self.cell.blueprint
+        &self.cell.code.blueprint
     }
 }
 
@@ -50,7 +51,7 @@ impl Scheduler {
         let mut renewals = Vec::new();
         for cell in self.0.cells() {
             let starting = cell.starting();
-            let outdated = cell.outdated();
+            let outdated = outdated(&cell);
             for id in &outdated {
                 self.0.apply(&cell, Event::Worn(*id));
             }
@@ -61,4 +62,12 @@ impl Scheduler {
         }
         renewals
     }
+}
+
+/// Returns the workers that take invocations but have outdated variables.
+fn outdated(cell: &Cell<DaemonHost>) -> Vec<WorkerId> {
+    let blueprint = &cell.code.blueprint;
+    let is_outdated = |worker: &Worker| !blueprint.has_current_variables(&worker.revisions);
+    let workers = cell.workers().into_iter().filter(|(id, worker)| is_outdated(worker) && cell.is_serving(*id));
+    workers.map(|(id, _)| id).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{InvocationId, WorkerId};
+use crate::model::{InvocationId, Settings, WorkerId};
 
 /// Limits of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,22 @@ pub struct Limits {
     pub requests_max: u64,
     /// Age at which a worker is worn; zero for no limit. Each worker's own limit is up to a tenth lower.
     pub age_max: Duration,
+}
+
+impl From<&Settings> for Limits {
+    /// Takes the limits of a live version from a function's settings.
+    fn from(settings: &Settings) -> Self {
+        Self {
+            workers_max: settings.workers_max() as usize,
+            concurrency: settings.worker_concurrency as usize,
+            executions_max: settings.max_concurrent_executions as usize,
+            workers_min: settings.warm_workers as usize,
+            queue_max: settings.queue_max as usize,
+            idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.into()),
+            requests_max: settings.max_requests_per_worker.into(),
+            age_max: Duration::from_secs(settings.max_age_seconds.into()),
+        }
+    }
 }
 
 /// Input to the pool's state machine.

@@ -6,7 +6,12 @@ use super::{
     world::{Call, CallState, End, Happening, Phase, World, invocation_id},
 };
 use crate::model::WorkerId;
-use std::time::Duration;
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 /// Most workers tried for one invocation that none of them received.
 const HAND_OVER_TRIES: usize = 5;
@@ -37,7 +42,8 @@ impl World {
     pub(super) fn call(&mut self, function: usize) {
         let (call, pool) = (self.calls.len(), self.functions[function].live);
         let state = CallState::Waiting;
-        self.calls.push(Call { pool, function, asked: self.elapsed, state, tries: 0, has_left: false });
+        let (asked, waiting, lease) = (self.elapsed, None, None);
+        self.calls.push(Call { pool, function, asked, state, tries: 0, has_left: false, waiting, lease });
         let odds = self.functions[function].workload.odds;
         if self.random.chance(odds.leave) {
             let delay = self.random.milliseconds(0..=1_000);
@@ -53,43 +59,94 @@ impl World {
         let left = (self.calls[call].asked + timeout).saturating_sub(self.elapsed);
         self.calls[call].state = CallState::Waiting;
         self.cells[pool].waiting += 1;
-        self.apply(pool, Event::Invoke(invocation_id(call)));
-        if self.calls[call].state == CallState::Waiting {
-            self.after(left.min(self.scenario.queue_timeout), Happening::QueueTimeout(call));
+        let cell = Arc::clone(&self.cells[pool].pool);
+        match self.drive(|driver| driver.request(&cell, invocation_id(call))) {
+            Ok(Ok(lease)) => {
+                self.calls[call].lease = Some(lease);
+                self.begin_call(call);
+            }
+            Ok(Err(_)) => {}
+            Err(waiting) => {
+                self.calls[call].waiting = Some(waiting);
+                self.after(left.min(self.scenario.queue_timeout), Happening::QueueTimeout(call));
+            }
         }
     }
 
-    /// Begins an invocation in its worker, unless the worker has just died or the caller has just left.
-    pub(super) fn begin_call(&mut self, call: usize, worker: WorkerId) {
-        let pool = self.calls[call].pool;
-        if self.calls[call].state != CallState::Running(worker) {
+    /// Lets a caller hear how its wait has ended, at once or after other events. It may leave in between.
+    pub(super) fn hear_soon(&mut self, call: usize) {
+        let leave = self.functions[self.calls[call].function].workload.odds.leave;
+        if self.random.chance(leave / 4) {
+            self.soon(Happening::CallerLeaves(call));
+        }
+        match self.random.chance(200) {
+            true => self.soon(Happening::Hear(call)),
+            false => self.after(Duration::ZERO, Happening::Hear(call)),
+        }
+    }
+
+    /// Lets a caller hear how its wait has ended, if it has.
+    pub(super) fn hear(&mut self, call: usize) {
+        if self.calls[call].state == CallState::Waiting {
             return;
         }
+        let Some(mut waiting) = self.calls[call].waiting.take() else { return };
+        let result = pin!(waiting.result()).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(result) = result else {
+            self.calls[call].waiting = Some(waiting);
+            return self.soon(Happening::Hear(call));
+        };
+        self.drive(|_| drop(waiting));
+        match result {
+            Ok(lease) => {
+                self.calls[call].lease = Some(lease);
+                self.begin_call(call);
+            }
+            Err(refusal) => {
+                let has_failed = self.calls[call].state == CallState::Over(End::Failed);
+                assert!(has_failed, "S1: call {call} hears {refusal:?}: {:?}", self.calls[call].state);
+            }
+        }
+    }
+
+    /// Begins an invocation in its worker, unless the worker has just died.
+    fn begin_call(&mut self, call: usize) {
         self.calls[call].tries += 1;
-        // A caller leaves the queue when it gets its worker, so this is no news to the pool.
-        self.apply(pool, Event::Cancel(invocation_id(call)));
-        if self.calls[call].state != CallState::Running(worker) {
-            return;
+        let (pool, state) = (self.calls[call].pool, self.calls[call].state);
+        let worker = self.calls[call].lease.as_ref().expect("it was just given").worker.key.1;
+        assert_eq!(state, CallState::Running(worker), "S1: call {call} gets a lease");
+        match self.processes.get(&(pool, worker)).filter(|it| it.phase == Phase::Ready) {
+            Some(_) => self.serve(call, worker),
+            None => self.not_sent(call, worker),
         }
-        let process = self.processes.get(&(pool, worker)).filter(|it| it.phase == Phase::Ready);
-        if process.is_none() {
-            return self.not_sent(call, worker);
-        }
-        if self.calls[call].has_left {
-            self.over(call, worker);
-            return;
-        }
-        self.serve(call, worker);
     }
 
     /// Handles a worker that was dead already: another one is tried.
     fn not_sent(&mut self, call: usize, worker: WorkerId) {
         self.take_out(call, worker);
-        self.apply(self.calls[call].pool, Event::Kill(worker));
-        if self.calls[call].tries < HAND_OVER_TRIES && !self.calls[call].has_left {
+        self.end_lease_with(call, Event::Kill);
+        if self.calls[call].tries < HAND_OVER_TRIES {
             self.acquire(call);
         } else {
             self.end(call, End::Broken);
+        }
+    }
+
+    /// Ends the lease of an invocation whose worker has died.
+    pub(super) fn end_lease(&mut self, call: usize) {
+        self.end_lease_with(call, if self.calls[call].has_left { Event::Release } else { Event::Kill });
+    }
+
+    fn end_lease_with(&mut self, call: usize, event: fn(WorkerId) -> Event) {
+        let lease = self.calls[call].lease.take().expect("its invocation runs");
+        self.drive(|_| lease.end(event));
+    }
+
+    /// Ends the interest of a caller: the lease then waits for its invocation.
+    fn let_go(&mut self, call: usize) {
+        if !std::mem::replace(&mut self.calls[call].has_left, true) {
+            let lease = self.calls[call].lease.take();
+            self.drive(|_| drop(lease));
         }
     }
 
@@ -97,7 +154,9 @@ impl World {
     fn serve(&mut self, call: usize, worker: WorkerId) {
         let (pool, tries) = (self.calls[call].pool, self.calls[call].tries);
         let workload = self.workload(pool);
+        let deadline = self.now() + workload.timeout;
         let (odds, service, timeout, growth) = (workload.odds, workload.service, workload.timeout, workload.growth);
+        self.calls[call].lease.as_mut().expect("it serves").run_until(deadline);
         if self.is_calm {
             let delay = self.random.milliseconds(1..=5);
             return self.after(delay, Happening::CallEnds(call, tries));
@@ -118,10 +177,6 @@ impl World {
             self.after(time, Happening::CallEnds(call, tries));
         }
         self.after(deadline, Happening::Deadline(call, tries));
-    }
-
-    fn process(&mut self, key: super::Key) -> &mut super::world::Process {
-        self.processes.get_mut(&key).expect("it serves")
     }
 
     /// Returns the worker that an invocation runs in, if this is still the same attempt.
@@ -149,10 +204,9 @@ impl World {
 
     /// Ends an invocation whose worker can take another.
     fn over(&mut self, call: usize, worker: WorkerId) {
-        let pool = self.calls[call].pool;
         self.take_out(call, worker);
         self.end(call, End::Done);
-        self.apply(pool, Event::Release(worker));
+        self.end_lease_with(call, Event::Release);
     }
 
     fn take_out(&mut self, call: usize, worker: WorkerId) {
@@ -165,10 +219,10 @@ impl World {
     pub(super) fn deadline(&mut self, call: usize, tries: usize) {
         let Some(worker) = self.worker_of(call, tries) else { return };
         let pool = self.calls[call].pool;
-        self.calls[call].has_left = true;
-        if self.cells[pool].settings.concurrency == 1 {
+        if self.cells[pool].pool.concurrency() == 1 {
             self.kill(call, worker);
         } else {
+            self.let_go(call);
             self.after(self.scenario.kill_grace, Happening::GraceOver(call, tries));
         }
     }
@@ -185,7 +239,7 @@ impl World {
             process.abandoned += 1;
         }
         self.end(call, End::Broken);
-        self.apply(pool, Event::Abandon(worker));
+        self.end_lease_with(call, Event::Abandon);
     }
 
     fn kill(&mut self, call: usize, worker: WorkerId) {
@@ -195,7 +249,7 @@ impl World {
         let exit = self.workload(pool).exit;
         let delay = self.random.time(exit);
         self.die((pool, worker), delay);
-        self.apply(pool, Event::Kill(worker));
+        self.end_lease_with(call, Event::Kill);
     }
 
     pub(super) fn caller_leaves(&mut self, call: usize) {
@@ -207,21 +261,30 @@ impl World {
     /// Handles a caller's time limit. In the calm phase callers wait on, since leaving would hide that no worker
     /// serves; unless none can.
     pub(super) fn queue_timeout(&mut self, call: usize) {
-        if !self.is_calm || !self.has_room_for_all() {
+        if self.calls[call].waiting.is_some() && (!self.is_calm || !self.has_room_for_all()) {
             self.leave(call);
         }
     }
 
-    /// Lets a caller leave. If it was waiting, its invocation ends; if its invocation runs, the worker is free when the
-    /// handler has ended.
+    /// Lets a caller leave. If it was in the queue, or has not heard of its worker yet, its invocation ends; if its
+    /// invocation runs, the worker is free when the handler has ended.
     fn leave(&mut self, call: usize) {
-        self.calls[call].has_left |= self.calls[call].state == CallState::Waiting || !self.is_calm;
-        if self.calls[call].state == CallState::Waiting {
-            let pool = self.calls[call].pool;
-            self.cells[pool].waiting -= 1;
-            self.end(call, End::Cancelled);
-            self.apply(pool, Event::Cancel(invocation_id(call)));
+        let state = self.calls[call].state;
+        let Some(waiting) = self.calls[call].waiting.take() else {
+            if let CallState::Running(_) = state {
+                self.let_go(call);
+            }
+            return;
+        };
+        match state {
+            CallState::Waiting => self.cells[self.calls[call].pool].waiting -= 1,
+            CallState::Running(worker) => self.take_out(call, worker),
+            CallState::Over(_) => {}
         }
+        if !matches!(state, CallState::Over(_)) {
+            self.end(call, End::Cancelled);
+        }
+        self.drive(|_| drop(waiting));
     }
 
     /// Ends an invocation. A greedy caller comes again.

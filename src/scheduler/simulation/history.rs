@@ -1,22 +1,13 @@
 //! History of the node and its pools, as far as the checks need it.
 
-use super::Key;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use super::{super::pool::Counts, Key};
+use std::{collections::BTreeMap, time::Duration};
 
 /// History of the node that the checks need.
 #[derive(Debug, Default)]
 pub(super) struct NodeHistory {
     /// Open requests, and whether each is for a replacement.
     pub(super) asks: BTreeMap<Key, bool>,
-    /// Withdrawn requests.
-    pub(super) withdrawn: BTreeSet<Key>,
-    /// Withdrawn requests that reached the node only after the withdrawal. They go when they are granted.
-    pub(super) ghosts: BTreeSet<Key>,
-    /// Length of the chain of events up to the current one.
-    pub(super) depth: usize,
     pub(super) happenings: u64,
     /// Places that were held when the cap was lowered.
     pub(super) ceiling: usize,
@@ -29,6 +20,10 @@ pub(super) struct NodeHistory {
 /// History of a pool that the checks need.
 #[derive(Debug, Default)]
 pub(super) struct PoolHistory {
+    /// Its workers after the latest event.
+    pub(super) counts: Counts,
+    /// Whether the latest event was the end of an invocation.
+    pub(super) was_released: bool,
     /// Time since which it has had callers and held no place.
     pub(super) hungry_since: Option<Duration>,
     /// Whether it has a worker for a rollback, and none of its workers has died.

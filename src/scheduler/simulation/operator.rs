@@ -4,13 +4,14 @@ use super::{
     super::{
         Floor, TICK,
         node::Caps,
-        pool::{Event, Pool},
+        pool::{Counts, Event, Limits},
     },
+    history::PoolHistory,
     scenario::{Arrivals, Kind, settings},
-    world::{Cell, Function, Happening, World},
+    world::{Cell, Function, Happening, Phase, Process, World},
 };
-use crate::model::WorkerId;
-use std::time::Duration;
+use crate::model::{VersionId, WorkerId};
+use std::{sync::atomic::Ordering, time::Duration};
 
 impl World {
     /// Creates the functions with their first versions, and schedules the first happenings.
@@ -40,19 +41,11 @@ impl World {
     }
 
     fn new_cell(&mut self, function: usize, floor: Floor, is_broken: bool) {
-        let mut cell = Cell {
-            pool: Pool::new(self.functions[function].settings),
-            function,
-            settings: self.functions[function].settings,
-            floor,
-            is_broken,
-            forgotten: false,
-            failures: 0,
-            waiting: 0,
-            checked: super::history::PoolHistory::default(),
-        };
-        cell.pool = Pool::new(cell.limits());
-        self.cells.push(cell);
+        let settings = self.functions[function].settings;
+        let version = VersionId::from_bytes((self.cells.len() as u128).to_be_bytes());
+        let pool = self.driver.pool(version, |()| true, || ((), settings, floor));
+        let checked = PoolHistory::default();
+        self.cells.push(Cell { pool, function, is_broken, forgotten: false, waiting: 0, checked });
     }
 
     fn next_act(&mut self) {
@@ -112,14 +105,14 @@ impl World {
 
     fn begin_bring(&mut self, function: usize, pool: usize) {
         let count = self.functions[function].settings.workers_min.max(1);
-        let (patience, failures) = (self.elapsed + self.scenario.queue_timeout, self.cells[pool].failures);
+        let (patience, failures) = (self.elapsed + self.scenario.queue_timeout, self.cells[pool].pool.failures());
         self.functions[function].is_deploying = true;
         self.bring(pool, count, patience, failures);
     }
 
     /// Brings workers of a version to ready, checks again after a while, and moves the traffic when they are.
     pub(super) fn bring(&mut self, pool: usize, count: usize, patience: Duration, failures: usize) {
-        let failed = self.cells[pool].failures - failures;
+        let failed = self.cells[pool].pool.failures() - failures;
         if failed == 0 {
             self.apply(pool, Event::Warm(count));
         }
@@ -161,16 +154,13 @@ impl World {
     }
 
     fn set_floor(&mut self, pool: usize, floor: Floor) {
-        if !self.cells[pool].forgotten {
-            self.cells[pool].floor = floor;
-            self.apply(pool, Event::SetLimits(self.cells[pool].limits()));
-        }
+        self.set_rules(pool, None, Some(floor));
     }
 
-    /// Ends a temporary floor.
-    pub(super) fn end_floor(&mut self, pool: usize) {
-        if matches!(self.cells[pool].floor, Floor::OneUntil(until) if until <= self.now()) {
-            self.set_floor(pool, Floor::Nothing);
+    fn set_rules(&mut self, pool: usize, settings: Option<Limits>, floor: Option<Floor>) {
+        if !self.cells[pool].forgotten {
+            let event = self.cells[pool].pool.set_rules(settings, floor);
+            self.apply(pool, event);
         }
     }
 
@@ -178,18 +168,16 @@ impl World {
         let settings = settings(&mut self.random);
         self.functions[function].settings = settings;
         for pool in self.functions[function].versions.clone() {
-            self.cells[pool].settings = settings;
-            let floor = self.cells[pool].floor;
-            self.set_floor(pool, floor);
+            self.set_rules(pool, Some(settings), None);
         }
     }
 
     fn change_caps(&mut self) {
         let workers_max = self.random.count(1..=2 * self.scenario.caps.workers_max);
         self.note(|_| format!("the node may have {workers_max} workers"));
-        self.watch.ceiling = self.watch.ceiling.max(self.node.held());
-        self.node.set_caps(Caps { workers_max, ..self.scenario.caps });
-        self.told_node();
+        self.watch.ceiling = self.watch.ceiling.max(self.node(|node| node.held()));
+        let caps = Caps { workers_max, ..self.scenario.caps };
+        self.drive(|driver| driver.tell_node(|node| node.set_caps(caps)));
     }
 
     fn delete(&mut self, function: usize) {
@@ -199,6 +187,29 @@ impl World {
                 self.apply(pool, Event::Close);
             }
         }
+    }
+
+    /// Lets time pass for the daemon, and measures its workers.
+    pub(super) fn tick(&mut self) {
+        for (key, process) in &self.processes {
+            let Some(worker) = &process.worker else { continue };
+            let is_blocked = self.blocked_for(*key).is_some_and(|it| it >= self.scenario.blocked);
+            worker.is_blocked.store(is_blocked, Ordering::Relaxed);
+            worker.is_worn.store(process.memory > self.workload(key.0).memory_soft, Ordering::Relaxed);
+        }
+        let is_starving = self.node(|node| node.is_starving(self.now()));
+        self.drive(|driver| driver.tick());
+        for cell in &mut self.cells {
+            cell.forgotten |= cell.pool.is_closed() && cell.pool.counts() == Counts::default();
+        }
+        self.check_floors(is_starving);
+        self.drive(|driver| driver.replace_worn());
+        let is_there = |it: &&Process| !matches!(it.phase, Phase::Ordered | Phase::InLine);
+        let memory = self.processes.values().filter(is_there).map(|it| it.memory).sum();
+        self.check_memory(memory);
+        self.drive(|driver| driver.tell_node(|node| node.measured(memory)));
+        self.check_tick();
+        self.after(TICK, Happening::Tick);
     }
 
     /// Ends all faults. Everything must come to rest, then shrink to nothing, and be gone once it is closed.

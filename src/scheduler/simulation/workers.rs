@@ -1,12 +1,17 @@
 //! Worker processes: they start or fail to, and exit when told to or unexpectedly.
 
 use super::{
-    super::pool::Event,
     Key,
+    host::SimulatedWorker,
     scenario::Workload,
-    world::{CallState, End, Happening, Phase, World},
+    world::{CallState, End, Happening, Phase, Process, World},
 };
-use std::time::Duration;
+use crate::worker::StartError;
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 impl World {
     pub(super) fn workload(&self, pool: usize) -> &Workload {
@@ -14,10 +19,12 @@ impl World {
     }
 
     /// Handles an ordered start: it waits in line until fewer than `starts_max` run.
-    pub(super) fn begin_start(&mut self, key: Key) {
-        if self.processes[&key].is_stopped {
-            return self.soon(Happening::CancelStart(key));
+    pub(super) fn begin_start(&mut self, worker: Arc<SimulatedWorker>) {
+        let key = worker.key;
+        if worker.is_cancelled.load(Ordering::Relaxed) {
+            self.soon(Happening::CancelStart(key));
         }
+        self.process(key).worker = Some(worker);
         self.set_phase(key, Phase::InLine);
         self.start_line.push_back(key);
         self.next_starts();
@@ -36,7 +43,11 @@ impl World {
     }
 
     fn set_phase(&mut self, key: Key, phase: Phase) {
-        self.processes.get_mut(&key).expect("it exists").phase = phase;
+        self.process(key).phase = phase;
+    }
+
+    pub(super) fn process(&mut self, key: Key) -> &mut Process {
+        self.processes.get_mut(&key).expect("it exists")
     }
 
     /// Whether a start that begins now fails.
@@ -61,17 +72,14 @@ impl World {
             if !self.processes[&key].is_stopped {
                 self.start_has_failed(pool);
             }
-            self.set_phase(key, Phase::Dying);
-            self.cells[pool].failures += 1;
-            let event = if self.random.chance(100) { Event::Exited(worker) } else { Event::StartFailed(worker) };
-            self.gone(key, event);
+            let failure = StartError::Prepare(io::Error::other("the simulation says so"));
+            let is_told = !self.random.chance(100);
+            self.gone(key, is_told.then_some(failure));
         } else {
             self.set_phase(key, Phase::Ready);
-            self.apply(pool, Event::Ready(worker));
-            // The pool may have given up on the worker in the last moment of its start.
-            if self.processes.get(&key).is_some_and(|it| it.is_stopped) {
-                self.stop_process(key);
-            }
+            let (cell, process) = (Arc::clone(&self.cells[pool].pool), self.process(key));
+            let started = process.worker.clone().expect("its start has begun");
+            self.drive(|driver| driver.ready(&cell, worker, &started));
             self.maybe_crash(key);
         }
         self.next_starts();
@@ -85,10 +93,8 @@ impl World {
                 let delay = self.random.time(exit);
                 self.die(key, delay);
             }
-            Some(Phase::InLine) => self.soon(Happening::CancelStart(key)),
-            // The start may end sooner than the order to cancel it arrives.
-            Some(Phase::Starting) => self.soon(Happening::CancelStart(key)),
-            Some(Phase::Ordered | Phase::Dying) | None => {}
+            Some(Phase::Dying) | None => {}
+            phase => panic!("S3: worker {key:?} is ended in phase {phase:?}"),
         }
     }
 
@@ -97,11 +103,9 @@ impl World {
         match self.processes.get(&key).map(|it| it.phase) {
             Some(Phase::Starting) => self.starts_free += 1,
             Some(Phase::InLine) => self.start_line.retain(|it| *it != key),
-            Some(Phase::Ordered) => {}
-            Some(Phase::Ready | Phase::Dying) | None => return,
+            Some(Phase::Ordered | Phase::Ready | Phase::Dying) | None => return,
         }
-        self.set_phase(key, Phase::Dying);
-        self.gone(key, Event::Exited(key.1));
+        self.gone(key, None);
         self.next_starts();
     }
 
@@ -126,31 +130,33 @@ impl World {
         let Some(process) = self.processes.get_mut(&key).filter(|it| it.phase == Phase::Ready) else { return };
         process.phase = Phase::Dying;
         let calls = std::mem::take(&mut process.running);
-        let (pool, worker) = key;
         let is_stopped = process.is_stopped;
         for call in calls {
-            let event = if self.calls[call].has_left { Event::Release(worker) } else { Event::Kill(worker) };
-            assert_eq!(self.calls[call].state, CallState::Running(worker));
-            self.end(call, End::Broken);
-            self.soon(Happening::Late(pool, event));
+            assert_eq!(self.calls[call].state, CallState::Running(key.1));
+            // A caller that has not heard of its worker yet will find it dead.
+            if self.calls[call].lease.is_some() {
+                self.end(call, End::Broken);
+                self.soon(Happening::Late(call));
+            }
         }
         let delay = if is_stopped { delay } else { delay + Duration::from_micros(self.random.within(0..=2_000)) };
         self.after(delay, Happening::Exit(key));
     }
 
     pub(super) fn exit(&mut self, key: Key) {
-        self.gone(key, Event::Exited(key.1));
+        self.gone(key, None);
     }
 
-    /// Removes a process: the pool learns of it, then the node.
-    fn gone(&mut self, key: Key, event: Event) {
-        self.processes.remove(&key);
-        self.apply(key.0, event);
-        if self.random.chance(self.scenario.racy) {
-            self.pending += 1;
-            self.soon(Happening::Left(key));
-        } else {
-            self.left(key);
-        }
+    /// Removes a process.
+    fn gone(&mut self, (pool, worker): Key, failure: Option<StartError>) {
+        self.processes.remove(&(pool, worker));
+        let cell = Arc::clone(&self.cells[pool].pool);
+        self.drive(|driver| driver.gone(&cell, worker, failure));
+    }
+
+    /// Returns how long a worker's event loop has been blocked.
+    pub(super) fn blocked_for(&self, key: Key) -> Option<Duration> {
+        let (since, until) = self.processes.get(&key)?.blocked?;
+        (self.elapsed < until).then(|| self.elapsed - since)
     }
 }

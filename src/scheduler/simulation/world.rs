@@ -2,12 +2,13 @@
 
 use super::{
     super::{
-        Floor,
-        node::{Node, PoolId},
-        pool::{Action, Event, Limits, Pool},
+        driver::{self, Driver, Effect, Lease, Rules, Waiting},
+        node::Node,
+        pool::{Action, Event, Limits},
     },
     Key,
-    history::NodeHistory,
+    history::{NodeHistory, PoolHistory},
+    host::{SimulatedHost, SimulatedWorker},
     random::Random,
     scenario::{Scenario, Workload},
 };
@@ -16,6 +17,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,10 +29,7 @@ pub(super) struct World {
     pub(super) random: Random,
     pub(super) scenario: Scenario,
     pub(super) elapsed: Duration,
-    pub(super) node: Node,
-    pub(super) is_short: bool,
-    pub(super) reclaiming: bool,
-    pub(super) reclaim_wanted: bool,
+    pub(super) driver: Arc<Driver<SimulatedHost>>,
     pub(super) cells: Vec<Cell>,
     pub(super) functions: Vec<Function>,
     pub(super) processes: BTreeMap<Key, Process>,
@@ -40,7 +39,7 @@ pub(super) struct World {
     pub(super) start_line: VecDeque<Key>,
     /// Whether calls, changes and faults have ended.
     pub(super) is_calm: bool,
-    /// Groups of actions still to be performed, and exits that the node has not been told.
+    /// Groups of effects still to be performed.
     pub(super) pending: usize,
     pub(super) watch: NodeHistory,
     base: Instant,
@@ -50,37 +49,29 @@ pub(super) struct World {
     verbose: bool,
 }
 
-/// One pool with the parts of the daemon's cell around it.
+/// One pool with what the world knows about it.
 pub(super) struct Cell {
-    pub(super) pool: Pool,
+    pub(super) pool: Arc<driver::Cell<SimulatedHost>>,
     pub(super) function: usize,
-    pub(super) settings: Limits,
-    pub(super) floor: Floor,
     /// Whether no worker of this version ever starts.
     pub(super) is_broken: bool,
     /// Whether a tick has found the pool over; the node's answers no longer reach it.
     pub(super) forgotten: bool,
-    pub(super) failures: usize,
     /// Callers in its queue.
     pub(super) waiting: usize,
-    pub(super) checked: super::history::PoolHistory,
+    pub(super) checked: PoolHistory,
 }
 
 impl Cell {
-    pub(super) fn limits(&self) -> Limits {
-        let workers_min = match self.floor {
-            Floor::Settings => self.settings.workers_min,
-            Floor::OneUntil(_) => 1,
-            Floor::Nothing => 0,
-        };
-        Limits { workers_min, ..self.settings }
-    }
-
     /// Returns the number of workers that nothing may take away.
     pub(super) fn floor(&self) -> usize {
-        let limits = self.limits();
-        if self.pool.is_closed() { 0 } else { limits.workers_min.min(limits.workers_max) }
+        floor(self.pool.rules(), self.pool.is_closed())
     }
+}
+
+pub(super) fn floor(rules: Rules, is_closed: bool) -> usize {
+    let limits = rules.limits();
+    if is_closed { 0 } else { limits.workers_min.min(limits.workers_max) }
 }
 
 /// A function and the destination of its traffic.
@@ -99,6 +90,8 @@ pub(super) struct Function {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) phase: Phase,
+    /// Its handle, once the start has begun.
+    pub(super) worker: Option<Arc<SimulatedWorker>>,
     /// Invocations that its pool counts, and those that were abandoned and run on.
     pub(super) running: Vec<usize>,
     pub(super) abandoned: usize,
@@ -130,6 +123,9 @@ pub(super) struct Call {
     /// Workers tried so far.
     pub(super) tries: usize,
     pub(super) has_left: bool,
+    /// Place in the queue, until the caller has heard how its wait has ended.
+    pub(super) waiting: Option<Waiting<SimulatedHost>>,
+    pub(super) lease: Option<Lease<SimulatedHost>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,26 +149,23 @@ pub(super) enum End {
 }
 
 /// A scheduled happening.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Happening {
     Arrive(usize),
+    /// A caller may hear how its wait has ended.
+    Hear(usize),
     CallerLeaves(usize),
     QueueTimeout(usize),
     CallEnds(usize, usize),
     Deadline(usize, usize),
     GraceOver(usize, usize),
     /// The lease of a broken invocation ends.
-    Late(usize, Event),
+    Late(usize),
     StartEnds(Key),
     CancelStart(Key),
     Crash(Key),
     Exit(Key),
-    Left(Key),
-    Perform {
-        pool: usize,
-        actions: Vec<Action>,
-        has_spare: bool,
-    },
+    Perform(Vec<Effect<SimulatedHost>>),
     Tick,
     Act,
     Bring {
@@ -222,14 +215,13 @@ impl World {
     pub(super) fn new(seed: u64, verbose: bool) -> Self {
         let mut random = Random::new(seed);
         let scenario = Scenario::new(&mut random);
+        let base = Instant::now();
+        let host = SimulatedHost::new(base, !seed, scenario.racy);
         let mut world = Self {
             seed,
             random,
             elapsed: Duration::ZERO,
-            node: Node::new(scenario.caps),
-            is_short: false,
-            reclaiming: false,
-            reclaim_wanted: false,
+            driver: Arc::new(Driver::new(host, Node::new(scenario.caps))),
             cells: Vec::new(),
             functions: Vec::new(),
             processes: BTreeMap::new(),
@@ -239,7 +231,7 @@ impl World {
             is_calm: false,
             pending: 0,
             watch: NodeHistory::default(),
-            base: Instant::now(),
+            base,
             queue: BinaryHeap::new(),
             sequence: 0,
             log: VecDeque::new(),
@@ -273,23 +265,20 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Arrive(function) => self.arrive(function),
+            Happening::Hear(call) => self.hear(call),
             Happening::CallerLeaves(call) => self.caller_leaves(call),
             Happening::QueueTimeout(call) => self.queue_timeout(call),
             Happening::CallEnds(call, tries) => self.call_ends(call, tries),
             Happening::Deadline(call, tries) => self.deadline(call, tries),
             Happening::GraceOver(call, tries) => self.grace_over(call, tries),
-            Happening::Late(pool, event) => self.apply(pool, event),
+            Happening::Late(call) => self.end_lease(call),
             Happening::StartEnds(key) => self.start_ends(key),
             Happening::CancelStart(key) => self.cancel_start(key),
             Happening::Crash(key) => self.crash(key),
             Happening::Exit(key) => self.exit(key),
-            Happening::Left(key) => {
+            Happening::Perform(effects) => {
                 self.pending -= 1;
-                self.left(key);
-            }
-            Happening::Perform { pool, actions, has_spare } => {
-                self.pending -= 1;
-                self.perform(pool, actions, has_spare);
+                self.drive(|driver| driver.perform(effects));
             }
             Happening::Tick => self.tick(),
             Happening::Act => self.act(),
@@ -302,10 +291,22 @@ impl World {
         self.queue.push(Reverse(Due { at: self.elapsed + delay, sequence: self.sequence, happening }));
     }
 
-    /// Schedules a happening within the next two milliseconds, so that related ones may occur in any order.
+    /// Schedules a happening within the next two milliseconds, now and then within twenty, so that related ones may
+    /// occur in any order.
     pub(super) fn soon(&mut self, happening: Happening) {
-        let delay = Duration::from_micros(self.random.within(0..=2_000));
+        let delay_max = if self.random.chance(100) { 20_000 } else { 2_000 };
+        let delay = Duration::from_micros(self.random.within(0..=delay_max));
         self.after(delay, happening);
+    }
+
+    /// Asks the node something.
+    pub(super) fn node<T>(&self, ask: impl FnOnce(&Node) -> T) -> T {
+        self.driver.ask_node(ask)
+    }
+
+    /// Returns the pools that have not been removed.
+    pub(super) fn pools(&self) -> Vec<usize> {
+        (0..self.cells.len()).filter(|pool| !self.cells[*pool].forgotten).collect()
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -333,6 +334,8 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            // Otherwise the drop of a lease would use a driver that is in the middle of something.
+            std::mem::forget((std::mem::take(&mut self.calls), std::mem::take(&mut self.queue)));
             for (at, line) in &self.log {
                 eprintln!("{:>10.3} {line}", at.as_secs_f64());
             }
@@ -358,14 +361,6 @@ impl fmt::Display for Line {
             Line::Note(note) => write!(f, "{note}"),
         }
     }
-}
-
-pub(super) fn pool_id(pool: usize) -> PoolId {
-    PoolId(pool as u64)
-}
-
-pub(super) fn pool_of(id: PoolId) -> usize {
-    id.0 as usize
 }
 
 pub(super) fn invocation_id(call: usize) -> InvocationId {
