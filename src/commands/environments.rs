@@ -35,10 +35,14 @@ impl Command for CreateEnvironmentRequest {
             let (name, actor) = (name.clone(), Arc::clone(&actor));
             move |context: &Context| Ok(context.store.create_environment(&name, &change, &actor, Timestamp::now())?)
         };
-        carry_out(context, name, make, move |info| {
+        let info = carry_out(context, name, make, move |info| {
             tracing::info!(environment = %info.name, parent = info.parent.as_ref().map(tracing::field::display), actor = &*actor, "environment created");
-        })
-        .await
+        });
+        let info = info.await?;
+        // An earlier environment of this name may have had another parent.
+        let owner = Arc::clone(context);
+        context.to_its_end(async move { owner.reload_variables().await }).await?;
+        Ok(info)
     }
 }
 

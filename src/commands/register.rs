@@ -73,7 +73,7 @@ fn register(context: &Context, function: Function) -> Result<RegisterResponse, E
 /// Finds the function of this name, which another command has just created. That command may not have told the router
 /// yet, and this one may use the function at once.
 pub(super) fn named(context: &Context, name: &FunctionName) -> Result<Function, Error> {
-    let existing = context.store.functions()?.into_iter().find(|it| it.name == *name);
+    let existing = context.store.function_named(name)?;
     let existing = existing.ok_or_else(|| Error::internal("a taken name belongs to no function"))?;
     context.refresh(existing.id)?;
     Ok(existing)

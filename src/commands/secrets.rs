@@ -8,7 +8,7 @@ use crate::{
     config::{Config, Switch},
     crash_point::crash_point,
     error::{Error, ErrorCode},
-    model::{SecretAction, SecretAudit, Timestamp, VariableKey, VariablePlace},
+    model::{SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariablePlace},
     protocol::message::{
         GenerationInfo, RotateMasterKeyRequest, RotateMasterKeyResponse, SecretAuditInfo, SecretAuditRequest,
         SecretAuditResponse, SecretGenerationsRequest, SecretGenerationsResponse,
@@ -16,7 +16,7 @@ use crate::{
     secrets::{Injection, KeySource, MasterKey, SecretError, VariableSnapshot, Variables},
     store::{Store, StoreError, VariableRecords},
 };
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// Default number of rows of the audit trail.
 const AUDIT_ROWS: u32 = 100;
@@ -74,11 +74,13 @@ pub(super) fn snapshot(
     master: Option<Arc<MasterKey>>,
     why_no_master: String,
 ) -> VariableSnapshot {
-    let mut snapshot = VariableSnapshot::new(records.parents, master, why_no_master);
+    let mut places: BTreeMap<VariablePlace, BTreeMap<VariableKey, Arc<Variable>>> = BTreeMap::new();
     for variable in records.variables {
-        let place = snapshot.all.entry(variable.place.clone()).or_default();
+        let place = places.entry(variable.place.clone()).or_default();
         place.insert(variable.key.clone(), Arc::new(variable));
     }
+    let mut snapshot = VariableSnapshot::new(records.parents, master, why_no_master);
+    snapshot.all = places.into_iter().collect();
     snapshot
 }
 

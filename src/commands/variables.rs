@@ -217,8 +217,8 @@ fn write(context: &Context, change: &Change, actor: Arc<str>, is_admin: bool) ->
         bytes_max: config.variables.total_bytes_max as usize,
         audit_rows_max: config.secrets.audit_rows_max,
     })?;
-    let records = context.store.variables()?;
-    context.variables.put(secrets::snapshot(records, master, snapshot.why_no_master.clone()));
+    let present = context.store.variables_of(&change.place)?;
+    context.variables.put(snapshot.with(&change.place, present, master));
     Ok(outcome)
 }
 

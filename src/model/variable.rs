@@ -1,6 +1,7 @@
 //! Variables: what a function finds in `process.env`, and which of several values of a key applies.
 
 use super::{EnvironmentName, FunctionId, NameError, SecretText};
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Borrow,
@@ -247,8 +248,8 @@ pub fn places(function: FunctionId, environment: &EnvironmentName, parents: &Par
     [of(Some(function)), of(None)].concat()
 }
 
-/// Variables by place and key.
-pub type VariablesByPlace = BTreeMap<VariablePlace, BTreeMap<VariableKey, Arc<Variable>>>;
+/// Variables by place and key. A changed copy shares the places that did not change.
+pub type VariablesByPlace = RedBlackTreeMapSync<VariablePlace, BTreeMap<VariableKey, Arc<Variable>>>;
 
 /// Result of looking up a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

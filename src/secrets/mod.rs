@@ -18,7 +18,8 @@ pub use master_key::{KeySource, MasterKey};
 pub use scrub::Scrubber;
 
 use crate::model::{
-    EnvironmentName, FunctionId, SecretText, Timestamp, Variable, VariableKey, VariableValue, VersionLabel,
+    EnvironmentName, FunctionId, SecretText, Timestamp, Variable, VariableKey, VariablePlace, VariableValue,
+    VersionLabel,
     variable::{Parents, Resolved, VariablesByPlace, places, resolve},
 };
 use arc_swap::ArcSwap;
@@ -51,7 +52,20 @@ impl VariableSnapshot {
     /// Creates a snapshot without variables.
     #[must_use]
     pub fn new(parents: Parents, master: Option<Arc<MasterKey>>, why_no_master: String) -> Self {
-        Self { number: 0, all: VariablesByPlace::new(), parents, master, why_no_master }
+        Self { number: 0, all: VariablesByPlace::default(), parents, master, why_no_master }
+    }
+
+    /// Returns the snapshot with other variables in one place. All other places are shared with this one.
+    #[must_use]
+    pub fn with(&self, place: &VariablePlace, variables: Vec<Variable>, master: Option<Arc<MasterKey>>) -> Self {
+        let all = match variables.is_empty() {
+            true => self.all.remove(place),
+            false => {
+                let variables = variables.into_iter().map(|it| (it.key.clone(), Arc::new(it))).collect();
+                self.all.insert(place.clone(), variables)
+            }
+        };
+        Self { all, ..Self::new(self.parents.clone(), master, self.why_no_master.clone()) }
     }
 
     /// Resolves the variables that apply to a function in an environment.

@@ -190,8 +190,7 @@ pub(super) fn page_of_all(
     connection: &Connection,
     query: &DeploymentQuery,
 ) -> Result<Vec<(i64, Deployment)>, StoreError> {
-    // The status is part of the SQL text so that SQLite uses the partial index of waiting deployments.
-    let status = query.status.map(|it| format!("status = '{}' AND", it.name())).unwrap_or_default();
+    let status = with_status(query);
     // A first deployment that fails deletes its function; it is still listed.
     let or_never_published = match query.status {
         Some(DeploymentStatus::Failed) => "OR last_version_number = 0",
@@ -200,11 +199,17 @@ pub(super) fn page_of_all(
     let sql = format!(
         "SELECT {COLUMNS}, sequence FROM function_deployments WHERE {status} (?1 IS NULL OR alias = ?1) \
            AND (?4 IS NULL OR sequence < ?4) AND (?5 IS NULL OR version = ?5 OR CAST(number AS TEXT) = ?5) \
-           AND function_id IN (SELECT id FROM functions WHERE status <> 'deleted' {or_never_published}) \
+           AND EXISTS (SELECT 1 FROM functions WHERE functions.id = function_id \
+               AND (functions.status <> 'deleted' {or_never_published})) \
          ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
     );
     let values = params![Text(&query.alias), query.limit, query.offset, query.before, query.version];
     connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
+}
+
+/// Condition on the status. It is part of the SQL text so that SQLite uses an index of the status.
+fn with_status(query: &DeploymentQuery) -> String {
+    query.status.map(|it| format!("status = '{}' AND", it.name())).unwrap_or_default()
 }
 
 /// Returns a page of a function's deployments, the latest first.
@@ -213,14 +218,15 @@ pub(super) fn page(
     function_id: FunctionId,
     query: &DeploymentQuery,
 ) -> Result<Vec<(i64, Deployment)>, StoreError> {
+    let status = with_status(query);
     let sql = format!(
         "SELECT {COLUMNS}, sequence FROM function_deployments \
-         WHERE function_id = ?1 AND (?2 IS NULL OR alias = ?2) AND (?3 IS NULL OR status = ?3) \
-           AND (?6 IS NULL OR sequence < ?6) AND (?7 IS NULL OR version = ?7 OR CAST(number AS TEXT) = ?7) \
-         ORDER BY sequence DESC LIMIT ?4 OFFSET ?5"
+         WHERE {status} function_id = ?1 AND (?2 IS NULL OR alias = ?2) AND (?5 IS NULL OR sequence < ?5) \
+           AND (?6 IS NULL OR version = ?6 OR CAST(number AS TEXT) = ?6) \
+         ORDER BY sequence DESC LIMIT ?3 OFFSET ?4"
     );
-    let (alias, status) = (Text(&query.alias), Text(query.status));
-    let values = params![Text(function_id), alias, status, query.limit, query.offset, query.before, query.version];
+    let alias = Text(&query.alias);
+    let values = params![Text(function_id), alias, query.limit, query.offset, query.before, query.version];
     connection.prepare_cached(&sql)?.query_and_then(values, placed)?.collect()
 }
 

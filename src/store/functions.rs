@@ -23,6 +23,14 @@ impl Store {
         self.read(all)
     }
 
+    /// Returns the function of this name that is not deleted, if there is one.
+    pub fn function_named(&self, name: &FunctionName) -> Result<Option<Function>, StoreError> {
+        self.read(|it| {
+            let sql = format!("SELECT {} FROM functions WHERE name = ?1 AND status <> 'deleted'", columns());
+            it.prepare_cached(&sql)?.query_and_then([Text(name)], read)?.next().transpose()
+        })
+    }
+
     /// Returns a function that is not deleted.
     pub fn function(&self, id: FunctionId) -> Result<Function, StoreError> {
         self.read(|it| one(it, id))
@@ -164,7 +172,7 @@ pub(super) fn remove_provisional(connection: &Connection, id: FunctionId, now: T
     let sql = "UPDATE functions SET status = 'deleted', updated_at = ?2 \
          WHERE id = ?1 AND is_provisional = 1 AND status = 'registered' \
            AND NOT EXISTS (SELECT 1 FROM function_deployments WHERE function_id = ?1 AND status = 'building') \
-           AND NOT EXISTS (SELECT 1 FROM variables WHERE function_id = ?1)";
+           AND NOT EXISTS (SELECT 1 FROM variables WHERE IFNULL(function_id, '') = ?1)";
     Ok(connection.prepare_cached(sql)?.execute(params![Text(id), Millis(now)])? == 1)
 }
 

@@ -79,6 +79,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/010_variables.sql"),
     include_str!("migrations/011_policy_changes.sql"),
     include_str!("migrations/012_running_deployments.sql"),
+    include_str!("migrations/013_indexes.sql"),
 ];
 
 /// The database of functions; see the module documentation.

@@ -1,8 +1,10 @@
 //! The tables `secret_generations` and `secret_state`, and reading variables together with their sealed values.
 
 use super::value::{Columns, Text};
-use super::{StoreError, audit};
-use crate::model::{Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariablePlace, VariableValue};
+use super::{StoreError, audit, variables::indexed};
+use crate::model::{
+    FunctionId, Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariablePlace, VariableValue,
+};
 use crate::secrets::{KeyId, MasterKey, SecretError, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -130,25 +132,41 @@ fn read_sealed(columns: &Columns<'_>) -> Result<Sealed, StoreError> {
     })
 }
 
+/// Columns of a variable, with those of the current generation of a secret.
+const VARIABLES: &str = "SELECT v.key, v.function_id, v.environment, v.value AS plain, v.revision, v.actor, \
+     v.created_at, v.updated_at, v.generation AS generation, g.sealed_at, g.value, g.wrapped_key FROM variables v \
+     LEFT JOIN secret_generations g ON g.variable_id = v.id AND g.generation = v.generation";
+
 pub(super) fn all(it: &Connection) -> Result<Vec<Variable>, StoreError> {
-    let sql = "SELECT v.key, v.function_id, v.environment, v.value AS plain, v.revision, v.actor, v.created_at, \
-         v.updated_at, v.generation AS generation, g.sealed_at, g.value, g.wrapped_key FROM variables v \
-         LEFT JOIN secret_generations g ON g.variable_id = v.id AND g.generation = v.generation";
-    let read = |row: &Row<'_>| {
-        let columns = Columns { table: "variables", row };
-        let value = match columns.plain::<Option<String>>("plain")? {
-            Some(text) => VariableValue::Plain(text),
-            None => VariableValue::Secret(read_sealed(&columns)?),
-        };
-        Ok(Variable {
-            place: place(&columns)?,
-            key: columns.text("key")?,
-            value,
-            revision: columns.plain("revision")?,
-            actor: columns.plain::<String>("actor")?.into(),
-            created_at: columns.time("created_at")?,
-            updated_at: columns.time("updated_at")?,
-        })
+    it.prepare_cached(VARIABLES)?.query_and_then([], variable)?.collect()
+}
+
+/// Returns the variables of one place.
+pub(super) fn of(it: &Connection, place: &VariablePlace) -> Result<Vec<Variable>, StoreError> {
+    let sql = format!("{VARIABLES} WHERE IFNULL(v.function_id, '') = ?1 AND IFNULL(v.environment, '') = ?2");
+    let (function, environment) = indexed(place);
+    it.prepare_cached(&sql)?.query_and_then([&function, environment], variable)?.collect()
+}
+
+/// Returns the variables of one function in all environments.
+pub(super) fn of_function(it: &Connection, function: FunctionId) -> Result<Vec<Variable>, StoreError> {
+    let sql = format!("{VARIABLES} WHERE IFNULL(v.function_id, '') = ?1");
+    it.prepare_cached(&sql)?.query_and_then([Text(function)], variable)?.collect()
+}
+
+fn variable(row: &Row<'_>) -> Result<Variable, StoreError> {
+    let columns = Columns { table: "variables", row };
+    let value = match columns.plain::<Option<String>>("plain")? {
+        Some(text) => VariableValue::Plain(text),
+        None => VariableValue::Secret(read_sealed(&columns)?),
     };
-    it.prepare_cached(sql)?.query_and_then([], read)?.collect()
+    Ok(Variable {
+        place: place(&columns)?,
+        key: columns.text("key")?,
+        value,
+        revision: columns.plain("revision")?,
+        actor: columns.plain::<String>("actor")?.into(),
+        created_at: columns.time("created_at")?,
+        updated_at: columns.time("updated_at")?,
+    })
 }

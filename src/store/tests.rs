@@ -1,5 +1,6 @@
 //! The store on a real disk: writes read back, refusals change nothing, and a crash at each step is harmless.
 
+mod plans;
 mod properties;
 mod retention;
 mod rollouts;

@@ -74,6 +74,11 @@ impl Store {
         })
     }
 
+    /// Returns the variables of one place.
+    pub fn variables_of(&self, place: &VariablePlace) -> Result<Vec<Variable>, StoreError> {
+        self.read(|it| sealed::of(it, place))
+    }
+
     /// Changes the variables of a place. Besides database errors: [`StoreError::IsSecret`],
     /// [`StoreError::VariableNotFound`], [`StoreError::GenerationNotFound`], [`StoreError::TooManyVariables`],
     /// [`StoreError::EnvironmentNotFound`], [`StoreError::FunctionNotFound`], [`StoreError::Guarded`],
@@ -134,13 +139,13 @@ pub(super) fn delete_all(
     function: FunctionId,
     by: (&Arc<str>, Timestamp),
 ) -> Result<(), StoreError> {
-    for variable in sealed::all(connection)?.into_iter().filter(|it| it.place.function == Some(function)) {
+    for variable in sealed::of_function(connection, function)? {
         let VariableValue::Secret(Sealed { generation, .. }) = variable.value else { continue };
         let (place, key) = (&variable.place, Some(&variable.key));
         let audit = audit::row(SecretAction::Delete, by, place, key, Some(generation));
         audit::add(connection, &SecretAudit { detail: Some("the function was deleted".into()), ..audit })?;
     }
-    connection.prepare_cached("DELETE FROM variables WHERE function_id = ?1")?.execute([Text(function)])?;
+    connection.prepare_cached("DELETE FROM variables WHERE IFNULL(function_id, '') = ?1")?.execute([Text(function)])?;
     Ok(())
 }
 
@@ -218,10 +223,10 @@ fn check_limits(it: &Connection, change: &VariableChange<'_>) -> Result<(), Stor
     let sql = "SELECT count(*), IFNULL(sum(length(CAST(v.key AS BLOB)) + \
          IFNULL(length(CAST(v.value AS BLOB)), length(g.value))), 0) FROM variables v \
          LEFT JOIN secret_generations g ON g.variable_id = v.id AND g.generation = v.generation \
-         WHERE v.function_id IS ?1 AND v.environment IS ?2";
+         WHERE IFNULL(v.function_id, '') = ?1 AND IFNULL(v.environment, '') = ?2";
     let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-    let place = params![change.place.function.map(Text), change.place.environment.as_ref().map(Text)];
-    let (found, bytes) = it.prepare_cached(sql)?.query_row(place, read)?;
+    let (function, environment) = indexed(change.place);
+    let (found, bytes) = it.prepare_cached(sql)?.query_row([&function, environment], read)?;
     let (found, bytes) = (found as usize, bytes as usize);
     let (max, bytes_max) = (change.variables_max, change.bytes_max);
     // A change that only deletes is always allowed, even over the limits.
@@ -232,10 +237,17 @@ fn check_limits(it: &Connection, change: &VariableChange<'_>) -> Result<(), Stor
 }
 
 fn find(it: &Connection, place: &VariablePlace, key: &VariableKey) -> Result<Option<Found>, StoreError> {
-    let sql = "SELECT id, value, generation FROM variables WHERE function_id IS ?1 AND environment IS ?2 AND key = ?3";
+    let sql = "SELECT id, value, generation FROM variables \
+         WHERE IFNULL(function_id, '') = ?1 AND IFNULL(environment, '') = ?2 AND key = ?3";
     let read = |row: &Row<'_>| Ok(Found { id: row.get(0)?, value: row.get(1)?, generation: row.get(2)? });
-    let place = params![place.function.map(Text), place.environment.as_ref().map(Text), Text(key)];
-    Ok(it.prepare_cached(sql)?.query_row(place, read).optional()?)
+    let (function, environment) = indexed(place);
+    Ok(it.prepare_cached(sql)?.query_row(params![function, environment, Text(key)], read).optional()?)
+}
+
+/// A place in the form of the index of variables, where an empty text stands for all functions or environments.
+pub(super) fn indexed(place: &VariablePlace) -> (String, &str) {
+    let function = place.function.map(|it| it.to_string()).unwrap_or_default();
+    (function, place.environment.as_ref().map_or("", EnvironmentName::as_str))
 }
 
 fn next_revision(it: &Connection) -> Result<i64, StoreError> {

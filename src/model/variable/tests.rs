@@ -75,12 +75,13 @@ proptest! {
         let functions = [Some(FunctionId::new()), Some(FunctionId::new()), None];
         let names = ["e0", "e1", "e2", "e3"].map(environment_name);
         let parents: Parents = edges.iter().map(|(a, b)| (names[*a].clone(), names[*b].clone())).collect();
-        let mut all = VariablesByPlace::new();
+        let mut all: BTreeMap<VariablePlace, BTreeMap<VariableKey, Arc<Variable>>> = BTreeMap::new();
         for (revision, (function, environment, key)) in rows.iter().enumerate() {
             let place = VariablePlace { function: functions[*function], environment: names.get(*environment).cloned() };
             let row = variable(&place, *key, revision as i64);
             all.entry(place).or_default().insert(row.key.clone(), row);
         }
+        let all: VariablesByPlace = all.into_iter().collect();
         let function = functions[asked_function].expect("one of the two");
         let environment = &names[asked_environment];
         let resolved = resolve(&all, &places(function, environment, &parents));

@@ -7,8 +7,8 @@ use levain::{
     protocol::{
         field::Body,
         message::{
-            CompareEnvironmentsRequest, CreateEnvironmentRequest, DeleteEnvironmentRequest, DeployRequest,
-            SetAliasRequest, SetEnvironmentRequest, SetVariablesRequest,
+            CompareEnvironmentsRequest, CreateEnvironmentRequest, DeleteAliasRequest, DeleteEnvironmentRequest,
+            DeployRequest, SetAliasRequest, SetEnvironmentRequest, SetVariablesRequest, VersionRef,
         },
     },
 };
@@ -89,6 +89,48 @@ async fn an_environment_with_variables_is_not_deleted() {
     daemon.call(&delete(Some("f"), Some("qa"), &["OWN"])).await.unwrap();
     daemon.call(&delete(None, Some("qa"), &["SHARED"])).await.unwrap();
     daemon.call(&request).await.unwrap();
+    daemon.stop().await;
+}
+
+/// The environment has no variables of its own, and no variable changes after it was created.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_environment_takes_variables_from_its_parent_at_once() {
+    let daemon = TestDaemon::start().await;
+    let deploy = async |alias: &str| {
+        let request = DeployRequest {
+            function_id: "f".into(),
+            bundle: Some(Body::from(READER.as_bytes().to_vec())),
+            alias: Some(alias.into()),
+            create: true,
+            ..DeployRequest::default()
+        };
+        daemon.call(&request).await.unwrap();
+    };
+    deploy("STAGING").await;
+    daemon.call(&set(Some("f"), Some("staging"), &[("WORD", "inherited")])).await.unwrap();
+    let create = |parent: Option<&str>| CreateEnvironmentRequest {
+        name: "qa".into(),
+        parent: parent.map(Into::into),
+        ..CreateEnvironmentRequest::default()
+    };
+    daemon.call(&create(Some("staging"))).await.unwrap();
+    let point = SetAliasRequest {
+        function_id: "f".into(),
+        name: "QA".into(),
+        version: VersionRef::Number(1),
+        environment: Some("qa".into()),
+        description: None,
+        reason: None,
+        dry_run: false,
+    };
+    daemon.call(&point).await.unwrap();
+    assert_eq!(found(&daemon, "f:QA", "WORD").await, json!("inherited"));
+    // Another environment of the same name has no parent.
+    daemon.call(&DeleteAliasRequest { function_id: "f".into(), name: "QA".into() }).await.unwrap();
+    daemon.call(&DeleteEnvironmentRequest { name: "qa".into() }).await.unwrap();
+    daemon.call(&create(None)).await.unwrap();
+    daemon.call(&point).await.unwrap();
+    assert_eq!(found(&daemon, "f:QA", "WORD").await, json!(null));
     daemon.stop().await;
 }
 
