@@ -1,9 +1,10 @@
 //! The tables `secret_generations` and `secret_state`, and reading variables together with their sealed values.
 
 use super::value::{Columns, Text};
-use super::{StoreError, audit, variables::indexed};
+use super::{StoreError, audit};
 use crate::model::{
-    FunctionId, Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariablePlace, VariableValue,
+    EnvironmentName, FunctionId, Sealed, SecretAction, SecretAudit, Timestamp, Variable, VariableKey, VariablePlace,
+    VariableValue,
 };
 use crate::secrets::{KeyId, MasterKey, SecretError, seal};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -139,6 +140,12 @@ const VARIABLES: &str = "SELECT v.key, v.function_id, v.environment, v.value AS 
 
 pub(super) fn all(it: &Connection) -> Result<Vec<Variable>, StoreError> {
     it.prepare_cached(VARIABLES)?.query_and_then([], variable)?.collect()
+}
+
+/// A place in the form of the index of variables, where an empty text stands for all functions or environments.
+pub(super) fn indexed(place: &VariablePlace) -> (String, &str) {
+    let function = place.function.map(|it| it.to_string()).unwrap_or_default();
+    (function, place.environment.as_ref().map_or("", EnvironmentName::as_str))
 }
 
 /// Returns the variables of one place.

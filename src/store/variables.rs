@@ -225,7 +225,7 @@ fn check_limits(it: &Connection, change: &VariableChange<'_>) -> Result<(), Stor
          LEFT JOIN secret_generations g ON g.variable_id = v.id AND g.generation = v.generation \
          WHERE IFNULL(v.function_id, '') = ?1 AND IFNULL(v.environment, '') = ?2";
     let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-    let (function, environment) = indexed(change.place);
+    let (function, environment) = sealed::indexed(change.place);
     let (found, bytes) = it.prepare_cached(sql)?.query_row([&function, environment], read)?;
     let (found, bytes) = (found as usize, bytes as usize);
     let (max, bytes_max) = (change.variables_max, change.bytes_max);
@@ -240,14 +240,8 @@ fn find(it: &Connection, place: &VariablePlace, key: &VariableKey) -> Result<Opt
     let sql = "SELECT id, value, generation FROM variables \
          WHERE IFNULL(function_id, '') = ?1 AND IFNULL(environment, '') = ?2 AND key = ?3";
     let read = |row: &Row<'_>| Ok(Found { id: row.get(0)?, value: row.get(1)?, generation: row.get(2)? });
-    let (function, environment) = indexed(place);
+    let (function, environment) = sealed::indexed(place);
     Ok(it.prepare_cached(sql)?.query_row(params![function, environment, Text(key)], read).optional()?)
-}
-
-/// A place in the form of the index of variables, where an empty text stands for all functions or environments.
-pub(super) fn indexed(place: &VariablePlace) -> (String, &str) {
-    let function = place.function.map(|it| it.to_string()).unwrap_or_default();
-    (function, place.environment.as_ref().map_or("", EnvironmentName::as_str))
 }
 
 fn next_revision(it: &Connection) -> Result<i64, StoreError> {
