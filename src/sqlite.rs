@@ -5,9 +5,9 @@
 //! more migrations than this program knows is refused, because an older program would damage what a newer one wrote.
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ const STATEMENTS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// A commit is on disk when it returns: for data that is acknowledged to a client. Such a file is checked
-    /// completely when it is opened, so that damage stops the start and not a later command.
+    /// completely when it is opened, so that damage stops the start and not a later command, unless nothing has
+    /// touched it since [`close`].
     Full,
     /// A power cut may lose the last commits, but never reorder them: for logs, which are many and large.
     Normal,
@@ -95,17 +96,73 @@ pub enum SqliteError {
 /// The file is accessible to its owner only. The connection enforces foreign keys.
 pub fn open(path: &Path, durability: Durability, migrations: &[&str]) -> Result<Connection, SqliteError> {
     let failed = |cause| classify(path, cause);
-    create_private(path).map_err(|cause| SqliteError::Unreachable { path: path.to_owned(), cause })?;
+    let unreachable = |cause| SqliteError::Unreachable { path: path.to_owned(), cause };
+    create_private(path).map_err(unreachable)?;
+    let is_as_closed = take_mark(path).map_err(unreachable)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     configure(&connection, durability).map_err(failed)?;
-    if durability == Durability::Full {
+    if durability == Durability::Full && !is_as_closed {
         check(&connection, path)?;
     }
     migrate(&mut connection, path, migrations)?;
     // Enabled after the migrations: one that rebuilds a table must drop the old one while others refer to it.
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     Ok(connection)
+}
+
+/// Closes a database, and marks its file as whole: the next start need not read all of it.
+///
+/// The mark names the file's inode, size and time of its last change, and counts only while all three are the same. A
+/// killed daemon leaves none, because the mark is removed before the first write.
+pub fn close(connection: Connection, path: &Path) -> Result<(), SqliteError> {
+    connection.close().map_err(|(_, cause)| classify(path, cause))?;
+    // The last connection to close removes the write-ahead log. If it is still there, somebody else has it open.
+    if beside(path, "-wal").exists() {
+        return Ok(());
+    }
+    let marked = identity(path).and_then(|identity| {
+        let mut mark =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(beside(path, MARK))?;
+        mark.write_all(identity.as_bytes())?;
+        mark.sync_all()
+    });
+    marked.map_err(|cause| SqliteError::Unreachable { path: path.to_owned(), cause })
+}
+
+/// End of the name of the file that marks a database as whole.
+const MARK: &str = "-closed";
+
+/// Removes the mark of a database, and returns whether the file is as it was when it was closed.
+fn take_mark(path: &Path) -> io::Result<bool> {
+    let mark = beside(path, MARK);
+    let marked = match fs::read_to_string(&mark) {
+        Ok(marked) => marked,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => String::new(),
+        Err(error) => return Err(error),
+    };
+    let is_as_closed = marked == identity(path)? && !beside(path, "-wal").exists();
+    match fs::remove_file(&mark) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        outcome => {
+            outcome?;
+            // The removal must reach the disk before anything is written.
+            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+    }
+    Ok(is_as_closed)
+}
+
+fn identity(path: &Path) -> io::Result<String> {
+    let file = fs::metadata(path)?;
+    Ok(format!("{} {} {}.{:09}", file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+}
+
+/// A file beside the database, whose name has this end.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
 }
 
 /// Copies the database at `from`, as it is at one instant, to the new file `to`. Writers of `from` are not stopped.
@@ -224,6 +281,55 @@ mod tests {
             assert_eq!(mode, "wal");
             assert_eq!(fs::metadata(&path).expect("the file").permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    /// Damages a page of the database behind the back of the system's file times.
+    fn damage(path: &Path, keep_time: bool) {
+        let modified = fs::metadata(path).and_then(|it| it.modified()).expect("a time");
+        let mut bytes = fs::read(path).expect("the database");
+        let page = bytes.len() - 4_096;
+        bytes[page..].fill(0x5a);
+        let mut file = OpenOptions::new().write(true).open(path).expect("the database");
+        file.write_all(&bytes).expect("writes");
+        if keep_time {
+            file.set_modified(modified).expect("sets the time");
+        }
+    }
+
+    #[test]
+    fn a_database_is_checked_unless_it_is_as_it_was_closed() {
+        let (_folder, path) = scratch();
+        let open = || open(&path, Durability::Full, &[FIRST]);
+        let mark = beside(&path, MARK);
+        let is_corrupt = |opened: Result<Connection, SqliteError>| matches!(opened, Err(SqliteError::Corrupt { .. }));
+        // Nothing says that it was closed: a crash, or an older program.
+        drop(open().expect("opens"));
+        assert!(!mark.exists());
+        close(open().expect("opens"), &path).expect("closes");
+        assert!(mark.exists());
+        drop(open().expect("opens"));
+        assert!(!mark.exists(), "the mark counts once");
+        // Damage that leaves the file's time alone shows that a closed file is not read again.
+        close(open().expect("opens"), &path).expect("closes");
+        damage(&path, true);
+        let opened = open().expect("it is not checked");
+        drop(opened);
+        assert!(is_corrupt(open()), "without a mark it is checked");
+        // A mark beside another file says nothing about it.
+        fs::write(&mark, "1 2 3.4").expect("writes");
+        assert!(is_corrupt(open()));
+        fs::write(&mark, [0xff; 9]).expect("writes");
+        assert!(is_corrupt(open()));
+    }
+
+    #[test]
+    fn a_changed_database_is_checked_although_it_was_closed() {
+        let (_folder, path) = scratch();
+        close(open(&path, Durability::Full, &[FIRST]).expect("opens"), &path).expect("closes");
+        std::thread::sleep(Duration::from_millis(20));
+        damage(&path, false);
+        let opened = open(&path, Durability::Full, &[FIRST]);
+        assert!(matches!(opened, Err(SqliteError::Corrupt { .. })), "{opened:?}");
     }
 
     #[test]

@@ -313,6 +313,7 @@ impl Daemon {
             face.inspect(|face| face.finish());
         };
         let _ = tokio::task::spawn_blocking(finish).await;
+        self.context.store.mark_when_closed();
         tracing::info!("stopped");
     }
 }

@@ -64,6 +64,7 @@ use crate::sqlite::{self, Durability};
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Schema migrations; append only.
 const MIGRATIONS: &[&str] = &[
@@ -87,19 +88,40 @@ const MIGRATIONS: &[&str] = &[
 pub struct Store {
     /// A single connection suffices: SQLite allows one writer, and reads are rare and short.
     connection: Mutex<Connection>,
+    path: PathBuf,
+    /// Whether the file is marked as whole when the store is dropped.
+    is_marked: AtomicBool,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !*self.is_marked.get_mut() {
+            return;
+        }
+        let Ok(none) = Connection::open_in_memory() else { return };
+        let connection = std::mem::replace(self.connection.get_mut(), none);
+        if let Err(error) = sqlite::close(connection, &self.path) {
+            tracing::warn!(%error, "the next start checks the database");
+        }
+    }
 }
 
 impl Store {
     /// Opens the database at `path` and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = sqlite::open(path, Durability::Full, MIGRATIONS)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), is_marked: AtomicBool::new(false) })
+    }
+
+    /// Has the file marked as whole once the store is dropped, so that the next start need not check all of it. For a
+    /// daemon that stops in good order.
+    pub fn mark_when_closed(&self) {
+        self.is_marked.store(true, Ordering::Relaxed);
     }
 
     /// Writes a copy of the database, as of one instant, to a new file. Commits continue meanwhile.
     pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        let own = self.connection.lock().path().map(PathBuf::from);
-        Ok(sqlite::copy(&own.unwrap_or_default(), path)?)
+        Ok(sqlite::copy(&self.path, path)?)
     }
 
     /// Reads a snapshot of the database: later changes are not seen.

@@ -533,7 +533,7 @@ fn deployments_stay_when_there_are_new_words_for_them() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("levain.db");
     let connection = sqlite::open(&path, Durability::Full, &MIGRATIONS[..BEFORE]).expect("opens");
-    let old = Store { connection: Mutex::new(connection) };
+    let old = Store { connection: Mutex::new(connection), path: path.clone(), is_marked: AtomicBool::new(false) };
     let function = registered(&old, "hello");
     publish(&old, &function, 1, "LIVE");
     publish(&old, &function, 2, "LIVE");

@@ -87,6 +87,25 @@ async fn a_log_that_is_removed_is_made_anew() {
     daemon.kill().await;
 }
 
+/// The mark spares the next start the check of the whole database, so no crash may leave one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_stop_marks_the_database_as_whole_and_a_crash_does_not() {
+    let data = tempfile::tempdir().unwrap();
+    let mark = data.path().join("levain.db-closed");
+    let daemon = DaemonProcess::start(data.path()).await;
+    deploy_hello(&daemon).await;
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.ended().await.code(), Some(0));
+    assert!(mark.exists());
+    let daemon = DaemonProcess::start(data.path()).await;
+    assert!(!mark.exists(), "it is gone before the first write");
+    daemon.kill().await;
+    assert!(!mark.exists());
+    let daemon = DaemonProcess::start(data.path()).await;
+    assert!(daemon.cli(&["list"]).await.ok().contains("hello"));
+    daemon.kill().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_empty_node_begins_beside_the_code_of_another() {
     let data = tempfile::tempdir().unwrap();
