@@ -356,12 +356,20 @@ fn source_files_stay_short() {
 }
 
 #[test]
+fn a_module_with_parts_is_a_folder_with_its_mod_file() {
+    let beside: Vec<_> = rust_files("src").into_iter().filter(|path| path.with_extension("").is_dir()).collect();
+    assert!(beside.is_empty(), "move these to the mod.rs of their folder: {beside:?}");
+}
+
+#[test]
 fn every_command_has_a_test_file() {
     let has_command = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("\nimpl Command for ");
     let commands: Vec<_> = rust_files("src/commands").into_iter().filter(has_command).collect();
     assert!(commands.len() > 20, "{commands:?}");
     for command in commands {
-        let name = command.file_stem().unwrap().to_str().unwrap().to_owned();
+        // A command with parts is a folder.
+        let named = if command.ends_with("mod.rs") { command.parent().unwrap() } else { &command };
+        let name = named.file_stem().unwrap().to_str().unwrap();
         let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(format!("{name}.rs"));
         assert!(test.exists(), "{} is missing", test.display());
     }

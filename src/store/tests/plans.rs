@@ -82,7 +82,7 @@ fn statements() -> Vec<(String, String)> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store");
     let files = fs::read_dir(folder).expect("the sources are there").flatten().map(|it| it.path());
     let mut statements = Vec::new();
-    for path in files.filter(|path| path.is_file() && !path.ends_with("tests.rs")) {
+    for path in files.filter(|path| path.is_file()) {
         let (found, constants) = literals(&fs::read_to_string(&path).expect("it is text"));
         for mut sql in found {
             let is_sql = ["SELECT ", "UPDATE ", "DELETE ", "INSERT ", "WITH "].iter().any(|it| sql.starts_with(it));

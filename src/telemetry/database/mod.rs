@@ -17,9 +17,9 @@ use std::time::Duration;
 
 /// Append only: the file's `user_version` is the number of applied migrations.
 const MIGRATIONS: &[&str] = &[
-    include_str!("migrations/001_logs_and_metrics.sql"),
-    include_str!("migrations/002_log_shares.sql"),
-    include_str!("migrations/003_answers_by_class.sql"),
+    include_str!("../migrations/001_logs_and_metrics.sql"),
+    include_str!("../migrations/002_log_shares.sql"),
+    include_str!("../migrations/003_answers_by_class.sql"),
 ];
 
 /// Rows that one step of [`Database::retain`] deletes: few enough that lines do not wait long for it, and twice a
