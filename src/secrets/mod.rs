@@ -247,3 +247,38 @@ impl Variables {
         std::mem::take(&mut *self.0.injections.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variable(place: &VariablePlace, revision: i64) -> Variable {
+        Variable {
+            place: place.clone(),
+            key: "KEY".parse().expect("a key"),
+            value: VariableValue::Plain(revision.to_string()),
+            revision,
+            actor: "uid:0".into(),
+            created_at: Timestamp::from_millis(0),
+            updated_at: Timestamp::from_millis(0),
+        }
+    }
+
+    #[test]
+    fn a_change_of_one_place_leaves_all_others_as_they_are() {
+        let places: Vec<VariablePlace> =
+            (0..100).map(|_| VariablePlace { function: Some(FunctionId::new()), environment: None }).collect();
+        let mut before = VariableSnapshot::default();
+        for (place, revision) in places.iter().zip(0..) {
+            before = before.with(place, vec![variable(place, revision)], None);
+        }
+        let after = before.with(&places[7], vec![variable(&places[7], 1_000)], None);
+        let is_new = |place: &&VariablePlace| {
+            let of = |snapshot: &VariableSnapshot| snapshot.all.get(*place).and_then(|it| it.get("KEY").cloned());
+            of(&before).zip(of(&after)).is_none_or(|(old, new)| !Arc::ptr_eq(&old, &new))
+        };
+        assert_eq!(places.iter().filter(is_new).collect::<Vec<_>>(), [&places[7]]);
+        let without = after.with(&places[7], Vec::new(), None);
+        assert_eq!((without.all.get(&places[7]), without.all.size()), (None, 99));
+    }
+}

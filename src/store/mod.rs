@@ -91,11 +91,13 @@ pub struct Store {
     path: PathBuf,
     /// Whether the file is marked as whole when the store is dropped.
     is_marked: AtomicBool,
+    /// Whether a transaction has found the database damaged. Then the next start checks it.
+    is_damaged: AtomicBool,
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if !*self.is_marked.get_mut() {
+        if !*self.is_marked.get_mut() || *self.is_damaged.get_mut() {
             return;
         }
         let Ok(none) = Connection::open_in_memory() else { return };
@@ -110,7 +112,12 @@ impl Store {
     /// Opens the database at `path` and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = sqlite::open(path, Durability::Full, MIGRATIONS)?;
-        Ok(Self { connection: Mutex::new(connection), path: path.to_owned(), is_marked: AtomicBool::new(false) })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            path: path.to_owned(),
+            is_marked: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
+        })
     }
 
     /// Has the file marked as whole once the store is dropped, so that the next start need not check all of it. For a
@@ -126,9 +133,27 @@ impl Store {
 
     /// Reads a snapshot of the database: later changes are not seen.
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.transact(TransactionBehavior::Deferred, |it| work(&it))
+    }
+
+    /// Runs `work` in a transaction, and remembers whether it has found the database damaged.
+    fn transact<T>(
+        &self,
+        behavior: TransactionBehavior,
+        work: impl FnOnce(Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let mut connection = self.connection.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        work(&transaction)
+        let begun = connection.transaction_with_behavior(behavior).map_err(StoreError::from);
+        let outcome = begun.and_then(work);
+        let is_damage = match &outcome {
+            Err(StoreError::Sqlite(cause)) => sqlite::is_damage(cause),
+            Err(StoreError::Corrupt { .. }) => true,
+            _ => false,
+        };
+        if is_damage {
+            self.is_damaged.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 
     /// Runs `work` in one transaction; an error rolls everything back.
@@ -148,17 +173,15 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.connection.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let outcome = work(&transaction)?;
-        transaction.commit()?;
-        Ok(outcome)
+        self.transact(TransactionBehavior::Immediate, |it| {
+            let outcome = work(&it)?;
+            it.commit()?;
+            Ok(outcome)
+        })
     }
 
     /// Returns the result of [`Self::write`] and rolls everything back.
     fn try_out<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let mut connection = self.connection.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        work(&transaction)
+        self.transact(TransactionBehavior::Immediate, |it| work(&it))
     }
 }

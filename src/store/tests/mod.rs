@@ -533,7 +533,12 @@ fn deployments_stay_when_there_are_new_words_for_them() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("levain.db");
     let connection = sqlite::open(&path, Durability::Full, &MIGRATIONS[..BEFORE]).expect("opens");
-    let old = Store { connection: Mutex::new(connection), path: path.clone(), is_marked: AtomicBool::new(false) };
+    let old = Store {
+        connection: Mutex::new(connection),
+        path: path.clone(),
+        is_marked: AtomicBool::new(false),
+        is_damaged: AtomicBool::new(false),
+    };
     let function = registered(&old, "hello");
     publish(&old, &function, 1, "LIVE");
     publish(&old, &function, 2, "LIVE");
@@ -637,4 +642,29 @@ fn a_kill_leaves_the_old_state_or_the_new_one() {
         let active = statuses(&store, function.id).into_iter().filter(|it| it.1 == DeploymentStatus::Active);
         assert_eq!(active.map(|it| it.0).collect::<Vec<_>>(), [record.versions[0].number], "{step}");
     }
+}
+
+#[test]
+fn a_store_that_has_met_damage_is_not_marked_as_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, mark) = (folder.path().join("levain.db"), folder.path().join("levain.db-closed"));
+    let close = |work: &dyn Fn(&Store)| {
+        let store = Store::open(&path).expect("opens");
+        work(&store);
+        store.mark_when_closed();
+        drop(store);
+        mark.exists()
+    };
+    assert!(close(&|store| drop(registered(store, "hello"))));
+    // A refusal is no damage, an unreadable row is.
+    assert!(close(&|store| {
+        let function = store.functions().expect("reads").remove(0);
+        assert!(matches!(store.insert_function(&function), Err(StoreError::NameTaken(_))));
+    }));
+    assert!(!close(&|store| {
+        let connection = store.connection.lock();
+        connection.execute("UPDATE functions SET id = 'nonsense'", []).expect("writes");
+        drop(connection);
+        assert!(matches!(store.functions(), Err(StoreError::Corrupt { .. })));
+    }));
 }
